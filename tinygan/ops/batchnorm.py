@@ -1,0 +1,73 @@
+"""Batch normalisation: give every channel mean 0 and variance 1, then let it choose its own.
+
+Source: Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1; the backward pass is the equations
+at the end of its section 3, simplified.
+"""
+
+from types import ModuleType
+from typing import Any
+
+from tinygan.errors import ShapeError
+from tinygan.ops import Array, Wanted
+
+
+def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
+    """Mean and (biased) variance of each channel over the batch and, for images, over space.
+
+    Shapes: x (N, C) or (N, H, W, C); mean and variance (C,).
+    """
+    axes = tuple(range(x.ndim - 1))  # all but the channels: (0,) or (0, 1, 2)
+    mean = x.mean(axis=axes)
+    centred = x - mean
+    return mean, (centred * centred).mean(axis=axes)
+
+
+def batch_norm_forward(
+    xp: ModuleType,
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    *,
+    mean: Array,
+    variance: Array,
+    of_batch: bool,
+    eps: float = 1e-3,
+) -> tuple[Array, Any]:
+    """y = gamma xhat + beta,  xhat = (x - mean) / sqrt(variance + eps).
+
+    When training, mean and variance are x's own `moments` (`of_batch`), and the backward pass
+    goes through them too; otherwise they are constants gathered before (running values).
+
+    Shapes: x, y (N, C) or (N, H, W, C); gamma, beta, mean, variance (C,).
+
+    Raises:
+        ShapeError: gamma, beta, mean or variance do not have x's number of channels.
+    """
+    for name, array in (("gamma", gamma), ("beta", beta), ("mean", mean), ("variance", variance)):
+        if array.shape != x.shape[-1:]:
+            raise ShapeError(f"batch_norm got {name} {array.shape} for x {x.shape}. It needs {x.shape[-1:]}.")
+    inverse_std = 1 / xp.sqrt(variance + eps)  # (C,)
+    xhat = (x - mean) * inverse_std
+    return gamma * xhat + beta, (xhat, gamma, inverse_std, of_batch)
+
+
+def batch_norm_backward(xp: ModuleType, saved: Any, dy: Array, wanted: Wanted) -> tuple[Array | None, ...]:
+    """dbeta = sum dy,  dgamma = sum dy xhat,  and with M numbers to a channel
+
+        dx = gamma / std (dy - (dbeta + xhat dgamma) / M).
+
+    The two subtracted terms are what moving x does to the batch's own mean and variance: the part
+    of dy that shifts or stretches a whole channel is undone by the normalisation, so it must not
+    count. With constant moments they are absent.
+    """
+    xhat, gamma, inverse_std, of_batch = saved
+    want_x, want_gamma, want_beta = wanted
+    axes = tuple(range(dy.ndim - 1))
+    dbeta = dy.sum(axis=axes)  # (C,)
+    dgamma = (dy * xhat).sum(axis=axes)  # (C,)
+    dx = None
+    if want_x:
+        count = dy.size // dy.shape[-1]  # M
+        felt = dy - (dbeta + xhat * dgamma) / count if of_batch else dy
+        dx = gamma * inverse_std * felt
+    return dx, dgamma if want_gamma else None, dbeta if want_beta else None
