@@ -1,0 +1,168 @@
+"""Where the arrays live and who computes: the device, the engine, the threads.
+
+`choose` turns ``--device`` and ``--engine`` into a `Backend`, once, at the start of a run.
+Everything above takes its array module and its ops from that object and asks no further.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygan.errors import DeviceError, UsageError
+
+DEVICES = ("auto", "cpu", "gpu")
+ENGINES = ("auto", "readable")
+
+# The table of ops: in which file an op lives, the same name in every engine's folder, and which
+# engines have it. The fastest engine allowed wins; an op it lacks comes from the readable one.
+# These are names, not imports: a room never imports one above it.
+ROOMS = {"readable": "tinygan.ops", "fast": "tinygan.fast"}
+OPS = {
+    "add": ("basic", ("readable",)),
+    "reshape": ("basic", ("readable",)),
+    "dense": ("dense", ("readable",)),
+    "conv2d": ("conv", ("readable",)),
+    "conv2d_transpose": ("conv", ("readable",)),
+    "batch_norm": ("batchnorm", ("readable",)),
+    "leaky_relu": ("activation", ("readable",)),
+    "tanh": ("activation", ("readable",)),
+    "dropout": ("dropout", ("readable",)),
+    "bce_with_logits": ("loss", ("readable",)),
+}
+
+
+class Op(NamedTuple):
+    """One differentiable function: ``forward(xp, ...) -> (y, saved)`` and its ``backward``."""
+
+    forward: Callable[..., tuple[Any, Any]]
+    backward: Callable[..., tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An array module, the device it computes on, and the ops that compute there."""
+
+    xp: ModuleType  # numpy or cupy
+    device: str  # "cpu" or "gpu"
+    engine: str  # "readable" or "fast"
+    ops: Mapping[str, Op]
+
+    def array(self, values: Any) -> Any:
+        """`values` (a NumPy array) as an array of this device, dtype kept."""
+        return self.xp.asarray(values)
+
+    def numpy(self, array: Any) -> np.ndarray:
+        """`array` of this device as a NumPy array, dtype kept."""
+        return np.asarray(array) if self.device == "cpu" else self.xp.asnumpy(array)
+
+
+def load_ops(engine: str) -> Mapping[str, Op]:
+    """The column of the table for `engine`: op name -> `Op`."""
+    ops = {}
+    for name, (file, engines) in OPS.items():
+        module = import_module(f"{ROOMS[engine if engine in engines else 'readable']}.{file}")
+        ops[name] = Op(getattr(module, f"{name}_forward"), getattr(module, f"{name}_backward"))
+    return ops
+
+
+@cache
+def cpu(engine: str = "readable") -> Backend:
+    """NumPy on the processor."""
+    return Backend(np, "cpu", engine, load_ops(engine))
+
+
+@cache
+def gpu(engine: str = "readable") -> Backend:
+    """CuPy on the graphics card.
+
+    Raises:
+        DeviceError: CuPy is missing, or a first kernel, matrix product and synchronisation fail.
+    """
+    try:
+        import cupy  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise DeviceError(
+            'CuPy is not installed. Use --device cpu, or install it: pip install "cupy-cuda13x[ctk]" '
+            '(CUDA 12: "cupy-cuda12x[ctk]").'
+        ) from None
+    # A missing driver or toolkit shows only on first use, and some faults only when waited for.
+    try:
+        if not cupy.is_available():
+            raise DeviceError("CuPy finds no CUDA device or driver. Use --device cpu, or check nvidia-smi.")
+        probe = cupy.ones((2, 2), dtype=cupy.float32)
+        (probe @ probe + probe).sum()
+        cupy.cuda.Device().synchronize()
+    except (RuntimeError, ImportError, OSError) as problem:
+        reason = str(problem).strip().split("\n")[0]
+        raise DeviceError(f"the GPU failed its first product: {reason}. Use --device cpu.") from problem
+    return Backend(cupy, "gpu", engine, load_ops(engine))
+
+
+def choose(device: str = "auto", engine: str = "auto", report: Callable[[str], object] = print) -> Backend:
+    """The backend for ``--device`` and ``--engine``; `auto` prefers the GPU and says why it does not.
+
+    Raises:
+        DeviceError: `device` is ``"gpu"`` and there is no usable one.
+        UsageError: an unknown name.
+    """
+    if device not in DEVICES:
+        raise UsageError(f"unknown device {device!r}. Use one of: {', '.join(DEVICES)}.")
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine {engine!r}. Use one of: {', '.join(ENGINES)}.")
+    engine = "readable" if engine == "auto" else engine
+    if device == "cpu":
+        return cpu(engine)
+    try:
+        return gpu(engine)
+    except DeviceError as problem:
+        if device == "gpu":
+            raise
+        report(f"device: cpu ({problem})")
+        return cpu(engine)
+
+
+def backend_of(array: Any) -> Backend:
+    """The readable backend of the library that made `array`: NumPy's or CuPy's."""
+    return gpu() if type(array).__module__.partition(".")[0] == "cupy" else cpu()
+
+
+def usable_cores() -> int:
+    """How many cores this process may use: its CPU affinity and its control group's quota."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no control group, or "max": no quota
+        pass
+    return cores
+
+
+def limit_blas_threads(count: int) -> bool:
+    """Let NumPy's matrix products use `count` threads; False where its BLAS offers no such switch.
+
+    NumPy's wheels carry an OpenBLAS that is told through ctypes, on the library already loaded.
+    """
+    package = Path(np.__file__).parent
+    for library in [*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")]:
+        blas = ctypes.CDLL(str(library))
+        for symbol in ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads"):
+            if hasattr(blas, symbol):
+                setter = getattr(blas, symbol)
+                setter.argtypes, setter.restype = [ctypes.c_int], None
+                setter(count)
+                return True
+    return False
