@@ -1,0 +1,48 @@
+"""tinygan: a DCGAN and the small engine that trains it, written by hand on NumPy and CuPy.
+
+To learn how it works, read the files in this order; each can be read on its own:
+
+    gan.py         noise becomes pictures, pictures become two losses, losses become new weights
+    models.py      the two networks, a shape on every line
+    layers.py      what a layer is: an op and its parameters
+    ops/           the ops, forward and backward: dense, conv, batchnorm, activation, dropout
+    ops/loss.py    how wrong was that? binary cross-entropy on logits
+    autograd.py    how gradients find their way back
+    optim.py       Adam: how gradients change the weights
+    gan.py         and again, with the next batch
+
+Everything else serves that: `backend.py` and `rng.py` below it, `data/`, `runs/` and the
+commands (``python -m tinygan`` lists them) around it.
+"""
+
+from tinygan import models, optim
+from tinygan.autograd import Tensor, grad, no_grad
+from tinygan.layers import (
+    batch_norm,
+    bce_with_logits,
+    conv2d,
+    conv2d_transpose,
+    dense,
+    dropout,
+    leaky_relu,
+    reshape,
+    tanh,
+)
+
+__version__ = "0.1.0"
+__all__ = [
+    "Tensor",
+    "batch_norm",
+    "bce_with_logits",
+    "conv2d",
+    "conv2d_transpose",
+    "dense",
+    "dropout",
+    "grad",
+    "leaky_relu",
+    "models",
+    "no_grad",
+    "optim",
+    "reshape",
+    "tanh",
+]
