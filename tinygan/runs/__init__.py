@@ -1,0 +1,10 @@
+"""What a training run leaves on disk, and what it shows while it runs.
+
+- ``folder.py``      the numbered run folder: configuration, log, statistics; files written atomically
+- ``checkpoint.py``  one file holding everything a run needs to go on, damage always noticed
+- ``pictures.py``    arrays of images to one grid, and PNG files
+- ``animation.py``   the grids of a run as a looping GIF
+- ``progress.py``    the line that moves on the terminal, with the time left
+
+Nothing is imported here: a command loads Pillow or imageio only when it needs them.
+"""

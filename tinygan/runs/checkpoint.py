@@ -1,0 +1,218 @@
+"""A checkpoint: named arrays and JSON in one uncompressed .npz, in which damage never goes unnoticed.
+
+Members: the arrays, ``meta`` (JSON as bytes) and ``digest`` (SHA-256 of the content, see
+`content_digest`). ``numpy.load`` opens the file too. A zip has bytes that nobody reads (dates,
+attributes), so its closing comment seals the file: SHA-256 of every byte before it. No pickle: a
+checkpoint from a stranger can be refused, but it cannot run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygan.errors import CheckpointError
+from tinygan.runs.folder import write_atomically
+
+FORMAT = 1
+
+_DTYPES = ("<f4", "<f8", "<i8", "<u8", "|u1", "|b1")
+_NAME = re.compile(r"[A-Za-z0-9_./-]+")
+_SEAL = b"tinygan checkpoint sha256 "
+# What numpy.lib.format writes; read by pattern, because its reader evaluates the text of the header.
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00.{2}\{'descr': '([<|]\w\d)', 'fortran_order': False, 'shape': \(([\d, ]*)\), \} *\n",
+    re.DOTALL,
+)
+
+
+def save(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> None:
+    """Write `arrays` and `meta` to `path`, atomically.
+
+    `arrays`: any shapes; float32, float64, int64, uint64, uint8 or bool; names of letters, digits and
+    ``_ . / -``, other than ``meta`` and ``digest``. `meta`: what JSON holds, with str keys and finite
+    numbers. The same content gives the same bytes. Raises CheckpointError when something cannot be stored
+    or written.
+    """
+    members = _members(arrays, meta)
+    members["digest"] = np.frombuffer(_digest(members), dtype=np.uint8)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in members.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+            # ZipInfo's own date is fixed (1980).
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
+        archive.comment = _SEAL + bytes(64)  # its length is part of what is sealed
+    body = buffer.getvalue()[:-64]
+    seal = hashlib.sha256(body).hexdigest().encode()
+    write_atomically(path, lambda file: file.writelines((body, seal)))
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the meta that `save` was given, bit for bit; the arrays are writable.
+
+    Raises CheckpointError, and nothing else, when the file cannot be read, is damaged in any byte, is no
+    checkpoint, or has a newer format.
+    """
+    try:
+        if not path.is_file():
+            raise CheckpointError(f"{path} is no file. Name a checkpoint in a run's folder 'checkpoints'.")
+        return _parse(_read_sealed(path), path)
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read {path}: {error.strerror or error}. Use another checkpoint."
+        ) from error
+    except Exception as error:  # a hostile zip can raise nearly anything: MemoryError, struct.error, ...
+        raise _damaged(path, f"{type(error).__name__} while reading") from error
+
+
+def newest_intact(
+    paths: Sequence[Path], report: Callable[[str], object]
+) -> tuple[Path, dict[str, np.ndarray], dict[str, Any]]:
+    """The first of `paths` (newest first) that can be read: its path, arrays and meta.
+
+    Falling back is never silent: each file passed over gets one line through `report`. Raises
+    CheckpointError when `paths` is empty or none of them can be read.
+    """
+    failures: list[CheckpointError] = []
+    for path in paths:
+        try:
+            arrays, meta = read(path)
+        except CheckpointError as error:
+            failures.append(error)
+            continue
+        for failure in failures:
+            report(f"warning: {failure} Falling back to {path}.")
+        return path, arrays, meta
+    if not failures:
+        raise CheckpointError("the run has no checkpoint yet. Start again with 'python -m tinygan.train'.")
+    raise CheckpointError(
+        f"none of the run's {len(failures)} checkpoints can be used. The newest: {failures[0]}"
+    )
+
+
+def content_digest(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> str:
+    """SHA-256 (64 hex digits) over the sorted names, the dtypes, shapes and bytes of `arrays`, and `meta`.
+
+    Equal digests mean bit-equal states. Raises CheckpointError for what `save` would refuse.
+    """
+    return _digest(_members(arrays, meta)).hex()
+
+
+def _members(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> dict[str, np.ndarray]:
+    """`arrays`, checked and C-contiguous, sorted by name, and ``meta`` as an array of bytes."""
+    members = {}
+    for name, array in sorted(arrays.items()):
+        if not _NAME.fullmatch(name) or name in ("meta", "digest"):
+            raise CheckpointError(f"cannot save an array named {name!r}. Use letters, digits and _ . / -")
+        # A 0-d array becomes a NumPy scalar in any computation, so those are welcome too.
+        if not isinstance(array, (np.ndarray, np.generic)) or array.dtype.str not in _DTYPES:
+            kind = getattr(array, "dtype", type(array).__name__)
+            raise CheckpointError(
+                f"cannot save {name} of type {kind}. Convert it to a NumPy array of float32, float64, int64, "
+                "uint64, uint8 or bool."
+            )
+        members[name] = np.asarray(array, order="C")
+    try:
+        text = json.dumps(
+            {"format": FORMAT, "meta": dict(meta)}, sort_keys=True, allow_nan=False, separators=(",", ":")
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"cannot save the checkpoint's meta: {error}. Use str, int, float, bool, None, lists and dicts."
+        ) from error
+    members["meta"] = np.frombuffer(text.encode(), dtype=np.uint8)
+    return members
+
+
+def _digest(members: Mapping[str, np.ndarray]) -> bytes:
+    digest = hashlib.sha256()
+    for name, array in sorted(members.items()):
+        # dtype and shape say how many bytes follow, so no two contents read the same.
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.digest()
+
+
+def _read_sealed(path: Path) -> bytes:
+    """The bytes of `path`, once its seal has shown that they are those that were written."""
+    with open(path, "rb") as file:
+        end = len(_SEAL) + 64
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(size - end, 0))
+        # Looked at first: a large file of another kind is not read at all.
+        if not file.read(end).startswith(_SEAL):
+            raise _damaged(path, "its end is missing, or tinygan did not write it")
+        file.seek(0)
+        data = file.read()
+    if data[-64:] != hashlib.sha256(memoryview(data)[:-64]).hexdigest().encode():
+        raise _damaged(path, "its SHA-256 differs from the one in its last bytes")
+    return data
+
+
+def _parse(data: bytes, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a sealed file holds. Anyone can compute a seal, so nothing in `data` is trusted."""
+    contents = _unzip(data, path)
+    if "meta" not in contents or "digest" not in contents:
+        raise _damaged(path, "meta or digest is missing")
+    header = json.loads(_array("meta", contents["meta"], path).tobytes())
+    version = header["format"]
+    if not isinstance(version, int) or version < 1:
+        raise _damaged(path, f"format {version!r:.20}")
+    if version > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {version}, but this tinygan reads up to {FORMAT}. Update tinygan."
+        )
+    meta = header["meta"]
+    if not isinstance(meta, dict):
+        raise _damaged(path, "meta is no JSON object")
+    members = {name: _array(name, content, path) for name, content in contents.items()}
+    if members.pop("digest").tobytes() != _digest(members):
+        raise _damaged(path, "its content differs from its digest")
+    del members["meta"]
+    return members, meta
+
+
+def _unzip(data: bytes, path: Path) -> dict[str, bytes]:
+    """The members' bytes; their declared sizes together never exceed what the file holds."""
+    contents: dict[str, bytes] = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        infos = archive.infolist()
+        if sum(info.file_size for info in infos) > len(data):
+            raise _damaged(path, "its members claim more bytes than it has")
+        for info in infos:
+            name = info.filename.removesuffix(".npy")
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+                raise _damaged(path, f"{name!r:.60} is compressed")
+            if name == info.filename or not _NAME.fullmatch(name) or name in contents:
+                raise _damaged(path, f"unexpected or doubled member {info.filename!r:.60}")
+            contents[name] = archive.read(info)
+    return contents
+
+
+def _array(name: str, content: bytes, path: Path) -> np.ndarray:
+    """One .npy member as an array; its size is checked before anything is allocated."""
+    match = _HEADER.match(content)
+    if not match or match.group(1).decode() not in _DTYPES:
+        raise _damaged(path, f"{name} has an unexpected header")
+    dtype = np.dtype(match.group(1).decode())
+    shape = tuple(int(size) for size in match.group(2).split(b",") if size.strip())
+    if math.prod(shape) * dtype.itemsize != len(content) - match.end():
+        raise _damaged(path, f"{name} has not as many bytes as its shape {str(shape):.60} takes")
+    return np.frombuffer(content, dtype, offset=match.end()).reshape(shape).copy()
+
+
+def _damaged(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged ({what}). Use an older checkpoint of the run.")

@@ -1,0 +1,140 @@
+"""How far the training is, how it is going and how long it will take, in one line that moves.
+
+Where the output is no terminal (a file, a pipe, a notebook) plain lines appear now and then instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TextIO
+
+_STEPS_BEFORE_ESTIMATE = 20  # the first steps are slow: caches, memory and GPU kernels are being set up
+_STEPS_IN_ESTIMATE = 100  # a moving window: other programs come and go
+_SECONDS_PER_REDRAW = 0.1
+
+
+def duration(seconds: float) -> str:
+    """A time in the two largest units that matter: '45 s', '12 min', '3 h 20 min'."""
+    if round(seconds) < 60:
+        return f"{round(seconds)} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+class Progress:
+    """The progress of `total_steps` training steps, `done_steps` of which an earlier process did.
+
+    On a terminal one line is rewritten at most ten times a second; on any other `stream` a line is printed
+    after 20 steps and every `every_seconds`. `quiet` turns that off, but not `line`. Errors of the stream
+    (BrokenPipeError when its reader has gone) pass through.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        total_steps: int,
+        done_steps: int = 0,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        every_seconds: float = 30,
+    ) -> None:
+        self._stream = stream
+        self._total = total_steps
+        self._done = done_steps
+        self._quiet = quiet
+        self._clock = clock
+        self._every = every_seconds
+        self._moves = stream.isatty()
+        self._shown = ""  # what stands on the terminal's last line
+        self._status = ""  # what should stand there
+        self._steps = 0  # of this process
+        self._images = 0
+        self._last_time = clock()  # of the last line printed
+        # (time, images so far) after each of the last steps; the first entry starts the window
+        self._window: deque[tuple[float, int]] = deque(maxlen=_STEPS_IN_ESTIMATE + 1)
+
+    def update(
+        self,
+        epoch: int,
+        epochs: int,
+        step_in_epoch: int,
+        steps_in_epoch: int,
+        g_loss: float,
+        d_loss: float,
+        real_score: float,
+        fake_score: float,
+        images: int,
+    ) -> None:
+        """One step is done: `epoch` and `step_in_epoch` count from 1, the scores are means of D in [0, 1],
+        `images` is how many real images the step took."""
+        now = self._clock()
+        self._steps += 1
+        self._done += 1
+        self._images += images
+        self._window.append((now, self._images))
+        if self._quiet:
+            return
+        self._status = (
+            f"epoch {epoch}/{epochs}  step {step_in_epoch}/{steps_in_epoch}  loss G {g_loss:.2f} "
+            f"D {d_loss:.2f}  D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}{self._speed()}"
+        )
+        if self._moves:
+            if not self._shown or now - self._last_time >= _SECONDS_PER_REDRAW:
+                self._draw(self._status)
+                self._last_time = now
+        elif self._steps == _STEPS_BEFORE_ESTIMATE or now - self._last_time >= self._every:
+            self._stream.write(self._status + "\n")
+            self._stream.flush()
+            self._last_time = now
+
+    def line(self, text: str) -> None:
+        """Print `text` on a line of its own; on a terminal the moving line goes on below it."""
+        self._draw("")
+        self._stream.write(text + "\n")
+        if self._moves and self._status:
+            self._draw(self._status)
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Leave the last state of the moving line standing and end it; `line` may still be called."""
+        if self._moves and self._status:
+            self._draw(self._status)
+            self._stream.write("\n")
+            self._stream.flush()
+        self._shown = self._status = ""
+
+    def _speed(self) -> str:
+        """Images a second and the time left, as far as they can be told yet."""
+        (start, images_before), (now, images) = self._window[0], self._window[-1]
+        seconds, steps = now - start, len(self._window) - 1
+        if seconds <= 0:
+            return ""
+        rate = (images - images_before) / seconds
+        text = f"  {rate:,.0f} images/s" if rate >= 10 else f"  {rate:.1f} images/s"
+        if self._steps >= _STEPS_BEFORE_ESTIMATE:
+            text += f"  {duration((self._total - self._done) * seconds / steps)} left"
+        return text
+
+    def _draw(self, text: str) -> None:
+        """Put `text` in place of the moving line, blanks over what is left of the longer one before."""
+        if not self._moves:
+            return
+        text = text[: self._columns() - 1]  # the last column would wrap on some terminals
+        if text == self._shown:
+            return
+        self._stream.write("\r" + text.ljust(len(self._shown)) + ("" if text else "\r"))
+        self._stream.flush()
+        self._shown = text
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or 80
+        except (OSError, ValueError):  # a stream without a descriptor
+            return shutil.get_terminal_size().columns
