@@ -23,11 +23,12 @@ STREAMS = ("init", "shuffle", "noise", "dropout", "samples")
 class Stream:
     """A place in the tree of random streams; drawing twice from one place gives the same numbers."""
 
+    seed: int
     path: tuple[int, ...]
 
     def at(self, *numbers: int) -> Stream:
         """The stream below this one at `numbers`, such as an epoch or a step."""
-        return Stream((*self.path, *numbers))
+        return Stream(self.seed, (*self.path, *numbers))
 
     def split(self) -> Iterator[Stream]:
         """Endless streams below this one: 0, 1, 2, ..."""
@@ -37,8 +38,9 @@ class Stream:
             number += 1
 
     def generator(self) -> np.random.Generator:
-        """A fresh NumPy generator, seeded by the path alone."""
-        return np.random.default_rng(np.random.SeedSequence(self.path))
+        """A fresh NumPy generator (PCG64), seeded by the seed and the path alone."""
+        # spawn_key keeps paths apart that a plain list of numbers would not: (1, 2) and (1, 2, 0).
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=self.path))
 
     def normal(self, shape: tuple[int, ...]) -> np.ndarray:
         """Standard normal numbers, float32."""
@@ -59,4 +61,4 @@ class Stream:
 
 def stream(seed: int, name: str) -> Stream:
     """The root of the stream `name` (one of `STREAMS`) for a run's `seed` (>= 0)."""
-    return Stream((seed, STREAMS.index(name)))
+    return Stream(seed, (STREAMS.index(name),))
