@@ -71,10 +71,11 @@ def apply(name: str, *inputs: Tensor | Array | None, **attributes: Any) -> Tenso
     """Run the op `name` of `backend.OPS` forward on tensors, and record it.
 
     Plain arrays are constants: no gradient flows to them. All inputs live on one device and
-    share one dtype, so that float32 cannot turn into float64 unnoticed.
+    share one dtype, which is the result's too, so that float32 cannot become float64 unnoticed.
 
     Raises:
-        UsageError: the inputs mix dtypes, or are not floating-point numbers.
+        UsageError: the inputs mix dtypes or are not floating-point numbers, or an attribute forces
+            another dtype on the result.
     """
     arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
     dtypes = {x.dtype for x in arrays if x is not None}
@@ -85,6 +86,8 @@ def apply(name: str, *inputs: Tensor | Array | None, **attributes: Any) -> Tenso
     backend = next((t.backend for t in tensors if t), None) or backend_of(arrays[0])
     op = backend.ops[name]
     y, saved = op.forward(backend.xp, *arrays, **attributes)
+    if y.dtype not in dtypes:
+        raise UsageError(f"{name} made {y.dtype} of {arrays[0].dtype}. Give its attributes that dtype, too.")
     record = _recording.get() and any(tensors)
     return Tensor(y, backend, Node(op, tensors, saved) if record else None)
 

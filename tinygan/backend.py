@@ -128,7 +128,7 @@ def choose(device: str = "auto", engine: str = "auto", report: Callable[[str], o
     except DeviceError as problem:
         if device == "gpu":
             raise
-        report(f"device: cpu ({problem})")
+        report(f"no GPU: {str(problem).partition('. ')[0]}; the CPU it is.")
         return cpu(engine)
 
 

@@ -82,5 +82,5 @@ def generate(G: Network, noise: Array, batch_size: int = 256) -> Array:
     Not in training mode, so each picture depends on its own noise alone; `batch_size` bounds memory.
     """
     with no_grad():
-        parts = [G(noise[at : at + batch_size]).data for at in range(0, len(noise), batch_size)]
+        parts = [G(noise[at : at + batch_size]).data for at in range(0, max(1, len(noise)), batch_size)]
     return G.backend.xp.concatenate(parts)

@@ -307,7 +307,10 @@ class Dropout(Layer):
 
     def __call__(self, x: Tensor | Array, training: bool, masks: Iterator[DropoutSource]) -> Tensor:
         if training:
-            return dropout(x, self.rate, next(masks))
+            source = next(masks, None)
+            if source is None:
+                raise UsageError("too few dropout sources. Give one mask or stream for each dropout layer.")
+            return dropout(x, self.rate, source)
         return x if isinstance(x, Tensor) else Tensor(x)
 
 
@@ -368,7 +371,8 @@ class Network:
             ShapeError: x does not have the input shape.
         """
         if tuple(x.shape[1:]) != self.input_shape:
-            raise ShapeError(f"the {self.name} got {tuple(x.shape)}. It needs (N, {self.input_shape}).")
+            needed = ", ".join(map(str, self.input_shape))
+            raise ShapeError(f"the {self.name} got {tuple(x.shape)}. It needs (N, {needed}).")
         masks = iter(dropout)
         for layer in self.layers.values():
             x = layer(x, training, masks)

@@ -31,7 +31,8 @@ class Adam:
         eps: float = 1e-7,
     ) -> None:
         self.parameters = dict(parameters)
-        self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
+        # Python's own floats: they leave float32 arrays as they are, which NumPy's float64 would not.
+        self.lr, self.beta1, self.beta2, self.eps = map(float, (lr, beta1, beta2, eps))
         self.t = 0  # steps taken
         self.m = {name: p.backend.xp.zeros_like(p.data) for name, p in self.parameters.items()}
         self.v = {name: p.backend.xp.zeros_like(p.data) for name, p in self.parameters.items()}

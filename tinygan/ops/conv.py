@@ -174,8 +174,8 @@ def stride_pair(stride: Stride) -> tuple[int, int]:
     Raises:
         UsageError: not one or two whole numbers of at least 1.
     """
-    pair = (stride, stride) if isinstance(stride, int) else tuple(stride)
-    if len(pair) != 2 or not all(isinstance(s, int) and s >= 1 for s in pair):
+    pair = stride if isinstance(stride, tuple) else (stride, stride)
+    if len(pair) != 2 or not all(isinstance(S, int) and S >= 1 for S in pair):
         raise UsageError(f"stride {stride!r} is not a whole number >= 1, nor a pair of such.")
     return pair
 
@@ -200,7 +200,7 @@ def conv2d_pads(
     else:
         pads = ((0, 0), (0, 0)) if padding == "valid" else _explicit_pads(padding)
     for side, K, (before, after) in zip(size, kernel, pads, strict=True):
-        if side < 1 or side + before + after < K:
+        if side < 1 or not 1 <= K <= side + before + after:
             raise ShapeError(f"a {kernel} window does not fit into {size} with padding {padding!r}.")
     return pads  # pyright: ignore[reportReturnType]
 
@@ -227,7 +227,7 @@ def conv2d_transpose_size(
     else:
         pads = _explicit_pads(padding)
         out = [(side - 1) * S + K - sum(pad) for (side, K, S), pad in zip(axes, pads, strict=True)]
-    if min(size) < 1 or min(out) < 1:
+    if min(*size, *kernel, *out) < 1:
         raise ShapeError(
             f"a transposed convolution of {size} with kernel {kernel}, stride {stride} and padding "
             f"{padding!r} has no pixel left: {tuple(out)}. Crop less."
