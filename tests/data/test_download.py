@@ -1,0 +1,125 @@
+"""Downloads, from a real server on this machine that does everything a server can do wrong."""
+
+import hashlib
+import threading
+import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tinygan.data.download import HttpsOnly, Pinned, fetch
+from tinygan.errors import DataError
+
+BODY = bytes(range(256)) * 40
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The folder of the address says how to misbehave."""
+
+    def do_GET(self) -> None:
+        how = self.path.split("/")[1]
+        if how == "missing":
+            self.send_error(404)
+            return
+        if how == "plain":
+            self.send_response(302)
+            self.send_header("Location", "/good/file")
+            self.end_headers()
+            return
+        wrong = {"wrong": BODY[::-1], "html": b"<html>Please log in</html>", "long": BODY + b"x"}
+        body = wrong.get(how, BODY)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if how.startswith("cut"):
+            body = body[: len(BODY) * int(how[3:]) // 100]
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_address[1]}/"
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+def open_here(address: str):
+    """The opener that is used for HTTPS, on this machine's plain server."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), HttpsOnly).open(address, timeout=5)
+
+
+def pinned(server: str, *folders: str) -> Pinned:
+    mirrors = [f"{server}{folder}/" for folder in folders]
+    return Pinned("file", mirrors, len(BODY), hashlib.sha256(BODY).hexdigest())
+
+
+def refused(folder, file: Pinned) -> str:
+    with pytest.raises(DataError) as error:
+        fetch(file, folder, lambda line: None, open_here)
+    assert list(folder.iterdir()) == []  # neither the file nor a part of it
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_a_good_file_is_kept_and_not_asked_for_again(tmp_path, server):
+    lines = []
+    path = fetch(pinned(server, "good"), tmp_path, lines.append, open_here)
+    assert path.read_bytes() == BODY and path == tmp_path / "file"
+    assert "0.0 of 0.0 MB" in lines[-1]
+
+    def nobody_may_call(address):
+        raise AssertionError(address)
+
+    assert fetch(pinned(server, "good"), tmp_path, lines.append, nobody_may_call) == path
+
+
+@pytest.mark.parametrize("percent", [*range(0, 100, 7), 99])
+def test_a_download_that_is_cut_leaves_nothing(tmp_path, server, percent):
+    refused(tmp_path, pinned(server, f"cut{percent}"))
+
+
+@pytest.mark.parametrize(
+    ("how", "word"),
+    [
+        ("wrong", "SHA-256"),
+        ("html", "26 bytes"),
+        ("long", "more"),
+        ("missing", "Not Found"),
+        ("plain", "not HTTPS"),
+    ],
+)
+def test_a_wrong_answer_leaves_nothing(tmp_path, server, how, word):
+    assert word in refused(tmp_path, pinned(server, how))
+
+
+def test_the_next_mirror_is_tried(tmp_path, server):
+    file = pinned(server, "wrong", "cut50", "missing", "good")
+    assert fetch(file, tmp_path, lambda line: None, open_here).read_bytes() == BODY
+
+
+def test_a_damaged_cache_is_noticed_and_replaced(tmp_path, server):
+    (tmp_path / "file").write_bytes(BODY[:-1] + b"?")
+    lines = []
+    assert fetch(pinned(server, "good"), tmp_path, lines.append, open_here).read_bytes() == BODY
+    assert "damaged" in lines[0]
+
+
+def test_a_server_that_does_not_exist_is_given_up_at_once(tmp_path):
+    start = time.monotonic()
+    refused(tmp_path, pinned("http://127.0.0.1:9/", "a", "b"))
+    assert time.monotonic() - start < 5
+
+
+def test_a_cache_that_cannot_be_written_is_refused(tmp_path, server):
+    (tmp_path / "in the way").write_text("")
+    with pytest.raises(DataError, match="TINYGAN_CACHE"):
+        fetch(pinned(server, "good"), tmp_path / "in the way" / "cache", lambda line: None, open_here)

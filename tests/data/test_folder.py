@@ -1,0 +1,124 @@
+"""Folders of pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinygan.data import load
+from tinygan.data.folder import LARGEST
+from tinygan.errors import DataError
+
+
+def picture(path: Path, pixels, mode: str | None = None, **options) -> None:
+    image = Image.fromarray(np.asarray(pixels, np.uint8))
+    (image.convert(mode) if mode else image).save(path, **options)
+
+
+def grey(value: int, height: int = 4, width: int = 4) -> np.ndarray:
+    return np.full((height, width), value)
+
+
+def test_nested_pictures_come_in_the_order_of_their_paths(tmp_path):
+    (tmp_path / "b").mkdir()
+    picture(tmp_path / "b" / "x.png", grey(20))
+    picture(tmp_path / "a.jpg", grey(10))
+    picture(tmp_path / "c.PNG", grey(30))
+    (tmp_path / "readme.txt").write_text("no picture")
+    data = load(str(tmp_path), size=4)
+    assert data.images[:, 0, 0, 0].tolist() == [10, 20, 30]
+    assert data.name == tmp_path.name and data.notes == ()
+
+
+def test_the_centre_square_is_taken(tmp_path):
+    pixels = np.zeros((4, 10))
+    pixels[:, 3:7] = 200
+    picture(tmp_path / "a.png", pixels)
+    data = load(str(tmp_path), size=4)
+    assert (data.images == 200).all()
+    assert "1 pictures to 4x4" in data.notes[0]
+
+
+def test_colour_becomes_grey_and_grey_becomes_colour(tmp_path):
+    picture(tmp_path / "a.png", np.broadcast_to([255, 0, 0], (4, 4, 3)))
+    picture(tmp_path / "b.png", grey(7))
+    assert load(str(tmp_path), size=4, channels=1).images[0, 0, 0].tolist() == [76]  # 0.299 of 255
+    assert load(str(tmp_path), size=4, channels=3).images[:, 0, 0].tolist() == [[255, 0, 0], [7, 7, 7]]
+
+
+def test_transparent_pictures_are_put_on_white(tmp_path):
+    picture(tmp_path / "a.png", np.broadcast_to([9, 9, 9, 0], (4, 4, 4)))
+    assert (load(str(tmp_path), size=4).images == 255).all()
+
+
+def test_a_palette_picture_is_read(tmp_path):
+    picture(tmp_path / "a.png", np.broadcast_to([0, 0, 255], (4, 4, 3)), mode="P")
+    assert load(str(tmp_path), size=4, channels=3).images[0, 0, 0].tolist() == [0, 0, 255]
+
+
+def test_a_picture_that_says_it_lies_on_its_side_is_turned(tmp_path):
+    pixels = np.zeros((4, 4))
+    pixels[0] = 255  # a white top row
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn by 90 degrees clockwise"
+    picture(tmp_path / "a.png", pixels, exif=exif)
+    image = load(str(tmp_path), size=4).images[0, ..., 0]
+    assert (image[:, 3] == 255).all() and (image[:, :3] == 0).all()
+
+
+def test_unreadable_pictures_are_named_and_passed_over(tmp_path):
+    picture(tmp_path / "good.png", grey(1))
+    whole = (tmp_path / "good.png").read_bytes()
+    for number in range(7):
+        (tmp_path / f"bad{number}.png").write_bytes(whole[: 20 + number])
+    data = load(str(tmp_path), size=4)
+    assert len(data.images) == 1
+    assert "bad0.png" in data.notes[0] and "2 more" in data.notes[5]
+    assert all("\n" not in note for note in data.notes)
+
+
+def test_every_truncation_of_a_picture_is_survived(tmp_path):
+    for suffix in ("png", "jpg"):
+        picture(tmp_path / f"whole.{suffix}", np.arange(256).reshape(16, 16))
+        whole = (tmp_path / f"whole.{suffix}").read_bytes()
+        (tmp_path / suffix).mkdir()
+        for length in range(0, len(whole), 7):
+            (tmp_path / suffix / f"a.{suffix}").write_bytes(whole[:length])
+            try:
+                load(str(tmp_path / suffix), size=4)
+            except DataError as problem:
+                assert "\n" not in str(problem)
+
+
+def test_other_formats_are_refused_whatever_their_name(tmp_path):
+    Image.fromarray(grey(1).astype(np.uint8)).save(tmp_path / "a.bmp")
+    (tmp_path / "a.bmp").rename(tmp_path / "a.png")
+    with pytest.raises(DataError, match="a.png"):
+        load(str(tmp_path), size=4)
+
+
+def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path):
+    side = int(LARGEST**0.5) + 1
+    Image.new("1", (side, side)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=f"{side}x{side}"):
+        load(str(tmp_path), size=4)
+
+
+def test_links_out_of_the_folder_are_not_followed(tmp_path):
+    (tmp_path / "in").mkdir()
+    picture(tmp_path / "in" / "a.png", grey(1))
+    picture(tmp_path / "outside.png", grey(2))
+    (tmp_path / "in" / "b.png").symlink_to(tmp_path / "outside.png")
+    assert len(load(str(tmp_path / "in"), size=4).images) == 1
+
+
+def test_limit_takes_the_first_pictures(tmp_path):
+    for number in range(5):
+        picture(tmp_path / f"{number}.png", grey(number))
+    assert load(str(tmp_path), size=4, limit=2).images[:, 0, 0, 0].tolist() == [0, 1]
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no readable PNG or JPEG"):
+        load(str(tmp_path), size=4)

@@ -1,0 +1,78 @@
+"""The IDX reader, against bytes packed by hand."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygan.data.idx import read_images
+from tinygan.errors import DataError
+
+PIXELS = bytes(range(24))
+PLAIN = struct.pack(">BBBBIII", 0, 0, 8, 3, 2, 3, 4) + PIXELS
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def refused(path: Path, *words: str) -> None:
+    with pytest.raises(DataError) as error:
+        read_images(path)
+    text = str(error.value)
+    assert path.name in text and "\n" not in text
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_images_are_read_row_by_row(tmp_path, packed):
+    path = write(tmp_path / ("a.gz" if packed else "a"), gzip.compress(PLAIN) if packed else PLAIN)
+    images = read_images(path)
+    assert images.shape == (2, 3, 4) and images.dtype == np.uint8
+    assert images[1, 2, 3] == 23 and images[1, 0, 1] == 13
+
+
+@pytest.mark.parametrize("length", range(len(PLAIN)))
+def test_every_truncation_is_refused(tmp_path, length):
+    refused(write(tmp_path / "a", PLAIN[:length]))
+
+
+@pytest.mark.parametrize("length", range(len(gzip.compress(PLAIN))))
+def test_every_truncation_of_a_gz_is_refused(tmp_path, length):
+    refused(write(tmp_path / "a.gz", gzip.compress(PLAIN)[:length]))
+
+
+def test_bytes_after_the_last_pixel_are_refused(tmp_path):
+    refused(write(tmp_path / "a", PLAIN + b"x"), "more")
+
+
+def test_labels_are_no_images(tmp_path):
+    refused(write(tmp_path / "a", struct.pack(">BBBBI", 0, 0, 8, 1, 24) + PIXELS), "00 00 08 01")
+
+
+def test_a_damaged_gz_is_refused(tmp_path):
+    content = bytearray(gzip.compress(PLAIN))
+    content[-6] ^= 1  # its checksum
+    refused(write(tmp_path / "a.gz", bytes(content)), "CRC")
+
+
+def test_a_text_file_called_gz_is_refused(tmp_path):
+    refused(write(tmp_path / "a.gz", b"<html>404</html>"))
+
+
+@pytest.mark.parametrize("sizes", [(0, 3, 4), (2**32 - 1, 2**32 - 1, 2**32 - 1), (2**31, 1, 1)])
+def test_absurd_sizes_are_refused_before_memory_is_taken(tmp_path, sizes):
+    refused(write(tmp_path / "a", struct.pack(">BBBBIII", 0, 0, 8, 3, *sizes)), "declares")
+
+
+def test_a_bomb_is_unpacked_no_further_than_it_declares(tmp_path):
+    path = write(tmp_path / "a.gz", gzip.compress(PLAIN + bytes(50_000_000)))
+    refused(path, "more")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    refused(tmp_path / "a", "No such file")

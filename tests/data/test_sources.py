@@ -1,0 +1,121 @@
+"""Where the named sets are looked for, and what `auto` does."""
+
+import gzip
+import hashlib
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygan.data import load, normalise
+from tinygan.data.sources import PINNED, TEST, TRAIN
+from tinygan.errors import DataError
+
+REAL = Path(os.environ.get("TINYGAN_DATA") or Path(__file__).parents[3] / "shared" / "data") / "fashion-mnist"
+needs_real = pytest.mark.skipif(not (REAL / TRAIN).exists(), reason="the real Fashion-MNIST is not here")
+
+
+def idx(count: int = 3) -> bytes:
+    return struct.pack(">4BIII", 0, 0, 8, 3, count, 28, 28) + bytes(count * 784)
+
+
+def no_network(address: str):
+    raise OSError("no network")
+
+
+@pytest.fixture(autouse=True)
+def own_places(tmp_path, monkeypatch):
+    """An empty cache, and no data folder from outside."""
+    monkeypatch.delenv("TINYGAN_DATA", raising=False)
+    monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path / "cache"))
+
+
+def put(folder: Path, name: str = "fashion-mnist", packed: bool = True) -> Path:
+    (folder / name).mkdir(parents=True)
+    path = folder / name / (TRAIN if packed else TRAIN.removesuffix(".gz"))
+    path.write_bytes(gzip.compress(idx()) if packed else idx())
+    return path
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])
+def test_a_set_is_found_in_the_data_folder(tmp_path, name, packed):
+    path = put(tmp_path / "data", name, packed)
+    data = load(name, data_dir=tmp_path / "data", open_address=no_network)
+    assert data.images.shape == (3, 28, 28, 1) and data.source == str(path) and data.name == name
+
+
+def test_a_file_that_is_not_the_official_one_is_used_with_a_note(tmp_path):
+    put(tmp_path / "data")
+    assert "not the official" in load("auto", data_dir=tmp_path / "data").notes[0]
+
+
+def test_the_environment_names_a_data_folder_too(tmp_path, monkeypatch):
+    path = put(tmp_path / "data")
+    monkeypatch.setenv("TINYGAN_DATA", str(tmp_path / "data"))
+    assert load("auto", open_address=no_network).source == str(path)
+
+
+def test_auto_uses_strokes_and_says_so_in_one_line(monkeypatch):
+    monkeypatch.setenv("TINYGAN_DATA", "/nowhere/at/all")
+    lines = []
+    data = load("auto", limit=5, report=lines.append, open_address=no_network)
+    assert data.name == "strokes" and data.images.shape == (5, 28, 28, 1)
+    assert sum("strokes" in line for line in lines) == 1
+    assert all("\n" not in line for line in lines)
+
+
+def test_an_explicit_name_never_becomes_another():
+    with pytest.raises(DataError, match="no network.*--data-dir DIR; or use --data strokes"):
+        load("fashion-mnist", open_address=no_network)
+
+
+def test_a_data_folder_that_is_missing_is_refused_even_for_auto(tmp_path):
+    with pytest.raises(DataError, match="missing"):
+        load("auto", data_dir=tmp_path / "missing")
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(DataError, match="cats.*does not exist.*strokes"):
+        load("cats")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(DataError, match="neither a folder nor"):
+        load(str(tmp_path / "a.txt"))
+
+
+def test_a_set_is_brought_to_another_size_and_colour(tmp_path):
+    put(tmp_path / "data")
+    data = load("fashion-mnist", data_dir=tmp_path / "data", size=32, channels=3, limit=2)
+    assert data.images.shape == (2, 32, 32, 3) and data.images.dtype == np.uint8
+
+
+def test_digests_tell_sets_apart(tmp_path):
+    put(tmp_path / "data")
+    one = load("fashion-mnist", data_dir=tmp_path / "data")
+    other = load("fashion-mnist", data_dir=tmp_path / "data", limit=2)
+    assert one.sha256 != other.sha256
+    assert one.sha256 == hashlib.sha256(b"(3, 28, 28, 1)" + bytes(3 * 784)).hexdigest()
+
+
+def test_pixels_are_normalised_to_the_range_of_tanh():
+    pixels = np.arange(256, dtype=np.uint8)
+    for dtype in (np.float32, np.float64):
+        result = normalise(np, pixels, dtype)
+        assert result.dtype == dtype and result[0] == -1 and result[255] == 1
+        assert np.allclose(result, [(x - 127.5) / 127.5 for x in range(256)], atol=1e-7)
+
+
+@needs_real
+@pytest.mark.parametrize(("split", "file", "count"), [("train", TRAIN, 60000), ("test", TEST, 10000)])
+def test_the_real_fashion_mnist_is_the_pinned_one(split, file, count):
+    pinned = PINNED["fashion-mnist", split]
+    assert (REAL / file).stat().st_size == pinned.size
+    data = load("fashion-mnist", data_dir=REAL.parent, split=split)
+    assert data.images.shape == (count, 28, 28, 1)
+    assert data.notes == ()  # the digest is the official one
+    assert 70 < data.images.mean() < 76

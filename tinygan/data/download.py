@@ -1,0 +1,131 @@
+"""Fetching a file whose size and digest are known beforehand: the right file, or none.
+
+Nothing is believed but the SHA-256: not the address, not the server, not what lies in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from tinygan.data.idx import one_line
+from tinygan.errors import DataError
+
+CHUNK = 1 << 18
+CONNECT_SECONDS = 4  # a server that does not answer; also the longest pause within an answer
+TOTAL_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A file on the network: `name`, the addresses of folders that hold it, its size in bytes, its digest."""
+
+    name: str
+    mirrors: Sequence[str]
+    size: int
+    sha256: str
+
+
+class HttpsOnly(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to HTTPS addresses alone."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not newurl.startswith("https://"):
+            raise urllib.error.URLError(f"redirected to {newurl}, which is not HTTPS")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def https_opener() -> Callable[[str], Any]:
+    """A function that opens an address for reading."""
+    opener = urllib.request.build_opener(HttpsOnly)
+    return lambda address: opener.open(address, timeout=CONNECT_SECONDS)
+
+
+def is_intact(path: Path, file: Pinned) -> bool:
+    """Whether `path` holds exactly the pinned bytes."""
+    return path.stat().st_size == file.size and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+
+
+def fetch(
+    file: Pinned,
+    folder: Path,
+    report: Callable[[str], object],
+    open_address: Callable[[str], Any] | None = None,
+) -> Path:
+    """The path of `file` in `folder`: as it lies there if intact, else downloaded from the first good mirror.
+
+    The file appears under its name only when it is complete and its digest is right.
+
+    Raises:
+        DataError: no mirror gave the right file; the text tells why, for the last one.
+    """
+    target = folder / file.name
+    open_address = open_address or https_opener()
+    try:
+        if target.exists():
+            if is_intact(target, file):
+                return target
+            report(f"{target} is damaged; downloading it again.")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise DataError(f"cannot use the cache {folder}: {one_line(problem)}. Set TINYGAN_CACHE.") from None
+
+    temporary = folder / f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    deadline = time.monotonic() + TOTAL_SECONDS
+    reason = "no mirror"
+    try:
+        for mirror in file.mirrors:
+            try:
+                download(mirror + file.name, file, temporary, deadline, report, open_address)
+                os.replace(temporary, target)
+                return target
+            except DataError as problem:
+                reason = str(problem)
+            except (OSError, HTTPException, ValueError) as problem:
+                reason = one_line(getattr(problem, "reason", None) or problem)
+    finally:
+        temporary.unlink(missing_ok=True)
+    raise DataError(f"cannot download {file.name}: {reason}")
+
+
+def download(
+    address: str,
+    file: Pinned,
+    target: Path,
+    deadline: float,
+    report: Callable[[str], object],
+    open_address: Callable[[str], Any],
+) -> None:
+    """Write what `address` answers to `target`; at most one byte more than expected is taken.
+
+    Raises:
+        DataError: the answer is not the pinned file.
+        OSError, HTTPException, ValueError: the connection failed.
+    """
+    digest, received, told = hashlib.sha256(), 0, 0.0
+    with open_address(address) as answer, target.open("wb") as out:
+        while received <= file.size and (chunk := answer.read(min(CHUNK, file.size + 1 - received))):
+            digest.update(chunk)
+            out.write(chunk)
+            received += len(chunk)
+            if time.monotonic() > deadline:
+                raise DataError(f"{address} was too slow: {received:,} of {file.size:,} bytes in time")
+            if received >= told + file.size / 4:  # a quarter more
+                told = received
+                report(f"download {file.name}: {received / 1e6:.1f} of {file.size / 1e6:.1f} MB")
+        out.flush()
+        os.fsync(out.fileno())
+    if received != file.size:
+        more = "more" if received > file.size else f"{received:,}"
+        raise DataError(f"{address} gave {more} bytes, not {file.size:,}")
+    if digest.hexdigest() != file.sha256:
+        raise DataError(f"{address} gave another file: its SHA-256 is {digest.hexdigest()[:16]}...")

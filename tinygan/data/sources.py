@@ -1,0 +1,155 @@
+"""Which data sets there are by name, where they are looked for, and what `auto` means."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tinygan.data.dataset import Dataset
+from tinygan.data.download import Pinned, fetch
+from tinygan.data.idx import read_images
+from tinygan.data.strokes import strokes
+from tinygan.errors import DataError
+
+_FASHION = (
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+)
+_MNIST = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+TRAIN, TEST = "train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"
+
+# The official files: name, mirrors, bytes, SHA-256.
+PINNED = {
+    ("fashion-mnist", "train"): Pinned(
+        TRAIN, _FASHION, 26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
+    ),
+    ("fashion-mnist", "test"): Pinned(
+        TEST, _FASHION, 4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
+    ),
+    ("mnist", "train"): Pinned(
+        TRAIN, _MNIST, 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+    ),
+    ("mnist", "test"): Pinned(
+        TEST, _MNIST, 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
+    ),
+}
+NAMES = ("auto", "fashion-mnist", "mnist", "strokes")
+STROKES = {"train": (60_000, 0), "test": (10_000, 1)}  # how many, and the seed they are drawn with
+
+
+def load(
+    name: str = "auto",
+    *,
+    data_dir: Path | None = None,
+    size: int = 28,
+    channels: int = 1,
+    limit: int | None = None,
+    split: str = "train",
+    report: Callable[[str], object] = print,
+    open_address: Callable[[str], Any] | None = None,
+) -> Dataset:
+    """The data set `name`: one of `NAMES`, a folder of pictures, or an .npy or .npz file.
+
+    Its images are (N, size, size, channels) uint8; `limit` takes the first N; `split` is "train" or
+    "test" and counts for the named sets. `data_dir`, or else the environment's TINYGAN_DATA, holds
+    ``<name>/train-images-idx3-ubyte.gz`` (or the same unpacked). "auto" is fashion-mnist, or strokes
+    where that cannot be had; `report` then says so. `open_address` stands in for the network in tests.
+
+    Raises:
+        DataError: the set is missing or damaged. A name other than "auto" never becomes another.
+    """
+    if data_dir is not None and not data_dir.is_dir():
+        raise DataError(f"--data-dir {data_dir} is no folder. Name the one that holds fashion-mnist/.")
+    if name == "auto":
+        try:
+            data = named("fashion-mnist", split, data_dir, report, open_address)
+        except DataError as problem:
+            report(f"no Fashion-MNIST ({str(problem).partition('. ')[0]}): using the built-in strokes.")
+            data = built_in(split, limit)
+    elif name in ("fashion-mnist", "mnist"):
+        data = named(name, split, data_dir, report, open_address)
+    elif name == "strokes":
+        data = built_in(split, limit)
+    else:
+        return from_path(Path(name), size, channels, limit)
+    images = data.images[:limit]
+    if images.shape[1:] != (size, size, channels):
+        from tinygan.data.resize import fit_all  # Pillow is needed only now
+
+        images = fit_all(images, size, channels)
+    return replace(data, images=images)
+
+
+def built_in(split: str, limit: int | None) -> Dataset:
+    """The strokes."""
+    count, seed = STROKES[split]
+    return Dataset("strokes", strokes(min(count, limit or count), seed), "built in, drawn by strokes.py")
+
+
+def from_path(path: Path, size: int, channels: int, limit: int | None) -> Dataset:
+    """A folder of pictures or an array file."""
+    if path.is_dir():
+        from tinygan.data.folder import load_folder
+
+        return load_folder(path, size, channels, limit)
+    if path.suffix in (".npy", ".npz") and path.is_file():
+        from tinygan.data.arrays import load_array
+
+        return load_array(path, size, channels, limit)
+    found = "is neither a folder nor an .npy or .npz file" if path.exists() else "does not exist"
+    raise DataError(f"--data {path} {found}. Use {', '.join(NAMES)}, or the path of such a one.")
+
+
+def named(
+    name: str,
+    split: str,
+    data_dir: Path | None,
+    report: Callable[[str], object],
+    open_address: Callable[[str], Any] | None,
+) -> Dataset:
+    """fashion-mnist or mnist from the first place that has it: data folder, cache, network."""
+    file = PINNED[name, split]
+    given = data_dir or (Path(os.environ["TINYGAN_DATA"]) if os.environ.get("TINYGAN_DATA") else None)
+    for path in local_files(given, name, file.name) if given else ():
+        return from_idx(name, path, file)
+    if data_dir:
+        raise DataError(f"{data_dir / name / file.name} is missing. Put it there, or leave out --data-dir.")
+    if given:
+        report(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere.")
+    try:
+        return from_idx(name, fetch(file, cache_folder() / name, report, open_address), file)
+    except DataError as problem:
+        raise DataError(
+            f"{problem}. Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and use "
+            "--data-dir DIR; or use --data strokes."
+        ) from problem
+
+
+def local_files(folder: Path, name: str, file_name: str) -> list[Path]:
+    """Where the file may lie in a user's folder: in the set's own subfolder, packed or not."""
+    places = [folder / name / file_name, folder / name / file_name.removesuffix(".gz")]
+    return [place for place in places if place.is_file()]
+
+
+def from_idx(name: str, path: Path, file: Pinned) -> Dataset:
+    """The images of an IDX file; a note if it is a packed file, but not the official one."""
+    images = read_images(path)[..., None]
+    notes = ()
+    if path.suffix == ".gz" and hashlib.sha256(path.read_bytes()).hexdigest() != file.sha256:
+        notes = (f"note     {path} is not the official {name} file (its SHA-256 differs); using it as it is",)
+    return Dataset(name, images, str(path), notes)
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: TINYGAN_CACHE, or ``tinygan`` in the user's cache folder."""
+    if os.environ.get("TINYGAN_CACHE"):
+        return Path(os.environ["TINYGAN_CACHE"])
+    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    return Path(base or Path.home() / ".cache") / "tinygan"
