@@ -28,6 +28,7 @@ from tinygan.layers import (
     reshape,
     tanh,
 )
+from tinygan.runs.state import load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "dropout",
     "grad",
     "leaky_relu",
+    "load",
     "models",
     "no_grad",
     "optim",

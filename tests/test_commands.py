@@ -1,0 +1,378 @@
+"""The commands, each run as a person runs it: in a process of its own, by its name."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinygan.runs.checkpoint import content_digest, read
+from tinygan.runs.pictures import read_png, save_png
+
+# Small enough for a second, with a partial last batch: 3 steps of 32, 32 and 16.
+TINY = ("--data", "strokes", "--limit", "80", "--batch-size", "32", "--width", "2", "--noise-dim", "5")
+TINY_STEPS = 3
+
+
+Result = subprocess.CompletedProcess[str]
+
+
+def tinygan(command: str, *arguments: object, cwd: Path, **environment: str) -> Result:
+    """Run ``python -m tinygan.<command>`` in `cwd`, without a network and with a cache of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", f"tinygan.{command}", *map(str, arguments)],
+        cwd=cwd,
+        env=clean_environment(cwd) | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def clean_environment(cwd: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "TINYGAN_DATA"}
+    root = str(Path(__file__).parent.parent)
+    # Port 9 refuses at once: no test may reach a real server.
+    return kept | {"PYTHONPATH": root, "TINYGAN_CACHE": str(cwd / "cache"), "HTTPS_PROXY": "http://127.0.0.1:9"}
+
+
+def fails(result: Result, code: int, *words: str) -> None:
+    """It ended with `code` and one line of error that contains `words`, without a traceback."""
+    assert result.returncode == code, result
+    errors = [line for line in result.stderr.splitlines() if line]
+    assert len(errors) == 1 and errors[0].startswith("error: "), result.stderr
+    for word in words:
+        assert word in errors[0]
+
+
+def digest(path: Path) -> str:
+    return content_digest(*read(path))
+
+
+def gif_frames(path: Path) -> tuple[int, int]:
+    """How many frames Pillow reads back from a GIF, and its loop count (0: for ever)."""
+    with Image.open(path) as image:
+        return getattr(image, "n_frames", 1), image.info["loop"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run of 4 epochs in runs/0001-strokes."""
+    cwd = tmp_path_factory.mktemp("trained")
+    result = tinygan("train", *TINY, "--epochs", 4, "--checkpoint-every", 2, cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    return cwd
+
+
+@pytest.mark.parametrize("command", ["train", "sample"])
+def test_help_names_the_options_and_succeeds(command: str, tmp_path: Path) -> None:
+    result = tinygan(command, "--help", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "--device" in result.stdout and "--out" in result.stdout
+
+
+def test_the_package_lists_its_commands(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "tinygan"],
+        cwd=tmp_path, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert result.returncode == 0
+    assert "python -m tinygan.train" in result.stdout and "python -m tinygan.sample" in result.stdout
+
+
+def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
+    run = trained / "runs" / "0001-strokes"
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    files = {"config.json", "log.txt", "stats.jsonl", "reals.png", "training.gif"}
+    samples = {f"samples/epoch_{epoch:04}.png" for epoch in range(5)}
+    checkpoints = {"checkpoints/epoch_0002.npz", "checkpoints/epoch_0004.npz"}
+    assert names == files | samples | checkpoints
+
+
+def test_the_statistics_have_a_row_an_epoch(trained: Path) -> None:
+    lines = (trained / "runs/0001-strokes/stats.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert [row["step"] for row in rows] == [TINY_STEPS * epoch for epoch in (1, 2, 3, 4)]
+    for row in rows:
+        assert 0 < row["g_loss"] < 5 and 0 < row["d_loss"] < 5
+        assert 0 < row["real_score"] < 1 and 0 < row["fake_score"] < 1
+
+
+def test_the_configuration_names_settings_data_device_and_versions(trained: Path) -> None:
+    config = json.loads((trained / "runs/0001-strokes/config.json").read_text())
+    assert config["settings"]["batch_size"] == 32 and config["settings"]["width"] == 2
+    assert config["data"]["name"] == "strokes" and re.fullmatch("[0-9a-f]{64}", config["data"]["sha256"])
+    assert config["device"]["device"] == "cpu"
+    assert config["versions"]["numpy"] == np.__version__
+
+
+def test_the_log_holds_what_was_printed(tmp_path: Path) -> None:
+    result = tinygan("train", *TINY, "--epochs", 1, cwd=tmp_path)
+    log = (tmp_path / "runs/0001-strokes/log.txt").read_text()
+    assert "epoch 1/1 done" in log
+    assert set(log.splitlines()) <= set(result.stdout.splitlines())
+
+
+def test_the_grids_differ_from_epoch_to_epoch(trained: Path) -> None:
+    grids = [read_png(trained / f"runs/0001-strokes/samples/epoch_{epoch:04}.png") for epoch in range(5)]
+    assert all(grid.shape[0] >= 400 for grid in grids)  # large enough to look at
+    assert all((a != b).any() for a, b in zip(grids[:-1], grids[1:], strict=True))
+
+
+def test_the_animation_plays_in_a_loop(trained: Path) -> None:
+    frames, loops = gif_frames(trained / "runs/0001-strokes/training.gif")
+    assert frames > 1 and loops == 0  # 0: for ever
+
+
+def test_quiet_prints_nothing(tmp_path: Path) -> None:
+    result = tinygan("train", *TINY, "--epochs", 1, "--quiet", cwd=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_dry_run_counts_the_parameters_and_trains_nothing(tmp_path: Path) -> None:
+    arguments = ("--data", "strokes", "--limit", 300, "--batch-size", 4, "--dry-run")
+    result = tinygan("train", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for words in ("2,330,944", "25,472", "212,865", "7x7x256", "strokes: 300 images", "cpu", "steps of"):
+        assert words in result.stdout, words
+    assert not (tmp_path / "runs").exists()
+
+
+def test_two_runs_get_two_folders(trained: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert tinygan("train", *TINY, "--epochs", 0, "--no-gif", cwd=tmp_path).returncode == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["0001-strokes", "0002-strokes"]
+
+
+def test_two_epochs_and_two_more_equal_four(trained: Path, tmp_path: Path) -> None:
+    assert tinygan("train", *TINY, "--epochs", 2, cwd=tmp_path).returncode == 0
+    result = tinygan("train", "--resume", "--epochs", 4, "--checkpoint-every", 2, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    last = "runs/0001-strokes/checkpoints/epoch_0004.npz"
+    assert digest(tmp_path / last) == digest(trained / last)
+    for epoch in range(5):
+        name = f"runs/0001-strokes/samples/epoch_{epoch:04}.png"
+        assert (read_png(tmp_path / name) == read_png(trained / name)).all()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_a_run_stopped_inside_an_epoch_goes_on_as_if_it_had_not_been(
+    trained: Path, tmp_path: Path, steps: int
+) -> None:
+    """Steps 1 and 2 lie in the first epoch, 4 in the second; the losses' sums must survive too."""
+    stop = tinygan("train", *TINY, "--epochs", 4, "--steps", steps, cwd=tmp_path)
+    assert stop.returncode == 0, stop.stderr
+    go_on = tinygan("train", "--resume", "--steps", 99, "--checkpoint-every", 2, cwd=tmp_path)
+    assert go_on.returncode == 0, go_on.stderr
+    last = "runs/0001-strokes/checkpoints/epoch_0004.npz"
+    arrays, meta = read(tmp_path / last)
+    meta["settings"]["steps"] = None  # the only thing that was said differently
+    assert content_digest(arrays, meta) == digest(trained / last)
+    ours, theirs = (
+        [json.loads(line) for line in (cwd / "runs/0001-strokes/stats.jsonl").read_text().splitlines()]
+        for cwd in (tmp_path, trained)
+    )
+    for row in ours + theirs:
+        del row["seconds"], row["images_per_second"]
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_run_and_names_the_command_that_resumes_it(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tinygan.train", *TINY, "--epochs", "100000", "--checkpoint-every", "50000"],
+        cwd=tmp_path, env=clean_environment(tmp_path), text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    statistics = tmp_path / "runs/0001-strokes/stats.jsonl"
+    deadline = time.monotonic() + 60
+    while not statistics.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "python -m tinygan.train --resume runs/0001-strokes" in errors and len(errors.splitlines()) == 1
+    (saved,) = (tmp_path / "runs/0001-strokes/checkpoints").iterdir()
+    steps = int(read(saved)[0]["step"]) + 1
+    again = tinygan("train", "--resume", "--steps", steps, "--no-gif", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+
+
+def test_resuming_a_finished_run_says_so(trained: Path) -> None:
+    result = tinygan("train", "--resume", cwd=trained)
+    assert result.returncode == 0 and "complete" in result.stdout
+
+
+def test_resuming_from_a_checkpoint_file_starts_there(trained: Path, tmp_path: Path) -> None:
+    assert tinygan("train", *TINY, "--epochs", 2, "--checkpoint-every", 1, cwd=tmp_path).returncode == 0
+    first = tmp_path / "runs/0001-strokes/checkpoints/epoch_0001.npz"
+    result = tinygan("train", "--resume", first, "--epochs", 4, "--checkpoint-every", 2, cwd=tmp_path)
+    assert "at step 3 of 12" in result.stdout
+    last = "runs/0001-strokes/checkpoints/epoch_0004.npz"
+    assert digest(tmp_path / last) == digest(trained / last)
+    rows = (tmp_path / "runs/0001-strokes/stats.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == [1, 2, 3, 4]  # none twice
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_loudly(tmp_path: Path) -> None:
+    assert tinygan("train", *TINY, "--epochs", 2, "--checkpoint-every", 1, cwd=tmp_path).returncode == 0
+    newest = tmp_path / "runs/0001-strokes/checkpoints/epoch_0002.npz"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    result = tinygan("train", "--resume", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "warning" in result.stderr and "epoch_0001.npz" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--batch-size", 16), ("--lr", 0.1), ("--seed", 5), ("--width", 3), ("--epochs", 3)]
+)
+def test_resuming_with_other_settings_is_refused(trained: Path, option: str, value: object) -> None:
+    fails(tinygan("train", "--resume", option, value, cwd=trained), 2, option, "0001-strokes")
+
+
+def test_an_unreadable_checkpoint_is_refused(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "0001-strokes"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.json").write_bytes((trained / "runs/0001-strokes/config.json").read_bytes())
+    (run / "checkpoints/epoch_0001.npz").write_bytes(b"not a checkpoint")
+    fails(tinygan("train", "--resume", cwd=tmp_path), 5, "epoch_0001.npz")
+    fails(tinygan("sample", cwd=tmp_path), 5, "epoch_0001.npz")
+
+
+def test_nothing_to_resume_or_to_sample_from(tmp_path: Path) -> None:
+    fails(tinygan("train", "--resume", cwd=tmp_path), 5, "runs")
+    fails(tinygan("sample", cwd=tmp_path), 5, "runs")
+    fails(tinygan("sample", "nowhere", cwd=tmp_path), 5, "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--data", "cats"], 4, ["cats", "strokes"]),
+        (["--data", "folder/that/is/missing"], 4, ["folder/that/is/missing"]),
+        (["--data", "fashion-mnist", "--data-dir", "missing"], 4, ["missing"]),
+        (["--data", "fashion-mnist"], 4, ["--data-dir"]),
+        (["--data", "strokes", "--limit", "196"], 4, ["196 images < --batch-size 256", "--batch-size 196"]),
+        (["--bogus"], 2, ["--bogus"]),
+        (["--epochs", "many"], 2, ["many"]),
+        (["--epochs", "-1"], 2, ["--epochs -1"]),
+        (["--batch-size", "0"], 2, ["--batch-size 0"]),
+        (["--lr", "nan"], 2, ["--lr nan"]),
+        (["--beta1", "1"], 2, ["--beta1 1"]),
+        (["--size", "30"], 2, ["30", "--size"]),
+        (["--channels", "2"], 2, ["--channels 2"]),
+        (["--width", "0"], 2, ["width"]),
+        (["--recipe", "slow"], 2, ["slow", "quick"]),
+    ],
+)
+def test_bad_input_gets_one_line_and_its_exit_code(
+    arguments: list[str], code: int, words: list[str], tmp_path: Path
+) -> None:
+    fails(tinygan("train", "--device", "cpu", *arguments, cwd=tmp_path), code, *words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_empty_picture_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    fails(tinygan("train", "--data", "pictures", cwd=tmp_path), 4, "pictures")
+
+
+def test_a_corrupt_picture_among_good_ones_is_named_and_passed_over(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(4):
+        save_png(folder / f"{number}.png", rng.integers(0, 256, (40, 30, 3), dtype=np.uint8))
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:60])
+    result = tinygan(
+        "train", "--data", "pictures", "--size", 8, "--channels", 3, "--batch-size", 2, "--width", 2,
+        "--epochs", 1, cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "broken.png" in result.stdout and "4 images 8x8x3" in result.stdout
+
+
+def test_a_truncated_gz_is_refused(tmp_path: Path) -> None:
+    whole = gzip.compress(b"\x00\x00\x08\x03" + np.array([4, 28, 28], ">i4").tobytes() + bytes(4 * 784))
+    folder = tmp_path / "data" / "fashion-mnist"
+    folder.mkdir(parents=True)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(whole[:-12])
+    fails(tinygan("train", "--data", "fashion-mnist", "--data-dir", "data", cwd=tmp_path), 4, "gz")
+
+
+def test_gpu_without_a_gpu_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    result = tinygan("train", *TINY, "--device", "gpu", cwd=tmp_path, CUDA_VISIBLE_DEVICES="-1")
+    fails(result, 3, "--device cpu")
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    fails(tinygan("train", *TINY, "--out", "file/runs", cwd=tmp_path), 5, "--out")
+
+
+def test_auto_falls_back_to_strokes_in_one_line_where_nothing_can_be_downloaded(tmp_path: Path) -> None:
+    result = tinygan(
+        "train", "--limit", 40, "--batch-size", 20, "--width", 2, "--epochs", 1, "--no-gif", cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    assert "strokes: 40 images" in result.stdout
+    assert (tmp_path / "runs/0001-strokes").is_dir()
+
+
+def test_sample_writes_a_grid_and_prints_both_decisions(trained: Path, tmp_path: Path) -> None:
+    target = tmp_path / "grid.png"
+    result = tinygan("sample", "--num", 10, "--out", target, cwd=trained)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"untrained: logit [+-]\d", result.stdout)
+    assert re.search(r", trained: logit [+-]\d", result.stdout)
+    assert read_png(target).ndim == 3
+
+
+def test_sample_is_the_same_for_one_seed_and_differs_between_seeds(trained: Path, tmp_path: Path) -> None:
+    grids = []
+    for seed in (3, 3, 4):
+        assert tinygan("sample", "--seed", seed, "--out", tmp_path / "a.png", cwd=trained).returncode == 0
+        grids.append(read_png(tmp_path / "a.png"))
+    assert (grids[0] == grids[1]).all() and (grids[0] != grids[2]).any()
+
+
+def test_sample_with_the_run_s_own_seed_gives_the_last_preview(trained: Path, tmp_path: Path) -> None:
+    assert tinygan("sample", "--seed", 0, "--out", tmp_path / "a.png", cwd=trained).returncode == 0
+    preview = read_png(trained / "runs/0001-strokes/samples/epoch_0004.png")
+    assert (read_png(tmp_path / "a.png") == preview).all()
+
+
+def test_sample_separate_writes_one_file_a_picture(trained: Path, tmp_path: Path) -> None:
+    result = tinygan("sample", "--num", 11, "--separate", "--out", tmp_path / "pictures", cwd=trained)
+    assert result.returncode == 0, result.stderr
+    files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert files == [f"{number:02}.png" for number in range(11)]
+    assert read_png(tmp_path / "pictures/03.png").shape == (28, 28, 1)
+
+
+def test_sample_interpolates_in_a_looping_gif(trained: Path, tmp_path: Path) -> None:
+    target = tmp_path / "walk.gif"
+    result = tinygan("sample", "--num", 3, "--interpolate", 5, "--out", target, cwd=trained)
+    assert result.returncode == 0, result.stderr
+    frames, loops = gif_frames(target)
+    assert 1 < frames <= 15 and loops == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--num", "0"], ["--interpolate", "1"], ["--seed", "-1"], ["--seed", "x"], ["--bogus"]]
+)
+def test_sample_refuses_bad_options(trained: Path, arguments: list[str]) -> None:
+    fails(tinygan("sample", *arguments, cwd=trained), 2)

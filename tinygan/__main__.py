@@ -1,0 +1,10 @@
+"""``python -m tinygan``: the list of commands."""
+
+COMMANDS = {
+    "train": "train the DCGAN: pictures, checkpoints, statistics, an animation",
+    "sample": "make new pictures with a trained generator",
+}
+
+if __name__ == "__main__":
+    for name, purpose in COMMANDS.items():
+        print(f"python -m tinygan.{name:<8} {purpose}")

@@ -1,0 +1,103 @@
+"""The settings of a run: what the command line may say, the recipes, and what a resumed run may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from tinygan.errors import CheckpointError, UsageError
+from tinygan.models import check_sizes
+
+RECIPES: dict[str, dict[str, Any]] = {
+    # The tutorial's settings to the letter.
+    "seed": {"batch_size": 256, "lr": 1e-4, "beta1": 0.9},
+    # Same networks; more and larger steps, and less momentum, as in the DCGAN paper (section 4).
+    "quick": {"batch_size": 64, "lr": 2e-4, "beta1": 0.5},
+}
+
+# What decides the numbers of a run: a resumed run must keep it.
+FIXED = (
+    "data", "limit", "recipe", "batch_size", "lr", "beta1", "seed", "size", "channels", "width", "noise_dim"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything ``python -m tinygan.train`` can be told; `None` means: decided when the run starts."""
+
+    data: str = "auto"
+    data_dir: str | None = None
+    recipe: str = "seed"
+    epochs: int = 100
+    batch_size: int = 256
+    lr: float = 1e-4
+    beta1: float = 0.9
+    seed: int = 0
+    limit: int | None = None
+    steps: int | None = None
+    size: int = 28
+    channels: int = 1
+    width: int = 64
+    noise_dim: int = 100
+    device: str = "auto"
+    engine: str = "auto"
+    threads: int | None = None
+    sample_every: int = 1
+    checkpoint_every: int = 20
+    no_gif: bool = False
+
+    def check(self) -> Settings:
+        """These settings, or a `UsageError` that names the first one that makes no sense."""
+        least = {
+            "epochs": 0, "batch_size": 1, "seed": 0, "limit": 1, "steps": 0, "threads": 1,
+            "sample_every": 1, "checkpoint_every": 1,
+        }  # fmt: skip
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise UsageError(f"{option(name)} {value} is less than {minimum}.")
+        if self.channels not in (1, 3):
+            raise UsageError(f"--channels {self.channels} is neither 1 (grey) nor 3 (colour).")
+        check_sizes(self.size, self.width, self.noise_dim)
+        if not 0 < self.lr < float("inf"):
+            raise UsageError(f"--lr {self.lr} is not a positive number.")
+        if not 0 <= self.beta1 < 1:
+            raise UsageError(f"--beta1 {self.beta1} is not in [0, 1).")
+        return self
+
+
+def option(name: str) -> str:
+    """The command-line spelling of a setting: ``batch_size`` -> ``--batch-size``."""
+    return "--" + name.replace("_", "-")
+
+
+def new_settings(given: Mapping[str, Any]) -> Settings:
+    """Defaults, then the recipe's values, then what was `given`."""
+    recipe = RECIPES[given.get("recipe", Settings.recipe)]
+    return replace(Settings(), **{**recipe, **given}).check()
+
+
+def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: str) -> Settings:
+    """The settings of a run, with what was `given` for its continuation.
+
+    Raises:
+        UsageError: something that decides the run's numbers would change, or the run would shrink.
+        CheckpointError: `saved` are not settings of this version.
+    """
+    known = {field.name for field in fields(Settings)}
+    if set(saved) != known:
+        odd = ", ".join(sorted(set(saved) ^ known))
+        raise CheckpointError(f"{run} has other settings than this version knows ({odd}). Start a new run.")
+    for name, value in given.items():
+        if name in FIXED and value != saved[name]:
+            raise UsageError(
+                f"{run} was trained with {option(name)} {saved[name]}, not {value}. "
+                "Leave it out, or start a new run."
+            )
+    if given.get("epochs", saved["epochs"]) < saved["epochs"]:
+        raise UsageError(f"{run} has --epochs {saved['epochs']}; it may grow, not shrink.")
+    try:
+        return Settings(**{**saved, **given}).check()
+    except TypeError as problem:
+        raise CheckpointError(f"{run} has damaged settings: {problem}. Start a new run.") from problem

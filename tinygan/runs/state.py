@@ -1,0 +1,138 @@
+"""Everything training changes, in one object: both networks, both Adams, how far it has come.
+
+`State.arrays` and `State.restore` are the way into a checkpoint and back; `load` gives a finished
+model to those who want its pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygan.autograd import no_grad
+from tinygan.backend import Backend, cpu
+from tinygan.errors import CheckpointError, UsageError
+from tinygan.gan import generate
+from tinygan.layers import Network
+from tinygan.models import discriminator, generator
+from tinygan.optim import Adam
+from tinygan.rng import stream
+from tinygan.runs import checkpoint
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.settings import Settings, resumed_settings
+
+PREVIEWS = 16
+
+
+class State:
+    """The networks, their Adams and the position of a run, as they are before its first step."""
+
+    def __init__(self, settings: Settings, backend: Backend) -> None:
+        init = stream(settings.seed, "init")
+        picture = {"size": settings.size, "channels": settings.channels, "width": settings.width}
+        self.G = generator(init.at(0), noise_dim=settings.noise_dim, backend=backend, **picture)
+        self.D = discriminator(init.at(1), backend=backend, **picture)
+        self.adam_G = Adam(self.G.parameters, settings.lr, settings.beta1)
+        self.adam_D = Adam(self.D.parameters, settings.lr, settings.beta1)
+        self.step = 0  # steps taken in all; the epoch and the place in it follow from it
+        self.sums = np.zeros(4)  # of this epoch so far: both losses, both scores (float64)
+        # The noise behind the pictures of every epoch: always the same, so that one can compare.
+        self.preview_noise = stream(settings.seed, "samples").normal((PREVIEWS, settings.noise_dim))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name, as NumPy arrays."""
+        arrays = {
+            "step": np.array(self.step, np.int64),
+            "sums": self.sums,
+            "preview_noise": self.preview_noise,
+        }
+        for network, adam in ((self.G, self.adam_G), (self.D, self.adam_D)):
+            numpy = network.backend.numpy
+            for key, tensor in (network.parameters | network.statistics).items():
+                arrays[f"{network.name}/{key}"] = numpy(tensor.data)
+            for key in adam.parameters:
+                arrays[f"{network.name}/{key}/m"] = numpy(adam.m[key])
+                arrays[f"{network.name}/{key}/v"] = numpy(adam.v[key])
+            arrays[f"{network.name}/adam_t"] = np.array(adam.t, np.int64)
+        return arrays
+
+    def restore(self, arrays: Mapping[str, np.ndarray], path: Path) -> None:
+        """Take over what `arrays` saved; the shapes and dtypes must be those of this state.
+
+        Raises:
+            CheckpointError: an array is missing, superfluous, or of another shape or dtype.
+        """
+        expected = self.arrays()
+        for name in sorted(expected.keys() | arrays.keys()):
+            wanted, found = expected.get(name), arrays.get(name)
+            if wanted is None or found is None or (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
+                raise CheckpointError(f"{path} does not fit the model: {name} differs. Start a new run.")
+        self.step = int(arrays["step"])
+        self.sums = arrays["sums"].copy()
+        self.preview_noise = arrays["preview_noise"]
+        for network, adam in ((self.G, self.adam_G), (self.D, self.adam_D)):
+            array = network.backend.array
+            for key, tensor in (network.parameters | network.statistics).items():
+                tensor.data = array(arrays[f"{network.name}/{key}"])
+            for key in adam.parameters:
+                adam.m[key] = array(arrays[f"{network.name}/{key}/m"])
+                adam.v[key] = array(arrays[f"{network.name}/{key}/v"])
+            adam.t = int(arrays[f"{network.name}/adam_t"])
+
+
+class Trained:
+    """A generator and its discriminator, ready to use. Made by `load`."""
+
+    def __init__(self, G: Network, D: Network, settings: Settings, path: Path) -> None:
+        self.G, self.D, self.settings, self.path = G, D, settings, path
+
+    def generate(self, n: int, seed: int = 0) -> np.ndarray:
+        """`n` new pictures (n, H, W, C), float32 in [-1, 1]; the same ones for the same `seed`.
+
+        Raises:
+            UsageError: n is less than 1, or seed less than 0.
+        """
+        if n < 1 or seed < 0:
+            raise UsageError(f"generate got n {n} and seed {seed}. It needs n >= 1 and seed >= 0.")
+        return self.paint(stream(seed, "samples").normal((n, *self.G.input_shape)))
+
+    def paint(self, noise: np.ndarray) -> np.ndarray:
+        """The pictures (N, H, W, C) of `noise` (N, noise_dim) float32."""
+        backend = self.G.backend
+        return backend.numpy(generate(self.G, backend.array(noise)))
+
+    def judge(self, images: np.ndarray) -> np.ndarray:
+        """The discriminator's logits (N,) for images (N, H, W, C) float32 in [-1, 1]."""
+        backend = self.D.backend
+        with no_grad():
+            return backend.numpy(self.D(backend.array(images)).data)[:, 0]
+
+
+def load(
+    where: str | Path | None = None,
+    out: str | Path = "runs",
+    backend: Backend | None = None,
+    report: Callable[[str], object] = print,
+) -> Trained:
+    """The model of a run (its newest intact checkpoint), of a checkpoint file, or of the newest run in `out`.
+
+    Raises:
+        CheckpointError: there is none, or none that is intact.
+    """
+    run, file = RunFolder.find(where, Path(out))
+    path, arrays, meta = checkpoint.newest_intact([file] if file else run.checkpoints(), report)
+    settings = saved_settings(meta, path)
+    state = State(settings, backend or cpu())
+    state.restore(arrays, path)
+    return Trained(state.G, state.D, settings, path)
+
+
+def saved_settings(meta: Mapping[str, Any], path: Path) -> Settings:
+    """The settings inside a checkpoint's `meta`. Raises CheckpointError when they make no sense."""
+    try:
+        return resumed_settings(meta["settings"], {}, str(path))
+    except (KeyError, UsageError) as problem:
+        raise CheckpointError(f"{path} has damaged settings: {problem}. Use another checkpoint.") from problem

@@ -1,0 +1,221 @@
+"""``python -m tinygan.train``: train the DCGAN and leave pictures, checkpoints and an animation."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+import tinygan
+from tinygan import backend, commands, data
+from tinygan.backend import Backend
+from tinygan.data import Dataset
+from tinygan.errors import CheckpointError
+from tinygan.layers import Network
+from tinygan.runs import checkpoint
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.progress import Progress, duration
+from tinygan.runs.settings import RECIPES, Settings, new_settings, resumed_settings
+from tinygan.runs.state import State, saved_settings
+from tinygan.runs.training import measure_step_seconds, plan, train
+
+
+def parser() -> commands.Parser:
+    """Options that were not given are absent from the result: defaults and recipes come later."""
+    parser = commands.Parser("tinygan.train", "Train the DCGAN on small pictures.")
+    main, advanced = parser, parser.add_argument_group("advanced")
+    absent: dict[str, Any] = {"default": argparse.SUPPRESS}
+
+    main.add_argument("--device", choices=backend.DEVICES, help="default: auto, the GPU if usable", **absent)
+    main.add_argument(
+        "--data",
+        metavar="NAME|PATH",
+        help="auto (default: Fashion-MNIST, or the built-in strokes where it can't be had), fashion-mnist, "
+        "mnist, strokes, a folder of PNG and JPEG pictures, or an .npy/.npz file",
+        **absent,
+    )
+    main.add_argument("--data-dir", metavar="DIR", help="where fashion-mnist/ or mnist/ lies", **absent)
+    main.add_argument(
+        "--recipe",
+        choices=list(RECIPES),
+        help="seed (default): the tutorial's settings, batch 256, Adam 1e-4, beta1 0.9; "
+        "quick: batch 64, Adam 2e-4, beta1 0.5, clear pictures after 3 epochs",
+        **absent,
+    )
+    main.add_argument("--epochs", type=int, help="default: 100", **absent)
+    main.add_argument("--batch-size", type=int, help="default: the recipe's", **absent)
+    main.add_argument("--lr", type=float, help="Adam's step size; default: the recipe's", **absent)
+    main.add_argument("--seed", type=int, help="of all random numbers; default: 0", **absent)
+    main.add_argument("--out", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
+    main.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN|FILE",
+        help="go on with a run (bare: the newest) or from one of its checkpoint files",
+    )
+    main.add_argument("-n", "--dry-run", action="store_true", help="check everything, train nothing")
+
+    advanced.add_argument("--limit", type=int, metavar="N", help="use the first N images", **absent)
+    advanced.add_argument("--steps", type=int, metavar="N", help="stop after N steps in all", **absent)
+    advanced.add_argument("--size", type=int, help="side of the pictures, default: 28", **absent)
+    advanced.add_argument("--channels", type=int, help="1 grey (default) or 3 colour", **absent)
+    advanced.add_argument("--width", type=int, help="channels of the widest map; default: 64", **absent)
+    advanced.add_argument("--noise-dim", type=int, help="numbers behind a picture; default: 100", **absent)
+    advanced.add_argument("--beta1", type=float, help="Adam's memory; default: the recipe's", **absent)
+    advanced.add_argument("--engine", choices=backend.ENGINES, help="default: auto", **absent)
+    advanced.add_argument("--threads", type=int, metavar="N", help="default: all usable cores", **absent)
+    advanced.add_argument("--sample-every", type=int, metavar="EPOCHS", help="default: 1", **absent)
+    advanced.add_argument("--checkpoint-every", type=int, metavar="EPOCHS", help="default: 20", **absent)
+    advanced.add_argument("--no-gif", action="store_true", help="make no animation", **absent)
+    advanced.add_argument("--quiet", action="store_true", help="print errors only")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train as `arguments` say; returns the exit code."""
+    given = vars(parser().parse_args(arguments))
+    out, resume, dry_run, quiet = (given.pop(name) for name in ("out", "resume", "dry_run", "quiet"))
+    say = (lambda line: None) if quiet else (lambda line: print(line, flush=True))
+
+    run = arrays = meta = file = None
+    if resume is None:
+        settings = new_settings(given)
+    else:
+        run, file = RunFolder.find(resume or None, out)
+        file, arrays, meta = checkpoint.newest_intact([file] if file else run.checkpoints(), warn)
+        if given.get("data") == "auto":  # whatever was found then
+            del given["data"]
+        settings = resumed_settings(asdict(saved_settings(meta, file)), given, str(run.path))
+
+    device = backend.choose(settings.device, settings.engine, say)
+    threads = settings.threads or backend.usable_cores()
+    if not backend.limit_blas_threads(threads) and settings.threads:
+        warn("warning: this NumPy's BLAS cannot be told how many threads to use; --threads has no effect.")
+    images = data.load(
+        settings.data,
+        data_dir=Path(settings.data_dir) if settings.data_dir else None,
+        size=settings.size,
+        channels=settings.channels,
+        limit=settings.limit,
+        report=say,
+    )
+    if settings.data == "auto":  # a run that resumes must not choose again
+        settings = replace(settings, data=images.name)
+    steps_per_epoch, total_steps = plan(settings, len(images.images))
+
+    state = State(settings, device)
+    if run and file and arrays and meta:
+        if meta["data_sha256"] != images.sha256:
+            raise CheckpointError(f"{run.path} was trained on other images than {images.source} holds now.")
+        state.restore(arrays, file)
+
+    N, H, W, C = images.images.shape
+    facts = [
+        *images.notes,
+        f"data     {images.name}: {N:,} images {H}x{W}x{C} ({images.source})",
+        f"device   {device.device}, {versions(device)}, engine {device.engine}, {threads} threads",
+        f"recipe   {settings.recipe}: {settings.epochs} epochs of {steps_per_epoch} steps, batch "
+        f"{settings.batch_size}, Adam lr {settings.lr:g} beta1 {settings.beta1:g}, seed {settings.seed}",
+    ]
+    if dry_run:
+        step_seconds = measure_step_seconds(settings, images, device)
+        left = duration(step_seconds * (total_steps - state.step))
+        for line in [*summary(state.G), "", *summary(state.D), "", *facts]:
+            say(line)
+        say(f"time     about {left}: {total_steps - state.step:,} steps of {step_seconds:.3f} s (measured)")
+        return 0
+
+    if run is None:
+        run = RunFolder.create(out, images.name)
+    else:
+        run.keep_stats_until(state.step)
+    run.write_config(configuration(arguments, settings, device, images, threads))
+
+    progress = Progress(sys.stdout, total_steps, state.step, quiet)
+
+    def report(line: str) -> None:
+        run.log(line)
+        if not quiet:
+            progress.line(line)
+
+    for line in [f"run      {run.path}", *facts]:
+        report(line)
+    if state.step:
+        complete = " (complete: use a larger --epochs to go on)" if state.step >= total_steps else ""
+        report(f"resume   {file} at step {state.step:,} of {total_steps:,}{complete}")
+    train(run, state, images, settings, device, progress, report)
+    epochs = state.step // steps_per_epoch
+    report(f"done     {state.step:,} steps. Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}")
+    if not settings.no_gif:
+        report(f"         The training as a film: {run.gif_path}")
+    report(f"         More pictures: python -m tinygan.sample {run.path}")
+    if epochs < settings.epochs:
+        report(f"         Go on with: python -m tinygan.train --resume {run.path} --steps N")
+    return 0
+
+
+def summary(network: Network) -> list[str]:
+    """A table of the network's layers: name, output shape, parameters."""
+    lines = [f"{network.name:<24}{'output shape':<18}{'parameters':>12}"]
+    for name, layer in network.layers.items():
+        count = network.count(layer.parameters | layer.statistics)
+        lines.append(f"{name:<24}{'x'.join(map(str, network.shapes[name])):<18}{count:>12,}")
+    frozen = network.count(network.statistics)
+    total = network.count(network.parameters) + frozen
+    note = f" ({frozen:,} of them do not train: running means and variances)" if frozen else ""
+    return [*lines, f"{'in all':<42}{total:>12,}{note}"]
+
+
+def versions(device: Backend) -> str:
+    """The array library and its version."""
+    return f"{'NumPy' if device.device == 'cpu' else 'CuPy'} {device.xp.__version__}"
+
+
+def configuration(
+    arguments: Sequence[str], settings: Settings, device: Backend, images: Dataset, threads: int
+) -> dict[str, Any]:
+    """What ``config.json`` holds."""
+    blas: Any = np.show_config(mode="dicts")
+    return {
+        "command": ["python", "-m", "tinygan.train", *arguments],
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "settings": asdict(settings),
+        "data": {
+            "name": images.name,
+            "source": images.source,
+            "shape": list(images.images.shape),
+            "sha256": images.sha256,
+        },
+        "device": {
+            "device": device.device,
+            "engine": device.engine,
+            "threads": threads,
+            "machine": platform.machine(),
+            "processor": platform.processor(),
+        },
+        "versions": {
+            "tinygan": tinygan.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "blas": "{name} {version}".format(**blas["Build Dependencies"]["blas"]),
+            "pillow": PIL.__version__,
+            "platform": platform.platform(),
+        },
+    }
+
+
+def warn(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(commands.run(main))
