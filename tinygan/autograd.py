@@ -87,7 +87,7 @@ def apply(name: str, *inputs: Tensor | Array | None, **attributes: Any) -> Tenso
     op = backend.ops[name]
     y, saved = op.forward(backend.xp, *arrays, **attributes)
     if y.dtype not in dtypes:
-        raise UsageError(f"{name} made {y.dtype} of {arrays[0].dtype}. Give its attributes that dtype, too.")
+        raise UsageError(f"{name} made {y.dtype} of {dtypes.pop()}. Give its attributes that dtype, too.")
     record = _recording.get() and any(tensors)
     return Tensor(y, backend, Node(op, tensors, saved) if record else None)
 

@@ -168,7 +168,18 @@ class Layer:
         raise NotImplementedError
 
 
-class Dense(Layer):
+class Linear(Layer):
+    """What `Dense` and the convolutions share: a kernel of weights and, perhaps, a bias to a channel."""
+
+    kernel: Tensor
+    bias: Tensor | None
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        return {"kernel": self.kernel} | ({"bias": self.bias} if self.bias else {})
+
+
+class Dense(Linear):
     """y = x w + b, from `inputs` numbers to `outputs` numbers."""
 
     name = "dense"
@@ -177,10 +188,6 @@ class Dense(Layer):
         self.kernel = new.glorot((inputs, outputs), inputs, outputs)
         self.bias = new.full((outputs,), 0) if bias else None
 
-    @property
-    def parameters(self) -> dict[str, Tensor]:
-        return {"kernel": self.kernel} | ({"bias": self.bias} if self.bias else {})
-
     def output_shape(self, shape: Shape) -> Shape:
         return (self.kernel.shape[1],)
 
@@ -188,7 +195,7 @@ class Dense(Layer):
         return dense(x, self.kernel, self.bias)
 
 
-class Conv2D(Layer):
+class Conv2D(Linear):
     """A convolution from `channels` to `filters` channels; stride 2 halves the picture's sides."""
 
     name = "conv"
@@ -202,10 +209,6 @@ class Conv2D(Layer):
         self.bias = new.full((filters,), 0) if bias else None
         self.stride = stride
 
-    @property
-    def parameters(self) -> dict[str, Tensor]:
-        return {"kernel": self.kernel} | ({"bias": self.bias} if self.bias else {})
-
     def output_shape(self, shape: Shape) -> Shape:
         H, W, _ = shape
         S, (KH, KW, _, F) = self.stride, self.kernel.shape
@@ -216,7 +219,7 @@ class Conv2D(Layer):
         return conv2d(x, self.kernel, self.bias, self.stride, "same")
 
 
-class Conv2DTranspose(Layer):
+class Conv2DTranspose(Linear):
     """A transposed convolution from `channels` to `filters` channels; stride 2 doubles the sides."""
 
     name = "conv_transpose"
@@ -229,10 +232,6 @@ class Conv2DTranspose(Layer):
         self.kernel = new.glorot(shape, area * channels, area * filters)
         self.bias = new.full((filters,), 0) if bias else None
         self.stride = stride
-
-    @property
-    def parameters(self) -> dict[str, Tensor]:
-        return {"kernel": self.kernel} | ({"bias": self.bias} if self.bias else {})
 
     def output_shape(self, shape: Shape) -> Shape:
         H, W, _ = shape

@@ -1,0 +1,69 @@
+"""Dropout with a given mask, and with one drawn from a stream."""
+
+import numpy as np
+import pytest
+
+import tinygan
+from tests.checks import check_jacobian, forward, gradients, numbers, one_line, relative_error
+from tinygan.errors import ShapeError, UsageError
+from tinygan.rng import stream
+
+MASK = np.array([[True, False, True], [False, True, True]])
+
+
+def test_kept_numbers_are_scaled_and_the_others_are_zero(backend):
+    x = numbers(1, 2, 3)
+    y, _ = forward(backend, "dropout", (x,), mask=MASK, rate=0.3)
+    expected = [[x[0, 0] / 0.7, 0, x[0, 2] / 0.7], [0, x[1, 1] / 0.7, x[1, 2] / 0.7]]
+    assert relative_error(y, np.array(expected)) < 1e-15
+
+
+@pytest.mark.parametrize("dtype", [bool, np.float32, np.int8])
+def test_gradient_takes_the_same_way_back(backend, dtype):
+    dy = numbers(2, 2, 3)
+    (dx,) = gradients(backend, "dropout", (numbers(1, 2, 3),), dy, mask=MASK.astype(dtype), rate=0.75)
+    assert (dx == np.where(MASK, 4 * dy, 0)).all()
+
+
+def test_full_jacobian_with_a_frozen_mask(backend):
+    check_jacobian(
+        backend, "dropout", (numbers(1, 2, 3),), 6e-6, 1e-6, lambda arrays: {"mask": MASK, "rate": 0.3}
+    )
+
+
+def test_silenced_numbers_are_zero_whatever_they_were(backend):
+    x = np.array([np.inf, np.nan, 1.0])
+    y, _ = forward(backend, "dropout", (x,), mask=np.array([False, False, True]), rate=0.5)
+    assert (y == [0, 0, 2]).all()
+
+
+def test_mean_is_kept_on_average():
+    y = tinygan.dropout(np.ones(100_000), 0.3, stream(0, "dropout").at(1)).data
+    assert abs(y.mean() - 1) < 5 * np.sqrt(0.3 / 0.7 / 100_000)  # five standard deviations
+    assert set(np.unique(y)) == {0.0, 1 / 0.7}
+
+
+def test_a_stream_gives_the_same_mask_each_time_and_another_one_at_another_place():
+    x, place = np.ones((50, 20)), stream(3, "dropout")
+    first = tinygan.dropout(x, 0.3, place.at(0)).data
+    assert (tinygan.dropout(x, 0.3, place.at(0)).data == first).all()
+    assert (tinygan.dropout(x, 0.3, place.at(1)).data != first).any()
+
+
+def test_rate_zero_changes_nothing():
+    x = numbers(1, 4, 5)
+    assert (tinygan.dropout(x, 0, stream(0, "dropout")).data == x).all()
+
+
+@pytest.mark.parametrize("rate", [1, 1.5, -0.1, float("nan")])
+def test_impossible_rate_is_refused_in_one_line(rate):
+    with pytest.raises(UsageError) as error:
+        tinygan.dropout(np.ones(3), rate, stream(0, "dropout"))
+    one_line(error)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2), (1, 3)])
+def test_mask_of_another_shape_is_refused_in_one_line(shape):
+    with pytest.raises(ShapeError) as error:
+        tinygan.dropout(np.ones((2, 3)), 0.3, np.ones(shape, dtype=bool))
+    one_line(error)

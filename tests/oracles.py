@@ -1,0 +1,172 @@
+"""The ops once more, as loops written from their definitions: slow, plain, independent of tinygan.
+
+Everything is float64 NumPy. Nothing here imports tinygan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal, localcontext
+from math import ceil, sqrt
+from typing import Any
+
+import numpy as np
+
+Pair = tuple[int, int]
+Pads = tuple[Pair, Pair]
+
+
+def same_pads(side: int, K: int, S: int) -> Pair:
+    """out = ceil(in / S); total = max((out - 1) S + K - in, 0); before = total // 2."""
+    total = max((ceil(side / S) - 1) * S + K - side, 0)
+    return total // 2, total - total // 2
+
+
+def conv2d_geometry(size: Pair, kernel: Pair, stride: Pair, padding: Any) -> tuple[Pair, Pads]:
+    """Size of a convolution's result, and its pads."""
+    out, pads = [], []
+    for axis in (0, 1):
+        side, K, S = size[axis], kernel[axis], stride[axis]
+        if padding == "same":
+            pad = same_pads(side, K, S)
+            out.append(ceil(side / S))
+        else:
+            pad = (0, 0) if padding == "valid" else padding[axis]
+            out.append((side + sum(pad) - K) // S + 1)
+        pads.append(pad)
+    return (out[0], out[1]), (pads[0], pads[1])
+
+
+def conv2d_transpose_geometry(size: Pair, kernel: Pair, stride: Pair, padding: Any) -> tuple[Pair, Pads]:
+    """Size of a transposed convolution's result, and what is cropped around it."""
+    out, pads = [], []
+    for axis in (0, 1):
+        side, K, S = size[axis], kernel[axis], stride[axis]
+        if padding == "same":
+            out.append(side * S)
+            pads.append(same_pads(side * S, K, S))
+        elif padding == "valid":
+            out.append(side * S + max(K - S, 0))
+            pads.append((0, 0))
+        else:
+            out.append((side - 1) * S + K - sum(padding[axis]))
+            pads.append(padding[axis])
+    return (out[0], out[1]), (pads[0], pads[1])
+
+
+def taps(small: Pair, large: Pair, kernel: Pair, stride: Pair, pads: Pads) -> Iterator[tuple[int, ...]]:
+    """Every (p, q, i, j, h, w): place (i, j) of the window at (p, q) lies on pixel (h, w) inside `large`."""
+    for p in range(small[0]):
+        for q in range(small[1]):
+            for i in range(kernel[0]):
+                for j in range(kernel[1]):
+                    h = p * stride[0] + i - pads[0][0]
+                    w = q * stride[1] + j - pads[1][0]
+                    if 0 <= h < large[0] and 0 <= w < large[1]:
+                        yield p, q, i, j, h, w
+
+
+def conv2d(
+    x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, stride: Pair, padding: Any
+) -> np.ndarray:
+    """y[n,p,q,f] = b[f] + sum of x[n, p S + i - top, q S + j - left, c] w[i,j,c,f]."""
+    large, K = x.shape[1:3], kernel.shape[:2]
+    small, pads = conv2d_geometry(large, K, stride, padding)
+    y = np.zeros((len(x), *small, kernel.shape[3]))
+    for p, q, i, j, h, w in taps(small, large, K, stride, pads):
+        y[:, p, q] += x[:, h, w] @ kernel[i, j]
+    return y if bias is None else y + bias
+
+
+def conv2d_gradients(
+    x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, stride: Pair, padding: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of sum(dy y): each product x w of the definition gives w dy to x and x dy to w."""
+    large, K = x.shape[1:3], kernel.shape[:2]
+    small, pads = conv2d_geometry(large, K, stride, padding)
+    dx, dw = np.zeros_like(x), np.zeros_like(kernel)
+    for p, q, i, j, h, w in taps(small, large, K, stride, pads):
+        dx[:, h, w] += dy[:, p, q] @ kernel[i, j].T
+        dw[i, j] += x[:, h, w].T @ dy[:, p, q]
+    return dx, dw, dy.sum(axis=(0, 1, 2))
+
+
+def conv2d_transpose(
+    x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, stride: Pair, padding: Any
+) -> np.ndarray:
+    """Each x[n,p,q,c] w[i,j,f,c] is added to y[n, p S + i - top, q S + j - left, f], if that is inside y."""
+    small, K = x.shape[1:3], kernel.shape[:2]
+    large, pads = conv2d_transpose_geometry(small, K, stride, padding)
+    y = np.zeros((len(x), *large, kernel.shape[2]))
+    for p, q, i, j, h, w in taps(small, large, K, stride, pads):
+        y[:, h, w] += x[:, p, q] @ kernel[i, j].T
+    return y if bias is None else y + bias
+
+
+def conv2d_transpose_gradients(
+    x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, stride: Pair, padding: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of sum(dy y), likewise."""
+    small, K = x.shape[1:3], kernel.shape[:2]
+    large, pads = conv2d_transpose_geometry(small, K, stride, padding)
+    dx, dw = np.zeros_like(x), np.zeros_like(kernel)
+    for p, q, i, j, h, w in taps(small, large, K, stride, pads):
+        dx[:, p, q] += dy[:, h, w] @ kernel[i, j]
+        dw[i, j] += dy[:, h, w].T @ x[:, p, q]
+    return dx, dw, dy.sum(axis=(0, 1, 2))
+
+
+def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
+    """y[n,f] = b[f] + sum over c of x[n,c] w[c,f]."""
+    (N, C), F = x.shape, w.shape[1]
+    y = np.zeros((N, F))
+    for n in range(N):
+        for f in range(F):
+            y[n, f] = sum(float(x[n, c]) * float(w[c, f]) for c in range(C))
+            y[n, f] += 0 if b is None else float(b[f])
+    return y
+
+
+def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and biased variance of each channel, over everything else, by loops."""
+    C = x.shape[-1]
+    mean, variance = np.zeros(C), np.zeros(C)
+    for c in range(C):
+        numbers = [float(number) for number in x[..., c].flat]
+        mean[c] = sum(numbers) / len(numbers)
+        variance[c] = sum((number - mean[c]) ** 2 for number in numbers) / len(numbers)
+    return mean, variance
+
+
+def batch_norm(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float
+) -> np.ndarray:
+    y = np.zeros_like(x)
+    for at in np.ndindex(x.shape):
+        c = at[-1]
+        y[at] = gamma[c] * (x[at] - mean[c]) / sqrt(variance[c] + eps) + beta[c]
+    return y
+
+
+def bce(logit: float, target: float) -> tuple[float, float, float]:
+    """(loss, its derivative, sigmoid(logit)) of one logit, computed with 1,000 digits."""
+    with localcontext() as context:
+        context.prec = 1000
+        x, z = Decimal(logit), Decimal(target)
+        p = 1 / (1 + (-x).exp())
+        loss = -z * p.ln() - (1 - z) * (1 - p).ln()
+        return float(loss), float(p - z), float(p)
+
+
+def adam(
+    w: float, gradients: list[float], lr: float, beta1: float, beta2: float, eps: float
+) -> list[tuple[float, float, float]]:
+    """(w, m, v) of one weight after each step."""
+    m = v = 0.0
+    history = []
+    for t, g in enumerate(gradients, start=1):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        w = w - lr * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + eps)
+        history.append((w, m, v))
+    return history

@@ -1,0 +1,256 @@
+"""Walking back: which gradients come out, which work is done for them, which graphs are refused."""
+
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import tinygan
+from tests.checks import numbers, one_line, relative_error, spied
+from tinygan import models
+from tinygan.autograd import Tensor, grad, no_grad
+from tinygan.backend import cpu
+from tinygan.errors import UsageError
+from tinygan.gan import discriminator_loss, generator_loss
+from tinygan.rng import stream
+
+
+def two_losses():
+    """Two losses through one shared layer, with the two weights and what they were made of."""
+    x, w1, w2 = numbers(1, 4, 3), Tensor(numbers(2, 3, 2)), Tensor(numbers(3, 2, 1))
+    shared = tinygan.tanh(tinygan.dense(x, w1))
+    logits = tinygan.dense(shared, w2)
+    return tinygan.bce_with_logits(logits, 1.0), tinygan.bce_with_logits(logits, 0.0), x, w1, w2
+
+
+def loss_by_hand(x, w1, w2, target):
+    p = 1 / (1 + np.exp(-np.tanh(x @ w1) @ w2))
+    return -np.mean(np.log(p if target else 1 - p))
+
+
+def test_two_losses_through_one_graph_each_get_their_own_gradients():
+    ones, zeros, x, w1, w2 = two_losses()
+    for loss, target in ((ones, 1), (zeros, 0), (ones, 1)):
+        assert float(loss) == pytest.approx(loss_by_hand(x, w1.data, w2.data, target), rel=1e-14)
+        found = grad(loss, [w1, w2])
+        for g, which in zip(found, (0, 1), strict=True):
+            e = numbers(5, *g.shape)
+            sides = []
+            for step in (6e-6, -6e-6):
+                weights = [w1.data, w2.data]
+                weights[which] = weights[which] + step * e
+                sides.append(loss_by_hand(x, weights[0], weights[1], target))
+            assert relative_error((g * e).sum(), (sides[0] - sides[1]) / 12e-6) < 1e-6
+
+
+def test_grad_called_twice_is_bit_equal_and_does_not_depend_on_calls_between():
+    ones, zeros, _, w1, w2 = two_losses()
+    first = [g.tobytes() for g in grad(ones, [w1, w2])]
+    grad(zeros, [w1, w2])
+    assert [g.tobytes() for g in grad(ones, [w1, w2])] == first
+    assert [g.tobytes() for g in grad(ones, [w2, w1])] == first[::-1]
+    assert [g.tobytes() for g in grad(ones, [w1])] == first[:1]
+
+
+def test_gradient_with_respect_to_an_inner_tensor_and_to_the_loss_itself():
+    x = Tensor(np.array([1.0, -2.0]))
+    inner = tinygan.leaky_relu(x, slope=0.5)
+    loss = tinygan.bce_with_logits(inner, 0.0)
+    sigmoids = 1 / (1 + np.exp([-1.0, 1.0]))
+    d_inner, d_x, d_loss = grad(loss, [inner, x, loss])
+    assert relative_error(d_inner, sigmoids / 2) < 1e-15
+    assert relative_error(d_x, sigmoids / 2 * [1, 0.5]) < 1e-15
+    assert d_loss == 1
+
+
+def test_a_tensor_used_twice_gets_the_sum_of_both_gradients():
+    a, b = Tensor(np.array([0.3, -0.7])), Tensor(np.array([0.1, 0.2]))
+    # y = 3 a + b, by two different ways to a
+    y = (a + a) + (a + b)
+    expected = 1 / (1 + np.exp(-y.data)) / 2
+    d_a, d_b = grad(tinygan.bce_with_logits(y, 0.0), [a, b])
+    assert relative_error(d_a, 3 * expected) < 1e-15
+    assert relative_error(d_b, expected) < 1e-15
+
+
+def test_the_same_array_in_two_tensors_stays_two_tensors():
+    data = np.array([0.5])
+    a, b = Tensor(data), Tensor(data)
+    d_a, d_b = grad(tinygan.bce_with_logits((a + a) + b, 0.0), [a, b])
+    assert d_a == 2 * d_b
+
+
+def test_plain_arrays_are_constants_and_tensors_in_wrt_twice_are_answered_twice():
+    w = Tensor(numbers(1, 3, 1))
+    loss = tinygan.bce_with_logits(tinygan.dense(numbers(2, 4, 3), w), 1.0)
+    one, two = grad(loss, [w, w])
+    assert one.shape == (3, 1) and (one == two).all() and np.abs(one).max() > 0
+
+
+def spied_networks():
+    calls = []
+
+    def spy(name, direction, what):
+        if direction == "backward":
+            calls.append((name, what["wanted"]))
+
+    backend = spied(cpu(), spy)
+    G = models.generator(size=8, width=2, noise_dim=5, backend=backend)
+    D = models.discriminator(size=8, width=2, backend=backend)
+    images, noise = numbers(1, 3, 8, 8, 1).astype(np.float32), numbers(2, 3, 5).astype(np.float32)
+    fakes = G(noise, training=True)
+    real_logits = D(images, training=True, dropout=[stream(0, "dropout").at(i) for i in (0, 1)])
+    fake_logits = D(fakes, training=True, dropout=[stream(0, "dropout").at(i) for i in (2, 3)])
+    losses = discriminator_loss(real_logits, fake_logits), generator_loss(fake_logits)
+    return G, D, losses, calls
+
+
+def test_discriminators_gradient_does_not_walk_through_the_generator():
+    _, D, (d_loss, _), calls = spied_networks()
+    grad(d_loss, list(D.parameters.values()))
+    names = [name for name, _ in calls]
+    assert names.count("conv2d") == 4 and names.count("dense") == 2
+    assert not {"conv2d_transpose", "batch_norm", "tanh"} & set(names)
+    # The two first layers get pictures, whose gradient nobody wants; the two second ones need it.
+    assert sorted(wanted for name, wanted in calls if name == "conv2d") == sorted(
+        2 * [(False, True, True)] + 2 * [(True, True, True)]
+    )
+
+
+def test_generators_gradient_does_not_compute_the_discriminators_weight_gradients():
+    G, _, (_, g_loss), calls = spied_networks()
+    grad(g_loss, list(G.parameters.values()))
+    assert [wanted for name, wanted in calls if name == "conv2d"] == 2 * [(True, False, False)]
+    last_of_D, first_of_G = (wanted for name, wanted in calls if name == "dense")
+    assert last_of_D == (True, False, False) and first_of_G == (False, True, False)
+    assert [name for name, _ in calls].count("conv2d_transpose") == 3
+
+
+def test_only_the_part_between_loss_and_wrt_is_walked():
+    _, D, (d_loss, _), calls = spied_networks()
+    grad(d_loss, [D.parameters["07_dense/bias"]])
+    assert [name for name, _ in calls if name not in ("add", "bce_with_logits")] == ["dense", "dense"]
+    assert {wanted for name, wanted in calls if name == "dense"} == {(False, False, True)}
+
+
+def test_a_tensor_used_twice_is_walked_once():
+    calls = []
+    backend = spied(cpu(), lambda name, direction, what: calls.append((name, direction)))
+    x = Tensor(np.array([0.5, 1.0]), backend)
+    y = tinygan.tanh(x)
+    for _ in range(40):  # 2^40 ways lead back to x
+        y = y + y
+    grad(tinygan.bce_with_logits(y, 1.0), [x])
+    assert calls.count(("tanh", "backward")) == 1 and calls.count(("add", "backward")) == 40
+
+
+def test_a_chain_of_5000_additions_is_deeper_than_the_recursion_limit():
+    assert sys.getrecursionlimit() < 5000
+    x = Tensor(np.array(0.0))
+    y = x
+    for _ in range(4999):
+        y = y + x
+    (gradient,) = grad(tinygan.bce_with_logits(y, 0.0), [x])
+    assert gradient == 5000 * 0.5
+
+
+def test_no_grad_records_nothing_and_computes_the_same():
+    x = Tensor(numbers(1, 3))
+    with no_grad():
+        y = tinygan.tanh(x)
+        with no_grad():
+            pass
+        z = tinygan.tanh(y)
+    assert y.node is None and z.node is None
+    assert (z.data == tinygan.tanh(tinygan.tanh(x)).data).all()
+    assert tinygan.tanh(x).node is not None
+
+
+def test_no_grad_ends_with_an_exception():
+    with pytest.raises(ZeroDivisionError), no_grad():
+        raise ZeroDivisionError
+    assert tinygan.tanh(Tensor(np.ones(1))).node is not None
+
+
+def test_no_grad_holds_in_its_own_thread_only():
+    recorded = {}
+
+    def look(where):
+        recorded[where] = tinygan.tanh(Tensor(np.ones(1))).node is not None
+
+    with no_grad():
+        thread = threading.Thread(target=look, args=["other"])
+        thread.start()
+        thread.join()
+        look("here")
+    assert recorded == {"other": True, "here": False}
+
+
+def test_a_graph_of_constants_is_not_recorded():
+    assert tinygan.dense(numbers(1, 2, 3), numbers(2, 3, 1)).node is None
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        (np.ones((2, 2), np.float32), np.ones((2, 2))),
+        (np.ones((2, 2), np.float32), np.ones((2, 2), np.float32), np.ones(2)),
+        (np.ones((2, 2), int), np.ones((2, 2), int)),
+        (np.ones((2, 2), bool), np.ones((2, 2), bool)),
+        (np.ones((2, 2), complex), np.ones((2, 2), complex)),
+        (np.ones((2, 2), np.float32), np.ones((2, 2), int)),
+    ],
+)
+def test_mixed_and_non_floating_dtypes_are_refused_in_one_line(arrays):
+    with pytest.raises(UsageError, match=str(arrays[0].dtype)) as error:
+        tinygan.dense(*arrays)
+    one_line(error)
+    with pytest.raises(UsageError):
+        tinygan.dense(*map(Tensor, arrays))
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (2,), (0,)])
+def test_a_loss_that_is_not_a_scalar_is_refused_in_one_line(shape):
+    x = Tensor(np.ones(shape))
+    with pytest.raises(UsageError) as error:
+        grad(tinygan.tanh(x), [x])
+    assert str(shape) in one_line(error)
+
+
+def test_wrt_that_the_loss_does_not_depend_on_is_refused_in_one_line():
+    x, other = Tensor(np.ones(3)), Tensor(np.ones((2, 7)))
+    loss = tinygan.bce_with_logits(x, 1.0)
+    with pytest.raises(UsageError) as error:
+        grad(loss, [x, other])
+    assert "(2, 7)" in one_line(error)
+    with no_grad():
+        loss = tinygan.bce_with_logits(x, 1.0)
+    with pytest.raises(UsageError) as error:
+        grad(loss, [x])
+    one_line(error)
+
+
+ONE = np.ones(1, np.float32)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: tinygan.bce_with_logits(x, np.float64(1)),
+        lambda x: tinygan.bce_with_logits(x, np.ones((4, 1))),
+        lambda x: tinygan.bce_with_logits(x, np.ones((4, 1), int)),
+        lambda x: tinygan.bce_with_logits(tinygan.leaky_relu(x, np.float64(0.3)), 1.0),
+        lambda x: tinygan.bce_with_logits(tinygan.dropout(x, np.float64(0.5), np.ones((4, 1))), 1.0),
+        lambda x: tinygan.bce_with_logits(tinygan.batch_norm(x, ONE, ONE, (np.zeros(1), np.ones(1))), 1.0),
+    ],
+    ids=["number as target", "float64 targets", "whole targets", "slope", "rate", "statistics"],
+)  # fmt: skip
+def test_an_attribute_does_not_turn_float32_into_float64_unnoticed(call):
+    x = Tensor(np.ones((4, 1), np.float32))
+    try:
+        loss = call(x)
+    except UsageError as error:  # as good
+        assert "\n" not in str(error)
+    else:
+        assert loss.dtype == np.float32 and grad(loss, [x])[0].dtype == np.float32

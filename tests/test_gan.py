@@ -1,0 +1,192 @@
+"""The training step: losses at the start, repeatability, dtypes, order."""
+
+from math import log
+
+import numpy as np
+import pytest
+
+from tests.checks import arrays_in, numbers, spied
+from tinygan import gan, models
+from tinygan.autograd import Tensor, grad
+from tinygan.backend import cpu
+from tinygan.optim import Adam
+from tinygan.rng import stream
+
+
+def pictures(seed, N, size=28):
+    return np.tanh(numbers(seed, N, size, size, 1)).astype(np.float32)
+
+
+def masks(step, which):
+    place = stream(0, "dropout").at(step, which)
+    return [place.at(0), place.at(1)]
+
+
+class Game:
+    """Both networks with their optimizers, and one step of the game."""
+
+    def __init__(self, width=4, size=28, noise_dim=10, backend=None, lr=1e-3):
+        self.G = models.generator(width=width, size=size, noise_dim=noise_dim, backend=backend)
+        self.D = models.discriminator(width=width, size=size, backend=backend)
+        self.adam_G, self.adam_D = Adam(self.G.parameters, lr), Adam(self.D.parameters, lr)
+
+    def step(self, t, images, M=None):
+        noise = stream(0, "noise").at(t).normal((len(images) if M is None else M, *self.G.input_shape))
+        return gan.train_step(
+            self.G, self.D, self.adam_G, self.adam_D, images, noise, masks(t, 0), masks(t, 1)
+        )
+
+    def state(self):
+        """Every array the game has, by name."""
+        state = {}
+        for name, net, adam in (("G", self.G, self.adam_G), ("D", self.D, self.adam_D)):
+            for kind, tensors in (("parameters", net.parameters), ("statistics", net.statistics)):
+                state |= {f"{name}/{kind}/{key}": t.data for key, t in tensors.items()}
+            state |= {f"{name}/m/{key}": a for key, a in adam.m.items()}
+            state |= {f"{name}/v/{key}": a for key, a in adam.v.items()}
+        return state
+
+    def bytes(self):
+        return {name: array.tobytes() for name, array in self.state().items()}
+
+
+def test_first_losses_are_near_those_of_a_discriminator_that_cannot_tell():
+    step = Game(width=16, noise_dim=100).step(0, pictures(1, 16))
+    assert float(step.discriminator_loss) == pytest.approx(2 * log(2), abs=0.15)
+    assert float(step.generator_loss) == pytest.approx(log(2), abs=0.1)
+    assert float(step.real_score) == pytest.approx(0.5, abs=0.1)
+    assert float(step.fake_score) == pytest.approx(0.5, abs=0.1)
+
+
+def test_losses_are_those_of_goodfellow_et_al():
+    real, fake = np.array([[2.0], [-1.0]]), np.array([[0.5], [3.0], [-2.0]])
+    p_real, p_fake = 1 / (1 + np.exp(-real)), 1 / (1 + np.exp(-fake))
+    d_loss = gan.discriminator_loss(Tensor(real), Tensor(fake))
+    assert float(d_loss) == pytest.approx(-np.log(p_real).mean() - np.log(1 - p_fake).mean(), rel=1e-14)
+    assert float(gan.generator_loss(Tensor(fake))) == pytest.approx(-np.log(p_fake).mean(), rel=1e-14)
+
+
+def test_twenty_steps_twice_are_bit_equal_and_change_every_parameter():
+    def run():
+        game = Game()
+        start = game.bytes()
+        losses = [tuple(float(number) for number in game.step(t, pictures(t, 6))) for t in range(20)]
+        return start, game.bytes(), losses
+
+    (start, end, losses), again = run(), run()
+    assert (start, end, losses) == again
+    assert all(start[name] != end[name] for name in start)
+    assert np.isfinite(losses).all()
+
+
+def test_every_array_of_a_training_step_is_float32():
+    seen = []
+
+    def spy(name, direction, what):
+        for array in arrays_in(what):
+            seen.append((name, direction, array.dtype))
+
+    game = Game(size=8, backend=spied(cpu(), spy))
+    measured = game.step(0, pictures(1, 4, size=8))
+    for name, direction, dtype in seen:
+        assert dtype in (np.float32, np.bool_), (name, direction, dtype)
+    assert {(name, direction) for name, direction, _ in seen} >= {
+        ("conv2d_transpose", "forward"), ("conv2d_transpose", "backward"), ("dropout", "backward"),
+    }  # fmt: skip
+    for name, array in game.state().items():
+        assert array.dtype == np.float32, name
+    assert {number.dtype for number in measured} == {np.dtype(np.float32)}
+    noise = stream(0, "noise").normal((3, 10))
+    assert noise.dtype == np.float32 and gan.generate(game.G, noise).dtype == np.float32
+
+
+def test_generated_pictures_do_not_depend_on_batch_size():
+    game = Game()
+    game.step(0, pictures(1, 4))
+    noise = stream(0, "samples").normal((7, 10))
+    together = gan.generate(game.G, noise)
+    assert together.shape == (7, 28, 28, 1) and np.abs(together).max() <= 1
+    for batch_size in (1, 3, 7, 1000):
+        assert np.abs(gan.generate(game.G, noise, batch_size) - together).max() < 1e-6
+
+
+def test_generating_leaves_the_generator_as_it_was():
+    game = Game()
+    before = game.bytes()
+    gan.generate(game.G, stream(0, "samples").normal((5, 10)))
+    assert game.bytes() == before
+
+
+def test_no_noise_gives_no_pictures():
+    assert gan.generate(Game(size=8).G, np.zeros((0, 10), np.float32)).shape == (0, 8, 8, 1)
+
+
+def test_partial_batch_takes_the_mean_over_its_own_number_of_pictures():
+    game = Game(size=8)
+    images = pictures(1, 3, size=8)
+    noise = stream(0, "noise").at(0).normal((4, 10))
+    real = game.D(images, training=True, dropout=masks(0, 0)).data.astype(float)
+    fake = game.D(game.G(noise, training=True), training=True, dropout=masks(0, 1)).data.astype(float)
+    assert len(real) == 3 and len(fake) == 4
+    before = game.bytes()
+    step = game.step(0, images, M=4)
+    expected = np.log1p(np.exp(-real)).mean() + np.log1p(np.exp(fake)).mean()
+    assert float(step.discriminator_loss) == pytest.approx(expected, rel=1e-5)
+    after = game.bytes()
+    assert all(after[name] != before[name] for name in before if "/parameters/" in name)
+
+
+def test_scores_are_the_mean_probabilities():
+    game = Game(size=8)
+    images, noise = pictures(1, 3, size=8), stream(0, "noise").at(0).normal((3, 10))
+    real = game.D(images, training=True, dropout=masks(0, 0)).data.astype(float)
+    fake = game.D(game.G(noise, training=True), training=True, dropout=masks(0, 1)).data.astype(float)
+    step = game.step(0, images)
+    assert float(step.real_score) == pytest.approx((1 / (1 + np.exp(-real))).mean(), rel=1e-5)
+    assert float(step.fake_score) == pytest.approx((1 / (1 + np.exp(-fake))).mean(), rel=1e-5)
+
+
+def test_running_statistics_see_the_fakes_once_a_step():
+    game = Game(size=8)
+    noise = stream(0, "noise").at(0).normal((3, 10))
+    features = noise.astype(float) @ game.G.parameters["00_dense/kernel"].data.astype(float)
+    game.step(0, pictures(1, 3, size=8))
+    found = game.G.statistics["01_batchnorm/running_mean"].data
+    assert np.abs(found - 0.01 * features.mean(axis=0)).max() < 1e-7
+    found = game.G.statistics["01_batchnorm/running_variance"].data
+    assert np.abs(found - (0.99 + 0.01 * features.var(axis=0))).max() < 1e-6
+
+
+def test_both_gradients_are_taken_before_either_network_moves(monkeypatch):
+    events = []
+    monkeypatch.setattr(gan, "grad", lambda *args: (events.append("grad"), grad(*args))[1])
+    monkeypatch.setattr(Adam, "step", lambda self, gradients: events.append("step"))
+    Game(size=8).step(0, pictures(1, 2, size=8))
+    assert events == ["grad", "grad", "step", "step"]
+
+
+def test_which_network_moves_first_makes_no_difference():
+    images = pictures(1, 3, size=8)
+    noise = stream(0, "noise").at(0).normal((3, 10))
+    one, other = Game(size=8), Game(size=8)
+    one.step(0, images)
+    fakes = other.G(noise, training=True)
+    real_logits = other.D(images, training=True, dropout=masks(0, 0))
+    fake_logits = other.D(fakes, training=True, dropout=masks(0, 1))
+    d_loss, g_loss = gan.discriminator_loss(real_logits, fake_logits), gan.generator_loss(fake_logits)
+    g_gradients = grad(g_loss, list(other.G.parameters.values()))
+    d_gradients = grad(d_loss, list(other.D.parameters.values()))
+    other.adam_G.step(g_gradients)
+    other.adam_D.step(d_gradients)
+    assert one.bytes() == other.bytes()
+
+
+def test_fakes_have_dropout_masks_of_their_own():
+    def step(real, fake):
+        game = Game(size=8)
+        noise = stream(0, "noise").at(0).normal((3, 10))
+        players = game.G, game.D, game.adam_G, game.adam_D
+        gan.train_step(*players, pictures(1, 3, size=8), noise, masks(0, real), masks(0, fake))
+        return game.bytes()
+
+    assert step(0, 1) != step(0, 2) and step(0, 1) != step(2, 1)

@@ -1,0 +1,168 @@
+"""The rooms and their order: what may import what, read from the sources without running them."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import tinygan
+
+PACKAGE = Path(tinygan.__file__).parent
+ROOT = PACKAGE.parent
+
+# From bottom to top; a file imports only from its own room and from rooms below.
+DOORS = ("train", "sample", "evaluate", "inspect", "gradcheck", "report", "export")
+ROOMS = [
+    ("errors",), ("backend",), ("rng",), ("ops",), ("fast",), ("autograd",), ("layers",), ("models",),
+    ("optim",), ("gan",), ("data",), ("runs",),
+    ("",),  # tinygan/__init__.py, the public face
+    ("commands",), DOORS, ("__main__",),
+]  # fmt: skip
+HEIGHT = {room: height for height, rooms in enumerate(ROOMS) for room in rooms}
+CORE = ("errors", "backend", "rng", "ops", "fast", "autograd", "layers", "models", "optim", "gan")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@cache
+def imports(path: Path, module: str) -> frozenset[str]:
+    """Every module a file imports, anywhere in it; ``from tinygan import models`` is `tinygan.models`."""
+    package = module if path.stem == "__init__" else module.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                found.add(full if full in SOURCES else base)
+    return frozenset(found)
+
+
+def own_imports(module: str) -> set[str]:
+    return {name for name in imports(SOURCES[module], module) if name.split(".")[0] == "tinygan"}
+
+
+def room(module: str) -> str:
+    return [*module.split("."), ""][1]
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_a_file_has_a_room_and_imports_only_from_it_and_from_below(module):
+    assert room(module) in HEIGHT, f"{module}: say in ROOMS where it belongs"
+    for name in own_imports(module):
+        assert HEIGHT[room(name)] <= HEIGHT[room(module)], f"{module} imports {name}, which lies above it"
+
+
+def test_no_file_imports_itself_around_a_corner():
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join([*trail[trail.index(module) :], module])
+        if module not in done:
+            for name in own_imports(module) & set(SOURCES):
+                visit(name, (*trail, module))
+            done.add(module)
+
+    for module in SOURCES:
+        visit(module, ())
+
+
+def test_ops_know_only_errors_and_each_other():
+    for module in SOURCES:
+        if room(module) == "ops":
+            assert {room(name) for name in own_imports(module)} <= {"errors", "ops"}, module
+            text = SOURCES[module].read_text(encoding="utf-8")
+            names = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)}
+            assert not {"numpy", "np", "cupy", "fast", "backend"} & names, module
+            for name in imports(SOURCES[module], module):
+                assert name.split(".")[0] not in ("numpy", "cupy"), f"{module} imports {name}"
+
+
+def test_only_the_backend_and_fast_import_cupy():
+    for module, path in SOURCES.items():
+        if room(module) not in ("backend", "fast"):
+            assert not [n for n in imports(path, module) if n.split(".")[0].startswith("cupy")], module
+
+
+def test_nobody_outside_fast_imports_it_by_name():
+    for module in SOURCES:
+        if room(module) != "fast":
+            assert "fast" not in {room(name) for name in own_imports(module)}, module
+
+
+def test_the_core_needs_nothing_but_numpy_and_the_standard_library():
+    allowed = {"tinygan", "numpy", "cupy", "__future__"} | set(sys.stdlib_module_names)
+    for module, path in SOURCES.items():
+        if room(module) in CORE:
+            assert {name.split(".")[0] for name in imports(path, module)} <= allowed, module
+
+
+def test_no_star_imports():
+    for path in (*SOURCES.values(), *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert "*" not in {alias.name for alias in node.names}, path
+
+
+def test_benchmarks_use_tinygan_only_through_its_public_face():
+    for path in (ROOT / "benchmarks").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names:
+                if name.split(".")[0] == "tinygan":
+                    assert not [part for part in name.split(".") if part.startswith("_")], f"{path}: {name}"
+
+
+def test_no_test_name_is_defined_twice_in_a_file():
+    for path in (ROOT / "tests").rglob("*.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+        assert len(names) == len(set(names)), path
+
+
+def test_the_top_level_holds_only_what_belongs_there():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    top = {name.split("/")[0] for name in listing.stdout.split("\0") if name}
+    allowed = {"tinygan", "benchmarks", "tests", "pyproject.toml", "LICENSE", "README.md"}
+    assert {name for name in top - allowed if not name.startswith(".")} == set()
+
+
+def in_fresh_python(code: str) -> str:
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return run.stdout.strip()
+
+
+def test_importing_tinygan_pulls_in_nothing_that_is_not_needed():
+    code = "import sys, numpy; before = set(sys.modules); import tinygan; print(*(set(sys.modules) - before))"
+    loaded = set(in_fresh_python(code).split())
+    assert "tinygan.models" in loaded
+    foreign = {n.split(".")[0] for n in loaded} - {"tinygan"} - set(sys.stdlib_module_names)
+    assert foreign == set()
+    assert not loaded & {"urllib.request", "http.client", "ssl", "asyncio", "sqlite3", "unittest", "tkinter"}
+    assert not [n for n in loaded if n.startswith(("tinygan.fast", "tinygan.data"))]
+
+
+def test_importing_tinygan_takes_less_than_three_tenths_of_a_second_more_than_numpy():
+    # Processor time: a busy machine does not count against it.
+    code = "import time, numpy; t = time.process_time(); import tinygan; print(time.process_time() - t)"
+    assert min(float(in_fresh_python(code)) for _ in range(3)) < 0.3

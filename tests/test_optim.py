@@ -1,0 +1,77 @@
+"""Adam against its formula in plain Python."""
+
+import numpy as np
+import pytest
+
+import tinygan
+from tests import oracles
+from tests.checks import numbers, relative_error
+from tinygan.autograd import Tensor, grad
+from tinygan.optim import Adam
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"lr": 0.1, "beta1": 0.5, "beta2": 0.9, "eps": 1e-2}],
+    ids=["the defaults", "others"],
+)
+def test_adam_equals_the_formula_over_several_steps(settings):
+    defaults = {"lr": 1e-4, "beta1": 0.9, "beta2": 0.999, "eps": 1e-7} | settings
+    start, gradients = numbers(1, 2, 3), numbers(2, 7, 2, 3)
+    gradients[3] = 0
+    parameter, other = Tensor(start), Tensor(np.array([1.0]))
+    adam = Adam({"w": parameter, "other": other}, **settings)
+    histories = {
+        at: oracles.adam(float(start[at]), [float(g[at]) for g in gradients], **defaults)
+        for at in np.ndindex(2, 3)
+    }
+    for t in range(7):
+        adam.step([gradients[t], np.array([0.0])])
+        assert adam.t == t + 1
+        for at, history in histories.items():
+            w, m, v = history[t]
+            moved = parameter.data[at] - start[at]
+            assert abs(moved - (w - start[at])) < 1e-11 * defaults["lr"] + 1e-15
+            assert adam.m["w"][at] == pytest.approx(m, rel=1e-13, abs=1e-17)
+            assert adam.v["w"][at] == pytest.approx(v, rel=1e-13)
+    assert other.data == 1  # a gradient of 0 from the start moves nothing, and divides by eps, not by 0
+
+
+def test_first_step_is_almost_lr_against_the_gradients_sign():
+    parameter = Tensor(np.zeros(3))
+    Adam({"w": parameter}, lr=0.01).step([np.array([1e3, -1.0, 1e-3])])
+    assert relative_error(parameter.data, np.array([-0.01, 0.01, -0.01])) < 1e-2
+
+
+def test_eps_is_outside_the_root():
+    parameter = Tensor(np.zeros(1))
+    Adam({"w": parameter}, lr=1.0, beta1=0.0, beta2=0.0, eps=1.0).step([np.array([3.0])])
+    assert parameter.data == pytest.approx(-3 / (3 + 1), rel=1e-15)
+
+
+def test_step_leaves_graphs_gradients_and_earlier_arrays_as_they_were():
+    start = numbers(1, 3, 1)
+    w = Tensor(start)
+    features = tinygan.dense(numbers(2, 4, 3), Tensor(numbers(3, 3, 3)))
+    loss = tinygan.bce_with_logits(tinygan.dense(features, w), 1.0)
+    before, w_before = grad(loss, [w])[0], start.copy()
+    adam = Adam({"w": w}, lr=0.5)
+    m, v, g = adam.m["w"], adam.v["w"], before.copy()
+    adam.step([before])
+    assert (start == w_before).all() and (before == g).all() and (m == 0).all() and (v == 0).all()
+    assert (w.data != start).all()
+    assert (grad(loss, [w])[0] == g).all()
+
+
+def test_float32_stays_float32_whatever_number_the_learning_rate_is():
+    for lr in (1e-4, np.float64(1e-4)):
+        w = Tensor(np.ones(2, np.float32))
+        adam = Adam({"w": w}, lr=lr)
+        adam.step([np.ones(2, np.float32)])
+        assert {w.dtype, adam.m["w"].dtype, adam.v["w"].dtype} == {np.dtype(np.float32)}
+
+
+def test_too_few_gradients_are_refused():
+    adam = Adam({"a": Tensor(np.ones(1)), "b": Tensor(np.ones(1))})
+    with pytest.raises(ValueError):
+        adam.step([np.ones(1)])

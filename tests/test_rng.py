@@ -1,0 +1,103 @@
+"""Random streams: numbers that depend on their place and on nothing else."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tinygan.rng import STREAMS, stream
+
+
+def draws(place):
+    return {
+        "normal": place.normal((5, 3)).tobytes(),
+        "uniform": place.uniform((5, 3), 0.2).tobytes(),
+        "keep": place.keep((50, 3), 0.5).tobytes(),
+        "permutation": place.permutation(50).tobytes(),
+    }
+
+
+def test_numbers_are_a_function_of_seed_name_and_step():
+    assert draws(stream(3, "noise").at(7, 1)) == draws(stream(3, "noise").at(7).at(1))
+
+
+def test_the_order_of_drawing_is_irrelevant():
+    places = [stream(0, name).at(step) for name in STREAMS for step in range(3)]
+    forwards = [draws(place) for place in places]
+    assert [draws(place) for place in reversed(places)] == forwards[::-1]
+
+
+def test_nothing_drawn_elsewhere_changes_them():
+    before = draws(stream(0, "noise").at(1))
+    np.random.default_rng(0).random(10)
+    list(zip(range(5), stream(0, "noise").at(1).split(), strict=False))
+    assert draws(stream(0, "noise").at(1)) == before
+
+
+def test_another_process_draws_the_same():
+    code = "from tinygan.rng import stream; print(stream(5, 'dropout').at(9).normal((4,)).tobytes().hex())"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == stream(5, "dropout").at(9).normal((4,)).tobytes().hex()
+
+
+def test_other_seeds_names_and_steps_give_other_numbers():
+    places = [
+        stream(seed, name).at(*path)
+        for seed in (0, 1, 2**32, 2**64)
+        for name in STREAMS
+        for path in ((), (0,), (0, 0), (1,), (1, 0), (2,), (1, 1), (1, 2), (12,))
+    ]
+    for kind in ("normal", "uniform", "permutation"):
+        found = {draws(place)[kind] for place in places}
+        assert len(found) == len(places)
+
+
+def test_a_place_and_its_first_branch_differ():
+    for path in ((), (1,), (0,), (3, 0)):
+        place = stream(0, "init").at(*path)
+        assert draws(place)["normal"] != draws(place.at(0))["normal"]
+
+
+def test_split_gives_the_places_0_1_2():
+    place = stream(4, "init")
+    for number, branch in zip(range(4), place.split(), strict=False):
+        assert branch == place.at(number)
+
+
+def test_normal_numbers_are_standard_normal():
+    z = stream(0, "noise").at(1).normal((200_000,)).astype(np.float64)
+    n = len(z)
+    assert abs(z.mean()) < 5 / np.sqrt(n)
+    assert abs((z**2).mean() - 1) < 5 * np.sqrt(2 / n)
+    assert abs((z**4).mean() - 3) < 5 * np.sqrt(96 / n)
+    assert abs((np.abs(z) < 1).mean() - 0.6826894921) < 5 * np.sqrt(0.22 / n)
+
+
+def test_steps_are_uncorrelated():
+    a, b = (stream(0, "noise").at(step).normal((100_000,)).astype(np.float64) for step in (1, 2))
+    assert abs((a * b).mean()) < 5 / np.sqrt(100_000)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 0.9])
+def test_the_share_kept_is_one_minus_the_rate(rate):
+    n = 200_000
+    kept = stream(0, "dropout").at(1).keep((n,), rate)
+    assert kept.dtype == bool
+    assert abs(kept.mean() - (1 - rate)) <= 5 * np.sqrt(rate * (1 - rate) / n)
+
+
+def test_uniform_numbers_fill_their_interval_and_stay_inside():
+    u = stream(0, "init").uniform((100_000,), 0.25)
+    assert -0.25 <= u.min() < -0.2499 and 0.2499 < u.max() < 0.25
+    assert abs(u.mean()) < 5 * 0.25 / np.sqrt(3 * len(u))
+
+
+def test_a_permutation_holds_every_number_once():
+    order = stream(0, "shuffle").at(1).permutation(1000)
+    assert sorted(order) == list(range(1000)) and list(order) != list(range(1000))
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError):
+        stream(0, "weather")
