@@ -1,0 +1,160 @@
+"""tinygan against what TensorFlow computed: `golden/make_golden.py` says how, and what the files hold."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.checks import backward, forward, relative_error
+from tinygan import gan, models
+from tinygan.autograd import grad
+from tinygan.layers import BatchNorm, Network, New
+from tinygan.optim import Adam
+from tinygan.rng import stream
+
+GOLDEN = Path(__file__).parent / "golden"
+TOLERANCE = 1e-10
+GRADIENTS = {
+    "dense": ("dx", "dw", "db"),
+    "conv2d": ("dx", "dw", "db"),
+    "conv2d_transpose": ("dx", "dw", "db"),
+    "batch_norm": ("dx", "dgamma", "dbeta"),
+    "leaky_relu": ("dx",),
+    "tanh": ("dx",),
+    "bce_with_logits": ("dx",),
+}
+
+
+def read(name: str) -> dict[str, np.ndarray]:
+    """The arrays of a file, none where it is missing."""
+    path = GOLDEN / f"{name}.npz"
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as file:
+        return {key: file[key] for key in file.files}
+
+
+LAYERS, STEPS = read("layers"), read("dcgan_steps")
+CASES = sorted({key.rpartition("/")[0] for key in LAYERS if "/" in key})
+
+
+def part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
+
+
+def test_both_files_are_there_and_hold_cases_for_every_op():
+    assert LAYERS and STEPS, f"files are missing from {GOLDEN}; its make_golden.py makes them"
+    ops = [str(LAYERS[f"{case}/op"]) for case in CASES]
+    assert set(ops) == set(GRADIENTS)
+    assert ops.count("conv2d") >= 12 and ops.count("conv2d_transpose") >= 12
+    assert {f"step{t}/generated" for t in (1, 2, 3)} <= set(STEPS)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_layer_agrees_with_tensorflow(backend, case):
+    golden = part(LAYERS, f"{case}/")
+    op = str(golden["op"])
+    inputs = [golden["x"]]
+    if op in ("dense", "conv2d", "conv2d_transpose"):
+        inputs += [golden["w"], golden.get("b")]
+    attributes = {}
+    if op in ("conv2d", "conv2d_transpose"):
+        SH, SW = golden["stride"].tolist()
+        attributes = {"stride": (SH, SW), "padding": str(golden["padding"])}
+    elif op == "batch_norm":
+        inputs += [golden["gamma"], golden["beta"]]
+        x, training = golden["x"], bool(golden["training"])
+        axes = tuple(range(x.ndim - 1))
+        mean = x.mean(axes) if training else golden["running_mean"]
+        variance = x.var(axes) if training else golden["running_variance"]
+        attributes = {"mean": mean, "variance": variance, "of_batch": training, "eps": float(golden["eps"])}
+    elif op == "leaky_relu":
+        attributes = {"slope": float(golden["slope"])}
+    elif op == "bce_with_logits":
+        attributes = {"target": golden["target"]}
+    y, saved = forward(backend, op, inputs, **attributes)
+    assert relative_error(y, golden["y"]) < TOLERANCE
+    dy = golden.get("dy", np.ones(()))
+    wanted = [a is not None for a in inputs]
+    names = GRADIENTS[op]
+    assert {f"d{name}" for name in ("x", "w", "b", "gamma", "beta") if name in golden} <= set(names)
+    for name, found in zip(names, backward(backend, op, saved, dy, wanted), strict=True):
+        if found is None:
+            assert name not in golden
+        else:
+            assert relative_error(found, golden[name]) < TOLERANCE, name
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("batch_norm")])
+def test_running_values_agree_with_tensorflow(backend, case):
+    golden = part(LAYERS, f"{case}/")
+    new = New(stream(0, "init"), backend, np.float64)
+    layer = BatchNorm(new, golden["x"].shape[-1], float(golden["momentum"]), float(golden["eps"]))
+    for name in ("gamma", "beta", "running_mean", "running_variance"):
+        getattr(layer, name).data = backend.array(golden[name])
+    y = layer(backend.array(golden["x"]), bool(golden["training"]), iter(()))
+    assert relative_error(backend.numpy(y.data), golden["y"]) < TOLERANCE
+    for name in ("running_mean", "running_variance"):
+        found = backend.numpy(getattr(layer, name).data)
+        assert relative_error(found, golden[f"new_{name}"]) < TOLERANCE
+
+
+def test_three_training_steps_agree_with_tensorflow(backend, monkeypatch):
+    sizes = {"width": 2, "dtype": np.float64, "backend": backend}
+    G, D = models.generator(noise_dim=10, **sizes), models.discriminator(**sizes)
+    networks = {"generator": G, "discriminator": D}
+    tensors = {
+        f"{n}/{key}": t for n, net in networks.items() for key, t in (net.parameters | net.statistics).items()
+    }
+    parameters = [f"{n}/{key}" for n, net in networks.items() for key in net.parameters]
+    initial = part(STEPS, "initial/")
+    assert set(initial) == set(tensors)
+    for name, tensor in tensors.items():
+        assert tensor.shape == initial[name].shape
+        tensor.data = backend.array(initial[name])
+    adams = {"generator": Adam(G.parameters), "discriminator": Adam(D.parameters)}  # the seed's numbers
+
+    # Listen to train_step: what the networks answer, and the gradients.
+    answers, gradients, call = [], [], Network.__call__
+
+    def heard_call(self, *args, **kwargs):
+        answers.append(call(self, *args, **kwargs))
+        return answers[-1]
+
+    def heard_grad(loss, wrt):
+        gradients.append(grad(loss, wrt))
+        return gradients[-1]
+
+    monkeypatch.setattr(Network, "__call__", heard_call)
+    monkeypatch.setattr(gan, "grad", heard_grad)
+
+    def check(name, found, expected):
+        error = relative_error(backend.numpy(found), expected)
+        assert error < TOLERANCE, f"{name}: relative error {error:.1e}"
+
+    before = initial
+    for t in (1, 2, 3):
+        golden = part(STEPS, f"step{t}/")
+        real, fake = (
+            [backend.array(golden[f"mask/{which}/{i}"] == 1) for i in (0, 1)] for which in ("real", "fake")
+        )
+        images, noise = backend.array(golden["images"]), backend.array(golden["noise"])
+        answers.clear()
+        gradients.clear()
+        step = gan.train_step(G, D, adams["generator"], adams["discriminator"], images, noise, real, fake)
+        for name, answer in zip(("generated", "real_logits", "fake_logits"), answers, strict=True):
+            check(f"step {t}, {name}", answer.data, golden[name])
+        check(f"step {t}, loss of G", step.generator_loss, golden["generator_loss"])
+        check(f"step {t}, loss of D", step.discriminator_loss, golden["discriminator_loss"])
+        of_D, of_G = gradients
+        for name, found in zip(parameters, [*of_G, *of_D], strict=True):
+            check(f"step {t}, gradient of {name}", found, golden[f"gradient/{name}"])
+        after = part(golden, "after/")
+        assert set(after) == set(tensors)
+        for name, tensor in tensors.items():
+            check(f"step {t}, {name}", tensor.data, after[name])
+            # What a step changes is small beside the weight itself, so it is compared on its own.
+            moved, expected = backend.numpy(tensor.data) - before[name], after[name] - before[name]
+            assert relative_error(moved, expected) < 1e-7, f"step {t}, change of {name}"
+        before = after
+    assert [adam.t for adam in adams.values()] == [3, 3]
