@@ -45,3 +45,19 @@ class NonFiniteError(TinyganError):
     """A loss or a gradient stopped being a finite number."""
 
     exit_code = 6
+
+
+def one_line(problem: BaseException) -> str:
+    """The first line of an exception's text, or its kind where it has none."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror
+    return next(iter(str(problem).splitlines()), "") or type(problem).__name__
+
+
+def printable(text: str) -> str:
+    r"""`text` with everything escaped that a file name may hold and no terminal or log should be sent.
+
+    >>> printable("cat\nfalse alarm \x1b[31m \udcff é")
+    'cat\\nfalse alarm \\x1b[31m \\udcff é'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

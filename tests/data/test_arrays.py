@@ -151,3 +151,11 @@ def test_every_flipped_bit_of_a_header_is_survived(tmp_path):
 def test_no_zip_at_all_is_refused(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 and so on")
     refused(tmp_path / "a.npz", "a.npz")
+
+
+def test_a_negative_size_is_refused(tmp_path):
+    file = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (-1, 4, 4)}
+    np.lib.format.write_array_header_1_0(file, header)
+    (tmp_path / "a.npy").write_bytes(file.getvalue() + bytes(16))
+    refused(tmp_path / "a.npy", "declares -16 bytes")

@@ -123,3 +123,15 @@ def test_a_cache_that_cannot_be_written_is_refused(tmp_path, server):
     (tmp_path / "in the way").write_text("")
     with pytest.raises(DataError, match="TINYGAN_CACHE"):
         fetch(pinned(server, "good"), tmp_path / "in the way" / "cache", lambda line: None, open_here)
+
+
+def test_a_server_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("tinygan.data.download.CONNECT_SECONDS", 0.1)
+    never, start = threading.Event(), time.monotonic()
+    with pytest.raises(DataError, match="no answer in 0.1 seconds"):
+        fetch(
+            pinned("https://silent/", "a", "b"), tmp_path, lambda line: None, lambda address: never.wait(60)
+        )
+    never.set()
+    assert time.monotonic() - start < 3
+    assert list(tmp_path.iterdir()) == []

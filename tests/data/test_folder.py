@@ -1,5 +1,7 @@
 """Folders of pictures."""
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +124,30 @@ def test_limit_takes_the_first_pictures(tmp_path):
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="no readable PNG or JPEG"):
         load(str(tmp_path), size=4)
+
+
+def test_sixteen_bits_are_scaled_to_eight(tmp_path):
+    Image.fromarray(np.full((4, 4), 0x6401, np.uint16)).save(tmp_path / "a.png")
+    assert (load(str(tmp_path), size=4).images == 0x64).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names or pipes")
+def test_links_to_themselves_and_pipes_are_passed_over(tmp_path):
+    picture(tmp_path / "good.png", grey(1))
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    data = load(str(tmp_path), size=4)
+    assert len(data.images) == 1 and len(data.notes) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names or pipes")
+def test_what_file_names_hold_cannot_break_lines_or_terminals(tmp_path):
+    picture(tmp_path / "good.png", grey(1))
+    (tmp_path / "a\nerror: all is lost \x1b[31m.png").write_bytes(b"")
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    for note in load(str(tmp_path), size=4).notes:
+        assert note.isprintable() and note.encode()
+    (tmp_path / "good.png").unlink()
+    with pytest.raises(DataError) as error:
+        load(str(tmp_path), size=4)
+    assert str(error.value).isprintable()

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +77,12 @@ def test_a_bomb_is_unpacked_no_further_than_it_declares(tmp_path):
 
 def test_a_missing_file_is_refused(tmp_path):
     refused(tmp_path / "a", "No such file")
+
+
+def test_a_short_file_that_declares_much_takes_little_memory(tmp_path):
+    path = write(tmp_path / "a", struct.pack(">BBBBIII", 0, 0, 8, 3, 2**18, 64, 64) + PIXELS)
+    tracemalloc.start()
+    refused(path, "1,073,741,824", "24")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000

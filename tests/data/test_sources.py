@@ -11,7 +11,7 @@ import pytest
 
 from tinygan.data import load, normalise
 from tinygan.data.sources import PINNED, TEST, TRAIN
-from tinygan.errors import DataError
+from tinygan.errors import DataError, UsageError
 
 REAL = Path(os.environ.get("TINYGAN_DATA") or Path(__file__).parents[3] / "shared" / "data") / "fashion-mnist"
 needs_real = pytest.mark.skipif(not (REAL / TRAIN).exists(), reason="the real Fashion-MNIST is not here")
@@ -45,6 +45,27 @@ def test_a_set_is_found_in_the_data_folder(tmp_path, name, packed):
     path = put(tmp_path / "data", name, packed)
     data = load(name, data_dir=tmp_path / "data", open_address=no_network)
     assert data.images.shape == (3, 28, 28, 1) and data.source == str(path) and data.name == name
+
+
+def test_a_set_lying_directly_in_the_data_folder_is_found(tmp_path):
+    path = put(tmp_path / "data")
+    assert load("fashion-mnist", data_dir=path.parent, open_address=no_network).source == str(path)
+
+
+def test_a_user_without_a_home_is_told_what_to_do(monkeypatch):
+    monkeypatch.delenv("TINYGAN_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(DataError, match="TINYGAN_CACHE"):
+        load("fashion-mnist", open_address=no_network)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"limit": 0}, {"limit": -1}, {"size": 0}, {"channels": 2}, {"split": "validation"}]
+)
+def test_arguments_that_make_no_sense_are_refused(arguments):
+    with pytest.raises(UsageError):
+        load("strokes", **arguments)
 
 
 def test_a_file_that_is_not_the_official_one_is_used_with_a_note(tmp_path):

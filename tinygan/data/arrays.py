@@ -11,9 +11,8 @@ from typing import IO
 import numpy as np
 
 from tinygan.data.dataset import Dataset
-from tinygan.data.idx import one_line
 from tinygan.data.resize import fit_all
-from tinygan.errors import DataError
+from tinygan.errors import DataError, one_line
 
 NAMES = ("images", "x_train", "arr_0")  # preferred where an .npz holds several arrays
 LARGEST = 8 << 30  # bytes
@@ -77,7 +76,7 @@ def read_npy(file: IO[bytes], size: int, where: str) -> np.ndarray:
     if dtype.kind not in "buif":
         raise DataError(f"{where} holds {dtype}. It needs whole or floating-point numbers.")
     declared = math.prod(shape) * dtype.itemsize
-    if declared > LARGEST or declared > size:
+    if not 0 <= declared <= min(size, LARGEST):  # below 0, too: a read of -1 bytes is a read of all
         raise DataError(f"{where} declares {declared:,} bytes and has at most {min(size, LARGEST):,}.")
     data = file.read(declared)
     if len(data) != declared or file.read(1):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import queue
 import secrets
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,11 +19,10 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from tinygan.data.idx import one_line
-from tinygan.errors import DataError
+from tinygan.errors import DataError, one_line
 
 CHUNK = 1 << 18
-CONNECT_SECONDS = 4  # a server that does not answer; also the longest pause within an answer
+CONNECT_SECONDS = 4  # until a server answers; also the longest pause within an answer
 TOTAL_SECONDS = 600
 
 
@@ -40,6 +41,7 @@ class HttpsOnly(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if not newurl.startswith("https://"):
+            fp.close()
             raise urllib.error.URLError(f"redirected to {newurl}, which is not HTTPS")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -85,34 +87,59 @@ def fetch(
     try:
         for mirror in file.mirrors:
             try:
-                download(mirror + file.name, file, temporary, deadline, report, open_address)
+                answer = within(CONNECT_SECONDS, open_address, mirror + file.name)
+                download(answer, mirror + file.name, file, temporary, deadline, report)
                 os.replace(temporary, target)
                 return target
             except DataError as problem:
                 reason = str(problem)
             except (OSError, HTTPException, ValueError) as problem:
+                if isinstance(problem, urllib.error.HTTPError):
+                    problem.close()  # it holds the connection
                 reason = one_line(getattr(problem, "reason", None) or problem)
     finally:
         temporary.unlink(missing_ok=True)
     raise DataError(f"cannot download {file.name}: {reason}")
 
 
+def within(seconds: float, open_address: Callable[[str], Any], address: str) -> Any:
+    """The open answer of `address`, if it comes in time.
+
+    A socket's own timeout counts anew for every address of a host, and not at all while its name is
+    looked up: without a network both together can take minutes. So a thread waits, and is left behind.
+
+    Raises:
+        TimeoutError: it took longer. What `open_address` raises is raised here.
+    """
+    results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def wait() -> None:
+        try:
+            results.put((open_address(address), None))
+        except BaseException as problem:
+            results.put((None, problem))
+
+    threading.Thread(target=wait, daemon=True).start()
+    try:
+        answer, problem = results.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {seconds:g} seconds") from None
+    if problem:
+        raise problem
+    return answer
+
+
 def download(
-    address: str,
-    file: Pinned,
-    target: Path,
-    deadline: float,
-    report: Callable[[str], object],
-    open_address: Callable[[str], Any],
+    answer: Any, address: str, file: Pinned, target: Path, deadline: float, report: Callable[[str], object]
 ) -> None:
-    """Write what `address` answers to `target`; at most one byte more than expected is taken.
+    """Write `answer`, opened from `address`, to `target`; at most one byte more than expected is taken.
 
     Raises:
         DataError: the answer is not the pinned file.
         OSError, HTTPException, ValueError: the connection failed.
     """
     digest, received, told = hashlib.sha256(), 0, 0.0
-    with open_address(address) as answer, target.open("wb") as out:
+    with answer, target.open("wb") as out:
         while received <= file.size and (chunk := answer.read(min(CHUNK, file.size + 1 - received))):
             digest.update(chunk)
             out.write(chunk)

@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tinygan.data.dataset import Dataset
-from tinygan.data.idx import one_line
 from tinygan.data.resize import fit
-from tinygan.errors import DataError
+from tinygan.errors import DataError, one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST = 64_000_000  # pixels of one picture; a small file may unpack to far more
@@ -56,7 +55,8 @@ def picture_files(folder: Path) -> Iterator[Path]:
     found = []
     for parent, _, names in os.walk(root):
         found += [Path(parent, name) for name in names if name.lower().endswith(SUFFIXES)]
-    return (path for path in sorted(found) if path.resolve().is_relative_to(root))
+    # Not Path.resolve, which raises where a link leads to itself.
+    return (path for path in sorted(found) if Path(os.path.realpath(path)).is_relative_to(root))
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -65,6 +65,8 @@ def open_picture(path: Path) -> Image.Image:
     Raises:
         DataError: it is no PNG or JPEG, is damaged, or has too many pixels.
     """
+    if not path.is_file():  # to open a named pipe would be to wait for ever
+        raise DataError(f"{path}: not a file, or a link to none")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels are what counts
@@ -76,7 +78,9 @@ def open_picture(path: Path) -> Image.Image:
                     picture = picture.convert("RGBA")
                     white = Image.new("RGBA", picture.size, "white")
                     return Image.alpha_composite(white, picture).convert("RGB")
-                return picture.convert("L" if picture.mode in ("1", "L", "I;16") else "RGB")
+                if picture.mode.startswith("I"):  # 16 bits, which convert would clip to 8, not scale
+                    picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+                return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
     except DataError:
         raise
     except Exception as problem:  # Pillow's decoders raise nearly anything, SyntaxError included

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygan.errors import DataError
+from tinygan.errors import DataError, one_line
 
 HEADER = 16
+CHUNK = 1 << 20  # bytes
 LARGEST = 1 << 30  # bytes of pixels; MNIST has 47 million
 
 
@@ -41,17 +42,15 @@ def read_images(path: Path) -> np.ndarray:
             size = math.prod(shape)
             if not 0 < size <= LARGEST:
                 raise DataError(f"{path} declares {shape} pixels; 1 to {LARGEST:,} in all are read.")
-            pixels = file.read(size + 1)
+            chunks, missing = [], size + 1
+            # In pieces: one large read takes the memory first and looks for the bytes afterwards.
+            while missing and (chunk := file.read(min(missing, CHUNK))):
+                chunks.append(chunk)
+                missing -= len(chunk)
+            pixels = b"".join(chunks)
     except (OSError, EOFError, zlib.error) as problem:
         raise DataError(f"{path} cannot be read: {one_line(problem)}. Get it again.") from problem
     if len(pixels) != size:
         found = "more" if len(pixels) > size else f"{len(pixels):,}"
         raise DataError(f"{path} declares {size:,} bytes and holds {found}. Delete it and get it again.")
     return np.frombuffer(pixels, np.uint8).reshape(shape)
-
-
-def one_line(problem: BaseException) -> str:
-    """The first line of an exception's text, or its kind where it has none."""
-    if isinstance(problem, OSError) and problem.strerror:
-        return problem.strerror
-    return next(iter(str(problem).splitlines()), "") or type(problem).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tinygan.data.dataset import Dataset
-from tinygan.data.download import Pinned, fetch
+from tinygan.data.download import Pinned, fetch, is_intact
 from tinygan.data.idx import read_images
 from tinygan.data.strokes import strokes
-from tinygan.errors import DataError
+from tinygan.errors import DataError, UsageError, printable
 
 _FASHION = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -64,14 +63,38 @@ def load(
 
     Raises:
         DataError: the set is missing or damaged. A name other than "auto" never becomes another.
+        UsageError: a size, channels, a limit or a split that cannot be.
     """
+    if size < 1 or channels not in (1, 3) or (limit is not None and limit < 1):
+        raise UsageError(f"size {size}, channels {channels}, limit {limit}: use 1 or more; channels 1 or 3.")
+    if split not in STROKES:
+        raise UsageError(f"split {split!r} is neither of {', '.join(STROKES)}.")
+    try:
+        data = find(name, data_dir, size, channels, limit, split, report, open_address)
+    except DataError as problem:  # a path may hold anything, a line break included
+        raise DataError(printable(str(problem))) from problem
+    return replace(data, source=printable(data.source), notes=tuple(map(printable, data.notes)))
+
+
+def find(
+    name: str,
+    data_dir: Path | None,
+    size: int,
+    channels: int,
+    limit: int | None,
+    split: str,
+    report: Callable[[str], object],
+    open_address: Callable[[str], Any] | None,
+) -> Dataset:
+    """As `load`, with arguments that make sense."""
     if data_dir is not None and not data_dir.is_dir():
         raise DataError(f"--data-dir {data_dir} is no folder. Name the one that holds fashion-mnist/.")
     if name == "auto":
         try:
             data = named("fashion-mnist", split, data_dir, report, open_address)
         except DataError as problem:
-            report(f"no Fashion-MNIST ({str(problem).partition('. ')[0]}): using the built-in strokes.")
+            reason = printable(str(problem).partition(". ")[0])
+            report(f"no Fashion-MNIST ({reason}): using the built-in strokes.")
             data = built_in(split, limit)
     elif name in ("fashion-mnist", "mnist"):
         data = named(name, split, data_dir, report, open_address)
@@ -122,7 +145,7 @@ def named(
     if data_dir:
         raise DataError(f"{data_dir / name / file.name} is missing. Put it there, or leave out --data-dir.")
     if given:
-        report(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere.")
+        report(printable(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere."))
     try:
         return from_idx(name, fetch(file, cache_folder() / name, report, open_address), file)
     except DataError as problem:
@@ -133,8 +156,9 @@ def named(
 
 
 def local_files(folder: Path, name: str, file_name: str) -> list[Path]:
-    """Where the file may lie in a user's folder: in the set's own subfolder, packed or not."""
-    places = [folder / name / file_name, folder / name / file_name.removesuffix(".gz")]
+    """Where the file lies in a user's folder, packed or not: in the set's own subfolder, or beside it."""
+    names = (file_name, file_name.removesuffix(".gz"))
+    places = [place / file for place in (folder / name, folder) for file in names]
     return [place for place in places if place.is_file()]
 
 
@@ -142,7 +166,7 @@ def from_idx(name: str, path: Path, file: Pinned) -> Dataset:
     """The images of an IDX file; a note if it is a packed file, but not the official one."""
     images = read_images(path)[..., None]
     notes = ()
-    if path.suffix == ".gz" and hashlib.sha256(path.read_bytes()).hexdigest() != file.sha256:
+    if path.suffix == ".gz" and not is_intact(path, file):
         notes = (f"note     {path} is not the official {name} file (its SHA-256 differs); using it as it is",)
     return Dataset(name, images, str(path), notes)
 
@@ -152,4 +176,7 @@ def cache_folder() -> Path:
     if os.environ.get("TINYGAN_CACHE"):
         return Path(os.environ["TINYGAN_CACHE"])
     base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
-    return Path(base or Path.home() / ".cache") / "tinygan"
+    try:
+        return Path(base or Path.home() / ".cache") / "tinygan"
+    except RuntimeError:  # a user without a home, as in some containers
+        raise DataError("there is no home folder to keep downloads in. Set TINYGAN_CACHE.") from None

@@ -7,73 +7,15 @@ than its radius, with a soft edge.
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
+from tinygan.data.templates import TRAIL, templates
 from tinygan.errors import UsageError
 
 SIDE = 28  # pixels
 BOX = 20.0  # pixels; a digit is as high or as wide as that and centred on its mass, as in MNIST
+MARGIN = 2.0  # pixels between the pen and the border; its pressure and soft edge need some
 BLOCK = 500  # images drawn together, from one random generator
-TRAIL = 72  # points along the pen's way; closer together than the pen is wide
-
-# Ways to write each digit. Points are x,y on a sheet of 100 x 100, y downwards; the pen passes smoothly
-# through them, turns sharply at a "!" and is lifted at a "|".
-TEMPLATES = (
-    (
-        "58,6 30,10 14,46 26,88 50,97 76,82 86,45 70,12 46,5",
-        "66,13 44,4 23,24 18,62 36,95 60,90 78,60 76,26 58,7 44,13",
-        "40,12 62,4 84,30 82,70 56,97 26,86 15,52 25,18 52,5 66,13",
-    ),
-    (
-        "52,4 50,35 50,65 48,96",
-        "57,4 54,50 46,96",
-        "30,26 52,5! 51,50 50,96",
-        "32,22 52,5! 51,50 50,94 | 27,95 52,94 75,95",
-    ),
-    (
-        "18,28 34,7 62,8 75,28 62,54 38,76 14,95! 48,92 84,94",
-        "20,24 40,5 68,12 74,36 54,66 30,92 13,88 22,75 46,84 66,95 90,86",
-        "16,30 30,8 60,6 72,27 58,54 16,92! 40,86 64,94 88,87",
-    ),
-    (
-        "20,15 48,4 72,16 68,36 40,47! 70,56 78,78 54,96 18,88",
-        "18,20 42,4 70,14 66,38 46,47 72,58 74,84 46,97 14,84",
-        "20,8 50,9 76,7! 46,42! 74,56 74,84 44,97 16,86",
-    ),
-    (
-        "26,6 18,56! 48,57 84,52 | 67,10 63,50 58,97",
-        "62,97 64,50 66,5! 40,36 12,66! 50,66 88,63",
-        "25,8 20,40 34,54 58,50 70,36 | 74,8 68,50 62,97",
-    ),
-    (
-        "30,9 26,44! 54,38 77,58 70,86 42,97 14,86 | 30,9 52,9 80,6",
-        "80,8 52,8 32,10! 26,44! 56,40 78,62 66,90 38,97 14,84",
-        "78,10 50,6 30,20 36,42 62,54 75,74 56,95 18,88",
-    ),
-    (
-        "66,6 40,22 20,56 24,86 47,97 70,84 69,63 48,55 25,70",
-        "56,4 32,32 19,68 34,95 60,94 71,75 56,60 32,66 21,80",
-        "74,10 48,10 23,40 17,74 38,97 68,90 75,66 56,52 30,62 19,78",
-    ),
-    (
-        "16,12 48,10 80,8! 60,44 42,97",
-        "16,14 46,10 80,9! 60,46 44,97 | 36,54 56,51 78,50",
-        "18,27 19,11! 50,10 80,9! 58,50 48,97",
-        "14,18 36,8 68,9 78,18 66,40 50,68 46,97",
-    ),
-    (
-        "73,18 50,4 27,16 32,37 56,52 76,75 54,97 26,88 25,68 50,48 71,30 72,14",
-        "50,48 27,28 47,4 72,22 50,48 25,73 47,97 75,79 51,49",
-        "76,10 48,5 28,24 50,47 71,73 50,97 25,80 44,54 68,30 75,16",
-    ),
-    (
-        "72,20 50,6 25,22 29,46 54,47 72,22! 71,55 64,97",
-        "74,20 48,6 23,26 35,50 61,44 73,20 74,50 66,84 42,97 20,89",
-        "70,13 44,8 25,30 40,50 63,37 72,12! 67,52 57,97",
-    ),
-)
 
 
 def strokes(count: int, seed: int) -> np.ndarray:
@@ -92,7 +34,7 @@ def labelled_strokes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     images = np.empty((count, SIDE, SIDE, 1), np.uint8)
     labels = np.empty(count, np.uint8)
     for start in range(0, count, BLOCK):
-        random = np.random.default_rng(np.random.SeedSequence((seed, start // BLOCK)))
+        random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(start // BLOCK,)))
         stop = min(start + BLOCK, count)  # whole blocks are drawn, so that `count` changes no image
         digits, way, radius = write(random)
         labels[start:stop] = digits[: stop - start]
@@ -103,16 +45,16 @@ def labelled_strokes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def write(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The hand: what is written, (B,), where the pen goes, (B, T, 2) pixels, its radius there, (B, T)."""
     digits = random.integers(0, 10, BLOCK)
-    curves, points, ends, first, ways = templates()
-    chosen = first[digits] + random.integers(0, ways[digits])
-    shape = points[chosen]  # (B, K, 2), the sheet from -1 to 1
+    known = templates()
+    chosen = known.first[digits] + random.integers(0, known.ways[digits])
+    shape = known.points[chosen]  # (B, K, 2), the sheet from -1 to 1
 
     # No point is quite where it should be, the ends of a stroke least of all.
-    shape = shape + random.normal(0, 0.045, shape.shape) * (1 + 0.7 * ends[chosen])[..., None]
+    shape = shape + random.normal(0, 0.05, shape.shape) * (1 + 0.7 * known.ends[chosen])[..., None]
 
     # The whole is bent, as if written on rubber.
     x, y = shape[..., 0], shape[..., 1]
-    bend = random.normal(0, 0.09, (6, BLOCK, 1))
+    bend = random.normal(0, 0.1, (6, BLOCK, 1))
     x, y = (
         x + bend[0] * y * y + bend[1] * x * y + bend[2] * x * x,
         y + bend[3] * x * x + bend[4] * x * y + 0.5 * bend[5] * y * y,
@@ -124,14 +66,17 @@ def write(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarr
     turn = random.normal(0, 0.09, (BLOCK, 1))
     x, y = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)
 
-    way = curves[chosen] @ np.stack([x, y], -1)  # (B, T, 2)
+    way = known.curves[chosen] @ np.stack([x, y], -1)  # (B, T, 2)
 
     # As in MNIST, the larger side fills the box and the mass is in the middle; neither quite so.
     extent = np.ptp(way, axis=1).max(1)
     pen = np.clip(random.normal(1.35, 0.33, BLOCK), 0.7, 2.3)
     size = BOX * random.uniform(0.9, 1.02, BLOCK) - 2 * pen
     way = way * (size / extent)[:, None, None]
-    way += SIDE / 2 - way.mean(1, keepdims=True) + random.normal(0, 0.5, (BLOCK, 1, 2))
+    way = way + SIDE / 2 - way.mean(1, keepdims=True) + random.normal(0, 0.5, (BLOCK, 1, 2))
+    rim = MARGIN + pen[:, None, None]
+    way = way + np.maximum(rim - way.min(1, keepdims=True), 0)  # no ink leaves the paper
+    way = way - np.maximum(way.max(1, keepdims=True) - (SIDE - rim), 0)
 
     # The pen presses now more, now less, and is often lifted early at the end.
     along = np.linspace(0, 1, TRAIL)
@@ -157,69 +102,6 @@ def ink(random: np.random.Generator, way: np.ndarray, radius: np.ndarray) -> np.
     mean = radius.mean(0)
     outside = np.sqrt(np.maximum(nearest + mean * mean, 0)) - mean  # pixels; negative within the stroke
     edge = np.round(random.uniform(1.0, 1.7, BLOCK) * 256).astype(np.float32) / 256
-    dark = np.round(random.uniform(225, 256, BLOCK)).astype(np.float32)
+    dark = np.round(random.uniform(240, 280, BLOCK)).astype(np.float32)
     coverage = np.clip(np.float32(0.5) - outside / edge, 0, 1)
     return np.ascontiguousarray(np.minimum(coverage * dark, 255).astype(np.uint8).transpose(2, 0, 1))
-
-
-@cache
-def templates() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """All ways to write, padded with zeros to the same number of points K.
-
-    Returns the matrices (V, T, K) that turn points into the pen's way, the points (V, K, 2), which of
-    them are ends of strokes (V, K), and for each digit its first way (10,) and how many there are (10,).
-    """
-    parsed = [parse(text) for group in TEMPLATES for text in group]
-    most = max(len(points) for _, points, _ in parsed)
-    curves = np.zeros((len(parsed), TRAIL, most))
-    positions, ends = np.zeros((len(parsed), most, 2)), np.zeros((len(parsed), most))
-    for v, (curve, points, end) in enumerate(parsed):
-        curves[v, :, : len(points)], positions[v, : len(points)], ends[v, : len(points)] = curve, points, end
-    ways = np.array([len(group) for group in TEMPLATES])
-    return curves, positions, ends, np.cumsum(ways) - ways, ways
-
-
-def parse(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A template's curve (T, K), points (K, 2) and ends (K,).
-
-    >>> curve, points, ends = parse("0,0 100,0! 100,100")
-    >>> (curve @ points)[[0, -1]].tolist(), ends.tolist()
-    ([[-1.0, -1.0], [1.0, 1.0]], [1.0, 0.0, 1.0])
-    """
-    points: list[list[float]] = []
-    ends: list[float] = []
-    pieces: list[list[int]] = []  # numbers of points that one smooth curve passes through
-    for stroke in text.split("|"):
-        pieces.append([])
-        for word in stroke.split():
-            pieces[-1].append(len(points))
-            points.append([float(number) / 50 - 1 for number in word.rstrip("!").split(",")])
-            ends.append(0)
-            if word.endswith("!"):
-                pieces.append([len(points) - 1])
-        ends[pieces[-1][-1]] = 1
-    for piece in pieces:
-        ends[piece[0]] = max(ends[piece[0]], float(piece[0] == 0))
-    fine = np.concatenate([smooth(piece, len(points)) for piece in pieces])
-    # Points at even distances along the way; lifting the pen costs no distance.
-    steps = np.linalg.norm(np.diff(fine @ np.array(points), axis=0), axis=1)
-    steps[np.cumsum([FINE * (len(piece) - 1) for piece in pieces])[:-1] - 1] = 0
-    distance = np.concatenate([[0], np.cumsum(steps)])
-    even = np.linspace(0, distance[-1], TRAIL)
-    return fine[np.abs(distance[:, None] - even).argmin(0)], np.array(points), np.array(ends)
-
-
-FINE = 64  # rows of a smooth curve between two of its points
-
-
-def smooth(piece: list[int], count: int) -> np.ndarray:
-    """The Catmull-Rom curve through some of `count` points, as a matrix (FINE (len(piece) - 1), count)."""
-    unit = np.eye(count)
-    rows = []
-    t = np.linspace(0, 1, FINE)[:, None]
-    for i in range(len(piece) - 1):
-        b, c = unit[piece[i]], unit[piece[i + 1]]
-        a = unit[piece[i - 1]] if i else 2 * b - c  # past an end the curve goes straight on
-        d = unit[piece[i + 2]] if i + 2 < len(piece) else 2 * c - b
-        rows.append(b + t * (c - a) / 2 + t**2 * (a - 2.5 * b + 2 * c - d / 2) + t**3 * (1.5 * (b - c) + (d - a) / 2))
-    return np.concatenate(rows)

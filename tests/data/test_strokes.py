@@ -1,0 +1,111 @@
+"""The built-in digits: always the same, all different, and handwriting by the numbers."""
+
+import hashlib
+import time
+
+import numpy as np
+import pytest
+
+from tinygan.data import load
+from tinygan.data.strokes import BLOCK, labelled_strokes, strokes
+from tinygan.data.templates import TEMPLATES, parse
+from tinygan.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def many() -> tuple[np.ndarray, np.ndarray]:
+    return labelled_strokes(3000, 0)
+
+
+def test_images_are_bytes_of_the_size_of_mnists(many):
+    images, labels = many
+    assert images.shape == (3000, 28, 28, 1) and images.dtype == np.uint8 and images.flags.c_contiguous
+    assert labels.shape == (3000,) and labels.dtype == np.uint8
+
+
+def test_the_same_seed_gives_the_same_digits_on_every_machine():
+    digest = hashlib.sha256(strokes(1000, 0).tobytes()).hexdigest()
+    assert digest == "2a7bf563ca0542847798552d68fdbdc1a30d2a98e604c7789327cea83a7629be"
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, BLOCK - 1, BLOCK, BLOCK + 1])
+def test_the_first_images_do_not_depend_on_how_many_are_drawn(many, count):
+    images, labels = labelled_strokes(count, 0)
+    assert (images == many[0][:count]).all() and (labels == many[1][:count]).all()
+
+
+def test_no_two_images_are_the_same_in_a_set_or_across_seeds(many):
+    both = np.concatenate([many[0], strokes(3000, 1)])
+    assert len({image.tobytes() for image in both}) == 6000
+
+
+def test_all_ten_digits_come_equally_often(many):
+    count = np.bincount(many[1], minlength=10)
+    assert len(count) == 10 and (abs(count - 300) < 5 * 300**0.5).all()
+
+
+def test_a_digit_resembles_its_own_kind(many):
+    """The nearest of 2,500 labelled images tells what most of 500 others are, as it does for MNIST."""
+    pixels, labels = many[0].reshape(3000, -1) / 255.0, many[1]
+    known, asked = pixels[:2500], pixels[2500:]
+    distance = (known**2).sum(1) - 2 * asked @ known.T
+    assert (labels[distance.argmin(1)] == labels[2500:]).mean() > 0.85
+
+
+def test_there_is_as_much_ink_as_in_mnist(many):
+    images = many[0]
+    assert 0.10 < images.mean() / 255 < 0.16  # MNIST 0.131
+    assert 0.16 < (images > 0).mean() < 0.23  # MNIST 0.191
+    assert 0.25 < images.std() / 255 < 0.36  # MNIST 0.308
+    drawn = images.reshape(3000, -1)
+    assert drawn.max(1).min() > 128, "an image is nearly empty"
+    assert (drawn > 127).mean(1).max() < 0.5, "an image is a blot"
+
+
+def test_digits_are_in_the_middle_and_touch_no_border(many):
+    images = many[0][..., 0].astype(float)
+    mass = images.sum((1, 2))
+    for axis in (1, 2):
+        centre = (images.sum(3 - axis) * (np.arange(28) + 0.5)).sum(1) / mass
+        assert abs(centre.mean() - 14) < 0.3 and abs(centre - 14).max() < 4
+    border = images.copy()
+    border[:, 1:-1, 1:-1] = 0
+    assert (border == 0).all()
+
+
+def test_edges_are_soft(many):
+    inked = many[0][many[0] > 0]
+    assert 0.3 < (inked < 230).mean() < 0.8
+
+
+@pytest.mark.parametrize("text", [text for group in TEMPLATES for text in group])
+def test_the_pen_goes_through_every_point_of_a_template_in_even_steps(text):
+    curve, points, ends = parse(text)
+    way = curve @ points
+    distance = np.linalg.norm(way[:, None] - points, axis=2).min(0)
+    assert distance.max() < 0.06  # the sheet is 2 wide
+    assert ends.sum() == 2 * (text.count("|") + 1)
+    steps = np.sort(np.linalg.norm(np.diff(way, axis=0), axis=1))
+    gaps = text.count("|")
+    assert steps[: len(steps) - gaps].max() < 0.13  # closer together than a thin pen is wide
+    assert steps.min() > 0.01  # and none wasted on the way that a lifted pen goes
+    assert np.allclose(curve.sum(1), 1)  # moving all points moves the curve as much
+
+
+def test_train_and_test_sets_are_different_digits():
+    train, test = (load("strokes", split=split, limit=9) for split in ("train", "test"))
+    assert train.name == test.name == "strokes" and train.source.startswith("built in")
+    assert train.sha256 != test.sha256
+
+
+@pytest.mark.parametrize(("count", "seed"), [(-1, 0), (1, -1)])
+def test_negative_numbers_are_refused(count, seed):
+    with pytest.raises(UsageError, match="negative"):
+        strokes(count, seed)
+
+
+@pytest.mark.slow
+def test_sixty_thousand_take_less_than_fifteen_seconds():
+    start = time.process_time()
+    strokes(60_000, 0)
+    assert time.process_time() - start < 15
