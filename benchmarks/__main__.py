@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tinygan.backend import usable_cores
+from tinygan.backend import processor_name, usable_cores
 
 COMPETITORS = {"tinygan": "benchmarks.tinygan_dcgan", "tensorflow": "benchmarks.tensorflow_dcgan"}
 
@@ -71,14 +71,6 @@ def measure(names: list[str], batch: int, threads: int, rounds: int, steps: int)
     }
 
 
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Time a training step.")
     parser.add_argument("--batch", type=int, default=256)
@@ -94,7 +86,7 @@ def main() -> None:
     else:
         print("tensorflow is not installed; pip install -e '.[bench]' brings it.")
     result = {
-        "hardware": processor(),
+        "hardware": processor_name(),
         "threads": options.threads,
         "batch": options.batch,
         "python": platform.python_version(),

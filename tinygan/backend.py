@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -149,6 +150,17 @@ def usable_cores() -> int:
     except (OSError, ValueError):  # no control group, or "max": no quota
         pass
     return cores
+
+
+def processor_name() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()
 
 
 def limit_blas_threads(count: int) -> bool:

@@ -84,7 +84,12 @@ def main(arguments: Sequence[str]) -> int:
     """Train as `arguments` say; returns the exit code."""
     given = vars(parser().parse_args(arguments))
     out, resume, dry_run, quiet = (given.pop(name) for name in ("out", "resume", "dry_run", "quiet"))
-    say = (lambda line: None) if quiet else (lambda line: print(line, flush=True))
+    told: list[str] = []  # before there is a log to write to
+
+    def say(line: str) -> None:
+        told.append(line)
+        if not quiet:
+            print(line, flush=True)
 
     run = arrays = meta = file = None
     if resume is None:
@@ -134,11 +139,14 @@ def main(arguments: Sequence[str]) -> int:
         say(f"time     about {left}: {total_steps - state.step:,} steps of {step_seconds:.3f} s (measured)")
         return 0
 
+    config = configuration(arguments, settings, device, images, threads)
     if run is None:
         run = RunFolder.create(out, images.name)
     else:
         run.keep_stats_until(state.step)
-    run.write_config(configuration(arguments, settings, device, images, threads))
+        for line in differences(run.read_config(), config):
+            warn(line)
+    run.write_config(config)
 
     progress = Progress(sys.stdout, total_steps, state.step, quiet)
 
@@ -147,6 +155,8 @@ def main(arguments: Sequence[str]) -> int:
         if not quiet:
             progress.line(line)
 
+    for line in told:
+        run.log(line)
     for line in [f"run      {run.path}", *facts]:
         report(line)
     if state.step:
@@ -199,8 +209,7 @@ def configuration(
             "device": device.device,
             "engine": device.engine,
             "threads": threads,
-            "machine": platform.machine(),
-            "processor": platform.processor(),
+            "processor": backend.processor_name(),
         },
         "versions": {
             "tinygan": tinygan.__version__,
@@ -211,6 +220,19 @@ def configuration(
             "platform": platform.platform(),
         },
     }
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Warnings for what makes a resumed run differ from an uninterrupted one in its last bits."""
+    lines = []
+    for group, name in (
+        ("device", "device"), ("device", "engine"), ("device", "threads"), ("device", "processor"),
+        ("versions", "tinygan"), ("versions", "numpy"), ("versions", "blas"),
+    ):  # fmt: skip
+        old, new = before.get(group, {}).get(name), now[group][name]
+        if old != new:
+            lines.append(f"warning: {name} was {old} and is {new}: the run goes on, but not bit for bit.")
+    return lines
 
 
 def warn(line: str) -> None:

@@ -18,13 +18,15 @@ _SECONDS_PER_REDRAW = 0.1
 
 
 def duration(seconds: float) -> str:
-    """A time in the two largest units that matter: '45 s', '12 min', '3 h 20 min'."""
+    """A time in the units that matter: '45 s', '12 min', '3 h 20 min', '6 days'."""
     if round(seconds) < 60:
         return f"{round(seconds)} s"
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{round(hours / 24)} days"
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
