@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.worker import Step, serve
-from tinygan.backend import cpu, limit_blas_threads
+from tinygan.backend import cpu, keep_memory, limit_blas_threads
 from tinygan.gan import train_step
 from tinygan.models import discriminator, generator
 from tinygan.optim import Adam
@@ -14,6 +14,7 @@ from tinygan.rng import stream
 
 def build(threads: int) -> tuple[str, Step]:
     """A version and a step on fresh networks."""
+    keep_memory()
     limit_blas_threads(threads)
     G, D = generator(backend=cpu()), discriminator(backend=cpu())
     adam_G, adam_D = Adam(G.parameters), Adam(D.parameters)

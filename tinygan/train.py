@@ -101,6 +101,7 @@ def main(arguments: Sequence[str]) -> int:
             del given["data"]
         settings = resumed_settings(asdict(saved_settings(meta, file)), given, str(run.path))
 
+    backend.keep_memory()
     device = backend.choose(settings.device, settings.engine, say)
     threads = settings.threads or backend.usable_cores()
     if not backend.limit_blas_threads(threads) and settings.threads:

@@ -62,7 +62,7 @@ def conv2d_forward(
     rows = cols.reshape(N * OH * OW, KH * KW * C)
     y = (rows @ w.reshape(KH * KW * C, F)).reshape(N, OH, OW, F)
     if b is not None:
-        y = y + b
+        y += b
     return y, (rows, w, x.shape, stride, pads)
 
 
@@ -112,7 +112,7 @@ def conv2d_transpose_forward(
     cols = (x_rows @ w.reshape(KH * KW * F, C).T).reshape(N, H, W, KH, KW, F)
     y = col2im(xp, cols, (N, OH, OW, F), stride, pads)
     if b is not None:
-        y = y + b
+        y += b
     return y, (x_rows, w, x.shape, stride, pads)
 
 

@@ -21,7 +21,7 @@ def dense_forward(xp: ModuleType, x: Array, w: Array, b: Array | None) -> tuple[
         raise ShapeError(f"dense got b {b.shape} with w {w.shape}. It needs b ({w.shape[1]},).")
     y = x @ w  # (N, F)
     if b is not None:
-        y = y + b
+        y += b
     return y, (x, w)
 
 
