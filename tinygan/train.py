@@ -145,8 +145,10 @@ def main(arguments: Sequence[str]) -> int:
         run = RunFolder.create(out, images.name)
     else:
         run.keep_stats_until(state.step)
-        for line in differences(run.read_config(), config):
+        before = run.read_config()
+        for line in differences(before, config):
             warn(line)
+        config["commands"] = [*before.get("commands", []), *config["commands"]]
     run.write_config(config)
 
     progress = Progress(sys.stdout, total_steps, state.step, quiet)
@@ -194,11 +196,11 @@ def versions(device: Backend) -> str:
 def configuration(
     arguments: Sequence[str], settings: Settings, device: Backend, images: Dataset, threads: int
 ) -> dict[str, Any]:
-    """What ``config.json`` holds."""
+    """What ``config.json`` holds. A resumed run has several commands; the rest is of the latest."""
     blas: Any = np.show_config(mode="dicts")
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return {
-        "command": ["python", "-m", "tinygan.train", *arguments],
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commands": [{"time": now, "command": " ".join(["python -m tinygan.train", *arguments])}],
         "settings": asdict(settings),
         "data": {
             "name": images.name,
