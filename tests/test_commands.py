@@ -173,12 +173,10 @@ def test_a_run_stopped_inside_an_epoch_goes_on_as_if_it_had_not_been(
     """Steps 1 and 2 lie in the first epoch, 4 in the second; the losses' sums must survive too."""
     stop = tinygan("train", *TINY, "--epochs", 4, "--steps", steps, cwd=tmp_path)
     assert stop.returncode == 0, stop.stderr
-    go_on = tinygan("train", "--resume", "--steps", 99, "--checkpoint-every", 2, cwd=tmp_path)
+    go_on = tinygan("train", "--resume", "--checkpoint-every", 2, cwd=tmp_path)
     assert go_on.returncode == 0, go_on.stderr
     last = "runs/0001-strokes/checkpoints/epoch_0004.npz"
-    arrays, meta = read(tmp_path / last)
-    meta["settings"]["steps"] = None  # the only thing that was said differently
-    assert content_digest(arrays, meta) == digest(trained / last)
+    assert digest(tmp_path / last) == digest(trained / last)
     ours, theirs = (
         [json.loads(line) for line in (cwd / "runs/0001-strokes/stats.jsonl").read_text().splitlines()]
         for cwd in (tmp_path, trained)

@@ -165,14 +165,16 @@ def main(arguments: Sequence[str]) -> int:
     if state.step:
         complete = " (complete: use a larger --epochs to go on)" if state.step >= total_steps else ""
         report(f"resume   {file} at step {state.step:,} of {total_steps:,}{complete}")
-    train(run, state, images, settings, device, progress, report)
-    epochs = state.step // steps_per_epoch
+    try:
+        train(run, state, images, settings, device, progress, report)
+    finally:
+        progress.close()
     report(f"done     {state.step:,} steps. Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}")
     if not settings.no_gif:
         report(f"         The training as a film: {run.gif_path}")
     report(f"         More pictures: python -m tinygan.sample {run.path}")
-    if epochs < settings.epochs:
-        report(f"         Go on with: python -m tinygan.train --resume {run.path} --steps N")
+    if state.step < settings.epochs * steps_per_epoch:
+        report(f"         Go on with: python -m tinygan.train --resume {run.path}")
     return 0
 
 

@@ -79,7 +79,7 @@ def new_settings(given: Mapping[str, Any]) -> Settings:
 
 
 def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: str) -> Settings:
-    """The settings of a run, with what was `given` for its continuation.
+    """The settings of a run, with what was `given` for its continuation; a former --steps is forgotten.
 
     Raises:
         UsageError: something that decides the run's numbers would change, or the run would shrink.
@@ -98,6 +98,6 @@ def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: st
     if given.get("epochs", saved["epochs"]) < saved["epochs"]:
         raise UsageError(f"{run} has --epochs {saved['epochs']}; it may grow, not shrink.")
     try:
-        return Settings(**{**saved, **given}).check()
+        return Settings(**{**saved, "steps": None, **given}).check()
     except TypeError as problem:
         raise CheckpointError(f"{run} has damaged settings: {problem}. Start a new run.") from problem

@@ -138,11 +138,9 @@ def train(
                 if due or received or state.step == total_steps:
                     _save_checkpoint(run, state, data, settings, steps_per_epoch)
             if received and state.step < total_steps:
-                progress.close()
                 raise StoppedError(received[0], f"python -m tinygan.train --resume {run.path}")
         if total_steps == 0:
             _save_checkpoint(run, state, data, settings, steps_per_epoch)
-    progress.close()
     if not settings.no_gif:
         frames = [path for path in map(run.sample_path, range(settings.epochs + 1)) if path.exists()]
         write_gif(run.gif_path, load_frames([frames[i] for i in frame_indices(len(frames))]))
