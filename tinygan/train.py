@@ -68,7 +68,7 @@ def parser() -> commands.Parser:
     advanced.add_argument("--steps", type=int, metavar="N", help="stop after N steps in all", **absent)
     advanced.add_argument("--size", type=int, help="side of the pictures, default: 28", **absent)
     advanced.add_argument("--channels", type=int, help="1 grey (default) or 3 colour", **absent)
-    advanced.add_argument("--width", type=int, help="channels of the widest map; default: 64", **absent)
+    advanced.add_argument("--width", type=int, help="channels at half size; default: 64", **absent)
     advanced.add_argument("--noise-dim", type=int, help="numbers behind a picture; default: 100", **absent)
     advanced.add_argument("--beta1", type=float, help="Adam's memory; default: the recipe's", **absent)
     advanced.add_argument("--engine", choices=backend.ENGINES, help="default: auto", **absent)
