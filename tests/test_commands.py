@@ -361,6 +361,14 @@ def test_sample_separate_writes_one_file_a_picture(trained: Path, tmp_path: Path
     assert read_png(tmp_path / "pictures/03.png").shape == (28, 28, 1)
 
 
+def test_sample_reads_a_checkpoint_that_was_copied_elsewhere(trained: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "mine.npz"
+    copy.write_bytes((trained / "runs/0001-strokes/checkpoints/epoch_0004.npz").read_bytes())
+    assert tinygan("sample", copy, "--seed", 0, cwd=tmp_path).returncode == 0
+    preview = read_png(trained / "runs/0001-strokes/samples/epoch_0004.png")
+    assert (read_png(tmp_path / "samples_mine_seed_0.png") == preview).all()
+
+
 def test_sample_interpolates_in_a_looping_gif(trained: Path, tmp_path: Path) -> None:
     target = tmp_path / "walk.gif"
     result = tinygan("sample", "--num", 3, "--interpolate", 5, "--out", target, cwd=trained)

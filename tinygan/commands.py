@@ -34,7 +34,8 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
         print(f"error: {problem}", file=sys.stderr)
         return problem.exit_code
     except MemoryError as problem:
-        print(f"error: out of memory ({problem}). Use a smaller --batch-size or --limit.", file=sys.stderr)
+        remedy = "Use a smaller --batch-size, --size or --width."
+        print(f"error: out of memory ({problem}). {remedy}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -53,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     device = backend.choose(options.device, report=lambda line: None)
     trained = load(options.run, options.runs, device, report=lambda line: print(line, file=sys.stderr))
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
-    folder = trained.path.parent.parent
+    folder = trained.path.parent  # of the run, if the checkpoint lies in one
+    folder = folder.parent if folder.name == "checkpoints" else folder
     name = f"{trained.path.stem}_seed_{seed}"
 
     if options.interpolate:

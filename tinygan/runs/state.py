@@ -122,8 +122,11 @@ def load(
     Raises:
         CheckpointError: there is none, or none that is intact.
     """
-    run, file = RunFolder.find(where, Path(out))
-    path, arrays, meta = checkpoint.newest_intact([file] if file else run.checkpoints(), report)
+    if where is not None and Path(where).is_file():  # anywhere: a checkpoint says itself what it is of
+        files = [Path(where)]
+    else:
+        files = RunFolder.find(where, Path(out))[0].checkpoints()
+    path, arrays, meta = checkpoint.newest_intact(files, report)
     settings = saved_settings(meta, path)
     state = State(settings, backend or cpu())
     state.restore(arrays, path)
