@@ -382,3 +382,29 @@ def test_sample_interpolates_in_a_looping_gif(trained: Path, tmp_path: Path) -> 
 )
 def test_sample_refuses_bad_options(trained: Path, arguments: list[str]) -> None:
     fails(tinygan("sample", *arguments, cwd=trained), 2)
+
+
+def test_weights_that_overflow_are_never_saved_and_exit_with_6(tmp_path: Path) -> None:
+    arguments = (*TINY, "--limit", 32, "--lr", "1e39", "--epochs", 1)
+    fails(tinygan("train", *arguments, cwd=tmp_path), 6, "not finite", "--lr")
+    assert list((tmp_path / "runs/0001-strokes/checkpoints").iterdir()) == []
+
+
+def test_a_run_that_went_back_does_not_jump_ahead_again(trained: Path, tmp_path: Path) -> None:
+    assert tinygan("train", *TINY, "--epochs", 4, "--checkpoint-every", 1, cwd=tmp_path).returncode == 0
+    first = tmp_path / "runs/0001-strokes/checkpoints/epoch_0001.npz"
+    assert tinygan("train", "--resume", first, "--steps", 4, cwd=tmp_path).returncode == 0
+    assert "at step 4 of 12" in tinygan("train", "--resume", cwd=tmp_path).stdout
+    rows = (tmp_path / "runs/0001-strokes/stats.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"device": "gpu"}', '{"versions": []}'])
+def test_a_damaged_configuration_is_refused(trained: Path, tmp_path: Path, text: str) -> None:
+    run = tmp_path / "runs/0001-strokes"
+    (run / "checkpoints").mkdir(parents=True)
+    saved = (trained / "runs/0001-strokes/checkpoints/epoch_0004.npz").read_bytes()
+    (run / "checkpoints/epoch_0004.npz").write_bytes(saved)
+    (run / "config.json").write_text(text)
+    result = tinygan("train", "--resume", cwd=tmp_path)
+    fails(result, 5, "config.json")

@@ -2,9 +2,9 @@
 
 `apply` runs an op forward and leaves a `Node` on the result: which op, which inputs, what it
 saved. The nodes form a graph from the loss back to the parameters. `grad` walks it once in
-reverse, asks every op on the way how a change of its output follows from its inputs (the chain
-rule), and returns the gradients. Nothing is stored on the tensors, so there is nothing to reset,
-and one graph can be walked twice, for two losses that share it.
+reverse, asks every op on the way what its inputs do to the loss, given what its output does (the
+chain rule), and returns the gradients. No gradient is stored on a tensor, so there is nothing to
+reset, and one graph can be walked twice, for two losses that share it.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ def grad(loss: Tensor, wrt: Sequence[Tensor]) -> list[Array]:
 
     Only the part of the graph that lies between `loss` and `wrt` is computed, and each gradient
     is dropped as soon as it has been used. The graph stays whole; call again for another loss.
+    Two gradients may share memory: do not change them in place.
 
     >>> import numpy as np
     >>> x = Tensor(np.array([1.0, 2.0]))

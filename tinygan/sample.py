@@ -48,6 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     if options.num < 1:
         raise UsageError(f"--num {options.num} is less than 1.")
+    if options.seed is not None and options.seed < 0:
+        raise UsageError(f"--seed {options.seed} is less than 0.")
     if options.interpolate is not None and (options.interpolate < 2 or options.separate):
         raise UsageError("--interpolate needs at least 2 frames, and does not go with --separate.")
     device = backend.choose(options.device, report=lambda line: None)
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
         digits = len(str(options.num - 1))
         for number, picture in enumerate(to_uint8(pictures)):
             save_png(target / f"{number:0{digits}}.png", picture)
-        print(f"{options.num} pictures from {trained.path}: {target}{'/'}")
+        print(f"{options.num} pictures from {trained.path}: {target}/")
     else:
         target = options.out or folder / f"samples_{name}.png"
         make_folder(target.parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -134,21 +135,28 @@ def main(arguments: Sequence[str]) -> int:
     ]
     if dry_run:
         step_seconds = measure_step_seconds(settings, images, device)
-        left = duration(step_seconds * (total_steps - state.step))
+        steps = max(0, total_steps - state.step)
+        left = duration(step_seconds * steps)
         for line in [*summary(state.G), "", *summary(state.D), "", *facts]:
             say(line)
-        say(f"time     about {left}: {total_steps - state.step:,} steps of {step_seconds:.3f} s (measured)")
+        say(f"time     about {left}: {steps:,} steps of {step_seconds:.3f} s (measured)")
         return 0
 
     config = configuration(arguments, settings, device, images, threads)
     if run is None:
         run = RunFolder.create(out, images.name)
     else:
-        run.keep_stats_until(state.step)
         before = run.read_config()
+        if not all(isinstance(before.get(group, {}), dict) for group in ("device", "versions")):
+            raise CheckpointError(f"{run.config_path} is damaged: no configuration. Name another run.")
+        run.keep_stats_until(state.step)
+        for path in run.checkpoints():  # newer ones, to which the next --resume would jump
+            if file and path.name == file.name:
+                break
+            path.replace(path.with_name(path.name + ".old"))
         for line in differences(before, config):
             warn(line)
-        config["commands"] = [*before.get("commands", []), *config["commands"]]
+        config["commands"] = [*(before.get("commands") or []), *config["commands"]]
     run.write_config(config)
 
     progress = Progress(sys.stdout, total_steps, state.step, quiet)
@@ -163,8 +171,9 @@ def main(arguments: Sequence[str]) -> int:
     for line in [f"run      {run.path}", *facts]:
         report(line)
     if state.step:
-        complete = " (complete: use a larger --epochs to go on)" if state.step >= total_steps else ""
-        report(f"resume   {file} at step {state.step:,} of {total_steps:,}{complete}")
+        report(f"resume   {file} at step {state.step:,} of {total_steps:,}")
+        if state.step >= total_steps:
+            report("         That is complete: use a larger --epochs or --steps to go on.")
     try:
         train(run, state, images, settings, device, progress, report)
     finally:
@@ -202,7 +211,7 @@ def configuration(
     blas: Any = np.show_config(mode="dicts")
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return {
-        "commands": [{"time": now, "command": " ".join(["python -m tinygan.train", *arguments])}],
+        "commands": [{"time": now, "command": shlex.join(["python", "-m", "tinygan.train", *arguments])}],
         "settings": asdict(settings),
         "data": {
             "name": images.name,

@@ -2,7 +2,7 @@
 
 A convolution slides a small window over a picture and takes, at every place, a weighted sum of
 what is under it. `im2col` copies each window into a row of a matrix; then all the sums are one
-matrix product, which is the fastest thing a computer can do:
+matrix product, the form in which computers do so much arithmetic fastest:
 
     picture, one channel     K = 2, S = 1: four windows          rows @ kernel = result
       1 2 3                    1 2 4 5                             4 rows of 4 numbers,
@@ -10,8 +10,8 @@ matrix product, which is the fastest thing a computer can do:
       7 8 9                    4 5 7 8                             is 4 numbers: a 2 x 2 picture
                                5 6 8 9
 
-Its adjoint `col2im` adds each row back onto the window it came from. So there are four passes
-and two products, with `cols` the matrix of windows:
+Its adjoint `col2im` adds each row back onto the window it came from. These two and a matrix
+product are all that either convolution needs, in either direction:
 
                          forward                      backward
     convolution          y = im2col(x) w              dx = col2im(dy w^T),  dw = im2col(x)^T dy

@@ -34,6 +34,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     `write` pass through.
     """
     # The name is new each time: two writers of one path never share a half-written file.
+    if not path.name or (path.exists() and not path.is_file()):
+        raise CheckpointError(f"{path} is no regular file. Choose the name of a file.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -107,7 +108,8 @@ def train(
     if state.step == 0:
         _save_previews(run, state, 0)
         save_png(run.reals_path, grid(data.images[:PREVIEWS]))
-    with _signals() as received:
+    # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
+    with _signals() as received, np.errstate(over="ignore", invalid="ignore"):
         while state.step < total_steps:
             epoch, first = divmod(state.step, steps_per_epoch)
             order = stream(settings.seed, "shuffle").at(epoch).permutation(len(data.images))
@@ -138,11 +140,14 @@ def train(
                 if due or received or state.step == total_steps:
                     _save_checkpoint(run, state, data, settings, steps_per_epoch)
             if received and state.step < total_steps:
-                raise StoppedError(received[0], f"python -m tinygan.train --resume {run.path}")
+                raise StoppedError(
+                    received[0], f"python -m tinygan.train --resume {shlex.quote(str(run.path))}"
+                )
         if total_steps == 0:
             _save_checkpoint(run, state, data, settings, steps_per_epoch)
     if not settings.no_gif:
-        frames = [path for path in map(run.sample_path, range(settings.epochs + 1)) if path.exists()]
+        epochs = state.step // steps_per_epoch
+        frames = [path for path in map(run.sample_path, range(epochs + 1)) if path.exists()]
         write_gif(run.gif_path, load_frames([frames[i] for i in frame_indices(len(frames))]))
 
 
@@ -193,8 +198,15 @@ def _save_checkpoint(
 ) -> None:
     epoch, place = divmod(state.step, steps_per_epoch)
     path = run.checkpoint_path(epoch, state.step if place else None)
+    arrays = state.arrays()
+    bad = next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
+    if bad:  # the losses were measured before the update that spoilt it
+        raise NonFiniteError(
+            f"epoch {epoch + 1}, step {state.step}: {bad} is not finite any more; not saved. "
+            "Start a new run with a smaller --lr."
+        )
     meta = {"settings": asdict(settings), "data_sha256": data.sha256}
-    checkpoint.save(path, state.arrays(), meta)
+    checkpoint.save(path, arrays, meta)
 
 
 @contextmanager
