@@ -167,7 +167,7 @@ def keep_memory() -> None:
     """Let freed memory stay with the process, where the C library can be told so (glibc).
 
     Otherwise it gives every large array back to the system, which has to clear the memory again for the
-    next one: about a seventh of a training step. Not for a program that shares its process with others.
+    next one, in every step. Not for a program that shares its process with others.
     """
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
     try:

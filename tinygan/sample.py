@@ -12,10 +12,9 @@ import numpy as np
 from tinygan import backend, commands
 from tinygan.errors import CheckpointError, UsageError
 from tinygan.ops.loss import sigmoid
-from tinygan.rng import stream
 from tinygan.runs.animation import write_gif
 from tinygan.runs.pictures import grid, save_png, to_uint8
-from tinygan.runs.state import State, Trained, load
+from tinygan.runs.state import State, Trained, load, paint, sample_noise
 
 
 def parser() -> commands.Parser:
@@ -98,9 +97,9 @@ def write_interpolation(trained: Trained, num: int, frames: int, seed: int, path
     On great circles: normal noise lies close to a sphere, and a straight line would cut through its
     inside, where the generator was never trained.
     """
-    noise = stream(seed, "samples").normal((num, *trained.G.input_shape))
+    noise = sample_noise(seed, num, trained.G)
     steps = [great_circle(noise[i], noise[(i + 1) % num], frames) for i in range(num)]
-    pictures = to_uint8(trained.paint(np.concatenate(steps)))
+    pictures = to_uint8(paint(trained.G, np.concatenate(steps)))
     make_folder(path.parent)
     write_gif(path, np.stack([grid(picture[None]) for picture in pictures]), seconds_per_frame=0.05)
 

@@ -183,7 +183,7 @@ def main(arguments: Sequence[str]) -> int:
         report(f"         The training as a film: {run.gif_path}")
     report(f"         More pictures: python -m tinygan.sample {run.path}")
     if state.step < settings.epochs * steps_per_epoch:
-        report(f"         Go on with: python -m tinygan.train --resume {run.path}")
+        report(f"         Go on with: {run.resume_command}")
     return 0
 
 

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import unicodedata
 from collections.abc import Callable
@@ -161,6 +162,11 @@ class RunFolder:
     def gif_path(self) -> Path:
         """``training.gif``."""
         return self.path / "training.gif"
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with this run."""
+        return shlex.join(["python", "-m", "tinygan.train", "--resume", str(self.path)])
 
     def sample_path(self, epoch: int) -> Path:
         """``samples/epoch_0007.png``: the grid after 7 finished epochs; 0 is before training."""

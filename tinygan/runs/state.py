@@ -27,6 +27,16 @@ from tinygan.runs.settings import Settings, resumed_settings
 PREVIEWS = 16
 
 
+def sample_noise(seed: int, n: int, G: Network) -> np.ndarray:
+    """The noise (n, noise_dim) float32 behind all pictures made to be looked at: previews and samples."""
+    return stream(seed, "samples").normal((n, *G.input_shape))
+
+
+def paint(G: Network, noise: np.ndarray) -> np.ndarray:
+    """G's pictures (N, H, W, C) float32 of `noise` (N, noise_dim), both NumPy arrays."""
+    return G.backend.numpy(generate(G, G.backend.array(noise)))
+
+
 class State:
     """The networks, their Adams and the position of a run, as they are before its first step."""
 
@@ -40,7 +50,7 @@ class State:
         self.step = 0  # steps taken in all; the epoch and the place in it follow from it
         self.sums = np.zeros(4)  # of this epoch so far: both losses, both scores (float64)
         # The noise behind the pictures of every epoch: always the same, so that one can compare.
-        self.preview_noise = stream(settings.seed, "samples").normal((PREVIEWS, settings.noise_dim))
+        self.preview_noise = sample_noise(settings.seed, PREVIEWS, self.G)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it by name, as NumPy arrays."""
@@ -97,12 +107,7 @@ class Trained:
         """
         if n < 1 or seed < 0:
             raise UsageError(f"generate got n {n} and seed {seed}. It needs n >= 1 and seed >= 0.")
-        return self.paint(stream(seed, "samples").normal((n, *self.G.input_shape)))
-
-    def paint(self, noise: np.ndarray) -> np.ndarray:
-        """The pictures (N, H, W, C) of `noise` (N, noise_dim) float32."""
-        backend = self.G.backend
-        return backend.numpy(generate(self.G, backend.array(noise)))
+        return paint(self.G, sample_noise(seed, n, self.G))
 
     def judge(self, images: np.ndarray) -> np.ndarray:
         """The discriminator's logits (N,) for images (N, H, W, C) float32 in [-1, 1]."""

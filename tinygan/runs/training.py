@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ import numpy as np
 from tinygan.backend import Backend
 from tinygan.data import Dataset, normalise
 from tinygan.errors import DataError, NonFiniteError, TinyganError
-from tinygan.gan import Step, generate, train_step
+from tinygan.gan import Step, train_step
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
 from tinygan.runs.animation import frame_indices, load_frames, write_gif
@@ -25,7 +24,7 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.pictures import grid, save_png, to_uint8
 from tinygan.runs.progress import Progress
 from tinygan.runs.settings import Settings
-from tinygan.runs.state import PREVIEWS, State
+from tinygan.runs.state import PREVIEWS, State, paint
 
 
 class StoppedError(TinyganError):
@@ -101,7 +100,7 @@ def train(
 
     Raises:
         StoppedError: SIGINT or SIGTERM arrived; the run was saved and can be resumed.
-        NonFiniteError: a loss is NaN or infinite; nothing was saved after it.
+        NonFiniteError: a loss or a weight is NaN or infinite; no checkpoint holds it.
         CheckpointError: the run folder cannot be written.
     """
     steps_per_epoch, total_steps = plan(settings, len(data.images))
@@ -140,9 +139,7 @@ def train(
                 if due or received or state.step == total_steps:
                     _save_checkpoint(run, state, data, settings, steps_per_epoch)
             if received and state.step < total_steps:
-                raise StoppedError(
-                    received[0], f"python -m tinygan.train --resume {shlex.quote(str(run.path))}"
-                )
+                raise StoppedError(received[0], run.resume_command)
         if total_steps == 0:
             _save_checkpoint(run, state, data, settings, steps_per_epoch)
     if not settings.no_gif:
@@ -188,9 +185,7 @@ def _close_epoch(
 
 def _save_previews(run: RunFolder, state: State, epoch: int) -> None:
     """The grid of pictures for the fixed noise."""
-    backend = state.G.backend
-    pictures = backend.numpy(generate(state.G, backend.array(state.preview_noise)))
-    save_png(run.sample_path(epoch), grid(to_uint8(pictures)))
+    save_png(run.sample_path(epoch), grid(to_uint8(paint(state.G, state.preview_noise))))
 
 
 def _save_checkpoint(
