@@ -217,13 +217,15 @@ def difference(losses, which, tensors, directions, step=1e-6):
 def test_whole_model_gradient_agrees_with_differences_in_20_directions(which, size):
     G, D, losses = game(size)
     tensors = list((G, D)[which].parameters.values())
-    found = grad(losses()[which], tensors)
+    gradients = grad(losses()[which], tensors)
+    found, expected = [], []
     for seed in range(20):
         directions = [numbers(100 * seed + i, *t.shape) for i, t in enumerate(tensors)]
         length = sqrt(sum((e * e).sum() for e in directions))
         directions = [e / length for e in directions]
-        along = sum((g * e).sum() for g, e in zip(found, directions, strict=True))
-        assert relative_error(along, difference(losses, which, tensors, directions)) < 1e-6
+        found.append(sum((g * e).sum() for g, e in zip(gradients, directions, strict=True)))
+        expected.append(difference(losses, which, tensors, directions))
+    assert relative_error(found, expected) < 1e-6
 
 
 @pytest.mark.parametrize("size", [8, 28])

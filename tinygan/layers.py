@@ -19,7 +19,7 @@ from tinygan.errors import ShapeError, UsageError
 from tinygan.ops import Array
 from tinygan.ops.batchnorm import moments
 from tinygan.ops.conv import Padding, Stride, conv2d_pads, conv2d_transpose_size, stride_pair
-from tinygan.rng import Stream
+from tinygan.rng import Stream, mask_rate
 
 Shape = tuple[int, ...]
 DropoutSource = Stream | Array
@@ -102,7 +102,7 @@ def dropout(x: Tensor | Array, rate: float, source: DropoutSource) -> Tensor:
         raise UsageError(f"dropout rate {rate} is not in [0, 1).")
     if isinstance(source, Stream):
         backend = (x if isinstance(x, Tensor) else Tensor(x)).backend
-        source = backend.array(source.keep(x.shape, rate))
+        source, rate = backend.array(source.keep(x.shape, rate)), mask_rate(rate)
     return apply("dropout", x, mask=source, rate=rate)
 
 

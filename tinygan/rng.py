@@ -13,10 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 STREAMS = ("init", "shuffle", "noise", "dropout", "samples")
+MASK_STEPS = 1 << 16
+
+
+def mask_rate(rate: float) -> float:
+    """The probability with which `Stream.keep` really drops: `rate` to the nearest 1/65536 below 1."""
+    return min(round(rate * MASK_STEPS), MASK_STEPS - 1) / MASK_STEPS
+
+
+def mask_groups(shape: tuple[int, ...]) -> list[slice]:
+    """A mask's examples, in groups of about 131,072 elements."""
+    size = max(1, (1 << 17) // max(1, prod(shape[1:])))
+    return [slice(start, start + size) for start in range(0, shape[0], size)]
 
 
 @dataclass(frozen=True)
@@ -51,8 +64,23 @@ class Stream:
         return self.generator().uniform(-limit, limit, shape)
 
     def keep(self, shape: tuple[int, ...], rate: float) -> np.ndarray:
-        """A dropout mask, bool: each element True with probability 1 - rate."""
-        return self.generator().random(shape, dtype=np.float32) >= rate
+        """A dropout mask, bool: each element True with probability 1 - `mask_rate(rate)`.
+
+        Each of the `mask_groups` has a stream of its own, so that several threads can draw at once.
+        """
+        mask = np.empty(shape, dtype=bool)
+        for number, group in enumerate(mask_groups(shape)):
+            self.keep_group(number, rate, mask[group])
+        return mask
+
+    def keep_group(self, number: int, rate: float, out: np.ndarray) -> None:
+        """Draw one group's part of a mask into `out`, from 16 random bits an element."""
+        source = np.random.SFC64(np.random.SeedSequence(self.seed, spawn_key=(*self.path, number)))
+        words = np.random.Generator(source).integers(
+            0, 2**64 - 1, -(-out.size // 4), dtype=np.uint64, endpoint=True
+        )
+        bits = words.astype("<u8", copy=False).view("<u2")[: out.size].reshape(out.shape)
+        np.greater_equal(bits, np.uint16(mask_rate(rate) * MASK_STEPS), out=out)
 
     def permutation(self, count: int) -> np.ndarray:
         """The numbers 0 .. count-1 in random order, int64."""
