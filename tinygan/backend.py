@@ -23,24 +23,28 @@ import numpy as np
 from tinygan.errors import DeviceError, UsageError
 
 DEVICES = ("auto", "cpu", "gpu")
-ENGINES = ("auto", "readable")
+ENGINES = ("auto", "readable", "fast")
+FAST_DEVICES = ("cpu",)  # where the fast engine computes; `auto` uses it there
 
 # The table of ops: in which file an op lives, the same name in every engine's folder, and which
 # engines have it. The fastest engine allowed wins; an op it lacks comes from the readable one.
 # These are names, not imports: a room never imports one above it.
 ROOMS = {"readable": "tinygan.ops", "fast": "tinygan.fast"}
+BOTH = ("readable", "fast")
 OPS = {
     "add": ("basic", ("readable",)),
     "reshape": ("basic", ("readable",)),
-    "dense": ("dense", ("readable",)),
-    "conv2d": ("conv", ("readable",)),
-    "conv2d_transpose": ("conv", ("readable",)),
-    "batch_norm": ("batchnorm", ("readable",)),
-    "leaky_relu": ("activation", ("readable",)),
-    "tanh": ("activation", ("readable",)),
-    "dropout": ("dropout", ("readable",)),
+    "dense": ("dense", BOTH),
+    "conv2d": ("conv", BOTH),
+    "conv2d_transpose": ("conv", BOTH),
+    "batch_norm": ("batchnorm", BOTH),
+    "leaky_relu": ("activation", BOTH),
+    "tanh": ("activation", BOTH),
+    "dropout": ("dropout", BOTH),
     "bce_with_logits": ("loss", ("readable",)),
 }
+# And where an engine's `train_step` lives: the game on one page, and its faster twin.
+STEPS = {"readable": "tinygan.gan", "fast": "tinygan.fast.gan"}
 
 
 class Op(NamedTuple):
@@ -66,6 +70,11 @@ class Backend:
     def numpy(self, array: Any) -> np.ndarray:
         """`array` of this device as a NumPy array, dtype kept."""
         return np.asarray(array) if self.device == "cpu" else self.xp.asnumpy(array)
+
+    @property
+    def train_step(self) -> Callable[..., Any]:
+        """One step of training, with the arguments and the result of `tinygan.gan.train_step`."""
+        return import_module(STEPS[self.engine]).train_step
 
 
 def load_ops(engine: str) -> Mapping[str, Op]:
@@ -110,27 +119,44 @@ def gpu(engine: str = "readable") -> Backend:
     return Backend(cupy, "gpu", engine, load_ops(engine))
 
 
-def choose(device: str = "auto", engine: str = "auto", report: Callable[[str], object] = print) -> Backend:
+def choose(
+    device: str = "auto",
+    engine: str = "auto",
+    report: Callable[[str], object] = print,
+    threads: int | None = None,
+) -> Backend:
     """The backend for ``--device`` and ``--engine``; `auto` prefers the GPU and says why it does not.
+
+    `threads` is passed on to `use_threads`; None leaves that as it is.
 
     Raises:
         DeviceError: `device` is ``"gpu"`` and there is no usable one.
-        UsageError: an unknown name.
+        UsageError: an unknown name, or an engine that does not compute on this device.
     """
     if device not in DEVICES:
         raise UsageError(f"unknown device {device!r}. Use one of: {', '.join(DEVICES)}.")
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}. Use one of: {', '.join(ENGINES)}.")
-    engine = "readable" if engine == "auto" else engine
-    if device == "cpu":
-        return cpu(engine)
-    try:
-        return gpu(engine)
-    except DeviceError as problem:
-        if device == "gpu":
-            raise
-        report(f"no GPU: {str(problem).partition('. ')[0]}; the CPU it is.")
-        return cpu(engine)
+    if device == "gpu" and engine == "fast" and device not in FAST_DEVICES:
+        raise UsageError("the fast engine computes on the CPU only. Use --engine auto, or --device cpu.")
+    if threads is not None:
+        use_threads(threads)
+    if device == "auto" and engine == "fast":
+        device = "cpu"
+    if device != "cpu":
+        try:
+            return gpu(_engine_for("gpu", engine))
+        except DeviceError as problem:
+            if device == "gpu":
+                raise
+            report(f"no GPU: {str(problem).partition('. ')[0]}; the CPU it is.")
+    return cpu(_engine_for("cpu", engine))
+
+
+def _engine_for(device: str, engine: str) -> str:
+    if engine != "auto":
+        return engine
+    return "fast" if device in FAST_DEVICES else "readable"
 
 
 def backend_of(array: Any) -> Backend:
@@ -178,8 +204,27 @@ def keep_memory() -> None:
     mallopt(trim_threshold, (1 << 31) - 1)
 
 
+def use_threads(count: int) -> bool:
+    """Compute with `count` threads from now on: matrix products, and the fast engine's own pool.
+
+    False where NumPy's BLAS cannot be told; then it decides for itself, and the pool has one.
+    """
+    import_module("tinygan.fast.threads").POOL.resize(count)
+    return limit_blas_threads(count)
+
+
 def limit_blas_threads(count: int) -> bool:
-    """Let NumPy's matrix products use `count` threads; False where its BLAS offers no such switch.
+    """Let NumPy's matrix products use `count` threads; False where its BLAS offers no such switch."""
+    switch = _blas_switch()
+    if switch is None:
+        return False
+    switch(count)
+    return True
+
+
+@cache
+def _blas_switch() -> Callable[[int], None] | None:
+    """The function of NumPy's BLAS that sets its number of threads.
 
     NumPy's wheels carry an OpenBLAS that is told through ctypes, on the library already loaded.
     """
@@ -188,8 +233,7 @@ def limit_blas_threads(count: int) -> bool:
         blas = ctypes.CDLL(str(library))
         for symbol in ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads"):
             if hasattr(blas, symbol):
-                setter = getattr(blas, symbol)
-                setter.argtypes, setter.restype = [ctypes.c_int], None
-                setter(count)
-                return True
-    return False
+                switch = getattr(blas, symbol)
+                switch.argtypes, switch.restype = [ctypes.c_int], None
+                return switch
+    return None

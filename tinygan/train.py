@@ -105,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
     backend.keep_memory()
     device = backend.choose(settings.device, settings.engine, say)
     threads = settings.threads or backend.usable_cores()
-    if not backend.limit_blas_threads(threads) and settings.threads:
+    if not backend.use_threads(threads) and settings.threads:
         warn("warning: this NumPy's BLAS cannot be told how many threads to use; --threads has no effect.")
     images = data.load(
         settings.data,

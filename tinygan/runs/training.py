@@ -16,7 +16,7 @@ import numpy as np
 from tinygan.backend import Backend
 from tinygan.data import Dataset, normalise
 from tinygan.errors import DataError, NonFiniteError, TinyganError
-from tinygan.gan import Step, train_step
+from tinygan.gan import Step
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
 from tinygan.runs.animation import frame_indices, load_frames, write_gif
@@ -62,7 +62,7 @@ def take_step(state: State, data: Dataset, settings: Settings, backend: Backend,
     images = normalise(backend.xp, backend.array(data.images[batch]), np.float32)  # (N, H, W, C)
     noise = stream(settings.seed, "noise").at(state.step).normal((settings.batch_size, settings.noise_dim))
     dropout = stream(settings.seed, "dropout").at(state.step)
-    return train_step(
+    return backend.train_step(
         state.G,
         state.D,
         state.adam_G,

@@ -1,0 +1,13 @@
+"""The ops of `tinygan.ops` written for speed: the same names, arguments and results.
+
+`backend.py` alone chooses them. Read their twins first: what is computed is said there, and here
+only how it is made fast. Each file opens with its ladder: the versions it went through, and what
+each idea was worth. An op that has no faster way for the arrays it is given calls its twin.
+
+    threads.py     pieces of work for several threads, the same result with any number of them
+    sums.py        sums and moments of channels, piece by piece
+    products.py    convolution as matrix products of frequencies
+    windows.py     convolution of pictures with few channels
+    conv.py        derives the first, and picks one of them or the twin
+    gan.py         the training step as a whole
+"""

@@ -1,0 +1,79 @@
+"""Batch normalisation in cache-sized blocks.
+
+version  idea                                     time for (256, 14, 14, 64), forward and backward, 2 threads
+"""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tinygan.fast import sums
+from tinygan.fast.threads import POOL
+from tinygan.ops import Array, Wanted
+from tinygan.ops import batchnorm as readable
+
+
+def batch_norm_forward(
+    xp: ModuleType,
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    *,
+    mean: Array,
+    variance: Array,
+    of_batch: bool,
+    eps: float = 1e-3,
+) -> tuple[Array, Any]:
+    """`ops.batchnorm.batch_norm_forward`, faster."""
+    if any(a.shape != x.shape[-1:] for a in (gamma, beta, mean, variance)):
+        return readable.batch_norm_forward(
+            xp, x, gamma, beta, mean=mean, variance=variance, of_batch=of_batch, eps=eps
+        )
+    inverse_std = 1 / np.sqrt(variance + eps)
+    xhat, y = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+    source, normal, result = sums.rows(x), sums.rows(xhat), sums.rows(y)
+
+    def piece(block: slice) -> None:
+        np.subtract(source[block], mean, out=normal[block])
+        np.multiply(normal[block], inverse_std, out=normal[block])
+        np.multiply(normal[block], gamma, out=result[block])
+        np.add(result[block], beta, out=result[block])
+
+    POOL.each(piece, sums.pieces(source))
+    return y, (xhat, gamma, inverse_std, of_batch)
+
+
+def batch_norm_backward(xp: ModuleType, saved: Any, dy: Array, wanted: Wanted) -> tuple[Array | None, ...]:
+    """`ops.batchnorm.batch_norm_backward`, faster."""
+    xhat, gamma, inverse_std, of_batch = saved
+    want_x, want_gamma, want_beta = wanted
+    normal, gradient = sums.rows(xhat), sums.rows(dy)
+    beta_shares: dict[int, Array] = {}
+    gamma_shares: dict[int, Array] = {}
+
+    def reduce(block: slice) -> None:
+        beta_shares[block.start] = sums.share(gradient[block])
+        gamma_shares[block.start] = sums.share(gradient[block] * normal[block])
+
+    POOL.each(reduce, sums.pieces(gradient))
+    dbeta, dgamma = sums.in_order(beta_shares), sums.in_order(gamma_shares)
+    dx = None
+    if want_x:
+        dx = np.empty(dy.shape, dy.dtype)
+        result = sums.rows(dx)
+        count = gradient.dtype.type(len(gradient))
+        shift, stretch, scale = dbeta / count, dgamma / count, gamma * inverse_std
+
+        def piece(block: slice) -> None:
+            part = result[block]
+            if of_batch:
+                np.multiply(normal[block], stretch, out=part)
+                np.add(part, shift, out=part)
+                np.subtract(gradient[block], part, out=part)
+                np.multiply(part, scale, out=part)
+            else:
+                np.multiply(gradient[block], scale, out=part)
+
+        POOL.each(piece, sums.pieces(gradient))
+    return dx, dgamma if want_gamma else None, dbeta if want_beta else None

@@ -1,0 +1,53 @@
+"""The fully connected layer with its products cut into pieces for the threads.
+
+version  idea                                     time of G's first layer, batch 256, 2 threads
+"""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tinygan.fast.sums import channel_sums
+from tinygan.fast.threads import POOL, blocks
+from tinygan.ops import Array, Wanted
+from tinygan.ops import dense as readable
+
+
+def dense_forward(xp: ModuleType, x: Array, w: Array, b: Array | None) -> tuple[Array, Any]:
+    """`ops.dense.dense_forward`, faster."""
+    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0] or x.dtype != w.dtype:
+        return readable.dense_forward(xp, x, w, b)
+    if b is not None and b.shape != w.shape[1:]:
+        return readable.dense_forward(xp, x, w, b)
+    y = product(x, w)
+    if b is not None:
+        y += b
+    return y, (x, w)
+
+
+def dense_backward(xp: ModuleType, saved: Any, dy: Array, wanted: Wanted) -> tuple[Array | None, ...]:
+    """`ops.dense.dense_backward`, faster."""
+    x, w = saved
+    want_x, want_w, want_b = wanted
+    dx = product(dy, w.T) if want_x else None
+    dw = product(x.T, dy) if want_w else None
+    db = channel_sums(dy) if want_b else None
+    return dx, dw, db
+
+
+def product(a: Array, b: Array) -> Array:
+    """a (N, K) @ b (K, M), cut along the longer side of the result."""
+    result = np.empty((len(a), b.shape[1]), a.dtype)
+
+    def tall(block: slice) -> None:
+        np.matmul(a[block], b, out=result[block])
+
+    def wide(block: slice) -> None:
+        np.matmul(a, b[:, block], out=result[:, block])
+
+    if len(a) >= b.shape[1]:
+        POOL.each(tall, blocks(len(a), sum(b.shape)))
+    else:
+        POOL.each(wide, blocks(b.shape[1], sum(a.shape)))
+    return result

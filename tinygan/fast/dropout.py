@@ -1,0 +1,52 @@
+"""Dropout in cache-sized blocks, and masks drawn by several threads.
+
+version  idea                                     time for 6.4 M numbers, forward, 2 threads
+"""
+
+from types import ModuleType
+
+import numpy as np
+
+from tinygan.fast.threads import POOL, blocks
+from tinygan.ops import Array, Wanted
+from tinygan.ops import dropout as readable
+from tinygan.rng import Stream, mask_groups
+
+
+def dropout_forward(
+    xp: ModuleType, x: Array, *, mask: Array, rate: float
+) -> tuple[Array, tuple[Array, float]]:
+    """`ops.dropout.dropout_forward`, faster."""
+    if mask.shape != x.shape:
+        return readable.dropout_forward(xp, x, mask=mask, rate=rate)
+    scale = 1 / (1 - rate)
+    return _masked(x, mask, scale), (mask, scale)
+
+
+def dropout_backward(
+    xp: ModuleType, saved: tuple[Array, float], dy: Array, wanted: Wanted
+) -> tuple[Array | None, ...]:
+    """`ops.dropout.dropout_backward`, faster."""
+    return (_masked(dy, *saved) if wanted[0] else None,)
+
+
+def _masked(x: Array, mask: Array, scale: float) -> Array:
+    """scale x where mask, else 0 whatever x is there: its bits and-ed with all ones or all zeros."""
+    y = np.empty(x.shape, x.dtype)
+    source, result, kept = x.reshape(-1), y.reshape(-1), mask.reshape(-1)
+    bits = result.view(f"i{x.dtype.itemsize}")
+
+    def piece(block: slice) -> None:
+        np.multiply(source[block], x.dtype.type(scale), out=result[block])
+        ones = np.not_equal(kept[block], 0).astype(bits.dtype)
+        np.bitwise_and(bits[block], np.negative(ones, out=ones), out=bits[block])
+
+    POOL.each(piece, blocks(x.size, 2))
+    return y
+
+
+def draw(stream: Stream, rate: float, out: Array) -> None:
+    """`out` (N, ...) = `stream.keep(out.shape, rate)`, its groups shared out among the threads."""
+
+    groups = mask_groups(out.shape)
+    POOL.each(lambda number: stream.keep_group(number, rate, out[groups[number]]), range(len(groups)))

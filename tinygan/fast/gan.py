@@ -1,0 +1,416 @@
+"""The training step of `tinygan.gan.train_step`, with what a graph of ops cannot see put to use.
+
+version  idea                                     time of a step, batch 256, 2 threads
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, cast
+
+import numpy as np
+
+from tinygan import gan
+from tinygan.fast import sums
+from tinygan.fast.activation import leaky_derivative
+from tinygan.fast.conv import Plan, conv_plan
+from tinygan.fast.dense import dense_forward, product
+from tinygan.fast.dropout import draw
+from tinygan.fast.optim import adam_step
+from tinygan.fast.threads import POOL, blocks
+from tinygan.fast.windows import Read, Write
+from tinygan.gan import Step
+from tinygan.layers import (
+    BatchNorm,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    Dropout,
+    DropoutSource,
+    LeakyReLU,
+    Network,
+    Reshape,
+    Tanh,
+)
+from tinygan.ops import Array
+from tinygan.ops.conv import conv2d_pads, conv2d_transpose_size, stride_pair
+from tinygan.ops.loss import bce_with_logits_backward, bce_with_logits_forward, sigmoid
+from tinygan.optim import Adam
+from tinygan.rng import Stream, mask_rate
+
+Gradients = dict[str, Array]  # by the parameter's name
+
+
+def train_step(
+    G: Network,
+    D: Network,
+    adam_G: Adam,
+    adam_D: Adam,
+    images: Array,
+    noise: Array,
+    dropout_real: Iterable[DropoutSource],
+    dropout_fake: Iterable[DropoutSource],
+) -> Step:
+    """One step of the game, with the arguments and the result of `gan.train_step`.
+
+    That one serves where the networks are not the DCGAN's or have no plan for a convolution.
+    """
+    N, M = len(images), len(noise)
+    painter, judge = Painter.of(G, noise), Judge.of(D, images, M)
+    if painter is None or judge is None:
+        return gan.train_step(G, D, adam_G, adam_D, images, noise, dropout_real, dropout_fake)
+    real_sources = list(islice(dropout_real, len(judge.rates)))
+    fake_sources = list(islice(dropout_fake, len(judge.rates)))
+    if not judge.takes([(N, real_sources), (M, fake_sources)]):
+        return gan.train_step(G, D, adam_G, adam_D, images, noise, real_sources, fake_sources)
+
+    with POOL.blas_alone():
+        return _step(painter, judge, adam_G, adam_D, images, noise, real_sources, fake_sources)
+
+
+def _step(
+    painter: Painter,
+    judge: Judge,
+    adam_G: Adam,
+    adam_D: Adam,
+    images: Array,
+    noise: Array,
+    real_sources: Sequence[DropoutSource],
+    fake_sources: Sequence[DropoutSource],
+) -> Step:
+    N, M = len(images), len(noise)
+    # Forward: real pictures and fakes pass D as one batch.
+    pictures = np.empty((N + M, *images.shape[1:]), images.dtype)
+    pictures[:N] = images
+    fakes = pictures[N:]
+    painter.forward(noise, fakes)
+    logits = judge.forward(pictures, [(slice(N), real_sources), (slice(N, None), fake_sources)])
+    real, fake = logits[:N], logits[N:]
+
+    d_loss = _bce(real, 1.0) + _bce(fake, 0.0)
+    g_loss = _bce(fake, 1.0)
+
+    # Backward: D's output is one number to a picture, and no picture meets another on the way. So
+    # one pass with 1 for that number serves both losses: each picture's share is multiplied by what
+    # the loss makes of its logit, and only where pictures are added up, or leave D.
+    weights_D = np.concatenate([_bce_slope(real, 1.0), _bce_slope(fake, 0.0)])
+    weights_G = _bce_slope(fake, 1.0)
+    fake_gradient = np.empty_like(fakes)
+    d_gradients = judge.backward(weights_D, N, fake_gradient)
+    fake_gradient *= weights_G[:, :, None, None]
+    g_gradients = painter.backward(fakes, fake_gradient)
+
+    adam_step(adam_D, [d_gradients[name] for name in adam_D.parameters])
+    adam_step(adam_G, [g_gradients[name] for name in adam_G.parameters])
+    return Step(g_loss, d_loss, sigmoid(np, real).mean(), sigmoid(np, fake).mean())
+
+
+class Normed:
+    """A batch norm and its LeakyReLU, between the layer that fills `x` and the layer that reads it.
+
+    x (M, ..., C) arrives in blocks, whose moments are taken while they are in the cache. Read, it
+    is centred in place; the normalised and activated numbers are never stored.
+    """
+
+    def __init__(
+        self, norm: BatchNorm, relu: LeakyReLU, shape: tuple[int, ...], images: tuple[int, ...], dtype: Any
+    ) -> None:
+        self.norm, self.slope, self.images = norm, dtype.type(relu.slope), images
+        self.x: Array = np.empty(shape, dtype)
+        self.gradient: Array = None  # until it is needed
+        self.parts: dict[int, tuple[int, Array, Array]] = {}
+        self.shares: dict[int, tuple[Array, Array]] = {}
+
+    def write(self, block: slice, x: Array) -> None:
+        self.x[block] = x
+        self.parts[block.start] = sums.moments(sums.rows(x))
+
+    def settle(self, mean: Array, variance: Array) -> None:
+        """All is written, and these are its moments."""
+        self.mean, self.inverse_std = mean, 1 / np.sqrt(variance + self.norm.eps)
+        self.scale, self.shift = self.norm.gamma.data * self.inverse_std, self.norm.beta.data
+        momentum = self.norm.momentum
+        for running, batch in ((self.norm.running_mean, mean), (self.norm.running_variance, variance)):
+            running.data = momentum * running.data + (1 - momentum) * batch
+
+    def read(self, block: slice) -> Array:
+        """The activations of a block, as images; each block can be read once."""
+        x = self.x[block]
+        x -= self.mean
+        y = x * self.scale
+        y += self.shift
+        return np.maximum(y, y * self.slope, out=y).reshape(-1, *self.images)
+
+    def write_gradient(self, block: slice, dy: Array) -> None:
+        """Take the gradient of the activations back to the batch norm's result."""
+        x, g = self.x[block], self.gradient[block]
+        np.multiply(x, self.scale, out=g)
+        np.add(g, self.shift, out=g)
+        leaky_derivative(g, self.slope, g)
+        np.multiply(g, dy.reshape(g.shape), out=g)
+        self.shares[block.start] = sums.share(sums.rows(g)), sums.share(sums.rows(g * x))
+
+    def settle_gradient(self) -> tuple[Array, Array]:
+        """All gradients are written: (dgamma, dbeta). The formula is that of `ops.batchnorm`."""
+        dbeta = sums.in_order({start: pair[0] for start, pair in self.shares.items()})
+        dgamma = sums.in_order({start: pair[1] for start, pair in self.shares.items()}) * self.inverse_std
+        count = self.x.size // self.x.shape[-1]
+        self.stretch = -self.scale * self.inverse_std * dgamma / count
+        self.offset = -self.scale * dbeta / count
+        return dgamma, dbeta
+
+    def read_gradient(self, block: slice, channels: slice = slice(None)) -> Array:
+        """The gradient of x."""
+        dx = self.x[block][..., channels] * self.stretch[channels]
+        dx += self.offset[channels]
+        dx += self.gradient[block][..., channels] * self.scale[channels]
+        return dx
+
+
+class Painter:
+    """G's forward and backward pass."""
+
+    def __init__(self, G: Network, plans: list[Plan], M: int, dtype: Any) -> None:
+        layers = list(G.layers.items())
+        self.dense_name, self.dense = layers[0][0], cast(Dense, layers[0][1])
+        self.convs = [(name, layer) for name, layer in layers if isinstance(layer, Conv2DTranspose)]
+        norms = [(name, layer) for name, layer in layers if isinstance(layer, BatchNorm)]
+        relus = [layer for _, layer in layers if isinstance(layer, LeakyReLU)]
+        self.plans = plans
+        self.names = [name for name, _ in norms]
+        self.normed = [
+            Normed(norm, relu, (M, *G.shapes[name]), plan.small, dtype)
+            for (name, norm), relu, plan in zip(norms, relus, plans, strict=True)
+        ]
+
+    @classmethod
+    def of(cls, G: Network, noise: Array) -> Painter | None:
+        """For this network and batch, if it is a DCGAN's generator."""
+        layers = list(G.layers.values())
+        middle = [Conv2DTranspose, BatchNorm, LeakyReLU] * ((len(layers) - 6) // 3)
+        kinds = [Dense, BatchNorm, LeakyReLU, Reshape, *middle, Conv2DTranspose, Tanh]
+        if [type(layer) for layer in layers] != kinds or any("bias" in name for name in G.parameters):
+            return None
+        if not _ready(G, noise):
+            return None
+        plans = _plans(G, len(noise), noise.dtype)
+        return None if plans is None else cls(G, plans, len(noise), noise.dtype)
+
+    def forward(self, noise: Array, out: Array) -> None:
+        M = len(noise)
+        first = self.normed[0]
+        kernel = self.dense.kernel.data
+        mean, variance = np.empty(kernel.shape[1], out.dtype), np.empty(kernel.shape[1], out.dtype)
+
+        def columns(some: slice) -> None:  # every column is a channel of its own
+            h = noise @ kernel[:, some]
+            first.x[:, some] = h
+            _, mean[some], squares = sums.moments(h)
+            np.divide(squares, M, out=variance[some])
+
+        POOL.each(columns, blocks(kernel.shape[1], M))
+        first.settle(mean, variance)
+        self.noise = noise
+        self.kernels, self.lifted = [], []
+        for number, ((_, conv), plan) in enumerate(zip(self.convs, self.plans, strict=True)):
+            K = plan.lift_kernel(conv.kernel.data)
+            Y = plan.lift_small(self.normed[number].read, M)
+            self.kernels.append(K)
+            self.lifted.append(Y)
+            if number + 1 < len(self.plans):
+                after = self.normed[number + 1]
+                plan.up(Y, K, after.write)
+                after.settle(*sums.merged(after.parts))
+            else:
+                plan.up(Y, K, lambda block, x: np.tanh(x, out=out[block]))
+
+    def backward(self, y: Array, dy: Array) -> Gradients:
+        """Gradients of the parameters; y and dy (M, H, W, C) are the pictures and their gradient."""
+        M = len(y)
+        gradients: Gradients = {}
+
+        def read(block: slice) -> Array:
+            dx = y[block] * y[block]
+            np.subtract(1, dx, out=dx)
+            return np.multiply(dx, dy[block], out=dx)
+
+        for number in reversed(range(len(self.plans))):
+            plan, normed = self.plans[number], self.normed[number]
+            X = plan.lift_large(read, M)
+            gradients[self.convs[number][0] + "/kernel"] = plan.kernel_gradient(X, self.lifted.pop())
+            normed.gradient = np.empty_like(normed.x)
+            plan.down(X, self.kernels.pop(), normed.write_gradient)
+            gradients[self.names[number] + "/gamma"], gradients[self.names[number] + "/beta"] = (
+                normed.settle_gradient()
+            )
+            read = normed.read_gradient
+        first = self.normed[0]
+        dw = gradients[self.dense_name + "/kernel"] = np.empty_like(self.dense.kernel.data)
+
+        def columns(some: slice) -> None:
+            np.matmul(self.noise.T, first.read_gradient(slice(None), some), out=dw[:, some])
+
+        POOL.each(columns, blocks(dw.shape[1], M))
+        return gradients
+
+
+class Judge:
+    """D's forward and backward pass."""
+
+    def __init__(self, D: Network, plans: list[Plan]) -> None:
+        layers = list(D.layers.items())
+        self.convs = [(name, layer) for name, layer in layers if isinstance(layer, Conv2D)]
+        self.slopes = [layer.slope for _, layer in layers if isinstance(layer, LeakyReLU)]
+        self.rates = [layer.rate for _, layer in layers if isinstance(layer, Dropout)]
+        self.dense_name, self.dense = layers[-1][0], cast(Dense, layers[-1][1])
+        self.biases = [layer.bias.data for _, layer in self.convs if layer.bias]
+        self.plans = plans
+
+    @classmethod
+    def of(cls, D: Network, images: Array, M: int) -> Judge | None:
+        """For this network and batch, if it is a DCGAN's discriminator."""
+        layers = list(D.layers.values())
+        kinds = [*[Conv2D, LeakyReLU, Dropout] * ((len(layers) - 2) // 3), Reshape, Dense]
+        if [type(layer) for layer in layers] != kinds or D.shapes[list(D.layers)[-1]] != (1,):
+            return None
+        if sum("bias" in name for name in D.parameters) != len(kinds) // 3 + 1 or not _ready(D, images):
+            return None
+        plans = _plans(D, len(images) + M, images.dtype)
+        return None if plans is None else cls(D, plans)
+
+    def takes(self, parts: Sequence[tuple[int, Sequence[DropoutSource]]]) -> bool:
+        """Whether these, for so many pictures each, are streams, or all of them masks of the right shapes."""
+        shapes = [(N, *plan.small) for N, _ in parts for plan in self.plans]
+        sources = [source for _, layers in parts for source in layers]
+        if len(shapes) != len(sources):
+            return False
+        if all(isinstance(source, Stream) for source in sources):
+            self.rates = [mask_rate(rate) for rate in self.rates]
+            return True
+        return not any(isinstance(source, Stream) for source in sources) and all(
+            cast(Array, source).shape == shape for source, shape in zip(sources, shapes, strict=True)
+        )
+
+    def forward(self, pictures: Array, sources: Sequence[tuple[slice, Sequence[DropoutSource]]]) -> Array:
+        """Logits (N, 1) of pictures (N, H, W, C); `sources` has the dropout sources of parts of the batch."""
+        N, dtype = len(pictures), pictures.dtype
+        self.kernels, self.lifted, self.factors = [], [], []
+        self.results = pictures
+        for number, ((_, conv), plan) in enumerate(zip(self.convs, self.plans, strict=True)):
+            K = plan.lift_kernel(conv.kernel.data)
+            X = plan.lift_large(self.results, N)
+            mask = np.empty((N, *plan.small), bool)
+            for part, layers in sources:
+                _fill(mask[part], layers[number], self.rates[number])
+            results, factors = np.empty(mask.shape, dtype), np.empty(mask.shape, dtype)
+            plan.down(X, K, self._activate(number, mask, results, factors))
+            self.kernels.append(K)
+            self.lifted.append(X)
+            self.factors.append(factors)
+            self.results = results
+        logits, _ = dense_forward(
+            np, self.results.reshape(N, -1), *(p.data for p in self.dense.parameters.values())
+        )
+        return logits
+
+    def _activate(self, number: int, mask: Array, results: Array, factors: Array) -> Write:
+        """What follows a convolution: bias, LeakyReLU and dropout, the last two as one factor."""
+        bias, slope = self.biases[number], self.slopes[number]
+        scale = 1 / (1 - self.rates[number])
+
+        def write(block: slice, h: Array) -> None:
+            h += bias
+            factor = leaky_derivative(h, slope, factors[block], scale)
+            np.multiply(factor, mask[block], out=factor)
+            np.multiply(h, factor, out=results[block])
+
+        return write
+
+    def backward(self, weights: Array, N: int, out: Array) -> Gradients:
+        """Gradients of the parameters, for a loss with the slope weights[i] (N + M, 1) at logit i.
+
+        `out` (M, H, W, C) takes the gradient of each logit from the Nth on with respect to its picture.
+        """
+        count, each = len(weights), weights[:, 0]
+        rows = self.dense.kernel.data.reshape(self.plans[-1].small)
+        gradients: Gradients = {
+            self.dense_name + "/kernel": product(self.results.reshape(count, -1).T, weights),
+            self.dense_name + "/bias": weights.sum(axis=0),
+        }
+        shares: dict[int, Array] = {}
+
+        def share(block: slice, g: Array) -> Array:
+            """Note the block's share in the bias's gradient."""
+            shares[block.start] = sums.share(sums.rows(g), np.repeat(each[block], g.shape[1] * g.shape[2]))
+            return g
+
+        def read(block: slice) -> Array:
+            return share(block, rows * self.factors[-1][block])
+
+        def write(factors: Array, block: slice, dx: Array) -> None:
+            share(block, np.multiply(dx, factors[block], out=factors[block]))
+
+        g: Array | Read = read
+        for number in reversed(range(len(self.plans))):
+            plan, name, K = self.plans[number], self.convs[number][0], self.kernels.pop()
+            Y = plan.lift_small(g, count)
+            gradients[name + "/bias"] = sums.in_order(shares)
+            shares.clear()
+            if number:
+                g = self.factors[number - 1]  # becomes the gradient, in place
+                plan.up(Y, K, partial(write, g))
+            else:
+                plan.up(plan.since(Y, N), K, lambda block, dx: np.copyto(out[block], dx))
+            gradients[name + "/kernel"] = plan.kernel_gradient(self.lifted.pop(), Y, each)
+        return gradients
+
+
+def _fill(mask: Array, source: DropoutSource, rate: float) -> None:
+    """Make `mask` (N, ...) what a dropout source says."""
+    if isinstance(source, Stream):
+        draw(source, rate, mask)
+    else:
+        np.copyto(mask, source, casting="unsafe")
+
+
+def _ready(network: Network, batch: Array) -> bool:
+    """Whether all is of one dtype, and the batch of the network's shape and not empty."""
+    return (
+        isinstance(batch, np.ndarray)
+        and batch.shape[1:] == network.input_shape
+        and len(batch) > 0
+        and all(p.dtype == batch.dtype for p in network.parameters.values())
+    )
+
+
+def _plans(network: Network, N: int, dtype: Any) -> list[Plan] | None:
+    """The plans of a network's convolutions for N images; None if one has none."""
+    plans = []
+    shape: tuple[Any, ...] = network.input_shape
+    for name, layer in network.layers.items():
+        if isinstance(layer, (Conv2D, Conv2DTranspose)):
+            stride, kernel = stride_pair(layer.stride), cast(Any, layer.kernel.shape)
+            if isinstance(layer, Conv2D):
+                pads = conv2d_pads((shape[0], shape[1]), kernel[:2], stride, "same")
+                plan = conv_plan((N, *shape), kernel, stride, pads, dtype.char)
+            else:
+                size, pads = conv2d_transpose_size((shape[0], shape[1]), kernel[:2], stride, "same")
+                plan = conv_plan(
+                    (N, *size, kernel[2]), kernel, stride, pads, dtype.char, (shape[0], shape[1])
+                )
+            if plan is None:
+                return None
+            plans.append(plan)
+        shape = network.shapes[name]
+    return plans
+
+
+def _bce(logits: Array, target: float) -> Array:
+    return bce_with_logits_forward(np, logits, target=target)[0]
+
+
+def _bce_slope(logits: Array, target: float) -> Array:
+    """(N, 1): what the mean loss does with each logit."""
+    return bce_with_logits_backward(np, (logits, target), logits.dtype.type(1), (True,))[0]

@@ -1,0 +1,46 @@
+"""Adam in cache-sized blocks.
+
+version  idea                                     time for the 2.5 M weights of both networks, 2 threads
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+import numpy as np
+
+from tinygan.fast.threads import POOL, blocks
+from tinygan.ops import Array
+from tinygan.optim import Adam
+
+
+def adam_step(adam: Adam, gradients: Sequence[Array]) -> None:
+    """`Adam.step`, faster: the averages are updated in place, the weights are new arrays as there."""
+    adam.t += 1
+    rate = adam.lr * sqrt(1 - adam.beta2**adam.t) / (1 - adam.beta1**adam.t)
+    updates, pieces = [], []
+    for (name, parameter), g in zip(adam.parameters.items(), gradients, strict=True):
+        new = np.empty(parameter.shape, parameter.dtype)
+        arrays = (parameter.data, g, adam.m[name], adam.v[name], new)
+        updates.append([array.reshape(-1) for array in arrays])
+        pieces += [(len(updates) - 1, block) for block in blocks(new.size, 4)]
+        parameter.data = new
+
+    def piece(part: tuple[int, slice]) -> None:
+        number, block = part
+        w, g, m, v, new = (array[block] for array in updates[number])
+        np.multiply(m, adam.beta1, out=m)
+        np.multiply(g, 1 - adam.beta1, out=new)
+        np.add(m, new, out=m)
+        np.multiply(v, adam.beta2, out=v)
+        np.multiply(g, 1 - adam.beta2, out=new)
+        np.multiply(new, g, out=new)
+        np.add(v, new, out=v)
+        np.sqrt(v, out=new)
+        np.add(new, adam.eps, out=new)
+        np.divide(m, new, out=new)
+        np.multiply(new, rate, out=new)
+        np.subtract(w, new, out=new)
+
+    POOL.each(piece, pieces)

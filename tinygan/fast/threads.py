@@ -1,0 +1,105 @@
+"""The threads of the fast engine: fixed pieces of work, shared out among a few workers.
+
+NumPy lets go of Python's interpreter lock while it computes, so threads run at the same time.
+Work is cut into pieces whose bounds depend on the shapes alone, never on the number of threads,
+and every sum over pieces is taken in their order: the result is the same to the last bit with
+one thread and with sixteen. For that, matrix products must not be split a second time by BLAS,
+which is held to one thread while the pieces are computed, and let go afterwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import copy_context
+from threading import Event
+from typing import TypeVar
+
+from tinygan.backend import limit_blas_threads, usable_cores
+
+Piece = TypeVar("Piece")
+PIECE = 1 << 17  # numbers in a piece: 512 KB of float32 stay in a core's own cache
+
+
+class Pool:
+    """`threads` workers, the caller among them; the others are started when first needed."""
+
+    def __init__(self) -> None:
+        self._threads = 0  # not decided yet
+        self._executor: ThreadPoolExecutor | None = None
+        self._inside = 0  # depth of `blas_alone`
+
+    @property
+    def threads(self) -> int:
+        """How many there are: what `resize` said, else one for every usable core."""
+        if not self._threads:
+            self.resize(usable_cores())
+        return self._threads
+
+    def resize(self, threads: int) -> None:
+        """Use `threads` from now on. One, where BLAS cannot be told to use only one itself."""
+        self.close()
+        self._threads = threads if limit_blas_threads(threads) else 1
+
+    def close(self) -> None:
+        """End the workers; they start again when needed. Also done at the end of the process."""
+        if self._executor:
+            self._executor.shutdown()
+            self._executor = None
+
+    def each(self, function: Callable[[Piece], object], pieces: Sequence[Piece]) -> None:
+        """Call `function` on every piece, in any order; an exception in one ends the call and is raised.
+
+        The function must not call `each` itself.
+        """
+        threads = min(self.threads, len(pieces))
+        numbers, failed = itertools.count(), Event()
+
+        def work() -> None:
+            try:
+                while not failed.is_set() and (number := next(numbers)) < len(pieces):
+                    function(pieces[number])
+            except BaseException:
+                failed.set()  # nobody starts another piece
+                raise
+
+        with self.blas_alone():
+            others = []
+            for _ in range(threads - 1):
+                # In a copy of the caller's context, which holds NumPy's error handling.
+                others.append(self._workers().submit(copy_context().run, work))
+            try:
+                work()
+            finally:
+                wait(others)
+        for other in others:
+            other.result()
+
+    def _workers(self) -> ThreadPoolExecutor:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self.threads - 1, "tinygan")
+        return self._executor
+
+    @contextmanager
+    def blas_alone(self) -> Iterator[None]:
+        """Inside this block a matrix product stays in the thread that asks for it."""
+        self._inside += 1
+        limit_blas_threads(1)
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                limit_blas_threads(self.threads)
+
+
+# One for the process, as its BLAS is; nothing else in the engine outlives a call.
+POOL = Pool()
+
+
+def blocks(count: int, numbers_each: int, largest: int = 1 << 30) -> list[slice]:
+    """`count` images, `numbers_each` numbers in one, as consecutive pieces of about `PIECE` numbers."""
+    size = max(1, min(PIECE // max(1, numbers_each), largest))
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
