@@ -24,7 +24,7 @@ def adam_step(adam: Adam, gradients: Sequence[Array]) -> None:
         new = np.empty(parameter.shape, parameter.dtype)
         arrays = (parameter.data, g, adam.m[name], adam.v[name], new)
         updates.append([array.reshape(-1) for array in arrays])
-        pieces += [(len(updates) - 1, block) for block in blocks(new.size, 4)]
+        pieces += [(len(updates) - 1, block) for block in blocks(new.size, 1)]
         parameter.data = new
 
     def piece(part: tuple[int, slice]) -> None:

@@ -326,7 +326,7 @@ class Products:
 
     def _each_frequency(self, pair: RowsOf, alone: RowsOf, tiles: int) -> None:
         """Call `pair` with the rows of real parts and `alone` with those of real frequencies, by pieces."""
-        m, numbers = self.transform.pairs, tiles * max(self.phases * self.C, self.F)
+        m, numbers = self.transform.pairs, 4 * tiles * max(self.phases * self.C, self.F)
         pieces = [(pair, some) for some in blocks(m, numbers)]
         pieces += [(alone, slice(m + k, m + k + 1)) for k in range(self.transform.reals)]
         POOL.each(lambda piece: piece[0](piece[1]), pieces)
