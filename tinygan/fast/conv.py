@@ -136,7 +136,7 @@ def conv_plan(
                 3 * 1.5 * tiles * frequencies * phases * C * F
                 + 2 * LIFTING * tiles * frequencies * pixels / 2
                 + MOVED * (4 * lifted + 4 * tiles * pixels)
-                + (2 * KH * KW + MOVED * 8) * frequencies * C * F * phases
+                + (9 * KH * KW + MOVED * 10 * phases) * frequencies * C * F
             )
             if cost < best:
                 best, plan = cost, (rows, columns)

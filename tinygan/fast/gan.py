@@ -60,11 +60,11 @@ def train_step(
     N, M = len(images), len(noise)
     painter, judge = Painter.of(G, noise), Judge.of(D, images, M)
     if painter is None or judge is None:
-        return gan.train_step(G, D, adam_G, adam_D, images, noise, dropout_real, dropout_fake)
+        return gan.train_step(G, D, Updates(adam_G), Updates(adam_D), images, noise, dropout_real, dropout_fake)
     real_sources = list(islice(dropout_real, len(judge.rates)))
     fake_sources = list(islice(dropout_fake, len(judge.rates)))
     if not judge.takes([(N, real_sources), (M, fake_sources)]):
-        return gan.train_step(G, D, adam_G, adam_D, images, noise, real_sources, fake_sources)
+        return gan.train_step(G, D, Updates(adam_G), Updates(adam_D), images, noise, real_sources, fake_sources)
 
     with POOL.blas_alone():
         return _step(painter, judge, adam_G, adam_D, images, noise, real_sources, fake_sources)
@@ -105,6 +105,16 @@ def _step(
     adam_step(adam_D, [d_gradients[name] for name in adam_D.parameters])
     adam_step(adam_G, [g_gradients[name] for name in adam_G.parameters])
     return Step(g_loss, d_loss, sigmoid(np, real).mean(), sigmoid(np, fake).mean())
+
+
+class Updates:
+    """An Adam that steps in pieces."""
+
+    def __init__(self, adam: Adam) -> None:
+        self.adam = adam
+
+    def step(self, gradients: Sequence[Array]) -> None:
+        adam_step(self.adam, gradients)
 
 
 class Normed:
