@@ -27,8 +27,8 @@ def mask_rate(rate: float) -> float:
 
 
 def mask_groups(shape: tuple[int, ...]) -> list[slice]:
-    """A mask's examples, in groups of about 131,072 elements."""
-    size = max(1, (1 << 17) // max(1, prod(shape[1:])))
+    """A mask's examples, in groups of about 262,144 elements."""
+    size = max(1, (1 << 18) // max(1, prod(shape[1:])))
     return [slice(start, start + size) for start in range(0, shape[0], size)]
 
 

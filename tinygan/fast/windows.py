@@ -102,14 +102,14 @@ class Windows:
         (top, bottom), (left, right) = self.pads
 
         def piece(block: slice) -> None:
-            cols = np.matmul(W, Y[block].transpose(0, 2, 1)).reshape(-1, KH, KW, C, OH, OW)
-            x = np.zeros((len(cols), C, H + top + bottom, W_ + left + right), self.dtype)
+            cols = np.matmul(Y[block], W.T).reshape(-1, OH, OW, KH, KW, C)
+            x = np.zeros((len(cols), H + top + bottom, W_ + left + right, C), self.dtype)
             for i in range(KH):
                 for j in range(KW):
-                    x[:, :, i : i + OH * SH : SH, j : j + OW * SW : SW] += cols[:, i, j]
-            write(block, np.ascontiguousarray(x[:, :, top : top + H, left : left + W_].transpose(0, 2, 3, 1)))
+                    x[:, i : i + OH * SH : SH, j : j + OW * SW : SW] += cols[:, :, :, i, j]
+            write(block, x[:, top : top + H, left : left + W_])
 
-        POOL.each(piece, blocks(len(Y), self.numbers))
+        POOL.each(piece, blocks(len(Y), self.rows * self.pixels))
 
     def kernel_gradient(self, X: Array, Y: Array, weights: Array | None = None) -> Array:
         """The kernel's gradient (KH, KW, C, F) from both lifted pictures; image i counts weights[i] times."""
