@@ -1,6 +1,11 @@
 """LeakyReLU and tanh in cache-sized blocks.
 
-version  idea                                     time for 6.4 M numbers, forward, 2 threads
+    version  idea                                                  ms (LeakyReLU of 6.4 M numbers, forward)
+    0        `where` over whole arrays, `ops.activation`           27
+    1        a comparison written as 0 or 1, times and plus a      5
+             constant, piece by piece, on threads
+
+float32, NumPy 2.4.6, 2 threads of an AMD EPYC (Zen 4).
 """
 
 from types import ModuleType

@@ -1,6 +1,10 @@
 """Batch normalisation in cache-sized blocks.
 
-version  idea                                     time for (256, 14, 14, 64), forward and backward, 2 threads
+    version  idea                                                  ms ((256, 14, 14, 64), forward + backward)
+    0        whole arrays, `ops.batchnorm`                         13
+    1        pieces on threads, sums as products with ones         6.3
+
+float32, NumPy 2.4.6, 2 threads of an AMD EPYC (Zen 4).
 """
 
 from types import ModuleType

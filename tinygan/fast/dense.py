@@ -1,6 +1,12 @@
 """The fully connected layer with its products cut into pieces for the threads.
 
-version  idea                                     time of G's first layer, batch 256, 2 threads
+    version  idea                                                  ms ((256, 100) to 12,544, forward + dw)
+    0        BLAS with its own threads, `ops.dense`                7.6
+    1        pieces on the pool's threads                          8.3
+
+It is no faster alone. But BLAS' own threads go on spinning for milliseconds after such a product and
+take the cores from the pool: the step as a whole was 10 % slower. float32, NumPy 2.4.6 with OpenBLAS
+0.3.31, 2 threads of an AMD EPYC (Zen 4).
 """
 
 from types import ModuleType

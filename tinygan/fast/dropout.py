@@ -1,6 +1,11 @@
 """Dropout in cache-sized blocks, and masks drawn by several threads.
 
-version  idea                                     time for 6.4 M numbers, forward, 2 threads
+    version  idea                                                  apply    draw    (ms, 6.4 M numbers)
+    0        `where`, `ops.dropout`; a float32 for every element   17       13
+    1        and-ing bits; 16 random bits an element, SFC64        -        3.9
+    2        pieces on threads                                     3.8      2.3
+
+float32, NumPy 2.4.6, 2 threads of an AMD EPYC (Zen 4). Version 1 of the mask is `rng.Stream.keep`.
 """
 
 from types import ModuleType

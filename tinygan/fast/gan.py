@@ -1,6 +1,15 @@
 """The training step of `tinygan.gan.train_step`, with what a graph of ops cannot see put to use.
 
-version  idea                                     time of a step, batch 256, 2 threads
+    version  idea                                                  s a step, batch 256
+    0        `gan.train_step` on the readable ops                  1.10
+    1        the same on the ops of this folder                    0.31
+    2        real and fake pictures as one batch, one backward     0.29
+             pass through D, a layer's epilogue while its block
+             is in the cache, BLAS held to one thread throughout
+    3        frequencies stored one after the other, pieces of     0.24
+             1 MB, windows in one strided copy
+
+float32, NumPy 2.4.6 with OpenBLAS 0.3.31, 2 threads of an AMD EPYC (Zen 4); medians in quiet moments.
 """
 
 from __future__ import annotations
@@ -60,11 +69,15 @@ def train_step(
     N, M = len(images), len(noise)
     painter, judge = Painter.of(G, noise), Judge.of(D, images, M)
     if painter is None or judge is None:
-        return gan.train_step(G, D, Updates(adam_G), Updates(adam_D), images, noise, dropout_real, dropout_fake)
+        return gan.train_step(
+            G, D, Updates(adam_G), Updates(adam_D), images, noise, dropout_real, dropout_fake
+        )
     real_sources = list(islice(dropout_real, len(judge.rates)))
     fake_sources = list(islice(dropout_fake, len(judge.rates)))
     if not judge.takes([(N, real_sources), (M, fake_sources)]):
-        return gan.train_step(G, D, Updates(adam_G), Updates(adam_D), images, noise, real_sources, fake_sources)
+        return gan.train_step(
+            G, D, Updates(adam_G), Updates(adam_D), images, noise, real_sources, fake_sources
+        )
 
     with POOL.blas_alone():
         return _step(painter, judge, adam_G, adam_D, images, noise, real_sources, fake_sources)
