@@ -1,6 +1,6 @@
 """Convolution and transposed convolution with fewer multiplications than their definition has.
 
-    version  idea                                                  ConvT1      Conv2     (ms, forward + backward)
+    version  idea                                                  ConvT1      Conv2     (ms, both passes)
     0        windows and one product, `ops.conv`                   387         337
     1        frequencies: three constant real matrices             63          99
     2        opposite pixels folded, sums of parts made in cache   69          101

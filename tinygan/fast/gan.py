@@ -3,7 +3,7 @@
     version  idea                                                  s a step, batch 256
     0        `gan.train_step` on the readable ops                  1.10
     1        the same on the ops of this folder                    0.31
-    2        real and fake pictures as one batch, one backward     0.29
+    2        real and fake pictures as one batch, one backward     0.30
              pass through D, a layer's epilogue while its block
              is in the cache, BLAS held to one thread throughout
     3        frequencies stored one after the other, pieces of     0.24
