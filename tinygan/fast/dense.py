@@ -5,8 +5,9 @@
     1        pieces on the pool's threads                          8.3
 
 It is no faster alone. But BLAS' own threads go on spinning for milliseconds after such a product and
-take the cores from the pool: a single product of that kind made the whole step 10 % slower. float32, NumPy 2.4.6 with OpenBLAS
-0.3.31, 2 threads of an AMD EPYC (Zen 4).
+take the cores from the pool: a single product of that kind made the whole step 10 % slower.
+
+float32, NumPy 2.4.6 with OpenBLAS 0.3.31, 2 threads of an AMD EPYC (Zen 4).
 """
 
 from types import ModuleType
