@@ -1,107 +1,111 @@
-"""``python -m benchmarks``: the seed's training step, tinygan beside TensorFlow, in turns.
+"""``python -m benchmarks``: the seed's training step, tinygan beside TensorFlow, PyTorch and JAX.
 
-Each competitor runs in a process of its own, with the same batch and the same number of threads.
-They take turns, A B A B ..., because other work on the machine would otherwise hit one more than
-the other; medians are reported.
+Each competitor runs in a process of its own. First each takes its first step alone, which is timed
+from the start of Python; then one small run proves that it computes what tinygan computes; then all
+take turns, A B C A B C ..., because other work on the machine would otherwise hit one more than
+another. Medians are reported, and ratios of medians.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import json
-import platform
-import statistics
-import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from tinygan.backend import processor_name, usable_cores
-
-COMPETITORS = {"tinygan": "benchmarks.tinygan_dcgan", "tensorflow": "benchmarks.tensorflow_dcgan"}
-
-
-class Competitor:
-    """A worker process: see `benchmarks.worker` for what it is told and answers."""
-
-    def __init__(self, module: str, batch: int, threads: int) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        self.setup = self.ask({"batch": batch, "threads": threads})
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"error: the worker {self.process.args} died.")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        self.process.communicate()
+from benchmarks import report
+from benchmarks.competitors import (
+    COMPETITORS,
+    FailedError,
+    Worker,
+    chosen,
+    difference,
+    hardware,
+    installed_bytes,
+    note,
+    parity_steps,
+    reference,
+    take_turns,
+)
+from tinygan import commands
+from tinygan.backend import usable_cores
+from tinygan.errors import UsageError
 
 
-def measure(names: list[str], batch: int, threads: int, rounds: int, steps: int) -> dict[str, Any]:
-    """Seconds a step of each competitor, from `rounds` turns of `steps` steps; medians and extremes."""
-    competitors = {name: Competitor(COMPETITORS[name], batch, threads) for name in names}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    peaks: dict[str, int] = {}
-    for _ in range(rounds):
-        for name, competitor in competitors.items():
-            answer = competitor.ask({"steps": steps})
-            seconds[name] += answer["seconds"]
-            peaks[name] = answer["peak_bytes"]
-    for competitor in competitors.values():
-        competitor.close()
-    return {
-        name: {
-            "version": competitors[name].setup["version"],
-            "median_seconds": statistics.median(seconds[name]),
-            "min_seconds": min(seconds[name]),
-            "max_seconds": max(seconds[name]),
-            "ratio_to_tinygan": statistics.median(seconds[name]) / statistics.median(seconds[names[0]]),
-            "peak_bytes": peaks[name],
-            "steps": len(seconds[name]),
-        }
-        for name in names
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Time a training step.")
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--threads", type=int, default=usable_cores())
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=3, help="steps a turn")
+def parser() -> commands.Parser:
+    parser = commands.Parser("benchmarks", "Time the seed's training step, side by side.")
+    parser.add_argument("--batch", type=int, default=256, help="default: 256")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all usable cores")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--only", metavar="NAME,...", help="of " + ", ".join(COMPETITORS))
+    parser.add_argument("--rounds", type=int, default=6, help="turns for each; default: 6")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
-    options = parser.parse_args()
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it as bars")
+    return parser
 
-    names = ["tinygan"]
-    if importlib.util.find_spec("tensorflow"):
-        names.append("tensorflow")
-    else:
-        print("tensorflow is not installed; pip install -e '.[bench]' brings it.")
-    result = {
-        "hardware": processor_name(),
+
+def main(arguments: Sequence[str]) -> int:
+    options = parser().parse_args(arguments)
+    if min(options.batch, options.threads, options.rounds) < 1:
+        raise UsageError("--batch, --threads and --rounds must be at least 1.")
+    present, absent = chosen(options.only)
+    result: dict[str, Any] = {
+        "command": " ".join(["python", "-m", "benchmarks", *arguments]),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "hardware": hardware(),
+        "device": options.device,
         "threads": options.threads,
         "batch": options.batch,
-        "python": platform.python_version(),
-        "competitors": measure(names, options.batch, options.threads, options.rounds, options.steps),
+        "competitors": compare(present, options.batch, options.threads, options.device, options.rounds),
+        "not installed": absent,
     }
-    print(f"{result['hardware']}, {options.threads} threads, batch {options.batch}, float32")
-    print(f"{'':<12}{'s/step':>8}{'min':>8}{'max':>8}{'ratio':>7}{'peak MB':>9}  version")
-    for name, row in result["competitors"].items():
-        print(
-            f"{name:<12}{row['median_seconds']:>8.3f}{row['min_seconds']:>8.3f}{row['max_seconds']:>8.3f}"
-            f"{row['ratio_to_tinygan']:>7.2f}{row['peak_bytes'] / 1e6:>9.0f}  {row['version']}"
-        )
+    print(report.table(result))
     if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        report.write_json(options.json, result)
+    if options.plot:
+        report.plot(options.plot, result)
+    return 0
+
+
+def compare(
+    names: list[str], batch: int, threads: int, device: str, rounds: int
+) -> dict[str, dict[str, Any]]:
+    """Measure all `names`; what could not be measured has a "problem" instead of figures."""
+    rows: dict[str, dict[str, Any]] = {name: {"installed_bytes": installed_bytes(name)} for name in names}
+    check(rows, threads, device)
+    workers: dict[str, Worker] = {}
+    for name in names:
+        if "problem" not in rows[name]:
+            note(f"{name}: first step")
+            try:
+                workers[name] = Worker(COMPETITORS[name], batch, threads, device)
+            except FailedError as problem:
+                rows[name]["problem"] = f"failed: {problem}"
+    for name, row in take_turns(workers, rounds).items():
+        rows[name] |= row
+    for name, worker in workers.items():
+        rows[name] |= {"version": worker.version, "seconds_to_first_step": worker.seconds_to_start}
+        worker.close()
+    return rows
+
+
+def check(rows: dict[str, dict[str, Any]], threads: int, device: str) -> None:
+    """Give a "problem" to every competitor that does not compute what the readable engine computes."""
+    with tempfile.TemporaryDirectory() as folder:
+        start, expected = reference(Path(folder))
+        for name, row in rows.items():
+            note(f"{name}: does it compute the same?")
+            try:
+                found = parity_steps(COMPETITORS[name], start, threads, device)
+            except FailedError as problem:
+                row["problem"] = f"failed: {problem}"
+                continue
+            other = difference(start, expected, found)
+            if other:
+                row["problem"] = f"computes something else: {other}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(commands.run(main))

@@ -1,11 +1,11 @@
-"""TensorFlow's side of the benchmark: the tutorial's networks and training step as one tf.function."""
+"""TensorFlow's side of the benchmark: the tutorial's networks, and its training step as one tf.function."""
 
 from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.worker import NOISE_DIM, SIZE, Step, serve
+from benchmarks.worker import NOISE_DIM, SIZE, Weights, serve
 
 layers = tf.keras.layers
 
@@ -27,29 +27,69 @@ def make_generator() -> tf.keras.Model:
     ])  # fmt: skip
 
 
-def make_discriminator() -> tf.keras.Model:
+def make_discriminator(dropout: float) -> tf.keras.Model:
     return tf.keras.Sequential([
         layers.Input((SIZE, SIZE, 1)),
         layers.Conv2D(64, 5, strides=2, padding="same"),
         layers.LeakyReLU(),
-        layers.Dropout(0.3),
+        layers.Dropout(dropout),
         layers.Conv2D(128, 5, strides=2, padding="same"),
         layers.LeakyReLU(),
-        layers.Dropout(0.3),
+        layers.Dropout(dropout),
         layers.Flatten(),
         layers.Dense(1),
     ])  # fmt: skip
 
 
-def build(threads: int) -> tuple[str, Step]:
-    """A version and a step on fresh networks."""
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    generator, discriminator = make_generator(), make_discriminator()
+class Player:
+    def __init__(
+        self, variant: str, threads: int, device: str, dropout: float, images: np.ndarray, noise: np.ndarray
+    ) -> None:
+        self.version = f"TensorFlow {tf.__version__}"
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        if device == "cpu":
+            tf.config.set_visible_devices([], "GPU")
+        elif not tf.config.list_physical_devices("GPU"):
+            raise SystemExit("TensorFlow sees no GPU.")
+        self.networks = {"generator": make_generator(), "discriminator": make_discriminator(dropout)}
+        self.images, self.noise = tf.constant(images), tf.constant(noise)
+        self.paint = tf.function(lambda noise: self.networks["generator"](noise, training=False))
+        self.train_step = make_step(*self.networks.values(), jit_compile=variant == "xla")
+
+    def step(self) -> tuple[float, float]:
+        g_loss, d_loss = self.train_step(self.images, self.noise)
+        return float(g_loss), float(d_loss)
+
+    def generate(self, noise: np.ndarray) -> np.ndarray:
+        return self.paint(tf.constant(noise)).numpy()
+
+    def set_weights(self, weights: Weights) -> None:
+        for name, variable in self.table():
+            variable.assign(weights[name])
+
+    def get_weights(self) -> Weights:
+        return {name: variable.numpy() for name, variable in self.table()}
+
+    def table(self) -> list[tuple[str, tf.Variable]]:
+        """tinygan's names beside the variables: Keras counts the same layers, and names the same things."""
+        kinds = {"conv2d": "conv", "conv2d_transpose": "conv_transpose", "batch_normalization": "batchnorm"}
+        rows = []
+        for network, model in self.networks.items():
+            for number, layer in enumerate(model.layers):
+                kind = layer.name.rstrip("0123456789").rstrip("_")
+                for variable in layer.trainable_variables:
+                    rows.append((f"{network}/{number:02}_{kinds.get(kind, kind)}/{variable.name}", variable))
+        return rows
+
+
+def make_step(generator: tf.keras.Model, discriminator: tf.keras.Model, jit_compile: bool):
     entropy = tf.keras.losses.BinaryCrossentropy(from_logits=True)
     adam_generator, adam_discriminator = tf.keras.optimizers.Adam(1e-4), tf.keras.optimizers.Adam(1e-4)
+    adam_generator.build(generator.trainable_variables)
+    adam_discriminator.build(discriminator.trainable_variables)
 
-    @tf.function
+    @tf.function(jit_compile=jit_compile)
     def train_step(images, noise):
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
             fakes = generator(noise, training=True)
@@ -63,12 +103,8 @@ def build(threads: int) -> tuple[str, Step]:
         adam_discriminator.apply_gradients(zip(d_gradients, discriminator.trainable_variables, strict=True))
         return g_loss, d_loss
 
-    def step(images: np.ndarray, noise: np.ndarray) -> tuple[float, float]:
-        g_loss, d_loss = train_step(tf.constant(images), tf.constant(noise))
-        return float(g_loss), float(d_loss)
-
-    return f"TensorFlow {tf.__version__}", step
+    return train_step
 
 
 if __name__ == "__main__":
-    serve(build)
+    serve(Player)

@@ -1,34 +1,62 @@
-"""tinygan's side of the benchmark: the seed's training step on the readable engine."""
+"""tinygan's side of the benchmark: what a training run does, on the fast or the readable engine."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.worker import Step, serve
-from tinygan.backend import cpu, keep_memory, limit_blas_threads
-from tinygan.gan import train_step
-from tinygan.models import discriminator, generator
-from tinygan.optim import Adam
-from tinygan.rng import stream
+import tinygan
+from benchmarks.worker import Weights, serve
+from tinygan import backend, gan, rng
+from tinygan.layers import Dropout
 
 
-def build(threads: int) -> tuple[str, Step]:
-    """A version and a step on fresh networks."""
-    keep_memory()
-    limit_blas_threads(threads)
-    G, D = generator(backend=cpu()), discriminator(backend=cpu())
-    adam_G, adam_D = Adam(G.parameters), Adam(D.parameters)
-    dropout = stream(0, "dropout")
-
-    def step(images: np.ndarray, noise: np.ndarray) -> tuple[float, float]:
-        masks = dropout.at(adam_G.t)
-        measured = train_step(
-            G, D, adam_G, adam_D, images, noise, masks.at(0).split(), masks.at(1).split()
+class Player:
+    def __init__(
+        self, variant: str, threads: int, device: str, dropout: float, images: np.ndarray, noise: np.ndarray
+    ) -> None:
+        backend.keep_memory()
+        self.backend = backend.choose(device, variant, threads=threads)
+        self.version = (
+            f"tinygan {tinygan.__version__}, {self.backend.xp.__name__} {self.backend.xp.__version__}"
         )
-        return float(measured.generator_loss), float(measured.discriminator_loss)
+        self.networks = {
+            "generator": tinygan.models.generator(backend=self.backend),
+            "discriminator": tinygan.models.discriminator(backend=self.backend),
+        }
+        for layer in self.networks["discriminator"].layers.values():
+            if isinstance(layer, Dropout):
+                layer.rate = dropout
+        self.adams = [tinygan.optim.Adam(network.parameters) for network in self.networks.values()]
+        self.images, self.noise = self.backend.array(images), self.backend.array(noise)
+        self.masks = rng.stream(0, "dropout")
 
-    return f"NumPy {np.__version__}", step
+    def step(self) -> tuple[float, float]:
+        masks = self.masks.at(self.adams[0].t)
+        step = self.backend.train_step(
+            *self.networks.values(), *self.adams, self.images, self.noise,
+            masks.at(0).split(), masks.at(1).split(),
+        )  # fmt: skip
+        return float(step.generator_loss), float(step.discriminator_loss)
+
+    def generate(self, noise: np.ndarray) -> np.ndarray:
+        return self.backend.numpy(gan.generate(self.networks["generator"], self.backend.array(noise)))
+
+    def set_weights(self, weights: Weights) -> None:
+        for network, name, tensor in self.table():
+            tensor.data = self.backend.array(weights[f"{network}/{name}"])
+
+    def get_weights(self) -> Weights:
+        return {
+            f"{network}/{name}": self.backend.numpy(tensor.data) for network, name, tensor in self.table()
+        }
+
+    def table(self) -> list[tuple[str, str, tinygan.Tensor]]:
+        return [
+            (network, name, tensor)
+            for network, layers in self.networks.items()
+            for name, tensor in layers.parameters.items()
+        ]
 
 
 if __name__ == "__main__":
-    serve(build)
+    serve(Player)

@@ -1,11 +1,16 @@
-"""A competitor's side of a benchmark: a process that times training steps when it is told to.
+"""A competitor's side of a benchmark: a process that takes training steps when it is told to.
 
 It reads one JSON object a line from standard input and answers with one on standard output:
 
-    {"batch": 256, "threads": 2}   ->  {"version": "NumPy 2.4.6", "first_step": 1.9}
-    {"steps": 3}                   ->  {"seconds": [1.31, 1.29, 1.33], "peak_bytes": 760000000}
+    {"variant": "jit", "threads": 2, "device": "cpu", "batch": 256, "dropout": 0.3, "weights": null}
+                               ->  {"version": "JAX 0.10.2", "started": 1766000000.1}, after one step
+    {"steps": 3}               ->  {"seconds": [0.61, 0.59, 0.63], "peak_bytes": 760000000}
+    {"steps": 1, "losses": 1}  ->  the same and {"losses": [[0.71, 1.39]]}, of G and D
+    {"save": "after.npz"}      ->  {}: all parameters are in that file, under tinygan's names and shapes
+    {"generate": 1000}         ->  {"seconds": 1.9}: so many pictures, 256 at a time, none of them kept
 
-The first line makes the model and takes one step, to warm up; the end of the input ends the process.
+`weights` names such a file to start from; then no step is taken at the start. The end of the input
+ends the process.
 """
 
 from __future__ import annotations
@@ -16,37 +21,75 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
-Step = Callable[[np.ndarray, np.ndarray], tuple[float, float]]  # images, noise -> losses of G and D
 SIZE, NOISE_DIM = 28, 100
+Weights = dict[str, np.ndarray]  # "generator/00_dense/kernel" and so on
 
 
-def serve(build: Callable[[int], tuple[str, Step]]) -> None:
-    """Answer requests until there are no more. `build(threads)` gives a version and a training step."""
+class Player(Protocol):
+    """The two networks of a framework, their Adams, and a batch that lies where it is needed."""
+
+    version: str
+
+    def step(self) -> tuple[float, float]:
+        """One training step on the batch; the losses of G and D, which are finished then."""
+        ...
+
+    def generate(self, noise: np.ndarray) -> np.ndarray:
+        """Pictures, from the running statistics."""
+        ...
+
+    def set_weights(self, weights: Weights) -> None: ...
+
+    def get_weights(self) -> Weights: ...
+
+
+# variant, threads, device, dropout rate, images, noise
+Make = Callable[[str, int, str, float, np.ndarray, np.ndarray], Player]
+
+
+def serve(make: Make) -> None:
+    """Answer requests until there are no more."""
     # Frameworks chat on standard output; the answers go to a copy of it that only this function knows.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def answer(value: dict[str, object]) -> None:
+    def answer(value: dict[str, Any]) -> None:
         answers.write(json.dumps(value) + "\n")
         answers.flush()
 
     setup = json.loads(sys.stdin.readline())
     images, noise = batch(setup["batch"])
-    start = time.perf_counter()
-    version, step = build(setup["threads"])
-    step(images, noise)
-    answer({"version": version, "first_step": time.perf_counter() - start})
+    player = make(setup["variant"], setup["threads"], setup["device"], setup["dropout"], images, noise)
+    if setup["weights"]:
+        with np.load(setup["weights"]) as weights:
+            player.set_weights(dict(weights))
+    else:
+        player.step()
+    answer({"version": player.version, "started": time.time()})
     for line in sys.stdin:
-        seconds = []
-        for _ in range(json.loads(line)["steps"]):
+        request = json.loads(line)
+        if "save" in request:
+            np.savez(request["save"], **player.get_weights())  # pyright: ignore[reportArgumentType]
+            answer({})
+            continue
+        if "generate" in request:
+            noise = np.random.default_rng(1).standard_normal((request["generate"], NOISE_DIM), np.float32)
             start = time.perf_counter()
-            step(images, noise)
+            for at in range(0, len(noise), 256):
+                player.generate(noise[at : at + 256])
+            answer({"seconds": time.perf_counter() - start})
+            continue
+        seconds, losses = [], []
+        for _ in range(request["steps"]):
+            start = time.perf_counter()
+            losses.append(player.step())
             seconds.append(time.perf_counter() - start)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-        answer({"seconds": seconds, "peak_bytes": peak})
+        answer({"seconds": seconds, "peak_bytes": peak} | ({"losses": losses} if "losses" in request else {}))
 
 
 def batch(size: int) -> tuple[np.ndarray, np.ndarray]:

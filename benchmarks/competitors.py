@@ -1,0 +1,254 @@
+"""Who takes part: their worker processes, and whether they compute the same as tinygan.
+
+Before a competitor is timed it takes two steps from given weights, on a small batch and with dropout
+off, and its losses and weights must be those of tinygan's readable engine.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygan.backend import processor_name, usable_cores
+from tinygan.errors import UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """An engine in one of its variants: the module of its worker, and the package it needs."""
+
+    module: str
+    variant: str
+    package: str  # what is imported
+    distributions: tuple[str, ...]  # under which names pip may know it
+
+
+TENSORFLOW = ("tensorflow", "tensorflow-cpu")
+COMPETITORS = {
+    "tinygan": Competitor("benchmarks.tinygan_dcgan", "fast", "tinygan", ("tinygan",)),
+    "tinygan-readable": Competitor("benchmarks.tinygan_dcgan", "readable", "tinygan", ("tinygan",)),
+    "tensorflow": Competitor("benchmarks.tensorflow_dcgan", "graph", "tensorflow", TENSORFLOW),
+    "tensorflow-xla": Competitor("benchmarks.tensorflow_dcgan", "xla", "tensorflow", TENSORFLOW),
+    "pytorch": Competitor("benchmarks.torch_dcgan", "eager", "torch", ("torch",)),
+    "pytorch-channels-last": Competitor("benchmarks.torch_dcgan", "channels-last", "torch", ("torch",)),
+    "pytorch-compile": Competitor("benchmarks.torch_dcgan", "compile", "torch", ("torch",)),
+    "jax": Competitor("benchmarks.jax_dcgan", "jit", "jax", ("jax",)),
+}
+
+
+class FailedError(Exception):
+    """A worker ended before it answered; the last thing it said."""
+
+
+class Worker:
+    """A competitor's process. See `benchmarks.worker` for what it is told and answers."""
+
+    def __init__(
+        self,
+        competitor: Competitor,
+        batch: int,
+        threads: int,
+        device: str,
+        dropout: float = 0.3,
+        weights: Path | None = None,
+    ) -> None:
+        self.errors = tempfile.TemporaryFile("w+")
+        start = time.time()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", competitor.module],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT,
+        )  # fmt: skip
+        try:
+            answer = self.ask({
+                "variant": competitor.variant, "batch": batch, "threads": threads, "device": device,
+                "dropout": dropout, "weights": str(weights) if weights else None,
+            })  # fmt: skip
+        except FailedError:
+            self.close()
+            raise
+        self.version: str = answer["version"]
+        self.seconds_to_start: float = answer["started"] - start
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self.process.stdin and self.process.stdout
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            self.process.wait()
+            self.errors.seek(0)
+            lines = [line.strip() for line in self.errors if line.strip()]
+            raise FailedError(lines[-1] if lines else f"exit code {self.process.returncode}")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        if self.process.stdin and not self.process.stdin.closed:
+            try:
+                self.process.stdin.close()
+            except BrokenPipeError:
+                pass
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+        self.errors.close()
+
+
+SECONDS_A_TURN = 1.0  # slow competitors take one step a turn, fast ones as many as fit
+
+
+def take_turns(workers: dict[str, Worker], rounds: int) -> dict[str, dict[str, Any]]:
+    """Steps of all workers, A B C A B C ...: of each the median time, the extremes, and the peak memory."""
+    steps = {}
+    for name, worker in workers.items():
+        seconds = worker.ask({"steps": 2})["seconds"][-1]  # a second step may still compile
+        steps[name] = max(1, round(SECONDS_A_TURN / seconds))
+    times: dict[str, list[float]] = {name: [] for name in workers}
+    rows: dict[str, dict[str, Any]] = {name: {} for name in workers}
+    for number in range(rounds):
+        note(f"round {number + 1} of {rounds}")
+        for name, worker in workers.items():
+            answer = worker.ask({"steps": steps[name]})
+            times[name] += answer["seconds"]
+            rows[name]["peak_bytes"] = answer["peak_bytes"]
+    for name, row in rows.items():
+        row |= {
+            "median_seconds": statistics.median(times[name]),
+            "min_seconds": min(times[name]),
+            "max_seconds": max(times[name]),
+            "steps": len(times[name]),
+        }
+    for row in rows.values():
+        if "tinygan" in rows:
+            row["ratio_to_tinygan"] = row["median_seconds"] / rows["tinygan"]["median_seconds"]
+    note("")
+    return rows
+
+
+def chosen(only: str | None, default: Iterable[str] = COMPETITORS) -> tuple[list[str], list[str]]:
+    """The names that ``--only`` lists, or the default ones: those installed, and the others.
+
+    Raises:
+        UsageError: there is no such competitor.
+    """
+    names = only.split(",") if only else list(default)
+    for name in names:
+        if name not in COMPETITORS:
+            raise UsageError(f"unknown competitor {name!r}. Use one of: {', '.join(COMPETITORS)}.")
+    return [name for name in names if installed(name)], [name for name in names if not installed(name)]
+
+
+def hardware() -> dict[str, Any]:
+    return {"processor": processor_name(), "cores": usable_cores(), "python": platform.python_version()}
+
+
+def note(text: str) -> None:
+    """Say what goes on, on one line of a terminal that the next one replaces."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def installed(name: str) -> bool:
+    return importlib.util.find_spec(COMPETITORS[name].package) is not None
+
+
+def installed_bytes(name: str) -> int | None:
+    """What a competitor and all it requires take up on disk; None if pip does not know it."""
+    for distribution in COMPETITORS[name].distributions:
+        try:
+            importlib.metadata.distribution(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        total = sum(
+            path.stat().st_size
+            for part in _requirements(distribution)
+            for file in importlib.metadata.files(part) or ()
+            if (path := Path(str(file.locate()))).is_file()
+        )
+        if distribution == "tinygan":  # installed in place, pip counts none of its files
+            total += sum(path.stat().st_size for path in (ROOT / "tinygan").rglob("*.py"))
+        return total
+    return None
+
+
+def _requirements(distribution: str) -> Iterator[str]:
+    """The distribution and everything it requires that is installed, each once; extras do not count."""
+    seen, waiting = set(), [distribution]
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            requirements = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        yield name
+        for requirement in requirements:
+            if "extra ==" not in requirement:
+                waiting.append(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0])
+
+
+# Parity.
+
+PARITY_BATCH, PARITY_STEPS = 8, 2
+LOSS_TOLERANCE = 1e-4  # relative
+WEIGHT_TOLERANCE = 0.01  # of the length of a tensor's whole change
+
+
+Outcome = tuple[list[Any], dict[str, np.ndarray]]  # losses of each step, weights afterwards
+
+
+def reference(folder: Path) -> tuple[Path, Outcome]:
+    """Weights to start from, and what the readable engine makes of them: losses and weights."""
+    start = folder / "start.npz"
+    worker = Worker(COMPETITORS["tinygan-readable"], PARITY_BATCH, 1, "cpu", dropout=0)
+    worker.ask({"save": str(start)})
+    worker.close()
+    return start, parity_steps(COMPETITORS["tinygan-readable"], start, 1, "cpu")
+
+
+def parity_steps(competitor: Competitor, start: Path, threads: int, device: str) -> Outcome:
+    """The losses of a competitor's steps from given weights, and the weights afterwards."""
+    worker = Worker(competitor, PARITY_BATCH, threads, device, dropout=0, weights=start)
+    try:
+        losses = worker.ask({"steps": PARITY_STEPS, "losses": 1})["losses"]
+        after = start.with_name("after.npz")
+        worker.ask({"save": str(after)})
+    finally:
+        worker.close()
+    with np.load(after) as file:
+        return losses, dict(file)
+
+
+def difference(start: Path, expected: Outcome, found: Outcome) -> str | None:
+    """In which way a competitor's steps are other ones; None if they are the same."""
+    for step, (ours, theirs) in enumerate(zip(expected[0], found[0], strict=True), start=1):
+        for name, ours_loss, theirs_loss in zip(("G", "D"), ours, theirs, strict=True):
+            if not abs(theirs_loss - ours_loss) <= LOSS_TOLERANCE * abs(ours_loss):
+                return f"loss of {name} in step {step} is {theirs_loss:.6f}, not {ours_loss:.6f}"
+    with np.load(start) as before:
+        for name, weights in expected[1].items():
+            change = weights - before[name]
+            distance = np.linalg.norm(found[1][name] - weights) / np.linalg.norm(change)
+            if not distance <= WEIGHT_TOLERANCE:
+                return f"{name} changed otherwise, by {distance:.1%}"
+    return None

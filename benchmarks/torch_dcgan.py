@@ -1,0 +1,151 @@
+"""PyTorch's side of the benchmark: eager, with channels last, or compiled; Adam is the fused one.
+
+PyTorch pads both sides alike, so the tutorial's (1, 2) is written out: before a convolution as
+padding, after a transposed one as a crop.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import torch  # pyright: ignore[reportMissingImports]
+from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
+from torch.nn import functional  # pyright: ignore[reportMissingImports]
+
+from benchmarks.worker import NOISE_DIM, Weights, serve
+
+BEFORE, AFTER = 1, 2  # zeros around a picture that a 5 x 5 convolution of stride 2 halves
+
+
+class Generator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(NOISE_DIM, 256 * 7 * 7, bias=False)
+        self.norm0 = nn.BatchNorm1d(256 * 7 * 7, eps=1e-3, momentum=0.01)
+        self.conv1 = nn.ConvTranspose2d(256, 128, 5, padding=2, bias=False)
+        self.norm1 = nn.BatchNorm2d(128, eps=1e-3, momentum=0.01)
+        self.conv2 = nn.ConvTranspose2d(128, 64, 5, stride=2, padding=BEFORE, bias=False)
+        self.norm2 = nn.BatchNorm2d(64, eps=1e-3, momentum=0.01)
+        self.conv3 = nn.ConvTranspose2d(64, 1, 5, stride=2, padding=BEFORE, bias=False)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        x = functional.leaky_relu(self.norm0(self.dense(noise)), 0.3).view(-1, 256, 7, 7)
+        x = functional.leaky_relu(self.norm1(self.conv1(x)), 0.3)
+        x = functional.leaky_relu(self.norm2(self.conv2(x)[:, :, :14, :14]), 0.3)
+        return torch.tanh(self.conv3(x)[:, :, :28, :28])
+
+
+class Discriminator(nn.Module):
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 64, 5, stride=2)
+        self.conv2 = nn.Conv2d(64, 128, 5, stride=2)
+        self.dense = nn.Linear(128 * 7 * 7, 1)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv in (self.conv1, self.conv2):
+            x = conv(functional.pad(x, (BEFORE, AFTER, BEFORE, AFTER)))
+            x = functional.dropout(functional.leaky_relu(x, 0.3), self.dropout)
+        return self.dense(x.flatten(1))
+
+
+class Player:
+    def __init__(
+        self, variant: str, threads: int, device: str, dropout: float, images: np.ndarray, noise: np.ndarray
+    ) -> None:
+        self.version = f"PyTorch {torch.__version__}"
+        self.device = torch.device("cuda" if device == "gpu" else "cpu")
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = True
+        layout = torch.channels_last if variant == "channels-last" else torch.contiguous_format
+        self.G = Generator().to(self.device, memory_format=layout)
+        self.D = Discriminator(dropout).to(self.device, memory_format=layout)
+        self.adams = [
+            torch.optim.Adam(network.parameters(), lr=1e-4, fused=True) for network in (self.G, self.D)
+        ]
+        pictures = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+        self.images = pictures.to(self.device, memory_format=layout)
+        self.noise = torch.from_numpy(noise).to(self.device)
+        self.ones = torch.ones(len(images), 1, device=self.device)
+        self.zeros = torch.zeros(len(images), 1, device=self.device)
+        self.t = 0
+        self.losses = self.look
+        if variant == "compile":
+            # The graph of D(G(z)) is walked twice, once for each loss.
+            torch._functorch.config.donated_buffer = False
+            self.losses = torch.compile(self.look)
+
+    def look(self) -> tuple[Tensor, Tensor]:
+        fakes = self.G(self.noise)
+        real, fake = self.D(self.images), self.D(fakes)
+        entropy = functional.binary_cross_entropy_with_logits
+        return entropy(fake, self.ones), entropy(real, self.ones) + entropy(fake, self.zeros)
+
+    def step(self) -> tuple[float, float]:
+        g_loss, d_loss = self.losses()
+        d_loss.backward(inputs=list(self.D.parameters()), retain_graph=True)
+        g_loss.backward(inputs=list(self.G.parameters()))
+        self.t += 1
+        for adam in self.adams:
+            # PyTorch adds eps to the corrected root, Keras to the uncorrected one.
+            adam.param_groups[0]["eps"] = 1e-7 / sqrt(1 - 0.999**self.t)
+            adam.step()
+            adam.zero_grad()
+        return float(g_loss), float(d_loss)
+
+    def generate(self, noise: np.ndarray) -> np.ndarray:
+        self.G.eval()
+        with torch.inference_mode():
+            return self.G(torch.from_numpy(noise).to(self.device)).cpu().numpy()
+
+    def set_weights(self, weights: Weights) -> None:
+        for name, tensor, to_torch, _ in self.table():
+            with torch.no_grad():
+                tensor.copy_(torch.from_numpy(np.ascontiguousarray(to_torch(weights[name]))))
+
+    def get_weights(self) -> Weights:
+        return {
+            name: from_torch(tensor.detach().cpu().numpy()) for name, tensor, _, from_torch in self.table()
+        }
+
+    def table(self):
+        """tinygan's name, the tensor, and how its numbers are arranged here and there."""
+        G, D = self.G, self.D
+
+        def channels_first(columns):  # (..., 7, 7, C) -> (..., C, 7, 7), as one axis
+            return lambda w: w.reshape(-1, 7, 7, columns).transpose(0, 3, 1, 2).reshape(w.shape)
+
+        def channels_last(columns):
+            return lambda w: w.reshape(-1, columns, 7, 7).transpose(0, 2, 3, 1).reshape(w.shape)
+
+        first, last = channels_first(256), channels_last(256)
+        flat_first, flat_last = channels_first(128), channels_last(128)
+        plain = (lambda w: w, lambda w: w)
+        conv = (lambda w: w.transpose(3, 2, 0, 1), lambda w: w.transpose(2, 3, 1, 0))  # in both directions
+        yield "generator/00_dense/kernel", G.dense.weight, lambda w: first(w).T, lambda w: last(w.T)
+        yield "generator/01_batchnorm/gamma", G.norm0.weight, first, last
+        yield "generator/01_batchnorm/beta", G.norm0.bias, first, last
+        yield "generator/04_conv_transpose/kernel", G.conv1.weight, *conv
+        yield "generator/05_batchnorm/gamma", G.norm1.weight, *plain
+        yield "generator/05_batchnorm/beta", G.norm1.bias, *plain
+        yield "generator/07_conv_transpose/kernel", G.conv2.weight, *conv
+        yield "generator/08_batchnorm/gamma", G.norm2.weight, *plain
+        yield "generator/08_batchnorm/beta", G.norm2.bias, *plain
+        yield "generator/10_conv_transpose/kernel", G.conv3.weight, *conv
+        yield "discriminator/00_conv/kernel", D.conv1.weight, *conv
+        yield "discriminator/00_conv/bias", D.conv1.bias, *plain
+        yield "discriminator/03_conv/kernel", D.conv2.weight, *conv
+        yield "discriminator/03_conv/bias", D.conv2.bias, *plain
+        yield (
+            "discriminator/07_dense/kernel",
+            D.dense.weight,
+            lambda w: flat_first(w.T),
+            lambda w: flat_last(w).T,
+        )
+        yield "discriminator/07_dense/bias", D.dense.bias, *plain
+
+
+if __name__ == "__main__":
+    serve(Player)
