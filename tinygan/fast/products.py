@@ -189,6 +189,13 @@ class Products:
         numbers = max(rows.seen * columns.seen * self.phases * self.C, rows.out * columns.out * self.F)
         self.numbers = numbers * self.tiles
 
+    def __str__(self) -> str:
+        products = self.transform.reals + 3 * self.transform.pairs
+        return (
+            f"frequencies: {products} products for each of {self.tiles} tiles of {self.rows.out} x "
+            f"{self.columns.out} pixels, circles of {self.rows.n} x {self.columns.n}"
+        )
+
     # The kernel.
 
     def lift_kernel(self, w: Array) -> Array:

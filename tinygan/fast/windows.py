@@ -59,6 +59,9 @@ class Windows:
         self.pixels = small[0] * small[1]
         self.numbers = self.pixels * max(self.rows, small[2])
 
+    def __str__(self) -> str:
+        return f"windows: {self.rows} products for each of {self.pixels} pixels"
+
     def lift_kernel(self, w: Array) -> Array:
         """w (KH, KW, C, F) -> (KH KW C, F)."""
         return w.reshape(self.rows, self.small[2])

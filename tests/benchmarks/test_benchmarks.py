@@ -1,0 +1,204 @@
+"""The benchmarks at a tiny size, with whatever frameworks are installed, and their check of parity."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks import report
+from benchmarks.__main__ import compare
+from benchmarks.competitors import (
+    COMPETITORS,
+    FailedError,
+    Worker,
+    difference,
+    installed,
+    installed_bytes,
+    parity_steps,
+    reference,
+)
+
+ROOT = Path(__file__).parents[2]
+PEERS = {name: c for name, c in COMPETITORS.items() if name not in ("tinygan-readable", "pytorch-compile")}
+
+
+def run(module, *arguments, code=0):
+    result = subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == code, result.stderr
+    return result
+
+
+def test_the_comparison_prints_a_table_and_writes_json_and_a_picture(tmp_path):
+    files = tmp_path / "result.json", tmp_path / "result.png"
+    result = run(
+        "benchmarks", "--batch", "4", "--rounds", "1", "--threads", "1",
+        "--only", "tinygan,tinygan-readable", "--json", str(files[0]), "--plot", str(files[1]),
+    )  # fmt: skip
+    assert "batch 4" in result.stdout and "1 threads" in result.stdout
+    rows = json.loads(files[0].read_text())["competitors"]
+    assert list(rows) == ["tinygan", "tinygan-readable"] and rows["tinygan"]["ratio_to_tinygan"] == 1
+    for name, row in rows.items():
+        assert 0 < row["min_seconds"] <= row["median_seconds"] <= row["max_seconds"]
+        assert row["median_seconds"] < row["seconds_to_first_step"] < 60
+        assert 2e7 < row["peak_bytes"] < 4e9
+        line = next(line for line in result.stdout.splitlines() if line.startswith(f"{name} "))
+        assert row["version"] in line and f"{row['median_seconds']:.3f}" in line
+    with Image.open(files[1]) as picture:
+        assert picture.format == "PNG" and picture.width == 1000
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (("--only", "tinygan,caffe"), "caffe"),
+        (("--rounds", "0"), "--rounds"),
+        (("--batch", "many"), "--batch"),
+    ],
+)
+def test_bad_options_end_in_one_line_and_code_2(arguments, word):
+    error = run("benchmarks", *arguments, code=2).stderr
+    assert error.count("\n") == 1 and error.startswith("error: ") and word in error
+
+
+def result_of(**seconds):
+    return {
+        "hardware": {"processor": "Test", "python": "3"},
+        "device": "cpu", "threads": 1, "batch": 2, "not installed": ["jax"],
+        "competitors": {
+            name: {
+                "median_seconds": value, "min_seconds": value, "max_seconds": value, "peak_bytes": 1,
+                "seconds_to_first_step": 1.0, "installed_bytes": None, "version": "v",
+                "ratio_to_tinygan": value / seconds["tinygan"],
+            }
+            for name, value in seconds.items()
+        },
+    }  # fmt: skip
+
+
+def test_the_table_names_what_is_not_installed_and_how_to_get_it():
+    last = report.table(result_of(tinygan=1.0)).splitlines()[-1]
+    assert "jax" in last and "pip install -e '.[bench]'" in last
+
+
+def test_bars_are_as_long_as_the_seconds_they_stand_for(tmp_path):
+    report.plot(tmp_path / "plot.png", result_of(tinygan=1.0, pytorch=3.0))
+    with Image.open(tmp_path / "plot.png") as picture:
+        rows = [report.TOP + n * (report.BAR + report.GAP) + report.BAR // 2 for n in (0, 1)]
+        colours = [[picture.getpixel((x, y)) for x in range(picture.width)] for y in rows]
+    lengths = [
+        row.count(colour) for row, colour in zip(colours, ((47, 158, 98), (154, 165, 177)), strict=True)
+    ]
+    assert lengths[1] / lengths[0] == pytest.approx(3, rel=0.02)
+
+
+def test_a_worker_that_ends_says_why(tmp_path, monkeypatch):
+    (tmp_path / "ends.py").write_text("raise SystemExit('no such luck')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(FailedError, match="no such luck"):
+        Worker(replace(COMPETITORS["tinygan"], module="ends"), 2, 1, "cpu")
+
+
+def test_installed_size_counts_what_a_package_requires():
+    if not (alone := installed_bytes("tinygan")):
+        pytest.skip("tinygan itself is not installed here")
+    assert 2e7 < alone < 3e8  # NumPy with its OpenBLAS, Pillow, imageio
+
+
+# Parity.
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    return reference(tmp_path_factory.mktemp("parity"))
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_every_competitor_computes_the_same(name, expected):
+    if not installed(name):
+        pytest.skip(f"{PEERS[name].package} is not installed")
+    start, outcome = expected
+    assert difference(start, outcome, parity_steps(PEERS[name], start, 1, "cpu")) is None
+
+
+# How to pad (2, 1) instead of (1, 2) in a copy of each competitor: texts and what replaces them.
+WRONG_PADDING = {
+    "tinygan": [
+        ("if __name__", "import tinygan.ops.conv as conv\nright = conv._same_pads\n"
+         "conv._same_pads = lambda *axis: right(*axis)[::-1]\nif __name__"),
+    ],
+    "tensorflow": [
+        ("def make_generator", "class Shifted(layers.Conv2D):\n    def call(self, x):\n"
+         "        return super().call(tf.pad(x, [[0, 0], [2, 1], [2, 1], [0, 0]]))\n\n\ndef make_generator"),
+        ('layers.Conv2D(64, 5, strides=2, padding="same")', 'Shifted(64, 5, strides=2, name="conv2d_77")'),
+    ],
+    "pytorch": [("(BEFORE, AFTER, BEFORE, AFTER)", "(AFTER, BEFORE, AFTER, BEFORE)")],
+    "jax": [('(2, 2), "SAME"', "(2, 2), ((2, 1), (2, 1))")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_PADDING)
+def test_a_competitor_that_pads_the_other_side_is_caught(name, expected, tmp_path, monkeypatch):
+    if not installed(name):
+        pytest.skip(f"{PEERS[name].package} is not installed")
+    source = (ROOT / (PEERS[name].module.replace(".", os.sep) + ".py")).read_text()
+    for right, wrong in WRONG_PADDING[name]:
+        assert source.count(right) == 1
+        source = source.replace(right, wrong)
+    (tmp_path / "wrong_padding.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    start, outcome = expected
+    wrong = replace(PEERS[name], module="wrong_padding")
+    assert "loss" in (difference(start, outcome, parity_steps(wrong, start, 1, "cpu")) or "")
+
+
+def test_what_computes_something_else_is_named_and_not_timed(tmp_path, monkeypatch):
+    source = (ROOT / "benchmarks/tinygan_dcgan.py").read_text()
+    (tmp_path / "wrong_rate.py").write_text(source.replace("parameters)", "parameters, lr=1e-3)"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(COMPETITORS, "jax", replace(COMPETITORS["tinygan"], module="wrong_rate"))
+    rows = compare(["tinygan", "jax"], batch=2, threads=1, device="cpu", rounds=1)
+    assert "median_seconds" in rows["tinygan"] and "median_seconds" not in rows["jax"]
+    assert rows["jax"]["problem"].startswith("computes something else: ")
+    table = report.table(result_of(tinygan=1.0) | {"competitors": rows})
+    assert any(line.startswith("jax") and "something else" in line for line in table.splitlines())
+
+
+# The other measurements.
+
+
+def test_layers_are_timed_on_both_engines(tmp_path):
+    run(
+        "benchmarks.layers",
+        "--batch",
+        "2",
+        "--rounds",
+        "1",
+        "--threads",
+        "1",
+        "--json",
+        str(tmp_path / "l.json"),
+    )
+    rows = json.loads((tmp_path / "l.json").read_text())["layers"]
+    assert {"readable", "fast"} <= {row["by"] for row in rows} and len({row["layer"] for row in rows}) == 6
+    assert all(row["forward_gflops"] > 0 and row["backward_gflops"] > 0 for row in rows)
+
+
+def test_scaling_goes_over_batches_and_threads(tmp_path):
+    options = ("--batches", "1,2", "--threads", "1", "--rounds", "1", "--only", "tinygan")
+    out = run("benchmarks.scaling", *options, "--json", str(tmp_path / "s.json")).stdout
+    rows = json.loads((tmp_path / "s.json").read_text())["measured"]
+    assert [(row["threads"], row["batch"]) for row in rows] == [(1, 1), (1, 2)] and len(out.splitlines()) == 4
+
+
+def test_generation_is_timed(tmp_path):
+    options = ("--count", "20", "--rounds", "1", "--only", "tinygan")
+    run("benchmarks.generate", *options, "--json", str(tmp_path / "g.json"))
+    row = json.loads((tmp_path / "g.json").read_text())["competitors"]["tinygan"]
+    assert row["pictures_a_second"] == pytest.approx(20 / row["median_seconds"])
