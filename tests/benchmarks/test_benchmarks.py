@@ -136,7 +136,8 @@ WRONG_PADDING = {
     "tensorflow": [
         ("def make_generator", "class Shifted(layers.Conv2D):\n    def call(self, x):\n"
          "        return super().call(tf.pad(x, [[0, 0], [2, 1], [2, 1], [0, 0]]))\n\n"
-         "    def compute_output_shape(self, shape):\n        return (shape[0], 14, 14, 64)\n\n\ndef make_generator"),
+         "    def compute_output_shape(self, shape):\n        return (shape[0], 14, 14, 64)\n\n\n"
+         "def make_generator"),
         ('layers.Conv2D(64, 5, strides=2, padding="same")', 'Shifted(64, 5, strides=2, name="conv2d_77")'),
     ],
     "pytorch": [("(BEFORE, AFTER, BEFORE, AFTER)", "(AFTER, BEFORE, AFTER, BEFORE)")],

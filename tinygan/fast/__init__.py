@@ -11,3 +11,15 @@ each idea was worth. An op that has no faster way for the arrays it is given cal
     conv.py        derives the first, and picks one of them or the twin
     gan.py         the training step as a whole
 """
+
+from tinygan.ops import Array
+
+
+def plain(*arrays: Array | None) -> bool:
+    """Whether these are float32 or float64, all the same, and none is empty; else their op's twin serves."""
+    given = [array for array in arrays if array is not None]
+    return (
+        given[0].dtype.char in "fd"
+        and all(array.dtype == given[0].dtype for array in given)
+        and all(array.size > 0 for array in given)
+    )

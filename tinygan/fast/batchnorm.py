@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.fast import sums
+from tinygan.fast import plain, sums
 from tinygan.fast.threads import POOL
 from tinygan.ops import Array, Wanted
 from tinygan.ops import batchnorm as readable
@@ -30,7 +30,8 @@ def batch_norm_forward(
     eps: float = 1e-3,
 ) -> tuple[Array, Any]:
     """`ops.batchnorm.batch_norm_forward`, faster."""
-    if any(a.shape != x.shape[-1:] for a in (gamma, beta, mean, variance)):
+    channels = (gamma, beta, mean, variance)
+    if any(a.shape != x.shape[-1:] for a in channels) or not plain(x, *channels):
         return readable.batch_norm_forward(
             xp, x, gamma, beta, mean=mean, variance=variance, of_batch=of_batch, eps=eps
         )
@@ -51,6 +52,8 @@ def batch_norm_forward(
 def batch_norm_backward(xp: ModuleType, saved: Any, dy: Array, wanted: Wanted) -> tuple[Array | None, ...]:
     """`ops.batchnorm.batch_norm_backward`, faster."""
     xhat, gamma, inverse_std, of_batch = saved
+    if not plain(xhat, gamma, dy):
+        return readable.batch_norm_backward(xp, saved, dy, wanted)
     want_x, want_gamma, want_beta = wanted
     normal, gradient = sums.rows(xhat), sums.rows(dy)
     beta_shares: dict[int, Array] = {}

@@ -115,7 +115,7 @@ def conv2d_forward(
     """`ops.conv.conv2d_forward`, faster where a plan is; else that one."""
     plan = None
     if _usual(x, w, b, channels=2, filters=3):
-        strides = stride_pair(stride)
+        strides = _numbers(stride_pair(stride))
         pads = conv2d_pads(x.shape[1:3], w.shape[:2], strides, padding)
         plan = conv_plan(x.shape, w.shape, strides, pads, x.dtype.char)
     if plan is None:
@@ -149,7 +149,7 @@ def conv2d_transpose_forward(
     """`ops.conv.conv2d_transpose_forward`, faster where a plan is; else that one."""
     plan = None
     if _usual(x, w, b, channels=3, filters=2):
-        strides = stride_pair(stride)
+        strides = _numbers(stride_pair(stride))
         size, pads = conv2d_transpose_size(x.shape[1:3], w.shape[:2], strides, padding)
         plan = conv_plan((len(x), *size, w.shape[2]), w.shape, strides, pads, x.dtype.char, x.shape[1:3])
     if plan is None:
@@ -243,6 +243,11 @@ def _usual(x: Array, w: Array, b: Array | None, channels: int, filters: int) -> 
         and x.size * w.size > 0
         and (b is None or b.shape == (w.shape[filters],))
     )
+
+
+def _numbers(pair: tuple[int, int]) -> tuple[int, int]:
+    """`True` counts as 1, here as in the readable op."""
+    return int(pair[0]), int(pair[1])
 
 
 def _into(y: Array, b: Array | None = None) -> Write:

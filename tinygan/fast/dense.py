@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.fast import plain
 from tinygan.fast.sums import channel_sums
 from tinygan.fast.threads import POOL, blocks
 from tinygan.ops import Array, Wanted
@@ -23,9 +24,8 @@ from tinygan.ops import dense as readable
 
 def dense_forward(xp: ModuleType, x: Array, w: Array, b: Array | None) -> tuple[Array, Any]:
     """`ops.dense.dense_forward`, faster."""
-    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0] or x.dtype != w.dtype:
-        return readable.dense_forward(xp, x, w, b)
-    if b is not None and b.shape != w.shape[1:]:
+    fit = x.ndim == w.ndim == 2 and x.shape[1] == w.shape[0] and (b is None or b.shape == w.shape[1:])
+    if not fit or not plain(x, w, b):
         return readable.dense_forward(xp, x, w, b)
     y = product(x, w)
     if b is not None:
@@ -36,6 +36,8 @@ def dense_forward(xp: ModuleType, x: Array, w: Array, b: Array | None) -> tuple[
 def dense_backward(xp: ModuleType, saved: Any, dy: Array, wanted: Wanted) -> tuple[Array | None, ...]:
     """`ops.dense.dense_backward`, faster."""
     x, w = saved
+    if not plain(x, w, dy):
+        return readable.dense_backward(xp, saved, dy, wanted)
     want_x, want_w, want_b = wanted
     dx = product(dy, w.T) if want_x else None
     dw = product(x.T, dy) if want_w else None

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import numpy as np
 
+from tinygan.fast import plain
 from tinygan.fast.threads import POOL, blocks
 from tinygan.ops import Array, Wanted
 from tinygan.ops import dropout as readable
@@ -22,7 +23,7 @@ def dropout_forward(
     xp: ModuleType, x: Array, *, mask: Array, rate: float
 ) -> tuple[Array, tuple[Array, float]]:
     """`ops.dropout.dropout_forward`, faster."""
-    if mask.shape != x.shape:
+    if mask.shape != x.shape or not plain(x):
         return readable.dropout_forward(xp, x, mask=mask, rate=rate)
     scale = 1 / (1 - rate)
     return _masked(x, mask, scale), (mask, scale)
@@ -32,6 +33,8 @@ def dropout_backward(
     xp: ModuleType, saved: tuple[Array, float], dy: Array, wanted: Wanted
 ) -> tuple[Array | None, ...]:
     """`ops.dropout.dropout_backward`, faster."""
+    if not plain(dy):
+        return readable.dropout_backward(xp, saved, dy, wanted)
     return (_masked(dy, *saved) if wanted[0] else None,)
 
 

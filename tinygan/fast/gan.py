@@ -68,15 +68,29 @@ def train_step(
     """
     N, M = len(images), len(noise)
     painter, judge = Painter.of(G, noise), Judge.of(D, images, M)
-    if painter is None or judge is None:
+    if painter is None or judge is None or painter.pictures != judge.pictures:
         return gan.train_step(
-            G, D, Updates(adam_G), Updates(adam_D), images, noise, dropout_real, dropout_fake
+            G,
+            D,
+            cast(Adam, Updates(adam_G)),
+            cast(Adam, Updates(adam_D)),
+            images,
+            noise,
+            dropout_real,
+            dropout_fake,
         )
     real_sources = list(islice(dropout_real, len(judge.rates)))
     fake_sources = list(islice(dropout_fake, len(judge.rates)))
     if not judge.takes([(N, real_sources), (M, fake_sources)]):
         return gan.train_step(
-            G, D, Updates(adam_G), Updates(adam_D), images, noise, real_sources, fake_sources
+            G,
+            D,
+            cast(Adam, Updates(adam_G)),
+            cast(Adam, Updates(adam_D)),
+            images,
+            noise,
+            real_sources,
+            fake_sources,
         )
 
     with POOL.blas_alone():
@@ -198,6 +212,7 @@ class Painter:
     def __init__(self, G: Network, plans: list[Plan], M: int, dtype: Any) -> None:
         layers = list(G.layers.items())
         self.dense_name, self.dense = layers[0][0], cast(Dense, layers[0][1])
+        self.pictures = (plans[-1].large, dtype)
         self.convs = [(name, layer) for name, layer in layers if isinstance(layer, Conv2DTranspose)]
         norms = [(name, layer) for name, layer in layers if isinstance(layer, BatchNorm)]
         relus = [layer for _, layer in layers if isinstance(layer, LeakyReLU)]
@@ -216,7 +231,8 @@ class Painter:
         kinds = [Dense, BatchNorm, LeakyReLU, Reshape, *middle, Conv2DTranspose, Tanh]
         if [type(layer) for layer in layers] != kinds or any("bias" in name for name in G.parameters):
             return None
-        if not _ready(G, noise):
+        slopes = [layer.slope for layer in layers if isinstance(layer, LeakyReLU)]
+        if not _ready(G, noise) or max(slopes) > 1:  # `Normed.read` takes the larger of x and slope x
             return None
         plans = _plans(G, len(noise), noise.dtype)
         return None if plans is None else cls(G, plans, len(noise), noise.dtype)
@@ -288,6 +304,7 @@ class Judge:
         self.slopes = [layer.slope for _, layer in layers if isinstance(layer, LeakyReLU)]
         self.rates = [layer.rate for _, layer in layers if isinstance(layer, Dropout)]
         self.dense_name, self.dense = layers[-1][0], cast(Dense, layers[-1][1])
+        self.pictures = (plans[0].large, self.dense.kernel.dtype)
         self.biases = [layer.bias.data for _, layer in self.convs if layer.bias]
         self.plans = plans
 
@@ -295,10 +312,13 @@ class Judge:
     def of(cls, D: Network, images: Array, M: int) -> Judge | None:
         """For this network and batch, if it is a DCGAN's discriminator."""
         layers = list(D.layers.values())
-        kinds = [*[Conv2D, LeakyReLU, Dropout] * ((len(layers) - 2) // 3), Reshape, Dense]
-        if [type(layer) for layer in layers] != kinds or D.shapes[list(D.layers)[-1]] != (1,):
+        stages = (len(layers) - 2) // 3
+        kinds = [*[Conv2D, LeakyReLU, Dropout] * stages, Reshape, Dense]
+        if stages < 1 or [type(layer) for layer in layers] != kinds or D.shapes[list(D.layers)[-1]] != (1,):
             return None
-        if sum("bias" in name for name in D.parameters) != len(kinds) // 3 + 1 or not _ready(D, images):
+        if sum("bias" in name for name in D.parameters) != stages + 1 or not _ready(D, images):
+            return None
+        if not all(0 <= layer.rate < 1 for layer in layers if isinstance(layer, Dropout)):
             return None
         plans = _plans(D, len(images) + M, images.dtype)
         return None if plans is None else cls(D, plans)
@@ -399,9 +419,10 @@ def _fill(mask: Array, source: DropoutSource, rate: float) -> None:
 
 
 def _ready(network: Network, batch: Array) -> bool:
-    """Whether all is of one dtype, and the batch of the network's shape and not empty."""
+    """Whether all is of one dtype, float32 or float64, and the batch of the network's shape and not empty."""
     return (
         isinstance(batch, np.ndarray)
+        and batch.dtype.char in "fd"
         and batch.shape[1:] == network.input_shape
         and len(batch) > 0
         and all(p.dtype == batch.dtype for p in network.parameters.values())

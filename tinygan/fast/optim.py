@@ -22,12 +22,17 @@ from tinygan.optim import Adam
 
 
 def adam_step(adam: Adam, gradients: Sequence[Array]) -> None:
-    """`Adam.step`, faster: the averages are updated in place, the weights are new arrays as there."""
+    """`Adam.step`, faster: the averages are updated in place, the weights are new arrays as there.
+
+    So the averages must be the optimiser's own: arrays that nobody else holds.
+    """
     adam.t += 1
     rate = adam.lr * sqrt(1 - adam.beta2**adam.t) / (1 - adam.beta1**adam.t)
     updates, pieces = [], []
     for (name, parameter), g in zip(adam.parameters.items(), gradients, strict=True):
         new = np.empty(parameter.shape, parameter.dtype)
+        for averages in (adam.m, adam.v):
+            averages[name] = np.asarray(averages[name], order="C")  # or `reshape` would copy
         arrays = (parameter.data, g, adam.m[name], adam.v[name], new)
         updates.append([array.reshape(-1) for array in arrays])
         pieces += [(len(updates) - 1, block) for block in blocks(new.size, 1)]

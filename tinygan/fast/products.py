@@ -94,7 +94,7 @@ class Grid:
         even = reduce(np.add, shares[False])
         out[:, half : self.pixels - half] = even[:, half:]
         if half:
-            odd = reduce(np.add, shares[True])
+            odd = reduce(np.add, shares[True], 0)  # a circle too short for the tile may have no odd rows
             np.add(even[:, :half], odd, out=out[:, :half])
             np.subtract(even[:, :half], odd, out=out[:, : -half - 1 : -1])
 

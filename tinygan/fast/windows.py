@@ -19,6 +19,7 @@ float32, NumPy 2.4.6 with OpenBLAS 0.3.31, 2 threads of an AMD EPYC (Zen 4).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 
@@ -93,7 +94,7 @@ class Windows:
         Y = np.empty((N, self.pixels, self.small[2]), self.dtype)
 
         def piece(block: slice) -> None:
-            np.copyto(Y[block].reshape(-1, *self.small), read(block))
+            np.copyto(Y[block].reshape(-1, *self.small), cast(Array, read(block)))
 
         POOL.each(piece, blocks(N, self.numbers))
         return Y

@@ -88,8 +88,9 @@ class State:
             for key, tensor in (network.parameters | network.statistics).items():
                 tensor.data = array(arrays[f"{network.name}/{key}"])
             for key in adam.parameters:
-                adam.m[key] = array(arrays[f"{network.name}/{key}/m"])
-                adam.v[key] = array(arrays[f"{network.name}/{key}/v"])
+                # Copies: Adam may update its averages in place.
+                adam.m[key] = array(arrays[f"{network.name}/{key}/m"].copy())
+                adam.v[key] = array(arrays[f"{network.name}/{key}/v"].copy())
             adam.t = int(arrays[f"{network.name}/adam_t"])
 
 
