@@ -66,35 +66,15 @@ def train_step(
 
     That one serves where the networks are not the DCGAN's or have no plan for a convolution.
     """
-    N, M = len(images), len(noise)
-    painter, judge = Painter.of(G, noise), Judge.of(D, images, M)
-    if painter is None or judge is None or painter.pictures != judge.pictures:
-        return gan.train_step(
-            G,
-            D,
-            cast(Adam, Updates(adam_G)),
-            cast(Adam, Updates(adam_D)),
-            images,
-            noise,
-            dropout_real,
-            dropout_fake,
-        )
-    real_sources = list(islice(dropout_real, len(judge.rates)))
-    fake_sources = list(islice(dropout_fake, len(judge.rates)))
-    if not judge.takes([(N, real_sources), (M, fake_sources)]):
-        return gan.train_step(
-            G,
-            D,
-            cast(Adam, Updates(adam_G)),
-            cast(Adam, Updates(adam_D)),
-            images,
-            noise,
-            real_sources,
-            fake_sources,
-        )
-
-    with POOL.blas_alone():
-        return _step(painter, judge, adam_G, adam_D, images, noise, real_sources, fake_sources)
+    count = sum(isinstance(layer, Dropout) for layer in D.layers.values())
+    real_sources, fake_sources = list(islice(dropout_real, count)), list(islice(dropout_fake, count))
+    painter, judge = Painter.of(G, noise), Judge.of(D, images, len(noise))
+    if painter and judge and painter.pictures == judge.pictures:
+        if judge.takes([(len(images), real_sources), (len(noise), fake_sources)]):
+            with POOL.blas_alone():
+                return _step(painter, judge, adam_G, adam_D, images, noise, real_sources, fake_sources)
+    adams = cast(Adam, Updates(adam_G)), cast(Adam, Updates(adam_D))
+    return gan.train_step(G, D, *adams, images, noise, real_sources, fake_sources)
 
 
 def _step(

@@ -99,7 +99,7 @@ class Pool:
 POOL = Pool()
 
 
-def blocks(count: int, numbers_each: int, largest: int = 1 << 30) -> list[slice]:
+def blocks(count: int, numbers_each: int) -> list[slice]:
     """`count` images, `numbers_each` numbers in one, as consecutive pieces of about `PIECE` numbers."""
-    size = max(1, min(PIECE // max(1, numbers_each), largest))
+    size = max(1, PIECE // max(1, numbers_each))
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,0 +1,78 @@
+"""Dropout masks that several threads draw at once."""
+
+from __future__ import annotations
+
+from math import prod, sqrt
+
+import numpy as np
+import pytest
+
+from tinygan.fast.dropout import draw
+from tinygan.fast.threads import POOL
+from tinygan.rng import MASK_STEPS, mask_groups, mask_rate, stream
+
+SHAPES = [(1, 5), (3, 7, 5, 2), (1000, 100), (30, 14, 14, 64), (5, 300, 400, 3), (1, 700, 700), (7,), (0, 4)]
+EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=str)
+
+
+@pytest.fixture(params=[1, 2, 4])
+def count(request):
+    """So many threads; afterwards as many as before."""
+    before = POOL.threads
+    POOL.resize(request.param)
+    yield request.param
+    POOL.resize(before)
+
+
+@EVERY_SHAPE
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.99999])
+def test_the_mask_is_that_of_the_stream(count, shape, rate):
+    place = stream(3, "dropout").at(7, 1)
+    mask = np.empty(shape, bool)
+    draw(place, rate, mask)
+    assert (mask == place.keep(shape, rate)).all()
+
+
+def test_a_part_of_a_batch_can_be_drawn_in_place(count):
+    place = stream(3, "dropout").at(7, 1)
+    mask = np.zeros((70, 28, 28, 16), bool)
+    draw(place, 0.3, mask[:40])
+    assert (mask[:40] == place.keep((40, 28, 28, 16), 0.3)).all() and not mask[40:].any()
+
+
+@EVERY_SHAPE
+def test_groups_cover_every_example_once(shape):
+    groups = mask_groups(shape)
+    covered = [n for group in groups for n in range(shape[0])[group]]
+    assert covered == list(range(shape[0]))
+    sizes = [len(range(shape[0])[group]) for group in groups]
+    assert all(size == 1 or size * prod(shape[1:]) <= 1 << 18 for size in sizes)
+    assert len(set(sizes[:-1])) <= 1
+
+
+def test_there_is_a_shape_whose_last_group_is_smaller():
+    assert any(len({len(range(s[0])[g]) for g in mask_groups(s)}) > 1 for s in SHAPES)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.3, 0.5, 0.9, 0.999])
+def test_the_share_kept_is_one_minus_the_rate_in_every_group(rate):
+    shape = (1000, 1000)
+    mask = stream(0, "dropout").at(1).keep(shape, rate)
+    for group in mask_groups(shape):
+        part = mask[group]
+        assert abs(part.mean() - (1 - rate)) <= 5 * sqrt(rate * (1 - rate) / part.size) + 1 / MASK_STEPS
+
+
+def test_groups_pictures_and_places_are_not_correlated():
+    mask = stream(0, "dropout").at(1).keep((1024, 32, 32), 0.5).reshape(1024, -1) * 2.0 - 1
+    group = len(range(1024)[mask_groups((1024, 32, 32))[0]])
+    for moved in (1, 4, 16, group):
+        for found in ((mask[:-moved] * mask[moved:]).mean(), (mask[:, :-moved] * mask[:, moved:]).mean()):
+            assert abs(found) < 5 / sqrt(mask.size // 2)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1 / 3, 0.5, 0.999999, 1.0])
+def test_the_rate_is_rounded_to_what_sixteen_bits_can_do(rate):
+    rounded = mask_rate(rate)
+    assert 0 <= rounded < 1 and abs(rounded - rate) <= 1 / MASK_STEPS
+    assert (rounded * MASK_STEPS).is_integer()

@@ -1,0 +1,105 @@
+"""Adam in pieces against `Adam.step`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import oracles
+from tests.checks import numbers
+from tests.fast.checks import same_bits
+from tinygan.autograd import Tensor
+from tinygan.fast import threads
+from tinygan.fast.optim import adam_step
+from tinygan.optim import Adam
+
+SHAPES = {"kernel": (3, 5, 7), "bias": (4,), "number": (), "nothing": (0, 3), "one": (1, 1)}
+SETTINGS = {"lr": 0.01, "beta1": 0.5, "beta2": 0.9, "eps": 1e-3}
+
+
+def start(dtype: Any, **settings: float) -> Adam:
+    tensors = {name: Tensor(np.asarray(numbers(1, *shape), dtype)) for name, shape in SHAPES.items()}
+    return Adam(tensors, **settings)
+
+
+def gradients(t: int, dtype: Any) -> list[np.ndarray]:
+    """Of very different sizes; some of them 0."""
+    found = [np.asarray(numbers(10 + t, *s) * 10.0 ** (t - 3), dtype) for s in SHAPES.values()]
+    found[1] *= 0
+    return found
+
+
+@pytest.mark.parametrize("piece", [threads.PIECE, 10])
+@pytest.mark.parametrize("settings", [{}, SETTINGS], ids=["the defaults", "others"])
+@pytest.mark.parametrize("dtype", ["f", "d"])
+def test_several_steps_equal_those_of_adam(monkeypatch, dtype, settings, piece):
+    monkeypatch.setattr(threads, "PIECE", piece)
+    fast, readable = start(dtype, **settings), start(dtype, **settings)
+    for t in range(7):
+        adam_step(fast, gradients(t, dtype))
+        readable.step(gradients(t, dtype))
+        assert fast.t == readable.t == t + 1
+        for name in SHAPES:
+            for found, expected in (
+                (fast.parameters[name].data, readable.parameters[name].data),
+                (fast.m[name], readable.m[name]),
+                (fast.v[name], readable.v[name]),
+            ):
+                assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+                eps = np.finfo(dtype).eps
+                np.testing.assert_allclose(found, expected, rtol=20 * eps, atol=eps / 10)
+
+
+def test_several_steps_equal_the_formula():
+    adam, steps = start("d", **SETTINGS), [gradients(t, "d")[0] for t in range(5)]
+    first = adam.parameters["kernel"].data.copy()
+    for t in range(5):
+        adam_step(adam, gradients(t, "d"))
+    for at in np.ndindex(3, 5, 7):
+        w, m, v = oracles.adam(float(first[at]), [float(g[at]) for g in steps], **SETTINGS)[-1]
+        found = (adam.parameters["kernel"].data[at], adam.m["kernel"][at], adam.v["kernel"][at])
+        assert found == pytest.approx((w, m, v), rel=1e-13, abs=1e-15)
+
+
+def test_the_gradients_and_the_old_weights_stay_as_they_were():
+    adam, given = start("d"), gradients(5, "d")
+    held = [tensor.data for tensor in adam.parameters.values()]
+    before = [array.tobytes() for array in (*given, *held)]
+    adam_step(adam, given)
+    assert [array.tobytes() for array in (*given, *held)] == before
+    assert (adam.parameters["kernel"].data != held[0]).all()
+
+
+@pytest.mark.parametrize("number", [np.float64, np.float32, float])
+def test_float32_stays_float32_whatever_number_the_learning_rate_is(number):
+    adam = start("f", lr=number(1e-3))
+    adam_step(adam, gradients(3, "f"))
+    for name, tensor in adam.parameters.items():
+        assert {tensor.dtype, adam.m[name].dtype, adam.v[name].dtype} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("what", ["weights", "gradients", "averages"])
+def test_arrays_in_another_order_in_memory_are_updated_just_as_well(what):
+    def placed(array: np.ndarray, kind: str, turned: bool) -> np.ndarray:
+        return np.asfortranarray(array) if turned and kind == what else array
+
+    results = []
+    for turned in (False, True):
+        kernel = Tensor(placed(numbers(1, 6, 5), "weights", turned))
+        adam = Adam({"kernel": kernel}, lr=0.1)
+        adam.m["kernel"] = placed(adam.m["kernel"], "averages", turned)
+        adam.v["kernel"] = placed(adam.v["kernel"], "averages", turned)
+        for t in range(3):
+            adam_step(adam, [placed(numbers(t, 6, 5), "gradients", turned)])
+        results.append((kernel.data, adam.m["kernel"], adam.v["kernel"]))
+    for found, expected in zip(*results, strict=True):
+        same_bits(found, expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 6])
+def test_too_few_or_too_many_gradients_are_refused(count):
+    adam, given = start("d"), (gradients(3, "d") * 2)[:count]
+    with pytest.raises(ValueError):
+        adam_step(adam, given)

@@ -1,0 +1,349 @@
+"""The pool of threads: each piece once, errors, BLAS, the end, and the same bits with any number."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.checks import relative_error
+from tests.fast.checks import (
+    CONVOLUTIONS,
+    EVERY_SMALL_CASE,
+    FAST,
+    PLANS,
+    contents,
+    conv_case,
+    force_plan,
+    play,
+    run,
+    small_case,
+)
+from tests.test_backend import openblas_threads
+from tinygan import backend as backends
+from tinygan.fast import conv as fast_conv
+from tinygan.fast import threads
+from tinygan.fast.threads import POOL, Pool, blocks
+
+COUNTS = (1, 2, 4)
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """The process's pool and BLAS have as many threads after the test as before it."""
+    before = POOL.threads
+    yield
+    POOL.resize(before)
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    """A pool of two, of the test's own."""
+    pool = Pool()
+    pool.resize(2)
+    yield pool
+    pool.close()
+
+
+def workers() -> list[str]:
+    """Names of the living threads that a pool started."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("tinygan")]
+
+
+def in_caller() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("pieces", [0, 1, 2, 3, 1000])
+def test_each_piece_is_done_once(pool, pieces, count):
+    pool.resize(count)
+    done: list[str] = []
+    pool.each(done.append, [f"piece {n}" for n in range(pieces)])
+    assert sorted(done) == sorted(f"piece {n}" for n in range(pieces))
+
+
+def test_two_threads_work_at_the_same_time(pool):
+    meeting = threading.Barrier(2, timeout=10)
+    pool.each(lambda piece: meeting.wait(), range(2))  # one alone would wait until it gives up
+
+
+def test_the_caller_is_one_of_the_threads(pool):
+    names: set[str] = set()
+    meeting = threading.Barrier(2, timeout=10)
+
+    def piece(number: int) -> None:
+        meeting.wait()
+        names.add(threading.current_thread().name)
+
+    pool.each(piece, range(2))
+    assert threading.main_thread().name in names and len(names) == 2 and len(workers()) == 1
+
+
+def test_one_thread_starts_no_other():
+    POOL.close()
+    assert backends.use_threads(1) and POOL.threads == 1
+    POOL.each(lambda piece: None, range(100))
+    assert workers() == []
+
+
+def test_a_single_piece_starts_no_other(pool):
+    pool.each(lambda piece: None, [0])
+    assert workers() == []
+
+
+@pytest.mark.parametrize("where", ["worker", "caller", "both"])
+def test_an_exception_reaches_the_caller_when_the_others_have_stopped(pool, where):
+    meeting = threading.Barrier(2, timeout=10)
+    begun, ended = [], []
+
+    def piece(number: int) -> None:
+        begun.append(number)
+        if number < 2:
+            meeting.wait()
+            if where == "both" or in_caller() == (where == "caller"):
+                raise KeyError("spoilt")
+            time.sleep(0.1)
+        ended.append(number)
+
+    with pytest.raises(KeyError, match="spoilt"):
+        pool.each(piece, range(1000))
+    assert len(begun) < 1000  # nobody went on to the end
+    assert len(ended) == len(begun) - (2 if where == "both" else 1)
+    count = len(begun)
+    time.sleep(0.05)
+    assert len(begun) == count  # nothing runs on behind the caller's back
+    pool.each(ended.append, range(7, 17))
+    assert sorted(ended[-10:]) == list(range(7, 17))  # and the pool works as before
+
+
+def test_numpys_error_handling_holds_in_every_thread(pool):
+    meeting = threading.Barrier(2, timeout=10)
+    caught: list[bool] = []
+
+    def piece(number: int) -> None:
+        meeting.wait()
+        try:
+            np.divide(np.ones(1), np.zeros(1))
+        except FloatingPointError:
+            caught.append(in_caller())
+
+    with np.errstate(divide="raise"):
+        pool.each(piece, range(2))
+    assert sorted(caught) == [False, True]
+
+
+def test_closing_ends_the_threads_and_they_start_again(pool):
+    for _ in range(2):
+        meeting = threading.Barrier(2, timeout=10)
+        pool.each(lambda piece: meeting.wait(), range(2))  # noqa: B023
+        assert len(workers()) == 1
+        pool.close()
+        assert workers() == []
+    pool.close()  # twice is once
+
+
+def test_resizing_ends_the_old_threads(pool):
+    pool.each(lambda piece: None, range(9))
+    pool.resize(4)
+    assert workers() == [] and pool.threads == 4
+
+
+def test_the_default_is_the_number_of_usable_cores(monkeypatch):
+    monkeypatch.setattr(threads, "usable_cores", lambda: 3)
+    assert Pool().threads == 3
+
+
+def test_without_a_switch_for_blas_there_is_one_thread(monkeypatch):
+    monkeypatch.setattr(threads, "limit_blas_threads", lambda count: False)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 8)
+    pool = Pool()
+    assert pool.threads == 1
+    pool.resize(4)
+    assert pool.threads == 1
+    pool.each(lambda piece: None, range(9))
+    assert workers() == []
+
+
+# BLAS.
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_use_threads_sets_the_pool_and_blas(count):
+    get, _ = openblas_threads()
+    assert backends.use_threads(count) is True
+    assert POOL.threads == count and get() == count
+
+
+def test_blas_has_one_thread_inside_and_its_own_again_afterwards():
+    get, _ = openblas_threads()
+    POOL.resize(2)
+    inside: list[int] = []
+    POOL.each(lambda piece: inside.append(get()), range(20))
+    assert inside == [1] * 20 and get() == 2
+    with pytest.raises(ZeroDivisionError):
+        POOL.each(lambda piece: piece / 0, range(20))
+    assert get() == 2
+
+
+def test_blas_stays_alone_until_the_outer_block_ends():
+    get, _ = openblas_threads()
+    POOL.resize(2)
+    with pytest.raises(ValueError), POOL.blas_alone():
+        assert get() == 1
+        POOL.each(lambda piece: None, range(3))
+        assert get() == 1
+        with pytest.raises(ZeroDivisionError):
+            POOL.each(lambda piece: 1 / 0, range(3))
+        assert get() == 1
+        raise ValueError
+    assert get() == 2
+
+
+@EVERY_SMALL_CASE
+def test_an_op_leaves_blas_its_threads(monkeypatch, name, plan, case):
+    get, _ = openblas_threads()
+    POOL.resize(2)
+    arrays, attributes = small_case(monkeypatch, name, plan, case, "f")
+    run(FAST, name, arrays, **attributes)
+    assert get() == 2
+
+
+# The same bits with any number of threads, and in whatever order pieces are done.
+
+
+def per_count(result: Callable[[], Any]) -> list[list[bytes]]:
+    """The bytes of `result()`'s arrays with 1, 2 and 4 threads."""
+    found = []
+    for count in COUNTS:
+        POOL.resize(count)
+        found.append(contents(result()))
+    assert found[0]
+    return found
+
+
+def per_order(result: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
+    """The bytes of `result()`'s arrays with the pieces done forwards, backwards and in two random orders."""
+    found, most = [], 0
+    rng = np.random.default_rng(1)
+    for order in (lambda n: range(n), lambda n: range(n)[::-1], rng.permutation, rng.permutation):
+
+        def each(function: Any, pieces: Sequence[Any], order: Any = order) -> None:
+            nonlocal most
+            most = max(most, len(pieces))
+            for place in order(len(pieces)):
+                function(pieces[place])
+
+        monkeypatch.setattr(POOL, "each", each)
+        found.append(contents(result()))
+    assert most > 2, "nothing was cut into pieces"
+    return found
+
+
+@EVERY_SMALL_CASE
+def test_an_ops_bits_do_not_depend_on_the_threads(monkeypatch, name, plan, case):
+    monkeypatch.setattr(threads, "PIECE", 50)
+    arrays, attributes = small_case(monkeypatch, name, plan, case, "f")
+    one, *others = per_count(lambda: run(FAST, name, arrays, **attributes)[:2])
+    assert others == [one] * len(others)
+
+
+@EVERY_SMALL_CASE
+def test_an_ops_bits_do_not_depend_on_the_order_of_its_pieces(monkeypatch, name, plan, case):
+    monkeypatch.setattr(threads, "PIECE", 50)
+    arrays, attributes = small_case(monkeypatch, name, plan, case, "f")
+    one, *others = per_order(lambda: run(FAST, name, arrays, **attributes)[:2], monkeypatch)
+    assert others == [one] * len(others)
+
+
+def steps() -> Any:
+    """All arrays after three steps of the game, and what was measured."""
+    game, measured = play("fast", sources="streams", size=12, channels=2, width=3, dtype="f")
+    return game.state(), measured
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_the_steps_bits_do_not_depend_on_the_threads(monkeypatch, plan):
+    force_plan(monkeypatch, plan)
+    monkeypatch.setattr(threads, "PIECE", 500)
+    one, *others = per_count(steps)
+    assert others == [one] * len(others)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_the_steps_bits_do_not_depend_on_the_order_of_its_pieces(monkeypatch, plan):
+    force_plan(monkeypatch, plan)
+    monkeypatch.setattr(threads, "PIECE", 500)
+    one, *others = per_order(steps, monkeypatch)
+    assert others == [one] * len(others)
+
+
+def test_a_step_of_full_size_has_the_same_bits_with_any_number_of_threads():
+    def result() -> Any:
+        game, measured = play("fast", steps=1, N=96, M=128, sources="streams", size=28, width=8, dtype="f")
+        return game.state(), measured
+
+    one, *others = per_count(result)
+    assert others == [one] * len(others)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_where_blas_has_the_threads_the_result_is_equal_to_rounding(name):
+    """A convolution without a plan is one large product, which BLAS may cut differently."""
+    arrays, attributes = conv_case(name, (2, (24, 24), 48, 48, (3, 3), 3, "valid"), "f")
+    results = []
+    for count in COUNTS:
+        POOL.resize(count)
+        y, gradients, saved = run(FAST, name, arrays, **attributes)
+        assert not isinstance(saved, fast_conv.Saved)
+        results.append([y, *gradients])
+    for result in results[1:]:
+        for found, expected in zip(result, results[0], strict=True):
+            assert relative_error(found, expected) < 2e-6
+
+
+# Pieces.
+
+
+@pytest.mark.parametrize(("count", "each"), [(0, 5), (1, 1), (10, 0), (10, 1), (1000, 3000), (7, 1 << 20)])
+def test_blocks_cover_everything_once_in_order(count, each):
+    found = blocks(count, each)
+    assert [n for block in found for n in range(block.start, block.stop)] == list(range(count))
+    for block in found:
+        size = block.stop - block.start
+        assert 1 <= size and (size == 1 or size * each <= threads.PIECE)
+
+
+# A process.
+
+USE = """
+import numpy as np
+from tinygan.backend import cpu, use_threads
+use_threads(2)
+x, w = np.ones((64, 14, 14, 32), "f"), np.ones((5, 5, 32, 32), "f")
+cpu("fast").ops["conv2d"].forward(np, x, w, None)
+import threading
+assert threading.active_count() == 2, threading.enumerate()
+"""
+
+
+@pytest.mark.parametrize(("end", "code"), [("", 0), ("raise SystemExit(7)", 7), ("1 / 0", 1)])
+def test_a_process_ends_with_its_threads(end, code):
+    done = subprocess.run([sys.executable, "-c", USE + end], capture_output=True, text=True, timeout=30)
+    assert done.returncode == code, done.stderr
+    assert ("ZeroDivisionError" in done.stderr) == (code == 1) and (code == 1 or done.stderr == "")
+
+
+def test_importing_tinygan_starts_no_thread_and_loads_no_engine():
+    code = (
+        "import sys, threading, tinygan, tinygan.gan, tinygan.optim; "
+        "print(threading.active_count(), [name for name in sys.modules if name.startswith('tinygan.fast')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split(maxsplit=1) == ["1", "[]\n"]
