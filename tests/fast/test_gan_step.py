@@ -149,6 +149,15 @@ def test_no_more_sources_are_taken_than_there_are_layers(fused):
     assert next(real).path == (3, 0, 2) and next(fake).path == (3, 1, 2)
 
 
+def test_blas_does_not_get_its_threads_back_before_the_step_is_over(fused, monkeypatch):
+    """Once woken, they go on turning for milliseconds and take the cores from the pool."""
+    told: list[int] = []
+    monkeypatch.setattr(threads, "limit_blas_threads", lambda count: told.append(count) or True)
+    monkeypatch.setattr(threads.POOL, "_threads", 3)
+    play("fast", steps=1)
+    assert told[-1] == 3 and set(told[:-1]) == {1}
+
+
 # What it does not know, it leaves to the readable step: the same result, or the same error.
 
 
@@ -205,6 +214,16 @@ def small_painter(engine: str) -> Network:
     ])  # fmt: skip
 
 
+def tall_judge(engine: str) -> Network:
+    """Three stages, whose pictures are cut into pieces of different sizes."""
+    n = new(engine)
+    return build("discriminator", (8, 8, 1), [
+        Conv2D(n, 1, 3, kernel=3, stride=1), LeakyReLU(), Dropout(0.2),
+        Conv2D(n, 3, 2, kernel=5, stride=2), LeakyReLU(), Dropout(0.4),
+        Conv2D(n, 2, 5, kernel=3, stride=2), LeakyReLU(), Dropout(0.3), Reshape(20), Dense(n, 20, 1),
+    ])  # fmt: skip
+
+
 def small_judge(engine: str) -> Network:
     n = new(engine)
     layers = [Conv2D(n, 1, 2, kernel=5, stride=3), LeakyReLU(), Dropout(0.2), Reshape(18), Dense(n, 18, 1)]
@@ -257,6 +276,7 @@ def check_outcome(games: tuple[Game, Game], given: Any, steps: int = 3) -> Any:
 NETWORKS: dict[str, tuple[Any, Any]] = {
     "two stages": (painter, judge),
     "one stage": (small_painter, small_judge),
+    "three stages": (painter, tall_judge),
     "no convolution in D": (painter, dense_judge),
     "no convolution in G": (dense_painter, judge),
     "biases in G": (lambda engine: painter(engine, bias=True), judge),
@@ -280,6 +300,20 @@ NETWORKS: dict[str, tuple[Any, Any]] = {
         ),
     ),
 }
+
+
+@pytest.mark.parametrize("networks", ["two stages", "one stage", "three stages"])
+@pytest.mark.parametrize("piece", [100, 1500, 4000])
+def test_any_number_of_stages_is_computed_in_pieces_of_any_size(fused, monkeypatch, networks, piece):
+    monkeypatch.setattr(threads, "PIECE", piece)
+    force_plan(monkeypatch, "whole")
+    games = Game("fast"), Game("readable")
+    for game in games:
+        game.play(*(make(game.engine) for make in NETWORKS[networks]))
+    check_outcome(
+        games,
+        lambda t: (*batch(t, 8, 1, 4, 6, "d"), *(stream(t, "dropout").at(which).split() for which in (0, 1))),
+    )
 
 
 @pytest.mark.parametrize("networks", NETWORKS)

@@ -29,14 +29,14 @@ def count(request):
 def test_the_mask_is_that_of_the_stream(count, shape, rate):
     place = stream(3, "dropout").at(7, 1)
     mask = np.empty(shape, bool)
-    draw(place, rate, mask)
+    draw((place, rate, mask))
     assert (mask == place.keep(shape, rate)).all()
 
 
 def test_a_part_of_a_batch_can_be_drawn_in_place(count):
     place = stream(3, "dropout").at(7, 1)
     mask = np.zeros((70, 28, 28, 16), bool)
-    draw(place, 0.3, mask[:40])
+    draw((place, 0.3, mask[:40]))
     assert (mask[:40] == place.keep((40, 28, 28, 16), 0.3)).all() and not mask[40:].any()
 
 

@@ -12,7 +12,7 @@ from tests.checks import numbers
 from tests.fast.checks import same_bits
 from tinygan.autograd import Tensor
 from tinygan.fast import threads
-from tinygan.fast.optim import adam_step
+from tinygan.fast.optim import adam_steps
 from tinygan.optim import Adam
 
 SHAPES = {"kernel": (3, 5, 7), "bias": (4,), "number": (), "nothing": (0, 3), "one": (1, 1)}
@@ -38,7 +38,7 @@ def test_several_steps_equal_those_of_adam(monkeypatch, dtype, settings, piece):
     monkeypatch.setattr(threads, "PIECE", piece)
     fast, readable = start(dtype, **settings), start(dtype, **settings)
     for t in range(7):
-        adam_step(fast, gradients(t, dtype))
+        adam_steps((fast, gradients(t, dtype)))
         readable.step(gradients(t, dtype))
         assert fast.t == readable.t == t + 1
         for name in SHAPES:
@@ -56,7 +56,7 @@ def test_several_steps_equal_the_formula():
     adam, steps = start("d", **SETTINGS), [gradients(t, "d")[0] for t in range(5)]
     first = adam.parameters["kernel"].data.copy()
     for t in range(5):
-        adam_step(adam, gradients(t, "d"))
+        adam_steps((adam, gradients(t, "d")))
     for at in np.ndindex(3, 5, 7):
         w, m, v = oracles.adam(float(first[at]), [float(g[at]) for g in steps], **SETTINGS)[-1]
         found = (adam.parameters["kernel"].data[at], adam.m["kernel"][at], adam.v["kernel"][at])
@@ -67,7 +67,7 @@ def test_the_gradients_and_the_old_weights_stay_as_they_were():
     adam, given = start("d"), gradients(5, "d")
     held = [tensor.data for tensor in adam.parameters.values()]
     before = [array.tobytes() for array in (*given, *held)]
-    adam_step(adam, given)
+    adam_steps((adam, given))
     assert [array.tobytes() for array in (*given, *held)] == before
     assert (adam.parameters["kernel"].data != held[0]).all()
 
@@ -75,7 +75,7 @@ def test_the_gradients_and_the_old_weights_stay_as_they_were():
 @pytest.mark.parametrize("number", [np.float64, np.float32, float])
 def test_float32_stays_float32_whatever_number_the_learning_rate_is(number):
     adam = start("f", lr=number(1e-3))
-    adam_step(adam, gradients(3, "f"))
+    adam_steps((adam, gradients(3, "f")))
     for name, tensor in adam.parameters.items():
         assert {tensor.dtype, adam.m[name].dtype, adam.v[name].dtype} == {np.dtype(np.float32)}
 
@@ -92,7 +92,7 @@ def test_arrays_in_another_order_in_memory_are_updated_just_as_well(what):
         adam.m["kernel"] = placed(adam.m["kernel"], "averages", turned)
         adam.v["kernel"] = placed(adam.v["kernel"], "averages", turned)
         for t in range(3):
-            adam_step(adam, [placed(numbers(t, 6, 5), "gradients", turned)])
+            adam_steps((adam, [placed(numbers(t, 6, 5), "gradients", turned)]))
         results.append((kernel.data, adam.m["kernel"], adam.v["kernel"]))
     for found, expected in zip(*results, strict=True):
         same_bits(found, expected)
@@ -102,4 +102,4 @@ def test_arrays_in_another_order_in_memory_are_updated_just_as_well(what):
 def test_too_few_or_too_many_gradients_are_refused(count):
     adam, given = start("d"), (gradients(3, "d") * 2)[:count]
     with pytest.raises(ValueError):
-        adam_step(adam, given)
+        adam_steps((adam, given))

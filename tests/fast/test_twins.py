@@ -200,11 +200,13 @@ def test_leaky_relu_treats_special_numbers_as_its_twin_does():
 
 
 @pytest.mark.parametrize("dtype", ["f", "d", "e"])
-@pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, np.float32, np.float64])
-def test_dropout_is_its_twin_to_the_last_bit_for_any_kind_of_mask(kind, dtype):
+@pytest.mark.parametrize(
+    ("kind", "kept"), [(bool, 1), (np.uint8, 1), (np.int64, 256), (np.float32, 0.25), (np.float64, -1)]
+)
+def test_dropout_is_its_twin_to_the_last_bit_for_any_kind_of_mask(kind, kept, dtype):
     x = numbers(1, 40, 30).astype(dtype)
     x[:3, :10] = [[np.nan], [np.inf], [-0.0]]  # silenced numbers leave nothing behind
-    mask = (numbers(2, 40, 30) > 0).astype(kind)
+    mask = np.where(numbers(2, 40, 30) > 0, kept, 0).astype(kind)
     with np.errstate(invalid="ignore"):
         found, expected = (run(b, "dropout", [x], x, mask=mask, rate=0.3)[:2] for b in (FAST, READABLE))
     same_bits(found[0], expected[0])

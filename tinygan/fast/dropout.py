@@ -53,8 +53,11 @@ def _masked(x: Array, mask: Array, scale: float) -> Array:
     return y
 
 
-def draw(stream: Stream, rate: float, out: Array) -> None:
-    """`out` (N, ...) = `stream.keep(out.shape, rate)`, its groups shared out among the threads."""
-
-    groups = mask_groups(out.shape)
-    POOL.each(lambda number: stream.keep_group(number, rate, out[groups[number]]), range(len(groups)))
+def draw(*masks: tuple[Stream, float, Array]) -> None:
+    """For each (stream, rate, out): out (N, ...) = `stream.keep(out.shape, rate)`, on the threads."""
+    pieces = [
+        (stream, number, rate, out[group])
+        for stream, rate, out in masks
+        for number, group in enumerate(mask_groups(out.shape))
+    ]
+    POOL.each(lambda piece: piece[0].keep_group(*piece[1:]), pieces)

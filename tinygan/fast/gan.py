@@ -27,7 +27,7 @@ from tinygan.fast.activation import leaky_derivative
 from tinygan.fast.conv import Plan, conv_plan
 from tinygan.fast.dense import dense_forward, product
 from tinygan.fast.dropout import draw
-from tinygan.fast.optim import adam_step
+from tinygan.fast.optim import adam_steps
 from tinygan.fast.threads import POOL, blocks
 from tinygan.fast.windows import Read, Write
 from tinygan.gan import Step
@@ -109,8 +109,10 @@ def _step(
     fake_gradient *= weights_G[:, :, None, None]
     g_gradients = painter.backward(fakes, fake_gradient)
 
-    adam_step(adam_D, [d_gradients[name] for name in adam_D.parameters])
-    adam_step(adam_G, [g_gradients[name] for name in adam_G.parameters])
+    adam_steps(
+        (adam_D, [d_gradients[name] for name in adam_D.parameters]),
+        (adam_G, [g_gradients[name] for name in adam_G.parameters]),
+    )
     return Step(g_loss, d_loss, sigmoid(np, real).mean(), sigmoid(np, fake).mean())
 
 
@@ -121,7 +123,7 @@ class Updates:
         self.adam = adam
 
     def step(self, gradients: Sequence[Array]) -> None:
-        adam_step(self.adam, gradients)
+        adam_steps((self.adam, gradients))
 
 
 class Normed:
@@ -319,16 +321,15 @@ class Judge:
     def forward(self, pictures: Array, sources: Sequence[tuple[slice, Sequence[DropoutSource]]]) -> Array:
         """Logits (N, 1) of pictures (N, H, W, C); `sources` has the dropout sources of parts of the batch."""
         N, dtype = len(pictures), pictures.dtype
+        masks = self._masks(N, sources)
         self.kernels, self.lifted, self.factors = [], [], []
         self.results = pictures
         for number, ((_, conv), plan) in enumerate(zip(self.convs, self.plans, strict=True)):
             K = plan.lift_kernel(conv.kernel.data)
             X = plan.lift_large(self.results, N)
-            mask = np.empty((N, *plan.small), bool)
-            for part, layers in sources:
-                _fill(mask[part], layers[number], self.rates[number])
-            results, factors = np.empty(mask.shape, dtype), np.empty(mask.shape, dtype)
-            plan.down(X, K, self._activate(number, mask, results, factors))
+            shape = (N, *plan.small)
+            results, factors = np.empty(shape, dtype), np.empty(shape, dtype)
+            plan.down(X, K, self._activate(number, masks[number], results, factors))
             self.kernels.append(K)
             self.lifted.append(X)
             self.factors.append(factors)
@@ -337,6 +338,19 @@ class Judge:
             np, self.results.reshape(N, -1), *(p.data for p in self.dense.parameters.values())
         )
         return logits
+
+    def _masks(self, N: int, sources: Sequence[tuple[slice, Sequence[DropoutSource]]]) -> list[Array]:
+        """What the dropout sources say, for the whole batch: a mask for each layer."""
+        masks = [np.empty((N, *plan.small), bool) for plan in self.plans]
+        streams = []
+        for part, layers in sources:
+            for mask, rate, source in zip(masks, self.rates, layers, strict=True):
+                if isinstance(source, Stream):
+                    streams.append((source, rate, mask[part]))
+                else:
+                    np.copyto(mask[part], source, casting="unsafe")
+        draw(*streams)
+        return masks
 
     def _activate(self, number: int, mask: Array, results: Array, factors: Array) -> Write:
         """What follows a convolution: bias, LeakyReLU and dropout, the last two as one factor."""
@@ -388,14 +402,6 @@ class Judge:
                 plan.up(plan.since(Y, N), K, lambda block, dx: np.copyto(out[block], dx))
             gradients[name + "/kernel"] = plan.kernel_gradient(self.lifted.pop(), Y, each)
         return gradients
-
-
-def _fill(mask: Array, source: DropoutSource, rate: float) -> None:
-    """Make `mask` (N, ...) what a dropout source says."""
-    if isinstance(source, Stream):
-        draw(source, rate, mask)
-    else:
-        np.copyto(mask, source, casting="unsafe")
 
 
 def _ready(network: Network, batch: Array) -> bool:

@@ -21,26 +21,26 @@ from tinygan.ops import Array
 from tinygan.optim import Adam
 
 
-def adam_step(adam: Adam, gradients: Sequence[Array]) -> None:
-    """`Adam.step`, faster: the averages are updated in place, the weights are new arrays as there.
+def adam_steps(*updates: tuple[Adam, Sequence[Array]]) -> None:
+    """`Adam.step` of each optimiser with its gradients, faster.
 
-    So the averages must be the optimiser's own: arrays that nobody else holds.
+    The weights are new arrays as there, but the averages are updated in place. So they must be the
+    optimiser's own: arrays that nobody else holds.
     """
-    adam.t += 1
-    rate = adam.lr * sqrt(1 - adam.beta2**adam.t) / (1 - adam.beta1**adam.t)
-    updates, pieces = [], []
-    for (name, parameter), g in zip(adam.parameters.items(), gradients, strict=True):
-        new = np.empty(parameter.shape, parameter.dtype)
-        for averages in (adam.m, adam.v):
-            averages[name] = np.asarray(averages[name], order="C")  # or `reshape` would copy
-        arrays = (parameter.data, g, adam.m[name], adam.v[name], new)
-        updates.append([array.reshape(-1) for array in arrays])
-        pieces += [(len(updates) - 1, block) for block in blocks(new.size, 1)]
-        parameter.data = new
+    pieces = []
+    for adam, gradients in updates:
+        adam.t += 1
+        rate = adam.lr * sqrt(1 - adam.beta2**adam.t) / (1 - adam.beta1**adam.t)
+        for (name, parameter), g in zip(adam.parameters.items(), gradients, strict=True):
+            new = np.empty(parameter.shape, parameter.dtype)
+            for averages in (adam.m, adam.v):
+                averages[name] = np.asarray(averages[name], order="C")  # or `reshape` would copy
+            arrays = [a.reshape(-1) for a in (parameter.data, g, adam.m[name], adam.v[name], new)]
+            pieces += [(adam, rate, [a[block] for a in arrays]) for block in blocks(new.size, 1)]
+            parameter.data = new
 
-    def piece(part: tuple[int, slice]) -> None:
-        number, block = part
-        w, g, m, v, new = (array[block] for array in updates[number])
+    def piece(part: tuple[Adam, float, list[Array]]) -> None:
+        adam, rate, (w, g, m, v, new) = part
         np.multiply(m, adam.beta1, out=m)
         np.multiply(g, 1 - adam.beta1, out=new)
         np.add(m, new, out=m)

@@ -9,12 +9,10 @@ which is held to one thread while the pieces are computed, and let go afterwards
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from threading import Event
 from typing import TypeVar
 
 from tinygan.backend import limit_blas_threads, usable_cores
@@ -55,14 +53,15 @@ class Pool:
         The function must not call `each` itself.
         """
         threads = min(self.threads, len(pieces))
-        numbers, failed = itertools.count(), Event()
+        rest = iter(pieces)  # of a sequence, an iterator that threads may share
 
         def work() -> None:
             try:
-                while not failed.is_set() and (number := next(numbers)) < len(pieces):
-                    function(pieces[number])
+                for piece in rest:
+                    function(piece)
             except BaseException:
-                failed.set()  # nobody starts another piece
+                for _ in rest:  # nobody starts another one
+                    pass
                 raise
 
         with self.blas_alone():
@@ -73,9 +72,10 @@ class Pool:
             try:
                 work()
             finally:
-                wait(others)
-        for other in others:
-            other.result()
+                problems = [other.exception() for other in others]  # waits
+        for problem in problems:
+            if problem:
+                raise problem
 
     def _workers(self) -> ThreadPoolExecutor:
         if self._executor is None:
