@@ -407,6 +407,22 @@ def test_half_and_extended_precision_stay_what_they_are(name, shapes, attributes
             assert relative_error(f.astype("g"), e.astype("g")) < (0.02 if dtype == "e" else 1e-15)
 
 
-def test_a_dense_layer_of_mixed_dtypes_is_its_twin():
-    arrays = [numbers(1, 3, 4).astype("f"), numbers(2, 4, 2), numbers(3, 2)]
+@pytest.mark.parametrize("dtypes", ["fdd", "dff", "ffd", "fdf"])
+def test_a_dense_layer_of_mixed_dtypes_is_its_twin(dtypes):
+    shapes = (3, 4), (4, 2), (2,)
+    arrays = [numbers(at, *s).astype(t) for at, (s, t) in enumerate(zip(shapes, dtypes, strict=True))]
     assert outcome(FAST, "dense", arrays, {}) == outcome(READABLE, "dense", arrays, {})
+
+
+@pytest.mark.parametrize("dtypes", ["fdddd", "dffff", "fffdd", "fdfff"])
+def test_a_batch_norm_of_mixed_dtypes_is_its_twin(dtypes):
+    x, gamma, beta, mean, variance = (
+        np.abs(numbers(at, *shape)).astype(dtype)
+        for at, (shape, dtype) in enumerate(zip([(5, 3), *[(3,)] * 4], dtypes, strict=True))
+    )
+    attributes = {"mean": mean, "variance": variance, "of_batch": True}
+    (y, found, _), (other, expected, _) = (
+        run(b, "batch_norm", [x, gamma, beta], **attributes) for b in (FAST, READABLE)
+    )
+    for f, e in zip([y, *found], [other, *expected], strict=True):
+        assert f.dtype == e.dtype and relative_error(f, e) < TOLERANCE[e.dtype.char]
