@@ -35,6 +35,7 @@ from tinygan.layers import (
     Reshape,
     Tanh,
 )
+from tinygan.optim import Adam
 from tinygan.rng import stream
 
 
@@ -147,6 +148,30 @@ def test_no_more_sources_are_taken_than_there_are_layers(fused):
     real, fake = stream(3, "dropout").at(0).split(), stream(3, "dropout").at(1).split()
     Game("fast").step(*batch(0, 8, 1, 4, 4, "d"), real, fake)
     assert next(real).path == (3, 0, 2) and next(fake).path == (3, 1, 2)
+
+
+def test_the_optimizers_may_name_the_parameters_as_they_like():
+    games = Game("fast"), Game("readable")
+    for game in games:
+        game.adam_D = Adam({f"judge {name}": p for name, p in game.D.parameters.items()})
+        game.adam_G = Adam({f"painter {name}": p for name, p in game.G.parameters.items()})
+    check_outcome(games, lambda t: (*batch(t, 8, 1, 4, 6, "d"), streams(t, 0), streams(t, 1)))
+
+
+def test_an_optimizer_of_some_parameters_only_is_refused_as_by_the_readable_step():
+    for game in (Game("fast"), Game("readable")):
+        game.adam_D = Adam(dict(list(game.D.parameters.items())[:3]))
+        with pytest.raises(ValueError):
+            game.step(IMAGES, NOISES, REAL, FAKE)
+
+
+def test_parameters_in_another_order_in_memory_are_trained_just_as_well(fused):
+    games = Game("fast"), Game("readable")
+    for game in games:
+        for tensor in (*game.G.parameters.values(), *game.D.parameters.values()):
+            tensor.data = np.asfortranarray(tensor.data)
+        game.play(game.G, game.D)  # so that the averages have that order, too
+    check_outcome(games, lambda t: (*batch(t, 8, 1, 4, 6, "d"), streams(t, 0), streams(t, 1)))
 
 
 def test_blas_does_not_get_its_threads_back_before_the_step_is_over(fused, monkeypatch):
@@ -336,6 +361,7 @@ BATCHES: dict[str, tuple[Any, ...]] = {
     "too few sources": (IMAGES, NOISES, streams(0, 0)[:1], streams(0, 1)),
     "too few for the fakes": (IMAGES, NOISES, streams(0, 0), streams(0, 1)[:1]),
     "an end instead of a source": (IMAGES, NOISES, [*streams(0, 0)[:1], None], streams(0, 1)),
+    "an end instead of a mask": (IMAGES, NOISES, REAL, [FAKE[0], None]),
     "masks and streams": (IMAGES, NOISES, REAL, streams(0, 1)),
     "a mask and a stream": (IMAGES, NOISES, [REAL[0], streams(0, 0)[1]], FAKE),
     "a mask of another shape": (IMAGES, NOISES, [REAL[0], REAL[1][:, :1]], FAKE),

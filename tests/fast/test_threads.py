@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -47,6 +48,8 @@ def pool() -> Iterator[Pool]:
     """A pool of two, of the test's own."""
     pool = Pool()
     pool.resize(2)
+    if pool.threads == 1:
+        pytest.skip("this NumPy's BLAS cannot be told how many threads to use")
     yield pool
     pool.close()
 
@@ -88,7 +91,8 @@ def test_the_caller_is_one_of_the_threads(pool):
 
 def test_one_thread_starts_no_other():
     POOL.close()
-    assert backends.use_threads(1) and POOL.threads == 1
+    backends.use_threads(1)
+    assert POOL.threads == 1
     POOL.each(lambda piece: None, range(100))
     assert workers() == []
 
@@ -157,6 +161,7 @@ def test_resizing_ends_the_old_threads(pool):
 
 def test_the_default_is_the_number_of_usable_cores(monkeypatch):
     monkeypatch.setattr(threads, "usable_cores", lambda: 3)
+    monkeypatch.setattr(threads, "limit_blas_threads", lambda count: True)
     assert Pool().threads == 3
 
 
@@ -334,10 +339,51 @@ assert threading.active_count() == 2, threading.enumerate()
 
 
 @pytest.mark.parametrize(("end", "code"), [("", 0), ("raise SystemExit(7)", 7), ("1 / 0", 1)])
-def test_a_process_ends_with_its_threads(end, code):
+def test_a_process_ends_with_its_threads(pool, end, code):
     done = subprocess.run([sys.executable, "-c", USE + end], capture_output=True, text=True, timeout=30)
     assert done.returncode == code, done.stderr
     assert ("ZeroDivisionError" in done.stderr) == (code == 1) and (code == 1 or done.stderr == "")
+
+
+FORK = """
+import os, time, warnings
+warnings.simplefilter("ignore")  # Python 3.12 warns of a fork with threads
+child = os.fork()
+if not child:
+    cpu("fast").ops["conv2d"].forward(np, x, w, None)
+    os._exit(7)
+for _ in range(100):
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if ended:
+        raise SystemExit(os.waitstatus_to_exitcode(status))
+    time.sleep(0.05)
+os.kill(child, 9)
+raise SystemExit("the child waits for threads that it does not have")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_starts_threads_of_its_own(pool):
+    done = subprocess.run([sys.executable, "-c", USE + FORK], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 7, done.stderr
+
+
+def test_several_threads_may_use_the_pool_at_once():
+    arrays, attributes = conv_case("conv2d", (65, (6, 9), 32, 32, (3, 5), (1, 2), "same"), "f")
+    POOL.resize(2)
+    expected = contents(run(FAST, "conv2d", arrays, **attributes)[:2])
+    found: list[bool] = []
+
+    def use() -> None:
+        for _ in range(5):
+            found.append(contents(run(FAST, "conv2d", arrays, **attributes)[:2]) == expected)
+
+    users = [threading.Thread(target=use) for _ in range(3)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join(30)
+    assert found == [True] * 15
 
 
 def test_importing_tinygan_starts_no_thread_and_loads_no_engine():
