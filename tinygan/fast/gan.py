@@ -110,8 +110,8 @@ def _step(
     g_gradients = painter.backward(fakes, fake_gradient)
 
     adam_steps(
-        (adam_D, [d_gradients[name] for name in adam_D.parameters]),
-        (adam_G, [g_gradients[name] for name in adam_G.parameters]),
+        (adam_D, [d_gradients[name] for name in judge.names]),
+        (adam_G, [g_gradients[name] for name in painter.names]),
     )
     return Step(g_loss, d_loss, sigmoid(np, real).mean(), sigmoid(np, fake).mean())
 
@@ -199,7 +199,8 @@ class Painter:
         norms = [(name, layer) for name, layer in layers if isinstance(layer, BatchNorm)]
         relus = [layer for _, layer in layers if isinstance(layer, LeakyReLU)]
         self.plans = plans
-        self.names = [name for name, _ in norms]
+        self.names = list(G.parameters)
+        self.norms = [name for name, _ in norms]
         self.normed = [
             Normed(norm, relu, (M, *G.shapes[name]), plan.small, dtype)
             for (name, norm), relu, plan in zip(norms, relus, plans, strict=True)
@@ -263,7 +264,7 @@ class Painter:
             gradients[self.convs[number][0] + "/kernel"] = plan.kernel_gradient(X, self.lifted.pop())
             normed.gradient = np.empty_like(normed.x)
             plan.down(X, self.kernels.pop(), normed.write_gradient)
-            gradients[self.names[number] + "/gamma"], gradients[self.names[number] + "/beta"] = (
+            gradients[self.norms[number] + "/gamma"], gradients[self.norms[number] + "/beta"] = (
                 normed.settle_gradient()
             )
             read = normed.read_gradient
@@ -287,6 +288,7 @@ class Judge:
         self.rates = [layer.rate for _, layer in layers if isinstance(layer, Dropout)]
         self.dense_name, self.dense = layers[-1][0], cast(Dense, layers[-1][1])
         self.pictures = (plans[0].large, self.dense.kernel.dtype)
+        self.names = list(D.parameters)
         self.biases = [layer.bias.data for _, layer in self.convs if layer.bias]
         self.plans = plans
 
@@ -315,7 +317,7 @@ class Judge:
             self.rates = [mask_rate(rate) for rate in self.rates]
             return True
         return not any(isinstance(source, Stream) for source in sources) and all(
-            cast(Array, source).shape == shape for source, shape in zip(sources, shapes, strict=True)
+            getattr(source, "shape", None) == shape for source, shape in zip(sources, shapes, strict=True)
         )
 
     def forward(self, pictures: Array, sources: Sequence[tuple[slice, Sequence[DropoutSource]]]) -> Array:

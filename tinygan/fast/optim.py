@@ -29,9 +29,12 @@ def adam_steps(*updates: tuple[Adam, Sequence[Array]]) -> None:
     """
     pieces = []
     for adam, gradients in updates:
+        both = list(
+            zip(adam.parameters.items(), gradients, strict=True)
+        )  # complains before anything has moved
         adam.t += 1
         rate = adam.lr * sqrt(1 - adam.beta2**adam.t) / (1 - adam.beta1**adam.t)
-        for (name, parameter), g in zip(adam.parameters.items(), gradients, strict=True):
+        for (name, parameter), g in both:
             new = np.empty(parameter.shape, parameter.dtype)
             for averages in (adam.m, adam.v):
                 averages[name] = np.asarray(averages[name], order="C")  # or `reshape` would copy

@@ -9,6 +9,7 @@ which is held to one thread while the pieces are computed, and let go afterwards
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ class Pool:
     def __init__(self) -> None:
         self._threads = 0  # not decided yet
         self._executor: ThreadPoolExecutor | None = None
+        self._process = 0  # that started them
         self._inside = 0  # depth of `blas_alone`
 
     @property
@@ -78,8 +80,8 @@ class Pool:
                 raise problem
 
     def _workers(self) -> ThreadPoolExecutor:
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self.threads - 1, "tinygan")
+        if self._executor is None or self._process != os.getpid():  # a fork copies no threads
+            self._executor, self._process = ThreadPoolExecutor(self.threads - 1, "tinygan"), os.getpid()
         return self._executor
 
     @contextmanager
