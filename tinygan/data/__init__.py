@@ -1,13 +1,13 @@
 """Pictures to learn from: by name, from a folder, or from an array file.
 
-sources.py    the named sets, where they are found, and the `auto` rule
-idx.py        the file format of MNIST and Fashion-MNIST
-download.py   fetching a pinned file, so that nothing wrong is ever kept
-strokes.py    the built-in set: digits drawn by a random hand
-templates.py  the ways to write each digit, which that hand varies
-folder.py     a folder of PNG and JPEG pictures
-arrays.py     .npy and .npz files
-resize.py     crop and resize to the model's size
+    sources.py    the named sets, where they are found, and the `auto` rule
+    idx.py        the file format of MNIST and Fashion-MNIST
+    download.py   fetching a pinned file, so that nothing wrong is ever kept
+    strokes.py    the built-in set: digits drawn by a random hand
+    templates.py  the ways to write each digit, which that hand varies
+    folder.py     a folder of PNG and JPEG pictures
+    arrays.py     .npy and .npz files
+    resize.py     crop and resize to the model's size
 """
 
 from tinygan.data.dataset import Dataset, normalise
