@@ -5,7 +5,7 @@ Everything is float64 NumPy. Nothing here imports tinygan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from math import ceil, sqrt
 from typing import Any
@@ -170,3 +170,13 @@ def adam(
         w = w - lr * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + eps)
         history.append((w, m, v))
     return history
+
+
+def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
+    """Philox 4x64-10 of four counter words and two key words, from the definition (Salmon et al. 2011)."""
+    (a, b, c, d), (k, m), word = counter, key, 2**64
+    for _ in range(10):
+        left, right = a * 0xD2E7470EE14C6C93, c * 0xCA5A826395121157
+        a, b, c, d = (right // word) ^ b ^ k, right % word, (left // word) ^ d ^ m, left % word
+        k, m = (k + 0x9E3779B97F4A7C15) % word, (m + 0xBB67AE8584CAA73B) % word
+    return [a, b, c, d]

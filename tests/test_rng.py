@@ -1,12 +1,14 @@
 """Random streams: numbers that depend on their place and on nothing else."""
 
+import math
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from tinygan.rng import STREAMS, stream
+from tests.oracles import philox
+from tinygan.rng import STREAMS, Stream, key, stream
 
 
 def draws(place):
@@ -77,6 +79,38 @@ def test_normal_numbers_are_standard_normal():
 def test_steps_are_uncorrelated():
     a, b = (stream(0, "noise").at(step).normal((100_000,)).astype(np.float64) for step in (1, 2))
     assert abs((a * b).mean()) < 5 / np.sqrt(100_000)
+
+
+def test_the_oracle_gives_the_published_numbers():
+    # The known answers of the authors' own library, Random123 (kat_vectors, philox4x64, 10 rounds).
+    assert philox([0] * 4, [0] * 2) == [
+        0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B
+    ]  # fmt: skip
+    assert philox([2**64 - 1] * 4, [2**64 - 1] * 2) == [
+        0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "head", "numbers"),
+    [((2,), (2,), ()), ((2, 7), (2,), (7,)), ((3, 7, 1, 0), (3,), (7, 1, 0)), ((3, 9, 7, 1, 0), (3, 9), (7, 1, 0))],
+)  # fmt: skip
+def test_words_are_the_counter_encrypted(path, head, numbers):
+    tail = [*numbers, 0, 0, 0][:3]
+    expected = [word for i in range(5) for word in philox([i + 1, *tail], key(8, head, len(numbers)))]
+    assert [int(word) for word in Stream(8, path).words(20)] == expected
+    assert [int(word) for word in Stream(8, path).words(3, block=2)] == expected[8:11]
+
+
+def test_normal_numbers_are_those_of_box_and_muller():
+    place = stream(0, "noise").at(5)
+    words = [int(word) >> 11 for word in place.words(6)]
+    expected = []
+    for u, v in zip(words[::2], words[1::2], strict=True):
+        radius, angle = math.sqrt(-2 * math.log((u + 1) / 2**53)), 2 * math.pi * v / 2**53
+        expected += [radius * math.cos(angle), radius * math.sin(angle)]
+    assert place.normal((5,)) == pytest.approx(expected[:5], rel=1e-6)
+    assert place.normal((2, 3)).dtype == np.float32 and place.normal((0, 4)).shape == (0, 4)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 0.9])

@@ -3,6 +3,10 @@
 A run that resumes at step 1234 asks for the noise of step 1234 and gets the numbers it would
 have got without the interruption; there is no generator whose state could be lost.
 
+What a step needs, noise and dropout masks, comes from Philox (Salmon et al. 2011, "Parallel random
+numbers: as easy as 1, 2, 3", doi 10.1145/2063384.2063405): it encrypts a counter, so any part of a
+stream can be made at once, by any thread of a processor or a graphics card.
+
 >>> a = stream(0, "noise").at(7).normal((2,))
 >>> b = stream(0, "noise").at(7).normal((2,))
 >>> bool((a == b).all())
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -26,10 +31,12 @@ def mask_rate(rate: float) -> float:
     return min(round(rate * MASK_STEPS), MASK_STEPS - 1) / MASK_STEPS
 
 
-def mask_groups(shape: tuple[int, ...]) -> list[slice]:
-    """A mask's examples, in groups of about 262,144 elements."""
-    size = max(1, (1 << 18) // max(1, prod(shape[1:])))
-    return [slice(start, start + size) for start in range(0, shape[0], size)]
+@lru_cache(maxsize=64)
+def key(seed: int, path: tuple[int, ...], numbers: int) -> tuple[int, int]:
+    """Philox's key (2 words of 64 bits) for streams below `path`, told apart by so many `numbers`."""
+    # spawn_key keeps paths apart that a plain list of numbers would not: (1, 2) and (1, 2, 0).
+    first, second = np.random.SeedSequence(seed, spawn_key=(*path, numbers)).generate_state(2, np.uint64)
+    return int(first), int(second)
 
 
 @dataclass(frozen=True)
@@ -52,34 +59,48 @@ class Stream:
 
     def generator(self) -> np.random.Generator:
         """A fresh NumPy generator (PCG64), seeded by the seed and the path alone."""
-        # spawn_key keeps paths apart that a plain list of numbers would not: (1, 2) and (1, 2, 0).
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=self.path))
 
+    def words(self, count: int, block: int = 0) -> np.ndarray:
+        """`count` random words (uint64) of the stream, from the one with the number 4 `block` on.
+
+        Philox 4x64-10 under `key`: block i is the counter (i + 1, a, b, c) encrypted, where a, b, c are
+        the last three numbers of the path, the first left out, and 0 where there are fewer.
+        """
+        numbers = self.path[1:][-3:]
+        counter = np.array([block, *numbers, *[0] * (3 - len(numbers))], np.uint64)
+        own_key = key(self.seed, self.path[: len(self.path) - len(numbers)], len(numbers))
+        source = np.random.Philox(key=np.array(own_key, np.uint64), counter=counter)
+        # All 64 bits as they come; unlike `random_raw` this lets other threads run meanwhile.
+        return np.random.Generator(source).integers(0, 2**64 - 1, count, dtype=np.uint64, endpoint=True)
+
     def normal(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Standard normal numbers, float32."""
-        return self.generator().standard_normal(shape, dtype=np.float32)
+        """Standard normal numbers, float32: two words make two of them (Box & Muller 1958).
+
+        With u in (0, 1] and v in [0, 1): sqrt(-2 ln u) cos(2 pi v), and the same with sin; in float64.
+        """
+        pairs = self.words(2 * -(-prod(shape) // 2)).reshape(-1, 2) >> np.uint64(11)
+        radius = np.sqrt(-2 * np.log((pairs[:, 0] + np.uint64(1)) * 2.0**-53))
+        angle = 2 * np.pi * (pairs[:, 1] * 2.0**-53)
+        both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).astype(np.float32)
+        return both.reshape(-1)[: prod(shape)].reshape(shape)
 
     def uniform(self, shape: tuple[int, ...], limit: float) -> np.ndarray:
         """Numbers spread evenly over [-limit, limit), float64."""
         return self.generator().uniform(-limit, limit, shape)
 
     def keep(self, shape: tuple[int, ...], rate: float) -> np.ndarray:
-        """A dropout mask, bool: each element True with probability 1 - `mask_rate(rate)`.
+        """A dropout mask, bool: each element True with probability 1 - `mask_rate(rate)`."""
+        mask = np.empty(prod(shape), dtype=bool)
+        self.keep_part(rate, mask)
+        return mask.reshape(shape)
 
-        Each of the `mask_groups` has a stream of its own, so that several threads can draw at once.
+    def keep_part(self, rate: float, out: np.ndarray, block: int = 0) -> None:
+        """A part of the flat mask, from element 16 `block` on, into `out` (elements,) bool.
+
+        An element has 16 bits: four to a word, the lowest first.
         """
-        mask = np.empty(shape, dtype=bool)
-        for number, group in enumerate(mask_groups(shape)):
-            self.keep_group(number, rate, mask[group])
-        return mask
-
-    def keep_group(self, number: int, rate: float, out: np.ndarray) -> None:
-        """Draw one group's part of a mask into `out`, from 16 random bits an element."""
-        source = np.random.SFC64(np.random.SeedSequence(self.seed, spawn_key=(*self.path, number)))
-        words = np.random.Generator(source).integers(
-            0, 2**64 - 1, -(-out.size // 4), dtype=np.uint64, endpoint=True
-        )
-        bits = words.astype("<u8", copy=False).view("<u2")[: out.size].reshape(out.shape)
+        bits = self.words(-(-out.size // 4), block).astype("<u8", copy=False).view("<u2")[: out.size]
         np.greater_equal(bits, np.uint16(mask_rate(rate) * MASK_STEPS), out=out)
 
     def permutation(self, count: int) -> np.ndarray:

@@ -7,9 +7,9 @@ from math import prod, sqrt
 import numpy as np
 import pytest
 
-from tinygan.fast.dropout import draw
+from tinygan.fast.dropout import PART, draw
 from tinygan.fast.threads import POOL
-from tinygan.rng import MASK_STEPS, mask_groups, mask_rate, stream
+from tinygan.rng import MASK_STEPS, mask_rate, stream
 
 SHAPES = [(1, 5), (3, 7, 5, 2), (1000, 100), (30, 14, 14, 64), (5, 300, 400, 3), (1, 700, 700), (7,), (0, 4)]
 EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -40,33 +40,22 @@ def test_a_part_of_a_batch_can_be_drawn_in_place(count):
     assert (mask[:40] == place.keep((40, 28, 28, 16), 0.3)).all() and not mask[40:].any()
 
 
-@EVERY_SHAPE
-def test_groups_cover_every_example_once(shape):
-    groups = mask_groups(shape)
-    covered = [n for group in groups for n in range(shape[0])[group]]
-    assert covered == list(range(shape[0]))
-    sizes = [len(range(shape[0])[group]) for group in groups]
-    assert all(size == 1 or size * prod(shape[1:]) <= 1 << 18 for size in sizes)
-    assert len(set(sizes[:-1])) <= 1
-
-
-def test_there_is_a_shape_whose_last_group_is_smaller():
-    assert any(len({len(range(s[0])[g]) for g in mask_groups(s)}) > 1 for s in SHAPES)
+def test_there_is_a_shape_of_several_parts_whose_last_one_is_smaller():
+    sizes = [prod(shape) for shape in SHAPES]
+    assert any(size > PART and size % PART for size in sizes) and PART % 16 == 0
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.3, 0.5, 0.9, 0.999])
-def test_the_share_kept_is_one_minus_the_rate_in_every_group(rate):
-    shape = (1000, 1000)
-    mask = stream(0, "dropout").at(1).keep(shape, rate)
-    for group in mask_groups(shape):
-        part = mask[group]
+def test_the_share_kept_is_one_minus_the_rate_in_every_part(rate):
+    mask = stream(0, "dropout").at(1).keep((1000, 1000), rate).reshape(-1)
+    for start in range(0, mask.size, PART):
+        part = mask[start : start + PART]
         assert abs(part.mean() - (1 - rate)) <= 5 * sqrt(rate * (1 - rate) / part.size) + 1 / MASK_STEPS
 
 
-def test_groups_pictures_and_places_are_not_correlated():
+def test_parts_pictures_and_places_are_not_correlated():
     mask = stream(0, "dropout").at(1).keep((1024, 32, 32), 0.5).reshape(1024, -1) * 2.0 - 1
-    group = len(range(1024)[mask_groups((1024, 32, 32))[0]])
-    for moved in (1, 4, 16, group):
+    for moved in (1, 4, 16, PART // 1024):
         for found in ((mask[:-moved] * mask[moved:]).mean(), (mask[:, :-moved] * mask[:, moved:]).mean()):
             assert abs(found) < 5 / sqrt(mask.size // 2)
 
