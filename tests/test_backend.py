@@ -2,10 +2,8 @@
 
 import ctypes
 import os
-import sys
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,96 +11,8 @@ import pytest
 import tinygan
 from tests.checks import one_line
 from tinygan import backend as backends
-from tinygan.backend import DEVICES, ENGINES, OPS, ROOMS, choose, cpu, gpu, load_ops
-from tinygan.errors import DeviceError, UsageError
-
-
-@pytest.fixture
-def fresh_gpu(monkeypatch):
-    """`gpu` as if it had never been called, before and after."""
-    gpu.cache_clear()
-    yield monkeypatch
-    gpu.cache_clear()
-
-
-def fake_cupy(monkeypatch, problem=None, stage="", available=True):
-    """A module `cupy` that finds no device, or raises `problem` at one stage of its first use."""
-
-    def fail(at):
-        if at == stage and problem:
-            raise problem
-
-    class Probe(np.ndarray):
-        def __matmul__(self, other):
-            fail("product")
-            return np.matmul(self, other)
-
-    def ones(shape, dtype):
-        fail("kernel")
-        return np.ones(shape, dtype).view(Probe)
-
-    device = SimpleNamespace(synchronize=lambda: fail("synchronisation"))
-    cupy = ModuleType("cupy")
-    cupy.__dict__.update(
-        is_available=lambda: available,
-        ones=ones,
-        float32=np.float32,
-        cuda=SimpleNamespace(Device=lambda: device),
-    )
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    return cupy
-
-
-def test_gpu_without_cupy_is_refused_in_one_line_with_the_remedy(fresh_gpu):
-    fresh_gpu.setitem(sys.modules, "cupy", None)
-    with pytest.raises(DeviceError) as error:
-        choose("gpu")
-    text = one_line(error)
-    assert "CuPy is not installed" in text and "--device cpu" in text and "pip install" in text
-    assert error.value.exit_code == 3
-
-
-@pytest.mark.parametrize(
-    "problem",
-    [
-        RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient\nsecond line"),
-        ImportError("libnvrtc.so.13: cannot open shared object file"),
-        OSError("libcublas.so: wrong ELF class"),
-    ],
-)
-@pytest.mark.parametrize("stage", ["kernel", "product", "synchronisation"])
-def test_gpu_that_fails_on_first_use_is_refused_in_one_line(fresh_gpu, problem, stage):
-    fake_cupy(fresh_gpu, problem, stage)
-    with pytest.raises(DeviceError) as error:
-        choose("gpu")
-    assert str(problem).split("\n")[0] in one_line(error) and "--device cpu" in str(error.value)
-
-
-def test_gpu_without_a_device_is_refused_in_one_line(fresh_gpu):
-    fake_cupy(fresh_gpu, available=False)
-    with pytest.raises(DeviceError) as error:
-        choose("gpu")
-    assert "no CUDA device" in one_line(error)
-
-
-def test_auto_takes_the_gpu_where_it_works_and_says_nothing(fresh_gpu):
-    cupy, lines = fake_cupy(fresh_gpu), []
-    chosen = choose("auto", report=lines.append)
-    assert chosen.device == "gpu" and chosen.xp is cupy and lines == []
-
-
-def test_auto_falls_back_to_the_cpu_and_reports_one_line(fresh_gpu):
-    fresh_gpu.setitem(sys.modules, "cupy", None)
-    lines = []
-    chosen = choose("auto", report=lines.append)
-    assert chosen.device == "cpu" and chosen.xp is np
-    assert len(lines) == 1 and "\n" not in lines[0] and "CPU" in lines[0] and "CuPy" in lines[0]
-
-
-def test_cpu_never_looks_for_a_gpu(fresh_gpu):
-    fresh_gpu.setattr(backends, "gpu", lambda engine: pytest.fail("looked for a GPU"))
-    lines = []
-    assert choose("cpu", report=lines.append).device == "cpu" and lines == []
+from tinygan.backend import DEVICES, ENGINES, OPS, ROOMS, choose, cpu, load_ops
+from tinygan.errors import UsageError
 
 
 @pytest.mark.parametrize("arguments", [("tpu", "auto"), ("cpu", "furious"), ("GPU", "auto"), ("", "auto")])

@@ -16,15 +16,19 @@ ROOT = PACKAGE.parent
 # From bottom to top; a file imports only from its own room and from rooms below.
 DOORS = ("train", "sample", "evaluate", "inspect", "gradcheck", "report", "export")
 ROOMS = [
-    ("errors",), ("backend",), ("rng",), ("ops",), ("fast",), ("autograd",), ("layers",), ("models",),
-    ("optim",), ("gan",),
-    ("fast.optim", "fast.gan"),  # twins of the two files below; loaded by name when a run begins
+    ("errors",), ("faults",), ("backend",), ("rng",), ("ops",), ("fast",), ("autograd",), ("layers",),
+    ("models",), ("optim",), ("gan",),
+    # Twins of the two files above, and the engine on graphics cards; loaded by name when a run begins.
+    ("fast.optim", "fast.gan", "fast.cuda"),
     ("data",), ("runs",),
     ("",),  # tinygan/__init__.py, the public face
     ("commands",), DOORS, ("__main__",),
 ]  # fmt: skip
 HEIGHT = {room: height for height, rooms in enumerate(ROOMS) for room in rooms}
-CORE = ("errors", "backend", "rng", "ops", "fast", "autograd", "layers", "models", "optim", "gan")
+CORE = (
+    "errors", "faults", "backend", "rng", "ops", "fast", "autograd", "layers", "models", "optim", "gan",
+    "fast.optim", "fast.gan", "fast.cuda",
+)  # fmt: skip
 
 
 def module_name(path: Path) -> str:
@@ -61,7 +65,9 @@ def own_imports(module: str) -> set[str]:
 def room(module: str) -> str:
     """The room a module belongs to: its own, if it is named in ROOMS, else its folder's."""
     inside = module.partition(".")[2]
-    return inside if inside in HEIGHT else inside.partition(".")[0]
+    while inside not in HEIGHT and "." in inside:
+        inside = inside.rpartition(".")[0]
+    return inside
 
 
 @pytest.mark.parametrize("module", SOURCES)
@@ -98,8 +104,9 @@ def test_ops_know_only_errors_and_each_other():
 
 def test_only_the_backend_and_fast_import_cupy():
     for module, path in SOURCES.items():
-        if room(module) not in ("backend", "fast"):
-            assert not [n for n in imports(path, module) if n.split(".")[0].startswith("cupy")], module
+        if room(module) not in ("backend", "fast.cuda"):
+            packages = {name.split(".")[0] for name in imports(path, module)}
+            assert not [name for name in packages if name.startswith(("cupy", "cuda"))], module
 
 
 def test_nobody_outside_fast_imports_it_by_name():
@@ -109,7 +116,7 @@ def test_nobody_outside_fast_imports_it_by_name():
 
 
 def test_the_core_needs_nothing_but_numpy_and_the_standard_library():
-    allowed = {"tinygan", "numpy", "cupy", "__future__"} | set(sys.stdlib_module_names)
+    allowed = {"tinygan", "numpy", "cupy", "cuda", "__future__"} | set(sys.stdlib_module_names)
     for module, path in SOURCES.items():
         if room(module) in CORE:
             assert {name.split(".")[0] for name in imports(path, module)} <= allowed, module

@@ -10,7 +10,8 @@ import ctypes
 import math
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -21,10 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan.errors import DeviceError, UsageError
+from tinygan.faults import first_failure, import_failure, run_failure
 
 DEVICES = ("auto", "cpu", "gpu")
 ENGINES = ("auto", "readable", "fast")
-FAST_DEVICES = ("cpu",)  # where the fast engine computes; `auto` uses it there
+PRECISIONS = ("auto", "float32", "tf32")
+TF32_SINCE = 80  # compute capability, times ten, of the first cards that have it (Ampere)
 
 # The table of ops: in which file an op lives, the same name in every engine's folder, and which
 # engines have it. The fastest engine allowed wins; an op it lacks comes from the readable one.
@@ -43,8 +46,14 @@ OPS = {
     "dropout": ("dropout", BOTH),
     "bce_with_logits": ("loss", ("readable",)),
 }
-# And where an engine's `train_step` lives: the game on one page, and its faster twin.
-STEPS = {"readable": "tinygan.gan", "fast": "tinygan.fast.gan"}
+# And where an engine's `train_step` lives: the game on one page, and its faster twins. On a GPU
+# there are no faster ops, for nothing there is slow but the many small calls: the fast engine is a
+# step as a whole, and a trainer that keeps it and all its data on the card.
+STEPS = {
+    ("cpu", "readable"): "tinygan.gan", ("cpu", "fast"): "tinygan.fast.gan",
+    ("gpu", "readable"): "tinygan.gan", ("gpu", "fast"): "tinygan.fast.cuda.gan",
+}  # fmt: skip
+TRAINERS = {("gpu", "fast"): "tinygan.fast.cuda.trainer"}
 
 
 class Op(NamedTuple):
@@ -62,6 +71,7 @@ class Backend:
     device: str  # "cpu" or "gpu"
     engine: str  # "readable" or "fast"
     ops: Mapping[str, Op]
+    precision: str = "float32"  # or "tf32": how the factors of matrix products are rounded
 
     def array(self, values: Any) -> Any:
         """`values` (a NumPy array) as an array of this device, dtype kept."""
@@ -71,10 +81,50 @@ class Backend:
         """`array` of this device as a NumPy array, dtype kept."""
         return np.asarray(array) if self.device == "cpu" else self.xp.asnumpy(array)
 
+    def card(self) -> dict[str, str]:
+        """What to note of the graphics card that computes; nothing on a processor."""
+        if self.device == "cpu":
+            return {}
+        runtime, number = self.xp.cuda.runtime, self.xp.cuda.Device().id
+        capability = self.xp.cuda.Device().compute_capability
+        return {
+            "card": runtime.getDeviceProperties(number)["name"].decode(),
+            "compute capability": f"{capability[:-1]}.{capability[-1]}",
+            "driver's CUDA": cuda_version(runtime.driverGetVersion()),
+            "CUDA": cuda_version(runtime.runtimeGetVersion()),
+        }
+
     @property
     def train_step(self) -> Callable[..., Any]:
         """One step of training, with the arguments and the result of `tinygan.gan.train_step`."""
-        return import_module(STEPS[self.engine]).train_step
+        return import_module(STEPS[self.device, self.engine]).train_step
+
+    @property
+    def trainer(self) -> Callable[..., Any] | None:
+        """What takes the steps of a run, where an engine has a way of its own: see `runs.training`."""
+        module = TRAINERS.get((self.device, self.engine))
+        return import_module(module).Trainer if module else None
+
+    @contextmanager
+    def failures(
+        self, batch_size: int | None = None, last: Callable[[], object] | None = None
+    ) -> Iterator[None]:
+        """Within this, a full memory or a GPU that fails is a `DeviceError` that says how to go on.
+
+        `batch_size` is the one in use; `last` finds the newest checkpoint, None where there is none yet.
+        """
+        try:
+            yield
+        except Exception as problem:
+            failure = run_failure(self.device, problem, batch_size, last)
+            if failure is None:
+                raise
+            raise failure from problem
+
+
+def cuda_version(number: int) -> str:
+    """12040, as CUDA says it, is 12.4."""
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def load_ops(engine: str) -> Mapping[str, Op]:
@@ -93,30 +143,43 @@ def cpu(engine: str = "readable") -> Backend:
 
 
 @cache
-def gpu(engine: str = "readable") -> Backend:
-    """CuPy on the graphics card.
+def gpu(engine: str = "readable", precision: str = "auto") -> Backend:
+    """CuPy on the graphics card. Unless told otherwise the fast engine uses TF32 where the card has it.
 
     Raises:
         DeviceError: CuPy is missing, or a first kernel, matrix product and synchronisation fail.
+        UsageError: TF32 is asked for, and the engine or the card has none.
+    """
+    cupy = probed()
+    able = int(cupy.cuda.Device().compute_capability) >= TF32_SINCE
+    if precision == "tf32" and (engine != "fast" or not able):
+        reason = "this card has none" if engine == "fast" else "the readable engine computes in float32"
+        raise UsageError(f"--precision tf32: {reason}. Use --precision float32.")
+    if precision == "auto":
+        precision = "tf32" if able and engine == "fast" else "float32"
+    return Backend(cupy, "gpu", engine, load_ops("readable"), precision)
+
+
+def probed() -> ModuleType:
+    """CuPy, after a first kernel, matrix product and synchronisation.
+
+    Raises:
+        DeviceError: it is missing, or one of these fails.
     """
     try:
         import cupy  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise DeviceError(
-            'CuPy is not installed. Use --device cpu, or install it: pip install "cupy-cuda13x[ctk]" '
-            '(CUDA 12: "cupy-cuda12x[ctk]").'
-        ) from None
+
+        ones = cupy.ones  # lacking in the folder that a botched uninstallation leaves behind
+    except Exception as problem:
+        raise DeviceError(f"{import_failure(problem)}, or use --device cpu.") from problem
     # A missing driver or toolkit shows only on first use, and some faults only when waited for.
     try:
-        if not cupy.is_available():
-            raise DeviceError("CuPy finds no CUDA device or driver. Use --device cpu, or check nvidia-smi.")
-        probe = cupy.ones((2, 2), dtype=cupy.float32)
+        probe = ones((2, 2), dtype=cupy.float32)
         (probe @ probe + probe).sum()
         cupy.cuda.Device().synchronize()
-    except (RuntimeError, ImportError, OSError) as problem:
-        reason = str(problem).strip().split("\n")[0]
-        raise DeviceError(f"the GPU failed its first product: {reason}. Use --device cpu.") from problem
-    return Backend(cupy, "gpu", engine, load_ops(engine))
+    except Exception as problem:
+        raise DeviceError(f"{first_failure(cupy, problem)}, or use --device cpu.") from problem
+    return cupy
 
 
 def choose(
@@ -124,39 +187,35 @@ def choose(
     engine: str = "auto",
     report: Callable[[str], object] = print,
     threads: int | None = None,
+    precision: str = "auto",
 ) -> Backend:
     """The backend for ``--device`` and ``--engine``; `auto` prefers the GPU and says why it does not.
 
-    `threads` is passed on to `use_threads`; None leaves that as it is.
+    `threads` is passed on to `use_threads`; None leaves that as it is. `precision`: see `gpu`.
 
     Raises:
         DeviceError: `device` is ``"gpu"`` and there is no usable one.
-        UsageError: an unknown name, or an engine that does not compute on this device.
+        UsageError: an unknown name, or a precision that the device does not have.
     """
     if device not in DEVICES:
         raise UsageError(f"unknown device {device!r}. Use one of: {', '.join(DEVICES)}.")
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}. Use one of: {', '.join(ENGINES)}.")
-    if device == "gpu" and engine == "fast" and device not in FAST_DEVICES:
-        raise UsageError("the fast engine computes on the CPU only. Use --engine auto, or --device cpu.")
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}. Use one of: {', '.join(PRECISIONS)}.")
     if threads is not None:
         use_threads(threads)
-    if device == "auto" and engine == "fast":
-        device = "cpu"
+    engine = "fast" if engine == "auto" else engine
     if device != "cpu":
         try:
-            return gpu(_engine_for("gpu", engine))
+            return gpu(engine, precision)
         except DeviceError as problem:
             if device == "gpu":
                 raise
             report(f"no GPU: {str(problem).partition('. ')[0]}; the CPU it is.")
-    return cpu(_engine_for("cpu", engine))
-
-
-def _engine_for(device: str, engine: str) -> str:
-    if engine != "auto":
-        return engine
-    return "fast" if device in FAST_DEVICES else "readable"
+    if precision == "tf32":
+        raise UsageError("--precision tf32 needs a GPU. Leave it out, or use --device gpu.")
+    return cpu(engine)
 
 
 def backend_of(array: Any) -> Backend:

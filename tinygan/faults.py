@@ -1,0 +1,158 @@
+"""What it means when CuPy, the driver or the graphics card fails, and what to do: a line for each case."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from tinygan.errors import DeviceError, printable
+
+# CuPy's exceptions are told by the names of their classes and the starts of their texts: where there
+# is no CuPy there are no classes, and that of cuBLAS comes with a library which may be missing.
+TOOLKIT_FAULTS = {"DynamicLibNotFoundError", "ImportError", "OSError", "CompileException", "NVRTCError",
+                  "AssertionError"}  # fmt: skip  # the last one where a library lacks a function
+GPU_FAULTS = {"CUDARuntimeError", "CUDADriverError", "CUBLASError"}
+NO_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED")
+FOREIGN_CARD = ("value for --gpu-architecture", "NoKernelImageForDevice", "CUBLAS_STATUS_ARCH_MISMATCH")
+# Mistakes of ours and no fault of the card's: they keep their traceback.
+MISTAKES = ("cudaErrorInvalidValue", "cudaErrorStreamCapture", "CUDA_ERROR_INVALID_VALUE",
+            "CUDA_ERROR_STREAM_CAPTURE", "CUBLAS_STATUS_INVALID_VALUE")  # fmt: skip
+
+
+def import_failure(problem: BaseException) -> str:
+    """Why CuPy cannot be imported, and the remedy."""
+    if isinstance(problem, ModuleNotFoundError) and problem.name == "cupy":
+        return (
+            'CuPy is not installed. Install it: pip install "cupy-cuda13x[ctk]" '
+            '(for a driver of CUDA 12: "cupy-cuda12x[ctk]")'
+        )
+    while problem.__cause__:  # CuPy wraps it in a page of advice
+        problem = problem.__cause__
+    found = f"CuPy is installed, but cannot be imported ({type(problem).__name__}: {_reason(problem)})"
+    packages = _cupy_packages()
+    if len(packages) > 1:
+        return _too_many(found, packages)
+    return f"{found}. Install it anew: {_exchange(packages, _wheel(packages) or 'cupy-cuda13x')}"
+
+
+def first_failure(cupy: Any, problem: Exception) -> str:
+    """Why the GPU, or what CuPy needs in order to use it, failed at its first use, and the remedy."""
+    reason, kinds, packages = _reason(problem), _kinds(problem), _cupy_packages()
+    if _out_of_memory(problem):
+        return (
+            f"the GPU's memory is full already ({reason}). Stop what else uses it (nvidia-smi lists it), "
+            "choose another GPU with CUDA_VISIBLE_DEVICES"
+        )
+    if reason.startswith("cudaErrorInsufficientDriver"):  # also where there is none
+        needed = cupy.cuda.runtime.runtimeGetVersion() // 1000
+        major, minor = divmod(cupy.cuda.runtime.driverGetVersion() // 10, 100)
+        if not major:
+            return (
+                f"no NVIDIA driver was found, and CuPy needs one for CUDA {needed}. Install it, so that "
+                "nvidia-smi shows the GPU (in a container: --gpus all)"
+            )
+        found = f"the NVIDIA driver is too old: it is for CUDA {major}.{minor}, and CuPy needs CUDA {needed}"
+        fitting = f", or the CuPy for this one ({_exchange(packages, f'cupy-cuda{major}x')})"
+        return f"{found}. Install a newer driver{fitting if 12 <= major < needed else ''}"
+    if reason.startswith("cudaErrorNoDevice"):
+        found, visible = "the NVIDIA driver finds no GPU", os.environ.get("CUDA_VISIBLE_DEVICES")
+        if visible is None:
+            return f"{found}. Check that nvidia-smi lists one"
+        return f"{found}: CUDA_VISIBLE_DEVICES is {visible!r}. Unset it, or set it to a GPU of nvidia-smi -L"
+    if any(sign in reason for sign in FOREIGN_CARD):
+        cuda = cupy.cuda.runtime.runtimeGetVersion() // 1000
+        older = f"Install CuPy for CUDA 12 ({_exchange(packages, 'cupy-cuda12x')})"
+        remedy = older if cuda > 12 else "Choose another with CUDA_VISIBLE_DEVICES"
+        return f"CUDA {cuda} does not support this GPU ({reason}). {remedy}"
+    if isinstance(problem, OSError) and problem.errno:  # a library that cannot be loaded gives no number
+        return f"CuPy cannot keep its kernels ({reason}). Set CUPY_CACHE_DIR to a folder that can be written"
+    if len(packages) > 1:
+        return _too_many(f"the GPU failed its first product ({reason})", packages)
+    if kinds & TOOLKIT_FAULTS or "failed to load" in reason.lower() or "dlopen" in reason:
+        missing = re.match('Failure finding "(.+?)"', reason)
+        found = f"a part of the CUDA toolkit is missing ({missing[1] if missing else reason})"
+        wheel = _wheel(packages)
+        remedy = f': pip install "{wheel}[ctk]"' if wheel else ", in the version that CuPy was built for"
+        return f"{found}. Install it{remedy}"
+    return f"the GPU failed its first product ({reason}). Check it with nvidia-smi"
+
+
+def run_failure(
+    device: str, problem: Exception, batch_size: int | None, last: Callable[[], object] | None
+) -> DeviceError | None:
+    """What `Backend.failures` raises instead of `problem`; None if that is no fault of the device."""
+    reason, kinds = _reason(problem), _kinds(problem)
+    if _out_of_memory(problem):
+        on_card = kinds & {"OutOfMemoryError", *GPU_FAULTS}
+        found = "the GPU's memory is full" if on_card else "out of memory"
+        found += f" at --batch-size {batch_size}" if batch_size else ""
+        found += f" ({reason})" if str(problem) else ""
+        halved = batch_size and batch_size // 2
+        remedy = f"--batch-size {halved}" if halved else "a smaller --width or --size"
+        checkpoint = last and last()
+        if not checkpoint:
+            return DeviceError(f"{found}. Use {remedy}.")
+        # A resumed run keeps its batch size and its networks.
+        return DeviceError(
+            f"{found}. Start a new run with {remedy}, or free memory and go on from the last checkpoint: "
+            f"--resume {shlex.quote(str(checkpoint))}"
+        )
+    if device == "cpu" or not kinds & GPU_FAULTS or reason.startswith(MISTAKES):
+        return None
+    found = f"the GPU failed ({reason}). Check it with nvidia-smi, then"
+    if last is None:
+        return DeviceError(f"{found} try again, or use --device cpu.")
+    checkpoint = last()
+    if not checkpoint:
+        return DeviceError(f"{found} start again (last checkpoint: none yet), or use --device cpu.")
+    return DeviceError(f"{found} go on from the last checkpoint: --resume {shlex.quote(str(checkpoint))}")
+
+
+def _reason(problem: BaseException) -> str:
+    """The sentence of an exception's text that says most, or its kind where it has no text."""
+    lines = [line for line in (line.strip(" *") for line in str(problem).splitlines()) if line]
+    errors = [line for line in lines if "error:" in line]
+    return printable(next(iter(errors + lines), type(problem).__name__)).partition(". ")[0].rstrip(".")
+
+
+def _kinds(problem: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(problem).__mro__}
+
+
+def _out_of_memory(problem: Exception) -> bool:
+    told = bool(_kinds(problem) & GPU_FAULTS) and str(problem).startswith(NO_MEMORY)
+    return isinstance(problem, MemoryError) or told  # CuPy's own OutOfMemoryError is a MemoryError
+
+
+def _cupy_packages() -> list[str]:
+    """The installed packages that bring CuPy; there must be only one."""
+    found = []
+    for name in ("cupy", "cupy-cuda12x", "cupy-cuda13x"):
+        try:
+            metadata.distribution(name)
+            found.append(name)
+        except metadata.PackageNotFoundError:
+            pass
+    return found
+
+
+def _wheel(packages: list[str]) -> str | None:
+    """That of the `packages` which has the extra ``[ctk]``: pip then installs the toolkit's libraries."""
+    return next((name for name in packages if name.startswith("cupy-cuda")), None)
+
+
+def _exchange(packages: list[str], wheel: str) -> str:
+    """How to have `wheel` instead of the `packages` that are installed."""
+    removal = f"pip uninstall {' '.join(packages)}, then " if packages else ""
+    return f'{removal}pip install "{wheel}[ctk]"'
+
+
+def _too_many(found: str, packages: list[str]) -> str:
+    return (
+        f"{found}: {' and '.join(packages)} are installed, and they overwrite each other. Keep one: "
+        f"{_exchange(packages, 'cupy-cuda13x')} (for a driver of CUDA 12: cupy-cuda12x)"
+    )
