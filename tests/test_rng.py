@@ -93,8 +93,13 @@ def test_the_oracle_gives_the_published_numbers():
 
 @pytest.mark.parametrize(
     ("path", "head", "numbers"),
-    [((2,), (2,), ()), ((2, 7), (2,), (7,)), ((3, 7, 1, 0), (3,), (7, 1, 0)), ((3, 9, 7, 1, 0), (3, 9), (7, 1, 0))],
-)  # fmt: skip
+    [
+        ((2,), (2,), ()),
+        ((2, 7), (2,), (7,)),
+        ((3, 7, 1, 0), (3,), (7, 1, 0)),
+        ((3, 9, 7, 1, 0), (3, 9), (7, 1, 0)),
+    ],
+)
 def test_words_are_the_counter_encrypted(path, head, numbers):
     tail = [*numbers, 0, 0, 0][:3]
     expected = [word for i in range(5) for word in philox([i + 1, *tail], key(8, head, len(numbers)))]

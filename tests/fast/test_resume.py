@@ -17,7 +17,7 @@ from tinygan.fast.threads import POOL
 from tinygan.runs import checkpoint
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.runs.training import take_step
+from tinygan.runs.training import trainer
 
 BATCH = 8
 SETTINGS = Settings(size=8, width=2, noise_dim=5, batch_size=BATCH, lr=1e-3)
@@ -34,10 +34,8 @@ def fused(monkeypatch):
 
 def go(state: State, steps: int) -> State:
     """Take the state's next steps; every third batch is a partial one."""
-    for _ in range(steps):
-        place = state.step % 3
-        batch = np.arange(len(DATA.images))[place * BATCH : (place + 1) * BATCH]
-        state.sums += [float(number) for number in take_step(state, DATA, SETTINGS, FAST, batch)]
+    for measured in trainer(state, DATA, SETTINGS, FAST).steps(steps):
+        state.sums += measured
         state.step += 1
     return state
 

@@ -48,13 +48,19 @@ class Axis(NamedTuple):
         return phase, places - self.start
 
 
+def whole(side: int, out: int, taps: int, stride: int, before: int) -> Axis:
+    """An axis in one tile: zeros around the picture serve as the rest of the circle."""
+    places = [(tap - before) // stride for tap in range(taps)]
+    length = ceil(side / stride)
+    return Axis(stride, before, 1, out, length, 0, max(length - min(places), out + max(places), 1))
+
+
 def axis_choices(side: int, out: int, taps: int, stride: int, before: int) -> list[Axis]:
     """The ways to cut one axis: whole, where zeros around the picture let n be smaller, or in tiles."""
     places = [(tap - before) // stride for tap in range(taps)]
     lowest, highest = min(places), max(places)
-    length = ceil(side / stride)
-    n = max(length - lowest, out + highest, 1)
-    choices = [Axis(stride, before, 1, out, length, 0, n)] if n <= 24 else []
+    one = whole(side, out, taps, stride, before)
+    choices = [one] if one.n <= 24 else []
     for tile in range(2, 13):
         if tile < out:
             seen = tile + highest - lowest

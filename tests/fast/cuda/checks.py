@@ -1,0 +1,122 @@
+"""Games to play on a card and, as a reference, in float64 on the processor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tests.checks import numbers
+from tinygan import models
+from tinygan.backend import Backend, cpu
+from tinygan.layers import Network
+from tinygan.optim import Adam
+from tinygan.rng import Stream, stream
+
+
+class Sizes(NamedTuple):
+    size: int
+    channels: int
+    width: int
+    noise: int
+    N: int  # real pictures
+    M: int  # fakes
+
+
+SMALL = Sizes(8, 1, 3, 5, 4, 4)
+CASES = [
+    Sizes(28, 1, 4, 10, 6, 6),
+    Sizes(28, 1, 8, 20, 3, 7),  # a partial batch
+    Sizes(12, 3, 2, 7, 2, 3),
+    Sizes(4, 1, 1, 1, 1, 2),
+    Sizes(32, 3, 5, 11, 4, 4),
+]
+
+
+class Players(NamedTuple):
+    G: Network
+    D: Network
+    adam_G: Adam  # noqa: N815
+    adam_D: Adam  # noqa: N815
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything they hold, by name, as NumPy arrays."""
+        found = {}
+        for net, adam in ((self.G, self.adam_G), (self.D, self.adam_D)):
+            take = net.backend.numpy
+            for name, tensor in (net.parameters | net.statistics).items():
+                found[f"{net.name}/{name}"] = take(tensor.data)
+            for name in adam.parameters:
+                found[f"{net.name}/{name}/m"], found[f"{net.name}/{name}/v"] = map(
+                    take, (adam.m[name], adam.v[name])
+                )
+        return found
+
+
+def players(backend: Backend, sizes: Sizes, dtype: Any = np.float32, seed: int = 0) -> Players:
+    """Networks with weights that training might have left, and Adams in the middle of it."""
+    size, channels, width, noise, *_ = sizes
+    G = models.generator(
+        size=size, channels=channels, width=width, noise_dim=noise, dtype=dtype, backend=backend
+    )
+    D = models.discriminator(size=size, channels=channels, width=width, dtype=dtype, backend=backend)
+    adams = [Adam(net.parameters, lr=1e-3, beta1=0.8) for net in (G, D)]
+
+    def place(values: np.ndarray) -> Any:
+        return backend.array(values.astype(np.float32).astype(dtype))
+
+    for number, (net, adam) in enumerate(zip((G, D), adams, strict=True)):
+        for at, (name, tensor) in enumerate(net.parameters.items()):
+            base = backend.numpy(tensor.data)
+            tensor.data = place(base + 0.05 * numbers(seed + 100 * number + at, *tensor.shape))
+            adam.m[name] = place(1e-3 * numbers(seed + 100 * number + at + 50, *tensor.shape))
+            adam.v[name] = place(1e-4 * numbers(seed + 100 * number + at + 70, *tensor.shape) ** 2)
+        adam.t = 5
+    return Players(G, D, *adams)
+
+
+def batch(sizes: Sizes, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, H, W, C) and noise (M, noise), float32."""
+    images = np.tanh(numbers(seed + 1, sizes.N, sizes.size, sizes.size, sizes.channels))
+    return images.astype(np.float32), numbers(seed + 2, sizes.M, sizes.noise).astype(np.float32)
+
+
+def masks(step: int = 3, seed: int = 0) -> tuple[Sequence[Stream], Sequence[Stream]]:
+    """The dropout streams of a step, for real pictures and fakes."""
+    place = stream(seed, "dropout").at(step)
+    return [place.at(0, layer) for layer in range(2)], [place.at(1, layer) for layer in range(2)]
+
+
+def reference(sizes: Sizes, steps: int = 1) -> tuple[list[list[float]], dict[str, np.ndarray]]:
+    """What the readable engine measures and leaves in float64, from the same float32 beginnings."""
+    ours = players(cpu(), sizes, np.float64)
+    measured = []
+    for step in range(steps):
+        images, noise = (values.astype(np.float64) for values in batch(sizes, step))
+        result = cpu().train_step(*ours, images, noise, *masks(step))
+        measured.append([float(number) for number in result])
+    return measured, ours.arrays()
+
+
+def play(backend: Backend, sizes: Sizes, steps: int = 1) -> tuple[list[list[float]], dict[str, np.ndarray]]:
+    """The same on a backend."""
+    ours = players(backend, sizes)
+    measured = []
+    for step in range(steps):
+        images, noise = map(backend.array, batch(sizes, step))
+        result = backend.train_step(*ours, images, noise, *masks(step))
+        measured.append([float(number) for number in result])
+    return measured, ours.arrays()
+
+
+def gradients(arrays: dict[str, np.ndarray], sizes: Sizes) -> dict[str, np.ndarray]:
+    """The gradients that one step has mixed into the averages of `players`."""
+    before = players(cpu(), sizes, np.float64).arrays()
+    return {name: (arrays[name] - 0.8 * before[name]) / 0.2 for name in arrays if name.endswith("/m")}
+
+
+def distance(found: np.ndarray, expected: np.ndarray) -> float:
+    """The length of the difference, relative to the expected length."""
+    assert found.shape == expected.shape
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))

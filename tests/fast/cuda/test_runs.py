@@ -1,0 +1,119 @@
+"""The commands on a card: training, pictures, checkpoints, resumption, in one process with the stand-in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.test_commands import TINY
+from tinygan import sample, train
+from tinygan.errors import UsageError
+from tinygan.runs.checkpoint import content_digest, read
+from tinygan.runs.pictures import read_png
+
+EVERY_ENGINE = pytest.mark.parametrize("engine", ["fast", "readable"])
+
+
+@pytest.fixture
+def go(make_backend, tmp_path, monkeypatch):
+    """Trains in a folder of its own; returns the newest checkpoint's arrays."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, device="gpu"):
+        given = ["--device", device, *map(str, arguments), "--quiet"]
+        assert train.main(given) == 0
+        return newest(tmp_path / "runs")
+
+    return run
+
+
+def newest(runs: Path):
+    """The arrays of the newest checkpoint of the newest run."""
+    run = sorted(runs.iterdir())[-1]
+    return read(sorted((run / "checkpoints").glob("*.npz"))[-1])[0]
+
+
+def digest(arrays):
+    return content_digest(arrays, {})
+
+
+@EVERY_ENGINE
+def test_a_run_leaves_everything_a_run_leaves(go, tmp_path, engine):
+    go(*TINY, "--epochs", 2, "--engine", engine)
+    run = tmp_path / "runs" / "0001-strokes"
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert names == {
+        "config.json", "log.txt", "stats.jsonl", "reals.png", "training.gif",
+        *(f"samples/epoch_{epoch:04}.png" for epoch in range(3)), "checkpoints/epoch_0002.npz",
+    }  # fmt: skip
+    rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [3, 6] and all(0 < row["g_loss"] < 5 for row in rows)
+    assert read_png(run / "samples/epoch_0002.png").std() > 0
+
+
+@pytest.mark.parametrize(("given", "precision"), [((), "tf32"), (("--precision", "float32"), "float32")])
+def test_configuration_and_log_name_card_and_precision(go, tmp_path, given, precision):
+    go(*TINY, "--epochs", 1, *given)
+    run = tmp_path / "runs/0001-strokes"
+    config = json.loads((run / "config.json").read_text())
+    assert config["device"]["precision"] == precision and config["device"]["engine"] == "fast"
+    assert config["versions"]["cupy"]
+    assert f"{config['device']['card']}, {precision}" in (run / "log.txt").read_text()
+
+
+@EVERY_ENGINE
+def test_two_epochs_and_two_more_equal_four(go, engine):
+    whole = go(*TINY, "--epochs", 4, "--engine", engine)
+    go(*TINY, "--epochs", 2, "--engine", engine)
+    assert digest(go("--resume", "--epochs", 4)) == digest(whole)
+
+
+@EVERY_ENGINE
+def test_a_run_stopped_inside_an_epoch_goes_on_bit_for_bit(go, engine):
+    whole = go(*TINY, "--epochs", 2, "--engine", engine)
+    go(*TINY, "--epochs", 2, "--engine", engine, "--steps", 2)
+    assert digest(go("--resume", "--steps", 6)) == digest(whole)
+
+
+@pytest.mark.parametrize(("first", "second"), [("gpu", "cpu"), ("cpu", "gpu")])
+def test_a_run_goes_on_on_the_other_device(go, capsys, first, second):
+    """The same images, noise and masks: weights and pictures agree up to rounding."""
+    precise = ("--precision", "float32") if first == "gpu" else ()
+    whole = go(*TINY, "--epochs", 2, device="cpu")
+    go(*TINY, "--epochs", 2, "--steps", 2, *precise, device=first)
+    moved = go(
+        "--resume", "--steps", 6, "--precision", "float32" if second == "gpu" else "auto", device=second
+    )
+    assert (
+        f"device was {first} and is {second}: the run goes on, but not bit for bit" in capsys.readouterr().err
+    )
+    for name, values in whole.items():
+        if name.endswith(("kernel", "gamma", "running_mean")):
+            assert np.linalg.norm(moved[name] - values) < 1e-3 * np.linalg.norm(values), name
+
+
+def test_precision_without_a_card_is_refused(go):
+    with pytest.raises(UsageError, match="--precision tf32 needs a GPU"):
+        train.main(["--device", "cpu", "--precision", "tf32", *TINY])
+
+
+def test_the_readable_engine_refuses_tf32(go):
+    with pytest.raises(UsageError, match="the readable engine computes in float32"):
+        train.main(["--device", "gpu", "--engine", "readable", "--precision", "tf32", *TINY])
+
+
+@EVERY_ENGINE
+def test_samples_are_those_of_the_processor(go, tmp_path, engine):
+    go(*TINY, "--epochs", 1, "--engine", engine)
+    for device in ("gpu", "cpu"):
+        assert sample.main(["--device", device, "--num", "4", "--out", str(tmp_path / f"{device}.png")]) == 0
+    pictures = [read_png(tmp_path / f"{device}.png").astype(int) for device in ("gpu", "cpu")]
+    assert abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_a_dry_run_measures_the_step(go, tmp_path, capsys):
+    assert train.main(["--device", "gpu", *TINY, "--dry-run"]) == 0
+    assert "s (measured)" in capsys.readouterr().out and not (tmp_path / "runs").exists()

@@ -1,0 +1,213 @@
+"""Runs on a card: graphs, random numbers, epochs, resumption, memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.fast.cuda.checks import SMALL, distance, players
+from tinygan.backend import choose, cpu
+from tinygan.data import Dataset
+from tinygan.errors import UsageError
+from tinygan.fast.cuda import plan
+from tinygan.fast.cuda.plan import MEASURED
+from tinygan.models import discriminator, generator
+from tinygan.rng import mask_rate, stream
+from tinygan.runs.settings import Settings
+from tinygan.runs.state import State
+from tinygan.runs.training import StepByStep, trainer
+
+IMAGES = np.random.default_rng(5).integers(0, 256, (11, 8, 8, 1), dtype=np.uint8)
+BATCH = 4  # so that the last of an epoch's three batches is partial
+SETTINGS = Settings(size=8, width=3, noise_dim=5, batch_size=BATCH, lr=1e-3, seed=7)
+DATA = Dataset("noise", IMAGES, "nowhere")
+
+
+def run(backend, counts, graphs=True, step=0, ours=None):
+    """What the steps measured, and all arrays afterwards; so many steps at a time."""
+    ours = ours or players(backend, SMALL)
+    taking = backend.trainer(*ours, IMAGES, BATCH, 7, step, graphs=graphs)
+    measured = np.concatenate([taking.steps(count) for count in counts])
+    arrays = ours.arrays()
+    taking.close()
+    return measured, arrays
+
+
+def same(found, expected):
+    assert (found[0] == expected[0]).all()
+    assert found[1].keys() == expected[1].keys()
+    assert all((found[1][name] == expected[1][name]).all() for name in expected[1])
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_graphs_change_nothing_in_fifty_steps(make_backend, precision):
+    backend = make_backend(precision)
+    same(run(backend, [50]), run(backend, [50], graphs=False))
+
+
+def test_a_second_run_is_the_same_bit_for_bit(make_backend):
+    same(run(make_backend(), [20]), run(make_backend(), [20]))
+
+
+def test_how_often_one_looks_changes_nothing(make_backend):
+    same(run(make_backend(), [1] * 10), run(make_backend(), [3, 7]))
+
+
+def test_more_steps_than_the_card_keeps_losses_of_are_all_measured(make_backend):
+    count = 2 * MEASURED + 3
+    same(run(make_backend(), [count]), run(make_backend(), [1] * count))
+
+
+def test_full_and_partial_batches_have_a_graph_each(make_backend):
+    backend = make_backend()
+    taking = backend.trainer(*players(backend, SMALL), IMAGES, BATCH, 7)
+    taking.steps(7)
+    assert sorted(taking.graphs) == [3, 4] and 60 < taking.launches < 120
+    taking.close()
+    assert not taking.graphs
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5])
+def test_a_run_goes_on_bit_for_bit_from_its_arrays(make_backend, tmp_path, at):
+    backend = make_backend()
+    states = [State(SETTINGS, backend) for _ in range(3)]
+    whole = trainer(states[0], DATA, SETTINGS, backend)
+    through = whole.steps(8)
+    states[0].step = 8
+    first = trainer(states[1], DATA, SETTINGS, backend)
+    first.steps(at)
+    states[1].step = at
+    states[2].restore(states[1].arrays(), tmp_path)
+    rest = trainer(states[2], DATA, SETTINGS, backend).steps(8 - at)
+    states[2].step = 8
+    assert (rest == through[at:]).all()
+    found, expected = states[2].arrays(), states[0].arrays()
+    for name in expected:
+        assert (found[name] == expected[name]).all(), name
+
+
+def test_the_same_run_on_a_processor_measures_the_same(make_backend):
+    """Images, noise and masks are the same ones: six steps, two epochs with a partial batch each."""
+    backend = make_backend()
+    ours, theirs = State(SETTINGS, backend), State(SETTINGS, cpu())
+    found = trainer(ours, DATA, SETTINGS, backend).steps(6)
+    expected = StepByStep(theirs, DATA, SETTINGS, cpu()).steps(6)
+    assert found == pytest.approx(expected, rel=1e-4)
+    found, expected = ours.arrays(), theirs.arrays()
+    for name in expected:
+        if not name.endswith(("/m", "/v")) and name not in ("step", "sums"):
+            assert distance(found[name], expected[name]) < 1e-3 or not expected[name].any(), name
+    assert found["generator/adam_t"] == found["discriminator/adam_t"] == 6
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_run_may_move_between_processor_and_card(make_backend, tmp_path, there):
+    backend = make_backend()
+    first, second = (backend, cpu()) if there else (cpu(), backend)
+    state, moved, stayed = State(SETTINGS, first), State(SETTINGS, second), State(SETTINGS, cpu())
+    trainer(state, DATA, SETTINGS, first).steps(4)
+    state.step = 4
+    moved.restore(state.arrays(), tmp_path)
+    expected = trainer(stayed, DATA, SETTINGS, cpu()).steps(7)
+    assert trainer(moved, DATA, SETTINGS, second).steps(3) == pytest.approx(expected[4:], rel=1e-3)
+
+
+def test_the_pictures_between_steps_are_those_of_the_weights_now(make_backend):
+    backend = make_backend()
+    state = State(SETTINGS, backend)
+    taking = trainer(state, DATA, SETTINGS, backend)
+    taking.steps(1)
+    before = state.arrays()
+    taking.steps(1)
+    after = state.arrays()
+    assert all((before[n] != after[n]).any() for n in before if n.endswith("kernel"))
+
+
+def test_the_card_draws_what_the_streams_draw(make_backend):
+    backend = make_backend()
+    sizes = SMALL._replace(size=28, width=7, noise=33)
+    taking = backend.trainer(*players(backend, sizes), np.zeros((4, 28, 28, 1), np.uint8), 4, 9, 20)
+    taking.steps(1)  # the step with the number 20
+    memory = {name: backend.numpy(array) for name, array in taking.game.memory.items()}
+    assert memory["noise"] == pytest.approx(stream(9, "noise").at(20).normal((4, 33)), abs=1e-6)
+    rate = mask_rate(0.3)
+    for which, kind in enumerate(("real", "fake")):
+        for layer, shape in enumerate(((4, 14, 14, 7), (4, 7, 7, 14))):
+            kept = stream(9, "dropout").at(20, which, layer).keep(shape, rate).reshape(-1)
+            assert (memory[f"{kind}{layer + 1}"][: kept.size] == kept).all()
+    assert (memory["pictures"][:4] == -1).all()
+
+
+def test_pictures_are_gathered_in_the_epochs_order_and_normalised(make_backend):
+    backend = make_backend()
+    taking = backend.trainer(*players(backend, SMALL), IMAGES, BATCH, 7, 4)
+    taking.steps(1)  # the second of the second epoch
+    order = stream(7, "shuffle").at(1).permutation(11)
+    expected = (IMAGES[order[4:8]].astype(np.float32) - 127.5) / 127.5
+    assert (backend.numpy(taking.game.memory["pictures"])[:4] == expected).all()
+
+
+def test_no_step_copies_anything_to_the_host(card):
+    backend = choose("gpu")
+    assert backend.trainer
+    taking = backend.trainer(*players(backend, SMALL), IMAGES, BATCH, 7)
+    taking.steps(6)
+    before = card.copies
+    taking.steps(40)
+    assert card.copies == before + 1  # the losses, once
+
+
+def test_looking_grows_rare_when_steps_are_quick(make_backend):
+    backend = make_backend()
+    taking = backend.trainer(*players(backend, SMALL), IMAGES, BATCH, 7)
+    assert taking.stride == 1
+    strides = [taking.steps(1) is not None and taking.stride for _ in range(8)]
+    assert all(1 <= stride <= MEASURED for stride in strides)
+
+
+def test_what_it_cannot_train_is_refused_in_one_line(make_backend):
+    backend = make_backend()
+    ours = players(backend, SMALL)
+    ours.adam_D.lr = 1.0
+    with pytest.raises(UsageError, match="--engine readable"):
+        backend.trainer(*ours, IMAGES, BATCH, 7)
+
+
+# Memory, by the plan.
+
+
+def seed_sizes():
+    networks = generator(), discriminator()
+    weights = sum(net.count(net.parameters) for net in networks)
+    sizes = plan.sizes_of(*networks)
+    assert sizes is not None
+    return sizes, weights
+
+
+def test_the_tutorials_batch_takes_less_than_two_gigabytes():
+    sizes, weights = seed_sizes()
+    assert plan.memory(sizes, 256, weights, 60_000) < 2e9
+
+
+def test_a_batch_of_4096_fits_a_card_of_16_gigabytes():
+    sizes, weights = seed_sizes()
+    assert plan.memory(sizes, 4096, weights, 60_000) < 14e9  # and 2 for CUDA itself
+
+
+def test_the_plan_counts_the_memory_that_is_taken(card):
+    backend = choose("gpu")
+    ours = players(backend, SMALL)
+    sizes, weights = plan.sizes_of(ours.G, ours.D), sum(net.count(net.parameters) for net in ours[:2])
+    before = card.taken
+    assert backend.trainer and sizes
+    backend.trainer(*ours, IMAGES, BATCH, 7)
+    # Beyond the plan: the constant matrices of three convolutions, and weights rounded up to 128 bytes.
+    assert 0 < card.taken - before - plan.memory(sizes, BATCH, weights, len(IMAGES)) < 100_000
+
+
+def test_a_batch_too_large_for_the_kernels_counters_is_refused(make_backend):
+    backend = make_backend()
+    with pytest.raises(UsageError, match="or less"):
+        backend.trainer(
+            *players(backend, SMALL), np.zeros((10**8, 8, 8, 1), np.bool_).view(np.uint8), 10**8, 7
+        )

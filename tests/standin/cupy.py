@@ -1,0 +1,376 @@
+"""A strict stand-in for CuPy on a machine without a GPU: NumPy underneath, CuPy's manners above.
+
+It allows only functions, methods and keywords that CuPy has (``names.json``), never turns its arrays
+into NumPy's unless asked, and fills new memory with NaN. Work on a stream other than the null stream
+is done late: when the stream is waited for. While a stream captures, work goes into the graph, and
+what a real capture forbids is refused. Memory around arrays is watched.
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from tests.standin import kernels
+from tests.standin.cublas import Cublas
+
+NAMES = json.loads(Path(__file__).with_name("names.json").read_text(encoding="utf-8"))
+DTYPES = (
+    "float32",
+    "float64",
+    "int32",
+    "int64",
+    "uint8",
+    "uint64",
+    "bool_",
+    "float16",
+    "newaxis",
+    "pi",
+    "inf",
+)
+GUARD, PATTERN = 256, 0xA5
+
+
+class CUDARuntimeError(RuntimeError):
+    """As `cupy.cuda.runtime.CUDARuntimeError`."""
+
+
+class Card:
+    """The device: streams with work that waits, the capture under way, the memory handed out."""
+
+    def __init__(self) -> None:
+        self.queues: dict[int, list[Callable[[], None]]] = {0: []}
+        self.capturing: Stream | None = None
+        self.current: list[Stream] = []
+        self.memory: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.copies = 0  # to the host
+        self.taken = 0  # bytes that were ever asked for
+
+    def enqueue(self, stream: int, work: Callable[[], None]) -> None:
+        if self.capturing:
+            if stream != self.capturing.ptr:
+                raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted")
+            self.capturing.graph.append(work)
+        elif stream:
+            self.queues[stream].append(work)
+        else:
+            work()
+
+    def wait(self, stream: int) -> None:
+        self.refuse_capture()
+        work, self.queues[stream] = self.queues[stream], []
+        for each in work:
+            each()
+        for block in self.memory:
+            block.check()
+
+    def owns(self, address: int, size: int) -> bool:
+        """Whether these bytes lie in one array that was handed out and not yet given back."""
+        return any(
+            start <= address and address + size <= start + block.size
+            for block in self.memory
+            for start in [block.raw.ctypes.data + block.start]
+        )
+
+    def refuse_capture(self) -> None:
+        if self.capturing:
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted")
+
+    @property
+    def stream(self) -> int:
+        return self.current[-1].ptr if self.current else 0
+
+
+class Block:
+    """Memory with a border on both sides that nobody may write to."""
+
+    def __init__(self, size: int) -> None:
+        raw = np.full(size + 3 * GUARD, PATTERN, np.uint8)
+        self.start = GUARD + -(raw.ctypes.data + GUARD) % GUARD  # aligned, as the card's memory is
+        self.raw, self.size = raw, size
+
+    def check(self) -> None:
+        after = self.raw[self.start + self.size :]
+        assert (self.raw[: self.start] == PATTERN).all() and (after == PATTERN).all(), "written out of bounds"
+
+    def array(self, shape: Any, dtype: Any) -> np.ndarray:
+        return self.raw[self.start : self.start + self.size].view(dtype).reshape(shape)
+
+
+class Stream:
+    """As `cupy.cuda.Stream`."""
+
+    card: Card
+    null: Stream
+
+    def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False) -> None:
+        self.ptr = 0 if null else 0x100 * (1 + len(self.card.queues))
+        self.card.queues.setdefault(self.ptr, [])
+        self.graph: list[Callable[[], None]] = []
+
+    def __enter__(self) -> Stream:
+        self.card.current.append(self)
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self.card.current.pop()
+
+    def synchronize(self) -> None:
+        self.card.wait(self.ptr)
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        assert self.ptr and not self.card.capturing
+        self.card.capturing, self.graph = self, []
+
+    def end_capture(self) -> Graph:
+        assert self.card.capturing is self
+        self.card.capturing = None
+        return Graph(self.card, self.graph)
+
+
+class Graph:
+    """As `cupy.cuda.Graph`."""
+
+    def __init__(self, card: Card, works: list[Callable[[], None]]) -> None:
+        self.card, self.works = card, works
+
+    def launch(self, stream: Stream | None = None) -> None:
+        for work in self.works:
+            self.card.enqueue(stream.ptr if stream else self.card.stream, work)
+
+
+def strict(name: str, allowed: list[str], keywords: dict[str, Any]) -> None:
+    for keyword in keywords:
+        if keyword not in allowed:
+            raise TypeError(f"CuPy's {name} has no parameter {keyword!r}")
+
+
+class Array:
+    """As `cupy.ndarray`."""
+
+    watch: Block  # of memory that was made for it
+    __array_ufunc__ = None  # NumPy's own functions and arrays keep away
+    __module__ = "cupy"
+    card: Card
+
+    def __init__(self, numpy: np.ndarray) -> None:
+        self._numpy = numpy
+
+    def __array__(self, *arguments: Any, **keywords: Any) -> Any:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
+
+    def __array_function__(self, function: Any, *rest: Any) -> Any:
+        raise TypeError(f"numpy.{function.__name__} on a CuPy array: use xp.{function.__name__}")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("shape", "dtype", "ndim", "size", "itemsize", "strides", "nbytes", "flags"):
+            return getattr(self._numpy, name)
+        if name == "T":
+            return wrapped(self, self._numpy.T)
+        if name == "data":
+            return SimpleNamespace(ptr=self._numpy.ctypes.data)
+        if name not in NAMES["methods"]:
+            raise AttributeError(f"CuPy's arrays have no {name!r}")
+
+        def method(*arguments: Any, **keywords: Any) -> Any:
+            strict(f"ndarray.{name}", NAMES["methods"][name], keywords)
+            return wrapped(self, getattr(self._numpy, name)(*map(unwrapped, arguments), **raw(keywords)))
+
+        return method
+
+    def get(self) -> np.ndarray:
+        self.card.wait(self.card.stream)
+        self.card.copies += 1
+        return self._numpy.copy()
+
+    def set(self, arr: np.ndarray, stream: Stream | None = None) -> None:
+        self.card.refuse_capture()
+        assert type(arr) is np.ndarray and arr.dtype == self.dtype and arr.shape == self.shape
+        kept = arr.copy()
+        self.card.enqueue(stream.ptr if stream else self.card.stream, lambda: np.copyto(self._numpy, kept))
+
+    def __len__(self) -> int:
+        return len(self._numpy)
+
+    def __getitem__(self, key: Any) -> Any:
+        return wrapped(self, self._numpy[unwrapped(key)])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.card.refuse_capture()
+        self._numpy[unwrapped(key)] = unwrapped(value)
+
+    def __float__(self) -> float:
+        return float(self.get())
+
+    def __int__(self) -> int:
+        return int(self.get())
+
+    def __bool__(self) -> bool:
+        return bool(self.get())
+
+    def __repr__(self) -> str:
+        return f"cupy{self._numpy!r}"
+
+
+def unwrapped(value: Any) -> Any:
+    """The NumPy array inside, also of parts of tuples; a NumPy array that was not moved is refused."""
+    if isinstance(value, Array):
+        return value._numpy
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(unwrapped, value))
+    if isinstance(value, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    return value
+
+
+def raw(keywords: dict[str, Any]) -> dict[str, Any]:
+    return {name: unwrapped(value) for name, value in keywords.items()}
+
+
+def wrapped(like: Any, value: Any) -> Any:
+    """Results as CuPy gives them: arrays, of no axes where NumPy has scalars; views keep the watch."""
+    if not isinstance(value, (np.ndarray, np.generic)):
+        return value
+    result = Array(np.asarray(value))
+    if isinstance(like, Array) and "watch" in vars(like) and np.may_share_memory(like._numpy, result._numpy):
+        result.watch = like.watch
+    return result
+
+
+def operator(name: str) -> Callable[..., Any]:
+    def operate(self: Array, *others: Any) -> Any:
+        if any(isinstance(other, np.ndarray) for other in others):
+            return NotImplemented
+        result = getattr(self._numpy, name)(*map(unwrapped, others))
+        if result is NotImplemented:
+            return result
+        return self if name.startswith("__i") and name != "__invert__" else Array(np.asarray(result))
+
+    return operate
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "floordiv", "mod", "and", "or", "xor"):
+    for _side in ("", "r", "i"):
+        setattr(Array, f"__{_side}{_name}__", operator(f"__{_side}{_name}__"))
+for _name in ("neg", "abs", "lt", "le", "gt", "ge", "eq", "ne", "invert"):
+    setattr(Array, f"__{_name}__", operator(f"__{_name}__"))
+
+
+class Kernel:
+    """As the result of `cupy.RawModule.get_function`."""
+
+    def __init__(self, card: Card, module: RawModule, name: str) -> None:
+        self.card, self.module, self.name = card, module, name
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        values = [value._numpy.ctypes.data if isinstance(value, Array) else value for value in args]
+
+        def work(held: Any = args) -> None:  # the arrays live until it is done
+            kernels.launch(self.module.code, self.module.options, self.name, grid, block, values)
+
+        self.card.enqueue(self.card.stream, work)
+
+
+class RawModule:
+    """As `cupy.RawModule`, for source code."""
+
+    card: Card
+
+    def __init__(
+        self, code: str | None = None, *, options: tuple[str, ...] = (), backend: str = "nvrtc"
+    ) -> None:
+        assert code and all(option.startswith("-D") for option in options)
+        self.code, self.options = code, options
+
+    def get_function(self, name: str) -> Kernel:
+        assert name in kernels.compiled(self.code, self.options)[1], f"no kernel {name}"
+        return Kernel(self.card, self, name)
+
+
+def make(capability: str = "90") -> tuple[ModuleType, Card, Callable[[Any], Any]]:
+    """The module, its card, and what makes a cuBLAS on that card from signatures."""
+    card = Card()
+    array = type("ndarray", (Array,), {"card": card, "__module__": "cupy"})
+    Array.card = card  # results of operators are plain Arrays
+    stream = type("Stream", (Stream,), {"card": card})
+    null = stream.null = stream(null=True)
+
+    def fresh(shape: Any, dtype: Any, order: str = "C") -> Array:
+        card.refuse_capture()
+        dtype = np.dtype(dtype)
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        block = Block(int(np.prod(shape)) * dtype.itemsize)
+        card.memory.add(block)
+        card.taken += block.size
+        numpy = block.array(shape, dtype)
+        if dtype.kind == "f":
+            numpy[...] = np.nan
+        result = array(numpy)
+        result.watch = block
+        return result
+
+    def zeros(shape: Any, dtype: Any = float, order: str = "C") -> Array:
+        result = fresh(shape, dtype, order)
+        result._numpy[...] = 0
+        return result
+
+    def asarray(
+        a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, blocking: bool = False
+    ) -> Array:
+        if isinstance(a, Array):
+            return a if dtype in (None, a.dtype) else array(a._numpy.astype(dtype))
+        numpy = np.asarray(a, dtype)
+        result = fresh(numpy.shape, numpy.dtype)
+        result._numpy[...] = numpy
+        return result
+
+    def asnumpy(
+        a: Any, stream: Any = None, order: str = "C", out: Any = None, *, blocking: bool = True
+    ) -> Any:
+        card.wait(stream.ptr if stream else card.stream)
+        card.copies += 1
+        return unwrapped(a).copy() if isinstance(a, Array) else np.asarray(a)
+
+    def ask(name: str) -> Any:
+        if name in DTYPES:
+            return getattr(np, name)
+        if name not in NAMES["functions"]:
+            raise AttributeError(f"module 'cupy' has no attribute {name!r}")
+
+        def function(*arguments: Any, **keywords: Any) -> Any:
+            strict(name, NAMES["functions"][name], keywords)
+            return wrapped(None, getattr(np, name)(*map(unwrapped, arguments), **raw(keywords)))
+
+        return function
+
+    module = ModuleType("cupy")
+    device = SimpleNamespace(
+        synchronize=lambda: [card.wait(queue) for queue in card.queues], compute_capability=capability, id=0
+    )
+    module.__dict__.update(
+        __getattr__=ask, __version__="14.2.0", ndarray=array, is_available=lambda: True,
+        empty=fresh, zeros=zeros, asarray=asarray, asnumpy=asnumpy,
+        RawModule=type("RawModule", (RawModule,), {"card": card}),
+        cuda=SimpleNamespace(
+            Stream=stream, Graph=Graph, Device=lambda device=None: device_of(device),
+            get_current_stream=lambda device_id=-1: card.current[-1] if card.current else null,
+            runtime=SimpleNamespace(
+                CUDARuntimeError=CUDARuntimeError,
+                driverGetVersion=lambda: 13000,
+                runtimeGetVersion=lambda: 12090,
+                getDeviceProperties=lambda device: {"name": b"Stand-in"},
+            ),
+            memory=SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {})),
+        ),
+    )  # fmt: skip
+
+    def device_of(number: Any) -> Any:
+        return device
+
+    return module, card, lambda signatures: Cublas(signatures, card.enqueue, card.owns)

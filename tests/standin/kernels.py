@@ -1,0 +1,81 @@
+"""CUDA kernels on the processor: the source, compiled by the C compiler, called for every thread."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import re
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SHIM = Path(__file__).with_name("shim.h")
+COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+
+@cache
+def compiled(source: str, options: tuple[str, ...]) -> tuple[Any, dict[str, list[str]]]:
+    """The library, and each kernel's parameter declarations."""
+    found = re.findall(r"__global__ void (\w+)\((.*?)\) \{(.*?)\n\}", source, re.S)
+    parts = [SHIM.read_text(encoding="utf-8"), source]
+    kernels = {}
+    for name, declarations, code in found:
+        kernels[name] = [" ".join(one.split()[:-1] + ["*"] * ("*" in one)) for one in declarations.split(",")]
+        given = ", ".join(f"*({kind.replace('const ', '')} *)a[{i}]" for i, kind in enumerate(kernels[name]))
+        barriers = int("block_sum(" in code or "__syncthreads" in code)
+        parts.append(
+            f"static void call_{name}(void **a) {{ {name}({given}); }}\n"
+            f"int launch_{name}(const unsigned *grid, const unsigned *block, void **a) "
+            f"{{ return run(call_{name}, grid, block, a, {barriers}); }}"
+        )
+    text = "\n".join(parts)
+    digest = hashlib.sha256((text + " ".join(options)).encode()).hexdigest()[:16]
+    folder = Path(tempfile.mkdtemp(prefix="tinygan-kernels-"))
+    try:
+        (folder / "kernels.c").write_text(text, encoding="utf-8")
+        library = folder / f"{digest}.so"
+        assert COMPILER, "no C compiler"
+        command = [
+            COMPILER, "-std=gnu11", "-O2", "-U_FORTIFY_SOURCE", "-shared", "-fPIC",
+            "-Wall", "-Werror", "-Wno-unused-function", "-Wno-unused-variable",
+            *options, "-o", str(library), str(folder / "kernels.c"), "-lm",
+        ]  # fmt: skip
+        subprocess.run(command, check=True)
+        return ctypes.CDLL(str(library)), kernels
+    finally:
+        shutil.rmtree(folder)
+
+
+SIZES = {"int": 4, "float": 4, "double": 8, "word": 8}
+
+
+def launch(source: str, options: tuple[str, ...], name: str, grid: Any, block: Any, values: Any) -> None:
+    """Run a kernel. `values`: addresses (int) for pointers, NumPy scalars of the exact size for numbers."""
+    library, kernels = compiled(source, options)
+    declared = kernels[name]
+    assert len(values) == len(declared), f"{name} takes {len(declared)} arguments, got {len(values)}"
+    cells = []
+    for value, kind in zip(values, declared, strict=True):
+        if kind.endswith("*"):
+            cells.append(ctypes.c_void_p(value))
+        else:
+            assert isinstance(value, np.generic) and value.itemsize == SIZES[kind], (
+                f"{name}: {kind} {value!r}"
+            )
+            cells.append((ctypes.c_char * value.itemsize).from_buffer_copy(value.tobytes()))
+    grid, block = ([*sizes, 1][:2] for sizes in (grid, block))
+    assert 0 < block[0] * block[1] <= 1024 and 0 < grid[0] < 2**31 and 0 < grid[1] < 2**16, (
+        name,
+        grid,
+        block,
+    )
+    addresses = (ctypes.c_void_p * len(cells))(*(ctypes.addressof(cell) for cell in cells))
+    pair = ctypes.c_uint * 2
+    assert getattr(library, f"launch_{name}")(pair(*grid), pair(*block), addresses) == 0, (
+        f"{name}: threads of a block part at a barrier"
+    )

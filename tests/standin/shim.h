@@ -1,0 +1,87 @@
+/* What a CUDA kernel expects, for a C compiler: each launch runs all threads of all blocks in turn.
+   A kernel with barriers runs its block's threads as coroutines, each up to the next barrier. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <ucontext.h>
+
+typedef struct { unsigned x, y, z; } dim;
+static dim threadIdx, blockIdx, blockDim, gridDim;
+
+#define __global__ static
+#define __device__ static
+#define __shared__ static
+#define min(a, b) ((a) < (b) ? (a) : (b))
+#define max(a, b) ((a) > (b) ? (a) : (b))
+
+static unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned long long)((unsigned __int128)a * b >> 64);
+}
+
+#define STACK (32 << 10)
+static ucontext_t starts[1024];
+static jmp_buf scheduler, coroutines[1024]; /* quicker than swapcontext, which asks the system each time */
+static char *stacks, finished[1024];
+static int current;
+static void (*body)(void **);
+static void **arguments;
+
+static void __syncthreads(void) {
+    dim here = threadIdx;
+    if (!_setjmp(coroutines[current])) _longjmp(scheduler, 1);
+    threadIdx = here;
+}
+
+static void coroutine(void) {
+    body(arguments);
+    finished[current] = 1;
+    _longjmp(scheduler, 1);
+}
+
+/* 0, or 1 if some threads of a block ended while others waited for them. */
+static int run_block(int threads) {
+    if (!stacks) stacks = malloc((size_t)1024 * STACK);
+    for (int i = 0; i < threads; ++i) {
+        getcontext(&starts[i]);
+        starts[i].uc_stack.ss_sp = stacks + (size_t)i * STACK;
+        starts[i].uc_stack.ss_size = STACK;
+        starts[i].uc_link = 0;
+        makecontext(&starts[i], coroutine, 0);
+        finished[i] = 0;
+    }
+    volatile int ended = 0, first = 1;
+    while (ended < threads) {
+        volatile int before = ended;
+        for (volatile int i = 0; i < threads; ++i) {
+            if (finished[i]) continue;
+            current = i;
+            threadIdx = (dim){i % blockDim.x, i / blockDim.x, 0};
+            if (!_setjmp(scheduler)) {
+                if (first) setcontext(&starts[i]);
+                _longjmp(coroutines[i], 1);
+            }
+            ended += finished[i];
+        }
+        first = 0;
+        if (ended != before && ended != threads) return 1;
+    }
+    return 0;
+}
+
+static int run(void (*kernel)(void **), const unsigned *grid, const unsigned *block, void **given, int barriers) {
+    body = kernel, arguments = given;
+    gridDim = (dim){grid[0], grid[1], 1}, blockDim = (dim){block[0], block[1], 1};
+    for (unsigned y = 0; y < grid[1]; ++y)
+        for (unsigned x = 0; x < grid[0]; ++x) {
+            blockIdx = (dim){x, y, 0};
+            if (barriers) {
+                if (run_block(block[0] * block[1])) return 1;
+            } else
+                for (unsigned j = 0; j < block[1]; ++j)
+                    for (unsigned i = 0; i < block[0]; ++i) {
+                        threadIdx = (dim){i, j, 0};
+                        kernel(given);
+                    }
+        }
+    return 0;
+}

@@ -1,0 +1,147 @@
+"""That the stand-in is strict, and late, as the real thing is."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.standin import kernels
+from tests.standin.cublas import Cublas, tf32
+from tests.standin.cupy import NAMES, Array, CUDARuntimeError, make
+from tests.standin.make_names import names
+from tinygan.fast.cuda import blas
+
+needs_compiler = pytest.mark.skipif(kernels.COMPILER is None, reason="no C compiler")
+SOURCE = """
+__global__ void fill(float *x, int count, float value) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count) x[i] = value;
+}
+__global__ void turn(float *x) {
+    __shared__ float shared[64];
+    shared[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    x[threadIdx.x] = shared[blockDim.x - 1 - threadIdx.x];
+}
+__global__ void leave(float *x) {
+    if (threadIdx.x) __syncthreads();
+}
+"""
+
+
+@pytest.fixture
+def cupy():
+    return make()[0]
+
+
+def test_the_list_of_names_is_that_of_the_installed_cupy():
+    real = pytest.importorskip("cupy")
+    if real.__version__ != NAMES["cupy"]:
+        pytest.skip(f"the list is CuPy {NAMES['cupy']}'s, installed is {real.__version__}")
+    assert json.loads(json.dumps(names(real))) == {key: NAMES[key] for key in ("functions", "methods")}
+
+
+def test_arrays_do_not_become_numpys_by_themselves(cupy):
+    x = cupy.ones(3)
+    for convert in (np.asarray, np.array, np.sum, np.exp, lambda a: np.concatenate([a, a])):
+        with pytest.raises(TypeError):
+            convert(x)
+    with pytest.raises(TypeError):
+        x + np.ones(3)
+    with pytest.raises(TypeError):
+        np.ones(3) * x
+    with pytest.raises(TypeError):
+        x[np.array([0])]
+    assert (cupy.asnumpy(x * 2 + x) == 3).all() and float(x.sum()) == 3
+
+
+def test_only_names_and_keywords_of_cupy_are_there(cupy):
+    with pytest.raises(AttributeError):
+        _ = cupy.busday_count  # NumPy has it
+    with pytest.raises(AttributeError):
+        _ = cupy.ones(3).newbyteorder
+    with pytest.raises(TypeError, match="where"):
+        cupy.add(cupy.ones(3), 1, where=True)
+    with pytest.raises(TypeError, match="initial"):
+        cupy.ones(3).sum(initial=1)
+
+
+def test_reductions_are_arrays_without_axes(cupy):
+    total = cupy.ones(3).sum()
+    assert isinstance(total, Array) and total.shape == ()
+
+
+def test_new_memory_is_not_zero(cupy):
+    assert np.isnan(cupy.asnumpy(cupy.empty(3, cupy.float32))).all()
+
+
+@needs_compiler
+def test_work_on_a_stream_waits_until_the_stream_is_waited_for(cupy):
+    stream, x = cupy.cuda.Stream(non_blocking=True), cupy.zeros(8, cupy.float32)
+    fill = cupy.RawModule(code=SOURCE).get_function("fill")
+    with stream:
+        fill((2,), (4,), (x, np.int32(7), np.float32(5)))
+    assert not cupy.asnumpy(x).any()
+    stream.synchronize()
+    assert cupy.asnumpy(x).tolist() == [5] * 7 + [0]
+
+
+@needs_compiler
+def test_a_captured_graph_runs_when_it_is_launched_and_again(cupy):
+    stream, x = cupy.cuda.Stream(non_blocking=True), cupy.zeros(4, cupy.float32)
+    fill = cupy.RawModule(code=SOURCE).get_function("fill")
+    with stream:
+        stream.begin_capture()
+        fill((1,), (4,), (x, np.int32(4), np.float32(1)))
+        for forbidden in (lambda: cupy.asnumpy(x), lambda: cupy.zeros(3), lambda: float(x[0])):
+            with pytest.raises(CUDARuntimeError):
+                forbidden()
+        graph = stream.end_capture()
+    stream.synchronize()
+    assert not cupy.asnumpy(x).any()
+    for _ in range(2):
+        x.set(np.zeros(4, np.float32))
+        graph.launch(stream)
+        stream.synchronize()
+        assert (cupy.asnumpy(x) == 1).all()
+
+
+@needs_compiler
+def test_writing_past_an_array_is_noticed(cupy):
+    x = cupy.zeros(4, cupy.float32)
+    cupy.RawModule(code=SOURCE).get_function("fill")((2,), (4,), (x, np.int32(5), np.float32(1)))
+    with pytest.raises(AssertionError, match="out of bounds"):
+        cupy.cuda.Stream.null.synchronize()
+
+
+@needs_compiler
+def test_threads_meet_at_barriers(cupy):
+    x = cupy.asarray(np.arange(64, dtype=np.float32))
+    module = cupy.RawModule(code=SOURCE)
+    module.get_function("turn")((1,), (64,), (x,))
+    assert (cupy.asnumpy(x) == np.arange(64)[::-1]).all()
+    with pytest.raises(AssertionError, match="barrier"):
+        module.get_function("leave")((1,), (64,), (x,))
+
+
+@needs_compiler
+@pytest.mark.parametrize("wrong", [(5, np.float32(1)), (np.int64(4), np.float32(1)), (np.int32(4),)])
+def test_arguments_of_another_size_or_number_are_refused(cupy, wrong):
+    fill = cupy.RawModule(code=SOURCE).get_function("fill")
+    with pytest.raises(AssertionError):
+        fill((1,), (4,), (cupy.zeros(4, cupy.float32), *wrong))
+
+
+def test_tf32_keeps_ten_bits():
+    x = np.array([1 + 2**-10, 1 + 2**-12, 1 + 3 * 2**-12, -3.0, 0.0], np.float32)
+    assert tf32(x).tolist() == [1 + 2**-10, 1, 1 + 2**-10, -3, 0]
+
+
+def test_products_beyond_an_array_are_noticed():
+    cupy, _, library = make()
+    own = library(blas.SIGNATURES)
+    assert isinstance(own, Cublas)
+    x = cupy.zeros(4, cupy.float32)
+    assert own.owns(x.data.ptr, 16) and not own.owns(x.data.ptr, 20) and not own.owns(x.data.ptr - 4, 8)

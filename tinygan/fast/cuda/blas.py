@@ -1,0 +1,175 @@
+"""Matrix products by cuBLAS, called directly: what `xp.matmul` does, for use inside a CUDA graph.
+
+CuPy refuses its own cuBLAS handle while a graph is captured, and copies most views first. A handle
+of our own, with a workspace of its own, may be captured (cuBLAS documentation, section 2.1.12), and
+takes any leading dimension and any step from one matrix of a batch to the next.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import c_char_p, c_float, c_int, c_longlong, c_size_t, c_void_p
+from typing import Any, NamedTuple
+
+from tinygan.errors import DeviceError
+from tinygan.ops import Array
+
+# Argument types of the functions used, from cublas_api.h; each returns a status.
+POINTER, COUNT, STEP = c_void_p, c_int, c_longlong
+SIGNATURES: dict[str, Sequence[Any]] = {
+    "cublasCreate_v2": [ctypes.POINTER(c_void_p)],
+    "cublasDestroy_v2": [c_void_p],
+    "cublasSetStream_v2": [c_void_p, c_void_p],
+    "cublasSetWorkspace_v2": [c_void_p, POINTER, c_size_t],
+    "cublasGemmStridedBatchedEx": [
+        c_void_p, c_int, c_int,  # handle, and whether A and B are transposed
+        COUNT, COUNT, COUNT,  # m, n, k
+        ctypes.POINTER(c_float),  # alpha
+        POINTER, c_int, COUNT, STEP,  # A, its type, leading dimension, step to the next matrix
+        POINTER, c_int, COUNT, STEP,  # B
+        ctypes.POINTER(c_float),  # beta
+        POINTER, c_int, COUNT, STEP,  # C
+        COUNT, c_int, c_int,  # number of matrices, computation, algorithm
+    ],
+}  # fmt: skip
+FLOAT32 = 0  # CUDA_R_32F, library_types.h
+COMPUTE = {"float32": 68, "tf32": 77}  # CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32
+DEFAULT_ALGORITHM = -1  # CUBLAS_GEMM_DEFAULT
+WORKSPACE = 32 << 20  # bytes; what cuBLAS recommends for Hopper, and more than older cards need
+
+
+class CUBLASError(RuntimeError):
+    """A call failed; the text begins with its status, as that of CuPy's exception of this name does."""
+
+
+class Matrix(NamedTuple):
+    """How a batch of matrices lies in memory, as BLAS sees it: column by column."""
+
+    transposed: bool
+    leading: int  # numbers from one column to the next
+    step: int  # numbers from one matrix of the batch to the next; 0: the same one for all
+
+
+class Product(NamedTuple):
+    """The arguments of one call; the two factors have changed places (see `planned`)."""
+
+    m: int
+    n: int
+    k: int
+    first: Matrix
+    second: Matrix
+    result: Matrix
+    batch: int
+
+
+def planned(a: Array, b: Array, out: Array) -> Product:
+    """The call for out = a b: (m, k) times (k, n), or batches (count, m, k) of them.
+
+    A row-major matrix is, to BLAS, the transpose of a column-major one. So the product is asked for
+    as out' = b' a', and each view is handed over as it is. A factor with 2 axes serves the whole
+    batch.
+
+    Raises:
+        ValueError: shapes that do not fit, or a view with no axis of neighbours in memory.
+    """
+    (m, k), (k2, n) = a.shape[-2:], b.shape[-2:]
+    batch = out.shape[0] if out.ndim == 3 else 1
+    fits = k == k2 and out.shape[-2:] == (m, n)
+    if not fits or any(x.ndim == 3 and (out.ndim != 3 or x.shape[0] != batch) for x in (a, b)):
+        raise ValueError(f"cannot multiply {a.shape} by {b.shape} into {out.shape}")
+    first, second, result = matrix(b), matrix(a), matrix(out)
+    if result.transposed:
+        raise ValueError("the rows of a result must be contiguous")
+    return Product(n, m, k, first, second, result, batch)
+
+
+def matrix(x: Array) -> Matrix:
+    """How `x` (rows, columns) or (count, rows, columns) is to be called."""
+    rows, columns = x.shape[-2:]
+    down, along = (stride // x.itemsize for stride in x.strides[-2:])
+    step = x.strides[0] // x.itemsize if x.ndim == 3 else 0
+    if (along == 1 or columns == 1) and (down >= columns or rows == 1):
+        return Matrix(False, max(down, columns) if rows > 1 else columns, step)
+    if (down == 1 or rows == 1) and (along >= rows or columns == 1):
+        return Matrix(True, max(along, rows) if columns > 1 else rows, step)
+    raise ValueError(f"no axis of {x.shape} with strides {x.strides} is contiguous")
+
+
+def load() -> Any:
+    """cuBLAS, with the types of its functions declared.
+
+    Raises:
+        DeviceError: the library is not there.
+    """
+    try:
+        from cuda import pathfinder  # pyright: ignore
+
+        library = ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+    except (ImportError, OSError, RuntimeError) as problem:
+        reason = next(iter(str(problem).splitlines()), type(problem).__name__)
+        raise DeviceError(
+            f'cuBLAS cannot be loaded: {reason}. Install it: pip install "cupy-cuda13x[ctk]".'
+        ) from problem
+    return declared(library)
+
+
+def declared(library: Any) -> Any:
+    """`library` with argument and result types set, so that ctypes converts and checks."""
+    for name, types in SIGNATURES.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = list(types), c_int
+    library.cublasGetStatusName.argtypes, library.cublasGetStatusName.restype = [c_int], c_char_p
+    return library
+
+
+class Blas:
+    """A cuBLAS handle that computes on one stream, in one precision."""
+
+    def __init__(self, xp: Any, stream: Any, precision: str) -> None:
+        """`stream` is a CuPy stream; precision ``"float32"``, or ``"tf32"``: factors rounded to 10 bits.
+
+        Raises:
+            DeviceError: cuBLAS is not there.
+            CUBLASError: it cannot be used.
+        """
+        self.library = load()
+        self.compute = COMPUTE[precision]
+        self.workspace = xp.empty(WORKSPACE, dtype=xp.uint8)
+        self.one, self.zero = c_float(1), c_float(0)
+        self.handle = c_void_p()
+        self.products = 0  # computed so far
+        self._call("cublasCreate_v2", ctypes.byref(self.handle))
+        self._call("cublasSetStream_v2", self.handle, stream.ptr)
+        # After the stream: setting a stream takes the workspace away.
+        self._call("cublasSetWorkspace_v2", self.handle, self.workspace.data.ptr, WORKSPACE)
+
+    def product(self, a: Array, b: Array, out: Array) -> None:
+        """out = a b, for float32 arrays (m, k), (k, n), (m, n) or batches of them; see `planned`.
+
+        Raises:
+            ValueError: as `planned`.
+            CUBLASError: the call failed.
+        """
+        m, n, k, first, second, result, batch = planned(a, b, out)
+        self.products += 1
+        self._call(
+            "cublasGemmStridedBatchedEx", self.handle, int(first.transposed), int(second.transposed),
+            m, n, k, ctypes.byref(self.one),
+            b.data.ptr, FLOAT32, first.leading, first.step,
+            a.data.ptr, FLOAT32, second.leading, second.step,
+            ctypes.byref(self.zero),
+            out.data.ptr, FLOAT32, result.leading, result.step,
+            batch, self.compute, DEFAULT_ALGORITHM,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Give the handle back. Graphs that were captured with it must be gone by then."""
+        if self.handle:
+            self.library.cublasDestroy_v2(self.handle)  # which a card that has failed cannot do
+            self.handle = c_void_p()
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        status = getattr(self.library, name)(*arguments)
+        if status:
+            raise CUBLASError(f"{self.library.cublasGetStatusName(status).decode()} from {name}")

@@ -1,0 +1,356 @@
+"""The training step of `tinygan.gan.train_step` on a graphics card.
+
+Everything a step needs stays on the card. It is about 90 kernels and matrix products, one after the
+other on one stream, that read and write only arrays which never move: so it can be captured as a
+CUDA graph (``trainer.py``).
+
+What it computes is what `fast.gan` computes, with these shapes in mind: T = N + M examples pass D at
+once, N real pictures and M fakes; a map of a quarter of the pictures' side is (places, T, channels),
+one of half the side (places, T, 4 phases, channels). See ``kernels.cu``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from math import prod
+from typing import cast
+
+import numpy as np
+
+from tinygan import gan
+from tinygan.errors import UsageError
+from tinygan.fast.cuda.blas import Blas
+from tinygan.fast.cuda.kernels import Kernels, chunks
+from tinygan.fast.cuda.plan import MEASURED, TAPS, Flat, buffers, sizes_of
+from tinygan.fast.cuda.products import Convolution
+from tinygan.gan import Step
+from tinygan.layers import BatchNorm, Dropout, DropoutSource, LeakyReLU, Network
+from tinygan.ops import Array
+from tinygan.optim import Adam
+from tinygan.rng import Stream, mask_rate
+
+
+def agree(adam_G: Adam, adam_D: Adam) -> bool:
+    """Whether one kernel can serve both: the same settings, and as many steps taken."""
+    facts = [(adam.t, adam.lr, adam.beta1, adam.beta2, adam.eps) for adam in (adam_G, adam_D)]
+    return facts[0] == facts[1]
+
+
+def train_step(
+    G: Network,
+    D: Network,
+    adam_G: Adam,
+    adam_D: Adam,
+    images: Array,
+    noise: Array,
+    dropout_real: Iterable[DropoutSource],
+    dropout_fake: Iterable[DropoutSource],
+) -> Step:
+    """One step of the game, with the arguments and the result of `gan.train_step`.
+
+    For single steps: it makes a `Game` for each. That one serves where the networks are not the DCGAN's.
+    """
+    layers = [layer for layer in D.layers.values() if isinstance(layer, Dropout)]
+    sources = [list(islice(some, len(layers))) for some in (dropout_real, dropout_fake)]
+    N, M, xp = len(images), len(noise), G.backend.xp
+    streams = [isinstance(source, Stream) for some in sources for source in some]
+    fits = (
+        sizes_of(G, D)
+        and agree(adam_G, adam_D)
+        and 1 <= N <= M
+        and images.shape[1:] == D.input_shape
+        and noise.shape[1:] == G.input_shape
+        and images.dtype == noise.dtype == np.float32
+        and len(streams) == 2 * len(layers)
+        and all(streams) == any(streams)
+    )
+    if not fits:
+        return gan.train_step(G, D, adam_G, adam_D, images, noise, *sources)
+    rates = [mask_rate(layer.rate) if all(streams) else layer.rate for layer in layers]
+    game = Game(G, D, adam_G, adam_D, M, [1 / (1 - rate) for rate in rates])
+    game.memory["pictures"][:N] = images
+    game.memory["noise"][...] = noise
+    for which, count, some in (("real", N, sources[0]), ("fake", M, sources[1])):
+        for number, (source, layer) in enumerate(zip(some, layers, strict=True), 1):
+            mask = game.memory[f"{which}{number}"]
+            shape = (count, *D.shapes[list(D.layers)[3 * number - 1]])
+            values = xp.asarray(source.keep(shape, layer.rate)) if isinstance(source, Stream) else source
+            if values.shape != shape:
+                raise UsageError(f"a dropout mask has the shape {values.shape}. It needs {shape}.")
+            mask[: values.size] = (values != 0).reshape(-1)
+    with game.stream:
+        game.settle()
+        game.tick()
+        game.play(N)
+        game.stream.synchronize()
+    for adam in (adam_G, adam_D):
+        adam.t += 1
+    game.close()
+    return Step(*game.memory["measured"][0])
+
+
+class Game:
+    """Both networks and their Adams on the card, with all the memory a step needs.
+
+    The tensors' arrays, and the Adams' averages, become parts of long arrays that `play` changes in
+    place.
+    """
+
+    def __init__(
+        self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, batch: int, growths: Sequence[float]
+    ) -> None:
+        """`growths`: 1 / (1 - rate) of D's two dropouts.
+
+        Raises:
+            UsageError: the batch needs an array of more than 2^31 numbers.
+        """
+        sizes = sizes_of(G, D)
+        assert sizes, "not the DCGAN: see `sizes_of`"
+        self.sizes, self.batch, self.growths = sizes, batch, growths
+        self.G, self.D, self.adams = G, D, (adam_G, adam_D)
+        plan = buffers(sizes, batch)
+        largest = max(prod(shape) for shape, _ in plan.values())
+        if largest >= 1 << 31:
+            smaller = batch * ((1 << 31) - 1) // largest
+            raise UsageError(f"--batch-size {batch} is too large for the fast engine. Use {smaller} or less.")
+        xp = self.xp = G.backend.xp
+        self.stream = xp.cuda.Stream(non_blocking=True)
+        self.blas = Blas(xp, self.stream, G.backend.precision)
+        self.kernels = Kernels(xp, sizes.side, sizes.channels)
+        (C0, C1, C2), (D1, D2) = sizes.G, sizes.D
+        self.up1 = Convolution(xp, self.blas, sizes.side, C1, C0, TAPS, 1)
+        self.up2 = Convolution(xp, self.blas, sizes.side, C2, C1, TAPS, 2)
+        self.down = Convolution(xp, self.blas, sizes.side, D1, D2, TAPS, 2)
+        # Zeros, not whatever was there: see `Convolution.down`.
+        self.mask_elements = (4 * sizes.places * D1, sizes.places * D2)  # of one example
+        self.memory = {name: xp.zeros(shape, dtype=dtype) for name, (shape, dtype) in plan.items()}
+        self._adopt()
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until what was done on CuPy's own stream is there: `stream` does not do so by itself."""
+        self.xp.cuda.get_current_stream().synchronize()
+        self.xp.cuda.Stream.null.synchronize()
+
+    def _adopt(self) -> None:
+        xp, (adam_G, adam_D) = self.xp, self.adams
+        named = {f"{net.name}/{name}": p for net in (self.G, self.D) for name, p in net.parameters.items()}
+        flat = Flat(xp, named)
+        self.weights, weights = flat.zeros()
+        self.gradients, self.gradient_of = flat.zeros()
+        self.averages, averages = flat.zeros()
+        self.squares, squares = flat.zeros()
+        for name, tensor in named.items():
+            weights[name][...] = tensor.data
+            tensor.data = weights[name]
+        for net, adam in ((self.G, adam_G), (self.D, adam_D)):
+            for name in adam.parameters:
+                full = f"{net.name}/{name}"
+                for old, new in ((adam.m, averages), (adam.v, squares)):
+                    new[full][...] = old[name]
+                    old[name] = new[full]
+        for tensor in self.G.statistics.values():
+            tensor.data = tensor.data.copy()  # changed in place from now on
+        self.clock_is(0, adam_G.t)
+
+    def clock_is(self, step: int, t: int) -> None:
+        """So many steps have been taken, and so many of Adam."""
+        self.memory["clock"].set(np.array([step, t], np.int64))
+
+    def tick(self) -> None:
+        """Another step begins."""
+        adam, clock, rate = self.adams[0], self.memory["clock"], self.memory["rate"]
+        self.kernels.launch("tick", (1,), (1,), clock, rate, adam.lr, adam.beta1, adam.beta2)
+
+    def play(self, N: int) -> None:
+        """The step, from what `pictures[:N]`, `noise` and the masks hold, on the current stream."""
+        mem, kernels, adam, M, T = self.memory, self.kernels, self.adams[0], self.batch, N + self.batch
+        P, window, (D1, _) = self.sizes.places, self.sizes.window, self.sizes.D
+        fakes, columns, gradient = mem["pictures"][N:T], mem["columns"], mem["gradient"]
+        self._paint(fakes)
+        self._look(N, T)
+        kernels.blocks(
+            "score", 1, mem["logits"], N, M, mem["measured"], MEASURED, mem["clock"], mem["slopes_D"],
+            mem["slopes_G"], self._gradient(self.D, 7, "bias"),
+        )  # fmt: skip
+        # Backward once through D, with 1 for each logit; each example's share is weighted where
+        # examples are added up, or leave D. See `fast.gan`.
+        self._learn_judge(N, T)
+        g1 = self._part("g1", P, T * 4, D1)[:, N * 4 :]
+        kernel = self._weight(self.D, 0).reshape(window, D1)
+        self.blas.product(g1, kernel.T, columns.reshape(P, M * 4, window))
+        kernels.flat("critique", gradient.size, columns, M, mem["slopes_G"], fakes, gradient)
+        self._learn_painter(gradient)
+        kernels.flat(
+            "adam", self.weights.size, self.weights, self.gradients, self.averages, self.squares,
+            self.weights.size, mem["rate"], adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.eps,
+        )  # fmt: skip
+
+    # G. Its layers' numbers in the list of `models.generator` name them.
+
+    def _paint(self, pictures: Array) -> None:
+        """Forward: noise -> pictures (M, H, W, channels)."""
+        mem, M = self.memory, self.batch
+        self.blas.product(mem["noise"], self._weight(self.G, 0), mem["h0"])
+        self._normalise("0", 1)
+        for number, conv, layer, into in (("1", self.up1, 4, "h1"), ("2", self.up2, 7, "h2")):
+            X, Y, W = (mem[name + number] for name in "XYW")
+            conv.lift_kernel(self._weight(self.G, layer), W)
+            conv.lift_small(mem["a0" if number == "1" else "a1"], Y)
+            conv.up(Y, W, X)
+            conv.lower_large(X, mem[into])
+            self._normalise(number, layer + 1)
+        rows, window = 4 * self.sizes.places * M, self.sizes.window
+        kernel = self._weight(self.G, 10).reshape(window, -1)
+        self.blas.product(mem["a2"].reshape(rows, -1), kernel.T, mem["columns"].reshape(rows, window))
+        self.kernels.flat("paint", pictures.size, mem["columns"], M, pictures)
+
+    def _normalise(self, number: str, layer: int) -> None:
+        """a = LeakyReLU(batch norm of h), and the running values."""
+        h, rows, C, width, norm, relu = self._normed(number, layer)
+        mem, kernels = self.memory, self.kernels
+        count, each = chunks(rows, C)
+        mean, inverse_std = mem["mean" + number], mem["inverse_std" + number]
+        kernels.shares("moments", count, C, h, rows, C, each, mem["shares"])
+        kernels.shares(
+            "settle", 1, C, mem["shares"], count, h, rows, C, norm.eps, norm.momentum, mean, inverse_std,
+            norm.running_mean.data, norm.running_variance.data, lanes=32,
+        )  # fmt: skip
+        gamma, beta = norm.gamma.data, norm.beta.data
+        kernels.rows(
+            "normalise", rows, C, h, mean, inverse_std, gamma, beta, rows, C, width, relu.slope,
+            mem["a" + number],
+        )  # fmt: skip
+
+    def _normalise_back(self, number: str, layer: int) -> None:
+        """h becomes its own gradient, from that of a; gamma's and beta's too."""
+        h, rows, C, width, norm, relu = self._normed(number, layer)
+        mem, kernels = self.memory, self.kernels
+        count, each = chunks(rows, C)
+        given = (
+            mem["da" + number], h, mem["mean" + number], mem["inverse_std" + number], norm.gamma.data,
+            norm.beta.data,
+        )  # fmt: skip
+        dgamma, dbeta = self._gradient(self.G, layer, "gamma"), self._gradient(self.G, layer, "beta")
+        kernels.shares("normalise_sums", count, C, *given, rows, C, width, each, relu.slope, mem["shares"])
+        kernels.shares("total", 1, C, mem["shares"], count, C, 2, dbeta, dgamma, lanes=32)
+        kernels.rows("normalise_back", rows, C, *given, dgamma, dbeta, rows, C, width, relu.slope, h)
+
+    def _normed(self, number: str, layer: int) -> tuple[Array, int, int, int, BatchNorm, LeakyReLU]:
+        """h, its rows and channels, the channels of a place, and the two layers."""
+        layers = list(self.G.layers.values())
+        norm, relu = cast(BatchNorm, layers[layer]), cast(LeakyReLU, layers[layer + 1])
+        h = self.memory["h" + number]
+        C = norm.gamma.shape[0]
+        return h, h.size // C, C, self.sizes.G[int(number)], norm, relu
+
+    def _learn_painter(self, gradient: Array) -> None:
+        """G's gradients, from that of the numbers before tanh (M, H, W, channels)."""
+        mem, M, window = self.memory, self.batch, self.sizes.window
+        rows = 4 * self.sizes.places * M
+        columns, kernel = mem["columns"], self._weight(self.G, 10).reshape(window, -1)
+        self.kernels.flat("im2col", columns.size, gradient, M, columns)
+        columns = columns.reshape(rows, window)
+        a2, da2 = (mem[name].reshape(rows, -1) for name in ("a2", "da2"))
+        self.blas.product(columns.T, a2, self._gradient(self.G, 10, "kernel").reshape(window, -1))
+        self.blas.product(columns, kernel, da2)
+        for number, conv, layer, into in (("2", self.up2, 7, "da1"), ("1", self.up1, 4, "da0")):
+            self._normalise_back(number, layer + 1)
+            X, Y, W, dW = (mem[name + number] for name in ("X", "Y", "W", "dW"))
+            conv.lift_large(mem["h" + number], X)
+            conv.kernel_gradient(X, Y, dW)
+            conv.lower_kernel(dW, self._gradient(self.G, layer, "kernel"))
+            conv.down(X, W, Y)
+            conv.lower_small(Y, mem[into])
+        self._normalise_back("0", 1)
+        self.blas.product(mem["noise"].T, mem["h0"], self._gradient(self.G, 0, "kernel"))
+
+    # D.
+
+    def _look(self, N: int, T: int) -> None:
+        """Forward: the first T pictures, N of them real -> logits."""
+        mem, P, window, (D1, D2) = self.memory, self.sizes.places, self.sizes.window, self.sizes.D
+        columns, b1 = self._part("columns_D", 4 * P * T, window), self._part("b1", 4 * P * T, D1)
+        self.kernels.flat("im2col", columns.size, mem["pictures"][:T], T, columns)
+        self.blas.product(columns, self._weight(self.D, 0).reshape(window, D1), b1)
+        self._activate(1, N, T)
+        X, Y, _ = self._lifted(T)
+        b2 = self._part("b2", P, T, D2)
+        self.down.lift_kernel(self._weight(self.D, 3), mem["W3"])
+        self.down.lift_large(b1.reshape(P, T, 4 * D1), X)
+        self.down.down(X, mem["W3"], Y)
+        self.down.lower_small(Y, b2)
+        self._activate(2, N, T)
+        bias = self._weight(self.D, 7, "bias")
+        self.kernels.blocks("judge", T, b2, self._weight(self.D, 7), bias, T, D2, mem["logits"])
+
+    def _activate(self, number: int, N: int, T: int) -> None:
+        """Bias, LeakyReLU and dropout of D's convolution 1 or 2, in place."""
+        rows, C, scale, slope, growth, masks = self._activated(number, T)
+        b, bias = self._part(f"b{number}", rows, C), self._weight(self.D, 3 * number - 3, "bias")
+        self.kernels.rows("activate", rows, C, b, bias, *masks, rows, C, N, T, scale, slope, growth)
+
+    def _activate_back(self, number: int, N: int, T: int, given: Array, same: bool) -> None:
+        """g, from the gradient of b (`same`: that of one example, for all); and the bias's gradient."""
+        rows, C, scale, slope, growth, masks = self._activated(number, T)
+        b, g = self._part(f"b{number}", rows, C), self._part(f"g{number}", rows, C)
+        self.kernels.rows(
+            "activate_back", rows, C, g, given, same, b, *masks, rows, C, N, T, scale, slope, growth
+        )
+        count, each = chunks(rows, C)
+        shares, weights = self.memory["shares"], self.memory["slopes_D"]
+        phases, bias = scale * scale, self._gradient(self.D, 3 * number - 3, "bias")
+        self.kernels.shares("weighted_sums", count, C, g, weights, rows, C, each, T, phases, shares)
+        self.kernels.shares("total", 1, C, shares, count, C, 1, bias, bias, lanes=32)
+
+    def _activated(self, number: int, T: int) -> tuple[int, int, int, float, float, tuple[Array, Array]]:
+        """Rows, channels, pixels to a place and axis, slope, growth and masks of D's map 1 or 2."""
+        scale, relu = 3 - number, cast(LeakyReLU, list(self.D.layers.values())[3 * number - 2])
+        masks = self.memory[f"real{number}"], self.memory[f"fake{number}"]
+        rows = self.sizes.places * T * scale * scale
+        return rows, self.sizes.D[number - 1], scale, relu.slope, self.growths[number - 1], masks
+
+    def _lifted(self, T: int) -> tuple[Array, Array, Array]:
+        """X and Y of D's second convolution, and the gradient of X."""
+        shapes = self.down.shapes(T)
+        return self._part("X3", *shapes["X"]), self._part("Y3", *shapes["Y"]), self._part("dX3", *shapes["X"])
+
+    def _learn_judge(self, N: int, T: int) -> None:
+        """D's gradients, and in g1 that of each logit by the numbers before the first LeakyReLU."""
+        mem, P, window, (D1, D2) = self.memory, self.sizes.places, self.sizes.window, self.sizes.D
+        weights, kernels = mem["slopes_D"], self.kernels
+        b2, g2 = self._part("b2", P * T, D2), self._part("g2", P, T, D2)
+        dense = self._gradient(self.D, 7)  # a share for each place is all of its sum
+        kernels.shares("weighted_sums", P, D2, b2, weights, P * T, D2, T, T, 1, dense)
+        self._activate_back(2, N, T, self._weight(self.D, 7), same=True)
+        X, Y, dX = self._lifted(T)
+        g1, columns = self._part("g1", P, T, 4 * D1), self._part("columns_D", 4 * P * T, window)
+        self.down.lift_small(g2, Y)
+        self.down.up(Y, mem["W3"], dX)
+        kernels.rows("scale_rows", self.down.R * T, D2, Y, weights, self.down.R * T, D2, T, 1)
+        self.down.kernel_gradient(X, Y, mem["dW3"])
+        self.down.lower_kernel(mem["dW3"], self._gradient(self.D, 3))
+        self.down.lower_large(dX, g1)
+        self._activate_back(1, N, T, g1, same=False)
+        kernels.rows("scale_rows", 4 * P * T, window, columns, weights, 4 * P * T, window, T, 4)
+        self.blas.product(columns.T, g1.reshape(-1, D1), self._gradient(self.D, 0).reshape(window, D1))
+
+    # Names and parts.
+
+    def _name(self, net: Network, layer: int, kind: str) -> str:
+        return f"{list(net.layers)[layer]}/{kind}"
+
+    def _weight(self, net: Network, layer: int, kind: str = "kernel") -> Array:
+        return net.parameters[self._name(net, layer, kind)].data
+
+    def _gradient(self, net: Network, layer: int, kind: str = "kernel") -> Array:
+        return self.gradient_of[f"{net.name}/{self._name(net, layer, kind)}"]
+
+    def _part(self, name: str, *shape: int) -> Array:
+        """The beginning of a planned array, under another shape."""
+        return self.memory[name].reshape(-1)[: prod(shape)].reshape(shape)
+
+    def close(self) -> None:
+        """Give cuBLAS's handle back, after the graphs that were captured with it."""
+        self.blas.close()

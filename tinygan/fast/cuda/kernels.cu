@@ -1,0 +1,400 @@
+// What the training step of the DCGAN does between its matrix products. Plain C, so that a test can
+// run every kernel on a processor.
+//
+// Shapes. A map of a quarter of the picture's side has SIDE x SIDE places p, and T examples lie
+// one after the other for each place: (p, t, channel). A map of half the side is stored by phases,
+// (p, t, phase, channel): pixel (y, x) belongs to place (y / 2, x / 2) and phase 2 (y % 2) + x % 2.
+// Pictures are (t, y, x, channel), CHANNELS of them. SIDE and CHANNELS are set when this is compiled.
+//
+// Nothing is added up in an order that depends on which thread comes first, so a step is the same,
+// bit for bit, whenever it is repeated on one card.
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HALF (2 * SIDE)
+#define FULL (4 * SIDE)
+#define TAPS 5     // side of every kernel
+#define BEFORE 1   // zeros before a picture that a convolution of stride 2 halves
+#define WINDOW (TAPS * TAPS * CHANNELS)
+#define UNIT 1.1102230246251565e-16  // 2^-53: 53 random bits times this lie in [0, 1)
+
+typedef unsigned long long word;
+
+// Time.
+
+// clock[0]: number of this step, from 1; clock[1]: Adam's t. rate: Adam's step size at t.
+__global__ void tick(long long *clock, float *rate, double lr, double beta1, double beta2) {
+    clock[0] += 1;
+    clock[1] += 1;
+    double t = (double)clock[1];
+    *rate = (float)(lr * sqrt(1 - pow(beta2, t)) / (1 - pow(beta1, t)));
+}
+
+// Random numbers: Philox 4x64-10, as `rng.Stream.words` draws them.
+
+__device__ void philox(word counter[4], word key0, word key1) {
+    for (int round = 0; round < 10; ++round) {
+        word left = 0xD2E7470EE14C6C93ULL, right = 0xCA5A826395121157ULL;
+        word left_high = __umul64hi(left, counter[0]), left_low = left * counter[0];
+        word right_high = __umul64hi(right, counter[2]), right_low = right * counter[2];
+        counter[0] = right_high ^ counter[1] ^ key0;
+        counter[1] = right_low;
+        counter[2] = left_high ^ counter[3] ^ key1;
+        counter[3] = left_low;
+        key0 += 0x9E3779B97F4A7C15ULL;
+        key1 += 0xBB67AE8584CAA73BULL;
+    }
+}
+
+// z (count): standard normal numbers, four to a thread. See `rng.Stream.normal`.
+__global__ void draw_noise(float *z, int count, word key0, word key1, const long long *clock) {
+    int block = blockIdx.x * blockDim.x + threadIdx.x;
+    if (4 * block >= count) return;
+    word words[4] = {(word)block + 1, (word)(clock[0] - 1), 0, 0};
+    philox(words, key0, key1);
+    for (int pair = 0; pair < 2; ++pair) {
+        double radius = sqrt(-2 * log(((words[2 * pair] >> 11) + 1) * UNIT));
+        double angle = 6.283185307179586 * ((words[2 * pair + 1] >> 11) * UNIT);
+        int i = 4 * block + 2 * pair;
+        if (i < count) z[i] = (float)(radius * cos(angle));
+        if (i + 1 < count) z[i + 1] = (float)(radius * sin(angle));
+    }
+}
+
+// mask (count, room for whole sixteens): 1 where an element is kept, sixteen to a thread, written
+// eight at once. See `rng.Stream.keep_part`.
+__global__ void draw_mask(unsigned char *mask, int count, word key0, word key1, const long long *clock,
+                          int pass, int layer, int threshold) {
+    int block = blockIdx.x * blockDim.x + threadIdx.x;
+    if (16 * block >= count) return;
+    word words[4] = {(word)block + 1, (word)(clock[0] - 1), (word)pass, (word)layer};
+    philox(words, key0, key1);
+    for (int half = 0; half < 2; ++half) {
+        word eight = 0;
+        for (int i = 0; i < 8; ++i) {
+            int bits = (int)(words[2 * half + i / 4] >> (16 * (i % 4)) & 0xFFFF);
+            eight |= (word)(bits >= threshold) << (8 * i);
+        }
+        ((word *)mask)[2 * block + half] = eight;
+    }
+}
+
+// Real pictures.
+
+// The first `count` pictures of a batch, bytes to [-1, 1]: (byte - 127.5) / 127.5.
+__global__ void gather(float *pictures, const unsigned char *images, const int *order, const long long *clock,
+                       int count, int batch, int steps_per_epoch) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x, size = FULL * FULL * CHANNELS;
+    if (i >= count * size) return;
+    int place = (int)((clock[0] - 1) % steps_per_epoch);
+    long long image = order[place * batch + i / size];
+    pictures[i] = ((float)images[image * size + i % size] - 127.5f) / 127.5f;
+}
+
+// Sums over the rows of a matrix (rows, C): shares of `chunk` rows first, then the shares' sum.
+// A block has 32 channels side by side and several rows below each other.
+
+#define CHANNEL ((int)(blockIdx.y * blockDim.x + threadIdx.x))
+#define LANES ((int)blockDim.y)
+#define SHARE ((int)blockIdx.x)
+
+// The sum of `value` over the threads of a block that have one channel: a power of two of them.
+__device__ float block_sum(float *shared, float value) {
+    int lane = threadIdx.y, width = blockDim.x, at = lane * width + threadIdx.x;
+    shared[at] = value;
+    for (int lanes = LANES / 2; lanes > 0; lanes /= 2) {
+        __syncthreads();
+        if (lane < lanes) shared[at] += shared[at + lanes * width];
+    }
+    __syncthreads();
+    float sum = shared[threadIdx.x];
+    __syncthreads();
+    return sum;
+}
+
+// shares (chunks, 2, C): the sums of x - x0 and of (x - x0)^2, with x0 the first row. Distances from a
+// number of about the mean cancel little when they are subtracted (Chan, Golub & LeVeque 1983).
+__global__ void moments(const float *x, int rows, int C, int chunk, float *shares) {
+    __shared__ float shared[1024];
+    int c = CHANNEL, end = min((SHARE + 1) * chunk, rows);
+    float sum = 0, squares = 0, x0 = c < C ? x[c] : 0;
+    if (c < C)
+        for (int row = SHARE * chunk + threadIdx.y; row < end; row += LANES) {
+            float distance = x[row * C + c] - x0;
+            sum += distance;
+            squares += distance * distance;
+        }
+    sum = block_sum(shared, sum);
+    squares = block_sum(shared, squares);
+    if (c < C && threadIdx.y == 0) {
+        shares[2 * SHARE * C + c] = sum;
+        shares[(2 * SHARE + 1) * C + c] = squares;
+    }
+}
+
+// mean, inverse_std (C) from those shares; the running values take a step towards the batch's.
+__global__ void settle(const float *shares, int chunks, const float *x, int rows, int C, float eps,
+                       float momentum, float *mean, float *inverse_std, float *running_mean,
+                       float *running_variance) {
+    __shared__ float shared[1024];
+    int c = CHANNEL;
+    float sum = 0, squares = 0;
+    if (c < C)
+        for (int i = threadIdx.y; i < chunks; i += LANES) {
+            sum += shares[2 * i * C + c];
+            squares += shares[(2 * i + 1) * C + c];
+        }
+    sum = block_sum(shared, sum);
+    squares = block_sum(shared, squares);
+    if (c < C && threadIdx.y == 0) {
+        float shift = sum / rows, variance = fmaxf(squares / rows - shift * shift, 0);
+        mean[c] = x[c] + shift;
+        inverse_std[c] = 1 / sqrtf(variance + eps);
+        running_mean[c] = momentum * running_mean[c] + (1 - momentum) * mean[c];
+        running_variance[c] = momentum * running_variance[c] + (1 - momentum) * variance;
+    }
+}
+
+// shares (chunks, C): sums of the rows of x, row (.., t, phase) times weights[t].
+__global__ void weighted_sums(const float *x, const float *weights, int rows, int C, int chunk, int T,
+                              int phases, float *shares) {
+    __shared__ float shared[1024];
+    int c = CHANNEL, end = min((SHARE + 1) * chunk, rows);
+    float sum = 0;
+    if (c < C)
+        for (int row = SHARE * chunk + threadIdx.y; row < end; row += LANES)
+            sum += weights[row / phases % T] * x[row * C + c];
+    sum = block_sum(shared, sum);
+    if (c < C && threadIdx.y == 0) shares[SHARE * C + c] = sum;
+}
+
+// out (kinds, C): the sums of shares (chunks, kinds, C).
+__global__ void total(const float *shares, int chunks, int C, int kinds, float *out0, float *out1) {
+    __shared__ float shared[1024];
+    int c = CHANNEL;
+    for (int kind = 0; kind < kinds; ++kind) {
+        float sum = 0;
+        if (c < C)
+            for (int i = threadIdx.y; i < chunks; i += LANES) sum += shares[(i * kinds + kind) * C + c];
+        sum = block_sum(shared, sum);
+        if (c < C && threadIdx.y == 0) (kind ? out1 : out0)[c] = sum;
+    }
+}
+
+// Batch normalisation and LeakyReLU of h (rows, C). The activations and their gradient lie as
+// (C / width, rows, width): the dense layer's columns become places, and for the maps width = C.
+
+// Four rows to a thread, a block's rows one after the other.
+#define FOR_ROWS(rows) \
+    for (int row = SHARE * 4 * LANES + threadIdx.y, end = min((SHARE + 1) * 4 * LANES, rows); row < end; row += LANES)
+
+__device__ int outward(int row, int c, int rows, int width) {
+    return (c / width * rows + row) * width + c % width;
+}
+
+// a = LeakyReLU(gamma (h - mean) inverse_std + beta)
+__global__ void normalise(const float *h, const float *mean, const float *inverse_std, const float *gamma,
+                          const float *beta, int rows, int C, int width, float slope, float *a) {
+    int c = CHANNEL;
+    if (c >= C) return;
+    FOR_ROWS(rows) {
+        float y = (h[row * C + c] - mean[c]) * inverse_std[c] * gamma[c] + beta[c];
+        a[outward(row, c, rows, width)] = y > 0 ? y : slope * y;
+    }
+}
+
+// The gradient of the normalised and scaled numbers, from that of the activations.
+__device__ float before_relu(float da, float xhat, float gamma, float beta, float slope) {
+    return xhat * gamma + beta > 0 ? da : slope * da;
+}
+
+// shares (chunks, 2, C): the sums of g, which are beta's gradient, and of g xhat, gamma's.
+__global__ void normalise_sums(const float *da, const float *h, const float *mean, const float *inverse_std,
+                               const float *gamma, const float *beta, int rows, int C, int width, int chunk,
+                               float slope, float *shares) {
+    __shared__ float shared[1024];
+    int c = CHANNEL, end = min((SHARE + 1) * chunk, rows);
+    float sum = 0, product = 0;
+    if (c < C)
+        for (int row = SHARE * chunk + threadIdx.y; row < end; row += LANES) {
+            float xhat = (h[row * C + c] - mean[c]) * inverse_std[c];
+            float g = before_relu(da[outward(row, c, rows, width)], xhat, gamma[c], beta[c], slope);
+            sum += g;
+            product += g * xhat;
+        }
+    sum = block_sum(shared, sum);
+    product = block_sum(shared, product);
+    if (c < C && threadIdx.y == 0) {
+        shares[2 * SHARE * C + c] = sum;
+        shares[(2 * SHARE + 1) * C + c] = product;
+    }
+}
+
+// dh = gamma inverse_std (g - dbeta / rows - xhat dgamma / rows); dh may be h itself.
+__global__ void normalise_back(const float *da, const float *h, const float *mean, const float *inverse_std,
+                               const float *gamma, const float *beta, const float *dgamma,
+                               const float *dbeta, int rows, int C, int width, float slope, float *dh) {
+    int c = CHANNEL;
+    if (c >= C) return;
+    FOR_ROWS(rows) {
+        float xhat = (h[row * C + c] - mean[c]) * inverse_std[c];
+        float g = before_relu(da[outward(row, c, rows, width)], xhat, gamma[c], beta[c], slope);
+        dh[row * C + c] = gamma[c] * inverse_std[c] * (g - dbeta[c] / rows - xhat * (dgamma[c] / rows));
+    }
+}
+
+// D's bias, LeakyReLU and dropout. Maps have `scale` pixels to a place and axis, 1 or 2. Masks are
+// as `rng` draws them, (t, y, x, C), one for the first N examples and one for the others.
+
+__device__ int kept(const unsigned char *real, const unsigned char *fake, int row, int c, int C, int N, int T,
+                    int scale) {
+    int phase = row % (scale * scale), t = row / (scale * scale) % T, p = row / (scale * scale) / T;
+    int y = p / SIDE * scale + phase / scale, x = p % SIDE * scale + phase % scale;
+    int within = (y * SIDE * scale + x) * C + c, picture = SIDE * scale * SIDE * scale * C;
+    return t < N ? real[t * picture + within] : fake[(t - N) * picture + within];
+}
+
+// a = dropout(LeakyReLU(a + bias)), in place; what is kept grows by `growth` = 1 / (1 - rate).
+__global__ void activate(float *a, const float *bias, const unsigned char *real, const unsigned char *fake,
+                         int rows, int C, int N, int T, int scale, float slope, float growth) {
+    int c = CHANNEL;
+    if (c >= C) return;
+    FOR_ROWS(rows) {
+        float h = a[row * C + c] + bias[c];
+        h = h > 0 ? h : slope * h;
+        a[row * C + c] = kept(real, fake, row, c, C, N, T, scale) ? growth * h : 0;
+    }
+}
+
+// g = the gradient of what `activate` was given, from that of its result: `from_a`, of the map's
+// shape, or, if one and the same for every example, (places, C).
+__global__ void activate_back(float *g, const float *from_a, int same, const float *a,
+                              const unsigned char *real, const unsigned char *fake, int rows, int C, int N,
+                              int T, int scale, float slope, float growth) {
+    int c = CHANNEL;
+    if (c >= C) return;
+    FOR_ROWS(rows) {
+        float from = from_a[(same ? row / T : row) * C + c];
+        float factor = a[row * C + c] > 0 ? growth : slope * growth;
+        g[row * C + c] = kept(real, fake, row, c, C, N, T, scale) ? from * factor : 0;
+    }
+}
+
+// x (rows, C), row (.., t, phase) times weights[t].
+__global__ void scale_rows(float *x, const float *weights, int rows, int C, int T, int phases) {
+    int c = CHANNEL;
+    if (c >= C) return;
+    FOR_ROWS(rows) x[row * C + c] *= weights[row / phases % T];
+}
+
+// D's answer and the losses.
+
+// logits[t] = bias + sum over (p, c) of a[p, t, c] kernel[p, c]; a block for each t.
+__global__ void judge(const float *a, const float *kernel, const float *bias, int T, int C, float *logits) {
+    __shared__ float shared[1024];
+    float sum = 0;
+    for (int i = threadIdx.y; i < SIDE * SIDE * C; i += LANES)
+        sum += a[(i / C * T + SHARE) * C + i % C] * kernel[i];
+    sum = block_sum(shared, sum);
+    if (threadIdx.y == 0) logits[SHARE] = sum + *bias;
+}
+
+// log(1 + exp(x)) without overflow
+__device__ float softplus(float x) { return fmaxf(x, 0) + log1pf(expf(-fabsf(x))); }
+
+__device__ float sigmoid(float x) {
+    float e = expf(-fabsf(x));
+    return x >= 0 ? 1 / (1 + e) : e / (1 + e);
+}
+
+// From logits (T), N of real pictures and M of fakes: this step's row of measured (steps, 4), the
+// losses of G and D and the mean scores of real pictures and fakes; slopes_D (T) and slopes_G (M),
+// the losses' derivatives by each logit; dbias, the sum of slopes_D. One block.
+__global__ void score(const float *logits, int N, int M, float *measured, int measured_rows,
+                      const long long *clock, float *slopes_D, float *slopes_G, float *dbias) {
+    __shared__ float shared[1024];
+    float sums[6] = {0, 0, 0, 0, 0, 0};
+    for (int t = threadIdx.y; t < N + M; t += LANES) {
+        float x = logits[t], s = sigmoid(x);
+        float other = sigmoid(-x);  // 1 - s without cancellation
+        if (t < N) {
+            sums[1] += softplus(-x);
+            sums[3] += s;
+            slopes_D[t] = -other / N;
+            sums[5] += slopes_D[t];
+        } else {
+            sums[0] += softplus(-x);
+            sums[2] += softplus(x);
+            sums[4] += s;
+            slopes_D[t] = s / M;
+            slopes_G[t - N] = -other / M;
+            sums[5] += slopes_D[t];
+        }
+    }
+    for (int i = 0; i < 6; ++i) sums[i] = block_sum(shared, sums[i]);
+    if (threadIdx.y == 0) {
+        float *row = measured + 4 * ((clock[0] - 1) % measured_rows);
+        row[0] = sums[0] / M;
+        row[1] = sums[1] / N + sums[2] / M;
+        row[2] = sums[3] / N;
+        row[3] = sums[4] / M;
+        *dbias = sums[5];
+    }
+}
+
+// Between a picture (T, FULL, FULL, CHANNELS) and the windows that a convolution of stride 2 sees:
+// columns (place, t, phase, WINDOW), a row for each pixel of the smaller map.
+
+__global__ void im2col(const float *pictures, int T, float *columns) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x, row = i / WINDOW, tap = i % WINDOW / CHANNELS;
+    if (row >= SIDE * SIDE * T * 4) return;
+    int phase = row % 4, t = row / 4 % T, p = row / 4 / T;
+    int y = 2 * (p / SIDE * 2 + phase / 2) + tap / TAPS - BEFORE;
+    int x = 2 * (p % SIDE * 2 + phase % 2) + tap % TAPS - BEFORE;
+    int inside = y >= 0 && y < FULL && x >= 0 && x < FULL;
+    columns[i] = inside ? pictures[((t * FULL + y) * FULL + x) * CHANNELS + i % CHANNELS] : 0;
+}
+
+// The adjoint for element i of the pictures: the sum of all places in windows where it was seen.
+__device__ float col2im(const float *columns, int T, int i) {
+    int channel = i % CHANNELS, pixel = i / CHANNELS;
+    int X = pixel % FULL, Y = pixel / FULL % FULL, t = pixel / FULL / FULL;
+    float sum = 0;
+    for (int y = max(Y + BEFORE - TAPS + 2, 0) / 2; y <= min((Y + BEFORE) / 2, HALF - 1); ++y)
+        for (int x = max(X + BEFORE - TAPS + 2, 0) / 2; x <= min((X + BEFORE) / 2, HALF - 1); ++x) {
+            int row = ((y / 2 * SIDE + x / 2) * T + t) * 4 + y % 2 * 2 + x % 2;
+            int tap = (Y + BEFORE - 2 * y) * TAPS + X + BEFORE - 2 * x;
+            sum += columns[row * WINDOW + tap * CHANNELS + channel];
+        }
+    return sum;
+}
+
+// G's pictures: tanh of the transposed convolution's result.
+__global__ void paint(const float *columns, int T, float *pictures) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < T * FULL * FULL * CHANNELS) pictures[i] = tanhf(col2im(columns, T, i));
+}
+
+// The gradient before tanh, from the windows' gradient of one logit each and G's loss by the logits.
+__global__ void critique(const float *columns, int T, const float *slopes_G, const float *pictures, float *g) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= T * FULL * FULL * CHANNELS) return;
+    float y = pictures[i];
+    g[i] = col2im(columns, T, i) * slopes_G[i / (FULL * FULL * CHANNELS)] * (1 - y * y);
+}
+
+// Adam for all weights of both networks; see `optim.Adam`.
+__global__ void adam(float *w, const float *g, float *m, float *v, int count, const float *rate, float beta1,
+                     float beta2, float left1, float left2, float eps) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    m[i] = beta1 * m[i] + left1 * g[i];
+    v[i] = beta2 * v[i] + left2 * g[i] * g[i];
+    w[i] -= *rate * m[i] / (sqrtf(v[i]) + eps);
+}
+
+#ifdef __cplusplus
+}
+#endif

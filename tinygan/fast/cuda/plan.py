@@ -1,0 +1,155 @@
+"""What the step needs to know about the networks, and the card's memory, planned before any is taken."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from tinygan.autograd import Tensor
+from tinygan.fast.cuda.blas import WORKSPACE
+from tinygan.fast.cuda.kernels import chunks
+from tinygan.fast.cuda.products import axis, frequencies
+from tinygan.layers import (
+    BatchNorm,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    Dropout,
+    LeakyReLU,
+    Linear,
+    Network,
+    Reshape,
+    Tanh,
+)
+from tinygan.ops import Array
+
+TAPS = 5
+G_KINDS = (
+    Dense, BatchNorm, LeakyReLU, Reshape, Conv2DTranspose, BatchNorm, LeakyReLU, Conv2DTranspose, BatchNorm,
+    LeakyReLU, Conv2DTranspose, Tanh,
+)  # fmt: skip
+D_KINDS = (Conv2D, LeakyReLU, Dropout, Conv2D, LeakyReLU, Dropout, Reshape, Dense)
+MEASURED = 64  # steps whose losses the card keeps until they are read
+LARGEST_SIDE = 32  # of the maps that are transformed whole; the matrices grow with its fourth power
+
+
+class Sizes(NamedTuple):
+    """What the step has to know about two networks: the seed's numbers in brackets."""
+
+    side: int  # a quarter of the pictures' side (7)
+    channels: int  # of the pictures (1)
+    noise: int  # numbers of a noise vector (100)
+    G: tuple[int, int, int]  # channels of G's maps (256, 128, 64)
+    D: tuple[int, int]  # of D's (64, 128)
+
+    @property
+    def places(self) -> int:
+        return self.side * self.side
+
+    @property
+    def window(self) -> int:
+        """Numbers under a kernel on the pictures."""
+        return TAPS * TAPS * self.channels
+
+
+def sizes_of(G: Network, D: Network) -> Sizes | None:
+    """The sizes of a DCGAN whose step can be computed here; None for other networks."""
+    g, d = list(G.layers.values()), list(D.layers.values())
+    if tuple(map(type, g)) != G_KINDS or tuple(map(type, d)) != D_KINDS:
+        return None
+    first, *others = [cast(Any, layer).kernel.shape for layer in (*g, *d) if isinstance(layer, Linear)]
+    up1, up2, up3, down1, down2, last = others
+    H, W, channels = D.input_shape
+    side = H // 4
+    sizes = Sizes(side, channels, G.input_shape[0], (up1[3], up1[2], up2[2]), (down1[3], down2[3]))
+    kernels = [
+        (sizes.noise, sizes.places * sizes.G[0]),
+        *((TAPS, TAPS, *pair) for pair in (
+            (sizes.G[1], sizes.G[0]), (sizes.G[2], sizes.G[1]), (channels, sizes.G[2]),
+            (channels, sizes.D[0]), (sizes.D[0], sizes.D[1]),
+        )),
+        (sizes.places * sizes.D[1], 1),
+    ]  # fmt: skip
+    strides = [layer.stride for layer in (*g, *d) if isinstance(layer, (Conv2D, Conv2DTranspose))]
+    biases = [layer.bias is not None for layer in (*g, *d) if isinstance(layer, Linear)]
+    tensors = (G.parameters | G.statistics).values(), D.parameters.values()
+    if (
+        H == W == 4 * side
+        and channels in (1, 3)
+        and 1 <= side <= LARGEST_SIDE
+        and [first, up1, up2, up3, down1, down2, last] == kernels
+        and strides == [1, 2, 2, 2, 2]
+        and biases == [False] * 4 + [True] * 3
+        and all(layer.slope > 0 for layer in (*g, *d) if isinstance(layer, LeakyReLU))
+        and all(0 <= layer.rate < 1 for layer in d if isinstance(layer, Dropout))
+        and all(tensor.dtype == np.float32 for group in tensors for tensor in group)
+    ):
+        return sizes
+    return None
+
+
+def buffers(sizes: Sizes, batch: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """The plan of the card's memory, apart from weights and data: shape and dtype of every array.
+
+    Arrays for D are made for two full batches; with a partial one their beginnings are used. Arrays
+    are used again where their first use is over: for G's maps h becomes their gradient, X and Y of a
+    transposed convolution become those of its backward pass.
+    """
+    P, M, T, f = sizes.places, batch, 2 * batch, np.float32
+    (C0, C1, C2), (D1, D2) = sizes.G, sizes.D
+    maps: dict[str, tuple[int, ...]] = {
+        "noise": (M, sizes.noise),
+        "h0": (M, P * C0), "a0": (P, M, C0), "da0": (P, M, C0),
+        "h1": (P, M, C1), "a1": (P, M, C1), "da1": (P, M, C1),
+        "h2": (P, M, 4, C2), "a2": (P, M, 4, C2), "da2": (P, M, 4, C2),
+        "columns": (P, M, 4, sizes.window),
+        "pictures": (T, 4 * sizes.side, 4 * sizes.side, sizes.channels),
+        "gradient": (M, 4 * sizes.side, 4 * sizes.side, sizes.channels),
+        "columns_D": (P, T, 4, sizes.window),
+        "b1": (P, T, 4, D1), "g1": (P, T, 4, D1),
+        "b2": (P, T, D2), "g2": (P, T, D2),
+        "logits": (T,), "slopes_D": (T,), "slopes_G": (M,),
+    }  # fmt: skip
+    for number, (examples, C, F, stride) in enumerate(((M, C1, C0, 1), (M, C2, C1, 2), (T, D1, D2, 2)), 1):
+        _, rows = frequencies(axis(sizes.side, TAPS, stride).n)
+        maps[f"X{number}"] = (rows, examples, stride * stride * C)
+        maps[f"Y{number}"] = (rows, examples, F)
+        maps[f"W{number}"] = (rows, stride * stride * C, F)
+        maps[f"dW{number}"] = maps[f"W{number}"]
+    maps["dX3"] = maps["X3"]
+    widths = (("0", P * C0, M), ("1", C1, P * M), ("2", C2, 4 * P * M))
+    maps |= {f"{kind}{layer}": (C,) for kind in ("mean", "inverse_std") for layer, C, _ in widths}
+    uses = [(rows, C) for _, C, rows in widths] + [(4 * P * T, D1), (P * T, D2)]
+    maps["shares"] = (max(max(2 * chunks(rows, C)[0] * C for rows, C in uses), P * D2),)
+    plan: dict[str, tuple[tuple[int, ...], Any]] = {name: (shape, f) for name, shape in maps.items()}
+    for layer, elements in (("1", 4 * P * D1), ("2", P * D2)):
+        for which in ("real", "fake"):
+            plan[f"{which}{layer}"] = ((-(-M * elements // 16) * 16,), np.uint8)
+    return plan | {"measured": ((MEASURED, 4), f), "clock": ((2,), np.int64), "rate": ((1,), f)}
+
+
+def memory(sizes: Sizes, batch: int, weights: int, images: int) -> int:
+    """Bytes on the card, counted from the plan, for so many weights (of both networks) and images."""
+    planned = sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in buffers(sizes, batch).values())
+    data = images * (16 * sizes.places * sizes.channels + 4)
+    return planned + 4 * 4 * weights + data + WORKSPACE
+
+
+class Flat:
+    """Tensors whose arrays are parts of one long array, each beginning at a multiple of 32 numbers."""
+
+    def __init__(self, xp: Any, tensors: dict[str, Tensor]) -> None:
+        self.places: dict[str, tuple[slice, tuple[int, ...]]] = {}
+        at = 0
+        for name, tensor in tensors.items():
+            size = prod(tensor.shape)
+            self.places[name] = (slice(at, at + size), tensor.shape)
+            at += -(-size // 32) * 32
+        self.size, self.xp = at, xp
+
+    def zeros(self) -> tuple[Array, dict[str, Array]]:
+        """A new long array, and its parts by name."""
+        whole = self.xp.zeros(self.size, dtype=self.xp.float32)
+        return whole, {name: whole[part].reshape(shape) for name, (part, shape) in self.places.items()}

@@ -1,0 +1,142 @@
+"""A training run on a graphics card: data, random numbers and steps, captured as CUDA graphs.
+
+A captured step costs the processor one call instead of a hundred. It reads and writes the same
+arrays each time, so what changes from step to step lies in them: the clock, from which the kernels
+know the step's number, and the order of the images. The partial batch at the end of an epoch has
+other shapes, and a graph of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from tinygan.errors import UsageError
+from tinygan.fast.cuda.gan import Game, agree
+from tinygan.fast.cuda.plan import MEASURED, sizes_of
+from tinygan.layers import Dropout, Network
+from tinygan.optim import Adam
+from tinygan.rng import MASK_STEPS, key, mask_rate, stream
+
+SECONDS_A_LOOK = 0.1  # how long the card may go on before its losses are read
+
+
+class Trainer:
+    """Takes the steps of a run: the same images, noise and masks as on any other device.
+
+    The networks' and Adams' arrays are changed in place; they may be read between calls of `steps`.
+    """
+
+    def __init__(
+        self,
+        G: Network,
+        D: Network,
+        adam_G: Adam,
+        adam_D: Adam,
+        images: np.ndarray,
+        batch_size: int,
+        seed: int,
+        step: int = 0,
+        graphs: bool = True,
+    ) -> None:
+        """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken.
+
+        Without `graphs` every kernel is launched by itself: slower, and the same bits.
+
+        Raises:
+            UsageError: the networks are not the DCGAN, or too large (see `plan.sizes_of`).
+        """
+        if not sizes_of(G, D) or not agree(adam_G, adam_D) or not len(images) >= batch_size:
+            raise UsageError("the fast engine cannot train this on a GPU. Use --engine readable.")
+        layers = [layer for layer in D.layers.values() if isinstance(layer, Dropout)]
+        self.rates = [mask_rate(layer.rate) for layer in layers]
+        self.game = Game(G, D, adam_G, adam_D, batch_size, [1 / (1 - rate) for rate in self.rates])
+        self.adams, self.seed, self.step, self.with_graphs = (adam_G, adam_D), seed, step, graphs
+        self.batch, self.images = batch_size, len(images)
+        self.steps_per_epoch = -(-len(images) // batch_size)
+        xp = self.game.xp
+        self.data = xp.asarray(np.ascontiguousarray(images))
+        self.order = xp.zeros(len(images), dtype=xp.int32)
+        self.epoch = -1  # whose order that is
+        self.game.clock_is(step, adam_G.t)
+        self.game.settle()
+        self.graphs: dict[int, Any] = {}  # by the number of real images
+        self.seen: set[int] = set()
+        self.launches = 0  # kernels and products of a full step
+        self.stride = 1  # steps that are worth taking before one looks
+
+    def steps(self, count: int) -> np.ndarray:
+        """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake."""
+        start, done = time.perf_counter(), []
+        while len(done) < count:
+            done += list(self._some(min(count - len(done), MEASURED)))
+        # Looking costs a little, waiting for news too; the first steps compile and say nothing.
+        seconds = (time.perf_counter() - start) / max(1, count)
+        self.stride = max(1, min(MEASURED, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
+        return np.array(done)
+
+    def _some(self, count: int) -> np.ndarray:
+        game = self.game
+        with game.stream:
+            for _ in range(count):
+                self._one()
+            measured = game.xp.asnumpy(game.memory["measured"])
+        rows = np.arange(self.step - count, self.step) % MEASURED
+        return measured[rows].astype(np.float64)
+
+    def _one(self) -> None:
+        game = self.game
+        epoch, place = divmod(self.step, self.steps_per_epoch)
+        if epoch != self.epoch:
+            order = stream(self.seed, "shuffle").at(epoch).permutation(self.images)
+            self.order.set(order.astype(np.int32), stream=game.stream)
+            self.epoch = epoch
+        N = min(self.batch, self.images - place * self.batch)
+        if N in self.graphs:
+            self.graphs[N].launch(game.stream)
+        elif N in self.seen and self.with_graphs:
+            # Everything was loaded and compiled by the step before; capturing does not execute it.
+            game.stream.begin_capture()
+            try:
+                self._play(N)
+            finally:
+                graph = game.stream.end_capture()
+            self.graphs[N] = graph
+            graph.launch(game.stream)
+        else:
+            self._play(N)
+            self.seen.add(N)
+        self.step += 1
+        for adam in self.adams:
+            adam.t += 1
+
+    def _play(self, N: int) -> None:
+        """Draw what the step needs, and play it."""
+        game, kernels, mem = self.game, self.game.kernels, self.game.memory
+        before = kernels.launches + game.blas.products
+        game.tick()
+        pictures, noise, clock = mem["pictures"], mem["noise"], mem["clock"]
+        size = pictures[0].size
+        kernels.flat(
+            "gather", N * size, pictures, self.data, self.order, clock, N, self.batch, self.steps_per_epoch
+        )
+        words = key(self.seed, stream(self.seed, "noise").path, 1)  # ... .at(step)
+        kernels.flat("draw_noise", -(-noise.size // 4), noise, noise.size, *words, clock)
+        words = key(self.seed, stream(self.seed, "dropout").path, 3)  # ... .at(step, which, layer)
+        for which, (kind, examples) in enumerate((("real", N), ("fake", self.batch))):
+            for layer, rate in enumerate(self.rates):
+                mask = mem[f"{kind}{layer + 1}"]
+                elements = examples * game.mask_elements[layer]
+                threshold = round(rate * MASK_STEPS)
+                kernels.flat(
+                    "draw_mask", -(-elements // 16), mask, elements, *words, clock, which, layer, threshold
+                )
+        game.play(N)
+        self.launches = kernels.launches + game.blas.products - before
+
+    def close(self) -> None:
+        """Give the graphs and cuBLAS's handle back."""
+        self.graphs.clear()
+        self.game.close()
