@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 from collections.abc import Sequence
@@ -52,6 +53,12 @@ def main(arguments: Sequence[str]) -> int:
     if options.interpolate is not None and (options.interpolate < 2 or options.separate):
         raise UsageError("--interpolate needs at least 2 frames, and does not go with --separate.")
     device = backend.choose(options.device, report=lambda line: None)
+    with device.failures():
+        return make(options, device)
+
+
+def make(options: argparse.Namespace, device: backend.Backend) -> int:
+    """Make the pictures on `device`."""
     trained = load(options.run, options.runs, device, report=lambda line: print(line, file=sys.stderr))
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
     folder = trained.path.parent  # of the run, if the checkpoint lies in one

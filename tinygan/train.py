@@ -7,11 +7,13 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import imageio
 import numpy as np
 import PIL
 
@@ -26,7 +28,7 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.progress import Progress, duration
 from tinygan.runs.settings import RECIPES, Settings, new_settings, resumed_settings
 from tinygan.runs.state import State, saved_settings
-from tinygan.runs.training import measure_step_seconds, plan, train
+from tinygan.runs.training import measure_step_seconds, plan, train, trainer
 
 
 def parser() -> commands.Parser:
@@ -73,6 +75,13 @@ def parser() -> commands.Parser:
     advanced.add_argument("--noise-dim", type=int, help="numbers behind a picture; default: 100", **absent)
     advanced.add_argument("--beta1", type=float, help="Adam's memory; default: the recipe's", **absent)
     advanced.add_argument("--engine", choices=backend.ENGINES, help="default: auto", **absent)
+    advanced.add_argument(
+        "--precision",
+        choices=backend.PRECISIONS,
+        help="of matrix products on a GPU: tf32 rounds their factors to 10 bits and is faster, float32 "
+        "does not. auto (default): tf32 where the card and the engine have it; config.json says which",
+        **absent,
+    )
     advanced.add_argument("--threads", type=int, metavar="N", help="default: all usable cores", **absent)
     advanced.add_argument("--sample-every", type=int, metavar="EPOCHS", help="default: 1", **absent)
     advanced.add_argument("--checkpoint-every", type=int, metavar="EPOCHS", help="default: 20", **absent)
@@ -103,7 +112,7 @@ def main(arguments: Sequence[str]) -> int:
         settings = resumed_settings(asdict(saved_settings(meta, file)), given, str(run.path))
 
     backend.keep_memory()
-    device = backend.choose(settings.device, settings.engine, say)
+    device = backend.choose(settings.device, settings.engine, say, precision=settings.precision)
     threads = settings.threads or backend.usable_cores()
     if not backend.use_threads(threads) and settings.threads:
         warn("warning: this NumPy's BLAS cannot be told how many threads to use; --threads has no effect.")
@@ -119,30 +128,39 @@ def main(arguments: Sequence[str]) -> int:
         settings = replace(settings, data=images.name)
     steps_per_epoch, total_steps = plan(settings, len(images.images))
 
-    state = State(settings, device)
+    def failures() -> AbstractContextManager[None]:
+        return device.failures(settings.batch_size, lambda: run and next(iter(run.checkpoints()), None))
+
+    with failures():
+        state = State(settings, device)
     if run and file and arrays and meta:
         if meta["data_sha256"] != images.sha256:
             raise CheckpointError(f"{run.path} was trained on other images than {images.source} holds now.")
         state.restore(arrays, file)
 
     N, H, W, C = images.images.shape
+    card = device.card()
+    where = f"{card['card']}, {device.precision}" if card else f"{threads} threads"
     facts = [
         *images.notes,
         f"data     {images.name}: {N:,} images {H}x{W}x{C} ({images.source})",
-        f"device   {device.device}, {versions(device)}, engine {device.engine}, {threads} threads",
+        f"device   {device.device}, {versions(device)}, engine {device.engine}, {where}",
         f"recipe   {settings.recipe}: {settings.epochs} epochs of {steps_per_epoch} steps, batch "
         f"{settings.batch_size}, Adam lr {settings.lr:g} beta1 {settings.beta1:g}, seed {settings.seed}",
     ]
     if dry_run:
-        step_seconds = measure_step_seconds(settings, images, device)
+        with failures():
+            step_seconds = measure_step_seconds(settings, images, device)
         steps = max(0, total_steps - state.step)
         left = duration(step_seconds * steps)
         for line in [*summary(state.G), "", *summary(state.D), "", *facts]:
             say(line)
-        say(f"time     about {left}: {steps:,} steps of {step_seconds:.3f} s (measured)")
+        say(f"time     about {left}: {steps:,} steps of {step_seconds:.3g} s (measured)")
         return 0
 
     config = configuration(arguments, settings, device, images, threads)
+    with failures():
+        taking = trainer(state, images, settings, device)  # takes its memory before there is a folder
     if run is None:
         run = RunFolder.create(out, images.name)
     else:
@@ -175,9 +193,11 @@ def main(arguments: Sequence[str]) -> int:
         if state.step >= total_steps:
             report("         That is complete: use a larger --epochs or --steps to go on.")
     try:
-        train(run, state, images, settings, device, progress, report)
+        with failures():
+            train(run, state, images, settings, taking, progress, report)
     finally:
         progress.close()
+        taking.close()
     report(f"done     {state.step:,} steps. Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}")
     if not settings.no_gif:
         report(f"         The training as a film: {run.gif_path}")
@@ -222,15 +242,19 @@ def configuration(
         "device": {
             "device": device.device,
             "engine": device.engine,
+            "precision": device.precision,
             "threads": threads,
             "processor": backend.processor_name(),
+            **device.card(),
         },
         "versions": {
             "tinygan": tinygan.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
+            **({"cupy": device.xp.__version__} if device.device == "gpu" else {}),
             "blas": "{name} {version}".format(**blas["Build Dependencies"]["blas"]),
             "pillow": PIL.__version__,
+            "imageio": imageio.__version__,
             "platform": platform.platform(),
         },
     }
@@ -240,10 +264,11 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Warnings for what makes a resumed run differ from an uninterrupted one in its last bits."""
     lines = []
     for group, name in (
-        ("device", "device"), ("device", "engine"), ("device", "threads"), ("device", "processor"),
+        ("device", "device"), ("device", "engine"), ("device", "precision"), ("device", "threads"),
+        ("device", "processor"), ("device", "card"),
         ("versions", "tinygan"), ("versions", "numpy"), ("versions", "blas"),
     ):  # fmt: skip
-        old, new = before.get(group, {}).get(name), now[group][name]
+        old, new = before.get(group, {}).get(name), now[group].get(name)
         if old != new:
             lines.append(f"warning: {name} was {old} and is {new}: the run goes on, but not bit for bit.")
     return lines

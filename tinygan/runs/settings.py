@@ -42,6 +42,7 @@ class Settings:
     noise_dim: int = 100
     device: str = "auto"
     engine: str = "auto"
+    precision: str = "auto"
     threads: int | None = None
     sample_every: int = 1
     checkpoint_every: int = 20

@@ -7,9 +7,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -57,31 +57,80 @@ def plan(settings: Settings, images: int) -> Plan:
     return Plan(steps_per_epoch, total if settings.steps is None else min(total, settings.steps))
 
 
-def take_step(state: State, data: Dataset, settings: Settings, backend: Backend, batch: np.ndarray) -> Step:
-    """Train on the images whose numbers `batch` holds, with the random numbers of this very step."""
-    images = normalise(backend.xp, backend.array(data.images[batch]), np.float32)  # (N, H, W, C)
-    noise = stream(settings.seed, "noise").at(state.step).normal((settings.batch_size, settings.noise_dim))
-    dropout = stream(settings.seed, "dropout").at(state.step)
-    return backend.train_step(
-        state.G,
-        state.D,
-        state.adam_G,
-        state.adam_D,
-        images,
-        backend.array(noise),
-        dropout.at(0).split(),
-        dropout.at(1).split(),
-    )
+class Trainer(Protocol):
+    """What takes the steps of a run, from the one that `State` has reached.
+
+    Which images a step sees, its noise and its masks are functions of the seed and the step's number:
+    the same ones for every trainer, on every device.
+    """
+
+    stride: int  # steps that are worth taking before one looks
+
+    def steps(self, count: int) -> np.ndarray:
+        """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake."""
+        ...
+
+    def close(self) -> object:
+        """Give back what it holds on its device."""
+        ...
+
+
+def trainer(state: State, data: Dataset, settings: Settings, backend: Backend) -> Trainer:
+    """The trainer of this backend: its own, where it has one."""
+    if backend.trainer is None:
+        return StepByStep(state, data, settings, backend)
+    players = state.G, state.D, state.adam_G, state.adam_D
+    return backend.trainer(*players, data.images, settings.batch_size, settings.seed, state.step)
+
+
+class StepByStep:
+    """The trainer for any backend: batches are put together and measured here, a step at a time."""
+
+    stride = 1
+
+    def __init__(self, state: State, data: Dataset, settings: Settings, backend: Backend) -> None:
+        self.state, self.data, self.settings, self.backend = state, data, settings, backend
+        self.step, self.epoch, self.order = state.step, -1, np.zeros(0, int)
+
+    def steps(self, count: int) -> np.ndarray:
+        return np.array([[float(number) for number in self._step()] for _ in range(count)])
+
+    def _step(self) -> Step:
+        state, settings, backend = self.state, self.settings, self.backend
+        images, size = self.data.images, settings.batch_size
+        epoch, place = divmod(self.step, math.ceil(len(images) / size))
+        if epoch != self.epoch:
+            self.order = stream(settings.seed, "shuffle").at(epoch).permutation(len(images))
+            self.epoch = epoch
+        batch = images[self.order[place * size : (place + 1) * size]]  # (N, H, W, C) uint8
+        noise = stream(settings.seed, "noise").at(self.step).normal((size, settings.noise_dim))
+        dropout = stream(settings.seed, "dropout").at(self.step)
+        self.step += 1
+        return backend.train_step(
+            state.G,
+            state.D,
+            state.adam_G,
+            state.adam_D,
+            normalise(backend.xp, backend.array(batch), np.float32),
+            backend.array(noise),
+            dropout.at(0).split(),
+            dropout.at(1).split(),
+        )
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 def measure_step_seconds(settings: Settings, data: Dataset, backend: Backend) -> float:
-    """Seconds one full step takes, on networks that are thrown away; the first step warms up."""
-    state, batch = State(settings, backend), np.arange(settings.batch_size)
+    """Seconds one full step takes, on networks that are thrown away; the first steps warm up."""
+    images = data.images[: settings.batch_size]
+    taking = trainer(State(settings, backend), replace(data, images=images), settings, backend)
     seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        float(take_step(state, data, settings, backend, batch).generator_loss)
-        seconds.append(time.perf_counter() - start)
+    for _ in range(4):
+        count, start = taking.stride, time.perf_counter()
+        taking.steps(count)
+        seconds.append((time.perf_counter() - start) / count)
+    taking.close()
     return min(seconds[1:])
 
 
@@ -90,13 +139,13 @@ def train(
     state: State,
     data: Dataset,
     settings: Settings,
-    backend: Backend,
+    taking: Trainer,
     progress: Progress,
     report: Callable[[str], object],
 ) -> None:
     """Train `state` to the end of its plan and leave everything in the run folder.
 
-    `report` prints a line and logs it; `progress` shows the moving one.
+    `taking` is its `trainer`; `report` prints a line and logs it; `progress` shows the moving one.
 
     Raises:
         StoppedError: SIGINT or SIGTERM arrived; the run was saved and can be resumed.
@@ -111,25 +160,24 @@ def train(
     with _signals() as received, np.errstate(over="ignore", invalid="ignore"):
         while state.step < total_steps:
             epoch, first = divmod(state.step, steps_per_epoch)
-            order = stream(settings.seed, "shuffle").at(epoch).permutation(len(data.images))
             last = min(steps_per_epoch, first + total_steps - state.step)
-            start, trained = time.perf_counter(), 0
-            for place in range(first, last):
-                batch = order[place * settings.batch_size : (place + 1) * settings.batch_size]
-                measured = np.array([float(x) for x in take_step(state, data, settings, backend, batch)])
-                state.step += 1
-                if not np.isfinite(measured).all():
-                    good = next(iter(run.checkpoints()), "none yet")
-                    raise NonFiniteError(
-                        f"epoch {epoch + 1}, step {state.step}: losses G {measured[0]}, D {measured[1]}. "
-                        f"Last good checkpoint: {good}. Start a new run with a smaller --lr."
-                    )
-                state.sums += measured
-                trained += len(batch)
-                at = (epoch + 1, settings.epochs, place + 1, steps_per_epoch)
-                progress.update(*at, *measured, images=len(batch))
-                if received and place + 1 < steps_per_epoch:  # an epoch that is complete is closed first
+            start, place, size = time.perf_counter(), first, settings.batch_size
+            while place < last:
+                for measured in taking.steps(min(taking.stride, last - place)):
+                    place += 1
+                    state.step += 1
+                    if not np.isfinite(measured).all():
+                        good = next(iter(run.checkpoints()), "none yet")
+                        raise NonFiniteError(
+                            f"epoch {epoch + 1}, step {state.step}: losses G {measured[0]}, D {measured[1]}. "
+                            f"Last good checkpoint: {good}. Start a new run with a smaller --lr."
+                        )
+                    state.sums += measured
+                    at = (epoch + 1, settings.epochs, place, steps_per_epoch)
+                    progress.update(*at, *measured, images=min(size, len(data.images) - (place - 1) * size))
+                if received and place < steps_per_epoch:  # an epoch that is complete is closed first
                     break
+            trained = min(place * size, len(data.images)) - first * size
             if state.step % steps_per_epoch:
                 _save_checkpoint(run, state, data, settings, steps_per_epoch)
             else:
@@ -177,7 +225,7 @@ def _close_epoch(
     )
     report(
         f"epoch {epoch}/{settings.epochs} done  mean loss G {g_loss:.3f} D {d_loss:.3f}  "
-        f"D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}  {seconds:.1f} s  {speed:,.0f} images/s"
+        f"D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}  {seconds:.3g} s  {speed:,.0f} images/s"
     )
     if epoch % settings.sample_every == 0 or epoch == settings.epochs:
         _save_previews(run, state, epoch)
