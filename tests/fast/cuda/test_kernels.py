@@ -8,8 +8,9 @@ import pytest
 from tests.checks import numbers
 from tinygan.autograd import Tensor
 from tinygan.fast.cuda.kernels import Kernels, chunks
-from tinygan.ops import activation, batchnorm, conv, loss
+from tinygan.ops import activation, batchnorm, conv, dropout, loss
 from tinygan.optim import Adam
+from tinygan.rng import key, stream
 
 SIDE, CHANNELS = 3, 2
 P, HALF, FULL, WINDOW = SIDE * SIDE, 2 * SIDE, 4 * SIDE, 25 * CHANNELS
@@ -162,33 +163,40 @@ def test_rows_are_scaled_by_their_examples_weight(run, rows, C, phases, T):
     assert (found == x * weights[np.arange(rows) // phases % T][:, None]).all()
 
 
-@pytest.mark.parametrize("scale", [1, 2])
-@pytest.mark.parametrize(("N", "M", "C"), [(3, 3, 5), (1, 4, 70)])
-def test_bias_leaky_relu_and_dropout_go_by_the_masks_of_pictures(run, scale, N, M, C):
-    T, rows = N + M, P * (N + M) * scale * scale
+@pytest.mark.parametrize(("rows", "C", "same"), [(90, 5, 1), (333, 70, 9), (64, 130, 64)])
+def test_bias_leaky_relu_and_dropout_are_those_of_ops(run, rows, C, same):
     a, bias = normal(1, rows, C), normal(2, C)
-    side = scale * SIDE
-    real, fake = (
-        (numbers(seed, count, side, side, C) > 0.5).astype(np.uint8) for seed, count in ((3, N), (4, M))
-    )
-    arguments = {"real": real, "fake": fake, "rows_": rows, "C": C, "N": N, "T": T, "scale": scale}
-    found = run("rows", "activate", rows, C, a=a, bias=bias, **arguments, slope=0.3, growth=1.5)["a"]
-    h = images_of(a, T, scale) + bias
-    mask = np.concatenate([real, fake])
-    expected = np.where(h > 0, h, 0.3 * h) * mask * 1.5
-    assert images_of(found, T, scale) == pytest.approx(expected, rel=1e-6, abs=1e-7)
+    mask = (numbers(3, rows, C) > 0.5).astype(np.uint8)
+    given = {"mask": mask, "rows_": rows, "C": C, "slope": 0.3, "growth": 1 / (1 - 0.25)}
+    y, slopes = activation.leaky_relu_forward(np, a + bias, slope=0.3)
+    y, saved = dropout.dropout_forward(np, y, mask=mask, rate=0.25)
+    found = run("rows", "activate", rows, C, a=a, bias=bias, **given)["a"]
+    assert found == pytest.approx(y, rel=1e-6, abs=1e-7)
 
-    slopes = np.where(h > 0, 1, 0.3) * mask * 1.5
-    for same, given in ((False, normal(5, rows, C)), (True, normal(6, P, C))):
-        if same and scale == 2:
-            continue  # the dense layer follows the smaller map
-        back = run(
-            "rows", "activate_back", rows, C, g=empty(rows, C), given=given, same=same, a=found, **arguments,
-            slope=0.3, growth=1.5,
-        )["g"]  # fmt: skip
-        whole = np.repeat(given[:, None], T, axis=1).reshape(rows, C) if same else given
-        expected = images_of(whole, T, scale) * slopes
-        assert images_of(back, T, scale) == pytest.approx(expected, rel=1e-6, abs=1e-7)
+    dy = normal(5, rows // same, C)
+    (g,) = dropout.dropout_backward(np, saved, np.repeat(dy, same, axis=0), (True,))
+    (g,) = activation.leaky_relu_backward(np, slopes, g, (True,))
+    back = run("rows", "activate_back", rows, C, g=empty(rows, C), dy=dy, same=same, a=found, **given)["g"]
+    assert back == pytest.approx(g, rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize(("N", "M", "C"), [(3, 3, 16), (1, 4, 70), (2, 1, 1), (5, 2, 9)])
+def test_a_mask_is_drawn_as_a_picture_and_stored_as_a_map(run, scale, N, M, C):
+    T, side = N + M, scale * SIDE
+    mask = np.full((P, T, scale * scale, C), 7, np.uint8)
+    place = stream(5, "dropout")
+    for which, (first, count) in enumerate(((0, N), (N, M))):
+        elements = count * side * side * C
+        mask = run(
+            "flat", "draw_mask", -(-elements // 16), mask=mask, count=elements, key0=key(5, place.path, 3)[0],
+            key1=key(5, place.path, 3)[1], clock=np.array([12, 0]), which=which, layer=1, threshold=30_000,
+            C=C, scale=scale, T=T, first=first,
+        )["mask"]  # fmt: skip
+    expected = [
+        place.at(11, which, 1).keep((n, side, side, C), 30_000 / 65_536) for which, n in ((0, N), (1, M))
+    ]
+    assert (images_of(mask, T, scale) == np.concatenate(expected)).all()
 
 
 @pytest.mark.parametrize("C", [1, 3, 40])

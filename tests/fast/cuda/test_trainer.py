@@ -131,10 +131,11 @@ def test_the_card_draws_what_the_streams_draw(make_backend):
     memory = {name: backend.numpy(array) for name, array in taking.game.memory.items()}
     assert memory["noise"] == pytest.approx(stream(9, "noise").at(20).normal((4, 33)), abs=1e-6)
     rate = mask_rate(0.3)
-    for which, kind in enumerate(("real", "fake")):
-        for layer, shape in enumerate(((4, 14, 14, 7), (4, 7, 7, 14))):
-            kept = stream(9, "dropout").at(20, which, layer).keep(shape, rate).reshape(-1)
-            assert (memory[f"{kind}{layer + 1}"][: kept.size] == kept).all()
+    for layer, (side, C) in enumerate(((14, 7), (7, 14))):
+        scale = side // 7
+        kept = [stream(9, "dropout").at(20, which, layer).keep((4, side, side, C), rate) for which in (0, 1)]
+        parts = np.concatenate(kept).reshape(8, 7, scale, 7, scale, C).transpose(1, 3, 0, 2, 4, 5)
+        assert (memory[f"mask{layer + 1}"] == parts.reshape(memory[f"mask{layer + 1}"].shape)).all()
     assert (memory["pictures"][:4] == -1).all()
 
 

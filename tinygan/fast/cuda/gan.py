@@ -71,14 +71,13 @@ def train_step(
     game = Game(G, D, adam_G, adam_D, M, [1 / (1 - rate) for rate in rates])
     game.memory["pictures"][:N] = images
     game.memory["noise"][...] = noise
-    for which, count, some in (("real", N, sources[0]), ("fake", M, sources[1])):
+    for first, count, some in ((0, N, sources[0]), (N, M, sources[1])):
         for number, (source, layer) in enumerate(zip(some, layers, strict=True), 1):
-            mask = game.memory[f"{which}{number}"]
             shape = (count, *D.shapes[list(D.layers)[3 * number - 1]])
             values = xp.asarray(source.keep(shape, layer.rate)) if isinstance(source, Stream) else source
             if values.shape != shape:
                 raise UsageError(f"a dropout mask has the shape {values.shape}. It needs {shape}.")
-            mask[: values.size] = (values != 0).reshape(-1)
+            game.take_mask(number, values != 0, first, N + M)
     with game.stream:
         game.settle()
         game.tick()
@@ -123,7 +122,6 @@ class Game:
         self.up2 = Convolution(xp, self.blas, sizes.side, C2, C1, TAPS, 2)
         self.down = Convolution(xp, self.blas, sizes.side, D1, D2, TAPS, 2)
         # Zeros, not whatever was there: see `Convolution.down`.
-        self.mask_elements = (4 * sizes.places * D1, sizes.places * D2)  # of one example
         self.memory = {name: xp.zeros(shape, dtype=dtype) for name, (shape, dtype) in plan.items()}
         self._adopt()
         self.settle()
@@ -158,6 +156,13 @@ class Game:
         """So many steps have been taken, and so many of Adam."""
         self.memory["clock"].set(np.array([step, t], np.int64))
 
+    def take_mask(self, number: int, mask: Array, first: int, T: int) -> None:
+        """Use `mask` (N, y, x, C) bool for dropout 1 or 2, for the examples from `first` of T on."""
+        side, scale, (N, _, _, C) = self.sizes.side, 3 - number, mask.shape
+        parts = mask.reshape(N, side, scale, side, scale, C).transpose(1, 3, 0, 2, 4, 5)
+        of_all = self._part(f"mask{number}", side * side, T, scale * scale, C)
+        of_all[:, first : first + N] = parts.reshape(side * side, N, scale * scale, C)
+
     def tick(self) -> None:
         """Another step begins."""
         adam, clock, rate = self.adams[0], self.memory["clock"], self.memory["rate"]
@@ -169,14 +174,14 @@ class Game:
         P, window, (D1, _) = self.sizes.places, self.sizes.window, self.sizes.D
         fakes, columns, gradient = mem["pictures"][N:T], mem["columns"], mem["gradient"]
         self._paint(fakes)
-        self._look(N, T)
+        self._look(T)
         kernels.blocks(
             "score", 1, mem["logits"], N, M, mem["measured"], MEASURED, mem["clock"], mem["slopes_D"],
             mem["slopes_G"], self._gradient(self.D, 7, "bias"),
         )  # fmt: skip
         # Backward once through D, with 1 for each logit; each example's share is weighted where
         # examples are added up, or leave D. See `fast.gan`.
-        self._learn_judge(N, T)
+        self._learn_judge(T)
         g1 = self._part("g1", P, T * 4, D1)[:, N * 4 :]
         kernel = self._weight(self.D, 0).reshape(window, D1)
         self.blas.product(g1, kernel.T, columns.reshape(P, M * 4, window))
@@ -253,7 +258,7 @@ class Game:
         self.kernels.flat("im2col", columns.size, gradient, M, columns)
         columns = columns.reshape(rows, window)
         a2, da2 = (mem[name].reshape(rows, -1) for name in ("a2", "da2"))
-        self.blas.product(columns.T, a2, self._gradient(self.G, 10, "kernel").reshape(window, -1))
+        self._kernel_gradient(columns, a2, self._gradient(self.G, 10))
         self.blas.product(columns, kernel, da2)
         for number, conv, layer, into in (("2", self.up2, 7, "da1"), ("1", self.up1, 4, "da0")):
             self._normalise_back(number, layer + 1)
@@ -268,62 +273,60 @@ class Game:
 
     # D.
 
-    def _look(self, N: int, T: int) -> None:
-        """Forward: the first T pictures, N of them real -> logits."""
+    def _look(self, T: int) -> None:
+        """Forward: the first T pictures -> logits."""
         mem, P, window, (D1, D2) = self.memory, self.sizes.places, self.sizes.window, self.sizes.D
         columns, b1 = self._part("columns_D", 4 * P * T, window), self._part("b1", 4 * P * T, D1)
         self.kernels.flat("im2col", columns.size, mem["pictures"][:T], T, columns)
         self.blas.product(columns, self._weight(self.D, 0).reshape(window, D1), b1)
-        self._activate(1, N, T)
+        self._activate(1, T)
         X, Y, _ = self._lifted(T)
         b2 = self._part("b2", P, T, D2)
         self.down.lift_kernel(self._weight(self.D, 3), mem["W3"])
         self.down.lift_large(b1.reshape(P, T, 4 * D1), X)
         self.down.down(X, mem["W3"], Y)
         self.down.lower_small(Y, b2)
-        self._activate(2, N, T)
+        self._activate(2, T)
         bias = self._weight(self.D, 7, "bias")
         self.kernels.blocks("judge", T, b2, self._weight(self.D, 7), bias, T, D2, mem["logits"])
 
-    def _activate(self, number: int, N: int, T: int) -> None:
+    def _activate(self, number: int, T: int) -> None:
         """Bias, LeakyReLU and dropout of D's convolution 1 or 2, in place."""
-        rows, C, scale, slope, growth, masks = self._activated(number, T)
-        b, bias = self._part(f"b{number}", rows, C), self._weight(self.D, 3 * number - 3, "bias")
-        self.kernels.rows("activate", rows, C, b, bias, *masks, rows, C, N, T, scale, slope, growth)
+        b, mask, slope, growth = self._activated(number, T)
+        bias = self._weight(self.D, 3 * number - 3, "bias")
+        self.kernels.rows("activate", *b.shape, b, bias, mask, *b.shape, slope, growth)
 
-    def _activate_back(self, number: int, N: int, T: int, given: Array, same: bool) -> None:
-        """g, from the gradient of b (`same`: that of one example, for all); and the bias's gradient."""
-        rows, C, scale, slope, growth, masks = self._activated(number, T)
-        b, g = self._part(f"b{number}", rows, C), self._part(f"g{number}", rows, C)
-        self.kernels.rows(
-            "activate_back", rows, C, g, given, same, b, *masks, rows, C, N, T, scale, slope, growth
-        )
+    def _activate_back(self, number: int, T: int, given: Array, same: int) -> None:
+        """g, from the gradient of b, a row of which serves `same` rows; and the bias's gradient."""
+        b, mask, slope, growth = self._activated(number, T)
+        (rows, C), g = b.shape, self._part(f"g{number}", *b.shape)
+        self.kernels.rows("activate_back", rows, C, g, given, same, b, mask, rows, C, slope, growth)
         count, each = chunks(rows, C)
-        shares, weights = self.memory["shares"], self.memory["slopes_D"]
-        phases, bias = scale * scale, self._gradient(self.D, 3 * number - 3, "bias")
+        shares, weights, phases = self.memory["shares"], self.memory["slopes_D"], (3 - number) ** 2
         self.kernels.shares("weighted_sums", count, C, g, weights, rows, C, each, T, phases, shares)
+        bias = self._gradient(self.D, 3 * number - 3, "bias")
         self.kernels.shares("total", 1, C, shares, count, C, 1, bias, bias, lanes=32)
 
-    def _activated(self, number: int, T: int) -> tuple[int, int, int, float, float, tuple[Array, Array]]:
-        """Rows, channels, pixels to a place and axis, slope, growth and masks of D's map 1 or 2."""
-        scale, relu = 3 - number, cast(LeakyReLU, list(self.D.layers.values())[3 * number - 2])
-        masks = self.memory[f"real{number}"], self.memory[f"fake{number}"]
-        rows = self.sizes.places * T * scale * scale
-        return rows, self.sizes.D[number - 1], scale, relu.slope, self.growths[number - 1], masks
+    def _activated(self, number: int, T: int) -> tuple[Array, Array, float, float]:
+        """b (rows, C) and mask of D's map 1 or 2, the slope of its LeakyReLU, its dropout's growth."""
+        relu, C = cast(LeakyReLU, list(self.D.layers.values())[3 * number - 2]), self.sizes.D[number - 1]
+        rows = self.sizes.places * T * (3 - number) ** 2
+        b, mask = self._part(f"b{number}", rows, C), self._part(f"mask{number}", rows, C)
+        return b, mask, relu.slope, self.growths[number - 1]
 
     def _lifted(self, T: int) -> tuple[Array, Array, Array]:
         """X and Y of D's second convolution, and the gradient of X."""
         shapes = self.down.shapes(T)
         return self._part("X3", *shapes["X"]), self._part("Y3", *shapes["Y"]), self._part("dX3", *shapes["X"])
 
-    def _learn_judge(self, N: int, T: int) -> None:
+    def _learn_judge(self, T: int) -> None:
         """D's gradients, and in g1 that of each logit by the numbers before the first LeakyReLU."""
         mem, P, window, (D1, D2) = self.memory, self.sizes.places, self.sizes.window, self.sizes.D
         weights, kernels = mem["slopes_D"], self.kernels
         b2, g2 = self._part("b2", P * T, D2), self._part("g2", P, T, D2)
         dense = self._gradient(self.D, 7)  # a share for each place is all of its sum
         kernels.shares("weighted_sums", P, D2, b2, weights, P * T, D2, T, T, 1, dense)
-        self._activate_back(2, N, T, self._weight(self.D, 7), same=True)
+        self._activate_back(2, T, self._weight(self.D, 7), same=T)
         X, Y, dX = self._lifted(T)
         g1, columns = self._part("g1", P, T, 4 * D1), self._part("columns_D", 4 * P * T, window)
         self.down.lift_small(g2, Y)
@@ -332,9 +335,18 @@ class Game:
         self.down.kernel_gradient(X, Y, mem["dW3"])
         self.down.lower_kernel(mem["dW3"], self._gradient(self.D, 3))
         self.down.lower_large(dX, g1)
-        self._activate_back(1, N, T, g1, same=False)
+        self._activate_back(1, T, g1, same=1)
         kernels.rows("scale_rows", 4 * P * T, window, columns, weights, 4 * P * T, window, T, 4)
-        self.blas.product(columns.T, g1.reshape(-1, D1), self._gradient(self.D, 0).reshape(window, D1))
+        self._kernel_gradient(columns, g1.reshape(-1, D1), self._gradient(self.D, 0))
+
+    def _kernel_gradient(self, columns: Array, rows: Array, gradient: Array) -> None:
+        """columns' rows, (rows, WINDOW) and (rows, C): a long sum for few results, so cut into shares."""
+        count, (window, C) = 4 * self.sizes.places, (columns.shape[1], rows.shape[1])
+        shares = self._part("shares", count, window, C)
+        parts = columns.reshape(count, -1, window).transpose(0, 2, 1), rows.reshape(count, -1, C)
+        self.blas.product(*parts, shares)
+        size = gradient.size
+        self.kernels.shares("total", 1, size, shares, count, size, 1, gradient, gradient, lanes=32)
 
     # Names and parts.
 

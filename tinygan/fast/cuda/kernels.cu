@@ -63,21 +63,34 @@ __global__ void draw_noise(float *z, int count, word key0, word key1, const long
     }
 }
 
-// mask (count, room for whole sixteens): 1 where an element is kept, sixteen to a thread, written
-// eight at once. See `rng.Stream.keep_part`.
+// Where element i of pictures (t, y, x, C), the first of which is example `first` of T, lies in a map
+// with `scale` x `scale` phases: (place, T, phase, C).
+__device__ int in_map(int i, int C, int scale, int T, int first) {
+    int side = SIDE * scale, c = i % C, x = i / C % side, y = i / C / side % side, t = i / C / side / side;
+    int place = y / scale * SIDE + x / scale, phase = y % scale * scale + x % scale;
+    return ((place * T + first + t) * scale * scale + phase) * C + c;
+}
+
+// The part of a mask that belongs to examples from `first` on: `count` elements, 1 where one is kept.
+// They are drawn in the order of pictures, as `rng.Stream.keep_part` does, sixteen to a thread.
 __global__ void draw_mask(unsigned char *mask, int count, word key0, word key1, const long long *clock,
-                          int pass, int layer, int threshold) {
+                          int pass, int layer, int threshold, int C, int scale, int T, int first) {
     int block = blockIdx.x * blockDim.x + threadIdx.x;
-    if (16 * block >= count) return;
     word words[4] = {(word)block + 1, (word)(clock[0] - 1), (word)pass, (word)layer};
     philox(words, key0, key1);
     for (int half = 0; half < 2; ++half) {
-        word eight = 0;
+        int from = 16 * block + 8 * half;
+        if (from >= count) return;
+        word eight = 0;  // of them, a byte each
         for (int i = 0; i < 8; ++i) {
             int bits = (int)(words[2 * half + i / 4] >> (16 * (i % 4)) & 0xFFFF);
             eight |= (word)(bits >= threshold) << (8 * i);
         }
-        ((word *)mask)[2 * block + half] = eight;
+        if (C % 8 == 0)  // they lie side by side
+            *(word *)(mask + in_map(from, C, scale, T, first)) = eight;
+        else
+            for (int i = 0; i < 8 && from + i < count; ++i)
+                mask[in_map(from + i, C, scale, T, first)] = (unsigned char)(eight >> (8 * i));
     }
 }
 
@@ -245,40 +258,30 @@ __global__ void normalise_back(const float *da, const float *h, const float *mea
     }
 }
 
-// D's bias, LeakyReLU and dropout. Maps have `scale` pixels to a place and axis, 1 or 2. Masks are
-// as `rng` draws them, (t, y, x, C), one for the first N examples and one for the others.
-
-__device__ int kept(const unsigned char *real, const unsigned char *fake, int row, int c, int C, int N, int T,
-                    int scale) {
-    int phase = row % (scale * scale), t = row / (scale * scale) % T, p = row / (scale * scale) / T;
-    int y = p / SIDE * scale + phase / scale, x = p % SIDE * scale + phase % scale;
-    int within = (y * SIDE * scale + x) * C + c, picture = SIDE * scale * SIDE * scale * C;
-    return t < N ? real[t * picture + within] : fake[(t - N) * picture + within];
-}
+// D's bias, LeakyReLU and dropout; mask (rows, C), 1 = keep.
 
 // a = dropout(LeakyReLU(a + bias)), in place; what is kept grows by `growth` = 1 / (1 - rate).
-__global__ void activate(float *a, const float *bias, const unsigned char *real, const unsigned char *fake,
-                         int rows, int C, int N, int T, int scale, float slope, float growth) {
+__global__ void activate(float *a, const float *bias, const unsigned char *mask, int rows, int C, float slope,
+                         float growth) {
     int c = CHANNEL;
     if (c >= C) return;
     FOR_ROWS(rows) {
         float h = a[row * C + c] + bias[c];
         h = h > 0 ? h : slope * h;
-        a[row * C + c] = kept(real, fake, row, c, C, N, T, scale) ? growth * h : 0;
+        a[row * C + c] = mask[row * C + c] ? growth * h : 0;
     }
 }
 
-// g = the gradient of what `activate` was given, from that of its result: `from_a`, of the map's
-// shape, or, if one and the same for every example, (places, C).
-__global__ void activate_back(float *g, const float *from_a, int same, const float *a,
-                              const unsigned char *real, const unsigned char *fake, int rows, int C, int N,
-                              int T, int scale, float slope, float growth) {
+// g = the gradient of what `activate` was given, from that of its result: `from_a` (rows, C), or, if
+// one and the same for T rows, (rows / T, C).
+__global__ void activate_back(float *g, const float *from_a, int T, const float *a, const unsigned char *mask,
+                              int rows, int C, float slope, float growth) {
     int c = CHANNEL;
     if (c >= C) return;
     FOR_ROWS(rows) {
-        float from = from_a[(same ? row / T : row) * C + c];
+        float from = from_a[row / T * C + c];
         float factor = a[row * C + c] > 0 ? growth : slope * growth;
-        g[row * C + c] = kept(real, fake, row, c, C, N, T, scale) ? from * factor : 0;
+        g[row * C + c] = mask[row * C + c] ? from * factor : 0;
     }
 }
 

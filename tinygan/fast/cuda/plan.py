@@ -122,11 +122,15 @@ def buffers(sizes: Sizes, batch: int) -> dict[str, tuple[tuple[int, ...], Any]]:
     widths = (("0", P * C0, M), ("1", C1, P * M), ("2", C2, 4 * P * M))
     maps |= {f"{kind}{layer}": (C,) for kind in ("mean", "inverse_std") for layer, C, _ in widths}
     uses = [(rows, C) for _, C, rows in widths] + [(4 * P * T, D1), (P * T, D2)]
-    maps["shares"] = (max(max(2 * chunks(rows, C)[0] * C for rows, C in uses), P * D2),)
+    # Shares of sums: of a map's rows, and of the kernels next to the pictures (`Game._kernel_gradient`).
+    maps["shares"] = (
+        max(
+            *(2 * chunks(rows, C)[0] * C for rows, C in uses),
+            *(4 * P * sizes.window * C for C in (C2, D1)),
+        ),
+    )
     plan: dict[str, tuple[tuple[int, ...], Any]] = {name: (shape, f) for name, shape in maps.items()}
-    for layer, elements in (("1", 4 * P * D1), ("2", P * D2)):
-        for which in ("real", "fake"):
-            plan[f"{which}{layer}"] = ((-(-M * elements // 16) * 16,), np.uint8)
+    plan |= {"mask1": ((P, T, 4, D1), np.uint8), "mask2": ((P, T, D2), np.uint8)}
     return plan | {"measured": ((MEASURED, 4), f), "clock": ((2,), np.int64), "rate": ((1,), f)}
 
 

@@ -125,14 +125,14 @@ class Trainer:
         words = key(self.seed, stream(self.seed, "noise").path, 1)  # ... .at(step)
         kernels.flat("draw_noise", -(-noise.size // 4), noise, noise.size, *words, clock)
         words = key(self.seed, stream(self.seed, "dropout").path, 3)  # ... .at(step, which, layer)
-        for which, (kind, examples) in enumerate((("real", N), ("fake", self.batch))):
-            for layer, rate in enumerate(self.rates):
-                mask = mem[f"{kind}{layer + 1}"]
-                elements = examples * game.mask_elements[layer]
-                threshold = round(rate * MASK_STEPS)
+        for which, (first, examples) in enumerate(((0, N), (N, self.batch))):  # real pictures, fakes
+            for layer, (rate, C) in enumerate(zip(self.rates, game.sizes.D, strict=True)):
+                scale = 2 - layer
+                elements, steps = examples * game.sizes.places * scale * scale * C, round(rate * MASK_STEPS)
                 kernels.flat(
-                    "draw_mask", -(-elements // 16), mask, elements, *words, clock, which, layer, threshold
-                )
+                    "draw_mask", -(-elements // 16), mem[f"mask{layer + 1}"], elements, *words, clock, which,
+                    layer, steps, C, scale, N + self.batch, first,
+                )  # fmt: skip
         game.play(N)
         self.launches = kernels.launches + game.blas.products - before
 
