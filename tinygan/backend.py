@@ -100,8 +100,8 @@ class Backend:
         return import_module(STEPS[self.device, self.engine]).train_step
 
     @property
-    def trainer(self) -> Callable[..., Any] | None:
-        """What takes the steps of a run, where an engine has a way of its own: see `runs.training`."""
+    def trainer(self) -> Any:
+        """The class that takes the steps of a run, where an engine has its own; see `runs.training`."""
         module = TRAINERS.get((self.device, self.engine))
         return import_module(module).Trainer if module else None
 

@@ -113,6 +113,10 @@ def main(arguments: Sequence[str]) -> int:
 
     backend.keep_memory()
     device = backend.choose(settings.device, settings.engine, say, precision=settings.precision)
+    largest = device.trainer.largest_size if device.trainer else settings.size
+    if settings.engine == "auto" and settings.size > largest:
+        say(f"engine   readable: on a GPU the fast one takes pictures up to --size {largest}")
+        device = backend.choose("gpu", "readable", say, precision=settings.precision)
     threads = settings.threads or backend.usable_cores()
     if not backend.use_threads(threads) and settings.threads:
         warn("warning: this NumPy's BLAS cannot be told how many threads to use; --threads has no effect.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -145,3 +146,16 @@ def test_products_beyond_an_array_are_noticed():
     assert isinstance(own, Cublas)
     x = cupy.zeros(4, cupy.float32)
     assert own.owns(x.data.ptr, 16) and not own.owns(x.data.ptr, 20) and not own.owns(x.data.ptr - 4, 8)
+
+
+def test_streams_graphs_and_modules_of_the_installed_cupy_have_what_the_stand_in_has():
+    real, ours = pytest.importorskip("cupy"), make()[0]
+    for kind, theirs in ((ours.cuda.Stream, real.cuda.Stream), (ours.cuda.Graph, real.cuda.Graph)):
+        for name in vars(kind).keys() | vars(kind.__mro__[1]).keys():
+            if not name.startswith("_") and name not in ("card", "graph", "works"):
+                assert hasattr(theirs, name) or name == "ptr", (kind, name)
+    assert {"code", "options", "backend"} <= set(re.findall(r"(\w+)=", real.RawModule.__doc__.split("\n")[0]))
+    assert "set(self, arr, stream=None)" in real.ndarray.set.__doc__
+    assert "launch(self, stream=None)" in real.cuda.Graph.launch.__doc__
+    for name in ("driverGetVersion", "runtimeGetVersion", "getDeviceProperties", "CUDARuntimeError"):
+        assert hasattr(real.cuda.runtime, name) and hasattr(ours.cuda.runtime, name)

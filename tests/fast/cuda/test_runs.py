@@ -117,3 +117,25 @@ def test_samples_are_those_of_the_processor(go, tmp_path, engine):
 def test_a_dry_run_measures_the_step(go, tmp_path, capsys):
     assert train.main(["--device", "gpu", *TINY, "--dry-run"]) == 0
     assert "s (measured)" in capsys.readouterr().out and not (tmp_path / "runs").exists()
+
+
+def test_pictures_too_large_for_the_fast_engine_are_left_to_the_readable_one(go, tmp_path, capsys):
+    np.save(tmp_path / "large.npy", np.zeros((2, 132, 132), np.uint8))
+    given = [
+        "--device",
+        "gpu",
+        "--data",
+        str(tmp_path / "large.npy"),
+        "--size",
+        "132",
+        "--width",
+        "1",
+        "--epochs",
+        "1",
+    ]
+    assert train.main([*given, "--batch-size", "2", "--noise-dim", "3"]) == 0
+    text = capsys.readouterr().out
+    assert "engine   readable: on a GPU the fast one takes pictures up to --size 128" in text
+    assert "engine readable" in text
+    with pytest.raises(UsageError, match="--size 132"):
+        train.main([*given, "--batch-size", "2", "--engine", "fast"])

@@ -170,8 +170,11 @@ def test_what_it_cannot_train_is_refused_in_one_line(make_backend):
     backend = make_backend()
     ours = players(backend, SMALL)
     ours.adam_D.lr = 1.0
-    with pytest.raises(UsageError, match="--engine readable"):
+    with pytest.raises(UsageError, match="DCGAN.*--engine readable"):
         backend.trainer(*ours, IMAGES, BATCH, 7)
+    large = np.zeros((4, 132, 132, 1), np.uint8)
+    with pytest.raises(UsageError, match="--size 132 is more than the 128.*--engine readable"):
+        backend.trainer(*players(backend, SMALL._replace(size=132, width=1)), large, BATCH, 7)
 
 
 # Memory, by the plan.

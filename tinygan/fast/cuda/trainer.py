@@ -15,7 +15,7 @@ import numpy as np
 
 from tinygan.errors import UsageError
 from tinygan.fast.cuda.gan import Game, agree
-from tinygan.fast.cuda.plan import MEASURED, sizes_of
+from tinygan.fast.cuda.plan import LARGEST_SIDE, MEASURED, sizes_of
 from tinygan.layers import Dropout, Network
 from tinygan.optim import Adam
 from tinygan.rng import MASK_STEPS, key, mask_rate, stream
@@ -28,6 +28,8 @@ class Trainer:
 
     The networks' and Adams' arrays are changed in place; they may be read between calls of `steps`.
     """
+
+    largest_size = 4 * LARGEST_SIDE  # of the pictures' sides
 
     def __init__(
         self,
@@ -48,8 +50,13 @@ class Trainer:
         Raises:
             UsageError: the networks are not the DCGAN, or too large (see `plan.sizes_of`).
         """
+        if images.shape[1] > self.largest_size:
+            raise UsageError(
+                f"--size {images.shape[1]} is more than the {self.largest_size} that the fast engine takes "
+                "on a GPU. Use --engine readable."
+            )
         if not sizes_of(G, D) or not agree(adam_G, adam_D) or not len(images) >= batch_size:
-            raise UsageError("the fast engine cannot train this on a GPU. Use --engine readable.")
+            raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
         layers = [layer for layer in D.layers.values() if isinstance(layer, Dropout)]
         self.rates = [mask_rate(layer.rate) for layer in layers]
         self.game = Game(G, D, adam_G, adam_D, batch_size, [1 / (1 - rate) for rate in self.rates])
