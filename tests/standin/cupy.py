@@ -41,6 +41,10 @@ class CUDARuntimeError(RuntimeError):
     """As `cupy.cuda.runtime.CUDARuntimeError`."""
 
 
+class OutOfMemoryError(MemoryError):
+    """As `cupy.cuda.memory.OutOfMemoryError`."""
+
+
 class Card:
     """The device: streams with work that waits, the capture under way, the memory handed out."""
 
@@ -51,6 +55,8 @@ class Card:
         self.memory: weakref.WeakSet[Any] = weakref.WeakSet()
         self.copies = 0  # to the host
         self.taken = 0  # bytes that were ever asked for
+        self.room: int | None = None  # bytes that may yet be
+        self.fails_after: int | None = None  # so many kernels and products it breaks down
 
     def enqueue(self, stream: int, work: Callable[[], None]) -> None:
         if self.capturing:
@@ -66,6 +72,12 @@ class Card:
         self.refuse_capture()
         work, self.queues[stream] = self.queues[stream], []
         for each in work:
+            if self.fails_after is not None:
+                self.fails_after -= 1
+                if self.fails_after < 0:
+                    raise CUDARuntimeError(
+                        "cudaErrorIllegalAddress: an illegal memory access was encountered"
+                    )
             each()
         for block in self.memory:
             block.check()
@@ -308,6 +320,8 @@ def make(capability: str = "90") -> tuple[ModuleType, Card, Callable[[Any], Any]
         block = Block(int(np.prod(shape)) * dtype.itemsize)
         card.memory.add(block)
         card.taken += block.size
+        if card.room is not None and card.taken > card.room:
+            raise OutOfMemoryError(f"Out of memory allocating {block.size} bytes (allocated so far: ...).")
         numpy = block.array(shape, dtype)
         if dtype.kind == "f":
             numpy[...] = np.nan
@@ -366,7 +380,7 @@ def make(capability: str = "90") -> tuple[ModuleType, Card, Callable[[Any], Any]
                 runtimeGetVersion=lambda: 12090,
                 getDeviceProperties=lambda device: {"name": b"Stand-in"},
             ),
-            memory=SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {})),
+            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         ),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.test_commands import TINY
-from tinygan import sample, train
+from tinygan import commands, sample, train
 from tinygan.errors import UsageError
 from tinygan.runs.checkpoint import content_digest, read
 from tinygan.runs.pictures import read_png
@@ -139,3 +139,28 @@ def test_pictures_too_large_for_the_fast_engine_are_left_to_the_readable_one(go,
     assert "engine readable" in text
     with pytest.raises(UsageError, match="--size 132"):
         train.main([*given, "--batch-size", "2", "--engine", "fast"])
+
+
+def test_a_full_card_names_the_batch_size_to_try_and_leaves_no_folder(card, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    card.room = 1_000_000  # bytes
+    assert commands.run(train.main, ["--device", "gpu", *TINY, "--epochs", "1"]) == 3
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("error: the GPU's memory is full at --batch-size 32")
+    assert "Use --batch-size 16." in error and not (tmp_path / "runs").exists()
+
+
+def test_a_card_that_is_lost_names_the_checkpoint_to_go_on_from(card, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = ["--device", "gpu", *TINY, "--epochs", "4", "--checkpoint-every", "1"]
+    assert commands.run(train.main, given) == 0
+    whole = newest(tmp_path / "runs")
+    card.fails_after = 800  # kernels and products: in the third epoch or later
+    assert commands.run(train.main, given) == 3
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("error: the GPU failed (cudaErrorIllegalAddress")
+    name = error.strip().rpartition(" ")[2]
+    assert "--resume " + name in error and Path(name).exists()
+    card.fails_after = None
+    assert commands.run(train.main, ["--resume", name, "--epochs", "4"]) == 0
+    assert digest(newest(tmp_path / "runs")) == digest(whole)
