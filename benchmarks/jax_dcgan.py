@@ -12,6 +12,7 @@ import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
 import numpy as np
 from jax import lax  # pyright: ignore[reportMissingImports]
 
+from benchmarks import worker
 from benchmarks.worker import NOISE_DIM, Weights, serve
 
 Parameters = dict[str, jax.Array]
@@ -95,9 +96,16 @@ def paint(p: Parameters, noise: jax.Array, running: list[Moments]) -> jax.Array:
     return generator(p, noise, running)[0]
 
 
-class Player:
+class Player(worker.Player):
     def __init__(
-        self, variant: str, threads: int, device: str, dropout: float, images: np.ndarray, noise: np.ndarray
+        self,
+        variant: str,
+        threads: int,
+        device: str,
+        precision: str,
+        dropout: float,
+        images: np.ndarray,
+        noise: np.ndarray,
     ) -> None:
         self.version = f"JAX {jax.__version__}"
         if device == "cpu":
@@ -105,8 +113,13 @@ class Player:
             os.sched_setaffinity(
                 0, sorted(os.sched_getaffinity(0))[:threads]
             )  # XLA counts the cores it may use
-        elif jax.default_backend() != "gpu":
-            raise SystemExit("JAX sees no GPU.")
+        else:
+            # The card is shared with other workers: memory is taken when it is needed, not at once.
+            os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+            if jax.default_backend() != "gpu":
+                raise SystemExit("JAX sees no GPU.")
+            names = {"tf32": "tensorfloat32", "float32": "highest"}
+            jax.config.update("jax_default_matmul_precision", names[precision])
         self.dropout = dropout
         self.images, self.noise = jnp.asarray(images), jnp.asarray(noise)
         rng = np.random.default_rng(1)
@@ -144,6 +157,14 @@ class Player:
     def step(self) -> tuple[float, float]:
         self.state, g_loss, d_loss = train_step(self.state, self.images, self.noise, self.dropout)
         return float(g_loss), float(d_loss)
+
+    def run(self, count: int) -> None:
+        for _ in range(count):
+            self.state, _, _ = train_step(self.state, self.images, self.noise, self.dropout)
+        jax.block_until_ready(self.state)
+
+    def card_bytes(self) -> int | None:
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
     def generate(self, noise: np.ndarray) -> np.ndarray:
         return np.asarray(paint(self.state["g"][0], jnp.asarray(noise), self.state["running"]))

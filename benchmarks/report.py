@@ -8,33 +8,71 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks import floor
 from tinygan.errors import UsageError
 
 Result = dict[str, Any]
 
 
+STEPS_AN_EPOCH = 235  # of the seed: 60,000 images, batch 256
+
+
 def table(result: Result) -> str:
     """Plain text, the fastest first; then what could not be measured, and what is not installed."""
     hardware, rows = result["hardware"], result["competitors"]
-    lines = [
-        f"{hardware['processor']}, {result['device']}, {result['threads']} threads, "
-        f"batch {result['batch']}, float32, Python {hardware['python']}",
-        "",
-        f"{'':<22}{'s/step':>8}{'min':>8}{'max':>8}{'ratio':>7}"
-        f"{'peak':>9}{'to 1st step':>13}{'on disk':>9}  version",
-    ]
-    for name, row in ranked(rows):
-        ratio = f"{row['ratio_to_tinygan']:.2f}" if "ratio_to_tinygan" in row else "-"
-        lines.append(
-            f"{name:<22}{row['median_seconds']:>8.3f}{row['min_seconds']:>8.3f}{row['max_seconds']:>8.3f}"
-            f"{ratio:>7}{row['peak_bytes'] / 1e6:>6.0f} MB{row['seconds_to_first_step']:>11.1f} s"
-            f"{megabytes(row['installed_bytes']):>9}  {row['version']}"
-        )
+    on_card = result["device"] == "gpu"
+    where = (
+        card(rows) if on_card else f"{hardware['processor']}, {result['device']}, {result['threads']} threads"
+    )
+    lines = [f"{where}, batch {result['batch']}, {result['precision']}, Python {hardware['python']}", ""]
+    lines += card_rows(rows) if on_card else processor_rows(rows)
     lines += [f"{name:<22}{row['problem']}" for name, row in rows.items() if "problem" in row]
+    facts = rows.get("tinygan", {})
+    if on_card and "operations" in facts:
+        lines += ["", *floor.lines(facts["median_seconds"], result["batch"], facts)]
     if result["not installed"]:
         missing = ", ".join(result["not installed"])
         lines += ["", f"not installed: {missing}. This brings them: pip install -e '.[bench]'"]
     return "\n".join(lines)
+
+
+def processor_rows(rows: dict[str, dict[str, Any]]) -> list[str]:
+    lines = [
+        f"{'':<22}{'s/step':>8}{'min':>8}{'max':>8}{'ratio':>7}"
+        f"{'peak':>9}{'to 1st step':>13}{'on disk':>9}  version"
+    ]
+    for name, row in ranked(rows):
+        lines.append(
+            f"{name:<22}{row['median_seconds']:>8.3f}{row['min_seconds']:>8.3f}{row['max_seconds']:>8.3f}"
+            f"{ratio(row):>7}{row['peak_bytes'] / 1e6:>6.0f} MB{row['seconds_to_first_step']:>11.1f} s"
+            f"{megabytes(row['installed_bytes']):>9}  {row['version']}"
+        )
+    return lines
+
+
+def card_rows(rows: dict[str, dict[str, Any]]) -> list[str]:
+    lines = [
+        f"{'':<22}{'ms/step':>9}{'min':>9}{'max':>9}{'ratio':>7}{'s/epoch':>9}"
+        f"{'on card':>10}{'kernels':>9}{'to 1st step':>13}  version"
+    ]
+    for name, row in ranked(rows):
+        median, least, most = (row[f"{kind}_seconds"] * 1e3 for kind in ("median", "min", "max"))
+        lines.append(
+            f"{name:<22}{median:>9.3f}{least:>9.3f}{most:>9.3f}{ratio(row):>7}"
+            f"{median / 1e3 * STEPS_AN_EPOCH:>9.3f}{row['peak_bytes'] / 1e6:>7.0f} MB"
+            f"{row.get('launches', '-'):>9}{row['seconds_to_first_step']:>11.1f} s  {row['version']}"
+        )
+    return lines
+
+
+def card(rows: dict[str, dict[str, Any]]) -> str:
+    """The card's name and versions, from whoever knows."""
+    facts = next((row["card"] for row in rows.values() if row.get("card")), None)
+    return ", ".join(f"{key} {value}" for key, value in facts.items()) if facts else "gpu"
+
+
+def ratio(row: dict[str, Any]) -> str:
+    return f"{row['ratio_to_tinygan']:.2f}" if "ratio_to_tinygan" in row else "-"
 
 
 def ranked(rows: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
@@ -70,10 +108,11 @@ def plot(path: Path, result: Result) -> None:
     draw = ImageDraw.Draw(picture)
     large, normal, small = (ImageFont.load_default(size) for size in (24, 19, 15))
     draw.text((24, 18), f"Seconds a training step, batch {result['batch']}: less is better", DARK, large)
-    hardware = result["hardware"]["processor"]
+    hardware, on_card = f"{result['hardware']['processor']}, cpu", result["device"] == "gpu"
     draw.text(
         (24, 54),
-        f"{hardware}, {result['device']}, {result['threads']} threads, float32, medians",
+        f"{card(result['competitors']) if on_card else hardware}, {result['threads']} threads, "
+        f"{result['precision']}, medians",
         GREY,
         small,
     )
@@ -84,10 +123,9 @@ def plot(path: Path, result: Result) -> None:
         colour = GREEN if name.startswith("tinygan") else GREY
         draw.rectangle((LEFT, y, LEFT + max(length, 2), y + BAR), colour)
         draw.text((LEFT - 12, y + BAR / 2), name, DARK, normal, anchor="rm")
-        ratio = (
-            f"   {row['ratio_to_tinygan']:.2f} x" if "ratio_to_tinygan" in row and name != "tinygan" else ""
-        )
-        label = f"{row['median_seconds']:.3f} s{ratio}"
+        times = f"   {ratio(row)} x" if "ratio_to_tinygan" in row and name != "tinygan" else ""
+        seconds = row["median_seconds"]
+        label = (f"{seconds * 1e3:.2f} ms" if on_card else f"{seconds:.3f} s") + times
         draw.text((LEFT + length + 10, y + BAR / 2), label, DARK, normal, anchor="lm")
     try:
         picture.save(path, format="PNG")

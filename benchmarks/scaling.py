@@ -74,7 +74,7 @@ def compare(
             workers[name] = Worker(COMPETITORS[name], batch, threads, device)
         except FailedError as problem:
             print(f"{name}: {problem}", file=sys.stderr)
-    rows = take_turns(workers, rounds)
+    rows = take_turns(workers, rounds, device)
     for worker in workers.values():
         worker.close()
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import worker
 from benchmarks.worker import NOISE_DIM, SIZE, Weights, serve
 
 layers = tf.keras.layers
@@ -41,9 +42,16 @@ def make_discriminator(dropout: float) -> tf.keras.Model:
     ])  # fmt: skip
 
 
-class Player:
+class Player(worker.Player):
     def __init__(
-        self, variant: str, threads: int, device: str, dropout: float, images: np.ndarray, noise: np.ndarray
+        self,
+        variant: str,
+        threads: int,
+        device: str,
+        precision: str,
+        dropout: float,
+        images: np.ndarray,
+        noise: np.ndarray,
     ) -> None:
         self.version = f"TensorFlow {tf.__version__}"
         tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -52,6 +60,7 @@ class Player:
             tf.config.set_visible_devices([], "GPU")
         elif not tf.config.list_physical_devices("GPU"):
             raise SystemExit("TensorFlow sees no GPU.")
+        tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
         self.networks = {"generator": make_generator(), "discriminator": make_discriminator(dropout)}
         self.images, self.noise = tf.constant(images), tf.constant(noise)
         self.paint = tf.function(lambda noise: self.networks["generator"](noise, training=False))
@@ -60,6 +69,10 @@ class Player:
     def step(self) -> tuple[float, float]:
         g_loss, d_loss = self.train_step(self.images, self.noise)
         return float(g_loss), float(d_loss)
+
+    def run(self, count: int) -> None:
+        losses = [self.train_step(self.images, self.noise) for _ in range(count)]
+        losses[-1][0].numpy()  # waits for the last
 
     def generate(self, noise: np.ndarray) -> np.ndarray:
         return self.paint(tf.constant(noise)).numpy()

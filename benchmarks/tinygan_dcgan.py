@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 import tinygan
-from benchmarks.worker import Weights, serve
+from benchmarks import floor, worker
+from benchmarks.worker import SIZE, Weights, serve
 from tinygan import backend, gan, rng
 from tinygan.layers import Dropout
 
 
-class Player:
+class Player(worker.Player):
     def __init__(
-        self, variant: str, threads: int, device: str, dropout: float, images: np.ndarray, noise: np.ndarray
+        self,
+        variant: str,
+        threads: int,
+        device: str,
+        precision: str,
+        dropout: float,
+        images: np.ndarray,
+        noise: np.ndarray,
     ) -> None:
         backend.keep_memory()
-        self.backend = backend.choose(device, variant, threads=threads)
+        given = precision if device == "gpu" and variant == "fast" else "float32"
+        self.backend = backend.choose(device, variant, threads=threads, precision=given)
         self.version = (
             f"tinygan {tinygan.__version__}, {self.backend.xp.__name__} {self.backend.xp.__version__}"
         )
@@ -29,6 +40,7 @@ class Player:
         self.adams = [tinygan.optim.Adam(network.parameters) for network in self.networks.values()]
         self.images, self.noise = self.backend.array(images), self.backend.array(noise)
         self.masks = rng.stream(0, "dropout")
+        self.trainer: Any = None  # of an engine that has one; made when steps are timed
 
     def step(self) -> tuple[float, float]:
         masks = self.masks.at(self.adams[0].t)
@@ -37,6 +49,34 @@ class Player:
             masks.at(0).split(), masks.at(1).split(),
         )  # fmt: skip
         return float(step.generator_loss), float(step.discriminator_loss)
+
+    def run(self, count: int) -> None:
+        if self.backend.trainer is None:
+            super().run(count)
+            return
+        if self.trainer is None:
+            batch = len(self.images)
+            images = np.random.default_rng(0).integers(
+                0, 256, (batch * -(-60_000 // batch), SIZE, SIZE, 1), np.uint8
+            )
+            self.trainer = self.backend.trainer(*self.networks.values(), *self.adams, images, batch, 0)
+        self.trainer.steps(count)
+
+    def card_bytes(self) -> int | None:
+        if self.backend.device == "cpu":
+            return None
+        return self.backend.xp.get_default_memory_pool().total_bytes()
+
+    def facts(self) -> dict[str, Any]:
+        facts = floor.rates(self.backend) | {"card": self.backend.card()}
+        if self.trainer:
+            weights = sum(net.count(net.parameters) for net in self.networks.values())
+            facts |= {
+                "launches": self.trainer.launches,
+                "operations": self.trainer.operations,
+                "bytes": floor.step_bytes(self.trainer.game.memory.values(), weights),
+            }
+        return facts
 
     def generate(self, noise: np.ndarray) -> np.ndarray:
         return self.backend.numpy(gan.generate(self.networks["generator"], self.backend.array(noise)))

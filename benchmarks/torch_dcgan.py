@@ -1,4 +1,4 @@
-"""PyTorch's side of the benchmark: eager, with channels last, or compiled; Adam is the fused one.
+"""PyTorch's side of the benchmark: eager, channels last, compiled, or a CUDA graph; with the fused Adam.
 
 PyTorch pads both sides alike, so the tutorial's (1, 2) is written out: before a convolution as
 padding, after a transposed one as a crop.
@@ -7,12 +7,14 @@ padding, after a transposed one as a crop.
 from __future__ import annotations
 
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
+from benchmarks import worker
 from benchmarks.worker import NOISE_DIM, Weights, serve
 
 BEFORE, AFTER = 1, 2  # zeros around a picture that a 5 x 5 convolution of stride 2 halves
@@ -51,15 +53,28 @@ class Discriminator(nn.Module):
         return self.dense(x.flatten(1))
 
 
-class Player:
+class Player(worker.Player):
     def __init__(
-        self, variant: str, threads: int, device: str, dropout: float, images: np.ndarray, noise: np.ndarray
+        self,
+        variant: str,
+        threads: int,
+        device: str,
+        precision: str,
+        dropout: float,
+        images: np.ndarray,
+        noise: np.ndarray,
     ) -> None:
         self.version = f"PyTorch {torch.__version__}"
         self.device = torch.device("cuda" if device == "gpu" else "cpu")
         torch.set_num_threads(threads)
         torch.backends.cudnn.benchmark = True
-        layout = torch.channels_last if variant == "channels-last" else torch.contiguous_format
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        if device == "gpu" and not torch.cuda.is_available():
+            raise SystemExit("PyTorch sees no GPU.")
+        if variant == "graph" and device == "cpu":
+            raise SystemExit("A CUDA graph needs a GPU.")
+        last = variant in ("channels-last", "graph")
+        layout = torch.channels_last if last else torch.contiguous_format
         self.G = Generator().to(self.device, memory_format=layout)
         self.D = Discriminator(dropout).to(self.device, memory_format=layout)
         self.adams = [
@@ -71,11 +86,12 @@ class Player:
         self.ones = torch.ones(len(images), 1, device=self.device)
         self.zeros = torch.zeros(len(images), 1, device=self.device)
         self.t = 0
-        self.losses = self.look
+        self.losses, self.graph, self.with_graph = self.look, None, variant == "graph"
         if variant == "compile":
             # The graph of D(G(z)) is walked twice, once for each loss.
             torch._functorch.config.donated_buffer = False
-            self.losses = torch.compile(self.look)
+            mode = "max-autotune" if device == "gpu" else None
+            self.losses = torch.compile(self.look, mode=mode)
 
     def look(self) -> tuple[Tensor, Tensor]:
         fakes = self.G(self.noise)
@@ -84,16 +100,66 @@ class Player:
         return entropy(fake, self.ones), entropy(real, self.ones) + entropy(fake, self.zeros)
 
     def step(self) -> tuple[float, float]:
-        g_loss, d_loss = self.losses()
-        d_loss.backward(inputs=list(self.D.parameters()), retain_graph=True)
-        g_loss.backward(inputs=list(self.G.parameters()))
         self.t += 1
         for adam in self.adams:
             # PyTorch adds eps to the corrected root, Keras to the uncorrected one.
             adam.param_groups[0]["eps"] = 1e-7 / sqrt(1 - 0.999**self.t)
-            adam.step()
+        g_loss, d_loss = self.play()
+        for adam in self.adams:
             adam.zero_grad()
         return float(g_loss), float(d_loss)
+
+    def play(self) -> tuple[Tensor, Tensor]:
+        """A step without waiting for it; gradients are left as they are."""
+        g_loss, d_loss = self.losses()
+        d_loss.backward(inputs=list(self.D.parameters()), retain_graph=True)
+        g_loss.backward(inputs=list(self.G.parameters()))
+        for adam in self.adams:
+            adam.step()
+        return g_loss, d_loss
+
+    def run(self, count: int) -> None:
+        if self.device.type == "cpu":
+            super().run(count)
+            return
+        if self.with_graph and self.graph is None:
+            self.capture()
+        for _ in range(count):
+            if self.graph:
+                self.graph.replay()
+            else:
+                torch.compiler.cudagraph_mark_step_begin()
+                self.play()
+                for adam in self.adams:
+                    adam.zero_grad()
+        torch.cuda.synchronize()
+
+    def capture(self) -> None:
+        """Record a whole step as a graph, after some on a side stream (as PyTorch's manual says to)."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.play()
+                for adam in self.adams:
+                    adam.zero_grad()
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):  # gradients are new arrays of the graph, overwritten each time
+            self.play()
+
+    def card_bytes(self) -> int | None:
+        return torch.cuda.max_memory_reserved() if self.device.type == "cuda" else None
+
+    def facts(self) -> dict[str, Any]:
+        """The kernels of a step, as PyTorch's profiler counts them."""
+        if self.device.type == "cpu":
+            return {}
+        activity = torch.profiler.ProfilerActivity
+        with torch.profiler.profile(activities=[activity.CUDA, activity.CPU]) as profile:
+            self.run(1)
+        kernels = [e for e in profile.events() if str(e.device_type).endswith("CUDA")]
+        return {"launches": len(kernels)}
 
     def generate(self, noise: np.ndarray) -> np.ndarray:
         self.G.eval()

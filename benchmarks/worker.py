@@ -2,15 +2,18 @@
 
 It reads one JSON object a line from standard input and answers with one on standard output:
 
-    {"variant": "jit", "threads": 2, "device": "cpu", "batch": 256, "dropout": 0.3, "weights": null}
+    {"variant": "jit", "threads": 2, "device": "cpu", "precision": "float32", "batch": 256,
+     "dropout": 0.3, "weights": null}
                                ->  {"version": "JAX 0.10.2", "started": 1766000000.1}, after one step
     {"steps": 3}               ->  {"seconds": [0.61, 0.59, 0.63], "peak_bytes": 760000000}
     {"steps": 1, "losses": 1}  ->  the same and {"losses": [[0.71, 1.39]]}, of G and D
     {"save": "after.npz"}      ->  {}: all parameters are in that file, under tinygan's names and shapes
     {"generate": 1000}         ->  {"seconds": 1.9}: so many pictures, 256 at a time, none of them kept
+    {"facts": 1}               ->  what `Player.facts` knows
 
 `weights` names such a file to start from; then no step is taken at the start. The end of the input
-ends the process.
+ends the process. On a GPU steps are timed in blocks of 20, since to wait for each would add to it: then
+`seconds` has the mean of every block, and `peak_bytes` is memory of the card.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -29,26 +32,45 @@ SIZE, NOISE_DIM = 28, 100
 Weights = dict[str, np.ndarray]  # "generator/00_dense/kernel" and so on
 
 
-class Player(Protocol):
+STEPS_A_BLOCK = {"cpu": 1, "gpu": 20}
+
+
+class Player:
     """The two networks of a framework, their Adams, and a batch that lies where it is needed."""
 
     version: str
 
     def step(self) -> tuple[float, float]:
         """One training step on the batch; the losses of G and D, which are finished then."""
-        ...
+        raise NotImplementedError
+
+    def run(self, count: int) -> None:
+        """Take `count` steps; all of them are finished then."""
+        for _ in range(count):
+            self.step()
 
     def generate(self, noise: np.ndarray) -> np.ndarray:
         """Pictures, from the running statistics."""
-        ...
+        raise NotImplementedError
 
-    def set_weights(self, weights: Weights) -> None: ...
+    def set_weights(self, weights: Weights) -> None:
+        raise NotImplementedError
 
-    def get_weights(self) -> Weights: ...
+    def get_weights(self) -> Weights:
+        raise NotImplementedError
+
+    def card_bytes(self) -> int | None:
+        """The most memory that was taken of a card; None on a processor."""
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """What else is known: "launches", kernels a step; "operations" and "bytes" that a step takes;
+        "card"; and the machine's rates, measured now: "operations_a_second", "bytes_a_second"."""
+        return {}
 
 
-# variant, threads, device, dropout rate, images, noise
-Make = Callable[[str, int, str, float, np.ndarray, np.ndarray], Player]
+# variant, threads, device, precision, dropout rate, images, noise
+Make = Callable[[str, int, str, str, float, np.ndarray, np.ndarray], Player]
 
 
 def serve(make: Make) -> None:
@@ -63,18 +85,29 @@ def serve(make: Make) -> None:
 
     setup = json.loads(sys.stdin.readline())
     images, noise = batch(setup["batch"])
-    player = make(setup["variant"], setup["threads"], setup["device"], setup["dropout"], images, noise)
+    player = make(
+        setup["variant"],
+        setup["threads"],
+        setup["device"],
+        setup["precision"],
+        setup["dropout"],
+        images,
+        noise,
+    )
     if setup["weights"]:
         with np.load(setup["weights"]) as weights:
             player.set_weights(dict(weights))
     else:
-        player.step()
+        player.run(1)
     answer({"version": player.version, "started": time.time()})
     for line in sys.stdin:
         request = json.loads(line)
         if "save" in request:
             np.savez(request["save"], **player.get_weights())  # pyright: ignore[reportArgumentType]
             answer({})
+            continue
+        if "facts" in request:
+            answer(player.facts())
             continue
         if "generate" in request:
             noise = np.random.default_rng(1).standard_normal((request["generate"], NOISE_DIM), np.float32)
@@ -83,13 +116,19 @@ def serve(make: Make) -> None:
                 player.generate(noise[at : at + 256])
             answer({"seconds": time.perf_counter() - start})
             continue
-        seconds, losses = [], []
-        for _ in range(request["steps"]):
+        seconds, losses, count = [], [], request["steps"]
+        while count > 0:
+            block = 1 if "losses" in request else min(count, STEPS_A_BLOCK[setup["device"]])
             start = time.perf_counter()
-            losses.append(player.step())
-            seconds.append(time.perf_counter() - start)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-        answer({"seconds": seconds, "peak_bytes": peak} | ({"losses": losses} if "losses" in request else {}))
+            if "losses" in request:
+                losses.append(player.step())
+            else:
+                player.run(block)
+            seconds.append((time.perf_counter() - start) / block)
+            count -= block
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+        figures = {"seconds": seconds, "peak_bytes": player.card_bytes() or resident}
+        answer(figures | ({"losses": losses} if "losses" in request else {}))
 
 
 def batch(size: int) -> tuple[np.ndarray, np.ndarray]:

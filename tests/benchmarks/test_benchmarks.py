@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import report
-from benchmarks.__main__ import compare
+from benchmarks.__main__ import Machine, compare
 from benchmarks.competitors import (
     COMPETITORS,
     FailedError,
@@ -24,7 +24,11 @@ from benchmarks.competitors import (
 )
 
 ROOT = Path(__file__).parents[2]
-PEERS = {name: c for name, c in COMPETITORS.items() if name not in ("tinygan-readable", "pytorch-compile")}
+PEERS = {
+    name: c
+    for name, c in COMPETITORS.items()
+    if name not in ("tinygan-readable", "pytorch-compile", "pytorch-graph")
+}
 
 
 def run(module, *arguments, code=0):
@@ -70,7 +74,7 @@ def test_bad_options_end_in_one_line_and_code_2(arguments, word):
 def result_of(**seconds):
     return {
         "hardware": {"processor": "Test", "python": "3"},
-        "device": "cpu", "threads": 1, "batch": 2, "not installed": ["jax"],
+        "device": "cpu", "precision": "float32", "threads": 1, "batch": 2, "not installed": ["jax"],
         "competitors": {
             name: {
                 "median_seconds": value, "min_seconds": value, "max_seconds": value, "peak_bytes": 1,
@@ -165,7 +169,7 @@ def test_what_computes_something_else_is_named_and_not_timed(tmp_path, monkeypat
     (tmp_path / "wrong_rate.py").write_text(source.replace("parameters)", "parameters, lr=1e-3)"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setitem(COMPETITORS, "jax", replace(COMPETITORS["tinygan"], module="wrong_rate"))
-    rows = compare(["tinygan", "jax"], batch=2, threads=1, device="cpu", rounds=1)
+    rows = compare(["tinygan", "jax"], batch=2, machine=Machine(1, "cpu"), rounds=1)
     assert "median_seconds" in rows["tinygan"] and "median_seconds" not in rows["jax"]
     assert rows["jax"]["problem"].startswith("computes something else: ")
     table = report.table(result_of(tinygan=1.0) | {"competitors": rows})

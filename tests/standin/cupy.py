@@ -371,6 +371,7 @@ def make(capability: str = "90") -> tuple[ModuleType, Card, Callable[[Any], Any]
         __getattr__=ask, __version__="14.2.0", ndarray=array, is_available=lambda: True,
         empty=fresh, zeros=zeros, asarray=asarray, asnumpy=asnumpy,
         RawModule=type("RawModule", (RawModule,), {"card": card}),
+        get_default_memory_pool=lambda: SimpleNamespace(total_bytes=lambda: card.taken),
         cuda=SimpleNamespace(
             Stream=stream, Graph=Graph, Device=lambda device=None: device_of(device),
             get_current_stream=lambda device_id=-1: card.current[-1] if card.current else null,

@@ -138,7 +138,7 @@ class Blas:
         self.workspace = xp.empty(WORKSPACE, dtype=xp.uint8)
         self.one, self.zero = c_float(1), c_float(0)
         self.handle = c_void_p()
-        self.products = 0  # computed so far
+        self.products = self.operations = 0  # computed so far
         self._call("cublasCreate_v2", ctypes.byref(self.handle))
         self._call("cublasSetStream_v2", self.handle, stream.ptr)
         # After the stream: setting a stream takes the workspace away.
@@ -153,6 +153,7 @@ class Blas:
         """
         m, n, k, first, second, result, batch = planned(a, b, out)
         self.products += 1
+        self.operations += 2 * m * n * k * batch
         self._call(
             "cublasGemmStridedBatchedEx", self.handle, int(first.transposed), int(second.transposed),
             m, n, k, ctypes.byref(self.one),

@@ -71,7 +71,7 @@ class Trainer:
         self.game.settle()
         self.graphs: dict[int, Any] = {}  # by the number of real images
         self.seen: set[int] = set()
-        self.launches = 0  # kernels and products of a full step
+        self.launches = self.operations = 0  # kernels and products of a step; what the products compute
         self.stride = 1  # steps that are worth taking before one looks
 
     def steps(self, count: int) -> np.ndarray:
@@ -122,7 +122,7 @@ class Trainer:
     def _play(self, N: int) -> None:
         """Draw what the step needs, and play it."""
         game, kernels, mem = self.game, self.game.kernels, self.game.memory
-        before = kernels.launches + game.blas.products
+        before, operations = kernels.launches + game.blas.products, game.blas.operations
         game.tick()
         pictures, noise, clock = mem["pictures"], mem["noise"], mem["clock"]
         size = pictures[0].size
@@ -141,7 +141,9 @@ class Trainer:
                     layer, steps, C, scale, N + self.batch, first,
                 )  # fmt: skip
         game.play(N)
-        self.launches = kernels.launches + game.blas.products - before
+        if N == self.batch:
+            self.launches = kernels.launches + game.blas.products - before
+            self.operations = game.blas.operations - operations
 
     def close(self) -> None:
         """Give the graphs and cuBLAS's handle back."""

@@ -1,0 +1,87 @@
+"""The benchmark's GPU side: tinygan's player on a card, the floor, the table. The frameworks' need a GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks import floor, report, worker
+from benchmarks.__main__ import main
+from benchmarks.competitors import COMPETITORS, DEFAULTS, LOSS_TOLERANCE
+from benchmarks.tinygan_dcgan import Player
+from tests.benchmarks.test_benchmarks import result_of
+from tests.standin.fixtures import card, make_backend  # noqa: F401
+from tinygan.backend import cpu
+from tinygan.errors import UsageError
+
+
+def player(device, engine, precision="float32"):
+    return Player(engine, 1, device, precision, 0.0, *worker.batch(4))
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_a_step_on_a_card_is_that_of_the_readable_engine(card, precision):  # noqa: F811
+    theirs, ours = player("cpu", "readable"), player("gpu", "fast", precision)
+    assert ours.backend.precision == precision
+    ours.set_weights(theirs.get_weights())
+    assert ours.step() == pytest.approx(theirs.step(), rel=LOSS_TOLERANCE[precision])
+
+
+def test_timed_steps_are_the_trainers_and_tell_what_they_take(card, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(floor, "SIDE", 64)
+    monkeypatch.setattr(floor, "COPIED", 1 << 16)
+    ours = player("gpu", "fast")
+    before = ours.get_weights()
+    ours.run(2)
+    assert ours.trainer.step == 2
+    assert all((before[name] != values).any() for name, values in ours.get_weights().items())
+    facts = ours.facts()
+    assert 60 < facts["launches"] < 120 and facts["card"]["card"] == "Stand-in"
+    assert facts["operations"] > 0 and facts["operations_a_second"] > 0 and facts["bytes_a_second"] > 0
+    assert 2 * 2.5e6 * 4 < facts["bytes"] < 2 * (ours.card_bytes() or 0)
+
+
+def test_rates_are_measured_on_a_processor_too():
+    rates = floor.rates(cpu())
+    assert rates["operations_a_second"] > 1e8 and rates["bytes_a_second"] > 1e8
+
+
+def test_the_step_has_as_many_operations_by_definition_as_the_notes_count():
+    assert floor.naive_operations(256) == pytest.approx(115.6e9, rel=1e-3)
+    assert floor.naive_operations(512) == 2 * floor.naive_operations(256)
+
+
+def test_a_steps_bytes_count_arrays_twice_and_adams_numbers():
+    assert floor.step_bytes([np.zeros(10, np.float32), np.zeros(3, np.uint8)], 5) == 2 * 43 + 5 * 8 * 4
+
+
+def test_the_table_of_a_card_has_its_own_columns_and_the_floor():
+    result = result_of(tinygan=1e-3, pytorch=2e-3) | {"device": "gpu", "precision": "tf32", "batch": 256}
+    result["competitors"]["tinygan"] |= {
+        "operations": 30e9, "operations_a_second": 60e12, "bytes": 1e9, "bytes_a_second": 2.5e12,
+        "launches": 80, "card": {"card": "Some GPU", "CUDA": "13.0"},
+    }  # fmt: skip
+    lines = report.table(result).splitlines()
+    assert lines[0].startswith("card Some GPU, CUDA 13.0, batch 256, tf32")
+    rows = {line.split()[0]: line.split() for line in lines if line.startswith(("tinygan  ", "pytorch  "))}
+    assert rows["pytorch"][1] == "2.000" and rows["pytorch"][4] == "2.00" and rows["pytorch"][5] == "0.470"
+    assert "80" in rows["tinygan"]
+    floors = lines[-4:]
+    assert "30.0 GFLOP at 60.0 TFLOP/s = 0.500 ms; 1.00 GB at 2.50 TB/s = 0.400 ms" in floors[0]
+    assert "2.00 times the larger" in floors[1] and "115.6 GFLOP: 1.927 ms" in floors[1]
+
+
+def test_bars_of_a_card_are_in_milliseconds(tmp_path):
+    result = result_of(tinygan=1e-3, pytorch=2e-3) | {"device": "gpu", "precision": "tf32"}
+    report.plot(tmp_path / "plot.png", result)
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_each_device_has_its_competitors():
+    assert set(DEFAULTS["gpu"]) | set(DEFAULTS["cpu"]) == set(COMPETITORS)
+    assert "pytorch-graph" in DEFAULTS["gpu"] and "pytorch-graph" not in DEFAULTS["cpu"]
+
+
+def test_tf32_without_a_gpu_is_refused():
+    with pytest.raises(UsageError, match="--device gpu"):
+        main(["--precision", "tf32"])
