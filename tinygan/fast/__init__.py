@@ -10,6 +10,7 @@ each idea was worth. An op that has no faster way for the arrays it is given cal
     windows.py     convolution of pictures with few channels
     conv.py        derives the first, and picks one of them or the twin
     gan.py         the training step as a whole
+    cuda/          the same step on a graphics card
 """
 
 from tinygan.ops import Array

@@ -181,7 +181,7 @@ def test_bias_leaky_relu_and_dropout_are_those_of_ops(run, rows, C, same):
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-@pytest.mark.parametrize(("N", "M", "C"), [(3, 3, 16), (1, 4, 70), (2, 1, 1), (5, 2, 9)])
+@pytest.mark.parametrize(("N", "M", "C"), [(3, 3, 16), (1, 4, 70), (2, 1, 1), (5, 2, 9), (2, 2, 12)])
 def test_a_mask_is_drawn_as_a_picture_and_stored_as_a_map(run, scale, N, M, C):
     T, side = N + M, scale * SIDE
     mask = np.full((P, T, scale * scale, C), 7, np.uint8)

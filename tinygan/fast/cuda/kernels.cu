@@ -109,9 +109,9 @@ __global__ void gather(float *pictures, const unsigned char *images, const int *
 // Sums over the rows of a matrix (rows, C): shares of `chunk` rows first, then the shares' sum.
 // A block has 32 channels side by side and several rows below each other.
 
-#define CHANNEL ((int)(blockIdx.y * blockDim.x + threadIdx.x))
+#define COLUMN ((int)(blockIdx.x * blockDim.x + threadIdx.x))
+#define CHUNK ((int)blockIdx.y)
 #define LANES ((int)blockDim.y)
-#define SHARE ((int)blockIdx.x)
 
 // The sum of `value` over the threads of a block that have one channel: a power of two of them.
 __device__ float block_sum(float *shared, float value) {
@@ -131,10 +131,10 @@ __device__ float block_sum(float *shared, float value) {
 // number of about the mean cancel little when they are subtracted (Chan, Golub & LeVeque 1983).
 __global__ void moments(const float *x, int rows, int C, int chunk, float *shares) {
     __shared__ float shared[1024];
-    int c = CHANNEL, end = min((SHARE + 1) * chunk, rows);
+    int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
     float sum = 0, squares = 0, x0 = c < C ? x[c] : 0;
     if (c < C)
-        for (int row = SHARE * chunk + threadIdx.y; row < end; row += LANES) {
+        for (int row = CHUNK * chunk + threadIdx.y; row < end; row += LANES) {
             float distance = x[row * C + c] - x0;
             sum += distance;
             squares += distance * distance;
@@ -142,8 +142,8 @@ __global__ void moments(const float *x, int rows, int C, int chunk, float *share
     sum = block_sum(shared, sum);
     squares = block_sum(shared, squares);
     if (c < C && threadIdx.y == 0) {
-        shares[2 * SHARE * C + c] = sum;
-        shares[(2 * SHARE + 1) * C + c] = squares;
+        shares[2 * CHUNK * C + c] = sum;
+        shares[(2 * CHUNK + 1) * C + c] = squares;
     }
 }
 
@@ -152,7 +152,7 @@ __global__ void settle(const float *shares, int chunks, const float *x, int rows
                        float momentum, float *mean, float *inverse_std, float *running_mean,
                        float *running_variance) {
     __shared__ float shared[1024];
-    int c = CHANNEL;
+    int c = COLUMN;
     float sum = 0, squares = 0;
     if (c < C)
         for (int i = threadIdx.y; i < chunks; i += LANES) {
@@ -174,19 +174,19 @@ __global__ void settle(const float *shares, int chunks, const float *x, int rows
 __global__ void weighted_sums(const float *x, const float *weights, int rows, int C, int chunk, int T,
                               int phases, float *shares) {
     __shared__ float shared[1024];
-    int c = CHANNEL, end = min((SHARE + 1) * chunk, rows);
+    int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
     float sum = 0;
     if (c < C)
-        for (int row = SHARE * chunk + threadIdx.y; row < end; row += LANES)
+        for (int row = CHUNK * chunk + threadIdx.y; row < end; row += LANES)
             sum += weights[row / phases % T] * x[row * C + c];
     sum = block_sum(shared, sum);
-    if (c < C && threadIdx.y == 0) shares[SHARE * C + c] = sum;
+    if (c < C && threadIdx.y == 0) shares[CHUNK * C + c] = sum;
 }
 
 // out (kinds, C): the sums of shares (chunks, kinds, C).
 __global__ void total(const float *shares, int chunks, int C, int kinds, float *out0, float *out1) {
     __shared__ float shared[1024];
-    int c = CHANNEL;
+    int c = COLUMN;
     for (int kind = 0; kind < kinds; ++kind) {
         float sum = 0;
         if (c < C)
@@ -199,9 +199,12 @@ __global__ void total(const float *shares, int chunks, int C, int kinds, float *
 // Batch normalisation and LeakyReLU of h (rows, C). The activations and their gradient lie as
 // (C / width, rows, width): the dense layer's columns become places, and for the maps width = C.
 
+#define CHANNEL ((int)(blockIdx.y * blockDim.x + threadIdx.x))
+#define BLOCK ((int)blockIdx.x)
+
 // Four rows to a thread, a block's rows one after the other.
 #define FOR_ROWS(rows) \
-    for (int row = SHARE * 4 * LANES + threadIdx.y, end = min((SHARE + 1) * 4 * LANES, rows); row < end; row += LANES)
+    for (int row = BLOCK * 4 * LANES + threadIdx.y, end = min((BLOCK + 1) * 4 * LANES, rows); row < end; row += LANES)
 
 __device__ int outward(int row, int c, int rows, int width) {
     return (c / width * rows + row) * width + c % width;
@@ -228,10 +231,10 @@ __global__ void normalise_sums(const float *da, const float *h, const float *mea
                                const float *gamma, const float *beta, int rows, int C, int width, int chunk,
                                float slope, float *shares) {
     __shared__ float shared[1024];
-    int c = CHANNEL, end = min((SHARE + 1) * chunk, rows);
+    int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
     float sum = 0, product = 0;
     if (c < C)
-        for (int row = SHARE * chunk + threadIdx.y; row < end; row += LANES) {
+        for (int row = CHUNK * chunk + threadIdx.y; row < end; row += LANES) {
             float xhat = (h[row * C + c] - mean[c]) * inverse_std[c];
             float g = before_relu(da[outward(row, c, rows, width)], xhat, gamma[c], beta[c], slope);
             sum += g;
@@ -240,8 +243,8 @@ __global__ void normalise_sums(const float *da, const float *h, const float *mea
     sum = block_sum(shared, sum);
     product = block_sum(shared, product);
     if (c < C && threadIdx.y == 0) {
-        shares[2 * SHARE * C + c] = sum;
-        shares[(2 * SHARE + 1) * C + c] = product;
+        shares[2 * CHUNK * C + c] = sum;
+        shares[(2 * CHUNK + 1) * C + c] = product;
     }
 }
 
@@ -299,9 +302,9 @@ __global__ void judge(const float *a, const float *kernel, const float *bias, in
     __shared__ float shared[1024];
     float sum = 0;
     for (int i = threadIdx.y; i < SIDE * SIDE * C; i += LANES)
-        sum += a[(i / C * T + SHARE) * C + i % C] * kernel[i];
+        sum += a[(i / C * T + BLOCK) * C + i % C] * kernel[i];
     sum = block_sum(shared, sum);
-    if (threadIdx.y == 0) logits[SHARE] = sum + *bias;
+    if (threadIdx.y == 0) logits[BLOCK] = sum + *bias;
 }
 
 // log(1 + exp(x)) without overflow

@@ -76,7 +76,7 @@ class Kernels:
 
     def shares(self, name: str, chunks: int, C: int, *arguments: Any, lanes: int = 8) -> None:
         """For sums over rows: a block for each chunk of rows and 32 channels, with so many rows at once."""
-        self.launch(name, (chunks, -(-C // 32)), (32, lanes), *arguments)
+        self.launch(name, (-(-C // 32), chunks), (32, lanes), *arguments)
 
     def blocks(self, name: str, count: int, *arguments: Any) -> None:
         """With `count` blocks of threads below each other."""
