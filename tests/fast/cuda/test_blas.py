@@ -161,3 +161,16 @@ def test_without_the_library_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda", None)
     with pytest.raises(DeviceError, match=r"cuBLAS cannot be loaded.*pip install"):
         blas.load()
+
+
+def test_the_real_library_has_these_functions():
+    """Where NVIDIA's package is installed: it loads without a GPU, and says that it cannot start."""
+    pytest.importorskip("cuda.pathfinder")
+    try:
+        library = blas.load()
+    except DeviceError as problem:
+        pytest.skip(str(problem))
+    assert library.cublasGetStatusName(7) == b"CUBLAS_STATUS_INVALID_VALUE"
+    handle = ctypes.c_void_p()
+    status = library.cublasCreate_v2(ctypes.byref(handle))
+    assert library.cublasGetStatusName(status) in (b"CUBLAS_STATUS_SUCCESS", b"CUBLAS_STATUS_NOT_INITIALIZED")

@@ -105,7 +105,8 @@ def load() -> Any:
     try:
         from cuda import pathfinder  # pyright: ignore
 
-        library = ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+        found = pathfinder.load_nvidia_dynamic_lib("cublas")
+        library = ctypes.CDLL(found.abs_path, handle=found._handle_uint)  # the one that CuPy has loaded
     except (ImportError, OSError, RuntimeError) as problem:
         reason = next(iter(str(problem).splitlines()), type(problem).__name__)
         raise DeviceError(
