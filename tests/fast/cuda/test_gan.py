@@ -172,10 +172,10 @@ def test_layers_settings_are_those_of_the_networks(make_backend, no_fallback):
 def test_old_arrays_stay_as_they_were(make_backend):
     backend = make_backend()
     ours = players(backend, SMALL)
-    kept = [p.data for net in ours[:2] for p in net.parameters.values()]
+    kept = [p.data for net in ours[:2] for p in (net.parameters | net.statistics).values()]
     before = [backend.numpy(array) for array in kept]
     images, noise = map(backend.array, batch(SMALL))
     backend.train_step(*ours, images, noise, *masks())
     assert all((backend.numpy(array) == old).all() for array, old in zip(kept, before, strict=True))
-    now = [p.data for net in ours[:2] for p in net.parameters.values()]
+    now = [p.data for net in ours[:2] for p in (net.parameters | net.statistics).values()]
     assert not any((backend.numpy(a) == old).all() for a, old in zip(now, before, strict=True))

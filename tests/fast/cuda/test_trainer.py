@@ -112,6 +112,18 @@ def test_a_run_may_move_between_processor_and_card(make_backend, tmp_path, there
     assert trainer(moved, DATA, SETTINGS, second).steps(3) == pytest.approx(expected[4:], rel=1e-3)
 
 
+def test_adam_counts_its_own_steps(make_backend):
+    """Six steps taken before, and the fifth of Adam: its step size is that of the sixth, then the seventh."""
+    backend = make_backend()
+    ours = players(backend, SMALL)
+    taking = backend.trainer(*ours, IMAGES, BATCH, 7, 6)
+    taking.steps(2)
+    memory = taking.game.memory
+    assert backend.numpy(memory["clock"]).tolist() == [8, 7] and ours.adam_G.t == ours.adam_D.t == 7
+    rate = 1e-3 * np.sqrt(1 - 0.999**7) / (1 - 0.8**7)
+    assert backend.numpy(memory["rate"]) == pytest.approx(rate, rel=1e-6)
+
+
 def test_the_pictures_between_steps_are_those_of_the_weights_now(make_backend):
     backend = make_backend()
     state = State(SETTINGS, backend)
