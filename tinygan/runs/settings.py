@@ -21,6 +21,9 @@ FIXED = (
     "data", "limit", "recipe", "batch_size", "lr", "beta1", "seed", "size", "channels", "width", "noise_dim"
 )  # fmt: skip
 
+# Settings that older checkpoints do not have; their defaults say what was done then.
+ADDED = {"precision": "auto"}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -86,6 +89,7 @@ def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: st
         UsageError: something that decides the run's numbers would change, or the run would shrink.
         CheckpointError: `saved` are not settings of this version.
     """
+    saved = {**ADDED, **saved}
     known = {field.name for field in fields(Settings)}
     if set(saved) != known:
         odd = ", ".join(sorted(set(saved) ^ known))
