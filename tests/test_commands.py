@@ -99,6 +99,18 @@ def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
     assert names == files | samples | checkpoints
 
 
+def test_every_epoch_has_a_verdict_in_the_statistics_and_the_log(trained: Path) -> None:
+    run = trained / "runs" / "0001-strokes"
+    rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    log = (run / "log.txt").read_text()
+    assert len(rows) == 4
+    for row in rows:
+        assert row["verdict"] in log
+        assert set(row["health"]) == {
+            "real_accuracy", "fake_accuracy", "real_spread", "fake_spread", "diversity", "dead"
+        }  # fmt: skip
+
+
 def test_the_statistics_have_a_row_an_epoch(trained: Path) -> None:
     lines = (trained / "runs/0001-strokes/stats.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]

@@ -21,6 +21,7 @@ from tinygan.rng import stream
 from tinygan.runs import checkpoint
 from tinygan.runs.animation import frame_indices, load_frames, write_gif
 from tinygan.runs.folder import RunFolder
+from tinygan.runs.health import LOOKED_AT, Health, measure, verdict
 from tinygan.runs.pictures import grid, save_png, to_uint8
 from tinygan.runs.progress import Progress
 from tinygan.runs.settings import Settings
@@ -157,6 +158,7 @@ def train(
         _save_previews(run, state, 0)
         save_png(run.reals_path, grid(data.images[:PREVIEWS]))
     # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
+    look = _onlooker(state, data, settings)
     with _signals() as received, np.errstate(over="ignore", invalid="ignore"):
         while state.step < total_steps:
             epoch, first = divmod(state.step, steps_per_epoch)
@@ -182,7 +184,7 @@ def train(
                 _save_checkpoint(run, state, data, settings, steps_per_epoch)
             else:
                 seconds = time.perf_counter() - start
-                _close_epoch(run, state, settings, steps_per_epoch, trained, seconds, report)
+                _close_epoch(run, state, settings, steps_per_epoch, trained, seconds, look(), report)
                 due = (epoch + 1) % settings.checkpoint_every == 0
                 if due or received or state.step == total_steps:
                     _save_checkpoint(run, state, data, settings, steps_per_epoch)
@@ -203,10 +205,16 @@ def _close_epoch(
     steps_per_epoch: int,
     images: int,
     seconds: float,
+    health: Health,
     report: Callable[[str], object],
 ) -> None:
-    """Statistics, a line and pictures for the epoch that has just been completed."""
+    """Statistics, two lines and pictures for the epoch that has just been completed."""
     epoch = state.step // steps_per_epoch
+    if not np.isfinite(health).all():  # the losses were measured before the update that spoilt it
+        raise NonFiniteError(
+            f"epoch {epoch}, step {state.step}: what the networks make is not finite any more; not saved. "
+            "Start a new run with a smaller --lr."
+        )
     means = state.sums / steps_per_epoch
     g_loss, d_loss, real_score, fake_score = (float(mean) for mean in means)
     state.sums = np.zeros_like(state.sums)
@@ -221,14 +229,25 @@ def _close_epoch(
             "fake_score": fake_score,
             "seconds": round(seconds, 3),  # of this process; less than the epoch's after a resumption
             "images_per_second": round(speed, 1),
+            "health": {name: round(number, 4) for name, number in health._asdict().items()},
+            "verdict": verdict(health).words,
         }
     )
     report(
         f"epoch {epoch}/{settings.epochs} done  mean loss G {g_loss:.3f} D {d_loss:.3f}  "
         f"D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}  {seconds:.3g} s  {speed:,.0f} images/s"
     )
+    report(f"         {verdict(health)}")
     if epoch % settings.sample_every == 0 or epoch == settings.epochs:
         _save_previews(run, state, epoch)
+
+
+def _onlooker(state: State, data: Dataset, settings: Settings) -> Callable[[], Health]:
+    """A function that measures how the training is going, always on the same images and noise."""
+    backend = state.G.backend
+    images = normalise(backend.xp, backend.array(data.images[:LOOKED_AT]), np.float32)
+    noise = stream(settings.seed, "samples").at(1).normal((LOOKED_AT, settings.noise_dim))
+    return lambda: measure(state.G, state.D, images, backend.array(noise))
 
 
 def _save_previews(run: RunFolder, state: State, epoch: int) -> None:
