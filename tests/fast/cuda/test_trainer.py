@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from tinygan.backend import choose, cpu
 from tinygan.data import Dataset
 from tinygan.errors import UsageError
 from tinygan.fast.cuda import plan
+from tinygan.fast.cuda import trainer as fast_trainer
 from tinygan.fast.cuda.plan import MEASURED
 from tinygan.models import discriminator, generator
 from tinygan.rng import mask_rate, stream
@@ -172,12 +175,33 @@ def test_no_step_copies_anything_to_the_host(card):
     assert card.copies == before + 1  # the losses, once
 
 
-def test_looking_grows_rare_when_steps_are_quick(make_backend):
-    backend = make_backend()
+def test_one_looks_about_ten_times_a_second(card, monkeypatch):
+    backend = choose("gpu")
+    assert backend.trainer
     taking = backend.trainer(*players(backend, SMALL), IMAGES, BATCH, 7)
-    assert taking.stride == 1
-    strides = [taking.steps(1) is not None and taking.stride for _ in range(8)]
-    assert all(1 <= stride <= MEASURED for stride in strides)
+    times = [0.0]
+    monkeypatch.setattr(fast_trainer, "time", SimpleNamespace(perf_counter=lambda: times[0]))
+    found = []
+    for seconds_a_step in (0, 0, 0, 0, 0, 0, 0, 0.001, 0.01, 0.01, 0.5):
+
+        def later(count, seconds=seconds_a_step):
+            times[0] += count * seconds
+            return [[0.0] * 4] * count
+
+        monkeypatch.setattr(taking, "_some", later)
+        taking.steps(taking.stride)
+        found.append(taking.stride)
+    assert found == [2, 4, 8, 16, 32, MEASURED, MEASURED, MEASURED, 10, 10, 1]
+
+
+def test_every_weight_begins_where_a_card_likes_to_read(make_backend):
+    backend = make_backend()
+    ours = players(backend, SMALL)
+    taking = backend.trainer(*ours, IMAGES, BATCH, 7)
+    start = taking.game.weights.data.ptr
+    for net in ours[:2]:
+        for tensor in net.parameters.values():
+            assert (tensor.data.data.ptr - start) % 128 == 0
 
 
 def test_what_it_cannot_train_is_refused_in_one_line(make_backend):

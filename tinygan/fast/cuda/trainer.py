@@ -80,7 +80,7 @@ class Trainer:
         while len(done) < count:
             done += list(self._some(min(count - len(done), MEASURED)))
         # Looking costs a little, waiting for news too; the first steps compile and say nothing.
-        seconds = (time.perf_counter() - start) / max(1, count)
+        seconds = max(1e-9, time.perf_counter() - start) / max(1, count)
         self.stride = max(1, min(MEASURED, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
         return np.array(done)
 
