@@ -204,8 +204,14 @@ class Array:
     def set(self, arr: np.ndarray, stream: Stream | None = None) -> None:
         self.card.refuse_capture()
         assert type(arr) is np.ndarray and arr.dtype == self.dtype and arr.shape == self.shape
-        kept = arr.copy()
-        self.card.enqueue(stream.ptr if stream else self.card.stream, lambda: np.copyto(self._numpy, kept))
+        source = weakref.ref(arr)  # the copy comes later, and does not keep it
+
+        def work() -> None:
+            values = source()
+            assert values is not None, "copied from memory that has been given back"
+            np.copyto(self._numpy, values)
+
+        self.card.enqueue(stream.ptr if stream else self.card.stream, work)
 
     def __len__(self) -> int:
         return len(self._numpy)

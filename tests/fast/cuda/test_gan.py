@@ -25,10 +25,11 @@ def no_fallback(monkeypatch):
 
 
 # In TF32 the sign of a number near 0 may change, and with it LeakyReLU's slope there, from 1 to 0.3.
-# So gradients, unlike losses and weights, are off by percents: by 3 at full width, batch 64.
+# So gradients, unlike losses and weights, are off by percents: by 3 at full width, batch 64, and by
+# more in the smallest batches here.
 @pytest.mark.parametrize("sizes", CASES, ids=str)
 @pytest.mark.parametrize(
-    ("precision", "tolerance", "of_gradients"), [("float32", 1e-5, 1e-5), ("tf32", 5e-3, 0.1)]
+    ("precision", "tolerance", "of_gradients"), [("float32", 1e-5, 1e-5), ("tf32", 5e-3, 0.3)]
 )
 def test_a_step_is_that_of_the_readable_engine_in_float64(
     make_backend, no_fallback, sizes, precision, tolerance, of_gradients

@@ -176,8 +176,16 @@ def test_bias_leaky_relu_and_dropout_are_those_of_ops(run, rows, C, same):
     dy = normal(5, rows // same, C)
     (g,) = dropout.dropout_backward(np, saved, np.repeat(dy, same, axis=0), (True,))
     (g,) = activation.leaky_relu_backward(np, slopes, g, (True,))
-    back = run("rows", "activate_back", rows, C, g=empty(rows, C), dy=dy, same=same, a=found, **given)["g"]
-    assert back == pytest.approx(g, rel=1e-6, abs=1e-7)
+    count, each = chunks(rows, C)
+    weights, T, phases = normal(6, 3), 3, 4
+    back = run(
+        "shares", "activate_back", count, C, g=empty(rows, C), dy=dy, same=same, a=found, mask=mask,
+        weights=weights, rows=rows, C=C, chunk=each, T=T, phases=phases, slope=0.3, growth=1 / (1 - 0.25),
+        shares=empty(count, C),
+    )  # fmt: skip
+    assert back["g"] == pytest.approx(g, rel=1e-6, abs=1e-7)
+    of_row = weights[np.arange(rows) // phases % T].astype(np.float64)
+    assert back["shares"].sum(axis=0) == pytest.approx(of_row @ back["g"], rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("scale", [1, 2])

@@ -253,3 +253,26 @@ def test_a_batch_too_large_for_the_kernels_counters_is_refused(make_backend):
         backend.trainer(
             *players(backend, SMALL), np.zeros((10**8, 8, 8, 1), np.bool_).view(np.uint8), 10**8, 7
         )
+
+
+def test_networks_too_large_for_the_kernels_counters_are_refused_too(card, monkeypatch):
+    backend = choose("gpu")
+    assert backend.trainer
+    monkeypatch.setattr(plan, "INDEXED", 1000)
+    with pytest.raises(UsageError, match="Use a smaller --width"):
+        backend.trainer(*players(backend, SMALL), IMAGES, BATCH, 7)
+
+
+def test_a_capture_that_fails_says_why_and_is_ended(card, monkeypatch):
+    backend = choose("gpu")
+    assert backend.trainer
+    taking = backend.trainer(*players(backend, SMALL), IMAGES, BATCH, 7)
+    taking.steps(5)  # the next is the second partial batch
+
+    def fail(N):
+        raise RuntimeError("the reason")
+
+    monkeypatch.setattr(taking.game, "play", fail)
+    with pytest.raises(RuntimeError, match="the reason"):
+        taking.steps(1)
+    assert card.capturing is None and list(taking.graphs) == [4]

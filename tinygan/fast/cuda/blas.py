@@ -107,10 +107,11 @@ def load() -> Any:
 
         found = pathfinder.load_nvidia_dynamic_lib("cublas")
         library = ctypes.CDLL(found.abs_path, handle=found._handle_uint)  # the one that CuPy has loaded
-    except (ImportError, OSError, RuntimeError) as problem:
+    except (AttributeError, ImportError, OSError, RuntimeError) as problem:
         reason = next(iter(str(problem).splitlines()), type(problem).__name__)
         raise DeviceError(
-            f'cuBLAS cannot be loaded: {reason}. Install it: pip install "cupy-cuda13x[ctk]".'
+            f'cuBLAS cannot be loaded: {reason}. Install it: pip install "cupy-cuda13x[ctk]" '
+            '(CUDA 12: "cupy-cuda12x[ctk]").'
         ) from problem
     return declared(library)
 

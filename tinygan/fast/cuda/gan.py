@@ -22,7 +22,7 @@ from tinygan import gan
 from tinygan.errors import UsageError
 from tinygan.fast.cuda.blas import Blas
 from tinygan.fast.cuda.kernels import Kernels, chunks
-from tinygan.fast.cuda.plan import MEASURED, TAPS, Flat, buffers, sizes_of
+from tinygan.fast.cuda.plan import INDEXED, MEASURED, TAPS, Flat, buffers, indexable, sizes_of
 from tinygan.fast.cuda.products import Convolution
 from tinygan.gan import Step
 from tinygan.layers import BatchNorm, Dropout, DropoutSource, LeakyReLU, Network
@@ -69,23 +69,25 @@ def train_step(
         return gan.train_step(G, D, adam_G, adam_D, images, noise, *sources)
     rates = [mask_rate(layer.rate) if all(streams) else layer.rate for layer in layers]
     game = Game(G, D, adam_G, adam_D, M, [1 / (1 - rate) for rate in rates])
-    game.memory["pictures"][:N] = images
-    game.memory["noise"][...] = noise
-    for first, count, some in ((0, N, sources[0]), (N, M, sources[1])):
-        for number, (source, layer) in enumerate(zip(some, layers, strict=True), 1):
-            shape = (count, *D.shapes[list(D.layers)[3 * number - 1]])
-            values = xp.asarray(source.keep(shape, layer.rate)) if isinstance(source, Stream) else source
-            if values.shape != shape:
-                raise UsageError(f"a dropout mask has the shape {values.shape}. It needs {shape}.")
-            game.take_mask(number, values != 0, first, N + M)
-    with game.stream:
+    try:
+        game.memory["pictures"][:N] = images
+        game.memory["noise"][...] = noise
+        for first, count, some in ((0, N, sources[0]), (N, M, sources[1])):
+            for number, (source, layer) in enumerate(zip(some, layers, strict=True), 1):
+                shape = (count, *D.shapes[list(D.layers)[3 * number - 1]])
+                values = xp.asarray(source.keep(shape, layer.rate)) if isinstance(source, Stream) else source
+                if values.shape != shape:
+                    raise UsageError(f"a dropout mask has the shape {values.shape}. It needs {shape}.")
+                game.take_mask(number, values != 0, first, N + M)
         game.settle()
-        game.tick()
-        game.play(N)
-        game.stream.synchronize()
+        with game.stream:
+            game.tick()
+            game.play(N)
+            game.stream.synchronize()
+    finally:
+        game.close()
     for adam in (adam_G, adam_D):
         adam.t += 1
-    game.close()
     return Step(*game.memory["measured"][0])
 
 
@@ -102,17 +104,20 @@ class Game:
         """`growths`: 1 / (1 - rate) of D's two dropouts.
 
         Raises:
-            UsageError: the batch needs an array of more than 2^31 numbers.
+            UsageError: the batch or the networks need an array of more than 2^31 numbers.
         """
         sizes = sizes_of(G, D)
         assert sizes, "not the DCGAN: see `sizes_of`"
         self.sizes, self.batch, self.growths = sizes, batch, growths
         self.G, self.D, self.adams = G, D, (adam_G, adam_D)
         plan = buffers(sizes, batch)
-        largest = max(prod(shape) for shape, _ in plan.values())
-        if largest >= 1 << 31:
-            smaller = batch * ((1 << 31) - 1) // largest
-            raise UsageError(f"--batch-size {batch} is too large for the fast engine. Use {smaller} or less.")
+        if not indexable(plan):
+            small = indexable(buffers(sizes, 1))
+            largest = max(prod(shape) for shape, _ in plan.values())
+            remedy = (
+                f"--batch-size {max(1, batch * INDEXED // largest)} or less" if small else "a smaller --width"
+            )
+            raise UsageError(f"the fast engine cannot count this on a GPU. Use {remedy}.")
         xp = self.xp = G.backend.xp
         self.stream = xp.cuda.Stream(non_blocking=True)
         self.blas = Blas(xp, self.stream, G.backend.precision)
@@ -154,7 +159,8 @@ class Game:
 
     def clock_is(self, step: int, t: int) -> None:
         """So many steps have been taken, and so many of Adam."""
-        self.memory["clock"].set(np.array([step, t], np.int64))
+        self.time = np.array([step, t], np.int64)  # kept: the copy may read it later
+        self.memory["clock"].set(self.time)
 
     def take_mask(self, number: int, mask: Array, first: int, T: int) -> None:
         """Use `mask` (N, y, x, C) bool for dropout 1 or 2, for the examples from `first` of T on."""
@@ -300,10 +306,12 @@ class Game:
         """g, from the gradient of b, a row of which serves `same` rows; and the bias's gradient."""
         b, mask, slope, growth = self._activated(number, T)
         (rows, C), g = b.shape, self._part(f"g{number}", *b.shape)
-        self.kernels.rows("activate_back", rows, C, g, given, same, b, mask, rows, C, slope, growth)
         count, each = chunks(rows, C)
         shares, weights, phases = self.memory["shares"], self.memory["slopes_D"], (3 - number) ** 2
-        self.kernels.shares("weighted_sums", count, C, g, weights, rows, C, each, T, phases, shares)
+        self.kernels.shares(
+            "activate_back", count, C, g, given, same, b, mask, weights, rows, C, each, T, phases, slope,
+            growth, shares,
+        )  # fmt: skip
         bias = self._gradient(self.D, 3 * number - 3, "bias")
         self.kernels.shares("total", 1, C, shares, count, C, 1, bias, bias, lanes=32)
 

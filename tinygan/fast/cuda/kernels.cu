@@ -65,9 +65,9 @@ __global__ void draw_noise(float *z, int count, word key0, word key1, const long
 
 // Where element i of pictures (t, y, x, C), the first of which is example `first` of T, lies in a map
 // with `scale` x `scale` phases: (place, T, phase, C).
-__device__ int in_map(int i, int C, int scale, int T, int first) {
-    int side = SIDE * scale, c = i % C, x = i / C % side, y = i / C / side % side, t = i / C / side / side;
-    int place = y / scale * SIDE + x / scale, phase = y % scale * scale + x % scale;
+__device__ int in_map(unsigned i, unsigned C, unsigned scale, int T, int first) {
+    unsigned side = SIDE * scale, c = i % C, x = i / C % side, y = i / C / side % side, t = i / C / side / side;
+    unsigned place = y / scale * SIDE + x / scale, phase = y % scale * scale + x % scale;
     return ((place * T + first + t) * scale * scale + phase) * C + c;
 }
 
@@ -76,6 +76,7 @@ __device__ int in_map(int i, int C, int scale, int T, int first) {
 __global__ void draw_mask(unsigned char *mask, int count, word key0, word key1, const long long *clock,
                           int pass, int layer, int threshold, int C, int scale, int T, int first) {
     int block = blockIdx.x * blockDim.x + threadIdx.x;
+    if (16 * block >= count) return;
     word words[4] = {(word)block + 1, (word)(clock[0] - 1), (word)pass, (word)layer};
     philox(words, key0, key1);
     for (int half = 0; half < 2; ++half) {
@@ -178,7 +179,7 @@ __global__ void weighted_sums(const float *x, const float *weights, int rows, in
     float sum = 0;
     if (c < C)
         for (int row = CHUNK * chunk + threadIdx.y; row < end; row += LANES)
-            sum += weights[row / phases % T] * x[row * C + c];
+            sum += weights[(unsigned)row / phases % T] * x[row * C + c];
     sum = block_sum(shared, sum);
     if (c < C && threadIdx.y == 0) shares[CHUNK * C + c] = sum;
 }
@@ -199,26 +200,22 @@ __global__ void total(const float *shares, int chunks, int C, int kinds, float *
 // Batch normalisation and LeakyReLU of h (rows, C). The activations and their gradient lie as
 // (C / width, rows, width): the dense layer's columns become places, and for the maps width = C.
 
+// An element to a thread: its loads are not held up by the stores of others, which might be to the
+// same place for all the compiler knows.
 #define CHANNEL ((int)(blockIdx.y * blockDim.x + threadIdx.x))
-#define BLOCK ((int)blockIdx.x)
+#define ROW ((int)(blockIdx.x * blockDim.y + threadIdx.y))
 
-// Four rows to a thread, a block's rows one after the other.
-#define FOR_ROWS(rows) \
-    for (int row = BLOCK * 4 * LANES + threadIdx.y, end = min((BLOCK + 1) * 4 * LANES, rows); row < end; row += LANES)
-
-__device__ int outward(int row, int c, int rows, int width) {
+__device__ int outward(unsigned row, unsigned c, unsigned rows, unsigned width) {
     return (c / width * rows + row) * width + c % width;
 }
 
 // a = LeakyReLU(gamma (h - mean) inverse_std + beta)
 __global__ void normalise(const float *h, const float *mean, const float *inverse_std, const float *gamma,
                           const float *beta, int rows, int C, int width, float slope, float *a) {
-    int c = CHANNEL;
-    if (c >= C) return;
-    FOR_ROWS(rows) {
-        float y = (h[row * C + c] - mean[c]) * inverse_std[c] * gamma[c] + beta[c];
-        a[outward(row, c, rows, width)] = y > 0 ? y : slope * y;
-    }
+    int row = ROW, c = CHANNEL;
+    if (row >= rows || c >= C) return;
+    float y = (h[row * C + c] - mean[c]) * inverse_std[c] * gamma[c] + beta[c];
+    a[outward(row, c, rows, width)] = y > 0 ? y : slope * y;
 }
 
 // The gradient of the normalised and scaled numbers, from that of the activations.
@@ -248,17 +245,16 @@ __global__ void normalise_sums(const float *da, const float *h, const float *mea
     }
 }
 
-// dh = gamma inverse_std (g - dbeta / rows - xhat dgamma / rows); dh may be h itself.
+// dh = gamma inverse_std (g - (dbeta + xhat dgamma) / rows); dh may be h itself.
 __global__ void normalise_back(const float *da, const float *h, const float *mean, const float *inverse_std,
                                const float *gamma, const float *beta, const float *dgamma,
                                const float *dbeta, int rows, int C, int width, float slope, float *dh) {
-    int c = CHANNEL;
-    if (c >= C) return;
-    FOR_ROWS(rows) {
-        float xhat = (h[row * C + c] - mean[c]) * inverse_std[c];
-        float g = before_relu(da[outward(row, c, rows, width)], xhat, gamma[c], beta[c], slope);
-        dh[row * C + c] = gamma[c] * inverse_std[c] * (g - dbeta[c] / rows - xhat * (dgamma[c] / rows));
-    }
+    int row = ROW, c = CHANNEL;
+    if (row >= rows || c >= C) return;
+    float xhat = (h[row * C + c] - mean[c]) * inverse_std[c];
+    float g = before_relu(da[outward(row, c, rows, width)], xhat, gamma[c], beta[c], slope);
+    float others = (dbeta[c] + xhat * dgamma[c]) / rows;
+    dh[row * C + c] = gamma[c] * inverse_std[c] * (g - others);
 }
 
 // D's bias, LeakyReLU and dropout; mask (rows, C), 1 = keep.
@@ -266,33 +262,38 @@ __global__ void normalise_back(const float *da, const float *h, const float *mea
 // a = dropout(LeakyReLU(a + bias)), in place; what is kept grows by `growth` = 1 / (1 - rate).
 __global__ void activate(float *a, const float *bias, const unsigned char *mask, int rows, int C, float slope,
                          float growth) {
-    int c = CHANNEL;
-    if (c >= C) return;
-    FOR_ROWS(rows) {
-        float h = a[row * C + c] + bias[c];
-        h = h > 0 ? h : slope * h;
-        a[row * C + c] = mask[row * C + c] ? growth * h : 0;
-    }
+    int row = ROW, c = CHANNEL;
+    if (row >= rows || c >= C) return;
+    float h = a[row * C + c] + bias[c];
+    h = h > 0 ? h : slope * h;
+    a[row * C + c] = mask[row * C + c] ? growth * h : 0;
 }
 
 // g = the gradient of what `activate` was given, from that of its result: `from_a` (rows, C), or, if
-// one and the same for T rows, (rows / T, C).
-__global__ void activate_back(float *g, const float *from_a, int T, const float *a, const unsigned char *mask,
-                              int rows, int C, float slope, float growth) {
-    int c = CHANNEL;
-    if (c >= C) return;
-    FOR_ROWS(rows) {
-        float from = from_a[row / T * C + c];
-        float factor = a[row * C + c] > 0 ? growth : slope * growth;
-        g[row * C + c] = mask[row * C + c] ? from * factor : 0;
-    }
+// one and the same for `same` rows, (rows / same, C). On the way the bias's gradient: shares
+// (chunks, C), as `weighted_sums` of g. g may be from_a itself.
+__global__ void activate_back(float *g, const float *from_a, int same, const float *a,
+                              const unsigned char *mask, const float *weights, int rows, int C, int chunk,
+                              int T, int phases, float slope, float growth, float *shares) {
+    __shared__ float shared[1024];
+    int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
+    float sum = 0;
+    if (c < C)
+        for (int row = CHUNK * chunk + threadIdx.y; row < end; row += LANES) {
+            float from = from_a[(int)((unsigned)row / same) * C + c];
+            float factor = a[row * C + c] > 0 ? growth : slope * growth;
+            float result = mask[row * C + c] ? from * factor : 0;
+            sum += weights[(unsigned)row / phases % T] * result;
+            g[row * C + c] = result;
+        }
+    sum = block_sum(shared, sum);
+    if (c < C && threadIdx.y == 0) shares[CHUNK * C + c] = sum;
 }
 
 // x (rows, C), row (.., t, phase) times weights[t].
 __global__ void scale_rows(float *x, const float *weights, int rows, int C, int T, int phases) {
-    int c = CHANNEL;
-    if (c >= C) return;
-    FOR_ROWS(rows) x[row * C + c] *= weights[row / phases % T];
+    int row = ROW, c = CHANNEL;
+    if (row < rows && c < C) x[row * C + c] *= weights[(unsigned)row / phases % T];
 }
 
 // D's answer and the losses.
@@ -301,10 +302,11 @@ __global__ void scale_rows(float *x, const float *weights, int rows, int C, int 
 __global__ void judge(const float *a, const float *kernel, const float *bias, int T, int C, float *logits) {
     __shared__ float shared[1024];
     float sum = 0;
+    int t = blockIdx.x;
     for (int i = threadIdx.y; i < SIDE * SIDE * C; i += LANES)
-        sum += a[(i / C * T + BLOCK) * C + i % C] * kernel[i];
+        sum += a[(i / C * T + t) * C + i % C] * kernel[i];
     sum = block_sum(shared, sum);
-    if (threadIdx.y == 0) logits[BLOCK] = sum + *bias;
+    if (threadIdx.y == 0) logits[t] = sum + *bias;
 }
 
 // log(1 + exp(x)) without overflow
@@ -396,9 +398,12 @@ __global__ void adam(float *w, const float *g, float *m, float *v, int count, co
                      float beta2, float left1, float left2, float eps) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
-    m[i] = beta1 * m[i] + left1 * g[i];
-    v[i] = beta2 * v[i] + left2 * g[i] * g[i];
-    w[i] -= *rate * m[i] / (sqrtf(v[i]) + eps);
+    float gradient = g[i], mean = m[i], square = v[i], weight = w[i];  // all read before any is written
+    mean = beta1 * mean + left1 * gradient;
+    square = beta2 * square + left2 * gradient * gradient;
+    m[i] = mean;
+    v[i] = square;
+    w[i] = weight - *rate * mean / (sqrtf(square) + eps);
 }
 
 #ifdef __cplusplus

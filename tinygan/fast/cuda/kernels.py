@@ -69,10 +69,10 @@ class Kernels:
         self.launch(name, (-(-threads // THREADS),), (THREADS,), *arguments)
 
     def rows(self, name: str, rows: int, C: int, *arguments: Any) -> None:
-        """For every element of a matrix (rows, C): threads side by side along C, four rows each."""
+        """With a thread for each element of a matrix (rows, C), side by side along C."""
         along = next((n for n in (32, 64) if C <= n), 128)
         down = THREADS // along
-        self.launch(name, (-(-rows // (4 * down)), -(-C // along)), (along, down), *arguments)
+        self.launch(name, (-(-rows // down), -(-C // along)), (along, down), *arguments)
 
     def shares(self, name: str, chunks: int, C: int, *arguments: Any, lanes: int = 8) -> None:
         """For sums over rows: a block for each chunk of rows and 32 channels, with so many rows at once."""

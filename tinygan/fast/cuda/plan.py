@@ -32,6 +32,7 @@ G_KINDS = (
 )  # fmt: skip
 D_KINDS = (Conv2D, LeakyReLU, Dropout, Conv2D, LeakyReLU, Dropout, Reshape, Dense)
 MEASURED = 64  # steps whose losses the card keeps until they are read
+INDEXED = (1 << 31) - 4096  # numbers that a C int counts, and a block's threads more
 LARGEST_SIDE = 32  # of the maps that are transformed whole; the matrices grow with its fourth power
 
 
@@ -132,6 +133,11 @@ def buffers(sizes: Sizes, batch: int) -> dict[str, tuple[tuple[int, ...], Any]]:
     plan: dict[str, tuple[tuple[int, ...], Any]] = {name: (shape, f) for name, shape in maps.items()}
     plan |= {"mask1": ((P, T, 4, D1), np.uint8), "mask2": ((P, T, D2), np.uint8)}
     return plan | {"measured": ((MEASURED, 4), f), "clock": ((2,), np.int64), "rate": ((1,), f)}
+
+
+def indexable(plan: dict[str, tuple[tuple[int, ...], Any]]) -> bool:
+    """Whether the kernels' counters reach every element of every array."""
+    return all(prod(shape) < INDEXED for shape, _ in plan.values())
 
 
 def memory(sizes: Sizes, batch: int, weights: int, images: int) -> int:

@@ -9,6 +9,7 @@ other shapes, and a graph of its own.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,7 @@ class Trainer:
         self.data = xp.asarray(np.ascontiguousarray(images))
         self.order = xp.zeros(len(images), dtype=xp.int32)
         self.epoch = -1  # whose order that is
+        self.uploads: list[np.ndarray] = []  # kept until the card has certainly read them
         self.game.clock_is(step, adam_G.t)
         self.game.settle()
         self.graphs: dict[int, Any] = {}  # by the number of real images
@@ -89,7 +91,8 @@ class Trainer:
         with game.stream:
             for _ in range(count):
                 self._one()
-            measured = game.xp.asnumpy(game.memory["measured"])
+            measured = game.xp.asnumpy(game.memory["measured"])  # waits for all of it
+        self.uploads.clear()
         rows = np.arange(self.step - count, self.step) % MEASURED
         return measured[rows].astype(np.float64)
 
@@ -98,7 +101,8 @@ class Trainer:
         epoch, place = divmod(self.step, self.steps_per_epoch)
         if epoch != self.epoch:
             order = stream(self.seed, "shuffle").at(epoch).permutation(self.images)
-            self.order.set(order.astype(np.int32), stream=game.stream)
+            self.uploads.append(order.astype(np.int32))
+            self.order.set(self.uploads[-1], stream=game.stream)
             self.epoch = epoch
         N = min(self.batch, self.images - place * self.batch)
         if N in self.graphs:
@@ -108,9 +112,11 @@ class Trainer:
             game.stream.begin_capture()
             try:
                 self._play(N)
-            finally:
-                graph = game.stream.end_capture()
-            self.graphs[N] = graph
+            except BaseException:
+                with suppress(Exception):  # it would say that the capture is invalid, and not why
+                    game.stream.end_capture()
+                raise
+            graph = self.graphs[N] = game.stream.end_capture()
             graph.launch(game.stream)
         else:
             self._play(N)
