@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tinygan.runs.checkpoint import content_digest, read
+from tinygan.runs.folder import RunFolder
 from tinygan.runs.pictures import read_png, save_png
 
 # Small enough for a second, with a partial last batch: 3 steps of 32, 32 and 16.
@@ -93,10 +94,19 @@ def test_the_package_lists_its_commands(tmp_path: Path) -> None:
 def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
     run = trained / "runs" / "0001-strokes"
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    files = {"config.json", "log.txt", "stats.jsonl", "reals.png", "training.gif"}
+    files = {"config.json", "log.txt", "stats.jsonl", "losses.f32", "reals.png", "training.gif"}
     samples = {f"samples/epoch_{epoch:04}.png" for epoch in range(5)}
     checkpoints = {"checkpoints/epoch_0002.npz", "checkpoints/epoch_0004.npz"}
     assert names == files | samples | checkpoints
+
+
+def test_losses_of_every_step_are_kept_and_their_means_are_the_statistics(trained: Path) -> None:
+    run = RunFolder(trained / "runs" / "0001-strokes")
+    losses, rows = run.read_losses(), run.read_stats()
+    assert losses.shape == (4 * TINY_STEPS, 4)
+    means = losses.reshape(4, TINY_STEPS, 4).mean(axis=1)
+    assert means[:, 0] == pytest.approx([row["g_loss"] for row in rows], rel=1e-5)
+    assert means[:, 3] == pytest.approx([row["fake_score"] for row in rows], rel=1e-5)
 
 
 def test_every_epoch_has_a_verdict_in_the_statistics_and_the_log(trained: Path) -> None:
@@ -196,6 +206,8 @@ def test_a_run_stopped_inside_an_epoch_goes_on_as_if_it_had_not_been(
     for row in ours + theirs:
         del row["seconds"], row["images_per_second"]
     assert ours == theirs
+    losses = [RunFolder(cwd / "runs/0001-strokes").read_losses() for cwd in (tmp_path, trained)]
+    assert (losses[0] == losses[1]).all()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -199,11 +199,15 @@ def test_a_run_without_its_checkpoint_folder_has_no_checkpoints(tmp_path):
 
 def test_every_file_of_a_run_lies_in_its_folder():
     run = RunFolder(Path("runs/0003-mnist"))
-    paths = (run.config_path, run.log_path, run.stats_path, run.reals_path, run.gif_path, run.sample_path(7))
+    paths = (
+        run.config_path, run.log_path, run.stats_path, run.losses_path, run.reals_path, run.gif_path,
+        run.sample_path(7),
+    )  # fmt: skip
     assert [path.relative_to(run.path).as_posix() for path in paths] == [
         "config.json",
         "log.txt",
         "stats.jsonl",
+        "losses.f32",
         "reals.png",
         "training.gif",
         "samples/epoch_0007.png",
@@ -278,6 +282,27 @@ def test_a_damaged_row_in_the_middle_is_named(tmp_path, line):
     run.stats_path.write_text('{"step": 1}\n' + line + '\n{"step": 3}\n')
     with pytest.raises(CheckpointError, match="stats.jsonl is damaged in line 2"):
         run.read_stats()
+
+
+def test_losses_of_all_steps_come_back_and_those_past_the_checkpoint_are_dropped(tmp_path):
+    run, rows = make_run(tmp_path), np.arange(20, dtype=np.float64).reshape(5, 4)
+    assert run.read_losses().shape == (0, 4)
+    run.append_losses(rows[:2])
+    run.append_losses(rows[2:])
+    with open(run.losses_path, "ab") as file:
+        file.write(b"half a row")  # of a run that was killed
+    assert (run.read_losses() == rows).all() and run.read_losses().dtype == np.float32
+    run.keep_stats_until(3)
+    assert (run.read_losses() == rows[:3]).all() and run.losses_path.stat().st_size == 3 * 16
+    run.append_losses(rows[:1])
+    assert (run.read_losses() == rows[[0, 1, 2, 0]]).all()
+
+
+def test_steps_whose_losses_were_never_kept_are_no_numbers(tmp_path):
+    run = make_run(tmp_path)
+    run.keep_stats_until(2)
+    run.append_losses(np.ones((1, 4)))
+    assert np.isnan(run.read_losses()[:2]).all() and (run.read_losses()[2] == 1).all()
 
 
 def test_statistics_are_numbers_json_knows(tmp_path):

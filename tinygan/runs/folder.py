@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from tinygan.errors import CheckpointError
 
 _RUN = re.compile(r"(\d{4,})(?:-.*)?")
@@ -142,6 +144,12 @@ class RunFolder:
     def stats_path(self) -> Path:
         """``stats.jsonl``: one JSON object a line, one line an epoch."""
         return self.path / "stats.jsonl"
+
+    @property
+    def losses_path(self) -> Path:
+        """``losses.f32``: a row of four little-endian float32 numbers for each step, from the first on:
+        the losses of G and D, the mean scores of real pictures and fakes."""
+        return self.path / "losses.f32"
 
     @property
     def samples_dir(self) -> Path:
@@ -270,8 +278,33 @@ class RunFolder:
             rows.append(row)
         return rows
 
+    def append_losses(self, rows: np.ndarray) -> None:
+        """Append the numbers (steps, 4) of the latest steps. Raises CheckpointError."""
+        try:
+            with open(self.losses_path, "ab") as file:
+                file.write(np.asarray(rows, "<f4").tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _cannot_write(self.losses_path, error) from error
+
+    def read_losses(self) -> np.ndarray:
+        """The numbers of all steps (steps, 4) float32; NaN for steps of which there are none.
+
+        Raises CheckpointError when the file cannot be read.
+        """
+        try:
+            found = self.losses_path.read_bytes()
+        except FileNotFoundError:
+            found = b""
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot read {self.losses_path}: {_reason(error)}. Name another run."
+            ) from error
+        return np.frombuffer(found[: len(found) // 16 * 16], "<f4").reshape(-1, 4).astype(np.float32)
+
     def keep_stats_until(self, step: int) -> None:
-        """Drop the rows whose ``"step"`` is past `step`, and a last line that was cut short.
+        """Drop the rows whose ``"step"`` is past `step`, and a last line that was cut short; likewise losses.
 
         A run that resumes from a checkpoint calls this: it is about to write those rows again.
         Raises CheckpointError.
@@ -279,6 +312,10 @@ class RunFolder:
         if self.stats_path.exists():
             kept = b"".join(_row(row) for row in self.read_stats() if row.get("step", 0) <= step)
             write_atomically(self.stats_path, lambda file: file.write(kept))
+        losses = np.full((step, 4), np.nan, "<f4")
+        found = self.read_losses()[:step]
+        losses[: len(found)] = found
+        write_atomically(self.losses_path, lambda file: file.write(losses.tobytes()))
 
 
 def _numbered(out: Path) -> list[tuple[int, Path]]:

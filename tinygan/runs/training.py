@@ -164,6 +164,7 @@ def train(
             epoch, first = divmod(state.step, steps_per_epoch)
             last = min(steps_per_epoch, first + total_steps - state.step)
             start, place, size = time.perf_counter(), first, settings.batch_size
+            losses = []
             while place < last:
                 for measured in taking.steps(min(taking.stride, last - place)):
                     place += 1
@@ -175,10 +176,12 @@ def train(
                             f"Last good checkpoint: {good}. Start a new run with a smaller --lr."
                         )
                     state.sums += measured
+                    losses.append(measured)
                     at = (epoch + 1, settings.epochs, place, steps_per_epoch)
                     progress.update(*at, *measured, images=min(size, len(data.images) - (place - 1) * size))
                 if received and place < steps_per_epoch:  # an epoch that is complete is closed first
                     break
+            run.append_losses(np.array(losses))
             trained = min(place * size, len(data.images)) - first * size
             if state.step % steps_per_epoch:
                 _save_checkpoint(run, state, data, settings, steps_per_epoch)
