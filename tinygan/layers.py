@@ -6,9 +6,9 @@ of the two networks, each a function with its parameters; then `Network`, a list
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import prod, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -356,10 +356,6 @@ class Network:
     @property
     def backend(self) -> Backend:
         return next(iter(self.parameters.values())).backend
-
-    def count(self, tensors: Mapping[str, Tensor]) -> int:
-        """How many numbers `tensors` hold."""
-        return sum(prod(tensor.shape) for tensor in tensors.values())
 
     def __call__(
         self, x: Tensor | Array, training: bool = False, dropout: Iterable[DropoutSource] = ()

@@ -22,12 +22,12 @@ from tinygan import backend, commands, data
 from tinygan.backend import Backend
 from tinygan.data import Dataset
 from tinygan.errors import CheckpointError
-from tinygan.layers import Network
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.progress import Progress, duration
 from tinygan.runs.settings import RECIPES, Settings, new_settings, resumed_settings
 from tinygan.runs.state import State, saved_settings
+from tinygan.runs.summary import summary
 from tinygan.runs.training import measure_step_seconds, plan, train, trainer
 
 
@@ -209,18 +209,6 @@ def main(arguments: Sequence[str]) -> int:
     if state.step < settings.epochs * steps_per_epoch:
         report(f"         Go on with: {run.resume_command}")
     return 0
-
-
-def summary(network: Network) -> list[str]:
-    """A table of the network's layers: name, output shape, parameters."""
-    lines = [f"{network.name:<24}{'output shape':<18}{'parameters':>12}"]
-    for name, layer in network.layers.items():
-        count = network.count(layer.parameters | layer.statistics)
-        lines.append(f"{name:<24}{'x'.join(map(str, network.shapes[name])):<18}{count:>12,}")
-    frozen = network.count(network.statistics)
-    total = network.count(network.parameters) + frozen
-    note = f" ({frozen:,} of them do not train: running means and variances)" if frozen else ""
-    return [*lines, f"{'in all':<42}{total:>12,}{note}"]
 
 
 def versions(device: Backend) -> str:
