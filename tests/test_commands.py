@@ -94,7 +94,8 @@ def test_the_package_lists_its_commands(tmp_path: Path) -> None:
 def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
     run = trained / "runs" / "0001-strokes"
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    files = {"config.json", "log.txt", "stats.jsonl", "losses.f32", "reals.png", "training.gif"}
+    files = {"config.json", "log.txt", "stats.jsonl", "losses.f32"}
+    files |= {"reals.png", "training.gif", "report.html"}
     samples = {f"samples/epoch_{epoch:04}.png" for epoch in range(5)}
     checkpoints = {"checkpoints/epoch_0002.npz", "checkpoints/epoch_0004.npz"}
     assert names == files | samples | checkpoints

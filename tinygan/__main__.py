@@ -3,6 +3,7 @@
 COMMANDS = {
     "train": "train the DCGAN: pictures, checkpoints, statistics, an animation",
     "sample": "make new pictures with a trained generator",
+    "report": "put what there is to see of a run on one page: samples, curves, the generator itself",
 }
 
 if __name__ == "__main__":

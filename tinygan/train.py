@@ -86,6 +86,7 @@ def parser() -> commands.Parser:
     advanced.add_argument("--sample-every", type=int, metavar="EPOCHS", help="default: 1", **absent)
     advanced.add_argument("--checkpoint-every", type=int, metavar="EPOCHS", help="default: 20", **absent)
     advanced.add_argument("--no-gif", action="store_true", help="make no animation", **absent)
+    advanced.add_argument("--no-report", action="store_true", help="write no report.html", **absent)
     advanced.add_argument("--quiet", action="store_true", help="print errors only")
     return parser
 
@@ -205,6 +206,8 @@ def main(arguments: Sequence[str]) -> int:
     report(f"done     {state.step:,} steps. Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}")
     if not settings.no_gif:
         report(f"         The training as a film: {run.gif_path}")
+    if not settings.no_report:
+        report(f"         The report, to open in a browser: {run.report_path}")
     report(f"         More pictures: python -m tinygan.sample {run.path}")
     if state.step < settings.epochs * steps_per_epoch:
         report(f"         Go on with: {run.resume_command}")

@@ -172,6 +172,11 @@ class RunFolder:
         return self.path / "training.gif"
 
     @property
+    def report_path(self) -> Path:
+        """``report.html``: all of it on one page."""
+        return self.path / "report.html"
+
+    @property
     def resume_command(self) -> str:
         """What to type to go on with this run."""
         return shlex.join(["python", "-m", "tinygan.train", "--resume", str(self.path)])

@@ -1,7 +1,8 @@
-"""From arrays of images to one picture: values to bytes, many images to a grid, PNG files."""
+"""From arrays of images to one picture: values to bytes, many images to a grid and back, PNG files."""
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tinygan.errors import CheckpointError, ShapeError
 from tinygan.runs.folder import write_atomically
 
 _BACKGROUND = 255  # white: the images of both MNISTs are dark at the edge, so the tiles stay apart
+_GAP = 2  # pixels between two tiles
 _WIDTH = 500  # a grid is magnified to at least so many pixels: 28x28 images cannot be judged at size
 
 
@@ -21,7 +23,7 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
 
 
 def grid(
-    images: np.ndarray, columns: int | None = None, scale: int | None = None, gap: int = 2
+    images: np.ndarray, columns: int | None = None, scale: int | None = None, gap: int = _GAP
 ) -> np.ndarray:
     """Images (N, H, W, C), uint8 or float in [-1, 1], C 1 or 3 -> one uint8 picture (rows, columns, C).
 
@@ -47,15 +49,40 @@ def grid(
     return page
 
 
+def tiles(page: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
+    """The `count` images (count, height, width, C) of which `grid`, left to itself, made `page` (H, W, C).
+
+    Raises ShapeError when that is no such grid.
+    """
+    columns = math.ceil(math.sqrt(count))
+    scale = math.ceil(_WIDTH / (columns * width))
+    down, right = height * scale + _GAP, width * scale + _GAP
+    expected = (math.ceil(count / columns) * down - _GAP, columns * right - _GAP)
+    if page.shape[:2] != expected:
+        raise ShapeError(f"a picture of {page.shape[:2]}; a grid of {count} images is {expected}.")
+    found = np.empty((count, height, width, page.shape[2]), page.dtype)
+    for i in range(count):
+        top, left = i // columns * down, i % columns * right
+        found[i] = page[top : top + height * scale : scale, left : left + width * scale : scale]
+    return found
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """uint8 `pixels` (H, W, C), C 1 or 3, as the bytes of a PNG file. Raises ShapeError for other arrays."""
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype != np.uint8:
+        raise ShapeError(f"a picture of {pixels.dtype} {pixels.shape}. Pass uint8 (H, W, C) with C 1 or 3.")
+    file = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, format="PNG")
+    return file.getvalue()
+
+
 def save_png(path: Path, pixels: np.ndarray) -> None:
     """Write uint8 `pixels` (H, W, C), C 1 or 3, as a PNG file, atomically.
 
     Raises ShapeError for other arrays, CheckpointError when the file cannot be written.
     """
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype != np.uint8:
-        raise ShapeError(f"a picture of {pixels.dtype} {pixels.shape}. Pass uint8 (H, W, C) with C 1 or 3.")
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    write_atomically(path, lambda file: image.save(file, format="PNG"))
+    data = png(pixels)
+    write_atomically(path, lambda file: file.write(data))
 
 
 def read_png(path: Path) -> np.ndarray:

@@ -22,7 +22,7 @@ FIXED = (
 )  # fmt: skip
 
 # Settings that older checkpoints do not have; their defaults say what was done then.
-ADDED = {"precision": "auto"}
+ADDED = {"precision": "auto", "no_report": False}
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Settings:
     sample_every: int = 1
     checkpoint_every: int = 20
     no_gif: bool = False
+    no_report: bool = False
 
     def check(self) -> Settings:
         """These settings, or a `UsageError` that names the first one that makes no sense."""

@@ -6,7 +6,7 @@ model to those who want its pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +132,23 @@ def load(
         files = [Path(where)]
     else:
         files = RunFolder.find(where, Path(out))[0].checkpoints()
+    state, settings, path = restored(files, backend or cpu(), report)
+    return Trained(state.G, state.D, settings, path)
+
+
+def restored(
+    files: Sequence[Path], backend: Backend, report: Callable[[str], object]
+) -> tuple[State, Settings, Path]:
+    """The state in the first intact one of the checkpoints `files`, its settings, and which file it was.
+
+    Raises:
+        CheckpointError: there is none, or none that is intact.
+    """
     path, arrays, meta = checkpoint.newest_intact(files, report)
     settings = saved_settings(meta, path)
-    state = State(settings, backend or cpu())
+    state = State(settings, backend)
     state.restore(arrays, path)
-    return Trained(state.G, state.D, settings, path)
+    return state, settings, path
 
 
 def saved_settings(meta: Mapping[str, Any], path: Path) -> Settings:

@@ -24,6 +24,7 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.health import LOOKED_AT, Health, measure, verdict
 from tinygan.runs.pictures import grid, save_png, to_uint8
 from tinygan.runs.progress import Progress
+from tinygan.runs.report import write_report
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import PREVIEWS, State, paint
 
@@ -157,6 +158,15 @@ def train(
     if state.step == 0:
         _save_previews(run, state, 0)
         save_png(run.reals_path, grid(data.images[:PREVIEWS]))
+
+    def save() -> None:
+        _save_checkpoint(run, state, data, settings, steps_per_epoch)
+        if not settings.no_report:
+            try:
+                write_report(run, state)
+            except TinyganError as problem:  # the training is worth more than its report
+                report(f"warning: no report: {problem}")
+
     # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
     look = _onlooker(state, data, settings)
     with _signals() as received, np.errstate(over="ignore", invalid="ignore"):
@@ -184,17 +194,17 @@ def train(
             run.append_losses(np.array(losses))
             trained = min(place * size, len(data.images)) - first * size
             if state.step % steps_per_epoch:
-                _save_checkpoint(run, state, data, settings, steps_per_epoch)
+                save()
             else:
                 seconds = time.perf_counter() - start
                 _close_epoch(run, state, settings, steps_per_epoch, trained, seconds, look(), report)
                 due = (epoch + 1) % settings.checkpoint_every == 0
                 if due or received or state.step == total_steps:
-                    _save_checkpoint(run, state, data, settings, steps_per_epoch)
+                    save()
             if received and state.step < total_steps:
                 raise StoppedError(received[0], run.resume_command)
         if total_steps == 0:
-            _save_checkpoint(run, state, data, settings, steps_per_epoch)
+            save()
     if not settings.no_gif:
         epochs = state.step // steps_per_epoch
         frames = [path for path in map(run.sample_path, range(epochs + 1)) if path.exists()]
@@ -234,6 +244,7 @@ def _close_epoch(
             "images_per_second": round(speed, 1),
             "health": {name: round(number, 4) for name, number in health._asdict().items()},
             "verdict": verdict(health).words,
+            "advice": verdict(health).advice,
         }
     )
     report(

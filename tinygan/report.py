@@ -1,0 +1,42 @@
+"""``python -m tinygan.report``: what there is to see of a run, on one page that needs nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinygan import backend, commands
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.report import write_report
+from tinygan.runs.state import State, restored, saved_settings
+
+
+def parser() -> commands.Parser:
+    parser = commands.Parser("tinygan.report", "Write report.html into the folder of a run.")
+    parser.add_argument(
+        "run",
+        nargs="?",
+        metavar="RUN|FILE",
+        help="run folder, or one of its checkpoints, whose generator to show; default: the newest run",
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the report that `arguments` ask for; returns the exit code."""
+    options = parser().parse_args(arguments)
+    run, file = RunFolder.find(options.run, options.runs)
+    if files := [file] if file else run.checkpoints():
+        state, _, _ = restored(files, backend.cpu(), lambda line: print(line, file=sys.stderr))
+    else:
+        state = State(saved_settings(run.read_config(), run.config_path), backend.cpu())
+        print("note     the run has no checkpoint yet: the page shows its untrained generator")
+    path = write_report(run, state)
+    print(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(commands.run(main))

@@ -1,0 +1,76 @@
+"""What a page needs to run a generator by itself: its layers, its weights, where to look.
+
+The page's half is ``page/generator.js``, which computes what `gan.generate` computes.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygan.layers import BatchNorm, Conv2DTranspose, Dense, LeakyReLU, Network
+from tinygan.ops.conv import conv2d_transpose_size
+
+DIRECTIONS = 8
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+class Exported(NamedTuple):
+    """A generator as a page takes it."""
+
+    layers: list[dict[str, Any]]  # a JSON object each: see generator.js
+    weights: str  # all numbers as little-endian float16, in base64
+
+
+def export(G: Network) -> Exported:
+    """The generator G for a page.
+
+    Weights are rounded to float16, which halves the page and moves no pixel by more than 1 of 255. A
+    batch normalisation with its running values is a scale and a shift for each channel.
+    """
+    layers, weights, shape = [], [], G.input_shape
+    for name, layer in G.layers.items():
+        arrays: dict[str, np.ndarray] = {}
+        described: dict[str, Any] = {"kind": layer.name, "name": name, "shape": G.shapes[name]}
+        if isinstance(layer, BatchNorm):
+            scale = _scale(layer, G)
+            mean, beta = (G.backend.numpy(p.data) for p in (layer.running_mean, layer.beta))
+            arrays = {"scale": scale, "shift": beta - mean * scale}
+        elif isinstance(layer, Dense | Conv2DTranspose):
+            arrays = {"kernel": G.backend.numpy(layer.kernel.data)}
+        if isinstance(layer, Conv2DTranspose):
+            (H, W, _), (KH, KW, _, _), S = shape, layer.kernel.shape, layer.stride
+            _, ((top, _), (left, _)) = conv2d_transpose_size((H, W), (KH, KW), (S, S), "same")
+            described |= {"stride": S, "pads": [top, left]}
+        elif isinstance(layer, LeakyReLU):
+            described["slope"] = layer.slope
+        described["weights"] = {key: array.shape for key, array in arrays.items()}
+        layers.append(described)
+        weights += [np.clip(array, -_LARGEST, _LARGEST).astype("<f2").tobytes() for array in arrays.values()]
+        shape = G.shapes[name]
+    return Exported(layers, base64.b64encode(b"".join(weights)).decode())
+
+
+def directions(G: Network, count: int = DIRECTIONS) -> np.ndarray:
+    """Unit vectors (count, noise_dim) float32 of noise, along which the picture changes most, most first.
+
+    The principal directions of the first layer's output, as the batch normalisation behind it scales it:
+    with A = W gamma / sqrt(variance + eps), noise z becomes z A, whose covariance for standard normal z
+    is A^T A; seen from z these directions are the eigenvectors of A A^T (Shen & Zhou 2021, arXiv
+    2007.06600, equation 7). A generator of fewer than `count` noise numbers has fewer.
+    """
+    dense, norm = list(G.layers.values())[:2]
+    assert isinstance(dense, Dense) and isinstance(norm, BatchNorm)
+    A = G.backend.numpy(dense.kernel.data).astype(np.float64) * _scale(norm, G)  # (noise_dim, features)
+    _, vectors = np.linalg.eigh(A @ A.T)  # columns, by growing eigenvalue
+    found = vectors.T[::-1][:count]
+    # A direction and its opposite are one; the sign is fixed, so that two computers agree.
+    largest = np.abs(found).argmax(axis=1)
+    return (found * np.sign(found[np.arange(len(found)), largest])[:, None]).astype(np.float32)
+
+
+def _scale(norm: BatchNorm, G: Network) -> np.ndarray:
+    gamma, variance = (G.backend.numpy(p.data) for p in (norm.gamma, norm.running_variance))
+    return gamma / np.sqrt(variance + norm.eps)

@@ -1,0 +1,210 @@
+// Line charts in SVG: a band or a thin line for what was measured, a thick one for its moving average.
+
+"use strict";
+
+const SVG = "http://www.w3.org/2000/svg";
+const MARGIN = { top: 10, right: 12, bottom: 30, left: 46 };
+
+function svg(tag, attributes = {}, ...children) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+/** About `count` round numbers from `low` to `high`. */
+function ticks(low, high, count) {
+  const rough = (high - low) / count || 1;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
+  const found = [];
+  for (let i = Math.ceil(low / step); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(6)));
+  return found;
+}
+
+/** The mean of each number and those before and after it, up to `reach` away; null stays null. */
+function smooth(values, reach) {
+  // Sums up to each place, so that every window costs the same.
+  const sums = [0], counts = [0];
+  values.forEach((value, i) => {
+    sums.push(sums[i] + (value ?? 0));
+    counts.push(counts[i] + (value === null ? 0 : 1));
+  });
+  return values.map((value, i) => {
+    const near = Math.min(reach, i, values.length - 1 - i); // the window shrinks at both ends
+    const count = counts[i + near + 1] - counts[i - near];
+    return value === null ? null : (sums[i + near + 1] - sums[i - near]) / count;
+  });
+}
+
+class Chart {
+  /**
+   * @param title a few words
+   * @param lines [{name, color, x, y, low, high}]: x grows; y may hold nulls; low and high, if any, the range of what y is the mean of
+   * @param guesses [{value, text}]: dashed lines across
+   * @param top the largest number to show, or undefined: as large as needed
+   * @param write how a number is written
+   */
+  constructor({ title, lines, guesses = [], top, write = number, lastEpoch }) {
+    Object.assign(this, { lines, guesses, top, write, lastEpoch, reach: 0, marked: null, at: null });
+    this.svg = svg("svg", { tabindex: "0", role: "img", "aria-label": `${title}: ${lines.map((l) => l.name).join(", ")}` });
+    this.key = element("ul", { class: "key", "aria-live": "polite" });
+    this.figure = element("figure", { class: "chart" }, element("h3", {}, title), this.svg, this.key);
+    new ResizeObserver(() => this.draw()).observe(this.svg);
+    this.svg.addEventListener("pointermove", (event) => this.point(event.clientX - this.svg.getBoundingClientRect().left));
+    this.svg.addEventListener("pointerleave", () => this.read(null));
+    this.svg.addEventListener("blur", () => this.read(null));
+    this.svg.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1, PageDown: -25, PageUp: 25, Home: -Infinity, End: Infinity }[event.key];
+      if (step === undefined) return;
+      event.preventDefault();
+      const last = this.lines[0].x.length - 1;
+      this.read(Math.min(last, Math.max(0, (this.at ?? (step < 0 ? last + 1 : -1)) + step)));
+    });
+  }
+
+  /** Show the mean over `reach` points on either side. */
+  setReach(reach) {
+    this.reach = reach;
+    this.draw();
+  }
+
+  /** Mark an epoch. */
+  mark(epoch) {
+    this.marked = epoch;
+    this.draw();
+  }
+
+  point(pixel) {
+    const x = this.lines[0].x;
+    const wanted = ((pixel - MARGIN.left) / (this.width - MARGIN.left - MARGIN.right)) * this.lastEpoch;
+    let best = 0;
+    for (let i = 1; i < x.length; i++) if (Math.abs(x[i] - wanted) < Math.abs(x[best] - wanted)) best = i;
+    this.read(x.length ? best : null);
+  }
+
+  /** Show the numbers of point `at` in the key, or none. */
+  read(at) {
+    this.at = at;
+    this.draw();
+  }
+
+  draw() {
+    const { width, height } = this.svg.getBoundingClientRect();
+    if (!width) return; // not on the screen yet
+    this.width = width;
+    const smoothed = this.lines.map((line) => smooth(line.y, this.reach));
+    const top = this.top ?? this.highest(smoothed);
+    const X = (epoch) => MARGIN.left + (epoch / this.lastEpoch) * (width - MARGIN.left - MARGIN.right);
+    const Y = (value) => height - MARGIN.bottom - (Math.min(value, top) / top) * (height - MARGIN.top - MARGIN.bottom);
+    const across = (value, kind) =>
+      svg("line", { class: kind, x1: MARGIN.left, x2: width - MARGIN.right, y1: Y(value), y2: Y(value) });
+    const down = (epoch, kind) =>
+      svg("line", { class: kind, x1: X(epoch), x2: X(epoch), y1: MARGIN.top, y2: height - MARGIN.bottom });
+    const parts = [];
+    for (const value of ticks(0, top, 4)) {
+      parts.push(across(value, "grid"), svg("text", { x: MARGIN.left - 6, y: Y(value) + 4, "text-anchor": "end" }, this.write(value)));
+    }
+    for (const epoch of ticks(0, this.lastEpoch, Math.max(2, width / 90))) {
+      parts.push(svg("text", { x: X(epoch), y: height - MARGIN.bottom + 18, "text-anchor": "middle" }, number(epoch, 4)));
+    }
+    parts.push(svg("text", { x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 1, "text-anchor": "middle" }, "epoch"));
+    for (const { value } of this.guesses) parts.push(across(value, "guess"));
+    if (this.marked !== null && this.marked <= this.lastEpoch) parts.push(down(this.marked, "marker"));
+    this.lines.forEach((line, n) => {
+      const raw = line.high ? { class: "raw", fill: line.color, d: band(line, X, Y) } : { class: "thin", stroke: line.color, d: path(line.x, line.y, X, Y) };
+      if (this.reach || line.high) parts.push(svg("path", raw));
+      parts.push(svg("path", { class: "line", stroke: line.color, d: path(line.x, smoothed[n], X, Y) }));
+      if (line.x.length === 1 && line.y[0] !== null) {
+        parts.push(svg("circle", { cx: X(line.x[0]), cy: Y(line.y[0]), r: 4, fill: line.color }));
+      }
+    });
+    for (const { value, text = "" } of this.guesses) {
+      parts.push(svg("text", { x: MARGIN.left + 4, y: Y(value) - 5 }, text));
+    }
+    if (this.at !== null) parts.push(down(this.lines[0].x[this.at], "cursor"));
+    this.svg.replaceChildren(...parts);
+    this.key.replaceChildren(...this.lines.map((line, n) => {
+      const value = this.at === null ? "" : ` ${this.write(smoothed[n][this.at])}`;
+      return element("li", { style: `color: ${line.color}` }, line.name + value);
+    }), ...(this.at === null ? [] : [`at epoch ${number(this.lines[0].x[this.at], 2)}`]));
+  }
+
+  /** The top of the chart: all of the thick lines, and nearly all of what was measured. */
+  highest(smoothed) {
+    const thick = Math.max(0.1, ...smoothed.flat().filter((value) => value !== null), ...this.guesses.map((guess) => guess.value));
+    const raw = this.lines.flatMap((line) => (line.high ?? line.y).filter((value) => value !== null)).sort((a, b) => a - b);
+    return 1.05 * Math.max(thick, raw[Math.floor(raw.length * 0.99)] ?? 0);
+  }
+}
+
+/** The d of a path through the points; a null ends one stroke and the next begins another. */
+function path(x, y, X, Y) {
+  let text = "", pen = "M";
+  y.forEach((value, i) => {
+    if (value !== null) text += `${pen}${X(x[i]).toFixed(1)} ${Y(value).toFixed(1)}`;
+    pen = value === null ? "M" : "L";
+  });
+  return text;
+}
+
+/** The d of the area between a line's low and high; stretches of nulls are left out. */
+function band({ x, low, high }, X, Y) {
+  let text = "", start = 0;
+  for (let i = 0; i <= x.length; i++) {
+    if (i < x.length && low[i] !== null) continue;
+    if (i > start) {
+      const there = path(x.slice(start, i), high.slice(start, i), X, Y);
+      const back = path(x.slice(start, i).reverse(), low.slice(start, i).reverse(), X, Y);
+      text += `${there}${back.replace("M", "L")}Z`;
+    }
+    start = i + 1;
+  }
+  return text;
+}
+
+/** All charts of a run, in `place`; returns what moves their marker. */
+function drawCharts(run, place) {
+  const { curves, stats, steps_per_epoch: stepsPerEpoch } = run;
+  const color = { fake: "var(--fake)", real: "var(--real)", third: "var(--third)" };
+  const measured = curves.step.map((step) => step / stepsPerEpoch);
+  const lastEpoch = Math.max(...measured.slice(-1), ...stats.slice(-1).map((row) => row.epoch), 0) || 1;
+  const detailed = curves.every > 1; // then a point stands for several steps, and their range is shown
+  const perStep = (name, colour, i) => ({
+    name, color: colour, x: measured, y: curves.mean[i],
+    low: detailed ? curves.low[i] : null, high: detailed ? curves.high[i] : null,
+  });
+  const epochs = stats.map((row) => row.epoch);
+  const perEpoch = (name, colour, get) => ({ name, color: colour, x: epochs, y: stats.map((row) => get(row) ?? null) });
+  const percent = (value) => (value === null ? "–" : `${number(100 * value, 0)} %`);
+  const curvy = [
+    { title: "Losses", lines: [perStep("G", color.fake, 0), perStep("D", color.real, 1)], 
+      guesses: [{ value: Math.LN2, text: "G, if D can only guess" }, { value: 2 * Math.LN2, text: "D, if it can only guess" }] },
+    { title: "What D says: its probability of “real”", top: 1, guesses: [{ value: 0.5 }],
+      lines: [perStep("D(x), of real images", color.real, 2), perStep("D(G(z)), of fakes", color.fake, 3)] },
+  ].map((chart) => new Chart({ ...chart, lastEpoch }));
+  const health = (name) => (row) => row.health?.[name];
+  const level = [
+    { title: "How often D is right", top: 1, guesses: [{ value: 0.5 }], write: percent,
+      lines: [perEpoch("of real images", color.real, health("real_accuracy")), perEpoch("of fakes", color.fake, health("fake_accuracy"))] },
+    { title: "Variety of the fakes, and dead channels", guesses: [{ value: 1 }], write: percent,
+      lines: [perEpoch("variety (real images: 100 %)", color.fake, health("diversity")), perEpoch("dead LeakyReLU channels", color.third, health("dead"))] },
+    { title: "Speed", write: (value) => number(value, 0), lines: [perEpoch("images a second", color.third, (row) => row.images_per_second)] },
+  ].map((chart) => new Chart({ ...chart, lastEpoch }));
+  const charts = [...(measured.length ? curvy : []), ...(epochs.length ? level : [])];
+  place.replaceChildren(...charts.map((chart) => chart.figure));
+  if (!charts.length) place.append("Nothing was measured yet.");
+
+  const slider = byId("smoothing");
+  const update = () => {
+    // From nothing to a quarter of the run; finer on the left.
+    const reach = Math.round((Number(slider.value) / 100) ** 2 * measured.length * 0.125);
+    const steps = (2 * reach + 1) * (curves.every ?? stepsPerEpoch);
+    byId("smoothing-steps").textContent = steps === 1 ? "none" : `mean over ${number(steps)} steps`;
+    slider.setAttribute("aria-valuetext", byId("smoothing-steps").textContent);
+    for (const chart of curvy) chart.setReach(reach);
+  };
+  slider.addEventListener("input", update);
+  update();
+  return (epoch) => charts.forEach((chart) => chart.mark(epoch));
+}

@@ -1,0 +1,227 @@
+// The explorer: what happens to the picture when the noise changes.
+
+"use strict";
+
+// What each kind of layer does, for a reader who meets it for the first time.
+const MEANING = {
+  dense: "Every number of its output is a weighted sum of all its input.",
+  batchnorm: "Brings every channel to a common scale, then to the one that training found best.",
+  leaky_relu: "Keeps what is above 0 and shrinks what is below: without such a bend, many layers could do no more than one.",
+  reshape: "The same numbers, arranged as rows, columns and channels.",
+  conv_transpose: "Every place paints a small patch into the next map; patches overlap and add up.",
+  tanh: "Squeezes everything into −1 (black) to 1 (white): the picture.",
+};
+
+/** `count` independent standard normal numbers (Box & Muller 1958). */
+function drawNoise(count) {
+  return Float64Array.from({ length: count }, () =>
+    Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random()));
+}
+
+/**
+ * The point at `t` in [0, 1] of the way from `a` to `b` on a great circle (Shoemake 1985). Noise lies close
+ * to a sphere; a straight line would cut through its inside, where the generator was never trained.
+ */
+function greatCircle(a, b, t) {
+  const dot = (u, v) => u.reduce((sum, value, i) => sum + value * v[i], 0);
+  const cosine = dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
+  const angle = Math.acos(Math.min(1, Math.max(-1, cosine)));
+  if (Math.sin(angle) < 1e-6) return a.map((value, i) => (1 - t) * value + t * b[i]);
+  return a.map((value, i) => (Math.sin((1 - t) * angle) * value + Math.sin(t * angle) * b[i]) / Math.sin(angle));
+}
+
+/** Channels of a map (height, width, channels) side by side: orange above 0, blue below. */
+function drawChannels(canvas, map, [height, width, channels]) {
+  const columns = Math.ceil(Math.sqrt((channels * height) / width)), rows = Math.ceil(channels / columns);
+  canvas.width = columns * (width + 1) - 1;
+  canvas.height = rows * (height + 1) - 1;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(canvas.width, canvas.height);
+  let largest = 1e-12;
+  for (const value of map) largest = Math.max(largest, Math.abs(value));
+  for (let channel = 0; channel < channels; channel++) {
+    const top = Math.floor(channel / columns) * (height + 1), left = (channel % columns) * (width + 1);
+    for (let i = 0; i < height; i++) {
+      for (let j = 0; j < width; j++) {
+        const value = map[(i * width + j) * channels + channel] / largest;
+        const strength = Math.sqrt(Math.abs(value)); // so that small numbers are seen, too
+        const [red, green, blue] = value > 0 ? [255, 155, 69] : [74, 157, 255];
+        const at = 4 * ((top + i) * canvas.width + left + j);
+        image.data[at] = red * strength;
+        image.data[at + 1] = green * strength;
+        image.data[at + 2] = blue * strength;
+        image.data[at + 3] = 255;
+      }
+    }
+  }
+  context.putImageData(image, 0, 0);
+}
+
+/** The noise as bars from the middle up and down; 4 fills the height. */
+function drawBars(canvas, noise) {
+  const bar = 6, height = 128;
+  canvas.width = noise.length * bar;
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  noise.forEach((value, i) => {
+    context.fillStyle = value > 0 ? "#ff9b45" : "#4a9dff";
+    context.fillRect(i * bar, height / 2, bar - 1, -Math.max(-4, Math.min(4, value)) * (height / 8));
+  });
+}
+
+class Explorer {
+  /** `contents` is the page's "generator"; `weights` its weights in base64. */
+  constructor(contents, weights) {
+    this.generator = new Generator(contents.layers, weights);
+    this.shape = contents.layers.at(-1).shape;
+    this.directions = contents.directions;
+    this.noiseSize = contents.previews[0].length;
+    this.pushes = this.directions.map(() => 0);
+    this.walked = 0;
+    this.strolling = false;
+    this.waiting = false;
+    byId("noise-caption").textContent = `noise: ${this.noiseSize} numbers, normally distributed`;
+    this.addStarts(contents.previews);
+    this.addDirections();
+    this.addLayers(contents.layers);
+    this.addButtons();
+    this.start(Float64Array.from(contents.previews[0]));
+  }
+
+  /** The noise that the controls say: a place on the walk, pushed along the directions. */
+  get noise() {
+    const noise = greatCircle(this.from, this.to, this.walked);
+    this.directions.forEach((direction, n) => direction.forEach((value, i) => (noise[i] += this.pushes[n] * value)));
+    return noise;
+  }
+
+  /** Go to `noise`, where a new walk begins. */
+  start(noise) {
+    this.from = noise;
+    this.to = drawNoise(this.noiseSize);
+    this.reset();
+    this.drawEnds();
+    this.walkTo(0);
+  }
+
+  walkTo(way) {
+    this.walked = way;
+    byId("walk").value = way;
+    this.draw();
+  }
+
+  reset() {
+    this.pushes.fill(0);
+    for (const input of byId("directions").querySelectorAll("input")) this.showPush(input, 0);
+  }
+
+  showPush(input, push) {
+    input.value = push;
+    input.parentElement.querySelector("output").textContent = push.toFixed(1);
+  }
+
+  /** Draw picture, noise and layers before the browser's next frame; any number of calls cost one drawing. */
+  draw() {
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      const noise = this.noise, begin = performance.now();
+      const outputs = this.generator.run(noise);
+      this.milliseconds = performance.now() - begin;
+      drawPicture(byId("picture"), outputs.at(-1), this.shape);
+      drawBars(byId("noise"), noise);
+      outputs.forEach((output, i) => this.paintLayer[i](output));
+      byId("speed").textContent = `in ${number(this.milliseconds, 0)} ms`;
+      byId("explorer").dataset.drawn = String(Number(byId("explorer").dataset.drawn ?? 0) + 1);
+      if (this.strolling) this.stroll();
+    });
+  }
+
+  drawEnds() {
+    drawPicture(byId("walk-from"), this.generator.generate(this.from), this.shape);
+    drawPicture(byId("walk-to"), this.generator.generate(this.to), this.shape);
+  }
+
+  /** One step of a walk that never ends: what is reached is where the next stretch starts. */
+  stroll() {
+    if (this.walked >= 1) {
+      this.from = this.to;
+      this.to = drawNoise(this.noiseSize);
+      this.drawEnds();
+      this.walkTo(0);
+    } else {
+      this.walkTo(Math.min(1, this.walked + 0.02));
+    }
+  }
+
+  setStrolling(strolling) {
+    this.strolling = strolling;
+    byId("stroll").textContent = strolling ? "Pause" : "Walk";
+    byId("stroll").setAttribute("aria-pressed", String(strolling));
+    if (strolling) this.stroll();
+  }
+
+  addStarts(previews) {
+    const places = previews.map((noise, i) => {
+      const canvas = element("canvas");
+      const button = element("button", { type: "button", "aria-label": `Start from picture ${i + 1}` }, canvas);
+      button.addEventListener("click", () => this.start(Float64Array.from(noise)));
+      byId("starts").append(button);
+      return [canvas, noise];
+    });
+    // One at a time, so that the page does not freeze meanwhile.
+    const next = () => {
+      const [canvas, noise] = places.shift();
+      drawPicture(canvas, this.generator.generate(noise), this.shape);
+      if (places.length) setTimeout(next);
+    };
+    setTimeout(next);
+  }
+
+  addDirections() {
+    this.directions.forEach((_, n) => {
+      const input = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0 });
+      input.addEventListener("input", () => {
+        this.pushes[n] = Number(input.value);
+        this.showPush(input, this.pushes[n]);
+        this.draw();
+      });
+      byId("directions").append(element("label", {}, String(n + 1), input, element("output", {}, "0.0")));
+    });
+  }
+
+  addLayers(layers) {
+    // Numbers in a row are drawn as they will be arranged further on.
+    const spread = layers.find((layer) => layer.kind === "reshape").shape;
+    this.paintLayer = layers.map((layer, i) => {
+      const canvas = element("canvas", { role: "img", "aria-label": `Output of layer ${layer.name}` });
+      const shape = layer.shape.length === 3 ? layer.shape : spread;
+      byId("layers").append(element("figure", {},
+        element("h4", {}, layer.name.replaceAll("_", " ")),
+        canvas,
+        element("figcaption", {}, `${layer.shape.map((size) => number(size)).join(" × ")}. ${MEANING[layer.kind]}`),
+      ));
+      const isPicture = i === layers.length - 1;
+      return (output) => (isPicture ? drawPicture(canvas, output, shape) : drawChannels(canvas, output, shape));
+    });
+  }
+
+  addButtons() {
+    byId("new-noise").addEventListener("click", () => this.start(drawNoise(this.noiseSize)));
+    byId("reset").addEventListener("click", () => {
+      this.reset();
+      this.draw();
+    });
+    byId("walk").addEventListener("input", (event) => {
+      this.setStrolling(false);
+      this.walkTo(Number(event.target.value));
+    });
+    byId("stroll").addEventListener("click", () => this.setStrolling(!this.strolling));
+    byId("new-goal").addEventListener("click", () => {
+      this.to = drawNoise(this.noiseSize);
+      this.drawEnds();
+      this.draw();
+    });
+  }
+}

@@ -1,0 +1,147 @@
+// The trained generator in plain JavaScript: noise in, the output of every layer out, the last of
+// which is the picture. It does what tinygan/models.py and tinygan/layers.py do, for one picture and
+// without training. Maps are flat arrays in the order (row, column, channel), as in NumPy.
+
+"use strict";
+
+class Generator {
+  /**
+   * @param layers [{kind, name, shape, weights: {name: shape}, stride, pads, slope}, ...], first to last;
+   *     `shape` is that of the layer's output, [channels] or [height, width, channels].
+   * @param base64 all weights as little-endian float16, in the order in which `layers` names them.
+   */
+  constructor(layers, base64) {
+    const halves = decodeHalves(base64);
+    let place = 0;
+    this.layers = layers.map((layer) => {
+      const weights = {};
+      for (const [name, shape] of Object.entries(layer.weights)) {
+        const count = shape.reduce((a, b) => a * b, 1);
+        weights[name] = halves.subarray(place, place + count);
+        place += count;
+      }
+      return { ...layer, weights, weightShapes: layer.weights };
+    });
+  }
+
+  /** The outputs of all layers, Float64Arrays, for one vector of noise. */
+  run(noise) {
+    const outputs = [];
+    let x = Float64Array.from(noise);
+    let shape = [noise.length];
+    for (const layer of this.layers) {
+      x = OPS[layer.kind](x, layer, shape);
+      shape = layer.shape;
+      outputs.push(x);
+    }
+    return outputs;
+  }
+
+  /** The picture: numbers in [-1, 1], by rows, columns and channels. */
+  generate(noise) {
+    return this.run(noise).at(-1);
+  }
+}
+
+// What each kind of layer does to x of shape `shape`.
+const OPS = {
+  dense(x, { weights: { kernel }, shape: [outputs] }) {
+    const y = new Float64Array(outputs);
+    for (let i = 0; i < x.length; i++) {
+      const scale = x[i], row = i * outputs;
+      for (let j = 0; j < outputs; j++) y[j] += scale * kernel[row + j];
+    }
+    return y;
+  },
+
+  // With the running mean and variance: (x - mean) / sqrt(variance + eps) gamma + beta, which is a
+  // scale and a shift for every channel.
+  batchnorm(x, { weights: { scale, shift } }) {
+    const channels = scale.length;
+    return x.map((value, i) => value * scale[i % channels] + shift[i % channels]);
+  },
+
+  leaky_relu(x, { slope }) {
+    return x.map((value) => (value > 0 ? value : slope * value));
+  },
+
+  reshape(x) {
+    return x;
+  },
+
+  tanh(x) {
+    return x.map(Math.tanh);
+  },
+
+  // Every place of x paints a patch of K x K pixels, its numbers times the kernel, and the next place
+  // paints `stride` pixels further on; where patches overlap they add up. `pads` are cropped: rows at
+  // the top, columns on the left.
+  conv_transpose(x, { weights: { kernel }, weightShapes, shape, stride, pads }, [H, W, C]) {
+    const [height, width, filters] = shape;
+    const [KH, KW] = weightShapes.kernel; // the kernel is (KH, KW, filters, C)
+    const [top, left] = pads;
+    const y = new Float64Array(height * width * filters);
+    for (let ky = 0; ky < KH; ky++) {
+      for (let kx = 0; kx < KW; kx++) {
+        // From which numbers of x to which of y this one pixel of the patches leads.
+        const from = [], to = [];
+        for (let i = 0; i < H; i++) {
+          for (let j = 0; j < W; j++) {
+            const row = i * stride + ky - top, column = j * stride + kx - left;
+            if (row < 0 || row >= height || column < 0 || column >= width) continue;
+            from.push((i * W + j) * C);
+            to.push((row * width + column) * filters);
+          }
+        }
+        const tap = (ky * KW + kx) * filters * C;
+        for (let f = 0; f < filters; f++) addProducts(y, x, kernel, tap + f * C, C, from, to, f);
+      }
+    }
+    return y;
+  },
+};
+
+/**
+ * y[to + f] += the sum over c of x[from + c] kernel[row + c], for all pairs of `from` and `to`.
+ * Four at a time: each weight is read once for four products, which makes it twice as fast.
+ */
+function addProducts(y, x, kernel, row, C, from, to, f) {
+  let n = 0;
+  for (; n + 4 <= from.length; n += 4) {
+    const i0 = from[n], i1 = from[n + 1], i2 = from[n + 2], i3 = from[n + 3];
+    let sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
+    for (let c = 0; c < C; c++) {
+      const weight = kernel[row + c];
+      sum0 += x[i0 + c] * weight;
+      sum1 += x[i1 + c] * weight;
+      sum2 += x[i2 + c] * weight;
+      sum3 += x[i3 + c] * weight;
+    }
+    y[to[n] + f] += sum0;
+    y[to[n + 1] + f] += sum1;
+    y[to[n + 2] + f] += sum2;
+    y[to[n + 3] + f] += sum3;
+  }
+  for (; n < from.length; n++) {
+    let sum = 0;
+    for (let c = 0; c < C; c++) sum += x[from[n] + c] * kernel[row + c];
+    y[to[n] + f] += sum;
+  }
+}
+
+/** Base64 text of little-endian float16 numbers -> Float32Array. */
+function decodeHalves(base64) {
+  // All 65,536 of them: sign, 5 bits of exponent, 10 of fraction.
+  const table = new Float32Array(65536);
+  for (let bits = 0; bits < 65536; bits++) {
+    const exponent = (bits >> 10) & 31, fraction = (bits & 1023) / 1024;
+    const size = exponent ? 2 ** (exponent - 15) * (1 + fraction) : 2 ** -14 * fraction;
+    table[bits] = bits >> 15 ? -size : size;
+  }
+  const bytes = atob(base64);
+  const numbers = new Float32Array(bytes.length / 2);
+  for (let i = 0; i < numbers.length; i++) {
+    numbers[i] = table[bytes.charCodeAt(2 * i) | (bytes.charCodeAt(2 * i + 1) << 8)];
+  }
+  return numbers;
+}

@@ -1,0 +1,85 @@
+// Puts the page together from what tinygan/runs/report.py left in it.
+
+"use strict";
+
+const RUN = JSON.parse(byId("contents").textContent);
+
+byId("name").textContent = RUN.name;
+showVerdict();
+showFacts();
+showNetworks();
+showDetails();
+const markEpoch = drawCharts(RUN, byId("charts"));
+const player = new Player(RUN, markEpoch);
+byId("explorer-model").textContent = modelText();
+// The weights take a moment: everything else is on the screen by then.
+let explorer = null;
+setTimeout(() => (explorer = new Explorer(RUN.generator, byId("weights").textContent)));
+
+function showVerdict() {
+  const last = RUN.stats.at(-1);
+  if (!last?.verdict) {
+    byId("verdict").textContent = RUN.stats.length ? "" : "No epoch is complete yet.";
+    return;
+  }
+  byId("verdict").textContent = `Epoch ${last.epoch}: ${last.verdict}. ${last.advice ?? ""}`;
+  byId("verdict").classList.add(isHealthy(last) ? "good" : "bad");
+}
+
+function isHealthy(row) {
+  return row.verdict.startsWith("healthy");
+}
+
+function showFacts() {
+  const { config, stats } = RUN;
+  const seconds = stats.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
+  const speeds = stats.map((row) => row.images_per_second ?? 0).sort((a, b) => a - b);
+  const [images, height, width, channels] = config.data.shape;
+  const epochs = stats.at(-1)?.epoch ?? 0;
+  const facts = {
+    "data set": `${RUN.data}, ${number(images)} images of ${height} × ${width} × ${channels}`,
+    "trained": `${number(epochs)} of ${number(config.settings.epochs)} epochs, ${number(Math.max(RUN.generator.step, stats.at(-1)?.step ?? 0))} steps`,
+    "time": seconds ? `${duration(seconds)}, ${number(speeds[Math.floor(speeds.length / 2)], 0)} images/s` : "–",
+    "device": [config.device.card ?? config.device.processor, `engine ${config.device.engine}`].filter(Boolean).join(", "),
+    "settings": `recipe ${config.settings.recipe}, batch ${config.settings.batch_size}, seed ${config.settings.seed}`,
+  };
+  for (const [name, text] of Object.entries(facts)) {
+    byId("facts").append(element("div", {}, element("dt", {}, name), element("dd", {}, text)));
+  }
+}
+
+function modelText() {
+  const { step } = RUN.generator, epoch = step / RUN.steps_per_epoch;
+  if (step === 0) return "It is still untrained: all it can paint is noise.";
+  return `Its weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to 16 bits.`;
+}
+
+function showNetworks() {
+  for (const { name, input, rows } of RUN.networks) {
+    const lines = rows.map(([layer, shape, trained, gathered]) => [
+      layer === "in all" ? layer : layer.replaceAll("_", " "),
+      shape.map((size) => number(size)).join(" × "), number(trained), gathered ? number(gathered) : "",
+    ]);
+    byId("tables").append(table(
+      `${name}, from ${input.map((size) => number(size)).join(" × ")}`,
+      [["layer", false], ["output", false], ["trained numbers", true], ["running values", true]],
+      lines, (_, i) => (i === lines.length - 1 ? "total" : ""),
+    ));
+  }
+}
+
+function showDetails() {
+  const { config, stats } = RUN;
+  const epochs = table("",
+    [["epoch", true], ["loss G", true], ["loss D", true], ["D(x)", true], ["D(G(z))", true], ["images/s", true], ["time", true], ["verdict", false]],
+    stats.map((row) => [
+      number(row.epoch), number(row.g_loss), number(row.d_loss), number(row.real_score, 2), number(row.fake_score, 2),
+      number(row.images_per_second, 0), duration(row.seconds ?? 0), row.verdict ?? "",
+    ]));
+  byId("epochs").append(epochs);
+  byId("settings").append(listing("", config.settings));
+  byId("versions").append(listing("Data", config.data), listing("Device", config.device), listing("Versions", config.versions));
+  for (const { time, command } of config.commands ?? []) {
+    byId("commands").append(element("p", {}, element("code", {}, command), ` (${time})`));
+  }
+}

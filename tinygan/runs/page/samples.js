@@ -1,0 +1,95 @@
+// The picture grids of a run under a slider that also plays.
+
+"use strict";
+
+/** Draw the tiles of a grid without gaps (an image) onto a canvas, magnified and with gaps. */
+function drawTiles(canvas, image, [height, width]) {
+  const columns = Math.max(1, Math.floor(image.naturalWidth / width));
+  const rows = Math.max(1, Math.floor(image.naturalHeight / height));
+  const scale = Math.max(1, Math.ceil(600 / image.naturalWidth)), gap = 6;
+  canvas.width = columns * (width * scale + gap) - gap;
+  canvas.height = rows * (height * scale + gap) - gap;
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      context.drawImage(image, column * width, row * height, width, height,
+        column * (width * scale + gap), row * (height * scale + gap), width * scale, height * scale);
+    }
+  }
+}
+
+class Player {
+  /** `run` is the page's contents; `onEpoch(epoch)` is called whenever another epoch is shown. */
+  constructor(run, onEpoch) {
+    this.run = run;
+    this.onEpoch = onEpoch;
+    this.slider = byId("epoch");
+    this.button = byId("play");
+    this.timer = null;
+    this.images = run.frames.map(({ picture }) => {
+      const image = new Image();
+      image.src = picture;
+      return image;
+    });
+    this.slider.max = Math.max(0, run.frames.length - 1);
+    this.slider.addEventListener("input", () => {
+      this.pause();
+      this.show(Number(this.slider.value));
+    });
+    this.button.addEventListener("click", () => (this.timer ? this.pause() : this.play()));
+    if (run.reals) {
+      const image = new Image();
+      image.onload = () => drawTiles(byId("real-grid"), image, run.size);
+      image.src = run.reals;
+    }
+    byId("real-grid").parentElement.hidden = !run.reals;
+    if (run.frames.length === 0) {
+      byId("player").hidden = true;
+      byId("sample-grid").hidden = true;
+      byId("sample-caption").textContent = "no pictures were found in the folder of the run";
+    } else {
+      this.show(run.frames.length - 1);
+    }
+  }
+
+  async show(index) {
+    const { epoch } = this.run.frames[index];
+    this.slider.value = index;
+    this.slider.setAttribute("aria-valuetext", `epoch ${epoch}`);
+    const text = epoch === 0 ? "before training" : `after epoch ${epoch}`;
+    byId("sample-caption").textContent = text;
+    byId("sample-grid").setAttribute("aria-label", `16 pictures of the generator ${text}`);
+    byId("epoch-facts").textContent = this.facts(epoch);
+    this.onEpoch(epoch);
+    this.index = index;
+    await this.images[index].decode();
+    if (this.index === index) drawTiles(byId("sample-grid"), this.images[index], this.run.size);
+  }
+
+  facts(epoch) {
+    const row = this.run.stats.find((one) => one.epoch === epoch);
+    if (!row) return epoch === 0 ? "Epoch 0: untrained networks." : `Epoch ${epoch}`;
+    const verdict = row.verdict ? `${row.verdict}. ${row.advice ?? ""}` : "";
+    return `Epoch ${epoch}: mean loss G ${number(row.g_loss)}, D ${number(row.d_loss)}, ` +
+      `D(x) ${number(row.real_score, 2)}, D(G(z)) ${number(row.fake_score, 2)}. ${verdict}`;
+  }
+
+  play() {
+    if (Number(this.slider.value) >= this.images.length - 1) this.show(0);
+    this.button.textContent = "Pause";
+    this.button.setAttribute("aria-pressed", "true");
+    this.timer = setInterval(() => {
+      const next = Number(this.slider.value) + 1;
+      if (next < this.images.length) this.show(next);
+      if (next >= this.images.length - 1) this.pause();
+    }, 200);
+  }
+
+  pause() {
+    clearInterval(this.timer);
+    this.timer = null;
+    this.button.textContent = "Play";
+    this.button.setAttribute("aria-pressed", "false");
+  }
+}
