@@ -70,7 +70,7 @@ class Player(worker.Player):
     def facts(self) -> dict[str, Any]:
         facts = floor.rates(self.backend) | {"card": self.backend.card()}
         if self.trainer:
-            weights = sum(net.count(net.parameters) for net in self.networks.values())
+            weights = sum(p.data.size for net in self.networks.values() for p in net.parameters.values())
             facts |= {
                 "launches": self.trainer.launches,
                 "operations": self.trainer.operations,

@@ -6,11 +6,13 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,11 +77,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cwd
 
 
-@pytest.mark.parametrize("command", ["train", "sample"])
-def test_help_names_the_options_and_succeeds(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "option"), [("train", "--device"), ("sample", "--out"), ("report", "RUN")]
+)
+def test_help_names_the_options_and_succeeds(command: str, option: str, tmp_path: Path) -> None:
     result = tinygan(command, "--help", cwd=tmp_path)
     assert result.returncode == 0
-    assert "--device" in result.stdout and "--out" in result.stdout
+    assert option in result.stdout
 
 
 def test_the_package_lists_its_commands(tmp_path: Path) -> None:
@@ -88,7 +92,8 @@ def test_the_package_lists_its_commands(tmp_path: Path) -> None:
         cwd=tmp_path, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert result.returncode == 0
-    assert "python -m tinygan.train" in result.stdout and "python -m tinygan.sample" in result.stdout
+    for command in ("train", "sample", "report"):
+        assert f"python -m tinygan.{command} " in result.stdout
 
 
 def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
@@ -433,3 +438,83 @@ def test_a_damaged_configuration_is_refused(trained: Path, tmp_path: Path, text:
     (run / "config.json").write_text(text)
     result = tinygan("train", "--resume", cwd=tmp_path)
     fails(result, 5, "config.json")
+
+
+# Reports.
+
+
+def in_page(path: Path) -> dict[str, Any]:
+    """What a report's scripts read."""
+    (text,) = re.findall(r'<script id="contents" type="application/json">(.*?)</script>', path.read_text())
+    return json.loads(text)
+
+
+def test_a_run_ends_with_a_report_of_all_of_it(trained: Path) -> None:
+    run = trained / "runs/0001-strokes"
+    found = in_page(run / "report.html")
+    assert [row["epoch"] for row in found["stats"]] == [1, 2, 3, 4]
+    assert [frame["epoch"] for frame in found["frames"]] == [0, 1, 2, 3, 4]
+    assert len(found["curves"]["step"]) == found["generator"]["step"] == 4 * TINY_STEPS
+    assert f"The report, to open in a browser: {run.relative_to(trained) / 'report.html'}" in (
+        run / "log.txt"
+    ).read_text()
+
+
+def test_the_command_writes_the_same_report_again(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    path = tmp_path / "runs/0001-strokes/report.html"
+    before, size = in_page(path), path.stat().st_size
+    path.unlink()
+    result = tinygan("report", cwd=tmp_path)
+    assert result.returncode == 0 and "0001-strokes/report.html" in result.stdout
+    again = in_page(path)
+    for found in (before, again):
+        del found["config"]  # other tests went on with this run, which adds their commands
+    assert again == before and abs(path.stat().st_size - size) < 1000
+
+
+def test_a_report_of_a_checkpoint_shows_its_generator(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    result = tinygan("report", "runs/0001-strokes/checkpoints/epoch_0002.npz", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = in_page(tmp_path / "runs/0001-strokes/report.html")
+    assert found["generator"]["step"] == 2 * TINY_STEPS and len(found["stats"]) == 4
+
+
+def test_a_run_that_was_stopped_has_a_report_and_goes_on_with_it(tmp_path: Path) -> None:
+    assert tinygan("train", *TINY, "--epochs", 3, "--steps", 4, cwd=tmp_path).returncode == 0
+    path = tmp_path / "runs/0001-strokes/report.html"
+    assert in_page(path)["curves"]["step"] == [1, 2, 3, 4]
+    assert tinygan("train", "--resume", cwd=tmp_path).returncode == 0
+    assert len(in_page(path)["curves"]["step"]) == 3 * TINY_STEPS
+
+
+def test_no_report_writes_none(tmp_path: Path) -> None:
+    result = tinygan("train", *TINY, "--epochs", 1, "--no-report", cwd=tmp_path)
+    assert result.returncode == 0 and "report" not in result.stdout
+    assert not (tmp_path / "runs/0001-strokes/report.html").exists()
+
+
+def test_a_run_without_a_checkpoint_is_shown_untrained(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs/0001-strokes/checkpoints")
+    result = tinygan("report", cwd=tmp_path)
+    assert result.returncode == 0 and "no checkpoint yet" in result.stdout
+    assert in_page(tmp_path / "runs/0001-strokes/report.html")["generator"]["step"] == 0
+
+
+def test_a_report_that_fails_does_not_stop_the_training(tmp_path: Path) -> None:
+    """Here report.html is a folder."""
+    first = tinygan("train", *TINY, "--epochs", 1, "--no-report", cwd=tmp_path)
+    assert first.returncode == 0
+    (tmp_path / "runs/0001-strokes/report.html").mkdir()
+    result = tinygan("train", "--resume", "--epochs", 2, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "warning: no report: " in result.stdout
+    assert (tmp_path / "runs/0001-strokes/checkpoints/epoch_0002.npz").exists()
+
+
+def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
+    fails(tinygan("report", cwd=tmp_path), 5, "no run in runs")
+    fails(tinygan("report", "gone", cwd=tmp_path), 5, "gone does not exist")
+    fails(tinygan("report", "--frames", cwd=tmp_path), 2, "--frames")

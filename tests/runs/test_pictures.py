@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tinygan.errors import CheckpointError, ShapeError
-from tinygan.runs.pictures import grid, read_png, save_png, to_uint8
+from tinygan.runs.pictures import grid, read_png, save_png, tiles, to_uint8
 
 
 def test_values_become_bytes_by_rounding_and_clipping():
@@ -162,3 +162,17 @@ def test_every_flip_of_a_bit_in_a_png_is_noticed_or_harmless(tmp_path):
 def test_a_missing_picture_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="No such file or directory"):
         read_png(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16])
+@pytest.mark.parametrize(("height", "width", "channels"), [(28, 28, 1), (64, 64, 3), (4, 12, 1)])
+def test_a_grid_gives_its_images_back(count, height, width, channels):
+    images = np.random.default_rng(0).integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+    assert (tiles(grid(images), count, height, width) == images).all()
+
+
+@pytest.mark.parametrize(("count", "height", "width"), [(16, 28, 27), (16, 27, 28), (4, 28, 28)])
+def test_a_picture_that_is_no_such_grid_is_refused(count, height, width):
+    page = grid(np.zeros((16, 28, 28, 1), np.uint8))
+    with pytest.raises(ShapeError, match="a grid of"):
+        tiles(page, count, height, width)

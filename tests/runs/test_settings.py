@@ -20,3 +20,9 @@ def test_a_setting_that_is_missing_or_unknown_is_named(change):
     saved = {name: value for name, value in saved.items() if value is not None or name not in change}
     with pytest.raises(CheckpointError, match=next(iter(change))):
         resumed_settings(saved, {}, "run")
+
+
+def test_what_a_command_leaves_out_is_not_left_out_for_ever():
+    saved = asdict(Settings(steps=7, no_gif=True, no_report=True))
+    assert resumed_settings(saved, {}, "run") == Settings()
+    assert resumed_settings(saved, {"no_gif": True}, "run") == Settings(no_gif=True)

@@ -5,7 +5,7 @@ The page's half is ``page/generator.js``, which computes what `gan.generate` com
 
 from __future__ import annotations
 
-import base64
+import string
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,22 +14,20 @@ from tinygan.layers import BatchNorm, Conv2DTranspose, Dense, LeakyReLU, Network
 from tinygan.ops.conv import conv2d_transpose_size
 
 DIRECTIONS = 8
-_LARGEST = float(np.finfo(np.float16).max)
+BLOCK = 64  # numbers that share a scale
+_LARGEST = 2047  # of 12 bits with a sign
+_DIGITS = np.frombuffer((string.ascii_letters + string.digits + "+-").encode(), np.uint8)
 
 
 class Exported(NamedTuple):
     """A generator as a page takes it."""
 
     layers: list[dict[str, Any]]  # a JSON object each: see generator.js
-    weights: str  # all numbers as little-endian float16, in base64
+    weights: str  # the arrays one after the other, each as `encode` writes it
 
 
 def export(G: Network) -> Exported:
-    """The generator G for a page.
-
-    Weights are rounded to float16, which halves the page and moves no pixel by more than 1 of 255. A
-    batch normalisation with its running values is a scale and a shift for each channel.
-    """
+    """The generator G for a page; a batch normalisation is a scale and a shift for each channel."""
     layers, weights, shape = [], [], G.input_shape
     for name, layer in G.layers.items():
         arrays: dict[str, np.ndarray] = {}
@@ -48,9 +46,25 @@ def export(G: Network) -> Exported:
             described["slope"] = layer.slope
         described["weights"] = {key: array.shape for key, array in arrays.items()}
         layers.append(described)
-        weights += [np.clip(array, -_LARGEST, _LARGEST).astype("<f2").tobytes() for array in arrays.values()]
+        weights += [encode(array) for array in arrays.values()]
         shape = G.shapes[name]
-    return Exported(layers, base64.b64encode(b"".join(weights)).decode())
+    return Exported(layers, "".join(weights))
+
+
+def encode(array: np.ndarray) -> str:
+    """The numbers of `array` as text: two digits of base 64 each, in blocks of 64 with a common scale.
+
+    A block is 65 whole numbers from -2048 to 2047: e, then the numbers divided by 2^(e/64), rounded; the
+    last one is filled up with zeros. Such 12 bits are as good as float16 here (no pixel moves by more
+    than 1 of 255), because numbers of one block are alike, and take a quarter less.
+    """
+    blocks = np.zeros((-(-array.size // BLOCK), BLOCK))
+    blocks.flat[: array.size] = array.reshape(-1)
+    largest = np.maximum(np.abs(blocks).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    exponent = np.clip(np.ceil(64 * np.log2(largest / _LARGEST)), -2048, 2047)
+    numbers = np.clip(np.rint(blocks / 2 ** (exponent / 64)), -_LARGEST, _LARGEST)
+    codes = np.concatenate([exponent, numbers], axis=1).astype(np.int64) + 2048
+    return _DIGITS[np.stack([codes // 64, codes % 64], axis=-1)].tobytes().decode()
 
 
 def directions(G: Network, count: int = DIRECTIONS) -> np.ndarray:

@@ -21,6 +21,9 @@ FIXED = (
     "data", "limit", "recipe", "batch_size", "lr", "beta1", "seed", "size", "channels", "width", "noise_dim"
 )  # fmt: skip
 
+# What each command says for itself; a resumed run forgets it.
+FORGOTTEN = ("steps", "no_gif", "no_report")
+
 # Settings that older checkpoints do not have; their defaults say what was done then.
 ADDED = {"precision": "auto", "no_report": False}
 
@@ -84,7 +87,7 @@ def new_settings(given: Mapping[str, Any]) -> Settings:
 
 
 def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: str) -> Settings:
-    """The settings of a run, with what was `given` for its continuation; a former --steps is forgotten.
+    """The settings of a run, with what was `given` for its continuation; `FORGOTTEN` ones have their defaults.
 
     Raises:
         UsageError: something that decides the run's numbers would change, or the run would shrink.
@@ -104,6 +107,7 @@ def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: st
     if given.get("epochs", saved["epochs"]) < saved["epochs"]:
         raise UsageError(f"{run} has --epochs {saved['epochs']}; it may grow, not shrink.")
     try:
-        return Settings(**{**saved, "steps": None, **given}).check()
+        kept = {name: value for name, value in saved.items() if name not in FORGOTTEN}
+        return Settings(**{**kept, **given}).check()
     except TypeError as problem:
         raise CheckpointError(f"{run} has damaged settings: {problem}. Start a new run.") from problem

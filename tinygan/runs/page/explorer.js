@@ -70,7 +70,7 @@ function drawBars(canvas, noise) {
 }
 
 class Explorer {
-  /** `contents` is the page's "generator"; `weights` its weights in base64. */
+  /** `contents` is the page's "generator"; `weights` the text that holds its weights. */
   constructor(contents, weights) {
     this.generator = new Generator(contents.layers, weights);
     this.shape = contents.layers.at(-1).shape;

@@ -4,21 +4,23 @@
 
 "use strict";
 
+const BLOCK = 64; // numbers that share a scale
+
 class Generator {
   /**
    * @param layers [{kind, name, shape, weights: {name: shape}, stride, pads, slope}, ...], first to last;
    *     `shape` is that of the layer's output, [channels] or [height, width, channels].
-   * @param base64 all weights as little-endian float16, in the order in which `layers` names them.
+   * @param text all weights in the order in which `layers` names them; see `decode`.
    */
-  constructor(layers, base64) {
-    const halves = decodeHalves(base64);
+  constructor(layers, text) {
+    const numbers = decode(text);
     let place = 0;
     this.layers = layers.map((layer) => {
       const weights = {};
       for (const [name, shape] of Object.entries(layer.weights)) {
         const count = shape.reduce((a, b) => a * b, 1);
-        weights[name] = halves.subarray(place, place + count);
-        place += count;
+        weights[name] = numbers.subarray(place, place + count);
+        place += Math.ceil(count / BLOCK) * BLOCK;
       }
       return { ...layer, weights, weightShapes: layer.weights };
     });
@@ -129,19 +131,21 @@ function addProducts(y, x, kernel, row, C, from, to, f) {
   }
 }
 
-/** Base64 text of little-endian float16 numbers -> Float32Array. */
-function decodeHalves(base64) {
-  // All 65,536 of them: sign, 5 bits of exponent, 10 of fraction.
-  const table = new Float32Array(65536);
-  for (let bits = 0; bits < 65536; bits++) {
-    const exponent = (bits >> 10) & 31, fraction = (bits & 1023) / 1024;
-    const size = exponent ? 2 ** (exponent - 15) * (1 + fraction) : 2 ** -14 * fraction;
-    table[bits] = bits >> 15 ? -size : size;
-  }
-  const bytes = atob(base64);
-  const numbers = new Float32Array(bytes.length / 2);
-  for (let i = 0; i < numbers.length; i++) {
-    numbers[i] = table[bytes.charCodeAt(2 * i) | (bytes.charCodeAt(2 * i + 1) << 8)];
+/**
+ * What tinygan/runs/explorer.py wrote with `encode`: whole numbers from -2048 to 2047, two digits of base
+ * 64 each, in blocks of 65: e, and 64 numbers that are to be multiplied by 2^(e/64).
+ */
+function decode(text) {
+  const value = new Uint8Array(128);
+  [..."abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-"].forEach((digit, i) => {
+    value[digit.charCodeAt(0)] = i;
+  });
+  const whole = (i) => 64 * value[text.charCodeAt(2 * i)] + value[text.charCodeAt(2 * i + 1)] - 2048;
+  const blocks = text.length / (2 * (BLOCK + 1));
+  const numbers = new Float32Array(blocks * BLOCK);
+  for (let block = 0; block < blocks; block++) {
+    const begin = block * (BLOCK + 1), scale = 2 ** (whole(begin) / 64);
+    for (let i = 0; i < BLOCK; i++) numbers[block * BLOCK + i] = scale * whole(begin + 1 + i);
   }
   return numbers;
 }

@@ -25,6 +25,11 @@ function duration(seconds) {
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+/** What a row of the statistics says of its epoch, and what to try. */
+function advice({ verdict = "", advice: remedy = "" }) {
+  return verdict && (verdict.endsWith("?") ? `${verdict} ${remedy}` : `${verdict}. ${remedy}`).trim();
+}
+
 /** A table; `columns` are [title, isNumber], `rows` lists of text, `mark(row)` a class for each row. */
 function table(caption, columns, rows, mark = () => "") {
   const cell = (tag, text, isNumber) => element(tag, isNumber ? { class: "number" } : {}, text);

@@ -22,7 +22,7 @@ function showVerdict() {
     byId("verdict").textContent = RUN.stats.length ? "" : "No epoch is complete yet.";
     return;
   }
-  byId("verdict").textContent = `Epoch ${last.epoch}: ${last.verdict}. ${last.advice ?? ""}`;
+  byId("verdict").textContent = `Epoch ${last.epoch}: ${advice(last)}`;
   byId("verdict").classList.add(isHealthy(last) ? "good" : "bad");
 }
 
@@ -51,7 +51,7 @@ function showFacts() {
 function modelText() {
   const { step } = RUN.generator, epoch = step / RUN.steps_per_epoch;
   if (step === 0) return "It is still untrained: all it can paint is noise.";
-  return `Its weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to 16 bits.`;
+  return `Its weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to 12 bits.`;
 }
 
 function showNetworks() {

@@ -70,9 +70,8 @@ class Player {
   facts(epoch) {
     const row = this.run.stats.find((one) => one.epoch === epoch);
     if (!row) return epoch === 0 ? "Epoch 0: untrained networks." : `Epoch ${epoch}`;
-    const verdict = row.verdict ? `${row.verdict}. ${row.advice ?? ""}` : "";
     return `Epoch ${epoch}: mean loss G ${number(row.g_loss)}, D ${number(row.d_loss)}, ` +
-      `D(x) ${number(row.real_score, 2)}, D(G(z)) ${number(row.fake_score, 2)}. ${verdict}`;
+      `D(x) ${number(row.real_score, 2)}, D(G(z)) ${number(row.fake_score, 2)}. ${advice(row)}`;
   }
 
   play() {

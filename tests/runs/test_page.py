@@ -1,0 +1,525 @@
+"""The report in a real browser, used as a person uses it: headless Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from tests.runs.reports import STEPS_PER_EPOCH, made_up_run, made_up_state, stats_row
+from tinygan.autograd import Tensor, no_grad
+from tinygan.runs.explorer import directions
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.pictures import read_png, tiles, to_uint8
+from tinygan.runs.report import write_report
+from tinygan.runs.state import State, paint, sample_noise
+from tinygan.sample import great_circle
+
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+SMALL: dict[str, Any] = {"width": 4, "noise_dim": 10}
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A running browser; tests are skipped where there is none, unless this is CI, which must have one."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        missing = f"no browser: none of {', '.join(BROWSERS)} is on the PATH"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program)
+        yield running
+        running.close()
+
+
+class Visit:
+    """A report, opened; what it complains about and asks for is collected."""
+
+    def __init__(self, browser: Any, path: Path, width: int = 1000, scheme: str = "light") -> None:
+        self.page = browser.new_page(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce"
+        )
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the explorer has drawn what was asked for last."""
+        self.until("explorer !== null && !explorer.waiting")
+
+    def until(self, expression: str) -> None:
+        """Wait until some JavaScript is true. Playwright's own way needs eval, which the page forbids."""
+        deadline = time.monotonic() + 20
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < deadline, f"never: {expression}"
+            self.page.wait_for_timeout(20)
+
+    def text(self, selector: str) -> str:
+        return self.page.locator(selector).first.inner_text()
+
+    def pixels(self, selector: str) -> np.ndarray:
+        """What a canvas shows (H, W, 3)."""
+        url = self.page.evaluate("(selector) => document.querySelector(selector).toDataURL()", selector)
+        data = base64.b64decode(url.partition(",")[2])
+        return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+
+    def set(self, selector: str, value: float) -> None:
+        """Move a slider, as a hand does."""
+        self.page.locator(selector).fill(str(value))
+        self.settle()
+
+    def noise(self) -> np.ndarray:
+        """The noise that the explorer shows now, (1, noise_dim)."""
+        return np.array(self.page.evaluate("Array.from(explorer.noise)"), np.float32)[None]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, State]:
+    run, state = made_up_run(tmp_path_factory.mktemp("runs"), EPOCHS, **SMALL)
+    write_report(run, state)
+    return run, state
+
+
+@pytest.fixture
+def visit(browser: Any, made: tuple[RunFolder, State]) -> Iterator[Visit]:
+    """The report of a small run, and afterwards the proof that nothing went wrong in it unnoticed."""
+    visit = Visit(browser, made[0].report_path)
+    yield visit
+    assert visit.complaints == []
+    assert all(url.startswith(("file:", "data:")) for url in visit.requests), visit.requests
+    visit.page.close()
+
+
+def grid_of(visit: Visit) -> np.ndarray:
+    """The 16 pictures on the page's grid, (16, 28, 28): the middle of every magnified pixel."""
+    shown = visit.pixels("#sample-grid")[:, :, 0]
+    scale = (shown.shape[0] + 6) // 4 // 28
+    at = np.concatenate([row * (28 * scale + 6) + scale * np.arange(28) + scale // 2 for row in range(4)])
+    return shown[np.ix_(at, at)].reshape(4, 28, 4, 28).swapaxes(1, 2).reshape(16, 28, 28)
+
+
+def wait_for_grid(visit: Visit, expected: np.ndarray) -> None:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if (grid_of(visit) == expected).all():
+            return
+        time.sleep(0.05)
+    assert (grid_of(visit) == expected).all()
+
+
+def previews(run: RunFolder, epoch: int) -> np.ndarray:
+    return tiles(read_png(run.sample_path(epoch)), 16, 28, 28)[..., 0]
+
+
+# Samples.
+
+
+def test_the_slider_shows_the_pictures_and_the_numbers_of_its_epoch(
+    visit: Visit, made: tuple[RunFolder, State]
+) -> None:
+    assert visit.text("#sample-caption") == f"after epoch {EPOCHS}"
+    wait_for_grid(visit, previews(made[0], EPOCHS))
+    visit.set("#epoch", 1)
+    assert visit.text("#sample-caption") == "after epoch 1"
+    assert "loss G 0.71" in visit.text("#epoch-facts") and "healthy" in visit.text("#epoch-facts")
+    wait_for_grid(visit, previews(made[0], 1))
+    visit.set("#epoch", 0)
+    assert visit.text("#sample-caption") == "before training"
+
+
+def test_the_player_runs_to_the_last_epoch_and_stops(visit: Visit) -> None:
+    visit.page.click("#play")
+    assert visit.text("#sample-caption") == "before training"  # it was at the end: from the beginning
+    assert visit.text("#play") == "Pause"
+    visit.until("document.querySelector('#play').textContent === 'Play'")
+    assert visit.text("#sample-caption") == f"after epoch {EPOCHS}"
+
+
+def test_the_player_pauses(visit: Visit) -> None:
+    visit.page.click("#play")
+    visit.page.click("#play")
+    now = visit.text("#sample-caption")
+    visit.page.wait_for_timeout(450)
+    assert visit.text("#sample-caption") == now != f"after epoch {EPOCHS}"
+
+
+# By keyboard alone.
+
+
+def test_every_control_is_reached_with_the_tab_key_and_shows_that_it_is(visit: Visit) -> None:
+    reached, outlines = [], []
+    for _ in range(80):
+        visit.page.keyboard.press("Tab")
+        name, outline = visit.page.evaluate(
+            """() => {
+                const focus = document.activeElement;
+                const name = focus.id || focus.href || focus.ariaLabel || focus.tagName;
+                return [name, getComputedStyle(focus).outlineStyle];
+            }"""
+        )
+        if name == "BODY":
+            break
+        reached.append(name)
+        outlines.append(outline)
+    controls = {"play", "epoch", "smoothing", "new-noise", "reset", "walk", "stroll", "new-goal"}
+    assert controls <= set(reached), reached
+    assert {"Start from picture 1", "Start from picture 16"} <= set(reached)
+    assert sum(name.startswith(("Losses", "Speed")) for name in reached) == 2  # of the charts
+    assert reached.count("INPUT") == 8  # directions
+    assert set(outlines) == {"solid"}
+
+
+def test_keys_move_the_epoch_the_player_and_the_readout(visit: Visit) -> None:
+    press = visit.page.keyboard.press
+    visit.page.focus("#epoch")
+    press("ArrowLeft")
+    assert visit.text("#sample-caption") == f"after epoch {EPOCHS - 1}"
+    visit.page.focus("#play")
+    press("Space")
+    assert visit.text("#play") == "Pause"
+    press("Space")
+    visit.page.locator(".chart svg").first.focus()
+    press("End")
+    assert f"at epoch {EPOCHS}" in visit.text(".chart .key")
+    press("ArrowLeft")
+    assert f"at epoch {EPOCHS - 1 / STEPS_PER_EPOCH}" in visit.text(".chart .key")
+
+
+def test_keys_push_the_noise(visit: Visit) -> None:
+    before = visit.pixels("#picture")
+    visit.page.locator("#directions input").first.focus()
+    for _ in range(10):
+        visit.page.keyboard.press("ArrowRight")
+    visit.settle()
+    assert visit.text("#directions output") == "1.0"
+    assert (visit.pixels("#picture") != before).any()
+
+
+# Curves.
+
+
+def test_unsmoothed_curves_are_the_losses_of_the_steps(visit: Visit, made: tuple[RunFolder, State]) -> None:
+    visit.set("#smoothing", 0)
+    assert visit.text("#smoothing-steps") == "none"
+    losses = made[0].read_losses()
+    for press, step in (("End", len(losses) - 1), ("Home", 0)):
+        for chart, columns in ((0, (0, 1)), (1, (2, 3))):
+            svg = visit.page.locator(".chart svg").nth(chart)
+            svg.focus()
+            visit.page.keyboard.press(press)
+            items = visit.page.locator(".chart .key").nth(chart).locator("li").all_inner_texts()
+            shown = [float(item.split()[-1]) for item in items]
+            assert shown == pytest.approx(losses[step, columns], abs=6e-4)
+
+
+def test_smoothing_takes_the_mean_of_the_steps_around(visit: Visit, made: tuple[RunFolder, State]) -> None:
+    visit.set("#smoothing", 100)
+    assert visit.text("#smoothing-steps") == "mean over 5 steps"
+    losses = made[0].read_losses()
+    visit.page.locator(".chart svg").first.focus()
+    visit.page.keyboard.press("Home")
+    for _ in range(6):
+        visit.page.keyboard.press("ArrowRight")
+    shown = float(visit.page.locator(".chart .key").first.locator("li").first.inner_text().split()[-1])
+    assert shown == pytest.approx(losses[4:9, 0].mean(), abs=6e-4)
+
+
+def test_lines_lie_where_their_numbers_are(visit: Visit, made: tuple[RunFolder, State]) -> None:
+    """D(x) of the first and the last step, from the path, by the labels of the axis."""
+    visit.set("#smoothing", 0)
+    losses = made[0].read_losses()
+    path, labels = (
+        visit.page.locator(".chart")
+        .nth(1)
+        .evaluate(
+            """(chart) => [
+            chart.querySelector("path.line").getAttribute("d"),
+            [...chart.querySelectorAll("text[text-anchor=end]")]
+                .map((text) => [text.textContent, text.y.baseVal[0].value]),
+        ]"""
+        )
+    )
+    places = {text: y - 4 for text, y in labels}
+    points = [tuple(map(float, point.split())) for point in path.replace("M", "L").split("L")[1:]]
+    assert len(points) == len(losses)
+    for (_, y), value in ((points[0], losses[0, 2]), (points[-1], losses[-1, 2])):
+        assert (places["0"] - y) / (places["0"] - places["1"]) == pytest.approx(min(1, value), abs=0.01)
+
+
+def test_the_epoch_on_the_slider_is_marked_in_the_charts(visit: Visit) -> None:
+    def markers() -> list[float]:
+        lines = visit.page.locator(".chart .marker").all()
+        return [float(line.get_attribute("x1") or "nan") for line in lines]
+
+    at_end = markers()
+    assert len(at_end) == 5
+    visit.set("#epoch", 0)
+    assert all(x == 46 for x in markers()) and all(x > 100 for x in at_end)
+
+
+# The explorer.
+
+
+def test_the_generator_on_the_page_paints_what_generate_paints(browser: Any, tmp_path: Path) -> None:
+    """The tutorial's model: 20 pictures within 1 of 255, and at least 10 a second."""
+    run, state = made_up_run(tmp_path, epochs=1)
+    visit = Visit(browser, write_report(run, state))
+    noise = sample_noise(9, 20, state.G)
+    expected = to_uint8(paint(state.G, noise)).reshape(20, -1).astype(int)
+    assert expected.std() > 60, "pictures without contrast would prove little"
+    shown, seconds = visit.page.evaluate(
+        """(noise) => {
+            explorer.generator.generate(noise[0]);
+            const begin = performance.now();
+            const pictures = noise.map((one) => Array.from(explorer.generator.generate(one), toByte));
+            return [pictures, (performance.now() - begin) / 1000];
+        }""",
+        noise.tolist(),
+    )
+    assert np.abs(np.array(shown) - expected).max() <= 1
+    assert (np.array(shown) == expected).mean() > 0.9
+    assert 20 / seconds > 10
+    visit.page.close()
+
+
+def test_every_layer_computes_what_its_layer_computes(visit: Visit, made: tuple[RunFolder, State]) -> None:
+    G = made[1].G
+    noise = sample_noise(3, 1, G)
+    outputs = visit.page.evaluate("(z) => explorer.generator.run(z).map((y) => [...y])", noise[0].tolist())
+    assert len(outputs) == len(G.layers)
+    x = Tensor(noise)
+    with no_grad():
+        for layer, found in zip(G.layers.values(), outputs, strict=True):
+            x = layer(x, False, iter(()))
+            expected = x.data.reshape(-1)
+            assert np.abs(found - expected).max() < 5e-3 * np.abs(expected).max()
+
+
+def test_bytes_are_rounded_as_in_the_picture_files(visit: Visit) -> None:
+    values = np.concatenate([np.linspace(-1.2, 1.2, 997), (np.arange(256) - 127) / 127.5])  # and ties
+    assert visit.page.evaluate("(values) => values.map(toByte)", values.tolist()) == to_uint8(values).tolist()
+
+
+def shows(visit: Visit, state: State, noise: np.ndarray, canvas: str = "#picture") -> None:
+    """The canvas shows G's picture for `noise` (1, noise_dim)."""
+    shown = visit.pixels(canvas).astype(int)
+    assert np.abs(shown - to_uint8(paint(state.G, noise))[0]).max() <= 1
+
+
+def test_it_starts_from_a_picture_of_the_training(visit: Visit, made: tuple[RunFolder, State]) -> None:
+    _, state = made
+    shows(visit, state, state.preview_noise[:1])
+    visit.page.get_by_label("Start from picture 7").click()
+    visit.settle()
+    shows(visit, state, state.preview_noise[6:7])
+    visit.until("document.querySelector('#starts button:last-child canvas').width === 28")
+    shows(visit, state, state.preview_noise[6:7], "#starts button:nth-child(7) canvas")
+
+
+def test_a_direction_pushes_the_noise_and_goes_back(visit: Visit, made: tuple[RunFolder, State]) -> None:
+    _, state = made
+    start = state.preview_noise[:1]
+    visit.set("#directions label:nth-child(2) input", -2.5)
+    visit.set("#directions label:nth-child(1) input", 3)
+    first, second = directions(state.G, 2)
+    shows(visit, state, start + 3 * first - 2.5 * second)
+    visit.page.click("#reset")
+    visit.settle()
+    shows(visit, state, start)
+
+
+def test_a_walk_leads_from_one_picture_to_the_other(visit: Visit, made: tuple[RunFolder, State]) -> None:
+    _, state = made
+    ends = [visit.pixels("#walk-from"), visit.pixels("#walk-to")]
+    assert (visit.pixels("#picture") == ends[0]).all() and (ends[0] != ends[1]).any()
+    visit.set("#walk", 1)
+    assert (visit.pixels("#picture") == ends[1]).all()
+    goal = visit.noise()
+    visit.set("#walk", 0.5)
+    middle = visit.noise()
+    shows(visit, state, middle)
+    halfway = great_circle(state.preview_noise[0], goal[0], 2)[1]
+    assert middle[0] == pytest.approx(halfway, abs=1e-4)
+
+
+def test_a_new_goal_keeps_the_start(visit: Visit) -> None:
+    ends = [visit.pixels("#walk-from"), visit.pixels("#walk-to")]
+    visit.page.click("#new-goal")
+    visit.settle()
+    assert (visit.pixels("#walk-from") == ends[0]).all() and (visit.pixels("#walk-to") != ends[1]).any()
+
+
+def test_walking_by_itself_goes_on_until_it_is_paused(visit: Visit) -> None:
+    visit.page.click("#stroll")
+    visit.until("Number(document.querySelector('#walk').value) > 0.1")
+    first_goal = visit.pixels("#walk-to")
+    visit.until("Number(document.querySelector('#walk').value) < 0.1")  # the next stretch
+    assert (visit.pixels("#walk-from") == first_goal).all()
+    visit.page.click("#stroll")
+    visit.settle()
+    there = visit.noise()
+    visit.page.wait_for_timeout(200)
+    assert (visit.noise() == there).all()
+
+
+def test_new_noise_is_normally_distributed(visit: Visit) -> None:
+    before = visit.noise()
+    visit.page.click("#new-noise")
+    visit.settle()
+    assert (visit.noise() != before).all()
+    drawn = np.array(visit.page.evaluate("Array.from(drawNoise(20000))"))
+    assert abs(drawn.mean()) < 0.04 and abs(drawn.std() - 1) < 0.03
+    assert abs((np.abs(drawn) < 1).mean() - 0.6827) < 0.02
+
+
+def test_feature_maps_of_every_layer_are_drawn(visit: Visit, made: tuple[RunFolder, State]) -> None:
+    _, state = made
+    assert visit.page.locator("#layers canvas").count() == len(state.G.layers)
+    maps = [f"#layers figure:nth-child({n + 1}) canvas" for n in range(len(state.G.layers))]
+    before = [visit.pixels(canvas) for canvas in maps]
+    assert (before[-1] == visit.pixels("#picture")).all()
+    # The transposed convolution at number 7: 4 channels of 14x14, two by two, orange above 0, blue below.
+    output = visit.page.evaluate("Array.from(explorer.generator.run(explorer.noise)[7])")
+    values = np.array(output).reshape(14, 14, 4)
+    assert before[7].shape == (29, 29, 3)
+    shown = before[7].astype(int)[15:29, :14]  # channel 2
+    clear = np.abs(values[:, :, 2]) > 1e-3 * np.abs(values).max()
+    assert ((shown[..., 0] > shown[..., 2]) == (values[:, :, 2] > 0))[clear].all()
+    visit.page.click("#new-noise")
+    visit.settle()
+    assert all((visit.pixels(canvas) != old).any() for canvas, old in zip(maps, before, strict=True))
+
+
+# How it looks.
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1000])
+def test_nothing_sticks_out_and_text_stands_out(
+    browser: Any, made: tuple[RunFolder, State], width: int, scheme: str
+) -> None:
+    visit = Visit(browser, made[0].report_path, width, scheme)
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    contrasts = visit.page.evaluate(
+        """() => {
+            const light = (color) => {
+                const [r, g, b] = color.match(/[\\d.]+/g).slice(0, 3).map((v) => v / 255)
+                    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+                return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+            };
+            const behind = (node) => {
+                for (; node; node = node.parentElement) {
+                    const color = getComputedStyle(node).backgroundColor;
+                    if (color !== "rgba(0, 0, 0, 0)") return color;
+                }
+            };
+            const texts = "p, h1, h2, td, th, figcaption, legend, button, a, li, dt, dd";
+            return [...document.querySelectorAll(texts)]
+                .filter((node) => node.textContent.trim() && node.getClientRects().length)
+                .map((node) => {
+                    const pair = [light(getComputedStyle(node).color), light(behind(node))].sort();
+                    return [(Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05), node.textContent];
+                });
+        }"""
+    )
+    assert len(contrasts) > 100
+    assert min(contrasts)[0] >= 4.5, min(contrasts)  # WCAG 2.1, 1.4.3
+    ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (max(map(int, ground[4:-1].split(","))) < 60) == (scheme == "dark")
+    assert visit.complaints == []
+    visit.page.close()
+
+
+def test_the_picture_stays_in_sight_of_the_sliders_on_a_narrow_screen(
+    browser: Any, made: tuple[RunFolder, State]
+) -> None:
+    visit = Visit(browser, made[0].report_path, 400)
+    visit.page.locator("#directions input").last.scroll_into_view_if_needed()
+    box = visit.page.locator("#picture").bounding_box()
+    assert box and 0 <= box["y"] < 300
+    visit.page.close()
+
+
+# Runs of all kinds.
+
+
+def kinds(tmp_path: Path) -> Iterator[tuple[str, RunFolder, State]]:
+    def some(name: str, epochs: int = 2, **settings: Any) -> tuple[str, RunFolder, State]:
+        run, state = made_up_run(tmp_path, epochs, name=name, **{**SMALL, **settings})
+        return name, run, state
+
+    yield some("untrained", epochs=0)
+    yield some("one epoch", epochs=1)
+    yield some("colour", size=64, channels=3)
+    yield some("small noise", noise_dim=2)
+    name, run, state = some("interrupted")
+    run.append_losses(np.ones((2, 4)))  # two steps of the third epoch
+    state.step += 2
+    yield name, run, state
+    name, run, state = some("losses of epochs only")
+    run.losses_path.unlink()
+    yield name, run, state
+    name, run, state = some("older statistics")
+    rows = run.read_stats()
+    run.stats_path.unlink()
+    for row in rows:
+        run.append_stats({key: row[key] for key in row if key not in ("health", "verdict", "advice")})
+    yield name, run, state
+    name, run, state = some("every second picture", epochs=4)
+    run.sample_path(1).unlink()
+    run.sample_path(3).unlink()
+    yield name, run, state
+    name, run, state = some("no pictures")
+    for path in (*run.samples_dir.iterdir(), run.reals_path):
+        path.unlink()
+    yield name, run, state
+    name, run, state = some("long")
+    run.append_losses(np.random.default_rng(0).random((6000, 4)))
+    yield name, run, state
+    yield "</script><b>bold</b>", *made_up_run(tmp_path, 1, name="</script><b>bold</b>", **SMALL)
+
+
+def test_runs_of_all_kinds_open_without_a_complaint(browser: Any, tmp_path: Path) -> None:
+    for name, run, state in kinds(tmp_path):
+        visit = Visit(browser, write_report(run, state), width=400)
+        assert visit.complaints == [], name
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 400, name
+        shows(visit, state, state.preview_noise[:1])
+        assert "undefined" not in visit.text("body") and "NaN" not in visit.text("body"), name
+        assert visit.page.locator("b").count() == 0, name
+        if name == "no pictures":
+            assert "no pictures were found" in visit.text("#sample-caption")
+        else:
+            assert visit.pixels("#sample-grid").max() > 0, name
+        visit.page.close()
+
+
+def test_a_verdict_that_is_not_healthy_is_told_with_what_to_try(browser: Any, tmp_path: Path) -> None:
+    run, state = made_up_run(tmp_path, 1, **SMALL)
+    run.append_stats(stats_row(2, "samples look alike: mode collapse?") | {"advice": "Go on."})
+    visit = Visit(browser, write_report(run, state))
+    assert visit.text("#verdict") == "Epoch 2: samples look alike: mode collapse? Go on."
+    assert "bad" in (visit.page.locator("#verdict").get_attribute("class") or "")
+    visit.page.close()
+
+
+def test_an_untrained_generator_is_called_so(browser: Any, tmp_path: Path) -> None:
+    run, _ = made_up_run(tmp_path, 1, **SMALL)
+    visit = Visit(browser, write_report(run, made_up_state(0, **SMALL)))
+    assert "untrained" in visit.text("#explorer-model")
+    visit.page.close()
