@@ -454,7 +454,7 @@ def test_a_run_ends_with_a_report_of_all_of_it(trained: Path) -> None:
     found = in_page(run / "report.html")
     assert [row["epoch"] for row in found["stats"]] == [1, 2, 3, 4]
     assert [frame["epoch"] for frame in found["frames"]] == [0, 1, 2, 3, 4]
-    assert len(found["curves"]["step"]) == found["generator"]["step"] == 4 * TINY_STEPS
+    assert len(found["curves"]["step"]) == found["step"] == 4 * TINY_STEPS
     assert f"The report, to open in a browser: {run.relative_to(trained) / 'report.html'}" in (
         run / "log.txt"
     ).read_text()
@@ -478,7 +478,7 @@ def test_a_report_of_a_checkpoint_shows_its_generator(trained: Path, tmp_path: P
     result = tinygan("report", "runs/0001-strokes/checkpoints/epoch_0002.npz", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     found = in_page(tmp_path / "runs/0001-strokes/report.html")
-    assert found["generator"]["step"] == 2 * TINY_STEPS and len(found["stats"]) == 4
+    assert found["step"] == 2 * TINY_STEPS and len(found["stats"]) == 4
 
 
 def test_a_run_that_was_stopped_has_a_report_and_goes_on_with_it(tmp_path: Path) -> None:
@@ -500,7 +500,7 @@ def test_a_run_without_a_checkpoint_is_shown_untrained(trained: Path, tmp_path: 
     shutil.rmtree(tmp_path / "runs/0001-strokes/checkpoints")
     result = tinygan("report", cwd=tmp_path)
     assert result.returncode == 0 and "no checkpoint yet" in result.stdout
-    assert in_page(tmp_path / "runs/0001-strokes/report.html")["generator"]["step"] == 0
+    assert in_page(tmp_path / "runs/0001-strokes/report.html")["step"] == 0
 
 
 def test_a_report_that_fails_does_not_stop_the_training(tmp_path: Path) -> None:

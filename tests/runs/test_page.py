@@ -284,9 +284,9 @@ def test_the_generator_on_the_page_paints_what_generate_paints(browser: Any, tmp
     assert expected.std() > 60, "pictures without contrast would prove little"
     shown, seconds = visit.page.evaluate(
         """(noise) => {
-            explorer.generator.generate(noise[0]);
+            explorer.paint(noise[0]);
             const begin = performance.now();
-            const pictures = noise.map((one) => Array.from(explorer.generator.generate(one), toByte));
+            const pictures = noise.map((one) => Array.from(explorer.paint(one), toByte));
             return [pictures, (performance.now() - begin) / 1000];
         }""",
         noise.tolist(),
@@ -297,17 +297,34 @@ def test_the_generator_on_the_page_paints_what_generate_paints(browser: Any, tmp
     visit.page.close()
 
 
-def test_every_layer_computes_what_its_layer_computes(visit: Visit, made: tuple[RunFolder, State]) -> None:
-    G = made[1].G
-    noise = sample_noise(3, 1, G)
-    outputs = visit.page.evaluate("(z) => explorer.generator.run(z).map((y) => [...y])", noise[0].tolist())
-    assert len(outputs) == len(G.layers)
-    x = Tensor(noise)
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_every_layer_computes_what_its_layer_computes(
+    visit: Visit, made: tuple[RunFolder, State], player: str
+) -> None:
+    _, state = made
+    noise = sample_noise(3, 1, state.G)
+    network, x = (state.G, noise) if player == "generator" else (state.D, paint(state.G, noise))
+    outputs = visit.page.evaluate(
+        f"(x) => explorer.{player}.run(x).map((y) => [...y])", x.reshape(-1).tolist()
+    )
+    assert len(outputs) == len(network.layers)
+    x = Tensor(x)
     with no_grad():
-        for layer, found in zip(G.layers.values(), outputs, strict=True):
+        for layer, found in zip(network.layers.values(), outputs, strict=True):
             x = layer(x, False, iter(()))
             expected = x.data.reshape(-1)
             assert np.abs(found - expected).max() < 5e-3 * np.abs(expected).max()
+
+
+def test_d_says_what_it_thinks_of_the_picture(visit: Visit, made: tuple[RunFolder, State]) -> None:
+    _, state = made
+    with no_grad():
+        logit = float(state.D(paint(state.G, state.preview_noise[:1])).data[0, 0])
+    assert visit.text("#opinion") == f"D: {100 / (1 + np.exp(-logit)):.0f} % real"
+    visit.page.click("#critic summary")
+    visit.until("document.querySelector('.logit').textContent !== ''")
+    assert float(visit.text(".logit")) == pytest.approx(logit, abs=0.02)
+    assert visit.pixels("#critic-layers canvas").max() > 0
 
 
 def test_bytes_are_rounded_as_in_the_picture_files(visit: Visit) -> None:

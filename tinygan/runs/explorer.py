@@ -1,6 +1,6 @@
-"""What a page needs to run a generator by itself: its layers, its weights, where to look.
+"""What a page needs to run the networks by itself: their layers, their weights, where to look.
 
-The page's half is ``page/generator.js``, which computes what `gan.generate` computes.
+The page's half is ``page/network.js``, which computes what `layers.Network` computes.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.layers import BatchNorm, Conv2DTranspose, Dense, LeakyReLU, Network
-from tinygan.ops.conv import conv2d_transpose_size
+from tinygan.layers import BatchNorm, Conv2D, Conv2DTranspose, Dense, LeakyReLU, Network
+from tinygan.ops.conv import conv2d_pads, conv2d_transpose_size
 
 DIRECTIONS = 8
 BLOCK = 64  # numbers that share a scale
@@ -20,34 +20,34 @@ _DIGITS = np.frombuffer((string.ascii_letters + string.digits + "+-").encode(), 
 
 
 class Exported(NamedTuple):
-    """A generator as a page takes it."""
+    """A network as a page takes it."""
 
-    layers: list[dict[str, Any]]  # a JSON object each: see generator.js
+    layers: list[dict[str, Any]]  # a JSON object each: see network.js
     weights: str  # the arrays one after the other, each as `encode` writes it
 
 
-def export(G: Network) -> Exported:
-    """The generator G for a page; a batch normalisation is a scale and a shift for each channel."""
-    layers, weights, shape = [], [], G.input_shape
-    for name, layer in G.layers.items():
-        arrays: dict[str, np.ndarray] = {}
-        described: dict[str, Any] = {"kind": layer.name, "name": name, "shape": G.shapes[name]}
+def export(network: Network) -> Exported:
+    """`network` for a page; a batch normalisation is a scale and a shift for each channel."""
+    layers, weights, shape = [], [], network.input_shape
+    for name, layer in network.layers.items():
+        arrays = {key: network.backend.numpy(tensor.data) for key, tensor in layer.parameters.items()}
+        described: dict[str, Any] = {"kind": layer.name, "name": name, "shape": network.shapes[name]}
         if isinstance(layer, BatchNorm):
-            scale = _scale(layer, G)
-            mean, beta = (G.backend.numpy(p.data) for p in (layer.running_mean, layer.beta))
-            arrays = {"scale": scale, "shift": beta - mean * scale}
-        elif isinstance(layer, Dense | Conv2DTranspose):
-            arrays = {"kernel": G.backend.numpy(layer.kernel.data)}
-        if isinstance(layer, Conv2DTranspose):
+            scale, mean = _scale(layer, network), network.backend.numpy(layer.running_mean.data)
+            arrays = {"scale": scale, "shift": arrays["beta"] - mean * scale}
+        elif isinstance(layer, Conv2D | Conv2DTranspose):
             (H, W, _), (KH, KW, _, _), S = shape, layer.kernel.shape, layer.stride
-            _, ((top, _), (left, _)) = conv2d_transpose_size((H, W), (KH, KW), (S, S), "same")
+            if isinstance(layer, Conv2D):
+                (top, _), (left, _) = conv2d_pads((H, W), (KH, KW), (S, S), "same")
+            else:
+                _, ((top, _), (left, _)) = conv2d_transpose_size((H, W), (KH, KW), (S, S), "same")
             described |= {"stride": S, "pads": [top, left]}
         elif isinstance(layer, LeakyReLU):
             described["slope"] = layer.slope
         described["weights"] = {key: array.shape for key, array in arrays.items()}
         layers.append(described)
         weights += [encode(array) for array in arrays.values()]
-        shape = G.shapes[name]
+        shape = network.shapes[name]
     return Exported(layers, "".join(weights))
 
 

@@ -1,6 +1,6 @@
 """The report of a run: one file, ``report.html``, that holds all there is to see of it.
 
-Samples, real images, curves, verdicts, configuration, and the trained generator itself. The page is made
+Samples, real images, curves, verdicts, configuration, and the trained networks themselves. The page is made
 of the files in ``page/``, to which the run is added as JSON; it needs no network and no other file.
 """
 
@@ -11,7 +11,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,12 @@ def write_report(run: RunFolder, state: State) -> Path:
     """
     config, stats = run.read_config(), run.read_stats()
     try:
-        images, height, width, channels = (int(number) for number in config["data"]["shape"])
+        images, height, width, _ = (int(number) for number in config["data"]["shape"])
         settings, name = config["settings"], config["data"]["name"]
         steps_per_epoch = math.ceil(images / settings["batch_size"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise CheckpointError(f"{run.config_path} is damaged: no configuration. Name another run.") from error
-    layers, weights = export(state.G)
+    generator, discriminator = export(state.G), export(state.D)
     contents = {
         "name": run.path.name,
         "data": name,
@@ -57,21 +57,20 @@ def write_report(run: RunFolder, state: State) -> Path:
             {"name": network.name, "input": network.input_shape, "rows": rows(network)}
             for network in (state.G, state.D)
         ],
-        "generator": {
-            "step": state.step,
-            "channels": channels,
-            "layers": layers,
-            "directions": _rounded(directions(state.G)),
-            "previews": _rounded(state.preview_noise),
-        },
+        "step": state.step,
+        "generator": {"input": state.G.input_shape, "layers": generator.layers},
+        "discriminator": {"input": state.D.input_shape, "layers": discriminator.layers},
+        "directions": _rounded(directions(state.G)),
+        "noise": _rounded(state.preview_noise),
     }
+    weights = {"generator-weights": generator.weights, "discriminator-weights": discriminator.weights}
     text = page(f"{run.path.name}: report", contents, weights)
     path = run.report_path
     write_atomically(path, lambda file: file.write(text.encode()))
     return path
 
 
-def page(title: str, contents: dict[str, Any], weights: str) -> str:
+def page(title: str, contents: dict[str, Any], weights: Mapping[str, str]) -> str:
     """The page as HTML: ``page/page.html`` with the files that it names, `contents` and `weights` put in."""
     folder = resources.files("tinygan.runs") / "page"
 
@@ -81,7 +80,7 @@ def page(title: str, contents: dict[str, Any], weights: str) -> str:
             return html.escape(title)
         if name == "contents":  # no "</script>" or "<!--" of a file's name may end the element it lies in
             return json.dumps(contents, allow_nan=False).replace("<", "\\u003c")
-        return weights if name == "weights" else (folder / name).read_text(encoding="utf-8")
+        return weights[name] if name in weights else (folder / name).read_text(encoding="utf-8")
 
     return re.sub(r"\{\{ (\S+) \}\}", put_in, (folder / "page.html").read_text(encoding="utf-8"))
 

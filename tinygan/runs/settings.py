@@ -87,7 +87,7 @@ def new_settings(given: Mapping[str, Any]) -> Settings:
 
 
 def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: str) -> Settings:
-    """The settings of a run, with what was `given` for its continuation; `FORGOTTEN` ones have their defaults.
+    """The settings of a run, with what was `given` for its continuation; `FORGOTTEN` ones are defaults.
 
     Raises:
         UsageError: something that decides the run's numbers would change, or the run would shrink.

@@ -8,6 +8,8 @@ const MEANING = {
   batchnorm: "Brings every channel to a common scale, then to the one that training found best.",
   leaky_relu: "Keeps what is above 0 and shrinks what is below: without such a bend, many layers could do no more than one.",
   reshape: "The same numbers, arranged as rows, columns and channels.",
+  conv: "Every number is a weighted sum of a small window of the map before it, the same weights everywhere.",
+  dropout: "In training it drops three numbers of ten at random, so that no single one is relied upon; now it does nothing.",
   conv_transpose: "Every place paints a small patch into the next map; patches overlap and add up.",
   tanh: "Squeezes everything into −1 (black) to 1 (white): the picture.",
 };
@@ -70,22 +72,30 @@ function drawBars(canvas, noise) {
 }
 
 class Explorer {
-  /** `contents` is the page's "generator"; `weights` the text that holds its weights. */
-  constructor(contents, weights) {
-    this.generator = new Generator(contents.layers, weights);
-    this.shape = contents.layers.at(-1).shape;
-    this.directions = contents.directions;
-    this.noiseSize = contents.previews[0].length;
+  /** `run` is the page's contents; the weights lie in elements of their own. */
+  constructor(run) {
+    this.generator = new Network(run.generator, byId("generator-weights").textContent);
+    this.discriminator = new Network(run.discriminator, byId("discriminator-weights").textContent);
+    this.shape = this.discriminator.input;
+    this.directions = run.directions;
+    this.noiseSize = run.noise[0].length;
     this.pushes = this.directions.map(() => 0);
     this.walked = 0;
     this.strolling = false;
     this.waiting = false;
     byId("noise-caption").textContent = `noise: ${this.noiseSize} numbers, normally distributed`;
-    this.addStarts(contents.previews);
+    this.addStarts(run.noise);
     this.addDirections();
-    this.addLayers(contents.layers);
+    this.drawLayers = this.addLayers(this.generator.layers, byId("layers"));
+    this.drawCritic = this.addLayers(this.discriminator.layers, byId("critic-layers"));
+    byId("critic").addEventListener("toggle", () => this.draw());
     this.addButtons();
-    this.start(Float64Array.from(contents.previews[0]));
+    this.start(Float64Array.from(run.noise[0]));
+  }
+
+  /** The picture for some noise. */
+  paint(noise) {
+    return this.generator.run(noise).at(-1);
   }
 
   /** The noise that the controls say: a place on the walk, pushed along the directions. */
@@ -127,20 +137,21 @@ class Explorer {
     requestAnimationFrame(() => {
       this.waiting = false;
       const noise = this.noise, begin = performance.now();
-      const outputs = this.generator.run(noise);
-      this.milliseconds = performance.now() - begin;
-      drawPicture(byId("picture"), outputs.at(-1), this.shape);
+      const outputs = this.generator.run(noise), picture = outputs.at(-1);
+      byId("speed").textContent = `in ${number(performance.now() - begin, 0)} ms`;
+      const judged = this.discriminator.run(picture), [logit] = judged.at(-1);
+      byId("opinion").textContent = `D: ${number(100 / (1 + Math.exp(-logit)), 0)} % real`;
+      drawPicture(byId("picture"), picture, this.shape);
       drawBars(byId("noise"), noise);
-      outputs.forEach((output, i) => this.paintLayer[i](output));
-      byId("speed").textContent = `in ${number(this.milliseconds, 0)} ms`;
-      byId("explorer").dataset.drawn = String(Number(byId("explorer").dataset.drawn ?? 0) + 1);
+      this.drawLayers(outputs);
+      if (byId("critic").open) this.drawCritic(judged);
       if (this.strolling) this.stroll();
     });
   }
 
   drawEnds() {
-    drawPicture(byId("walk-from"), this.generator.generate(this.from), this.shape);
-    drawPicture(byId("walk-to"), this.generator.generate(this.to), this.shape);
+    drawPicture(byId("walk-from"), this.paint(this.from), this.shape);
+    drawPicture(byId("walk-to"), this.paint(this.to), this.shape);
   }
 
   /** One step of a walk that never ends: what is reached is where the next stretch starts. */
@@ -173,7 +184,7 @@ class Explorer {
     // One at a time, so that the page does not freeze meanwhile.
     const next = () => {
       const [canvas, noise] = places.shift();
-      drawPicture(canvas, this.generator.generate(noise), this.shape);
+      drawPicture(canvas, this.paint(noise), this.shape);
       if (places.length) setTimeout(next);
     };
     setTimeout(next);
@@ -191,20 +202,26 @@ class Explorer {
     });
   }
 
-  addLayers(layers) {
-    // Numbers in a row are drawn as they will be arranged further on.
-    const spread = layers.find((layer) => layer.kind === "reshape").shape;
-    this.paintLayer = layers.map((layer, i) => {
-      const canvas = element("canvas", { role: "img", "aria-label": `Output of layer ${layer.name}` });
-      const shape = layer.shape.length === 3 ? layer.shape : spread;
-      byId("layers").append(element("figure", {},
-        element("h4", {}, layer.name.replaceAll("_", " ")),
-        canvas,
-        element("figcaption", {}, `${layer.shape.map((size) => number(size)).join(" × ")}. ${MEANING[layer.kind]}`),
-      ));
-      const isPicture = i === layers.length - 1;
-      return (output) => (isPicture ? drawPicture(canvas, output, shape) : drawChannels(canvas, output, shape));
+  /** A canvas for each of `layers` in `place`; returns the function that draws their outputs. */
+  addLayers(layers, place) {
+    const drawings = layers.map(({ kind, name, shape }) => {
+      const size = (numbers) => numbers.reduce((a, b) => a * b, 1);
+      const figure = element("figure", {}, element("h4", {}, name.replaceAll("_", " ")));
+      const caption = element("figcaption", {}, `${shape.map((side) => number(side)).join(" × ")}. ${MEANING[kind]}`);
+      place.append(figure);
+      // Numbers in a row are drawn as the map that they come from or become.
+      const map = shape.length === 3 ? shape
+        : layers.find((other) => other.shape.length === 3 && size(other.shape) === size(shape))?.shape;
+      if (!map) { // the logit
+        const value = element("p", { class: "logit" });
+        figure.append(value, caption);
+        return ([logit]) => (value.textContent = number(logit, 2));
+      }
+      const canvas = element("canvas", { role: "img", "aria-label": `Output of layer ${name}` });
+      figure.append(canvas, caption);
+      return (output) => (kind === "tanh" ? drawPicture(canvas, output, map) : drawChannels(canvas, output, map));
     });
+    return (outputs) => outputs.forEach((output, i) => drawings[i](output));
   }
 
   addButtons() {

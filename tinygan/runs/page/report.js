@@ -14,7 +14,7 @@ const player = new Player(RUN, markEpoch);
 byId("explorer-model").textContent = modelText();
 // The weights take a moment: everything else is on the screen by then.
 let explorer = null;
-setTimeout(() => (explorer = new Explorer(RUN.generator, byId("weights").textContent)));
+setTimeout(() => (explorer = new Explorer(RUN)));
 
 function showVerdict() {
   const last = RUN.stats.at(-1);
@@ -38,7 +38,7 @@ function showFacts() {
   const epochs = stats.at(-1)?.epoch ?? 0;
   const facts = {
     "data set": `${RUN.data}, ${number(images)} images of ${height} × ${width} × ${channels}`,
-    "trained": `${number(epochs)} of ${number(config.settings.epochs)} epochs, ${number(Math.max(RUN.generator.step, stats.at(-1)?.step ?? 0))} steps`,
+    "trained": `${number(epochs)} of ${number(config.settings.epochs)} epochs, ${number(Math.max(RUN.step, stats.at(-1)?.step ?? 0))} steps`,
     "time": seconds ? `${duration(seconds)}, ${number(speeds[Math.floor(speeds.length / 2)], 0)} images/s` : "–",
     "device": [config.device.card ?? config.device.processor, `engine ${config.device.engine}`].filter(Boolean).join(", "),
     "settings": `recipe ${config.settings.recipe}, batch ${config.settings.batch_size}, seed ${config.settings.seed}`,
@@ -49,9 +49,9 @@ function showFacts() {
 }
 
 function modelText() {
-  const { step } = RUN.generator, epoch = step / RUN.steps_per_epoch;
-  if (step === 0) return "It is still untrained: all it can paint is noise.";
-  return `Its weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to 12 bits.`;
+  const { step } = RUN, epoch = step / RUN.steps_per_epoch;
+  if (step === 0) return "They are still untrained: all that the generator can paint is noise.";
+  return `Their weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to 12 bits.`;
 }
 
 function showNetworks() {

@@ -1,20 +1,22 @@
-// The trained generator in plain JavaScript: noise in, the output of every layer out, the last of
-// which is the picture. It does what tinygan/models.py and tinygan/layers.py do, for one picture and
-// without training. Maps are flat arrays in the order (row, column, channel), as in NumPy.
+// The trained networks in plain JavaScript: noise in, the output of every layer out, the last of which is
+// the picture; or a picture in, and at last D's logit. It does what tinygan/layers.py does, for one example
+// and without training. Maps are flat arrays in the order (row, column, channel), as in NumPy.
 
 "use strict";
 
 const BLOCK = 64; // numbers that share a scale
 
-class Generator {
+class Network {
   /**
+   * @param input the shape of what it takes: [numbers] or [height, width, channels]
    * @param layers [{kind, name, shape, weights: {name: shape}, stride, pads, slope}, ...], first to last;
-   *     `shape` is that of the layer's output, [channels] or [height, width, channels].
+   *     `shape` is that of the layer's output.
    * @param text all weights in the order in which `layers` names them; see `decode`.
    */
-  constructor(layers, text) {
+  constructor({ input, layers }, text) {
     const numbers = decode(text);
     let place = 0;
+    this.input = input;
     this.layers = layers.map((layer) => {
       const weights = {};
       for (const [name, shape] of Object.entries(layer.weights)) {
@@ -22,15 +24,15 @@ class Generator {
         weights[name] = numbers.subarray(place, place + count);
         place += Math.ceil(count / BLOCK) * BLOCK;
       }
-      return { ...layer, weights, weightShapes: layer.weights };
+      return { ...layer, weights, kernelShape: layer.weights.kernel };
     });
   }
 
-  /** The outputs of all layers, Float64Arrays, for one vector of noise. */
-  run(noise) {
+  /** The outputs of all layers, Float64Arrays, for one input. */
+  run(input) {
     const outputs = [];
-    let x = Float64Array.from(noise);
-    let shape = [noise.length];
+    let x = Float64Array.from(input);
+    let shape = this.input;
     for (const layer of this.layers) {
       x = OPS[layer.kind](x, layer, shape);
       shape = layer.shape;
@@ -38,17 +40,13 @@ class Generator {
     }
     return outputs;
   }
-
-  /** The picture: numbers in [-1, 1], by rows, columns and channels. */
-  generate(noise) {
-    return this.run(noise).at(-1);
-  }
 }
 
 // What each kind of layer does to x of shape `shape`.
 const OPS = {
-  dense(x, { weights: { kernel }, shape: [outputs] }) {
-    const y = new Float64Array(outputs);
+  // Every output is a weighted sum of all inputs, and a bias.
+  dense(x, { weights: { kernel, bias }, shape: [outputs] }) {
+    const y = bias ? Float64Array.from(bias) : new Float64Array(outputs);
     for (let i = 0; i < x.length; i++) {
       const scale = x[i], row = i * outputs;
       for (let j = 0; j < outputs; j++) y[j] += scale * kernel[row + j];
@@ -71,30 +69,47 @@ const OPS = {
     return x;
   },
 
+  // In training it drops a part of the numbers at random; here, as always afterwards, it does nothing.
+  dropout(x) {
+    return x;
+  },
+
   tanh(x) {
     return x.map(Math.tanh);
   },
 
-  // Every place of x paints a patch of K x K pixels, its numbers times the kernel, and the next place
-  // paints `stride` pixels further on; where patches overlap they add up. `pads` are cropped: rows at
-  // the top, columns on the left.
-  conv_transpose(x, { weights: { kernel }, weightShapes, shape, stride, pads }, [H, W, C]) {
+  // Every number of y is a weighted sum of the K x K x C numbers of x in a window, which moves on by
+  // `stride`; `pads` rows and columns of zeros, which add nothing, lie above and to the left of x.
+  conv(x, { weights: { kernel, bias }, kernelShape, shape, stride, pads }, [H, W, C]) {
     const [height, width, filters] = shape;
-    const [KH, KW] = weightShapes.kernel; // the kernel is (KH, KW, filters, C)
-    const [top, left] = pads;
+    const [KH, KW] = kernelShape; // the kernel is (KH, KW, C, filters)
+    const y = new Float64Array(height * width * filters).map((_, i) => bias[i % filters]);
+    for (let ky = 0; ky < KH; ky++) {
+      for (let kx = 0; kx < KW; kx++) {
+        const pairs = placePairs([height, width], [H, W], stride, ky - pads[0], kx - pads[1]);
+        const tap = (ky * KW + kx) * C * filters;
+        for (const [to, from] of pairs) {
+          for (let c = 0; c < C; c++) {
+            const value = x[from * C + c], row = tap + c * filters, place = to * filters;
+            for (let f = 0; f < filters; f++) y[place + f] += value * kernel[row + f];
+          }
+        }
+      }
+    }
+    return y;
+  },
+
+  // The other way round: every place of x paints a patch of K x K pixels, its numbers times the kernel,
+  // and the next place paints `stride` pixels further on; where patches overlap they add up. `pads` rows
+  // and columns are cropped at the top and on the left.
+  conv_transpose(x, { weights: { kernel }, kernelShape, shape, stride, pads }, [H, W, C]) {
+    const [height, width, filters] = shape;
+    const [KH, KW] = kernelShape; // the kernel is (KH, KW, filters, C)
     const y = new Float64Array(height * width * filters);
     for (let ky = 0; ky < KH; ky++) {
       for (let kx = 0; kx < KW; kx++) {
-        // From which numbers of x to which of y this one pixel of the patches leads.
-        const from = [], to = [];
-        for (let i = 0; i < H; i++) {
-          for (let j = 0; j < W; j++) {
-            const row = i * stride + ky - top, column = j * stride + kx - left;
-            if (row < 0 || row >= height || column < 0 || column >= width) continue;
-            from.push((i * W + j) * C);
-            to.push((row * width + column) * filters);
-          }
-        }
+        const pairs = placePairs([H, W], [height, width], stride, ky - pads[0], kx - pads[1]);
+        const from = pairs.map(([place]) => place * C), to = pairs.map(([, place]) => place * filters);
         const tap = (ky * KW + kx) * filters * C;
         for (let f = 0; f < filters; f++) addProducts(y, x, kernel, tap + f * C, C, from, to, f);
       }
@@ -102,6 +117,21 @@ const OPS = {
     return y;
   },
 };
+
+/**
+ * Which places of a small map (h x w) one number of the kernel joins with which of a large one (H x W):
+ * row i with row i stride + down, column j with column j stride + right, where these exist.
+ */
+function placePairs([h, w], [H, W], stride, down, right) {
+  const pairs = [];
+  for (let i = 0; i < h; i++) {
+    for (let j = 0; j < w; j++) {
+      const row = i * stride + down, column = j * stride + right;
+      if (row >= 0 && row < H && column >= 0 && column < W) pairs.push([i * w + j, row * W + column]);
+    }
+  }
+  return pairs;
+}
 
 /**
  * y[to + f] += the sum over c of x[from + c] kernel[row + c], for all pairs of `from` and `to`.
