@@ -25,7 +25,8 @@ HEALTH = {
 def made_up_state(step: int = 0, **settings: Any) -> State:
     """Networks whose weights make pictures that are full of contrast."""
     state = State(Settings(**settings), cpu())
-    for i, (name, tensor) in enumerate((state.G.parameters | state.G.statistics).items()):
+    networks = state.G.parameters | state.G.statistics, state.D.parameters
+    for i, (name, tensor) in enumerate(item for tensors in networks for item in tensors.items()):
         values = numbers(i, *tensor.shape).astype(np.float32)
         if name.endswith("kernel"):
             tensor.data = 3 * tensor.data
