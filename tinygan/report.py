@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinygan import backend, commands
+from tinygan.errors import printable
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.report import write_report
 from tinygan.runs.state import State, restored, saved_settings
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         state = State(saved_settings(run.read_config(), run.config_path), backend.cpu())
         print("note     the run has no checkpoint yet: the page shows its untrained generator")
     path = write_report(run, state)
-    print(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
+    print(f"report   {printable(str(path))} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
     return 0
 
 

@@ -206,7 +206,7 @@ def main(arguments: Sequence[str]) -> int:
     report(f"done     {state.step:,} steps. Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}")
     if not settings.no_gif:
         report(f"         The training as a film: {run.gif_path}")
-    if not settings.no_report:
+    if not settings.no_report and run.report_path.is_file():
         report(f"         The report, to open in a browser: {run.report_path}")
     report(f"         More pictures: python -m tinygan.sample {run.path}")
     if state.step < settings.epochs * steps_per_epoch:

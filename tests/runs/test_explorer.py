@@ -1,6 +1,5 @@
 """What a page gets of a generator: its layers, its weights, and the directions worth a slider."""
 
-import string
 from math import prod
 
 import numpy as np
@@ -25,9 +24,9 @@ def made_up(size=8, width=3, noise_dim=6, channels=1):
 
 def decode(text):
     """The numbers of a text, read digit by digit as the docstring of `encode` says."""
-    alphabet = string.ascii_lowercase + string.ascii_uppercase + string.digits + "+-"
+    alphabet = "".join(map(chr, range(33, 127))).replace("<", "")
     digits = [alphabet.index(character) for character in text]
-    whole = [64 * high + low - 2048 for high, low in zip(digits[::2], digits[1::2], strict=True)]
+    whole = [93 * high + low - 4324 for high, low in zip(digits[::2], digits[1::2], strict=True)]
     assert len(whole) % 65 == 0
     for block in range(0, len(whole), 65):
         yield from (2 ** (whole[block] / 64) * number for number in whole[block + 1 : block + 65])
@@ -47,7 +46,7 @@ def arrays(exported):
 
 
 @pytest.mark.parametrize("size", [1, 63, 64, 65, 200])
-def test_numbers_come_back_to_one_part_in_4000_of_the_largest_in_their_block(size):
+def test_numbers_come_back_to_one_part_in_8500_of_the_largest_in_their_block(size):
     array = numbers(0, size) * 10.0 ** np.arange(size)[::-1].clip(0, 9)
     text = encode(array)
     assert len(text) == 2 * 65 * -(-size // 64)
@@ -55,10 +54,10 @@ def test_numbers_come_back_to_one_part_in_4000_of_the_largest_in_their_block(siz
     assert (found[size:] == 0).all()
     for block in range(0, size, 64):
         ours, theirs = found[block:size][:64], array[block : block + 64]
-        assert np.abs(ours - theirs).max() <= np.abs(theirs).max() / 4000
+        assert np.abs(ours - theirs).max() <= np.abs(theirs).max() / 8500
 
 
-@pytest.mark.parametrize(("number", "comes_back"), [(0.0, 0.0), (1e-30, 0.0), (-1e12, -1e12), (1e20, 8.7e12)])
+@pytest.mark.parametrize(("number", "comes_back"), [(0.0, 0.0), (1e-30, 0.0), (-1e12, -1e12), (1e25, 9.4e23)])
 def test_numbers_of_any_size_can_be_written(number, comes_back):
     with np.errstate(all="raise"):
         (first, *_) = decode(encode(np.full(3, number)))
@@ -73,12 +72,12 @@ def test_layers_have_the_names_and_shapes_of_the_network():
     assert [layer["kind"] for layer in layers][:4] == ["dense", "batchnorm", "leaky_relu", "reshape"]
 
 
-def test_kernels_are_rounded_to_12_bits():
+def test_kernels_are_rounded_to_13_bits():
     G = made_up()
     for layer, taken in arrays(export(G)):
         if "kernel" in taken:
             kernel = G.parameters[f"{layer['name']}/kernel"].data
-            assert np.abs(taken["kernel"] - kernel).max() <= np.abs(kernel).max() / 4000
+            assert np.abs(taken["kernel"] - kernel).max() <= np.abs(kernel).max() / 8500
             assert (taken["kernel"] != kernel).any()
 
 

@@ -158,7 +158,7 @@ def test_what_is_not_found_is_named_with_a_remedy(tmp_path):
     RunFolder.create(tmp_path, "empty")
     (tmp_path / "file.npz").write_bytes(b"")
     for where, out, words in [
-        (None, tmp_path / "nowhere", "nowhere.*tinygan.train.*--out"),
+        (None, tmp_path / "nowhere", "nowhere.*tinygan.train.*another folder"),
         (None, tmp_path, "no numbered folder with a config.json.*tinygan.train"),
         (None, tmp_path / "file.npz", "file.npz: Not a directory"),
         (tmp_path / "0009-mnist", tmp_path, "0009-mnist does not exist. Name a run folder"),

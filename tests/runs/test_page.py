@@ -176,11 +176,11 @@ def test_every_control_is_reached_with_the_tab_key_and_shows_that_it_is(visit: V
             break
         reached.append(name)
         outlines.append(outline)
-    controls = {"play", "epoch", "smoothing", "new-noise", "reset", "walk", "stroll", "new-goal"}
+    controls = {"play", "epoch", "smoothing", "new-noise", "reset", "as-start", "walk", "stroll", "new-goal"}
     assert controls <= set(reached), reached
-    assert {"Start from picture 1", "Start from picture 16"} <= set(reached)
+    assert {"Picture 1", "Picture 16"} <= set(reached)
     assert sum(name.startswith(("Losses", "Speed")) for name in reached) == 2  # of the charts
-    assert reached.count("INPUT") == 8  # directions
+    assert {f"Direction {n}" for n in range(1, 9)} <= set(reached)
     assert set(outlines) == {"solid"}
 
 
@@ -195,9 +195,11 @@ def test_keys_move_the_epoch_the_player_and_the_readout(visit: Visit) -> None:
     press("Space")
     visit.page.locator(".chart svg").first.focus()
     press("End")
-    assert f"at epoch {EPOCHS}" in visit.text(".chart .key")
+    assert f"epoch {EPOCHS}" in visit.text(".chart .key .where")
     press("ArrowLeft")
-    assert f"at epoch {EPOCHS - 1 / STEPS_PER_EPOCH}" in visit.text(".chart .key")
+    assert f"epoch {EPOCHS - 1 / STEPS_PER_EPOCH}" in visit.text(".chart .key .where")
+    told = visit.page.locator(".chart svg").first.get_attribute("aria-valuetext") or ""
+    assert told.startswith("mean around epoch 2.8: G 0.") and ", D 0." in told
 
 
 def test_keys_push_the_noise(visit: Visit) -> None:
@@ -206,7 +208,7 @@ def test_keys_push_the_noise(visit: Visit) -> None:
     for _ in range(10):
         visit.page.keyboard.press("ArrowRight")
     visit.settle()
-    assert visit.text("#directions output") == "1.0"
+    assert visit.text("#directions .value") == "1.0"
     assert (visit.pixels("#picture") != before).any()
 
 
@@ -222,14 +224,14 @@ def test_unsmoothed_curves_are_the_losses_of_the_steps(visit: Visit, made: tuple
             svg = visit.page.locator(".chart svg").nth(chart)
             svg.focus()
             visit.page.keyboard.press(press)
-            items = visit.page.locator(".chart .key").nth(chart).locator("li").all_inner_texts()
+            items = visit.page.locator(".chart .key").nth(chart).locator("li:not(.where)").all_inner_texts()
             shown = [float(item.split()[-1]) for item in items]
             assert shown == pytest.approx(losses[step, columns], abs=6e-4)
 
 
 def test_smoothing_takes_the_mean_of_the_steps_around(visit: Visit, made: tuple[RunFolder, State]) -> None:
     visit.set("#smoothing", 100)
-    assert visit.text("#smoothing-steps") == "mean over 5 steps"
+    assert visit.text("#smoothing-steps") == "means of 5 steps"
     losses = made[0].read_losses()
     visit.page.locator(".chart svg").first.focus()
     visit.page.keyboard.press("Home")
@@ -249,7 +251,7 @@ def test_lines_lie_where_their_numbers_are(visit: Visit, made: tuple[RunFolder, 
         .evaluate(
             """(chart) => [
             chart.querySelector("path.line").getAttribute("d"),
-            [...chart.querySelectorAll("text[text-anchor=end]")]
+            [...chart.querySelectorAll("text[text-anchor=end]:not(.about)")]
                 .map((text) => [text.textContent, text.y.baseVal[0].value]),
         ]"""
         )
@@ -276,18 +278,21 @@ def test_the_epoch_on_the_slider_is_marked_in_the_charts(visit: Visit) -> None:
 
 
 def test_the_generator_on_the_page_paints_what_generate_paints(browser: Any, tmp_path: Path) -> None:
-    """The tutorial's model: 20 pictures within 1 of 255, and at least 10 a second."""
+    """The tutorial's model: 20 pictures within 1 of 255, and at least 10 a second, D's judgement included."""
     run, state = made_up_run(tmp_path, epochs=1)
     visit = Visit(browser, write_report(run, state))
     noise = sample_noise(9, 20, state.G)
+    noise[10:] += 4 * directions(state.G).sum(axis=0)  # all sliders at their ends
     expected = to_uint8(paint(state.G, noise)).reshape(20, -1).astype(int)
     assert expected.std() > 60, "pictures without contrast would prove little"
     shown, seconds = visit.page.evaluate(
         """(noise) => {
             explorer.paint(noise[0]);
             const begin = performance.now();
-            const pictures = noise.map((one) => Array.from(explorer.paint(one), toByte));
-            return [pictures, (performance.now() - begin) / 1000];
+            const pictures = noise.map((one) => explorer.paint(one));
+            for (const picture of pictures) explorer.discriminator.run(picture);
+            const seconds = (performance.now() - begin) / 1000;
+            return [pictures.map((picture) => Array.from(picture, toByte)), seconds];
         }""",
         noise.tolist(),
     )
@@ -320,7 +325,7 @@ def test_d_says_what_it_thinks_of_the_picture(visit: Visit, made: tuple[RunFolde
     _, state = made
     with no_grad():
         logit = float(state.D(paint(state.G, state.preview_noise[:1])).data[0, 0])
-    assert visit.text("#opinion") == f"D: {100 / (1 + np.exp(-logit)):.0f} % real"
+    assert visit.text("#opinion") == f"D says: {100 / (1 + np.exp(-logit)):.0f} % real"
     visit.page.click("#critic summary")
     visit.until("document.querySelector('.logit').textContent !== ''")
     assert float(visit.text(".logit")) == pytest.approx(logit, abs=0.02)
@@ -341,7 +346,7 @@ def shows(visit: Visit, state: State, noise: np.ndarray, canvas: str = "#picture
 def test_it_starts_from_a_picture_of_the_training(visit: Visit, made: tuple[RunFolder, State]) -> None:
     _, state = made
     shows(visit, state, state.preview_noise[:1])
-    visit.page.get_by_label("Start from picture 7").click()
+    visit.page.get_by_label("Picture 7", exact=True).click()
     visit.settle()
     shows(visit, state, state.preview_noise[6:7])
     visit.until("document.querySelector('#starts button:last-child canvas').width === 28")
@@ -372,6 +377,32 @@ def test_a_walk_leads_from_one_picture_to_the_other(visit: Visit, made: tuple[Ru
     shows(visit, state, middle)
     halfway = great_circle(state.preview_noise[0], goal[0], 2)[1]
     assert middle[0] == pytest.approx(halfway, abs=1e-4)
+
+
+def test_a_picture_of_the_training_can_be_the_goal(visit: Visit, made: tuple[RunFolder, State]) -> None:
+    _, state = made
+    visit.page.check("#as-goal")
+    visit.page.get_by_label("Picture 3", exact=True).click()
+    visit.settle()
+    shows(visit, state, state.preview_noise[:1])
+    visit.set("#walk", 1)
+    shows(visit, state, state.preview_noise[2:3])
+    shows(visit, state, state.preview_noise[2:3], "#walk-to")
+
+
+def test_the_ends_of_a_walk_are_pushed_like_the_picture(visit: Visit) -> None:
+    visit.set("#directions label:nth-child(1) input", 4)
+    visit.page.locator("#directions input").first.dispatch_event("change")
+    assert (visit.pixels("#walk-from") == visit.pixels("#picture")).all()
+    visit.set("#walk", 1)
+    assert (visit.pixels("#walk-to") == visit.pixels("#picture")).all()
+
+
+def test_a_walk_rests_when_it_is_scrolled_away(visit: Visit) -> None:
+    visit.page.click("#stroll")
+    assert visit.text("#stroll") == "Pause"
+    visit.page.evaluate("scrollTo(0, 0)")
+    visit.until("document.querySelector('#stroll').textContent === 'Walk'")
 
 
 def test_a_new_goal_keeps_the_start(visit: Visit) -> None:
@@ -519,11 +550,54 @@ def test_runs_of_all_kinds_open_without_a_complaint(browser: Any, tmp_path: Path
         shows(visit, state, state.preview_noise[:1])
         assert "undefined" not in visit.text("body") and "NaN" not in visit.text("body"), name
         assert visit.page.locator("b").count() == 0, name
+        assert visit.page.locator("#player").is_visible() == (name not in ("no pictures", "untrained")), name
         if name == "no pictures":
             assert "no pictures were found" in visit.text("#sample-caption")
+            assert not visit.page.locator("#sample-grid").is_visible()
         else:
             assert visit.pixels("#sample-grid").max() > 0, name
         visit.page.close()
+
+
+def test_a_run_that_kept_only_the_means_of_its_epochs_says_so(browser: Any, tmp_path: Path) -> None:
+    run, state = made_up_run(tmp_path, 4, **SMALL)
+    run.losses_path.unlink()
+    visit = Visit(browser, write_report(run, state))
+    visit.set("#smoothing", 0)
+    assert visit.text("#smoothing-steps") == "means of 1 epochs; single steps were not kept"
+    visit.page.close()
+
+
+def test_a_screen_reader_is_not_flooded_while_the_film_runs(visit: Visit) -> None:
+    """Nothing that is read out changes by itself more than once."""
+    visit.page.evaluate(
+        """() => {
+            window.told = 0;
+            for (const region of document.querySelectorAll("[aria-live], output")) {
+                new MutationObserver(() => (window.told += region.ariaLive !== "off"))
+                    .observe(region, {childList: true, characterData: true, subtree: true});
+            }
+        }"""
+    )
+    visit.page.click("#play")
+    visit.until("document.querySelector('#play').textContent === 'Play'")
+    assert visit.page.evaluate("window.told") <= 1
+
+
+def test_a_finger_on_a_chart_leaves_its_numbers(browser: Any, made: tuple[RunFolder, State]) -> None:
+    page = browser.new_page(has_touch=True, viewport={"width": 400, "height": 800})
+    page.goto(made[0].report_path.as_uri())
+    page.locator(".chart svg").first.tap(position={"x": 200, "y": 100})
+    assert "epoch 1.6" in page.locator(".chart .key .where").first.inner_text()
+    page.close()
+
+
+def test_the_mouse_reads_a_chart_and_leaves_it(visit: Visit) -> None:
+    chart = visit.page.locator(".chart").first
+    chart.locator("svg").hover(position={"x": 200, "y": 100})
+    assert chart.locator(".where").count() == 1
+    visit.page.mouse.move(0, 0)
+    assert chart.locator(".where").count() == 0
 
 
 def test_a_verdict_that_is_not_healthy_is_told_with_what_to_try(browser: Any, tmp_path: Path) -> None:

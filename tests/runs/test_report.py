@@ -42,7 +42,7 @@ def test_a_report_holds_the_run(tmp_path: Path) -> None:
     path = write_report(run, state)
     assert path == run.path / "report.html"
     found = contents(path)
-    assert found["name"] == "0001-made-up" and found["data"] == "made up"
+    assert found["name"] == "0001-made-up" and found["config"]["data"]["name"] == "made up"
     assert found["config"] == run.read_config() and found["stats"] == run.read_stats()
     assert found["steps_per_epoch"] == STEPS_PER_EPOCH
     assert [frame["epoch"] for frame in found["frames"]] == [0, 1, 2, 3]
@@ -146,7 +146,20 @@ def test_fewer_real_images_than_a_grid_has(tmp_path: Path) -> None:
     assert picture(contents(write_report(run, state))["reals"]).shape == (56, 56)
 
 
-@pytest.mark.parametrize("config", ["{}", '{"data": 3}', '{"data": {"name": "a", "shape": [1, 2]}}'])
+GOOD_SETTINGS = '"settings": {"batch_size": 4}'
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "{}", '{"data": 3}', '{"data": {"name": "a", "shape": [1, 2]}}', "[]", '{"data": NaN}',
+        f'{{"data": {{"shape": [0, 0, 0, 0]}}, {GOOD_SETTINGS}}}',
+        f'{{"data": {{"shape": [1e999, 28, 28, 1]}}, {GOOD_SETTINGS}}}',
+        f'{{"data": {{"shape": ["9", 28, 28, 1]}}, {GOOD_SETTINGS}}}',
+        '{"data": {"shape": [9, 28, 28, 1]}, "settings": {"batch_size": 1e-320}}',
+        '{"data": {"shape": [9, 28, 28, 1]}, "settings": 5}',
+    ],
+)  # fmt: skip
 def test_a_configuration_without_the_facts_is_refused_in_one_line(tmp_path: Path, config: str) -> None:
     run, state = made_up_run(tmp_path, epochs=1, **SMALL)
     run.config_path.write_text(config)
@@ -154,6 +167,52 @@ def test_a_configuration_without_the_facts_is_refused_in_one_line(tmp_path: Path
         write_report(run, state)
     one_line(caught)
     assert not run.report_path.exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}", '{"epoch": 2}', '{"epoch": "x", "step": 9}', '{"epoch": 2, "step": 9.5}', "[1]",
+        '{"epoch": 2, "step": NaN}', '{"epoch": 2, "step": 9, "g_loss": 1e999}',
+    ],
+)  # fmt: skip
+def test_a_damaged_row_of_the_statistics_is_refused_in_one_line(tmp_path: Path, line: str) -> None:
+    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+    run.stats_path.write_bytes(run.stats_path.read_bytes() + line.encode() + b"\n")
+    with pytest.raises(CheckpointError, match="stats.jsonl is damaged") as caught:
+        write_report(run, state)
+    one_line(caught)
+
+
+def test_what_is_of_the_wrong_kind_never_reaches_the_page(tmp_path: Path) -> None:
+    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+    run.append_stats(
+        stats_row(2) | {"verdict": 5, "g_loss": "low", "seconds": None, "health": {"dead": "yes", "odd": 1}}
+    )
+    run.append_stats(stats_row(3) | {"health": 7})
+    config = run.read_config()
+    run.write_config(config | {"device": None, "versions": [1], "commands": [None, {"command": 3}, "x"]})
+    found = contents(write_report(run, state))
+    assert found["config"]["device"] == found["config"]["versions"] == {}
+    assert found["config"]["commands"] == [{"time": "", "command": "3"}]
+    assert not {"verdict", "g_loss", "seconds"} & set(found["stats"][1])
+    assert found["stats"][1]["health"] == found["stats"][2]["health"] == {}
+
+
+def test_statistics_that_claim_to_be_huge_cost_nothing(tmp_path: Path) -> None:
+    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+    run.append_stats(stats_row(2) | {"epoch": 10**15, "step": 10**300})
+    assert len(contents(write_report(run, state))["frames"]) == 2
+
+
+def test_the_title_is_the_folder_s_name_also_from_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+    odd = tmp_path / "0001-\udcff\n"
+    run.path.rename(odd)
+    monkeypatch.chdir(odd)
+    assert contents(write_report(RunFolder(Path(".")), state))["name"] == r"0001-\udcff\n"
 
 
 def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
@@ -198,6 +257,14 @@ def test_without_losses_of_steps_the_means_of_the_epochs_serve() -> None:
         found = curves(losses, rows)
         assert found["every"] is None and found["step"] == [5, 10]
         assert found["mean"][0] == pytest.approx([0.71, 0.72])
+
+
+def test_where_steps_are_unknown_the_means_of_their_epochs_stand() -> None:
+    """A run begun by a version that kept no steps, and resumed."""
+    losses = np.full((15, 4), np.nan, np.float32)
+    losses[10:] = 3
+    found = curves(losses, [stats_row(1), stats_row(2) | {"g_loss": 0.5}, stats_row(3)])
+    assert found["mean"][0] == pytest.approx([0.71] * 5 + [0.5] * 5 + [3] * 5)
 
 
 def test_the_state_on_the_page_may_be_older_than_the_statistics(tmp_path: Path) -> None:

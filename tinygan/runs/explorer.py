@@ -5,7 +5,6 @@ The page's half is ``page/network.js``, which computes what `layers.Network` com
 
 from __future__ import annotations
 
-import string
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +14,10 @@ from tinygan.ops.conv import conv2d_pads, conv2d_transpose_size
 
 DIRECTIONS = 8
 BLOCK = 64  # numbers that share a scale
-_LARGEST = 2047  # of 12 bits with a sign
-_DIGITS = np.frombuffer((string.ascii_letters + string.digits + "+-").encode(), np.uint8)
+# Digits of text inside HTML: all that can be seen of ASCII, without the sign that could end an element.
+_DIGITS = np.array([code for code in range(ord("!"), ord("~") + 1) if chr(code) != "<"], np.uint8)
+_BASE = len(_DIGITS)  # 93
+_LARGEST = _BASE**2 // 2  # of two digits with a sign: 4324
 
 
 class Exported(NamedTuple):
@@ -52,25 +53,25 @@ def export(network: Network) -> Exported:
 
 
 def encode(array: np.ndarray) -> str:
-    """The numbers of `array` as text: two digits of base 64 each, in blocks of 64 with a common scale.
+    """The numbers of `array` as text: two digits of base 93 each, in blocks of 64 with a common scale.
 
-    A block is 65 whole numbers from -2048 to 2047: e, then the numbers divided by 2^(e/64), rounded; the
-    last one is filled up with zeros. Such 12 bits are as good as float16 here (no pixel moves by more
-    than 1 of 255), because numbers of one block are alike, and take a quarter less.
+    A block is 65 whole numbers from -4324 to 4324: e, then the numbers divided by 2^(e/64), rounded; the
+    last block is filled up with zeros. Numbers of one block are alike, so this is more exact than float16
+    here (no pixel moves by more than 1 of 255) and takes a quarter less than that in base 64.
     """
     blocks = np.zeros((-(-array.size // BLOCK), BLOCK))
     blocks.flat[: array.size] = array.reshape(-1)
     largest = np.maximum(np.abs(blocks).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    exponent = np.clip(np.ceil(64 * np.log2(largest / _LARGEST)), -2048, 2047)
+    exponent = np.clip(np.ceil(64 * np.log2(largest / _LARGEST)), -_LARGEST, _LARGEST)
     numbers = np.clip(np.rint(blocks / 2 ** (exponent / 64)), -_LARGEST, _LARGEST)
-    codes = np.concatenate([exponent, numbers], axis=1).astype(np.int64) + 2048
-    return _DIGITS[np.stack([codes // 64, codes % 64], axis=-1)].tobytes().decode()
+    codes = np.concatenate([exponent, numbers], axis=1).astype(np.int64) + _LARGEST
+    return _DIGITS[np.stack([codes // _BASE, codes % _BASE], axis=-1)].tobytes().decode()
 
 
 def directions(G: Network, count: int = DIRECTIONS) -> np.ndarray:
-    """Unit vectors (count, noise_dim) float32 of noise, along which the picture changes most, most first.
+    """Unit vectors (count, noise_dim) float32 of noise, along which the first layer's output changes most.
 
-    The principal directions of the first layer's output, as the batch normalisation behind it scales it:
+    Its principal directions, the strongest first, as the batch normalisation behind it scales it:
     with A = W gamma / sqrt(variance + eps), noise z becomes z A, whose covariance for standard normal z
     is A^T A; seen from z these directions are the eigenvectors of A A^T (Shen & Zhou 2021, arXiv
     2007.06600, equation 7). A generator of fewer than `count` noise numbers has fewer.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import secrets
@@ -25,6 +26,7 @@ import numpy as np
 from tinygan.errors import CheckpointError
 
 _RUN = re.compile(r"(\d{4,})(?:-.*)?")
+_SAMPLE = re.compile(r"epoch_(\d+)\.png")
 _CHECKPOINT = re.compile(r"epoch_(\d+)(?:_step_(\d+))?\.npz")
 
 
@@ -212,6 +214,16 @@ class RunFolder:
                 found.append((int(epoch), -1 if step is None else int(step), name))
         return [self.checkpoints_dir / name for _, _, name in sorted(found, reverse=True)]
 
+    def sampled_epochs(self) -> list[int]:
+        """The epochs of which ``samples/`` has a grid, in order. Raises CheckpointError."""
+        try:
+            names = os.listdir(self.samples_dir) if self.samples_dir.exists() else []
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot read {self.samples_dir}: {_reason(error)}. Name another run."
+            ) from error
+        return sorted(int(match.group(1)) for name in names if (match := _SAMPLE.fullmatch(name)))
+
     def write_config(self, config: dict[str, Any]) -> None:
         """Write `config` as readable JSON, atomically. Raises CheckpointError, TypeError if no JSON."""
         text = json.dumps(config, indent=2, default=_plain) + "\n"
@@ -220,7 +232,7 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """What `write_config` wrote. Raises CheckpointError when it is missing or damaged."""
         try:
-            config = json.loads(self.config_path.read_bytes())
+            config = _parsed(self.config_path.read_bytes())
         except OSError as error:
             raise CheckpointError(
                 f"cannot read {self.config_path}: {_reason(error)}. Name another run."
@@ -271,9 +283,11 @@ class RunFolder:
             if not line:
                 continue
             try:
-                row = json.loads(line)
+                row = _parsed(line)
                 if not isinstance(row, dict):
                     raise ValueError("no JSON object")
+                if any(type(row.get(name, 0)) is not int for name in ("epoch", "step")):
+                    raise ValueError("epoch or step is no whole number")
             except (ValueError, RecursionError) as error:
                 if number == len(lines):
                     break  # the run was killed while it wrote this line
@@ -334,7 +348,7 @@ def _newest_run(out: Path) -> Path:
     if not runs:
         raise CheckpointError(
             f"no run in {out}: no numbered folder with a config.json. Train one with "
-            "'python -m tinygan.train', or say where the runs are with --out."
+            "'python -m tinygan.train', or name another folder of runs."
         )
     return max(runs)[1]
 
@@ -343,6 +357,17 @@ def _slug(name: str) -> str:
     """``"My Cats: 64x64"`` -> ``"my-cats-64x64"``; safe in a path on every system."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "run"
+
+
+def _parsed(text: bytes) -> Any:
+    """JSON as Python; ValueError for what is none, NaN and infinities included."""
+
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise ValueError(f"{number} is no finite number")
+        return value
+
+    return json.loads(text, parse_float=finite, parse_constant=finite)
 
 
 def _row(row: dict[str, Any]) -> bytes:

@@ -18,13 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.errors import CheckpointError, ShapeError
+from tinygan.errors import CheckpointError, ShapeError, printable
 from tinygan.runs.explorer import directions, export
 from tinygan.runs.folder import RunFolder, write_atomically
+from tinygan.runs.health import Health
 from tinygan.runs.pictures import grid, png, read_png, tiles
 from tinygan.runs.state import PREVIEWS, State
 from tinygan.runs.summary import rows
 
+MEASURED = ("g_loss", "d_loss", "real_score", "fake_score")  # of every step
 MOST_POINTS = 2000  # of a curve: more than a screen has pixels across
 
 
@@ -34,18 +36,13 @@ def write_report(run: RunFolder, state: State) -> Path:
     Pictures that cannot be read are left out. Raises CheckpointError when the configuration or the
     statistics are damaged, or the file cannot be written.
     """
-    config, stats = run.read_config(), run.read_stats()
-    try:
-        images, height, width, _ = (int(number) for number in config["data"]["shape"])
-        settings, name = config["settings"], config["data"]["name"]
-        steps_per_epoch = math.ceil(images / settings["batch_size"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise CheckpointError(f"{run.config_path} is damaged: no configuration. Name another run.") from error
+    config, stats = _configuration(run), _statistics(run)
+    images, height, width, _ = config["data"]["shape"]
+    name = printable(run.path.resolve().name)
     generator, discriminator = export(state.G), export(state.D)
     contents = {
-        "name": run.path.name,
-        "data": name,
-        "steps_per_epoch": steps_per_epoch,
+        "name": name,
+        "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),
         "config": config,
         "stats": stats,
         "curves": curves(run.read_losses(), stats),
@@ -64,7 +61,7 @@ def write_report(run: RunFolder, state: State) -> Path:
         "noise": _rounded(state.preview_noise),
     }
     weights = {"generator-weights": generator.weights, "discriminator-weights": discriminator.weights}
-    text = page(f"{run.path.name}: report", contents, weights)
+    text = page(f"{name}: report", contents, weights)
     path = run.report_path
     write_atomically(path, lambda file: file.write(text.encode()))
     return path
@@ -85,18 +82,62 @@ def page(title: str, contents: dict[str, Any], weights: Mapping[str, str]) -> st
     return re.sub(r"\{\{ (\S+) \}\}", put_in, (folder / "page.html").read_text(encoding="utf-8"))
 
 
+def _configuration(run: RunFolder) -> dict[str, Any]:
+    """The configuration with everything in it that a page needs, of the right kind."""
+    config = run.read_config()
+    found: dict[str, Any] = {}
+    for name in ("settings", "data", "device", "versions"):
+        found[name] = config[name] if isinstance(config.get(name), dict) else {}
+    commands = config.get("commands")
+    found["commands"] = [
+        {name: str(command.get(name, "")) for name in ("time", "command")}
+        for command in (commands if isinstance(commands, list) else [])
+        if isinstance(command, dict)
+    ]
+    shape = found["data"].get("shape")
+    sizes = [*shape, found["settings"].get("batch_size")] if isinstance(shape, list) else []
+    if len(sizes) != 5 or not all(type(size) is int and 0 < size < 2**53 for size in sizes):
+        raise CheckpointError(
+            f"{run.config_path} is damaged: without the shape of the data or a batch size. Name another run."
+        )
+    return found
+
+
+def _statistics(run: RunFolder) -> list[dict[str, Any]]:
+    """The rows of the statistics with what a page shows, of the right kind."""
+
+    def numbers(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
+        return {name: row[name] for name in names if type(row.get(name)) in (int, float)}
+
+    found = []
+    for row in run.read_stats():
+        if "epoch" not in row or "step" not in row:
+            raise CheckpointError(f"{run.stats_path} is damaged: a row without epoch or step. Delete it.")
+        health = row["health"] if isinstance(row.get("health"), dict) else {}
+        texts = {name: row[name] for name in ("verdict", "advice") if isinstance(row.get(name), str)}
+        shown = numbers(row, ("epoch", "step", *MEASURED, "seconds", "images_per_second"))
+        found.append({**shown, **texts, "health": numbers(health, Health._fields)})
+    return found
+
+
 def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The numbers (steps, 4) of all steps as curves of at most `MOST_POINTS` points.
 
     Each point stands for `every` steps and ends with step `step`; `mean`, `low` and `high` are lists of
-    four curves (losses of G and D, scores of real and fake), None where nothing was kept. A run that kept
-    nothing has the means of its epochs.
+    four curves (losses of G and D, scores of real and fake). Where the numbers of single steps were not
+    kept, the means of their epochs stand for them; where these are missing too, None. A run that kept no
+    steps at all has a point an epoch, and `every` is None.
     """
+    means = np.array([[row.get(name, np.nan) for name in MEASURED] for row in stats], float).reshape(-1, 4)
+    ends = [row["step"] for row in stats]
     if np.isfinite(losses).any():
         every = math.ceil(len(losses) / MOST_POINTS)
         points = math.ceil(len(losses) / every)
         padded = np.full((points * every, 4), np.nan)
         padded[: len(losses)] = losses
+        for first, last, mean in zip([0, *ends], ends, means, strict=False):
+            part = padded[first:last]  # a view
+            part[...] = np.where(np.isfinite(part), part, mean)
         bins = padded.reshape(points, every, 4)
         known = np.isfinite(bins)
         count = known.sum(axis=1)
@@ -108,10 +149,9 @@ def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any
         steps = np.minimum((np.arange(points) + 1) * every, len(losses))
         found = [np.where(count > 0, part, np.nan).T for part in (mean, low, high)]
     else:
-        names = ("g_loss", "d_loss", "real_score", "fake_score")
         every = None
-        steps = np.array([row["step"] for row in stats], int)
-        found = [np.array([[row[name] for row in stats] for name in names], float)] * 3
+        steps = np.array(ends, np.float64)
+        found = [means.T] * 3
     return {
         "every": every,
         "step": steps.tolist(),
@@ -123,8 +163,8 @@ def _frames(run: RunFolder, stats: Sequence[dict[str, Any]], height: int, width:
     """The sample grids there are, up to the last epoch of the statistics."""
     last = max((row["epoch"] for row in stats), default=0)
     found = []
-    for epoch in range(last + 1):
-        if sprite := _sprite(run.sample_path(epoch), PREVIEWS, height, width):
+    for epoch in run.sampled_epochs():
+        if epoch <= last and (sprite := _sprite(run.sample_path(epoch), PREVIEWS, height, width)):
             found.append({"epoch": epoch, "picture": sprite})
     return found
 

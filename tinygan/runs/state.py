@@ -154,6 +154,6 @@ def restored(
 def saved_settings(meta: Mapping[str, Any], path: Path) -> Settings:
     """The settings inside a checkpoint's `meta`. Raises CheckpointError when they make no sense."""
     try:
-        return resumed_settings(meta["settings"], {}, str(path))
-    except (KeyError, UsageError) as problem:
+        return resumed_settings(dict(meta["settings"]), {}, str(path))
+    except (KeyError, TypeError, ValueError, UsageError) as problem:
         raise CheckpointError(f"{path} has damaged settings: {problem}. Use another checkpoint.") from problem

@@ -159,13 +159,18 @@ def train(
         _save_previews(run, state, 0)
         save_png(run.reals_path, grid(data.images[:PREVIEWS]))
 
-    def save() -> None:
-        _save_checkpoint(run, state, data, settings, steps_per_epoch)
+    def write_page() -> None:
         if not settings.no_report:
             try:
                 write_report(run, state)
-            except TinyganError as problem:  # the training is worth more than its report
-                report(f"warning: no report: {problem}")
+            except Exception as problem:  # whatever it is: the training is worth more than its report
+                report(f"warning: no report: {problem or type(problem).__name__}")
+
+    def save() -> None:
+        _save_checkpoint(run, state, data, settings, steps_per_epoch)
+        write_page()
+
+    complete = state.step >= total_steps  # already: nothing to train
 
     # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
     look = _onlooker(state, data, settings)
@@ -205,9 +210,11 @@ def train(
                 raise StoppedError(received[0], run.resume_command)
         if total_steps == 0:
             save()
+        elif complete:
+            write_page()
     if not settings.no_gif:
         epochs = state.step // steps_per_epoch
-        frames = [path for path in map(run.sample_path, range(epochs + 1)) if path.exists()]
+        frames = [run.sample_path(epoch) for epoch in run.sampled_epochs() if epoch <= epochs]
         write_gif(run.gif_path, load_frames([frames[i] for i in frame_indices(len(frames))]))
 
 

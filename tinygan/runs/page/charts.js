@@ -45,20 +45,24 @@ class Chart {
    * @param top the largest number to show, or undefined: as large as needed
    * @param write how a number is written
    */
-  constructor({ title, lines, guesses = [], top, write = number, lastEpoch }) {
+  constructor({ title, lines, guesses = [], top, write = fixed, lastEpoch }) {
     Object.assign(this, { lines, guesses, top, write, lastEpoch, reach: 0, marked: null, at: null });
-    this.svg = svg("svg", { tabindex: "0", role: "img", "aria-label": `${title}: ${lines.map((l) => l.name).join(", ")}` });
-    this.key = element("ul", { class: "key", "aria-live": "polite" });
+    this.writeTick = write === fixed ? number : write;
+    // To a screen reader it is a slider through the points, whose value is what the lines are there.
+    const last = lines[0].x.length - 1;
+    this.svg = svg("svg", { tabindex: "0", role: "slider", "aria-label": title, "aria-valuemin": 0, "aria-valuemax": last });
+    this.key = element("ul", { class: "key" });
     this.figure = element("figure", { class: "chart" }, element("h3", {}, title), this.svg, this.key);
     new ResizeObserver(() => this.draw()).observe(this.svg);
-    this.svg.addEventListener("pointermove", (event) => this.point(event.clientX - this.svg.getBoundingClientRect().left));
-    this.svg.addEventListener("pointerleave", () => this.read(null));
+    const point = (event) => this.point(event.clientX - this.svg.getBoundingClientRect().left);
+    this.svg.addEventListener("pointermove", point);
+    this.svg.addEventListener("pointerdown", point);
+    this.svg.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && this.read(null));
     this.svg.addEventListener("blur", () => this.read(null));
     this.svg.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1, PageDown: -25, PageUp: 25, Home: -Infinity, End: Infinity }[event.key];
       if (step === undefined) return;
       event.preventDefault();
-      const last = this.lines[0].x.length - 1;
       this.read(Math.min(last, Math.max(0, (this.at ?? (step < 0 ? last + 1 : -1)) + step)));
     });
   }
@@ -96,20 +100,24 @@ class Chart {
     const smoothed = this.lines.map((line) => smooth(line.y, this.reach));
     const top = this.top ?? this.highest(smoothed);
     const X = (epoch) => MARGIN.left + (epoch / this.lastEpoch) * (width - MARGIN.left - MARGIN.right);
-    const Y = (value) => height - MARGIN.bottom - (Math.min(value, top) / top) * (height - MARGIN.top - MARGIN.bottom);
+    const inside = (value) => Math.min(top, Math.max(0, value)); // few numbers lie above, on purpose: see highest
+    const Y = (value) => height - MARGIN.bottom - (inside(value) / top) * (height - MARGIN.top - MARGIN.bottom);
     const across = (value, kind) =>
       svg("line", { class: kind, x1: MARGIN.left, x2: width - MARGIN.right, y1: Y(value), y2: Y(value) });
     const down = (epoch, kind) =>
       svg("line", { class: kind, x1: X(epoch), x2: X(epoch), y1: MARGIN.top, y2: height - MARGIN.bottom });
     const parts = [];
     for (const value of ticks(0, top, 4)) {
-      parts.push(across(value, "grid"), svg("text", { x: MARGIN.left - 6, y: Y(value) + 4, "text-anchor": "end" }, this.write(value)));
+      parts.push(across(value, "grid"), svg("text", { x: MARGIN.left - 6, y: Y(value) + 4, "text-anchor": "end" }, this.writeTick(value)));
     }
     for (const epoch of ticks(0, this.lastEpoch, Math.max(2, width / 90))) {
       parts.push(svg("text", { x: X(epoch), y: height - MARGIN.bottom + 18, "text-anchor": "middle" }, number(epoch, 4)));
     }
     parts.push(svg("text", { x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 1, "text-anchor": "middle" }, "epoch"));
-    for (const { value } of this.guesses) parts.push(across(value, "guess"));
+    for (const { value, text = "" } of this.guesses) {
+      const place = { x: width - MARGIN.right - 4, y: Y(value) - 5, "text-anchor": "end", class: "about" };
+      parts.push(across(value, "guess"), svg("text", place, text));
+    }
     if (this.marked !== null && this.marked <= this.lastEpoch) parts.push(down(this.marked, "marker"));
     this.lines.forEach((line, n) => {
       const raw = line.high ? { class: "raw", fill: line.color, d: band(line, X, Y) } : { class: "thin", stroke: line.color, d: path(line.x, line.y, X, Y) };
@@ -119,15 +127,14 @@ class Chart {
         parts.push(svg("circle", { cx: X(line.x[0]), cy: Y(line.y[0]), r: 4, fill: line.color }));
       }
     });
-    for (const { value, text = "" } of this.guesses) {
-      parts.push(svg("text", { x: MARGIN.left + 4, y: Y(value) - 5 }, text));
-    }
     if (this.at !== null) parts.push(down(this.lines[0].x[this.at], "cursor"));
     this.svg.replaceChildren(...parts);
-    this.key.replaceChildren(...this.lines.map((line, n) => {
-      const value = this.at === null ? "" : ` ${this.write(smoothed[n][this.at])}`;
-      return element("li", { style: `color: ${line.color}` }, line.name + value);
-    }), ...(this.at === null ? [] : [`at epoch ${number(this.lines[0].x[this.at], 2)}`]));
+    const texts = this.lines.map((line, n) => (this.at === null ? line.name : `${line.name} ${this.write(smoothed[n][this.at])}`));
+    const where = this.at === null ? "" : `${this.reach ? "mean around" : "at"} epoch ${number(this.lines[0].x[this.at], 2)}`;
+    this.key.replaceChildren(...texts.map((text, n) => element("li", { style: `color: ${this.lines[n].color}` }, text)));
+    if (where) this.key.append(element("li", { class: "where" }, where));
+    this.svg.setAttribute("aria-valuenow", this.at ?? 0);
+    this.svg.setAttribute("aria-valuetext", where ? `${where}: ${texts.join(", ")}` : "no point chosen");
   }
 
   /** The top of the chart: all of the thick lines, and nearly all of what was measured. */
@@ -198,10 +205,12 @@ function drawCharts(run, place) {
   const slider = byId("smoothing");
   const update = () => {
     // From nothing to a quarter of the run; finer on the left.
-    const reach = Math.round((Number(slider.value) / 100) ** 2 * measured.length * 0.125);
-    const steps = (2 * reach + 1) * (curves.every ?? stepsPerEpoch);
-    byId("smoothing-steps").textContent = steps === 1 ? "none" : `mean over ${number(steps)} steps`;
-    slider.setAttribute("aria-valuetext", byId("smoothing-steps").textContent);
+    const reach = Math.ceil((Number(slider.value) / 100) ** 2 * measured.length * 0.125);
+    const points = 2 * reach + 1, steps = points * curves.every;
+    const text = curves.every === null ? `means of ${number(points)} epochs; single steps were not kept`
+      : steps === 1 ? "none" : `means of ${number(steps)} steps`;
+    byId("smoothing-steps").textContent = text;
+    slider.setAttribute("aria-valuetext", text);
     for (const chart of curvy) chart.setReach(reach);
   };
   slider.addEventListener("input", update);

@@ -11,8 +11,10 @@ const MEANING = {
   conv: "Every number is a weighted sum of a small window of the map before it, the same weights everywhere.",
   dropout: "In training it drops three numbers of ten at random, so that no single one is relied upon; now it does nothing.",
   conv_transpose: "Every place paints a small patch into the next map; patches overlap and add up.",
-  tanh: "Squeezes everything into −1 (black) to 1 (white): the picture.",
+  tanh: "Squeezes everything into −1 (dark) to 1 (bright): the picture.",
 };
+
+const SECONDS_A_WALK = 3;
 
 /** `count` independent standard normal numbers (Box & Muller 1958). */
 function drawNoise(count) {
@@ -47,7 +49,7 @@ function drawChannels(canvas, map, [height, width, channels]) {
       for (let j = 0; j < width; j++) {
         const value = map[(i * width + j) * channels + channel] / largest;
         const strength = Math.sqrt(Math.abs(value)); // so that small numbers are seen, too
-        const [red, green, blue] = value > 0 ? [255, 155, 69] : [74, 157, 255];
+        const [red, green, blue] = value > 0 ? POSITIVE : NEGATIVE;
         const at = 4 * ((top + i) * canvas.width + left + j);
         image.data[at] = red * strength;
         image.data[at + 1] = green * strength;
@@ -66,7 +68,7 @@ function drawBars(canvas, noise) {
   canvas.height = height;
   const context = canvas.getContext("2d");
   noise.forEach((value, i) => {
-    context.fillStyle = value > 0 ? "#ff9b45" : "#4a9dff";
+    context.fillStyle = `rgb(${value > 0 ? POSITIVE : NEGATIVE})`;
     context.fillRect(i * bar, height / 2, bar - 1, -Math.max(-4, Math.min(4, value)) * (height / 8));
   });
 }
@@ -81,7 +83,7 @@ class Explorer {
     this.noiseSize = run.noise[0].length;
     this.pushes = this.directions.map(() => 0);
     this.walked = 0;
-    this.strolling = false;
+    this.strollingSince = null; // when the walk's last step was made; null while it rests
     this.waiting = false;
     byId("noise-caption").textContent = `noise: ${this.noiseSize} numbers, normally distributed`;
     this.addStarts(run.noise);
@@ -100,7 +102,11 @@ class Explorer {
 
   /** The noise that the controls say: a place on the walk, pushed along the directions. */
   get noise() {
-    const noise = greatCircle(this.from, this.to, this.walked);
+    return this.push(greatCircle(this.from, this.to, this.walked));
+  }
+
+  push(start) {
+    const noise = Float64Array.from(start);
     this.directions.forEach((direction, n) => direction.forEach((value, i) => (noise[i] += this.pushes[n] * value)));
     return noise;
   }
@@ -110,24 +116,31 @@ class Explorer {
     this.from = noise;
     this.to = drawNoise(this.noiseSize);
     this.reset();
-    this.drawEnds();
     this.walkTo(0);
+  }
+
+  setGoal(noise) {
+    this.to = noise;
+    this.drawEnds();
+    this.draw();
   }
 
   walkTo(way) {
     this.walked = way;
     byId("walk").value = way;
+    byId("walk").setAttribute("aria-valuetext", `${number(100 * way, 0)} % of the way`);
     this.draw();
   }
 
   reset() {
     this.pushes.fill(0);
     for (const input of byId("directions").querySelectorAll("input")) this.showPush(input, 0);
+    this.drawEnds();
   }
 
   showPush(input, push) {
     input.value = push;
-    input.parentElement.querySelector("output").textContent = push.toFixed(1);
+    input.parentElement.querySelector(".value").textContent = push.toFixed(1);
   }
 
   /** Draw picture, noise and layers before the browser's next frame; any number of calls cost one drawing. */
@@ -140,44 +153,48 @@ class Explorer {
       const outputs = this.generator.run(noise), picture = outputs.at(-1);
       byId("speed").textContent = `in ${number(performance.now() - begin, 0)} ms`;
       const judged = this.discriminator.run(picture), [logit] = judged.at(-1);
-      byId("opinion").textContent = `D: ${number(100 / (1 + Math.exp(-logit)), 0)} % real`;
+      byId("opinion").textContent = `D says: ${number(100 / (1 + Math.exp(-logit)), 0)} % real`;
       drawPicture(byId("picture"), picture, this.shape);
       drawBars(byId("noise"), noise);
       this.drawLayers(outputs);
       if (byId("critic").open) this.drawCritic(judged);
-      if (this.strolling) this.stroll();
+      if (this.strollingSince !== null) this.stroll();
     });
   }
 
   drawEnds() {
-    drawPicture(byId("walk-from"), this.paint(this.from), this.shape);
-    drawPicture(byId("walk-to"), this.paint(this.to), this.shape);
+    drawPicture(byId("walk-from"), this.paint(this.push(this.from)), this.shape);
+    drawPicture(byId("walk-to"), this.paint(this.push(this.to)), this.shape);
   }
 
   /** One step of a walk that never ends: what is reached is where the next stretch starts. */
   stroll() {
+    const now = performance.now(), seconds = (now - this.strollingSince) / 1000;
+    this.strollingSince = now;
     if (this.walked >= 1) {
       this.from = this.to;
       this.to = drawNoise(this.noiseSize);
       this.drawEnds();
       this.walkTo(0);
     } else {
-      this.walkTo(Math.min(1, this.walked + 0.02));
+      this.walkTo(Math.min(1, this.walked + Math.min(seconds, 0.3) / SECONDS_A_WALK));
     }
   }
 
   setStrolling(strolling) {
-    this.strolling = strolling;
+    this.strollingSince = strolling ? performance.now() : null;
     byId("stroll").textContent = strolling ? "Pause" : "Walk";
-    byId("stroll").setAttribute("aria-pressed", String(strolling));
     if (strolling) this.stroll();
   }
 
   addStarts(previews) {
     const places = previews.map((noise, i) => {
       const canvas = element("canvas");
-      const button = element("button", { type: "button", "aria-label": `Start from picture ${i + 1}` }, canvas);
-      button.addEventListener("click", () => this.start(Float64Array.from(noise)));
+      const button = element("button", { type: "button", "aria-label": `Picture ${i + 1}` }, canvas);
+      button.addEventListener("click", () => {
+        if (byId("as-start").checked) this.start(Float64Array.from(noise));
+        else this.setGoal(Float64Array.from(noise));
+      });
       byId("starts").append(button);
       return [canvas, noise];
     });
@@ -192,13 +209,15 @@ class Explorer {
 
   addDirections() {
     this.directions.forEach((_, n) => {
-      const input = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0 });
+      const name = `Direction ${n + 1}`;
+      const input = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": name });
       input.addEventListener("input", () => {
         this.pushes[n] = Number(input.value);
         this.showPush(input, this.pushes[n]);
         this.draw();
       });
-      byId("directions").append(element("label", {}, String(n + 1), input, element("output", {}, "0.0")));
+      input.addEventListener("change", () => this.drawEnds());
+      byId("directions").append(element("label", {}, String(n + 1), input, element("span", { class: "value" }, "0.0")));
     });
   }
 
@@ -234,11 +253,11 @@ class Explorer {
       this.setStrolling(false);
       this.walkTo(Number(event.target.value));
     });
-    byId("stroll").addEventListener("click", () => this.setStrolling(!this.strolling));
-    byId("new-goal").addEventListener("click", () => {
-      this.to = drawNoise(this.noiseSize);
-      this.drawEnds();
-      this.draw();
-    });
+    byId("stroll").addEventListener("click", () => this.setStrolling(this.strollingSince === null));
+    byId("new-goal").addEventListener("click", () => this.setGoal(drawNoise(this.noiseSize)));
+    // Nobody watches a walk that has been scrolled away.
+    new IntersectionObserver(([{ isIntersecting }]) => {
+      if (!isIntersecting && this.strollingSince !== null) this.setStrolling(false);
+    }).observe(byId("explorer"));
   }
 }

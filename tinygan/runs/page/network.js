@@ -17,14 +17,16 @@ class Network {
     const numbers = decode(text);
     let place = 0;
     this.input = input;
-    this.layers = layers.map((layer) => {
+    this.layers = layers.map((layer) => { // from here on `input` is what this layer takes
       const weights = {};
       for (const [name, shape] of Object.entries(layer.weights)) {
         const count = shape.reduce((a, b) => a * b, 1);
         weights[name] = numbers.subarray(place, place + count);
         place += Math.ceil(count / BLOCK) * BLOCK;
       }
-      return { ...layer, weights, kernelShape: layer.weights.kernel };
+      const joined = layer.stride && joinedPlaces(layer, input);
+      input = layer.shape;
+      return { ...layer, weights, joined };
     });
   }
 
@@ -32,17 +34,15 @@ class Network {
   run(input) {
     const outputs = [];
     let x = Float64Array.from(input);
-    let shape = this.input;
     for (const layer of this.layers) {
-      x = OPS[layer.kind](x, layer, shape);
-      shape = layer.shape;
+      x = OPS[layer.kind](x, layer);
       outputs.push(x);
     }
     return outputs;
   }
 }
 
-// What each kind of layer does to x of shape `shape`.
+// What each kind of layer does to x. (`joined` is explained at joinedPlaces.)
 const OPS = {
   // Every output is a weighted sum of all inputs, and a bias.
   dense(x, { weights: { kernel, bias }, shape: [outputs] }) {
@@ -80,67 +80,71 @@ const OPS = {
 
   // Every number of y is a weighted sum of the K x K x C numbers of x in a window, which moves on by
   // `stride`; `pads` rows and columns of zeros, which add nothing, lie above and to the left of x.
-  conv(x, { weights: { kernel, bias }, kernelShape, shape, stride, pads }, [H, W, C]) {
-    const [height, width, filters] = shape;
-    const [KH, KW] = kernelShape; // the kernel is (KH, KW, C, filters)
+  conv(x, { weights: { kernel, bias }, joined, shape: [height, width, filters] }) {
+    const C = kernel.length / joined.length / filters; // the kernel is (KH, KW, C, filters)
     const y = new Float64Array(height * width * filters).map((_, i) => bias[i % filters]);
-    for (let ky = 0; ky < KH; ky++) {
-      for (let kx = 0; kx < KW; kx++) {
-        const pairs = placePairs([height, width], [H, W], stride, ky - pads[0], kx - pads[1]);
-        const tap = (ky * KW + kx) * C * filters;
-        for (const [to, from] of pairs) {
-          for (let c = 0; c < C; c++) {
-            const value = x[from * C + c], row = tap + c * filters, place = to * filters;
-            for (let f = 0; f < filters; f++) y[place + f] += value * kernel[row + f];
-          }
+    joined.forEach(([to, from], tap) => {
+      for (let n = 0; n < to.length; n++) {
+        const place = to[n] * filters;
+        for (let c = 0; c < C; c++) {
+          const value = x[from[n] * C + c], row = (tap * C + c) * filters;
+          for (let f = 0; f < filters; f++) y[place + f] += value * kernel[row + f];
         }
       }
-    }
+    });
     return y;
   },
 
   // The other way round: every place of x paints a patch of K x K pixels, its numbers times the kernel,
   // and the next place paints `stride` pixels further on; where patches overlap they add up. `pads` rows
   // and columns are cropped at the top and on the left.
-  conv_transpose(x, { weights: { kernel }, kernelShape, shape, stride, pads }, [H, W, C]) {
-    const [height, width, filters] = shape;
-    const [KH, KW] = kernelShape; // the kernel is (KH, KW, filters, C)
+  conv_transpose(x, { weights: { kernel }, joined, shape: [height, width, filters] }) {
+    const C = kernel.length / joined.length / filters; // the kernel is (KH, KW, filters, C)
     const y = new Float64Array(height * width * filters);
-    for (let ky = 0; ky < KH; ky++) {
-      for (let kx = 0; kx < KW; kx++) {
-        const pairs = placePairs([H, W], [height, width], stride, ky - pads[0], kx - pads[1]);
-        const from = pairs.map(([place]) => place * C), to = pairs.map(([, place]) => place * filters);
-        const tap = (ky * KW + kx) * filters * C;
-        for (let f = 0; f < filters; f++) addProducts(y, x, kernel, tap + f * C, C, from, to, f);
+    joined.forEach(([from, to], tap) => {
+      for (let f = 0; f < filters; f++) {
+        addProducts(y, x, kernel, (tap * filters + f) * C, C, from, to, filters, f);
       }
-    }
+    });
     return y;
   },
 };
 
 /**
- * Which places of a small map (h x w) one number of the kernel joins with which of a large one (H x W):
- * row i with row i stride + down, column j with column j stride + right, where these exist.
+ * For each of the K x K numbers of a convolution's kernel: which places of the small map it joins with
+ * which of the large one, as two lists. A place (i, j) of the small map is joined with row
+ * i stride + ky - top and column j stride + kx - left of the large one, where that exists. A convolution
+ * goes from the large map to the small one, a transposed convolution from the small to the large.
  */
-function placePairs([h, w], [H, W], stride, down, right) {
-  const pairs = [];
-  for (let i = 0; i < h; i++) {
-    for (let j = 0; j < w; j++) {
-      const row = i * stride + down, column = j * stride + right;
-      if (row >= 0 && row < H && column >= 0 && column < W) pairs.push([i * w + j, row * W + column]);
+function joinedPlaces({ kind, stride, pads: [top, left], weights, shape }, input) {
+  const [KH, KW] = weights.kernel;
+  const [small, large] = kind === "conv" ? [shape, input] : [input, shape];
+  const joined = [];
+  for (let ky = 0; ky < KH; ky++) {
+    for (let kx = 0; kx < KW; kx++) {
+      const inSmall = [], inLarge = [];
+      for (let i = 0; i < small[0]; i++) {
+        for (let j = 0; j < small[1]; j++) {
+          const row = i * stride + ky - top, column = j * stride + kx - left;
+          if (row < 0 || row >= large[0] || column < 0 || column >= large[1]) continue;
+          inSmall.push(i * small[1] + j);
+          inLarge.push(row * large[1] + column);
+        }
+      }
+      joined.push([Int32Array.from(inSmall), Int32Array.from(inLarge)]);
     }
   }
-  return pairs;
+  return joined;
 }
 
 /**
- * y[to + f] += the sum over c of x[from + c] kernel[row + c], for all pairs of `from` and `to`.
+ * y[to F + f] += the sum over c of x[from C + c] kernel[row + c], for all pairs of `from` and `to`.
  * Four at a time: each weight is read once for four products, which makes it twice as fast.
  */
-function addProducts(y, x, kernel, row, C, from, to, f) {
+function addProducts(y, x, kernel, row, C, from, to, F, f) {
   let n = 0;
   for (; n + 4 <= from.length; n += 4) {
-    const i0 = from[n], i1 = from[n + 1], i2 = from[n + 2], i3 = from[n + 3];
+    const i0 = from[n] * C, i1 = from[n + 1] * C, i2 = from[n + 2] * C, i3 = from[n + 3] * C;
     let sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
     for (let c = 0; c < C; c++) {
       const weight = kernel[row + c];
@@ -149,28 +153,26 @@ function addProducts(y, x, kernel, row, C, from, to, f) {
       sum2 += x[i2 + c] * weight;
       sum3 += x[i3 + c] * weight;
     }
-    y[to[n] + f] += sum0;
-    y[to[n + 1] + f] += sum1;
-    y[to[n + 2] + f] += sum2;
-    y[to[n + 3] + f] += sum3;
+    y[to[n] * F + f] += sum0;
+    y[to[n + 1] * F + f] += sum1;
+    y[to[n + 2] * F + f] += sum2;
+    y[to[n + 3] * F + f] += sum3;
   }
   for (; n < from.length; n++) {
     let sum = 0;
-    for (let c = 0; c < C; c++) sum += x[from[n] + c] * kernel[row + c];
-    y[to[n] + f] += sum;
+    for (let c = 0; c < C; c++) sum += x[from[n] * C + c] * kernel[row + c];
+    y[to[n] * F + f] += sum;
   }
 }
 
 /**
- * What tinygan/runs/explorer.py wrote with `encode`: whole numbers from -2048 to 2047, two digits of base
- * 64 each, in blocks of 65: e, and 64 numbers that are to be multiplied by 2^(e/64).
+ * What tinygan/runs/explorer.py wrote with `encode`: whole numbers from -4324 to 4324, two digits of base
+ * 93 each, in blocks of 65: e, and 64 numbers that are to be multiplied by 2^(e/64). The digits are the
+ * characters from ! to ~ without <.
  */
 function decode(text) {
-  const value = new Uint8Array(128);
-  [..."abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-"].forEach((digit, i) => {
-    value[digit.charCodeAt(0)] = i;
-  });
-  const whole = (i) => 64 * value[text.charCodeAt(2 * i)] + value[text.charCodeAt(2 * i + 1)] - 2048;
+  const digit = (i) => text.charCodeAt(i) - (text.charCodeAt(i) > 60 ? 34 : 33);
+  const whole = (i) => 93 * digit(2 * i) + digit(2 * i + 1) - 4324;
   const blocks = text.length / (2 * (BLOCK + 1));
   const numbers = new Float32Array(blocks * BLOCK);
   for (let block = 0; block < blocks; block++) {

@@ -12,10 +12,18 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// The colours of numbers above and below 0: canvases cannot read the style sheet.
+const POSITIVE = [255, 155, 69], NEGATIVE = [74, 157, 255];
+
 /** 12544 -> "12,544"; 0.69315 -> "0.693"; nothing -> "–". */
 function number(value, digits = 3) {
   if (typeof value !== "number" || !Number.isFinite(value)) return "–";
-  return value.toLocaleString("en", { maximumFractionDigits: Number.isInteger(value) ? 0 : digits });
+  return value.toLocaleString("en", { maximumFractionDigits: digits });
+}
+
+/** The same with all of its digits, so that numbers below each other can be compared: 0.5 -> "0.500". */
+function fixed(value, digits = 3) {
+  return typeof value === "number" ? value.toFixed(digits) : "–";
 }
 
 /** 3.7 -> "3.7 s", 5000 -> "1 h 23 min". */
@@ -30,22 +38,22 @@ function advice({ verdict = "", advice: remedy = "" }) {
   return verdict && (verdict.endsWith("?") ? `${verdict} ${remedy}` : `${verdict}. ${remedy}`).trim();
 }
 
-/** A table; `columns` are [title, isNumber], `rows` lists of text, `mark(row)` a class for each row. */
-function table(caption, columns, rows, mark = () => "") {
-  const cell = (tag, text, isNumber) => element(tag, isNumber ? { class: "number" } : {}, text);
+/** A table; `columns` are [title, kind] with kind "text", "whole" (never broken) or "number". */
+function table(caption, columns, rows) {
+  const cell = (tag, text, kind) => element(tag, { class: kind }, text);
   return element("div", { class: "scroll" }, element("table", {},
     element("caption", {}, caption),
-    element("thead", {}, element("tr", {}, ...columns.map(([title, isNumber]) => cell("th", title, isNumber)))),
-    element("tbody", {}, ...rows.map((row, i) =>
-      element("tr", { class: mark(row, i) }, ...row.map((text, j) => cell("td", text, columns[j][1]))))),
+    element("thead", {}, element("tr", {}, ...columns.map(([title, kind]) => cell("th", title, kind)))),
+    element("tbody", {}, ...rows.map((row) =>
+      element("tr", {}, ...row.map((text, i) => cell("td", text, columns[i][1]))))),
   ));
 }
 
 /** Two columns: the names of an object's fields and their values. */
 function listing(caption, fields) {
   const text = (value) => (value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
-  const rows = Object.entries(fields ?? {}).map(([name, value]) => [name.replaceAll("_", " "), text(value)]);
-  return table(caption, [["", false], ["", false]], rows);
+  const rows = Object.entries(fields).map(([name, value]) => [name.replaceAll("_", " "), text(value)]);
+  return table(caption, [["what", "whole"], ["value", "text"]], rows);
 }
 
 /** A number in [-1, 1] as a byte, as tinygan.runs.pictures.to_uint8 does it: ties go to the even one. */

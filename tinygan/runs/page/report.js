@@ -10,7 +10,7 @@ showFacts();
 showNetworks();
 showDetails();
 const markEpoch = drawCharts(RUN, byId("charts"));
-const player = new Player(RUN, markEpoch);
+new Player(RUN, markEpoch);
 byId("explorer-model").textContent = modelText();
 // The weights take a moment: everything else is on the screen by then.
 let explorer = null;
@@ -27,7 +27,7 @@ function showVerdict() {
 }
 
 function isHealthy(row) {
-  return row.verdict.startsWith("healthy");
+  return !row.advice; // there is nothing to try
 }
 
 function showFacts() {
@@ -37,7 +37,7 @@ function showFacts() {
   const [images, height, width, channels] = config.data.shape;
   const epochs = stats.at(-1)?.epoch ?? 0;
   const facts = {
-    "data set": `${RUN.data}, ${number(images)} images of ${height} × ${width} × ${channels}`,
+    "data set": `${config.data.name ?? ""}, ${number(images)} images of ${height} × ${width} × ${channels}`,
     "trained": `${number(epochs)} of ${number(config.settings.epochs)} epochs, ${number(Math.max(RUN.step, stats.at(-1)?.step ?? 0))} steps`,
     "time": seconds ? `${duration(seconds)}, ${number(speeds[Math.floor(speeds.length / 2)], 0)} images/s` : "–",
     "device": [config.device.card ?? config.device.processor, `engine ${config.device.engine}`].filter(Boolean).join(", "),
@@ -51,7 +51,7 @@ function showFacts() {
 function modelText() {
   const { step } = RUN, epoch = step / RUN.steps_per_epoch;
   if (step === 0) return "They are still untrained: all that the generator can paint is noise.";
-  return `Their weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to 12 bits.`;
+  return `Their weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to four digits.`;
 }
 
 function showNetworks() {
@@ -60,26 +60,24 @@ function showNetworks() {
       layer === "in all" ? layer : layer.replaceAll("_", " "),
       shape.map((size) => number(size)).join(" × "), number(trained), gathered ? number(gathered) : "",
     ]);
+    const size = input.map((side) => number(side)).join(" × ");
     byId("tables").append(table(
-      `${name}, from ${input.map((size) => number(size)).join(" × ")}`,
-      [["layer", false], ["output", false], ["trained numbers", true], ["running values", true]],
-      lines, (_, i) => (i === lines.length - 1 ? "total" : ""),
+      input.length === 1 ? `${name}, from ${size} numbers of noise` : `${name}, from ${size} pixels`,
+      [["layer", "text"], ["output", "whole"], ["trained numbers", "number"], ["running values", "number"]], lines,
     ));
   }
 }
 
 function showDetails() {
   const { config, stats } = RUN;
-  const epochs = table("",
-    [["epoch", true], ["loss G", true], ["loss D", true], ["D(x)", true], ["D(G(z))", true], ["images/s", true], ["time", true], ["verdict", false]],
-    stats.map((row) => [
-      number(row.epoch), number(row.g_loss), number(row.d_loss), number(row.real_score, 2), number(row.fake_score, 2),
-      number(row.images_per_second, 0), duration(row.seconds ?? 0), row.verdict ?? "",
-    ]));
-  byId("epochs").append(epochs);
-  byId("settings").append(listing("", config.settings));
+  const columns = ["epoch", "loss G", "loss D", "D(x)", "D(G(z))", "images/s", "time"].map((title) => [title, "number"]);
+  byId("epochs").append(table("Means of every epoch", [...columns, ["verdict", "text"]], stats.map((row) => [
+    number(row.epoch), fixed(row.g_loss), fixed(row.d_loss), fixed(row.real_score, 2), fixed(row.fake_score, 2),
+    number(row.images_per_second, 0), duration(row.seconds ?? 0), row.verdict ?? "",
+  ])));
+  byId("settings").append(listing("Settings", config.settings));
   byId("versions").append(listing("Data", config.data), listing("Device", config.device), listing("Versions", config.versions));
-  for (const { time, command } of config.commands ?? []) {
+  for (const { time, command } of config.commands) {
     byId("commands").append(element("p", {}, element("code", {}, command), ` (${time})`));
   }
 }

@@ -44,9 +44,9 @@ class Player {
       image.src = run.reals;
     }
     byId("real-grid").parentElement.hidden = !run.reals;
+    byId("player").hidden = run.frames.length < 2;
+    byId("sample-grid").hidden = run.frames.length === 0;
     if (run.frames.length === 0) {
-      byId("player").hidden = true;
-      byId("sample-grid").hidden = true;
       byId("sample-caption").textContent = "no pictures were found in the folder of the run";
     } else {
       this.show(run.frames.length - 1);
@@ -70,14 +70,14 @@ class Player {
   facts(epoch) {
     const row = this.run.stats.find((one) => one.epoch === epoch);
     if (!row) return epoch === 0 ? "Epoch 0: untrained networks." : `Epoch ${epoch}`;
-    return `Epoch ${epoch}: mean loss G ${number(row.g_loss)}, D ${number(row.d_loss)}, ` +
-      `D(x) ${number(row.real_score, 2)}, D(G(z)) ${number(row.fake_score, 2)}. ${advice(row)}`;
+    return `Epoch ${epoch}: mean loss G ${fixed(row.g_loss)}, D ${fixed(row.d_loss)}, ` +
+      `D(x) ${fixed(row.real_score, 2)}, D(G(z)) ${fixed(row.fake_score, 2)}. ${advice(row)}`;
   }
 
   play() {
     if (Number(this.slider.value) >= this.images.length - 1) this.show(0);
     this.button.textContent = "Pause";
-    this.button.setAttribute("aria-pressed", "true");
+    byId("epoch-facts").setAttribute("aria-live", "off"); // five epochs a second are too many to be read out
     this.timer = setInterval(() => {
       const next = Number(this.slider.value) + 1;
       if (next < this.images.length) this.show(next);
@@ -89,6 +89,6 @@ class Player {
     clearInterval(this.timer);
     this.timer = null;
     this.button.textContent = "Play";
-    this.button.setAttribute("aria-pressed", "false");
+    byId("epoch-facts").setAttribute("aria-live", "polite");
   }
 }
