@@ -256,8 +256,8 @@ class Explorer {
     byId("stroll").addEventListener("click", () => this.setStrolling(this.strollingSince === null));
     byId("new-goal").addEventListener("click", () => this.setGoal(drawNoise(this.noiseSize)));
     // Nobody watches a walk that has been scrolled away.
-    new IntersectionObserver(([{ isIntersecting }]) => {
-      if (!isIntersecting && this.strollingSince !== null) this.setStrolling(false);
+    new IntersectionObserver((entries) => {
+      if (!entries.at(-1).isIntersecting && this.strollingSince !== null) this.setStrolling(false);
     }).observe(byId("explorer"));
   }
 }
