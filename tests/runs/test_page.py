@@ -150,6 +150,14 @@ def test_the_player_runs_to_the_last_epoch_and_stops(visit: Visit) -> None:
     assert visit.text("#sample-caption") == f"after epoch {EPOCHS}"
 
 
+def test_a_hand_on_the_slider_stops_the_player(visit: Visit) -> None:
+    visit.page.click("#play")
+    visit.set("#epoch", 1)
+    assert visit.text("#play") == "Play"
+    visit.page.wait_for_timeout(450)
+    assert visit.text("#sample-caption") == "after epoch 1"
+
+
 def test_the_player_pauses(visit: Visit) -> None:
     visit.page.click("#play")
     visit.page.click("#play")
@@ -239,6 +247,16 @@ def test_smoothing_takes_the_mean_of_the_steps_around(visit: Visit, made: tuple[
         visit.page.keyboard.press("ArrowRight")
     shown = float(visit.page.locator(".chart .key").first.locator("li").first.inner_text().split()[-1])
     assert shown == pytest.approx(losses[4:9, 0].mean(), abs=6e-4)
+
+
+def test_steps_without_numbers_are_gaps(visit: Visit) -> None:
+    assert visit.page.evaluate("smooth([1, null, 3, 5, 7], 1)") == [1, None, 4, 5, 7]
+    lines = "path([0, 1, 2, 3, 4], [1, 2, null, 3, 4], (x) => x, (y) => y)"
+    assert visit.page.evaluate(lines) == "M0.0 1.0L1.0 2.0M3.0 3.0L4.0 4.0"
+    line = "{x: [0, 1, 2, 3, 4], low: [1, 1, null, 2, 2], high: [5, 5, null, 6, 6]}"
+    assert visit.page.evaluate(f"band({line}, (x) => x, (y) => y)") == (
+        "M0.0 5.0L1.0 5.0L1.0 1.0L0.0 1.0ZM3.0 6.0L4.0 6.0L4.0 2.0L3.0 2.0Z"
+    )
 
 
 def test_lines_lie_where_their_numbers_are(visit: Visit, made: tuple[RunFolder, State]) -> None:
