@@ -1,6 +1,7 @@
 """IDX, the file format of MNIST: a magic number, the sizes, then the bytes; plain or gzipped.
 
     00 00 08 03 | images | rows | columns | pixels ...     each size a big-endian 32-bit number
+    00 00 08 01 | labels | labels ...
 
 08 says "unsigned bytes", 03 "three dimensions". (http://yann.lecun.com/exdb/mnist, end of page)
 """
@@ -17,9 +18,8 @@ import numpy as np
 
 from tinygan.errors import DataError, one_line
 
-HEADER = 16
 CHUNK = 1 << 20  # bytes
-LARGEST = 1 << 30  # bytes of pixels; MNIST has 47 million
+LARGEST = 1 << 30  # bytes; MNIST has 47 million pixels
 
 
 def read_images(path: Path) -> np.ndarray:
@@ -30,27 +30,37 @@ def read_images(path: Path) -> np.ndarray:
     Raises:
         DataError: the file cannot be read, is no such file, or is longer or shorter than it says.
     """
+    return _read(path, dimensions=3, kind="image")
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """The labels of an IDX file, (N,) uint8; otherwise as `read_images`."""
+    return _read(path, dimensions=1, kind="label")
+
+
+def _read(path: Path, dimensions: int, kind: str) -> np.ndarray:
+    magic, length = bytes([0, 0, 8, dimensions]), 4 + 4 * dimensions
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            header = file.read(HEADER)
-            if len(header) < HEADER or header[:4] != b"\0\0\x08\x03":
+            header = file.read(length)
+            if len(header) < length or header[:4] != magic:
                 raise DataError(
-                    f"{path} starts with {header[:4].hex(' ') or 'nothing'}, not 00 00 08 03: it is no IDX "
-                    "image file. Delete it, or put the right file in its place."
+                    f"{path} starts with {header[:4].hex(' ') or 'nothing'}, not {magic.hex(' ')}: it is no "
+                    f"IDX {kind} file. Delete it, or put the right file in its place."
                 )
-            shape = struct.unpack(">3I", header[4:])
+            shape = struct.unpack(f">{dimensions}I", header[4:])
             size = math.prod(shape)
             if not 0 < size <= LARGEST:
-                raise DataError(f"{path} declares {shape} pixels; 1 to {LARGEST:,} in all are read.")
+                raise DataError(f"{path} declares {shape} bytes; 1 to {LARGEST:,} in all are read.")
             chunks, missing = [], size + 1
             # In pieces: one large read takes the memory first and looks for the bytes afterwards.
             while missing and (chunk := file.read(min(missing, CHUNK))):
                 chunks.append(chunk)
                 missing -= len(chunk)
-            pixels = b"".join(chunks)
+            found = b"".join(chunks)
     except (OSError, EOFError, zlib.error) as problem:
         raise DataError(f"{path} cannot be read: {one_line(problem)}. Get it again.") from problem
-    if len(pixels) != size:
-        found = "more" if len(pixels) > size else f"{len(pixels):,}"
-        raise DataError(f"{path} declares {size:,} bytes and holds {found}. Delete it and get it again.")
-    return np.frombuffer(pixels, np.uint8).reshape(shape)
+    if len(found) != size:
+        holds = "more" if len(found) > size else f"{len(found):,}"
+        raise DataError(f"{path} declares {size:,} bytes and holds {holds}. Delete it and get it again.")
+    return np.frombuffer(found, np.uint8).reshape(shape)

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tinygan.data.dataset import Dataset
 from tinygan.data.download import Pinned, fetch, is_intact
-from tinygan.data.idx import read_images
-from tinygan.data.strokes import strokes
+from tinygan.data.idx import read_images, read_labels
+from tinygan.data.strokes import labelled_strokes, strokes
 from tinygan.errors import DataError, UsageError, printable
 
 _FASHION = (
@@ -39,6 +41,17 @@ PINNED = {
         TEST, _MNIST, 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
     ),
 }
+# Which garment each image shows; only the classifiers of tinygan.evaluation learnt from them.
+LABELS = {
+    "train": Pinned(
+        "train-labels-idx1-ubyte.gz", _FASHION, 29515,
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    ),
+    "test": Pinned(
+        "t10k-labels-idx1-ubyte.gz", _FASHION, 5148,
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    ),
+}  # fmt: skip
 NAMES = ("auto", "fashion-mnist", "mnist", "strokes")
 STROKES = {"train": (60_000, 0), "test": (10_000, 1)}  # how many, and the seed they are drawn with
 
@@ -139,15 +152,39 @@ def named(
 ) -> Dataset:
     """fashion-mnist or mnist from the first place that has it: data folder, cache, network."""
     file = PINNED[name, split]
+    return from_idx(name, located(name, file, data_dir, report, open_address), file)
+
+
+def labels(
+    name: str, split: str, data_dir: Path | None = None, report: Callable[[str], object] = print
+) -> np.ndarray:
+    """What each image of "fashion-mnist" or "strokes" shows, 0 to 9: (N,) uint8; else as `load`.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    if name == "strokes":
+        return labelled_strokes(*STROKES[split])[1]
+    return read_labels(located(name, LABELS[split], data_dir, report, None))
+
+
+def located(
+    name: str,
+    file: Pinned,
+    data_dir: Path | None,
+    report: Callable[[str], object],
+    open_address: Callable[[str], Any] | None,
+) -> Path:
+    """Where a file of the set `name` lies now: in the data folder, or in the cache, perhaps just fetched."""
     given = data_dir or (Path(os.environ["TINYGAN_DATA"]) if os.environ.get("TINYGAN_DATA") else None)
     for path in local_files(given, name, file.name) if given else ():
-        return from_idx(name, path, file)
+        return path
     if data_dir:
         raise DataError(f"{data_dir / name / file.name} is missing. Put it there, or leave out --data-dir.")
     if given:
         report(printable(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere."))
     try:
-        return from_idx(name, fetch(file, cache_folder() / name, report, open_address), file)
+        return fetch(file, cache_folder() / name, report, open_address)
     except DataError as problem:
         raise DataError(
             f"{problem}. Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and use "
