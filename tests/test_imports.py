@@ -14,13 +14,15 @@ PACKAGE = Path(tinygan.__file__).parent
 ROOT = PACKAGE.parent
 
 # From bottom to top; a file imports only from its own room and from rooms below.
-DOORS = ("train", "sample", "evaluate", "inspect", "gradcheck", "report", "export")
+DOORS = (
+    "train", "sample", "evaluate", "inspect", "gradcheck", "report", "export", "evaluation.train_classifier"
+)  # fmt: skip
 ROOMS = [
     ("errors",), ("faults",), ("backend",), ("rng",), ("ops",), ("fast",), ("autograd",), ("layers",),
     ("models",), ("optim",), ("gan",),
     # Twins of the two files above, and the engine on graphics cards; loaded by name when a run begins.
     ("fast.optim", "fast.gan", "fast.cuda"),
-    ("data",), ("runs",),
+    ("data",), ("evaluation",), ("runs",),
     ("",),  # tinygan/__init__.py, the public face
     ("commands",), DOORS, ("__main__",),
 ]  # fmt: skip

@@ -1,0 +1,109 @@
+"""The shipped classifiers: how often they are right, and that nothing but their own weights is used."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.checks import one_line
+from tinygan.autograd import no_grad
+from tinygan.backend import choose
+from tinygan.data import load, normalise
+from tinygan.data.sources import labels
+from tinygan.data.strokes import labelled_strokes
+from tinygan.errors import CheckpointError, UsageError
+from tinygan.evaluation import classifier as module
+from tinygan.evaluation.classifier import DIGESTS, NAMES, load_classifier, new_classifier, pack
+from tinygan.evaluation.train_classifier import varied
+from tinygan.rng import stream
+
+DATA = Path(os.environ.get("TINYGAN_DATA") or Path(__file__).parents[3] / "shared" / "data")
+
+
+def test_drawn_digits_are_read_right():
+    images, answers = labelled_strokes(1000, 1)
+    _, found = load_classifier("strokes").look(images)
+    assert (found == answers).mean() > 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "accuracy"), [("fashion-mnist", 0.9147), ("strokes", 0.9988)])
+def test_the_stated_accuracy_is_reached_on_all_test_images(name, accuracy):
+    """As README and the training script say; rounding differs a little from machine to machine."""
+    if name == "fashion-mnist" and not (DATA / name).is_dir():
+        pytest.skip(f"{DATA / name} is not there")
+    images = load(name, data_dir=DATA if DATA.is_dir() else None, split="test").images
+    answers = labels(name, "test", DATA if DATA.is_dir() else None)
+    assert len(images) == len(answers) == 10_000
+    _, found = load_classifier(name, choose("cpu", "fast", lambda line: None)).look(images)
+    assert (found == answers).mean() == pytest.approx(accuracy, abs=0.0005)
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_weights_take_less_than_500_kilobytes(name):
+    path = resources.files("tinygan.evaluation") / "weights" / f"{name}.npz"
+    assert len(path.read_bytes()) < 500_000
+    assert len(NAMES[name]) == 10
+
+
+def test_features_are_what_the_last_layer_decides_by():
+    found = load_classifier("strokes")
+    images, _ = labelled_strokes(7, 5)
+    features, chosen = found.look(images)
+    assert features.shape == (7, 64) and features.dtype == np.float32
+    network = found._network
+    *_, last = network.layers.values()
+    with no_grad():
+        logits = network(normalise(np, images)).data
+        assert last(features, False, iter(())).data == pytest.approx(logits, abs=1e-5)
+    assert (chosen == logits.argmax(axis=1)).all()
+
+
+def test_pictures_are_looked_at_one_by_one(monkeypatch):
+    images, _ = labelled_strokes(20, 5)
+    found = load_classifier("strokes")
+    together = found.look(images)
+    monkeypatch.setattr(module, "BATCH", 6)
+    parts = found.look(images)
+    assert together[0] == pytest.approx(parts[0], abs=1e-3)
+    assert (together[1] == parts[1]).all()
+
+
+def test_there_is_no_classifier_for_other_sets():
+    with pytest.raises(
+        UsageError, match="no classifier for mnist: there is one for fashion-mnist and"
+    ) as caught:
+        load_classifier("mnist")
+    one_line(caught)
+
+
+def test_other_weights_than_those_pinned_are_refused(monkeypatch):
+    monkeypatch.setitem(DIGESTS, "strokes", "0" * 64)
+    with pytest.raises(CheckpointError, match="damaged. Install tinygan again"):
+        load_classifier("strokes")
+
+
+def test_packing_is_reproducible_and_rounds_to_float16():
+    network = new_classifier(stream(1, "init"))
+    assert pack(network) == pack(network)
+    assert pack(network) != pack(new_classifier(stream(2, "init")))
+
+
+def test_variations_shift_by_a_pixel_and_mirror_half():
+    images, _ = labelled_strokes(400, 2)
+    same = varied(images, np.random.default_rng(3), mirrored=False)
+    shift = [
+        (down, right)
+        for down in (-1, 0, 1)
+        for right in (-1, 0, 1)
+        if (np.roll(images, (down, right), (1, 2)) == same).all()
+    ]
+    assert len(shift) == 1
+    turned = varied(images, np.random.default_rng(3), mirrored=True)
+    kept = (turned == same).all(axis=(1, 2, 3))
+    mirrored = (turned == same[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (kept | mirrored).all() and 150 < mirrored.sum() < 250

@@ -1,0 +1,75 @@
+"""The Fréchet distance against closed forms, and what it must do whatever the features are."""
+
+import numpy as np
+import pytest
+
+from tinygan.evaluation.distance import Moments, frechet, moments, standard_error
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def rotation(size, seed=0):
+    return np.linalg.qr(rng(seed).standard_normal((size, size)))[0]
+
+
+def test_equal_distributions_are_at_distance_0():
+    x = rng().standard_normal((500, 8)) @ rng(1).standard_normal((8, 8))
+    assert frechet(moments(x), moments(x)) == pytest.approx(0, abs=1e-10)
+
+
+def test_normals_of_known_distance():
+    """With one covariance: |mu1 - mu2|^2; with commuting ones: plus the sum of (sqrt a - sqrt b)^2."""
+    mean, turn = rng().standard_normal(6), rotation(6)
+    a, b = rng(1).uniform(0.1, 4, 6), rng(2).uniform(0.1, 4, 6)
+    first = Moments(np.zeros(6), turn * a @ turn.T)
+    assert frechet(first, Moments(mean, turn * a @ turn.T)) == pytest.approx(mean @ mean)
+    expected = mean @ mean + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum()
+    assert frechet(first, Moments(mean, turn * b @ turn.T)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_two_dimensions_by_hand():
+    """tr (S1 S2)^(1/2) of 2x2 matrices is sqrt(tr(S1 S2) + 2 sqrt(det S1 det S2)); these do not commute."""
+    a, b = np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([[1.0, -0.3], [-0.3, 3.0]])
+    assert np.abs(a @ b - b @ a).max() > 0.5
+    root = np.sqrt(np.trace(a @ b) + 2 * np.sqrt(np.linalg.det(a) * np.linalg.det(b)))
+    expected = 7 - 2 * root + 2**2 + 1
+    found = frechet(Moments(np.zeros(2), a), Moments(np.array([2.0, 1.0]), b))
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_it_is_symmetric_and_does_not_see_rotations_shifts_or_the_order():
+    x, y = rng(1).standard_normal((300, 5)) * [1, 2, 3, 4, 5], rng(2).standard_normal((200, 5)) + 1
+    distance = frechet(moments(x), moments(y))
+    turn = rotation(5)
+    assert frechet(moments(y), moments(x)) == pytest.approx(distance, rel=1e-10)
+    assert frechet(moments(x @ turn + 7), moments(y @ turn + 7)) == pytest.approx(distance, rel=1e-10)
+    assert frechet(moments(rng(3).permutation(x)), moments(y)) == pytest.approx(distance, rel=1e-10)
+
+
+def test_singular_covariances_are_no_obstacle():
+    """Features of which some never change, as a classifier's dead units do."""
+    x = rng().standard_normal((100, 4)) * [1, 0, 2, 0]
+    assert frechet(moments(x), moments(x + [0, 3, 0, 0])) == pytest.approx(9)
+    assert frechet(moments(x), moments(x * 0)) == pytest.approx(
+        x.var(axis=0, ddof=1).sum() + (x.mean(axis=0) ** 2).sum()
+    )
+
+
+def test_moments_are_numpys():
+    x = rng().standard_normal((50, 3)).astype(np.float32)
+    found = moments(x)
+    assert found.mean == pytest.approx(x.mean(axis=0, dtype=np.float64), abs=1e-12)
+    assert found.covariance == pytest.approx(np.cov(x.T.astype(np.float64)), abs=1e-12)
+    assert found.mean.dtype == found.covariance.dtype == np.float64
+
+
+def test_the_error_is_the_spread_of_fresh_draws():
+    """Against 60 really new pairs of sets; a bootstrap of 50 is good to a third."""
+    draws = [
+        (rng(i).standard_normal((400, 3)), rng(1000 + i).standard_normal((400, 3)) + 1) for i in range(60)
+    ]
+    spread = np.std([frechet(moments(x), moments(y)) for x, y in draws], ddof=1)
+    assert standard_error(*draws[0]) == pytest.approx(spread, rel=0.4)
+    assert standard_error(*draws[0]) == standard_error(*draws[0])

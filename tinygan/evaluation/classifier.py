@@ -1,0 +1,114 @@
+"""A small classifier of 28x28 grey pictures, whose last hidden layer gives 64 numbers to compare pictures by.
+
+Built from tinygan's own layers; ``python -m tinygan.evaluation.train_classifier`` trained it, on the real
+images of each set and their labels, which a GAN never sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from importlib import resources
+
+import numpy as np
+
+from tinygan.autograd import Tensor, no_grad
+from tinygan.backend import Backend, cpu
+from tinygan.data import normalise
+from tinygan.errors import CheckpointError, UsageError
+from tinygan.layers import BatchNorm, Conv2D, Dense, Dropout, LeakyReLU, Network, New, Reshape
+from tinygan.rng import Stream, stream
+
+SIDE, CLASSES, FEATURES = 28, 10, 64
+BATCH = 500  # images looked at together
+
+# SHA-256 of the weights' files, under the name of the set they were trained on.
+DIGESTS = {
+    "fashion-mnist": "5e79d307f30925ee0b0a32d8b1bcf5b05864b11a93b0d2db8eeab6f9d7266efe",
+    "strokes": "f0d683b4a0edbf512703f789849e8306e1b60adda6305949fd8ed7cc3d3d271a",
+}
+
+NAMES = {
+    "fashion-mnist": (
+        "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
+        "ankle boot",
+    ),
+    "strokes": tuple("0123456789"),
+}  # fmt: skip
+
+
+def new_classifier(init: Stream | None = None, backend: Backend | None = None) -> Network:
+    """Pictures (N, 28, 28, 1) in [-1, 1] -> logits (N, 10), one for each class; untrained."""
+    new = New(init or stream(0, "init"), backend or cpu())
+    return Network("classifier", (SIDE, SIDE, 1), [
+        (Conv2D(new, 1, 24, kernel=5, stride=2, bias=False), (14, 14, 24)),
+        (BatchNorm(new, 24), (14, 14, 24)),
+        (LeakyReLU(0.1), (14, 14, 24)),
+        (Conv2D(new, 24, 48, kernel=5, stride=2, bias=False), (7, 7, 48)),
+        (BatchNorm(new, 48), (7, 7, 48)),
+        (LeakyReLU(0.1), (7, 7, 48)),
+        (Reshape(7 * 7 * 48), (7 * 7 * 48,)),
+        (Dropout(0.2), (7 * 7 * 48,)),
+        (Dense(new, 7 * 7 * 48, FEATURES), (FEATURES,)),
+        (LeakyReLU(0.1), (FEATURES,)),                      # the features
+        (Dropout(0.2), (FEATURES,)),
+        (Dense(new, FEATURES, CLASSES), (CLASSES,)),
+    ])  # fmt: skip
+
+
+class Classifier:
+    """A trained classifier. Made by `load_classifier`."""
+
+    def __init__(self, name: str, network: Network) -> None:
+        self.classes = NAMES[name]
+        self._network = network
+
+    def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images (N, 28, 28, 1) uint8 -> features (N, 64) float32 and the likeliest class of each (N,).
+
+        The features are those behind the last LeakyReLU, which the last layer makes its choice by.
+        """
+        features, logits = [], []
+        *_, chooser = self._network.layers.values()
+        backend = self._network.backend
+        with no_grad():
+            for start in range(0, len(images), BATCH):
+                x: Tensor = Tensor(backend.array(normalise(np, images[start : start + BATCH])), backend)
+                for layer in self._network.layers.values():
+                    if layer is chooser:
+                        features.append(backend.numpy(x.data))
+                    x = layer(x, False, iter(()))
+                logits.append(backend.numpy(x.data))
+        return np.concatenate(features), np.concatenate(logits).argmax(axis=1)
+
+
+def load_classifier(name: str, backend: Backend | None = None) -> Classifier:
+    """The classifier that was trained on the set `name`.
+
+    Raises:
+        UsageError: there is none.
+        CheckpointError: its file is not the one this version was made with.
+    """
+    if name not in DIGESTS:
+        known = " and ".join(DIGESTS)
+        raise UsageError(f"no classifier for {name}: there is one for {known}, pictures of 28x28x1.")
+    data = (resources.files("tinygan.evaluation") / "weights" / f"{name}.npz").read_bytes()
+    if hashlib.sha256(data).hexdigest() != DIGESTS[name]:
+        raise CheckpointError(f"the weights of the classifier for {name} are damaged. Install tinygan again.")
+    network = new_classifier(backend=backend)
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        for key, tensor in (network.parameters | network.statistics).items():
+            tensor.data = network.backend.array(arrays[key].astype(np.float32))
+    return Classifier(name, network)
+
+
+def pack(network: Network) -> bytes:
+    """The file that `load_classifier` reads: the numbers as float16, the same bytes for the same ones."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for key, tensor in (network.parameters | network.statistics).items():
+            array = io.BytesIO()
+            np.save(array, network.backend.numpy(tensor.data).astype(np.float16))
+            archive.writestr(zipfile.ZipInfo(f"{key}.npy"), array.getvalue())  # no date
+    return file.getvalue()
