@@ -531,6 +531,60 @@ def test_damaged_statistics_do_not_stop_the_training(tmp_path: Path) -> None:
     assert "warning: no report: " in result.stdout and "without epoch" in result.stdout
 
 
+def test_an_evaluation_stands_beside_its_floor_and_its_ceiling(trained: Path, tmp_path: Path) -> None:
+    run, figures = trained / "runs/0001-strokes", tmp_path / "figures.json"
+    again = tmp_path / "again.json"
+    result = tinygan("evaluate", run, "--samples", 300, "--json", figures, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    lines = {line.split()[0]: line for line in result.stdout.splitlines() if line.strip()}
+    found = json.loads(figures.read_text())
+    judged = found["judged"]
+    assert judged["real images"]["fcd"] < judged["generator"]["fcd"] and judged["noise"]["recall"] < 0.1
+    assert f"{judged['generator']['fcd']:.2f} +- {judged['generator']['error']:.2f}" in lines["generator"]
+    assert "the floor" in lines["real"] and "the ceiling" in lines["noise"] and "No FID" in lines["FCD"]
+    assert sum(found["classes"].values()) == pytest.approx(1) and len(found["nearest"]["rms"]) == 16
+    assert read_png(run / "nearest_epoch_0004_seed_1.png").shape[2] == 1
+    assert tinygan("evaluate", run, "--samples", 300, "--json", again, cwd=tmp_path).returncode == 0
+    assert json.loads(again.read_text())["judged"] == judged
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--samples", "99"], 2, "--samples 99 is less than 100"),
+        (["--samples", "10001"], 4, "more than the 10,000 test images"),
+        (["--seed", "-1"], 2, "--seed -1"),
+    ],
+)
+def test_evaluate_refuses_what_it_cannot_do(
+    trained: Path, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    fails(tinygan("evaluate", trained / "runs/0001-strokes", *arguments, cwd=tmp_path), code, words)
+
+
+@pytest.mark.slow
+def test_metrics_are_recorded_and_equal_those_of_evaluate(tmp_path: Path) -> None:
+    result = tinygan("train", *TINY, "--epochs", 3, "--metrics-every", 2, "--no-gif", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("FCD") == 1
+    rows = RunFolder(tmp_path / "runs/0001-strokes").read_stats()
+    assert ["evaluation" in row for row in rows] == [False, True, False]
+    shown = in_page(tmp_path / "runs/0001-strokes/report.html")["stats"]
+    assert shown[1]["evaluation"] == rows[1]["evaluation"]
+    # The checkpoint of epoch 2, from a run that ends there.
+    short = tinygan("train", *TINY, "--epochs", 2, "--no-gif", cwd=tmp_path)
+    assert short.returncode == 0
+    assert tinygan("evaluate", "--json", "figures.json", cwd=tmp_path).returncode == 0
+    judged = json.loads((tmp_path / "figures.json").read_text())["judged"]["generator"]
+    assert judged == pytest.approx(rows[1]["evaluation"], abs=1e-3)
+
+
+def test_metrics_of_pictures_without_a_classifier_are_refused_at_once(tmp_path: Path) -> None:
+    words = "no classifier for pictures of 32x32x1"
+    fails(tinygan("train", *TINY, "--size", 32, "--metrics-every", 1, cwd=tmp_path), 2, words)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
     fails(tinygan("report", cwd=tmp_path), 5, "no run in runs")
     fails(tinygan("report", "gone", cwd=tmp_path), 5, "gone does not exist")

@@ -3,6 +3,7 @@
 COMMANDS = {
     "train": "train the DCGAN: pictures, checkpoints, statistics, an animation",
     "sample": "make new pictures with a trained generator",
+    "evaluate": "measure how good its pictures are: distance, precision, recall, coverage",
     "report": "put what there is to see of a run on one page: samples, curves, the generator itself",
 }
 

@@ -61,8 +61,7 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
     """Make the pictures on `device`."""
     trained = load(options.run, options.runs, device, report=lambda line: print(line, file=sys.stderr))
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
-    folder = trained.path.parent  # of the run, if the checkpoint lies in one
-    folder = folder.parent if folder.name == "checkpoints" else folder
+    folder = trained.run_folder
     name = f"{trained.path.stem}_seed_{seed}"
 
     if options.interpolate:

@@ -24,6 +24,7 @@ from tinygan.data import Dataset
 from tinygan.errors import CheckpointError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
+from tinygan.runs.metrics import Evaluation
 from tinygan.runs.progress import Progress, duration
 from tinygan.runs.settings import RECIPES, Settings, new_settings, resumed_settings
 from tinygan.runs.state import State, saved_settings
@@ -85,6 +86,13 @@ def parser() -> commands.Parser:
     advanced.add_argument("--threads", type=int, metavar="N", help="default: all usable cores", **absent)
     advanced.add_argument("--sample-every", type=int, metavar="EPOCHS", help="default: 1", **absent)
     advanced.add_argument("--checkpoint-every", type=int, metavar="EPOCHS", help="default: 20", **absent)
+    advanced.add_argument(
+        "--metrics-every",
+        type=int,
+        metavar="EPOCHS",
+        help="evaluate (see tinygan.evaluate) so often",
+        **absent,
+    )
     advanced.add_argument("--no-gif", action="store_true", help="make no animation", **absent)
     advanced.add_argument("--no-report", action="store_true", help="write no report.html", **absent)
     advanced.add_argument("--quiet", action="store_true", help="print errors only")
@@ -163,6 +171,9 @@ def main(arguments: Sequence[str]) -> int:
         say(f"time     about {left}: {steps:,} steps of {step_seconds:.3g} s (measured)")
         return 0
 
+    evaluation = None
+    if settings.metrics_every:
+        evaluation = Evaluation(settings, report=say)
     config = configuration(arguments, settings, device, images, threads)
     with failures():
         taking = trainer(state, images, settings, device)  # takes its memory before there is a folder
@@ -199,7 +210,7 @@ def main(arguments: Sequence[str]) -> int:
             report("         That is complete: use a larger --epochs or --steps to go on.")
     try:
         with failures():
-            train(run, state, images, settings, taking, progress, report)
+            train(run, state, images, settings, taking, progress, report, evaluation)
     finally:
         progress.close()
         taking.close()

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from tinygan.errors import CheckpointError, ShapeError, printable
+from tinygan.evaluation.judge import Distance
+from tinygan.evaluation.neighbours import Overlap
 from tinygan.runs.explorer import directions, export
 from tinygan.runs.folder import RunFolder, write_atomically
 from tinygan.runs.health import Health
@@ -116,7 +118,15 @@ def _statistics(run: RunFolder) -> list[dict[str, Any]]:
         health = row["health"] if isinstance(row.get("health"), dict) else {}
         texts = {name: row[name] for name in ("verdict", "advice") if isinstance(row.get(name), str)}
         shown = numbers(row, ("epoch", "step", *MEASURED, "seconds", "images_per_second"))
-        found.append({**shown, **texts, "health": numbers(health, Health._fields)})
+        evaluated = row["evaluation"] if isinstance(row.get("evaluation"), dict) else {}
+        found.append(
+            {
+                **shown,
+                **texts,
+                "health": numbers(health, Health._fields),
+                "evaluation": numbers(evaluated, (*Distance._fields, *Overlap._fields)),
+            }
+        )
     return found
 
 

@@ -25,7 +25,7 @@ FIXED = (
 FORGOTTEN = ("steps", "no_gif", "no_report")
 
 # Settings that older checkpoints do not have; their defaults say what was done then.
-ADDED = {"precision": "auto", "no_report": False}
+ADDED = {"precision": "auto", "no_report": False, "metrics_every": None}
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Settings:
     threads: int | None = None
     sample_every: int = 1
     checkpoint_every: int = 20
+    metrics_every: int | None = None
     no_gif: bool = False
     no_report: bool = False
 
@@ -59,7 +60,7 @@ class Settings:
         """These settings, or a `UsageError` that names the first one that makes no sense."""
         least = {
             "epochs": 0, "batch_size": 1, "seed": 0, "limit": 1, "steps": 0, "threads": 1,
-            "sample_every": 1, "checkpoint_every": 1,
+            "sample_every": 1, "checkpoint_every": 1, "metrics_every": 1,
         }  # fmt: skip
         for name, minimum in least.items():
             value = getattr(self, name)

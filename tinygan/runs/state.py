@@ -100,6 +100,12 @@ class Trained:
     def __init__(self, G: Network, D: Network, settings: Settings, path: Path) -> None:
         self.G, self.D, self.settings, self.path = G, D, settings, path
 
+    @property
+    def run_folder(self) -> Path:
+        """Where its pictures belong: the run's folder, or beside a checkpoint that lies elsewhere."""
+        folder = self.path.parent
+        return folder.parent if folder.name == "checkpoints" else folder
+
     def generate(self, n: int, seed: int = 0) -> np.ndarray:
         """`n` new pictures (n, H, W, C), float32 in [-1, 1]; the same ones for the same `seed`.
 

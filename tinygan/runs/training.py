@@ -17,6 +17,7 @@ from tinygan.backend import Backend
 from tinygan.data import Dataset, normalise
 from tinygan.errors import DataError, NonFiniteError, TinyganError
 from tinygan.gan import Step
+from tinygan.layers import Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
 from tinygan.runs.animation import frame_indices, load_frames, write_gif
@@ -144,10 +145,12 @@ def train(
     taking: Trainer,
     progress: Progress,
     report: Callable[[str], object],
+    evaluation: Callable[[Network], dict[str, float]] | None = None,
 ) -> None:
     """Train `state` to the end of its plan and leave everything in the run folder.
 
-    `taking` is its `trainer`; `report` prints a line and logs it; `progress` shows the moving one.
+    `taking` is its `trainer`; `report` prints a line and logs it; `progress` shows the moving one;
+    `evaluation` measures the generator for the statistics every `settings.metrics_every` epochs.
 
     Raises:
         StoppedError: SIGINT or SIGTERM arrived; the run was saved and can be resumed.
@@ -202,7 +205,9 @@ def train(
                 save()
             else:
                 seconds = time.perf_counter() - start
-                _close_epoch(run, state, settings, steps_per_epoch, trained, seconds, look(), report)
+                _close_epoch(
+                    run, state, settings, steps_per_epoch, trained, seconds, look(), evaluation, report
+                )
                 due = (epoch + 1) % settings.checkpoint_every == 0
                 if due or received or state.step == total_steps:
                     save()
@@ -226,6 +231,7 @@ def _close_epoch(
     images: int,
     seconds: float,
     health: Health,
+    evaluation: Callable[[Network], dict[str, float]] | None,
     report: Callable[[str], object],
 ) -> None:
     """Statistics, two lines and pictures for the epoch that has just been completed."""
@@ -239,6 +245,8 @@ def _close_epoch(
     g_loss, d_loss, real_score, fake_score = (float(mean) for mean in means)
     state.sums = np.zeros_like(state.sums)
     speed = images / seconds
+    due = settings.metrics_every and epoch % settings.metrics_every == 0
+    evaluated = evaluation(state.G) if evaluation and due else None
     run.append_stats(
         {
             "epoch": epoch,
@@ -252,6 +260,7 @@ def _close_epoch(
             "health": {name: round(number, 4) for name, number in health._asdict().items()},
             "verdict": verdict(health).words,
             "advice": verdict(health).advice,
+            **({"evaluation": evaluated} if evaluated else {}),
         }
     )
     report(
@@ -259,6 +268,11 @@ def _close_epoch(
         f"D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}  {seconds:.3g} s  {speed:,.0f} images/s"
     )
     report(f"         {verdict(health)}")
+    if evaluated:
+        report(
+            "         FCD {fcd:.2f} +- {error:.2f}  precision {precision:.2f} recall {recall:.2f} "
+            "coverage {coverage:.2f}".format(**evaluated)
+        )
     if epoch % settings.sample_every == 0 or epoch == settings.epochs:
         _save_previews(run, state, epoch)
 

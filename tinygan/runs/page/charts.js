@@ -170,6 +170,16 @@ function band({ x, low, high }, X, Y) {
   return text;
 }
 
+/** The charts of what --metrics-every measured. */
+function evaluations(rows, color, percent) {
+  const line = (name, colour, key) => ({ name, color: colour, x: rows.map((row) => row.epoch), y: rows.map((row) => row.evaluation[key] ?? null) });
+  return [
+    { title: "Distance from real images (FCD, smaller is better)", lines: [line("FCD", color.fake, "fcd")] },
+    { title: "How good, and of all kinds?", top: 1, write: percent, guesses: [], lines: [
+      line("precision", color.fake, "precision"), line("recall", color.third, "recall"), line("coverage", color.real, "coverage")] },
+  ];
+}
+
 /** All charts of a run, in `place`; returns what moves their marker. */
 function drawCharts(run, place) {
   const { curves, stats, steps_per_epoch: stepsPerEpoch } = run;
@@ -198,6 +208,8 @@ function drawCharts(run, place) {
       lines: [perEpoch("variety (real images: 100 %)", color.fake, health("diversity")), perEpoch("dead LeakyReLU channels", color.third, health("dead"))] },
     { title: "Speed", write: (value) => number(value, 0), lines: [perEpoch("images a second", color.third, (row) => row.images_per_second)] },
   ].map((chart) => new Chart({ ...chart, lastEpoch }));
+  const evaluated = stats.filter((row) => row.evaluation.fcd !== undefined);
+  if (evaluated.length) level.unshift(...evaluations(evaluated, color, percent).map((chart) => new Chart({ ...chart, lastEpoch })));
   const charts = [...(measured.length ? curvy : []), ...(epochs.length ? level : [])];
   place.replaceChildren(...charts.map((chart) => chart.figure));
   if (!charts.length) place.append("Nothing was measured yet.");

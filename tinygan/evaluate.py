@@ -1,0 +1,137 @@
+"""``python -m tinygan.evaluate``: how good a generator is, in numbers, beside real images and noise."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygan import backend, commands, data
+from tinygan.errors import UsageError
+from tinygan.evaluation.judge import Judgement, noise
+from tinygan.evaluation.neighbours import K, nearest
+from tinygan.runs.folder import write_atomically
+from tinygan.runs.metrics import SAMPLES, Evaluation
+from tinygan.runs.pictures import grid, save_png
+from tinygan.runs.state import load
+
+SHOWN = 16  # samples whose nearest training images are shown
+MEMORISED = 0.5  # of the distance that real images have from the training set: half of it is no chance
+LEAST = 100  # fewer pictures say nothing about a distribution
+
+
+def parser() -> commands.Parser:
+    parser = commands.Parser("tinygan.evaluate", "Measure how good a trained generator's pictures are.")
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN|FILE", help="run folder or checkpoint; default: the newest run"
+    )
+    parser.add_argument(
+        "--samples", type=int, default=SAMPLES, metavar="N", help=f"pictures to measure; default: {SAMPLES}"
+    )
+    parser.add_argument("--seed", type=int, help="of the noise; default: one more than the run's own")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
+    parser.add_argument("--device", choices=backend.DEVICES, default="auto", help="default: auto")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Evaluate as `arguments` say; returns the exit code."""
+    options = parser().parse_args(arguments)
+    if options.samples < LEAST:
+        raise UsageError(f"--samples {options.samples} is less than {LEAST}: too few to say anything.")
+    if options.seed is not None and options.seed < 0:
+        raise UsageError(f"--seed {options.seed} is less than 0.")
+    device = backend.choose(options.device, report=lambda line: None)
+    with device.failures():
+        return evaluate(options, device)
+
+
+def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
+    """Generate, measure and tell."""
+    trained = load(options.run, options.runs, device, report=lambda line: print(line, file=sys.stderr))
+    settings = trained.settings
+    seed = settings.seed + 1 if options.seed is None else options.seed
+    evaluation = Evaluation(settings, options.data_dir, print, options.samples)
+    judge, test, n = evaluation.judge, evaluation.test, options.samples
+    folder = options.data_dir or (Path(settings.data_dir) if settings.data_dir else None)
+    train = data.load(settings.data, data_dir=folder, report=print).images
+    pictures = evaluation.pictures(trained.G, seed)
+    others = train[np.random.default_rng(seed).choice(len(train), n, replace=False)]
+    rows = {"generator": pictures, "real images": others, "noise": noise(n, seed)}
+    judged = {name: judge.judge(images) for name, images in rows.items()}
+    index, apart = nearest(pictures[:SHOWN], train)
+    _, usual = nearest(test[:SHOWN], train)
+    path = trained.run_folder / f"nearest_{trained.path.stem}_seed_{seed}.png"
+    save_png(path, grid(pairs(pictures[:SHOWN], train[index]), columns=8))
+
+    print(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
+    for line in [*table(judged), *classes(judge.classifier.classes, judged["generator"], judge.classes)]:
+        print(line)
+    verdict = "memorised?" if apart.mean() < MEMORISED * usual.mean() else "not memorised"
+    print(
+        f"nearest   {SHOWN} of them differ from the nearest training image by {apart.mean():.0f} of 255 "
+        f"(root mean square of the pixels), test images by {usual.mean():.0f}: {verdict}"
+    )
+    print(f"          each beside that image: {path}")
+    if options.json:
+        figures = {
+            "model": str(trained.path),
+            "data": settings.data,
+            "samples": n,
+            "seed": seed,
+            "judged": {name: figures_of(one) for name, one in judged.items()},
+            "classes": dict(zip(judge.classifier.classes, judged["generator"].classes.tolist(), strict=True)),
+            "test_classes": dict(zip(judge.classifier.classes, judge.classes.tolist(), strict=True)),
+            "nearest": {"training_images": index.tolist(), "rms": apart.tolist(), "test_rms": usual.tolist()},
+        }
+        text = json.dumps(figures, indent=2) + "\n"
+        write_atomically(options.json, lambda file: file.write(text.encode()))
+        print(f"figures   {options.json}")
+    return 0
+
+
+def figures_of(judged: Judgement) -> dict[str, Any]:
+    """The numbers of a judgement as JSON."""
+    return {**judged.distance._asdict(), **judged.overlap._asdict()}
+
+
+def table(judged: dict[str, Judgement]) -> list[str]:
+    """A line for the generator, and for what it is to be compared with."""
+    meaning = {"real images": "the floor: training images; no generator need beat it", "noise": "the ceiling"}
+    lines = [f"          {'':<13}{'FCD':>16}{'precision':>11}{'recall':>8}{'coverage':>10}"]
+    for name, (distance, found, _) in judged.items():
+        fcd = f"{distance.fcd:.2f} +- {distance.error:.2f}"
+        shares = f"{found.precision:>11.2f}{found.recall:>8.2f}{found.coverage:>10.2f}"
+        lines.append(f"          {name:<13}{fcd:>16}{shares}   {meaning.get(name, '')}".rstrip())
+    return [
+        *lines,
+        "FCD       a Fréchet distance in the features of tinygan's classifier, smaller is better. No FID:",
+        "          to be compared only with the FCD of as many pictures of the same set",
+        f"precision are they good?  recall, coverage: is everything there?  ({K} nearest neighbours)",
+    ]
+
+
+def classes(names: Sequence[str], found: Judgement, real: np.ndarray) -> list[str]:
+    """How the pictures spread over the classes, as the classifier sees them."""
+    shares = [
+        f"{name} {share:.0%} ({wanted:.0%})"
+        for name, share, wanted in zip(names, found.classes, real, strict=True)
+    ]
+    return ["classes   " + ", ".join(shares[:5]) + ",", "          " + ", ".join(shares[5:])]
+
+
+def pairs(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Images (16, H, W, C) in rows of 8 of the first, then their partners below each row."""
+    rows = [part[start : start + 8] for start in range(0, len(above), 8) for part in (above, below)]
+    return np.concatenate(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(commands.run(main))

@@ -1,0 +1,54 @@
+"""The evaluation of a run's generator, while training and afterwards: which pictures meet which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tinygan import data
+from tinygan.errors import DataError, UsageError
+from tinygan.evaluation.classifier import load_classifier
+from tinygan.evaluation.judge import Judge
+from tinygan.layers import Network
+from tinygan.runs.pictures import to_uint8
+from tinygan.runs.settings import Settings
+from tinygan.runs.state import paint, sample_noise
+
+SAMPLES = 10_000  # pictures; a Fréchet distance of fewer is larger, so it must always be as many
+
+
+class Evaluation:
+    """What is needed to evaluate a run's generators: the classifier and the test half of the data set."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        data_dir: Path | None = None,
+        report: Callable[[str], object] = print,
+        samples: int = SAMPLES,
+    ) -> None:
+        """Raises UsageError where no classifier fits, DataError where there are not enough test images."""
+        if (settings.size, settings.channels) != (28, 1):
+            shape = f"{settings.size}x{settings.size}x{settings.channels}"
+            raise UsageError(f"no classifier for pictures of {shape}: evaluations need 28x28x1.")
+        classifier = load_classifier(settings.data)
+        folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
+        test = data.load(settings.data, data_dir=folder, split="test", report=report).images
+        if samples > len(test):
+            raise DataError(f"{samples:,} pictures are more than the {len(test):,} test images. Use fewer.")
+        self.samples = samples
+        self.test = test
+        self.judge = Judge(classifier, test)
+        self._seed = settings.seed + 1  # not the previews' noise, which people choose models by
+
+    def pictures(self, G: Network, seed: int | None = None) -> np.ndarray:
+        """The pictures that are judged (samples, 28, 28, 1) uint8; the same ones for the same seed."""
+        return to_uint8(paint(G, sample_noise(self._seed if seed is None else seed, self.samples, G)))
+
+    def __call__(self, G: Network) -> dict[str, float]:
+        """G's distance, its error, precision, recall and coverage, for the statistics."""
+        distance, overlap, _ = self.judge.judge(self.pictures(G))
+        found = {**distance._asdict(), **overlap._asdict()}
+        return {name: round(number, 4) for name, number in found.items()}
