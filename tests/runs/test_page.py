@@ -220,6 +220,40 @@ def test_keys_push_the_noise(visit: Visit) -> None:
     assert (visit.pixels("#picture") != before).any()
 
 
+def test_keys_take_large_steps_through_a_chart(visit: Visit) -> None:
+    chart = visit.page.locator(".chart svg").first
+    chart.focus()
+    for key, at in (("PageUp", "14"), ("PageDown", "0"), ("End", "14"), ("Home", "0")):
+        visit.page.keyboard.press(key)
+        assert chart.get_attribute("aria-valuenow") == at, key
+
+
+# What stands above and below.
+
+
+def test_the_facts_of_the_run_are_told(visit: Visit) -> None:
+    facts = dict(
+        zip(*(visit.page.locator(f"#facts {tag}").all_inner_texts() for tag in ("dt", "dd")), strict=True)
+    )
+    assert facts["data set"] == "made up, 100 images of 28 × 28 × 1"
+    assert facts["trained"] == "3 of 3 epochs, 15 steps"
+    assert facts["time"] == "6 s, 102 images/s"  # three epochs of 2 s; the median of 101, 102, 103
+    assert facts["settings"] == "recipe seed, batch 20, seed 0"
+
+
+def test_tables_hold_the_layers_the_epochs_and_the_configuration(visit: Visit) -> None:
+    generator = visit.page.locator("#networks table").first
+    assert generator.locator("tbody tr").count() == 13
+    assert generator.locator("tbody tr").first.inner_text().split("\t")[:3] == ["00 dense", "784", "7,840"]
+    visit.page.click("#epochs summary")
+    rows = visit.page.locator("#epochs tbody tr").all_inner_texts()
+    assert [row.split("\t")[:3] for row in rows] == [
+        ["1", "0.710", "1.300"], ["2", "0.720", "1.300"], ["3", "0.730", "1.300"]
+    ]  # fmt: skip
+    assert "batch size\t20" in visit.text("#settings") and "numpy\t2.0.0" in visit.text("#versions")
+    assert "python -m tinygan.train" in visit.text("#commands")
+
+
 # Curves.
 
 
@@ -441,6 +475,13 @@ def test_walking_by_itself_goes_on_until_it_is_paused(visit: Visit) -> None:
     there = visit.noise()
     visit.page.wait_for_timeout(200)
     assert (visit.noise() == there).all()
+
+
+def test_a_hand_on_the_way_stops_the_walk(visit: Visit) -> None:
+    visit.page.click("#stroll")
+    visit.set("#walk", 0.5)
+    assert visit.text("#stroll") == "Walk"
+    assert visit.page.evaluate("explorer.walked") == 0.5
 
 
 def test_new_noise_is_normally_distributed(visit: Visit) -> None:
