@@ -20,7 +20,7 @@ from PIL import Image
 
 from tinygan.runs.checkpoint import content_digest, read
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.pictures import read_png, save_png
+from tinygan.runs.pictures import grid, read_png, save_png, tiles, to_uint8
 
 # Small enough for a second, with a partial last batch: 3 steps of 32, 32 and 16.
 TINY = ("--data", "strokes", "--limit", "80", "--batch-size", "32", "--width", "2", "--noise-dim", "5")
@@ -46,7 +46,11 @@ def clean_environment(cwd: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "TINYGAN_DATA"}
     root = str(Path(__file__).parent.parent)
     # Port 9 refuses at once: no test may reach a real server.
-    return kept | {"PYTHONPATH": root, "TINYGAN_CACHE": str(cwd / "cache"), "HTTPS_PROXY": "http://127.0.0.1:9"}
+    return kept | {
+        "PYTHONPATH": root,
+        "TINYGAN_CACHE": str(cwd / "cache"),
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+    }
 
 
 def fails(result: Result, code: int, *words: str) -> None:
@@ -408,10 +412,74 @@ def test_sample_interpolates_in_a_looping_gif(trained: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--num", "0"], ["--interpolate", "1"], ["--seed", "-1"], ["--seed", "x"], ["--bogus"]]
-)
-def test_sample_refuses_bad_options(trained: Path, arguments: list[str]) -> None:
-    fails(tinygan("sample", *arguments, cwd=trained), 2)
+    ("arguments", "words"),
+    [
+        ("--num 0", "--num 0"), ("--interpolate 1", "at least 2 frames"), ("--seed -1", "--seed -1"),
+        ("--seed x", "--seed"), ("--bogus", "--bogus"), ("--num 1 --interpolate 5", "2 ends"),
+        ("--separate --interpolate 5", "not allowed with"), ("--grid 0x3", "ROWSxCOLS"),
+        ("--grid 2x2 --num 5", "--grid 2x2 holds"), ("--grid 2x2 --separate", "leave it out"),
+        ("--format npy --separate", "leave the other"), ("--out x.jpg", "does not end in .png or .npy"),
+        ("--out x.png --format npy", "does not end in .npy"), ("--out x.png --interpolate 5", "end in .gif"),
+    ],
+)  # fmt: skip
+def test_sample_refuses_bad_options(trained: Path, arguments: str, words: str) -> None:
+    fails(tinygan("sample", *arguments.split(), cwd=trained), 2, words)
+
+
+def test_sample_arranges_pictures_as_told(trained: Path, tmp_path: Path) -> None:
+    wide, loose = tmp_path / "wide.png", tmp_path / "loose.png"
+    assert tinygan("sample", "--grid", "2x8", "--seed", 0, "--out", wide, cwd=trained).returncode == 0
+    assert (
+        tinygan("sample", "--grid", "2x8", "--num", 9, "--seed", 0, "--out", loose, cwd=trained).returncode
+        == 0
+    )
+    preview = tiles(read_png(trained / "runs/0001-strokes/samples/epoch_0004.png"), 16, 28, 28)
+    assert (read_png(wide) == grid(preview, columns=8)).all()
+    assert (read_png(loose) == grid(preview[:9], columns=8)).all()
+
+
+def test_sample_writes_the_very_numbers(trained: Path, tmp_path: Path) -> None:
+    target = tmp_path / "pictures.npy"
+    assert tinygan("sample", "--num", 3, "--seed", 0, "--out", target, cwd=trained).returncode == 0
+    pictures = np.load(target)
+    assert pictures.shape == (3, 28, 28, 1) and pictures.dtype == np.float32
+    preview = tiles(read_png(trained / "runs/0001-strokes/samples/epoch_0004.png"), 16, 28, 28)
+    assert (to_uint8(pictures) == preview[:3]).all()
+
+
+def test_sample_shows_the_same_noise_through_the_training(trained: Path, tmp_path: Path) -> None:
+    """Rows are pictures, columns checkpoints, of epochs 2 and 4."""
+    target = tmp_path / "through.png"
+    result = tinygan("sample", "--through-training", "--num", 16, "--seed", 0, "--out", target, cwd=trained)
+    assert result.returncode == 0 and "epoch_0002, epoch_0004" in result.stdout
+    previews = [
+        tiles(read_png(trained / f"runs/0001-strokes/samples/epoch_{epoch:04}.png"), 16, 28, 28)
+        for epoch in (2, 4)
+    ]
+    in_rows = np.stack(previews, axis=1).reshape(32, 28, 28, 1)
+    assert (read_png(target) == grid(in_rows, columns=2)).all()
+
+
+def test_sample_through_training_passes_over_a_damaged_checkpoint(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    damaged = tmp_path / "runs/0001-strokes/checkpoints/epoch_0002.npz"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    result = tinygan("sample", "--through-training", cwd=tmp_path)
+    assert result.returncode == 0 and "warning: " in result.stderr and "epoch_0002" not in result.stdout
+
+
+def test_sample_through_training_needs_the_run(trained: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "mine.npz"
+    copy.write_bytes((trained / "runs/0001-strokes/checkpoints/epoch_0004.npz").read_bytes())
+    fails(tinygan("sample", copy, "--through-training", cwd=tmp_path), 5, "name the run")
+
+
+def test_sample_takes_the_newest_run_that_has_been_trained(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    (tmp_path / "runs/0002-just-begun").mkdir()
+    shutil.copy(tmp_path / "runs/0001-strokes/config.json", tmp_path / "runs/0002-just-begun")
+    result = tinygan("sample", cwd=tmp_path)
+    assert result.returncode == 0 and "0001-strokes" in result.stdout
 
 
 def test_weights_that_overflow_are_never_saved_and_exit_with_6(tmp_path: Path) -> None:
@@ -455,9 +523,10 @@ def test_a_run_ends_with_a_report_of_all_of_it(trained: Path) -> None:
     assert [row["epoch"] for row in found["stats"]] == [1, 2, 3, 4]
     assert [frame["epoch"] for frame in found["frames"]] == [0, 1, 2, 3, 4]
     assert len(found["curves"]["step"]) == found["step"] == 4 * TINY_STEPS
-    assert f"The report, to open in a browser: {run.relative_to(trained) / 'report.html'}" in (
-        run / "log.txt"
-    ).read_text()
+    assert (
+        f"The report, to open in a browser: {run.relative_to(trained) / 'report.html'}"
+        in (run / "log.txt").read_text()
+    )
 
 
 def test_the_command_writes_the_same_report_again(trained: Path, tmp_path: Path) -> None:

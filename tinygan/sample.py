@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,11 @@ from tinygan import backend, commands
 from tinygan.errors import CheckpointError, UsageError
 from tinygan.ops.loss import sigmoid
 from tinygan.runs.animation import write_gif
+from tinygan.runs.folder import RunFolder, write_atomically
 from tinygan.runs.pictures import grid, save_png, to_uint8
-from tinygan.runs.state import State, Trained, load, paint, sample_noise
+from tinygan.runs.state import PREVIEWS, State, Trained, load, paint, restored, sample_noise
+
+FORMATS = ("png", "npy")
 
 
 def parser() -> commands.Parser:
@@ -23,43 +27,86 @@ def parser() -> commands.Parser:
     parser.add_argument(
         "run", nargs="?", metavar="RUN|FILE", help="run folder or checkpoint; default: the newest run"
     )
-    parser.add_argument("--num", type=int, default=16, metavar="N", help="how many pictures; default: 16")
+    parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
+    parser.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
     parser.add_argument("--seed", type=int, help="of the noise; default: one more than the run's own")
-    parser.add_argument("--separate", action="store_true", help="one file a picture, not magnified")
     parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="png (default), or npy: an array (N, H, W, C) float32 in [-1, 1]; default: as --out ends",
+    )
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--separate", action="store_true", help="one file a picture, not magnified")
+    kind.add_argument(
         "--interpolate",
         type=int,
         metavar="FRAMES",
         help="a looping GIF instead: FRAMES pictures on the way from each noise vector to the next",
     )
+    kind.add_argument(
+        "--through-training",
+        action="store_true",
+        help="the same noise at every checkpoint of the run: a row a picture, the oldest on the left",
+    )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="PATH",
-        help="a .png (--interpolate: .gif) file, or with --separate a folder; default: in the run folder",
+        help="a .png, .npy or (--interpolate) .gif file, or (--separate) a folder; default: in the run",
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
     parser.add_argument("--device", choices=backend.DEVICES, default="auto", help="default: auto")
     return parser
 
 
+def rows_and_columns(text: str) -> tuple[int, int]:
+    """``"2x8"`` -> (2, 8)."""
+    match = re.fullmatch(r"([1-9]\d{0,3})[xX]([1-9]\d{0,3})", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ROWSxCOLS, such as 4x4")
+    return int(match[1]), int(match[2])
+
+
 def main(arguments: Sequence[str]) -> int:
     """Make pictures as `arguments` say; returns the exit code."""
     options = parser().parse_args(arguments)
-    if options.num < 1:
-        raise UsageError(f"--num {options.num} is less than 1.")
-    if options.seed is not None and options.seed < 0:
-        raise UsageError(f"--seed {options.seed} is less than 0.")
-    if options.interpolate is not None and (options.interpolate < 2 or options.separate):
-        raise UsageError("--interpolate needs at least 2 frames, and does not go with --separate.")
+    check(options)
     device = backend.choose(options.device, report=lambda line: None)
     with device.failures():
         return make(options, device)
 
 
+def check(options: argparse.Namespace) -> None:
+    """Fill in what follows from other options. Raises UsageError for what does not go together."""
+    if options.grid and (options.separate or options.interpolate or options.through_training):
+        raise UsageError("--grid arranges pictures on one page; leave it out here.")
+    places = options.grid[0] * options.grid[1] if options.grid else PREVIEWS
+    options.num = places if options.num is None else options.num
+    if options.num < 1:
+        raise UsageError(f"--num {options.num} is less than 1.")
+    if options.num > places and options.grid:
+        raise UsageError(
+            f"--num {options.num} is more than --grid {options.grid[0]}x{options.grid[1]} holds."
+        )
+    if options.seed is not None and options.seed < 0:
+        raise UsageError(f"--seed {options.seed} is less than 0.")
+    if options.interpolate is not None and (options.interpolate < 2 or options.num < 2):
+        raise UsageError("--interpolate needs at least 2 frames, and --num at least 2 ends.")
+    if options.out and not options.separate:
+        ending = options.out.suffix.lower()
+        wanted = ".gif" if options.interpolate else f".{options.format}" if options.format else None
+        if ending not in ([wanted] if wanted else [f".{known}" for known in FORMATS]):
+            fitting = wanted or " or ".join(f".{known}" for known in FORMATS)
+            raise UsageError(f"--out {options.out} does not end in {fitting}. Choose another name.")
+        options.format = options.format or ending[1:]
+    options.format = options.format or "png"
+    if options.format == "npy" and (options.separate or options.interpolate or options.through_training):
+        raise UsageError("--format npy writes one array of pictures; leave the other kinds out.")
+
+
 def make(options: argparse.Namespace, device: backend.Backend) -> int:
     """Make the pictures on `device`."""
-    trained = load(options.run, options.runs, device, report=lambda line: print(line, file=sys.stderr))
+    trained = load(options.run, options.runs, device, report=warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
     folder = trained.run_folder
     name = f"{trained.path.stem}_seed_{seed}"
@@ -68,6 +115,11 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
         path = options.out or folder / f"interpolation_{name}.gif"
         write_interpolation(trained, options.num, options.interpolate, seed, path)
         print(f"{options.num} noise vectors, {options.interpolate} frames between neighbours: {path}")
+        return 0
+    if options.through_training:
+        path = options.out or folder / f"through_training_seed_{seed}.png"
+        columns = write_through_training(trained, options.num, seed, path)
+        print(f"{options.num} pictures from {', '.join(columns)}: {path}")
         return 0
 
     pictures = trained.generate(options.num, seed)
@@ -79,12 +131,19 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
             save_png(target / f"{number:0{digits}}.png", picture)
         print(f"{options.num} pictures from {trained.path}: {target}/")
     else:
-        target = options.out or folder / f"samples_{name}.png"
+        target = options.out or folder / f"samples_{name}.{options.format}"
         make_folder(target.parent)
-        save_png(target, grid(to_uint8(pictures)))
+        if options.format == "npy":
+            write_atomically(target, lambda file: np.save(file, pictures))
+        else:
+            save_png(target, grid(to_uint8(pictures), columns=options.grid[1] if options.grid else None))
         print(f"{options.num} pictures from {trained.path}: {target}")
     print_decisions(trained, pictures[:1])
     return 0
+
+
+def warn(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def print_decisions(trained: Trained, picture: np.ndarray) -> None:
@@ -108,6 +167,32 @@ def write_interpolation(trained: Trained, num: int, frames: int, seed: int, path
     pictures = to_uint8(paint(trained.G, np.concatenate(steps)))
     make_folder(path.parent)
     write_gif(path, np.stack([grid(picture[None]) for picture in pictures]), seconds_per_frame=0.05)
+
+
+def write_through_training(trained: Trained, num: int, seed: int, path: Path) -> list[str]:
+    """The same `num` noise vectors at each intact checkpoint of the run, a row each; returns their names.
+
+    Raises CheckpointError where the model is no longer in the folder of its run.
+    """
+    files = RunFolder(trained.run_folder).checkpoints()
+    if trained.path.name not in [file.name for file in files]:
+        raise CheckpointError(
+            f"{trained.path} is in no run's folder: name the run, not a copy of its checkpoint."
+        )
+    noise = sample_noise(seed, num, trained.G)
+    columns, names = [], []
+    for file in reversed(files):
+        try:
+            state, _, _ = restored([file], trained.G.backend, warn)
+        except CheckpointError as problem:
+            warn(f"warning: {problem}")
+            continue
+        columns.append(to_uint8(paint(state.G, noise)))
+        names.append(file.stem)
+    make_folder(path.parent)
+    in_rows = np.stack(columns, axis=1)  # (num, checkpoints, H, W, C)
+    save_png(path, grid(in_rows.reshape(-1, *in_rows.shape[2:]), columns=len(columns)))
+    return names
 
 
 def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygan.data.idx import read_images
+from tinygan.data.idx import read_images, read_labels
 from tinygan.errors import DataError
 
 PIXELS = bytes(range(24))
@@ -86,3 +86,17 @@ def test_a_short_file_that_declares_much_takes_little_memory(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000
+
+
+def test_labels_are_read_and_are_no_images(tmp_path):
+    path = tmp_path / "labels-idx1-ubyte"
+    path.write_bytes(b"\0\0\x08\x01" + struct.pack(">I", 3) + bytes([7, 0, 9]))
+    assert read_labels(path).tolist() == [7, 0, 9]
+    with pytest.raises(DataError, match="not 00 00 08 03: it is no IDX image file"):
+        read_images(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="declares 3 bytes and holds 2"):
+        read_labels(path)
+    path.write_bytes(b"\0\0\x08\x03" + struct.pack(">I", 3) + bytes([7, 0, 9]))
+    with pytest.raises(DataError, match="not 00 00 08 01: it is no IDX label file"):
+        read_labels(path)

@@ -104,11 +104,12 @@ class RunFolder:
             ) from error
 
     @staticmethod
-    def find(where: str | Path | None, out: Path) -> tuple[RunFolder, Path | None]:
+    def find(where: str | Path | None, out: Path, trained: bool = False) -> tuple[RunFolder, Path | None]:
         """The run that `where` names, and the checkpoint file if it names one.
 
         `where` is a run folder, a checkpoint file inside one, or None for the run with the highest number
-        in `out` (by number, never by time: clocks go wrong) that got as far as writing its configuration.
+        in `out` (by number, never by time: clocks go wrong) that got as far as writing its configuration;
+        if there is one, `trained` prefers one that has a checkpoint.
         Raises CheckpointError when there is no such run.
         """
         path = out if where is None else Path(where)
@@ -118,7 +119,7 @@ class RunFolder:
         )
         try:
             if where is None:
-                return RunFolder(_newest_run(out)), None
+                return RunFolder(_newest_run(out, trained)), None
             if path.is_dir():
                 run, checkpoint = path, None
             elif path.exists():
@@ -343,14 +344,16 @@ def _numbered(out: Path) -> list[tuple[int, Path]]:
     return [(int(match.group(1)), path) for match, path in matches if match]
 
 
-def _newest_run(out: Path) -> Path:
+def _newest_run(out: Path, trained: bool) -> Path:
     runs = [entry for entry in _numbered(out) if (entry[1] / "config.json").is_file()] if out.exists() else []
     if not runs:
         raise CheckpointError(
             f"no run in {out}: no numbered folder with a config.json. Train one with "
             "'python -m tinygan.train', or name another folder of runs."
         )
-    return max(runs)[1]
+    newest = [path for _, path in sorted(runs, reverse=True)]
+    fit = [path for path in newest if RunFolder(path).checkpoints()] if trained else []
+    return (fit or newest)[0]
 
 
 def _slug(name: str) -> str:

@@ -129,7 +129,7 @@ def load(
     backend: Backend | None = None,
     report: Callable[[str], object] = print,
 ) -> Trained:
-    """The model of a run (its newest intact checkpoint), of a checkpoint file, or of the newest run in `out`.
+    """The model of a run (its newest intact checkpoint), of a checkpoint file, or of the newest trained run.
 
     Raises:
         CheckpointError: there is none, or none that is intact.
@@ -137,7 +137,7 @@ def load(
     if where is not None and Path(where).is_file():  # anywhere: a checkpoint says itself what it is of
         files = [Path(where)]
     else:
-        files = RunFolder.find(where, Path(out))[0].checkpoints()
+        files = RunFolder.find(where, Path(out), trained=True)[0].checkpoints()
     state, settings, path = restored(files, backend or cpu(), report)
     return Trained(state.G, state.D, settings, path)
 
