@@ -668,6 +668,21 @@ def test_a_verdict_that_is_not_healthy_is_told_with_what_to_try(browser: Any, tm
     visit.page.close()
 
 
+def test_distances_are_drawn_where_they_were_measured(browser: Any, tmp_path: Path) -> None:
+    run, state = made_up_run(tmp_path, 1, **SMALL)
+    for epoch, fcd in ((2, 50.0), (3, None), (4, 25.0)):
+        measured = {"fcd": fcd, "error": 1.0, "precision": 0.5, "recall": 0.25, "coverage": 0.75}
+        run.append_stats(stats_row(epoch) | ({"evaluation": measured} if fcd else {}))
+    visit = Visit(browser, write_report(run, state))
+    titles = visit.page.locator(".chart h3").all_inner_texts()
+    assert titles[2] == "Distance from real images (FCD, smaller is better)" and len(titles) == 7
+    visit.page.locator(".chart svg").nth(2).focus()
+    visit.page.keyboard.press("End")
+    assert visit.page.locator(".chart .key").nth(2).inner_text().split("\n") == ["FCD 25.000", "at epoch 4"]
+    assert visit.complaints == []
+    visit.page.close()
+
+
 def test_an_untrained_generator_is_called_so(browser: Any, tmp_path: Path) -> None:
     run, _ = made_up_run(tmp_path, 1, **SMALL)
     visit = Visit(browser, write_report(run, made_up_state(0, **SMALL)))

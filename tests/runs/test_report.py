@@ -43,12 +43,20 @@ def test_a_report_holds_the_run(tmp_path: Path) -> None:
     assert path == run.path / "report.html"
     found = contents(path)
     assert found["name"] == "0001-made-up" and found["config"]["data"]["name"] == "made up"
-    assert found["config"] == run.read_config() and found["stats"] == run.read_stats()
+    assert found["config"] == run.read_config()
+    assert found["stats"] == [row | {"evaluation": {}} for row in run.read_stats()]
     assert found["steps_per_epoch"] == STEPS_PER_EPOCH
     assert [frame["epoch"] for frame in found["frames"]] == [0, 1, 2, 3]
     assert found["step"] == 3 * STEPS_PER_EPOCH
     assert np.array(found["noise"]) == pytest.approx(state.preview_noise, rel=1e-4)
     assert [network["name"] for network in found["networks"]] == ["generator", "discriminator"]
+
+
+def test_evaluations_are_shown_where_there_are_any(tmp_path: Path) -> None:
+    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+    run.append_stats(stats_row(2) | {"evaluation": {"fcd": 12.5, "error": 0.25, "odd": 1, "recall": None}})
+    found = contents(write_report(run, state))["stats"]
+    assert [row["evaluation"] for row in found] == [{}, {"fcd": 12.5, "error": 0.25}]
 
 
 def test_the_layer_table_counts_what_trains_and_what_does_not(tmp_path: Path) -> None:

@@ -169,6 +169,8 @@ class Explorer {
 
   /** One step of a walk that never ends: what is reached is where the next stretch starts. */
   stroll() {
+    const { top, bottom } = byId("explorer").getBoundingClientRect();
+    if (bottom < 0 || top > innerHeight) return this.setStrolling(false); // scrolled away: nobody watches
     const now = performance.now(), seconds = (now - this.strollingSince) / 1000;
     this.strollingSince = now;
     if (this.walked >= 1) {
@@ -255,9 +257,5 @@ class Explorer {
     });
     byId("stroll").addEventListener("click", () => this.setStrolling(this.strollingSince === null));
     byId("new-goal").addEventListener("click", () => this.setGoal(drawNoise(this.noiseSize)));
-    // Nobody watches a walk that has been scrolled away.
-    new IntersectionObserver((entries) => {
-      if (!entries.at(-1).isIntersecting && this.strollingSince !== null) this.setStrolling(false);
-    }).observe(byId("explorer"));
   }
 }
