@@ -18,7 +18,8 @@ from tinygan.data import Dataset, normalise
 from tinygan.errors import DataError, NonFiniteError, TinyganError
 from tinygan.gan import Step
 from tinygan.layers import Network
-from tinygan.rng import stream
+from tinygan.ops import Array
+from tinygan.rng import Stream, stream
 from tinygan.runs import checkpoint
 from tinygan.runs.animation import frame_indices, load_frames, write_gif
 from tinygan.runs.folder import RunFolder
@@ -86,6 +87,15 @@ def trainer(state: State, data: Dataset, settings: Settings, backend: Backend) -
     return backend.trainer(*players, data.images, settings.batch_size, settings.seed, state.step)
 
 
+class Batch(NamedTuple):
+    """The arguments of one `gan.train_step`, behind the networks and their Adams."""
+
+    images: Array  # (N, H, W, C) float32 in [-1, 1]
+    noise: Array  # (M, noise_dim)
+    dropout_real: Iterator[Stream]
+    dropout_fake: Iterator[Stream]
+
+
 class StepByStep:
     """The trainer for any backend: batches are put together and measured here, a step at a time."""
 
@@ -99,7 +109,13 @@ class StepByStep:
         return np.array([[float(number) for number in self._step()] for _ in range(count)])
 
     def _step(self) -> Step:
-        state, settings, backend = self.state, self.settings, self.backend
+        state, batch = self.state, self.batch()
+        self.step += 1
+        return self.backend.train_step(state.G, state.D, state.adam_G, state.adam_D, *batch)
+
+    def batch(self) -> Batch:
+        """What the next step sees."""
+        settings, backend = self.settings, self.backend
         images, size = self.data.images, settings.batch_size
         epoch, place = divmod(self.step, math.ceil(len(images) / size))
         if epoch != self.epoch:
@@ -108,12 +124,7 @@ class StepByStep:
         batch = images[self.order[place * size : (place + 1) * size]]  # (N, H, W, C) uint8
         noise = stream(settings.seed, "noise").at(self.step).normal((size, settings.noise_dim))
         dropout = stream(settings.seed, "dropout").at(self.step)
-        self.step += 1
-        return backend.train_step(
-            state.G,
-            state.D,
-            state.adam_G,
-            state.adam_D,
+        return Batch(
             normalise(backend.xp, backend.array(batch), np.float32),
             backend.array(noise),
             dropout.at(0).split(),

@@ -1,0 +1,193 @@
+"""One training step in words, with the numbers of a real step and the place of the code that made each.
+
+It takes the very step that the run would take next, with the readable engine, and tells what happens
+on the way: noise, picture, logit, both losses, gradients, new weights.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from tinygan import autograd, gan, models, optim
+from tinygan.autograd import grad, no_grad
+from tinygan.data import Dataset
+from tinygan.gan import discriminator_loss, generator_loss
+from tinygan.layers import Network
+from tinygan.ops import loss
+from tinygan.runs.settings import Settings
+from tinygan.runs.state import State
+from tinygan.runs.training import StepByStep, plan
+
+PACKAGE = Path(models.__file__).parent.parent
+
+
+def place(module: ModuleType, code: str) -> str:
+    """Where `code` stands in a module: ``[tinygan/gan.py:58]``. Raises LookupError if nowhere."""
+    for number, line in enumerate(inspect.getsource(module).splitlines(), start=1):
+        if code in line:
+            return f"[{Path(str(module.__file__)).relative_to(PACKAGE).as_posix()}:{number}]"
+    raise LookupError(f"{module.__name__} has no line with {code!r}")
+
+
+def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[str, list[str]]]:
+    """The next step of `state`, which it takes: pairs of a title and the sentences below it.
+
+    `state` is of the readable engine; afterwards it is where `gan.train_step` would have left it.
+    """
+    G, D, step = state.G, state.D, state.step
+    steps_per_epoch, _ = plan(settings, len(data.images))
+    stepping = StepByStep(state, data, settings, G.backend)
+    images, noise, dropout_real, dropout_fake = stepping.batch()
+    N, M = len(images), len(noise)
+    yield (
+        f"Step {step + 1:,}, in epoch {step // steps_per_epoch + 1}",
+        [f"It sees {N} real images and {M} vectors of noise. {place(gan, 'def train_step')}"],
+    )
+
+    numbers = " ".join(f"{number:+.2f}" for number in noise[0][:6])
+    yield (
+        "Noise",
+        [
+            f"G starts from {M} vectors of {noise.shape[1]} random numbers, normally distributed. "
+            f"The first begins {numbers}. {place(gan, 'fakes = G(noise')}",
+        ],
+    )
+
+    fakes = G(noise, training=True)
+    shapes = ["x".join(map(str, shape)) for shape in (G.input_shape, *G.shapes.values())]
+    stations = " -> ".join(shape for i, shape in enumerate(shapes) if i == 0 or shape != shapes[i - 1])
+    yield (
+        "G paints",
+        [
+            f"Layer by layer each vector becomes a picture: {stations}. {place(models, 'return Network(')}",
+            f"Its pixels lie between -1, dark, and 1, bright. Their mean is {fakes.data.mean():+.2f} "
+            "in the fakes "
+            f"and {images.mean():+.2f} in the real images; the fakes' spread is "
+            f"{fakes.data.std():.2f}, the real "
+            f"images' {images.std():.2f}.",
+        ],
+    )
+
+    real_logits = D(images, training=True, dropout=dropout_real)
+    fake_logits = D(fakes, training=True, dropout=dropout_fake)
+    real, fake = float(real_logits.data[0, 0]), float(fake_logits.data[0, 0])
+    p_real, p_fake = (float(loss.sigmoid(np, np.asarray(logit))) for logit in (real, fake))
+    right = int((real_logits.data > 0).sum()), int((fake_logits.data < 0).sum())
+    yield (
+        "D judges",
+        [
+            f"It gives the first real image the logit {real:+.3f}: as a probability of being real, "
+            f"1 / (1 + exp({-real:.3f})) = {p_real:.3f}. {place(gan, 'real_logits = D(')} "
+            f"{place(loss, 'def sigmoid')}",
+            f"The first fake gets {fake:+.3f}: {p_fake:.3f}. {place(gan, 'fake_logits = D(')}",
+            f"It is right about {right[0]} of {N} real images and {right[1]} of {M} fakes. Dropout "
+            "makes it less sure "
+            "while it learns.",
+        ],
+    )
+
+    d_loss, g_loss = discriminator_loss(real_logits, fake_logits), generator_loss(fake_logits)
+    real_half, fake_half = (
+        float(autograd.apply("bce_with_logits", logits, target=target).data)
+        for logits, target in ((real_logits, 1.0), (fake_logits, 0.0))
+    )
+    yield (
+        "The losses",
+        [
+            f"D should say 1 to a real image. For the first that costs -log({p_real:.3f}) = "
+            f"{-np.log(p_real):.3f}, on "
+            f"average over the batch {real_half:.3f}. {place(loss, 'losses = xp.maximum')}",
+            f"D should say 0 to a fake: -log(1 - {p_fake:.3f}) = {-np.log(1 - p_fake):.3f}, on average "
+            f"{fake_half:.3f}.",
+            f"D's loss is the sum of both averages: {float(d_loss):.3f}. If it could only guess, it "
+            "would be 1.386. "
+            f"{place(gan, 'def discriminator_loss')}",
+            f"G wants D to say 1 to its fakes: -log({p_fake:.3f}) = {-np.log(p_fake):.3f} for the "
+            "first, on average "
+            f"{float(g_loss):.3f}: G's loss; 0.693 if D could only guess. {place(gan, 'def generator_loss')}",
+        ],
+    )
+
+    d_gradients = grad(d_loss, list(D.parameters.values()))
+    g_gradients = grad(g_loss, list(G.parameters.values()))
+    to_logit, to_picture = grad(g_loss, [fake_logits, fakes])
+    (d_to_logit,) = grad(d_loss, [fake_logits])
+    _, row, column, _ = np.unravel_index(np.abs(to_picture[:1]).argmax(), to_picture[:1].shape)
+    push = float(to_picture[0, row, column, 0])
+    yield (
+        "The gradients",
+        [
+            f"By how much does G's loss change with the first fake's logit? (sigmoid - wanted) / batch = "
+            f"({p_fake:.3f} - 1) / {M} = {float(to_logit[0, 0]):+.5f}: it falls as the logit rises. "
+            f"{place(loss, 'error = xp.where')}",
+            f"D's loss changes by ({p_fake:.3f} - 0) / {M} = {float(d_to_logit[0, 0]):+.5f}: the two "
+            "want opposite things.",
+            f"The chain rule carries G's wish back through D to the picture. The pixel in row {row}, "
+            f"column {column} of "
+            f"the first fake gets the most of it, {push:+.6f}: it should become "
+            f"{'darker' if push > 0 else 'brighter'}. "
+            f"{place(autograd, 'op.backward(')}",
+            "And on through G, to every weight; D's own weights stay out of it. "
+            f"{place(gan, 'g_gradients = grad(')} The lengths of the gradients, kernel by kernel: "
+            f"{lengths(G, g_gradients)}.",
+            f"D's, of its own loss: {lengths(D, d_gradients)}. {place(gan, 'd_gradients = grad(')}",
+        ],
+    )
+
+    name = next(key for key in G.parameters if "conv_transpose" in key)
+    number = list(G.parameters).index(name)
+    middle = tuple(side // 2 for side in G.parameters[name].shape[:2]) + (0, 0)
+    adam = state.adam_G
+    before = [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
+    state.adam_D.step(d_gradients)
+    adam.step(g_gradients)
+    after = [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
+    state.step += 1
+    gradient = float(g_gradients[number][middle])
+    yield (
+        "Adam",
+        [
+            f"Take one weight of G, {name}{list(middle)}: {before[0]:+.6f}. Its gradient is {gradient:+.3e}. "
+            f"{place(gan, 'adam_G.step(')}",
+            f"The average of its gradients goes from {before[1]:+.3e} to {after[1]:+.3e}: "
+            f"{adam.beta1:g} of the old, "
+            f"{1 - adam.beta1:g} of the new. {place(optim, 'm = self.m[name] =')}",
+            f"The average of their squares goes from {before[2]:.3e} to {after[2]:.3e}. "
+            f"{place(optim, 'v = self.v[name] =')}",
+            f"So the weight moves by {after[0] - before[0]:+.3e}, to {after[0]:+.6f}: against the "
+            "gradient's average, by "
+            f"about the step size {adam.lr:g} whatever its length. "
+            f"{place(optim, 'parameter.data = parameter.data')}",
+        ],
+    )
+
+    images, noise, dropout_real, dropout_fake = stepping.batch()  # the same once more
+    statistics = {name: tensor.data for name, tensor in G.statistics.items()}
+    with no_grad():
+        fakes = G(noise, training=True)
+        real_logits = D(images, training=True, dropout=dropout_real)
+        fake_logits = D(fakes, training=True, dropout=dropout_fake)
+        d_after, g_after = discriminator_loss(real_logits, fake_logits), generator_loss(fake_logits)
+    for name, tensor in G.statistics.items():  # this second look is no part of the training
+        tensor.data = statistics[name]
+    yield (
+        "What came of it",
+        [
+            f"The same batch once more: D's loss goes from {float(d_loss):.4f} to "
+            f"{float(d_after):.4f}, G's from "
+            f"{float(g_loss):.4f} to {float(g_after):.4f}. Both have moved at once, each against the "
+            "other: that one of "
+            "them rises is no fault.",
+        ],
+    )
+
+
+def lengths(network: Network, gradients: list[np.ndarray]) -> str:
+    """The Euclidean length of each kernel's gradient."""
+    found = zip(network.parameters, gradients, strict=True)
+    return ", ".join(f"{name} {np.linalg.norm(g):.4f}" for name, g in found if name.endswith("kernel"))
