@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinygan.runs.checkpoint import content_digest, read
+from tinygan.runs.checkpoint import content_digest, read, save
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.pictures import grid, read_png, save_png, tiles, to_uint8
 
@@ -96,7 +96,7 @@ def test_the_package_lists_its_commands(tmp_path: Path) -> None:
         cwd=tmp_path, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert result.returncode == 0
-    for command in ("train", "sample", "report"):
+    for command in ("train", "sample", "evaluate", "inspect", "report"):
         assert f"python -m tinygan.{command} " in result.stdout
 
 
@@ -658,3 +658,55 @@ def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
     fails(tinygan("report", cwd=tmp_path), 5, "no run in runs")
     fails(tinygan("report", "gone", cwd=tmp_path), 5, "gone does not exist")
     fails(tinygan("report", "--frames", cwd=tmp_path), 2, "--frames")
+
+
+# A look inside.
+
+
+def test_inspect_tells_of_every_layer_of_both_networks(trained: Path) -> None:
+    before = digest(trained / "runs/0001-strokes/checkpoints/epoch_0004.npz")
+    result = tinygan("inspect", cwd=trained)
+    assert result.returncode == 0, result.stderr
+    for name in ("00_dense", "04_conv_transpose", "11_tanh", "00_conv", "07_dense", "in all"):
+        assert f"\n{name}" in result.stdout
+    assert "engine fast" in result.stdout and "[tinygan/fast/conv.py:" in result.stdout
+    readable = tinygan("inspect", "--engine", "readable", cwd=trained)
+    assert "engine readable" in readable.stdout and "[tinygan/ops/conv.py:" in readable.stdout
+    assert digest(trained / "runs/0001-strokes/checkpoints/epoch_0004.npz") == before
+
+
+def test_inspect_shows_one_layer(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    result = tinygan("inspect", "--layer", "generator/07_conv_transpose", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "here: x (32, 7, 7, 4) -> y (32, 14, 14, 2)" in result.stdout
+    assert "kernel (5, 5, 2, 4), trained" in result.stdout and "sum over c" in result.stdout
+    run = tmp_path / "runs/0001-strokes"
+    assert read_png(run / "generator_07_conv_transpose_kernels.png").shape[2] == 1
+    assert tiles(read_png(run / "generator_07_conv_transpose_maps.png"), 2, 14, 14).std() > 0
+
+
+def test_inspect_explains_a_step(trained: Path) -> None:
+    result = tinygan("inspect", "--explain", cwd=trained)
+    assert result.returncode == 0, result.stderr
+    assert "Step 13, in epoch 5" in result.stdout and "[tinygan/gan.py:" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--layer 99_dense", "no layer. Use one of generator/00_dense"),
+        ("--layer 07_dense --explain", "not allowed with"),
+    ],
+)
+def test_inspect_refuses_what_there_is_not(trained: Path, arguments: str, words: str) -> None:
+    fails(tinygan("inspect", *arguments.split(), cwd=trained), 2, words)
+
+
+def test_inspect_refuses_other_images(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    path = tmp_path / "runs/0001-strokes/checkpoints/epoch_0004.npz"
+    arrays, meta = read(path)
+    save(path, arrays, meta | {"data_sha256": "0" * 64})
+    fails(tinygan("inspect", cwd=tmp_path), 5, "was trained on other images")

@@ -4,6 +4,7 @@ COMMANDS = {
     "train": "train the DCGAN: pictures, checkpoints, statistics, an animation",
     "sample": "make new pictures with a trained generator",
     "evaluate": "measure how good its pictures are: distance, precision, recall, coverage",
+    "inspect": "look inside the networks: every layer, one layer, or a training step in words",
     "report": "put what there is to see of a run on one page: samples, curves, the generator itself",
 }
 

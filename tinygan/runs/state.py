@@ -94,6 +94,12 @@ class State:
             adam.t = int(arrays[f"{network.name}/adam_t"])
 
 
+def folder_of(checkpoint_file: Path) -> Path:
+    """The folder of the run that a checkpoint belongs to, or the folder it lies in."""
+    folder = checkpoint_file.parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
 class Trained:
     """A generator and its discriminator, ready to use. Made by `load`."""
 
@@ -103,8 +109,7 @@ class Trained:
     @property
     def run_folder(self) -> Path:
         """Where its pictures belong: the run's folder, or beside a checkpoint that lies elsewhere."""
-        folder = self.path.parent
-        return folder.parent if folder.name == "checkpoints" else folder
+        return folder_of(self.path)
 
     def generate(self, n: int, seed: int = 0) -> np.ndarray:
         """`n` new pictures (n, H, W, C), float32 in [-1, 1]; the same ones for the same `seed`.

@@ -1,0 +1,169 @@
+"""Every layer of both networks, measured on one batch of a run: size, work, time, numbers, code."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tinygan.autograd import Tensor, grad
+from tinygan.backend import load_ops
+from tinygan.gan import discriminator_loss, generator_loss
+from tinygan.layers import Conv2D, Conv2DTranspose, Dense, Layer, LeakyReLU, Network
+from tinygan.rng import Stream, stream
+from tinygan.runs.state import State
+from tinygan.runs.summary import rows
+from tinygan.runs.training import Batch
+
+PACKAGE = Path(__file__).parent.parent.parent
+REPEATS = 3  # of which the fastest counts
+
+
+class Look(NamedTuple):
+    """What is measured of a layer, for a whole batch."""
+
+    name: str
+    shape: tuple[int, ...]  # of the output, without N
+    numbers: int  # trained and gathered
+    products: int  # multiply-adds for one example, by the layer's definition
+    forward_ms: float
+    backward_ms: float
+    mean: float  # of the output
+    spread: float
+    slope: float  # root mean square of the gradient of the loss with respect to the output
+    dead: float | None  # of a LeakyReLU: share of the channels that nothing in the batch makes positive
+    how: str  # the plan by which the fast engine computes it, or its formula
+    where: str  # file and line of that op
+
+
+def look(state: State, batch: Batch) -> tuple[list[Look], list[Look]]:
+    """G's layers on the batch's noise, with G's loss, and D's on its real images, with D's loss.
+
+    `state` is spoilt by it: the running statistics of G have seen the batch.
+    """
+    G, D = state.G, state.D
+    masks = stream(0, "dropout")
+    painted = run(G, Tensor(batch.noise, G.backend), masks.at(0))
+    on_fakes = run(D, painted[-1], masks.at(1))
+    on_reals = run(D, Tensor(batch.images, D.backend), masks.at(2))
+    for_G = grad(generator_loss(on_fakes[-1]), painted)
+    for_D = grad(discriminator_loss(on_reals[-1], on_fakes[-1]), on_reals)
+    return (
+        look_at(G, Tensor(batch.noise, G.backend), painted, for_G, masks.at(0)),
+        look_at(D, Tensor(batch.images, D.backend), on_reals, for_D, masks.at(2)),
+    )
+
+
+def run(network: Network, x: Tensor, masks: Stream) -> list[Tensor]:
+    """The output of every layer, in training mode."""
+    outputs, sources = [], masks.split()
+    for layer in network.layers.values():
+        x = layer(x, True, sources)
+        outputs.append(x)
+    return outputs
+
+
+def look_at(
+    network: Network, x: Tensor, outputs: Sequence[Tensor], gradients: Sequence[np.ndarray], masks: Stream
+) -> list[Look]:
+    """The `Look` at every layer, given its output and the gradient of the loss with respect to it."""
+    found = []
+    numpy = network.backend.numpy
+    for row, layer, y, dy in zip(rows(network), network.layers.values(), outputs, gradients, strict=False):
+        assert y.node is not None
+        op, inputs, saved = y.node
+        wanted = tuple(tensor is not None for tensor in inputs)
+        forward = milliseconds(network, lambda layer=layer, x=x: layer(x, True, masks.split()))
+        backward = milliseconds(network, partial(op.backward, network.backend.xp, saved, dy, wanted))
+        out, slope = numpy(y.data), numpy(dy)
+        alive = (out > 0).any(axis=tuple(range(out.ndim - 1)))
+        found.append(
+            Look(
+                name=row.name,
+                shape=row.shape,
+                numbers=row.trained + row.gathered,
+                products=products(layer, x.shape[1:], row.shape),
+                forward_ms=forward,
+                backward_ms=backward,
+                mean=float(out.mean(dtype=np.float64)),
+                spread=float(out.std(dtype=np.float64)),
+                slope=float(np.sqrt(np.square(slope, dtype=np.float64).mean())),
+                dead=float(1 - alive.mean()) if isinstance(layer, LeakyReLU) else None,
+                how=method(op.forward, saved),
+                where=line_of(op.forward),
+            )
+        )
+        x = y
+    return found
+
+
+def products(layer: Layer, x: Sequence[int], y: Sequence[int]) -> int:
+    """Multiply-adds that a layer's definition takes for one example x -> y; 0 where there is no kernel.
+
+    Dense: inputs times outputs. A convolution: each output sees KH KW C numbers; a transposed one: each
+    input paints KH KW F.
+    """
+    if isinstance(layer, Dense):
+        return prod(layer.kernel.shape)
+    if isinstance(layer, Conv2D | Conv2DTranspose):
+        places = y if isinstance(layer, Conv2D) else x
+        return prod(places[:2]) * prod(layer.kernel.shape)
+    return 0
+
+
+def milliseconds(network: Network, call: Callable[[], object]) -> float:
+    """The least time that `call` takes, with everything on the device finished."""
+    times, backend = [], network.backend
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        call()
+        if backend.device == "gpu":
+            backend.xp.cuda.Device().synchronize()
+        times.append(1000 * (time.perf_counter() - start))
+    return min(times)
+
+
+def method(forward: Callable[..., object], saved: object) -> str:
+    """How an op was computed: the plan that it kept for its backward pass, or its formula."""
+    plan = getattr(saved, "plan", None)
+    return str(plan) if plan is not None else formula(forward).partition("\n")[0]
+
+
+def formula(forward: Callable[..., object]) -> str:
+    """What an op computes, in the words of its readable twin, which has the same name."""
+    twins = {op.forward.__name__: op.forward for op in load_ops("readable").values()}
+    return inspect.getdoc(twins[forward.__name__]) or ""
+
+
+def line_of(function: Callable[..., object]) -> str:
+    """``tinygan/ops/conv.py:61``."""
+    code = inspect.unwrap(function).__code__
+    return f"{Path(code.co_filename).relative_to(PACKAGE).as_posix()}:{code.co_firstlineno}"
+
+
+def table(network: Network, looks: Sequence[Look]) -> list[str]:
+    """The looks as text: a line of numbers each, and one that says how and where."""
+    lines = [
+        f"{network.name:<20}{'output':>12}{'numbers':>11}{'multiply-adds':>15}{'forward':>10}{'backward':>10}"
+        f"{'mean':>8}{'spread':>8}{'gradient':>10}{'dead':>6}"
+    ]
+    for at in looks:
+        dead = "" if at.dead is None else f"{at.dead:.0%}"
+        lines.append(
+            f"{at.name:<20}{'x'.join(map(str, at.shape)):>12}{at.numbers:>11,}{at.products:>15,}"
+            f"{at.forward_ms:>7.2f} ms{at.backward_ms:>7.2f} ms{at.mean:>+8.2f}{at.spread:>8.2f}"
+            f"{at.slope:>10.1e}{dead:>6}"
+        )
+        lines.append(f"    {at.how} [{at.where}]")
+    forward, backward = sum(at.forward_ms for at in looks), sum(at.backward_ms for at in looks)
+    lines.append(
+        f"{'in all':<32}{sum(at.numbers for at in looks):>11,}{sum(at.products for at in looks):>15,}"
+        f"{forward:>7.2f} ms{backward:>7.2f} ms"
+    )
+    return lines
