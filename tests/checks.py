@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tinygan.backend import Backend, Op
+from tinygan.differences import (
+    Arrays,
+    backward,
+    forward,
+    jacobian_error,
+    numbers,
+    on_device,
+    relative_error,
+)
 
-Arrays = Sequence[np.ndarray | None]
-
-
-def numbers(seed: int, *shape: int) -> np.ndarray:
-    """Standard normal float64 numbers."""
-    return np.random.default_rng(seed).standard_normal(shape)
-
-
-def relative_error(found: Any, expected: Any) -> float:
-    """The largest difference, relative to the largest expected number. The shapes must agree."""
-    found, expected = np.asarray(found), np.asarray(expected)
-    assert found.shape == expected.shape, (found.shape, expected.shape)
-    scale = np.abs(expected).max()
-    assert scale > 0, "nothing to compare with: all expected numbers are 0"
-    return float(np.abs(found - expected).max() / scale)
-
-
-def on_device(backend: Backend, value: Any) -> Any:
-    return backend.array(value) if isinstance(value, np.ndarray) else value
-
-
-def forward(backend: Backend, name: str, arrays: Arrays, **attributes: Any) -> tuple[np.ndarray, Any]:
-    """(y as a NumPy array, saved) of the op `name`, run on `backend`."""
-    placed = [on_device(backend, a) for a in arrays]
-    attributes = {key: on_device(backend, value) for key, value in attributes.items()}
-    y, saved = backend.ops[name].forward(backend.xp, *placed, **attributes)
-    return backend.numpy(y), saved
-
-
-def backward(
-    backend: Backend, name: str, saved: Any, dy: Any, wanted: Sequence[bool]
-) -> list[np.ndarray | None]:
-    """The op's gradients as NumPy arrays, None where there is none."""
-    dy = backend.array(np.asarray(dy))
-    gradients = backend.ops[name].backward(backend.xp, saved, dy, tuple(wanted))
-    return [None if g is None else backend.numpy(g) for g in gradients]
-
+__all__ = [  # what tests need of `differences` they find here, too
+    "Arrays", "backward", "forward", "numbers", "relative_error", "check_jacobian", "gradients",
+    "arrays_in", "on_device", "one_line", "spied",
+]  # fmt: skip
 
 def gradients(backend: Backend, name: str, arrays: Arrays, dy: np.ndarray, **attributes: Any) -> list[Any]:
     """All gradients of sum(dy y)."""
@@ -62,32 +38,9 @@ def check_jacobian(
     tolerance: float,
     attributes: Callable[[Arrays], dict[str, Any]] = lambda arrays: {},
 ) -> None:
-    """Compare every entry of the Jacobian, dy_i / dx_j for every array x, with central differences.
-
-    `attributes` says which attributes go with given arrays: batch norm's depend on x.
-    """
-    y, saved = forward(backend, name, arrays, **attributes(arrays))
-    wanted = [a is not None for a in arrays]
-    rows = []
-    for i in range(y.size):
-        dy = np.zeros(y.size)
-        dy[i] = 1
-        rows.append(backward(backend, name, saved, dy.reshape(y.shape), wanted))
-    for which, array in enumerate(arrays):
-        if array is None:
-            continue
-        found = np.array([row[which].ravel() for row in rows])
-        expected = np.zeros((y.size, array.size))
-        for j in range(array.size):
-            sides = []
-            for sign in (1, -1):
-                copy = array.copy()
-                copy.flat[j] += sign * step
-                moved = [*arrays[:which], copy, *arrays[which + 1 :]]
-                sides.append(forward(backend, name, moved, **attributes(moved))[0])
-            expected[:, j] = (sides[0] - sides[1]).ravel() / (2 * step)
-        error = relative_error(found, expected)
-        assert error < tolerance, f"{name}, array {which}: relative error {error:.1e}"
+    """Compare every entry of the Jacobian with central differences: see `differences.jacobian_error`."""
+    error, _ = jacobian_error(backend, name, arrays, attributes, step)
+    assert error < tolerance, f"{name}: relative error {error:.1e}"
 
 
 def arrays_in(value: Any) -> Iterator[Any]:

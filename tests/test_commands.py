@@ -96,7 +96,7 @@ def test_the_package_lists_its_commands(tmp_path: Path) -> None:
         cwd=tmp_path, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert result.returncode == 0
-    for command in ("train", "sample", "evaluate", "inspect", "report"):
+    for command in ("train", "sample", "evaluate", "gradcheck", "inspect", "report"):
         assert f"python -m tinygan.{command} " in result.stdout
 
 
@@ -658,6 +658,12 @@ def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
     fails(tinygan("report", cwd=tmp_path), 5, "no run in runs")
     fails(tinygan("report", "gone", cwd=tmp_path), 5, "gone does not exist")
     fails(tinygan("report", "--frames", cwd=tmp_path), 2, "--frames")
+
+
+def test_gradcheck_runs_and_knows_its_ops(tmp_path: Path) -> None:
+    result = tinygan("gradcheck", "--op", "tanh", cwd=tmp_path)
+    assert result.returncode == 0 and "pass" in result.stdout
+    fails(tinygan("gradcheck", "--op", "sine", cwd=tmp_path), 2, "no op. Use one of add, reshape, dense")
 
 
 # A look inside.

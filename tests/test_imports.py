@@ -19,7 +19,7 @@ DOORS = (
 )  # fmt: skip
 ROOMS = [
     ("errors",), ("faults",), ("backend",), ("rng",), ("ops",), ("fast",), ("autograd",), ("layers",),
-    ("models",), ("optim",), ("gan",),
+    ("models",), ("optim",), ("gan",), ("differences",),
     # Twins of the two files above, and the engine on graphics cards; loaded by name when a run begins.
     ("fast.optim", "fast.gan", "fast.cuda"),
     ("data",), ("evaluation",), ("runs",),

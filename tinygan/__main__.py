@@ -4,10 +4,11 @@ COMMANDS = {
     "train": "train the DCGAN: pictures, checkpoints, statistics, an animation",
     "sample": "make new pictures with a trained generator",
     "evaluate": "measure how good its pictures are: distance, precision, recall, coverage",
+    "gradcheck": "check every gradient against finite differences",
     "inspect": "look inside the networks: every layer, one layer, or a training step in words",
     "report": "put what there is to see of a run on one page: samples, curves, the generator itself",
 }
 
 if __name__ == "__main__":
     for name, purpose in COMMANDS.items():
-        print(f"python -m tinygan.{name:<8} {purpose}")
+        print(f"python -m tinygan.{name:<9} {purpose}")
