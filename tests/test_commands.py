@@ -21,6 +21,7 @@ from PIL import Image
 from tinygan.runs.checkpoint import content_digest, read, save
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.pictures import grid, read_png, save_png, tiles, to_uint8
+from tinygan.runs.state import load
 
 # Small enough for a second, with a partial last batch: 3 steps of 32, 32 and 16.
 TINY = ("--data", "strokes", "--limit", "80", "--batch-size", "32", "--width", "2", "--noise-dim", "5")
@@ -96,7 +97,7 @@ def test_the_package_lists_its_commands(tmp_path: Path) -> None:
         cwd=tmp_path, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert result.returncode == 0
-    for command in ("train", "sample", "evaluate", "gradcheck", "inspect", "report"):
+    for command in ("train", "sample", "evaluate", "gradcheck", "inspect", "export", "report"):
         assert f"python -m tinygan.{command} " in result.stdout
 
 
@@ -664,6 +665,25 @@ def test_gradcheck_runs_and_knows_its_ops(tmp_path: Path) -> None:
     result = tinygan("gradcheck", "--op", "tanh", cwd=tmp_path)
     assert result.returncode == 0 and "pass" in result.stdout
     fails(tinygan("gradcheck", "--op", "sine", cwd=tmp_path), 2, "no op. Use one of add, reshape, dense")
+
+
+def test_export_writes_what_other_programs_read(trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("safetensors")
+    files = ("--onnx", tmp_path / "g.onnx", "--safetensors", tmp_path / "both.safetensors")
+    result = tinygan("export", *files, cwd=trained)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 2 and "epoch_0004.npz" in result.stdout
+    ours = load(trained / "runs/0001-strokes").generate(3)
+    assert (load(tmp_path / "both.safetensors").generate(3) == ours).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [("", "nothing to write"), ("--onnx g.pb", "not end in .onnx"), ("--safetensors g", "in .safetensors")],
+)
+def test_export_refuses_what_it_cannot_write(trained: Path, arguments: str, words: str) -> None:
+    fails(tinygan("export", *arguments.split(), cwd=trained), 2, words)
 
 
 # A look inside.

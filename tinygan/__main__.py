@@ -6,6 +6,7 @@ COMMANDS = {
     "evaluate": "measure how good its pictures are: distance, precision, recall, coverage",
     "gradcheck": "check every gradient against finite differences",
     "inspect": "look inside the networks: every layer, one layer, or a training step in words",
+    "export": "write the generator as ONNX, or the weights as safetensors",
     "report": "put what there is to see of a run on one page: samples, curves, the generator itself",
 }
 

@@ -21,6 +21,7 @@ from tinygan.models import discriminator, generator
 from tinygan.optim import Adam
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
+from tinygan.runs.exchange import read_safetensors
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings, resumed_settings
 
@@ -52,17 +53,31 @@ class State:
         # The noise behind the pictures of every epoch: always the same, so that one can compare.
         self.preview_noise = sample_noise(settings.seed, PREVIEWS, self.G)
 
+    def weights(self) -> dict[str, np.ndarray]:
+        """The parameters and running statistics of both networks, by the names that `arrays` uses."""
+        return {
+            f"{network.name}/{key}": network.backend.numpy(tensor.data)
+            for network in (self.G, self.D)
+            for key, tensor in (network.parameters | network.statistics).items()
+        }
+
+    def set_weights(self, arrays: Mapping[str, np.ndarray], path: Path) -> None:
+        """Take over what `weights` gave. Raises CheckpointError as `restore` does."""
+        _check_fit(self.weights(), arrays, path)
+        for network in (self.G, self.D):
+            for key, tensor in (network.parameters | network.statistics).items():
+                tensor.data = network.backend.array(arrays[f"{network.name}/{key}"])
+
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it by name, as NumPy arrays."""
         arrays = {
             "step": np.array(self.step, np.int64),
             "sums": self.sums,
             "preview_noise": self.preview_noise,
+            **self.weights(),
         }
         for network, adam in ((self.G, self.adam_G), (self.D, self.adam_D)):
             numpy = network.backend.numpy
-            for key, tensor in (network.parameters | network.statistics).items():
-                arrays[f"{network.name}/{key}"] = numpy(tensor.data)
             for key in adam.parameters:
                 arrays[f"{network.name}/{key}/m"] = numpy(adam.m[key])
                 arrays[f"{network.name}/{key}/v"] = numpy(adam.v[key])
@@ -75,23 +90,26 @@ class State:
         Raises:
             CheckpointError: an array is missing, superfluous, or of another shape or dtype.
         """
-        expected = self.arrays()
-        for name in sorted(expected.keys() | arrays.keys()):
-            wanted, found = expected.get(name), arrays.get(name)
-            if wanted is None or found is None or (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
-                raise CheckpointError(f"{path} does not fit the model: {name} differs. Start a new run.")
+        _check_fit(self.arrays(), arrays, path)
         self.step = int(arrays["step"])
         self.sums = arrays["sums"].copy()
         self.preview_noise = arrays["preview_noise"]
+        self.set_weights({name: arrays[name] for name in self.weights()}, path)
         for network, adam in ((self.G, self.adam_G), (self.D, self.adam_D)):
             array = network.backend.array
-            for key, tensor in (network.parameters | network.statistics).items():
-                tensor.data = array(arrays[f"{network.name}/{key}"])
             for key in adam.parameters:
                 # Copies: Adam may update its averages in place.
                 adam.m[key] = array(arrays[f"{network.name}/{key}/m"].copy())
                 adam.v[key] = array(arrays[f"{network.name}/{key}/v"].copy())
             adam.t = int(arrays[f"{network.name}/adam_t"])
+
+
+def _check_fit(expected: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raise CheckpointError unless `arrays` has the names, shapes and dtypes of `expected`."""
+    for name in sorted(expected.keys() | arrays.keys()):
+        wanted, found = expected.get(name), arrays.get(name)
+        if wanted is None or found is None or (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
+            raise CheckpointError(f"{path} does not fit the model: {name} differs. Start a new run.")
 
 
 def folder_of(checkpoint_file: Path) -> Path:
@@ -136,9 +154,19 @@ def load(
 ) -> Trained:
     """The model of a run (its newest intact checkpoint), of a checkpoint file, or of the newest trained run.
 
+    `where` may also be a file that ``python -m tinygan.export --safetensors`` wrote.
+
     Raises:
         CheckpointError: there is none, or none that is intact.
+        UsageError: the package safetensors is needed and missing.
     """
+    if where is not None and Path(where).suffix == ".safetensors":
+        path = Path(where)
+        arrays, meta = read_safetensors(path)
+        settings = saved_settings(meta, path)
+        state = State(settings, backend or cpu())
+        state.set_weights(arrays, path)
+        return Trained(state.G, state.D, settings, path)
     if where is not None and Path(where).is_file():  # anywhere: a checkpoint says itself what it is of
         files = [Path(where)]
     else:

@@ -1,0 +1,62 @@
+"""``python -m tinygan.export``: a trained model for other programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import tinygan
+from tinygan import backend, commands
+from tinygan.errors import UsageError
+from tinygan.runs.exchange import onnx_model, write_safetensors
+from tinygan.runs.folder import RunFolder, write_atomically
+from tinygan.runs.state import restored
+
+
+def parser() -> commands.Parser:
+    parser = commands.Parser("tinygan.export", "Write a trained model in a format that other programs read.")
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN|FILE", help="run folder or checkpoint; default: the newest run"
+    )
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="the generator as ONNX: noise to pictures")
+    parser.add_argument(
+        "--safetensors", type=Path, metavar="FILE", help="both networks' weights; tinygan.load reads it"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write what `arguments` ask for; returns the exit code."""
+    options = parser().parse_args(arguments)
+    if not (options.onnx or options.safetensors):
+        raise UsageError("nothing to write. Use --onnx FILE or --safetensors FILE, or both.")
+    for option, ending in (("onnx", ".onnx"), ("safetensors", ".safetensors")):
+        path = getattr(options, option)
+        if path and path.suffix != ending:  # tinygan.load tells files by it
+            raise UsageError(f"--{option} {path} does not end in {ending}. Choose another name.")
+    if options.run and Path(options.run).is_file():
+        files = [Path(options.run)]
+    else:
+        files = RunFolder.find(options.run, options.runs, trained=True)[0].checkpoints()
+    state, settings, path = restored(files, backend.cpu(), lambda line: print(line, file=sys.stderr))
+    meta = {"tinygan": tinygan.__version__, "step": state.step, "settings": asdict(settings)}
+    if options.onnx:
+        about = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}
+        put(options.onnx, onnx_model(state.G, about), f"the generator of {path}")
+    if options.safetensors:
+        put(options.safetensors, write_safetensors(state.weights(), meta), f"both networks of {path}")
+    return 0
+
+
+def put(path: Path, content: bytes, what: str) -> None:
+    """Write a file and say so."""
+    write_atomically(path, lambda file: file.write(content))
+    print(f"{path}: {what}, {len(content) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    sys.exit(commands.run(main))
