@@ -48,6 +48,8 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"--samples {options.samples} is less than {LEAST}: too few to say anything.")
     if options.seed is not None and options.seed < 0:
         raise UsageError(f"--seed {options.seed} is less than 0.")
+    if options.json and not options.json.absolute().parent.is_dir():  # found now, not after a minute
+        raise UsageError(f"--json {options.json}: there is no folder {options.json.parent}. Make it first.")
     device = backend.choose(options.device, report=lambda line: None)
     with device.failures():
         return evaluate(options, device)

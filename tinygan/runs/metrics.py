@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygan import data
+from tinygan.backend import cpu
 from tinygan.errors import DataError, UsageError
 from tinygan.evaluation.classifier import load_classifier
 from tinygan.evaluation.judge import Judge
@@ -33,7 +34,7 @@ class Evaluation:
         if (settings.size, settings.channels) != (28, 1):
             shape = f"{settings.size}x{settings.size}x{settings.channels}"
             raise UsageError(f"no classifier for pictures of {shape}: evaluations need 28x28x1.")
-        classifier = load_classifier(settings.data)
+        classifier = load_classifier(settings.data, cpu("fast"))
         folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
         test = data.load(settings.data, data_dir=folder, split="test", report=report).images
         if samples > len(test):
