@@ -305,6 +305,7 @@ def test_nothing_to_resume_or_to_sample_from(tmp_path: Path) -> None:
         (["--batch-size", "0"], 2, ["--batch-size 0"]),
         (["--lr", "nan"], 2, ["--lr nan"]),
         (["--beta1", "1"], 2, ["--beta1 1"]),
+        (["--average", "1"], 2, ["--average 1"]),
         (["--size", "30"], 2, ["30", "--size"]),
         (["--channels", "2"], 2, ["--channels 2"]),
         (["--width", "0"], 2, ["width"]),
@@ -386,6 +387,31 @@ def test_sample_with_the_run_s_own_seed_gives_the_last_preview(trained: Path, tm
     assert tinygan("sample", "--seed", 0, "--out", tmp_path / "a.png", cwd=trained).returncode == 0
     preview = read_png(trained / "runs/0001-strokes/samples/epoch_0004.png")
     assert (read_png(tmp_path / "a.png") == preview).all()
+
+
+def test_all_that_shows_pictures_shows_the_averaged_generator_s(tmp_path: Path) -> None:
+    """Previews, sample, both exports: what trains would paint otherwise, after 9 steps at this rate."""
+    for averaged in (("--average", 0.9), ()):
+        run = ("train", *TINY, "--epochs", 3, "--lr", 0.01, "--no-gif", "--checkpoint-every", 3, *averaged)
+        assert tinygan(*run, cwd=tmp_path).returncode == 0
+    average, plain = (tmp_path / "runs" / name for name in ("0001-strokes", "0002-strokes"))
+    previews = [read_png(run / "samples/epoch_0003.png") for run in (average, plain)]
+    assert (previews[0] != previews[1]).any()
+    assert (read_png(average / "samples/epoch_0000.png") == read_png(plain / "samples/epoch_0000.png")).all()
+    pictures = tiles(previews[0], 16, 28, 28)
+    for options, expected in (
+        (["--num", 16], previews[0]),
+        (["--through-training", "--num", 2], grid(pictures[:2], columns=1)),
+    ):
+        sample = ("sample", average, "--seed", 0, *options, "--out", tmp_path / "a.png")
+        assert tinygan(*sample, cwd=tmp_path).returncode == 0
+        assert (read_png(tmp_path / "a.png") == expected).all()
+    onnx = pytest.importorskip("onnx")
+    assert tinygan("export", average, "--onnx", tmp_path / "g.onnx", cwd=tmp_path).returncode == 0
+    kernel = onnx.numpy_helper.to_array(onnx.load(tmp_path / "g.onnx").graph.initializer[0])
+    assert (kernel == load(average).G.parameters["00_dense/kernel"].data).all()
+    result = tinygan("train", "--resume", average, "--average", 0.5, cwd=tmp_path)
+    fails(result, 2, "was trained with --average 0.9, not 0.5")
 
 
 def test_sample_separate_writes_one_file_a_picture(trained: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Adam against its formula in plain Python."""
+"""Adam and the average of weights, against their formulas in plain Python."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import tinygan
 from tests import oracles
 from tests.checks import numbers, relative_error
 from tinygan.autograd import Tensor, grad
-from tinygan.optim import Adam
+from tinygan.optim import Adam, Average
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,22 @@ def test_too_few_gradients_are_refused():
     adam = Adam({"a": Tensor(np.ones(1)), "b": Tensor(np.ones(1))})
     with pytest.raises(ValueError):
         adam.step([np.ones(1)])
+
+
+def test_average_equals_the_formula_and_reaches_its_decay():
+    w, other = (numbers(3 + i, 40, 2).astype(np.float32) for i in range(2))
+    names = ("w", "other")
+    sources = {name: Tensor(values[0]) for name, values in zip(names, (w, other), strict=True)}
+    averaged = {name: Tensor(np.zeros(2, np.float32)) for name in reversed(names)}
+    average = Average(averaged, sources, decay=0.3)
+    expected = np.zeros((2, 2))
+    for step in range(1, 40):
+        sources["w"].data, sources["other"].data = w[step], other[step]
+        average.update(step)
+        if step % 8 == 0:
+            t = step // 8
+            d = {1: 2 / 11, 2: 3 / 12}.get(t, 0.3)
+            expected = d * expected + (1 - d) * np.array([w[step], other[step]])
+        found = np.array([averaged[name].data for name in names])
+        assert found.dtype == np.float32 and np.allclose(found, expected, rtol=1e-6, atol=1e-6)
+        assert sources["w"].data is not averaged["w"].data

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     meta = {"tinygan": tinygan.__version__, "step": state.step, "settings": asdict(settings)}
     if options.onnx:
         about = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}
-        put(options.onnx, onnx_model(state.G, about), f"the generator of {path}")
+        put(options.onnx, onnx_model(state.painter, about), f"the generator of {path}")
     if options.safetensors:
         put(options.safetensors, write_safetensors(state.weights(), meta), f"both networks of {path}")
     return 0

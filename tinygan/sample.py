@@ -187,7 +187,7 @@ def write_through_training(trained: Trained, num: int, seed: int, path: Path) ->
         except CheckpointError as problem:
             warn(f"warning: {problem}")
             continue
-        columns.append(to_uint8(paint(state.G, noise)))
+        columns.append(to_uint8(paint(state.painter, noise)))
         names.append(file.stem)
     make_folder(path.parent)
     in_rows = np.stack(columns, axis=1)  # (num, checkpoints, H, W, C)

@@ -75,6 +75,14 @@ def parser() -> commands.Parser:
     advanced.add_argument("--width", type=int, help="channels at half size; default: 64", **absent)
     advanced.add_argument("--noise-dim", type=int, help="numbers behind a picture; default: 100", **absent)
     advanced.add_argument("--beta1", type=float, help="Adam's memory; default: the recipe's", **absent)
+    advanced.add_argument(
+        "--average",
+        type=float,
+        metavar="DECAY",
+        help="paint with weights averaged over the steps, which forget at this rate (such as 0.999); "
+        "0: with the last ones; default: the recipe's",
+        **absent,
+    )
     advanced.add_argument("--engine", choices=backend.ENGINES, help="default: auto", **absent)
     advanced.add_argument(
         "--precision",

@@ -16,10 +16,12 @@ from PIL import Image
 
 from tests.checks import one_line
 from tests.runs.reports import STEPS_PER_EPOCH, made_up_run, made_up_state, stats_row
+from tinygan.backend import cpu
 from tinygan.errors import CheckpointError
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.pictures import grid, read_png, save_png, tiles
 from tinygan.runs.report import MOST_POINTS, curves, page, write_report
+from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
 
 SMALL: dict[str, Any] = {"width": 2, "noise_dim": 5}
@@ -57,6 +59,20 @@ def test_evaluations_are_shown_where_there_are_any(tmp_path: Path) -> None:
     run.append_stats(stats_row(2) | {"evaluation": {"fcd": 12.5, "error": 0.25, "odd": 1, "recall": None}})
     found = contents(write_report(run, state))["stats"]
     assert [row["evaluation"] for row in found] == [{}, {"fcd": 12.5, "error": 0.25}]
+
+
+def test_the_averaged_generator_is_the_one_to_play_with(tmp_path: Path) -> None:
+    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+    averaged = State(Settings(width=2, noise_dim=5, average=0.9), cpu())
+    paths = []
+    for factor in (1, 2):  # the page is that of the averaged weights, whatever the others are
+        for tensor in averaged.G.parameters.values():
+            tensor.data = tensor.data * factor
+        paths.append(write_report(run, averaged).read_text())
+    assert paths[0] == paths[1]
+    for tensor in averaged.painter.parameters.values():
+        tensor.data = -tensor.data
+    assert write_report(run, averaged).read_text() != paths[0]
 
 
 def test_the_layer_table_counts_what_trains_and_what_does_not(tmp_path: Path) -> None:

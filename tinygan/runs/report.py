@@ -41,7 +41,7 @@ def write_report(run: RunFolder, state: State) -> Path:
     config, stats = _configuration(run), _statistics(run)
     images, height, width, _ = config["data"]["shape"]
     name = printable(run.path.resolve().name)
-    generator, discriminator = export(state.G), export(state.D)
+    generator, discriminator = export(state.painter), export(state.D)
     contents = {
         "name": name,
         "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),
@@ -59,7 +59,7 @@ def write_report(run: RunFolder, state: State) -> Path:
         "step": state.step,
         "generator": {"input": state.G.input_shape, "layers": generator.layers},
         "discriminator": {"input": state.D.input_shape, "layers": discriminator.layers},
-        "directions": _rounded(directions(state.G)),
+        "directions": _rounded(directions(state.painter)),
         "noise": _rounded(state.preview_noise),
     }
     weights = {"generator-weights": generator.weights, "discriminator-weights": discriminator.weights}

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.autograd import no_grad
+from tinygan.autograd import Tensor, no_grad
 from tinygan.backend import Backend, cpu
 from tinygan.errors import CheckpointError, UsageError
 from tinygan.gan import generate
 from tinygan.layers import Network
 from tinygan.models import discriminator, generator
-from tinygan.optim import Adam
+from tinygan.optim import Adam, Average
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
 from tinygan.runs.exchange import read_safetensors
@@ -48,25 +48,31 @@ class State:
         self.D = discriminator(init.at(1), backend=backend, **picture)
         self.adam_G = Adam(self.G.parameters, settings.lr, settings.beta1)
         self.adam_D = Adam(self.D.parameters, settings.lr, settings.beta1)
+        self.networks = {"generator": self.G, "discriminator": self.D}
+        self.painter, self.average = self.G, None  # the generator whose pictures are shown and kept
+        if settings.average:
+            self.painter = generator(init.at(0), noise_dim=settings.noise_dim, backend=backend, **picture)
+            self.average = Average(_tensors(self.painter), _tensors(self.G), settings.average)
+            self.networks["average"] = self.painter
         self.step = 0  # steps taken in all; the epoch and the place in it follow from it
         self.sums = np.zeros(4)  # of this epoch so far: both losses, both scores (float64)
         # The noise behind the pictures of every epoch: always the same, so that one can compare.
         self.preview_noise = sample_noise(settings.seed, PREVIEWS, self.G)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The parameters and running statistics of both networks, by the names that `arrays` uses."""
+        """The parameters and running statistics of all networks, by the names that `arrays` uses."""
         return {
-            f"{network.name}/{key}": network.backend.numpy(tensor.data)
-            for network in (self.G, self.D)
-            for key, tensor in (network.parameters | network.statistics).items()
+            f"{name}/{key}": network.backend.numpy(tensor.data)
+            for name, network in self.networks.items()
+            for key, tensor in _tensors(network).items()
         }
 
     def set_weights(self, arrays: Mapping[str, np.ndarray], path: Path) -> None:
         """Take over what `weights` gave. Raises CheckpointError as `restore` does."""
         _check_fit(self.weights(), arrays, path)
-        for network in (self.G, self.D):
-            for key, tensor in (network.parameters | network.statistics).items():
-                tensor.data = network.backend.array(arrays[f"{network.name}/{key}"])
+        for name, network in self.networks.items():
+            for key, tensor in _tensors(network).items():
+                tensor.data = network.backend.array(arrays[f"{name}/{key}"])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it by name, as NumPy arrays."""
@@ -102,6 +108,11 @@ class State:
                 adam.m[key] = array(arrays[f"{network.name}/{key}/m"].copy())
                 adam.v[key] = array(arrays[f"{network.name}/{key}/v"].copy())
             adam.t = int(arrays[f"{network.name}/adam_t"])
+
+
+def _tensors(network: Network) -> dict[str, Tensor]:
+    """All that makes the network what it is."""
+    return network.parameters | network.statistics
 
 
 def _check_fit(expected: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], path: Path) -> None:
@@ -166,13 +177,13 @@ def load(
         settings = saved_settings(meta, path)
         state = State(settings, backend or cpu())
         state.set_weights(arrays, path)
-        return Trained(state.G, state.D, settings, path)
+        return Trained(state.painter, state.D, settings, path)
     if where is not None and Path(where).is_file():  # anywhere: a checkpoint says itself what it is of
         files = [Path(where)]
     else:
         files = RunFolder.find(where, Path(out), trained=True)[0].checkpoints()
     state, settings, path = restored(files, backend or cpu(), report)
-    return Trained(state.G, state.D, settings, path)
+    return Trained(state.painter, state.D, settings, path)
 
 
 def restored(

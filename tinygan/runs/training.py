@@ -84,7 +84,9 @@ def trainer(state: State, data: Dataset, settings: Settings, backend: Backend) -
     if backend.trainer is None:
         return StepByStep(state, data, settings, backend)
     players = state.G, state.D, state.adam_G, state.adam_D
-    return backend.trainer(*players, data.images, settings.batch_size, settings.seed, state.step)
+    return backend.trainer(
+        *players, data.images, settings.batch_size, settings.seed, state.step, average=state.average
+    )
 
 
 class Batch(NamedTuple):
@@ -111,7 +113,10 @@ class StepByStep:
     def _step(self) -> Step:
         state, batch = self.state, self.batch()
         self.step += 1
-        return self.backend.train_step(state.G, state.D, state.adam_G, state.adam_D, *batch)
+        measured = self.backend.train_step(state.G, state.D, state.adam_G, state.adam_D, *batch)
+        if state.average:
+            state.average.update(self.step)
+        return measured
 
     def batch(self) -> Batch:
         """What the next step sees."""
@@ -257,7 +262,7 @@ def _close_epoch(
     state.sums = np.zeros_like(state.sums)
     speed = images / seconds
     due = settings.metrics_every and epoch % settings.metrics_every == 0
-    evaluated = evaluation(state.G) if evaluation and due else None
+    evaluated = evaluation(state.painter) if evaluation and due else None
     run.append_stats(
         {
             "epoch": epoch,
@@ -298,7 +303,7 @@ def _onlooker(state: State, data: Dataset, settings: Settings) -> Callable[[], H
 
 def _save_previews(run: RunFolder, state: State, epoch: int) -> None:
     """The grid of pictures for the fixed noise."""
-    save_png(run.sample_path(epoch), grid(to_uint8(paint(state.G, state.preview_noise))))
+    save_png(run.sample_path(epoch), grid(to_uint8(paint(state.painter, state.preview_noise))))
 
 
 def _save_checkpoint(

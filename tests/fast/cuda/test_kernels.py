@@ -292,6 +292,16 @@ def test_adam_is_that_of_optim(run, count):
         assert found[name] == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize(("step", "d"), [(8, 2 / 11), (24, 4 / 13), (8000, 0.9), (9, 1), (7, 1)])
+@pytest.mark.parametrize("count", [1, 1000])
+def test_average_is_that_of_optim(run, count, step, d):
+    a, w = normal(1, count), normal(2, count)
+    found = run(
+        "flat", "average", count, a=a, w=w, count=count, clock=np.array([step, 3]), every=8, decay=0.9
+    )["a"]
+    assert found == pytest.approx(d * a + (1 - d) * w, rel=1e-5, abs=1e-6)
+
+
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 1000, 50_176, 3_211_264])
 @pytest.mark.parametrize("C", [1, 32, 33, 64, 12_544])
 def test_chunks_cover_all_rows_and_no_chunk_is_empty(rows, C):

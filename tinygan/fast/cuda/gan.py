@@ -27,7 +27,7 @@ from tinygan.fast.cuda.products import Convolution
 from tinygan.gan import Step
 from tinygan.layers import BatchNorm, Dropout, DropoutSource, LeakyReLU, Network
 from tinygan.ops import Array
-from tinygan.optim import Adam
+from tinygan.optim import Adam, Average
 from tinygan.rng import Stream, mask_rate
 
 
@@ -99,9 +99,16 @@ class Game:
     """
 
     def __init__(
-        self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, batch: int, growths: Sequence[float]
+        self,
+        G: Network,
+        D: Network,
+        adam_G: Adam,
+        adam_D: Adam,
+        batch: int,
+        growths: Sequence[float],
+        average: Average | None = None,
     ) -> None:
-        """`growths`: 1 / (1 - rate) of D's two dropouts.
+        """`growths`: 1 / (1 - rate) of D's two dropouts; `average`: of G, if there is one.
 
         Raises:
             UsageError: the batch or the networks need an array of more than 2^31 numbers.
@@ -109,7 +116,7 @@ class Game:
         sizes = sizes_of(G, D)
         assert sizes, "not the DCGAN: see `sizes_of`"
         self.sizes, self.batch, self.growths = sizes, batch, growths
-        self.G, self.D, self.adams = G, D, (adam_G, adam_D)
+        self.G, self.D, self.adams, self.average = G, D, (adam_G, adam_D), average
         plan = buffers(sizes, batch)
         if not indexable(plan):
             small = indexable(buffers(sizes, 1))
@@ -140,21 +147,23 @@ class Game:
         xp, (adam_G, adam_D) = self.xp, self.adams
         named = {f"{net.name}/{name}": p for net in (self.G, self.D) for name, p in net.parameters.items()}
         flat = Flat(xp, named)
-        self.weights, weights = flat.zeros()
+        self.weights = flat.adopt(named)
         self.gradients, self.gradient_of = flat.zeros()
         self.averages, averages = flat.zeros()
         self.squares, squares = flat.zeros()
-        for name, tensor in named.items():
-            weights[name][...] = tensor.data
-            tensor.data = weights[name]
         for net, adam in ((self.G, adam_G), (self.D, adam_D)):
             for name in adam.parameters:
                 full = f"{net.name}/{name}"
                 for old, new in ((adam.m, averages), (adam.v, squares)):
                     new[full][...] = old[name]
                     old[name] = new[full]
-        for tensor in self.G.statistics.values():
-            tensor.data = tensor.data.copy()  # changed in place from now on
+        running = Flat(xp, self.G.statistics).adopt(self.G.statistics)
+        self.followers: list[tuple[Array, Array]] = []  # averages, and what they follow
+        if self.average:
+            # Laid out like their sources; G's weights are the beginning of all weights.
+            for sources, values in ((self.G.parameters, self.weights), (self.G.statistics, running)):
+                averaged = {name: self.average.averaged[name] for name in sources}
+                self.followers.append((Flat(xp, averaged).adopt(averaged), values))
         self.clock_is(0, adam_G.t)
 
     def clock_is(self, step: int, t: int) -> None:
@@ -197,6 +206,15 @@ class Game:
             "adam", self.weights.size, self.weights, self.gradients, self.averages, self.squares,
             self.weights.size, mem["rate"], adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.eps,
         )  # fmt: skip
+
+    def follow(self) -> None:
+        """Let G's average follow, if there is one."""
+        for averaged, values in self.followers:
+            assert self.average
+            self.kernels.flat(
+                "average", averaged.size, averaged, values, averaged.size, self.memory["clock"],
+                self.average.EVERY, self.average.decay,
+            )  # fmt: skip
 
     # G. Its layers' numbers in the list of `models.generator` name them.
 

@@ -406,6 +406,15 @@ __global__ void adam(float *w, const float *g, float *m, float *v, int count, co
     w[i] = weight - *rate * mean / (sqrtf(square) + eps);
 }
 
+// The average of weights or running values, every so many steps; see `optim.Average`.
+__global__ void average(float *a, const float *w, int count, const long long *clock, int every,
+                        double decay) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count || clock[0] % every) return;
+    double t = (double)(clock[0] / every);
+    a[i] += (float)(1 - fmin(decay, (1 + t) / (10 + t))) * (w[i] - a[i]);
+}
+
 #ifdef __cplusplus
 }
 #endif

@@ -163,3 +163,11 @@ class Flat:
         """A new long array, and its parts by name."""
         whole = self.xp.zeros(self.size, dtype=self.xp.float32)
         return whole, {name: whole[part].reshape(shape) for name, (part, shape) in self.places.items()}
+
+    def adopt(self, tensors: dict[str, Tensor]) -> Array:
+        """A new long array with the tensors' values, whose parts become the tensors' arrays."""
+        whole, parts = self.zeros()
+        for name, tensor in tensors.items():
+            parts[name][...] = tensor.data
+            tensor.data = parts[name]
+        return whole

@@ -18,7 +18,7 @@ from tinygan.errors import UsageError
 from tinygan.fast.cuda.gan import Game, agree
 from tinygan.fast.cuda.plan import LARGEST_SIDE, MEASURED, sizes_of
 from tinygan.layers import Dropout, Network
-from tinygan.optim import Adam
+from tinygan.optim import Adam, Average
 from tinygan.rng import MASK_STEPS, key, mask_rate, stream
 
 SECONDS_A_LOOK = 0.1  # how long the card may go on before its losses are read
@@ -43,6 +43,7 @@ class Trainer:
         seed: int,
         step: int = 0,
         graphs: bool = True,
+        average: Average | None = None,
     ) -> None:
         """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken.
 
@@ -60,7 +61,8 @@ class Trainer:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
         layers = [layer for layer in D.layers.values() if isinstance(layer, Dropout)]
         self.rates = [mask_rate(layer.rate) for layer in layers]
-        self.game = Game(G, D, adam_G, adam_D, batch_size, [1 / (1 - rate) for rate in self.rates])
+        growths = [1 / (1 - rate) for rate in self.rates]
+        self.game = Game(G, D, adam_G, adam_D, batch_size, growths, average)
         self.adams, self.seed, self.step, self.with_graphs = (adam_G, adam_D), seed, step, graphs
         self.batch, self.images = batch_size, len(images)
         self.steps_per_epoch = -(-len(images) // batch_size)
@@ -147,6 +149,7 @@ class Trainer:
                     layer, steps, C, scale, N + self.batch, first,
                 )  # fmt: skip
         game.play(N)
+        game.follow()
         if N == self.batch:
             self.launches = kernels.launches + game.blas.products - before
             self.operations = game.blas.operations - operations
