@@ -208,3 +208,46 @@ def test_generation_is_timed(tmp_path):
     run("benchmarks.generate", *options, "--json", str(tmp_path / "g.json"))
     row = json.loads((tmp_path / "g.json").read_text())["competitors"]["tinygan"]
     assert row["pictures_a_second"] == pytest.approx(20 / row["median_seconds"])
+
+
+def test_recipes_get_the_same_time_and_are_judged(tmp_path):
+    options = (
+        "--data",
+        "strokes",
+        "--minutes",
+        "0.02",
+        "--seeds",
+        "2",
+        "--samples",
+        "200",
+        "--only",
+        "quick,seed",
+    )
+    out = run("benchmarks.recipes", *options, "--json", tmp_path / "r.json", "--pictures", tmp_path).stdout
+    found = json.loads((tmp_path / "r.json").read_text())
+    rows = found["runs"]
+    assert [(row["recipe"], row["seed"]) for row in rows] == [
+        ("quick", 0), ("seed", 0), ("quick", 1), ("seed", 1)
+    ]  # fmt: skip
+    assert all(row["seconds"] >= 1.2 and row["steps"] > 0 and row["fcd"] > 10 for row in rows)
+    assert rows[0]["fcd"] != rows[2]["fcd"]
+    assert rows[0]["epochs"] == pytest.approx(rows[0]["steps"] / 938, abs=0.006)
+    means = found["means"]
+    assert means[1]["fcd"] == pytest.approx((rows[1]["fcd"] + rows[3]["fcd"]) / 2, abs=1e-3)
+    assert found["recipes"]["quick"]["batch_size"] == 64 and len(out.splitlines()) == 8
+    assert len(list(tmp_path.glob("*_seed_*.png"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("option", "word"),
+    [
+        ("--only=slow", "slow"),
+        ("--minutes=0", "--minutes"),
+        ("--seeds=0", "--seeds"),
+        ("--json=no/r.json", "no folder"),
+        ("--pictures=no", "no folder"),
+    ],
+)
+def test_recipes_refuse_what_makes_no_sense(option, word):
+    error = run("benchmarks.recipes", "--data", "strokes", option, code=2).stderr
+    assert word in error and len(error.splitlines()) == 1
