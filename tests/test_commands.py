@@ -305,6 +305,7 @@ def test_nothing_to_resume_or_to_sample_from(tmp_path: Path) -> None:
         (["--batch-size", "0"], 2, ["--batch-size 0"]),
         (["--lr", "nan"], 2, ["--lr nan"]),
         (["--beta1", "1"], 2, ["--beta1 1"]),
+        (["--beta2", "-0.1"], 2, ["--beta2 -0.1"]),
         (["--average", "1"], 2, ["--average 1"]),
         (["--size", "30"], 2, ["30", "--size"]),
         (["--channels", "2"], 2, ["--channels 2"]),

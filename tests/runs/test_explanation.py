@@ -17,16 +17,16 @@ from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
 from tinygan.runs.training import StepByStep
 
-SETTINGS = Settings(data="strokes", batch_size=16, width=4, noise_dim=6, lr=1e-3)
-DATA = Dataset("strokes", strokes(40, 0), "made up")
+SETTINGS = Settings(data="strokes", batch_size=16, width=4, noise_dim=6, lr=1e-3, average=0.9)
+DATA = Dataset("strokes", strokes(56, 0), "made up")
 
 
 @pytest.fixture
 def state() -> State:
-    """After two steps: Adam has moments, the running statistics have moved."""
+    """After seven steps: Adam has moments, the running statistics have moved, the average is due."""
     state = State(SETTINGS, cpu())
-    StepByStep(state, DATA, SETTINGS, cpu()).steps(2)
-    state.step = 2
+    StepByStep(state, DATA, SETTINGS, cpu()).steps(7)
+    state.step = 7
     return state
 
 
@@ -42,7 +42,7 @@ def test_explaining_a_step_takes_it(state: State) -> None:
     ours, theirs = state.arrays(), expected.arrays()
     for name in ours.keys() - {"step"}:
         assert (ours[name] == theirs[name]).all(), name
-    assert state.step == 3
+    assert state.step == 8
 
 
 def test_the_losses_told_are_those_of_the_step(state: State) -> None:
@@ -53,7 +53,7 @@ def test_the_losses_told_are_those_of_the_step(state: State) -> None:
     assert f"the sum of both averages: {d_loss:.3f}" in text
     assert f"on average {g_loss:.3f}: G's loss" in text
     assert f"D's loss goes from {d_loss:.4f} to" in text
-    assert text.startswith("Step 3, in epoch 1 It sees 8 real images and 16 vectors of noise.")
+    assert text.startswith("Step 8, in epoch 2 It sees 8 real images and 16 vectors of noise.")
 
 
 def test_the_arithmetic_told_is_right(state: State) -> None:

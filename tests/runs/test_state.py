@@ -46,6 +46,12 @@ def test_the_average_starts_where_training_does_and_follows_every_weight_and_sta
     assert np.abs(now["average/00_dense/kernel"] - now["generator/00_dense/kernel"]).max() > 1e-3
 
 
+def test_both_adams_have_the_settings() -> None:
+    state = State(replace(SETTINGS, lr=0.1, beta1=0.2, beta2=0.3), cpu())
+    for adam in (state.adam_G, state.adam_D):
+        assert (adam.lr, adam.beta1, adam.beta2) == (0.1, 0.2, 0.3)
+
+
 def test_averaging_does_not_change_the_training() -> None:
     averaged, plain = go(State(SETTINGS, cpu()), 20), State(replace(SETTINGS, average=0.0), cpu())
     go(plain, 20, replace(SETTINGS, average=0.0))

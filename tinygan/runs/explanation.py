@@ -148,6 +148,8 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     adam.step(g_gradients)
     after = [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
     state.step += 1
+    if state.average:
+        state.average.update(state.step)
     gradient = float(g_gradients[number][middle])
     yield (
         "Adam",
@@ -163,6 +165,14 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
             "gradient's average, by "
             f"about the step size {adam.lr:g} whatever its length. "
             f"{place(optim, 'parameter.data = parameter.data')}",
+            *(
+                [
+                    "G's average, which paints the pictures you see, follows every "
+                    f"{state.average.EVERY} steps: {place(optim, 'average.data = average.data')}"
+                ]
+                if state.average
+                else []
+            ),
         ],
     )
 

@@ -18,15 +18,15 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 # What decides the numbers of a run: a resumed run must keep it.
 FIXED = (
-    "data", "limit", "recipe", "batch_size", "lr", "beta1", "average", "seed", "size", "channels", "width",
-    "noise_dim",
+    "data", "limit", "recipe", "batch_size", "lr", "beta1", "beta2", "average", "seed", "size", "channels",
+    "width", "noise_dim",
 )  # fmt: skip
 
 # What each command says for itself; a resumed run forgets it.
 FORGOTTEN = ("steps", "no_gif", "no_report")
 
 # Settings that older checkpoints do not have; their defaults say what was done then.
-ADDED = {"precision": "auto", "no_report": False, "metrics_every": None, "average": 0.0}
+ADDED = {"precision": "auto", "no_report": False, "metrics_every": None, "beta2": 0.999, "average": 0.0}
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Settings:
     batch_size: int = 256
     lr: float = 1e-4
     beta1: float = 0.9
+    beta2: float = 0.999
     average: float = 0.0
     seed: int = 0
     limit: int | None = None
@@ -73,10 +74,9 @@ class Settings:
         check_sizes(self.size, self.width, self.noise_dim)
         if not 0 < self.lr < float("inf"):
             raise UsageError(f"--lr {self.lr} is not a positive number.")
-        if not 0 <= self.beta1 < 1:
-            raise UsageError(f"--beta1 {self.beta1} is not in [0, 1).")
-        if not 0 <= self.average < 1:
-            raise UsageError(f"--average {self.average} is not in [0, 1).")
+        for name in ("beta1", "beta2", "average"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise UsageError(f"{option(name)} {value} is not in [0, 1).")
         return self
 
 
