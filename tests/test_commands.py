@@ -105,7 +105,7 @@ def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
     run = trained / "runs" / "0001-strokes"
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     files = {"config.json", "log.txt", "stats.jsonl", "losses.f32"}
-    files |= {"reals.png", "training.gif", "report.html"}
+    files |= {"reals.png", "training.gif", "report.html", ".lock"}
     samples = {f"samples/epoch_{epoch:04}.png" for epoch in range(5)}
     checkpoints = {"checkpoints/epoch_0002.npz", "checkpoints/epoch_0004.npz"}
     assert names == files | samples | checkpoints
@@ -234,6 +234,8 @@ def test_a_signal_saves_the_run_and_names_the_command_that_resumes_it(
     deadline = time.monotonic() + 60
     while not statistics.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    fails(tinygan("train", "--resume", cwd=tmp_path), 5, f"is being written by process {process.pid} on")
+    assert tinygan("train", "--resume", "--dry-run", cwd=tmp_path).returncode == 5  # no checkpoint yet
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number

@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,6 +24,7 @@ from tinygan.data import Dataset
 from tinygan.errors import CheckpointError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
+from tinygan.runs.lock import writing
 from tinygan.runs.metrics import Evaluation
 from tinygan.runs.progress import Progress, duration
 from tinygan.runs.settings import RECIPES, Settings, new_settings, resumed_settings
@@ -110,6 +111,12 @@ def parser() -> commands.Parser:
 
 def main(arguments: Sequence[str]) -> int:
     """Train as `arguments` say; returns the exit code."""
+    with ExitStack() as held:
+        return _main(arguments, held)
+
+
+def _main(arguments: Sequence[str], held: ExitStack) -> int:
+    """`held` keeps the run's lock until the end."""
     given = vars(parser().parse_args(arguments))
     out, resume, dry_run, quiet = (given.pop(name) for name in ("out", "resume", "dry_run", "quiet"))
     told: list[str] = []  # before there is a log to write to
@@ -124,6 +131,9 @@ def main(arguments: Sequence[str]) -> int:
         settings = new_settings(given)
     else:
         run, file = RunFolder.find(resume or None, out)
+        if not dry_run:
+            held.enter_context(writing(run.path))
+            run.sweep()
         file, arrays, meta = checkpoint.newest_intact([file] if file else run.checkpoints(), warn)
         if given.get("data") == "auto":  # whatever was found then
             del given["data"]
@@ -190,6 +200,7 @@ def main(arguments: Sequence[str]) -> int:
         taking = trainer(state, images, settings, device)  # takes its memory before there is a folder
     if run is None:
         run = RunFolder.create(out, images.name)
+        held.enter_context(writing(run.path))
     else:
         before = run.read_config()
         if not all(isinstance(before.get(group, {}), dict) for group in ("device", "versions")):

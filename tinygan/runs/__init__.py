@@ -1,6 +1,7 @@
 """What a training run leaves on disk, and what it shows while it runs.
 
 - ``folder.py``      the numbered run folder: configuration, log, statistics; files written atomically
+- ``lock.py``        one process at a time writes there
 - ``checkpoint.py``  one file holding everything a run needs to go on, damage always noticed
 - ``pictures.py``    arrays of images to one grid, and PNG files
 - ``animation.py``   the grids of a run as a looping GIF

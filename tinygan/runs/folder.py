@@ -17,6 +17,7 @@ import shlex
 import shutil
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +28,7 @@ from tinygan.errors import CheckpointError
 
 _RUN = re.compile(r"(\d{4,})(?:-.*)?")
 _SAMPLE = re.compile(r"epoch_(\d+)\.png")
+_TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")  # of `write_atomically`
 _CHECKPOINT = re.compile(r"epoch_(\d+)(?:_step_(\d+))?\.npz")
 
 
@@ -224,6 +226,14 @@ class RunFolder:
                 f"cannot read {self.samples_dir}: {_reason(error)}. Name another run."
             ) from error
         return sorted(int(match.group(1)) for name in names if (match := _SAMPLE.fullmatch(name)))
+
+    def sweep(self) -> None:
+        """Delete what writers that were killed have left; the caller holds the run's lock."""
+        for folder in (self.path, self.samples_dir, self.checkpoints_dir):
+            for path in folder.glob(".*.tmp"):
+                if _TEMPORARY.fullmatch(path.name):
+                    with suppress(OSError):  # it is only in the way
+                        path.unlink()
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write `config` as readable JSON, atomically. Raises CheckpointError, TypeError if no JSON."""

@@ -1,0 +1,101 @@
+"""One process at a time writes into a run's folder; a lock does not outlive its process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tinygan.errors import CheckpointError
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.lock import NAME, writing
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from tinygan.runs.lock import writing
+with writing(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(folder: Path) -> subprocess.Popen[str]:
+    """A process that holds the lock of `folder`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert process.stdout and process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_process_is_refused_and_told_who_writes(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    try:
+        with pytest.raises(CheckpointError, match=f"is being written by process {process.pid} on"):
+            with writing(tmp_path):
+                pytest.fail("two hold the lock")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_lock_whose_process_was_killed_is_free(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    process.kill()
+    process.communicate()
+    assert (tmp_path / NAME).exists()
+    with writing(tmp_path):
+        assert str(os.getpid()) in (tmp_path / NAME).read_text()
+
+
+def test_a_lock_is_free_again_afterwards_and_one_to_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    for _ in range(2):
+        with writing(tmp_path), writing(tmp_path / "other"):
+            pass
+
+
+def test_of_two_processes_one_wins_each_time(tmp_path: Path) -> None:
+    script = HOLD.replace("time.sleep(60)", "time.sleep(0.3)")
+    for number in range(4):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        start = str(time.time() + 0.3)
+        waiting = f"import time; time.sleep(max(0, {start} - time.time()))\n" + script
+        both = [
+            subprocess.Popen(
+                [sys.executable, "-c", waiting, str(folder)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            )
+            for _ in range(2)
+        ]
+        results = [process.communicate() for process in both]
+        assert sorted(out for out, _ in results) == ["", "held\n"]
+        assert sum("is being written by" in error for _, error in results) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot write into"):
+        with writing(tmp_path / "missing"):
+            pass
+
+
+def test_a_run_that_resumes_sweeps_up_what_a_killed_one_left(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, "run")
+    left = [run.path / ".config.json.12-0a1b2c3d.tmp", run.checkpoints_dir / ".epoch_0001.npz.7-01234567.tmp"]
+    kept = [run.path / ".notes.tmp", run.samples_dir / "epoch_0001.png", run.path / ".lock"]
+    for path in left + kept:
+        path.write_text("x")
+    run.sweep()
+    assert [path.exists() for path in left + kept] == [False] * 2 + [True] * 3
