@@ -221,7 +221,7 @@ def test_a_run_stopped_inside_an_epoch_goes_on_as_if_it_had_not_been(
     assert (losses[0] == losses[1]).all()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_the_run_and_names_the_command_that_resumes_it(
     number: signal.Signals, tmp_path: Path
 ) -> None:
@@ -240,10 +240,66 @@ def test_a_signal_saves_the_run_and_names_the_command_that_resumes_it(
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "python -m tinygan.train --resume runs/0001-strokes" in errors and len(errors.splitlines()) == 1
+    assert errors.startswith("interrupted; everything is saved")
+    assert (tmp_path / "runs/0001-strokes/log.txt").read_text().endswith(errors)
     (saved,) = (tmp_path / "runs/0001-strokes/checkpoints").iterdir()
     steps = int(read(saved)[0]["step"]) + 1
     again = tinygan("train", "--resume", "--steps", steps, "--no-gif", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
+
+
+def test_a_run_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tinygan.train", *TINY, "--epochs", "2", "--no-gif", "--no-report"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=clean_environment(tmp_path), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout and process.stderr
+    while not process.stdout.readline().startswith("run "):
+        pass
+    process.stdout.close()
+    assert process.wait(timeout=60) in (0, 1) and process.stderr.read() == ""
+    process.stderr.close()
+    assert (tmp_path / "runs/0001-strokes/checkpoints/epoch_0002.npz").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_output_that_cannot_be_written_is_told_in_one_line(trained: Path) -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "tinygan.inspect"], cwd=trained, env=clean_environment(trained), text=True,
+            stdout=full, stderr=subprocess.PIPE, timeout=60,
+        )  # fmt: skip
+    assert result.returncode == 5
+    assert result.stderr == "error: cannot write the output: No space left on device.\n"
+
+
+def test_a_run_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+    script = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); " + (
+        "from tinygan.runs.training import _signals\n"
+        "with _signals() as received:\n"
+        "    signal.raise_signal(signal.SIGHUP)\n"
+        "print(received)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=clean_environment(tmp_path), capture_output=True, text=True
+    )
+    assert result.stdout == "[]\n"
+
+
+def test_a_run_on_a_folder_of_pictures_goes_on_from_another_place(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for number, image in enumerate(np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1), np.uint8)):
+        save_png(tmp_path / f"pictures/{number}.png", image)
+    small = ("--batch-size", 8, "--width", 2, "--no-gif", "--no-report")
+    assert tinygan("train", "--data", "pictures", *small, "--epochs", 1, cwd=tmp_path).returncode == 0
+    resume = ("train", "--resume", tmp_path / "runs/0001-pictures", "--epochs")
+    assert tinygan(*resume, 2, cwd=tmp_path / "elsewhere").returncode == 0
+    (tmp_path / "pictures").rename(tmp_path / "elsewhere/moved")
+    assert tinygan(*resume, 3, "--data", "moved", cwd=tmp_path / "elsewhere").returncode == 0
+    other = tinygan(*resume, 4, "--data", "strokes", cwd=tmp_path)
+    fails(other, 5, "was trained on other images")
 
 
 def test_resuming_a_finished_run_says_so(trained: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
-from tinygan.errors import TinyganError, UsageError
+from tinygan.errors import CheckpointError, DeviceError, TinyganError, UsageError, one_line
 
 INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
 
@@ -29,17 +31,31 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
     Anything that is not a `TinyganError` is a bug and keeps its traceback.
     """
     try:
-        return command(sys.argv[1:] if arguments is None else arguments)
+        code = command(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()  # here its failure can still be told
+        return code
     except TinyganError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return problem.exit_code
+        return _tell(f"{problem.mark}{problem}", problem.exit_code)
     except MemoryError as problem:
         remedy = "Use a smaller --batch-size, --size or --width."
-        print(f"error: out of memory ({problem}). {remedy}", file=sys.stderr)
-        return 3
+        return _tell(f"error: out of memory ({problem}). {remedy}", DeviceError.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _tell("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would fail again
-        return 1
+        return _tell("", 1)
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EIO):  # what files refuse was told by their writers
+            raise
+        return _tell(f"error: cannot write the output: {one_line(problem)}.", CheckpointError.exit_code)
+
+
+def _tell(line: str, code: int) -> int:
+    """Print the last line; where a stream has failed, as a terminal that has gone, do without."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, line and line + "\n")):
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:
+            with suppress(OSError):  # or the exit would try to flush it again
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code

@@ -8,9 +8,10 @@ An error's text is one line: what was found, what was expected, what to do.
 
 
 class TinyganError(Exception):
-    """A failure the user can act on; commands print it as ``error: ...`` and exit with `exit_code`."""
+    """A failure the user can act on; commands print `mark` and its text, and exit with `exit_code`."""
 
     exit_code = 1
+    mark = "error: "  # what the command's line begins with
 
 
 class UsageError(TinyganError):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,7 +22,8 @@ import tinygan
 from tinygan import backend, commands, data
 from tinygan.backend import Backend
 from tinygan.data import Dataset
-from tinygan.errors import CheckpointError
+from tinygan.data.sources import NAMES
+from tinygan.errors import CheckpointError, TinyganError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.lock import writing
@@ -126,7 +128,13 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
         if not quiet:
             print(line, flush=True)
 
+    def caution(line: str) -> None:
+        told.append(line)
+        warn(line)
+
     run = arrays = meta = file = None
+    if "data" in given and given["data"] not in NAMES and os.path.exists(given["data"]):
+        given["data"] = os.path.abspath(given["data"])  # a run may be resumed from elsewhere
     if resume is None:
         settings = new_settings(given)
     else:
@@ -134,7 +142,7 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
         if not dry_run:
             held.enter_context(writing(run.path))
             run.sweep()
-        file, arrays, meta = checkpoint.newest_intact([file] if file else run.checkpoints(), warn)
+        file, arrays, meta = checkpoint.newest_intact([file] if file else run.checkpoints(), caution)
         if given.get("data") == "auto":  # whatever was found then
             del given["data"]
         settings = resumed_settings(asdict(saved_settings(meta, file)), given, str(run.path))
@@ -147,7 +155,7 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
         device = backend.choose("gpu", "readable", say, precision=settings.precision)
     threads = settings.threads or backend.usable_cores()
     if not backend.use_threads(threads) and settings.threads:
-        warn("warning: this NumPy's BLAS cannot be told how many threads to use; --threads has no effect.")
+        caution("warning: this NumPy's BLAS cannot be told how many threads to use; --threads has no effect.")
     images = data.load(
         settings.data,
         data_dir=Path(settings.data_dir) if settings.data_dir else None,
@@ -211,7 +219,7 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
                 break
             path.replace(path.with_name(path.name + ".old"))
         for line in differences(before, config):
-            warn(line)
+            caution(line)
         config["commands"] = [*(before.get("commands") or []), *config["commands"]]
     run.write_config(config)
 
@@ -233,6 +241,10 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
     try:
         with failures():
             train(run, state, images, settings, taking, progress, report, evaluation)
+    except TinyganError as problem:
+        with suppress(TinyganError):  # a full disk may be the problem
+            run.log(f"{problem.mark}{problem}")
+        raise
     finally:
         progress.close()
         taking.close()

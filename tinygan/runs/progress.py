@@ -34,8 +34,9 @@ class Progress:
     """The progress of `total_steps` training steps, `done_steps` of which an earlier process did.
 
     On a terminal one line is rewritten at most ten times a second; on any other `stream` a line is printed
-    after 20 steps and every `every_seconds`. `quiet` turns that off, but not `line`. Errors of the stream
-    (BrokenPipeError when its reader has gone) pass through.
+    after 20 steps and every `every_seconds`. `quiet` turns that off, but not `line`. A stream that fails,
+    because its reader has gone or its disk is full, is not written to again: a run is worth more than
+    what it prints.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Progress:
         self._clock = clock
         self._every = every_seconds
         self._moves = stream.isatty()
+        self._fails = False
         self._shown = ""  # what stands on the terminal's last line
         self._status = ""  # what should stand there
         self._steps = 0  # of this process
@@ -92,24 +94,21 @@ class Progress:
                 self._draw(self._status)
                 self._last_time = now
         elif self._steps == _STEPS_BEFORE_ESTIMATE or now - self._last_time >= self._every:
-            self._stream.write(self._status + "\n")
-            self._stream.flush()
+            self._write(self._status + "\n")
             self._last_time = now
 
     def line(self, text: str) -> None:
         """Print `text` on a line of its own; on a terminal the moving line goes on below it."""
         self._draw("")
-        self._stream.write(text + "\n")
+        self._write(text + "\n")
         if self._moves and self._status:
             self._draw(self._status)
-        self._stream.flush()
 
     def close(self) -> None:
         """Leave the last state of the moving line standing and end it; `line` may still be called."""
         if self._moves and self._status:
             self._draw(self._status)
-            self._stream.write("\n")
-            self._stream.flush()
+            self._write("\n")
         self._shown = self._status = ""
 
     def _speed(self) -> str:
@@ -131,9 +130,17 @@ class Progress:
         text = text[: self._columns() - 1]  # the last column would wrap on some terminals
         if text == self._shown:
             return
-        self._stream.write("\r" + text.ljust(len(self._shown)) + ("" if text else "\r"))
-        self._stream.flush()
+        self._write("\r" + text.ljust(len(self._shown)) + ("" if text else "\r"))
         self._shown = text
+
+    def _write(self, text: str) -> None:
+        if self._fails:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            self._fails = True
 
     def _columns(self) -> int:
         try:

@@ -34,6 +34,8 @@ from tinygan.runs.state import PREVIEWS, State, paint
 class StoppedError(TinyganError):
     """A signal ended the run after its step was finished and saved."""
 
+    mark = ""  # it was asked for
+
     def __init__(self, signal_number: int, remedy: str) -> None:
         super().__init__(f"interrupted; everything is saved. Go on with: {remedy}")
         self.exit_code = 128 + signal_number
@@ -169,7 +171,7 @@ def train(
     `evaluation` measures the generator for the statistics every `settings.metrics_every` epochs.
 
     Raises:
-        StoppedError: SIGINT or SIGTERM arrived; the run was saved and can be resumed.
+        StoppedError: SIGINT, SIGTERM or SIGHUP arrived; the run was saved and can be resumed.
         NonFiniteError: a loss or a weight is NaN or infinite; no checkpoint holds it.
         CheckpointError: the run folder cannot be written.
     """
@@ -324,7 +326,10 @@ def _save_checkpoint(
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the list this yields; a second one stops the process at once."""
+    """Collect the signals to stop in the list this yields; a second one stops the process at once.
+
+    SIGHUP says that the terminal has gone; where it is ignored already, as under nohup, it stays so.
+    """
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -332,9 +337,11 @@ def _signals() -> Iterator[list[int]]:
             raise SystemExit(128 + number)
         received.append(number)
 
-    before: dict[int, Any] = {
-        number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hang_up and signal.getsignal(hang_up) is not signal.SIG_IGN:
+        numbers.append(hang_up)
+    before: dict[int, Any] = {number: signal.signal(number, note) for number in numbers}
     try:
         yield received
     finally:
