@@ -8,10 +8,12 @@ the generator's loss of its section 3: maximise log D(G(z))).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from math import isfinite
 from typing import NamedTuple
 
 from tinygan.autograd import Tensor, grad, no_grad
+from tinygan.errors import NonFiniteError
 from tinygan.layers import DropoutSource, Network, bce_with_logits
 from tinygan.ops import Array
 from tinygan.ops.loss import sigmoid
@@ -52,6 +54,9 @@ def train_step(
     Shapes: images (N, H, W, C) real ones in [-1, 1]; noise (M, noise_dim), standard normal; the
     last batch of an epoch may have N < M. `dropout_real` and `dropout_fake` give each of D's
     dropout layers its mask, or a stream to draw it from, for the two passes.
+
+    Raises:
+        NonFiniteError: a loss or a gradient is no finite number. No weight has moved then.
     """
     # Forward: G paints, D judges real pictures and painted ones.
     fakes = G(noise, training=True)  # (M, H, W, C)
@@ -67,6 +72,9 @@ def train_step(
     g_gradients = grad(g_loss, list(G.parameters.values()))
 
     # Update: only now, so that neither network has moved while the other was judged.
+    check_finite([("G's loss", g_loss.data), ("D's loss", d_loss.data)])
+    check_finite(named(D, d_gradients))
+    check_finite(named(G, g_gradients))
     adam_D.step(d_gradients)
     adam_G.step(g_gradients)
 
@@ -74,6 +82,23 @@ def train_step(
     return Step(
         g_loss.data, d_loss.data, sigmoid(xp, real_logits.data).mean(), sigmoid(xp, fake_logits.data).mean()
     )
+
+
+def check_finite(arrays: Iterable[tuple[str, Array]]) -> None:
+    """Raise NonFiniteError with the name of the first array that has no finite sum of squares.
+
+    A NaN or an infinity makes that sum one, too; so do numbers whose squares, which Adam needs, overflow.
+    """
+    for name, array in arrays:
+        flat = array.reshape(-1)
+        if not isfinite(float(flat @ flat)):
+            raise NonFiniteError(f"{name} is not finite")
+
+
+def named(network: Network, gradients: Iterable[Array]) -> Iterator[tuple[str, Array]]:
+    """The gradients of all parameters, with words for each."""
+    for name, gradient in zip(network.parameters, gradients, strict=True):
+        yield f"the gradient of {network.name}/{name}", gradient
 
 
 def generate(G: Network, noise: Array, batch_size: int = 256) -> Array:

@@ -72,12 +72,14 @@ def train_step(
     if painter and judge and painter.pictures == judge.pictures:
         if judge.takes([(len(images), real_sources), (len(noise), fake_sources)]):
             with POOL.blas_alone():
-                return _step(painter, judge, adam_G, adam_D, images, noise, real_sources, fake_sources)
+                return _step(G, D, painter, judge, adam_G, adam_D, images, noise, real_sources, fake_sources)
     adams = cast(Adam, Updates(adam_G)), cast(Adam, Updates(adam_D))
     return gan.train_step(G, D, *adams, images, noise, real_sources, fake_sources)
 
 
 def _step(
+    G: Network,
+    D: Network,
     painter: Painter,
     judge: Judge,
     adam_G: Adam,
@@ -109,10 +111,12 @@ def _step(
     fake_gradient *= weights_G[:, :, None, None]
     g_gradients = painter.backward(fakes, fake_gradient)
 
-    adam_steps(
-        (adam_D, [d_gradients[name] for name in judge.names]),
-        (adam_G, [g_gradients[name] for name in painter.names]),
-    )
+    for_D = [d_gradients[name] for name in D.parameters]
+    for_G = [g_gradients[name] for name in G.parameters]
+    gan.check_finite([("G's loss", g_loss), ("D's loss", d_loss)])
+    gan.check_finite(gan.named(D, for_D))
+    gan.check_finite(gan.named(G, for_G))
+    adam_steps((adam_D, for_D), (adam_G, for_G))
     return Step(g_loss, d_loss, sigmoid(np, real).mean(), sigmoid(np, fake).mean())
 
 
@@ -199,7 +203,6 @@ class Painter:
         norms = [(name, layer) for name, layer in layers if isinstance(layer, BatchNorm)]
         relus = [layer for _, layer in layers if isinstance(layer, LeakyReLU)]
         self.plans = plans
-        self.names = list(G.parameters)
         self.norms = [name for name, _ in norms]
         self.normed = [
             Normed(norm, relu, (M, *G.shapes[name]), plan.small, dtype)
@@ -288,7 +291,6 @@ class Judge:
         self.rates = [layer.rate for _, layer in layers if isinstance(layer, Dropout)]
         self.dense_name, self.dense = layers[-1][0], cast(Dense, layers[-1][1])
         self.pictures = (plans[0].large, self.dense.kernel.dtype)
-        self.names = list(D.parameters)
         self.biases = [layer.bias.data for _, layer in self.convs if layer.bias]
         self.plans = plans
 

@@ -191,6 +191,13 @@ def train(
         _save_checkpoint(run, state, data, settings, steps_per_epoch)
         write_page()
 
+    def lost(step: int, what: str) -> NonFiniteError:
+        good = next(iter(run.checkpoints()), "none yet")
+        return NonFiniteError(
+            f"epoch {(step - 1) // steps_per_epoch + 1}, step {step}: {what}. "
+            f"Last good checkpoint: {good}. Start a new run with a smaller --lr."
+        )
+
     complete = state.step >= total_steps  # already: nothing to train
 
     # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
@@ -202,15 +209,15 @@ def train(
             start, place, size = time.perf_counter(), first, settings.batch_size
             losses = []
             while place < last:
-                for measured in taking.steps(min(taking.stride, last - place)):
+                try:
+                    rows = taking.steps(min(taking.stride, last - place))
+                except NonFiniteError as problem:  # of the next step: who looks so closely takes one by one
+                    raise lost(state.step + 1, str(problem)) from problem
+                for measured in rows:
                     place += 1
                     state.step += 1
                     if not np.isfinite(measured).all():
-                        good = next(iter(run.checkpoints()), "none yet")
-                        raise NonFiniteError(
-                            f"epoch {epoch + 1}, step {state.step}: losses G {measured[0]}, D {measured[1]}. "
-                            f"Last good checkpoint: {good}. Start a new run with a smaller --lr."
-                        )
+                        raise lost(state.step, f"losses G {measured[0]}, D {measured[1]}")
                     state.sums += measured
                     losses.append(measured)
                     at = (epoch + 1, settings.epochs, place, steps_per_epoch)

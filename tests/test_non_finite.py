@@ -1,0 +1,53 @@
+"""A number that has got out of hand is seen before any weight moves, and named."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from tests.test_gan import Game, masks, pictures
+from tinygan.backend import Backend, cpu
+from tinygan.errors import NonFiniteError
+from tinygan.gan import check_finite
+
+TENSORS = [f"{net}/{name}" for net in "GD" for name in getattr(Game(size=8), net).parameters]
+
+
+def step(game: Game, backend: Backend, images: np.ndarray, noise: np.ndarray) -> None:
+    backend.train_step(game.G, game.D, game.adam_G, game.adam_D, images, noise, masks(0, 0), masks(0, 1))
+
+
+@pytest.mark.parametrize("engine", ["readable", "fast"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [*TENSORS, "images", "noise"])
+def test_nothing_moves_when_a_number_is_not_finite(engine: str, value: float, where: str) -> None:
+    backend = cpu(engine)
+    game = Game(size=8, backend=backend)
+    images, noise = pictures(1, 16, size=8), np.random.default_rng(0).standard_normal((16, 10), np.float32)
+    step(game, backend, images, noise)
+    if where in ("images", "noise"):
+        {"images": images, "noise": noise}[where].flat[3] = value
+    else:
+        network = {"G": game.G, "D": game.D}[where[0]]
+        network.parameters[where[2:]].data.flat[0] = value
+    before, moments = game.bytes(), (game.adam_G.t, game.adam_D.t)
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match="is not finite") as problem:
+        step(game, backend, images, noise)
+    named = re.fullmatch(r"(the gradient of (\w+)/(\S+)|[GD]'s loss) is not finite", str(problem.value))
+    assert named and (named[2] is None or named[3] in {"g": game.G, "d": game.D}[named[2][0]].parameters)
+    after = game.bytes()
+    for name in before:
+        if "statistics" not in name:  # those have seen the fakes
+            assert before[name] == after[name], name
+    assert moments == (game.adam_G.t, game.adam_D.t) == (1, 1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e20])
+def test_the_first_array_that_is_not_finite_is_named(value: float) -> None:
+    good, bad = np.ones((2, 3), np.float32), np.ones((2, 3), np.float32)
+    bad[1, 2] = value
+    check_finite([("a", good)])
+    with np.errstate(over="ignore"), pytest.raises(NonFiniteError, match="^b is not finite"):
+        check_finite([("a", good), ("b", bad), ("c", bad)])
