@@ -362,6 +362,7 @@ def test_nothing_to_resume_or_to_sample_from(tmp_path: Path) -> None:
         (["--epochs", "-1"], 2, ["--epochs -1"]),
         (["--batch-size", "0"], 2, ["--batch-size 0"]),
         (["--lr", "nan"], 2, ["--lr nan"]),
+        (["--lr-d", "0"], 2, ["--lr-d 0"]),
         (["--beta1", "1"], 2, ["--beta1 1"]),
         (["--beta2", "-0.1"], 2, ["--beta2 -0.1"]),
         (["--average", "1"], 2, ["--average 1"]),

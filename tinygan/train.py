@@ -77,6 +77,7 @@ def parser() -> commands.Parser:
     advanced.add_argument("--channels", type=int, help="1 grey (default) or 3 colour", **absent)
     advanced.add_argument("--width", type=int, help="channels at half size; default: 64", **absent)
     advanced.add_argument("--noise-dim", type=int, help="numbers behind a picture; default: 100", **absent)
+    advanced.add_argument("--lr-d", type=float, help="D's own step size; default: the recipe's", **absent)
     advanced.add_argument("--beta1", type=float, help="Adam's memory; default: the recipe's", **absent)
     advanced.add_argument("--beta2", type=float, help="... of squares; default: the recipe's", **absent)
     advanced.add_argument(
@@ -186,7 +187,9 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
         f"data     {images.name}: {N:,} images {H}x{W}x{C} ({images.source})",
         f"device   {device.device}, {versions(device)}, engine {device.engine}, {where}",
         f"recipe   {settings.recipe}: {settings.epochs} epochs of {steps_per_epoch} steps, batch "
-        f"{settings.batch_size}, Adam lr {settings.lr:g} beta1 {settings.beta1:g} beta2 {settings.beta2:g}, "
+        f"{settings.batch_size}, Adam lr {settings.lr:g} "
+        + (f"(D {settings.lr_d:g}) " if settings.lr_d else "")
+        + f"beta1 {settings.beta1:g} beta2 {settings.beta2:g}, "
         + (f"averaged with {settings.average:g}, " if settings.average else "")
         + f"seed {settings.seed}",
     ]

@@ -47,9 +47,10 @@ def test_the_average_starts_where_training_does_and_follows_every_weight_and_sta
 
 
 def test_both_adams_have_the_settings() -> None:
-    state = State(replace(SETTINGS, lr=0.1, beta1=0.2, beta2=0.3), cpu())
-    for adam in (state.adam_G, state.adam_D):
-        assert (adam.lr, adam.beta1, adam.beta2) == (0.1, 0.2, 0.3)
+    for lr_d, expected in ((None, 0.1), (0.4, 0.4)):
+        state = State(replace(SETTINGS, lr=0.1, lr_d=lr_d, beta1=0.2, beta2=0.3), cpu())
+        for adam, lr in ((state.adam_G, 0.1), (state.adam_D, expected)):
+            assert (adam.lr, adam.beta1, adam.beta2) == (lr, 0.2, 0.3)
 
 
 def test_averaging_does_not_change_the_training() -> None:

@@ -46,8 +46,9 @@ class State:
         picture = {"size": settings.size, "channels": settings.channels, "width": settings.width}
         self.G = generator(init.at(0), noise_dim=settings.noise_dim, backend=backend, **picture)
         self.D = discriminator(init.at(1), backend=backend, **picture)
-        adam = settings.lr, settings.beta1, settings.beta2
-        self.adam_G, self.adam_D = Adam(self.G.parameters, *adam), Adam(self.D.parameters, *adam)
+        betas = settings.beta1, settings.beta2
+        self.adam_G = Adam(self.G.parameters, settings.lr, *betas)
+        self.adam_D = Adam(self.D.parameters, settings.lr_d or settings.lr, *betas)
         self.networks = {"generator": self.G, "discriminator": self.D}
         self.painter, self.average = self.G, None  # the generator whose pictures are shown and kept
         if settings.average:

@@ -105,7 +105,7 @@ def odd_stride(ours):
 
 
 def odd_adam(ours):
-    ours.adam_D.lr = 5e-4
+    ours.adam_D.beta1 = 0.7
 
 
 def odd_age(ours):

@@ -55,10 +55,11 @@ def images_of(rows, T, scale):
 @pytest.mark.parametrize("t", [0, 1, 9, 1000, 10**6])
 def test_tick_counts_and_computes_adams_step_size(run, t):
     found = run(
-        "launch", "tick", (1,), (1,), clock=np.array([41, t]), rate=empty(1), lr=3e-4, beta1=0.5, beta2=0.999
-    )
+        "launch", "tick", (1,), (1,), clock=np.array([41, t]), rate=empty(2), lr_G=3e-4, lr_D=1e-3,
+        beta1=0.5, beta2=0.999,
+    )  # fmt: skip
     assert (found["clock"] == [42, t + 1]).all()
-    rate = 3e-4 * np.sqrt(1 - 0.999 ** (t + 1)) / (1 - 0.5 ** (t + 1))
+    rate = np.array([3e-4, 1e-3]) * np.sqrt(1 - 0.999 ** (t + 1)) / (1 - 0.5 ** (t + 1))
     assert found["rate"] == pytest.approx(rate, rel=1e-6)
 
 
@@ -280,15 +281,17 @@ def test_windows_and_their_adjoint_are_those_of_the_convolution(run):
 def test_adam_is_that_of_optim(run, count):
     w, g, m, v = normal(1, count), normal(2, count), normal(3, count), normal(4, count) ** 2
     parameter = Tensor(w.astype(np.float64))
+    lr = np.where(np.arange(count) < count // 2, 0.01, 0.03)
     adam = Adam({"w": parameter}, lr=0.01, beta1=0.7, beta2=0.9, eps=1e-3)
     adam.m["w"], adam.v["w"], adam.t = m.astype(np.float64), v.astype(np.float64), 4
     adam.step([g.astype(np.float64)])
-    rate = np.array([0.01 * np.sqrt(1 - 0.9**5) / (1 - 0.7**5)], np.float32)
+    rate = np.array([0.01, 0.03], np.float32) * np.float32(np.sqrt(1 - 0.9**5) / (1 - 0.7**5))
     found = run(
-        "flat", "adam", count, w=w, g=g, m=m, v=v, count=count, rate=rate, beta1=0.7, beta2=0.9,
-        left1=1 - 0.7, left2=1 - 0.9, eps=1e-3,
+        "flat", "adam", count, w=w, g=g, m=m, v=v, count=count, of_G=count // 2, rate=rate, beta1=0.7,
+        beta2=0.9, left1=1 - 0.7, left2=1 - 0.9, eps=1e-3,
     )  # fmt: skip
-    for name, expected in (("w", parameter.data), ("m", adam.m["w"]), ("v", adam.v["w"])):
+    moved = w + (parameter.data - w) * (lr / 0.01)
+    for name, expected in (("w", moved), ("m", adam.m["w"]), ("v", adam.v["w"])):
         assert found[name] == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 

@@ -47,6 +47,7 @@ def test_a_run_leaves_everything_a_run_leaves(go, tmp_path, engine):
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert names == {
         "config.json", "log.txt", "stats.jsonl", "losses.f32", "reals.png", "training.gif", "report.html",
+        ".lock",
         *(f"samples/epoch_{epoch:04}.png" for epoch in range(3)), "checkpoints/epoch_0002.npz",
     }  # fmt: skip
     rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]

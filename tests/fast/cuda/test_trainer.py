@@ -22,7 +22,7 @@ from tinygan.runs.training import StepByStep, trainer
 
 IMAGES = np.random.default_rng(5).integers(0, 256, (11, 8, 8, 1), dtype=np.uint8)
 BATCH = 4  # so that the last of an epoch's three batches is partial
-SETTINGS = Settings(size=8, width=3, noise_dim=5, batch_size=BATCH, lr=1e-3, seed=7, average=0.9)
+SETTINGS = Settings(size=8, width=3, noise_dim=5, batch_size=BATCH, lr=1e-3, lr_d=5e-4, seed=7, average=0.9)
 DATA = Dataset("noise", IMAGES, "nowhere")
 
 
@@ -207,7 +207,7 @@ def test_every_weight_begins_where_a_card_likes_to_read(make_backend):
 def test_what_it_cannot_train_is_refused_in_one_line(make_backend):
     backend = make_backend()
     ours = players(backend, SMALL)
-    ours.adam_D.lr = 1.0
+    ours.adam_D.beta2 = 0.5
     with pytest.raises(UsageError, match="DCGAN.*--engine readable"):
         backend.trainer(*ours, IMAGES, BATCH, 7)
     large = np.zeros((4, 132, 132, 1), np.uint8)

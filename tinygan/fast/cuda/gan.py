@@ -32,8 +32,8 @@ from tinygan.rng import Stream, mask_rate
 
 
 def agree(adam_G: Adam, adam_D: Adam) -> bool:
-    """Whether one kernel can serve both: the same settings, and as many steps taken."""
-    facts = [(adam.t, adam.lr, adam.beta1, adam.beta2, adam.eps) for adam in (adam_G, adam_D)]
+    """Whether one kernel can serve both: the same settings but for lr, and as many steps taken."""
+    facts = [(adam.t, adam.beta1, adam.beta2, adam.eps) for adam in (adam_G, adam_D)]
     return facts[0] == facts[1]
 
 
@@ -148,6 +148,7 @@ class Game:
         named = {f"{net.name}/{name}": p for net in (self.G, self.D) for name, p in net.parameters.items()}
         flat = Flat(xp, named)
         self.weights = flat.adopt(named)
+        self.of_G = flat.places[f"{self.D.name}/{next(iter(self.D.parameters))}"][0].start
         self.gradients, self.gradient_of = flat.zeros()
         self.averages, averages = flat.zeros()
         self.squares, squares = flat.zeros()
@@ -180,8 +181,8 @@ class Game:
 
     def tick(self) -> None:
         """Another step begins."""
-        adam, clock, rate = self.adams[0], self.memory["clock"], self.memory["rate"]
-        self.kernels.launch("tick", (1,), (1,), clock, rate, adam.lr, adam.beta1, adam.beta2)
+        (adam, other), clock, rate = self.adams, self.memory["clock"], self.memory["rate"]
+        self.kernels.launch("tick", (1,), (1,), clock, rate, adam.lr, other.lr, adam.beta1, adam.beta2)
 
     def play(self, N: int) -> None:
         """The step, from what `pictures[:N]`, `noise` and the masks hold, on the current stream."""
@@ -204,7 +205,8 @@ class Game:
         self._learn_painter(gradient)
         kernels.flat(
             "adam", self.weights.size, self.weights, self.gradients, self.averages, self.squares,
-            self.weights.size, mem["rate"], adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.eps,
+            self.weights.size, self.of_G, mem["rate"], adam.beta1, adam.beta2, 1 - adam.beta1,
+            1 - adam.beta2, adam.eps,
         )  # fmt: skip
 
     def follow(self) -> None:

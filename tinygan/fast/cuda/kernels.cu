@@ -24,12 +24,14 @@ typedef unsigned long long word;
 
 // Time.
 
-// clock[0]: number of this step, from 1; clock[1]: Adam's t. rate: Adam's step size at t.
-__global__ void tick(long long *clock, float *rate, double lr, double beta1, double beta2) {
+// clock[0]: number of this step, from 1; clock[1]: Adam's t. rate: Adam's step sizes at t, G's and D's.
+__global__ void tick(long long *clock, float *rate, double lr_G, double lr_D, double beta1, double beta2) {
     clock[0] += 1;
     clock[1] += 1;
     double t = (double)clock[1];
-    *rate = (float)(lr * sqrt(1 - pow(beta2, t)) / (1 - pow(beta1, t)));
+    double factor = sqrt(1 - pow(beta2, t)) / (1 - pow(beta1, t));
+    rate[0] = (float)(lr_G * factor);
+    rate[1] = (float)(lr_D * factor);
 }
 
 // Random numbers: Philox 4x64-10, as `rng.Stream.words` draws them.
@@ -393,9 +395,9 @@ __global__ void critique(const float *columns, int T, const float *slopes_G, con
     g[i] = col2im(columns, T, i) * slopes_G[i / (FULL * FULL * CHANNELS)] * (1 - y * y);
 }
 
-// Adam for all weights of both networks; see `optim.Adam`.
-__global__ void adam(float *w, const float *g, float *m, float *v, int count, const float *rate, float beta1,
-                     float beta2, float left1, float left2, float eps) {
+// Adam for all weights of both networks, G's `of_G` before D's; see `optim.Adam`.
+__global__ void adam(float *w, const float *g, float *m, float *v, int count, int of_G, const float *rate,
+                     float beta1, float beta2, float left1, float left2, float eps) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
     float gradient = g[i], mean = m[i], square = v[i], weight = w[i];  // all read before any is written
@@ -403,7 +405,7 @@ __global__ void adam(float *w, const float *g, float *m, float *v, int count, co
     square = beta2 * square + left2 * gradient * gradient;
     m[i] = mean;
     v[i] = square;
-    w[i] = weight - *rate * mean / (sqrtf(square) + eps);
+    w[i] = weight - rate[i < of_G ? 0 : 1] * mean / (sqrtf(square) + eps);
 }
 
 // The average of weights or running values, every so many steps; see `optim.Average`.
