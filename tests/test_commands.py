@@ -363,6 +363,13 @@ def test_nothing_to_resume_or_to_sample_from(tmp_path: Path) -> None:
         (["--batch-size", "0"], 2, ["--batch-size 0"]),
         (["--lr", "nan"], 2, ["--lr nan"]),
         (["--lr-d", "0"], 2, ["--lr-d 0"]),
+        (["--noise-dim", "1" + "0" * 20], 2, ["--noise-dim", "weights"]),
+        (["--width", "100000"], 2, ["--width", "weights"]),
+        (["--size", "4000000000"], 2, ["--size", "weights"]),
+        (["--threads", "1000000"], 2, ["--threads 1000000"]),
+        (["--data", "x" * 300], 4, ["xxx", "does not exist"]),
+        (["--data", "fashion-mnist", "--data-dir", "x" * 300], 4, ["is no folder"]),
+        (["--data", "strokes", "--out", "x" * 300], 5, ["cannot make a run folder"]),
         (["--beta1", "1"], 2, ["--beta1 1"]),
         (["--beta2", "-0.1"], 2, ["--beta2 -0.1"]),
         (["--average", "1"], 2, ["--average 1"]),
@@ -377,6 +384,32 @@ def test_bad_input_gets_one_line_and_its_exit_code(
 ) -> None:
     fails(tinygan("train", "--device", "cpu", *arguments, cwd=tmp_path), code, *words)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["sample", "inspect", "export", "evaluate", "report"])
+def test_a_name_that_is_too_long_is_no_run(command: str, tmp_path: Path) -> None:
+    options = ("--onnx", "g.onnx") if command == "export" else ()
+    fails(tinygan(command, "x" * 300, *options, cwd=tmp_path), 5, "xxx")
+
+
+def test_a_file_that_cannot_have_its_name_is_refused(trained: Path) -> None:
+    fails(tinygan("sample", "--out", "x" * 300 + ".png", cwd=trained), 5, "cannot write")
+    fails(tinygan("sample", "--num", 10**20, cwd=trained), 2, "more than 1,000,000")
+    fails(tinygan("sample", "--interpolate", 10**6, cwd=trained), 2, "more than 1,000,000")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names that are no Unicode")
+def test_folders_whose_names_are_no_unicode_work(tmp_path: Path) -> None:
+    out = os.fsdecode(b"a\xff b")
+    result = tinygan("train", *TINY, "--epochs", 1, "--out", out, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    run = tmp_path / out / "0001-strokes"
+    assert (run / "report.html").exists() and (run / "training.gif").exists()
+    assert "a\\udcff b/0001-strokes" in (run / "log.txt").read_text()
+    for command in ("sample", "inspect", "report"):
+        result = tinygan(command, run, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    assert tinygan("train", "--resume", run, "--epochs", 2, cwd=tmp_path).returncode == 0
 
 
 def test_an_empty_picture_folder_is_refused(tmp_path: Path) -> None:

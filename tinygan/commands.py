@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
 
     Anything that is not a `TinyganError` is a bug and keeps its traceback.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
     try:
         code = command(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()  # here its failure can still be told

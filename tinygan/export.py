@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         path = getattr(options, option)
         if path and path.suffix != ending:  # tinygan.load tells files by it
             raise UsageError(f"--{option} {path} does not end in {ending}. Choose another name.")
-    if options.run and Path(options.run).is_file():
+    if options.run and os.path.isfile(options.run):
         files = [Path(options.run)]
     else:
         files = RunFolder.find(options.run, options.runs, trained=True)[0].checkpoints()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -165,7 +166,7 @@ def find_layer(state: State, name: str) -> tuple[Network, str]:
 
 def checkpoints(options: argparse.Namespace) -> list[Path]:
     """The checkpoint files of the run that is named, or the one that is."""
-    if options.run and Path(options.run).is_file():
+    if options.run and os.path.isfile(options.run):
         return [Path(options.run)]
     return RunFolder.find(options.run, options.runs, trained=True)[0].checkpoints()
 

@@ -20,6 +20,7 @@ from tinygan.runs.pictures import grid, save_png, to_uint8
 from tinygan.runs.state import PREVIEWS, State, Trained, load, paint, restored, sample_noise
 
 FORMATS = ("png", "npy")
+MOST = 1_000_000  # pictures at a time: 3 GB of them
 
 
 def parser() -> commands.Parser:
@@ -84,6 +85,9 @@ def check(options: argparse.Namespace) -> None:
     options.num = places if options.num is None else options.num
     if options.num < 1:
         raise UsageError(f"--num {options.num} is less than 1.")
+    pictures = options.num * (options.interpolate or 1)
+    if pictures > MOST:
+        raise UsageError(f"{pictures} pictures are more than {MOST:,}. Make them in parts, by --seed.")
     if options.num > places and options.grid:
         raise UsageError(
             f"--num {options.num} is more than --grid {options.grid[0]}x{options.grid[1]} holds."

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from tinygan.errors import CheckpointError
-from tinygan.runs.settings import ADDED, Settings, resumed_settings
+from tinygan.runs.settings import ADDED, RECIPES, Settings, new_settings, resumed_settings
 
 
 def test_a_checkpoint_from_before_a_setting_existed_has_its_default():
@@ -26,3 +26,27 @@ def test_what_a_command_leaves_out_is_not_left_out_for_ever():
     saved = asdict(Settings(steps=7, no_gif=True, no_report=True))
     assert resumed_settings(saved, {}, "run") == Settings()
     assert resumed_settings(saved, {"no_gif": True}, "run") == Settings(no_gif=True)
+
+
+def test_the_seed_s_settings_are_the_tutorial_s_to_the_letter():
+    for settings in (new_settings({}), new_settings({"recipe": "seed"})):
+        assert (settings.epochs, settings.batch_size, settings.noise_dim) == (100, 256, 100)
+        assert (settings.lr, settings.lr_d, settings.beta1, settings.beta2) == (1e-4, None, 0.9, 0.999)
+        assert settings.average == 0 and settings.checkpoint_every == 20
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_may_be_changed_in_one_value(recipe):
+    plain, changed = new_settings({"recipe": recipe}), new_settings({"recipe": recipe, "beta1": 0.3})
+    assert asdict(changed) == asdict(plain) | {"beta1": 0.3} and plain.recipe == recipe
+
+
+def test_recipes_are_frozen():
+    """Names stand in configurations: what a name once meant it means for ever."""
+    assert RECIPES == {
+        "seed": {"batch_size": 256, "lr": 1e-4, "beta1": 0.9},
+        "quick": {"batch_size": 64, "lr": 2e-4, "beta1": 0.5},
+        "best": {
+            "batch_size": 64, "lr": 8e-4, "lr_d": 4e-4, "beta1": 0.0, "beta2": 0.99, "average": 0.999
+        },
+    }  # fmt: skip

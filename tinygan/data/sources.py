@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from os.path import exists, isdir, isfile  # they answer False where pathlib raises: names too long
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def find(
     open_address: Callable[[str], Any] | None,
 ) -> Dataset:
     """As `load`, with arguments that make sense."""
-    if data_dir is not None and not data_dir.is_dir():
+    if data_dir is not None and not isdir(data_dir):
         raise DataError(f"--data-dir {data_dir} is no folder. Name the one that holds fashion-mnist/.")
     if name == "auto":
         try:
@@ -131,15 +132,15 @@ def built_in(split: str, limit: int | None) -> Dataset:
 
 def from_path(path: Path, size: int, channels: int, limit: int | None) -> Dataset:
     """A folder of pictures or an array file."""
-    if path.is_dir():
+    if isdir(path):
         from tinygan.data.folder import load_folder
 
         return load_folder(path, size, channels, limit)
-    if path.suffix in (".npy", ".npz") and path.is_file():
+    if path.suffix in (".npy", ".npz") and isfile(path):
         from tinygan.data.arrays import load_array
 
         return load_array(path, size, channels, limit)
-    found = "is neither a folder nor an .npy or .npz file" if path.exists() else "does not exist"
+    found = "is neither a folder nor an .npy or .npz file" if exists(path) else "does not exist"
     raise DataError(f"--data {path} {found}. Use {', '.join(NAMES)}, or the path of such a one.")
 
 
@@ -196,7 +197,7 @@ def local_files(folder: Path, name: str, file_name: str) -> list[Path]:
     """Where the file lies in a user's folder, packed or not: in the set's own subfolder, or beside it."""
     names = (file_name, file_name.removesuffix(".gz"))
     places = [place / file for place in (folder / name, folder) for file in names]
-    return [place for place in places if place.is_file()]
+    return [place for place in places if isfile(place)]
 
 
 def from_idx(name: str, path: Path, file: Pinned) -> Dataset:

@@ -41,7 +41,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     `write` pass through.
     """
     # The name is new each time: two writers of one path never share a half-written file.
-    if not path.name or (path.exists() and not path.is_file()):
+    if not path.name or (os.path.exists(path) and not os.path.isfile(path)):
         raise CheckpointError(f"{path} is no regular file. Choose the name of a file.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -257,7 +257,8 @@ class RunFolder:
     def log(self, line: str) -> None:
         """Append `line` to the log. Raises CheckpointError when it cannot be written."""
         try:
-            with open(self.log_path, "a", encoding="utf-8", newline="\n") as file:
+            # Names of files need not be Unicode.
+            with open(self.log_path, "a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
                 file.write(line + "\n")
         except OSError as error:
             raise _cannot_write(self.log_path, error) from error

@@ -31,6 +31,9 @@ FIXED = (
 # What each command says for itself; a resumed run forgets it.
 FORGOTTEN = ("steps", "no_gif", "no_report")
 
+LARGEST = 1 << 31  # weights: 8.6 GB, without Adam's averages
+MOST_THREADS = 1024  # each takes memory of its own
+
 # Settings that older checkpoints do not have; their defaults say what was done then.
 ADDED = {
     "precision": "auto",
@@ -83,9 +86,17 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < minimum:
                 raise UsageError(f"{option(name)} {value} is less than {minimum}.")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise UsageError(f"--threads {self.threads} is more than {MOST_THREADS}.")
         if self.channels not in (1, 3):
             raise UsageError(f"--channels {self.channels} is neither 1 (grey) nor 3 (colour).")
         check_sizes(self.size, self.width, self.noise_dim)
+        kernels = self.noise_dim * (self.size // 4) ** 2 * 4 * self.width + 25 * 12 * self.width**2
+        if kernels > LARGEST:
+            raise UsageError(
+                f"--size {self.size}, --width {self.width} and --noise-dim {self.noise_dim} make a model of "
+                f"{kernels:.1e} weights, more than {LARGEST:.1e}. Use smaller ones."
+            )
         for name in ("lr", "lr_d"):
             if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
                 raise UsageError(f"{option(name)} {value} is not a positive number.")

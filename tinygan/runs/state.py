@@ -6,6 +6,7 @@ model to those who want its pictures.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,7 @@ def load(
         state = State(settings, backend or cpu())
         state.set_weights(arrays, path)
         return Trained(state.painter, state.D, settings, path)
-    if where is not None and Path(where).is_file():  # anywhere: a checkpoint says itself what it is of
+    if where is not None and os.path.isfile(where):  # anywhere: a checkpoint says itself what it is of
         files = [Path(where)]
     else:
         files = RunFolder.find(where, Path(out), trained=True)[0].checkpoints()
