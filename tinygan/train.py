@@ -198,6 +198,8 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
         + f"seed {settings.seed}",
     ]
     if dry_run:
+        if run is None:
+            RunFolder.try_out(out)
         with failures():
             step_seconds = measure_step_seconds(settings, images, device)
         steps = max(0, total_steps - state.step)

@@ -15,6 +15,7 @@ import re
 import secrets
 import shlex
 import shutil
+import tempfile
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
@@ -100,10 +101,17 @@ class RunFolder:
                     _sync_folder(folder)
                 return RunFolder(path)
         except OSError as error:
-            raise CheckpointError(
-                f"cannot make a run folder in {out}: {_reason(error)}. "
-                "Choose a folder you can write with --out."
-            ) from error
+            raise _cannot_make(out, error) from error
+
+    @staticmethod
+    def try_out(out: Path) -> None:
+        """Raise the CheckpointError that `create` would raise; nothing is left behind."""
+        existing = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.exists(path))
+        try:
+            with tempfile.TemporaryDirectory(prefix=".tinygan-", dir=existing):
+                pass
+        except OSError as error:
+            raise _cannot_make(out, error) from error
 
     @staticmethod
     def find(where: str | Path | None, out: Path, trained: bool = False) -> tuple[RunFolder, Path | None]:
@@ -413,6 +421,12 @@ def _sync_folder(folder: Path) -> None:
 
 def _reason(error: OSError) -> str:
     return error.strerror or str(error)
+
+
+def _cannot_make(out: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"cannot make a run folder in {out}: {_reason(error)}. Choose a folder you can write with --out."
+    )
 
 
 def _cannot_write(path: Path, error: OSError) -> CheckpointError:
