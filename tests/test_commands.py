@@ -609,6 +609,14 @@ def test_weights_that_overflow_are_never_saved_and_exit_with_6(tmp_path: Path) -
     assert list((tmp_path / "runs/0001-strokes/checkpoints").iterdir()) == []
 
 
+def test_the_step_and_the_number_that_went_wrong_are_named(tmp_path: Path) -> None:
+    assert tinygan("train", *TINY, "--epochs", 1, "--lr", "1e30", cwd=tmp_path).returncode == 6
+    result = tinygan("train", *TINY, "--epochs", 2, "--lr", "1e37", cwd=tmp_path)
+    fails(result, 6, "epoch 1, step 2: ", " is not finite. Last good checkpoint: none yet. Start a new run")
+    log = (tmp_path / "runs/0002-strokes/log.txt").read_text()
+    assert log.splitlines()[-1] == result.stderr.strip()
+
+
 def test_a_run_that_went_back_does_not_jump_ahead_again(trained: Path, tmp_path: Path) -> None:
     assert tinygan("train", *TINY, "--epochs", 4, "--checkpoint-every", 1, cwd=tmp_path).returncode == 0
     first = tmp_path / "runs/0001-strokes/checkpoints/epoch_0001.npz"

@@ -14,6 +14,12 @@ static dim threadIdx, blockIdx, blockDim, gridDim;
 #define min(a, b) ((a) < (b) ? (a) : (b))
 #define max(a, b) ((a) > (b) ? (a) : (b))
 
+static int atomicMin(int *address, int value) {
+    int old = *address;
+    *address = min(old, value);
+    return old;
+}
+
 static unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
     return (unsigned long long)((unsigned __int128)a * b >> 64);
 }

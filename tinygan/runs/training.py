@@ -71,9 +71,13 @@ class Trainer(Protocol):
     """
 
     stride: int  # steps that are worth taking before one looks
+    trouble: str  # what was not finite, once anything was
 
     def steps(self, count: int) -> np.ndarray:
-        """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake."""
+        """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake.
+
+        NaN from a step on that had a number that was not finite; no weight has moved since.
+        """
         ...
 
     def close(self) -> object:
@@ -104,13 +108,20 @@ class StepByStep:
     """The trainer for any backend: batches are put together and measured here, a step at a time."""
 
     stride = 1
+    trouble = ""
 
     def __init__(self, state: State, data: Dataset, settings: Settings, backend: Backend) -> None:
         self.state, self.data, self.settings, self.backend = state, data, settings, backend
         self.step, self.epoch, self.order = state.step, -1, np.zeros(0, int)
 
     def steps(self, count: int) -> np.ndarray:
-        return np.array([[float(number) for number in self._step()] for _ in range(count)])
+        measured = np.full((count, 4), np.nan)
+        try:
+            for row in measured:
+                row[:] = [float(number) for number in self._step()]
+        except NonFiniteError as problem:
+            self.trouble = str(problem)
+        return measured
 
     def _step(self) -> Step:
         state, batch = self.state, self.batch()
@@ -191,13 +202,6 @@ def train(
         _save_checkpoint(run, state, data, settings, steps_per_epoch)
         write_page()
 
-    def lost(step: int, what: str) -> NonFiniteError:
-        good = next(iter(run.checkpoints()), "none yet")
-        return NonFiniteError(
-            f"epoch {(step - 1) // steps_per_epoch + 1}, step {step}: {what}. "
-            f"Last good checkpoint: {good}. Start a new run with a smaller --lr."
-        )
-
     complete = state.step >= total_steps  # already: nothing to train
 
     # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
@@ -209,15 +213,15 @@ def train(
             start, place, size = time.perf_counter(), first, settings.batch_size
             losses = []
             while place < last:
-                try:
-                    rows = taking.steps(min(taking.stride, last - place))
-                except NonFiniteError as problem:  # of the next step: who looks so closely takes one by one
-                    raise lost(state.step + 1, str(problem)) from problem
-                for measured in rows:
+                for measured in taking.steps(min(taking.stride, last - place)):
                     place += 1
                     state.step += 1
                     if not np.isfinite(measured).all():
-                        raise lost(state.step, f"losses G {measured[0]}, D {measured[1]}")
+                        good = next(iter(run.checkpoints()), "none yet")
+                        raise NonFiniteError(
+                            f"epoch {epoch + 1}, step {state.step}: {taking.trouble}. "
+                            f"Last good checkpoint: {good}. Start a new run with a smaller --lr."
+                        )
                     state.sums += measured
                     losses.append(measured)
                     at = (epoch + 1, settings.epochs, place, steps_per_epoch)

@@ -286,13 +286,43 @@ def test_adam_is_that_of_optim(run, count):
     adam.m["w"], adam.v["w"], adam.t = m.astype(np.float64), v.astype(np.float64), 4
     adam.step([g.astype(np.float64)])
     rate = np.array([0.01, 0.03], np.float32) * np.float32(np.sqrt(1 - 0.9**5) / (1 - 0.7**5))
-    found = run(
-        "flat", "adam", count, w=w, g=g, m=m, v=v, count=count, of_G=count // 2, rate=rate, beta1=0.7,
-        beta2=0.9, left1=1 - 0.7, left2=1 - 0.9, eps=1e-3,
-    )  # fmt: skip
+    given = {
+        "w": w, "g": g, "m": m, "v": v, "count": count, "of_G": count // 2, "rate": rate, "beta1": 0.7,
+        "beta2": 0.9, "left1": 1 - 0.7, "left2": 1 - 0.9, "eps": 1e-3, "clock": np.array([7, 3]),
+    }  # fmt: skip
+    for trouble in (-1, 0, count - 1):
+        found = run("flat", "adam", count, **given, trouble=np.array([trouble, 0], np.int32))
+        assert found["trouble"].tolist() == [trouble, 7]
+        assert all((found[name] == given[name]).all() for name in "wmv")
+    found = run("flat", "adam", count, **given, trouble=np.array([count, 0], np.int32))
+    assert found["trouble"].tolist() == [count, 0]
     moved = w + (parameter.data - w) * (lr / 0.01)
     for name, expected in (("w", moved), ("m", adam.m["w"]), ("v", adam.v["w"])):
         assert found[name] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("bad", "losses", "at"),
+    [
+        ({}, (1, 2), 1000),
+        ({700: np.nan, 800: np.inf}, (1, 2), 700),
+        ({999: -np.inf}, (1, 2), 999),
+        ({3: 1e20}, (1, 2), 3),
+        ({3: 1e18}, (1, 2), 1000),
+        ({3: np.nan}, (np.nan, 2), -1),
+        ({}, (1, np.inf), -1),
+    ],
+)
+def test_watch_finds_the_first_number_that_is_not_finite(run, bad, losses, at):
+    g, measured = normal(1, 1000), np.full((4, 4), np.nan, np.float32)
+    for place, value in bad.items():
+        g[place] = value
+    measured[2, :2] = losses  # the row of step 7
+    found = run(
+        "flat", "watch", 1000, g=g, count=1000, measured=measured, measured_rows=4, clock=np.array([7, 3]),
+        trouble=np.array([1000, 0], np.int32),
+    )  # fmt: skip
+    assert found["trouble"].tolist() == [at, 0]
 
 
 @pytest.mark.parametrize(("step", "d"), [(8, 2 / 11), (24, 4 / 13), (8000, 0.9), (9, 1), (7, 1)])

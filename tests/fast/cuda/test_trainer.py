@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tests.fast.cuda.checks import SMALL, distance, players
+from tests.fast.cuda.checks import SMALL, batch, distance, masks, players
 from tinygan.backend import choose, cpu
 from tinygan.data import Dataset
-from tinygan.errors import UsageError
+from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast.cuda import plan
 from tinygan.fast.cuda import trainer as fast_trainer
 from tinygan.fast.cuda.plan import MEASURED
@@ -156,6 +157,57 @@ def test_the_card_draws_what_the_streams_draw(make_backend):
     assert (memory["pictures"][:4] == -1).all()
 
 
+@pytest.fixture
+def quiet():
+    """NumPy underneath the stand-in warns of what a card does not."""
+    with np.errstate(all="ignore"):
+        yield
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("net", [0, 1])
+def test_no_weight_moves_from_a_number_on_that_is_not_finite(make_backend, net, value):
+    backend = make_backend()
+    ours = players(backend, SMALL)
+    taking = backend.trainer(*ours, IMAGES, BATCH, 7)
+    assert np.isfinite(taking.steps(4)).all() and taking.trouble == ""
+    name, tensor = list(ours[net].parameters.items())[2]
+    tensor.data[:1] = value
+    before = ours.arrays()
+    assert np.isnan(taking.steps(3)).all()
+    after = ours.arrays()
+    moving = ("running_mean", "running_variance")
+    assert all(
+        np.array_equal(after[n], before[n], equal_nan=True) for n in before if not n.endswith(moving)
+    ), name
+    assert re.fullmatch(
+        r"(a loss|the gradient of (generator|discriminator)/\S+) is not finite", taking.trouble
+    )
+    assert np.isnan(taking.steps(1)).all()
+
+
+@pytest.mark.usefixtures("quiet")
+def test_the_step_that_went_wrong_is_told_although_one_looks_later(make_backend):
+    backend = make_backend()
+    ours = players(backend, SMALL)
+    ours.adam_G.lr = 1e38
+    taking = backend.trainer(*ours, IMAGES, BATCH, 7)
+    rows = taking.steps(5)
+    assert np.isfinite(rows[:1]).all() and np.isnan(rows[1:]).all() and "is not finite" in taking.trouble
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_single_step_refuses_a_number_that_is_not_finite(make_backend):
+    backend = make_backend()
+    ours = players(backend, SMALL)
+    images, noise = map(backend.array, batch(SMALL))
+    noise[:1] = np.inf
+    with pytest.raises(NonFiniteError, match="is not finite"):
+        backend.train_step(*ours, images, noise, *masks())
+    assert ours.adam_G.t == 5
+
+
 def test_pictures_are_gathered_in_the_epochs_order_and_normalised(make_backend):
     backend = make_backend()
     taking = backend.trainer(*players(backend, SMALL), IMAGES, BATCH, 7, 4)
@@ -172,7 +224,7 @@ def test_no_step_copies_anything_to_the_host(card):
     taking.steps(6)
     before = card.copies
     taking.steps(40)
-    assert card.copies == before + 1  # the losses, once
+    assert card.copies == before + 2  # the losses and whether all is well, once
 
 
 def test_one_looks_about_ten_times_a_second(card, monkeypatch):

@@ -19,7 +19,7 @@ from typing import cast
 import numpy as np
 
 from tinygan import gan
-from tinygan.errors import UsageError
+from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast.cuda.blas import Blas
 from tinygan.fast.cuda.kernels import Kernels, chunks
 from tinygan.fast.cuda.plan import INDEXED, MEASURED, TAPS, Flat, buffers, indexable, sizes_of
@@ -84,6 +84,8 @@ def train_step(
             game.tick()
             game.play(N)
             game.stream.synchronize()
+        if found := game.trouble():
+            raise NonFiniteError(found[1])
     finally:
         game.close()
     for adam in (adam_G, adam_D):
@@ -147,7 +149,8 @@ class Game:
         xp, (adam_G, adam_D) = self.xp, self.adams
         named = {f"{net.name}/{name}": p for net in (self.G, self.D) for name, p in net.parameters.items()}
         flat = Flat(xp, named)
-        self.weights = flat.adopt(named)
+        self.weights, self.places = flat.adopt(named), flat.places
+        self.memory["trouble"][0] = self.weights.size
         self.of_G = flat.places[f"{self.D.name}/{next(iter(self.D.parameters))}"][0].start
         self.gradients, self.gradient_of = flat.zeros()
         self.averages, averages = flat.zeros()
@@ -204,10 +207,24 @@ class Game:
         kernels.flat("critique", gradient.size, columns, M, mem["slopes_G"], fakes, gradient)
         self._learn_painter(gradient)
         kernels.flat(
+            "watch", self.weights.size, self.gradients, self.weights.size, mem["measured"], MEASURED,
+            mem["clock"], mem["trouble"],
+        )  # fmt: skip
+        kernels.flat(
             "adam", self.weights.size, self.weights, self.gradients, self.averages, self.squares,
             self.weights.size, self.of_G, mem["rate"], adam.beta1, adam.beta2, 1 - adam.beta1,
-            1 - adam.beta2, adam.eps,
+            1 - adam.beta2, adam.eps, mem["clock"], mem["trouble"],
         )  # fmt: skip
+
+    def trouble(self) -> tuple[int, str] | None:
+        """The number of the step that had the first number that is not finite, and where; see `watch`."""
+        at, step = map(int, self.xp.asnumpy(self.memory["trouble"]))
+        if at >= self.weights.size:
+            return None
+        if at < 0:
+            return step, "a loss is not finite"
+        name = next(name for name, (part, _) in self.places.items() if at < part.stop)
+        return step, f"the gradient of {name} is not finite"
 
     def follow(self) -> None:
         """Let G's average follow, if there is one."""

@@ -395,11 +395,28 @@ __global__ void critique(const float *columns, int T, const float *slopes_G, con
     g[i] = col2im(columns, T, i) * slopes_G[i / (FULL * FULL * CHANNELS)] * (1 - y * y);
 }
 
-// Adam for all weights of both networks, G's `of_G` before D's; see `optim.Adam`.
-__global__ void adam(float *w, const float *g, float *m, float *v, int count, int of_G, const float *rate,
-                     float beta1, float beta2, float left1, float left2, float eps) {
+// trouble[0]: where the first gradient is whose square is no finite number, -1 where it is a loss; it
+// stays at `count` or above while all is well. See `gan.check_finite`.
+__global__ void watch(const float *g, int count, const float *measured, int measured_rows,
+                      const long long *clock, int *trouble) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
+    if (!isfinite(g[i] * g[i])) atomicMin(trouble, i);
+    const float *losses = measured + 4 * ((clock[0] - 1) % measured_rows);
+    if (i < 2 && !isfinite(losses[i])) atomicMin(trouble, -1);
+}
+
+// Adam for all weights of both networks, G's `of_G` before D's; see `optim.Adam`. From the first trouble
+// on no weight moves, and trouble[1] is the number of the step that had it.
+__global__ void adam(float *w, const float *g, float *m, float *v, int count, int of_G, const float *rate,
+                     float beta1, float beta2, float left1, float left2, float eps, const long long *clock,
+                     int *trouble) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    if (trouble[0] < count) {
+        if (i == 0 && !trouble[1]) trouble[1] = (int)clock[0];
+        return;
+    }
     float gradient = g[i], mean = m[i], square = v[i], weight = w[i];  // all read before any is written
     mean = beta1 * mean + left1 * gradient;
     square = beta2 * square + left2 * gradient * gradient;

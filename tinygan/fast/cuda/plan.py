@@ -132,7 +132,12 @@ def buffers(sizes: Sizes, batch: int) -> dict[str, tuple[tuple[int, ...], Any]]:
     )
     plan: dict[str, tuple[tuple[int, ...], Any]] = {name: (shape, f) for name, shape in maps.items()}
     plan |= {"mask1": ((P, T, 4, D1), np.uint8), "mask2": ((P, T, D2), np.uint8)}
-    return plan | {"measured": ((MEASURED, 4), f), "clock": ((2,), np.int64), "rate": ((2,), f)}
+    return plan | {
+        "measured": ((MEASURED, 4), f),
+        "clock": ((2,), np.int64),
+        "rate": ((2,), f),
+        "trouble": ((2,), np.int32),
+    }
 
 
 def indexable(plan: dict[str, tuple[tuple[int, ...], Any]]) -> bool:

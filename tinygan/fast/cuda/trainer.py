@@ -76,10 +76,14 @@ class Trainer:
         self.graphs: dict[int, Any] = {}  # by the number of real images
         self.seen: set[int] = set()
         self.launches = self.operations = 0  # kernels and products of a step; what the products compute
+        self.trouble = ""  # what was not finite, once anything was
         self.stride = 1  # steps that are worth taking before one looks
 
     def steps(self, count: int) -> np.ndarray:
-        """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake."""
+        """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake.
+
+        NaN from a step on that had a number that was not finite; see `trouble`. No weight has moved since.
+        """
         start, done = time.perf_counter(), []
         while len(done) < count:
             done += list(self._some(min(count - len(done), MEASURED)))
@@ -94,9 +98,14 @@ class Trainer:
             for _ in range(count):
                 self._one()
             measured = game.xp.asnumpy(game.memory["measured"])  # waits for all of it
+            found = game.trouble()
         self.uploads.clear()
-        rows = np.arange(self.step - count, self.step) % MEASURED
-        return measured[rows].astype(np.float64)
+        steps = np.arange(self.step - count, self.step)
+        rows = measured[steps % MEASURED].astype(np.float64)
+        if found:
+            first, self.trouble = found
+            rows[steps + 1 >= first] = np.nan
+        return rows
 
     def _one(self) -> None:
         game = self.game
