@@ -1,0 +1,138 @@
+"""The formats tinygan reads: small good files of each, and the function that reads one."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import struct
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from tinygan.backend import cpu
+from tinygan.data.arrays import load_array
+from tinygan.data.folder import load_folder
+from tinygan.data.idx import read_images, read_labels
+from tinygan.runs import checkpoint
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.report import write_report
+from tinygan.runs.settings import Settings
+from tinygan.runs.state import State, saved_settings
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+SMALL = Settings(size=4, width=1, noise_dim=2, batch_size=2)
+SEAL = 64  # hexadecimal digits at the end of a checkpoint
+
+
+class Format(NamedTuple):
+    """`name`: of the file, below a folder of its own; `seeds`: good files; `read` takes that folder."""
+
+    name: str
+    seeds: list[bytes]
+    read: Callable[[Path], object]
+    finish: Callable[[bytes], bytes] = bytes  # what an attacker would do to a mutant at last
+    exact: bool = False  # whether any change must be noticed
+
+
+def formats() -> dict[str, Format]:
+    """All of them by name."""
+    idx = b"".join([bytes([0, 0, 8, 3]), struct.pack(">3I", *PIXELS.shape), PIXELS.tobytes()])
+    labels = bytes([0, 0, 8, 1]) + struct.pack(">I", 5) + bytes(range(5))
+    npy = [_npy(array) for array in (PIXELS, PIXELS / 255, PIXELS[..., None].astype(np.int16))]
+    npz = [_npz(np.savez, images=PIXELS), _npz(np.savez_compressed, images=PIXELS, other=PIXELS[0])]
+    saved = _checkpoint()
+    config = json.dumps(_config(), indent=2).encode()
+    row = {"epoch": 1, "step": 2, "g_loss": 0.7, "d_loss": 1.3, "real_score": 0.5, "fake_score": 0.4}
+    rows = b"".join(json.dumps(row | {"epoch": e, "step": 2 * e}).encode() + b"\n" for e in (1, 2, 3))
+    return {
+        "idx": Format("images", [idx], lambda folder: read_images(folder / "images")),
+        "labels": Format("labels", [labels], lambda folder: read_labels(folder / "labels")),
+        "gz": Format(
+            "images.gz",
+            [gzip.compress(idx, 9, mtime=0), gzip.compress(idx, 0, mtime=0)],
+            lambda folder: read_images(folder / "images.gz"),
+        ),
+        "npy": Format("a.npy", npy, lambda folder: load_array(folder / "a.npy", 8, 1, None)),
+        "npz": Format("a.npz", npz, lambda folder: load_array(folder / "a.npz", 8, 1, None)),
+        "png": Format(
+            "a.png", [_picture(mode, "PNG") for mode in ("L", "RGB", "RGBA", "P", "I;16")], _folder
+        ),
+        "jpeg": Format("a.jpg", [_picture(mode, "JPEG") for mode in ("L", "RGB", "CMYK")], _folder),
+        "checkpoint": Format("epoch_0001.npz", [saved], _read_checkpoint, exact=True),
+        "sealed checkpoint": Format("epoch_0001.npz", [saved], _read_checkpoint, _seal),
+        "config.json": Format("config.json", [config], _read_run),
+        "stats.jsonl": Format("stats.jsonl", [rows], _read_run),
+    }
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def _npz(save: Callable[..., None], **arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    save(file, **arrays)
+    return file.getvalue()
+
+
+def _picture(mode: str, kind: str) -> bytes:
+    file = io.BytesIO()
+    if mode == "I;16":
+        Image.fromarray(PIXELS[0].astype(np.uint16) * 257).save(file, kind)
+    else:
+        Image.fromarray(PIXELS[0]).convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+def _folder(folder: Path) -> object:
+    return load_folder(folder, 8, 1, None)
+
+
+def _checkpoint() -> bytes:
+    arrays = {"generator/a": np.arange(6, dtype=np.float32).reshape(2, 3), "step": np.array(3)}
+    meta = {"settings": asdict(SMALL), "data_sha256": "00"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "it.npz")
+        checkpoint.save(path, arrays, meta)
+        return path.read_bytes()
+
+
+def _seal(mutant: bytes) -> bytes:
+    """With a seal computed anew, so that what lies behind it is reached."""
+    body = mutant[:-SEAL]
+    return body + hashlib.sha256(body).hexdigest().encode()
+
+
+def _read_checkpoint(folder: Path) -> object:
+    path = folder / "epoch_0001.npz"
+    _, meta = checkpoint.read(path)
+    return saved_settings(meta, path)
+
+
+def _config() -> dict[str, object]:
+    return {
+        "commands": [{"time": "2026-01-01T00:00:00+00:00", "command": "python -m tinygan.train"}],
+        "settings": {"batch_size": 2, "epochs": 3, "recipe": "seed", "seed": 0},
+        "data": {"name": "made up", "source": "nowhere", "shape": [4, 4, 4, 1], "sha256": "00"},
+        "device": {"device": "cpu", "engine": "fast"},
+        "versions": {"tinygan": "0.1.0"},
+    }
+
+
+def _read_run(folder: Path) -> object:
+    """As a resumed run and its report do."""
+    run = RunFolder(folder)
+    if not run.config_path.exists():
+        run.config_path.write_text(json.dumps(_config()))
+    run.read_config()
+    run.keep_stats_until(4)
+    return write_report(run, State(SMALL, cpu()))

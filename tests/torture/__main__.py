@@ -1,0 +1,81 @@
+"""``python -m tests.torture``: the long figures, written to ``benchmarks/results/reliability.json``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from tests.fuzz.formats import formats
+from tests.torture.kills import kills
+from tests.torture.power import power_cuts
+from tests.torture.signals import ROOT, signals
+from tests.torture.soak import soak
+
+RESULT = ROOT / "benchmarks" / "results" / "reliability.json"
+
+
+def mutants(count: int, seed: int) -> list[dict[str, Any]]:
+    """So many mutants of each format, a process for each: it limits its memory."""
+    found = []
+    for name in formats():
+        result = subprocess.run(
+            [sys.executable, "-m", "tests.fuzz.mutants", name, str(count), str(seed)],
+            cwd=ROOT,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(json.loads(result.stdout))
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("python -m tests.torture", description=__doc__)
+    parser.add_argument("--share", type=float, default=1.0, help="of the full numbers; default: 1")
+    parser.add_argument("--only", help="one of kills, power, signals, mutants, soak")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, default=RESULT, help=f"default: {RESULT.relative_to(ROOT)}")
+    options = parser.parse_args()
+    tests: dict[str, Callable[[Path, int], Any]] = {
+        "kills": lambda place, seed: kills(place, round(1000 * options.share), seed),
+        "power": lambda place, seed: power_cuts(place, round(1000 * options.share), seed),
+        "signals": lambda place, seed: signals(place, round(200 * options.share), seed),
+        "mutants": lambda place, seed: mutants(round(100_000 * options.share), seed),
+        "soak": lambda place, seed: soak(place, max(400, round(2000 * options.share))),
+    }
+    before = json.loads(options.json.read_text()) if options.json.exists() else {}
+    results = before.get("results", {})
+    for name, test in tests.items():
+        if options.only in (None, name):
+            began = time.monotonic()
+            with tempfile.TemporaryDirectory() as place:
+                results[name] = test(Path(place), options.seed)
+            print(f"{name}: {time.monotonic() - began:.0f} s: {json.dumps(results[name])}", flush=True)
+            options.json.write_text(json.dumps({"system": system(), "results": results}, indent=2) + "\n")
+    return 0
+
+
+def system() -> dict[str, str]:
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""A long run: memory, open files and threads stay what they were."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.torture.signals import start
+
+STEPS_PER_EPOCH = 20
+SETTLED = 200  # steps after which nothing may grow any more
+
+
+def measure(process: int) -> dict[str, int]:
+    """Resident bytes, threads and open files of a process."""
+    status = dict(
+        line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines() if ":" in line
+    )
+    return {
+        "bytes": int(status["VmRSS"].split()[0]) * 1024,
+        "threads": int(status["Threads"]),
+        "files": len(os.listdir(f"/proc/{process}/fd")),
+    }
+
+
+def soak(folder: Path, steps: int) -> dict[str, Any]:
+    """So many steps, with a checkpoint, pictures and statistics every 20; measured while it trains."""
+    epochs = steps // STEPS_PER_EPOCH
+    process = start(
+        folder, "--data", "strokes", "--limit", "640", "--batch-size", "32", "--width", "16",
+        "--epochs", str(epochs), "--checkpoint-every", "1", "--no-gif", "--quiet",
+    )  # fmt: skip
+    statistics = folder / "runs/0001-strokes/stats.jsonl"
+    measured: dict[int, dict[str, int]] = {}
+    while process.poll() is None:
+        time.sleep(0.05)
+        done = statistics.read_bytes().count(b"\n") if statistics.exists() else 0
+        if done < epochs and done not in measured:
+            try:
+                measured[done] = measure(process.pid)
+            except (OSError, KeyError):  # it has just ended
+                break
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    settled = {epoch: facts for epoch, facts in measured.items() if epoch * STEPS_PER_EPOCH >= SETTLED}
+    first, last = settled[min(settled)], settled[max(settled)]
+    # Pages come and go; the largest of the first tenth and of the last tell of growth.
+    tenth = max(1, len(settled) // 10)
+    ordered = [settled[epoch]["bytes"] for epoch in sorted(settled)]
+    growth = max(ordered[-tenth:]) / max(ordered[:tenth]) - 1
+    return {
+        "steps": steps,
+        "measured": len(measured),
+        "megabytes": round(last["bytes"] / 1e6, 1),
+        "growth_percent": round(100 * growth, 2),
+        "threads": [first["threads"], last["threads"]],
+        "files": [first["files"], last["files"]],
+    }
