@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tinygan.data import download
 from tinygan.data.download import HttpsOnly, Pinned, fetch
 from tinygan.errors import DataError
 
@@ -54,6 +55,11 @@ def server():
 def open_here(address: str):
     """The opener that is used for HTTPS, on this machine's plain server."""
     return urllib.request.build_opener(urllib.request.ProxyHandler({}), HttpsOnly).open(address, timeout=5)
+
+
+@pytest.fixture(autouse=True)
+def without_waiting(monkeypatch):
+    monkeypatch.setattr(download, "PAUSES", (0, 0))
 
 
 def pinned(server: str, *folders: str) -> Pinned:
@@ -135,3 +141,30 @@ def test_a_server_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
     never.set()
     assert time.monotonic() - start < 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(tmp_path, server, monkeypatch):
+    waited, told, answers = [], [], ["cut50", "cut99", "good"]
+    monkeypatch.setattr(download, "PAUSES", (1, 5))
+    monkeypatch.setattr(download.time, "sleep", waited.append)
+    file = pinned(server, "x")
+
+    def one_after_the_other(address: str):
+        return open_here(address.replace("/x/", f"/{answers.pop(0)}/"))
+
+    assert fetch(file, tmp_path, told.append, one_after_the_other).read_bytes() == BODY
+    assert waited == [1, 5] and not answers
+    assert sum("trying again" in line for line in told) == 2
+
+
+@pytest.mark.parametrize("how", ["missing", "wrong", "html", "long"])
+def test_an_answer_that_is_wrong_is_not_asked_for_again(tmp_path, server, how):
+    asked = []
+
+    def counted(address: str):
+        asked.append(address)
+        return open_here(address)
+
+    with pytest.raises(DataError):
+        fetch(pinned(server, how), tmp_path, lambda line: None, counted)
+    assert len(asked) == (3 if how == "html" else 1)

@@ -24,6 +24,7 @@ from tinygan.errors import DataError, one_line
 CHUNK = 1 << 18
 CONNECT_SECONDS = 4  # until a server answers; also the longest pause within an answer
 TOTAL_SECONDS = 600
+PAUSES = (1, 5)  # seconds before all mirrors are tried again, where an answer broke off
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def fetch(
 ) -> Path:
     """The path of `file` in `folder`: as it lies there if intact, else downloaded from the first good mirror.
 
-    The file appears under its name only when it is complete and its digest is right.
+    Where answers broke off, all mirrors are tried again after each of `PAUSES`. The file appears under its
+    name only when it is complete and its digest is right.
 
     Raises:
         DataError: no mirror gave the right file; the text tells why, for the last one.
@@ -85,18 +87,26 @@ def fetch(
     deadline = time.monotonic() + TOTAL_SECONDS
     reason = "no mirror"
     try:
-        for mirror in file.mirrors:
-            try:
-                answer = within(CONNECT_SECONDS, open_address, mirror + file.name)
-                download(answer, mirror + file.name, file, temporary, deadline, report)
-                os.replace(temporary, target)
-                return target
-            except DataError as problem:
-                reason = str(problem)
-            except (OSError, HTTPException, ValueError) as problem:
-                if isinstance(problem, urllib.error.HTTPError):
-                    problem.close()  # it holds the connection
-                reason = one_line(getattr(problem, "reason", None) or problem)
+        for pause in (*PAUSES, None):
+            broken = False  # whether an answer broke off; who does not answer at all is not asked again
+            for mirror in file.mirrors:
+                answer = None
+                try:
+                    answer = within(CONNECT_SECONDS, open_address, mirror + file.name)
+                    download(answer, mirror + file.name, file, temporary, deadline, report)
+                    os.replace(temporary, target)
+                    return target
+                except DataError as problem:
+                    reason = str(problem)
+                except (OSError, HTTPException, ValueError) as problem:
+                    if isinstance(problem, urllib.error.HTTPError):
+                        problem.close()  # it holds the connection
+                    reason = one_line(getattr(problem, "reason", None) or problem)
+                    broken = broken or answer is not None
+            if pause is None or not broken or time.monotonic() + pause > deadline:
+                break
+            report(f"download {file.name}: {reason}; trying again in {pause} s")
+            time.sleep(pause)
     finally:
         temporary.unlink(missing_ok=True)
     raise DataError(f"cannot download {file.name}: {reason}")
@@ -151,8 +161,9 @@ def download(
                 report(f"download {file.name}: {received / 1e6:.1f} of {file.size / 1e6:.1f} MB")
         out.flush()
         os.fsync(out.fileno())
-    if received != file.size:
-        more = "more" if received > file.size else f"{received:,}"
-        raise DataError(f"{address} gave {more} bytes, not {file.size:,}")
+    if received < file.size:
+        raise ConnectionError(f"{address} gave {received:,} bytes, not {file.size:,}")
+    if received > file.size:
+        raise DataError(f"{address} gave more bytes, not {file.size:,}")
     if digest.hexdigest() != file.sha256:
         raise DataError(f"{address} gave another file: its SHA-256 is {digest.hexdigest()[:16]}...")
