@@ -107,21 +107,19 @@ def main(arguments: Sequence[str]) -> int:
                 pictures = to_uint8(paint(contender.state.painter, contender.state.preview_noise))
                 save_png(options.pictures / f"{contender.recipe}_seed_{seed}.png", grid(pictures))
             contender.taking.close()
-    means = averages(rows)
-    for mean in means:
+        if options.json:  # after each seed: what breaks later takes nothing of it away
+            result = {
+                "command": " ".join(["python", "-m", "benchmarks.recipes", *arguments]),
+                "hardware": hardware(),
+                "numpy": np.__version__,
+                "samples": options.samples,
+                "recipes": {name: RECIPES[name] for name in names},
+                "runs": rows,
+                "means": averages(rows),
+            }
+            report.write_json(options.json, result)
+    for mean in averages(rows):
         print(line(mean))
-    if options.json:
-        command = " ".join(["python", "-m", "benchmarks.recipes", *arguments])
-        result = {
-            "command": command,
-            "hardware": hardware(),
-            "numpy": np.__version__,
-            "samples": options.samples,
-            "recipes": {name: RECIPES[name] for name in names},
-            "runs": rows,
-            "means": means,
-        }
-        report.write_json(options.json, result)
     return 0
 
 
