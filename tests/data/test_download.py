@@ -1,9 +1,12 @@
 """Downloads, from a real server on this machine that does everything a server can do wrong."""
 
 import hashlib
+import socket
+import struct
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -13,6 +16,7 @@ from tinygan.data.download import HttpsOnly, Pinned, fetch
 from tinygan.errors import DataError
 
 BODY = bytes(range(256)) * 40
+AWAKE = threading.Event()  # set when the server stops: nobody sleeps on
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -35,7 +39,20 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if how.startswith("cut"):
             body = body[: len(BODY) * int(how[3:]) // 100]
+        if how in ("stall", "reset", "trickle"):
+            body = body[: len(BODY) // 2]
         self.wfile.write(body)
+        if how == "stall":
+            AWAKE.wait(20)
+        if how == "reset":  # closing with linger 0 sends a reset instead of an end
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        while how == "trickle" and not AWAKE.wait(0.05):
+            self.wfile.write(b"x")
+
+    def finish(self) -> None:
+        with suppress(OSError):  # who asked is gone, or the connection was closed above
+            super().finish()
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -47,6 +64,7 @@ def server():
     thread = threading.Thread(target=httpd.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{httpd.server_address[1]}/"
+    AWAKE.set()
     httpd.shutdown()
     thread.join()
     httpd.server_close()
@@ -88,9 +106,31 @@ def test_a_good_file_is_kept_and_not_asked_for_again(tmp_path, server):
     assert fetch(pinned(server, "good"), tmp_path, lines.append, nobody_may_call) == path
 
 
-@pytest.mark.parametrize("percent", [*range(0, 100, 7), 99])
-def test_a_download_that_is_cut_leaves_nothing(tmp_path, server, percent):
-    refused(tmp_path, pinned(server, f"cut{percent}"))
+@pytest.mark.parametrize("tens", range(10))
+def test_a_download_that_is_cut_leaves_nothing(tmp_path, server, tens):
+    for percent in range(10 * tens, 10 * tens + 10):
+        told = refused(tmp_path, pinned(server, f"cut{percent}"))
+        assert f"gave {len(BODY) * percent // 100:,} bytes" in told
+
+
+def test_a_connection_that_is_reset_leaves_nothing(tmp_path, server):
+    assert "reset" in refused(tmp_path, pinned(server, "reset"))
+
+
+def test_an_answer_that_stops_in_the_middle_is_given_up(tmp_path, server):
+    def impatient(address: str):
+        return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=0.1)
+
+    with pytest.raises(DataError, match="timed out"):
+        fetch(pinned(server, "stall"), tmp_path, lambda line: None, impatient)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_that_comes_drop_by_drop_ends_with_the_time_for_all_of_it(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(download, "TOTAL_SECONDS", 0.4)
+    start = time.monotonic()
+    assert "too slow" in refused(tmp_path, pinned(server, "trickle"))
+    assert time.monotonic() - start < 3
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,8 @@ def download(
     """
     digest, received, told = hashlib.sha256(), 0, 0.0
     with answer, target.open("wb") as out:
-        while received <= file.size and (chunk := answer.read(min(CHUNK, file.size + 1 - received))):
+        # read1 gives what has come; read would wait for all of it, whatever the deadline.
+        while received <= file.size and (chunk := answer.read1(min(CHUNK, file.size + 1 - received))):
             digest.update(chunk)
             out.write(chunk)
             received += len(chunk)
