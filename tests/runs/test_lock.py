@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -61,28 +60,6 @@ def test_a_lock_is_free_again_afterwards_and_one_to_a_folder(tmp_path: Path) -> 
     for _ in range(2):
         with writing(tmp_path), writing(tmp_path / "other"):
             pass
-
-
-def test_of_two_processes_one_wins_each_time(tmp_path: Path) -> None:
-    script = HOLD.replace("time.sleep(60)", "time.sleep(0.3)")
-    for number in range(4):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        start = str(time.time() + 0.3)
-        waiting = f"import time; time.sleep(max(0, {start} - time.time()))\n" + script
-        both = [
-            subprocess.Popen(
-                [sys.executable, "-c", waiting, str(folder)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-            )
-            for _ in range(2)
-        ]
-        results = [process.communicate() for process in both]
-        assert sorted(out for out, _ in results) == ["", "held\n"]
-        assert sum("is being written by" in error for _, error in results) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.torture.kills import kills
 from tests.torture.power import Recorder, power_cuts
+from tests.torture.rivals import rivals
 from tests.torture.signals import signals
 from tests.torture.soak import soak
 from tinygan.runs import checkpoint
@@ -48,6 +49,11 @@ def test_a_save_in_place_would_be_caught(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(checkpoint, "write_atomically", in_place)
     assert kills(tmp_path, 60, 1)["lost"] > 0
+
+
+def test_of_two_processes_one_wins_each_time(tmp_path: Path) -> None:
+    found = rivals(tmp_path, 30)
+    assert found["one_winner"] == 30 and found["shared_a_number"] == 0, found
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
