@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks import arrays_in, numbers, on_device
-from tinygan.backend import OPS
+from tinygan.backend import OPS, cpu
 
 # name -> cases: (shapes of the inputs or None, attributes)
 CASES = {
@@ -89,6 +89,20 @@ def test_float32_stays_float32(backend, name, number):
     found = op.backward(backend.xp, saved, dy, tuple(a is not None for a in arrays))
     for array in arrays_in([y, saved, list(found)]):
         assert array.dtype.kind == "b" or array.dtype == np.float32
+
+
+@pytest.mark.parametrize("engine", ["readable", "fast"])
+def test_float32_stays_float32_where_a_mean_is_over_very_many_numbers(engine):
+    """NumPy 1 makes float64 of float32 divided by an int above 65,535."""
+    ops, x, one = cpu(engine).ops, np.ones((70_000, 1), np.float32), np.ones(1, np.float32)
+    moments = {"mean": one, "variance": one, "of_batch": True}
+    for name, arrays, attributes in (
+        ("batch_norm", (x, one, one), moments),
+        ("bce_with_logits", (x,), {"target": 1.0}),
+    ):
+        y, saved = ops[name].forward(np, *arrays, **attributes)
+        found = ops[name].backward(np, saved, np.ones_like(y), (True,) * len(arrays))
+        assert {array.dtype for array in arrays_in([y, list(found)])} == {np.dtype(np.float32)}, name
 
 
 @EVERY_CASE

@@ -179,7 +179,7 @@ class Normed:
         """All gradients are written: (dgamma, dbeta). The formula is that of `ops.batchnorm`."""
         dbeta = sums.in_order({start: pair[0] for start, pair in self.shares.items()})
         dgamma = sums.in_order({start: pair[1] for start, pair in self.shares.items()}) * self.inverse_std
-        count = self.x.size // self.x.shape[-1]
+        count = self.x.size / self.x.shape[-1]
         self.stretch = -self.scale * self.inverse_std * dgamma / count
         self.offset = -self.scale * dbeta / count
         return dgamma, dbeta

@@ -67,7 +67,7 @@ def batch_norm_backward(xp: ModuleType, saved: Any, dy: Array, wanted: Wanted) -
     dgamma = (dy * xhat).sum(axis=axes)  # (C,)
     dx = None
     if want_x:
-        count = dy.size // dy.shape[-1]  # M
+        count = dy.size / dy.shape[-1]  # M; a float, as NumPy 1 makes float64 of float32 over a large int
         felt = dy - (dbeta + xhat * dgamma) / count if of_batch else dy
         dx = gamma * inverse_std * felt
     return dx, dgamma if want_gamma else None, dbeta if want_beta else None

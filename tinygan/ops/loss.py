@@ -42,4 +42,4 @@ def bce_with_logits_backward(
     small = xp.exp(-abs(logits))
     tail = small / (1 + small)  # sigmoid(-|x|), exact where sigmoid(x) - 1 would cancel
     error = xp.where(logits >= 0, (1 - target) - tail, tail - target)
-    return (dy * error / logits.size,)
+    return (dy * error / float(logits.size),)  # a float: see batch_norm_backward
