@@ -179,15 +179,17 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
     with failures():
         state = State(settings, device)
     if run and file and arrays and meta:
-        if meta["data_sha256"] != images.sha256:
+        if meta.get("data_sha256") != images.sha256:
             raise CheckpointError(f"{run.path} was trained on other images than {images.source} holds now.")
         state.restore(arrays, file)
 
     N, H, W, C = images.images.shape
     card = device.card()
     where = f"{card['card']}, {device.precision}" if card else f"{threads} threads"
-    facts = [
-        *images.notes,
+    facts = [*images.notes]
+    if settings.batch_size == 1:
+        facts.append("note     --batch-size 1: batch normalisation of a single picture takes G's noise away")
+    facts += [
         f"data     {images.name}: {N:,} images {H}x{W}x{C} ({images.source})",
         f"device   {device.device}, {versions(device)}, engine {device.engine}, {where}",
         f"recipe   {settings.recipe}: {settings.epochs} epochs of {steps_per_epoch} steps, batch "

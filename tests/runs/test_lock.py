@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from tinygan.errors import CheckpointError
+from tinygan.runs import lock
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.lock import NAME, writing
 
@@ -60,6 +63,33 @@ def test_a_lock_is_free_again_afterwards_and_one_to_a_folder(tmp_path: Path) -> 
     for _ in range(2):
         with writing(tmp_path), writing(tmp_path / "other"):
             pass
+
+
+def test_the_lock_of_windows_holds_a_byte_behind_the_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its branch, on a stand-in for Windows' module that knows which byte of which file is locked."""
+    locked: dict[int, int] = {}
+
+    def locking(descriptor: int, mode: int, count: int) -> None:
+        assert (mode, count) == (2, 1)
+        file, at = os.fstat(descriptor).st_ino, os.lseek(descriptor, 0, os.SEEK_CUR)
+        if locked.setdefault(file, at) == at and file in held:
+            raise OSError(36, "Resource deadlock avoided")
+        held.add(file)
+
+    held: set[int] = set()
+    windows = types.ModuleType("msvcrt")
+    vars(windows).update(locking=locking, LK_NBLCK=2)
+    monkeypatch.setitem(sys.modules, "msvcrt", windows)
+    namespace = runpy.run_path(str(Path(lock.__file__)))
+    with namespace["writing"](tmp_path):
+        assert str(os.getpid()) in (tmp_path / NAME).read_text()
+        (at,) = locked.values()
+        assert at > (tmp_path / NAME).stat().st_size
+        with pytest.raises(CheckpointError, match=f"is being written by process {os.getpid()} on"):
+            with namespace["writing"](tmp_path):
+                pytest.fail("two hold the lock")
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

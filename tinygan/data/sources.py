@@ -87,7 +87,13 @@ def load(
         data = find(name, data_dir, size, channels, limit, split, report, open_address)
     except DataError as problem:  # a path may hold anything, a line break included
         raise DataError(printable(str(problem))) from problem
-    return replace(data, source=printable(data.source), notes=tuple(map(printable, data.notes)))
+    notes = tuple(map(printable, data.notes))
+    count, one = len(data.images), data.images[0]
+    if (
+        count > 1 and (data.images[-1] == one).all() and (data.images == one).all()
+    ):  # the last one mostly tells
+        notes += (f"note     there is only one picture to learn from, {count:,} times",)
+    return replace(data, source=printable(data.source), notes=notes)
 
 
 def find(

@@ -41,19 +41,9 @@ def writing(folder: Path) -> Iterator[None]:
         yield
 
 
-if os.name == "nt":
-    import msvcrt
-
-    def _taken(file: IO[str]) -> bool:
-        """Try to lock the open file until it is closed."""
-        os.lseek(file.fileno(), _BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
+try:
+    import msvcrt  # Windows alone has it
+except ImportError:
     import fcntl
 
     def _taken(file: IO[str]) -> bool:
@@ -63,4 +53,15 @@ else:
         except OSError as problem:
             # Some network file systems know no locks: a run there is worth more than its lock.
             return problem.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+        return True
+
+else:
+
+    def _taken(file: IO[str]) -> bool:
+        """Try to lock the open file until it is closed."""
+        os.lseek(file.fileno(), _BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+        except OSError:
+            return False
         return True
