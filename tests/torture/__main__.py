@@ -18,6 +18,7 @@ import numpy as np
 import PIL
 
 from tests.fuzz.formats import formats
+from tests.torture.disk import failures
 from tests.torture.kills import kills
 from tests.torture.power import power_cuts
 from tests.torture.rivals import rivals
@@ -46,13 +47,14 @@ def mutants(count: int, seed: int) -> list[dict[str, Any]]:
 def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.torture", description=__doc__)
     parser.add_argument("--share", type=float, default=1.0, help="of the full numbers; default: 1")
-    parser.add_argument("--only", help="one of kills, power, rivals, signals, mutants, soak")
+    parser.add_argument("--only", help="one of kills, power, disk, rivals, signals, mutants, soak")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=RESULT, help=f"default: {RESULT.relative_to(ROOT)}")
     options = parser.parse_args()
     tests: dict[str, Callable[[Path, int], Any]] = {
         "kills": lambda place, seed: kills(place, round(1000 * options.share), seed),
         "power": lambda place, seed: power_cuts(place, round(1000 * options.share), seed),
+        "disk": lambda place, seed: failures(place, round(1 / options.share)),
         "rivals": lambda place, seed: rivals(place, round(100 * options.share)),
         "signals": lambda place, seed: signals(place, round(200 * options.share), seed),
         "mutants": lambda place, seed: mutants(round(100_000 * options.share), seed),

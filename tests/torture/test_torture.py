@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.torture.disk import failures
 from tests.torture.kills import kills
 from tests.torture.power import Recorder, power_cuts
 from tests.torture.rivals import rivals
@@ -49,6 +50,12 @@ def test_a_save_in_place_would_be_caught(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(checkpoint, "write_atomically", in_place)
     assert kills(tmp_path, 60, 1)["lost"] > 0
+
+
+def test_a_disk_that_fails_at_any_moment_loses_nothing(tmp_path: Path) -> None:
+    found = failures(tmp_path, every=12)
+    assert found["wrong"] == 0, found["first"]
+    assert found["resumed"] >= 5 and found["failures"] >= 12
 
 
 def test_of_two_processes_one_wins_each_time(tmp_path: Path) -> None:
