@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import subprocess
@@ -171,3 +172,51 @@ def test_the_line_that_moves_fits_a_narrow_terminal_and_has_no_colours(tmp_path:
     moving = [part.replace(b"\x1b[K", b"").rstrip() for part in rewritten if b"step " in part]
     assert columns == 1 or len(moving) > 3
     assert all(len(part) < columns for part in moving)
+
+
+# Folders that may only be read.
+
+
+def bound_by_permissions() -> None:
+    """In a child that is about to start: root loses what lets it write into read-only folders."""
+    libc = ctypes.CDLL(None)
+    for dac_override in (1, 2):
+        libc.prctl(24, dac_override, 0, 0, 0)  # PR_CAPBSET_DROP; fails for others than root, who need it not
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' capabilities, or a user who is not root")
+@pytest.mark.parametrize(
+    ("locked", "command"),
+    [
+        (".", ("train", *TINY, "--epochs", "1")),
+        ("runs", ("train", *TINY, "--epochs", "1")),
+        ("runs/0001-strokes", ("train", "--resume", "--epochs", "2")),
+        ("runs/0001-strokes/checkpoints", ("train", "--resume", "--epochs", "2")),
+        ("runs/0001-strokes/samples", ("train", "--resume", "--epochs", "2")),
+        ("runs/0001-strokes", ("sample",)),
+        ("runs/0001-strokes", ("report",)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[::3]),
+)
+def test_a_folder_that_may_only_be_read_is_told_in_one_line(
+    tmp_path: Path, locked: str, command: tuple[str, ...]
+) -> None:
+    if locked != ".":
+        assert tinygan("train", *TINY, "--epochs", 1, cwd=tmp_path).returncode == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.npz")}
+    (tmp_path / locked).chmod(0o555)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", f"tinygan.{command[0]}", *command[1:]],
+            cwd=tmp_path,
+            env=clean_environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            preexec_fn=bound_by_permissions,
+        )
+    finally:
+        (tmp_path / locked).chmod(0o755)
+    fails(done, 5, "Permission denied")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.npz")} == before
+    assert not list(tmp_path.rglob("*.tmp"))
