@@ -229,6 +229,7 @@ def test_a_signal_saves_the_run_and_names_the_command_that_resumes_it(
         [sys.executable, "-m", "tinygan.train", *TINY, "--epochs", "100000", "--checkpoint-every", "50000"],
         cwd=tmp_path, env=clean_environment(tmp_path), text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # the tests themselves may be under nohup
     )  # fmt: skip
     statistics = tmp_path / "runs/0001-strokes/stats.jsonl"
     deadline = time.monotonic() + 60

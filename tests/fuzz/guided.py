@@ -14,9 +14,9 @@ from pathlib import Path
 
 
 def main() -> None:
-    import atheris  # pyright: ignore[reportMissingImports]
+    import atheris  # pyright: ignore
 
-    with atheris.instrument_imports(include=["tinygan"]):  # so they must be imported here
+    with atheris.instrument_imports(include=["tinygan"]):  # pyright: ignore; so they are imported here
         from tests.fuzz.formats import formats
         from tests.fuzz.mutants import outcome
 

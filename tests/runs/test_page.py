@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from tests.runs.reports import STEPS_PER_EPOCH, made_up_run, made_up_state, stats_row
 from tinygan.autograd import Tensor, no_grad
@@ -37,7 +36,8 @@ def browser() -> Iterator[Any]:
     if program is None:
         missing = f"no browser: none of {', '.join(BROWSERS)} is on the PATH"
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    with sync_playwright() as playwright:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=program)
         yield running
         running.close()

@@ -45,16 +45,22 @@ def soak(folder: Path, steps: int) -> dict[str, Any]:
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     settled = {epoch: facts for epoch, facts in measured.items() if epoch * STEPS_PER_EPOCH >= SETTLED}
-    first, last = settled[min(settled)], settled[max(settled)]
+    ordered = [settled[epoch] for epoch in sorted(settled)]
     # Pages come and go; the largest of the first tenth and of the last tell of growth.
-    tenth = max(1, len(settled) // 10)
-    ordered = [settled[epoch]["bytes"] for epoch in sorted(settled)]
-    growth = max(ordered[-tenth:]) / max(ordered[:tenth]) - 1
+    tenth = max(1, len(ordered) // 10)
+    resident = [facts["bytes"] for facts in ordered]
+    growth = max(resident[-tenth:]) / max(resident[:tenth]) - 1
+    # A file that is being written is open for a moment; one that is never closed is open in every measure.
+    half = len(ordered) // 2
+
+    def least(name: str) -> list[int]:
+        return [min(facts[name] for facts in part) for part in (ordered[:half], ordered[half:])]
+
     return {
         "steps": steps,
         "measured": len(measured),
-        "megabytes": round(last["bytes"] / 1e6, 1),
+        "megabytes": round(resident[-1] / 1e6, 1),
         "growth_percent": round(100 * growth, 2),
-        "threads": [first["threads"], last["threads"]],
-        "files": [first["files"], last["files"]],
+        "threads": least("threads"),
+        "files": least("files"),
     }
