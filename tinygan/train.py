@@ -55,8 +55,8 @@ def parser() -> commands.Parser:
         choices=list(RECIPES),
         help="seed (default): the tutorial's settings, batch 256, Adam 1e-4, beta1 0.9; "
         "quick: batch 64, Adam 2e-4, beta1 0.5, clear pictures after 3 epochs; "
-        "best: batch 64, Adam 8e-4 (D 4e-4), beta1 0, beta2 0.99, averaged weights (0.999), the best "
-        "pictures in the same time",
+        "best: batch 64, Adam 8e-4 (D 4e-4, or it runs away), beta1 0 (no momentum), beta2 0.99 (a short "
+        "memory), pictures by averaged weights (0.999): the best ones in the same time",
         **absent,
     )
     main.add_argument("--epochs", type=int, help="default: 100", **absent)

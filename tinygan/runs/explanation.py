@@ -168,7 +168,7 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
             *(
                 [
                     "G's average, which paints the pictures you see, follows every "
-                    f"{state.average.EVERY} steps: {place(optim, 'average.data = average.data')}"
+                    f"{state.average.EVERY} steps. {place(optim, 'average.data = average.data')}"
                 ]
                 if state.average
                 else []

@@ -97,12 +97,12 @@ def verdict(health: Health) -> Verdict:
     if health.diversity < COLLAPSED:
         return Verdict(
             f"samples look alike: mode collapse? They differ {health.diversity:.0%} as much as real pictures",
-            "Go on for some epochs; if it stays, start again with --recipe quick or a smaller --lr.",
+            "Go on for some epochs; if it stays, start again with --recipe best or a smaller --lr.",
         )
     if min(health.real_accuracy, health.fake_accuracy) >= CERTAIN:
         return Verdict(
             f"D is winning: {fake} % of fakes are rejected",
-            "Usual in the first epochs; if it stays, start again with --recipe quick or a smaller --lr.",
+            "Usual in the first epochs; if it stays, start again with --recipe best or a smaller --lr.",
         )
     if health.fake_accuracy <= FOOLED and health.real_accuracy > FOOLED:
         return Verdict(
