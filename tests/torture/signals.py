@@ -33,6 +33,15 @@ def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def begun(cwd: Path) -> subprocess.Popen[str]:
+    """A training that has just told of its run."""
+    process = start(cwd, *TRAIN)
+    assert process.stdout
+    while process.stdout.readline()[:3] not in ("run", ""):
+        pass
+    return process
+
+
 def finished(cwd: Path) -> str:
     """The digest of everything that the end of the training left."""
     return content_digest(*read(cwd / LAST))
@@ -42,10 +51,7 @@ def interrupt_once(
     cwd: Path, number: int, seconds: float, twice: bool, expected: str
 ) -> tuple[str, str | None]:
     """One interrupted run: how it ended, and what is wrong, if anything is."""
-    process = start(cwd, *TRAIN)
-    assert process.stdout
-    while process.stdout.readline()[:3] not in ("run", ""):
-        pass
+    process = begun(cwd)
     time.sleep(seconds)
     for _ in range(1 + twice):
         process.send_signal(number)
@@ -57,6 +63,8 @@ def interrupt_once(
         # A second signal, or one before training began: nothing was claimed, and nothing is lost.
         claimed = code == 0 or "everything is saved" in errors
         return "before the first checkpoint", "no checkpoint" if claimed else None
+    if code and not twice and "everything is saved" not in errors and not (cwd / LAST).exists():
+        return "wrong", f"not saved at once: exit code {code}: {errors[-500:]}"
     again = start(cwd, "--resume")
     _, errors = again.communicate(timeout=120)
     if again.returncode:
@@ -71,8 +79,8 @@ def signals(folder: Path, count: int, seed: int) -> dict[str, Any]:
     chance, tally, wrong = random.Random(seed), {}, []
     whole = folder / "whole"
     whole.mkdir()
+    process = begun(whole)
     began = time.monotonic()
-    process = start(whole, *TRAIN)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     length, expected = time.monotonic() - began, finished(whole)
@@ -80,9 +88,7 @@ def signals(folder: Path, count: int, seed: int) -> dict[str, Any]:
         cwd = folder / str(number)
         cwd.mkdir()
         kind = chance.choice((signal.SIGINT, signal.SIGTERM))
-        ending, problem = interrupt_once(
-            cwd, kind, chance.uniform(0, 0.6 * length), number % 4 == 3, expected
-        )
+        ending, problem = interrupt_once(cwd, kind, chance.uniform(0, length), number % 4 == 3, expected)
         tally[ending] = tally.get(ending, 0) + 1
         if problem:
             wrong.append(problem)
