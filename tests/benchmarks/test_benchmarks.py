@@ -179,6 +179,7 @@ def test_what_computes_something_else_is_named_and_not_timed(tmp_path, monkeypat
 # The other measurements.
 
 
+@pytest.mark.slow
 def test_layers_are_timed_on_both_engines(tmp_path):
     run(
         "benchmarks.layers",
@@ -210,6 +211,7 @@ def test_generation_is_timed(tmp_path):
     assert row["pictures_a_second"] == pytest.approx(20 / row["median_seconds"])
 
 
+@pytest.mark.slow
 def test_recipes_get_the_same_time_and_are_judged(tmp_path):
     options = (
         "--data",

@@ -47,7 +47,7 @@ def mutants(count: int, seed: int) -> list[dict[str, Any]]:
 def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.torture", description=__doc__)
     parser.add_argument("--share", type=float, default=1.0, help="of the full numbers; default: 1")
-    parser.add_argument("--only", help="one of kills, power, disk, rivals, signals, mutants, soak")
+    parser.add_argument("--only", help="one of them, such as kills or mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=RESULT, help=f"default: {RESULT.relative_to(ROOT)}")
     options = parser.parse_args()
@@ -58,7 +58,8 @@ def main() -> int:
         "rivals": lambda place, seed: rivals(place, round(100 * options.share)),
         "signals": lambda place, seed: signals(place, round(200 * options.share), seed),
         "mutants": lambda place, seed: mutants(round(100_000 * options.share), seed),
-        "soak": lambda place, seed: soak(place, max(400, round(2000 * options.share))),
+        "soak": lambda place, seed: soak(place, max(400, round(2000 * options.share)), "--no-report"),
+        "soak with reports": lambda place, seed: soak(place, max(400, round(2000 * options.share))),
     }
     before = json.loads(options.json.read_text()) if options.json.exists() else {}
     results = before.get("results", {})

@@ -25,12 +25,16 @@ def measure(process: int) -> dict[str, int]:
     }
 
 
-def soak(folder: Path, steps: int) -> dict[str, Any]:
-    """So many steps, with a checkpoint, pictures and statistics every 20; measured while it trains."""
+def soak(folder: Path, steps: int, *options: str) -> dict[str, Any]:
+    """So many steps, with a checkpoint, pictures and statistics every 20; measured while it trains.
+
+    Without ``--no-report`` among the `options` the report is written as often, too: it holds the pictures
+    of all epochs so far, and so does the memory meanwhile.
+    """
     epochs = steps // STEPS_PER_EPOCH
     process = start(
         folder, "--data", "strokes", "--limit", "640", "--batch-size", "32", "--width", "16",
-        "--epochs", str(epochs), "--checkpoint-every", "1", "--no-gif", "--quiet",
+        "--epochs", str(epochs), "--checkpoint-every", "1", "--no-gif", "--quiet", *options,
     )  # fmt: skip
     statistics = folder / "runs/0001-strokes/stats.jsonl"
     measured: dict[int, dict[str, int]] = {}
