@@ -23,6 +23,7 @@ import numpy as np
 
 from tinygan.errors import DeviceError, UsageError
 from tinygan.faults import first_failure, import_failure, run_failure
+from tinygan.ranks import ALONE, Ranks
 
 DEVICES = ("auto", "cpu", "gpu")
 ENGINES = ("auto", "readable", "fast")
@@ -72,6 +73,7 @@ class Backend:
     engine: str  # "readable" or "fast"
     ops: Mapping[str, Op]
     precision: str = "float32"  # or "tf32": how the factors of matrix products are rounded
+    ranks: Ranks = ALONE  # the processes that share every batch
 
     def array(self, values: Any) -> Any:
         """`values` (a NumPy array) as an array of this device, dtype kept."""

@@ -29,14 +29,19 @@ class Step(NamedTuple):
     fake_score: Array  # mean of sigmoid(D(G(z)))
 
 
-def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """D wants to say 1 to real pictures and 0 to fakes. 2 ln 2 = 1.39 when it cannot tell them apart."""
-    return bce_with_logits(real_logits, 1.0) + bce_with_logits(fake_logits, 0.0)
+def discriminator_loss(
+    real_logits: Tensor, fake_logits: Tensor, N: int | None = None, M: int | None = None
+) -> Tensor:
+    """D wants to say 1 to real pictures and 0 to fakes. 2 ln 2 = 1.39 when it cannot tell them apart.
+
+    N and M: of how many logits these are a part; None: they are all.
+    """
+    return bce_with_logits(real_logits, 1.0, N) + bce_with_logits(fake_logits, 0.0, M)
 
 
-def generator_loss(fake_logits: Tensor) -> Tensor:
+def generator_loss(fake_logits: Tensor, M: int | None = None) -> Tensor:
     """G wants D to say 1 to its fakes. ln 2 = 0.69 when D cannot tell them apart."""
-    return bce_with_logits(fake_logits, 1.0)
+    return bce_with_logits(fake_logits, 1.0, M)
 
 
 def train_step(
@@ -48,6 +53,7 @@ def train_step(
     noise: Array,
     dropout_real: Iterable[DropoutSource],
     dropout_fake: Iterable[DropoutSource],
+    whole: tuple[int, int] | None = None,
 ) -> Step:
     """One step of the game: look, measure, and let both networks learn from the same look.
 
@@ -55,33 +61,39 @@ def train_step(
     last batch of an epoch may have N < M. `dropout_real` and `dropout_fake` give each of D's
     dropout layers its mask, or a stream to draw it from, for the two passes.
 
+    Where several `ranks` share the batch, all this is one's part of it, and `whole` is (N, M) of all.
+
     Raises:
         NonFiniteError: a loss or a gradient is no finite number. No weight has moved then.
     """
+    N, M = whole or (len(images), len(noise))
+
     # Forward: G paints, D judges real pictures and painted ones.
     fakes = G(noise, training=True)  # (M, H, W, C)
     real_logits = D(images, training=True, dropout=dropout_real)  # (N, 1)
     fake_logits = D(fakes, training=True, dropout=dropout_fake)  # (M, 1)
 
-    d_loss = discriminator_loss(real_logits, fake_logits)
-    g_loss = generator_loss(fake_logits)
+    d_loss = discriminator_loss(real_logits, fake_logits, N, M)
+    g_loss = generator_loss(fake_logits, M)
 
     # Backward: two gradients through one graph. G's goes back through D, whose weights it leaves
     # alone: D serves as the teacher that says how each pixel should change.
     d_gradients = grad(d_loss, list(D.parameters.values()))
     g_gradients = grad(g_loss, list(G.parameters.values()))
 
+    # What this process found is its share of the sums over the batch, and of the means.
+    xp, ranks = G.backend.xp, G.backend.ranks
+    scores = sigmoid(xp, real_logits.data).sum() / float(N), sigmoid(xp, fake_logits.data).sum() / float(M)
+    *d_gradients, g_loss, d_loss, real, fake = ranks.sum(*d_gradients, g_loss.data, d_loss.data, *scores)
+    g_gradients = ranks.sum(*g_gradients)
+
     # Update: only now, so that neither network has moved while the other was judged.
-    check_finite([("G's loss", g_loss.data), ("D's loss", d_loss.data)])
+    check_finite([("G's loss", g_loss), ("D's loss", d_loss)])
     check_finite(named(D, d_gradients))
     check_finite(named(G, g_gradients))
     adam_D.step(d_gradients)
     adam_G.step(g_gradients)
-
-    xp = G.backend.xp
-    return Step(
-        g_loss.data, d_loss.data, sigmoid(xp, real_logits.data).mean(), sigmoid(xp, fake_logits.data).mean()
-    )
+    return Step(g_loss, d_loss, real, fake)
 
 
 def check_finite(arrays: Iterable[tuple[str, Array]]) -> None:

@@ -75,9 +75,10 @@ def _batch_norm_of_batch(
     x: Tensor | Array, gamma: Tensor | Array, beta: Tensor | Array, eps: float
 ) -> tuple[Tensor, Array, Array]:
     tensor = x if isinstance(x, Tensor) else Tensor(x)
-    mean, variance = moments(tensor.backend.xp, tensor.data)
-    y = apply("batch_norm", x, gamma, beta, mean=mean, variance=variance, of_batch=True, eps=eps)
-    return y, mean, variance
+    ranks = tensor.backend.ranks
+    mean, variance = moments(tensor.backend.xp, tensor.data, ranks)
+    batch = {"mean": mean, "variance": variance, "of_batch": True, "ranks": ranks}
+    return apply("batch_norm", x, gamma, beta, eps=eps, **batch), mean, variance
 
 
 def leaky_relu(x: Tensor | Array, slope: float = 0.3) -> Tensor:
@@ -111,9 +112,9 @@ def reshape(x: Tensor | Array, shape: Shape) -> Tensor:
     return apply("reshape", x, shape=shape)
 
 
-def bce_with_logits(logits: Tensor | Array, target: float | Array) -> Tensor:
+def bce_with_logits(logits: Tensor | Array, target: float | Array, count: int | None = None) -> Tensor:
     """Mean binary cross-entropy of logits against targets in [0, 1]; a scalar. See `ops.loss`."""
-    return apply("bce_with_logits", logits, target=target)
+    return apply("bce_with_logits", logits, target=target, count=count)
 
 
 # Layers. Each names the shape it makes of a given one, without the leading N.

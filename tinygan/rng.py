@@ -16,7 +16,7 @@ True
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 
@@ -45,10 +45,15 @@ class Stream:
 
     seed: int
     path: tuple[int, ...]
+    first: int = 0  # masks are those of a batch's examples from this one on
 
     def at(self, *numbers: int) -> Stream:
         """The stream below this one at `numbers`, such as an epoch or a step."""
-        return Stream(self.seed, (*self.path, *numbers))
+        return replace(self, path=(*self.path, *numbers))
+
+    def of_examples_from(self, first: int) -> Stream:
+        """The same stream, for the part of a batch that begins with example number `first`."""
+        return replace(self, first=first)
 
     def split(self) -> Iterator[Stream]:
         """Endless streams below this one: 0, 1, 2, ..."""
@@ -91,16 +96,18 @@ class Stream:
 
     def keep(self, shape: tuple[int, ...], rate: float) -> np.ndarray:
         """A dropout mask, bool: each element True with probability 1 - `mask_rate(rate)`."""
-        mask = np.empty(prod(shape), dtype=bool)
-        self.keep_part(rate, mask)
-        return mask.reshape(shape)
+        mask = np.empty(shape, dtype=bool)
+        self.keep_part(rate, mask.reshape(-1), self.first * prod(shape[1:]))
+        return mask
 
-    def keep_part(self, rate: float, out: np.ndarray, block: int = 0) -> None:
-        """A part of the flat mask, from element 16 `block` on, into `out` (elements,) bool.
+    def keep_part(self, rate: float, out: np.ndarray, start: int = 0) -> None:
+        """A part of the flat mask of a whole batch, from element `start` on, into `out` (elements,) bool.
 
-        An element has 16 bits: four to a word, the lowest first.
+        An element has 16 bits: four to a word, the lowest first; 16 to a block of Philox.
         """
-        bits = self.words(-(-out.size // 4), block).astype("<u8", copy=False).view("<u2")[: out.size]
+        block, skipped = divmod(start, 16)
+        words = self.words(-(-(skipped + out.size) // 4), block).astype("<u8", copy=False)
+        bits = words.view("<u2")[skipped : skipped + out.size]
         np.greater_equal(bits, np.uint16(mask_rate(rate) * MASK_STEPS), out=out)
 
     def permutation(self, count: int) -> np.ndarray:

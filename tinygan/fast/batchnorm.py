@@ -16,6 +16,7 @@ from tinygan.fast import plain, sums
 from tinygan.fast.threads import POOL
 from tinygan.ops import Array, Wanted
 from tinygan.ops import batchnorm as readable
+from tinygan.ranks import ALONE, Ranks
 
 
 def batch_norm_forward(
@@ -28,12 +29,13 @@ def batch_norm_forward(
     variance: Array,
     of_batch: bool,
     eps: float = 1e-3,
+    ranks: Ranks = ALONE,
 ) -> tuple[Array, Any]:
     """`ops.batchnorm.batch_norm_forward`, faster."""
     channels = (gamma, beta, mean, variance)
     if any(a.shape != x.shape[-1:] for a in channels) or not plain(x, *channels):
         return readable.batch_norm_forward(
-            xp, x, gamma, beta, mean=mean, variance=variance, of_batch=of_batch, eps=eps
+            xp, x, gamma, beta, mean=mean, variance=variance, of_batch=of_batch, eps=eps, ranks=ranks
         )
     inverse_std = 1 / np.sqrt(variance + eps)
     xhat, y = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
@@ -46,12 +48,12 @@ def batch_norm_forward(
         np.add(result[block], beta, out=result[block])
 
     POOL.each(piece, sums.pieces(source))
-    return y, (xhat, gamma, inverse_std, of_batch)
+    return y, (xhat, gamma, inverse_std, ranks if of_batch else None)
 
 
 def batch_norm_backward(xp: ModuleType, saved: Any, dy: Array, wanted: Wanted) -> tuple[Array | None, ...]:
     """`ops.batchnorm.batch_norm_backward`, faster."""
-    xhat, gamma, inverse_std, of_batch = saved
+    xhat, gamma, inverse_std, ranks = saved
     if not plain(xhat, gamma, dy):
         return readable.batch_norm_backward(xp, saved, dy, wanted)
     want_x, want_gamma, want_beta = wanted
@@ -69,14 +71,17 @@ def batch_norm_backward(xp: ModuleType, saved: Any, dy: Array, wanted: Wanted) -
     if want_x:
         dx = np.empty(dy.shape, dy.dtype)
         result = sums.rows(dx)
-        count = gradient.dtype.type(len(gradient))
-        shift, stretch, scale = dbeta / count, dgamma / count, gamma * inverse_std
+        scale = gamma * inverse_std
+        felt = None  # what x did to the batch's moments, unless these were constants
+        if ranks is not None:
+            shift, stretch, count = ranks.sum(dbeta, dgamma, np.array(len(gradient), gradient.dtype))
+            felt = shift / count, stretch / count
 
         def piece(block: slice) -> None:
             part = result[block]
-            if of_batch:
-                np.multiply(normal[block], stretch, out=part)
-                np.add(part, shift, out=part)
+            if felt:
+                np.multiply(normal[block], felt[1], out=part)
+                np.add(part, felt[0], out=part)
                 np.subtract(gradient[block], part, out=part)
                 np.multiply(part, scale, out=part)
             else:

@@ -58,7 +58,7 @@ def _masked(x: Array, mask: Array, scale: float) -> Array:
 def draw(*masks: tuple[Stream, float, Array]) -> None:
     """For each (stream, rate, out): out (N, ...) = `stream.keep(out.shape, rate)`, on the threads."""
     pieces = [
-        (stream, rate, part, start // 16)
+        (stream, rate, part, stream.first * out[0].size + start)
         for stream, rate, out in masks
         for start in range(0, out.size, PART)
         for part in [out.reshape(-1)[start : start + PART]]

@@ -61,6 +61,7 @@ def train_step(
     noise: Array,
     dropout_real: Iterable[DropoutSource],
     dropout_fake: Iterable[DropoutSource],
+    whole: tuple[int, int] | None = None,
 ) -> Step:
     """One step of the game, with the arguments and the result of `gan.train_step`.
 
@@ -72,9 +73,11 @@ def train_step(
     if painter and judge and painter.pictures == judge.pictures:
         if judge.takes([(len(images), real_sources), (len(noise), fake_sources)]):
             with POOL.blas_alone():
-                return _step(G, D, painter, judge, adam_G, adam_D, images, noise, real_sources, fake_sources)
+                return _step(
+                    G, D, painter, judge, adam_G, adam_D, images, noise, real_sources, fake_sources, whole
+                )
     adams = cast(Adam, Updates(adam_G)), cast(Adam, Updates(adam_D))
-    return gan.train_step(G, D, *adams, images, noise, real_sources, fake_sources)
+    return gan.train_step(G, D, *adams, images, noise, real_sources, fake_sources, whole)
 
 
 def _step(
@@ -88,6 +91,7 @@ def _step(
     noise: Array,
     real_sources: Sequence[DropoutSource],
     fake_sources: Sequence[DropoutSource],
+    whole: tuple[int, int] | None,
 ) -> Step:
     N, M = len(images), len(noise)
     # Forward: real pictures and fakes pass D as one batch.
@@ -98,26 +102,30 @@ def _step(
     logits = judge.forward(pictures, [(slice(N), real_sources), (slice(N, None), fake_sources)])
     real, fake = logits[:N], logits[N:]
 
-    d_loss = _bce(real, 1.0) + _bce(fake, 0.0)
-    g_loss = _bce(fake, 1.0)
+    all_N, all_M = whole or (N, M)
+    d_loss = _bce(real, 1.0, all_N) + _bce(fake, 0.0, all_M)
+    g_loss = _bce(fake, 1.0, all_M)
 
     # Backward: D's output is one number to a picture, and no picture meets another on the way. So
     # one pass with 1 for that number serves both losses: each picture's share is multiplied by what
     # the loss makes of its logit, and only where pictures are added up, or leave D.
-    weights_D = np.concatenate([_bce_slope(real, 1.0), _bce_slope(fake, 0.0)])
-    weights_G = _bce_slope(fake, 1.0)
+    weights_D = np.concatenate([_bce_slope(real, 1.0, all_N), _bce_slope(fake, 0.0, all_M)])
+    weights_G = _bce_slope(fake, 1.0, all_M)
     fake_gradient = np.empty_like(fakes)
     d_gradients = judge.backward(weights_D, N, fake_gradient)
     fake_gradient *= weights_G[:, :, None, None]
     g_gradients = painter.backward(fakes, fake_gradient)
 
+    ranks = G.backend.ranks
+    scores = sigmoid(np, real).sum() / float(all_N), sigmoid(np, fake).sum() / float(all_M)
     for_D = [d_gradients[name] for name in D.parameters]
-    for_G = [g_gradients[name] for name in G.parameters]
+    *for_D, g_loss, d_loss, real_score, fake_score = ranks.sum(*for_D, g_loss, d_loss, *scores)
+    for_G = ranks.sum(*(g_gradients[name] for name in G.parameters))
     gan.check_finite([("G's loss", g_loss), ("D's loss", d_loss)])
     gan.check_finite(gan.named(D, for_D))
     gan.check_finite(gan.named(G, for_G))
     adam_steps((adam_D, for_D), (adam_G, for_G))
-    return Step(g_loss, d_loss, sigmoid(np, real).mean(), sigmoid(np, fake).mean())
+    return Step(g_loss, d_loss, real_score, fake_score)
 
 
 class Updates:
@@ -141,6 +149,7 @@ class Normed:
         self, norm: BatchNorm, relu: LeakyReLU, shape: tuple[int, ...], images: tuple[int, ...], dtype: Any
     ) -> None:
         self.norm, self.slope, self.images = norm, dtype.type(relu.slope), images
+        self.ranks = norm.gamma.backend.ranks
         self.x: Array = np.empty(shape, dtype)
         self.gradient: Array = None  # until it is needed
         self.parts: dict[int, tuple[int, Array, Array]] = {}
@@ -150,8 +159,9 @@ class Normed:
         self.x[block] = x
         self.parts[block.start] = sums.moments(sums.rows(x))
 
-    def settle(self, mean: Array, variance: Array) -> None:
-        """All is written, and these are its moments."""
+    def settle(self, count: float, mean: Array, squares: Array) -> None:
+        """All is written, and these are its `sums.moments`."""
+        mean, variance = sums.over_ranks(self.ranks, count, mean, squares)
         self.mean, self.inverse_std = mean, 1 / np.sqrt(variance + self.norm.eps)
         self.scale, self.shift = self.norm.gamma.data * self.inverse_std, self.norm.beta.data
         momentum = self.norm.momentum
@@ -179,9 +189,10 @@ class Normed:
         """All gradients are written: (dgamma, dbeta). The formula is that of `ops.batchnorm`."""
         dbeta = sums.in_order({start: pair[0] for start, pair in self.shares.items()})
         dgamma = sums.in_order({start: pair[1] for start, pair in self.shares.items()}) * self.inverse_std
-        count = self.x.size / self.x.shape[-1]
-        self.stretch = -self.scale * self.inverse_std * dgamma / count
-        self.offset = -self.scale * dbeta / count
+        count = np.array(self.x.size / self.x.shape[-1], self.x.dtype)
+        offset, stretch, count = self.ranks.sum(dbeta, dgamma, count)
+        self.stretch = -self.scale * self.inverse_std * stretch / count
+        self.offset = -self.scale * offset / count
         return dgamma, dbeta
 
     def read_gradient(self, block: slice, channels: slice = slice(None)) -> Array:
@@ -227,16 +238,15 @@ class Painter:
         M = len(noise)
         first = self.normed[0]
         kernel = self.dense.kernel.data
-        mean, variance = np.empty(kernel.shape[1], out.dtype), np.empty(kernel.shape[1], out.dtype)
+        mean, squares = np.empty(kernel.shape[1], out.dtype), np.empty(kernel.shape[1], out.dtype)
 
         def columns(some: slice) -> None:  # every column is a channel of its own
             h = noise @ kernel[:, some]
             first.x[:, some] = h
-            _, mean[some], squares = sums.moments(h)
-            np.divide(squares, M, out=variance[some])
+            _, mean[some], squares[some] = sums.moments(h)
 
         POOL.each(columns, blocks(kernel.shape[1], M))
-        first.settle(mean, variance)
+        first.settle(M, mean, squares)
         self.noise = noise
         self.kernels, self.lifted = [], []
         for number, ((_, conv), plan) in enumerate(zip(self.convs, self.plans, strict=True)):
@@ -441,10 +451,10 @@ def _plans(network: Network, N: int, dtype: Any) -> list[Plan] | None:
     return plans
 
 
-def _bce(logits: Array, target: float) -> Array:
-    return bce_with_logits_forward(np, logits, target=target)[0]
+def _bce(logits: Array, target: float, count: int) -> Array:
+    return bce_with_logits_forward(np, logits, target=target, count=count)[0]
 
 
-def _bce_slope(logits: Array, target: float) -> Array:
+def _bce_slope(logits: Array, target: float, count: int) -> Array:
     """(N, 1): what the mean loss does with each logit."""
-    return bce_with_logits_backward(np, (logits, target), logits.dtype.type(1), (True,))[0]
+    return bce_with_logits_backward(np, (logits, target, float(count)), logits.dtype.type(1), (True,))[0]

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygan.fast.threads import POOL, blocks
 from tinygan.ops import Array
+from tinygan.ranks import Ranks
 
 
 def rows(x: Array) -> Array:
@@ -50,8 +51,8 @@ def moments(x: Array) -> tuple[int, Array, Array]:
     return len(x), mean, share(centred)
 
 
-def merged(parts: Mapping[int, tuple[int, Array, Array]]) -> tuple[Array, Array]:
-    """Mean and (biased) variance of the union of pieces whose `moments` are given.
+def merged(parts: Mapping[int, tuple[int, Array, Array]]) -> tuple[float, Array, Array]:
+    """`moments` of the union of pieces whose `moments` are given.
 
     The formula is Chan, Golub & LeVeque 1983, "Algorithms for Computing the Sample Variance",
     equation 2.1, for any number of parts: each part's own squares and the distance of its mean.
@@ -63,4 +64,14 @@ def merged(parts: Mapping[int, tuple[int, Array, Array]]) -> tuple[Array, Array]
     squares = np.stack([square for _, _, square in ordered])
     total = counts.sum()
     mean = counts @ means / total
-    return mean, (squares.sum(axis=0) + counts @ (means - mean) ** 2) / total
+    return total, mean, squares.sum(axis=0) + counts @ (means - mean) ** 2
+
+
+def over_ranks(ranks: Ranks, count: float, mean: Array, squares: Array) -> tuple[Array, Array]:
+    """(mean, biased variance) over all ranks, from this one's `moments`: the same formula."""
+    size = np.array(count, mean.dtype)
+    if ranks.size > 1:
+        own, (total, size) = mean, ranks.sum(mean * size, size)
+        mean = total / size
+        (squares,) = ranks.sum(squares + count * (own - mean) ** 2)
+    return mean, squares / size

@@ -42,7 +42,7 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     G, D, step = state.G, state.D, state.step
     steps_per_epoch, _ = plan(settings, len(data.images))
     stepping = StepByStep(state, data, settings, G.backend)
-    images, noise, dropout_real, dropout_fake = stepping.batch()
+    images, noise, dropout_real, dropout_fake, _ = stepping.batch()
     N, M = len(images), len(noise)
     yield (
         f"Step {step + 1:,}, in epoch {step // steps_per_epoch + 1}",
@@ -176,7 +176,7 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
         ],
     )
 
-    images, noise, dropout_real, dropout_fake = stepping.batch()  # the same once more
+    images, noise, dropout_real, dropout_fake, _ = stepping.batch()  # the same once more
     statistics = {name: tensor.data for name, tensor in G.statistics.items()}
     with no_grad():
         fakes = G(noise, training=True)

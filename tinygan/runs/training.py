@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from tinygan.backend import Backend
 from tinygan.data import Dataset, normalise
-from tinygan.errors import DataError, NonFiniteError, TinyganError
+from tinygan.errors import DataError, NonFiniteError, TinyganError, UsageError
 from tinygan.gan import Step
 from tinygan.layers import Network
 from tinygan.ops import Array
@@ -48,12 +49,17 @@ class Plan(NamedTuple):
     total_steps: int
 
 
-def plan(settings: Settings, images: int) -> Plan:
-    """The `Plan` for a data set of `images`.
+def plan(settings: Settings, images: int, ranks: int = 1) -> Plan:
+    """The `Plan` for a data set of `images`, trained by so many ranks.
 
     Raises:
+        UsageError: there are more ranks than a batch has images.
         DataError: there are fewer images than a batch takes.
     """
+    if settings.batch_size < ranks:
+        raise UsageError(
+            f"{ranks} ranks share a batch of {settings.batch_size}. Use --batch-size {ranks} or more."
+        )
     if images < settings.batch_size:
         raise DataError(
             f"{images} images < --batch-size {settings.batch_size}. Use --batch-size {images} or less."
@@ -102,10 +108,14 @@ class Batch(NamedTuple):
     noise: Array  # (M, noise_dim)
     dropout_real: Iterator[Stream]
     dropout_fake: Iterator[Stream]
+    whole: tuple[int, int]  # N and M of the whole batch, of which this may be one rank's part
 
 
 class StepByStep:
-    """The trainer for any backend: batches are put together and measured here, a step at a time."""
+    """The trainer for any backend: batches are put together and measured here, a step at a time.
+
+    Each rank takes its part of every batch: the images, noise and masks that one process alone would use.
+    """
 
     stride = 1
     trouble = ""
@@ -133,20 +143,22 @@ class StepByStep:
 
     def batch(self) -> Batch:
         """What the next step sees."""
-        settings, backend = self.settings, self.backend
+        settings, backend, ranks = self.settings, self.backend, self.backend.ranks
         images, size = self.data.images, settings.batch_size
         epoch, place = divmod(self.step, math.ceil(len(images) / size))
         if epoch != self.epoch:
             self.order = stream(settings.seed, "shuffle").at(epoch).permutation(len(images))
             self.epoch = epoch
-        batch = images[self.order[place * size : (place + 1) * size]]  # (N, H, W, C) uint8
+        numbers = self.order[place * size : (place + 1) * size]
+        real, fake = ranks.part(len(numbers)), ranks.part(size)
         noise = stream(settings.seed, "noise").at(self.step).normal((size, settings.noise_dim))
         dropout = stream(settings.seed, "dropout").at(self.step)
         return Batch(
-            normalise(backend.xp, backend.array(batch), np.float32),
-            backend.array(noise),
-            dropout.at(0).split(),
-            dropout.at(1).split(),
+            normalise(backend.xp, backend.array(images[numbers[real]]), np.float32),
+            backend.array(noise[fake]),
+            dropout.at(0).of_examples_from(real.start).split(),
+            dropout.at(1).of_examples_from(fake.start).split(),
+            (len(numbers), size),
         )
 
     def close(self) -> None:
@@ -179,15 +191,17 @@ def train(
     """Train `state` to the end of its plan and leave everything in the run folder.
 
     `taking` is its `trainer`; `report` prints a line and logs it; `progress` shows the moving one;
-    `evaluation` measures the generator for the statistics every `settings.metrics_every` epochs.
+    `evaluation` measures the generator for the statistics every `settings.metrics_every` epochs. Where
+    several ranks train, all of them must call this, and the first alone writes.
 
     Raises:
         StoppedError: SIGINT, SIGTERM or SIGHUP arrived; the run was saved and can be resumed.
         NonFiniteError: a loss or a weight is NaN or infinite; no checkpoint holds it.
         CheckpointError: the run folder cannot be written.
     """
-    steps_per_epoch, total_steps = plan(settings, len(data.images))
-    if state.step == 0:
+    ranks = state.G.backend.ranks
+    steps_per_epoch, total_steps = plan(settings, len(data.images), ranks.size)
+    if state.step == 0 and ranks.writes:
         _save_previews(run, state, 0)
         save_png(run.reals_path, grid(data.images[:PREVIEWS]))
 
@@ -199,10 +213,14 @@ def train(
                 report(f"warning: no report: {problem or type(problem).__name__}")
 
     def save() -> None:
-        _save_checkpoint(run, state, data, settings, steps_per_epoch)
-        write_page()
+        if ranks.writes:
+            path = _save_checkpoint(run, state, data, settings, steps_per_epoch)
+            if ranks.size > 1:  # a rank that is killed ends all of them: none can say it then
+                report(f"saved    {path}")
+            write_page()
+        ranks.from_first()  # nobody goes on, or stops, before it is written
 
-    complete = state.step >= total_steps  # already: nothing to train
+    complete, stop = state.step >= total_steps, 0  # already: nothing to train
 
     # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
     look = _onlooker(state, data, settings)
@@ -226,27 +244,32 @@ def train(
                     losses.append(measured)
                     at = (epoch + 1, settings.epochs, place, steps_per_epoch)
                     progress.update(*at, *measured, images=min(size, len(data.images) - (place - 1) * size))
-                if received and place < steps_per_epoch:  # an epoch that is complete is closed first
+                stop = ranks.heard(received[0] if received else 0)
+                if stop and place < steps_per_epoch:  # an epoch that is complete is closed first
                     break
-            run.append_losses(np.array(losses))
+            if ranks.writes:
+                run.append_losses(np.array(losses))
             trained = min(place * size, len(data.images)) - first * size
             if state.step % steps_per_epoch:
                 save()
             else:
                 seconds = time.perf_counter() - start
-                _close_epoch(
-                    run, state, settings, steps_per_epoch, trained, seconds, look(), evaluation, report
-                )
+                if ranks.writes:
+                    _close_epoch(
+                        run, state, settings, steps_per_epoch, trained, seconds, look(), evaluation, report
+                    )
+                state.sums = np.zeros_like(state.sums)
+                stop = ranks.heard(received[0] if received else 0)
                 due = (epoch + 1) % settings.checkpoint_every == 0
-                if due or received or state.step == total_steps:
+                if due or stop or state.step == total_steps:
                     save()
-            if received and state.step < total_steps:
-                raise StoppedError(received[0], run.resume_command)
+            if stop and state.step < total_steps:
+                raise StoppedError(stop, run.resume_command)
         if total_steps == 0:
             save()
-        elif complete:
+        elif complete and ranks.writes:
             write_page()
-    if not settings.no_gif:
+    if ranks.writes and not settings.no_gif:
         epochs = state.step // steps_per_epoch
         frames = [run.sample_path(epoch) for epoch in run.sampled_epochs() if epoch <= epochs]
         write_gif(run.gif_path, load_frames([frames[i] for i in frame_indices(len(frames))]))
@@ -272,7 +295,6 @@ def _close_epoch(
         )
     means = state.sums / steps_per_epoch
     g_loss, d_loss, real_score, fake_score = (float(mean) for mean in means)
-    state.sums = np.zeros_like(state.sums)
     speed = images / seconds
     due = settings.metrics_every and epoch % settings.metrics_every == 0
     evaluated = evaluation(state.painter) if evaluation and due else None
@@ -321,7 +343,7 @@ def _save_previews(run: RunFolder, state: State, epoch: int) -> None:
 
 def _save_checkpoint(
     run: RunFolder, state: State, data: Dataset, settings: Settings, steps_per_epoch: int
-) -> None:
+) -> Path:
     epoch, place = divmod(state.step, steps_per_epoch)
     path = run.checkpoint_path(epoch, state.step if place else None)
     arrays = state.arrays()
@@ -333,6 +355,7 @@ def _save_checkpoint(
         )
     meta = {"settings": asdict(settings), "data_sha256": data.sha256}
     checkpoint.save(path, arrays, meta)
+    return path
 
 
 @contextmanager

@@ -234,8 +234,8 @@ def test_the_score_holds_losses_scores_and_slopes_of_ops(run, spread, N, M):
         ]  # fmt: skip
         scores = [loss.sigmoid(np, x).mean() for x in (real, fake)]
         slopes = [
-            np.asarray(loss.bce_with_logits_backward(np, (x, target), np.float64(1), (True,))[0])[:, 0]
-            for x, target in ((real, 1.0), (fake, 0.0), (fake, 1.0))
+            np.asarray(loss.bce_with_logits_backward(np, saved, np.float64(1), (True,))[0])[:, 0]
+            for saved in ((real, 1.0, float(N)), (fake, 0.0, float(M)), (fake, 1.0, float(M)))
         ]
     assert found["measured"][3] == pytest.approx([parts[0], parts[1] + parts[2], *scores], rel=1e-5, abs=1e-7)
     assert np.isnan(np.delete(found["measured"], 3, axis=0)).all()

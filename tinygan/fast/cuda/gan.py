@@ -46,10 +46,12 @@ def train_step(
     noise: Array,
     dropout_real: Iterable[DropoutSource],
     dropout_fake: Iterable[DropoutSource],
+    whole: tuple[int, int] | None = None,
 ) -> Step:
     """One step of the game, with the arguments and the result of `gan.train_step`.
 
-    For single steps: it makes a `Game` for each. That one serves where the networks are not the DCGAN's.
+    For single steps: it makes a `Game` for each. That one serves where the networks are not the DCGAN's,
+    and where ranks share the batch.
     """
     layers = [layer for layer in D.layers.values() if isinstance(layer, Dropout)]
     sources = [list(islice(some, len(layers))) for some in (dropout_real, dropout_fake)]
@@ -57,6 +59,7 @@ def train_step(
     streams = [isinstance(source, Stream) for some in sources for source in some]
     fits = (
         sizes_of(G, D)
+        and G.backend.ranks.size == 1
         and agree(adam_G, adam_D)
         and 1 <= N <= M
         and images.shape[1:] == D.input_shape
@@ -66,7 +69,7 @@ def train_step(
         and all(streams) == any(streams)
     )
     if not fits:
-        return gan.train_step(G, D, adam_G, adam_D, images, noise, *sources)
+        return gan.train_step(G, D, adam_G, adam_D, images, noise, sources[0], sources[1], whole)
     rates = [mask_rate(layer.rate) if all(streams) else layer.rate for layer in layers]
     game = Game(G, D, adam_G, adam_D, M, [1 / (1 - rate) for rate in rates])
     try:

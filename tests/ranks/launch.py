@@ -1,0 +1,43 @@
+"""Starting real processes under MPI, for the tests that need them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# pip puts the launcher of its MPI beside Python; elsewhere the system's own serves.
+MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+
+needs_mpi = pytest.mark.skipif(
+    MPIEXEC is None or find_spec("mpi4py") is None, reason="needs mpi4py and an MPI: pip install -e '.[mpi]'"
+)
+
+
+def start(ranks: int, *command: str, cwd: Path) -> subprocess.Popen[str]:
+    """``mpiexec -n RANKS python COMMAND``, begun."""
+    return subprocess.Popen(
+        [str(MPIEXEC), "-n", str(ranks), sys.executable, *command],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(ranks: int, *command: str, cwd: Path, seconds: float = 120) -> tuple[int, str, str]:
+    """The same to its end: (exit code, output, errors)."""
+    process = start(ranks, *command, cwd=cwd)
+    try:
+        output, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, output, errors

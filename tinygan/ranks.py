@@ -1,0 +1,196 @@
+"""The processes that train together, and the sums over them: all that several machines need.
+
+``mpiexec -n 4 python -m tinygan.train`` starts four processes, the ranks. Each holds the whole of both
+networks and takes its part of every batch. A gradient is a sum over the batch: so the ranks add up what
+each found, and all take the same step. Only batch normalisation must know of the others before, for it
+measures the whole batch. `Ranks` is one process alone, `MPI` many of them (https://www.mpi-forum.org).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from tinygan.errors import TinyganError, UsageError
+
+# What the launchers of MPICH, Intel MPI and Slurm (PMI), and of Open MPI tell each process.
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+PATIENCE = 2.0  # seconds until a failure is taken to be one rank's own
+
+
+class Ranks:
+    """One process alone: nothing is added up, nobody is waited for."""
+
+    rank = 0  # 0 .. size - 1; rank 0 writes
+    size = 1
+    here = 1  # of them on this host
+    hosts = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this rank is the one that prints and writes files."""
+        return self.rank == 0
+
+    def part(self, count: int) -> slice:
+        """Which of `count` examples are this rank's: parts in the order of ranks, as even as can be."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def sum(self, *arrays: Any) -> tuple[Any, ...]:
+        """The sum of each array over all ranks: arrays of one dtype on one device, any shapes.
+
+        Every rank must call this equally often, with the same shapes; all get the same bits.
+        """
+        return arrays
+
+    @property
+    def words(self) -> str:
+        """What to tell of them."""
+        return ""
+
+    def heard(self, number: int) -> int:
+        """The largest number that any rank has told the others by now; tells them this one.
+
+        It travels with the next `sum`, so that what one rank knows, all act on after the same step.
+        """
+        return number
+
+    def threads(self, cores: int) -> int:
+        """This rank's share of the `cores` that it may use."""
+        return cores
+
+    def from_first(self, value: Any = None) -> Any:
+        """What rank 0 gave for `value`; nobody goes on before rank 0 has come."""
+        return value
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """Rank 0 does what is within this before the others do: they find what it has stored."""
+        if not self.writes:
+            self.from_first()
+        yield
+        if self.writes:
+            self.from_first()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Within this no rank goes on, or waits, after another has failed."""
+        yield
+
+
+ALONE = Ranks()
+
+
+class MPI(Ranks):
+    """Many processes, with NumPy's arrays: `comm` is mpi4py's communicator of all of them."""
+
+    def __init__(self, mpi: Any) -> None:
+        self.mpi, self.comm = mpi, mpi.COMM_WORLD
+        self.rank, self.size = self.comm.Get_rank(), self.comm.Get_size()
+        self.host = mpi.Get_processor_name()
+        neighbours = self.comm.Split_type(mpi.COMM_TYPE_SHARED)
+        self.here = neighbours.Get_size()
+        # Some launchers give each rank cores of its own, some leave all cores to all.
+        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
+        self.sharing = sum(bool(cores & other) for other in neighbours.allgather(cores))
+        self.hosts = len(set(self.comm.allgather(self.host)))
+        self.failures = self.comm.Dup()  # on which the ranks meet that failed alike
+        self._telling, self._told = 0, np.zeros(self.size, int)
+
+    def sum(self, *arrays: Any) -> tuple[Any, ...]:
+        flat = np.concatenate([np.ravel(array) for array in arrays] + [self._note(arrays[0].dtype)])
+        self.comm.Allreduce(self.mpi.IN_PLACE, flat)
+        return self._apart(flat, arrays)
+
+    def _note(self, dtype: Any) -> np.ndarray:
+        """A place for the number of every rank; this one's is filled in."""
+        note = np.zeros(self.size, dtype)
+        note[self.rank] = self._telling
+        return note
+
+    def _apart(self, flat: Any, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+        self._told = flat[-self.size :]
+        ends = np.cumsum([array.size for array in arrays])
+        return tuple(
+            flat[end - array.size : end].reshape(array.shape) for end, array in zip(ends, arrays, strict=True)
+        )
+
+    @property
+    def words(self) -> str:
+        hosts = "1 host" if self.hosts == 1 else f"{self.hosts} hosts"
+        return f"ranks    {self.size} on {hosts}, with a part of every batch each"
+
+    def heard(self, number: int) -> int:
+        self._telling = number
+        return int(self._told.max())
+
+    def threads(self, cores: int) -> int:
+        return max(1, cores // self.sharing)
+
+    def from_first(self, value: Any = None) -> Any:
+        return self.comm.bcast(value)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as problem:
+            if not self._all_failed():  # the others wait for this one, and would for ever
+                self._abort(problem)
+            if self.rank:  # rank 0 says it for all of them
+                raise SystemExit(getattr(problem, "exit_code", 1)) from problem
+            raise
+
+    def _all_failed(self) -> bool:
+        """Whether every rank has come here, in a short time."""
+        meeting, until = self.failures.Ibarrier(), time.monotonic() + PATIENCE
+        while not (met := meeting.Test()) and time.monotonic() < until:
+            time.sleep(0.01)
+        return met
+
+    def _abort(self, problem: BaseException) -> None:
+        """Say what happened here, and end all ranks."""
+        where = f"rank {self.rank} on {self.host}"
+        if isinstance(problem, TinyganError):
+            text, code = f"{problem.mark}{where}: {problem}", problem.exit_code
+        elif isinstance(problem, (KeyboardInterrupt, SystemExit)):
+            text, code = f"interrupted: {where}", 130
+        else:
+            text, code = f"{''.join(traceback.format_exception(problem))}on {where}", 1
+        sys.stdout.flush()
+        print(text, file=sys.stderr, flush=True)
+        self.comm.Abort(code)
+
+
+def started() -> Ranks:
+    """The ranks this process was started with: by ``mpiexec`` or ``srun``, or alone.
+
+    MPI is imported only where a launcher says that there are several processes.
+
+    Raises:
+        UsageError: mpi4py is missing, or belongs to another MPI than the launcher.
+    """
+    size = next((int(os.environ[name]) for name in SIZES if os.environ.get(name, "").isdigit()), 1)
+    if size <= 1:
+        return ALONE
+    try:
+        mpi: Any = import_module("mpi4py.MPI")
+    except (ImportError, RuntimeError) as problem:
+        raise UsageError(
+            f"{size} processes were started, and mpi4py is no help: {str(problem).splitlines()[0]}. "
+            "pip install 'tinygan[mpi]', or start one process."
+        ) from problem
+    found = mpi.COMM_WORLD.Get_size()
+    if found != size:
+        version = mpi.Get_library_version().splitlines()[0]
+        raise UsageError(
+            f"{size} processes were started, but mpi4py ({version}) sees {found}. Use that MPI's mpiexec."
+        )
+    return MPI(mpi)
