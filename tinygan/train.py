@@ -23,7 +23,8 @@ from tinygan import backend, commands, data
 from tinygan.backend import Backend
 from tinygan.data import Dataset
 from tinygan.data.sources import NAMES
-from tinygan.errors import CheckpointError, TinyganError
+from tinygan.errors import CheckpointError, DataError, TinyganError
+from tinygan.ranks import Ranks, started
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.lock import writing
@@ -118,14 +119,16 @@ def parser() -> commands.Parser:
 
 def main(arguments: Sequence[str]) -> int:
     """Train as `arguments` say; returns the exit code."""
-    with ExitStack() as held:
-        return _main(arguments, held)
+    ranks = started()
+    with ranks.together(), ExitStack() as held:
+        return _main(arguments, held, ranks)
 
 
-def _main(arguments: Sequence[str], held: ExitStack) -> int:
-    """`held` keeps the run's lock until the end."""
+def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
+    """`held` keeps the run's lock until the end; of several `ranks` the first alone prints and writes."""
     given = vars(parser().parse_args(arguments))
     out, resume, dry_run, quiet = (given.pop(name) for name in ("out", "resume", "dry_run", "quiet"))
+    quiet = quiet or not ranks.writes
     told: list[str] = []  # before there is a log to write to
 
     def say(line: str) -> None:
@@ -135,7 +138,8 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
 
     def caution(line: str) -> None:
         told.append(line)
-        warn(line)
+        if ranks.writes:
+            warn(line)
 
     run = arrays = meta = file = None
     if "data" in given and given["data"] not in NAMES and os.path.exists(given["data"]):
@@ -143,11 +147,13 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
     if resume is None:
         settings = new_settings(given)
     else:
-        run, file = RunFolder.find(resume or None, out)
-        if not dry_run:
-            held.enter_context(writing(run.path))
-            run.sweep()
-        file, arrays, meta = checkpoint.newest_intact([file] if file else run.checkpoints(), caution)
+        if ranks.writes:
+            run, file = RunFolder.find(resume or None, out)
+            if not dry_run:
+                held.enter_context(writing(run.path))
+                run.sweep()
+            file, arrays, meta = checkpoint.newest_intact([file] if file else run.checkpoints(), caution)
+        run, file, arrays, meta = ranks.from_first((run, file, arrays, meta))
         if given.get("data") == "auto":  # whatever was found then
             del given["data"]
         settings = resumed_settings(asdict(saved_settings(meta, file)), given, str(run.path))
@@ -158,20 +164,24 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
     if settings.engine == "auto" and settings.size > largest:
         say(f"engine   readable: on a GPU the fast one takes pictures up to --size {largest}")
         device = backend.choose("gpu", "readable", say, precision=settings.precision)
-    threads = settings.threads or backend.usable_cores()
+    device = replace(device, ranks=ranks)
+    threads = settings.threads or ranks.threads(backend.usable_cores())
     if not backend.use_threads(threads) and settings.threads:
         caution("warning: this NumPy's BLAS cannot be told how many threads to use; --threads has no effect.")
-    images = data.load(
-        settings.data,
-        data_dir=Path(settings.data_dir) if settings.data_dir else None,
-        size=settings.size,
-        channels=settings.channels,
-        limit=settings.limit,
-        report=say,
-    )
+    with ranks.first_alone():  # what it downloads, the others find
+        images = data.load(
+            settings.data,
+            data_dir=Path(settings.data_dir) if settings.data_dir else None,
+            size=settings.size,
+            channels=settings.channels,
+            limit=settings.limit,
+            report=say,
+        )
+    if ranks.from_first(images.sha256) != images.sha256:
+        raise DataError(f"{images.source} holds other images than rank 0 has. Give every host the same data.")
     if settings.data == "auto":  # a run that resumes must not choose again
         settings = replace(settings, data=images.name)
-    steps_per_epoch, total_steps = plan(settings, len(images.images))
+    steps_per_epoch, total_steps = plan(settings, len(images.images), ranks.size)
 
     def failures() -> AbstractContextManager[None]:
         return device.failures(settings.batch_size, lambda: run and next(iter(run.checkpoints()), None))
@@ -192,6 +202,7 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
     facts += [
         f"data     {images.name}: {N:,} images {H}x{W}x{C} ({images.source})",
         f"device   {device.device}, {versions(device)}, engine {device.engine}, {where}",
+        *([ranks.words] if ranks.size > 1 else []),
         f"recipe   {settings.recipe}: {settings.epochs} epochs of {steps_per_epoch} steps, batch "
         f"{settings.batch_size}, Adam lr {settings.lr:g} "
         + (f"(D {settings.lr_d:g}) " if settings.lr_d else "")
@@ -200,7 +211,7 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
         + f"seed {settings.seed}",
     ]
     if dry_run:
-        if run is None:
+        if run is None and ranks.writes:
             RunFolder.try_out(out)
         with failures():
             step_seconds = measure_step_seconds(settings, images, device)
@@ -212,12 +223,14 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
         return 0
 
     evaluation = None
-    if settings.metrics_every:
+    if settings.metrics_every and ranks.writes:
         evaluation = Evaluation(settings, report=say)
     config = configuration(arguments, settings, device, images, threads)
     with failures():
         taking = trainer(state, images, settings, device)  # takes its memory before there is a folder
-    if run is None:
+    if not ranks.writes:
+        pass
+    elif run is None:
         run = RunFolder.create(out, images.name)
         held.enter_context(writing(run.path))
     else:
@@ -232,16 +245,19 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
         for line in differences(before, config):
             caution(line)
         config["commands"] = [*(before.get("commands") or []), *config["commands"]]
-    run.write_config(config)
+    if run and ranks.writes:
+        run.write_config(config)
+    run = ranks.from_first(run)
 
     progress = Progress(sys.stdout, total_steps, state.step, quiet)
 
     def report(line: str) -> None:
-        run.log(line)
+        if ranks.writes:
+            run.log(line)
         if not quiet:
             progress.line(line)
 
-    for line in told:
+    for line in told if ranks.writes else ():
         run.log(line)
     for line in [f"run      {run.path}", *facts]:
         report(line)
@@ -254,7 +270,8 @@ def _main(arguments: Sequence[str], held: ExitStack) -> int:
             train(run, state, images, settings, taking, progress, report, evaluation)
     except TinyganError as problem:
         with suppress(TinyganError):  # a full disk may be the problem
-            run.log(f"{problem.mark}{problem}")
+            if ranks.writes:
+                run.log(f"{problem.mark}{problem}")
         raise
     finally:
         progress.close()
@@ -295,6 +312,7 @@ def configuration(
             "engine": device.engine,
             "precision": device.precision,
             "threads": threads,
+            "ranks": device.ranks.size,
             "processor": backend.processor_name(),
             **device.card(),
         },
@@ -316,10 +334,10 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     lines = []
     for group, name in (
         ("device", "device"), ("device", "engine"), ("device", "precision"), ("device", "threads"),
-        ("device", "processor"), ("device", "card"),
+        ("device", "ranks"), ("device", "processor"), ("device", "card"),
         ("versions", "tinygan"), ("versions", "numpy"), ("versions", "blas"),
     ):  # fmt: skip
-        old, new = before.get(group, {}).get(name), now[group].get(name)
+        old, new = ({"ranks": 1, **config.get(group, {})}.get(name) for config in (before, now))
         if old != new:
             lines.append(f"warning: {name} was {old} and is {new}: the run goes on, but not bit for bit.")
     return lines
