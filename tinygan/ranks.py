@@ -12,10 +12,10 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -23,7 +23,8 @@ from tinygan.errors import TinyganError, UsageError
 
 # What the launchers of MPICH, Intel MPI and Slurm (PMI), and of Open MPI tell each process.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
-PATIENCE = 2.0  # seconds until a failure is taken to be one rank's own
+PATIENCE = 10.0  # seconds until a failure is taken to be one rank's own
+T = TypeVar("T")
 
 
 class Ranks:
@@ -70,18 +71,27 @@ class Ranks:
         """What rank 0 gave for `value`; nobody goes on before rank 0 has come."""
         return value
 
+    def by_first(self, work: Callable[[], T]) -> T:
+        """What `work` returns to rank 0, which alone does it; a `TinyganError` it raises, all raise."""
+        return work()
+
     @contextmanager
     def first_alone(self) -> Iterator[None]:
         """Rank 0 does what is within this before the others do: they find what it has stored."""
         if not self.writes:
             self.from_first()
-        yield
-        if self.writes:
-            self.from_first()
+        try:
+            yield
+        finally:  # what failed here is for the others to find out
+            if self.writes:
+                self.from_first()
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Within this no rank goes on, or waits, after another has failed."""
+    def together(self, remedy: Callable[[], str] = str) -> Iterator[None]:
+        """Within this no rank goes on, or waits, after another has failed.
+
+        A rank that fails by itself ends all of them, and says so with `remedy`: one sentence, or nothing.
+        """
         yield
 
 
@@ -137,14 +147,27 @@ class MPI(Ranks):
     def from_first(self, value: Any = None) -> Any:
         return self.comm.bcast(value)
 
+    def by_first(self, work: Callable[[], T]) -> T:
+        result: Any = None
+        problem = None
+        if self.writes:
+            try:
+                result = work()
+            except TinyganError as found:
+                problem = found
+        result, problem = self.comm.bcast((result, problem))
+        if problem:
+            raise problem
+        return result
+
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self, remedy: Callable[[], str] = str) -> Iterator[None]:
         try:
             yield
         except BaseException as problem:
             if not self._all_failed():  # the others wait for this one, and would for ever
-                self._abort(problem)
-            if self.rank:  # rank 0 says it for all of them
+                self._abort(problem, remedy())
+            if self.rank and not isinstance(problem, SystemExit):  # rank 0 says it for all of them
                 raise SystemExit(getattr(problem, "exit_code", 1)) from problem
             raise
 
@@ -155,18 +178,20 @@ class MPI(Ranks):
             time.sleep(0.01)
         return met
 
-    def _abort(self, problem: BaseException) -> None:
+    def _abort(self, problem: BaseException, remedy: str) -> NoReturn:
         """Say what happened here, and end all ranks."""
         where = f"rank {self.rank} on {self.host}"
         if isinstance(problem, TinyganError):
             text, code = f"{problem.mark}{where}: {problem}", problem.exit_code
         elif isinstance(problem, (KeyboardInterrupt, SystemExit)):
-            text, code = f"interrupted: {where}", 130
+            text, code = f"interrupted: {where}.", 130
         else:
-            text, code = f"{''.join(traceback.format_exception(problem))}on {where}", 1
+            trace = "".join(traceback.format_exception(type(problem), problem, problem.__traceback__))
+            text, code = f"{trace}error: {where} failed.", 1
         sys.stdout.flush()
-        print(text, file=sys.stderr, flush=True)
+        print(f"{text} {remedy}".strip(), file=sys.stderr, flush=True)
         self.comm.Abort(code)
+        os._exit(code)  # some MPIs return before they end the process
 
 
 def started() -> Ranks:

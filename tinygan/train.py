@@ -147,13 +147,15 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     if resume is None:
         settings = new_settings(given)
     else:
-        if ranks.writes:
+
+        def found() -> tuple[RunFolder, Path, dict[str, np.ndarray], dict[str, Any]]:
             run, file = RunFolder.find(resume or None, out)
             if not dry_run:
                 held.enter_context(writing(run.path))
                 run.sweep()
-            file, arrays, meta = checkpoint.newest_intact([file] if file else run.checkpoints(), caution)
-        run, file, arrays, meta = ranks.from_first((run, file, arrays, meta))
+            return run, *checkpoint.newest_intact([file] if file else run.checkpoints(), caution)
+
+        run, file, arrays, meta = ranks.by_first(found)
         if given.get("data") == "auto":  # whatever was found then
             del given["data"]
         settings = resumed_settings(asdict(saved_settings(meta, file)), given, str(run.path))
@@ -228,12 +230,14 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     config = configuration(arguments, settings, device, images, threads)
     with failures():
         taking = trainer(state, images, settings, device)  # takes its memory before there is a folder
-    if not ranks.writes:
-        pass
-    elif run is None:
-        run = RunFolder.create(out, images.name)
-        held.enter_context(writing(run.path))
-    else:
+
+    def opened() -> RunFolder:
+        """The run's folder, made or prepared for going on."""
+        if run is None:
+            new = RunFolder.create(out, images.name)
+            held.enter_context(writing(new.path))
+            new.write_config(config)
+            return new
         before = run.read_config()
         if not all(isinstance(before.get(group, {}), dict) for group in ("device", "versions")):
             raise CheckpointError(f"{run.config_path} is damaged: no configuration. Name another run.")
@@ -245,9 +249,10 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
         for line in differences(before, config):
             caution(line)
         config["commands"] = [*(before.get("commands") or []), *config["commands"]]
-    if run and ranks.writes:
         run.write_config(config)
-    run = ranks.from_first(run)
+        return run
+
+    run = ranks.by_first(opened)
 
     progress = Progress(sys.stdout, total_steps, state.step, quiet)
 
@@ -265,8 +270,13 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
         report(f"resume   {file} at step {state.step:,} of {total_steps:,}")
         if state.step >= total_steps:
             report("         That is complete: use a larger --epochs or --steps to go on.")
+
+    def remedy() -> str:
+        newest = next(iter(run.checkpoints()), None)
+        return f"Last checkpoint: {newest}. Go on with: {run.resume_command}" if newest else ""
+
     try:
-        with failures():
+        with ranks.together(remedy), failures():
             train(run, state, images, settings, taking, progress, report, evaluation)
     except TinyganError as problem:
         with suppress(TinyganError):  # a full disk may be the problem
