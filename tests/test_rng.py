@@ -140,3 +140,12 @@ def test_a_permutation_holds_every_number_once():
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError):
         stream(0, "weather")
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (4, 7, 7, 1), (3, 16), (6,)])
+def test_the_mask_of_a_part_of_a_batch_is_that_part_of_the_mask(shape):
+    place = stream(0, "dropout").at(2)
+    whole = place.keep(shape, 0.3)
+    for first in range(shape[0]):
+        part = place.of_examples_from(first).keep((shape[0] - first, *shape[1:]), 0.3)
+        assert (part == whole[first:]).all()

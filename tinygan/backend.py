@@ -145,14 +145,16 @@ def cpu(engine: str = "readable") -> Backend:
 
 
 @cache
-def gpu(engine: str = "readable", precision: str = "auto") -> Backend:
+def gpu(engine: str = "readable", precision: str = "auto", number: int | None = None) -> Backend:
     """CuPy on the graphics card. Unless told otherwise the fast engine uses TF32 where the card has it.
+
+    Several processes on one host give each its `number`, and take the cards in turns.
 
     Raises:
         DeviceError: CuPy is missing, or a first kernel, matrix product and synchronisation fail.
         UsageError: TF32 is asked for, and the engine or the card has none.
     """
-    cupy = probed()
+    cupy = probed(number)
     able = int(cupy.cuda.Device().compute_capability) >= TF32_SINCE
     if precision == "tf32" and (engine != "fast" or not able):
         reason = "this card has none" if engine == "fast" else "the readable engine computes in float32"
@@ -162,8 +164,8 @@ def gpu(engine: str = "readable", precision: str = "auto") -> Backend:
     return Backend(cupy, "gpu", engine, load_ops("readable"), precision)
 
 
-def probed() -> ModuleType:
-    """CuPy, after a first kernel, matrix product and synchronisation.
+def probed(number: int | None = None) -> ModuleType:
+    """CuPy, after a first kernel, matrix product and synchronisation; for `number`, see `gpu`.
 
     Raises:
         DeviceError: it is missing, or one of these fails.
@@ -176,6 +178,8 @@ def probed() -> ModuleType:
         raise DeviceError(f"{import_failure(problem)}, or use --device cpu.") from problem
     # A missing driver or toolkit shows only on first use, and some faults only when waited for.
     try:
+        if number is not None:
+            cupy.cuda.Device(number % cupy.cuda.runtime.getDeviceCount()).use()
         probe = ones((2, 2), dtype=cupy.float32)
         (probe @ probe + probe).sum()
         cupy.cuda.Device().synchronize()
@@ -190,10 +194,11 @@ def choose(
     report: Callable[[str], object] = print,
     threads: int | None = None,
     precision: str = "auto",
+    number: int | None = None,
 ) -> Backend:
     """The backend for ``--device`` and ``--engine``; `auto` prefers the GPU and says why it does not.
 
-    `threads` is passed on to `use_threads`; None leaves that as it is. `precision`: see `gpu`.
+    `threads` is passed on to `use_threads`; None leaves that as it is. `precision`, `number`: see `gpu`.
 
     Raises:
         DeviceError: `device` is ``"gpu"`` and there is no usable one.
@@ -210,7 +215,7 @@ def choose(
     engine = "fast" if engine == "auto" else engine
     if device != "cpu":
         try:
-            return gpu(engine, precision)
+            return gpu(engine, precision, number)
         except DeviceError as problem:
             if device == "gpu":
                 raise

@@ -3,7 +3,8 @@
 ``mpiexec -n 4 python -m tinygan.train`` starts four processes, the ranks. Each holds the whole of both
 networks and takes its part of every batch. A gradient is a sum over the batch: so the ranks add up what
 each found, and all take the same step. Only batch normalisation must know of the others before, for it
-measures the whole batch. `Ranks` is one process alone, `MPI` many of them (https://www.mpi-forum.org).
+measures the whole batch. `Ranks` is one process alone, `MPI` many of them (https://www.mpi-forum.org),
+`NCCL` many with a graphics card each.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
-from tinygan.errors import TinyganError, UsageError
+from tinygan.errors import DeviceError, TinyganError, UsageError, one_line
 
 # What the launchers of MPICH, Intel MPI and Slurm (PMI), and of Open MPI tell each process.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
@@ -32,8 +33,8 @@ class Ranks:
 
     rank = 0  # 0 .. size - 1; rank 0 writes
     size = 1
-    here = 1  # of them on this host
     hosts = 1
+    number_here: int | None = None  # among those on this host, where there are several ranks
 
     @property
     def writes(self) -> bool:
@@ -50,6 +51,17 @@ class Ranks:
         Every rank must call this equally often, with the same shapes; all get the same bits.
         """
         return arrays
+
+    def add_up(self, array: Any) -> None:
+        """The same for one array on a graphics card, in its place, on the current stream."""
+
+    def with_cards(self, xp: Any) -> Ranks:
+        """The same ranks, each of which has chosen a graphics card: they add up the arrays of `xp`, CuPy.
+
+        Raises:
+            DeviceError: NCCL is missing, or ranks share a card.
+        """
+        return self
 
     @property
     def words(self) -> str:
@@ -106,7 +118,7 @@ class MPI(Ranks):
         self.rank, self.size = self.comm.Get_rank(), self.comm.Get_size()
         self.host = mpi.Get_processor_name()
         neighbours = self.comm.Split_type(mpi.COMM_TYPE_SHARED)
-        self.here = neighbours.Get_size()
+        self.number_here = neighbours.Get_rank()
         # Some launchers give each rank cores of its own, some leave all cores to all.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
         self.sharing = sum(bool(cores & other) for other in neighbours.allgather(cores))
@@ -115,22 +127,15 @@ class MPI(Ranks):
         self._telling, self._told = 0, np.zeros(self.size, int)
 
     def sum(self, *arrays: Any) -> tuple[Any, ...]:
-        flat = np.concatenate([np.ravel(array) for array in arrays] + [self._note(arrays[0].dtype)])
-        self.comm.Allreduce(self.mpi.IN_PLACE, flat)
-        return self._apart(flat, arrays)
-
-    def _note(self, dtype: Any) -> np.ndarray:
-        """A place for the number of every rank; this one's is filled in."""
-        note = np.zeros(self.size, dtype)
+        note = np.zeros(self.size, arrays[0].dtype)  # a place for the number of every rank: see `heard`
         note[self.rank] = self._telling
-        return note
-
-    def _apart(self, flat: Any, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+        flat = np.concatenate([*map(np.ravel, arrays), note])
+        self.comm.Allreduce(self.mpi.IN_PLACE, flat)
         self._told = flat[-self.size :]
-        ends = np.cumsum([array.size for array in arrays])
-        return tuple(
-            flat[end - array.size : end].reshape(array.shape) for end, array in zip(ends, arrays, strict=True)
-        )
+        return _apart(flat, arrays)
+
+    def with_cards(self, xp: Any) -> Ranks:
+        return NCCL(self.mpi, xp)
 
     @property
     def words(self) -> str:
@@ -192,6 +197,54 @@ class MPI(Ranks):
         print(f"{text} {remedy}".strip(), file=sys.stderr, flush=True)
         self.comm.Abort(code)
         os._exit(code)  # some MPIs return before they end the process
+
+
+class NCCL(MPI):
+    """Many processes with a graphics card each: NCCL adds up CuPy's arrays, all else goes by MPI.
+
+    Its sums are work on the current stream, which a CUDA graph can capture (since NCCL 2.9), and never
+    wait for the processor. (https://docs.nvidia.com/deeplearning/nccl/user-guide)
+    """
+
+    def __init__(self, mpi: Any, xp: Any) -> None:
+        super().__init__(mpi)
+        self.xp, self.nccl = xp, import_module(f"{xp.__name__}.cuda.nccl")
+        if not self.nccl.available:
+            raise DeviceError(
+                "CuPy finds no NCCL, by which graphics cards add up. pip install 'tinygan[mpi-cuda13]' (or "
+                "mpi-cuda12), or use --device cpu."
+            )
+        try:
+            number = self.from_first(self.nccl.get_unique_id() if self.writes else None)
+            self.cards = self.nccl.NcclCommunicator(self.size, number, self.rank)
+        except self.nccl.NcclError as problem:
+            raise DeviceError(
+                f"NCCL cannot join the graphics cards ({one_line(problem)}). Start one rank to a card."
+            ) from problem
+        self._kinds = {"f": self.nccl.NCCL_FLOAT32, "d": self.nccl.NCCL_FLOAT64}
+
+    def sum(self, *arrays: Any) -> tuple[Any, ...]:
+        flat = self.xp.empty(sum(array.size for array in arrays), dtype=arrays[0].dtype)
+        self.xp.concatenate([self.xp.ravel(array) for array in arrays], out=flat)
+        self.add_up(flat)
+        return _apart(flat, arrays)
+
+    def add_up(self, array: Any) -> None:
+        place, stream = array.data.ptr, self.xp.cuda.get_current_stream().ptr
+        kind = self._kinds[array.dtype.char]
+        self.cards.allReduce(place, place, array.size, kind, self.nccl.NCCL_SUM, stream)
+
+    def heard(self, number: int) -> int:
+        # By itself, and once a look at the card: to read what came with a sum would be to wait for it.
+        return self.comm.allreduce(number, self.mpi.MAX)
+
+
+def _apart(flat: Any, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The parts of a long array that have the sizes of these, in their shapes."""
+    ends = np.cumsum([array.size for array in arrays])
+    return tuple(
+        flat[end - array.size : end].reshape(array.shape) for end, array in zip(ends, arrays, strict=True)
+    )
 
 
 def started() -> Ranks:

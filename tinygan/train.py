@@ -23,7 +23,7 @@ from tinygan import backend, commands, data
 from tinygan.backend import Backend
 from tinygan.data import Dataset
 from tinygan.data.sources import NAMES
-from tinygan.errors import CheckpointError, DataError, TinyganError
+from tinygan.errors import CheckpointError, DataError, DeviceError, TinyganError
 from tinygan.ranks import Ranks, started
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
@@ -161,11 +161,17 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
         settings = resumed_settings(asdict(saved_settings(meta, file)), given, str(run.path))
 
     backend.keep_memory()
-    device = backend.choose(settings.device, settings.engine, say, precision=settings.precision)
+    how = {"precision": settings.precision, "number": ranks.number_here}
+    device = backend.choose(settings.device, settings.engine, say, **how)
     largest = device.trainer.largest_size if device.trainer else settings.size
     if settings.engine == "auto" and settings.size > largest:
         say(f"engine   readable: on a GPU the fast one takes pictures up to --size {largest}")
-        device = backend.choose("gpu", "readable", say, precision=settings.precision)
+        device = backend.choose("gpu", "readable", say, **how)
+    computes = f"on the {device.device} in {device.precision}"
+    if (first := ranks.from_first(computes)) != computes:
+        raise DeviceError(f"rank 0 computes {first}, and this one {computes}. Use --device cpu.")
+    if device.device == "gpu":
+        ranks = ranks.with_cards(device.xp)
     device = replace(device, ranks=ranks)
     threads = settings.threads or ranks.threads(backend.usable_cores())
     if not backend.use_threads(threads) and settings.threads:

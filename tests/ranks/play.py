@@ -1,6 +1,6 @@
-"""What ``mpiexec -n N python -m tests.ranks.play FILE`` runs: steps of both engines, in both dtypes.
+"""What ``mpiexec -n N python -m tests.ranks.play FILE [card]`` runs: steps of both engines, in both dtypes.
 
-FILE takes what they leave.
+FILE takes what they leave. With "card" they run on the stand-ins for CuPy, cuBLAS and NCCL.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.standin import cupy as standin
+from tests.standin import nccl
 from tinygan import models
-from tinygan.backend import cpu, use_threads
+from tinygan.backend import choose, cpu, use_threads
 from tinygan.data import Dataset
+from tinygan.fast.cuda import blas
 from tinygan.fast.gan import Judge, Painter
 from tinygan.optim import Adam
 from tinygan.ranks import Ranks, started
 from tinygan.rng import stream
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.runs.training import StepByStep
+from tinygan.runs.training import StepByStep, trainer
 
 STEPS = 20
 # Batches of 88, 88 and 2 images: a quarter of 88 is enough for the fast step, and the last batch has no
@@ -52,6 +55,26 @@ def played(ranks: Ranks, engine: str, dtype: str) -> dict[str, np.ndarray]:
     return left
 
 
+def stand_in() -> None:
+    """From now on CuPy, cuBLAS and NCCL are the stand-ins."""
+    module, card, make_library = standin.make()
+    library = make_library(blas.SIGNATURES)
+    sys.modules |= {"cupy": module, "cupy.cuda.nccl": nccl.make(card)}
+    blas.load = lambda: blas.declared(library)
+
+
+def trained_on_a_card(ranks: Ranks, engine: str) -> dict[str, np.ndarray]:
+    """All that three epochs leave, taken by the engine's trainer: captured as graphs in the second."""
+    backend = choose("gpu", engine, precision="float32", number=ranks.number_here)
+    backend = replace(backend, ranks=ranks.with_cards(backend.xp))
+    state = State(SETTINGS, backend)
+    taking = trainer(state, DATA, SETTINGS, backend)
+    measured = np.concatenate([taking.steps(3) for _ in range(3)])
+    left = {f"{engine}/{name}": array for name, array in state.arrays().items()}
+    taking.close()
+    return left | {f"{engine}/measured": measured}
+
+
 def both(ranks: Ranks) -> dict[str, np.ndarray]:
     return {
         f"{engine}/{dtype}/{name}": array
@@ -65,7 +88,11 @@ if __name__ == "__main__":
     ranks = started()
     use_threads(1)
     with ranks.together():
-        left = both(ranks)
+        if sys.argv[2:] == ["card"]:
+            stand_in()
+            left = trained_on_a_card(ranks, "readable") | trained_on_a_card(ranks, "fast")
+        else:
+            left = both(ranks)
         # Every rank's numbers must be those of rank 0, to the last bit.
         digest = {name: array.tobytes() for name, array in left.items()}
         assert ranks.from_first(digest) == digest, f"rank {ranks.rank} has other numbers"

@@ -1,4 +1,7 @@
-"""What ``python -m tests.ranks.saboteur HOW RANK STEP ...`` runs: a training, in which one rank fails."""
+"""What ``python -m tests.ranks.saboteur HOW RANK STEP ...`` runs: a training, in which one rank fails.
+
+HOW may also be "card": all is well, on the stand-ins for CuPy, cuBLAS and NCCL.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,34 @@ import signal
 import sys
 from typing import Any
 
+from tests.ranks.play import stand_in
 from tinygan import commands, train
 from tinygan.runs.training import StepByStep
 
-HOW, RANK, STEP = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-honest = StepByStep._step
 
+def sabotaged(how: str, rank: int, step: int) -> Any:
+    """`StepByStep._step`, but for what happens to one rank before one step."""
+    honest = StepByStep._step
 
-def failing(self: StepByStep) -> Any:
-    if self.step == STEP and self.backend.ranks.rank == RANK:
-        if HOW == "raise":
-            raise RuntimeError("on purpose")
-        if HOW == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if HOW == "nan":
-            self.state.G.parameters["00_dense/kernel"].data[0, 0] = float("nan")
-        if HOW == "signal":
-            os.kill(os.getpid(), signal.SIGINT)
-    return honest(self)
+    def failing(self: StepByStep) -> Any:
+        if self.step == step and self.backend.ranks.rank == rank:
+            if how == "raise":
+                raise RuntimeError("on purpose")
+            if how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if how == "nan":
+                self.state.G.parameters["00_dense/kernel"].data[0, 0] = float("nan")
+            if how == "signal":
+                os.kill(os.getpid(), signal.SIGINT)
+        return honest(self)
+
+    return failing
 
 
 if __name__ == "__main__":
-    StepByStep._step = failing
-    sys.exit(commands.run(train.main, sys.argv[4:]))
+    how, rank, step, *arguments = sys.argv[1:]
+    if how == "card":
+        stand_in()
+    else:
+        StepByStep._step = sabotaged(how, int(rank), int(step))
+    sys.exit(commands.run(train.main, arguments))

@@ -8,22 +8,34 @@ import numpy as np
 import pytest
 
 from tests.ranks.launch import finish, needs_mpi
+from tests.standin.kernels import COMPILER
 
 pytestmark = needs_mpi
 Left = dict[str, np.ndarray]
 
 
+def played(folder: Path, ranks: int, *more: str) -> Left:
+    file = folder / f"{ranks}.npz"
+    code, _, errors = finish(ranks, "-m", "tests.ranks.play", str(file), *more, cwd=folder)
+    assert code == 0, errors
+    with np.load(file) as arrays:
+        return dict(arrays)
+
+
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Left]:
     """What 20 steps leave, for 1 to 4 ranks: see `tests.ranks.play`."""
-    folder, found = tmp_path_factory.mktemp("played"), {}
-    for ranks in (1, 2, 3, 4):
-        file: Path = folder / f"{ranks}.npz"
-        code, _, errors = finish(ranks, "-m", "tests.ranks.play", str(file), cwd=folder)
-        assert code == 0, errors
-        with np.load(file) as arrays:
-            found[ranks] = dict(arrays)
-    return found
+    folder = tmp_path_factory.mktemp("played")
+    return {ranks: played(folder, ranks) for ranks in (1, 2, 3, 4)}
+
+
+@pytest.fixture(scope="module")
+def left_on_cards(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Left]:
+    """What three epochs leave on the stand-ins for graphics cards."""
+    if COMPILER is None:
+        pytest.skip("no C compiler to run the kernels with")
+    folder = tmp_path_factory.mktemp("cards")
+    return {ranks: played(folder, ranks, "card") for ranks in (1, 2, 3)}
 
 
 def distance(one: Left, many: Left, part: str) -> tuple[float, str]:
@@ -61,3 +73,15 @@ def test_both_engines_play_the_same_game(left: dict[int, Left]) -> None:
         if name.startswith("readable/float64/"):
             other = left[3][name.replace("readable", "fast", 1)]
             assert abs(array - other).max() <= 1e-10 * abs(array).max(), name
+
+
+@pytest.mark.parametrize("engine", ["readable", "fast"])
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_many_cards_leave_what_one_leaves(left_on_cards: dict[int, Left], ranks: int, engine: str) -> None:
+    """Sums by NCCL, on the fast engine within the captured graph."""
+    one, many = left_on_cards[1], left_on_cards[ranks]
+    assert many[f"{engine}/measured"] == pytest.approx(one[f"{engine}/measured"], abs=1e-6)
+    worst, name = distance(one, many, f"{engine}/generator/")
+    assert worst < 1e-4, name  # of rounding, where a gradient is nearly 0 and Adam makes much of it
+    worst, name = distance(one, many, f"{engine}/discriminator/")
+    assert worst < 1e-4, name

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.ranks.launch import ROOT, finish, needs_mpi
+from tests.standin.kernels import COMPILER
 from tinygan.runs.checkpoint import content_digest, read
 
 # Twelve steps of four epochs; the last batch of each has 16 images.
@@ -133,6 +134,45 @@ def test_bad_input_is_told_once(tmp_path: Path, options: tuple[str, ...], code: 
     told = [line for line in errors.splitlines() if "error: " in line]
     assert found == code and len(told) == 1 and words in told[0], errors
     assert "Traceback" not in errors
+
+
+@needs_mpi
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler to run the kernels with")
+def test_ranks_with_a_card_each_train_the_same_and_a_processor_goes_on(tmp_path: Path, whole: Path) -> None:
+    """On the stand-ins: NCCL's sums in the graph, and a checkpoint that one process reads."""
+    options = [*TRAIN, "--device", "gpu", "--precision", "float32", "--steps", "10"]
+    code, output, errors = finish(2, "-m", "tests.ranks.saboteur", "card", "0", "0", *options, cwd=tmp_path)
+    assert code == 0 and output.count("ranks    2 on 1 host") == 1, errors
+    device = json.loads((tmp_path / RUN / "config.json").read_text())["device"]
+    assert (device["device"], device["engine"], device["ranks"]) == ("gpu", "fast", 2)
+    train(1, tmp_path, "--resume", "--device", "cpu", "--steps", "12")
+    assert differ_by_rounding(whole, tmp_path)
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [("available = False", "finds no NCCL"), ("NcclCommunicator = refuse", "Start one rank to a card")],
+)
+def test_what_nccl_lacks_is_told_with_its_remedy(broken: str, words: str) -> None:
+    code = f"""if True:
+        import sys
+        import mpi4py.MPI
+        from tests.standin import cupy, nccl
+        from tinygan import ranks
+        xp, card, _ = cupy.make()
+        module = sys.modules["cupy.cuda.nccl"] = nccl.make(card)
+        def refuse(*arguments):
+            raise nccl.NcclError("NCCL_ERROR_INVALID_USAGE: Duplicate GPU detected")
+        module.{broken}
+        try:
+            ranks.MPI(mpi4py.MPI).with_cards(xp)
+        except ranks.DeviceError as problem:
+            print(problem)
+    """
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert words in done.stdout and len(done.stdout.splitlines()) == 1
 
 
 @needs_mpi

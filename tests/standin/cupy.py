@@ -371,8 +371,9 @@ def make(capability: str = "90") -> tuple[ModuleType, Card, Callable[[Any], Any]
 
     module = ModuleType("cupy")
     device = SimpleNamespace(
-        synchronize=lambda: [card.wait(queue) for queue in card.queues], compute_capability=capability, id=0
-    )
+        synchronize=lambda: [card.wait(queue) for queue in card.queues], compute_capability=capability, id=0,
+        use=lambda: None,
+    )  # fmt: skip
     module.__dict__.update(
         __getattr__=ask, __version__="14.2.0", ndarray=array, is_available=lambda: True,
         empty=fresh, zeros=zeros, asarray=asarray, asnumpy=asnumpy,
@@ -386,12 +387,14 @@ def make(capability: str = "90") -> tuple[ModuleType, Card, Callable[[Any], Any]
                 driverGetVersion=lambda: 13000,
                 runtimeGetVersion=lambda: 12090,
                 getDeviceProperties=lambda device: {"name": b"Stand-in"},
+                getDeviceCount=lambda: 1,
             ),
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         ),
     )  # fmt: skip
 
     def device_of(number: Any) -> Any:
+        assert number in (None, 0), "there is one card"
         return device
 
     return module, card, lambda signatures: Cublas(signatures, card.enqueue, card.owns)

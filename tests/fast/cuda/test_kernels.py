@@ -68,12 +68,13 @@ def test_tick_counts_and_computes_adams_step_size(run, t):
 def test_moments_are_those_of_each_channel(run, rows, C):
     x = normal(1, rows, C) * 3 + 1000 * normal(2, C)  # far from 0: squares would cancel
     count, each = chunks(rows, C)
-    shares = run("shares", "moments", count, C, x=x, rows=rows, C=C, chunk=each, shares=empty(count, 2, C))[
-        "shares"
-    ]
+    x0 = x[-1] + normal(5, C)
+    shares = run(
+        "shares", "moments", count, C, x=x, x0=x0, rows=rows, C=C, chunk=each, shares=empty(count, 2, C)
+    )["shares"]
     running = normal(3, C), normal(4, C)
     found = run(
-        "shares", "settle", 1, C, shares=shares, chunks=count, x=x, rows=rows, C=C, eps=1e-3, momentum=0.9,
+        "shares", "settle", 1, C, shares=shares, chunks=count, x0=x0, rows=rows, C=C, eps=1e-3, momentum=0.9,
         mean=empty(C), inverse=empty(C), running_mean=running[0], running_variance=running[1], lanes=32,
     )  # fmt: skip
     mean, variance = x.astype(np.float64).mean(axis=0), x.astype(np.float64).var(axis=0)
@@ -126,8 +127,8 @@ def test_batch_norm_and_leaky_relu_are_those_of_ops(run, rows, C, width):
     assert sums["out0"] == pytest.approx(dbeta, rel=1e-4, abs=1e-4)
     assert sums["out1"] == pytest.approx(dgamma, rel=1e-4, abs=1e-4)
     found = run(
-        "rows", "normalise_back", rows, C, da=outward(da), **given, dgamma=dgamma, dbeta=dbeta, rows_=rows,
-        C=C, width=width, slope=0.3, dh=empty(rows, C),
+        "rows", "normalise_back", rows, C, da=outward(da), **given, dgamma=dgamma, dbeta=dbeta, M=rows,
+        rows_=rows, C=C, width=width, slope=0.3, dh=empty(rows, C),
     )  # fmt: skip
     assert found["dh"] == pytest.approx(dh, rel=1e-4, abs=1e-5)
 
@@ -191,21 +192,35 @@ def test_bias_leaky_relu_and_dropout_are_those_of_ops(run, rows, C, same):
 
 @pytest.mark.parametrize("scale", [1, 2])
 @pytest.mark.parametrize(("N", "M", "C"), [(3, 3, 16), (1, 4, 70), (2, 1, 1), (5, 2, 9), (2, 2, 12)])
-def test_a_mask_is_drawn_as_a_picture_and_stored_as_a_map(run, scale, N, M, C):
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_a_mask_is_drawn_as_a_picture_and_stored_as_a_map(run, scale, N, M, C, before):
+    """`before`: so many examples of the batch are another rank's."""
     T, side = N + M, scale * SIDE
     mask = np.full((P, T, scale * scale, C), 7, np.uint8)
     place = stream(5, "dropout")
     for which, (first, count) in enumerate(((0, N), (N, M))):
-        elements = count * side * side * C
+        elements, start = count * side * side * C, before * side * side * C
         mask = run(
-            "flat", "draw_mask", -(-elements // 16), mask=mask, count=elements, key0=key(5, place.path, 3)[0],
-            key1=key(5, place.path, 3)[1], clock=np.array([12, 0]), which=which, layer=1, threshold=30_000,
-            C=C, scale=scale, T=T, first=first,
+            "flat", "draw_mask", -(-(start % 16 + elements) // 16), mask=mask, start=start, count=elements,
+            key0=key(5, place.path, 3)[0], key1=key(5, place.path, 3)[1], clock=np.array([12, 0]),
+            which=which, layer=1, threshold=30_000, C=C, scale=scale, T=T, first=first,
         )["mask"]  # fmt: skip
     expected = [
-        place.at(11, which, 1).keep((n, side, side, C), 30_000 / 65_536) for which, n in ((0, N), (1, M))
+        place.at(11, which, 1).keep((before + n, side, side, C), 30_000 / 65_536)[before:]
+        for which, n in ((0, N), (1, M))
     ]
     assert (images_of(mask, T, scale) == np.concatenate(expected)).all()
+
+
+@pytest.mark.parametrize(("start", "count"), [(0, 100), (0, 7), (4, 9), (5, 1), (6, 10), (7, 40), (301, 2)])
+def test_noise_is_a_part_of_that_of_the_whole_batch(run, start, count):
+    words = key(5, stream(5, "noise").path, 1)
+    found = run(
+        "flat", "draw_noise", -(-(start % 4 + count) // 4), z=empty(count), start=start, count=count,
+        key0=words[0], key1=words[1], clock=np.array([12, 0]),
+    )["z"]  # fmt: skip
+    whole = stream(5, "noise").at(11).normal((start + count,))
+    assert found == pytest.approx(whole[start:], rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("C", [1, 3, 40])
@@ -219,26 +234,27 @@ def test_a_logit_is_the_dense_layer_of_the_flat_map(run, C):
 
 
 @pytest.mark.parametrize("spread", [1, 30, 200])
-@pytest.mark.parametrize(("N", "M"), [(5, 5), (2, 7), (300, 300), (1, 1)])
-def test_the_score_holds_losses_scores_and_slopes_of_ops(run, spread, N, M):
-    logits = spread * normal(1, N + M)
+@pytest.mark.parametrize(("N", "M"), [(5, 5), (2, 7), (300, 300), (1, 1), (0, 3)])
+@pytest.mark.parametrize("others", [0, 10])
+def test_the_score_holds_losses_scores_and_slopes_of_ops(run, spread, N, M, others):
+    """Of a whole batch in which `others` have twice as many real pictures and as many fakes."""
+    logits, all_N, all_M = spread * normal(1, N + M), max(1, N + 2 * others), M + others
     found = run(
-        "blocks", "score", 1, logits=logits, N=N, M=M, measured=empty(8, 4), rows=8, clock=np.array([12, 3]),
+        "blocks", "score", 1, logits=logits, N=N, M=M, all_N=all_N, all_M=all_M, found=empty(4),
         D=empty(N + M), G=empty(M), dbias=empty(1),
     )  # fmt: skip
     real, fake = (part[:, None].astype(np.float64) for part in (logits[:N], logits[N:]))
     with np.errstate(over="ignore"):
         parts = [
-            loss.bce_with_logits_forward(np, x, target=target)[0]
-            for x, target in ((fake, 1.0), (real, 1.0), (fake, 0.0))
+            loss.bce_with_logits_forward(np, x, target=target, count=count)[0]
+            for x, target, count in ((fake, 1.0, all_M), (real, 1.0, all_N), (fake, 0.0, all_M))
         ]  # fmt: skip
-        scores = [loss.sigmoid(np, x).mean() for x in (real, fake)]
+        scores = [loss.sigmoid(np, x).sum() / count for x, count in ((real, all_N), (fake, all_M))]
         slopes = [
             np.asarray(loss.bce_with_logits_backward(np, saved, np.float64(1), (True,))[0])[:, 0]
-            for saved in ((real, 1.0, float(N)), (fake, 0.0, float(M)), (fake, 1.0, float(M)))
+            for saved in ((real, 1.0, all_N), (fake, 0.0, all_M), (fake, 1.0, all_M))
         ]
-    assert found["measured"][3] == pytest.approx([parts[0], parts[1] + parts[2], *scores], rel=1e-5, abs=1e-7)
-    assert np.isnan(np.delete(found["measured"], 3, axis=0)).all()
+    assert found["found"] == pytest.approx([parts[0], parts[1] + parts[2], *scores], rel=1e-5, abs=1e-7)
     assert found["D"] == pytest.approx(np.concatenate(slopes[:2]), rel=1e-5, abs=1e-9)
     assert found["G"] == pytest.approx(slopes[2], rel=1e-5, abs=1e-9)
     assert found["dbias"] == pytest.approx(sum(s.sum() for s in slopes[:2]), rel=1e-4, abs=1e-6)
@@ -314,15 +330,17 @@ def test_adam_is_that_of_optim(run, count):
     ],
 )
 def test_watch_finds_the_first_number_that_is_not_finite(run, bad, losses, at):
-    g, measured = normal(1, 1000), np.full((4, 4), np.nan, np.float32)
+    g, measured = normal(1, 1000), empty(4, 4)
     for place, value in bad.items():
         g[place] = value
-    measured[2, :2] = losses  # the row of step 7
+    just = np.array([*losses, 0.25, 0.5], np.float32)
     found = run(
-        "flat", "watch", 1000, g=g, count=1000, measured=measured, measured_rows=4, clock=np.array([7, 3]),
-        trouble=np.array([1000, 0], np.int32),
+        "flat", "watch", 1000, g=g, count=1000, found=just, measured=measured, measured_rows=4,
+        clock=np.array([7, 3]), trouble=np.array([1000, 0], np.int32),
     )  # fmt: skip
     assert found["trouble"].tolist() == [at, 0]
+    assert found["measured"][2].tobytes() == just.tobytes()  # the row of step 7
+    assert np.isnan(np.delete(found["measured"], 2, axis=0)).all()
 
 
 @pytest.mark.parametrize(("step", "d"), [(8, 2 / 11), (24, 4 / 13), (8000, 0.9), (9, 1), (7, 1)])

@@ -67,9 +67,10 @@ def test_a_mistake_would_be_noticed():
 def test_every_kernels_parameters_are_known():
     assert len(signatures()) == TEXT.count("__global__")
     names = [p.name for p in signatures()["draw_mask"]]
-    assert names[:5] == ["mask", "count", "key0", "key1", "clock"] and len(names) == 12
+    assert names[:6] == ["mask", "start", "count", "key0", "key1", "clock"] and len(names) == 13
     kinds = [(p.pointer, p.dtype) for p in signatures()["draw_mask"]]
-    assert kinds[:5] == [(True, np.uint8), (False, np.int32), *[(False, np.uint64)] * 2, (True, np.int64)]
+    word, number = (False, np.uint64), (False, np.int32)
+    assert kinds[:6] == [(True, np.uint8), word, number, word, word, (True, np.int64)]
 
 
 def test_arguments_are_converted_to_the_declared_type():

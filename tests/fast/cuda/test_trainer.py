@@ -324,7 +324,7 @@ def test_a_capture_that_fails_says_why_and_is_ended(card, monkeypatch):
     taking = backend.trainer(*players(backend, SMALL), IMAGES, BATCH, 7)
     taking.steps(5)  # the next is the second partial batch
 
-    def fail(N):
+    def fail(N, all_N):
         raise RuntimeError("the reason")
 
     monkeypatch.setattr(taking.game, "play", fail)

@@ -85,7 +85,7 @@ def train_step(
         game.settle()
         with game.stream:
             game.tick()
-            game.play(N)
+            game.play(N, N)
             game.stream.synchronize()
         if found := game.trouble():
             raise NonFiniteError(found[1])
@@ -112,16 +112,20 @@ class Game:
         batch: int,
         growths: Sequence[float],
         average: Average | None = None,
+        whole: int | None = None,
     ) -> None:
         """`growths`: 1 / (1 - rate) of D's two dropouts; `average`: of G, if there is one.
+
+        `batch` is the number of fakes in a step, of `whole` that all ranks make together.
 
         Raises:
             UsageError: the batch or the networks need an array of more than 2^31 numbers.
         """
         sizes = sizes_of(G, D)
         assert sizes, "not the DCGAN: see `sizes_of`"
-        self.sizes, self.batch, self.growths = sizes, batch, growths
+        self.sizes, self.batch, self.growths, self.all_M = sizes, batch, growths, whole or batch
         self.G, self.D, self.adams, self.average = G, D, (adam_G, adam_D), average
+        self.ranks = G.backend.ranks
         plan = buffers(sizes, batch)
         if not indexable(plan):
             small = indexable(buffers(sizes, 1))
@@ -155,7 +159,7 @@ class Game:
         self.weights, self.places = flat.adopt(named), flat.places
         self.memory["trouble"][0] = self.weights.size
         self.of_G = flat.places[f"{self.D.name}/{next(iter(self.D.parameters))}"][0].start
-        self.gradients, self.gradient_of = flat.zeros()
+        self.gradients, self.gradient_of = flat.zeros(4)  # and what `score` finds: ranks add up all of it
         self.averages, averages = flat.zeros()
         self.squares, squares = flat.zeros()
         for net, adam in ((self.G, adam_G), (self.D, adam_D)):
@@ -190,15 +194,18 @@ class Game:
         (adam, other), clock, rate = self.adams, self.memory["clock"], self.memory["rate"]
         self.kernels.launch("tick", (1,), (1,), clock, rate, adam.lr, other.lr, adam.beta1, adam.beta2)
 
-    def play(self, N: int) -> None:
-        """The step, from what `pictures[:N]`, `noise` and the masks hold, on the current stream."""
+    def play(self, N: int, all_N: int) -> None:
+        """The step, from what `pictures[:N]`, `noise` and the masks hold, on the current stream.
+
+        Where several ranks share the batch that is one's part of it, and all_N are real in the whole.
+        """
         mem, kernels, adam, M, T = self.memory, self.kernels, self.adams[0], self.batch, N + self.batch
         P, window, (D1, _) = self.sizes.places, self.sizes.window, self.sizes.D
         fakes, columns, gradient = mem["pictures"][N:T], mem["columns"], mem["gradient"]
         self._paint(fakes)
         self._look(T)
         kernels.blocks(
-            "score", 1, mem["logits"], N, M, mem["measured"], MEASURED, mem["clock"], mem["slopes_D"],
+            "score", 1, mem["logits"], N, M, all_N, self.all_M, self.gradients[-4:], mem["slopes_D"],
             mem["slopes_G"], self._gradient(self.D, 7, "bias"),
         )  # fmt: skip
         # Backward once through D, with 1 for each logit; each example's share is weighted where
@@ -209,9 +216,10 @@ class Game:
         self.blas.product(g1, kernel.T, columns.reshape(P, M * 4, window))
         kernels.flat("critique", gradient.size, columns, M, mem["slopes_G"], fakes, gradient)
         self._learn_painter(gradient)
+        self.ranks.add_up(self.gradients)
         kernels.flat(
-            "watch", self.weights.size, self.gradients, self.weights.size, mem["measured"], MEASURED,
-            mem["clock"], mem["trouble"],
+            "watch", self.weights.size, self.gradients, self.weights.size, self.gradients[-4:],
+            mem["measured"], MEASURED, mem["clock"], mem["trouble"],
         )  # fmt: skip
         kernels.flat(
             "adam", self.weights.size, self.weights, self.gradients, self.averages, self.squares,
@@ -263,10 +271,15 @@ class Game:
         mem, kernels = self.memory, self.kernels
         count, each = chunks(rows, C)
         mean, inverse_std = mem["mean" + number], mem["inverse_std" + number]
-        kernels.shares("moments", count, C, h, rows, C, each, mem["shares"])
+        # Distances are taken from a row, or from what is the same on all ranks that add them up.
+        alone = self.ranks.size == 1
+        x0, shares = (h if alone else norm.running_mean.data), mem["shares"]
+        kernels.shares("moments", count, C, h, x0, rows, C, each, shares)
+        if not alone:
+            count, shares = 1, self._of_all_ranks(count, C)
         kernels.shares(
-            "settle", 1, C, mem["shares"], count, h, rows, C, norm.eps, norm.momentum, mean, inverse_std,
-            norm.running_mean.data, norm.running_variance.data, lanes=32,
+            "settle", 1, C, shares, count, x0, self._all(rows), C, norm.eps, norm.momentum, mean,
+            inverse_std, norm.running_mean.data, norm.running_variance.data, lanes=32,
         )  # fmt: skip
         gamma, beta = norm.gamma.data, norm.beta.data
         kernels.rows(
@@ -286,7 +299,24 @@ class Game:
         dgamma, dbeta = self._gradient(self.G, layer, "gamma"), self._gradient(self.G, layer, "beta")
         kernels.shares("normalise_sums", count, C, *given, rows, C, width, each, relu.slope, mem["shares"])
         kernels.shares("total", 1, C, mem["shares"], count, C, 2, dbeta, dgamma, lanes=32)
-        kernels.rows("normalise_back", rows, C, *given, dgamma, dbeta, rows, C, width, relu.slope, h)
+        if self.ranks.size > 1:  # these two are this rank's; what x does to the moments is a matter of all
+            dbeta, dgamma = self._of_all_ranks(count, C).reshape(2, C)
+        kernels.rows(
+            "normalise_back", rows, C, *given, dgamma, dbeta, self._all(rows), rows, C, width, relu.slope, h
+        )
+
+    def _of_all_ranks(self, count: int, C: int) -> Array:
+        """The two sums over `count` shares (count, 2, C), added up over all ranks: (2 C)."""
+        sums = self._part("sums", 2 * C)
+        self.kernels.shares(
+            "total", 1, C, self.memory["shares"], count, C, 2, sums[:C], sums[C:], lanes=32
+        )
+        self.ranks.add_up(sums)
+        return sums
+
+    def _all(self, rows: int) -> int:
+        """Of so many rows for this rank's examples: how many there are for all."""
+        return rows // self.batch * self.all_M
 
     def _normed(self, number: str, layer: int) -> tuple[Array, int, int, int, BatchNorm, LeakyReLU]:
         """h, its rows and channels, the channels of a place, and the two layers."""

@@ -50,18 +50,20 @@ __device__ void philox(word counter[4], word key0, word key1) {
     }
 }
 
-// z (count): standard normal numbers, four to a thread. See `rng.Stream.normal`.
-__global__ void draw_noise(float *z, int count, word key0, word key1, const long long *clock) {
-    int block = blockIdx.x * blockDim.x + threadIdx.x;
-    if (4 * block >= count) return;
-    word words[4] = {(word)block + 1, (word)(clock[0] - 1), 0, 0};
+// z (count): standard normal numbers, from number `start` of a whole batch's on, four to a thread. See
+// `rng.Stream.normal`.
+__global__ void draw_noise(float *z, word start, int count, word key0, word key1, const long long *clock) {
+    word block = start / 4 + blockIdx.x * blockDim.x + threadIdx.x;
+    int at = (int)(4 * block - start);  // of its first number in z; below 0 where z begins within it
+    if (at >= count) return;
+    word words[4] = {block + 1, (word)(clock[0] - 1), 0, 0};
     philox(words, key0, key1);
     for (int pair = 0; pair < 2; ++pair) {
         double radius = sqrt(-2 * log(((words[2 * pair] >> 11) + 1) * UNIT));
         double angle = 6.283185307179586 * ((words[2 * pair + 1] >> 11) * UNIT);
-        int i = 4 * block + 2 * pair;
-        if (i < count) z[i] = (float)(radius * cos(angle));
-        if (i + 1 < count) z[i + 1] = (float)(radius * sin(angle));
+        int i = at + 2 * pair;
+        if (i >= 0 && i < count) z[i] = (float)(radius * cos(angle));
+        if (i + 1 >= 0 && i + 1 < count) z[i + 1] = (float)(radius * sin(angle));
     }
 }
 
@@ -74,38 +76,41 @@ __device__ int in_map(unsigned i, unsigned C, unsigned scale, int T, int first) 
 }
 
 // The part of a mask that belongs to examples from `first` on: `count` elements, 1 where one is kept.
-// They are drawn in the order of pictures, as `rng.Stream.keep_part` does, sixteen to a thread.
-__global__ void draw_mask(unsigned char *mask, int count, word key0, word key1, const long long *clock,
-                          int pass, int layer, int threshold, int C, int scale, int T, int first) {
-    int block = blockIdx.x * blockDim.x + threadIdx.x;
-    if (16 * block >= count) return;
-    word words[4] = {(word)block + 1, (word)(clock[0] - 1), (word)pass, (word)layer};
+// They are drawn in the order of pictures, as `rng.Stream.keep_part` does from element `start` on, sixteen
+// to a thread.
+__global__ void draw_mask(unsigned char *mask, word start, int count, word key0, word key1,
+                          const long long *clock, int pass, int layer, int threshold, int C, int scale, int T,
+                          int first) {
+    word block = start / 16 + blockIdx.x * blockDim.x + threadIdx.x;
+    int at = (int)(16 * block - start);  // of its first element; below 0 where the part begins within it
+    if (at >= count) return;
+    word words[4] = {block + 1, (word)(clock[0] - 1), (word)pass, (word)layer};
     philox(words, key0, key1);
     for (int half = 0; half < 2; ++half) {
-        int from = 16 * block + 8 * half;
+        int from = at + 8 * half;
         if (from >= count) return;
         word eight = 0;  // of them, a byte each
         for (int i = 0; i < 8; ++i) {
             int bits = (int)(words[2 * half + i / 4] >> (16 * (i % 4)) & 0xFFFF);
             eight |= (word)(bits >= threshold) << (8 * i);
         }
-        if (C % 8 == 0)  // they lie side by side
-            *(word *)(mask + in_map(from, C, scale, T, first)) = eight;
-        else
-            for (int i = 0; i < 8 && from + i < count; ++i)
+        if (C % 8 == 0) {  // they lie side by side, and `start` is a multiple of 8
+            if (from >= 0) *(word *)(mask + in_map(from, C, scale, T, first)) = eight;
+        } else
+            for (int i = from < 0 ? -from : 0; i < 8 && from + i < count; ++i)
                 mask[in_map(from + i, C, scale, T, first)] = (unsigned char)(eight >> (8 * i));
     }
 }
 
 // Real pictures.
 
-// The first `count` pictures of a batch, bytes to [-1, 1]: (byte - 127.5) / 127.5.
+// `count` pictures of a batch from number `first` on, bytes to [-1, 1]: (byte - 127.5) / 127.5.
 __global__ void gather(float *pictures, const unsigned char *images, const int *order, const long long *clock,
-                       int count, int batch, int steps_per_epoch) {
+                       int first, int count, int batch, int steps_per_epoch) {
     int i = blockIdx.x * blockDim.x + threadIdx.x, size = FULL * FULL * CHANNELS;
     if (i >= count * size) return;
     int place = (int)((clock[0] - 1) % steps_per_epoch);
-    long long image = order[place * batch + i / size];
+    long long image = order[place * batch + first + i / size];
     pictures[i] = ((float)images[image * size + i % size] - 127.5f) / 127.5f;
 }
 
@@ -130,15 +135,15 @@ __device__ float block_sum(float *shared, float value) {
     return sum;
 }
 
-// shares (chunks, 2, C): the sums of x - x0 and of (x - x0)^2, with x0 the first row. Distances from a
-// number of about the mean cancel little when they are subtracted (Chan, Golub & LeVeque 1983).
-__global__ void moments(const float *x, int rows, int C, int chunk, float *shares) {
+// shares (chunks, 2, C): the sums of x - x0 and of (x - x0)^2, with x0 (C) the first row, say. Distances
+// from a number of about the mean cancel little when they are subtracted (Chan, Golub & LeVeque 1983).
+__global__ void moments(const float *x, const float *x0, int rows, int C, int chunk, float *shares) {
     __shared__ float shared[1024];
     int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
-    float sum = 0, squares = 0, x0 = c < C ? x[c] : 0;
+    float sum = 0, squares = 0, origin = c < C ? x0[c] : 0;
     if (c < C)
         for (int row = CHUNK * chunk + threadIdx.y; row < end; row += LANES) {
-            float distance = x[row * C + c] - x0;
+            float distance = x[row * C + c] - origin;
             sum += distance;
             squares += distance * distance;
         }
@@ -151,7 +156,7 @@ __global__ void moments(const float *x, int rows, int C, int chunk, float *share
 }
 
 // mean, inverse_std (C) from those shares; the running values take a step towards the batch's.
-__global__ void settle(const float *shares, int chunks, const float *x, int rows, int C, float eps,
+__global__ void settle(const float *shares, int chunks, const float *x0, int rows, int C, float eps,
                        float momentum, float *mean, float *inverse_std, float *running_mean,
                        float *running_variance) {
     __shared__ float shared[1024];
@@ -166,7 +171,7 @@ __global__ void settle(const float *shares, int chunks, const float *x, int rows
     squares = block_sum(shared, squares);
     if (c < C && threadIdx.y == 0) {
         float shift = sum / rows, variance = fmaxf(squares / rows - shift * shift, 0);
-        mean[c] = x[c] + shift;
+        mean[c] = x0[c] + shift;
         inverse_std[c] = 1 / sqrtf(variance + eps);
         running_mean[c] = momentum * running_mean[c] + (1 - momentum) * mean[c];
         running_variance[c] = momentum * running_variance[c] + (1 - momentum) * variance;
@@ -247,15 +252,16 @@ __global__ void normalise_sums(const float *da, const float *h, const float *mea
     }
 }
 
-// dh = gamma inverse_std (g - (dbeta + xhat dgamma) / rows); dh may be h itself.
+// dh = gamma inverse_std (g - (dbeta + xhat dgamma) / M), of M rows in the whole batch; dh may be h itself.
 __global__ void normalise_back(const float *da, const float *h, const float *mean, const float *inverse_std,
                                const float *gamma, const float *beta, const float *dgamma,
-                               const float *dbeta, int rows, int C, int width, float slope, float *dh) {
+                               const float *dbeta, int M, int rows, int C, int width, float slope,
+                               float *dh) {
     int row = ROW, c = CHANNEL;
     if (row >= rows || c >= C) return;
     float xhat = (h[row * C + c] - mean[c]) * inverse_std[c];
     float g = before_relu(da[outward(row, c, rows, width)], xhat, gamma[c], beta[c], slope);
-    float others = (dbeta[c] + xhat * dgamma[c]) / rows;
+    float others = (dbeta[c] + xhat * dgamma[c]) / M;
     dh[row * C + c] = gamma[c] * inverse_std[c] * (g - others);
 }
 
@@ -319,11 +325,11 @@ __device__ float sigmoid(float x) {
     return x >= 0 ? 1 / (1 + e) : e / (1 + e);
 }
 
-// From logits (T), N of real pictures and M of fakes: this step's row of measured (steps, 4), the
-// losses of G and D and the mean scores of real pictures and fakes; slopes_D (T) and slopes_G (M),
-// the losses' derivatives by each logit; dbias, the sum of slopes_D. One block.
-__global__ void score(const float *logits, int N, int M, float *measured, int measured_rows,
-                      const long long *clock, float *slopes_D, float *slopes_G, float *dbias) {
+// From logits (T), N of real pictures and M of fakes: found (4), the losses of G and D and the mean scores
+// of real pictures and fakes; slopes_D (T) and slopes_G (M), the losses' derivatives by each logit; dbias,
+// the sum of slopes_D. The means are over all_N and all_M pictures, of which these may be a part. One block.
+__global__ void score(const float *logits, int N, int M, int all_N, int all_M, float *found, float *slopes_D,
+                      float *slopes_G, float *dbias) {
     __shared__ float shared[1024];
     float sums[6] = {0, 0, 0, 0, 0, 0};
     for (int t = threadIdx.y; t < N + M; t += LANES) {
@@ -332,24 +338,23 @@ __global__ void score(const float *logits, int N, int M, float *measured, int me
         if (t < N) {
             sums[1] += softplus(-x);
             sums[3] += s;
-            slopes_D[t] = -other / N;
+            slopes_D[t] = -other / all_N;
             sums[5] += slopes_D[t];
         } else {
             sums[0] += softplus(-x);
             sums[2] += softplus(x);
             sums[4] += s;
-            slopes_D[t] = s / M;
-            slopes_G[t - N] = -other / M;
+            slopes_D[t] = s / all_M;
+            slopes_G[t - N] = -other / all_M;
             sums[5] += slopes_D[t];
         }
     }
     for (int i = 0; i < 6; ++i) sums[i] = block_sum(shared, sums[i]);
     if (threadIdx.y == 0) {
-        float *row = measured + 4 * ((clock[0] - 1) % measured_rows);
-        row[0] = sums[0] / M;
-        row[1] = sums[1] / N + sums[2] / M;
-        row[2] = sums[3] / N;
-        row[3] = sums[4] / M;
+        found[0] = sums[0] / all_M;
+        found[1] = sums[1] / all_N + sums[2] / all_M;
+        found[2] = sums[3] / all_N;
+        found[3] = sums[4] / all_M;
         *dbias = sums[5];
     }
 }
@@ -396,14 +401,15 @@ __global__ void critique(const float *columns, int T, const float *slopes_G, con
 }
 
 // trouble[0]: where the first gradient is whose square is no finite number, -1 where it is a loss; it
-// stays at `count` or above while all is well. See `gan.check_finite`.
-__global__ void watch(const float *g, int count, const float *measured, int measured_rows,
+// stays at `count` or above while all is well. See `gan.check_finite`. What `score` found becomes this step's
+// row of measured (steps, 4).
+__global__ void watch(const float *g, int count, const float *found, float *measured, int measured_rows,
                       const long long *clock, int *trouble) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
     if (!isfinite(g[i] * g[i])) atomicMin(trouble, i);
-    const float *losses = measured + 4 * ((clock[0] - 1) % measured_rows);
-    if (i < 2 && !isfinite(losses[i])) atomicMin(trouble, -1);
+    if (i < 2 && !isfinite(found[i])) atomicMin(trouble, -1);
+    if (i < 4) measured[4 * ((clock[0] - 1) % measured_rows) + i] = found[i];
 }
 
 // Adam for all weights of both networks, G's `of_G` before D's; see `optim.Adam`. From the first trouble

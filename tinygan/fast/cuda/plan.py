@@ -121,6 +121,7 @@ def buffers(sizes: Sizes, batch: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         maps[f"dW{number}"] = maps[f"W{number}"]
     maps["dX3"] = maps["X3"]
     widths = (("0", P * C0, M), ("1", C1, P * M), ("2", C2, 4 * P * M))
+    maps["sums"] = (2, max(C for _, C, _ in widths))  # that several ranks add up
     maps |= {f"{kind}{layer}": (C,) for kind in ("mean", "inverse_std") for layer, C, _ in widths}
     uses = [(rows, C) for _, C, rows in widths] + [(4 * P * T, D1), (P * T, D2)]
     # Shares of sums: of a map's rows, and of the kernels next to the pictures (`Game._kernel_gradient`).
@@ -164,9 +165,9 @@ class Flat:
             at += -(-size // 32) * 32
         self.size, self.xp = at, xp
 
-    def zeros(self) -> tuple[Array, dict[str, Array]]:
-        """A new long array, and its parts by name."""
-        whole = self.xp.zeros(self.size, dtype=self.xp.float32)
+    def zeros(self, more: int = 0) -> tuple[Array, dict[str, Array]]:
+        """A new long array, with so many numbers behind its parts, and these by name."""
+        whole = self.xp.zeros(self.size + more, dtype=self.xp.float32)
         return whole, {name: whole[part].reshape(shape) for name, (part, shape) in self.places.items()}
 
     def adopt(self, tensors: dict[str, Tensor]) -> Array:

@@ -62,7 +62,9 @@ class Trainer:
         layers = [layer for layer in D.layers.values() if isinstance(layer, Dropout)]
         self.rates = [mask_rate(layer.rate) for layer in layers]
         growths = [1 / (1 - rate) for rate in self.rates]
-        self.game = Game(G, D, adam_G, adam_D, batch_size, growths, average)
+        self.ranks, self.fakes = G.backend.ranks, G.backend.ranks.part(batch_size)
+        share = self.fakes.stop - self.fakes.start
+        self.game = Game(G, D, adam_G, adam_D, share, growths, average, batch_size)
         self.adams, self.seed, self.step, self.with_graphs = (adam_G, adam_D), seed, step, graphs
         self.batch, self.images = batch_size, len(images)
         self.steps_per_epoch = -(-len(images) // batch_size)
@@ -73,7 +75,7 @@ class Trainer:
         self.uploads: list[np.ndarray] = []  # kept until the card has certainly read them
         self.game.clock_is(step, adam_G.t)
         self.game.settle()
-        self.graphs: dict[int, Any] = {}  # by the number of real images
+        self.graphs: dict[int, Any] = {}  # by the number of real images in the whole batch
         self.seen: set[int] = set()
         self.launches = self.operations = 0  # kernels and products of a step; what the products compute
         self.trouble = ""  # what was not finite, once anything was
@@ -89,7 +91,8 @@ class Trainer:
             done += list(self._some(min(count - len(done), MEASURED)))
         # Looking costs a little, waiting for news too; the first steps compile and say nothing.
         seconds = max(1e-9, time.perf_counter() - start) / max(1, count)
-        self.stride = max(1, min(MEASURED, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
+        stride = max(1, min(MEASURED, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
+        self.stride = self.ranks.from_first(stride)
         return np.array(done)
 
     def _some(self, count: int) -> np.ndarray:
@@ -136,30 +139,36 @@ class Trainer:
         for adam in self.adams:
             adam.t += 1
 
-    def _play(self, N: int) -> None:
-        """Draw what the step needs, and play it."""
+    def _play(self, all_N: int) -> None:
+        """Draw what the step needs of a batch with so many real images, and play it."""
         game, kernels, mem = self.game, self.game.kernels, self.game.memory
         before, operations = kernels.launches + game.blas.products, game.blas.operations
         game.tick()
         pictures, noise, clock = mem["pictures"], mem["noise"], mem["clock"]
-        size = pictures[0].size
-        kernels.flat(
-            "gather", N * size, pictures, self.data, self.order, clock, N, self.batch, self.steps_per_epoch
-        )
+        real, fakes = self.ranks.part(all_N), self.fakes
+        N, M = real.stop - real.start, game.batch
+        if N:  # of a small last batch some ranks have none
+            kernels.flat(
+                "gather", N * pictures[0].size, pictures, self.data, self.order, clock, real.start, N,
+                self.batch, self.steps_per_epoch,
+            )  # fmt: skip
         words = key(self.seed, stream(self.seed, "noise").path, 1)  # ... .at(step)
-        kernels.flat("draw_noise", -(-noise.size // 4), noise, noise.size, *words, clock)
+        start = fakes.start * noise.shape[1]
+        kernels.flat("draw_noise", -(-(start % 4 + noise.size) // 4), noise, start, noise.size, *words, clock)
         words = key(self.seed, stream(self.seed, "dropout").path, 3)  # ... .at(step, which, layer)
-        for which, (first, examples) in enumerate(((0, N), (N, self.batch))):  # real pictures, fakes
+        for which, (part, first, count) in enumerate(((real, 0, N), (fakes, N, M))):
             for layer, (rate, C) in enumerate(zip(self.rates, game.sizes.D, strict=True)):
                 scale = 2 - layer
-                elements, steps = examples * game.sizes.places * scale * scale * C, round(rate * MASK_STEPS)
-                kernels.flat(
-                    "draw_mask", -(-elements // 16), mem[f"mask{layer + 1}"], elements, *words, clock, which,
-                    layer, steps, C, scale, N + self.batch, first,
-                )  # fmt: skip
-        game.play(N)
+                each, steps = game.sizes.places * scale * scale * C, round(rate * MASK_STEPS)
+                start = part.start * each
+                if count:
+                    kernels.flat(
+                        "draw_mask", -(-(start % 16 + count * each) // 16), mem[f"mask{layer + 1}"], start,
+                        count * each, *words, clock, which, layer, steps, C, scale, N + M, first,
+                    )  # fmt: skip
+        game.play(N, all_N)
         game.follow()
-        if N == self.batch:
+        if all_N == self.batch:
             self.launches = kernels.launches + game.blas.products - before
             self.operations = game.blas.operations - operations
 
