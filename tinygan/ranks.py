@@ -22,8 +22,8 @@ import numpy as np
 
 from tinygan.errors import DeviceError, TinyganError, UsageError, one_line
 
-# What the launchers of MPICH, Intel MPI and Slurm (PMI), and of Open MPI tell each process.
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+# What the launchers of MPICH and Intel MPI, of Open MPI, and Slurm's srun tell each process.
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 PATIENCE = 10.0  # seconds until a failure is taken to be one rank's own
 T = TypeVar("T")
 
@@ -172,8 +172,8 @@ class MPI(Ranks):
         except BaseException as problem:
             if not self._all_failed():  # the others wait for this one, and would for ever
                 self._abort(problem, remedy())
-            if self.rank and not isinstance(problem, SystemExit):  # rank 0 says it for all of them
-                raise SystemExit(getattr(problem, "exit_code", 1)) from problem
+            if self.rank:  # rank 0 says it for all of them
+                raise SystemExit(_exit_code(problem)) from problem
             raise
 
     def _all_failed(self) -> bool:
@@ -185,14 +185,14 @@ class MPI(Ranks):
 
     def _abort(self, problem: BaseException, remedy: str) -> NoReturn:
         """Say what happened here, and end all ranks."""
-        where = f"rank {self.rank} on {self.host}"
+        where, code = f"rank {self.rank} on {self.host}", _exit_code(problem)
         if isinstance(problem, TinyganError):
-            text, code = f"{problem.mark}{where}: {problem}", problem.exit_code
+            text = f"{problem.mark}{where}: {problem}"
         elif isinstance(problem, (KeyboardInterrupt, SystemExit)):
-            text, code = f"interrupted: {where}.", 130
+            text = f"interrupted: {where}."
         else:
             trace = "".join(traceback.format_exception(type(problem), problem, problem.__traceback__))
-            text, code = f"{trace}error: {where} failed.", 1
+            text = f"{trace}error: {where} failed."
         sys.stdout.flush()
         print(f"{text} {remedy}".strip(), file=sys.stderr, flush=True)
         self.comm.Abort(code)
@@ -239,6 +239,13 @@ class NCCL(MPI):
         return self.comm.allreduce(number, self.mpi.MAX)
 
 
+def _exit_code(problem: BaseException) -> int:
+    """What a process that ends by this says; see `commands.run`."""
+    if isinstance(problem, SystemExit):
+        return problem.code if isinstance(problem.code, int) else bool(problem.code)
+    return 130 if isinstance(problem, KeyboardInterrupt) else getattr(problem, "exit_code", 1)
+
+
 def _apart(flat: Any, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     """The parts of a long array that have the sizes of these, in their shapes."""
     ends = np.cumsum([array.size for array in arrays])
@@ -267,8 +274,9 @@ def started() -> Ranks:
         ) from problem
     found = mpi.COMM_WORLD.Get_size()
     if found != size:
-        version = mpi.Get_library_version().splitlines()[0]
+        version = " ".join(mpi.Get_library_version().splitlines()[0].split())
         raise UsageError(
-            f"{size} processes were started, but mpi4py ({version}) sees {found}. Use that MPI's mpiexec."
+            f"{size} processes were started, but mpi4py ({version}) sees {found}. Use that MPI's mpiexec, or "
+            "what it needs of Slurm (srun --mpi=pmi2 for MPICH)."
         )
     return MPI(mpi)

@@ -8,7 +8,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, redirect_stdout, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -121,14 +121,15 @@ def main(arguments: Sequence[str]) -> int:
     """Train as `arguments` say; returns the exit code."""
     ranks = started()
     with ranks.together(), ExitStack() as held:
+        if not ranks.writes:
+            held.enter_context(redirect_stdout(held.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         return _main(arguments, held, ranks)
 
 
 def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
-    """`held` keeps the run's lock until the end; of several `ranks` the first alone prints and writes."""
+    """`held` keeps the run's lock until the end; of several `ranks` the first alone speaks and writes."""
     given = vars(parser().parse_args(arguments))
     out, resume, dry_run, quiet = (given.pop(name) for name in ("out", "resume", "dry_run", "quiet"))
-    quiet = quiet or not ranks.writes
     told: list[str] = []  # before there is a log to write to
 
     def say(line: str) -> None:

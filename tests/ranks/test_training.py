@@ -127,6 +127,7 @@ def test_a_number_that_is_not_finite_on_one_rank_stops_all_with_one_line(tmp_pat
         (("--data", "strokes", "--limit", "10", "--batch-size", "1"), 2, "2 ranks share a batch of 1"),
         (("--epochs", "x"), 2, "--epochs"),
         (("--resume",), 5, "runs"),
+        (("--out", "/dev/null/x", *TRAIN), 5, "/dev/null/x"),
     ],
 )  # fmt: skip
 def test_bad_input_is_told_once(tmp_path: Path, options: tuple[str, ...], code: int, words: str) -> None:
@@ -173,6 +174,11 @@ def test_what_nccl_lacks_is_told_with_its_remedy(broken: str, words: str) -> Non
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert words in done.stdout and len(done.stdout.splitlines()) == 1
+
+
+@needs_mpi
+def test_help_is_printed_once(tmp_path: Path) -> None:
+    assert train(2, tmp_path, "--help").count("usage: ") == 1
 
 
 @needs_mpi
