@@ -1,6 +1,7 @@
 """What ``python -m tests.ranks.saboteur HOW RANK STEP ...`` runs: a training, in which one rank fails.
 
-HOW may also be "card": all is well, on the stand-ins for CuPy, cuBLAS and NCCL.
+HOW may also be "card": all is well, on the stand-ins for CuPy, cuBLAS and NCCL; or "idle": the rank may
+not open a file below ``runs`` for writing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from tests.ranks.play import stand_in
 from tinygan import commands, train
+from tinygan.ranks import started
 from tinygan.runs.training import StepByStep
 
 
@@ -34,10 +36,19 @@ def sabotaged(how: str, rank: int, step: int) -> Any:
     return failing
 
 
+def idle(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook that lets nothing be written into a run."""
+    if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR) and "runs" in str(arguments[0]):
+        raise RuntimeError(f"writes {arguments[0]}")
+
+
 if __name__ == "__main__":
     how, rank, step, *arguments = sys.argv[1:]
     if how == "card":
         stand_in()
+    elif how == "idle":
+        if started().rank == int(rank):
+            sys.addaudithook(idle)
     else:
         StepByStep._step = sabotaged(how, int(rank), int(step))
     sys.exit(commands.run(train.main, arguments))

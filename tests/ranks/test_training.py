@@ -63,6 +63,13 @@ def test_the_first_rank_alone_speaks_and_writes(whole: Path) -> None:
 
 
 @needs_mpi
+def test_the_second_rank_writes_nothing_into_the_run(tmp_path: Path) -> None:
+    options = [*TRAIN, "--steps", "4"]
+    code, _, errors = finish(2, "-m", "tests.ranks.saboteur", "idle", "1", "0", *options, cwd=tmp_path)
+    assert code == 0, errors
+
+
+@needs_mpi
 @pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_checkpoint_of_two_ranks_goes_on_with_more_or_fewer(
     tmp_path: Path, whole: Path, ranks: int
