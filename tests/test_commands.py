@@ -344,6 +344,31 @@ def test_an_unreadable_checkpoint_is_refused(trained: Path, tmp_path: Path) -> N
     fails(tinygan("sample", cwd=tmp_path), 5, "epoch_0001.npz")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
+def test_a_run_that_is_being_written_is_left_alone_until_its_process_is_dead(tmp_path: Path) -> None:
+    writer = subprocess.Popen(
+        [sys.executable, "-m", "tinygan.train", *TINY, "--epochs", "99999", "--checkpoint-every", "1"],
+        cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for ends in ("0001.npz", "0003.npz"):  # of a new run, then of one that was resumed
+            deadline = time.monotonic() + 60
+            while not list(tmp_path.glob(f"runs/0001-strokes/checkpoints/*{ends}")):
+                assert writer.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+            words = f"is being written by process {writer.pid} on"
+            fails(tinygan("train", "--resume", cwd=tmp_path), 5, words)
+            writer.kill()
+            writer.wait()
+            writer = subprocess.Popen(
+                [sys.executable, "-m", "tinygan.train", "--resume"],
+                cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+    finally:
+        writer.kill()
+        writer.wait()
+
+
 def test_nothing_to_resume_or_to_sample_from(tmp_path: Path) -> None:
     fails(tinygan("train", "--resume", cwd=tmp_path), 5, "runs")
     fails(tinygan("sample", cwd=tmp_path), 5, "runs")
@@ -364,7 +389,7 @@ def test_nothing_to_resume_or_to_sample_from(tmp_path: Path) -> None:
         (["--batch-size", "0"], 2, ["--batch-size 0"]),
         (["--lr", "nan"], 2, ["--lr nan"]),
         (["--lr-d", "0"], 2, ["--lr-d 0"]),
-        (["--noise-dim", "1" + "0" * 20], 2, ["--noise-dim", "weights"]),
+        (["--noise-dim", "1" + "0" * 12], 2, ["--noise-dim", "weights"]),
         (["--width", "100000"], 2, ["--width", "weights"]),
         (["--size", "4000000000"], 2, ["--size", "weights"]),
         (["--threads", "1000000"], 2, ["--threads 1000000"]),
@@ -378,6 +403,7 @@ def test_nothing_to_resume_or_to_sample_from(tmp_path: Path) -> None:
         (["--channels", "2"], 2, ["--channels 2"]),
         (["--width", "0"], 2, ["width"]),
         (["--recipe", "slow"], 2, ["slow", "quick"]),
+        *[([f"--{name}", "9" * 400], 2, [f"--{name}"]) for name in ("epochs", "width", "size", "noise-dim")],
     ],
 )
 def test_bad_input_gets_one_line_and_its_exit_code(

@@ -22,7 +22,7 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.inspection import formula, line_of, look, method, run, table
 from tinygan.runs.pictures import grid, save_png
 from tinygan.runs.state import State, folder_of, saved_settings
-from tinygan.runs.training import Batch, StepByStep
+from tinygan.runs.training import Batch, StepByStep, plan
 
 WIDTH = 100  # characters of a line
 LARGEST = 256  # maps shown
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     """Tell what `arguments` ask for; returns the exit code. Nothing of the run is changed."""
     options = parser().parse_args(arguments)
     path, arrays, meta = checkpoint.newest_intact(checkpoints(options), warn)
-    settings = saved_settings(meta, path)
+    settings = saved_settings(meta, path, arrays)
     folder = options.data_dir or (Path(settings.data_dir) if settings.data_dir else None)
     images = data.load(
         settings.data,
@@ -78,6 +78,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     if meta.get("data_sha256") != images.sha256:
         raise CheckpointError(f"{path} was trained on other images than {images.source} holds now.")
+    plan(settings, len(images.images))  # whether there is a batch of them
     # Words follow the code that is for reading; whoever looks at a device's speed trains there.
     engine = "readable" if options.explain else options.engine or settings.engine
     device = backend.choose("cpu", engine, report=warn)

@@ -159,7 +159,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
         run, file, arrays, meta = ranks.by_first(found)
         if given.get("data") == "auto":  # whatever was found then
             del given["data"]
-        settings = resumed_settings(asdict(saved_settings(meta, file)), given, str(run.path))
+        settings = resumed_settings(asdict(saved_settings(meta, file, arrays)), given, str(run.path))
 
     backend.keep_memory()
     how = {"precision": settings.precision, "number": ranks.number_here}

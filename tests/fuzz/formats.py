@@ -9,7 +9,7 @@ import json
 import struct
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +24,13 @@ from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.report import write_report
 from tinygan.runs.settings import Settings
-from tinygan.runs.state import State, saved_settings
+from tinygan.runs.state import State, configured_settings, restored
+from tinygan.runs.training import plan
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
 SMALL = Settings(size=4, width=1, noise_dim=2, batch_size=2)
+STATE = State(SMALL, cpu()).arrays()
+SIGNED = [SMALL, replace(SMALL, lr_d=0.5, limit=9, metrics_every=2, threads=1, recipe="best")]
 SEAL = 64  # hexadecimal digits at the end of a checkpoint
 
 
@@ -67,6 +70,9 @@ def formats() -> dict[str, Format]:
         "jpeg": Format("a.jpg", [_picture(mode, "JPEG") for mode in ("L", "RGB", "CMYK")], _folder),
         "checkpoint": Format("epoch_0001.npz", [saved], _read_checkpoint, exact=True),
         "sealed checkpoint": Format("epoch_0001.npz", [saved], _read_checkpoint, _seal),
+        "signed settings": Format(
+            "epoch_0001.npz", [_meta(settings) for settings in SIGNED], _restore, _signed
+        ),
         "config.json": Format("config.json", [config], _read_run),
         "stats.jsonl": Format("stats.jsonl", [rows], _read_run),
     }
@@ -115,7 +121,23 @@ def _seal(mutant: bytes) -> bytes:
 def _read_checkpoint(folder: Path) -> object:
     path = folder / "epoch_0001.npz"
     _, meta = checkpoint.read(path)
-    return saved_settings(meta, path)
+    return configured_settings(meta, path)
+
+
+def _meta(settings: Settings) -> bytes:
+    return json.dumps({"format": 1, "meta": {"settings": asdict(settings), "data_sha256": "00"}}).encode()
+
+
+def _signed(meta: bytes) -> bytes:
+    """A checkpoint with a right digest and a right seal, of which only the meta is not what tinygan wrote."""
+    members = STATE | {"meta": np.frombuffer(meta, np.uint8)}
+    return b"".join(checkpoint.packed(members))
+
+
+def _restore(folder: Path) -> object:
+    """As `tinygan.load` does."""
+    state, settings, _ = restored([folder / "epoch_0001.npz"], cpu(), lambda line: None)
+    return plan(settings, 4), state
 
 
 def _config() -> dict[str, object]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.fast.checks import contents
+from tests.test_commands import clean_environment, fails
 from tinygan.backend import cpu
 from tinygan.data import Dataset
 from tinygan.errors import CheckpointError
 from tinygan.runs import checkpoint
-from tinygan.runs.settings import Settings
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.settings import FORGOTTEN, Settings
 from tinygan.runs.state import State, load
 from tinygan.runs.training import trainer
 
@@ -83,3 +87,65 @@ def test_a_checkpoint_without_the_average_is_refused(tmp_path: Path) -> None:
     plain = State(replace(SETTINGS, average=0.0), cpu()).arrays()
     with pytest.raises(CheckpointError, match="average/00_dense/kernel"):
         State(SETTINGS, cpu()).restore(plain, tmp_path)
+
+
+# Checkpoints that somebody made with bad intentions: digest and seal are right.
+
+
+SMALL = Settings(size=4, width=1, noise_dim=2, batch_size=2)
+ODD = (
+    None, True, "", "x", "a\nb", "x" * 999, -1, 0, 1.5, 10**7, 10**12, 10**400, 1e300, [1], {}, [[]],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
+def test_settings_may_hold_anything_and_are_taken_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    arrays, file, refused = State(SMALL, cpu()).arrays(), tmp_path / "it.npz", 0
+    for value in ODD:
+        checkpoint.save(file, arrays, {"settings": asdict(SMALL) | {name: value}})
+        try:
+            load(file).generate(1)
+        except CheckpointError as problem:
+            refused += 1
+            assert len(str(problem).splitlines()) == 1 and len(str(problem)) < 500, value
+    assert refused >= 10 or name in FORGOTTEN
+
+
+@pytest.mark.parametrize("meta", [{"settings": {"a\nb": 1}}, {"settings": {"x" * 999: 1}}, {"settings": []}])
+def test_settings_of_other_names_are_refused_in_one_line(tmp_path: Path, meta: dict[str, object]) -> None:
+    checkpoint.save(tmp_path / "it.npz", State(SMALL, cpu()).arrays(), meta)
+    with pytest.raises(CheckpointError) as refusal:
+        load(tmp_path / "it.npz")
+    assert len(str(refusal.value).splitlines()) == 1 and len(str(refusal.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "larger", [{"noise_dim": 10**8}, {"size": 4 * 10**4}, {"width": 2600}, {"noise_dim": 400}]
+)
+def test_a_small_file_that_speaks_of_a_large_model_takes_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, larger: dict[str, int]
+) -> None:
+    checkpoint.save(
+        tmp_path / "it.npz", State(SMALL, cpu()).arrays(), {"settings": asdict(replace(SMALL, **larger))}
+    )
+    monkeypatch.setattr("tinygan.runs.state.State", lambda *_: pytest.fail("a model was made"))
+    with pytest.raises(CheckpointError, match="its settings ask for .* weights, and it has"):
+        load(tmp_path / "it.npz")
+
+
+def test_the_report_of_a_configuration_alone_takes_little_memory(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "runs", "run")
+    run.write_config({"settings": asdict(replace(SMALL, noise_dim=10**8))})
+    done = subprocess.run(
+        [sys.executable, "-m", "tinygan.report"],
+        cwd=tmp_path, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    fails(done, 5, "asks for 400,000,300 weights, and there is no checkpoint")
+
+
+@pytest.mark.parametrize("name", ["step", "generator/adam_t", "discriminator/adam_t"])
+@pytest.mark.parametrize("value", [-1, 1 << 40])
+def test_a_count_of_steps_that_cannot_be_is_refused(tmp_path: Path, name: str, value: int) -> None:
+    state = State(SMALL, cpu())
+    with pytest.raises(CheckpointError, match=f"{name} is {value}"):
+        state.restore(state.arrays() | {name: np.array(value)}, tmp_path)

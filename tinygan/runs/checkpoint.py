@@ -43,19 +43,8 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object
     numbers. The same content gives the same bytes. Raises CheckpointError when something cannot be stored
     or written.
     """
-    members = _members(arrays, meta)
-    members["digest"] = np.frombuffer(_digest(members), dtype=np.uint8)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in members.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
-            # ZipInfo's own date is fixed (1980).
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
-        archive.comment = _SEAL + bytes(64)  # its length is part of what is sealed
-    body = buffer.getvalue()[:-64]
-    seal = hashlib.sha256(body).hexdigest().encode()
-    write_atomically(path, lambda file: file.writelines((body, seal)))
+    parts = packed(_members(arrays, meta))
+    write_atomically(path, lambda file: file.writelines(parts))
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -101,6 +90,21 @@ def newest_intact(
     raise CheckpointError(
         f"none of the run's {len(failures)} checkpoints can be used. The newest: {failures[0]}"
     )
+
+
+def packed(members: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
+    """The file of `members`, which include ``meta``, with their digest: its body, and the seal at its end."""
+    digest = np.frombuffer(_digest(members), dtype=np.uint8)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in {**members, "digest": digest}.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+            # ZipInfo's own date is fixed (1980).
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
+        archive.comment = _SEAL + bytes(64)  # its length is part of what is sealed
+    body = buffer.getvalue()[:-64]
+    return body, hashlib.sha256(body).hexdigest().encode()
 
 
 def content_digest(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> str:

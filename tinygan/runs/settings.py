@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from tinygan.errors import CheckpointError, UsageError
+from tinygan.errors import CheckpointError, UsageError, printable
 from tinygan.models import check_sizes
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -32,7 +32,11 @@ FIXED = (
 FORGOTTEN = ("steps", "no_gif", "no_report")
 
 LARGEST = 1 << 31  # weights: 8.6 GB, without Adam's averages
+MOST = 1 << 53  # of anything: up to here numbers are exact, as floats, too
 MOST_THREADS = 1024  # each takes memory of its own
+
+# What the words in a setting's type allow; a bool is an int elsewhere, but not here.
+KINDS = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "None": (type(None),)}
 
 # Settings that older checkpoints do not have; their defaults say what was done then.
 ADDED = {
@@ -76,8 +80,24 @@ class Settings:
     no_gif: bool = False
     no_report: bool = False
 
+    @property
+    def kernels(self) -> int:
+        """How many numbers the kernels of both networks hold, at least: nearly all of a model."""
+        return self.noise_dim * (self.size // 4) ** 2 * 4 * self.width + 25 * 12 * self.width**2
+
     def check(self) -> Settings:
-        """These settings, or a `UsageError` that names the first one that makes no sense."""
+        """These settings, or a `UsageError` that names the first one that makes no sense.
+
+        Raises TypeError for one of another type: a file may hold anything.
+        """
+        for field in fields(self):
+            value, kinds = getattr(self, field.name), str(field.type).split(" | ")
+            if not any(type(value) in KINDS[kind] for kind in kinds):
+                raise TypeError(f"{field.name} is {value!r:.40}, no {field.type}")
+            if type(value) is int and value > MOST and field.name != "seed":
+                raise UsageError(f"{option(field.name)} is more than {MOST:,}.")
+        if self.recipe not in RECIPES:
+            raise UsageError(f"--recipe {self.recipe!r:.40} is none of {', '.join(RECIPES)}.")
         least = {
             "epochs": 0, "batch_size": 1, "seed": 0, "limit": 1, "steps": 0, "threads": 1,
             "sample_every": 1, "checkpoint_every": 1, "metrics_every": 1,
@@ -91,11 +111,10 @@ class Settings:
         if self.channels not in (1, 3):
             raise UsageError(f"--channels {self.channels} is neither 1 (grey) nor 3 (colour).")
         check_sizes(self.size, self.width, self.noise_dim)
-        kernels = self.noise_dim * (self.size // 4) ** 2 * 4 * self.width + 25 * 12 * self.width**2
-        if kernels > LARGEST:
+        if self.kernels > LARGEST:
             raise UsageError(
                 f"--size {self.size}, --width {self.width} and --noise-dim {self.noise_dim} make a model of "
-                f"{kernels:.1e} weights, more than {LARGEST:.1e}. Use smaller ones."
+                f"{self.kernels:.1e} weights, more than {LARGEST:.1e}. Use smaller ones."
             )
         for name in ("lr", "lr_d"):
             if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
@@ -127,8 +146,10 @@ def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: st
     saved = {**ADDED, **saved}
     known = {field.name for field in fields(Settings)}
     if set(saved) != known:
-        odd = ", ".join(sorted(set(saved) ^ known))
-        raise CheckpointError(f"{run} has other settings than this version knows ({odd}). Start a new run.")
+        odd = printable(", ".join(sorted(set(saved) ^ known)))
+        raise CheckpointError(
+            f"{run} has other settings than this version knows ({odd:.80}). Start a new run."
+        )
     for name, value in given.items():
         if name in FIXED and value != saved[name]:
             raise UsageError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinygan.autograd import Tensor, no_grad
 from tinygan.backend import Backend, cpu
-from tinygan.errors import CheckpointError, UsageError
+from tinygan.errors import CheckpointError, UsageError, printable
 from tinygan.gan import generate
 from tinygan.layers import Network
 from tinygan.models import discriminator, generator
@@ -27,6 +27,8 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings, resumed_settings
 
 PREVIEWS = 16
+MOST_STEPS = 1 << 31  # centuries, but their losses would still fit on a disk
+MOST_UNTRAINED = 1 << 24  # weights of a model that only a configuration speaks of; the seed's has 2.5 million
 
 
 def sample_noise(seed: int, n: int, G: Network) -> np.ndarray:
@@ -96,9 +98,13 @@ class State:
         """Take over what `arrays` saved; the shapes and dtypes must be those of this state.
 
         Raises:
-            CheckpointError: an array is missing, superfluous, or of another shape or dtype.
+            CheckpointError: an array is missing, superfluous, or of another shape or dtype, or counts
+                steps that cannot be.
         """
         _check_fit(self.arrays(), arrays, path)
+        for name in ("step", "generator/adam_t", "discriminator/adam_t"):
+            if not 0 <= arrays[name] <= MOST_STEPS:
+                raise CheckpointError(f"{path} is damaged: {name} is {arrays[name]}. Use another checkpoint.")
         self.step = int(arrays["step"])
         self.sums = arrays["sums"].copy()
         self.preview_noise = arrays["preview_noise"]
@@ -176,7 +182,7 @@ def load(
     if where is not None and Path(where).suffix == ".safetensors":
         path = Path(where)
         arrays, meta = read_safetensors(path)
-        settings = saved_settings(meta, path)
+        settings = saved_settings(meta, path, arrays)
         state = State(settings, backend or cpu())
         state.set_weights(arrays, path)
         return Trained(state.painter, state.D, settings, path)
@@ -197,15 +203,47 @@ def restored(
         CheckpointError: there is none, or none that is intact.
     """
     path, arrays, meta = checkpoint.newest_intact(files, report)
-    settings = saved_settings(meta, path)
+    settings = saved_settings(meta, path, arrays)
     state = State(settings, backend)
     state.restore(arrays, path)
     return state, settings, path
 
 
-def saved_settings(meta: Mapping[str, Any], path: Path) -> Settings:
-    """The settings inside a checkpoint's `meta`. Raises CheckpointError when they make no sense."""
+def saved_settings(meta: Mapping[str, Any], path: Path, arrays: Mapping[str, np.ndarray]) -> Settings:
+    """The settings inside a checkpoint's `meta`, whose model has no more weights than `arrays` hold.
+
+    So a small file cannot make `State` take much memory, whatever it says. Raises CheckpointError when
+    the settings make no sense, or ask for a larger model.
+    """
+    settings = _parsed(meta, path)
+    held = sum(array.size for array in arrays.values())
+    if settings.kernels > held:
+        raise CheckpointError(
+            f"{path} does not fit the model: its settings ask for {settings.kernels:,} weights, and it has "
+            f"{held:,} numbers. Start a new run."
+        )
+    return settings
+
+
+def configured_settings(config: Mapping[str, Any], path: Path) -> Settings:
+    """The settings of a run that has no checkpoint yet, from its configuration at `path`.
+
+    Raises CheckpointError when they make no sense, or ask for a model too large to be shown on trust.
+    """
+    settings = _parsed(config, path)
+    if settings.kernels > MOST_UNTRAINED:
+        raise CheckpointError(
+            f"{path} asks for {settings.kernels:,} weights, and there is no checkpoint; up to "
+            f"{MOST_UNTRAINED:,} are shown untrained. Name another run."
+        )
+    return settings
+
+
+def _parsed(meta: Mapping[str, Any], path: Path) -> Settings:
     try:
         return resumed_settings(dict(meta["settings"]), {}, str(path))
-    except (KeyError, TypeError, ValueError, UsageError) as problem:
-        raise CheckpointError(f"{path} has damaged settings: {problem}. Use another checkpoint.") from problem
+    except (KeyError, TypeError, ValueError, OverflowError, UsageError) as problem:
+        what = printable(str(problem).rstrip("."))
+        raise CheckpointError(
+            f"{path} has damaged settings: {what:.200}. Use another checkpoint."
+        ) from problem
