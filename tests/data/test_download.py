@@ -11,8 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tinygan.data import download
-from tinygan.data.download import HttpsOnly, Pinned, fetch
+from tinygan.data import download, load
+from tinygan.data.download import PAUSES, HttpsOnly, Pinned, fetch, https_opener
+from tinygan.data.sources import LABELS, PINNED
 from tinygan.errors import DataError
 
 BODY = bytes(range(256)) * 40
@@ -34,8 +35,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         wrong = {"wrong": BODY[::-1], "html": b"<html>Please log in</html>", "long": BODY + b"x"}
         body = wrong.get(how, BODY)
+        lengths = {"says-less": "100", "says-more": "99999", "says-nonsense": "many"}
         self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", lengths.get(how, str(len(body))))
         self.end_headers()
         if how.startswith("cut"):
             body = body[: len(BODY) * int(how[3:]) // 100]
@@ -141,10 +143,44 @@ def test_an_answer_that_comes_drop_by_drop_ends_with_the_time_for_all_of_it(tmp_
         ("long", "more"),
         ("missing", "Not Found"),
         ("plain", "not HTTPS"),
+        ("says-less", "100 bytes"),
     ],
 )
 def test_a_wrong_answer_leaves_nothing(tmp_path, server, how, word):
     assert word in refused(tmp_path, pinned(server, how))
+
+
+@pytest.mark.parametrize("how", ["says-more", "says-nonsense"])
+def test_a_wrong_length_does_not_matter_where_the_bytes_are_right(tmp_path, server, how):
+    assert fetch(pinned(server, how), tmp_path, lambda line: None, open_here).read_bytes() == BODY
+
+
+def test_the_opener_that_is_used_follows_no_redirect_to_plain_http_and_waits_no_longer(server, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.2)
+    opened = https_opener()
+    with pytest.raises(OSError, match="not HTTPS"):
+        opened(server + "plain/file")
+    with pytest.raises(TimeoutError), opened(server + "stall/file") as answer:
+        answer.read()
+
+
+def test_every_address_is_https_and_every_file_pinned():
+    files = [*PINNED.values(), *LABELS.values()]
+    assert len(files) == 6
+    for file in files:
+        assert len(file.mirrors) == 2 and all(mirror.startswith("https://") for mirror in file.mirrors)
+        assert file.size > 1000 and len(bytes.fromhex(file.sha256)) == 32
+
+
+@pytest.mark.slow
+def test_without_a_network_auto_decides_within_ten_seconds(tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path))
+    monkeypatch.delenv("TINYGAN_DATA", raising=False)
+    never, start = threading.Event(), time.monotonic()
+    data = load("auto", limit=1, report=lambda line: None, open_address=lambda address: never.wait(60))
+    never.set()
+    assert data.name == "strokes" and time.monotonic() - start < 10
 
 
 def test_the_next_mirror_is_tried(tmp_path, server):
@@ -185,7 +221,7 @@ def test_a_server_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
 
 def test_an_answer_that_breaks_off_is_asked_for_again(tmp_path, server, monkeypatch):
     waited, told, answers = [], [], ["cut50", "cut99", "good"]
-    monkeypatch.setattr(download, "PAUSES", (1, 5))
+    monkeypatch.setattr(download, "PAUSES", PAUSES)
     monkeypatch.setattr(download.time, "sleep", waited.append)
     file = pinned(server, "x")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinygan.errors import CheckpointError
-from tinygan.runs.folder import RunFolder, write_atomically
+from tinygan.runs.folder import RunFolder, _sync_folder, write_atomically
 
 
 def make_run(out: Path, name: str = "strokes") -> RunFolder:
@@ -427,6 +427,16 @@ def test_a_file_system_that_cannot_sync_folders_is_no_error(tmp_path, monkeypatc
     monkeypatch.setattr(os, "fsync", files_only)
     write_atomically(tmp_path / "file", lambda file: file.write(b"x"))
     assert (tmp_path / "file").read_bytes() == b"x"
+
+
+def test_folders_are_not_synced_where_they_cannot_be_opened(tmp_path, monkeypatch):
+    def denied(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # as Windows says
+
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "open", denied)
+        windows.setattr(os, "name", "nt")
+        _sync_folder(tmp_path)
 
 
 def test_configuration_is_readable_text(tmp_path):

@@ -1,6 +1,7 @@
 """Picture grids: every pixel where it belongs; PNG files that come back."""
 
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -157,6 +158,18 @@ def test_every_flip_of_a_bit_in_a_png_is_noticed_or_harmless(tmp_path):
             read_png(path)
         except CheckpointError as error:
             assert "\n" not in str(error)
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_they_take_memory(tmp_path):
+    path = tmp_path / "large.png"
+    Image.new("L", (10_000, 9_000)).save(path)
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="10000x9000 pixels, more than"):
+        read_png(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_a_missing_picture_is_named(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tinygan.runs.folder import write_atomically
 
 _BACKGROUND = 255  # white: the images of both MNISTs are dark at the edge, so the tiles stay apart
 _GAP = 2  # pixels between two tiles
+_LARGEST = 64_000_000  # pixels of a picture that is read; a small file may unpack to far more
 _WIDTH = 500  # a grid is magnified to at least so many pixels: 28x28 images cannot be judged at size
 
 
@@ -88,8 +90,17 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
 def read_png(path: Path) -> np.ndarray:
     """A PNG file as uint8 (H, W, C): C is 1 for greyscale, else 3. Raises CheckpointError."""
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own warning comes later, and stops nothing
+            image = Image.open(path, formats=["PNG"])
+        with image:
+            if image.width * image.height > _LARGEST:
+                raise CheckpointError(
+                    f"{path} has {image.width}x{image.height} pixels, more than {_LARGEST:,}. Remove it."
+                )
             pixels = np.array(image if image.mode == "L" else image.convert("RGB"))
+    except CheckpointError:
+        raise
     except Exception as error:  # Pillow raises SyntaxError, ValueError, zlib.error, ... for a damaged file
         reason = getattr(error, "strerror", None) or "it is no intact PNG picture"
         raise CheckpointError(f"cannot read {path}: {reason}. Delete it or name another one.") from error
