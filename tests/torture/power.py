@@ -1,9 +1,10 @@
-"""Saving while the power fails, on a disk that keeps of unsynced writes what it likes.
+"""A run while the power fails, on a disk that keeps of unsynced writes what it likes.
 
-The operations of `runs.folder.write_atomically` are recorded. Then the disk is rebuilt as a power cut
-after any of them may leave it: bytes that were not synced may be there, missing, cut short or garbage;
-a name that was not synced may be there or not. (The model is that of SQLite's test6.c and of ALICE,
-Pillai et al. 2014: a file's bytes are safe after fsync of the file, a name after fsync of its folder.)
+What `RunFolder.create`, its files and three checkpoints ask of the disk is recorded. Then the disk is
+rebuilt as a power cut after any of these operations may leave it: bytes that were not synced may be there,
+missing, cut short, zeros or (in files that were new) garbage; of the changes of names in a folder that was
+not synced the first few happened, each folder for itself. (The model is that of SQLite's test6.c and of
+ALICE, Pillai et al. 2014: a file's bytes are safe after fsync of the file, a name after fsync of its folder.)
 """
 
 from __future__ import annotations
@@ -11,131 +12,220 @@ from __future__ import annotations
 import io
 import os
 import random
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import numpy as np
+
 from tests.torture.kills import state, survived
+from tinygan.errors import CheckpointError
 from tinygan.runs import checkpoint, folder
 from tinygan.runs.folder import RunFolder
 
-Operation = tuple[str, Any, Any]  # what, on which file (a number) or name, with what
+OUT = "deep/runs"  # two folders that are not there yet
+DEEP = 0  # the number of the folder that is
+
+
+class Operation(NamedTuple):
+    what: str  # mkdir, create, write, rename, remove, fsync
+    node: int  # the number of a file or a folder; of the folder in which names change
+    name: str = ""
+    value: Any = None  # the number of what gets the name, the bytes, the new name
 
 
 class Recorder:
-    """Stands in for the file functions of `runs.folder`; nothing reaches a disk."""
+    """Notes what `runs.folder` asks of the disk below `root`, and does it there, except for fsync."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
         self.operations: list[Operation] = []
-        self.files = 0
-        self.os = SimpleNamespace(
-            **{name: getattr(os, name) for name in ("getpid", "name", "path", "O_RDONLY")},
-            fsync=self.fsync,
-            replace=self.replace,
-            open=lambda path, flags: ("folder", path),
-            close=lambda descriptor: None,
-        )
+        self.nodes = {str(root): DEEP}  # of the paths there are now
+        self.open_files: dict[int, int] = {}  # nodes by descriptor
+        self.count = 1
 
-    def open(self, path: Path, mode: str) -> io.BytesIO:
-        assert mode == "xb"
-        number = self.files
-        self.files += 1
-        self.operations.append(("create", path.name, number))
-        recorder = self
+    def new(self, what: str, path: str) -> int:
+        parent, name = os.path.split(path)
+        if parent not in self.nodes:  # made by pathlib, which keeps functions of its own in Python 3.10
+            self.new("mkdir", parent)
+        self.nodes[path] = self.count
+        self.count += 1
+        self.operations.append(Operation(what, self.nodes[parent], name, self.nodes[path]))
+        return self.nodes[path]
 
-        class File(io.BytesIO):
-            def write(self, data: Any) -> int:
-                recorder.operations.append(("write", number, bytes(data)))
-                return len(data)
+    def patched(self) -> ExitStack:
+        """What puts this recorder in the place of the system's functions."""
+        real = {name: getattr(os, name) for name in ("mkdir", "rmdir", "unlink", "rename", "replace", "open")}
 
-            def writelines(self, lines: Any) -> None:
-                for line in lines:
-                    self.write(line)
+        def mkdir(path: Any, *arguments: Any) -> None:
+            real["mkdir"](path, *arguments)
+            self.new("mkdir", str(path))
 
-            def fileno(self) -> Any:
-                return ("file", number)
+        def removing(name: str) -> Callable[..., None]:
+            def remove(path: Any, *arguments: Any, **named: Any) -> None:
+                real[name](path, *arguments, **named)
+                parent, last = os.path.split(str(path))
+                del self.nodes[str(path)]
+                self.operations.append(Operation("remove", self.nodes[parent], last))
 
-        return File()
+            return remove
 
-    def fsync(self, descriptor: tuple[str, Any]) -> None:
-        kind, which = descriptor
-        self.operations.append((f"fsync {kind}", which, None))
+        def rename(source: Any, target: Any) -> None:
+            real["replace"](source, target)
+            (parent, old), (other, new) = os.path.split(str(source)), os.path.split(str(target))
+            assert parent == other
+            for path in [path for path in self.nodes if path == str(source) or path.startswith(f"{source}/")]:
+                self.nodes[str(target) + path[len(str(source)) :]] = self.nodes.pop(path)
+            self.operations.append(Operation("rename", self.nodes[parent], old, new))
 
-    def replace(self, source: Path, target: Path) -> None:
-        self.operations.append(("rename", source.name, target.name))
+        def open_folder(path: Any, *arguments: Any, **named: Any) -> int:
+            descriptor = real["open"](path, *arguments, **named)
+            self.open_files[descriptor] = self.nodes.get(str(path), -1)
+            return descriptor
+
+        stack = ExitStack()
+        for name, function in {
+            "mkdir": mkdir, "rmdir": removing("rmdir"), "unlink": removing("unlink"), "rename": rename,
+            "replace": rename, "open": open_folder, "fsync": self.fsync,
+        }.items():  # fmt: skip
+            stack.enter_context(patch.object(os, name, function))
+        stack.enter_context(patch.object(folder, "open", self.open, create=True))
+        return stack
+
+    def open(self, path: Path, mode: str) -> Any:
+        assert mode in ("xb", "ab")
+        recorder, node = self, self.nodes.get(str(path))
+        number = self.new("create", str(path)) if node is None else node
+
+        class Raw(io.FileIO):
+            def write(self, data: Any) -> int | None:
+                recorder.operations.append(Operation("write", number, "", bytes(data)))
+                return super().write(data)
+
+        raw = Raw(path, mode.replace("b", ""))
+        self.open_files[raw.fileno()] = number
+        return io.BufferedWriter(raw)
+
+    def fsync(self, descriptor: int) -> None:
+        self.operations.append(Operation("fsync", self.open_files[descriptor]))
 
 
-def recorded(saves: int) -> tuple[list[Operation], list[int]]:
-    """The operations of so many saves, and how many operations there were when each was over."""
-    recorder, ends = Recorder(), []
-    run = RunFolder(Path("nowhere"))
-    with patch.object(folder, "os", recorder.os), patch.object(folder, "open", recorder.open, create=True):
+class Expected(NamedTuple):
+    """What must be there after the first `operations`: a run with a configuration, and so many saves."""
+
+    operations: int
+    saves: int
+
+
+def recorded(place: Path, saves: int) -> tuple[list[Operation], list[Expected]]:
+    """The operations of a run with so many saves, made at `place`; what each stage of it promises."""
+    recorder = Recorder(place)
+    with recorder.patched():
+        run = RunFolder.create(place / OUT, "run")
+        run.write_config({"settings": {}})
+        stages = [Expected(len(recorder.operations), 0)]
         for number in range(1, saves + 1):
-            checkpoint.save(run.checkpoint_path(number, None), state(number), {})
-            ends.append(len(recorder.operations))
-    return recorder.operations, ends
+            run.append_losses(np.full((2, 4), number))
+            run.append_stats({"epoch": number, "step": 2 * number})
+            checkpoint.save(run.checkpoint_path(number), state(number), {})
+            stages.append(Expected(len(recorder.operations), number))
+    return recorder.operations, stages
 
 
-def after_the_cut(operations: list[Operation], chance: random.Random) -> dict[str, bytes]:
-    """The files of a disk, by name, that these operations may have left."""
-    safe: dict[int, bytes] = {}  # synced bytes of each file
-    loose: dict[int, list[bytes]] = {}  # written since
-    names: dict[str, int] = {}  # as they are on disk for certain
-    changes: list[tuple[str, Any, Any]] = []  # of names, not synced; they happen in order, or not at all
-    for what, which, value in operations:
-        if what == "write":
-            loose.setdefault(which, []).append(value)
-        elif what == "fsync file":
-            safe[which] = safe.get(which, b"") + b"".join(loose.pop(which, []))
-        elif what == "fsync folder":
-            for change in changes:
-                _apply(names, change)
-            changes.clear()
+def after_the_cut(operations: list[Operation], chance: random.Random, place: Path) -> None:
+    """Make the files below `place` that a disk may hold after these operations."""
+    folders: dict[int, dict[str, int]] = defaultdict(dict)  # names that are on disk for certain
+    changes: dict[int, list[Operation]] = defaultdict(list)  # of names in each folder, not synced
+    safe: dict[int, bytes] = defaultdict(bytes)  # synced bytes of each file
+    loose: dict[int, bytes] = defaultdict(bytes)  # written since
+    made = {DEEP}
+    for operation in operations:
+        if operation.what == "write":
+            loose[operation.node] += operation.value
+        elif operation.what == "fsync":
+            safe[operation.node] += loose.pop(operation.node, b"")
+            for change in changes.pop(operation.node, []):
+                _apply(folders[operation.node], change)
         else:
-            changes.append((what, which, value))
-    for change in changes[: chance.randrange(len(changes) + 1)]:
-        _apply(names, change)
-    return {name: safe.get(file, b"") + _kept(loose.get(file, []), chance) for name, file in names.items()}
+            changes[operation.node].append(operation)
+            if operation.what == "mkdir":
+                made.add(operation.value)
+    for node, waiting in changes.items():
+        for change in waiting[: chance.randrange(len(waiting) + 1)]:
+            _apply(folders[node], change)
+
+    def build(path: Path, node: int) -> None:
+        if node in made:
+            path.mkdir(exist_ok=True)
+            for name, child in folders[node].items():
+                build(path / name, child)
+        else:
+            path.write_bytes(safe[node] + _kept(loose[node], chance, new=not safe[node]))
+
+    build(place, DEEP)
 
 
-def _apply(names: dict[str, int], change: tuple[str, Any, Any]) -> None:
-    what, which, value = change
-    if what == "create":
-        names[which] = value
-    elif which in names:
-        names[value] = names.pop(which)
+def _apply(names: dict[str, int], change: Operation) -> None:
+    if change.what in ("mkdir", "create"):
+        names[change.name] = change.value
+    elif change.what == "remove":
+        names.pop(change.name, None)
+    elif change.name in names:
+        names[change.value] = names.pop(change.name)
 
 
-def _kept(pieces: list[bytes], chance: random.Random) -> bytes:
-    """What a disk may hold of pieces that were written and not synced."""
-    whole = b"".join(pieces)
-    how = chance.choice(("all", "none", "some", "zeros", "garbage"))
+def _kept(whole: bytes, chance: random.Random, new: bool) -> bytes:
+    """What a disk may hold of bytes that were written and not synced: in a `new` file, or at one's end."""
+    how = chance.choice(("all", "none", "some", "zeros", *(["garbage"] if new else [])))
     if how == "all":
         return whole
     if how == "none":
         return b""
-    if how == "some":
-        return whole[: chance.randrange(len(whole) + 1)]
     at = chance.randrange(len(whole) + 1)
-    tail = bytes(len(whole) - at) if how == "zeros" else chance.randbytes(len(whole) - at)
-    return whole[:at] + tail
+    if how == "some":
+        return whole[:at]
+    return whole[:at] + (bytes(len(whole) - at) if how == "zeros" else chance.randbytes(len(whole) - at))
+
+
+def problem_with(out: Path, stage: Expected | None) -> str | None:
+    """None if the run in `out` is what this stage promises and can go on, and a new one can begin."""
+    try:
+        run, _ = RunFolder.find(None, out)
+        run.read_config()
+        if stage and (problem := survived(run, stage.saves)):
+            return problem
+        if stage:
+            rows, losses = run.read_stats(), run.read_losses()
+            if [row["epoch"] for row in rows][: stage.saves] != list(range(1, stage.saves + 1)):
+                return f"save {stage.saves} was over, and the statistics are {rows}"
+            if not np.array_equal(losses[: 2 * stage.saves, 0], np.repeat(range(1, stage.saves + 1), 2)):
+                return f"save {stage.saves} was over, and the losses are {losses[:, 0]}"
+            run.keep_stats_until(2 * stage.saves)
+    except CheckpointError as problem:
+        if stage:
+            return f"stage {stage}: {problem}"
+    try:
+        RunFolder.create(out, "next")
+    except CheckpointError as problem:
+        return f"no new run can begin: {problem}"
+    return None
 
 
 def power_cuts(place: Path, count: int, seed: int, saves: int = 3) -> dict[str, Any]:
     """So many states of a disk after a power cut, spread evenly over the operations."""
-    operations, ends = recorded(saves)
+    whole = place / "whole"
+    whole.mkdir()
+    operations, stages = recorded(whole, saves)
     chance, wrong = random.Random(seed), []
-    run = RunFolder(place)
-    run.checkpoints_dir.mkdir(parents=True)
     for number in range(count):
-        cut = number % (len(operations) + 1)
-        for old in run.checkpoints_dir.iterdir():
-            old.unlink()
-        for name, content in after_the_cut(operations[:cut], chance).items():
-            (run.checkpoints_dir / name).write_bytes(content)
-        finished = sum(end <= cut for end in ends)
-        if problem := survived(run, finished):
+        cut, disk = number % (len(operations) + 1), place / "disk"
+        shutil.rmtree(disk, ignore_errors=True)
+        after_the_cut(operations[:cut], chance, disk)
+        stage = next((stage for stage in reversed(stages) if stage.operations <= cut), None)
+        if problem := problem_with(disk / OUT, stage):
             wrong.append(f"after operation {cut}: {problem}")
     return {
         "states": count,

@@ -75,7 +75,7 @@ class RunFolder:
         """
         suffix = _slug(name)
         try:
-            new = not out.exists()
+            new = [folder for folder in (out, *out.parents) if not folder.exists()]
             out.mkdir(parents=True, exist_ok=True)
             while True:
                 number = max((n for n, _ in _numbered(out)), default=0) + 1
@@ -96,8 +96,8 @@ class RunFolder:
                 except BaseException:
                     shutil.rmtree(bare, ignore_errors=True)
                     raise
-                # The folder's own name must survive a power cut, or its checkpoints do not either.
-                for folder in (path, out, out.parent) if new else (path, out):
+                # The names of the folders must survive a power cut, or what is in them does not either.
+                for folder in (path, out, *(made.parent for made in new)):
                     _sync_folder(folder)
                 return RunFolder(path)
         except OSError as error:
@@ -276,14 +276,7 @@ class RunFolder:
 
         Raises CheckpointError when it cannot be written, ValueError for NaN and infinities.
         """
-        text = _row(row)
-        try:
-            with open(self.stats_path, "ab") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise _cannot_write(self.stats_path, error) from error
+        _append(self.stats_path, _row(row))
 
     def read_stats(self) -> list[dict[str, Any]]:
         """All rows in order, none if there is no file yet; a last line cut short by a kill is left out.
@@ -319,13 +312,7 @@ class RunFolder:
 
     def append_losses(self, rows: np.ndarray) -> None:
         """Append the numbers (steps, 4) of the latest steps. Raises CheckpointError."""
-        try:
-            with open(self.losses_path, "ab") as file:
-                file.write(np.asarray(rows, "<f4").tobytes())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise _cannot_write(self.losses_path, error) from error
+        _append(self.losses_path, np.asarray(rows, "<f4").tobytes())
 
     def read_losses(self) -> np.ndarray:
         """The numbers of all steps (steps, 4) float32; NaN for steps of which there are none.
@@ -403,6 +390,20 @@ def _plain(value: Any) -> Any:
     if getattr(value, "shape", None) == ():
         return value.item()
     raise TypeError(f"{type(value).__name__} does not fit into JSON")
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Add `data` to the end of `path`, and hand it to the disk. Raises CheckpointError."""
+    try:
+        new = not path.exists()
+        with open(path, "ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def _sync_folder(folder: Path) -> None:
