@@ -1,13 +1,21 @@
-"""Signals while a training runs: the first is noted, the second obeyed at once."""
+"""The loop: the first signal is noted, the second obeyed at once; no state that is not finite is saved."""
 
 from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tinygan.runs.training import _signals
+from tinygan.backend import cpu
+from tinygan.data import Dataset
+from tinygan.errors import NonFiniteError
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.settings import Settings
+from tinygan.runs.state import State
+from tinygan.runs.training import _save_checkpoint, _signals
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -21,3 +29,18 @@ def test_the_first_signal_is_noted_and_the_second_stops_at_once(second: signal.S
             signal.raise_signal(second)
         assert stop.value.code == 128 + second
     assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_no_array_that_is_not_finite_is_ever_saved(tmp_path: Path, value: float) -> None:
+    settings = Settings(size=4, width=1, noise_dim=2, batch_size=2, average=0.5)
+    data = Dataset("black", np.zeros((4, 4, 4, 1), np.uint8), "nowhere")
+    run, state = RunFolder.create(tmp_path, "run"), State(settings, cpu())
+    good = state.arrays()
+    names = [name for name, array in good.items() if array.dtype.kind == "f" and array.size]
+    assert len(names) > 60
+    for name in names:
+        state.arrays = lambda name=name: good | {name: np.full_like(good[name], value)}
+        with pytest.raises(NonFiniteError, match=f"{name} is not finite any more; not saved"):
+            _save_checkpoint(run, state, data, settings, 2)
+    assert run.checkpoints() == []

@@ -18,8 +18,10 @@ import numpy as np
 import PIL
 
 from tests.fuzz.formats import formats
+from tests.torture.cost import check_costs
 from tests.torture.disk import failures
-from tests.torture.kills import kills
+from tests.torture.interrupts import interrupts
+from tests.torture.kills import exits, kills
 from tests.torture.power import power_cuts
 from tests.torture.rivals import rivals
 from tests.torture.signals import ROOT, signals
@@ -53,11 +55,14 @@ def main() -> int:
     options = parser.parse_args()
     tests: dict[str, Callable[[Path, int], Any]] = {
         "kills": lambda place, seed: kills(place, round(1000 * options.share), seed),
+        "exits": lambda place, seed: exits(place),
         "power": lambda place, seed: power_cuts(place, round(1000 * options.share), seed),
         "disk": lambda place, seed: failures(place, round(1 / options.share)),
         "rivals": lambda place, seed: rivals(place, round(100 * options.share)),
+        "interrupts": lambda place, seed: interrupts(place, round(1 / options.share)),
         "signals": lambda place, seed: signals(place, round(200 * options.share), seed),
         "mutants": lambda place, seed: mutants(round(100_000 * options.share), seed),
+        "cost of the non-finite check": lambda place, seed: check_costs(max(3, round(30 * options.share))),
         "soak": lambda place, seed: soak(place, max(400, round(2000 * options.share)), "--no-report"),
         "soak with reports": lambda place, seed: soak(place, max(400, round(2000 * options.share))),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import signal
@@ -14,7 +15,10 @@ import numpy as np
 
 from tinygan.errors import CheckpointError
 from tinygan.runs import checkpoint
+from tinygan.runs import folder as run_folder
 from tinygan.runs.folder import RunFolder
+
+DEAD = 9  # the exit code of a process that ended where it was told to
 
 
 def state(number: int) -> dict[str, np.ndarray]:
@@ -46,8 +50,11 @@ def survived(run: RunFolder, finished: int) -> str | None:
     return None if (arrays["weights"] == number).all() else f"save {number} is not what was saved"
 
 
-def kill_once(folder: Path, seconds: float) -> tuple[int, str | None]:
-    """Kill a saving process after so many seconds: how many saves it had told of, and what is wrong."""
+def kill_once(folder: Path, seconds: float) -> tuple[int, bool, str | None]:
+    """Kill a saving process after so many seconds.
+
+    How many saves it had told of, whether it had a temporary file open, and what is wrong.
+    """
     run = RunFolder(folder)
     run.checkpoints_dir.mkdir(parents=True)
     reading, writing = os.pipe()
@@ -60,15 +67,78 @@ def kill_once(folder: Path, seconds: float) -> tuple[int, str | None]:
     os.waitpid(child, 0)
     with os.fdopen(reading, "rb") as pipe:
         finished = len(pipe.read()) // 4
-    return finished, survived(run, finished)
+    return finished, any(run.checkpoints_dir.glob(".*.tmp")), survived(run, finished)
+
+
+def exits(folder: Path) -> dict[str, Any]:
+    """The process of the third save ends just before, and just after, each thing it asks of the disk."""
+    tally, wrong = {"before": 0, "after": 0}, []
+    for when in tally:
+        nth, there_was = 1, True
+        while there_was:
+            run = RunFolder(folder / f"{when} {nth}")
+            run.checkpoints_dir.mkdir(parents=True)
+            for number in (1, 2):
+                checkpoint.save(run.checkpoint_path(number, None), state(number), {})
+            child = os.fork()
+            if child == 0:
+                dying(nth, when)
+                checkpoint.save(run.checkpoint_path(3, None), state(3), {})
+                os._exit(0)
+            there_was = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == DEAD
+            if there_was:
+                tally[when] += 1
+                if problem := survived(run, 2):
+                    wrong.append(f"{when} operation {nth}: {problem}")
+            nth += 1
+    return {"exits": sum(tally.values()), **tally, "lost": len(wrong), "first": wrong[:5]}
+
+
+def dying(nth: int, when: str) -> None:
+    """From now on this process ends at the `nth` thing it asks of the disk: open, write, fsync or rename."""
+    counted = 0
+
+    def mortal(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal counted
+            counted += 1
+            if counted == nth and when == "before":
+                os._exit(DEAD)
+            result = function(*arguments, **named)
+            if counted == nth:
+                os._exit(DEAD)
+            return result
+
+        return call
+
+    class Raw(io.FileIO):
+        @mortal
+        def write(self, data: Any) -> int | None:
+            return super().write(data)
+
+    for name in ("fsync", "replace", "open", "close"):
+        setattr(os, name, mortal(getattr(os, name)))
+    vars(run_folder)["open"] = mortal(lambda path, mode: io.BufferedWriter(Raw(path, mode.replace("b", ""))))
 
 
 def kills(folder: Path, count: int, seed: int) -> dict[str, Any]:
-    """So many kills at random instants."""
-    instants, saves, wrong = random.Random(seed), 0, []
+    """So many kills at random instants of the first few saves."""
+    began = time.monotonic()
+    for number in range(5):
+        checkpoint.save(folder / f"{number}.npz", state(number), {})
+    longest = max(0.03, time.monotonic() - began)  # on a slow disk nothing else would be hit than the first
+    instants, saves, inside, wrong = random.Random(seed), 0, 0, []
     for number in range(count):
-        finished, problem = kill_once(folder / str(number), instants.uniform(0.0, 0.03))
+        finished, within, problem = kill_once(folder / str(number), instants.uniform(0.0, longest))
         saves += finished
+        inside += within
         if problem:
             wrong.append(problem)
-    return {"kills": count, "seed": seed, "saves": saves, "lost": len(wrong), "first": wrong[:5]}
+    return {
+        "kills": count,
+        "seed": seed,
+        "saves": saves,
+        "with_a_file_half_written": inside,
+        "lost": len(wrong),
+        "first": wrong[:5],
+    }

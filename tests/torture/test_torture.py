@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.torture.cost import check_cost
 from tests.torture.disk import failures
-from tests.torture.kills import kills
+from tests.torture.interrupts import interrupts
+from tests.torture.kills import exits, kills
 from tests.torture.power import Recorder, power_cuts
 from tests.torture.rivals import rivals
 from tests.torture.signals import signals
@@ -20,7 +22,14 @@ from tinygan.runs import checkpoint
 def test_a_run_that_is_killed_while_saving_loses_nothing(tmp_path: Path) -> None:
     found = kills(tmp_path, 40, 1)
     assert found["lost"] == 0, found["first"]
-    assert found["saves"] > 20
+    assert found["saves"] > 20 and found["with_a_file_half_written"] > 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_ends_before_or_after_any_operation_of_a_save_loses_nothing(tmp_path: Path) -> None:
+    found = exits(tmp_path)
+    assert found["lost"] == 0, found["first"]
+    assert found["before"] == found["after"] == 8
 
 
 def test_a_power_cut_while_saving_loses_nothing(tmp_path: Path) -> None:
@@ -28,18 +37,29 @@ def test_a_power_cut_while_saving_loses_nothing(tmp_path: Path) -> None:
     assert found["bad"] == 0, found["first"]
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_save_without_one_of_its_syncs_would_be_caught(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+def test_a_run_without_any_one_of_its_syncs_would_be_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sync = Recorder.fsync
+    sync, counted, forgotten = Recorder.fsync, 0, 0
 
-    def forgetful(self: Recorder, descriptor: tuple[str, object]) -> None:
-        if descriptor[0] != kind:
+    def forgetful(self: Recorder, descriptor: int) -> None:
+        nonlocal counted
+        counted += 1
+        if counted != forgotten:
             sync(self, descriptor)
 
     monkeypatch.setattr(Recorder, "fsync", forgetful)
-    assert power_cuts(tmp_path, 200, 1)["bad"] > 10
+    (tmp_path / "0").mkdir()
+    assert power_cuts(tmp_path / "0", 0, 1, saves=1)["bad"] == 0
+    unseen, syncs = [], counted
+    for forgotten in range(1, syncs + 1):
+        counted, place = 0, tmp_path / str(forgotten)
+        place.mkdir()
+        if power_cuts(place, 100, 1, saves=1)["bad"] == 0:
+            unseen.append(forgotten)
+    # The run's own folder is synced again before anything is promised: with its configuration (6), and its
+    # statistics (10).
+    assert unseen == [1, 8] and syncs == 12
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -67,6 +87,18 @@ def test_of_two_processes_one_wins_each_time(tmp_path: Path) -> None:
 def test_a_run_that_is_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     found = signals(tmp_path, 6, 1)
     assert found["wrong"] == 0, found["first"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
+def test_a_run_that_is_interrupted_while_it_writes_loses_nothing(tmp_path: Path) -> None:
+    found = interrupts(tmp_path, every=5)
+    assert found["wrong"] == 0, found["first"]
+    assert found["resumed"] >= 5 and {"epoch", "report"} <= set(found["while_writing"])
+
+
+@pytest.mark.slow
+def test_looking_at_losses_and_gradients_costs_little() -> None:
+    assert check_cost("fast", 5)["percent"] < 2  # about 0.5 where nothing else runs
 
 
 @pytest.mark.slow
