@@ -118,7 +118,9 @@ def dying(nth: int, when: str) -> None:
 
     for name in ("fsync", "replace", "open", "close"):
         setattr(os, name, mortal(getattr(os, name)))
-    vars(run_folder)["open"] = mortal(lambda path, mode: io.BufferedWriter(Raw(path, mode.replace("b", ""))))
+    run_folder.__dict__["open"] = mortal(
+        lambda path, mode: io.BufferedWriter(Raw(path, mode.replace("b", "")))
+    )
 
 
 def kills(folder: Path, count: int, seed: int) -> dict[str, Any]:
