@@ -303,6 +303,24 @@ def test_a_run_on_a_folder_of_pictures_goes_on_from_another_place(tmp_path: Path
     fails(other, 5, "was trained on other images")
 
 
+def test_whatever_makes_a_resumed_run_differ_in_its_bits_is_told(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    path = tmp_path / "runs/0001-strokes/config.json"
+    config = json.loads(path.read_text())
+    foreign = [("device", "processor"), ("device", "threads"), ("device", "engine"), ("versions", "numpy"),
+               ("versions", "blas"), ("versions", "tinygan")]  # fmt: skip
+    for group, name in foreign:
+        config[group][name] = "other"
+    path.write_text(json.dumps(config))
+    done = tinygan("train", "--resume", cwd=tmp_path)
+    assert done.returncode == 0
+    told = done.stderr.splitlines()
+    assert len(told) == len(foreign) and all("not bit for bit" in line for line in told)
+    for _, name in foreign:
+        assert any(line.startswith(f"warning: {name} was other and is ") for line in told)
+    assert tinygan("train", "--resume", cwd=tmp_path).stderr == ""  # the configuration is now this one
+
+
 def test_resuming_a_finished_run_says_so(trained: Path) -> None:
     result = tinygan("train", "--resume", cwd=trained)
     assert result.returncode == 0 and "complete" in result.stdout

@@ -32,11 +32,13 @@ def test_a_process_that_ends_before_or_after_any_operation_of_a_save_loses_nothi
     assert found["before"] == found["after"] == 8
 
 
+@pytest.mark.skipif(os.name != "posix", reason="folders are synced on POSIX only")
 def test_a_power_cut_while_saving_loses_nothing(tmp_path: Path) -> None:
     found = power_cuts(tmp_path, 200, 1)
     assert found["bad"] == 0, found["first"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="folders are synced on POSIX only")
 def test_a_run_without_any_one_of_its_syncs_would_be_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
