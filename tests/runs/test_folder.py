@@ -264,7 +264,10 @@ def test_statistics_past_the_checkpoint_are_dropped(tmp_path):
     assert run.read_stats() == [{"step": 10, "loss": 10.1}, {"step": 20, "loss": 20.1}]
 
 
-@pytest.mark.parametrize("torn", [b'{"step": 30', b"{", b"\x00\x00\x00", b'{"step": 30, "name": "\xc3'])
+@pytest.mark.parametrize(
+    "torn",
+    [b'{"step": 30', b"{", b"\x00\x00\x00", b'{"step": 30, "name": "\xc3', b'{"st\n\xff\n\n', b"\n1\n"],
+)
 def test_a_last_row_cut_short_by_a_kill_is_left_out_and_cleared_away(tmp_path, torn):
     run = make_run(tmp_path)
     run.append_stats({"step": 10})

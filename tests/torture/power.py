@@ -2,9 +2,9 @@
 
 What `RunFolder.create`, its files and three checkpoints ask of the disk is recorded. Then the disk is
 rebuilt as a power cut after any of these operations may leave it: bytes that were not synced may be there,
-missing, cut short, zeros or (in files that were new) garbage; of the changes of names in a folder that was
-not synced the first few happened, each folder for itself. (The model is that of SQLite's test6.c and of
-ALICE, Pillai et al. 2014: a file's bytes are safe after fsync of the file, a name after fsync of its folder.)
+missing, cut short, zeros or garbage; of the changes of names in a folder that was not synced the first few
+happened, each folder for itself. (The model is that of SQLite's test6.c and of ALICE, Pillai et al. 2014:
+a file's bytes are safe after fsync of the file, a name after fsync of its folder.)
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def after_the_cut(operations: list[Operation], chance: random.Random, place: Pat
             for name, child in folders[node].items():
                 build(path / name, child)
         else:
-            path.write_bytes(safe[node] + _kept(loose[node], chance, new=not safe[node]))
+            path.write_bytes(safe[node] + _kept(loose[node], chance))
 
     build(place, DEEP)
 
@@ -177,9 +177,9 @@ def _apply(names: dict[str, int], change: Operation) -> None:
         names[change.value] = names.pop(change.name)
 
 
-def _kept(whole: bytes, chance: random.Random, new: bool) -> bytes:
-    """What a disk may hold of bytes that were written and not synced: in a `new` file, or at one's end."""
-    how = chance.choice(("all", "none", "some", "zeros", *(["garbage"] if new else [])))
+def _kept(whole: bytes, chance: random.Random) -> bytes:
+    """What a disk may hold of bytes that were written and not synced."""
+    how = chance.choice(("all", "none", "some", "zeros", "garbage"))
     if how == "all":
         return whole
     if how == "none":

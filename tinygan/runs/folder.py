@@ -279,9 +279,10 @@ class RunFolder:
         _append(self.stats_path, _row(row))
 
     def read_stats(self) -> list[dict[str, Any]]:
-        """All rows in order, none if there is no file yet; a last line cut short by a kill is left out.
+        """All rows in order, none if there is no file yet; what a write that was cut short left at the end
+        is left out: part of a line after a kill, anything after a power cut.
 
-        Raises CheckpointError when the file cannot be read or another line is no JSON object.
+        Raises CheckpointError when the file cannot be read, or a good row follows a line that is none.
         """
         try:
             lines = self.stats_path.read_bytes().split(b"\n")
@@ -291,7 +292,7 @@ class RunFolder:
             raise CheckpointError(
                 f"cannot read {self.stats_path}: {_reason(error)}. Name another run."
             ) from error
-        rows = []
+        rows, damage = [], ""
         for number, line in enumerate(lines, start=1):
             if not line:
                 continue
@@ -302,11 +303,12 @@ class RunFolder:
                 if any(type(row.get(name, 0)) is not int for name in ("epoch", "step")):
                     raise ValueError("epoch or step is no whole number")
             except (ValueError, RecursionError) as error:
-                if number == len(lines):
-                    break  # the run was killed while it wrote this line
-                raise CheckpointError(
-                    f"{self.stats_path} is damaged in line {number}: {error}. Delete that line."
-                ) from error
+                damage = (
+                    damage or f"{self.stats_path} is damaged in line {number}: {error}. Delete that line."
+                )
+                continue
+            if damage:
+                raise CheckpointError(damage)
             rows.append(row)
         return rows
 
