@@ -1,7 +1,10 @@
 """The IDX reader, against bytes packed by hand."""
 
 import gzip
+import os
 import struct
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -90,6 +93,27 @@ def test_a_short_file_that_declares_much_takes_little_memory(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000
+
+
+def test_a_file_that_holds_more_than_memory_does_is_refused_in_one_line(tmp_path):
+    pytest.importorskip("resource", reason="only POSIX limits a process' memory")
+    header = struct.pack(">BBBBIII", 0, 0, 8, 3, 400, 1 << 10, 1 << 10)
+    path = write(tmp_path / "a.gz", gzip.compress(header + bytes(400 << 20), 1))
+    code = (
+        "import resource, sys; from pathlib import Path; from tinygan import commands\n"
+        "from tinygan.data.idx import read_images\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (700 << 20,) * 2)\n"
+        "sys.exit(commands.run(lambda names: len(read_images(Path(names[0])))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (
+        done.returncode == 4
+        and "more than there is memory for" in done.stderr
+        and len(done.stderr.splitlines()) == 1
+    )
 
 
 def test_labels_are_read_and_are_no_images(tmp_path):

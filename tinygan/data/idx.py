@@ -58,6 +58,10 @@ def _read(path: Path, dimensions: int, kind: str) -> np.ndarray:
                 chunks.append(chunk)
                 missing -= len(chunk)
             found = b"".join(chunks)
+    except MemoryError as problem:
+        raise DataError(
+            f"{path} holds more than there is memory for. Free some, or use other data."
+        ) from problem
     except (OSError, EOFError, zlib.error) as problem:
         raise DataError(f"{path} cannot be read: {one_line(problem)}. Get it again.") from problem
     if len(found) != size:
