@@ -80,7 +80,8 @@ def interrupts(place: Path, every: int = 1) -> dict[str, Any]:
             there_was = bool(name)
             if there_was:
                 tally[ending] = tally.get(ending, 0) + 1
-                names.add(name.strip(".").split(".")[0].rstrip("_0123456789"))
+                stem, _, suffix = name.strip(".").partition(".")
+                names.add(f"{stem.rstrip('_0123456789')}.{suffix.split('.')[0]}" if suffix else "a folder")
             if problem:
                 wrong.append(f"operation {nth}: {problem}")
             nth += every
