@@ -30,8 +30,13 @@ def interrupted(nth: int, times: int) -> Iterator[Callable[[], list[str]]]:
                 signal.raise_signal(signal.SIGINT)
         sync(descriptor)
 
-    with patch.object(os, "fsync", fsync):
-        yield lambda: synced
+    # A shell that starts something in the background has it ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with patch.object(os, "fsync", fsync):
+            yield lambda: synced
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def interrupt_once(out: Path, nth: int, times: int, expected: str) -> tuple[str, str, str | None]:
