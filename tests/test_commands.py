@@ -905,6 +905,7 @@ def test_inspect_explains_a_step(trained: Path) -> None:
     [
         ("--layer 99_dense", "no layer. Use one of generator/00_dense"),
         ("--layer 07_dense --explain", "not allowed with"),
+        ("--explain --engine fast", "readable engine"),
     ],
 )
 def test_inspect_refuses_what_there_is_not(trained: Path, arguments: str, words: str) -> None:

@@ -54,7 +54,8 @@ def parser() -> commands.Parser:
     what.add_argument(
         "--explain",
         action="store_true",
-        help="one training step in words, with its real numbers and the lines of code that made them",
+        help="one training step in words, with its real numbers and the lines of code that made them: those "
+        "of the readable engine",
     )
     parser.add_argument("--engine", choices=backend.ENGINES, help="whose ops to look at; default: the run's")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
@@ -65,6 +66,8 @@ def parser() -> commands.Parser:
 def main(arguments: Sequence[str]) -> int:
     """Tell what `arguments` ask for; returns the exit code. Nothing of the run is changed."""
     options = parser().parse_args(arguments)
+    if options.explain and options.engine == "fast":
+        raise UsageError("--explain takes its step with the readable engine. Leave --engine out.")
     path, arrays, meta = checkpoint.newest_intact(checkpoints(options), warn)
     settings = saved_settings(meta, path, arrays)
     folder = options.data_dir or (Path(settings.data_dir) if settings.data_dir else None)

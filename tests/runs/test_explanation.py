@@ -72,8 +72,23 @@ def test_the_arithmetic_told_is_right(state: State) -> None:
     old, new = number("average of its gradients goes from # to"), number("gradients goes from .*? to #:")
     gradient = number("Its gradient is #[.]")
     assert new == pytest.approx(0.9 * old + 0.1 * gradient, rel=0.01)
-    old, new = number("average of their squares goes from # to"), number("squares goes from .*? to #[.]")
+    old, new = number("average of their squares goes from # to"), number("squares goes from .*? to #:")
     assert new == pytest.approx(0.999 * old + 0.001 * gradient**2, rel=0.01)
+    rate = number(r"\^8\) = # long")
+    assert rate == pytest.approx(1e-3 * np.sqrt(1 - 0.999**8) / (1 - 0.9**8), rel=1e-3)
+    told = [
+        float(found) for found in re.findall(r"weight moves by -(\S+) x (\S+) / \(sqrt\((\S+)\) \+", text)[0]
+    ]
+    assert told[0] == rate and told[2] == new
+    moved, weight = number(r"weight moves by .*? = #, to"), number(r"weight moves by .*? to #\. How")
+    assert moved == pytest.approx(-rate * told[1] / (np.sqrt(told[2]) + 1e-7), rel=0.01)
+    assert weight == pytest.approx(number(r"kernel\[2, 2, 0, 0\]: #\. Its") + moved, abs=2e-6)
+
+
+def test_every_sentence_says_where_its_code_stands(state: State) -> None:
+    for title, sentences in explain(state, DATA, SETTINGS):
+        for sentence in sentences:
+            assert re.search(r" \[tinygan/[\w/]+\.py:\d+\]$", sentence), (title, sentence)
 
 
 def test_every_place_that_is_named_exists(state: State) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from math import log, sqrt
 from pathlib import Path
 from types import ModuleType
 
@@ -15,10 +16,11 @@ import numpy as np
 
 from tinygan import autograd, gan, models, optim
 from tinygan.autograd import grad, no_grad
-from tinygan.data import Dataset
+from tinygan.data import Dataset, dataset
 from tinygan.gan import discriminator_loss, generator_loss
 from tinygan.layers import Network
 from tinygan.ops import loss
+from tinygan.runs import training
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
 from tinygan.runs.training import StepByStep, plan
@@ -54,7 +56,8 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
         "Noise",
         [
             f"G starts from {M} vectors of {noise.shape[1]} random numbers, normally distributed. "
-            f"The first begins {numbers}. {place(gan, 'fakes = G(noise')}",
+            f"{place(training, 'noise = stream(')} The first begins {numbers}. "
+            f"{place(gan, 'fakes = G(noise')}",
         ],
     )
 
@@ -65,11 +68,10 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
         "G paints",
         [
             f"Layer by layer each vector becomes a picture: {stations}. {place(models, 'return Network(')}",
-            f"Its pixels lie between -1, dark, and 1, bright. Their mean is {fakes.data.mean():+.2f} "
-            "in the fakes "
-            f"and {images.mean():+.2f} in the real images; the fakes' spread is "
-            f"{fakes.data.std():.2f}, the real "
-            f"images' {images.std():.2f}.",
+            f"Its pixels lie between -1, dark, and 1, bright. {place(models, 'Tanh()')} Their mean is "
+            f"{fakes.data.mean():+.2f} in the fakes and {images.mean():+.2f} in the real images; the fakes' "
+            f"spread is {fakes.data.std():.2f}, the real images' {images.std():.2f}. "
+            f"{place(dataset, 'def normalise')}",
         ],
     )
 
@@ -85,9 +87,9 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
             f"1 / (1 + exp({-real:.3f})) = {p_real:.3f}. {place(gan, 'real_logits = D(')} "
             f"{place(loss, 'def sigmoid')}",
             f"The first fake gets {fake:+.3f}: {p_fake:.3f}. {place(gan, 'fake_logits = D(')}",
-            f"It is right about {right[0]} of {N} real images and {right[1]} of {M} fakes. Dropout "
-            "makes it less sure "
-            "while it learns.",
+            f"It is right about {right[0]} of {N} real images and {right[1]} of {M} fakes: those with a "
+            "logit above 0, and below. Dropout makes it less sure while it learns. "
+            f"{place(models, 'Dropout(')}",
         ],
     )
 
@@ -103,13 +105,12 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
             f"{-np.log(p_real):.3f}, on "
             f"average over the batch {real_half:.3f}. {place(loss, 'losses = xp.maximum')}",
             f"D should say 0 to a fake: -log(1 - {p_fake:.3f}) = {-np.log(1 - p_fake):.3f}, on average "
-            f"{fake_half:.3f}.",
+            f"{fake_half:.3f}. {place(gan, 'bce_with_logits(fake_logits, 0.0)')}",
             f"D's loss is the sum of both averages: {float(d_loss):.3f}. If it could only guess, it "
-            "would be 1.386. "
-            f"{place(gan, 'def discriminator_loss')}",
+            f"would be -2 log(1/2) = {2 * log(2):.3f}. {place(gan, 'def discriminator_loss')}",
             f"G wants D to say 1 to its fakes: -log({p_fake:.3f}) = {-np.log(p_fake):.3f} for the "
-            "first, on average "
-            f"{float(g_loss):.3f}: G's loss; 0.693 if D could only guess. {place(gan, 'def generator_loss')}",
+            f"first, on average {float(g_loss):.3f}: G's loss; {log(2):.3f} if D could only guess. "
+            f"{place(gan, 'def generator_loss')}",
         ],
     )
 
@@ -126,15 +127,12 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
             f"({p_fake:.3f} - 1) / {M} = {float(to_logit[0, 0]):+.5f}: it falls as the logit rises. "
             f"{place(loss, 'error = xp.where')}",
             f"D's loss changes by ({p_fake:.3f} - 0) / {M} = {float(d_to_logit[0, 0]):+.5f}: the two "
-            "want opposite things.",
+            f"want opposite things. {place(loss, 'error = xp.where')}",
             f"The chain rule carries G's wish back through D to the picture. The pixel in row {row}, "
-            f"column {column} of "
-            f"the first fake gets the most of it, {push:+.6f}: it should become "
-            f"{'darker' if push > 0 else 'brighter'}. "
-            f"{place(autograd, 'op.backward(')}",
-            "And on through G, to every weight; D's own weights stay out of it. "
-            f"{place(gan, 'g_gradients = grad(')} The lengths of the gradients, kernel by kernel: "
-            f"{lengths(G, g_gradients)}.",
+            f"column {column} of the first fake gets the most of it, {push:+.6f}: it should become "
+            f"{'darker' if push > 0 else 'brighter'}. {place(autograd, 'op.backward(')}",
+            "And on through G, to every weight; D's own weights stay out of it. The lengths of the "
+            f"gradients, kernel by kernel: {lengths(G, g_gradients)}. {place(gan, 'g_gradients = grad(')}",
             f"D's, of its own loss: {lengths(D, d_gradients)}. {place(gan, 'd_gradients = grad(')}",
         ],
     )
@@ -151,23 +149,26 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     if state.average:
         state.average.update(state.step)
     gradient = float(g_gradients[number][middle])
+    rate = adam.lr * sqrt(1 - adam.beta2**adam.t) / (1 - adam.beta1**adam.t)
     yield (
         "Adam",
         [
             f"Take one weight of G, {name}{list(middle)}: {before[0]:+.6f}. Its gradient is {gradient:+.3e}. "
             f"{place(gan, 'adam_G.step(')}",
             f"The average of its gradients goes from {before[1]:+.3e} to {after[1]:+.3e}: "
-            f"{adam.beta1:g} of the old, "
-            f"{1 - adam.beta1:g} of the new. {place(optim, 'm = self.m[name] =')}",
-            f"The average of their squares goes from {before[2]:.3e} to {after[2]:.3e}. "
-            f"{place(optim, 'v = self.v[name] =')}",
-            f"So the weight moves by {after[0] - before[0]:+.3e}, to {after[0]:+.6f}: against the "
-            "gradient's average, by "
-            f"about the step size {adam.lr:g} whatever its length. "
+            f"{adam.beta1:g} of the old, {1 - adam.beta1:g} of the new. {place(optim, 'm = self.m[name] =')}",
+            f"The average of their squares goes from {before[2]:.3e} to {after[2]:.3e}: {adam.beta2:g} of "
+            f"the old, {1 - adam.beta2:g} of the new. {place(optim, 'v = self.v[name] =')}",
+            f"Adam's step number {adam.t} is {adam.lr:g} sqrt(1 - {adam.beta2:g}^{adam.t})"
+            f" / (1 - {adam.beta1:g}^{adam.t}) = {rate:.3e} long: both averages began at 0, and the fraction "
+            f"makes up for it. {place(optim, 'rate = self.lr')}",
+            f"So the weight moves by -{rate:.3e} x {after[1]:+.3e} / (sqrt({after[2]:.3e}) + {adam.eps:g}) = "
+            f"{after[0] - before[0]:+.3e}, to {after[0]:+.6f}. How long gradients are divides out: what "
+            "counts is how steadily they point one way. "
             f"{place(optim, 'parameter.data = parameter.data')}",
             *(
                 [
-                    "G's average, which paints the pictures you see, follows every "
+                    "The average of G's weights, which paints the pictures you see, follows every "
                     f"{state.average.EVERY} steps. {place(optim, 'average.data = average.data')}"
                 ]
                 if state.average
@@ -188,11 +189,9 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     yield (
         "What came of it",
         [
-            f"The same batch once more: D's loss goes from {float(d_loss):.4f} to "
-            f"{float(d_after):.4f}, G's from "
-            f"{float(g_loss):.4f} to {float(g_after):.4f}. Both have moved at once, each against the "
-            "other: that one of "
-            "them rises is no fault.",
+            f"The same batch once more: D's loss goes from {float(d_loss):.4f} to {float(d_after):.4f}, "
+            f"G's from {float(g_loss):.4f} to {float(g_after):.4f}. Both have moved at once, each against "
+            f"the other: that one of them rises is no fault. {place(gan, 'd_loss = discriminator_loss')}",
         ],
     )
 
