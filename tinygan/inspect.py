@@ -19,7 +19,7 @@ from tinygan.rng import stream
 from tinygan.runs import checkpoint
 from tinygan.runs.explanation import explain
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.inspection import formula, line_of, look, method, run, table
+from tinygan.runs.inspection import formula, look, method, run, table
 from tinygan.runs.pictures import grid, save_png
 from tinygan.runs.state import State, folder_of, saved_settings
 from tinygan.runs.training import Batch, StepByStep, plan
@@ -28,14 +28,12 @@ WIDTH = 100  # characters of a line
 LARGEST = 256  # maps shown
 LEGEND = (
     "Numbers are weights and running statistics, multiply-adds those of one example by the layer's "
-    "definition. "
-    "Times are of the whole batch, layer by layer; a training step of the fast engine joins layers and takes "
-    "less time; how it computes them is chosen by counting multiplications and numbers moved to and "
-    "from memory "
-    "(tinygan/fast/conv.py, conv_plan). Mean and spread are of the output; the gradient (root mean "
-    "square) is "
-    "that of the network's loss with respect to it. Dead: share of channels that nothing in the batch makes "
-    "positive. All in training mode."
+    "definition. Times are of the whole batch, layer by layer; a training step of the fast engine joins "
+    "layers and takes less time; how it computes a convolution is chosen by counting multiplications and "
+    "numbers moved to and from memory (tinygan/fast/conv.py, conv_plan), all else as its formula says. Mean "
+    "and spread are of the output; the gradient is that of the network's loss with respect to it. G has "
+    "looked at the batch's noise, D at its real images. Dead: share of channels that nothing in the batch "
+    "makes positive. All in training mode."
 )
 
 
@@ -127,7 +125,8 @@ def tell_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
     x, y = (first if number == 0 else outputs[number - 1].data), outputs[number].data
     node = outputs[number].node
     assert node is not None
-    print(f"{network.name}/{key} [{line_of(node.op.forward)}]")
+    how, where = method(node.op.forward, node.saved)
+    print(f"{network.name}/{key} [{where}]")
     print(textwrap.indent(formula(node.op.forward), "  "))
     print(f"  here: x {x.shape} -> y {y.shape}")
     layer = network.layers[key]
@@ -135,7 +134,7 @@ def tell_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
         for own, tensor in tensors.items():
             values = tensor.data
             print(f"  {own} {values.shape}, {kind}: mean {values.mean():+.4f}, spread {values.std():.4f}")
-    print(f"  method: {method(node.op.forward, node.saved)}")
+    print(f"  method: {'as the formula says' if formula(node.op.forward).startswith(how) else how}")
     stem = f"{network.name}_{key}"
     if isinstance(layer, Conv2D | Conv2DTranspose):
         show(

@@ -79,8 +79,19 @@ def test_the_gradient_told_is_the_slope_of_the_loss() -> None:
         ahead, behind = loss_at(fakes + 0.05 * direction), loss_at(fakes - 0.05 * direction)
         slopes.append((ahead - behind) / 0.1)
     # For a random direction the slope has the gradient's length as its spread.
-    length = tanh.slope * np.sqrt(fakes.size)
+    length = np.hypot(tanh.slope_mean, tanh.slope_spread) * np.sqrt(fakes.size)
     assert np.std(slopes) == pytest.approx(length, rel=0.2)
+
+
+def test_the_gradient_of_a_logit_is_the_answer_given_less_the_answer_wanted() -> None:
+    state, batch = made()
+    _, (*_, logit) = look(state, batch)
+    fresh, batch = made()
+    masks = stream(0, "dropout").at(2).split()
+    said = fresh.D(batch.images, training=True, dropout=masks).data.astype(np.float64)
+    slopes = (1 / (1 + np.exp(-said)) - 1) / len(said)
+    assert logit.slope_mean == pytest.approx(slopes.mean(), rel=1e-4)
+    assert logit.slope_spread == pytest.approx(slopes.std(), rel=1e-3)
 
 
 def test_dead_channels_are_counted() -> None:
@@ -93,7 +104,13 @@ def test_dead_channels_are_counted() -> None:
 def test_it_says_how_and_where() -> None:
     state, batch = made("fast", width=32, batch_size=40)
     (_, _, _, _, conv, *_), _ = look(state, batch)
-    assert conv.how.startswith("frequencies: 121 products") and conv.where.startswith("tinygan/fast/conv.py:")
+    assert conv.how.startswith("frequencies: 121 products") and " of the cost of windows" in conv.how
+    assert conv.where.startswith("tinygan/fast/conv.py:") and ", tinygan/fast/products.py:" in conv.where
+    narrow, batch = made("fast", width=4, batch_size=1)
+    (_, _, _, _, conv, *_, last, _), _ = look(narrow, batch)
+    assert conv.how == "its definition: frequencies would cost more"
+    assert conv.where.startswith("tinygan/ops/conv.py:")
+    assert last.how.startswith("windows: 25 products") and "times as much" in last.how
     readable, batch = made("readable", width=32, batch_size=40)
     (dense, _, _, _, conv, *_), _ = look(readable, batch)
     assert dense.how == "y = x w + b." and dense.where.startswith("tinygan/ops/dense.py:")

@@ -86,6 +86,7 @@ there are four pairs and one real frequency: 13 products, not 16.
 from __future__ import annotations
 
 from functools import lru_cache
+from math import inf
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -208,6 +209,7 @@ def conv_plan(
         small = (H + top + bottom - KH) // stride[0] + 1, (W + left + right - KW) // stride[1] + 1
     windows = N * small[0] * small[1] * KH * KW * C
     best, plan = 3 * windows * F + MOVED * 4 * windows, None
+    by_windows, by_frequencies = best, inf
     shapes = (H, W, C), (*small, F), (KH, KW)
     phases = stride[0] * stride[1]
     for rows in axis_choices(H, small[0], KH, stride[0], pads[0][0]):
@@ -221,12 +223,14 @@ def conv_plan(
                 + MOVED * (4 * lifted + 4 * tiles * pixels)
                 + (9 * KH * KW + MOVED * 10 * phases) * frequencies * C * F
             )
+            by_frequencies = min(by_frequencies, cost)
             if cost < best:
                 best, plan = cost, (rows, columns)
+    weighed = by_frequencies / max(by_windows, 1)
     if plan is not None:
-        return Products(*shapes, *plan, dtype)
+        return Products(*shapes, *plan, dtype, weighed)
     if min(C, F) <= FEW and C * KH * KW * small[0] * small[1] > 0:
-        return Windows(*shapes, stride, pads, dtype) if C <= FEW else None
+        return Windows(*shapes, stride, pads, dtype, weighed) if C <= FEW else None
     return None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from math import ceil
+from math import ceil, nan
 from typing import NamedTuple
 
 import numpy as np
@@ -184,7 +184,10 @@ class Products:
         rows: Axis,
         columns: Axis,
         dtype: str,
+        weighed: float = nan,
     ) -> None:
+        """`weighed`: what this way was reckoned to cost, as a share of what windows would."""
+        self.weighed = weighed
         self.large, self.small, self.taps, self.rows, self.columns = large, small, kernel, rows, columns
         self.transform = transform(rows, columns, kernel, dtype)
         self.dtype = np.dtype(dtype)
@@ -199,7 +202,8 @@ class Products:
         products = self.transform.reals + 3 * self.transform.pairs
         return (
             f"frequencies: {products} products for each of {self.tiles} tiles of {self.rows.out} x "
-            f"{self.columns.out} pixels, circles of {self.rows.n} x {self.columns.n}"
+            f"{self.columns.out} pixels, circles of {self.rows.n} x {self.columns.n}: {self.weighed:.2f} of "
+            "the cost of windows"
         )
 
     # The kernel.

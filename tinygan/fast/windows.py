@@ -19,6 +19,7 @@ float32, NumPy 2.4.6 with OpenBLAS 0.3.31, 2 threads of an AMD EPYC (Zen 4).
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import nan
 from typing import cast
 
 import numpy as np
@@ -53,7 +54,10 @@ class Windows:
         stride: tuple[int, int],
         pads: Pads,
         dtype: str,
+        weighed: float = nan,
     ) -> None:
+        """`weighed`: what frequencies were reckoned to cost, as a share of what this way does."""
+        self.weighed = weighed
         self.large, self.small, self.kernel, self.stride, self.pads = large, small, kernel, stride, pads
         self.dtype = np.dtype(dtype)
         self.rows = kernel[0] * kernel[1] * large[2]
@@ -61,7 +65,10 @@ class Windows:
         self.numbers = self.pixels * max(self.rows, small[2])
 
     def __str__(self) -> str:
-        return f"windows: {self.rows} products for each of {self.pixels} pixels"
+        return (
+            f"windows: {self.rows} products for each of {self.pixels} pixels: frequencies would cost "
+            f"{self.weighed:.1f} times as much"
+        )
 
     def lift_kernel(self, w: Array) -> Array:
         """w (KH, KW, C, F) -> (KH KW C, F)."""

@@ -36,10 +36,11 @@ class Look(NamedTuple):
     backward_ms: float
     mean: float  # of the output
     spread: float
-    slope: float  # root mean square of the gradient of the loss with respect to the output
+    slope_mean: float  # of the gradient of the loss with respect to the output
+    slope_spread: float
     dead: float | None  # of a LeakyReLU: share of the channels that nothing in the batch makes positive
-    how: str  # the plan by which the fast engine computes it, or its formula
-    where: str  # file and line of that op
+    how: str  # the plan by which the fast engine computes it, and why; or its formula
+    where: str  # file and line of the code that does so
 
 
 def look(state: State, batch: Batch) -> tuple[list[Look], list[Look]]:
@@ -82,6 +83,7 @@ def look_at(
         forward = milliseconds(network, lambda layer=layer, x=x: layer(x, True, masks.split()))
         backward = milliseconds(network, partial(op.backward, network.backend.xp, saved, dy, wanted))
         out, slope = numpy(y.data), numpy(dy)
+        how, where = method(op.forward, saved)
         alive = (out > 0).any(axis=tuple(range(out.ndim - 1)))
         found.append(
             Look(
@@ -93,10 +95,11 @@ def look_at(
                 backward_ms=backward,
                 mean=float(out.mean(dtype=np.float64)),
                 spread=float(out.std(dtype=np.float64)),
-                slope=float(np.sqrt(np.square(slope, dtype=np.float64).mean())),
+                slope_mean=float(slope.mean(dtype=np.float64)),
+                slope_spread=float(slope.std(dtype=np.float64)),
                 dead=float(1 - alive.mean()) if isinstance(layer, LeakyReLU) else None,
-                how=method(op.forward, saved),
-                where=line_of(op.forward),
+                how=how,
+                where=where,
             )
         )
         x = y
@@ -129,41 +132,50 @@ def milliseconds(network: Network, call: Callable[[], object]) -> float:
     return min(times)
 
 
-def method(forward: Callable[..., object], saved: object) -> str:
-    """How an op was computed: the plan that it kept for its backward pass, or its formula."""
-    plan = getattr(saved, "plan", None)
-    return str(plan) if plan is not None else formula(forward).partition("\n")[0]
+def method(forward: Callable[..., object], saved: object) -> tuple[str, str]:
+    """How an op was computed, and where: by the plan that it kept for its backward pass, or its formula."""
+    plan, readable = getattr(saved, "plan", None), twin(forward)
+    if plan is not None:
+        return str(plan), f"{line_of(forward)}, {line_of(type(plan))}"
+    if forward is not readable and forward.__name__.startswith("conv2d"):  # a convolution without a plan
+        return "its definition: frequencies would cost more", line_of(readable)
+    return formula(forward).partition("\n")[0], line_of(forward)
+
+
+def twin(forward: Callable[..., object]) -> Callable[..., object]:
+    """The readable op, which has the same name."""
+    return {op.forward.__name__: op.forward for op in load_ops("readable").values()}[forward.__name__]
 
 
 def formula(forward: Callable[..., object]) -> str:
-    """What an op computes, in the words of its readable twin, which has the same name."""
-    twins = {op.forward.__name__: op.forward for op in load_ops("readable").values()}
-    return inspect.getdoc(twins[forward.__name__]) or ""
+    """What an op computes, in the words of its readable twin."""
+    return inspect.getdoc(twin(forward)) or ""
 
 
-def line_of(function: Callable[..., object]) -> str:
-    """``tinygan/ops/conv.py:61``."""
-    code = inspect.unwrap(function).__code__
-    return f"{Path(code.co_filename).relative_to(PACKAGE).as_posix()}:{code.co_firstlineno}"
+def line_of(code: Callable[..., object]) -> str:
+    """Where a function or a class begins: ``tinygan/ops/conv.py:61``."""
+    code = inspect.unwrap(code)
+    path = Path(inspect.getsourcefile(code) or "")
+    return f"{path.relative_to(PACKAGE).as_posix()}:{inspect.getsourcelines(code)[1]}"
 
 
 def table(network: Network, looks: Sequence[Look]) -> list[str]:
     """The looks as text: a line of numbers each, and one that says how and where."""
     lines = [
-        f"{network.name:<20}{'output':>12}{'numbers':>11}{'multiply-adds':>15}{'forward':>10}{'backward':>10}"
-        f"{'mean':>8}{'spread':>8}{'gradient':>10}{'dead':>6}"
+        f"{network.name:<18}{'output':>10}{'numbers':>10}{'multiply-adds':>14}{'forward ms':>11}"
+        f"{'backward ms':>12}{'mean':>7}{'spread':>7}{'gradient mean':>14}{'spread':>8}{'dead':>5}"
     ]
     for at in looks:
         dead = "" if at.dead is None else f"{at.dead:.0%}"
         lines.append(
-            f"{at.name:<20}{'x'.join(map(str, at.shape)):>12}{at.numbers:>11,}{at.products:>15,}"
-            f"{at.forward_ms:>7.2f} ms{at.backward_ms:>7.2f} ms{at.mean:>+8.2f}{at.spread:>8.2f}"
-            f"{at.slope:>10.1e}{dead:>6}"
+            f"{at.name:<18}{'x'.join(map(str, at.shape)):>10}{at.numbers:>10,}{at.products:>14,}"
+            f"{at.forward_ms:>11.2f}{at.backward_ms:>12.2f}{at.mean:>+7.2f}{at.spread:>7.2f}"
+            f"{at.slope_mean:>+14.0e}{at.slope_spread:>8.1e}{dead:>5}".rstrip()
         )
         lines.append(f"    {at.how} [{at.where}]")
     forward, backward = sum(at.forward_ms for at in looks), sum(at.backward_ms for at in looks)
     lines.append(
-        f"{'in all':<32}{sum(at.numbers for at in looks):>11,}{sum(at.products for at in looks):>15,}"
-        f"{forward:>7.2f} ms{backward:>7.2f} ms"
+        f"{'in all':<28}{sum(at.numbers for at in looks):>10,}{sum(at.products for at in looks):>14,}"
+        f"{forward:>11.2f}{backward:>12.2f}"
     )
     return lines
