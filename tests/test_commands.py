@@ -893,6 +893,14 @@ def test_inspect_shows_one_layer(trained: Path, tmp_path: Path) -> None:
     assert tiles(read_png(run / "generator_07_conv_transpose_maps.png"), 2, 14, 14).std() > 0
 
 
+@pytest.mark.parametrize("command", ["inspect", "export --onnx g.onnx"])
+def test_exported_weights_are_no_checkpoint(trained: Path, tmp_path: Path, command: str) -> None:
+    file = tmp_path / "g.safetensors"
+    exported = tinygan("export", trained / "runs/0001-strokes", "--safetensors", file, cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    fails(tinygan(*command.split(), file, cwd=tmp_path), 5, "holds weights alone")
+
+
 def test_inspect_explains_a_step(trained: Path) -> None:
     result = tinygan("inspect", "--explain", cwd=trained)
     assert result.returncode == 0, result.stderr

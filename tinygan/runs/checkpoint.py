@@ -87,6 +87,8 @@ def newest_intact(
         return path, arrays, meta
     if not failures:
         raise CheckpointError("the run has no checkpoint yet. Start again with 'python -m tinygan.train'.")
+    if len(failures) == 1:
+        raise failures[0]
     raise CheckpointError(
         f"none of the run's {len(failures)} checkpoints can be used. The newest: {failures[0]}"
     )
@@ -158,6 +160,10 @@ def _read_sealed(path: Path) -> bytes:
         file.seek(max(size - end, 0))
         # Looked at first: a large file of another kind is not read at all.
         if not file.read(end).startswith(_SEAL):
+            if path.suffix == ".safetensors":
+                raise CheckpointError(
+                    f"{path} holds weights alone, which sample and evaluate read. Name the run it came from."
+                )
             raise _damaged(path, "its end is missing, or tinygan did not write it")
         file.seek(0)
         data = file.read()
