@@ -795,6 +795,7 @@ def test_an_evaluation_stands_beside_its_floor_and_its_ceiling(trained: Path, tm
         (["--samples", "10001"], 4, "more than the 10,000 test images"),
         (["--seed", "-1"], 2, "--seed -1"),
         (["--json", "gone/figures.json"], 2, "there is no folder gone"),
+        (["--json", "."], 2, "--json . is a folder"),
     ],
 )
 def test_evaluate_refuses_what_it_cannot_do(
@@ -817,7 +818,7 @@ def test_an_evaluation_gives_the_same_figures_again(trained: Path, tmp_path: Pat
 def test_metrics_are_recorded_and_equal_those_of_evaluate(tmp_path: Path) -> None:
     result = tinygan("train", *TINY, "--epochs", 3, "--metrics-every", 2, "--no-gif", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("FCD") == 1
+    assert result.stdout.count("FCD") == 1 and "10,000 of each" in result.stdout
     rows = RunFolder(tmp_path / "runs/0001-strokes").read_stats()
     assert ["evaluation" in row for row in rows] == [False, True, False]
     shown = in_page(tmp_path / "runs/0001-strokes/report.html")["stats"]
@@ -826,8 +827,9 @@ def test_metrics_are_recorded_and_equal_those_of_evaluate(tmp_path: Path) -> Non
     short = tinygan("train", *TINY, "--epochs", 2, "--no-gif", cwd=tmp_path)
     assert short.returncode == 0
     assert tinygan("evaluate", "--json", "figures.json", cwd=tmp_path).returncode == 0
-    judged = json.loads((tmp_path / "figures.json").read_text())["judged"]["generator"]
-    assert judged == pytest.approx(rows[1]["evaluation"], abs=1e-3)
+    judged = json.loads((tmp_path / "figures.json").read_text())["judged"]
+    beside = {"floor": judged["real images"]["fcd"], "ceiling": judged["noise"]["fcd"], "samples": 10_000}
+    assert judged["generator"] | beside == pytest.approx(rows[1]["evaluation"], abs=1e-3)
 
 
 def test_metrics_of_pictures_without_a_classifier_are_refused_at_once(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import backend, commands, data
+from tinygan import backend, commands
 from tinygan.errors import UsageError
 from tinygan.evaluation.judge import Judgement, noise
 from tinygan.evaluation.neighbours import K, nearest
@@ -50,6 +50,9 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"--seed {options.seed} is less than 0.")
     if options.json and not options.json.absolute().parent.is_dir():  # found now, not after a minute
         raise UsageError(f"--json {options.json}: there is no folder {options.json.parent}. Make it first.")
+    if options.json and options.json.is_dir():
+        raise UsageError(f"--json {options.json} is a folder. Name a file in it.")
+    backend.keep_memory()  # the tables of distances are made again and again
     device = backend.choose(options.device, report=lambda line: None)
     with device.failures():
         return evaluate(options, device)
@@ -62,11 +65,11 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
     seed = settings.seed + 1 if options.seed is None else options.seed
     evaluation = Evaluation(settings, options.data_dir, print, options.samples)
     judge, test, n = evaluation.judge, evaluation.test, options.samples
-    folder = options.data_dir or (Path(settings.data_dir) if settings.data_dir else None)
-    train = data.load(settings.data, data_dir=folder, report=print).images
+    train = evaluation.train_images()
     pictures = evaluation.pictures(trained.G, seed)
-    others = train[np.random.default_rng(seed).choice(len(train), n, replace=False)]
-    rows = {"generator": pictures, "real images": others, "noise": noise(n, seed)}
+    rows = {
+        "generator": pictures, "real images": evaluation.others(train, seed), "noise": noise(n, seed)
+    }  # fmt: skip
     judged = {name: judge.judge(images) for name, images in rows.items()}
     index, apart = nearest(pictures[:SHOWN], train)
     _, usual = nearest(test[:SHOWN], train)
@@ -116,7 +119,8 @@ def table(judged: dict[str, Judgement]) -> list[str]:
         *lines,
         "FCD       a Fréchet distance in the features of tinygan's classifier, smaller is better. No FID:",
         "          to be compared only with the FCD of as many pictures of the same set",
-        f"precision are they good?  recall, coverage: is everything there?  ({K} nearest neighbours)",
+        f"precision are they good?  recall, coverage: is everything there?  By {K} nearest neighbours, so",
+        "          that one odd real image, far from all others, can lend noise a high precision",
     ]
 
 

@@ -67,6 +67,10 @@ def test_real_images_are_near_and_noise_is_far(judge: Judge, images: np.ndarray)
     assert min(floor.overlap) > 0.8 and ceiling.overlap.recall < 0.1 and ceiling.overlap.coverage < 0.1
 
 
+def test_the_distance_alone_is_the_same(judge: Judge, images: np.ndarray) -> None:
+    assert judge.fcd(images[:300]) == judge.judge(images[:300]).distance.fcd
+
+
 def test_the_order_of_the_pictures_does_not_matter(judge: Judge, images: np.ndarray) -> None:
     once, again = judge.judge(images), judge.judge(images[::-1].copy())
     assert again.distance.fcd == pytest.approx(once.distance.fcd, rel=1e-6)

@@ -672,14 +672,29 @@ def test_distances_are_drawn_where_they_were_measured(browser: Any, tmp_path: Pa
     run, state = made_up_run(tmp_path, 1, **SMALL)
     for epoch, fcd in ((2, 50.0), (3, None), (4, 25.0)):
         measured = {"fcd": fcd, "error": 1.0, "precision": 0.5, "recall": 0.25, "coverage": 0.75}
-        run.append_stats(stats_row(epoch) | ({"evaluation": measured} if fcd else {}))
+        beside = {"floor": 0.28, "ceiling": 389.7, "samples": 10_000}
+        run.append_stats(stats_row(epoch) | ({"evaluation": measured | beside} if fcd else {}))
     visit = Visit(browser, write_report(run, state))
     titles = visit.page.locator(".chart h3").all_inner_texts()
-    assert titles[2] == "Distance from real images (FCD, smaller is better)" and len(titles) == 7
+    expected = "Distance from real images (FCD of 10,000, smaller is better; noise has 390)"
+    assert titles[2] == expected and len(titles) == 7
+    chart = visit.page.locator(".chart").nth(2)
+    assert chart.locator("text.about").all_text_contents() == ["other real images: 0.3"]
+    assert chart.locator("path.raw").count() == 1  # the band of the standard error
     visit.page.locator(".chart svg").nth(2).focus()
     visit.page.keyboard.press("End")
     assert visit.page.locator(".chart .key").nth(2).inner_text().split("\n") == ["FCD 25.000", "at epoch 4"]
     assert visit.complaints == []
+    visit.page.close()
+
+
+def test_distances_of_runs_that_kept_no_floor_are_drawn_alone(browser: Any, tmp_path: Path) -> None:
+    run, state = made_up_run(tmp_path, 1, **SMALL)
+    run.append_stats(stats_row(2) | {"evaluation": {"fcd": 50.0}})
+    visit = Visit(browser, write_report(run, state))
+    chart = visit.page.locator(".chart").nth(2)
+    assert chart.locator("h3").inner_text() == "Distance from real images (FCD, smaller is better)"
+    assert chart.locator(".guess").count() == 0 and visit.complaints == []
     visit.page.close()
 
 

@@ -56,9 +56,9 @@ def test_a_report_holds_the_run(tmp_path: Path) -> None:
 
 def test_evaluations_are_shown_where_there_are_any(tmp_path: Path) -> None:
     run, state = made_up_run(tmp_path, epochs=1, **SMALL)
-    run.append_stats(stats_row(2) | {"evaluation": {"fcd": 12.5, "error": 0.25, "odd": 1, "recall": None}})
+    run.append_stats(stats_row(2) | {"evaluation": {"fcd": 12.5, "floor": 0.25, "odd": 1, "recall": None}})
     found = contents(write_report(run, state))["stats"]
-    assert [row["evaluation"] for row in found] == [{}, {"fcd": 12.5, "error": 0.25}]
+    assert [row["evaluation"] for row in found] == [{}, {"fcd": 12.5, "floor": 0.25}]
 
 
 def test_the_averaged_generator_is_the_one_to_play_with(tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ class Judge:
         distance = Distance(frechet(moments(features), moments(real)), standard_error(features, real))
         return Judgement(distance, overlap(real, features), self._shares(chosen))
 
+    def fcd(self, pictures: np.ndarray) -> float:
+        """The distance alone: `judge` without its error and the rest, which take ten times as long."""
+        features, _ = self.classifier.look(pictures)
+        return frechet(moments(features), moments(self.features[: len(features)]))
+
     def _shares(self, chosen: np.ndarray) -> np.ndarray:
         return np.bincount(chosen, minlength=len(self.classifier.classes)) / len(chosen)
 

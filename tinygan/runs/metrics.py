@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ from tinygan import data
 from tinygan.backend import cpu
 from tinygan.errors import DataError, UsageError
 from tinygan.evaluation.classifier import load_classifier
-from tinygan.evaluation.judge import Judge
+from tinygan.evaluation.judge import Judge, noise
 from tinygan.layers import Network
 from tinygan.runs.pictures import to_uint8
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import paint, sample_noise
 
+BESIDE = ("floor", "ceiling", "samples")  # what the statistics set beside a distance
 SAMPLES = 10_000  # pictures; a Fréchet distance of fewer is larger, so it must always be as many
 
 
@@ -35,8 +37,9 @@ class Evaluation:
             shape = f"{settings.size}x{settings.size}x{settings.channels}"
             raise UsageError(f"no classifier for pictures of {shape}: evaluations need 28x28x1.")
         classifier = load_classifier(settings.data, cpu("fast"))
-        folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
-        test = data.load(settings.data, data_dir=folder, split="test", report=report).images
+        self._data = settings.data
+        self._folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
+        test = data.load(settings.data, data_dir=self._folder, split="test", report=report).images
         if samples > len(test):
             raise DataError(f"{samples:,} pictures are more than the {len(test):,} test images. Use fewer.")
         self.samples = samples
@@ -48,8 +51,26 @@ class Evaluation:
         """The pictures that are judged (samples, 28, 28, 1) uint8; the same ones for the same seed."""
         return to_uint8(paint(G, sample_noise(self._seed if seed is None else seed, self.samples, G)))
 
+    def train_images(self, report: Callable[[str], object] = print) -> np.ndarray:
+        """All training images (N, 28, 28, 1) uint8, however few of them the run has seen."""
+        return data.load(self._data, data_dir=self._folder, report=report).images
+
+    def others(self, train: np.ndarray, seed: int | None = None) -> np.ndarray:
+        """Real images (samples, 28, 28, 1) to set beside the pictures, drawn from `train`."""
+        random = np.random.default_rng(self._seed if seed is None else seed)
+        return train[random.choice(len(train), self.samples, replace=False)]
+
+    @cached_property
+    def bounds(self) -> dict[str, float]:
+        """The floor and the ceiling of the distance: what real training images and noise get."""
+        others = self.others(self.train_images(report=lambda line: None))
+        return {
+            "floor": self.judge.fcd(others),
+            "ceiling": self.judge.fcd(noise(self.samples, self._seed)),
+        }
+
     def __call__(self, G: Network) -> dict[str, float]:
-        """G's distance, its error, precision, recall and coverage, for the statistics."""
+        """For the statistics: G's distance, its error, precision, recall and coverage; and `BESIDE`."""
         distance, overlap, _ = self.judge.judge(self.pictures(G))
-        found = {**distance._asdict(), **overlap._asdict()}
-        return {name: round(number, 4) for name, number in found.items()}
+        found = {**distance._asdict(), **overlap._asdict(), **self.bounds}
+        return {**{name: round(number, 4) for name, number in found.items()}, "samples": self.samples}

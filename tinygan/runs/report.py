@@ -24,6 +24,7 @@ from tinygan.evaluation.neighbours import Overlap
 from tinygan.runs.explorer import directions, export
 from tinygan.runs.folder import RunFolder, write_atomically
 from tinygan.runs.health import Health
+from tinygan.runs.metrics import BESIDE
 from tinygan.runs.pictures import grid, png, read_png, tiles
 from tinygan.runs.state import PREVIEWS, State
 from tinygan.runs.summary import rows
@@ -124,7 +125,7 @@ def _statistics(run: RunFolder) -> list[dict[str, Any]]:
                 **shown,
                 **texts,
                 "health": numbers(health, Health._fields),
-                "evaluation": numbers(evaluated, (*Distance._fields, *Overlap._fields)),
+                "evaluation": numbers(evaluated, (*Distance._fields, *Overlap._fields, *BESIDE)),
             }
         )
     return found

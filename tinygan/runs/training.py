@@ -321,7 +321,8 @@ def _close_epoch(
     report(f"         {verdict(health)}")
     if evaluated:
         report(
-            "         FCD {fcd:.2f} +- {error:.2f}  precision {precision:.2f} recall {recall:.2f} "
+            "         FCD {fcd:.2f} +- {error:.2f} (real images {floor:.2f}, noise {ceiling:.0f}, "
+            "{samples:,} of each)  precision {precision:.2f} recall {recall:.2f} "
             "coverage {coverage:.2f}".format(**evaluated)
         )
     if epoch % settings.sample_every == 0 or epoch == settings.epochs:

@@ -173,8 +173,13 @@ function band({ x, low, high }, X, Y) {
 /** The charts of what --metrics-every measured. */
 function evaluations(rows, color, percent) {
   const line = (name, colour, key) => ({ name, color: colour, x: rows.map((row) => row.epoch), y: rows.map((row) => row.evaluation[key] ?? null) });
+  const error = (sign) => rows.map(({ evaluation }) => evaluation.fcd + sign * (evaluation.error ?? 0));
+  const { floor, ceiling, samples } = rows[rows.length - 1].evaluation; // runs made before they were kept have none
+  const scale = ceiling === undefined ? "" : `; noise has ${number(ceiling, 0)}`;
   return [
-    { title: "Distance from real images (FCD, smaller is better)", lines: [line("FCD", color.fake, "fcd")] },
+    { title: `Distance from real images (FCD${samples ? ` of ${number(samples)}` : ""}, smaller is better${scale})`,
+      lines: [{ ...line("FCD", color.fake, "fcd"), low: error(-1), high: error(1) }],
+      guesses: floor === undefined ? [] : [{ value: floor, text: `other real images: ${number(floor, 1)}` }] },
     { title: "How good, and of all kinds?", top: 1, write: percent, guesses: [], lines: [
       line("precision", color.fake, "precision"), line("recall", color.third, "recall"), line("coverage", color.real, "coverage")] },
   ];
