@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shlex
 import subprocess
@@ -42,27 +43,85 @@ def test_the_reading_path_has_seven_stations():
     assert len(ROWS) == 7
 
 
+# Names of the tutorial's and of TensorFlow's, which have become others here.
+TUTORIAL = {
+    "fashion_mnist.load_data", "tf.data.Dataset", "make_generator_model", "make_discriminator_model",
+    "BinaryCrossentropy(from_logits=True)", "GradientTape", "tf.keras.optimizers.Adam", "tf.random.normal",
+    "seed", "tf.train.Checkpoint", "generate_and_save_images",
+}  # fmt: skip
+SECTION = README.partition("\n## Reading the code\n")[2].partition("\n## ")[0]
+NAMED = {span for span in re.findall(r"`([^`]+)`", SECTION) if not span.startswith(("python ", "--"))}
+
+
+def known(name: str) -> bool:
+    """Whether `name` is a file below tinygan/, or is in one of its modules: `gan.train_step`, `Adam`."""
+    if "/" in name or name.endswith(".py"):
+        return any((ROOT / "tinygan" / folder / name).exists() for folder in ("", "ops"))
+    module, _, attribute = name.rpartition(".")
+    modules = [f"tinygan.{module}"] if module else [file.replace("/", ".") for file in FILES]
+    return any(hasattr(importlib.import_module(module), attribute) for module in modules)
+
+
+FILES = sorted(set(re.findall(r"\]\((tinygan/[\w/]+)\.py\)", SECTION)))
+
+
+@pytest.mark.parametrize("name", sorted(NAMED - TUTORIAL))
+def test_every_file_and_name_of_the_reading_path_exists(name):
+    assert known(name), f"README names {name}"
+
+
+def test_what_does_not_exist_is_found():
+    assert len(NAMED) > 40 and TUTORIAL <= NAMED
+    for name in ("gan.leap", "leap", "ops/leap.py", "leap.py"):
+        assert not known(name), name
+
+
 def test_every_command_that_is_named_exists_and_every_command_is_named():
     named = set(re.findall(r"python -m tinygan\.(\w+)", README))
     assert named == set(COMMANDS)
 
 
-@pytest.mark.parametrize("code", re.findall(r'`python -c "([^`]+)"`', README))
-def test_questions_are_answered_by_running_something(code):
+CODES = re.findall(r'`python -c "([^`]+)"`', README)
+
+
+def answer(folder: Path, *command: str) -> str:
+    """What python says to `command`, run in `folder`."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=60, env=environment
     )
-    assert result.returncode == 0 and result.stdout.strip(), result.stderr
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
 
 
-def test_the_answers_are_those_that_the_questions_ask_for():
-    pads, patches = re.findall(r'`python -c "([^`]+)"`', README)
-    run = [
-        subprocess.run([sys.executable, "-c", c], cwd=ROOT, capture_output=True, text=True)
-        for c in (pads, patches)
+def test_the_answers_are_those_that_the_questions_ask_for(tmp_path):
+    pads, patches, dropout, _ = CODES
+    assert answer(tmp_path, "-c", pads) == "((1, 2), (1, 2))"
+    assert "[3. 6. 6. 9. 6. 9. 6. 6.]" in answer(tmp_path, "-c", patches)  # every second pixel more often
+    even = answer(tmp_path, "-c", patches.replace("n.ones((5, 5,", "n.ones((4, 4,"))
+    assert "[2. 4. 4. 4. 4. 4. 4. 2.]" in even
+    with_it, without = map(float, answer(tmp_path, "-c", dropout).split())
+    assert with_it > 0.05 and without == 0
+
+
+def test_training_without_dropout_is_what_the_last_question_does(tmp_path):
+    code = (
+        CODES[-1].replace("--epochs 6", "--epochs 0")
+        + "; print(models.discriminator().layers['02_dropout'].rate)"
+    )
+    assert answer(tmp_path, "-c", code).splitlines()[-1] == "0"
+    assert (tmp_path / "runs/0001-strokes").is_dir()
+
+
+def test_a_batch_of_one_answers_its_question(tmp_path):
+    train, look = re.findall(r"`python -m (tinygan\.(?:train --data .*|inspect))`", SECTION)
+    assert "mode collapse?" in answer(tmp_path, "-m", *train.split())
+    rows = [
+        line.split() for line in answer(tmp_path, "-m", *look.split()).splitlines() if line.startswith("0")
     ]
-    assert run[0].stdout.strip() == "((1, 2), (1, 2))"
-    assert "[3. 6. 6. 9. 6. 9. 6. 6.]" in run[1].stdout  # uneven: every second pixel is painted more often
+    dense, norm = rows[:2]
+    assert dense[0] == "00_dense" and set(dense[-2:]) == {"+0e+00", "0.0e+00"}  # no gradient comes through
+    assert norm[0] == "01_batchnorm" and norm[7] == "0.00"  # whatever the noise
 
 
 @pytest.mark.parametrize("line", re.findall(r"^python -m tinygan\.(\w+ .*?)(?:  +#.*)?$", README, flags=re.M))
