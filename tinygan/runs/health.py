@@ -80,6 +80,8 @@ FOOLED = 0.1  # of the fakes rejected: D teaches nothing either
 ASLEEP = 0.02  # spread of D's scores: it says the same of every picture
 DEAD = 0.25  # of the channels
 
+AGAIN = "start again with --recipe best, or where this is that one, with a smaller --lr"
+
 
 class Verdict(NamedTuple):
     """A few words, and what to try; nothing to try where all is well."""
@@ -97,12 +99,12 @@ def verdict(health: Health) -> Verdict:
     if health.diversity < COLLAPSED:
         return Verdict(
             f"samples look alike: mode collapse? They differ {health.diversity:.0%} as much as real pictures",
-            "Go on for some epochs; if it stays, start again with --recipe best or a smaller --lr.",
+            f"Go on for some epochs; if it stays, {AGAIN}.",
         )
     if min(health.real_accuracy, health.fake_accuracy) >= CERTAIN:
         return Verdict(
             f"D is winning: {fake} % of fakes are rejected",
-            "Usual in the first epochs; if it stays, start again with --recipe best or a smaller --lr.",
+            f"Usual in the first epochs; if it stays, {AGAIN}.",
         )
     if health.fake_accuracy <= FOOLED and health.real_accuracy > FOOLED:
         return Verdict(
