@@ -33,7 +33,8 @@ LEGEND = (
     "numbers moved to and from memory (tinygan/fast/conv.py, conv_plan), all else as its formula says. Mean "
     "and spread are of the output; the gradient is that of the network's loss with respect to it. G has "
     "looked at the batch's noise, D at its real images. Dead: share of channels that nothing in the batch "
-    "makes positive. All in training mode."
+    "makes positive. All in training mode, and G as it trains: where a run averages its weights, the average "
+    "paints the pictures you see."
 )
 
 
