@@ -128,7 +128,7 @@ def test_every_epoch_has_a_verdict_in_the_statistics_and_the_log(trained: Path) 
     for row in rows:
         assert row["verdict"] in log
         assert set(row["health"]) == {
-            "real_accuracy", "fake_accuracy", "real_spread", "fake_spread", "diversity", "dead"
+            "real_accuracy", "fake_accuracy", "real_spread", "fake_spread", "diversity", "nearest", "dead"
         }  # fmt: skip
 
 

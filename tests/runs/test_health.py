@@ -11,10 +11,12 @@ import pytest
 from tests.checks import numbers
 from tinygan.autograd import Tensor
 from tinygan.backend import cpu
+from tinygan.data import normalise
+from tinygan.data.strokes import strokes
 from tinygan.layers import Dense, Layer, LeakyReLU, Network, New
 from tinygan.models import discriminator, generator
 from tinygan.rng import stream
-from tinygan.runs.health import ASLEEP, CERTAIN, COLLAPSED, DEAD, FOOLED, Health, measure, verdict
+from tinygan.runs.health import ASLEEP, CERTAIN, COLLAPSED, DEAD, FOOLED, REPEATED, Health, measure, verdict
 
 N, SIDE = 48, 6
 
@@ -70,9 +72,35 @@ def test_one_picture_for_every_noise_is_a_collapse():
     assert verdict(health).words.startswith("samples look alike: mode collapse?") and verdict(health).advice
 
 
-def test_two_pictures_for_every_noise_are_one_too():
-    health = look(np.repeat(smooth(1)[:2], N // 2, axis=0))
-    assert 0 < health.diversity < 0.7
+@pytest.mark.parametrize("pictures", [2, 3, 8, N // 2])
+def test_some_pictures_again_and_again_are_one_too(pictures):
+    """However far apart they are."""
+    health = look(np.resize(smooth(1)[:pictures], (N, SIDE, SIDE, 1)))
+    assert health.nearest == 0
+    assert verdict(health).words.startswith("samples look alike: mode collapse?") and verdict(health).advice
+
+
+def test_a_few_digits_with_some_noise_are_told_from_as_many_different_ones():
+    """A generator that makes the most of eight pictures changes each a little."""
+    digits = normalise(np, strokes(200, seed=0), np.float32)
+    noise = 0.05 * numbers(0, 64, 28, 28, 1)
+
+    def look_at(fakes):
+        judge = network(lambda x: np.sin(50 * x.sum(axis=(1, 2, 3)))[:, None])  # one that wavers
+        fakes = fakes.astype(np.float32)
+        return measure(network(lambda z: fakes), judge, digits[:64], np.zeros((64, 1), np.float32))
+
+    different, few = look_at(digits[64:128]), look_at(np.resize(digits[64:72], (64, 28, 28, 1)) + noise)
+    assert different.nearest == pytest.approx(1, abs=0.1) and verdict(different).words.startswith("healthy")
+    assert few.diversity > 2 * COLLAPSED, "the mean distance alone sees nothing"
+    assert 0 < few.nearest < REPEATED and verdict(few).words.startswith("samples look alike")
+
+
+def test_fewer_real_pictures_than_fakes_are_compared_with_as_many():
+    """Among many pictures the nearest one is nearer: that is no collapse."""
+    fakes = smooth(1, 1000)
+    health = measure(network(lambda z: fakes), network(knows_smooth), smooth(0, 5), np.zeros((1000, 1), "f"))
+    assert health.nearest > 0.7
 
 
 def test_noise_is_told_apart():
@@ -116,7 +144,7 @@ def test_a_single_picture_is_no_reason_to_fail():
     assert health.diversity == 1
 
 
-GOOD = Health(0.8, 0.8, 0.2, 0.2, 0.9, 0.0)
+GOOD = Health(0.8, 0.8, 0.2, 0.2, 0.9, 0.8, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +154,13 @@ GOOD = Health(0.8, 0.8, 0.2, 0.2, 0.9, 0.0)
         ({"diversity": COLLAPSED - 0.01}, "samples look alike"),
         ({"real_accuracy": CERTAIN, "fake_accuracy": CERTAIN}, "D is winning"),
         ({"real_accuracy": CERTAIN, "fake_accuracy": CERTAIN - 0.02}, "healthy"),
+        ({"nearest": REPEATED - 0.01}, "samples look alike: mode collapse? Nearest ones differ 34 % as much"),
         ({"fake_accuracy": FOOLED}, "G is winning"),
+        ({"fake_accuracy": FOOLED, "real_accuracy": FOOLED}, "G is winning"),
+        ({"fake_accuracy": 0.0, "real_spread": 0.0, "fake_spread": 0.0}, "D says the same"),
         ({"real_spread": ASLEEP / 2, "fake_spread": ASLEEP / 2}, "D says the same"),
         ({"real_spread": ASLEEP / 2}, "healthy"),
-        ({"dead": DEAD + 0.01}, "26% of the LeakyReLU channels are dead"),
+        ({"dead": DEAD + 0.01}, "26 % of the LeakyReLU channels are dead"),
         ({"diversity": 0.1, "fake_accuracy": 1.0, "real_accuracy": 1.0}, "samples look alike"),
     ],
 )

@@ -19,13 +19,14 @@ LOOKED_AT = 64  # real pictures, and as many fakes: a quarter of a step's work
 
 
 class Health(NamedTuple):
-    """What is measured; every number but the diversity lies in [0, 1]."""
+    """What is measured; every number but the two distances between pictures lies in [0, 1]."""
 
     real_accuracy: float  # share of real pictures that D takes for real
     fake_accuracy: float  # share of fakes that D rejects
     real_spread: float  # standard deviation of D(x): 0 where D says the same of every picture
     fake_spread: float  # of D(G(z))
     diversity: float  # mean distance between two of G's pictures, 1 = as far as two real ones
+    nearest: float  # mean distance from one to the one most like it, 1 = as far as among real ones
     dead: float  # share of LeakyReLU channels that none of these pictures makes positive
 
 
@@ -41,13 +42,16 @@ def measure(G: Network, D: Network, images: Array, noise: Array) -> Health:
     logits = backend.numpy(logits)[:, 0].astype(np.float64)
     real, fake = logits[: len(images)], logits[len(images) :]
     alive = [backend.numpy(some).reshape(-1) for some in (*alive_G, *alive_D)]
-    apart = _distance(backend.numpy(images))
+    count = min(len(images), len(fakes))  # among more pictures the nearest is nearer
+    apart, nearest = _distances(backend.numpy(images)[:count])
+    fakes_apart, fakes_nearest = _distances(backend.numpy(fakes)[:count])
     return Health(
         real_accuracy=float((real > 0).mean()),
         fake_accuracy=float((fake < 0).mean()),
         real_spread=float(sigmoid(np, real).std()),
         fake_spread=float(sigmoid(np, fake).std()),
-        diversity=_distance(backend.numpy(fakes)) / apart if apart else 1.0,
+        diversity=fakes_apart / apart if apart else 1.0,
+        nearest=fakes_nearest / nearest if nearest else 1.0,
         dead=float(1 - np.concatenate(alive).mean()) if alive else 0.0,
     )
 
@@ -62,19 +66,24 @@ def _run(network: Network, x: Array) -> tuple[Array, list[Array]]:
     return tensor.data, alive
 
 
-def _distance(pictures: np.ndarray) -> float:
-    """The mean Euclidean distance between two different ones of `pictures` (n, ...); 0 if there is one."""
-    flat = pictures.reshape(len(pictures), -1).astype(np.float64)
+def _distances(pictures: np.ndarray) -> tuple[float, float]:
+    """Euclidean distances between `pictures` (n, ...): the mean of all pairs, and the mean of each picture
+    from the one nearest to it; 0 and 0 if there is one."""
+    count, flat = len(pictures), pictures.reshape(len(pictures), -1).astype(np.float64)
+    if count == 1:
+        return 0.0, 0.0
     norms = (flat * flat).sum(axis=1)
     squares = norms[:, None] + norms[None] - 2 * flat @ flat.T
-    pairs = max(1, len(flat) * (len(flat) - 1))
-    np.fill_diagonal(squares, 0)  # where rounding leaves something
-    return float(np.sqrt(np.maximum(squares, 0)).sum() / pairs)
+    distances = np.sqrt(np.maximum(squares, 0))[~np.eye(count, dtype=bool)].reshape(count, count - 1)
+    # Rounding leaves something between two that are equal: far less than one step of one pixel.
+    distances[distances < 1 / 255] = 0
+    return float(distances.mean()), float(distances.min(axis=1).mean())
 
 
 # When a number is worth a warning. In a run that goes well D takes about 60 to 90 of 100 pictures
 # for what they are, and G's pictures differ about as much as real ones.
-COLLAPSED = 0.4  # of the distance between real pictures; garments of one kind are 0.6 to 0.7 apart
+COLLAPSED = 0.4  # of the distance between real pictures; garments of one kind are 0.57 to 0.95 apart
+REPEATED = 0.35  # of that between nearest ones: a few pictures, however far apart, come again and again
 CERTAIN = 0.98  # of both kinds told apart: then the gradients that reach G are next to nothing
 FOOLED = 0.1  # of the fakes rejected: D teaches nothing either
 ASLEEP = 0.02  # spread of D's scores: it says the same of every picture
@@ -96,9 +105,13 @@ class Verdict(NamedTuple):
 def verdict(health: Health) -> Verdict:
     """The worst that these numbers show."""
     real, fake = round(100 * health.real_accuracy), round(100 * health.fake_accuracy)
-    if health.diversity < COLLAPSED:
+    if health.diversity < COLLAPSED or health.nearest < REPEATED:
+        if health.diversity < COLLAPSED:
+            found = f"They differ {100 * health.diversity:.0f} % as much as real pictures"
+        else:
+            found = f"Nearest ones differ {100 * health.nearest:.0f} % as much as among real pictures"
         return Verdict(
-            f"samples look alike: mode collapse? They differ {health.diversity:.0%} as much as real pictures",
+            f"samples look alike: mode collapse? {found}",
             f"Go on for some epochs; if it stays, {AGAIN}.",
         )
     if min(health.real_accuracy, health.fake_accuracy) >= CERTAIN:
@@ -106,19 +119,19 @@ def verdict(health: Health) -> Verdict:
             f"D is winning: {fake} % of fakes are rejected",
             f"Usual in the first epochs; if it stays, {AGAIN}.",
         )
-    if health.fake_accuracy <= FOOLED and health.real_accuracy > FOOLED:
-        return Verdict(
-            f"G is winning: D rejects {fake} % of fakes only",
-            "D often catches up; if it does not, start again with a smaller --lr.",
-        )
     if max(health.real_spread, health.fake_spread) < ASLEEP:
         return Verdict(
             "D says the same of every picture",
             "Go on for an epoch; if it stays, start again with a smaller --lr.",
         )
+    if health.fake_accuracy <= FOOLED:
+        return Verdict(
+            f"G is winning: D rejects {fake} % of fakes only",
+            "D often catches up; if it does not, start again with a smaller --lr.",
+        )
     if health.dead > DEAD:
         return Verdict(
-            f"{health.dead:.0%} of the LeakyReLU channels are dead",
+            f"{100 * health.dead:.0f} % of the LeakyReLU channels are dead",
             "They learn slowly; if the pictures do not get better, start again with a smaller --lr.",
         )
-    return Verdict(f"healthy: D knows {real} % of real pictures and {fake} % of fakes")
+    return Verdict(f"healthy: D recognises {real} % of real pictures and {fake} % of fakes")
