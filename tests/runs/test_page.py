@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.runs.reports import STEPS_PER_EPOCH, made_up_run, made_up_state, stats_row
 from tinygan.autograd import Tensor, no_grad
+from tinygan.runs import health
 from tinygan.runs.explorer import directions
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.pictures import read_png, tiles, to_uint8
@@ -136,7 +137,8 @@ def test_the_slider_shows_the_pictures_and_the_numbers_of_its_epoch(
     wait_for_grid(visit, previews(made[0], EPOCHS))
     visit.set("#epoch", 1)
     assert visit.text("#sample-caption") == "after epoch 1"
-    assert "loss G 0.71" in visit.text("#epoch-facts") and "healthy" in visit.text("#epoch-facts")
+    assert "loss G 0.71" in visit.text("#epoch-facts") and "Healthy" in visit.text("#epoch-facts")
+    assert visit.text("#epoch-number") == f"1 of {EPOCHS}"
     wait_for_grid(visit, previews(made[0], 1))
     visit.set("#epoch", 0)
     assert visit.text("#sample-caption") == "before training"
@@ -321,9 +323,36 @@ def test_the_epoch_on_the_slider_is_marked_in_the_charts(visit: Visit) -> None:
         return [float(line.get_attribute("x1") or "nan") for line in lines]
 
     at_end = markers()
-    assert len(at_end) == 5
+    assert len(at_end) == 7
     visit.set("#epoch", 0)
     assert all(x == 46 for x in markers()) and all(x > 100 for x in at_end)
+
+
+def test_the_limits_of_the_verdict_are_drawn_where_its_numbers_are(visit: Visit) -> None:
+    right = ["of real images 75 %", "of fakes 50 %"]
+    for title, numbers, limits in (
+        ("How often D is right", right, [health.CERTAIN, 0.5, health.FOOLED]),
+        ("How different", ["any two 90 %", "the nearest two 80 %"], [1, health.COLLAPSED, health.REPEATED]),
+        ("How much D's", ["of D(x) 0.100", "of D(G(z)) 0.200"], [health.ASLEEP]),
+        ("Dead LeakyReLU", ["never positive, in both networks 13 %"], [health.DEAD]),
+    ):
+        chart = visit.page.locator(".chart").filter(has=visit.page.get_by_role("heading", name=title))
+        chart.locator("svg").focus()
+        visit.page.keyboard.press("End")
+        assert chart.locator(".key li:not(.where)").all_inner_texts() == numbers
+        found = chart.evaluate(
+            """(chart) => {
+                const place = (line) => Number(line.getAttribute("y1"));
+                const axis = [...chart.querySelectorAll("text[text-anchor=end]:not(.about)")].slice(0, 2)
+                    .map((text) => [parseFloat(text.textContent), text.y.baseVal[0].value - 4]);
+                const [[low, bottom], [high, top]] = axis;
+                return [...chart.querySelectorAll(".guess")]
+                    .map((line) => low + (high - low) * (bottom - place(line)) / (bottom - top));
+            }"""
+        )
+        scale = 1 if title.startswith("How much") else 100
+        assert found == pytest.approx([scale * limit for limit in limits], abs=0.01 * scale), title
+        assert chart.locator("text.about").count() == len(limits)
 
 
 # The explorer.
@@ -512,6 +541,23 @@ def test_feature_maps_of_every_layer_are_drawn(visit: Visit, made: tuple[RunFold
     assert all((visit.pixels(canvas) != old).any() for canvas, old in zip(maps, before, strict=True))
 
 
+def test_a_layer_is_enlarged_by_hand_and_by_key(visit: Visit) -> None:
+    visit.settle()
+    figure = visit.page.locator("#layers figure").nth(4)
+    canvas, enlarge = figure.locator("canvas"), figure.locator("button")
+
+    def width() -> float:
+        box = canvas.bounding_box()
+        assert box
+        return box["width"]
+
+    small = width()
+    canvas.click()
+    assert width() > 2 * small and enlarge.get_attribute("aria-pressed") == "true"
+    visit.page.keyboard.press("Enter")
+    assert width() == small and enlarge.get_attribute("aria-pressed") == "false"
+
+
 # How it looks.
 
 
@@ -562,6 +608,18 @@ def test_the_picture_stays_in_sight_of_the_sliders_on_a_narrow_screen(
     visit.page.close()
 
 
+@pytest.mark.parametrize("width", [400, 1000])
+def test_the_layer_tables_need_no_scrolling(browser: Any, tmp_path: Path, width: int) -> None:
+    """Those of the tutorial's model, whose numbers have seven digits."""
+    run, state = made_up_run(tmp_path, epochs=1)
+    visit = Visit(browser, write_report(run, state), width)
+    for table in visit.page.locator("#tables .scroll").all():
+        assert table.evaluate("(table) => table.scrollWidth - table.clientWidth") == 0
+    heads = [table.locator("th").all_inner_texts() for table in visit.page.locator("#tables table").all()]
+    assert heads[0] == ["layer", "output", "trained numbers", "running values"] and heads[1] == heads[0][:3]
+    visit.page.close()
+
+
 # Runs of all kinds.
 
 
@@ -574,7 +632,10 @@ def kinds(tmp_path: Path) -> Iterator[tuple[str, RunFolder, State]]:
     yield some("one epoch", epochs=1)
     yield some("colour", size=64, channels=3)
     yield some("small noise", noise_dim=2)
-    name, run, state = some("interrupted")
+    name, run, state = some("interrupted", epochs=2)
+    config = run.read_config()
+    config["settings"]["epochs"] = 3
+    run.write_config(config)
     run.append_losses(np.ones((2, 4)))  # two steps of the third epoch
     state.step += 2
     yield name, run, state
@@ -609,6 +670,10 @@ def test_runs_of_all_kinds_open_without_a_complaint(browser: Any, tmp_path: Path
         shows(visit, state, state.preview_noise[:1])
         assert "undefined" not in visit.text("body") and "NaN" not in visit.text("body"), name
         assert visit.page.locator("b").count() == 0, name
+        unfinished = visit.page.locator("#unfinished")
+        assert unfinished.is_visible() == (name == "interrupted"), name
+        if name == "interrupted":
+            assert unfinished.locator("code").inner_text() == run.resume_command
         assert visit.page.locator("#player").is_visible() == (name not in ("no pictures", "untrained")), name
         if name == "no pictures":
             assert "no pictures were found" in visit.text("#sample-caption")
@@ -663,7 +728,7 @@ def test_a_verdict_that_is_not_healthy_is_told_with_what_to_try(browser: Any, tm
     run, state = made_up_run(tmp_path, 1, **SMALL)
     run.append_stats(stats_row(2, "samples look alike: mode collapse?") | {"advice": "Go on."})
     visit = Visit(browser, write_report(run, state))
-    assert visit.text("#verdict") == "Epoch 2: samples look alike: mode collapse? Go on."
+    assert visit.text("#verdict") == "Epoch 2. Samples look alike: mode collapse? Go on."
     assert "bad" in (visit.page.locator("#verdict").get_attribute("class") or "")
     visit.page.close()
 
@@ -677,7 +742,7 @@ def test_distances_are_drawn_where_they_were_measured(browser: Any, tmp_path: Pa
     visit = Visit(browser, write_report(run, state))
     titles = visit.page.locator(".chart h3").all_inner_texts()
     expected = "Distance from real images (FCD of 10,000, smaller is better; noise has 390)"
-    assert titles[2] == expected and len(titles) == 7
+    assert titles[2] == expected and len(titles) == 9
     chart = visit.page.locator(".chart").nth(2)
     assert chart.locator("text.about").all_text_contents() == ["other real images: 0.3"]
     assert chart.locator("path.raw").count() == 1  # the band of the standard error
@@ -696,6 +761,13 @@ def test_distances_of_runs_that_kept_no_floor_are_drawn_alone(browser: Any, tmp_
     assert chart.locator("h3").inner_text() == "Distance from real images (FCD, smaller is better)"
     assert chart.locator(".guess").count() == 0 and visit.complaints == []
     visit.page.close()
+
+
+def test_averaged_weights_are_called_so(browser: Any, tmp_path: Path) -> None:
+    for average in (0, 0.9):
+        visit = Visit(browser, write_report(*made_up_run(tmp_path, 1, **SMALL, average=average)))
+        assert ("averages over the last steps" in visit.text("#explorer-model")) == (average > 0)
+        visit.page.close()
 
 
 def test_an_untrained_generator_is_called_so(browser: Any, tmp_path: Path) -> None:

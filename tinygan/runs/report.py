@@ -21,15 +21,16 @@ import numpy as np
 from tinygan.errors import CheckpointError, ShapeError, printable
 from tinygan.evaluation.judge import Distance
 from tinygan.evaluation.neighbours import Overlap
+from tinygan.runs import health
 from tinygan.runs.explorer import directions, export
 from tinygan.runs.folder import RunFolder, write_atomically
-from tinygan.runs.health import Health
 from tinygan.runs.metrics import BESIDE
 from tinygan.runs.pictures import grid, png, read_png, tiles
 from tinygan.runs.state import PREVIEWS, State
 from tinygan.runs.summary import rows
 
 MEASURED = ("g_loss", "d_loss", "real_score", "fake_score")  # of every step
+LIMITS = ("COLLAPSED", "REPEATED", "CERTAIN", "FOOLED", "ASLEEP", "DEAD")  # of the verdict
 MOST_POINTS = 2000  # of a curve: more than a screen has pixels across
 
 
@@ -47,6 +48,8 @@ def write_report(run: RunFolder, state: State) -> Path:
         "name": name,
         "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),
         "config": config,
+        "resume": run.resume_command,
+        "limits": {name.lower(): getattr(health, name) for name in LIMITS},
         "stats": stats,
         "curves": curves(run.read_losses(), stats),
         "size": [height, width],
@@ -116,7 +119,7 @@ def _statistics(run: RunFolder) -> list[dict[str, Any]]:
     for row in run.read_stats():
         if "epoch" not in row or "step" not in row:
             raise CheckpointError(f"{run.stats_path} is damaged: a row without epoch or step. Delete it.")
-        health = row["health"] if isinstance(row.get("health"), dict) else {}
+        looked = row["health"] if isinstance(row.get("health"), dict) else {}
         texts = {name: row[name] for name in ("verdict", "advice") if isinstance(row.get(name), str)}
         shown = numbers(row, ("epoch", "step", *MEASURED, "seconds", "images_per_second"))
         evaluated = row["evaluation"] if isinstance(row.get("evaluation"), dict) else {}
@@ -124,7 +127,7 @@ def _statistics(run: RunFolder) -> list[dict[str, Any]]:
             {
                 **shown,
                 **texts,
-                "health": numbers(health, Health._fields),
+                "health": numbers(looked, health.Health._fields),
                 "evaluation": numbers(evaluated, (*Distance._fields, *Overlap._fields, *BESIDE)),
             }
         )

@@ -3,7 +3,7 @@
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
-const MARGIN = { top: 10, right: 12, bottom: 30, left: 46 };
+const MARGIN = { top: 10, right: 12, bottom: 36, left: 46 };
 
 function svg(tag, attributes = {}, ...children) {
   const made = document.createElementNS(SVG, tag);
@@ -41,7 +41,7 @@ class Chart {
   /**
    * @param title a few words
    * @param lines [{name, color, x, y, low, high}]: x grows; y may hold nulls; low and high, if any, the range of what y is the mean of
-   * @param guesses [{value, text}]: dashed lines across
+   * @param guesses [{value, text, under}]: dashed lines across, with words above or under them
    * @param top the largest number to show, or undefined: as large as needed
    * @param write how a number is written
    */
@@ -111,13 +111,10 @@ class Chart {
       parts.push(across(value, "grid"), svg("text", { x: MARGIN.left - 6, y: Y(value) + 4, "text-anchor": "end" }, this.writeTick(value)));
     }
     for (const epoch of ticks(0, this.lastEpoch, Math.max(2, width / 90))) {
-      parts.push(svg("text", { x: X(epoch), y: height - MARGIN.bottom + 18, "text-anchor": "middle" }, number(epoch, 4)));
+      parts.push(svg("text", { x: X(epoch), y: height - MARGIN.bottom + 16, "text-anchor": "middle" }, number(epoch, 4)));
     }
     parts.push(svg("text", { x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 1, "text-anchor": "middle" }, "epoch"));
-    for (const { value, text = "" } of this.guesses) {
-      const place = { x: width - MARGIN.right - 4, y: Y(value) - 5, "text-anchor": "end", class: "about" };
-      parts.push(across(value, "guess"), svg("text", place, text));
-    }
+    for (const { value } of this.guesses) parts.push(across(value, "guess"));
     if (this.marked !== null && this.marked <= this.lastEpoch) parts.push(down(this.marked, "marker"));
     this.lines.forEach((line, n) => {
       const raw = line.high ? { class: "raw", fill: line.color, d: band(line, X, Y) } : { class: "thin", stroke: line.color, d: path(line.x, line.y, X, Y) };
@@ -128,6 +125,10 @@ class Chart {
       }
     });
     if (this.at !== null) parts.push(down(this.lines[0].x[this.at], "cursor"));
+    for (const { value, text = "", under = false } of this.guesses) {
+      const place = { x: width - MARGIN.right - 6, y: Y(value) + (under ? 14 : -5), "text-anchor": "end", class: "about" };
+      if (text) parts.push(svg("text", place, text)); // last, above the lines
+    }
     this.svg.replaceChildren(...parts);
     const texts = this.lines.map((line, n) => (this.at === null ? line.name : `${line.name} ${this.write(smoothed[n][this.at])}`));
     const where = this.at === null ? "" : `${this.reach ? "mean around" : "at"} epoch ${number(this.lines[0].x[this.at], 2)}`;
@@ -187,7 +188,7 @@ function evaluations(rows, color, percent) {
 
 /** All charts of a run, in `place`; returns what moves their marker. */
 function drawCharts(run, place) {
-  const { curves, stats, steps_per_epoch: stepsPerEpoch } = run;
+  const { curves, stats, limits, steps_per_epoch: stepsPerEpoch } = run;
   const color = { fake: "var(--fake)", real: "var(--real)", third: "var(--third)" };
   const measured = curves.step.map((step) => step / stepsPerEpoch);
   const lastEpoch = Math.max(...measured.slice(-1), ...stats.slice(-1).map((row) => row.epoch), 0) || 1;
@@ -207,10 +208,16 @@ function drawCharts(run, place) {
   ].map((chart) => new Chart({ ...chart, lastEpoch }));
   const health = (name) => (row) => row.health?.[name];
   const level = [
-    { title: "How often D is right", top: 1, guesses: [{ value: 0.5 }], write: percent,
+    { title: "How often D is right", top: 1, write: percent,
+      guesses: [{ value: limits.certain, text: "both above: D is winning", under: true }, { value: 0.5, text: "guessing" }, { value: limits.fooled, text: "fakes below: G is winning" }],
       lines: [perEpoch("of real images", color.real, health("real_accuracy")), perEpoch("of fakes", color.fake, health("fake_accuracy"))] },
-    { title: "Variety of the fakes, and dead channels", guesses: [{ value: 1 }], write: percent,
-      lines: [perEpoch("variety (real images: 100 %)", color.fake, health("diversity")), perEpoch("dead LeakyReLU channels", color.third, health("dead"))] },
+    { title: "How different the fakes are", write: percent,
+      guesses: [{ value: 1, text: "as real images" }, { value: limits.collapsed, text: "any two below: mode collapse?" }, { value: limits.repeated, text: "nearest below: mode collapse?", under: true }],
+      lines: [perEpoch("any two", color.fake, health("diversity")), perEpoch("the nearest two", color.third, health("nearest"))] },
+    { title: "How much D's probabilities spread", guesses: [{ value: limits.asleep, text: "both below: D says the same of all" }],
+      lines: [perEpoch("of D(x)", color.real, health("real_spread")), perEpoch("of D(G(z))", color.fake, health("fake_spread"))] },
+    { title: "Dead LeakyReLU channels", write: percent, guesses: [{ value: limits.dead, text: "too many above", under: true }],
+      lines: [perEpoch("never positive, in both networks", color.third, health("dead"))] },
     { title: "Speed", write: (value) => number(value, 0), lines: [perEpoch("images a second", color.third, (row) => row.images_per_second)] },
   ].map((chart) => new Chart({ ...chart, lastEpoch }));
   const evaluated = stats.filter((row) => row.evaluation.fcd !== undefined);

@@ -61,6 +61,12 @@ function drawChannels(canvas, map, [height, width, channels]) {
   context.putImageData(image, 0, 0);
 }
 
+/** [7, 7, 128] -> "7 × 7, 128 channels"; [100] -> "100 numbers". */
+function sizes(shape) {
+  const many = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
+  return shape.length === 1 ? many(shape[0], "number") : `${shape[0]} × ${shape[1]}, ${many(shape[2], "channel")}`;
+}
+
 /** The noise as bars from the middle up and down; 4 fills the height. */
 function drawBars(canvas, noise) {
   const bar = 6, height = 128;
@@ -228,7 +234,7 @@ class Explorer {
     const drawings = layers.map(({ kind, name, shape }) => {
       const size = (numbers) => numbers.reduce((a, b) => a * b, 1);
       const figure = element("figure", {}, element("h4", {}, name.replaceAll("_", " ")));
-      const caption = element("figcaption", {}, `${shape.map((side) => number(side)).join(" × ")}. ${MEANING[kind]}`);
+      const caption = element("figcaption", {}, `${sizes(shape)}. ${MEANING[kind]}`);
       place.append(figure);
       // Numbers in a row are drawn as the map that they come from or become.
       const map = shape.length === 3 ? shape
@@ -238,8 +244,10 @@ class Explorer {
         figure.append(value, caption);
         return ([logit]) => (value.textContent = number(logit, 2));
       }
-      const canvas = element("canvas", { role: "img", "aria-label": `Output of layer ${name}` });
-      figure.append(canvas, caption);
+      const canvas = element("canvas");
+      const enlarge = element("button", { type: "button", "aria-pressed": "false", "aria-label": `Output of layer ${name}, enlarged` }, canvas);
+      enlarge.addEventListener("click", () => enlarge.setAttribute("aria-pressed", figure.classList.toggle("wide")));
+      figure.append(enlarge, caption);
       return (output) => (kind === "tanh" ? drawPicture(canvas, output, map) : drawChannels(canvas, output, map));
     });
     return (outputs) => outputs.forEach((output, i) => drawings[i](output));

@@ -33,9 +33,10 @@ function duration(seconds) {
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** What a row of the statistics says of its epoch, and what to try. */
+/** What a row of the statistics says of its epoch, and what to try, as sentences. */
 function advice({ verdict = "", advice: remedy = "" }) {
-  return verdict && (verdict.endsWith("?") ? `${verdict} ${remedy}` : `${verdict}. ${remedy}`).trim();
+  const sentence = verdict.charAt(0).toUpperCase() + verdict.slice(1);
+  return verdict && (verdict.endsWith("?") ? `${sentence} ${remedy}` : `${sentence}. ${remedy}`).trim();
 }
 
 /** A table; `columns` are [title, kind] with kind "text", "whole" (never broken) or "number". */

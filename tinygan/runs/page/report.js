@@ -22,7 +22,7 @@ function showVerdict() {
     byId("verdict").textContent = RUN.stats.length ? "" : "No epoch is complete yet.";
     return;
   }
-  byId("verdict").textContent = `Epoch ${last.epoch}: ${advice(last)}`;
+  byId("verdict").textContent = `Epoch ${last.epoch}. ${advice(last)}`;
   byId("verdict").classList.add(isHealthy(last) ? "good" : "bad");
 }
 
@@ -35,10 +35,10 @@ function showFacts() {
   const seconds = stats.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
   const speeds = stats.map((row) => row.images_per_second ?? 0).sort((a, b) => a - b);
   const [images, height, width, channels] = config.data.shape;
-  const epochs = stats.at(-1)?.epoch ?? 0;
+  const epochs = stats.at(-1)?.epoch ?? 0, steps = Math.max(RUN.step, stats.at(-1)?.step ?? 0);
   const facts = {
     "data set": `${config.data.name ?? ""}, ${number(images)} images of ${height} × ${width} × ${channels}`,
-    "trained": `${number(epochs)} of ${number(config.settings.epochs)} epochs, ${number(Math.max(RUN.step, stats.at(-1)?.step ?? 0))} steps`,
+    "trained": `${number(epochs)} of ${number(config.settings.epochs)} epochs, ${number(steps)} steps`,
     "time": seconds ? `${duration(seconds)}, ${number(speeds[Math.floor(speeds.length / 2)], 0)} images/s` : "–",
     "device": [config.device.card ?? config.device.processor, `engine ${config.device.engine}`].filter(Boolean).join(", "),
     "settings": `recipe ${config.settings.recipe}, batch ${config.settings.batch_size}, seed ${config.settings.seed}`,
@@ -46,24 +46,32 @@ function showFacts() {
   for (const [name, text] of Object.entries(facts)) {
     byId("facts").append(element("div", {}, element("dt", {}, name), element("dd", {}, text)));
   }
+  if (steps < Math.min(config.settings.epochs * RUN.steps_per_epoch, config.settings.steps ?? Infinity)) {
+    byId("unfinished").append("Not finished when this page was written. A run that was stopped goes on with ", element("code", {}, RUN.resume));
+    byId("unfinished").hidden = false;
+  }
 }
 
 function modelText() {
   const { step } = RUN, epoch = step / RUN.steps_per_epoch;
   if (step === 0) return "They are still untrained: all that the generator can paint is noise.";
-  return `Their weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to four digits.`;
+  const average = RUN.config.settings.average ? " The generator's, here and in the samples, are averages over " +
+    "the last steps (--average); curves and verdicts are those of the weights that are trained." : "";
+  return `Their weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to four digits.${average}`;
 }
 
 function showNetworks() {
   for (const { name, input, rows } of RUN.networks) {
+    const gathers = rows.at(-1)[3] > 0; // the discriminator has no batch normalisation
     const lines = rows.map(([layer, shape, trained, gathered]) => [
       layer === "in all" ? layer : layer.replaceAll("_", " "),
-      shape.map((size) => number(size)).join(" × "), number(trained), gathered ? number(gathered) : "",
+      shape.map((size) => number(size)).join(" × "), number(trained), ...(gathers ? [gathered ? number(gathered) : ""] : []),
     ]);
     const size = input.map((side) => number(side)).join(" × ");
     byId("tables").append(table(
       input.length === 1 ? `${name}, from ${size} numbers of noise` : `${name}, from ${size} pixels`,
-      [["layer", "text"], ["output", "whole"], ["trained numbers", "number"], ["running values", "number"]], lines,
+      [["layer", "whole"], ["output", "whole"], ["trained numbers", "number"], ...(gathers ? [["running values", "number"]] : [])],
+      lines,
     ));
   }
 }

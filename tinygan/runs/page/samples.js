@@ -57,6 +57,7 @@ class Player {
     const { epoch } = this.run.frames[index];
     this.slider.value = index;
     this.slider.setAttribute("aria-valuetext", `epoch ${epoch}`);
+    byId("epoch-number").textContent = `${number(epoch)} of ${number(this.run.frames.at(-1).epoch)}`;
     const text = epoch === 0 ? "before training" : `after epoch ${epoch}`;
     byId("sample-caption").textContent = text;
     byId("sample-grid").setAttribute("aria-label", `16 pictures of the generator ${text}`);
