@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,6 +23,7 @@ from benchmarks.competitors import (
     parity_steps,
     reference,
 )
+from benchmarks.page import BROWSERS
 
 ROOT = Path(__file__).parents[2]
 PEERS = {
@@ -253,3 +255,49 @@ def test_recipes_get_the_same_time_and_are_judged(tmp_path):
 def test_recipes_refuse_what_makes_no_sense(option, word):
     error = run("benchmarks.recipes", "--data", "strokes", option, code=2).stderr
     assert word in error and len(error.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    """A run folder as a training leaves it."""
+    out = tmp_path_factory.mktemp("runs")
+    options = ("--data", "strokes", "--limit", "40", "--batch-size", "20", "--width", "2", "--epochs", "2")
+    run("tinygan.train", *options, "--no-gif", "--out", out)
+    return out / "0001-strokes"
+
+
+@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no browser")
+def test_looking_at_a_run_is_measured(small_run, tmp_path):
+    pytest.importorskip("playwright")
+    before = {path: path.read_bytes() for path in small_run.rglob("*") if path.is_file()}
+    out = run("benchmarks.page", small_run, "--walk", "0.5", "--json", tmp_path / "p.json").stdout
+    found = json.loads((tmp_path / "p.json").read_text())
+    assert found["largest_difference_of_255"] <= 1
+    assert found["pictures_a_second"] > found["frames_a_second"] > 2
+    assert found["epochs"] == found["steps_per_epoch"] == 2
+    assert found["verdict_of_an_epoch"] == pytest.approx(found["verdict_in_steps"] / 2)
+    assert found["report_bytes"] == (small_run / "report.html").stat().st_size
+    added = found["report_bytes_of_100_epochs"] - found["report_bytes"]
+    grids = [path.stat().st_size for path in (small_run / "samples").iterdir()]
+    assert 98 * min(grids) / 2 < added < 8e6  # unmagnified, so smaller, but in base 64
+    assert "verdict of an epoch" in out and len(out.splitlines()) == len(found) - 2
+    assert {path: path.read_bytes() for path in before} == before  # the report is the same again
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "word"),
+    [
+        (("--walk", "0"), 2, "--walk"),
+        (("--runs", "no"), 5, "no run in no"),
+        (("no",), 5, "no does not exist"),
+    ],
+)
+def test_looking_refuses_what_makes_no_sense(options, code, word):
+    error = run("benchmarks.page", *options, code=code).stderr
+    assert word in error and len(error.splitlines()) == 1
+
+
+def test_looking_needs_a_browser(small_run, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    error = run("benchmarks.page", small_run, code=2).stderr
+    assert "needs Chromium" in error and len(error.splitlines()) == 1

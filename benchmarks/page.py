@@ -1,0 +1,188 @@
+"""``python -m benchmarks.page``: what looking at a run costs: its report, the explorer in it, the verdict."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import report
+from benchmarks.competitors import hardware
+from tinygan import backend, commands
+from tinygan.data import Dataset, normalise
+from tinygan.errors import CheckpointError, UsageError
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.health import LOOKED_AT, measure
+from tinygan.runs.pictures import to_uint8
+from tinygan.runs.report import write_report
+from tinygan.runs.settings import Settings
+from tinygan.runs.state import State, paint, restored, sample_noise
+from tinygan.runs.training import plan, trainer
+
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+EPOCHS, STEPS = 100, 23_500  # of the tutorial's run: 60,000 images, batch 256
+TURNS = 5
+PICTURES = 20  # compared with `generate`, and timed
+
+# Paints each noise, then walks, with everything drawn that a person sees: the picture, D's opinion of it and
+# the maps of all of the generator's layers.
+IN_THE_PAGE = """async ([noises, walk]) => {
+    const seconds = [], pictures = [];
+    for (const noise of noises) {
+        const begin = performance.now();
+        const picture = explorer.paint(noise);
+        seconds.push((performance.now() - begin) / 1000);
+        pictures.push(Array.from(picture, toByte));
+    }
+    let frames = 0;
+    const draw = explorer.drawLayers;
+    explorer.drawLayers = (outputs) => { draw(outputs); frames += 1; };
+    document.getElementById("layers").scrollIntoView();
+    explorer.setStrolling(true);
+    const begin = performance.now();
+    await new Promise((resolve) => setTimeout(resolve, 1000 * walk));
+    explorer.setStrolling(false);
+    return [seconds, pictures, frames / ((performance.now() - begin) / 1000)];
+}"""
+
+
+def parser() -> commands.Parser:
+    parser = commands.Parser("benchmarks.page", "Write a run's report; time it, its explorer, the verdicts.")
+    parser.add_argument("run", nargs="?", metavar="RUN|FILE", help="default: the newest run")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
+    parser.add_argument("--walk", type=float, default=5, help="seconds in the explorer; default: 5")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = parser().parse_args(arguments)
+    if not 0 < options.walk <= 60:
+        raise UsageError("--walk must be above 0 and at most 60.")
+    run, file = RunFolder.find(options.run, options.runs, trained=True)
+    files = [file] if file else run.checkpoints()
+    if not files:
+        raise CheckpointError(f"{run.path} has no checkpoint yet. Name another run.")
+    state, settings, _ = restored(files, backend.cpu("fast"), lambda line: print(line, file=sys.stderr))
+    look, step = verdict_and_step(state, settings)
+    steps = plan(settings, run.read_config()["data"]["shape"][0]).steps_per_epoch
+    result: dict[str, Any] = {
+        "command": " ".join(["python", "-m", "benchmarks.page", *arguments]),
+        "hardware": hardware(),
+        "epochs": len(run.read_stats()),
+        "report_bytes": write_report(run, state).stat().st_size,
+        "report_seconds": timed(lambda: write_report(run, state), TURNS),
+        "report_bytes_of_100_epochs": bytes_of_100_epochs(run, state),
+        "verdict_seconds": look,
+        "step_seconds": step,
+        "verdict_in_steps": look / step,
+        "steps_per_epoch": steps,
+        "verdict_of_an_epoch": look / (steps * step),
+        **explored(run.report_path, state, options.walk),
+    }
+    for name, value in result.items():
+        if name not in ("command", "hardware"):
+            shown = f"{value:,}" if type(value) is int else f"{value:.4g}"
+            print(f"{name.replace('_', ' '):<28}{shown:>10}")
+    if options.json:
+        report.write_json(options.json, result)
+    return 0
+
+
+def timed(function: Callable[[], object], turns: int) -> float:
+    """The median of its seconds; the first call warms up."""
+    function()
+    seconds = []
+    for _ in range(turns):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def verdict_and_step(state: State, settings: Settings) -> tuple[float, float]:
+    """Seconds of what a training measures at the end of an epoch, and of its step, in turns: medians.
+
+    Which images they see does not change them.
+    """
+    shape = (max(LOOKED_AT, settings.batch_size), settings.size, settings.size, settings.channels)
+    made_up = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    images = normalise(np, made_up[:LOOKED_AT], np.float32)
+    noise = sample_noise(1, LOOKED_AT, state.G)
+    data = Dataset("made up", made_up[: settings.batch_size], "here")
+    taking = trainer(State(settings, state.G.backend), data, settings, state.G.backend)
+    looks, steps = [], []
+    for _ in range(TURNS):
+        steps.append(timed(lambda: taking.steps(1), 1))
+        looks.append(timed(lambda: measure(state.G, state.D, images, noise), 1))
+    taking.close()
+    return statistics.median(looks), statistics.median(steps)
+
+
+def bytes_of_100_epochs(run: RunFolder, state: State) -> int:
+    """How large the report is when the run's largest pictures, its statistics and losses are as many."""
+    rows, pictures = run.read_stats(), [run.sample_path(epoch) for epoch in run.sampled_epochs()]
+    if not rows or not pictures:
+        raise CheckpointError(f"{run.path} has no complete epoch, or no pictures. Name another run.")
+    with tempfile.TemporaryDirectory() as folder:
+        long = RunFolder(Path(folder))
+        long.samples_dir.mkdir()
+        shutil.copy(run.config_path, long.config_path)
+        shutil.copy(run.reals_path, long.reals_path)
+        largest = max(pictures, key=lambda path: path.stat().st_size)
+        for epoch in range(EPOCHS + 1):
+            shutil.copy(largest, long.sample_path(epoch))
+            if epoch:
+                long.append_stats(rows[epoch % len(rows)] | {"epoch": epoch, "step": epoch * STEPS // EPOCHS})
+        long.append_losses(np.resize(run.read_losses(), (STEPS, 4)))
+        return write_report(long, state).stat().st_size
+
+
+def explored(path: Path, state: State, walk: float) -> dict[str, float]:
+    """The explorer on one core: how fast it is, and how far its pixels are from those of `generate`."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None or importlib.util.find_spec("playwright") is None:
+        raise UsageError("this needs Chromium on the PATH, and Playwright: pip install -e '.[test]'.")
+    from playwright.sync_api import sync_playwright
+
+    noise = sample_noise(2, PICTURES, state.G)
+    expected = to_uint8(paint(state.painter, noise)).reshape(PICTURES, -1).astype(int)
+    with one_core(), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program)
+        page = browser.new_page()
+        page.goto(path.absolute().as_uri())
+        page.wait_for_timeout(2000)
+        seconds, pictures, frames = page.evaluate(IN_THE_PAGE, [noise.tolist(), walk])
+        browser.close()
+    return {
+        "pictures_a_second": 1 / statistics.median(seconds),
+        "frames_a_second": frames,
+        "largest_difference_of_255": int(np.abs(np.array(pictures) - expected).max()),
+    }
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """This process and those that it starts use one core, where the system can do that."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else set()
+    if cores:
+        os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        if cores:
+            os.sched_setaffinity(0, cores)
+
+
+if __name__ == "__main__":
+    sys.exit(commands.run(main))
