@@ -244,8 +244,10 @@ def test_a_signal_saves_the_run_and_names_the_command_that_resumes_it(
     assert errors.startswith("interrupted; everything is saved")
     assert (tmp_path / "runs/0001-strokes/log.txt").read_text().endswith(errors)
     (saved,) = (tmp_path / "runs/0001-strokes/checkpoints").iterdir()
-    steps = int(read(saved)[0]["step"]) + 1
-    again = tinygan("train", "--resume", "--steps", steps, "--no-gif", cwd=tmp_path)
+    steps = int(read(saved)[0]["step"])
+    shown = in_page(tmp_path / "runs/0001-strokes/report.html")
+    assert shown["step"] == shown["curves"]["step"][-1] == steps
+    again = tinygan("train", "--resume", "--steps", steps + 1, "--no-gif", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
 
 

@@ -1,8 +1,11 @@
-"""The loop: the first signal is noted, the second obeyed at once; no state that is not finite is saved."""
+"""The loop: signals are noted, no state that is not finite is saved, each checkpoint writes the report."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -13,9 +16,10 @@ from tinygan.backend import cpu
 from tinygan.data import Dataset
 from tinygan.errors import NonFiniteError
 from tinygan.runs.folder import RunFolder
+from tinygan.runs.progress import Progress
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.runs.training import _save_checkpoint, _signals
+from tinygan.runs.training import _save_checkpoint, _signals, plan, train, trainer
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -44,3 +48,24 @@ def test_no_array_that_is_not_finite_is_ever_saved(tmp_path: Path, value: float)
         with pytest.raises(NonFiniteError, match=f"{name} is not finite any more; not saved"):
             _save_checkpoint(run, state, data, settings, 2)
     assert run.checkpoints() == []
+
+
+def test_every_checkpoint_writes_the_report_anew(tmp_path: Path) -> None:
+    settings = Settings(epochs=5, checkpoint_every=2, batch_size=4, width=2, noise_dim=5, size=8, no_gif=True)
+    data = Dataset("made up", np.zeros((8, 8, 8, 1), np.uint8), "nowhere")
+    run, state, steps = RunFolder.create(tmp_path, "made up"), State(settings, cpu()), plan(settings, 8)
+    run.write_config({"settings": {"batch_size": 4}, "data": {"shape": data.images.shape}})
+    shown = []  # the last epoch on the page when an epoch ends, before it is saved
+
+    def epochs_on_the_page() -> int:
+        found = re.search(r'type="application/json">(.*?)</script>', run.report_path.read_text())
+        assert found
+        return len(json.loads(found[1])["stats"])
+
+    def report(line: str) -> None:
+        if " done " in line:
+            shown.append(epochs_on_the_page() if run.report_path.exists() else None)
+
+    taking = trainer(state, data, settings, cpu())
+    train(run, state, data, settings, taking, Progress(io.StringIO(), steps.total_steps), report)
+    assert shown == [None, None, 2, 2, 4] and epochs_on_the_page() == 5
