@@ -410,6 +410,10 @@ def test_d_says_what_it_thinks_of_the_picture(visit: Visit, made: tuple[RunFolde
     visit.page.click("#critic summary")
     visit.until("document.querySelector('.logit').textContent !== ''")
     assert float(visit.text(".logit")) == pytest.approx(logit, abs=0.02)
+    captions = visit.page.locator("#critic-layers figcaption").all_inner_texts()
+    assert captions[-2] == "392 numbers. The same numbers, in a single row."
+    assert captions[-1].startswith("1 number.")
+    assert captions[-1].endswith("above 0 D says real, below 0 fake.")
     assert visit.pixels("#critic-layers canvas").max() > 0
 
 

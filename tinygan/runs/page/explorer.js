@@ -8,6 +8,7 @@ const MEANING = {
   batchnorm: "Brings every channel to a common scale, then to the one that training found best.",
   leaky_relu: "Keeps what is above 0 and shrinks what is below: without such a bend, many layers could do no more than one.",
   reshape: "The same numbers, arranged as rows, columns and channels.",
+  flatten: "The same numbers, in a single row.",
   conv: "Every number is a weighted sum of a small window of the map before it, the same weights everywhere.",
   dropout: "In training it drops three numbers of ten at random, so that no single one is relied upon; now it does nothing.",
   conv_transpose: "Every place paints a small patch into the next map; patches overlap and add up.",
@@ -234,12 +235,14 @@ class Explorer {
     const drawings = layers.map(({ kind, name, shape }) => {
       const size = (numbers) => numbers.reduce((a, b) => a * b, 1);
       const figure = element("figure", {}, element("h4", {}, name.replaceAll("_", " ")));
-      const caption = element("figcaption", {}, `${sizes(shape)}. ${MEANING[kind]}`);
+      const meaning = MEANING[kind === "reshape" && shape.length === 1 ? "flatten" : kind];
+      const caption = element("figcaption", {}, `${sizes(shape)}. ${meaning}`);
       place.append(figure);
       // Numbers in a row are drawn as the map that they come from or become.
       const map = shape.length === 3 ? shape
         : layers.find((other) => other.shape.length === 3 && size(other.shape) === size(shape))?.shape;
       if (!map) { // the logit
+        caption.append(" It is the logit: above 0 D says real, below 0 fake.");
         const value = element("p", { class: "logit" });
         figure.append(value, caption);
         return ([logit]) => (value.textContent = number(logit, 2));
