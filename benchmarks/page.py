@@ -161,7 +161,9 @@ def explored(path: Path, state: State, walk: float) -> dict[str, float]:
         browser = playwright.chromium.launch(executable_path=program)
         page = browser.new_page()
         page.goto(path.absolute().as_uri())
-        page.wait_for_timeout(2000)
+        while not page.evaluate("explorer !== null"):
+            page.wait_for_timeout(100)
+        page.wait_for_timeout(2000)  # the small pictures are painted one after the other
         seconds, pictures, frames = page.evaluate(IN_THE_PAGE, [noise.tolist(), walk])
         browser.close()
     return {

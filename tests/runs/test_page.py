@@ -106,9 +106,9 @@ def visit(browser: Any, made: tuple[RunFolder, State]) -> Iterator[Visit]:
     visit.page.close()
 
 
-def grid_of(visit: Visit) -> np.ndarray:
-    """The 16 pictures on the page's grid, (16, 28, 28): the middle of every magnified pixel."""
-    shown = visit.pixels("#sample-grid")[:, :, 0]
+def grid_of(visit: Visit, canvas: str = "#sample-grid") -> np.ndarray:
+    """The 16 pictures on one of the page's grids, (16, 28, 28): the middle of every magnified pixel."""
+    shown = visit.pixels(canvas)[:, :, 0]
     scale = (shown.shape[0] + 6) // 4 // 28
     at = np.concatenate([row * (28 * scale + 6) + scale * np.arange(28) + scale // 2 for row in range(4)])
     return shown[np.ix_(at, at)].reshape(4, 28, 4, 28).swapaxes(1, 2).reshape(16, 28, 28)
@@ -166,6 +166,13 @@ def test_the_player_pauses(visit: Visit) -> None:
     now = visit.text("#sample-caption")
     visit.page.wait_for_timeout(450)
     assert visit.text("#sample-caption") == now != f"after epoch {EPOCHS}"
+
+
+def test_real_images_stand_beside_the_samples(visit: Visit, made: tuple[RunFolder, State]) -> None:
+    visit.until("document.querySelector('#real-grid').width > 300")  # the size that a canvas is born with
+    assert (grid_of(visit, "#real-grid") == tiles(read_png(made[0].reals_path), 16, 28, 28)[..., 0]).all()
+    boxes = [visit.page.locator(grid).bounding_box() for grid in ("#sample-grid", "#real-grid")]
+    assert boxes[0] and boxes[1] and boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] < boxes[1]["x"]
 
 
 # By keyboard alone.
@@ -335,6 +342,7 @@ def test_the_limits_of_the_verdict_are_drawn_where_its_numbers_are(visit: Visit)
         ("How different", ["any two 90 %", "the nearest two 80 %"], [1, health.COLLAPSED, health.REPEATED]),
         ("How much D's", ["of D(x) 0.100", "of D(G(z)) 0.200"], [health.ASLEEP]),
         ("Dead LeakyReLU", ["never positive, in both networks 13 %"], [health.DEAD]),
+        ("Speed", [f"images a second {100 + EPOCHS}"], []),
     ):
         chart = visit.page.locator(".chart").filter(has=visit.page.get_by_role("heading", name=title))
         chart.locator("svg").focus()
