@@ -33,7 +33,8 @@ class Health(NamedTuple):
 def measure(G: Network, D: Network, images: Array, noise: Array) -> Health:
     """Look at `images` (n, H, W, C) in [-1, 1] and at G's pictures for `noise` (m, noise_dim), n, m >= 1.
 
-    Nothing is in training mode: the pictures are those that `generate` makes.
+    Nothing is in training mode: the pictures are those that `generate` makes of this G (a run with averaged
+    weights shows people those of another one, and measures the one that is trained).
     """
     backend, xp = G.backend, G.backend.xp
     with no_grad():
