@@ -7,12 +7,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.fast.cuda.checks import CASES, SMALL, batch, distance, gradients, masks, play, players, reference
+from tests.fast.cuda.checks import (
+    CASES,
+    SMALL,
+    batch,
+    check_full_step,
+    distance,
+    gradients,
+    masks,
+    play,
+    players,
+    reference,
+)
 from tinygan import gan
 from tinygan.backend import cpu
 from tinygan.errors import UsageError
 from tinygan.fast.cuda import gan as fast
 from tinygan.fast.cuda import plan
+from tinygan.fast.cuda.blas import Blas
 from tinygan.layers import BatchNorm, Conv2D, Dropout, LeakyReLU
 
 
@@ -44,6 +56,29 @@ def test_a_step_is_that_of_the_readable_engine_in_float64(
     found, expected = gradients(ours, sizes), gradients(after, sizes)
     errors = {name: distance(found[name], expected[name]) for name in expected}
     assert max(errors.values()) < of_gradients, errors
+
+
+@pytest.mark.slow
+def test_what_a_card_has_to_pass_at_full_size_the_stand_in_passes(card):
+    check_full_step()
+
+
+def test_every_product_of_a_step_is_what_numpy_makes_of_its_views(make_backend, monkeypatch):
+    backend, found, right = make_backend(), [], Blas.product
+
+    def product(own, a, b, out):
+        xp = backend.xp
+        xp.cuda.Device().synchronize()
+        expected = np.matmul(*(xp.asnumpy(xp.ascontiguousarray(x)).astype(np.float64) for x in (a, b)))
+        xp.cuda.Device().synchronize()
+        right(own, a, b, out)
+        xp.cuda.Device().synchronize()
+        found.append(distance(xp.asnumpy(xp.ascontiguousarray(out)), expected))
+
+    monkeypatch.setattr(Blas, "product", product)
+    for sizes in CASES:
+        play(backend, sizes)
+    assert len(found) == 35 * len(CASES) and max(found) < 1e-6
 
 
 def test_tf32_is_really_less_precise(make_backend):

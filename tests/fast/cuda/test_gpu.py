@@ -12,30 +12,17 @@ import numpy as np
 import pytest
 
 from tests.checks import numbers
-from tests.fast.cuda.checks import Sizes, distance, gradients, play, players, reference
+from tests.fast.cuda.checks import TUTORIAL, check_full_step, players
+from tinygan import data
 from tinygan.backend import choose
+from tinygan.errors import DataError
 
 pytestmark = pytest.mark.gpu
-TUTORIAL = Sizes(28, 1, 64, 100, 256, 256)
 ROOT = Path(__file__).parents[3]
 
 
 def test_a_full_step_is_that_of_the_readable_engine_in_float64():
-    expected, after = reference(TUTORIAL)
-    exact = gradients(after, TUTORIAL)
-    for engine, precision, tolerance, of_gradients in (
-        ("readable", "float32", 1e-5, 3e-3), ("fast", "float32", 1e-5, 3e-3), ("fast", "tf32", 5e-3, 0.1)
-    ):  # fmt: skip
-        backend = choose("gpu", engine, precision=precision)
-        found, ours = play(backend, TUTORIAL)
-        assert found[0] == pytest.approx(expected[0], rel=tolerance)
-        for name in after:
-            if not name.endswith(("/m", "/v")):
-                assert distance(ours[name], after[name]) < tolerance, (engine, precision, name)
-        # Where a sign changes by rounding, LeakyReLU's slope does: see test_gan.
-        found = gradients(ours, TUTORIAL)
-        errors = {name: distance(found[name], exact[name]) for name in exact}
-        assert max(errors.values()) < of_gradients, (engine, precision, errors)
+    check_full_step()
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
@@ -69,9 +56,10 @@ def test_the_tutorials_batch_takes_less_than_two_gigabytes_of_the_card():
 
 
 def test_the_real_images_train_resume_and_make_pictures(tmp_path):
-    data = os.environ.get("TINYGAN_DATA")
-    if not data or not (Path(data) / "fashion-mnist").is_dir():
-        pytest.skip("TINYGAN_DATA has no fashion-mnist")
+    try:
+        data.load("fashion-mnist", limit=1)  # downloads it where it is not there yet
+    except DataError as problem:
+        pytest.skip(str(problem))
 
     def run(command, *arguments):
         done = subprocess.run(
