@@ -77,8 +77,9 @@ class Player(worker.Player):
         layout = torch.channels_last if last else torch.contiguous_format
         self.G = Generator().to(self.device, memory_format=layout)
         self.D = Discriminator(dropout).to(self.device, memory_format=layout)
-        self.adams = [
-            torch.optim.Adam(network.parameters(), lr=1e-4, fused=True) for network in (self.G, self.D)
+        self.adams = [  # without `capturable` PyTorch refuses to capture a step of Adam
+            torch.optim.Adam(network.parameters(), lr=1e-4, fused=True, capturable=variant == "graph")
+            for network in (self.G, self.D)
         ]
         pictures = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
         self.images = pictures.to(self.device, memory_format=layout)
