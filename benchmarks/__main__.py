@@ -33,7 +33,7 @@ from benchmarks.competitors import (
 )
 from tinygan import commands
 from tinygan.backend import usable_cores
-from tinygan.errors import UsageError
+from tinygan.errors import DeviceError, TinyganError, UsageError
 
 
 def parser() -> commands.Parser:
@@ -77,6 +77,8 @@ def main(arguments: Sequence[str]) -> int:
         report.write_json(options.json, result)
     if options.plot:
         report.plot(options.plot, result)
+    if not any("median_seconds" in row for row in result["competitors"].values()):
+        raise (DeviceError if on_card else TinyganError)("nothing could be measured; the table says why.")
     return 0
 
 

@@ -104,7 +104,8 @@ class Worker:
             self.process.wait()
             self.errors.seek(0)
             lines = [line.strip() for line in self.errors if line.strip()]
-            raise FailedError(lines[-1] if lines else f"exit code {self.process.returncode}")
+            last = lines[-1] if lines else f"exit code {self.process.returncode}"
+            raise FailedError(re.sub(r"^tinygan\.errors\.\w+: ", "", last))
         return json.loads(answer)
 
     def close(self) -> None:

@@ -117,7 +117,9 @@ class Player(worker.Player):
             # The card is shared with other workers: memory is taken when it is needed, not at once.
             os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
             if jax.default_backend() != "gpu":
-                raise SystemExit("JAX sees no GPU.")
+                raise SystemExit(
+                    "JAX sees no GPU. Install: pip install 'jax[cuda13]' (CUDA 12: 'jax[cuda12]')."
+                )
             names = {"tf32": "tensorfloat32", "float32": "highest"}
             jax.config.update("jax_default_matmul_precision", names[precision])
         self.dropout = dropout

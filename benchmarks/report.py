@@ -32,7 +32,8 @@ def table(result: Result) -> str:
         lines += ["", *floor.lines(facts["median_seconds"], result["batch"], facts)]
     if result["not installed"]:
         missing = ", ".join(result["not installed"])
-        lines += ["", f"not installed: {missing}. This brings them: pip install -e '.[bench]'"]
+        packages = "'.[bench]'" + (" 'jax[cuda13]' (CUDA 12: 'jax[cuda12]')" if on_card else "")
+        lines += ["", f"not installed: {missing}. This brings them: pip install -e {packages}"]
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from benchmarks import floor, report, worker
 from benchmarks.__main__ import main
 from benchmarks.competitors import COMPETITORS, DEFAULTS, LOSS_TOLERANCE
 from benchmarks.tinygan_dcgan import Player
-from tests.benchmarks.test_benchmarks import result_of
+from tests.benchmarks.test_benchmarks import result_of, run
 from tests.standin.fixtures import card, make_backend  # noqa: F401
 from tinygan.backend import cpu
 from tinygan.errors import UsageError
@@ -80,6 +80,19 @@ def test_bars_of_a_card_are_in_milliseconds(tmp_path):
 def test_each_device_has_its_competitors():
     assert set(DEFAULTS["gpu"]) | set(DEFAULTS["cpu"]) == set(COMPETITORS)
     assert "pytorch-graph" in DEFAULTS["gpu"] and "pytorch-graph" not in DEFAULTS["cpu"]
+
+
+def test_a_comparison_in_which_nothing_could_be_measured_fails(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = run("benchmarks", "--device", "gpu", "--only", "tinygan-readable", "--rounds", "1", code=3)
+    assert done.stderr == "error: nothing could be measured; the table says why.\n"
+    row = next(line for line in done.stdout.splitlines() if line.startswith("tinygan-readable"))
+    assert row.split()[1] == "failed:" and "tinygan.errors" not in row and "--device cpu" in row
+
+
+def test_on_a_card_jax_needs_more_than_its_own_package():
+    last = report.table(result_of(tinygan=1.0) | {"device": "gpu"}).splitlines()[-1]
+    assert "pip install -e '.[bench]' 'jax[cuda13]'" in last
 
 
 def test_tf32_without_a_gpu_is_refused():
