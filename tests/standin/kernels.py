@@ -16,6 +16,7 @@ import numpy as np
 
 SHIM = Path(__file__).with_name("shim.h")
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+BACKWARDS = False  # whether the last threads and blocks run first; nothing may depend on it
 
 
 @cache
@@ -30,8 +31,8 @@ def compiled(source: str, options: tuple[str, ...]) -> tuple[Any, dict[str, list
         barriers = int("block_sum(" in code or "__syncthreads" in code)
         parts.append(
             f"static void call_{name}(void **a) {{ {name}({given}); }}\n"
-            f"int launch_{name}(const unsigned *grid, const unsigned *block, void **a) "
-            f"{{ return run(call_{name}, grid, block, a, {barriers}); }}"
+            f"int launch_{name}(const unsigned *grid, const unsigned *block, void **a, int backwards) "
+            f"{{ return run(call_{name}, grid, block, a, {barriers}, backwards); }}"
         )
     text = "\n".join(parts)
     digest = hashlib.sha256((text + " ".join(options)).encode()).hexdigest()[:16]
@@ -76,6 +77,6 @@ def launch(source: str, options: tuple[str, ...], name: str, grid: Any, block: A
     )
     addresses = (ctypes.c_void_p * len(cells))(*(ctypes.addressof(cell) for cell in cells))
     pair = ctypes.c_uint * 2
-    assert getattr(library, f"launch_{name}")(pair(*grid), pair(*block), addresses) == 0, (
+    assert getattr(library, f"launch_{name}")(pair(*grid), pair(*block), addresses, int(BACKWARDS)) == 0, (
         f"{name}: threads of a block part at a barrier"
     )

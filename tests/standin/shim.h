@@ -1,4 +1,5 @@
-/* What a CUDA kernel expects, for a C compiler: each launch runs all threads of all blocks in turn.
+/* What a CUDA kernel expects, for a C compiler: each launch runs all threads of all blocks in turn,
+   the last ones first if it is to go backwards: on a card the order is nobody's to rely on.
    A kernel with barriers runs its block's threads as coroutines, each up to the next barrier. */
 #include <math.h>
 #include <setjmp.h>
@@ -28,9 +29,11 @@ static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
 static ucontext_t starts[1024];
 static jmp_buf scheduler, coroutines[1024]; /* quicker than swapcontext, which asks the system each time */
 static char *stacks, finished[1024];
-static int current;
+static int current, backwards;
 static void (*body)(void **);
 static void **arguments;
+
+static unsigned nth(unsigned i, unsigned count) { return backwards ? count - 1 - i : i; }
 
 static void __syncthreads(void) {
     dim here = threadIdx;
@@ -58,7 +61,8 @@ static int run_block(int threads) {
     volatile int ended = 0, first = 1;
     while (ended < threads) {
         volatile int before = ended;
-        for (volatile int i = 0; i < threads; ++i) {
+        for (volatile int turn = 0; turn < threads; ++turn) {
+            volatile int i = nth(turn, threads);
             if (finished[i]) continue;
             current = i;
             threadIdx = (dim){i % blockDim.x, i / blockDim.x, 0};
@@ -74,18 +78,19 @@ static int run_block(int threads) {
     return 0;
 }
 
-static int run(void (*kernel)(void **), const unsigned *grid, const unsigned *block, void **given, int barriers) {
-    body = kernel, arguments = given;
+static int run(void (*kernel)(void **), const unsigned *grid, const unsigned *block, void **given, int barriers,
+               int last_first) {
+    body = kernel, arguments = given, backwards = last_first;
     gridDim = (dim){grid[0], grid[1], 1}, blockDim = (dim){block[0], block[1], 1};
     for (unsigned y = 0; y < grid[1]; ++y)
         for (unsigned x = 0; x < grid[0]; ++x) {
-            blockIdx = (dim){x, y, 0};
+            blockIdx = (dim){nth(x, grid[0]), nth(y, grid[1]), 0};
             if (barriers) {
                 if (run_block(block[0] * block[1])) return 1;
             } else
                 for (unsigned j = 0; j < block[1]; ++j)
                     for (unsigned i = 0; i < block[0]; ++i) {
-                        threadIdx = (dim){i, j, 0};
+                        threadIdx = (dim){nth(i, block[0]), nth(j, block[1]), 0};
                         kernel(given);
                     }
         }

@@ -29,6 +29,14 @@ __global__ void turn(float *x) {
 __global__ void leave(float *x) {
     if (threadIdx.x) __syncthreads();
 }
+__global__ void overwrite(float *x) {
+    *x = blockIdx.y * gridDim.x + blockIdx.x;
+}
+__global__ void race(float *x, int barrier) {
+    float next = x[(threadIdx.x + 1) % blockDim.x];
+    if (barrier) __syncthreads();
+    x[threadIdx.x] = next;
+}
 """
 
 
@@ -125,6 +133,30 @@ def test_threads_meet_at_barriers(cupy):
     assert (cupy.asnumpy(x) == np.arange(64)[::-1]).all()
     with pytest.raises(AssertionError, match="barrier"):
         module.get_function("leave")((1,), (64,), (x,))
+
+
+@needs_compiler
+@pytest.mark.parametrize("barrier", [0, 1])
+def test_a_missing_barrier_shows_when_the_last_threads_run_first(cupy, monkeypatch, barrier):
+    race, found = cupy.RawModule(code=SOURCE).get_function("race"), []
+    for backwards in (False, True):
+        monkeypatch.setattr(kernels, "BACKWARDS", backwards)
+        x = cupy.asarray(np.arange(8, dtype=np.float32))
+        race((1,), (8,), (x, np.int32(barrier)))
+        found.append(cupy.asnumpy(x).tolist())
+    assert (found[0] == found[1]) == bool(barrier)
+    assert not barrier or found[0] == [1, 2, 3, 4, 5, 6, 7, 0]
+
+
+@needs_compiler
+def test_the_last_blocks_may_run_first_too(cupy, monkeypatch):
+    fill, found = cupy.RawModule(code=SOURCE).get_function("overwrite"), []
+    for backwards in (False, True):
+        monkeypatch.setattr(kernels, "BACKWARDS", backwards)
+        x = cupy.zeros(1, cupy.float32)
+        fill((2, 3), (1,), (x,))
+        found.append(float(x[0]))
+    assert found == [5, 0]
 
 
 @needs_compiler

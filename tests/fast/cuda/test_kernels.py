@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks import numbers
+from tests.standin import kernels as standin
 from tinygan.autograd import Tensor
 from tinygan.fast.cuda.kernels import Kernels, chunks
 from tinygan.ops import activation, batchnorm, conv, dropout, loss
@@ -17,12 +18,25 @@ P, HALF, FULL, WINDOW = SIDE * SIDE, 2 * SIDE, 4 * SIDE, 25 * CHANNELS
 
 
 @pytest.fixture
-def run(make_backend):
-    """Launches kernels on NumPy arrays and scalars; arrays come back as the kernel left them."""
+def run(make_backend, monkeypatch):
+    """Launches kernels on NumPy arrays and scalars; arrays come back as the kernel left them.
+
+    Twice: the stand-in runs the last threads and blocks first then. Where one reads what another
+    writes, without a barrier between, that comes out otherwise.
+    """
     backend = make_backend()
     kernels = Kernels(backend.xp, SIDE, CHANNELS)
 
-    def launch(way, name, *shape, lanes=None, **arguments):
+    def launch(*arguments, **keywords):
+        found = []
+        for backwards in (False, True):
+            monkeypatch.setattr(standin, "BACKWARDS", backwards)
+            found.append(once(*arguments, **keywords))
+        first, second = found
+        assert all(np.array_equal(first[key], second[key], equal_nan=True) for key in first)
+        return first
+
+    def once(way, name, *shape, lanes=None, **arguments):
         values = {
             key: backend.array(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
             for key, value in arguments.items()

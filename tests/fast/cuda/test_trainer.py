@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.fast.cuda.checks import SMALL, batch, distance, masks, players
+from tests.standin import kernels as standin
 from tinygan.backend import choose, cpu
 from tinygan.data import Dataset
 from tinygan.errors import NonFiniteError, UsageError
@@ -51,6 +52,13 @@ def test_graphs_change_nothing_in_fifty_steps(make_backend, precision):
 
 def test_a_second_run_is_the_same_bit_for_bit(make_backend):
     same(run(make_backend(), [20]), run(make_backend(), [20]))
+
+
+def test_the_order_of_threads_and_blocks_changes_nothing(card, monkeypatch):
+    backend = choose("gpu")
+    first = run(backend, [8])
+    monkeypatch.setattr(standin, "BACKWARDS", True)
+    same(run(backend, [8]), first)
 
 
 def test_how_often_one_looks_changes_nothing(make_backend):
