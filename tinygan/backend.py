@@ -89,11 +89,14 @@ class Backend:
             return {}
         runtime, number = self.xp.cuda.runtime, self.xp.cuda.Device().id
         capability = self.xp.cuda.Device().compute_capability
+        cublas = self.xp.cuda.cublas.getVersion(self.xp.cuda.get_cublas_handle())
+        nvrtc = "{}.{}".format(*self.xp.cuda.nvrtc.getVersion())
         return {
             "card": runtime.getDeviceProperties(number)["name"].decode(),
             "compute capability": f"{capability[:-1]}.{capability[-1]}",
             "driver's CUDA": cuda_version(runtime.driverGetVersion()),
             "CUDA": cuda_version(runtime.runtimeGetVersion()),
+            "CUDA libraries": f"cuBLAS {cublas}, NVRTC {nvrtc}",  # on which the last bits depend
         }
 
     @property

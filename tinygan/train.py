@@ -351,8 +351,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     lines = []
     for group, name in (
         ("device", "device"), ("device", "engine"), ("device", "precision"), ("device", "threads"),
-        ("device", "ranks"), ("device", "processor"), ("device", "card"),
-        ("versions", "tinygan"), ("versions", "numpy"), ("versions", "blas"),
+        ("device", "ranks"), ("device", "processor"), ("device", "card"), ("device", "CUDA libraries"),
+        ("versions", "tinygan"), ("versions", "numpy"), ("versions", "blas"), ("versions", "cupy"),
     ):  # fmt: skip
         old, new = ({"ranks": 1, **config.get(group, {})}.get(name) for config in (before, now))
         if old != new:

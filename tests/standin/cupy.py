@@ -390,6 +390,9 @@ def make(capability: str = "90") -> tuple[ModuleType, Card, Callable[[Any], Any]
                 getDeviceCount=lambda: 1,
             ),
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+            get_cublas_handle=lambda: 0x2000,
+            cublas=SimpleNamespace(getVersion=lambda handle: 131000),
+            nvrtc=SimpleNamespace(getVersion=lambda: (13, 5)),
         ),
     )  # fmt: skip
 

@@ -191,3 +191,6 @@ def test_streams_graphs_and_modules_of_the_installed_cupy_have_what_the_stand_in
     assert "launch(self, stream=None)" in real.cuda.Graph.launch.__doc__
     for name in ("driverGetVersion", "runtimeGetVersion", "getDeviceProperties", "CUDARuntimeError"):
         assert hasattr(real.cuda.runtime, name) and hasattr(ours.cuda.runtime, name)
+    for cuda in (real.cuda, ours.cuda):
+        assert callable(cuda.cublas.getVersion) and callable(cuda.get_cublas_handle)
+        assert len(cuda.nvrtc.getVersion()) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,19 @@ def test_configuration_and_log_name_card_and_precision(go, tmp_path, given, prec
     assert config["device"]["precision"] == precision and config["device"]["engine"] == "fast"
     assert config["versions"]["cupy"]
     assert f"{config['device']['card']}, {precision}" in (run / "log.txt").read_text()
+
+
+def test_a_run_that_goes_on_with_other_libraries_is_warned_of(card, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = ["--device", "gpu", *TINY, "--quiet"]
+    assert train.main([*given, "--epochs", "1"]) == 0 and "was" not in capsys.readouterr().err
+    cupy = sys.modules["cupy"]
+    monkeypatch.setattr(cupy.cuda.cublas, "getVersion", lambda handle: 131100)
+    monkeypatch.setattr(cupy, "__version__", "14.3.0")
+    assert train.main(["--device", "gpu", "--resume", "--epochs", "2", "--quiet"]) == 0
+    warnings = capsys.readouterr().err
+    assert "CUDA libraries was cuBLAS 131000, NVRTC 13.5 and is cuBLAS 131100, NVRTC 13.5" in warnings
+    assert "cupy was 14.2.0 and is 14.3.0" in warnings
 
 
 @EVERY_ENGINE
