@@ -106,8 +106,11 @@ def compare(names: list[str], batch: int, machine: Machine, rounds: int) -> dict
         rows[name] |= row
     for name, worker in workers.items():
         rows[name] |= {"version": worker.version, "seconds_to_first_step": worker.seconds_to_start}
-        if machine.device == "gpu":
-            rows[name] |= worker.ask({"facts": 1})
+        if machine.device == "gpu" and "problem" not in rows[name]:
+            try:
+                rows[name] |= worker.ask({"facts": 1})
+            except FailedError as problem:
+                rows[name]["facts"] = f"failed: {problem}"
         worker.close()
     return rows
 

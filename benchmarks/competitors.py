@@ -127,29 +127,42 @@ WARM_UP = {"cpu": 2, "gpu": 40}  # steps; a second one may still compile, or be 
 
 
 def take_turns(workers: dict[str, Worker], rounds: int, device: str = "cpu") -> dict[str, dict[str, Any]]:
-    """Steps of all workers, A B C A B C ...: of each the median time, the extremes, and the peak memory."""
-    steps = {}
-    for name, worker in workers.items():
-        seconds = worker.ask({"steps": WARM_UP[device]})["seconds"][-1]
-        steps[name] = max(1, round(SECONDS_A_TURN / seconds))
-    times: dict[str, list[float]] = {name: [] for name in workers}
+    """Steps of all workers, A B C A B C ...: of each the median time, the extremes, and the peak memory.
+
+    One that fails on the way has a "problem" instead, and the others go on.
+    """
     rows: dict[str, dict[str, Any]] = {name: {} for name in workers}
+
+    def turn(name: str, count: int) -> list[float]:
+        try:
+            answer = workers[name].ask({"steps": count})
+        except FailedError as problem:
+            rows[name] = {"problem": f"failed: {problem}"}
+            return []
+        rows[name]["peak_bytes"] = answer["peak_bytes"]
+        return answer["seconds"]
+
+    steps: dict[str, int] = {}
+    for name in workers:
+        for seconds in turn(name, WARM_UP[device])[-1:]:
+            steps[name] = max(1, round(SECONDS_A_TURN / seconds))
+    times: dict[str, list[float]] = {name: [] for name in workers}
     for number in range(rounds):
         note(f"round {number + 1} of {rounds}")
-        for name, worker in workers.items():
-            answer = worker.ask({"steps": steps[name]})
-            times[name] += answer["seconds"]
-            rows[name]["peak_bytes"] = answer["peak_bytes"]
-    for name, row in rows.items():
+        for name, count in steps.items():
+            if "problem" not in rows[name]:
+                times[name] += turn(name, count)
+    measured = {name: row for name, row in rows.items() if "problem" not in row}
+    for name, row in measured.items():
         row |= {
             "median_seconds": statistics.median(times[name]),
             "min_seconds": min(times[name]),
             "max_seconds": max(times[name]),
             "steps": len(times[name]),
         }
-    for row in rows.values():
-        if "tinygan" in rows:
-            row["ratio_to_tinygan"] = row["median_seconds"] / rows["tinygan"]["median_seconds"]
+    for row in measured.values():
+        if "tinygan" in measured:
+            row["ratio_to_tinygan"] = row["median_seconds"] / measured["tinygan"]["median_seconds"]
     note("")
     return rows
 

@@ -75,7 +75,9 @@ def compare(
         except FailedError as problem:
             print(f"{name}: {problem}", file=sys.stderr)
     rows = take_turns(workers, rounds, device)
-    for worker in workers.values():
+    for name, worker in workers.items():
+        if "problem" in rows[name]:
+            print(f"{name}: {rows.pop(name)['problem']}", file=sys.stderr)
         worker.close()
     return rows
 

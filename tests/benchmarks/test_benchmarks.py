@@ -7,10 +7,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from benchmarks import __main__ as main
 from benchmarks import report
 from benchmarks.__main__ import Machine, compare
 from benchmarks.competitors import (
@@ -164,6 +166,36 @@ def test_a_competitor_that_pads_the_other_side_is_caught(name, expected, tmp_pat
     start, outcome = expected
     wrong = replace(PEERS[name], module="wrong_padding")
     assert "loss" in (difference(start, outcome, parity_steps(wrong, start, 1, "cpu")) or "")
+
+
+@pytest.mark.parametrize("steps", [0, 3])  # while it warms up, or in its turn
+def test_one_that_fails_on_the_way_does_not_take_the_others_with_it(tmp_path, monkeypatch, steps):
+    source, begins = (
+        (ROOT / "benchmarks/tinygan_dcgan.py").read_text(),
+        "def run(self, count: int) -> None:\n",
+    )
+    assert source.count(begins) == 1
+    ends = f"{begins}        assert self.adams[0].t <= {steps}, 'gone'\n"
+    (tmp_path / "ends_later.py").write_text(source.replace(begins, ends))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(COMPETITORS, "jax", replace(COMPETITORS["tinygan"], module="ends_later"))
+    rows = compare(["tinygan", "jax"], batch=2, machine=Machine(1, "cpu"), rounds=2)
+    assert rows["tinygan"]["ratio_to_tinygan"] == 1 and "median_seconds" not in rows["jax"]
+    assert rows["jax"]["problem"] == "failed: AssertionError: gone"
+    lines = report.table(result_of(tinygan=1.0) | {"competitors": rows}).splitlines()
+    assert any(line.split() == ["jax", "failed:", "AssertionError:", "gone"] for line in lines)
+
+
+def test_facts_that_cannot_be_told_lose_nothing_else(monkeypatch):
+    def ask(request):
+        raise FailedError("gone")
+
+    one = SimpleNamespace(version="v", seconds_to_start=1.0, ask=ask, close=lambda: None)
+    monkeypatch.setattr(main, "Worker", lambda *arguments: one)
+    monkeypatch.setattr(main, "check", lambda rows, machine: None)
+    monkeypatch.setattr(main, "take_turns", lambda *arguments: {"tinygan": {"median_seconds": 1.0}})
+    row = compare(["tinygan"], batch=2, machine=Machine(1, "gpu"), rounds=1)["tinygan"]
+    assert row["median_seconds"] == 1 and row["facts"] == "failed: gone" and "problem" not in row
 
 
 def test_what_computes_something_else_is_named_and_not_timed(tmp_path, monkeypatch):
