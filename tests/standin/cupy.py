@@ -3,7 +3,8 @@
 It allows only functions, methods and keywords that CuPy has (``names.json``), never turns its arrays
 into NumPy's unless asked, and fills new memory with NaN. Work on a stream other than the null stream
 is done late: when the stream is waited for. While a stream captures, work goes into the graph, and
-what a real capture forbids is refused. Memory around arrays is watched.
+what a real capture forbids is refused, and new memory, which CuPy would hand out again after it. Memory
+around arrays is watched.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ DTYPES = (
     "pi",
     "inf",
 )
+VIEWS = ("reshape", "transpose", "view", "squeeze", "swapaxes")  # methods that need no new memory
 GUARD, PATTERN = 256, 0xA5
 
 
@@ -192,6 +194,8 @@ class Array:
 
         def method(*arguments: Any, **keywords: Any) -> Any:
             strict(f"ndarray.{name}", NAMES["methods"][name], keywords)
+            if name not in VIEWS:
+                self.card.refuse_capture()
             return wrapped(self, getattr(self._numpy, name)(*map(unwrapped, arguments), **raw(keywords)))
 
         return method
@@ -265,6 +269,7 @@ def operator(name: str) -> Callable[..., Any]:
     def operate(self: Array, *others: Any) -> Any:
         if any(isinstance(other, np.ndarray) for other in others):
             return NotImplemented
+        self.card.refuse_capture()
         result = getattr(self._numpy, name)(*map(unwrapped, others))
         if result is NotImplemented:
             return result
@@ -365,6 +370,7 @@ def make(capability: str = "90") -> tuple[ModuleType, Card, Callable[[Any], Any]
 
         def function(*arguments: Any, **keywords: Any) -> Any:
             strict(name, NAMES["functions"][name], keywords)
+            card.refuse_capture()
             return wrapped(None, getattr(np, name)(*map(unwrapped, arguments), **raw(keywords)))
 
         return function

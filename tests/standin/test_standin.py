@@ -104,7 +104,10 @@ def test_a_captured_graph_runs_when_it_is_launched_and_again(cupy):
     with stream:
         stream.begin_capture()
         fill((1,), (4,), (x, np.int32(4), np.float32(1)))
-        for forbidden in (lambda: cupy.asnumpy(x), lambda: cupy.zeros(3), lambda: float(x[0])):
+        for forbidden in (
+            lambda: cupy.asnumpy(x), lambda: cupy.zeros(3), lambda: float(x[0]),
+            lambda: x + x, lambda: -x, lambda: cupy.exp(x), lambda: x.sum(), lambda: x.copy(),
+        ):  # fmt: skip
             with pytest.raises(CUDARuntimeError):
                 forbidden()
         graph = stream.end_capture()

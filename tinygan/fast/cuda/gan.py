@@ -1,6 +1,6 @@
 """The training step of `tinygan.gan.train_step` on a graphics card.
 
-Everything a step needs stays on the card. It is about 90 kernels and matrix products, one after the
+Everything a step needs stays on the card. It is about 80 kernels and matrix products, one after the
 other on one stream, that read and write only arrays which never move: so it can be captured as a
 CUDA graph (``trainer.py``).
 
