@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,30 +62,17 @@ class FailedError(Exception):
     """A worker ended before it answered; the last thing it said."""
 
 
-class Worker:
-    """A competitor's process. See `benchmarks.worker` for what it is told and answers."""
+class Answering:
+    """A process that answers requests: a JSON object a line, on both sides."""
 
-    def __init__(
-        self,
-        competitor: Competitor,
-        batch: int,
-        threads: int,
-        device: str,
-        precision: str = "float32",
-        dropout: float = 0.3,
-        weights: Path | None = None,
-    ) -> None:
+    def __init__(self, command: Sequence[str], setup: dict[str, Any]) -> None:
         self.errors = tempfile.TemporaryFile("w+")
         start = time.time()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", competitor.module],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT,
-        )  # fmt: skip
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT
+        )
         try:
-            answer = self.ask({
-                "variant": competitor.variant, "batch": batch, "threads": threads, "device": device,
-                "precision": precision, "dropout": dropout, "weights": str(weights) if weights else None,
-            })  # fmt: skip
+            answer = self.ask(setup)
         except FailedError:
             self.close()
             raise
@@ -104,7 +91,8 @@ class Worker:
             self.process.wait()
             self.errors.seek(0)
             lines = [line.strip() for line in self.errors if line.strip()]
-            last = lines[-1] if lines else f"exit code {self.process.returncode}"
+            errors = [line for line in lines if line.startswith("error: ")]  # mpiexec's own words follow
+            last = [*lines, *errors][-1] if lines else f"exit code {self.process.returncode}"
             raise FailedError(re.sub(r"^tinygan\.errors\.\w+: ", "", last))
         return json.loads(answer)
 
@@ -120,16 +108,38 @@ class Worker:
         self.errors.close()
 
 
+class Worker(Answering):
+    """A competitor's process. See `benchmarks.worker` for what it is told and answers."""
+
+    def __init__(
+        self,
+        competitor: Competitor,
+        batch: int,
+        threads: int,
+        device: str,
+        precision: str = "float32",
+        dropout: float = 0.3,
+        weights: Path | None = None,
+    ) -> None:
+        super().__init__([sys.executable, "-m", competitor.module], {
+            "variant": competitor.variant, "batch": batch, "threads": threads, "device": device,
+            "precision": precision, "dropout": dropout, "weights": str(weights) if weights else None,
+        })  # fmt: skip
+
+
 SECONDS_A_TURN = 1.0  # slow competitors take one step a turn, fast ones as many as fit
 
 
 WARM_UP = {"cpu": 2, "gpu": 40}  # steps; a second one may still compile, or be captured as a graph
 
 
-def take_turns(workers: dict[str, Worker], rounds: int, device: str = "cpu") -> dict[str, dict[str, Any]]:
+def take_turns(
+    workers: Mapping[str, Answering], rounds: int, device: str = "cpu"
+) -> dict[str, dict[str, Any]]:
     """Steps of all workers, A B C A B C ...: of each the median time, the extremes, and the peak memory.
 
-    One that fails on the way has a "problem" instead, and the others go on.
+    "round_seconds" are the medians of each turn, for ratios between neighbours. One that fails on the way
+    has a "problem" instead, and the others go on.
     """
     rows: dict[str, dict[str, Any]] = {name: {} for name in workers}
 
@@ -150,8 +160,9 @@ def take_turns(workers: dict[str, Worker], rounds: int, device: str = "cpu") -> 
     for number in range(rounds):
         note(f"round {number + 1} of {rounds}")
         for name, count in steps.items():
-            if "problem" not in rows[name]:
-                times[name] += turn(name, count)
+            if "problem" not in rows[name] and (seconds := turn(name, count)):
+                times[name] += seconds
+                rows[name].setdefault("round_seconds", []).append(statistics.median(seconds))
     measured = {name: row for name, row in rows.items() if "problem" not in row}
     for name, row in measured.items():
         row |= {

@@ -1,0 +1,105 @@
+"""``python -m benchmarks.ranks`` at a tiny size, with real processes."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import ranks
+from tests.benchmarks.test_benchmarks import run
+from tests.ranks.launch import needs_mpi
+from tinygan import models
+from tinygan.errors import TinyganError, UsageError
+
+SIZE, WIDTH = 8, 4
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    file = tmp_path_factory.mktemp("ranks") / "r.json"
+    options = ["--batch", "8", "--rounds", "2", "--size", str(SIZE), "--width", str(WIDTH)]
+    result = run("benchmarks.ranks", "--ranks", "1x1,2x1", *options, "--json", str(file))
+    return result.stdout, json.loads(file.read_text())
+
+
+@needs_mpi
+def test_every_number_that_is_summed_is_counted(measured):
+    sums = measured[1]["configurations"]["2x1"]["sums"]
+    networks = models.generator(size=SIZE, width=WIDTH), models.discriminator(size=SIZE, width=WIDTH)
+    weights = sum(p.data.size for network in networks for p in network.parameters.values())
+    assert sums["gradients"]["bytes"] == 4 * (weights + 4)  # the losses and scores travel with D's
+    # Of C channels forwards: sums and a count, then squares; backwards: two sums and a count.
+    channels = (SIZE // 4) ** 2 * 4 * WIDTH, 2 * WIDTH, WIDTH
+    assert sums["statistics"]["bytes"] == sum(4 * (C + 1 + C + 2 * C + 1) for C in channels)
+    assert (sums["gradients"]["calls"], sums["statistics"]["calls"]) == (2, 9)
+    assert sum(sums["messages"]) == sums["bytes"] and len(sums["messages"]) == 11
+
+
+@needs_mpi
+def test_configurations_are_compared_round_by_round(measured):
+    rows = measured[1]["configurations"]
+    assert list(rows) == ["1x1", "2x1"] and "sums" not in rows["1x1"] and rows["1x1"]["speed"] == 1
+    for row in rows.values():
+        assert 0 < row["min_seconds"] <= row["median_seconds"] <= row["max_seconds"] < 30
+        assert row["steps_a_second"] == 1 / row["median_seconds"]
+        assert 0 < row["processor_seconds"] < 30
+    speeds = [a / b for a, b in zip(rows["1x1"]["round_seconds"], rows["2x1"]["round_seconds"], strict=True)]
+    assert rows["2x1"]["speed"] == pytest.approx(sum(speeds) / 2) and len(speeds) == 2
+    # Two processes, of which each needs what one does.
+    assert 1.5 < rows["2x1"]["peak_bytes"] / rows["1x1"]["peak_bytes"] < 5
+
+
+@needs_mpi
+def test_time_in_sums_is_divided_into_waiting_and_moving(measured):
+    sums = measured[1]["configurations"]["2x1"]["sums"]
+    assert 0 < sums["share"] < 1 and sums["waiting_seconds"] > 0
+    for kind in ranks.KINDS:
+        assert 0 < sums[kind]["min_moving_seconds"] <= sums[kind]["moving_seconds"]
+
+
+@needs_mpi
+def test_many_machines_are_extrapolated_from_the_smaller_batches(measured):
+    text, found = measured
+    assert list(found["node"]["seconds"]) == ["8", "2"] and found["node"]["threads"] == 2
+    work = found["extrapolated"]
+    assert (
+        work["packing_seconds"] == found["configurations"]["2x1"]["sums"]["gradients"]["min_moving_seconds"]
+    )
+    assert [link["name"] for link in work["links"]] == ["10 Gbit/s", "100 Gbit/s"]
+    assert list(work["nvlink"]["sums_seconds"]) == ["2", "4", "8", "16", "32", "64"]
+    row = next(line for line in text.splitlines() if line.startswith("2x1 "))
+    assert f"{found['configurations']['2x1']['median_seconds']:.3f}" in row and "NVLink" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--ranks", "2"), "--ranks '2'"),
+        (("--ranks", "1x2,"), "1x2,2x1"),
+        (("--ranks", "0x1"), "--ranks '0x1'"),
+        (("--ranks", "2xone"), "--ranks '2xone'"),
+        (("--batch", "1", "--ranks", "2x1"), "share a batch of 1"),
+        (("--batch", "0"), "--batch-size"),
+        (("--rounds", "0"), "--rounds"),
+        (("--size", "30"), "30"),
+    ],
+)
+def test_bad_options_are_told(arguments, word):
+    with pytest.raises(UsageError, match=word):
+        ranks.main(arguments)
+
+
+@pytest.mark.parametrize("name", ["mpiexec", "mpi4py"])
+def test_without_mpi_one_line_says_how_to_get_it(name, monkeypatch):
+    monkeypatch.setattr(ranks.shutil, "which", lambda *_, **__: None if name == "mpiexec" else "mpiexec")
+    monkeypatch.setattr(ranks, "find_spec", lambda _: None if name == "mpi4py" else "a module")
+    with pytest.raises(UsageError) as told:
+        ranks.main(["--ranks", "1x1,2x1"])
+    assert f"2 ranks need {name}. Use pip install -e '.[mpi]', or --ranks 1x2." == str(told.value)
+
+
+def test_a_worker_that_ends_says_why(monkeypatch):
+    fails = "import sys; print('error: no such luck\\nBAD TERMINATION', file=sys.stderr); sys.exit(1)"
+    monkeypatch.setattr(ranks, "launcher", lambda _: [sys.executable, "-c", fails])
+    with pytest.raises(TinyganError, match="a worker ended: no such luck"):
+        ranks.main(["--batch", "2"])
