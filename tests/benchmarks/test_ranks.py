@@ -10,6 +10,7 @@ from tests.benchmarks.test_benchmarks import run
 from tests.ranks.launch import needs_mpi
 from tinygan import models
 from tinygan.errors import TinyganError, UsageError
+from tinygan.runs.settings import Settings
 
 SIZE, WIDTH = 8, 4
 
@@ -55,6 +56,19 @@ def test_time_in_sums_is_divided_into_waiting_and_moving(measured):
     assert 0 < sums["share"] < 1 and sums["waiting_seconds"] > 0
     for kind in ranks.KINDS:
         assert 0 < sums[kind]["min_moving_seconds"] <= sums[kind]["moving_seconds"]
+
+
+@needs_mpi
+def test_sums_are_counted_step_by_step():
+    settings = Settings(size=SIZE, width=WIDTH, batch_size=8)
+    team = ranks.Team(ranks.Configuration(2, 1, 8), settings)
+    answer = team.ask({"steps": 3, "sums": "as they are"})
+    later = team.ask({"steps": 1})
+    team.close()
+    assert [len(calls) for calls in answer["calls"]] == [11, 11, 11] and len(answer["processor"]) == 3
+    for calls, whole in zip(answer["calls"], answer["seconds"], strict=True):
+        assert 0 < sum(call["seconds"] for call in calls) < whole + 0.1  # rank 0's step, the ranks' mean
+    assert later.keys() == {"seconds", "peak_bytes"}
 
 
 @needs_mpi
