@@ -6,6 +6,8 @@ the training of `tinygan.runs.training`, on random pictures in memory. Then the 
     as they are       what a rank spends in `ranks.sum`, with its waiting for the others
     after a barrier   of it, the waiting, before the barrier, and the sum itself, behind it
 
+and the processor's seconds are counted, but for those in sums, where MPI waits by asking again and again.
+
 Last, one rank takes smaller batches, too: that part of its time which does not shrink, and the bytes of the
 sums, say what many machines would do (`benchmarks.cluster`).
 """
@@ -170,6 +172,10 @@ def measure(
             "processor_seconds": statistics.median(found.processor),
             **({"sums": found.sums()} if one.ranks > 1 else {}),
         }  # fmt: skip
+    for row in rows.values():
+        row["speed_by_work"] = undisturbed(rows[f"{compared[0].ranks}x{compared[0].threads}"]) / undisturbed(
+            row
+        )
     # A node has no other work, so here the least disturbed times count.
     seconds = {one.batch: times[one.name]["min_seconds"] for one in smaller}
     result: dict[str, Any] = {
@@ -184,6 +190,16 @@ def measure(
         work = Work(Compute.fitted(seconds), tuple(sums["messages"]), packing)
         result["extrapolated"] = cluster.extrapolated(work, seconds, settings.batch_size)
     return result
+
+
+def undisturbed(row: dict[str, Any]) -> float:
+    """The seconds of a step if every thread always had a core and something to do.
+
+    On a busy machine, where turns at the cores decide the times, this is what can be said: it leaves out
+    that threads wait for each other, and ranks too.
+    """
+    moving = sum(row["sums"][kind]["min_moving_seconds"] for kind in KINDS) if "sums" in row else 0.0
+    return row["processor_seconds"] / (row["ranks"] * row["threads"]) + moving
 
 
 class Counted:
@@ -245,7 +261,7 @@ def lines(result: dict[str, Any]) -> list[str]:
         f"global batch {result['batch']}; load {result['load'][0]:.1f}",
         "",
         f"{'ranks x threads':<16}{'s/step':>8}{'min':>8}{'max':>8}{'steps/s':>9}{'speed':>7}{'in rounds':>13}"
-        f"{'in sums':>9}{'waiting':>10}{'moving':>10}{'processor':>11}{'peak':>9}",
+        f"{'by work':>9}{'in sums':>9}{'waiting':>10}{'moving':>10}{'processor':>11}{'peak':>9}",
     ]
     for name, row in rows.items():
         sums = row.get("sums")
@@ -256,7 +272,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         spread = f"{row['min_speed']:.2f} - {row['max_speed']:.2f}"
         found.append(
             f"{name:<16}{row['median_seconds']:>8.3f}{row['min_seconds']:>8.3f}{row['max_seconds']:>8.3f}"
-            f"{row['steps_a_second']:>9.2f}{row['speed']:>7.2f}{spread:>13}{spent}"
+            f"{row['steps_a_second']:>9.2f}{row['speed']:>7.2f}{spread:>13}"
+            f"{row['speed_by_work']:>9.2f}{spent}"
             f"{row['processor_seconds']:>9.3f} s{row['peak_bytes'] / 1e6:>6.0f} MB"
         )
     for name, row in rows.items():

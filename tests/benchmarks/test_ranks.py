@@ -45,9 +45,17 @@ def test_configurations_are_compared_round_by_round(measured):
         assert row["steps_a_second"] == 1 / row["median_seconds"]
         assert 0 < row["processor_seconds"] < 30
     speeds = [a / b for a, b in zip(rows["1x1"]["round_seconds"], rows["2x1"]["round_seconds"], strict=True)]
+    assert rows["2x1"]["speed_by_work"] == ranks.undisturbed(rows["1x1"]) / ranks.undisturbed(rows["2x1"])
     assert rows["2x1"]["speed"] == pytest.approx(sum(speeds) / 2) and len(speeds) == 2
     # Two processes, of which each needs what one does.
     assert 1.5 < rows["2x1"]["peak_bytes"] / rows["1x1"]["peak_bytes"] < 5
+
+
+def test_by_work_only_cores_and_sums_count():
+    sums = {kind: {"min_moving_seconds": 0.05} for kind in ranks.KINDS}
+    assert ranks.undisturbed({"processor_seconds": 0.6, "ranks": 1, "threads": 2}) == pytest.approx(0.3)
+    two = {"processor_seconds": 0.8, "ranks": 2, "threads": 1, "sums": sums}
+    assert ranks.undisturbed(two) == pytest.approx(0.5)
 
 
 @needs_mpi
