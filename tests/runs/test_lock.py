@@ -82,6 +82,7 @@ def test_the_lock_of_windows_holds_a_byte_behind_the_text(
     windows = types.ModuleType("msvcrt")
     vars(windows).update(locking=locking, LK_NBLCK=2)
     monkeypatch.setitem(sys.modules, "msvcrt", windows)
+    monkeypatch.delitem(sys.modules, "tinygan.locks")
     namespace = runpy.run_path(str(Path(lock.__file__)))
     with namespace["writing"](tmp_path):
         assert str(os.getpid()) in (tmp_path / NAME).read_text()
