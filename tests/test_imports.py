@@ -18,8 +18,8 @@ DOORS = (
     "train", "sample", "evaluate", "inspect", "gradcheck", "report", "export", "evaluation.train_classifier"
 )  # fmt: skip
 ROOMS = [
-    ("errors",), ("faults", "locks", "ranks"), ("backend",), ("rng",), ("ops",), ("fast",), ("autograd",), ("layers",),
-    ("models",), ("optim",), ("gan",), ("differences",),
+    ("errors",), ("faults", "locks", "ranks"), ("backend",), ("rng",), ("ops",), ("fast",), ("autograd",),
+    ("layers",), ("models",), ("optim",), ("gan",), ("differences",),
     # Twins of the two files above, and the engine on graphics cards; loaded by name when a run begins.
     ("fast.optim", "fast.gan", "fast.cuda"),
     ("data",), ("evaluation",), ("runs",),

@@ -89,14 +89,11 @@ class Ranks:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Rank 0 does what is within this before the others do: they find what it has stored."""
-        if not self.writes:
-            self.from_first()
-        try:
-            yield
-        finally:  # what failed here is for the others to find out
-            if self.writes:
-                self.from_first()
+        """Rank 0 does what is within this, then the first rank of every other host, then all others.
+
+        So each finds what was stored before, whether the hosts share a disk or not.
+        """
+        yield
 
     @contextmanager
     def together(self, remedy: Callable[[], str] = str) -> Iterator[None]:
@@ -117,7 +114,7 @@ class MPI(Ranks):
         self.mpi, self.comm = mpi, mpi.COMM_WORLD
         self.rank, self.size = self.comm.Get_rank(), self.comm.Get_size()
         self.host = mpi.Get_processor_name()
-        neighbours = self.comm.Split_type(mpi.COMM_TYPE_SHARED)
+        self.neighbours = neighbours = self.comm.Split_type(mpi.COMM_TYPE_SHARED)
         self.number_here = neighbours.Get_rank()
         # Some launchers give each rank cores of its own, some leave all cores to all.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
@@ -164,6 +161,21 @@ class MPI(Ranks):
         if problem:
             raise problem
         return result
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        leads = self.number_here == 0  # rank 0 does, on its host
+        if not self.writes:
+            self.from_first()
+        if not leads:
+            self.neighbours.Barrier()
+        try:
+            yield
+        finally:  # what failed here is for the others to find out
+            if self.writes:
+                self.from_first()
+            if leads:
+                self.neighbours.Barrier()
 
     @contextmanager
     def together(self, remedy: Callable[[], str] = str) -> Iterator[None]:

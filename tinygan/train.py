@@ -186,8 +186,9 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
             limit=settings.limit,
             report=say,
         )
-    if ranks.from_first(images.sha256) != images.sha256:
+    if ranks.from_first(images.fingerprint) != images.fingerprint:
         raise DataError(f"{images.source} holds other images than rank 0 has. Give every host the same data.")
+    digest = ranks.from_first(images.sha256 if ranks.writes else "")  # one reads all of them for it
     if settings.data == "auto":  # a run that resumes must not choose again
         settings = replace(settings, data=images.name)
     steps_per_epoch, total_steps = plan(settings, len(images.images), ranks.size)
@@ -198,7 +199,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     with failures():
         state = State(settings, device)
     if run and file and arrays and meta:
-        if meta.get("data_sha256") != images.sha256:
+        if meta.get("data_sha256") != digest:
             raise CheckpointError(f"{run.path} was trained on other images than {images.source} holds now.")
         state.restore(arrays, file)
 
@@ -234,7 +235,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     evaluation = None
     if settings.metrics_every and ranks.writes:
         evaluation = Evaluation(settings, report=say)
-    config = configuration(arguments, settings, device, images, threads)
+    config = configuration(arguments, settings, device, images, threads) if ranks.writes else {}
     with failures():
         taking = trainer(state, images, settings, device)  # takes its memory before there is a folder
 

@@ -7,6 +7,8 @@
     templates.py  the ways to write each digit, which that hand varies
     folder.py     a folder of PNG and JPEG pictures
     arrays.py     .npy and .npz files
+    mapped.py     arrays that stay in their files, of which parts are read
+    converted.py  large sets of another size: converted once, into the cache
     resize.py     crop and resize to the model's size
 """
 

@@ -1,8 +1,9 @@
-"""What a data set is: pictures in memory, as bytes, and where they came from."""
+"""What a data set is: pictures as bytes, in memory or in a file, and where they came from."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
@@ -10,20 +11,42 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.data.mapped import chunks
+
+LOOKED_AT = 64  # images that a fingerprint is made of
+
 
 @dataclass(frozen=True)
 class Dataset:
     """Pictures, and what to tell about them."""
 
     name: str  # "fashion-mnist", "strokes", or the name of a folder or file
-    images: np.ndarray  # (N, H, W, C) uint8
+    images: Any  # (N, H, W, C) uint8: an array, or a `Mapped` one, of which parts are taken
     source: str  # where they came from, in words
     notes: tuple[str, ...] = ()  # lines the user should see: what was skipped, converted, assumed
 
     @cached_property
     def sha256(self) -> str:
         """A digest of the shape and every pixel: two sets are the same if and only if these are."""
-        return hashlib.sha256(str(self.images.shape).encode() + self.images.tobytes()).hexdigest()
+        return _digest(self.images.shape, chunks(self.images))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the shape and of `LOOKED_AT` images, evenly spread: enough to notice another set."""
+        return fingerprint(self.images)
+
+
+def fingerprint(images: Any) -> str:
+    """As `Dataset.fingerprint`."""
+    numbers = np.linspace(0, len(images) - 1, min(len(images), LOOKED_AT)).astype(int)
+    return _digest(images.shape, [images[numbers]])
+
+
+def _digest(shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> str:
+    digest = hashlib.sha256(str(shape).encode())
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 def normalise(xp: ModuleType, images: Any, dtype: Any = np.float32) -> Any:

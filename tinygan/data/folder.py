@@ -2,51 +2,90 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from tinygan.data.converted import NAMED, Conversion, Tally, converted, in_memory
 from tinygan.data.dataset import Dataset
 from tinygan.data.resize import fit
 from tinygan.errors import DataError, one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST = 64_000_000  # pixels of one picture; a small file may unpack to far more
-NAMED = 5  # so many unreadable files are named, the others counted
+FEW = 1000  # pictures that are not worth a file in the cache: they take a second or two
 
 
-def load_folder(folder: Path, size: int, channels: int, limit: int | None) -> Dataset:
+def load_folder(
+    folder: Path,
+    size: int,
+    channels: int,
+    limit: int | None,
+    cache: Path | None = None,
+    report: Callable[[str], object] = print,
+    few: int = FEW,
+) -> Dataset:
     """The pictures below `folder`, cropped and resized; `limit` takes the first so many.
+
+    Up to `few` of them are converted in memory, every time; more are stored in the folder `cache` once.
 
     Raises:
         DataError: there is no readable picture.
     """
-    images: list[np.ndarray] = []
-    unreadable: list[str] = []
-    converted = 0
-    for path in picture_files(folder):
-        if len(images) == limit:
-            break
-        try:
-            picture = open_picture(path)
-        except DataError as problem:
-            unreadable.append(str(problem))
-            continue
-        converted += picture.size != (size, size)
-        images.append(fit(picture, size, channels))
-    if not images:
-        reason = f" The first of {len(unreadable)}: {unreadable[0]}." if unreadable else ""
+    files = list(picture_files(folder))
+
+    def pieces(tally: Tally) -> Iterator[np.ndarray]:
+        for path in files[tally.done :]:
+            if tally.images == limit:
+                break
+            tally.done += 1
+            try:
+                picture = open_picture(path)
+            except DataError as problem:
+                tally.unreadable += 1
+                if len(tally.named) < NAMED:
+                    tally.named.append(str(problem))
+                continue
+            tally.resized += picture.size != (size, size)
+            yield fit(picture, size, channels)[None]
+
+    most = min(len(files), limit or len(files))
+    limited = most if most < len(files) else None
+    shape = (size, size, channels)
+    if most > few:
+        state = listing(folder, files)
+        conversion = Conversion(folder.resolve(), state, most, shape, pieces, limited)
+        images, tally, notes = converted(conversion, cache, report)
+    else:
+        images, tally = in_memory(Conversion(folder, "", most, shape, pieces, limited))
+        notes = ()
+    if not len(images):
+        reason = f" The first of {tally.unreadable}: {tally.named[0]}." if tally.named else ""
         raise DataError(f"no readable PNG or JPEG picture in {folder}.{reason} Name a folder with pictures.")
-    notes = [f"skipped  {line}" for line in unreadable[:NAMED]]
-    if len(unreadable) > NAMED:
-        notes.append(f"skipped  {len(unreadable) - NAMED} more pictures that cannot be read")
-    if converted:
-        notes.append(f"resized  {converted:,} pictures to {size}x{size}, from their centre squares")
-    return Dataset(folder.resolve().name or "pictures", np.stack(images), str(folder), tuple(notes))
+    told = [f"skipped  {line}" for line in tally.named]
+    if tally.unreadable > len(tally.named):
+        told.append(f"skipped  {tally.unreadable - len(tally.named)} more pictures that cannot be read")
+    if tally.resized:
+        told.append(f"resized  {tally.resized:,} pictures to {size}x{size}, from their centre squares")
+    return Dataset(folder.resolve().name or "pictures", images, str(folder), (*told, *notes))
+
+
+def listing(folder: Path, files: Sequence[Path]) -> str:
+    """A digest of the names, sizes and times of the `files` below `folder`."""
+    digest, root = hashlib.sha256(), folder.resolve()
+    for path in files:
+        try:
+            facts = os.stat(path)
+            text = f"{facts.st_size} {facts.st_mtime_ns}"
+        except OSError:  # a link to nothing
+            text = "none"
+        digest.update(os.fsencode(path.relative_to(root)) + f"\0{text}\n".encode())
+    return digest.hexdigest()
 
 
 def picture_files(folder: Path) -> Iterator[Path]:
@@ -55,8 +94,12 @@ def picture_files(folder: Path) -> Iterator[Path]:
     found = []
     for parent, _, names in os.walk(root):
         found += [Path(parent, name) for name in names if name.lower().endswith(SUFFIXES)]
-    # Not Path.resolve, which raises where a link leads to itself.
-    return (path for path in sorted(found) if Path(os.path.realpath(path)).is_relative_to(root))
+    # Not Path.resolve, which raises where a link leads to itself. No folder is a link: none was followed.
+    return (
+        path
+        for path in sorted(found)
+        if not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(root)
+    )
 
 
 def open_picture(path: Path) -> Image.Image:

@@ -14,6 +14,7 @@ import numpy as np
 from tinygan.data.dataset import Dataset
 from tinygan.data.download import Pinned, fetch, is_intact
 from tinygan.data.idx import read_images, read_labels
+from tinygan.data.mapped import chunks
 from tinygan.data.strokes import labelled_strokes, strokes
 from tinygan.errors import DataError, UsageError, printable
 
@@ -89,9 +90,12 @@ def load(
         raise DataError(printable(str(problem))) from problem
     notes = tuple(map(printable, data.notes))
     count, one = len(data.images), data.images[0]
+    # The last one mostly tells.
     if (
-        count > 1 and (data.images[-1] == one).all() and (data.images == one).all()
-    ):  # the last one mostly tells
+        count > 1
+        and (data.images[-1] == one).all()
+        and all((part == one).all() for part in chunks(data.images))
+    ):
         notes += (f"note     there is only one picture to learn from, {count:,} times",)
     return replace(data, source=printable(data.source), notes=notes)
 
@@ -121,7 +125,7 @@ def find(
     elif name == "strokes":
         data = built_in(split, limit)
     else:
-        return from_path(Path(name), size, channels, limit)
+        return from_path(Path(name), size, channels, limit, lambda line: report(printable(line)))
     images = data.images[:limit]
     if images.shape[1:] != (size, size, channels):
         from tinygan.data.resize import fit_all  # Pillow is needed only now
@@ -136,16 +140,22 @@ def built_in(split: str, limit: int | None) -> Dataset:
     return Dataset("strokes", strokes(min(count, limit or count), seed), "built in, drawn by strokes.py")
 
 
-def from_path(path: Path, size: int, channels: int, limit: int | None) -> Dataset:
+def from_path(
+    path: Path, size: int, channels: int, limit: int | None, report: Callable[[str], object]
+) -> Dataset:
     """A folder of pictures or an array file."""
+    try:
+        cache = cache_folder() / "pictures"
+    except DataError:  # no home; who needs a cache can do without
+        cache = None
     if isdir(path):
         from tinygan.data.folder import load_folder
 
-        return load_folder(path, size, channels, limit)
+        return load_folder(path, size, channels, limit, cache, report)
     if path.suffix in (".npy", ".npz") and isfile(path):
         from tinygan.data.arrays import load_array
 
-        return load_array(path, size, channels, limit)
+        return load_array(path, size, channels, limit, cache, report)
     found = "is neither a folder nor an .npy or .npz file" if exists(path) else "does not exist"
     raise DataError(f"--data {path} {found}. Use {', '.join(NAMES)}, or the path of such a one.")
 
@@ -216,7 +226,7 @@ def from_idx(name: str, path: Path, file: Pinned) -> Dataset:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: TINYGAN_CACHE, or ``tinygan`` in the user's cache folder."""
+    """Where downloads and converted pictures are kept: TINYGAN_CACHE, or ``tinygan`` in the user's cache."""
     if os.environ.get("TINYGAN_CACHE"):
         return Path(os.environ["TINYGAN_CACHE"])
     base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")

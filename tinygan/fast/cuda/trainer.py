@@ -22,6 +22,7 @@ from tinygan.optim import Adam, Average
 from tinygan.rng import MASK_STEPS, key, mask_rate, stream
 
 SECONDS_A_LOOK = 0.1  # how long the card may go on before its losses are read
+UPLOADED = 64 << 20  # bytes of images at a time
 
 
 class Trainer:
@@ -38,7 +39,7 @@ class Trainer:
         D: Network,
         adam_G: Adam,
         adam_D: Adam,
-        images: np.ndarray,
+        images: Any,
         batch_size: int,
         seed: int,
         step: int = 0,
@@ -69,7 +70,10 @@ class Trainer:
         self.batch, self.images = batch_size, len(images)
         self.steps_per_epoch = -(-len(images) // batch_size)
         xp = self.game.xp
-        self.data = xp.asarray(np.ascontiguousarray(images))
+        self.data = xp.empty(images.shape, dtype=xp.uint8)
+        rows = max(1, UPLOADED // images[0].nbytes)
+        for start in range(0, len(images), rows):  # they may lie in a file, and be larger than memory
+            self.data[start : start + rows] = xp.asarray(np.ascontiguousarray(images[start : start + rows]))
         self.order = xp.zeros(len(images), dtype=xp.int32)
         self.epoch = -1  # whose order that is
         self.uploads: list[np.ndarray] = []  # kept until the card has certainly read them

@@ -1,0 +1,282 @@
+"""Pictures brought to the model's size once, into a file that the next run finds.
+
+    <name>.npy     the pictures, and <name>.json the sidecar: what they were made of, and how many
+    <name>.part    a conversion under way, and <name>.part.json how far it had come a few seconds ago
+    <name>.lock    held by the process that looks or writes there
+
+A file is believed if its sidecar says that it was made of the source as it is now, and if its length and
+some of its pictures are what the sidecar says. A part is believed if every byte is (CRC-32).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygan.data.dataset import fingerprint
+from tinygan.data.mapped import CHUNK, Mapped
+from tinygan.errors import one_line
+from tinygan.locks import taken
+
+SAVE_SECONDS = 5.0  # between two notes of how far it has come
+TELL_SECONDS = 30.0  # between two lines about it; the first comes with the first note
+WAIT_SECONDS = 1.0  # until another process that converts the same is worth a line
+NAMED = 5  # so many unreadable files are named, the others counted
+
+
+@dataclass
+class Tally:
+    """How far a conversion has come, and what there is to tell of it."""
+
+    done: int = 0  # pieces of the source: files, or images of an array
+    images: int = 0  # that became of them
+    resized: int = 0
+    unreadable: int = 0
+    named: list[str] = field(default_factory=list)  # the first `NAMED` of the unreadable
+
+    @property
+    def makes_sense(self) -> bool:
+        """Whether all its numbers and words are of their kinds: it may come from a damaged file."""
+        numbers = self.done, self.images, self.resized, self.unreadable
+        return (
+            all(type(number) is int and number >= 0 for number in numbers)
+            and isinstance(self.named, list)
+            and all(isinstance(line, str) for line in self.named)
+        )
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What is to be converted."""
+
+    source: Path
+    state: str  # a digest that changes when the source does
+    total: int  # pieces of the source that become at most one image each
+    shape: tuple[int, int, int]  # of an image
+    pieces: Callable[[Tally], Iterator[np.ndarray]]  # (K, H, W, C) uint8 each, behind `Tally.done`; counts it
+    limit: int | None = None  # the first so many images alone were asked for
+
+    @property
+    def name(self) -> str:
+        """Of its files in the cache: one for each source, shape and limit."""
+        size, _, channels = self.shape
+        where = os.fsencode(os.path.abspath(self.source)) + f" {self.shape} {self.limit}".encode()
+        plain = re.sub(r"[^A-Za-z0-9_-]", "_", self.source.name)[:40]
+        return f"{plain}-{size}x{size}x{channels}-{hashlib.sha256(where).hexdigest()[:16]}"
+
+
+def in_memory(conversion: Conversion) -> tuple[np.ndarray, Tally]:
+    """The converted images (N, H, W, C) uint8, and what there is to tell."""
+    images, tally = np.empty((conversion.total, *conversion.shape), np.uint8), Tally()
+    for piece in conversion.pieces(tally):
+        images[tally.images : tally.images + len(piece)] = piece
+        tally.images += len(piece)
+    return images[: tally.images], tally
+
+
+def converted(
+    conversion: Conversion, cache: Path | None, report: Callable[[str], object]
+) -> tuple[Any, Tally, Sequence[str]]:
+    """The same from a file in the folder `cache`, which is made or completed first; and notes.
+
+    Where that cannot be written they are converted in memory, and a note says so.
+    """
+    problem: OSError | str = "there is no home folder"
+    if cache:
+        stored = Stored(cache, conversion, report)
+        try:
+            images, tally = stored.images()
+            size = f"{images.nbytes / 1e9:.2g} GB"
+            return images, tally, [f"stored   {size} in {stored.file}, converted; it may be deleted"]
+        except OSError as found:
+            problem = found
+    reason = problem if isinstance(problem, str) else one_line(problem)
+    where = cache or "a cache"
+    report(f"convert  {conversion.source} in memory: {where} cannot be written ({reason})")
+    return *in_memory(conversion), [f"note     converted in memory: {where} cannot be written ({reason})"]
+
+
+class Stored:
+    """The files of one conversion in a cache."""
+
+    def __init__(self, cache: Path, conversion: Conversion, report: Callable[[str], object]) -> None:
+        self.cache, self.conversion, self.report = cache, conversion, report
+        self.file, self.sidecar, self.part, self.part_sidecar, self.lock = (
+            cache / f"{conversion.name}{suffix}"
+            for suffix in (".npy", ".json", ".part", ".part.json", ".lock")
+        )
+
+    def images(self) -> tuple[Any, Tally]:
+        """The images, from the file that is there already if it is good. Raises OSError."""
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with alone(self.lock, lambda: self.report(f"convert  waiting for another process: {self.lock}")):
+                found = self.found()
+                if found is None:
+                    try:
+                        self.convert()
+                    except OSError:  # a full disk, perhaps, and the run will need it
+                        with suppress(OSError):
+                            self.part.unlink()
+                        raise
+                    found = self.found()
+        except OSError:
+            found = self.found()  # a cache that can be read and not written is a cache
+            if found is None:
+                raise
+        if found is None:
+            raise OSError("what was written there is something else when it is read")
+        return found
+
+    def found(self) -> tuple[Any, Tally] | None:
+        """The images in the file, unless it is missing, damaged, or made of the source as it was."""
+        facts = read_sidecar(self.sidecar)
+        tally = self._tally(facts)
+        if not tally:
+            return None
+        shape = (tally.images, *self.conversion.shape)
+        if not tally.images:
+            return np.empty(shape, np.uint8), tally
+        try:
+            with self.file.open("rb") as file:
+                start = header(shape)
+                if file.read(len(start)) != start or file.seek(0, 2) != len(start) + np.prod(shape):
+                    return None
+                file.seek(len(start))
+                images = Mapped(file, shape, np.dtype(np.uint8))
+        except (OSError, ValueError):
+            return None
+        return (images, tally) if facts.get("fingerprint") == fingerprint(images) else None
+
+    def convert(self) -> None:
+        """Write the file, from where a process before this one has left off. Raises OSError."""
+        shape, total = self.conversion.shape, self.conversion.total
+        tally, crc = self._begun()
+        start = len(header((0, *shape)))
+        left = (total - tally.done) * int(np.prod(shape))
+        if shutil.disk_usage(self.cache).free < left:
+            raise OSError(f"the disk has less than {left / 1e9:.1f} GB left")
+        before = f", from number {tally.done + 1:,} on" if tally.done else ""
+        self.report(f"convert  {self.conversion.source}: {total:,} pictures, once, to {self.file}{before}")
+        with self.part.open("r+b" if tally.done else "w+b") as file:
+            file.seek(start + tally.images * int(np.prod(shape)))
+            begun, did = time.monotonic(), tally.done
+            saved, told = begun, begun - TELL_SECONDS + SAVE_SECONDS
+            for piece in self.conversion.pieces(tally):
+                data = piece.tobytes()
+                file.write(data)
+                tally.images, crc = tally.images + len(piece), zlib.crc32(data, crc)
+                now = time.monotonic()
+                if now >= saved + SAVE_SECONDS:
+                    kept(file)
+                    write_sidecar(self.part_sidecar, self._facts(tally) | {"crc": crc})
+                    saved = now
+                if now >= told + TELL_SECONDS:
+                    seconds = (now - begun) / (tally.done - did) * max(0, total - tally.done)
+                    ahead = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+                    self.report(f"convert  {tally.done:,} of {total:,}, {ahead} left")
+                    told = now
+            file.truncate()
+            file.seek(0)
+            file.write(header((tally.images, *shape)))
+            kept(file)
+        self.sidecar.unlink(missing_ok=True)  # at no time may an old one lie beside a new file
+        with self.part.open("rb") as file:
+            file.seek(start)
+            images = Mapped(file, (tally.images, *shape), np.dtype(np.uint8)) if tally.images else ()
+            looked_at = fingerprint(images) if tally.images else ""
+        del images  # a mapped file cannot be renamed on Windows
+        os.replace(self.part, self.file)
+        write_sidecar(self.sidecar, self._facts(tally) | {"fingerprint": looked_at})
+        self.part_sidecar.unlink(missing_ok=True)
+
+    def _begun(self) -> tuple[Tally, int]:
+        """What the part holds, and its CRC; nothing if it is damaged or part of something else."""
+        facts = read_sidecar(self.part_sidecar)
+        tally = self._tally(facts)
+        if not tally or not self.part.is_file():
+            return Tally(), 0
+        crc, left = 0, tally.images * int(np.prod(self.conversion.shape))
+        with self.part.open("rb") as file:
+            file.seek(len(header((0, *self.conversion.shape))))
+            while left and (data := file.read(min(left, CHUNK))):
+                crc, left = zlib.crc32(data, crc), left - len(data)
+        if left or crc != facts.get("crc"):
+            self.report(f"convert  {self.part} is damaged; beginning anew.")
+            return Tally(), 0
+        return tally, crc
+
+    def _facts(self, tally: Tally) -> dict[str, Any]:
+        return {"source": str(self.conversion.source), "state": self.conversion.state, "tally": asdict(tally)}
+
+    def _tally(self, facts: dict[str, Any]) -> Tally | None:
+        """That of a sidecar, if it is about the source as it is now."""
+        try:
+            tally = Tally(**facts["tally"])
+        except (KeyError, TypeError):
+            return None
+        return tally if facts.get("state") == self.conversion.state and tally.makes_sense else None
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    """What an .npy file of uint8 begins with: as many bytes for every number of images."""
+    file = io.BytesIO()
+    what = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
+    np.lib.format.write_array_header_1_0(file, what)
+    return file.getvalue()
+
+
+def write_sidecar(path: Path, facts: dict[str, Any]) -> None:
+    """`facts` as JSON with a checksum, all at once."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump({"facts": facts, "crc": _checksum(facts)}, file, indent=1)
+        kept(file)
+    os.replace(temporary, path)
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """What `write_sidecar` wrote; nothing where there is nothing, or something else."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = json.loads(file.read(1 << 20))
+        facts, crc = found["facts"], found["crc"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) and crc == _checksum(facts) else {}
+
+
+def _checksum(facts: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(facts, sort_keys=True).encode())
+
+
+def kept(file: Any) -> None:
+    """Have the disk keep what was written to the open `file`."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def alone(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
+    """Hold the lock `path`, once no other process does; `waiting` is called once if that takes long."""
+    with path.open("a+b") as file:
+        until = time.monotonic() + WAIT_SECONDS
+        while not taken(file):
+            if time.monotonic() > until:
+                waiting()
+                until = float("inf")
+            time.sleep(0.05)
+        yield
