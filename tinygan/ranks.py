@@ -87,6 +87,10 @@ class Ranks:
         """What `work` returns to rank 0, which alone does it; a `TinyganError` it raises, all raise."""
         return work()
 
+    def others(self, value: Any) -> list[str]:
+        """Which ranks gave another `value` than rank 0; all ranks learn it."""
+        return []
+
     @contextmanager
     def first_alone(self) -> Iterator[None]:
         """Rank 0 does what is within this, then the first rank of every other host, then all others.
@@ -161,6 +165,11 @@ class MPI(Ranks):
         if problem:
             raise problem
         return result
+
+    def others(self, value: Any) -> list[str]:
+        all_of_them = self.comm.allgather((self.host, value))
+        first = all_of_them[0][1]
+        return [f"rank {rank} on {host}" for rank, (host, own) in enumerate(all_of_them) if own != first]
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:

@@ -20,6 +20,7 @@ from tinygan.backend import cpu
 from tinygan.data.arrays import load_array
 from tinygan.data.folder import load_folder
 from tinygan.data.idx import read_images, read_labels
+from tinygan.errors import DataError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.report import write_report
@@ -62,7 +63,7 @@ def formats() -> dict[str, Format]:
             [gzip.compress(idx, 9, mtime=0), gzip.compress(idx, 0, mtime=0)],
             lambda folder: read_images(folder / "images.gz"),
         ),
-        "npy": Format("a.npy", npy, lambda folder: load_array(folder / "a.npy", 8, 1, None)),
+        "npy": Format("a.npy", npy, _read_and_mapped),
         "npz": Format("a.npz", npz, lambda folder: load_array(folder / "a.npz", 8, 1, None)),
         "png": Format(
             "a.png", [_picture(mode, "PNG") for mode in ("L", "RGB", "RGBA", "P", "I;16")], _folder
@@ -82,6 +83,23 @@ def _npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
+
+
+def _read_and_mapped(folder: Path) -> object:
+    """Whether an array is small, and read, or large, and mapped: it must come to the same."""
+
+    def found(large: int) -> str:
+        try:
+            return load_array(folder / "a.npy", 8, 1, None, None, lambda line: None, large).sha256
+        except DataError as problem:
+            refusals.append(problem)
+            return "refused"
+
+    refusals: list[DataError] = []
+    assert found(1 << 20) == found(0)
+    if refusals:
+        raise refusals[-1]
+    return None
 
 
 def _npz(save: Callable[..., None], **arrays: np.ndarray) -> bytes:

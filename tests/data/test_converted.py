@@ -1,0 +1,348 @@
+"""Large sets of another size are converted once, into the cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.test_portability import bound_by_permissions
+from tinygan.data import Dataset, converted, folder
+from tinygan.data.arrays import load_array
+from tinygan.data.converted import alone, header
+from tinygan.data.folder import load_folder
+from tinygan.data.mapped import Mapped
+from tinygan.errors import DataError
+
+COUNT = 12
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of pictures of two sizes, one of which cannot be read."""
+    place = tmp_path / "photos"
+    (place / "more").mkdir(parents=True)
+    for number in range(COUNT):
+        side = 4 if number % 3 else 6
+        pixels = np.random.default_rng(number).integers(0, 256, (side, side), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / ("more" if number % 2 else ".") / f"{number:02}.png")
+    (place / "05.png").write_bytes(b"no picture")
+    return place
+
+
+class Loaded:
+    """What `load_folder` gives with a cache beside the folder, the lines told, and the pictures opened."""
+
+    def __init__(self, photos: Path, limit: int | None = None, few: int = 3) -> None:
+        self.cache = photos.parent / "cache"
+        self.lines: list[str] = []
+        self.opened = 0
+        real = folder.open_picture
+
+        def count(path: Path) -> Image.Image:
+            self.opened += 1
+            return real(path)
+
+        folder.open_picture = count
+        try:
+            self.data = load_folder(photos, 4, 1, limit, self.cache, self.lines.append, few)
+        finally:
+            folder.open_picture = real
+
+    @property
+    def stored(self) -> Path:
+        (path,) = self.cache.glob("*.npy")
+        return path
+
+
+def plain(photos: Path, limit: int | None = None) -> Dataset:
+    """The same in memory."""
+    return load_folder(photos, 4, 1, limit)
+
+
+def test_a_folder_is_converted_once_and_then_mapped(photos: Path) -> None:
+    first, second, memory = Loaded(photos), Loaded(photos), plain(photos)
+    assert (first.opened, second.opened) == (COUNT + 1, 0) and second.lines == []
+    for loaded in (first, second):
+        assert isinstance(loaded.data.images, Mapped) and loaded.data.sha256 == memory.sha256
+        assert loaded.data.notes[:-1] == memory.notes and "05.png" in memory.notes[0]
+        assert str(loaded.stored) in loaded.data.notes[-1]
+    assert "13 pictures, once" in first.lines[0] and len(first.lines) == 1
+    assert np.load(first.stored).tobytes() == memory.images.tobytes()
+    assert sorted(path.suffix for path in first.cache.iterdir()) == [".json", ".lock", ".npy"]
+
+
+def test_few_pictures_leave_no_file(photos: Path) -> None:
+    loaded = Loaded(photos, few=COUNT + 1)
+    assert isinstance(loaded.data.images, np.ndarray) and not loaded.cache.exists()
+
+
+def test_a_limit_takes_the_first_pictures_and_has_a_file_of_its_own(photos: Path) -> None:
+    limited = Loaded(photos, limit=7)
+    assert limited.data.sha256 == plain(photos, 7).sha256 and len(limited.data.images) == 7
+    assert limited.data.notes[:-1] == plain(photos, 7).notes
+    assert limited.opened == 8  # one cannot be read
+    assert Loaded(photos, limit=3).opened == 3  # few enough
+    assert Loaded(photos).opened == COUNT + 1
+    assert Loaded(photos, limit=7).opened == 0
+    for all_of_them in (COUNT + 1, 900):
+        assert Loaded(photos, limit=all_of_them).opened == 0
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "renamed", "rewritten", "touched"])
+def test_a_folder_that_has_changed_is_converted_again(photos: Path, change: str) -> None:
+    before = Loaded(photos)
+    path = photos / "02.png"
+    if change == "added":
+        Image.new("L", (4, 4), 9).save(photos / "99.png")
+    elif change == "removed":
+        path.unlink()
+    elif change == "renamed":
+        path.rename(photos / "zz.png")
+    elif change == "rewritten":
+        Image.new("L", (4, 4), 9).save(path)
+    else:
+        os.utime(path, ns=(1, 1))
+    again = Loaded(photos)
+    assert again.opened >= COUNT
+    assert again.data.sha256 == plain(photos).sha256
+    assert (again.data.sha256 == before.data.sha256) == (change == "touched")
+    assert again.stored == before.stored  # one folder has one file
+    assert Loaded(photos).opened == 0
+
+
+class Stop(BaseException):
+    """As KeyboardInterrupt."""
+
+
+def cut(photos: Path, after: int, every: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a conversion and stop it when so many pictures have been opened."""
+    real, left = folder.open_picture, [after]
+
+    def stop(path: Path) -> Image.Image:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Stop
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "open_picture", stop)
+        patch.setattr(converted, "SAVE_SECONDS", every)
+        with pytest.raises(Stop):
+            load_folder(photos, 4, 1, None, photos.parent / "cache", lambda line: None, 3)
+
+
+@pytest.mark.parametrize("after", range(COUNT + 1))
+@pytest.mark.parametrize("every", [0, 1000])
+def test_what_was_cut_goes_on_and_comes_to_the_same(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, after: int, every: float
+) -> None:
+    cut(photos, after, every, monkeypatch)
+    cut(photos, 0, every, monkeypatch)  # twice
+    loaded = Loaded(photos)
+    unreadable = 1 if after == 4 else 0  # no note is taken of what became no picture
+    assert loaded.opened == COUNT + 1 - (0 if every else after - unreadable)
+    assert loaded.data.sha256 == plain(photos).sha256 and loaded.data.notes[:-1] == plain(photos).notes
+    whole = loaded.stored.read_bytes()
+    loaded.stored.unlink()
+    assert Loaded(photos).stored.read_bytes() == whole
+    assert sorted(path.suffix for path in loaded.cache.iterdir()) == [".json", ".lock", ".npy"]
+
+
+def test_a_part_of_another_state_of_the_folder_is_begun_anew(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut(photos, 6, 0, monkeypatch)
+    (photos / "01.png").unlink(missing_ok=True)
+    (photos / "00.png").unlink()
+    assert Loaded(photos).opened == COUNT
+    assert Loaded(photos).data.sha256 == plain(photos).sha256
+
+
+def damaged(path: Path) -> Iterator[str]:
+    """Every kind of damage to the file, one after the other."""
+    whole = path.read_bytes()
+    for place in range(0, len(whole), max(1, len(whole) // 41)):
+        path.write_bytes(whole[:place])
+        yield f"cut at {place}"
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        yield f"byte {place} changed"
+    for content in (b"[" * 100_000, b"null", b'{"facts": null, "crc": 0}', b"\xff", os.urandom(len(whole))):
+        path.write_bytes(content)
+        yield f"{content[:30]!r}"
+    path.unlink(missing_ok=True)
+    yield "gone"
+
+
+@pytest.mark.parametrize("suffix", [".part", ".part.json"])
+def test_a_damaged_part_is_begun_anew(photos: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    expected, cache = plain(photos), photos.parent / "cache"
+    cut(photos, 6, 0, monkeypatch)
+    kept = {path: path.read_bytes() for path in cache.iterdir()}
+    (path,) = (path for path in kept if path.name.endswith(suffix))
+    for damage in damaged(path):
+        for other in kept.keys() - {path}:
+            other.write_bytes(kept[other])
+        loaded = Loaded(photos)
+        assert loaded.data.sha256 == expected.sha256, damage
+        assert loaded.data.notes[:-1] == expected.notes, damage
+        for old in cache.iterdir():
+            if old != path:
+                old.unlink()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+def test_a_damaged_file_is_converted_again(photos: Path, suffix: str) -> None:
+    expected, first = plain(photos), Loaded(photos)
+    kept = {path: path.read_bytes() for path in first.cache.iterdir()}
+    (path,) = (path for path in kept if path.name.endswith(suffix))
+    for damage in damaged(path):
+        for other in kept.keys() - {path}:
+            other.write_bytes(kept[other])
+        loaded = Loaded(photos)
+        assert loaded.data.sha256 == expected.sha256, damage
+        assert loaded.data.notes == first.data.notes, damage
+
+
+def test_where_the_cache_cannot_be_written_memory_serves(photos: Path) -> None:
+    (photos.parent / "cache").write_bytes(b"in the way")
+    loaded = Loaded(photos)
+    assert loaded.data.sha256 == plain(photos).sha256 and isinstance(loaded.data.images, np.ndarray)
+    assert loaded.data.notes[:-1] == plain(photos).notes
+    assert loaded.data.notes[-1].startswith("note     converted in memory: ")
+    assert len(loaded.lines) == 1 and "in memory" in loaded.lines[0]
+
+
+def test_without_a_home_memory_serves(photos: Path) -> None:
+    lines: list[str] = []
+    data = load_folder(photos, 4, 1, None, None, lines.append, 3)
+    assert data.sha256 == plain(photos).sha256 and "no home folder" in data.notes[-1]
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_full_disk_leaves_no_part_behind(photos: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    if when == "before":
+        monkeypatch.setattr(converted.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    else:
+
+        def full(file: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(converted, "kept", full)
+    loaded = Loaded(photos)
+    assert loaded.data.sha256 == plain(photos).sha256 and isinstance(loaded.data.images, np.ndarray)
+    assert "in memory" in loaded.data.notes[-1]
+    assert not list(loaded.cache.glob("*.part")) and not list(loaded.cache.glob("*.npy"))
+
+
+READ = """
+import sys
+from pathlib import Path
+from tinygan.data.folder import load_folder
+data = load_folder(Path(sys.argv[1]), 4, 1, None, Path(sys.argv[2]), print, 3)
+print(data.sha256, type(data.images).__name__)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' capabilities, or a user who is not root")
+@pytest.mark.parametrize(("good", "kind"), [(True, "Mapped"), (False, "ndarray")])
+def test_a_cache_that_may_only_be_read_serves_if_it_is_good(photos: Path, good: bool, kind: str) -> None:
+    first = Loaded(photos)
+    if not good:
+        next(first.cache.glob("*.json")).unlink()
+    next(first.cache.glob("*.lock")).chmod(0o444)
+    first.cache.chmod(0o555)
+    try:
+        output = subprocess.run(
+            [sys.executable, "-c", READ, str(photos), str(first.cache)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            preexec_fn=bound_by_permissions,
+        ).stdout
+    finally:
+        first.cache.chmod(0o755)
+    assert output.split()[-2:] == [first.data.sha256, kind]
+    assert good == (len(output.splitlines()) == 1)
+
+
+def test_processes_that_convert_the_same_at_the_same_time_agree(photos: Path) -> None:
+    for number in range(12, 150):
+        Image.new("L", (4, 4), number).save(photos / f"{number:03}.png")
+    command = [sys.executable, "-c", READ, str(photos), str(photos.parent / "cache")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    outputs = [process.communicate()[0].splitlines() for process in running]
+    assert {lines[-1] for lines in outputs} == {f"{plain(photos).sha256} Mapped"}
+    assert sum(len(lines) > 1 for lines in outputs) == 1  # one of them converted
+
+
+def test_who_waits_for_another_process_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converted, "WAIT_SECONDS", 0.1)
+    answers = iter([False] * 6 + [True])
+    monkeypatch.setattr(converted, "taken", lambda file: next(answers))
+    told: list[None] = []
+    with alone(tmp_path / "a.lock", lambda: told.append(None)):
+        assert len(told) == 1
+
+
+def test_progress_tells_the_time_that_is_left(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(0, 10_000, 10))
+    clock = SimpleNamespace(monotonic=lambda: next(seconds), sleep=None)
+    monkeypatch.setattr(converted, "time", clock)
+    lines = Loaded(photos).lines
+    # Ten seconds for each picture; the fourth of 13 files is none.
+    assert lines[1:] == [
+        "convert  1 of 13, 2 min left",
+        "convert  5 of 13, 64 s left",
+        "convert  8 of 13, 44 s left",
+        "convert  11 of 13, 18 s left",
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "f2", "f4", "i8"])
+@pytest.mark.parametrize(("height", "size"), [(4, 4), (6, 4), (4, 6)])
+def test_arrays_are_converted_as_in_memory(tmp_path: Path, dtype: str, height: int, size: int) -> None:
+    array = np.random.default_rng(1).integers(0, 256, (50, height, 5, 3))
+    np.save(tmp_path / "a.npy", (array / 127.5 - 1 if dtype[0] == "f" else array).astype(dtype))
+    for limit in (None, 20):
+        memory = load_array(tmp_path / "a.npy", size, 1, limit)
+        cache, lines = tmp_path / "cache", []
+        for _ in range(2):
+            data = load_array(tmp_path / "a.npy", size, 1, limit, cache, lines.append, 500)
+            assert isinstance(data.images, Mapped) and data.sha256 == memory.sha256
+            assert data.notes[:-1] == memory.notes and "stored" in data.notes[-1]
+        assert sum("once" in line for line in lines) == 1
+    assert len(list(cache.glob("*.npy"))) == 2
+    os.utime(tmp_path / "a.npy", ns=(1, 1))
+    load_array(tmp_path / "a.npy", size, 1, 20, cache, lines.append, 500)
+    assert "once" in lines[-1]
+
+
+def test_numbers_of_no_known_range_are_refused_wherever_they_stand(tmp_path: Path) -> None:
+    for place, value in ((0, np.nan), (40, np.nan), (49, -3.0), (20, 256)):
+        array = np.zeros((50, 4, 4), np.float32)
+        array[place, 1, 2] = value
+        np.save(tmp_path / "a.npy", array)
+        with pytest.raises(DataError, match="holds numbers from"):
+            load_array(tmp_path / "a.npy", 4, 1, None, tmp_path / "cache", lambda line: None, 0)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_headers_are_as_long_for_any_number_of_images() -> None:
+    lengths = {len(header((count, 64, 64, 3))) for count in (0, 1, 10**6, 10**12)}
+    assert len(lengths) == 1
+
+
+def test_odd_names_have_files_too(photos: Path) -> None:
+    odd = photos.with_name("a\nb / \x1b[31m é".replace("/", "_") + "x" * 150)
+    photos.rename(odd)
+    loaded = Loaded(odd)
+    assert loaded.data.sha256 == plain(odd).sha256 and loaded.stored.name.isascii()

@@ -1,0 +1,76 @@
+"""Which of several ranks reads what: the first all of it, the others only what they train on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.ranks.launch import finish, needs_mpi
+
+pytestmark = needs_mpi
+# Digests tell who computes them; each rank may be given an array of its own.
+TRAIN = """
+import os, sys
+from tinygan import commands, train
+from tinygan.data import Dataset
+rank = os.environ["PMI_RANK"]
+whole = Dataset.sha256.func
+Dataset.sha256 = property(lambda self: print(f"rank {rank} reads all", flush=True) or whole(self))
+arguments = [argument.replace("RANK", rank) for argument in sys.argv[1:]]
+sys.exit(commands.run(train.main, arguments))
+"""
+OPTIONS = ("--size", "8", "--width", "2", "--noise-dim", "3", "--batch-size", "4", "--no-gif", "--no-report")
+
+
+def arrays(folder: Path, count: int = 2) -> None:
+    """The files 0.npy, 1.npy ..., all alike."""
+    images = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
+    for rank in range(count):
+        np.save(folder / f"{rank}.npy", images)
+
+
+def test_the_first_reads_all_and_the_others_a_little(tmp_path: Path) -> None:
+    arrays(tmp_path)
+    command = ("-c", TRAIN, *OPTIONS, "--data", "0.npy", "--steps", "2")
+    code, output, errors = finish(2, *command, cwd=tmp_path)
+    assert code == 0, errors
+    assert "rank 0 reads all" in output and "rank 1 reads all" not in output
+
+
+@pytest.mark.parametrize("number", [0, 199, None])
+def test_ranks_with_other_images_are_refused(tmp_path: Path, number: int | None) -> None:
+    arrays(tmp_path)
+    images = np.load(tmp_path / "1.npy")
+    images[number if number is not None else slice(100)] ^= 1
+    np.save(tmp_path / "1.npy", images[1:] if number is None else images)
+    command = ("-c", TRAIN, *OPTIONS, "--data", "RANK.npy", "--steps", "2")
+    code, output, errors = finish(2, *command, cwd=tmp_path)
+    assert code == 4
+    (line,) = (line for line in errors.splitlines() if line.startswith("error"))
+    assert line.startswith("error: rank 1 on ") and "holds other images than rank 0 has" in line
+    assert not (tmp_path / "runs").exists() and "reads all" not in output.replace("rank 0 reads all", "")
+
+
+def test_a_run_that_resumes_on_other_images_is_refused_by_all_alike(tmp_path: Path) -> None:
+    arrays(tmp_path, 1)
+    command = ("-c", TRAIN, *OPTIONS)
+    assert finish(2, *command, "--data", "0.npy", "--steps", "2", cwd=tmp_path)[0] == 0
+    images = np.load(tmp_path / "0.npy")
+    images[77] ^= 1
+    np.save(tmp_path / "0.npy", images)
+    code, _, errors = finish(2, "-c", TRAIN, "--resume", "--steps", "4", cwd=tmp_path)
+    assert code == 5
+    lines = [line for line in errors.splitlines() if line.startswith("error")]
+    assert len(lines) == 1 and "was trained on other images" in lines[0] and "rank" not in lines[0]
+
+
+def test_the_first_of_every_host_goes_before_its_neighbours(tmp_path: Path) -> None:
+    code, _, errors = finish(5, "-m", "tests.ranks.turns", str(tmp_path / "turns"), cwd=tmp_path)
+    assert code == 0, errors
+    lines = (tmp_path / "turns").read_text().splitlines()
+    assert len(lines) == 10 and lines[:2] == ["begins 0", "ends 0"]
+    assert lines.index("ends 3") < lines.index("begins 4")
+    # Within a host all others go at once, and need not wait for other hosts.
+    assert {lines.index("begins 1"), lines.index("begins 2")} <= set(range(2, 5))

@@ -1,0 +1,20 @@
+"""What ``mpiexec -n 5 python -m tests.ranks.turns FILE`` runs: whose turn it is when the first go alone.
+
+Ranks 0, 1 and 2 are taken to be one host, 3 and 4 another; FILE takes a line when each begins and ends.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tinygan.ranks import MPI, started
+
+if __name__ == "__main__":
+    ranks = started()
+    assert isinstance(ranks, MPI)
+    ranks.neighbours = ranks.comm.Split(ranks.rank // 3)
+    with open(sys.argv[1], "a") as file, ranks.together(), ranks.first_alone():
+        print("begins", ranks.rank, file=file, flush=True)
+        time.sleep(0.3)
+        print("ends", ranks.rank, file=file, flush=True)
