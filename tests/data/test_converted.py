@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.test_portability import bound_by_permissions
-from tinygan.data import Dataset, converted, folder
+from tinygan.data import Dataset, converted, dataset, folder
 from tinygan.data.arrays import load_array
 from tinygan.data.converted import alone, header
 from tinygan.data.folder import load_folder
@@ -33,7 +33,8 @@ def photos(tmp_path: Path) -> Path:
     for number in range(COUNT):
         side = 4 if number % 3 else 6
         pixels = np.random.default_rng(number).integers(0, 256, (side, side), dtype=np.uint8)
-        Image.fromarray(pixels).save(place / ("more" if number % 2 else ".") / f"{number:02}.png")
+        path = place / ("more" if number % 2 else ".") / f"{number:02}.png"
+        Image.fromarray(pixels).save(path, compress_level=0)
     (place / "05.png").write_bytes(b"no picture")
     return place
 
@@ -99,14 +100,17 @@ def test_a_limit_takes_the_first_pictures_and_has_a_file_of_its_own(photos: Path
 
 @pytest.mark.parametrize("change", ["added", "removed", "renamed", "rewritten", "touched"])
 def test_a_folder_that_has_changed_is_converted_again(photos: Path, change: str) -> None:
-    before = Loaded(photos)
     path = photos / "02.png"
+    assert path.stat().st_size == (photos / "04.png").stat().st_size
+    for picture in photos.rglob("*.png"):
+        os.utime(picture, ns=(0, 0))
+    before = Loaded(photos)
     if change == "added":
         Image.new("L", (4, 4), 9).save(photos / "99.png")
     elif change == "removed":
         path.unlink()
     elif change == "renamed":
-        path.rename(photos / "zz.png")
+        path.rename(photos / "04b.png")  # behind 04.png, which is as long and as old
     elif change == "rewritten":
         Image.new("L", (4, 4), 9).save(path)
     else:
@@ -121,6 +125,29 @@ def test_a_folder_that_has_changed_is_converted_again(photos: Path, change: str)
 
 class Stop(BaseException):
     """As KeyboardInterrupt."""
+
+
+def test_a_file_is_never_taken_for_that_of_an_older_sidecar(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "LOOKED_AT", 2)  # a change between the first and the last is not seen
+    old = Loaded(photos)
+    path = photos / "02.png"
+    content, time = path.read_bytes(), path.stat().st_mtime_ns
+    Image.new("L", (4, 4), 9).save(path)
+    real = os.replace
+
+    def stop(source: Path, target: Path) -> None:
+        real(source, target)
+        if target.suffix == ".npy":
+            raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(converted.os, "replace", stop)
+        Loaded(photos)
+    path.write_bytes(content)
+    os.utime(path, ns=(time, time))
+    assert Loaded(photos).data.sha256 == old.data.sha256
 
 
 def cut(photos: Path, after: int, every: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +202,8 @@ def damaged(path: Path) -> Iterator[str]:
         yield f"cut at {place}"
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
         yield f"byte {place} changed"
-    for content in (b"[" * 100_000, b"null", b'{"facts": null, "crc": 0}', b"\xff", os.urandom(len(whole))):
+    deep, none, noise = b"[" * 100_000, b'{"facts": null, "crc": 0}', os.urandom(len(whole))
+    for content in (deep, none, b"null", b"\xff", noise, whole + b"more"):
         path.write_bytes(content)
         yield f"{content[:30]!r}"
     path.unlink(missing_ok=True)
@@ -192,7 +220,7 @@ def test_a_damaged_part_is_begun_anew(photos: Path, monkeypatch: pytest.MonkeyPa
         for other in kept.keys() - {path}:
             other.write_bytes(kept[other])
         loaded = Loaded(photos)
-        assert loaded.data.sha256 == expected.sha256, damage
+        assert loaded.data.sha256 == expected.sha256 and isinstance(loaded.data.images, Mapped), damage
         assert loaded.data.notes[:-1] == expected.notes, damage
         for old in cache.iterdir():
             if old != path:

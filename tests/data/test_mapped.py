@@ -78,6 +78,11 @@ def test_a_fingerprint_sees_the_ends_and_the_shape() -> None:
     assert len(seen) == 4
 
 
+def test_in_the_order_of_fortran_large_arrays_are_read(tmp_path: Path) -> None:
+    images = opened(tmp_path / "a.npy", np.asfortranarray(IMAGES)).images
+    assert isinstance(images, np.ndarray) and (images == IMAGES).all()
+
+
 def test_a_limit_maps_the_first_images(tmp_path: Path) -> None:
     assert (opened(tmp_path / "a.npy", limit=7).images[:] == IMAGES[:7]).all()
     assert len(opened(tmp_path / "a.npy", limit=70).images) == 19

@@ -99,7 +99,7 @@ def converted(
         stored = Stored(cache, conversion, report)
         try:
             images, tally = stored.images()
-            size = f"{images.nbytes / 1e9:.2g} GB"
+            size = f"{images.nbytes / 1e6:,.0f} MB"
             return images, tally, [f"stored   {size} in {stored.file}, converted; it may be deleted"]
         except OSError as found:
             problem = found
