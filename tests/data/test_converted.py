@@ -203,7 +203,7 @@ def damaged(path: Path) -> Iterator[str]:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
         yield f"byte {place} changed"
     deep, none, noise = b"[" * 100_000, b'{"facts": null, "crc": 0}', os.urandom(len(whole))
-    for content in (deep, none, b"null", b"\xff", noise, whole + b"more"):
+    for content in (deep, none, b"null", b"\xff", noise, whole + 1000 * b"more"):
         path.write_bytes(content)
         yield f"{content[:30]!r}"
     path.unlink(missing_ok=True)
