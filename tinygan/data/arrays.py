@@ -64,19 +64,14 @@ def load_array(
         report(f"data     {path}: {array.nbytes / 1e9:.1f} GB stay in the file, and are read as needed")
     if array.dtype == np.uint8 and array.shape[1:] == (size, size, channels):
         return Dataset(path.stem, array, str(path))
-    add, times, scale = range_of(array, path)
-    notes = [f"numbers  taken as {scale}"] if scale else []
-    if array.shape[1:] != (size, size, channels):
-        height, width, depth = array.shape[1:]
-        was, becomes = f"{height}x{width}x{depth}", f"{size}x{size}x{channels}"
-        notes.append(f"resized  {len(array):,} images from {was} to {becomes}, from their centre squares")
     row = max(array.nbytes // len(array), size * size * channels)
 
     def pieces(tally: Tally) -> Iterator[np.ndarray]:
+        add, times, tally.scale = range_of(array, path)
         rows = max(1, CHUNK // row)
         for start in range(tally.done, len(array), rows):
             part = array[start : start + rows]
-            if scale:
+            if tally.scale:
                 part = np.rint((part + add) * times).astype(np.uint8)
             tally.done += len(part)
             yield fit_all(part, size, channels)
@@ -86,11 +81,16 @@ def load_array(
     limited = limit if limit == len(array) else None
     conversion = Conversion(path, state, len(array), shape, pieces, limited)
     if len(array) * row > large:
-        images, _, told = converted(conversion, cache, report)
-        notes += told
+        images, tally, stored = converted(conversion, cache, report)
     else:
-        images, _ = in_memory(conversion)
-    return Dataset(path.stem, images, str(path), tuple(notes))
+        images, tally = in_memory(conversion)
+        stored = ()
+    notes = [f"numbers  taken as {tally.scale}"] if tally.scale else []
+    if array.shape[1:] != shape:
+        height, width, depth = array.shape[1:]
+        was, becomes = f"{height}x{width}x{depth}", f"{size}x{size}x{channels}"
+        notes.append(f"resized  {len(array):,} images from {was} to {becomes}, from their centre squares")
+    return Dataset(path.stem, images, str(path), (*notes, *stored))
 
 
 def read_npy_file(path: Path, limit: int | None, pixels: int, large: int) -> np.ndarray | Mapped:

@@ -28,7 +28,7 @@ import numpy as np
 
 from tinygan.data.dataset import fingerprint
 from tinygan.data.mapped import CHUNK, Mapped
-from tinygan.errors import one_line
+from tinygan.errors import DataError, one_line
 from tinygan.locks import taken
 
 SAVE_SECONDS = 5.0  # between two notes of how far it has come
@@ -46,6 +46,7 @@ class Tally:
     resized: int = 0
     unreadable: int = 0
     named: list[str] = field(default_factory=list)  # the first `NAMED` of the unreadable
+    scale: str = ""  # in which range an array's numbers were taken to be
 
     @property
     def makes_sense(self) -> bool:
@@ -54,7 +55,7 @@ class Tally:
         return (
             all(type(number) is int and number >= 0 for number in numbers)
             and isinstance(self.named, list)
-            and all(isinstance(line, str) for line in self.named)
+            and all(isinstance(line, str) for line in [*self.named, self.scale])
         )
 
 
@@ -128,7 +129,7 @@ class Stored:
                 if found is None:
                     try:
                         self.convert()
-                    except OSError:  # a full disk, perhaps, and the run will need it
+                    except (OSError, DataError):  # a full disk, perhaps, and the run will need it
                         with suppress(OSError):
                             self.part.unlink()
                         raise
