@@ -78,6 +78,15 @@ def test_a_fingerprint_sees_the_ends_and_the_shape() -> None:
     assert len(seen) == 4
 
 
+def test_what_stays_in_its_file_is_told(tmp_path: Path) -> None:
+    lines: list[str] = []
+    np.save(tmp_path / "a.npy", IMAGES)
+    np.savez(tmp_path / "a.npz", IMAGES)
+    for name in ("a.npz", "a.npy"):
+        load_array(tmp_path / name, 8, 1, None, report=lines.append, large=0)
+    assert len(lines) == 1 and str(tmp_path / "a.npy") in lines[0]
+
+
 def test_in_the_order_of_fortran_large_arrays_are_read(tmp_path: Path) -> None:
     images = opened(tmp_path / "a.npy", np.asfortranarray(IMAGES)).images
     assert isinstance(images, np.ndarray) and (images == IMAGES).all()

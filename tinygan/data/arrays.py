@@ -46,6 +46,7 @@ def load_array(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old header versions
+            facts = path.stat()  # before it is read: if it changes meanwhile, it is converted again
             if path.suffix == ".npz":
                 array = read_npz(path)
             else:
@@ -60,9 +61,10 @@ def load_array(
         raise DataError(f"{path} holds shape {array.shape}. It needs (N, H, W) or (N, H, W, C), C 1 or 3.")
     if isinstance(array, np.ndarray):
         array = array[:limit]
-    elif array.nbytes > large:
-        report(f"data     {path}: {array.nbytes / 1e9:.1f} GB stay in the file, and are read as needed")
     if array.dtype == np.uint8 and array.shape[1:] == (size, size, channels):
+        if isinstance(array, Mapped):
+            gigabytes = f"{array.nbytes / 1e9:.1f} GB"
+            report(f"data     {gigabytes} stay in {path}: read once now, for a digest, and then as needed")
         return Dataset(path.stem, array, str(path))
     row = max(array.nbytes // len(array), size * size * channels)
 
@@ -76,7 +78,7 @@ def load_array(
             tally.done += len(part)
             yield fit_all(part, size, channels)
 
-    facts, shape = os.stat(path), (size, size, channels)
+    shape = (size, size, channels)
     state = f"{facts.st_size} {facts.st_mtime_ns}"
     limited = limit if limit == len(array) else None
     conversion = Conversion(path, state, len(array), shape, pieces, limited)
