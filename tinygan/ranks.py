@@ -173,7 +173,7 @@ class MPI(Ranks):
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        leads = self.number_here == 0  # rank 0 does, on its host
+        leads = self.neighbours.Get_rank() == 0  # rank 0 does, on its host
         if not self.writes:
             self.from_first()
         if not leads:

@@ -169,8 +169,10 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
         say(f"engine   readable: on a GPU the fast one takes pictures up to --size {largest}")
         device = backend.choose("gpu", "readable", say, **how)
     computes = f"on the {device.device} in {device.precision}"
-    if (first := ranks.from_first(computes)) != computes:
-        raise DeviceError(f"rank 0 computes {first}, and this one {computes}. Use --device cpu.")
+    if others := ranks.others(computes):
+        raise DeviceError(
+            f"rank 0 computes {ranks.from_first(computes)}, and {', '.join(others)} not so. Use --device cpu."
+        )
     if device.device == "gpu":
         ranks = ranks.with_cards(device.xp)
     device = replace(device, ranks=ranks)
