@@ -2,9 +2,10 @@
 
 It allows only functions, methods and keywords that CuPy has (``names.json``), never turns its arrays
 into NumPy's unless asked, and fills new memory with NaN. Work on a stream other than the null stream
-is done late: when the stream is waited for. While a stream captures, work goes into the graph, and
-what a real capture forbids is refused, and new memory, which CuPy would hand out again after it. Memory
-around arrays is watched.
+is done late: when the stream is waited for. It must not begin before the null stream was waited for, as
+the one does not wait for the other by itself. While a stream captures, work goes into the graph, and what
+a real capture forbids is refused, and new memory, which CuPy would hand out again after it. Memory around
+arrays is watched.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Card:
         self.capturing: Stream | None = None
         self.current: list[Stream] = []
         self.memory: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.unsettled = False  # whether work on the null stream may still go on
         self.copies = 0  # to the host
         self.taken = 0  # bytes that were ever asked for
         self.room: int | None = None  # bytes that may yet be
@@ -66,12 +68,20 @@ class Card:
                 raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted")
             self.capturing.graph.append(work)
         elif stream:
+            assert not self.unsettled, "work on the null stream may not be done yet"
             self.queues[stream].append(work)
         else:
+            self.unsettled = True
             work()
+
+    def at_once(self) -> None:
+        """Something is computed or copied on the current stream, now; not while a graph is captured."""
+        self.refuse_capture()
+        self.unsettled = self.unsettled or not self.stream
 
     def wait(self, stream: int) -> None:
         self.refuse_capture()
+        self.unsettled = self.unsettled and stream != 0
         work, self.queues[stream] = self.queues[stream], []
         for each in work:
             if self.fails_after is not None:
@@ -195,7 +205,7 @@ class Array:
         def method(*arguments: Any, **keywords: Any) -> Any:
             strict(f"ndarray.{name}", NAMES["methods"][name], keywords)
             if name not in VIEWS:
-                self.card.refuse_capture()
+                self.card.at_once()
             return wrapped(self, getattr(self._numpy, name)(*map(unwrapped, arguments), **raw(keywords)))
 
         return method
@@ -224,7 +234,7 @@ class Array:
         return wrapped(self, self._numpy[unwrapped(key)])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.card.refuse_capture()
+        self.card.at_once()
         self._numpy[unwrapped(key)] = unwrapped(value)
 
     def __float__(self) -> float:
@@ -269,7 +279,7 @@ def operator(name: str) -> Callable[..., Any]:
     def operate(self: Array, *others: Any) -> Any:
         if any(isinstance(other, np.ndarray) for other in others):
             return NotImplemented
-        self.card.refuse_capture()
+        self.card.at_once()
         result = getattr(self._numpy, name)(*map(unwrapped, others))
         if result is NotImplemented:
             return result
@@ -325,7 +335,7 @@ def make(capability: str = "90") -> tuple[ModuleType, Card, Callable[[Any], Any]
     null = stream.null = stream(null=True)
 
     def fresh(shape: Any, dtype: Any, order: str = "C") -> Array:
-        card.refuse_capture()
+        card.at_once()
         dtype = np.dtype(dtype)
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         block = Block(int(np.prod(shape)) * dtype.itemsize)
@@ -370,7 +380,7 @@ def make(capability: str = "90") -> tuple[ModuleType, Card, Callable[[Any], Any]
 
         def function(*arguments: Any, **keywords: Any) -> Any:
             strict(name, NAMES["functions"][name], keywords)
-            card.refuse_capture()
+            card.at_once()
             return wrapped(None, getattr(np, name)(*map(unwrapped, arguments), **raw(keywords)))
 
         return function

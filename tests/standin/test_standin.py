@@ -90,11 +90,36 @@ def test_new_memory_is_not_zero(cupy):
 def test_work_on_a_stream_waits_until_the_stream_is_waited_for(cupy):
     stream, x = cupy.cuda.Stream(non_blocking=True), cupy.zeros(8, cupy.float32)
     fill = cupy.RawModule(code=SOURCE).get_function("fill")
+    cupy.cuda.Stream.null.synchronize()
     with stream:
         fill((2,), (4,), (x, np.int32(7), np.float32(5)))
     assert not cupy.asnumpy(x).any()
     stream.synchronize()
     assert cupy.asnumpy(x).tolist() == [5] * 7 + [0]
+
+
+@needs_compiler
+@pytest.mark.parametrize("wait", ["cuda.Stream.null.synchronize", "cuda.Device().synchronize", "asnumpy"])
+def test_a_stream_does_not_wait_for_the_null_stream(cupy, wait):
+    stream, x = cupy.cuda.Stream(non_blocking=True), cupy.zeros(8, cupy.float32)
+    fill = cupy.RawModule(code=SOURCE).get_function("fill")
+
+    def later():
+        with stream:
+            fill((2,), (4,), (x, np.int32(7), np.float32(5)))
+
+    values, zero = np.zeros(8, np.float32), np.float32(0)
+    for early in (
+        lambda: None, lambda: x + 1, lambda: x.set(values), lambda: x.__setitem__(0, 1), lambda: cupy.exp(x),
+        lambda: x.sum(), lambda: fill((1,), (1,), (x, np.int32(1), zero)),
+    ):  # fmt: skip
+        early()
+        with pytest.raises(AssertionError, match="may not be done yet"):
+            later()
+        {"cuda.Stream.null.synchronize": cupy.cuda.Stream.null.synchronize,
+         "cuda.Device().synchronize": cupy.cuda.Device().synchronize,
+         "asnumpy": lambda: cupy.asnumpy(x)}[wait]()  # fmt: skip
+        later()
 
 
 @needs_compiler
@@ -115,6 +140,7 @@ def test_a_captured_graph_runs_when_it_is_launched_and_again(cupy):
     assert not cupy.asnumpy(x).any()
     for _ in range(2):
         x.set(np.zeros(4, np.float32))
+        cupy.cuda.Stream.null.synchronize()
         graph.launch(stream)
         stream.synchronize()
         assert (cupy.asnumpy(x) == 1).all()

@@ -67,6 +67,7 @@ def multiply(card):
 
     def run(a, view_a, b, view_b, out, view_out):
         arrays = [xp.asarray(values.astype(np.float32)) for values in (a, b, out)]
+        xp.cuda.Stream.null.synchronize()
         views = [view(array) for view, array in zip((view_a, view_b, view_out), arrays, strict=True)]
         own.product(*views)
         stream.synchronize()

@@ -78,7 +78,6 @@ class Trainer:
         self.epoch = -1  # whose order that is
         self.uploads: list[np.ndarray] = []  # kept until the card has certainly read them
         self.game.clock_is(step, adam_G.t)
-        self.game.settle()
         self.graphs: dict[int, Any] = {}  # by the number of real images in the whole batch
         self.seen: set[int] = set()
         self.launches = self.operations = 0  # kernels and products of a step; what the products compute
@@ -91,6 +90,7 @@ class Trainer:
         NaN from a step on that had a number that was not finite; see `trouble`. No weight has moved since.
         """
         start, done = time.perf_counter(), []
+        self.game.settle()  # the arrays may have been read, or changed, since the last call
         while len(done) < count:
             done += list(self._some(min(count - len(done), MEASURED)))
         # Looking costs a little, waiting for news too; the first steps compile and say nothing.
