@@ -15,7 +15,7 @@ from tinygan.layers import LeakyReLU, Network
 from tinygan.ops import Array
 from tinygan.ops.loss import sigmoid
 
-LOOKED_AT = 64  # real pictures, and as many fakes: no more than about a step of them takes (benchmarks.page)
+LOOKED_AT = 64  # real pictures, and as many fakes: they cost as much as a step of 64 (benchmarks.page)
 
 
 class Health(NamedTuple):
