@@ -266,7 +266,7 @@ def test_statistics_past_the_checkpoint_are_dropped(tmp_path):
 
 @pytest.mark.parametrize(
     "torn",
-    [b'{"step": 30', b"{", b"\x00\x00\x00", b'{"step": 30, "name": "\xc3', b'{"st\n\xff\n\n', b"\n1\n"],
+    [b'{"step": 30', b"{", b"\x00\x00\x00", b'{"step": 30, "name": "\xc3', b'{"st\n\xff\n\n', b"\xff\n1\n"],
 )
 def test_a_last_row_cut_short_by_a_kill_is_left_out_and_cleared_away(tmp_path, torn):
     run = make_run(tmp_path)

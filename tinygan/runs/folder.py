@@ -280,9 +280,9 @@ class RunFolder:
 
     def read_stats(self) -> list[dict[str, Any]]:
         """All rows in order, none if there is no file yet; what a write that was cut short left at the end
-        is left out: part of a line after a kill, anything after a power cut.
+        is left out: part of a line after a kill, bytes that are no JSON after a power cut.
 
-        Raises CheckpointError when the file cannot be read, or a good row follows a line that is none.
+        Raises CheckpointError when the file cannot be read, another line is no row, or a row follows those.
         """
         try:
             lines = self.stats_path.read_bytes().split(b"\n")
@@ -303,9 +303,11 @@ class RunFolder:
                 if any(type(row.get(name, 0)) is not int for name in ("epoch", "step")):
                     raise ValueError("epoch or step is no whole number")
             except (ValueError, RecursionError) as error:
-                damage = (
-                    damage or f"{self.stats_path} is damaged in line {number}: {error}. Delete that line."
-                )
+                told = f"{self.stats_path} is damaged in line {number}: {error}. Delete that line."
+                torn = isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) or number == len(lines)
+                if not torn and not damage:
+                    raise CheckpointError(told) from error
+                damage = damage or told
                 continue
             if damage:
                 raise CheckpointError(damage)
