@@ -328,10 +328,10 @@ def test_progress_tells_the_time_that_is_left(photos: Path, monkeypatch: pytest.
     lines = Loaded(photos).lines
     # Ten seconds for each picture; the fourth of 13 files is none.
     assert lines[1:] == [
-        "convert  1 of 13, 2 min left",
-        "convert  5 of 13, 64 s left",
-        "convert  8 of 13, 44 s left",
-        "convert  11 of 13, 18 s left",
+        "convert  2 of 13, 2 min left",
+        "convert  6 of 13, 56 s left",
+        "convert  9 of 13, 35 s left",
+        "convert  12 of 13, 9 s left",
     ]
 
 

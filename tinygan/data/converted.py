@@ -174,18 +174,20 @@ class Stored:
         self.report(f"convert  {self.conversion.source}: {total:,} pictures, once, to {self.file}{before}")
         with self.part.open("r+b" if tally.done else "w+b") as file:
             file.seek(start + tally.images * int(np.prod(shape)))
-            begun, did = time.monotonic(), tally.done
-            saved, told = begun, begun - TELL_SECONDS + SAVE_SECONDS
+            saved = time.monotonic()
+            told, begun, did = saved - TELL_SECONDS + SAVE_SECONDS, saved, -1
             for piece in self.conversion.pieces(tally):
                 data = piece.tobytes()
                 file.write(data)
                 tally.images, crc = tally.images + len(piece), zlib.crc32(data, crc)
                 now = time.monotonic()
+                if did < 0:  # before the first piece the range of an array's numbers was looked for
+                    begun, did = now, tally.done
                 if now >= saved + SAVE_SECONDS:
                     kept(file)
                     write_sidecar(self.part_sidecar, self._facts(tally) | {"crc": crc})
                     saved = now
-                if now >= told + TELL_SECONDS:
+                if now >= told + TELL_SECONDS and tally.done > did:
                     seconds = (now - begun) / (tally.done - did) * max(0, total - tally.done)
                     ahead = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
                     self.report(f"convert  {tally.done:,} of {total:,}, {ahead} left")
