@@ -105,7 +105,7 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
             f"{-np.log(p_real):.3f}, on "
             f"average over the batch {real_half:.3f}. {place(loss, 'losses = xp.maximum')}",
             f"D should say 0 to a fake: -log(1 - {p_fake:.3f}) = {-np.log(1 - p_fake):.3f}, on average "
-            f"{fake_half:.3f}. {place(gan, 'bce_with_logits(fake_logits, 0.0)')}",
+            f"{fake_half:.3f}. {place(gan, 'bce_with_logits(fake_logits, 0.0')}",
             f"D's loss is the sum of both averages: {float(d_loss):.3f}. If it could only guess, it "
             f"would be -2 log(1/2) = {2 * log(2):.3f}. {place(gan, 'def discriminator_loss')}",
             f"G wants D to say 1 to its fakes: -log({p_fake:.3f}) = {-np.log(p_fake):.3f} for the "
