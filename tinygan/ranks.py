@@ -130,7 +130,7 @@ class MPI(Ranks):
     def sum(self, *arrays: Any) -> tuple[Any, ...]:
         note = np.zeros(self.size, arrays[0].dtype)  # a place for the number of every rank: see `heard`
         note[self.rank] = self._telling
-        flat = np.concatenate([*map(np.ravel, arrays), note])
+        flat = np.concatenate([*map(np.ravel, arrays), note], dtype=note.dtype)
         self.comm.Allreduce(self.mpi.IN_PLACE, flat)
         self._told = flat[-self.size :]
         return _apart(flat, arrays)

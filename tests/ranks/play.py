@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -97,4 +98,5 @@ if __name__ == "__main__":
         digest = {name: array.tobytes() for name, array in left.items()}
         assert ranks.from_first(digest) == digest, f"rank {ranks.rank} has other numbers"
         if ranks.writes:
-            np.savez(Path(sys.argv[1]), allow_pickle=False, **left)
+            arrays: dict[str, Any] = left  # of any type, or they might be taken for the function's options
+            np.savez(Path(sys.argv[1]), **arrays)

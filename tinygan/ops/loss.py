@@ -32,8 +32,8 @@ def bce_with_logits_forward(
     if getattr(target, "shape", ()) not in ((), logits.shape):
         raise ShapeError(f"bce_with_logits got target {target.shape} for logits {logits.shape}.")  # pyright: ignore
     losses = xp.maximum(logits, 0) - logits * target + xp.log1p(xp.exp(-abs(logits)))
-    # A float, as NumPy 1 makes float64 of float32 divided by a large int.
-    size = float(logits.size if count is None else count)
+    # Of the same dtype, as NumPy 1 makes float64 of one float32 divided by a Python number.
+    size = losses.dtype.type(logits.size if count is None else count)
     return losses.sum() / size, (logits, target, size)
 
 
