@@ -10,14 +10,16 @@ import pytest
 from tests.ranks.launch import finish, needs_mpi
 
 pytestmark = needs_mpi
-# Digests tell who computes them; each rank may be given an array of its own.
+# Digests tell who computes them, past the silence of all ranks but the first; each rank may be given an array
+# of its own.
 TRAIN = """
 import os, sys
 from tinygan import commands, train
 from tinygan.data import Dataset
 rank = os.environ["PMI_RANK"]
 whole = Dataset.sha256.func
-Dataset.sha256 = property(lambda self: print(f"rank {rank} reads all", flush=True) or whole(self))
+told = f"rank {rank} reads all"
+Dataset.sha256 = property(lambda self: print(told, file=sys.__stdout__, flush=True) or whole(self))
 arguments = [argument.replace("RANK", rank) for argument in sys.argv[1:]]
 sys.exit(commands.run(train.main, arguments))
 """
