@@ -83,7 +83,7 @@ def train_step(
 
     # What this process found is its share of the sums over the batch, and of the means.
     xp, ranks = G.backend.xp, G.backend.ranks
-    scores = sigmoid(xp, real_logits.data).sum() / float(N), sigmoid(xp, fake_logits.data).sum() / float(M)
+    scores = (sigmoid(xp, real_logits.data) / N).sum(), (sigmoid(xp, fake_logits.data) / M).sum()
     *d_gradients, g_loss, d_loss, real, fake = ranks.sum(*d_gradients, g_loss.data, d_loss.data, *scores)
     g_gradients = ranks.sum(*g_gradients)
 

@@ -117,7 +117,7 @@ def _step(
     g_gradients = painter.backward(fakes, fake_gradient)
 
     ranks = G.backend.ranks
-    scores = sigmoid(np, real).sum() / float(all_N), sigmoid(np, fake).sum() / float(all_M)
+    scores = (sigmoid(np, real) / all_N).sum(), (sigmoid(np, fake) / all_M).sum()
     for_D = [d_gradients[name] for name in D.parameters]
     *for_D, g_loss, d_loss, real_score, fake_score = ranks.sum(*for_D, g_loss, d_loss, *scores)
     for_G = ranks.sum(*(g_gradients[name] for name in G.parameters))
