@@ -238,7 +238,7 @@ class NCCL(MPI):
         try:
             number = self.from_first(self.nccl.get_unique_id() if self.writes else None)
             self.cards = self.nccl.NcclCommunicator(self.size, number, self.rank)
-        except self.nccl.NcclError as problem:
+        except (self.nccl.NcclError, KeyError) as problem:  # newer errors of NCCL have no name there
             raise DeviceError(
                 f"NCCL cannot join the graphics cards ({one_line(problem)}). Start one rank to a card."
             ) from problem

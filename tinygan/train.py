@@ -288,13 +288,15 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
         return f"Last checkpoint: {newest}. Go on with: {run.resume_command}" if newest else ""
 
     try:
-        with ranks.together(remedy), failures():
-            train(run, state, images, settings, taking, progress, report, evaluation)
-    except TinyganError as problem:
-        with suppress(TinyganError):  # a full disk may be the problem
-            if ranks.writes:
-                run.log(f"{problem.mark}{problem}")
-        raise
+        with ranks.together(remedy):  # outside of what notes a failure, for it may end this process
+            try:
+                with failures():
+                    train(run, state, images, settings, taking, progress, report, evaluation)
+            except TinyganError as problem:
+                with suppress(TinyganError):  # a full disk may be the problem
+                    if ranks.writes:
+                        run.log(f"{problem.mark}{problem}")
+                raise
     finally:
         progress.close()
         taking.close()

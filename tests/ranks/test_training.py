@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.ranks.launch import ROOT, finish, needs_mpi
+from tests.ranks.launch import ROOT, finish, needs_mpi, start
 from tests.standin.kernels import COMPILER
 from tinygan.runs.checkpoint import content_digest, read
 
@@ -54,8 +55,8 @@ def differ_by_rounding(one: Path, other: Path) -> bool:
 @needs_mpi
 def test_the_first_rank_alone_speaks_and_writes(whole: Path) -> None:
     lines = (whole / "output.txt").read_text(encoding="utf-8").splitlines()
-    for start in ("run ", "data ", "device ", "recipe ", "ranks    2 on 1 host", "epoch 4/4 done", "done "):
-        assert len([line for line in lines if line.startswith(start)]) == 1, start
+    for word in ("run ", "data ", "device ", "recipe ", "ranks    2 on 1 host", "epoch 4/4 done", "done "):
+        assert len([line for line in lines if line.startswith(word)]) == 1, word
     assert len([line for line in lines if line.startswith("saved ")]) == 4
     assert json.loads((whole / RUN / "config.json").read_text())["device"]["ranks"] == 2
     assert len((whole / RUN / "stats.jsonl").read_text().splitlines()) == 4
@@ -127,6 +128,31 @@ def test_a_number_that_is_not_finite_on_one_rank_stops_all_with_one_line(tmp_pat
 
 
 @needs_mpi
+@pytest.mark.slow
+def test_a_file_that_the_first_rank_alone_cannot_write_ends_all_and_is_logged(tmp_path: Path) -> None:
+    train(1, tmp_path, *TRAIN, "--steps", "3")
+    (tmp_path / RUN / "training.gif").unlink()
+    (tmp_path / RUN / "training.gif").mkdir()
+    code, _, errors = finish(2, "-m", "tinygan.train", "--resume", cwd=tmp_path)
+    line = next(line for line in errors.splitlines() if line.startswith("error: "))
+    assert code == 5 and line.startswith("error: rank 0 on ") and f"Last checkpoint: {LAST}" in line
+    assert "training.gif is no regular file" in (tmp_path / RUN / "log.txt").read_text().splitlines()[-1]
+
+
+@needs_mpi
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_launcher_saves(tmp_path: Path, number: int) -> None:
+    """Ctrl-C in a terminal reaches mpiexec alone, which passes it on."""
+    more = ("--epochs", "100000", "--checkpoint-every", "100000", "--no-gif", "--no-report")
+    process = start(2, "-m", "tinygan.train", *TRAIN, *more, cwd=tmp_path)
+    assert process.stdout and any(line.startswith("epoch 2/") for line in process.stdout)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number and errors.count("everything is saved") == 1, errors
+    assert len(list((tmp_path / RUN / "checkpoints").iterdir())) == 1
+
+
+@needs_mpi
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
@@ -160,7 +186,11 @@ def test_ranks_with_a_card_each_train_the_same_and_a_processor_goes_on(tmp_path:
 @needs_mpi
 @pytest.mark.parametrize(
     ("broken", "words"),
-    [("available = False", "finds no NCCL"), ("NcclCommunicator = refuse", "Start one rank to a card")],
+    [
+        ("available = False", "finds no NCCL"),
+        ("NcclCommunicator = refuse", "Start one rank to a card"),
+        ("NcclCommunicator = lambda *arguments: {}[6]", "Start one rank to a card"),  # ncclRemoteError
+    ],
 )
 def test_what_nccl_lacks_is_told_with_its_remedy(broken: str, words: str) -> None:
     code = f"""if True:
