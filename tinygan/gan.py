@@ -61,7 +61,8 @@ def train_step(
     last batch of an epoch may have N < M. `dropout_real` and `dropout_fake` give each of D's
     dropout layers its mask, or a stream to draw it from, for the two passes.
 
-    Where several `ranks` share the batch, all this is one's part of it, and `whole` is (N, M) of all.
+    Where several `ranks` share the batch, images, noise and masks are this one's part of it, fewer than
+    `whole`, which is (N, M) of all parts together.
 
     Raises:
         NonFiniteError: a loss or a gradient is no finite number. No weight has moved then.
