@@ -13,7 +13,7 @@ from tests.fast.cuda.checks import SMALL, batch, distance, masks, players
 from tests.standin import kernels as standin
 from tinygan.backend import choose, cpu
 from tinygan.data import Dataset
-from tinygan.errors import NonFiniteError, UsageError
+from tinygan.errors import DeviceError, NonFiniteError, UsageError
 from tinygan.fast.cuda import plan
 from tinygan.fast.cuda import trainer as fast_trainer
 from tinygan.fast.cuda.plan import MEASURED
@@ -43,6 +43,13 @@ def same(found, expected):
     assert (found[0] == expected[0]).all()
     assert found[1].keys() == expected[1].keys()
     assert all((found[1][name] == expected[1][name]).all() for name in expected[1])
+
+
+def test_images_that_are_too_many_for_the_card_are_what_is_told(card):
+    backend, many = choose("gpu"), np.broadcast_to(np.uint8(0), (10_000_000, 8, 8, 1))
+    card.room = card.taken + many.nbytes // 2
+    with pytest.raises(DeviceError, match=r"the 0\.6 GB of images .* Use --engine readable"):
+        backend.trainer(*players(backend, SMALL), many, BATCH, 7)
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32"])

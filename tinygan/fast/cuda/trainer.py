@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.errors import UsageError
+from tinygan.errors import DeviceError, UsageError
 from tinygan.fast.cuda.gan import Game, agree
 from tinygan.fast.cuda.plan import LARGEST_SIDE, MEASURED, sizes_of
 from tinygan.layers import Dropout, Network
@@ -52,6 +52,7 @@ class Trainer:
 
         Raises:
             UsageError: the networks are not the DCGAN, or too large (see `plan.sizes_of`).
+            DeviceError: the images are too many for the card's memory.
         """
         if images.shape[1] > self.largest_size:
             raise UsageError(
@@ -70,7 +71,15 @@ class Trainer:
         self.batch, self.images = batch_size, len(images)
         self.steps_per_epoch = -(-len(images) // batch_size)
         xp = self.game.xp
-        self.data = xp.empty(images.shape, dtype=xp.uint8)
+        try:
+            self.data = xp.empty(images.shape, dtype=xp.uint8)
+        except MemoryError as problem:
+            if images.nbytes < sum(array.nbytes for array in self.game.memory.values()):
+                raise  # a smaller batch is the remedy
+            raise DeviceError(
+                f"the {images.nbytes / 1e9:.1f} GB of images are more than the GPU has room for. Use "
+                "--engine readable, which takes the images of each step from where they lie."
+            ) from problem
         rows = max(1, UPLOADED // images[0].nbytes)
         for start in range(0, len(images), rows):  # they may lie in a file, and be larger than memory
             self.data[start : start + rows] = xp.asarray(np.ascontiguousarray(images[start : start + rows]))
