@@ -74,8 +74,8 @@ def batch_norm(
 def _batch_norm_of_batch(
     x: Tensor | Array, gamma: Tensor | Array, beta: Tensor | Array, eps: float
 ) -> tuple[Tensor, Array, Array]:
-    tensor = x if isinstance(x, Tensor) else Tensor(x)
-    ranks = tensor.backend.ranks
+    tensor, scale = (a if isinstance(a, Tensor) else Tensor(a) for a in (x, gamma))
+    ranks = scale.backend.ranks  # those of the layer
     mean, variance = moments(tensor.backend.xp, tensor.data, ranks)
     batch = {"mean": mean, "variance": variance, "of_batch": True, "ranks": ranks}
     return apply("batch_norm", x, gamma, beta, eps=eps, **batch), mean, variance

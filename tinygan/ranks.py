@@ -264,6 +264,8 @@ def _exit_code(problem: BaseException) -> int:
     """What a process that ends by this says; see `commands.run`."""
     if isinstance(problem, SystemExit):
         return problem.code if isinstance(problem.code, int) else bool(problem.code)
+    if isinstance(problem, MemoryError):
+        return DeviceError.exit_code
     return 130 if isinstance(problem, KeyboardInterrupt) else getattr(problem, "exit_code", 1)
 
 

@@ -285,7 +285,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
 
     def remedy() -> str:
         newest = next(iter(run.checkpoints()), None)
-        return f"Last checkpoint: {newest}. Go on with: {run.resume_command}" if newest else ""
+        return f"Last checkpoint: {newest}." if newest else ""
 
     try:
         with ranks.together(remedy):  # outside of what notes a failure, for it may end this process

@@ -29,6 +29,8 @@ def sabotaged(how: str, rank: int, step: int) -> Any:
                 os.kill(os.getpid(), signal.SIGKILL)
             if how == "nan":
                 self.state.G.parameters["00_dense/kernel"].data[0, 0] = float("nan")
+            if how == "drift":
+                self.state.G.parameters["00_dense/kernel"].data[0, 0] += 1e-6
             if how == "signal":
                 os.kill(os.getpid(), signal.SIGINT)
         return honest(self)

@@ -214,6 +214,16 @@ def test_what_nccl_lacks_is_told_with_its_remedy(broken: str, words: str) -> Non
 
 
 @needs_mpi
+def test_a_rank_with_other_weights_is_told(tmp_path: Path) -> None:
+    options = [*TRAIN, "--steps", "6"]
+    command = ("-m", "tests.ranks.saboteur", "drift", "1", "4", *options)
+    code, output, errors = finish(2, *command, cwd=tmp_path)
+    assert code == 0, errors
+    before, after = output.split("epoch_0001.npz", 1)
+    assert "other weights" not in before and after.count("warning: rank 1 on ") == 1
+
+
+@needs_mpi
 def test_help_is_printed_once(tmp_path: Path) -> None:
     assert train(2, tmp_path, "--help").count("usage: ") == 1
 

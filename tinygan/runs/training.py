@@ -218,7 +218,10 @@ def train(
             if ranks.size > 1:  # a rank that is killed ends all of them: none can say it then
                 report(f"saved    {path}")
             write_page()
-        ranks.from_first()  # nobody goes on, or stops, before it is written
+        # Nobody goes on, or stops, before it is written; and all have taken the same steps.
+        digest = checkpoint.content_digest(state.arrays(), {}) if ranks.size > 1 else ""
+        if others := ranks.others(digest):
+            report(f"warning: {', '.join(others)} came to other weights: is every host's NumPy the same?")
 
     complete, stop = state.step >= total_steps, 0  # already: nothing to train
 
