@@ -50,7 +50,7 @@ class Compute(NamedTuple):
         """The line through seconds by batch size with the smallest squares of relative distances."""
         batches, seconds = np.array(list(measured), float), np.array(list(measured.values()))
         terms = np.stack([np.ones_like(batches), batches], axis=1) / seconds[:, None]
-        fixed, image = np.linalg.lstsq(terms, np.ones_like(seconds))[0]
+        fixed, image = np.linalg.lstsq(terms, np.ones_like(seconds), rcond=None)[0]
         return cls(float(fixed), float(image))
 
 

@@ -899,6 +899,7 @@ def test_inspect_shows_one_layer(trained: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["inspect", "export --onnx g.onnx"])
 def test_exported_weights_are_no_checkpoint(trained: Path, tmp_path: Path, command: str) -> None:
+    pytest.importorskip("safetensors")
     file = tmp_path / "g.safetensors"
     exported = tinygan("export", trained / "runs/0001-strokes", "--safetensors", file, cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr

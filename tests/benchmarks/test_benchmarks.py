@@ -298,6 +298,7 @@ def small_run(tmp_path_factory):
     return out / "0001-strokes"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no browser")
 def test_looking_at_a_run_is_measured(small_run, tmp_path):
     pytest.importorskip("playwright")

@@ -73,6 +73,7 @@ def test_how_often_one_looks_changes_nothing(make_backend):
     same(run(make_backend(), [1] * 10), run(make_backend(), [3, 7]))
 
 
+@pytest.mark.slow
 def test_more_steps_than_the_card_keeps_losses_of_are_all_measured(make_backend):
     count = 2 * MEASURED + 3
     at_once = run(make_backend(), [count])
