@@ -27,6 +27,7 @@ def test_a_step_on_a_card_is_that_of_the_readable_engine(card, precision):  # no
     assert ours.step() == pytest.approx(theirs.step(), rel=LOSS_TOLERANCE[precision])
 
 
+@pytest.mark.slow
 def test_timed_steps_are_the_trainers_and_tell_what_they_take(card, monkeypatch):  # noqa: F811
     monkeypatch.setattr(floor, "SIDE", 64)
     monkeypatch.setattr(floor, "COPIED", 1 << 16)

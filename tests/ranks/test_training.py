@@ -171,6 +171,7 @@ def test_bad_input_is_told_once(tmp_path: Path, options: tuple[str, ...], code: 
 
 
 @needs_mpi
+@pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler to run the kernels with")
 def test_ranks_with_a_card_each_train_the_same_and_a_processor_goes_on(tmp_path: Path, whole: Path) -> None:
     """On the stand-ins: NCCL's sums in the graph, and a checkpoint that one process reads."""

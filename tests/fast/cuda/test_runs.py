@@ -79,6 +79,7 @@ def test_a_run_that_goes_on_with_other_libraries_is_warned_of(card, tmp_path, mo
     assert "cupy was 14.2.0 and is 14.3.0" in warnings
 
 
+@pytest.mark.slow
 @EVERY_ENGINE
 def test_two_epochs_and_two_more_equal_four(go, engine):
     whole = go(*TINY, "--epochs", 4, "--engine", engine)

@@ -52,7 +52,7 @@ def test_images_that_are_too_many_for_the_card_are_what_is_told(card):
         backend.trainer(*players(backend, SMALL), many, BATCH, 7)
 
 
-@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("tf32", marks=pytest.mark.slow)])
 def test_graphs_change_nothing_in_fifty_steps(make_backend, precision):
     backend = make_backend(precision)
     same(run(backend, [50]), run(backend, [50], graphs=False))
