@@ -166,6 +166,7 @@ def test_a_full_card_names_the_batch_size_to_try_and_leaves_no_folder(card, tmp_
     assert "Use --batch-size 16." in error and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_card_that_is_lost_names_the_checkpoint_to_go_on_from(card, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     given = ["--device", "gpu", *TINY, "--epochs", "4", "--checkpoint-every", "1"]
