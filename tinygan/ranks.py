@@ -33,7 +33,6 @@ class Ranks:
 
     rank = 0  # 0 .. size - 1; rank 0 writes
     size = 1
-    hosts = 1
     number_here: int | None = None  # among those on this host, where there are several ranks
 
     @property

@@ -188,9 +188,10 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
             limit=settings.limit,
             report=say,
         )
-    for other in ranks.others(images.fingerprint):
+    if others := ranks.others(images.fingerprint):
         raise DataError(
-            f"{other}: {images.source} holds other images than rank 0 has. Give every host the same data."
+            f"{', '.join(others)}: {images.source} holds other images than rank 0 has. "
+            "Give every host the same data."
         )
     digest = ranks.from_first(images.sha256 if ranks.writes else "")  # one reads all of them for it
     if settings.data == "auto":  # a run that resumes must not choose again
