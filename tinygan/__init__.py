@@ -2,7 +2,7 @@
 
 To learn how it works, read the files in this order; each can be read on its own:
 
-    gan.py         noise becomes pictures, pictures become two losses, losses become new weights
+    gan.py         noise becomes images, images become two losses, losses become new weights
     models.py      the two networks, a shape on every line
     layers.py      what a layer is: an op and its parameters
     ops/           the ops, forward and backward: dense, conv, batchnorm, activation, dropout
@@ -11,23 +11,18 @@ To learn how it works, read the files in this order; each can be read on its own
     optim.py       Adam: how gradients change the weights
     gan.py         and again, with the next batch
 
-Everything else serves that: `backend.py` and `rng.py` below it, `data/`, `runs/` and the
+Everything else serves that: `arrays.py` and `rng.py` below it, `data/`, `runs/` and the
 commands (``python -m tinygan`` lists them) around it.
 """
 
 from tinygan import models, optim
 from tinygan.autograd import Tensor, grad, no_grad
-from tinygan.layers import (
-    batch_norm,
-    bce_with_logits,
-    conv2d,
-    conv2d_transpose,
-    dense,
-    dropout,
-    leaky_relu,
-    reshape,
-    tanh,
-)
+from tinygan.ops.activation import leaky_relu, tanh
+from tinygan.ops.batchnorm import batch_norm
+from tinygan.ops.conv import conv2d, conv2d_transpose
+from tinygan.ops.dense import dense, reshape
+from tinygan.ops.dropout import dropout
+from tinygan.ops.loss import bce_with_logits
 from tinygan.runs.state import load
 
 __version__ = "0.1.0"

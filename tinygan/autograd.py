@@ -1,24 +1,69 @@
-"""Reverse-mode differentiation: remember how a number was made, then walk back.
+"""Reverse-mode differentiation: record how each tensor was made, then walk back from the loss.
 
-`apply` runs an op forward and leaves a `Node` on the result: which op, which inputs, what it
-saved. The nodes form a graph from the loss back to the parameters. `grad` walks it once in
-reverse, asks every op on the way what its inputs do to the loss, given what its output does (the
-chain rule), and returns the gradients. No gradient is stored on a tensor, so there is nothing to
-reset, and one graph can be walked twice, for two losses that share it.
+An `Op` turns two functions of arrays, a forward and a backward pass, into one function of tensors. Calling it
+computes the result and leaves a `Node` on it: which op made it, from which inputs, and what the op saved. The
+nodes form a graph from the loss back to the parameters. `grad` walks that graph once, in reverse, and applies
+the chain rule at each node: from the gradient of the loss by the result, the op's backward pass computes the
+gradients by its inputs.
+
+`grad` returns the gradients and stores nothing on a tensor. So there is nothing to reset between steps, and
+two losses that share a graph can each walk it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from inspect import signature
 from typing import Any, NamedTuple
 
-from tinygan.backend import Backend, Op, backend_of
-from tinygan.errors import UsageError
-from tinygan.ops import Array
+from tinygan.arrays import Array, Backend, array_module, backend_of
+from tinygan.errors import ShapeError, UsageError
 
+Wanted = tuple[bool, ...]  # for each input of an op: whether its gradient is needed
+Gradients = tuple[Array | None, ...]
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
+
+
+class Op:
+    """A differentiable function of tensors, made of two functions of arrays.
+
+        forward(x, ..., *, attribute, ...)  ->  (y, saved)
+        backward(saved, dy, wanted)         ->  (dx, ...), one for each x; None where it is not wanted
+
+    Its name, its arguments and its help are those of `forward`. Positional arguments are tensors, plain arrays
+    (constants: no gradient flows to them) or None. They share one floating-point dtype, and so does the result:
+    float32 never becomes float64 unnoticed.
+
+    Raises (when called):
+        UsageError: the arguments mix dtypes, or an attribute gives the result another one.
+    """
+
+    def __init__(self, forward: Callable[..., tuple[Array, Any]], backward: Callable[..., Gradients]) -> None:
+        self.forward, self.backward = forward, backward
+        self.__name__, self.__doc__ = forward.__name__.removesuffix("_forward"), forward.__doc__
+        self.__signature__ = signature(forward)
+
+    def __call__(self, *inputs: Tensor | Array | None, **attributes: Any) -> Tensor:
+        call = self.__signature__.bind(*inputs, **attributes)
+        call.apply_defaults()
+        arrays = [x.data if isinstance(x, Tensor) else x for x in call.args]
+        dtypes = {getattr(x, "dtype", type(x)) for x in arrays if x is not None}
+        if len(dtypes) != 1 or getattr(next(iter(dtypes)), "kind", "") != "f":
+            found = ", ".join(sorted(map(str, dtypes)))
+            raise UsageError(f"{self.__name__} got {found}. Give it arrays of one floating-point dtype.")
+        tensors = tuple(x if isinstance(x, Tensor) else None for x in call.args)
+        backend = next((t.backend for t in tensors if t), None) or backend_of(arrays[0])
+        op = backend.twin(self)  # the same function, perhaps faster
+        y, saved = op.forward(*arrays, **call.kwargs)
+        if y.dtype not in dtypes:
+            raise UsageError(f"{self.__name__} made {y.dtype} of {dtypes.pop()}. Give its attributes that dtype.")
+        record = _recording.get() and any(tensors)
+        return Tensor(y, backend, Node(op, tensors, saved) if record else None)
+
+    def __repr__(self) -> str:
+        return f"Op({self.__name__})"
 
 
 class Node(NamedTuple):
@@ -30,14 +75,12 @@ class Node(NamedTuple):
 
 
 class Tensor:
-    """An array that knows how it was made. `data` is the array, on the device of `backend`."""
+    """An array, `data`, and how it was made."""
 
     __slots__ = ("backend", "data", "node")
 
     def __init__(self, data: Array, backend: Backend | None = None, node: Node | None = None) -> None:
-        self.data = data
-        self.backend = backend or backend_of(data)
-        self.node = node
+        self.data, self.backend, self.node = data, backend or backend_of(data), node
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,7 +91,7 @@ class Tensor:
         return self.data.dtype
 
     def __add__(self, other: Tensor) -> Tensor:
-        return apply("add", self, other)
+        return add(self, other)
 
     def __float__(self) -> float:
         return float(self.data)
@@ -59,7 +102,7 @@ class Tensor:
 
 @contextmanager
 def no_grad() -> Iterator[None]:
-    """Inside this block nothing is recorded: results have no graph and cost no memory."""
+    """Record nothing inside this block: results have no graph, and inputs can be freed at once."""
     token = _recording.set(False)
     try:
         yield
@@ -67,43 +110,16 @@ def no_grad() -> Iterator[None]:
         _recording.reset(token)
 
 
-def apply(name: str, *inputs: Tensor | Array | None, **attributes: Any) -> Tensor:
-    """Run the op `name` of `backend.OPS` forward on tensors, and record it.
-
-    Plain arrays are constants: no gradient flows to them. All inputs live on one device and
-    share one dtype, which is the result's too, so that float32 cannot become float64 unnoticed.
-
-    Raises:
-        UsageError: the inputs mix dtypes or are not floating-point numbers, or an attribute forces
-            another dtype on the result.
-    """
-    arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
-    dtypes = {x.dtype for x in arrays if x is not None}
-    if len(dtypes) != 1 or next(iter(dtypes)).kind != "f":
-        found = ", ".join(sorted(str(dtype) for dtype in dtypes))
-        raise UsageError(f"{name} got {found} arrays. Give all of them one floating-point dtype.")
-    tensors = tuple(x if isinstance(x, Tensor) else None for x in inputs)
-    backend = next((t.backend for t in tensors if t), None) or backend_of(arrays[0])
-    op = backend.ops[name]
-    y, saved = op.forward(backend.xp, *arrays, **attributes)
-    if y.dtype not in dtypes:
-        raise UsageError(f"{name} made {y.dtype} of {dtypes.pop()}. Give its attributes that dtype, too.")
-    record = _recording.get() and any(tensors)
-    return Tensor(y, backend, Node(op, tensors, saved) if record else None)
-
-
 def grad(loss: Tensor, wrt: Sequence[Tensor]) -> list[Array]:
     """The gradients of a scalar `loss` with respect to each tensor of `wrt`: arrays of their shapes.
 
-    Only the part of the graph that lies between `loss` and `wrt` is computed, and each gradient
-    is dropped as soon as it has been used. The graph stays whole; call again for another loss.
-    Two gradients may share memory: do not change them in place.
+    Only the part of the graph between `loss` and `wrt` is walked, and each gradient is freed as soon as it has
+    been used. Two of the results may share memory: do not change them in place.
 
     >>> import numpy as np
-    >>> x = Tensor(np.array([1.0, 2.0]))
-    >>> y = x + x
-    >>> grad(apply("bce_with_logits", y, target=1.0), [x])[0].round(4)
-    array([-0.1192, -0.018 ])
+    >>> x = Tensor(np.array(3.0))
+    >>> grad(x + x, [x])
+    [array(2.)]
 
     Raises:
         UsageError: `loss` is not a scalar, or does not depend on a tensor of `wrt`.
@@ -112,20 +128,20 @@ def grad(loss: Tensor, wrt: Sequence[Tensor]) -> list[Array]:
         raise UsageError(f"grad needs a scalar loss, got shape {loss.shape}. Take the mean first.")
     order = _inputs_first(loss)
     wanted = {id(tensor) for tensor in wrt}
-    leads_there = set(wanted)
+    on_the_way = set(wanted)  # the tensors that depend on `wrt`
     for tensor in order:
-        if tensor.node and any(id(x) in leads_there for x in tensor.node.inputs):
-            leads_there.add(id(tensor))
+        if tensor.node and any(id(x) in on_the_way for x in tensor.node.inputs):
+            on_the_way.add(id(tensor))
 
-    gradients: dict[int, Array] = {id(loss): loss.backend.xp.ones_like(loss.data)}
-    for tensor in reversed(order):  # every user of a tensor comes before it
-        if tensor.node is None or id(tensor) not in leads_there:
+    gradients: dict[int, Array] = {id(loss): array_module(loss.data).ones_like(loss.data)}
+    for tensor in reversed(order):  # so each tensor comes after everything that was made from it
+        if tensor.node is None or id(tensor) not in on_the_way:
             continue
         op, inputs, saved = tensor.node
         dy = gradients[id(tensor)] if id(tensor) in wanted else gradients.pop(id(tensor))
-        needed = tuple(id(x) in leads_there for x in inputs)
-        for x, dx in zip(inputs, op.backward(tensor.backend.xp, saved, dy, needed), strict=True):
-            if dx is not None:  # a tensor used twice gets the sum of both gradients
+        needed = tuple(id(x) in on_the_way for x in inputs)
+        for x, dx in zip(inputs, op.backward(saved, dy, needed), strict=True):
+            if dx is not None and id(x) in on_the_way:  # used twice: the sum of both gradients
                 gradients[id(x)] = gradients[id(x)] + dx if id(x) in gradients else dx
     missing = [i for i, tensor in enumerate(wrt) if id(tensor) not in gradients]
     if missing:
@@ -134,7 +150,7 @@ def grad(loss: Tensor, wrt: Sequence[Tensor]) -> list[Array]:
 
 
 def _inputs_first(root: Tensor) -> list[Tensor]:
-    """All tensors `root` was made from, each after its inputs. Without recursion: graphs may be deep."""
+    """All tensors that `root` was made from, each after its inputs. No recursion: graphs may be deep."""
     order: list[Tensor] = []
     seen: set[int] = set()
     stack: list[tuple[Tensor, bool]] = [(root, False)]
@@ -148,3 +164,18 @@ def _inputs_first(root: Tensor) -> list[Tensor]:
             if tensor.node:
                 stack.extend((x, False) for x in tensor.node.inputs if x is not None)
     return order
+
+
+def add_forward(a: Array, b: Array) -> tuple[Array, None]:
+    """y = a + b, for two arrays of one shape."""
+    if a.shape != b.shape:  # NumPy would broadcast, and hide a mistake
+        raise ShapeError(f"cannot add shapes {a.shape} and {b.shape}. Give both the same shape.")
+    return a + b, None
+
+
+def add_backward(saved: None, dy: Array, wanted: Wanted) -> Gradients:
+    """da = db = dy."""
+    return dy, dy
+
+
+add = Op(add_forward, add_backward)

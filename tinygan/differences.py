@@ -15,11 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.autograd import Tensor, grad
-from tinygan.backend import Backend
+from tinygan.arrays import Backend
+from tinygan.autograd import Op, Tensor, add, grad
 from tinygan.gan import discriminator_loss, generator_loss
 from tinygan.layers import Network
 from tinygan.models import discriminator, generator
+from tinygan.ops.activation import leaky_relu, tanh
+from tinygan.ops.batchnorm import batch_norm
+from tinygan.ops.conv import conv2d, conv2d_transpose
+from tinygan.ops.dense import dense, reshape
+from tinygan.ops.dropout import dropout
+from tinygan.ops.loss import bce_with_logits
 from tinygan.rng import stream
 
 STEP = 1e-5
@@ -62,26 +68,26 @@ def relative_error(found: Any, expected: Any) -> float:
     return float(np.abs(found - expected).max() / scale)
 
 
-def forward(backend: Backend, name: str, arrays: Arrays, **attributes: Any) -> tuple[np.ndarray, Any]:
-    """(y as a NumPy array, saved) of the op `name`, run on `backend`."""
+def forward(backend: Backend, op: Op, arrays: Arrays, **attributes: Any) -> tuple[np.ndarray, Any]:
+    """(y as a NumPy array, saved) of `op`, run on `backend`."""
     placed = [on_device(backend, a) for a in arrays]
     attributes = {key: on_device(backend, value) for key, value in attributes.items()}
-    y, saved = backend.ops[name].forward(backend.xp, *placed, **attributes)
+    y, saved = backend.twin(op).forward(*placed, **attributes)
     return backend.numpy(y), saved
 
 
 def backward(
-    backend: Backend, name: str, saved: Any, dy: Any, wanted: Sequence[bool]
+    backend: Backend, op: Op, saved: Any, dy: Any, wanted: Sequence[bool]
 ) -> list[np.ndarray | None]:
     """The op's gradients as NumPy arrays, None where there is none."""
     dy = backend.array(np.asarray(dy))
-    gradients = backend.ops[name].backward(backend.xp, saved, dy, tuple(wanted))
+    gradients = backend.twin(op).backward(saved, dy, tuple(wanted))
     return [None if g is None else backend.numpy(g) for g in gradients]
 
 
 def jacobian_error(
     backend: Backend,
-    name: str,
+    op: Op,
     arrays: Arrays,
     attributes: Callable[[Arrays], Attributes] = lambda arrays: {},
     step: float = STEP,
@@ -90,13 +96,13 @@ def jacobian_error(
 
     `attributes` says which attributes go with given arrays: batch norm's depend on x.
     """
-    y, saved = forward(backend, name, arrays, **attributes(arrays))
+    y, saved = forward(backend, op, arrays, **attributes(arrays))
     wanted = [a is not None for a in arrays]
     rows = []
     for i in range(y.size):
         dy = np.zeros(y.size)
         dy[i] = 1
-        rows.append(backward(backend, name, saved, dy.reshape(y.shape), wanted))
+        rows.append(backward(backend, op, saved, dy.reshape(y.shape), wanted))
     worst, points = 0.0, 0
     for which, array in enumerate(arrays):
         if array is None:
@@ -109,7 +115,7 @@ def jacobian_error(
                 copy = array.copy()
                 copy.flat[j] += sign * step
                 moved = [*arrays[:which], copy, *arrays[which + 1 :]]
-                sides.append(forward(backend, name, moved, **attributes(moved))[0])
+                sides.append(forward(backend, op, moved, **attributes(moved))[0])
             expected[:, j] = (sides[0] - sides[1]).ravel() / (2 * step)
         worst, points = np.maximum(worst, relative_error(found, expected)), points + expected.size
     return Result(float(worst), points)
@@ -136,7 +142,7 @@ def _away_from_0(x: np.ndarray) -> np.ndarray:
     return x + 0.1 * np.sign(x)
 
 
-def cases() -> dict[str, list[Case]]:
+def cases() -> dict[Op, list[Case]]:
     """What every op is checked on: small, with all kinds of strides, kernels and pads."""
     x, mask = numbers(1, 2, 5, 4, 2), (numbers(2, 3, 4) > 0).astype(np.float64)
     convolutions = [
@@ -148,23 +154,23 @@ def cases() -> dict[str, list[Case]]:
     # Enough pictures under a large kernel that the fast engine takes the way of frequencies.
     wide = Case((numbers(1, 4, 4, 4, 2), numbers(2, 5, 5, 2, 2), numbers(3, 2)), _fixed(stride=1))
     return {
-        "add": [Case((numbers(1, 2, 3), numbers(2, 2, 3)), _fixed())],
-        "reshape": [Case((numbers(1, 2, 6),), _fixed(shape=(3, 4)))],
-        "dense": [
+        add: [Case((numbers(1, 2, 3), numbers(2, 2, 3)), _fixed())],
+        reshape: [Case((numbers(1, 2, 6),), _fixed(shape=(3, 4)))],
+        dense: [
             Case((numbers(1, 3, 4), numbers(2, 4, 2), numbers(3, 2)), _fixed()),
             Case((numbers(1, 3, 4), numbers(2, 4, 2), None), _fixed()),
         ],
-        "conv2d": [
+        conv2d: [
             Case((x, numbers(4, *kernel, 2, 3), numbers(5, 3)), _fixed(stride=stride, padding=padding))
             for kernel, stride, padding in convolutions
         ]
         + [wide],
-        "conv2d_transpose": [
+        conv2d_transpose: [
             Case((x[:, :3, :3], numbers(4, *kernel, 3, 2), None), _fixed(stride=stride, padding=padding))
             for kernel, stride, padding in convolutions
         ]
         + [wide],
-        "batch_norm": [
+        batch_norm: [
             Case((numbers(1, 6, 3), numbers(2, 3), numbers(3, 3)), _own_moments),
             Case((numbers(1, 2, 2, 3, 2), numbers(2, 2), numbers(3, 2)), _own_moments),
             Case(
@@ -172,19 +178,19 @@ def cases() -> dict[str, list[Case]]:
                 _fixed(mean=numbers(4, 3), variance=numbers(5, 3) ** 2, of_batch=False),
             ),
         ],
-        "leaky_relu": [Case((_away_from_0(numbers(1, 4, 5)),), _fixed(slope=0.3))],
-        "tanh": [Case((numbers(1, 4, 5),), _fixed())],
-        "dropout": [Case((numbers(1, 3, 4),), _fixed(mask=mask, rate=0.3))],
-        "bce_with_logits": [
+        leaky_relu: [Case((_away_from_0(numbers(1, 4, 5)),), _fixed(slope=0.3))],
+        tanh: [Case((numbers(1, 4, 5),), _fixed())],
+        dropout: [Case((numbers(1, 3, 4),), _fixed(mask=mask, rate=0.3))],
+        bce_with_logits: [
             *(Case((3 * numbers(1, 7, 1),), _fixed(target=target)) for target in (0.0, 1.0, 0.9)),
             Case((3 * numbers(1, 7, 1),), _fixed(target=mask.reshape(-1)[:7, None])),
         ],
     }
 
 
-def check_op(backend: Backend, name: str) -> Result:
-    """All `cases` of the op `name`."""
-    found = [jacobian_error(backend, name, case.arrays, case.attributes) for case in cases()[name]]
+def check_op(backend: Backend, op: Op) -> Result:
+    """All `cases` of `op`."""
+    found = [jacobian_error(backend, op, case.arrays, case.attributes) for case in cases()[op]]
     return _together(found)
 
 
@@ -231,8 +237,8 @@ def network_error(backend: Backend) -> Result:
     ]
 
     def losses() -> tuple[Tensor, Tensor]:
-        fakes = D(G(noise, training=True), training=True, dropout=masks[0])
-        return discriminator_loss(D(images, training=True, dropout=masks[1]), fakes), generator_loss(fakes)
+        fakes = D(G(noise, training=True), training=True, masks=masks[0])
+        return discriminator_loss(D(images, training=True, masks=masks[1]), fakes), generator_loss(fakes)
 
     found = []
     for number, network in enumerate((D, G)):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import backend, commands
+from tinygan import backend, commands, machine
 from tinygan.errors import UsageError
 from tinygan.evaluation.judge import Judgement, noise
 from tinygan.evaluation.neighbours import K, nearest
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"--json {options.json}: there is no folder {options.json.parent}. Make it first.")
     if options.json and options.json.is_dir():
         raise UsageError(f"--json {options.json} is a folder. Name a file in it.")
-    backend.keep_memory()  # the tables of distances are made again and again
+    machine.keep_memory()  # the tables of distances are made again and again
     device = backend.choose(options.device, report=lambda line: None)
     with device.failures():
         return evaluate(options, device)

@@ -23,15 +23,16 @@ def parser() -> commands.Parser:
 def main(arguments: Sequence[str]) -> int:
     """Check what `arguments` ask for; returns 0 if all agree, else 1."""
     options = parser().parse_args(arguments)
-    if options.op is not None and options.op not in cases():
-        raise UsageError(f"--op {options.op} is no op. Use one of {', '.join(cases())}.")
+    ops = {op.__name__: op for op in cases()}
+    if options.op is not None and options.op not in ops:
+        raise UsageError(f"--op {options.op} is no op. Use one of {', '.join(ops)}.")
     device = backend.choose(options.device, options.engine, report=lambda line: None)
     print(f"device {device.device}, engine {device.engine}, float64, step {STEP:g}, tolerance {TOLERANCE:g}")
     print(f"{'op':<24}{'points':>8}{'worst relative error':>22}")
     failed = []
     with device.failures():
-        for name in [options.op] if options.op else cases():
-            failed += told(name, check_op(device, name))
+        for name in [options.op] if options.op else ops:
+            failed += told(name, check_op(device, ops[name]))
         for name, result in ({} if options.op else check_losses(device)).items():
             failed += told(name, result)
     print(f"failed: {', '.join(failed)}" if failed else "all gradients agree with differences")

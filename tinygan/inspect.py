@@ -19,7 +19,7 @@ from tinygan.rng import stream
 from tinygan.runs import checkpoint
 from tinygan.runs.explanation import explain
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.inspection import formula, look, method, run, table
+from tinygan.runs.inspection import formula, look, method, original, run, table
 from tinygan.runs.pictures import grid, save_png
 from tinygan.runs.state import State, folder_of, saved_settings
 from tinygan.runs.training import Batch, StepByStep, plan
@@ -86,13 +86,14 @@ def main(arguments: Sequence[str]) -> int:
     device = backend.choose("cpu", engine, report=warn)
     state = State(settings, device)
     state.restore(arrays, path)
-    batch = StepByStep(state, images, settings, device).batch()
+    stepping = StepByStep(state, images, settings, device)
+    batch = stepping.batch()
     if options.explain:
         tell_step(explain(state, images, settings))
     elif options.layer:
         tell_layer(state, batch, options.layer, folder_of(path))
     else:
-        tell_layers(state, batch, path)
+        tell_layers(state, batch, path, stepping.how)
     return 0
 
 
@@ -104,10 +105,11 @@ def tell_step(parts: Iterable[tuple[str, list[str]]]) -> None:
             print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
 
 
-def tell_layers(state: State, batch: Batch, path: Path) -> None:
-    """A table of both networks."""
+def tell_layers(state: State, batch: Batch, path: Path, how: str) -> None:
+    """A table of both networks; `how`: the way a training step is taken."""
     engine = state.G.backend.engine
     print(f"{path}, engine {engine}, {len(batch.noise)} vectors of noise, {len(batch.images)} images")
+    print(f"A training step is taken {how}.")
     for network, looks in zip((state.G, state.D), look(state, batch), strict=True):
         print()
         for line in table(network, looks):
@@ -126,16 +128,17 @@ def tell_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
     x, y = (first if number == 0 else outputs[number - 1].data), outputs[number].data
     node = outputs[number].node
     assert node is not None
-    how, where = method(node.op.forward, node.saved)
+    how, where = method(network, node)
+    words = formula(original(network, node))
     print(f"{network.name}/{key} [{where}]")
-    print(textwrap.indent(formula(node.op.forward), "  "))
+    print(textwrap.indent(words, "  "))
     print(f"  here: x {x.shape} -> y {y.shape}")
     layer = network.layers[key]
     for kind, tensors in (("trained", layer.parameters), ("gathered", layer.statistics)):
         for own, tensor in tensors.items():
             values = tensor.data
             print(f"  {own} {values.shape}, {kind}: mean {values.mean():+.4f}, spread {values.std():.4f}")
-    print(f"  method: {'as the formula says' if formula(node.op.forward).startswith(how) else how}")
+    print(f"  method: {'as the formula says' if words.startswith(how) else how}")
     stem = f"{network.name}_{key}"
     if isinstance(layer, Conv2D | Conv2DTranspose):
         show(

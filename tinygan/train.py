@@ -19,12 +19,13 @@ import numpy as np
 import PIL
 
 import tinygan
-from tinygan import backend, commands, data
-from tinygan.backend import Backend
+from tinygan import backend, commands, data, machine
+from tinygan.arrays import Backend
 from tinygan.data import Dataset
 from tinygan.data.sources import NAMES
 from tinygan.errors import CheckpointError, DataError, DeviceError, TinyganError
-from tinygan.ranks import Ranks, started
+from tinygan.ranks.alone import Ranks
+from tinygan.ranks.mpi import started
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.lock import writing
@@ -33,7 +34,7 @@ from tinygan.runs.progress import Progress, duration
 from tinygan.runs.settings import RECIPES, Settings, new_settings, resumed_settings
 from tinygan.runs.state import State, saved_settings
 from tinygan.runs.summary import summary
-from tinygan.runs.training import measure_step_seconds, plan, train, trainer
+from tinygan.runs.training import StepByStep, measure_step_seconds, plan, train, trainer, unsuited
 
 
 def parser() -> commands.Parser:
@@ -161,22 +162,20 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
             del given["data"]
         settings = resumed_settings(asdict(saved_settings(meta, file, arrays)), given, str(run.path))
 
-    backend.keep_memory()
+    machine.keep_memory()
     how = {"precision": settings.precision, "number": ranks.number_here}
     device = backend.choose(settings.device, settings.engine, say, **how)
-    largest = device.trainer.largest_size if device.trainer else settings.size
-    if settings.engine == "auto" and settings.size > largest:
-        say(f"engine   readable: on a GPU the fast one takes pictures up to --size {largest}")
+    if settings.engine == "auto" and (why := unsuited(settings, device)):
+        say(f"engine   readable: {why}")
         device = backend.choose("gpu", "readable", say, **how)
     computes = f"on the {device.device} in {device.precision}"
     if others := ranks.others(computes):
         raise DeviceError(
             f"rank 0 computes {ranks.from_first(computes)}, and {', '.join(others)} not so. Use --device cpu."
         )
-    if device.device == "gpu":
-        ranks = ranks.with_cards(device.xp)
-    device = replace(device, ranks=ranks)
-    threads = settings.threads or ranks.threads(backend.usable_cores())
+    device = backend.shared_by(device, ranks)
+    ranks = device.ranks
+    threads = settings.threads or ranks.threads(machine.usable_cores())
     if not backend.use_threads(threads) and settings.threads:
         caution("warning: this NumPy's BLAS cannot be told how many threads to use; --threads has no effect.")
     with ranks.first_alone():  # what it downloads, the others find
@@ -208,6 +207,8 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
             raise CheckpointError(f"{run.path} was trained on other images than {images.source} holds now.")
         state.restore(arrays, file)
 
+    with failures():  # on a card a trainer takes its memory, before there is a folder
+        taking = (StepByStep if dry_run else trainer)(state, images, settings, device)
     N, H, W, C = images.images.shape
     card = device.card()
     where = f"{card['card']}, {device.precision}" if card else f"{threads} threads"
@@ -217,6 +218,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     facts += [
         f"data     {images.name}: {N:,} images {H}x{W}x{C} ({images.source})",
         f"device   {device.device}, {versions(device)}, engine {device.engine}, {where}",
+        f"step     {taking.how}",
         *([ranks.words] if ranks.size > 1 else []),
         f"recipe   {settings.recipe}: {settings.epochs} epochs of {steps_per_epoch} steps, batch "
         f"{settings.batch_size}, Adam lr {settings.lr:g} "
@@ -228,11 +230,12 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     if dry_run:
         if run is None and ranks.writes:
             RunFolder.try_out(out)
+        plans = [f"conv     {line}" for line in taking.taking.plans()] if isinstance(taking, StepByStep) else []
         with failures():
             step_seconds = measure_step_seconds(settings, images, device)
         steps = max(0, total_steps - state.step)
         left = duration(step_seconds * steps)
-        for line in [*summary(state.G), "", *summary(state.D), "", *facts]:
+        for line in [*summary(state.G), "", *summary(state.D), "", *plans, *facts]:
             say(line)
         say(f"time     about {left}: {steps:,} steps of {step_seconds:.3g} s (measured)")
         return 0
@@ -241,8 +244,6 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     if settings.metrics_every and ranks.writes:
         evaluation = Evaluation(settings, report=say)
     config = configuration(arguments, settings, device, images, threads) if ranks.writes else {}
-    with failures():
-        taking = trainer(state, images, settings, device)  # takes its memory before there is a folder
 
     def opened() -> RunFolder:
         """The run's folder, made or prepared for going on."""
@@ -338,7 +339,7 @@ def configuration(
             "precision": device.precision,
             "threads": threads,
             "ranks": device.ranks.size,
-            "processor": backend.processor_name(),
+            "processor": machine.processor_name(),
             **device.card(),
         },
         "versions": {

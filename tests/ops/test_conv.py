@@ -9,7 +9,7 @@ import tinygan
 from tests import oracles
 from tests.checks import check_jacobian, forward, gradients, numbers, one_line, relative_error
 from tinygan.errors import ShapeError, UsageError
-from tinygan.ops.conv import conv2d_pads, conv2d_transpose_size
+from tinygan.ops.geometry import conv2d_pads, conv2d_transpose_size
 
 SWEEP = [(K, S) for K in range(1, 8) for S in range(1, 5)]
 

@@ -14,11 +14,11 @@ from importlib import resources
 
 import numpy as np
 
+from tinygan.arrays import CPU, Backend
 from tinygan.autograd import Tensor, no_grad
-from tinygan.backend import Backend, cpu
 from tinygan.data import normalise
 from tinygan.errors import CheckpointError, UsageError
-from tinygan.layers import BatchNorm, Conv2D, Dense, Dropout, LeakyReLU, Network, New, Reshape
+from tinygan.layers import BatchNorm, Conv2D, Dense, Dropout, Init, LeakyReLU, Mode, Network, Reshape
 from tinygan.rng import Stream, stream
 
 SIDE, CLASSES, FEATURES = 28, 10, 64
@@ -39,22 +39,22 @@ NAMES = {
 }  # fmt: skip
 
 
-def new_classifier(init: Stream | None = None, backend: Backend | None = None) -> Network:
+def new_classifier(start: Stream | None = None, backend: Backend = CPU) -> Network:
     """Pictures (N, 28, 28, 1) in [-1, 1] -> logits (N, 10), one for each class; untrained."""
-    new = New(init or stream(0, "init"), backend or cpu())
-    return Network("classifier", (SIDE, SIDE, 1), [
-        (Conv2D(new, 1, 24, kernel=5, stride=2, bias=False), (14, 14, 24)),
-        (BatchNorm(new, 24), (14, 14, 24)),
-        (LeakyReLU(0.1), (14, 14, 24)),
-        (Conv2D(new, 24, 48, kernel=5, stride=2, bias=False), (7, 7, 48)),
-        (BatchNorm(new, 48), (7, 7, 48)),
-        (LeakyReLU(0.1), (7, 7, 48)),
-        (Reshape(7 * 7 * 48), (7 * 7 * 48,)),
-        (Dropout(0.2), (7 * 7 * 48,)),
-        (Dense(new, 7 * 7 * 48, FEATURES), (FEATURES,)),
-        (LeakyReLU(0.1), (FEATURES,)),                      # the features
-        (Dropout(0.2), (FEATURES,)),
-        (Dense(new, FEATURES, CLASSES), (CLASSES,)),
+    init = Init(start or stream(0, "init"), backend)
+    return Network("classifier", (SIDE, SIDE, 1), [               # 28, 28, 1
+        Conv2D(init, 1, 24, kernel=5, stride=2, bias=False),   # 14, 14, 24
+        BatchNorm(init, 24),                                   # 14, 14, 24
+        LeakyReLU(0.1),                                        # 14, 14, 24
+        Conv2D(init, 24, 48, kernel=5, stride=2, bias=False),  # 7, 7, 48
+        BatchNorm(init, 48),                                   # 7, 7, 48
+        LeakyReLU(0.1),                                        # 7, 7, 48
+        Reshape(7 * 7 * 48),                                   # 2352
+        Dropout(0.2),                                          # 2352
+        Dense(init, 7 * 7 * 48, FEATURES),                     # 64
+        LeakyReLU(0.1),                                        # 64: the features
+        Dropout(0.2),                                          # 64
+        Dense(init, FEATURES, CLASSES),                        # 10
     ])  # fmt: skip
 
 
@@ -79,12 +79,12 @@ class Classifier:
                 for layer in self._network.layers.values():
                     if layer is chooser:
                         features.append(backend.numpy(x.data))
-                    x = layer(x, False, iter(()))
+                    x = layer(x, Mode())
                 logits.append(backend.numpy(x.data))
         return np.concatenate(features), np.concatenate(logits).argmax(axis=1)
 
 
-def load_classifier(name: str, backend: Backend | None = None) -> Classifier:
+def load_classifier(name: str, backend: Backend = CPU) -> Classifier:
     """The classifier that was trained on the set `name`.
 
     Raises:

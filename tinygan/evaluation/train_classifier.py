@@ -19,7 +19,7 @@ from tinygan.autograd import grad
 from tinygan.data import normalise
 from tinygan.data.sources import labels
 from tinygan.evaluation.classifier import CLASSES, NAMES, Classifier, new_classifier, pack
-from tinygan.layers import bce_with_logits
+from tinygan.ops.loss import bce_with_logits
 from tinygan.optim import Adam
 from tinygan.rng import stream
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
             chosen = order[step * BATCH : (step + 1) * BATCH]
             batch = varied(images[chosen], random, options.name in MIRRORED)
             masks = stream(0, "dropout").at(adam.t).split()
-            loss = bce_with_logits(network(normalise(np, batch), True, masks), wanted[chosen])
+            loss = bce_with_logits(network(normalise(np, batch), True, masks), target=wanted[chosen])
             adam.step(grad(loss, list(parameters.values())))
         accuracy = (Classifier(options.name, network).look(test)[1] == answers).mean()
         print(f"epoch {epoch + 1}/{EPOCHS}  {accuracy:.2%} of {len(test):,} test images", flush=True)

@@ -13,7 +13,7 @@ each idea was worth. An op that has no faster way for the arrays it is given cal
     cuda/          the same step on a graphics card
 """
 
-from tinygan.ops import Array
+from tinygan.arrays import Array
 
 
 def plain(*arrays: Array | None) -> bool:

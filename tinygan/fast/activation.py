@@ -8,15 +8,16 @@
 float32, NumPy 2.4.6, 2 threads of an AMD EPYC (Zen 4).
 """
 
-from types import ModuleType
 
 import numpy as np
 
+from tinygan.arrays import Array
+from tinygan.autograd import Gradients, Op, Wanted
 from tinygan.fast.threads import POOL, blocks
-from tinygan.ops import Array, Wanted
+from tinygan.ops import activation as readable
 
 
-def leaky_relu_forward(xp: ModuleType, x: Array, *, slope: float = 0.3) -> tuple[Array, Array]:
+def leaky_relu_forward(x: Array, *, slope: float = 0.3) -> tuple[Array, Array]:
     """`ops.activation.leaky_relu_forward`, faster."""
     y, derivative = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
     source, result, factor = x.reshape(-1), y.reshape(-1), derivative.reshape(-1)
@@ -29,7 +30,7 @@ def leaky_relu_forward(xp: ModuleType, x: Array, *, slope: float = 0.3) -> tuple
     return y, derivative
 
 
-def leaky_relu_backward(xp: ModuleType, saved: Array, dy: Array, wanted: Wanted) -> tuple[Array | None, ...]:
+def leaky_relu_backward(saved: Array, dy: Array, wanted: Wanted) -> Gradients:
     """`ops.activation.leaky_relu_backward`, faster."""
     return (_products(dy, saved) if wanted[0] else None,)
 
@@ -45,7 +46,7 @@ def leaky_derivative(x: Array, slope: float, out: Array, scale: float = 1) -> Ar
     return np.add(out, number(slope * scale), out=out)
 
 
-def tanh_forward(xp: ModuleType, x: Array) -> tuple[Array, Array]:
+def tanh_forward(x: Array) -> tuple[Array, Array]:
     """`ops.activation.tanh_forward`, faster."""
     y = np.empty(x.shape, x.dtype)
     source, result = x.reshape(-1), y.reshape(-1)
@@ -53,7 +54,7 @@ def tanh_forward(xp: ModuleType, x: Array) -> tuple[Array, Array]:
     return y, y
 
 
-def tanh_backward(xp: ModuleType, saved: Array, dy: Array, wanted: Wanted) -> tuple[Array | None, ...]:
+def tanh_backward(saved: Array, dy: Array, wanted: Wanted) -> Gradients:
     """`ops.activation.tanh_backward`, faster."""
     if not wanted[0]:
         return (None,)
@@ -76,3 +77,9 @@ def _products(a: Array, b: Array) -> Array:
     left, right, out = a.reshape(-1), b.reshape(-1), result.reshape(-1)
     POOL.each(lambda block: np.multiply(left[block], right[block], out=out[block]), blocks(a.size, 3))
     return result
+
+
+TWINS = {
+    readable.leaky_relu: Op(leaky_relu_forward, leaky_relu_backward),
+    readable.tanh: Op(tanh_forward, tanh_backward),
+}

@@ -7,35 +7,34 @@
 float32, NumPy 2.4.6, 2 threads of an AMD EPYC (Zen 4).
 """
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from tinygan.arrays import Array
+from tinygan.autograd import Gradients, Op, Wanted
 from tinygan.fast import plain, sums
 from tinygan.fast.threads import POOL
-from tinygan.ops import Array, Wanted
 from tinygan.ops import batchnorm as readable
-from tinygan.ranks import ALONE, Ranks
 
 
 def batch_norm_forward(
-    xp: ModuleType,
     x: Array,
     gamma: Array,
     beta: Array,
     *,
-    mean: Array,
-    variance: Array,
-    of_batch: bool,
+    mean: Array | None = None,
+    variance: Array | None = None,
+    of_batch: bool = False,
     eps: float = 1e-3,
-    ranks: Ranks = ALONE,
 ) -> tuple[Array, Any]:
     """`ops.batchnorm.batch_norm_forward`, faster."""
+    if mean is None or variance is None:
+        (mean, variance), of_batch = readable.moments(x), True
     channels = (gamma, beta, mean, variance)
     if any(a.shape != x.shape[-1:] for a in channels) or not plain(x, *channels):
         return readable.batch_norm_forward(
-            xp, x, gamma, beta, mean=mean, variance=variance, of_batch=of_batch, eps=eps, ranks=ranks
+            x, gamma, beta, mean=mean, variance=variance, of_batch=of_batch, eps=eps
         )
     inverse_std = 1 / np.sqrt(variance + eps)
     xhat, y = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
@@ -48,14 +47,14 @@ def batch_norm_forward(
         np.add(result[block], beta, out=result[block])
 
     POOL.each(piece, sums.pieces(source))
-    return y, (xhat, gamma, inverse_std, ranks if of_batch else None)
+    return y, (xhat, gamma, inverse_std, of_batch)
 
 
-def batch_norm_backward(xp: ModuleType, saved: Any, dy: Array, wanted: Wanted) -> tuple[Array | None, ...]:
+def batch_norm_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
     """`ops.batchnorm.batch_norm_backward`, faster."""
-    xhat, gamma, inverse_std, ranks = saved
+    xhat, gamma, inverse_std, of_batch = saved
     if not plain(xhat, gamma, dy):
-        return readable.batch_norm_backward(xp, saved, dy, wanted)
+        return readable.batch_norm_backward(saved, dy, wanted)
     want_x, want_gamma, want_beta = wanted
     normal, gradient = sums.rows(xhat), sums.rows(dy)
     beta_shares: dict[int, Array] = {}
@@ -72,16 +71,14 @@ def batch_norm_backward(xp: ModuleType, saved: Any, dy: Array, wanted: Wanted) -
         dx = np.empty(dy.shape, dy.dtype)
         result = sums.rows(dx)
         scale = gamma * inverse_std
-        felt = None  # what x did to the batch's moments, unless these were constants
-        if ranks is not None:
-            shift, stretch, count = ranks.sum(dbeta, dgamma, np.array(len(gradient), gradient.dtype))
-            felt = shift / count, stretch / count
+        count = dy.dtype.type(len(gradient))
+        shift, stretch = dbeta / count, dgamma / count  # what x did to the batch's moments
 
         def piece(block: slice) -> None:
             part = result[block]
-            if felt:
-                np.multiply(normal[block], felt[1], out=part)
-                np.add(part, felt[0], out=part)
+            if of_batch:
+                np.multiply(normal[block], stretch, out=part)
+                np.add(part, shift, out=part)
                 np.subtract(gradient[block], part, out=part)
                 np.multiply(part, scale, out=part)
             else:
@@ -89,3 +86,6 @@ def batch_norm_backward(xp: ModuleType, saved: Any, dy: Array, wanted: Wanted) -
 
         POOL.each(piece, sums.pieces(gradient))
     return dx, dgamma if want_gamma else None, dbeta if want_beta else None
+
+
+TWINS = {readable.batch_norm: Op(batch_norm_forward, batch_norm_backward)}

@@ -87,17 +87,17 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import inf
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygan.arrays import Array
+from tinygan.autograd import Gradients, Op, Wanted
 from tinygan.fast.products import Products, axis_choices
 from tinygan.fast.sums import channel_sums
 from tinygan.fast.windows import Windows, Write
-from tinygan.ops import Array, Wanted
 from tinygan.ops import conv as readable
-from tinygan.ops.conv import Padding, Pads, Stride, conv2d_pads, conv2d_transpose_size, stride_pair
+from tinygan.ops.geometry import Padding, Pads, Stride, conv2d_pads, conv2d_transpose_size, stride_pair
 
 Plan = Products | Windows
 
@@ -111,7 +111,7 @@ class Saved(NamedTuple):
 
 
 def conv2d_forward(
-    xp: ModuleType, x: Array, w: Array, b: Array | None, *, stride: Stride = 1, padding: Padding = "same"
+    x: Array, w: Array, b: Array | None, *, stride: Stride = 1, padding: Padding = "same"
 ) -> tuple[Array, Any]:
     """`ops.conv.conv2d_forward`, faster where a plan is; else that one."""
     plan = None
@@ -120,7 +120,7 @@ def conv2d_forward(
         pads = conv2d_pads(x.shape[1:3], w.shape[:2], strides, padding)
         plan = conv_plan(x.shape, w.shape, strides, pads, x.dtype.char)
     if plan is None:
-        return readable.conv2d_forward(xp, x, w, b, stride=stride, padding=padding)
+        return readable.conv2d_forward(x, w, b, stride=stride, padding=padding)
     y = np.empty((len(x), *plan.small), x.dtype)
     kernel = plan.lift_kernel(w)
     lifted = plan.lift_large(np.ascontiguousarray(x), len(x))
@@ -128,10 +128,10 @@ def conv2d_forward(
     return y, Saved(plan, lifted, kernel)
 
 
-def conv2d_backward(xp: ModuleType, saved: Any, dy: Array, wanted: Wanted) -> tuple[Array | None, ...]:
+def conv2d_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
     """`ops.conv.conv2d_backward`, faster where the forward pass was."""
     if not isinstance(saved, Saved):
-        return readable.conv2d_backward(xp, saved, dy, wanted)
+        return readable.conv2d_backward(saved, dy, wanted)
     plan, lifted, kernel = saved
     want_x, want_w, want_b = wanted
     dx = dw = None
@@ -145,7 +145,7 @@ def conv2d_backward(xp: ModuleType, saved: Any, dy: Array, wanted: Wanted) -> tu
 
 
 def conv2d_transpose_forward(
-    xp: ModuleType, x: Array, w: Array, b: Array | None, *, stride: Stride = 1, padding: Padding = "same"
+    x: Array, w: Array, b: Array | None, *, stride: Stride = 1, padding: Padding = "same"
 ) -> tuple[Array, Any]:
     """`ops.conv.conv2d_transpose_forward`, faster where a plan is; else that one."""
     plan = None
@@ -154,7 +154,7 @@ def conv2d_transpose_forward(
         size, pads = conv2d_transpose_size(x.shape[1:3], w.shape[:2], strides, padding)
         plan = conv_plan((len(x), *size, w.shape[2]), w.shape, strides, pads, x.dtype.char, x.shape[1:3])
     if plan is None:
-        return readable.conv2d_transpose_forward(xp, x, w, b, stride=stride, padding=padding)
+        return readable.conv2d_transpose_forward(x, w, b, stride=stride, padding=padding)
     y = np.empty((len(x), *plan.large), x.dtype)
     kernel = plan.lift_kernel(w)
     lifted = plan.lift_small(np.ascontiguousarray(x), len(x))
@@ -163,11 +163,11 @@ def conv2d_transpose_forward(
 
 
 def conv2d_transpose_backward(
-    xp: ModuleType, saved: Any, dy: Array, wanted: Wanted
-) -> tuple[Array | None, ...]:
+    saved: Any, dy: Array, wanted: Wanted
+) -> Gradients:
     """`ops.conv.conv2d_transpose_backward`, faster where the forward pass was."""
     if not isinstance(saved, Saved):
-        return readable.conv2d_transpose_backward(xp, saved, dy, wanted)
+        return readable.conv2d_transpose_backward(saved, dy, wanted)
     plan, lifted, kernel = saved
     want_x, want_w, want_b = wanted
     dx = dw = None
@@ -262,3 +262,9 @@ def _into(y: Array, b: Array | None = None) -> Write:
             np.add(images, b, out=y[block])
 
     return write
+
+
+TWINS = {
+    readable.conv2d: Op(conv2d_forward, conv2d_backward),
+    readable.conv2d_transpose: Op(conv2d_transpose_forward, conv2d_transpose_backward),
+}

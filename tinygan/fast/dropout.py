@@ -8,13 +8,13 @@
 float32, NumPy 2.4.6, 2 threads of an AMD EPYC (Zen 4). Version 1 of the mask is `rng.Stream.keep`.
 """
 
-from types import ModuleType
 
 import numpy as np
 
+from tinygan.arrays import Array
+from tinygan.autograd import Gradients, Op, Wanted
 from tinygan.fast import plain
 from tinygan.fast.threads import POOL, blocks
-from tinygan.ops import Array, Wanted
 from tinygan.ops import dropout as readable
 from tinygan.rng import Stream
 
@@ -22,21 +22,21 @@ PART = 1 << 18  # elements of a mask that a thread draws at a time; a multiple o
 
 
 def dropout_forward(
-    xp: ModuleType, x: Array, *, mask: Array, rate: float
+    x: Array, *, mask: Array, rate: float
 ) -> tuple[Array, tuple[Array, float]]:
     """`ops.dropout.dropout_forward`, faster."""
-    if mask.shape != x.shape or not plain(x):
-        return readable.dropout_forward(xp, x, mask=mask, rate=rate)
+    if mask.shape != x.shape or not plain(x) or not 0 <= rate < 1:
+        return readable.dropout_forward(x, mask=mask, rate=rate)
     scale = 1 / (1 - rate)
     return _masked(x, mask, scale), (mask, scale)
 
 
 def dropout_backward(
-    xp: ModuleType, saved: tuple[Array, float], dy: Array, wanted: Wanted
-) -> tuple[Array | None, ...]:
+    saved: tuple[Array, float], dy: Array, wanted: Wanted
+) -> Gradients:
     """`ops.dropout.dropout_backward`, faster."""
     if not plain(dy):
-        return readable.dropout_backward(xp, saved, dy, wanted)
+        return readable.dropout_backward(saved, dy, wanted)
     return (_masked(dy, *saved) if wanted[0] else None,)
 
 
@@ -64,3 +64,6 @@ def draw(*masks: tuple[Stream, float, Array]) -> None:
         for part in [out.reshape(-1)[start : start + PART]]
     ]
     POOL.each(lambda piece: piece[0].keep_part(*piece[1:]), pieces)
+
+
+TWINS = {readable.dropout: Op(dropout_forward, dropout_backward)}

@@ -1,4 +1,4 @@
-"""The training step of `tinygan.gan.train_step`, with what a graph of ops cannot see put to use.
+"""`tinygan.gan.losses_and_gradients` as a whole, with what a graph of ops cannot see put to use.
 
     version  idea                                                  s a step, batch 256
     0        `gan.train_step` on the readable ops                  1.10
@@ -22,120 +22,86 @@ from typing import Any, cast
 import numpy as np
 
 from tinygan import gan
+from tinygan.arrays import Array
+from tinygan.autograd import Tensor
 from tinygan.fast import sums
 from tinygan.fast.activation import leaky_derivative
 from tinygan.fast.conv import Plan, conv_plan
 from tinygan.fast.dense import dense_forward, product
 from tinygan.fast.dropout import draw
-from tinygan.fast.optim import adam_steps
 from tinygan.fast.threads import POOL, blocks
 from tinygan.fast.windows import Read, Write
-from tinygan.gan import Step
+from tinygan.gan import LossesAndGradients
 from tinygan.layers import (
     BatchNorm,
     Conv2D,
     Conv2DTranspose,
     Dense,
     Dropout,
-    DropoutSource,
     LeakyReLU,
+    Mask,
     Network,
     Reshape,
     Tanh,
 )
-from tinygan.ops import Array
-from tinygan.ops.conv import conv2d_pads, conv2d_transpose_size, stride_pair
-from tinygan.ops.loss import bce_with_logits_backward, bce_with_logits_forward, sigmoid
-from tinygan.optim import Adam
+from tinygan.ops.geometry import conv2d_pads, conv2d_transpose_size, stride_pair
+from tinygan.ops.loss import bce_with_logits
 from tinygan.rng import Stream, mask_rate
 
-Gradients = dict[str, Array]  # by the parameter's name
+ByName = dict[str, Array]  # gradients, by the parameter's name
 
 
-def train_step(
-    G: Network,
-    D: Network,
-    adam_G: Adam,
-    adam_D: Adam,
-    images: Array,
-    noise: Array,
-    dropout_real: Iterable[DropoutSource],
-    dropout_fake: Iterable[DropoutSource],
-    whole: tuple[int, int] | None = None,
-) -> Step:
-    """One step of the game, with the arguments and the result of `gan.train_step`.
-
-    That one serves where the networks are not the DCGAN's or have no plan for a convolution.
-    """
-    count = sum(isinstance(layer, Dropout) for layer in D.layers.values())
-    real_sources, fake_sources = list(islice(dropout_real, count)), list(islice(dropout_fake, count))
-    painter, judge = Painter.of(G, noise), Judge.of(D, images, len(noise))
-    if painter and judge and painter.pictures == judge.pictures:
-        if judge.takes([(len(images), real_sources), (len(noise), fake_sources)]):
-            with POOL.blas_alone():
-                return _step(
-                    G, D, painter, judge, adam_G, adam_D, images, noise, real_sources, fake_sources, whole
-                )
-    adams = cast(Adam, Updates(adam_G)), cast(Adam, Updates(adam_D))
-    return gan.train_step(G, D, *adams, images, noise, real_sources, fake_sources, whole)
+def unfit(G: Network, D: Network) -> str:
+    """What about these networks `losses_and_gradients` cannot compute; nothing if it can."""
+    if not _is_generator(G):
+        return "models.generator makes other layers than the fast step knows"
+    if not _is_discriminator(D) or D.input_shape != G.shapes[list(G.layers)[-1]]:
+        return "models.discriminator makes other layers than the fast step knows"
+    if len({tensor.dtype for net in (G, D) for tensor in net.parameters.values()}) > 1 or G.dtype.char not in "fd":
+        return "the weights are not all float32, or all float64"
+    return ""
 
 
-def _step(
-    G: Network,
-    D: Network,
-    painter: Painter,
-    judge: Judge,
-    adam_G: Adam,
-    adam_D: Adam,
-    images: Array,
-    noise: Array,
-    real_sources: Sequence[DropoutSource],
-    fake_sources: Sequence[DropoutSource],
-    whole: tuple[int, int] | None,
-) -> Step:
+def planned(G: Network, D: Network, N: int, M: int) -> bool:
+    """Whether N real images and M fakes are enough that frequencies pay, in every convolution."""
+    return None not in (*plans(G, M).values(), *plans(D, N + M).values())
+
+
+def losses_and_gradients(
+    G: Network, D: Network, images: Array, noise: Array, real_masks: Iterable[Mask], fake_masks: Iterable[Mask]
+) -> LossesAndGradients:
+    """`gan.losses_and_gradients`, faster, for networks that are not `unfit` and sizes that are `planned`."""
     N, M = len(images), len(noise)
-    # Forward: real pictures and fakes pass D as one batch.
-    pictures = np.empty((N + M, *images.shape[1:]), images.dtype)
-    pictures[:N] = images
-    fakes = pictures[N:]
-    painter.forward(noise, fakes)
-    logits = judge.forward(pictures, [(slice(N), real_sources), (slice(N, None), fake_sources)])
-    real, fake = logits[:N], logits[N:]
+    count = len(list(D.layers)) // 3
+    masks = list(islice(real_masks, count)), list(islice(fake_masks, count))
+    generator, discriminator = GeneratorPass(G, M), DiscriminatorPass(D, N + M)
+    if not _ready(G, noise) or not _ready(D, images) or not discriminator.takes((N, masks[0]), (M, masks[1])):
+        return gan.losses_and_gradients(G, D, images, noise, *masks)  # which says what is wrong
+    with POOL.blas_alone():
+        # Forward: real images and fakes pass D as one batch.
+        both = np.empty((N + M, *images.shape[1:]), images.dtype)
+        both[:N] = images
+        fakes = both[N:]
+        generator.forward(noise, fakes)
+        logits = discriminator.forward(both, [(slice(N), masks[0]), (slice(N, None), masks[1])])
+        bce, one = G.backend.twin(bce_with_logits), logits.dtype.type(1)
+        real_loss, real = bce.forward(logits[:N], target=1.0)
+        fake_loss, fake = bce.forward(logits[N:], target=0.0)
+        g_loss, fooled = bce.forward(logits[N:], target=1.0)
 
-    all_N, all_M = whole or (N, M)
-    d_loss = _bce(real, 1.0, all_N) + _bce(fake, 0.0, all_M)
-    g_loss = _bce(fake, 1.0, all_M)
-
-    # Backward: D's output is one number to a picture, and no picture meets another on the way. So
-    # one pass with 1 for that number serves both losses: each picture's share is multiplied by what
-    # the loss makes of its logit, and only where pictures are added up, or leave D.
-    weights_D = np.concatenate([_bce_slope(real, 1.0, all_N), _bce_slope(fake, 0.0, all_M)])
-    weights_G = _bce_slope(fake, 1.0, all_M)
-    fake_gradient = np.empty_like(fakes)
-    d_gradients = judge.backward(weights_D, N, fake_gradient)
-    fake_gradient *= weights_G[:, :, None, None]
-    g_gradients = painter.backward(fakes, fake_gradient)
-
-    ranks = G.backend.ranks
-    scores = (sigmoid(np, real) / all_N).sum(), (sigmoid(np, fake) / all_M).sum()
-    for_D = [d_gradients[name] for name in D.parameters]
-    *for_D, g_loss, d_loss, real_score, fake_score = ranks.sum(*for_D, g_loss, d_loss, *scores)
-    for_G = ranks.sum(*(g_gradients[name] for name in G.parameters))
-    gan.check_finite([("G's loss", g_loss), ("D's loss", d_loss)])
-    gan.check_finite(gan.named(D, for_D))
-    gan.check_finite(gan.named(G, for_G))
-    adam_steps((adam_D, for_D), (adam_G, for_G))
-    return Step(g_loss, d_loss, real_score, fake_score)
-
-
-class Updates:
-    """An Adam that steps in pieces."""
-
-    def __init__(self, adam: Adam) -> None:
-        self.adam = adam
-
-    def step(self, gradients: Sequence[Array]) -> None:
-        adam_steps((self.adam, gradients))
+        # Backward: D's output is one number for each image, and no image meets another on the way. So one pass
+        # with 1 for that number serves both losses: each image's share is multiplied by the gradient of the loss
+        # by its logit, and only where images are added up, or leave D.
+        weights_D = np.concatenate([bce.backward(saved, one, (True,))[0] for saved in (real, fake)])
+        (weights_G,) = bce.backward(fooled, one, (True,))
+        fake_gradient = np.empty_like(fakes)
+        for_D = discriminator.backward(weights_D, N, fake_gradient)
+        fake_gradient *= weights_G[:, :, None, None]
+        for_G = generator.backward(fakes, fake_gradient)
+    tensors = (Tensor(array, G.backend) for array in (fakes, logits[:N], logits[N:], real_loss + fake_loss, g_loss))
+    return LossesAndGradients(
+        *tensors, [for_D[name] for name in D.parameters], [for_G[name] for name in G.parameters]
+    )
 
 
 class Normed:
@@ -203,36 +169,21 @@ class Normed:
         return dx
 
 
-class Painter:
+class GeneratorPass:
     """G's forward and backward pass."""
 
-    def __init__(self, G: Network, plans: list[Plan], M: int, dtype: Any) -> None:
+    def __init__(self, G: Network, M: int) -> None:
         layers = list(G.layers.items())
         self.dense_name, self.dense = layers[0][0], cast(Dense, layers[0][1])
-        self.pictures = (plans[-1].large, dtype)
         self.convs = [(name, layer) for name, layer in layers if isinstance(layer, Conv2DTranspose)]
         norms = [(name, layer) for name, layer in layers if isinstance(layer, BatchNorm)]
         relus = [layer for _, layer in layers if isinstance(layer, LeakyReLU)]
-        self.plans = plans
+        self.plans = cast(list[Plan], list(plans(G, M).values()))
         self.norms = [name for name, _ in norms]
         self.normed = [
-            Normed(norm, relu, (M, *G.shapes[name]), plan.small, dtype)
-            for (name, norm), relu, plan in zip(norms, relus, plans, strict=True)
+            Normed(norm, relu, (M, *G.shapes[name]), plan.small, G.dtype)
+            for (name, norm), relu, plan in zip(norms, relus, self.plans, strict=True)
         ]
-
-    @classmethod
-    def of(cls, G: Network, noise: Array) -> Painter | None:
-        """For this network and batch, if it is a DCGAN's generator."""
-        layers = list(G.layers.values())
-        middle = [Conv2DTranspose, BatchNorm, LeakyReLU] * ((len(layers) - 6) // 3)
-        kinds = [Dense, BatchNorm, LeakyReLU, Reshape, *middle, Conv2DTranspose, Tanh]
-        if [type(layer) for layer in layers] != kinds or any("bias" in name for name in G.parameters):
-            return None
-        slopes = [layer.slope for layer in layers if isinstance(layer, LeakyReLU)]
-        if not _ready(G, noise) or max(slopes) > 1:  # `Normed.read` takes the larger of x and slope x
-            return None
-        plans = _plans(G, len(noise), noise.dtype)
-        return None if plans is None else cls(G, plans, len(noise), noise.dtype)
 
     def forward(self, noise: Array, out: Array) -> None:
         M = len(noise)
@@ -261,10 +212,10 @@ class Painter:
             else:
                 plan.up(Y, K, lambda block, x: np.tanh(x, out=out[block]))
 
-    def backward(self, y: Array, dy: Array) -> Gradients:
+    def backward(self, y: Array, dy: Array) -> ByName:
         """Gradients of the parameters; y and dy (M, H, W, C) are the pictures and their gradient."""
         M = len(y)
-        gradients: Gradients = {}
+        gradients: ByName = {}
 
         def read(block: slice) -> Array:
             dx = y[block] * y[block]
@@ -291,36 +242,20 @@ class Painter:
         return gradients
 
 
-class Judge:
+class DiscriminatorPass:
     """D's forward and backward pass."""
 
-    def __init__(self, D: Network, plans: list[Plan]) -> None:
+    def __init__(self, D: Network, N: int) -> None:
         layers = list(D.layers.items())
         self.convs = [(name, layer) for name, layer in layers if isinstance(layer, Conv2D)]
         self.slopes = [layer.slope for _, layer in layers if isinstance(layer, LeakyReLU)]
         self.rates = [layer.rate for _, layer in layers if isinstance(layer, Dropout)]
         self.dense_name, self.dense = layers[-1][0], cast(Dense, layers[-1][1])
-        self.pictures = (plans[0].large, self.dense.kernel.dtype)
         self.biases = [layer.bias.data for _, layer in self.convs if layer.bias]
-        self.plans = plans
+        self.plans = cast(list[Plan], list(plans(D, N).values()))
 
-    @classmethod
-    def of(cls, D: Network, images: Array, M: int) -> Judge | None:
-        """For this network and batch, if it is a DCGAN's discriminator."""
-        layers = list(D.layers.values())
-        stages = (len(layers) - 2) // 3
-        kinds = [*[Conv2D, LeakyReLU, Dropout] * stages, Reshape, Dense]
-        if stages < 1 or [type(layer) for layer in layers] != kinds or D.shapes[list(D.layers)[-1]] != (1,):
-            return None
-        if sum("bias" in name for name in D.parameters) != stages + 1 or not _ready(D, images):
-            return None
-        if not all(0 <= layer.rate < 1 for layer in layers if isinstance(layer, Dropout)):
-            return None
-        plans = _plans(D, len(images) + M, images.dtype)
-        return None if plans is None else cls(D, plans)
-
-    def takes(self, parts: Sequence[tuple[int, Sequence[DropoutSource]]]) -> bool:
-        """Whether these, for so many pictures each, are streams, or all of them masks of the right shapes."""
+    def takes(self, *parts: tuple[int, Sequence[Mask]]) -> bool:
+        """Whether these, for so many images each, are streams, or all of them masks of the right shapes."""
         shapes = [(N, *plan.small) for N, _ in parts for plan in self.plans]
         sources = [source for _, layers in parts for source in layers]
         if len(shapes) != len(sources):
@@ -332,7 +267,7 @@ class Judge:
             getattr(source, "shape", None) == shape for source, shape in zip(sources, shapes, strict=True)
         )
 
-    def forward(self, pictures: Array, sources: Sequence[tuple[slice, Sequence[DropoutSource]]]) -> Array:
+    def forward(self, pictures: Array, sources: Sequence[tuple[slice, Sequence[Mask]]]) -> Array:
         """Logits (N, 1) of pictures (N, H, W, C); `sources` has the dropout sources of parts of the batch."""
         N, dtype = len(pictures), pictures.dtype
         masks = self._masks(N, sources)
@@ -348,12 +283,10 @@ class Judge:
             self.lifted.append(X)
             self.factors.append(factors)
             self.results = results
-        logits, _ = dense_forward(
-            np, self.results.reshape(N, -1), *(p.data for p in self.dense.parameters.values())
-        )
+        logits, _ = dense_forward(self.results.reshape(N, -1), *(p.data for p in self.dense.parameters.values()))
         return logits
 
-    def _masks(self, N: int, sources: Sequence[tuple[slice, Sequence[DropoutSource]]]) -> list[Array]:
+    def _masks(self, N: int, sources: Sequence[tuple[slice, Sequence[Mask]]]) -> list[Array]:
         """What the dropout sources say, for the whole batch: a mask for each layer."""
         masks = [np.empty((N, *plan.small), bool) for plan in self.plans]
         streams = []
@@ -379,14 +312,14 @@ class Judge:
 
         return write
 
-    def backward(self, weights: Array, N: int, out: Array) -> Gradients:
+    def backward(self, weights: Array, N: int, out: Array) -> ByName:
         """Gradients of the parameters, for a loss with the slope weights[i] (N + M, 1) at logit i.
 
         `out` (M, H, W, C) takes the gradient of each logit from the Nth on with respect to its picture.
         """
         count, each = len(weights), weights[:, 0]
         rows = self.dense.kernel.data.reshape(self.plans[-1].small)
-        gradients: Gradients = {
+        gradients: ByName = {
             self.dense_name + "/kernel": product(self.results.reshape(count, -1).T, weights),
             self.dense_name + "/bias": weights.sum(axis=0),
         }
@@ -418,43 +351,45 @@ class Judge:
         return gradients
 
 
-def _ready(network: Network, batch: Array) -> bool:
-    """Whether all is of one dtype, float32 or float64, and the batch of the network's shape and not empty."""
+def _is_generator(G: Network) -> bool:
+    layers = list(G.layers.values())
+    middle = [Conv2DTranspose, BatchNorm, LeakyReLU] * ((len(layers) - 6) // 3)
+    kinds = [Dense, BatchNorm, LeakyReLU, Reshape, *middle, Conv2DTranspose, Tanh]
+    slopes = [layer.slope for layer in layers if isinstance(layer, LeakyReLU)]
+    # `Normed.read` takes the larger of x and slope x.
+    return [type(layer) for layer in layers] == kinds and max(slopes) <= 1 and not any("bias" in p for p in G.parameters)
+
+
+def _is_discriminator(D: Network) -> bool:
+    layers = list(D.layers.values())
+    stages = max(1, (len(layers) - 2) // 3)
     return (
-        isinstance(batch, np.ndarray)
-        and batch.dtype.char in "fd"
-        and batch.shape[1:] == network.input_shape
-        and len(batch) > 0
-        and all(p.dtype == batch.dtype for p in network.parameters.values())
+        [type(layer) for layer in layers] == [*[Conv2D, LeakyReLU, Dropout] * stages, Reshape, Dense]
+        and D.shapes[list(D.layers)[-1]] == (1,)
+        and sum("bias" in name for name in D.parameters) == stages + 1
+        and all(0 <= layer.rate < 1 for layer in layers if isinstance(layer, Dropout))
     )
 
 
-def _plans(network: Network, N: int, dtype: Any) -> list[Plan] | None:
-    """The plans of a network's convolutions for N images; None if one has none."""
-    plans = []
+def _ready(network: Network, batch: Array) -> bool:
+    """Whether the batch has the network's dtype and input shape."""
+    return isinstance(batch, np.ndarray) and batch.dtype == network.dtype and batch.shape[1:] == network.input_shape
+
+
+def plans(network: Network, N: int) -> dict[str, Plan | None]:
+    """How each of a network's convolutions is computed for N images, by the layer's name; None: by its definition."""
+    found: dict[str, Plan | None] = {}
     shape: tuple[Any, ...] = network.input_shape
     for name, layer in network.layers.items():
         if isinstance(layer, (Conv2D, Conv2DTranspose)):
             stride, kernel = stride_pair(layer.stride), cast(Any, layer.kernel.shape)
             if isinstance(layer, Conv2D):
                 pads = conv2d_pads((shape[0], shape[1]), kernel[:2], stride, "same")
-                plan = conv_plan((N, *shape), kernel, stride, pads, dtype.char)
+                found[name] = conv_plan((N, *shape), kernel, stride, pads, network.dtype.char)
             else:
                 size, pads = conv2d_transpose_size((shape[0], shape[1]), kernel[:2], stride, "same")
-                plan = conv_plan(
-                    (N, *size, kernel[2]), kernel, stride, pads, dtype.char, (shape[0], shape[1])
+                found[name] = conv_plan(
+                    (N, *size, kernel[2]), kernel, stride, pads, network.dtype.char, (shape[0], shape[1])
                 )
-            if plan is None:
-                return None
-            plans.append(plan)
         shape = network.shapes[name]
-    return plans
-
-
-def _bce(logits: Array, target: float, count: int) -> Array:
-    return bce_with_logits_forward(np, logits, target=target, count=count)[0]
-
-
-def _bce_slope(logits: Array, target: float, count: int) -> Array:
-    """(N, 1): what the mean loss does with each logit."""
-    return bce_with_logits_backward(np, (logits, target, float(count)), logits.dtype.type(1), (True,))[0]
+    return found

@@ -16,8 +16,8 @@ from math import sqrt
 
 import numpy as np
 
+from tinygan.arrays import Array
 from tinygan.fast.threads import POOL, blocks
-from tinygan.ops import Array
 from tinygan.optim import Adam
 
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinygan.arrays import Array
 from tinygan.fast.threads import POOL, blocks
 from tinygan.fast.windows import Read, Write, reader
-from tinygan.ops import Array
 
 Pair = tuple[int, int]
 RowsOf = Callable[[slice], object]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tinygan.arrays import Array
 from tinygan.fast.threads import POOL, blocks
-from tinygan.ops import Array
-from tinygan.ranks import Ranks
+from tinygan.ranks.alone import Ranks
 
 
 def rows(x: Array) -> Array:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TypeVar
 
-from tinygan.backend import limit_blas_threads, usable_cores
+from tinygan.machine import limit_blas_threads, usable_cores
 
 Piece = TypeVar("Piece")
 PIECE = 1 << 18  # numbers in a piece: 1 MB of float32, about a core's own cache; smaller ones cost handovers

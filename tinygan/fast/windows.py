@@ -24,9 +24,9 @@ from typing import cast
 
 import numpy as np
 
+from tinygan.arrays import Array
 from tinygan.fast.threads import POOL, blocks
-from tinygan.ops import Array
-from tinygan.ops.conv import Pads
+from tinygan.ops.geometry import Pads
 
 # Both are called with blocks of the batch, by several threads: `Read` gives the images of a block,
 # (images, height, width, channels); `Write` takes them, as an array that it may change and keep.

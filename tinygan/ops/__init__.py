@@ -1,21 +1,21 @@
-"""What layers compute, written to be read: each op's forward with its backward right below it.
+"""What layers compute: the forward pass of each op, with its backward pass right below it.
 
-An op is two plain functions of arrays:
+    forward(x, ..., *, attribute, ...)  ->  (y, saved)      saved: what the backward pass needs
+    backward(saved, dy, wanted)         ->  (dx, ...)       dy, dx: the gradients of the loss by y and by x
 
-    name_forward(xp, x, ..., **attributes) -> (y, saved)
-    name_backward(xp, saved, dy, wanted)   -> (dx, ...)
+Both are plain functions of arrays and never change their arguments. `dy` has the shape of y, `dx` that of x.
+`wanted` holds a bool for each input; where it is False the backward pass may return None and save the work.
+An `Op` at the foot of each file joins the two.
 
-`xp` is the array module, NumPy or CuPy. `saved` is what the backward pass needs of the forward
-pass. `dy` is the gradient of the loss with respect to y, `dx` with respect to x: same shape as
-its array. `wanted` holds one bool per input array; an unwanted gradient is returned as None and
-costs nothing. No function changes its arguments, and the dtype of the result is that of x.
-
-Letters used for shapes, here and everywhere: N images in the batch, H height, W width,
-C channels in, F channels out (filters), K kernel side (KH, KW where the sides may differ),
-S stride, and OH, OW for the height and width of a result. Images are (N, H, W, C).
+Letters for shapes, here and everywhere: N images in the batch, H height, W width, C channels in, F channels
+out (filters), K kernel side (KH, KW where they may differ), S stride, OH and OW height and width of a result.
+Images are (N, H, W, C). `xp` is the library that made the arrays, NumPy or CuPy.
 """
 
-from typing import Any
+from tinygan.errors import ShapeError
 
-Array = Any  # numpy.ndarray or cupy.ndarray
-Wanted = tuple[bool, ...]
+
+def expect(fits: bool, text: str) -> None:
+    """Raise a ShapeError with `text` unless the shapes fit."""
+    if not fits:
+        raise ShapeError(text)

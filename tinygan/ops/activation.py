@@ -1,33 +1,36 @@
-"""The nonlinearities: LeakyReLU inside both networks, tanh at the generator's end."""
+"""The nonlinearities: LeakyReLU inside both networks, tanh at the end of the generator."""
 
-from types import ModuleType
+from tinygan.arrays import Array, array_module
+from tinygan.autograd import Gradients, Op, Wanted
 
-from tinygan.ops import Array, Wanted
 
-
-def leaky_relu_forward(xp: ModuleType, x: Array, *, slope: float = 0.3) -> tuple[Array, Array]:
+def leaky_relu_forward(x: Array, *, slope: float = 0.3) -> tuple[Array, Array]:
     """y = x where x > 0, slope x elsewhere. Any shape.
 
-    A negative input keeps a small gradient, so no unit can fall silent for good, as with ReLU.
-    Source: Maas, Hannun & Ng 2013, "Rectifier Nonlinearities Improve Neural Network Acoustic
-    Models", equation 2; the slope 0.3 is Keras' default.
+    A negative input keeps a small gradient, so no unit stops learning for good, as it may with ReLU (Maas,
+    Hannun & Ng 2013, "Rectifier Nonlinearities Improve Neural Network Acoustic Models", equation 2). The slope
+    of 0.3 is the default of Keras.
     """
-    number = x.dtype.type  # a plain 1 or 0.3 would make an array of float64
-    derivative = xp.where(x > 0, number(1), number(slope))
+    number = x.dtype.type  # a plain 1 or 0.3 would make float64 of float32
+    derivative = array_module(x).where(x > 0, number(1), number(slope))
     return x * derivative, derivative
 
 
-def leaky_relu_backward(xp: ModuleType, saved: Array, dy: Array, wanted: Wanted) -> tuple[Array | None, ...]:
-    """dx = dy where x > 0, slope dy elsewhere (at 0, where there is no derivative: slope dy)."""
-    return (dy * saved if wanted[0] else None,)
+def leaky_relu_backward(derivative: Array, dy: Array, wanted: Wanted) -> Gradients:
+    """dx = dy where x > 0, slope dy elsewhere (also at 0, where there is no derivative)."""
+    return (dy * derivative,)
 
 
-def tanh_forward(xp: ModuleType, x: Array) -> tuple[Array, Array]:
-    """y = tanh(x), which brings any number into (-1, 1), the range of the pictures. Any shape."""
-    y = xp.tanh(x)
+def tanh_forward(x: Array) -> tuple[Array, Array]:
+    """y = tanh(x), which maps any number into (-1, 1), the range of the images. Any shape."""
+    y = array_module(x).tanh(x)
     return y, y
 
 
-def tanh_backward(xp: ModuleType, saved: Array, dy: Array, wanted: Wanted) -> tuple[Array | None, ...]:
+def tanh_backward(y: Array, dy: Array, wanted: Wanted) -> Gradients:
     """dx = dy (1 - y^2)."""
-    return (dy * (1 - saved * saved) if wanted[0] else None,)
+    return (dy * (1 - y * y),)
+
+
+leaky_relu = Op(leaky_relu_forward, leaky_relu_backward)
+tanh = Op(tanh_forward, tanh_backward)

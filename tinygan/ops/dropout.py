@@ -1,31 +1,28 @@
-"""Dropout: silence random units, so that the discriminator cannot rely on a few of them."""
+"""Dropout: set random numbers to 0, so that the discriminator cannot rely on a few of them."""
 
-from types import ModuleType
+from tinygan.arrays import Array, array_module
+from tinygan.autograd import Gradients, Op, Wanted
+from tinygan.errors import UsageError
+from tinygan.ops import expect
 
-from tinygan.errors import ShapeError
-from tinygan.ops import Array, Wanted
 
+def dropout_forward(x: Array, *, mask: Array, rate: float) -> tuple[Array, tuple[Array, float]]:
+    """y = x mask / (1 - rate). The division keeps the mean of y at x, so nothing need be scaled after training.
 
-def dropout_forward(
-    xp: ModuleType, x: Array, *, mask: Array, rate: float
-) -> tuple[Array, tuple[Array, float]]:
-    """y = x mask / (1 - rate): inverted dropout, so that the mean of y is x and nothing is scaled later.
-
-    Shapes: x and y any, mask the same, bool or 0/1, 1 with probability 1 - rate; 0 <= rate < 1.
-    Source: Srivastava et al. 2014, JMLR 15, section 10 (the scaling at training time).
-
-    Raises:
-        ShapeError: mask and x differ in shape.
+    Shapes: any; mask like x, bool or 0/1: 1 (keep) with probability 1 - rate; 0 <= rate < 1. Source: Srivastava
+    et al. 2014, JMLR 15, section 10.
     """
-    if mask.shape != x.shape:
-        raise ShapeError(f"dropout got a mask {mask.shape} for x {x.shape}. Give both the same shape.")
+    if not 0 <= rate < 1:
+        raise UsageError(f"dropout rate {rate} is not in [0, 1).")
+    expect(mask.shape == x.shape, f"dropout got a mask {mask.shape} for x {x.shape}. Give both the same shape.")
     scale = 1 / (1 - rate)
-    return xp.where(mask, scale * x, 0), (mask, scale)
+    return array_module(x).where(mask, scale * x, 0), (mask, scale)
 
 
-def dropout_backward(
-    xp: ModuleType, saved: tuple[Array, float], dy: Array, wanted: Wanted
-) -> tuple[Array | None, ...]:
-    """dx = dy mask / (1 - rate): what was silenced gets no gradient."""
+def dropout_backward(saved: tuple[Array, float], dy: Array, wanted: Wanted) -> Gradients:
+    """dx = dy mask / (1 - rate): no gradient where x was dropped."""
     mask, scale = saved
-    return (xp.where(mask, scale * dy, 0) if wanted[0] else None,)
+    return (array_module(dy).where(mask, scale * dy, 0),)
+
+
+dropout = Op(dropout_forward, dropout_backward)

@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygan.errors import CheckpointError, UsageError, one_line
 from tinygan.layers import BatchNorm, Conv2DTranspose, Dense, LeakyReLU, Network, Reshape, Tanh
-from tinygan.ops.conv import conv2d_transpose_size
+from tinygan.ops.geometry import conv2d_transpose_size
 
 OPSET = 17  # the operators of ONNX 1.12 (2022): none of those used here has changed its meaning since
 META = "tinygan"  # the key of our own words in a safetensors file

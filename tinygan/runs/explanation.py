@@ -14,10 +14,11 @@ from types import ModuleType
 
 import numpy as np
 
-from tinygan import autograd, gan, models, optim
-from tinygan.autograd import grad, no_grad
+from tinygan import autograd, average, gan, models, optim
+from tinygan.autograd import grad
 from tinygan.data import Dataset, dataset
-from tinygan.gan import discriminator_loss, generator_loss
+from tinygan.errors import UsageError
+from tinygan.fast.originals import changed
 from tinygan.layers import Network
 from tinygan.ops import loss
 from tinygan.runs import training
@@ -40,12 +41,21 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     """The next step of `state`, which it takes: pairs of a title and the sentences below it.
 
     `state` is of the readable engine; afterwards it is where `gan.train_step` would have left it.
+
+    Raises:
+        UsageError: the words do not fit the code, for a function was changed.
     """
+    if edits := [name for name in changed() if not name.startswith("layers")]:
+        raise UsageError(f"{edits[0]} was changed: --explain has words for the original alone.")
     G, D, step = state.G, state.D, state.step
     steps_per_epoch, _ = plan(settings, len(data.images))
     stepping = StepByStep(state, data, settings, G.backend)
-    images, noise, dropout_real, dropout_fake, _ = stepping.batch()
+    batch = stepping.batch()
+    images, noise = batch.images, batch.noise
     N, M = len(images), len(noise)
+    fakes, real_logits, fake_logits, d_loss, g_loss, d_gradients, g_gradients = gan.losses_and_gradients(
+        G, D, *batch
+    )
     yield (
         f"Step {step + 1:,}, in epoch {step // steps_per_epoch + 1}",
         [f"It sees {N} real images and {M} vectors of noise. {place(gan, 'def train_step')}"],
@@ -61,7 +71,6 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
         ],
     )
 
-    fakes = G(noise, training=True)
     shapes = ["x".join(map(str, shape)) for shape in (G.input_shape, *G.shapes.values())]
     stations = " -> ".join(shape for i, shape in enumerate(shapes) if i == 0 or shape != shapes[i - 1])
     yield (
@@ -75,10 +84,8 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
         ],
     )
 
-    real_logits = D(images, training=True, dropout=dropout_real)
-    fake_logits = D(fakes, training=True, dropout=dropout_fake)
     real, fake = float(real_logits.data[0, 0]), float(fake_logits.data[0, 0])
-    p_real, p_fake = (float(loss.sigmoid(np, np.asarray(logit))) for logit in (real, fake))
+    p_real, p_fake = (float(loss.sigmoid(np.asarray(logit))) for logit in (real, fake))
     right = int((real_logits.data > 0).sum()), int((fake_logits.data < 0).sum())
     yield (
         "D judges",
@@ -93,9 +100,8 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
         ],
     )
 
-    d_loss, g_loss = discriminator_loss(real_logits, fake_logits), generator_loss(fake_logits)
     real_half, fake_half = (
-        float(autograd.apply("bce_with_logits", logits, target=target).data)
+        float(loss.bce_with_logits(logits, target=target))
         for logits, target in ((real_logits, 1.0), (fake_logits, 0.0))
     )
     yield (
@@ -105,7 +111,7 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
             f"{-np.log(p_real):.3f}, on "
             f"average over the batch {real_half:.3f}. {place(loss, 'losses = xp.maximum')}",
             f"D should say 0 to a fake: -log(1 - {p_fake:.3f}) = {-np.log(1 - p_fake):.3f}, on average "
-            f"{fake_half:.3f}. {place(gan, 'bce_with_logits(fake_logits, 0.0')}",
+            f"{fake_half:.3f}. {place(gan, 'bce_with_logits(fake_logits, target=0.0')}",
             f"D's loss is the sum of both averages: {float(d_loss):.3f}. If it could only guess, it "
             f"would be -2 log(1/2) = {2 * log(2):.3f}. {place(gan, 'def discriminator_loss')}",
             f"G wants D to say 1 to its fakes: -log({p_fake:.3f}) = {-np.log(p_fake):.3f} for the "
@@ -114,8 +120,6 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
         ],
     )
 
-    d_gradients = grad(d_loss, list(D.parameters.values()))
-    g_gradients = grad(g_loss, list(G.parameters.values()))
     to_logit, to_picture = grad(g_loss, [fake_logits, fakes])
     (d_to_logit,) = grad(d_loss, [fake_logits])
     _, row, column, _ = np.unravel_index(np.abs(to_picture[:1]).argmax(), to_picture[:1].shape)
@@ -141,10 +145,10 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     number = list(G.parameters).index(name)
     middle = tuple(side // 2 for side in G.parameters[name].shape[:2]) + (0, 0)
     adam = state.adam_G
-    before = [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
+    old = [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
     state.adam_D.step(d_gradients)
     adam.step(g_gradients)
-    after = [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
+    new = [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
     state.step += 1
     if state.average:
         state.average.update(state.step)
@@ -153,23 +157,23 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     yield (
         "Adam",
         [
-            f"Take one weight of G, {name}{list(middle)}: {before[0]:+.6f}. Its gradient is {gradient:+.3e}. "
+            f"Take one weight of G, {name}{list(middle)}: {old[0]:+.6f}. Its gradient is {gradient:+.3e}. "
             f"{place(gan, 'adam_G.step(')}",
-            f"The average of its gradients goes from {before[1]:+.3e} to {after[1]:+.3e}: "
+            f"The average of its gradients goes from {old[1]:+.3e} to {new[1]:+.3e}: "
             f"{adam.beta1:g} of the old, {1 - adam.beta1:g} of the new. {place(optim, 'm = self.m[name] =')}",
-            f"The average of their squares goes from {before[2]:.3e} to {after[2]:.3e}: {adam.beta2:g} of "
+            f"The average of their squares goes from {old[2]:.3e} to {new[2]:.3e}: {adam.beta2:g} of "
             f"the old, {1 - adam.beta2:g} of the new. {place(optim, 'v = self.v[name] =')}",
             f"Adam's step number {adam.t} is {adam.lr:g} sqrt(1 - {adam.beta2:g}^{adam.t})"
             f" / (1 - {adam.beta1:g}^{adam.t}) = {rate:.3e} long: both averages began at 0, and the fraction "
             f"makes up for it. {place(optim, 'rate = self.lr')}",
-            f"So the weight moves by -{rate:.3e} x {after[1]:+.3e} / (sqrt({after[2]:.3e}) + {adam.eps:g}) = "
-            f"{after[0] - before[0]:+.3e}, to {after[0]:+.6f}. How long gradients are divides out: what "
+            f"So the weight moves by -{rate:.3e} x {new[1]:+.3e} / (sqrt({new[2]:.3e}) + {adam.eps:g}) = "
+            f"{new[0] - old[0]:+.3e}, to {new[0]:+.6f}. How long gradients are divides out: what "
             "counts is how steadily they point one way. "
             f"{place(optim, 'parameter.data = parameter.data')}",
             *(
                 [
                     "The average of G's weights, which paints the pictures you see, follows every "
-                    f"{state.average.EVERY} steps. {place(optim, 'average.data = average.data')}"
+                    f"{state.average.EVERY} steps. {place(average, 'average.data = average.data')}"
                 ]
                 if state.average
                 else []
@@ -177,20 +181,15 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
         ],
     )
 
-    images, noise, dropout_real, dropout_fake, _ = stepping.batch()  # the same once more
     statistics = {name: tensor.data for name, tensor in G.statistics.items()}
-    with no_grad():
-        fakes = G(noise, training=True)
-        real_logits = D(images, training=True, dropout=dropout_real)
-        fake_logits = D(fakes, training=True, dropout=dropout_fake)
-        d_after, g_after = discriminator_loss(real_logits, fake_logits), generator_loss(fake_logits)
+    after = gan.losses_and_gradients(G, D, *stepping.batch())  # the same batch once more
     for name, tensor in G.statistics.items():  # this second look is no part of the training
         tensor.data = statistics[name]
     yield (
         "What came of it",
         [
-            f"The same batch once more: D's loss goes from {float(d_loss):.4f} to {float(d_after):.4f}, "
-            f"G's from {float(g_loss):.4f} to {float(g_after):.4f}. Both have moved at once, each against "
+            f"The same batch once more: D's loss goes from {float(d_loss):.4f} to {float(after.d_loss):.4f}, "
+            f"G's from {float(g_loss):.4f} to {float(after.g_loss):.4f}. Both have moved at once, each against "
             f"the other: that one of them rises is no fault. {place(gan, 'd_loss = discriminator_loss')}",
         ],
     )

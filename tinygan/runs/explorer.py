@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan.layers import BatchNorm, Conv2D, Conv2DTranspose, Dense, LeakyReLU, Network
-from tinygan.ops.conv import conv2d_pads, conv2d_transpose_size
+from tinygan.ops.geometry import conv2d_pads, conv2d_transpose_size
 
 DIRECTIONS = 8
 BLOCK = 64  # numbers that share a scale
@@ -77,8 +77,9 @@ def directions(G: Network, count: int = DIRECTIONS) -> np.ndarray:
     2007.06600, equation 7). A generator of fewer than `count` noise numbers has fewer.
     """
     dense, norm = list(G.layers.values())[:2]
-    assert isinstance(dense, Dense) and isinstance(norm, BatchNorm)
-    A = G.backend.numpy(dense.kernel.data).astype(np.float64) * _scale(norm, G)  # (noise_dim, features)
+    assert isinstance(dense, Dense)
+    scale = _scale(norm, G) if isinstance(norm, BatchNorm) else 1
+    A = G.backend.numpy(dense.kernel.data).astype(np.float64) * scale  # (noise_dim, features)
     _, vectors = np.linalg.eigh(A @ A.T)  # columns, by growing eigenvalue
     found = vectors.T[::-1][:count]
     # A direction and its opposite are one; the sign is fixed, so that two computers agree.

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinygan.arrays import Array
 from tinygan.autograd import Tensor, no_grad
-from tinygan.layers import LeakyReLU, Network
-from tinygan.ops import Array
+from tinygan.layers import LeakyReLU, Mode, Network
 from tinygan.ops.loss import sigmoid
 
 LOOKED_AT = 64  # real pictures, and as many fakes: they cost as much as a step of 64 (benchmarks.page)
@@ -49,8 +49,8 @@ def measure(G: Network, D: Network, images: Array, noise: Array) -> Health:
     return Health(
         real_accuracy=float((real > 0).mean()),
         fake_accuracy=float((fake < 0).mean()),
-        real_spread=float(sigmoid(np, real).std()),
-        fake_spread=float(sigmoid(np, fake).std()),
+        real_spread=float(sigmoid(real).std()),
+        fake_spread=float(sigmoid(fake).std()),
         diversity=fakes_apart / apart if apart else 1.0,
         nearest=fakes_nearest / nearest if nearest else 1.0,
         dead=float(1 - np.concatenate(alive).mean()) if alive else 0.0,
@@ -61,7 +61,7 @@ def _run(network: Network, x: Array) -> tuple[Array, list[Array]]:
     """The network's output, and for each LeakyReLU which channels are positive for any of `x`."""
     alive, tensor = [], Tensor(x, network.backend)
     for layer in network.layers.values():
-        tensor = layer(tensor, False, iter(()))
+        tensor = layer(tensor, Mode())
         if isinstance(layer, LeakyReLU):
             alive.append((tensor.data > 0).any(axis=tuple(range(tensor.data.ndim - 1))))
     return tensor.data, alive

@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinygan.autograd import Tensor, grad
-from tinygan.backend import load_ops
+from tinygan.autograd import Node, Op, Tensor, grad
 from tinygan.gan import discriminator_loss, generator_loss
-from tinygan.layers import Conv2D, Conv2DTranspose, Dense, Layer, LeakyReLU, Network
+from tinygan.layers import Conv2D, Conv2DTranspose, Dense, Layer, LeakyReLU, Mode, Network
 from tinygan.rng import Stream, stream
 from tinygan.runs.state import State
 from tinygan.runs.summary import rows
@@ -63,9 +62,9 @@ def look(state: State, batch: Batch) -> tuple[list[Look], list[Look]]:
 
 def run(network: Network, x: Tensor, masks: Stream) -> list[Tensor]:
     """The output of every layer, in training mode."""
-    outputs, sources = [], masks.split()
+    outputs, mode = [], Mode(training=True, masks=masks.split())
     for layer in network.layers.values():
-        x = layer(x, True, sources)
+        x = layer(x, mode)
         outputs.append(x)
     return outputs
 
@@ -80,10 +79,10 @@ def look_at(
         assert y.node is not None
         op, inputs, saved = y.node
         wanted = tuple(tensor is not None for tensor in inputs)
-        forward = milliseconds(network, lambda layer=layer, x=x: layer(x, True, masks.split()))
-        backward = milliseconds(network, partial(op.backward, network.backend.xp, saved, dy, wanted))
+        forward = milliseconds(network, lambda layer=layer, x=x: layer(x, Mode(True, masks.split())))
+        backward = milliseconds(network, partial(op.backward, saved, dy, wanted))
         out, slope = numpy(y.data), numpy(dy)
-        how, where = method(op.forward, saved)
+        how, where = method(network, y.node)
         alive = (out > 0).any(axis=tuple(range(out.ndim - 1)))
         found.append(
             Look(
@@ -132,24 +131,24 @@ def milliseconds(network: Network, call: Callable[[], object]) -> float:
     return min(times)
 
 
-def method(forward: Callable[..., object], saved: object) -> tuple[str, str]:
-    """How an op was computed, and where: by the plan that it kept for its backward pass, or its formula."""
-    plan, readable = getattr(saved, "plan", None), twin(forward)
+def method(network: Network, node: Node) -> tuple[str, str]:
+    """How a layer was computed, and where: by the plan that its op kept for the backward pass, or its formula."""
+    plan, op = getattr(node.saved, "plan", None), original(network, node)
     if plan is not None:
-        return str(plan), f"{line_of(forward)}, {line_of(type(plan))}"
-    if forward is not readable and forward.__name__.startswith("conv2d"):  # a convolution without a plan
-        return "its definition: frequencies would cost more", line_of(readable)
-    return formula(forward).partition("\n")[0], line_of(forward)
+        return str(plan), f"{line_of(node.op.forward)}, {line_of(type(plan))}"
+    if node.op is not op and op.__name__.startswith("conv2d"):  # a convolution without a plan
+        return "its definition: frequencies would cost more", line_of(op.forward)
+    return formula(op).partition("\n")[0], line_of(node.op.forward)
 
 
-def twin(forward: Callable[..., object]) -> Callable[..., object]:
-    """The readable op, which has the same name."""
-    return {op.forward.__name__: op.forward for op in load_ops("readable").values()}[forward.__name__]
+def original(network: Network, node: Node) -> Op:
+    """The op in `tinygan.ops` whose twin, perhaps, the network's engine used."""
+    return next((op for op, twin in network.backend.twins.items() if twin is node.op), node.op)
 
 
-def formula(forward: Callable[..., object]) -> str:
-    """What an op computes, in the words of its readable twin."""
-    return inspect.getdoc(twin(forward)) or ""
+def formula(op: Op) -> str:
+    """What an op computes, in the words of its docstring."""
+    return inspect.cleandoc(op.__doc__ or "")
 
 
 def line_of(code: Callable[..., object]) -> str:

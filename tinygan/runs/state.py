@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.arrays import CPU, Backend
 from tinygan.autograd import Tensor, no_grad
-from tinygan.backend import Backend, cpu
+from tinygan.average import Average
 from tinygan.errors import CheckpointError, UsageError, printable
 from tinygan.gan import generate
 from tinygan.layers import Network
 from tinygan.models import discriminator, generator
-from tinygan.optim import Adam, Average
+from tinygan.optim import Adam
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
 from tinygan.runs.exchange import read_safetensors
@@ -183,14 +184,14 @@ def load(
         path = Path(where)
         arrays, meta = read_safetensors(path)
         settings = saved_settings(meta, path, arrays)
-        state = State(settings, backend or cpu())
+        state = State(settings, backend or CPU)
         state.set_weights(arrays, path)
         return Trained(state.painter, state.D, settings, path)
     if where is not None and os.path.isfile(where):  # anywhere: a checkpoint says itself what it is of
         files = [Path(where)]
     else:
         files = RunFolder.find(where, Path(out), trained=True)[0].checkpoints()
-    state, settings, path = restored(files, backend or cpu(), report)
+    state, settings, path = restored(files, backend or CPU, report)
     return Trained(state.painter, state.D, settings, path)
 
 

@@ -14,12 +14,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from tinygan.backend import Backend
+from tinygan.arrays import CPU, Array, Backend
 from tinygan.data import Dataset, normalise
 from tinygan.errors import DataError, NonFiniteError, TinyganError, UsageError
-from tinygan.gan import Step
 from tinygan.layers import Network
-from tinygan.ops import Array
 from tinygan.rng import Stream, stream
 from tinygan.runs import checkpoint
 from tinygan.runs.animation import frame_indices, load_frames, write_gif
@@ -30,6 +28,7 @@ from tinygan.runs.progress import Progress
 from tinygan.runs.report import write_report
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import PREVIEWS, State, paint
+from tinygan.step import ON_A_CARD, Measured, Step
 
 
 class StoppedError(TinyganError):
@@ -76,6 +75,7 @@ class Trainer(Protocol):
     the same ones for every trainer, on every device.
     """
 
+    how: str  # how it takes a step, in words
     stride: int  # steps that are worth taking before one looks
     trouble: str  # what was not finite, once anything was
 
@@ -92,23 +92,41 @@ class Trainer(Protocol):
 
 
 def trainer(state: State, data: Dataset, settings: Settings, backend: Backend) -> Trainer:
-    """The trainer of this backend: its own, where it has one."""
-    if backend.trainer is None:
-        return StepByStep(state, data, settings, backend)
-    players = state.G, state.D, state.adam_G, state.adam_D
-    return backend.trainer(
-        *players, data.images, settings.batch_size, settings.seed, state.step, average=state.average
+    """What takes the steps of a run: on a graphics card the fast engine keeps the whole run there.
+
+    Raises:
+        UsageError: a function was changed that the engine asked for, or several ranks, have a version of.
+    """
+    step_by_step = StepByStep(state, data, settings, backend)
+    if step_by_step.how != ON_A_CARD:
+        return step_by_step
+    from tinygan.fast.cuda.trainer import Trainer as OnCard  # not needed, and not loaded, on a processor
+
+    networks = state.G, state.D, state.adam_G, state.adam_D
+    return OnCard(
+        *networks, data.images, settings.batch_size, settings.seed, state.step, average=state.average
     )
 
 
+def unsuited(settings: Settings, backend: Backend) -> str:
+    """Why the fast engine of a graphics card cannot train these networks; nothing if it can, or need not."""
+    if (backend.device, backend.engine) != ("gpu", "fast"):
+        return ""
+    from tinygan.fast.cuda.plan import LARGEST_SIDE, sizes_of
+
+    if settings.size > 4 * LARGEST_SIDE:
+        return f"on a GPU the fast one takes pictures up to --size {4 * LARGEST_SIDE}"
+    state = State(settings, CPU)
+    return "" if sizes_of(state.G, state.D) else "models.py makes other layers than the fast one knows"
+
+
 class Batch(NamedTuple):
-    """The arguments of one `gan.train_step`, behind the networks and their Adams."""
+    """The arguments of `gan.train_step` after the networks and their Adams; or one rank's part of them."""
 
     images: Array  # (N, H, W, C) float32 in [-1, 1]
     noise: Array  # (M, noise_dim)
-    dropout_real: Iterator[Stream]
-    dropout_fake: Iterator[Stream]
-    whole: tuple[int, int]  # N and M of the whole batch, of which this may be one rank's part
+    real_masks: Iterator[Stream]
+    fake_masks: Iterator[Stream]
 
 
 class StepByStep:
@@ -123,6 +141,12 @@ class StepByStep:
     def __init__(self, state: State, data: Dataset, settings: Settings, backend: Backend) -> None:
         self.state, self.data, self.settings, self.backend = state, data, settings, backend
         self.step, self.epoch, self.order = state.step, -1, np.zeros(0, int)
+        size = settings.batch_size
+        batches = {(self._share(N), self._share(size)) for N in (size, len(data.images) % size or size)}
+        self.taking = Step(
+            state.G, state.D, state.adam_G, state.adam_D, batches, strict=settings.engine == "fast"
+        )
+        self.how = self.taking.how
 
     def steps(self, count: int) -> np.ndarray:
         measured = np.full((count, 4), np.nan)
@@ -133,13 +157,18 @@ class StepByStep:
             self.trouble = str(problem)
         return measured
 
-    def _step(self) -> Step:
-        state, batch = self.state, self.batch()
+    def _step(self) -> Measured:
+        batch = self.batch()
         self.step += 1
-        measured = self.backend.train_step(state.G, state.D, state.adam_G, state.adam_D, *batch)
-        if state.average:
-            state.average.update(self.step)
+        measured = self.taking.take(*batch)
+        if self.state.average:
+            self.state.average.update(self.step)
         return measured
+
+    def _share(self, count: int) -> int:
+        """How many of `count` examples are this rank's."""
+        part = self.backend.ranks.part(count)
+        return part.stop - part.start
 
     def batch(self) -> Batch:
         """What the next step sees."""
@@ -158,7 +187,6 @@ class StepByStep:
             backend.array(noise[fake]),
             dropout.at(0).of_examples_from(real.start).split(),
             dropout.at(1).of_examples_from(fake.start).split(),
-            (len(numbers), size),
         )
 
     def close(self) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from ctypes import c_char_p, c_float, c_int, c_longlong, c_size_t, c_void_p
 from typing import Any, NamedTuple
 
+from tinygan.arrays import Array
 from tinygan.errors import DeviceError
-from tinygan.ops import Array
 
 # Argument types of the functions used, from cublas_api.h; each returns a status.
 POINTER, COUNT, STEP = c_void_p, c_int, c_longlong

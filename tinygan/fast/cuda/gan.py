@@ -19,15 +19,17 @@ from typing import cast
 import numpy as np
 
 from tinygan import gan
+from tinygan.arrays import Array
+from tinygan.autograd import Tensor
+from tinygan.average import Average
 from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast.cuda.blas import Blas
 from tinygan.fast.cuda.kernels import Kernels, chunks
 from tinygan.fast.cuda.plan import INDEXED, MEASURED, TAPS, Flat, buffers, indexable, sizes_of
 from tinygan.fast.cuda.products import Convolution
-from tinygan.gan import Step
-from tinygan.layers import BatchNorm, Dropout, DropoutSource, LeakyReLU, Network
-from tinygan.ops import Array
-from tinygan.optim import Adam, Average
+from tinygan.gan import LossesAndGradients
+from tinygan.layers import BatchNorm, Dropout, LeakyReLU, Mask, Network
+from tinygan.optim import Adam
 from tinygan.rng import Stream, mask_rate
 
 
@@ -44,17 +46,18 @@ def train_step(
     adam_D: Adam,
     images: Array,
     noise: Array,
-    dropout_real: Iterable[DropoutSource],
-    dropout_fake: Iterable[DropoutSource],
-    whole: tuple[int, int] | None = None,
-) -> Step:
-    """One step of the game, with the arguments and the result of `gan.train_step`.
+    real_masks: Iterable[Mask],
+    fake_masks: Iterable[Mask],
+) -> LossesAndGradients:
+    """`gan.train_step` on the card, for single steps: it makes a `Game` for each.
 
-    For single steps: it makes a `Game` for each. That one serves where the networks are not the DCGAN's,
-    and where ranks share the batch.
+    That function serves where the networks are not the DCGAN's, and where ranks share the batch.
+
+    Raises:
+        NonFiniteError: a loss or a gradient is not finite. No weight has changed then.
     """
     layers = [layer for layer in D.layers.values() if isinstance(layer, Dropout)]
-    sources = [list(islice(some, len(layers))) for some in (dropout_real, dropout_fake)]
+    sources = [list(islice(some, len(layers))) for some in (real_masks, fake_masks)]
     N, M, xp = len(images), len(noise), G.backend.xp
     streams = [isinstance(source, Stream) for some in sources for source in some]
     fits = (
@@ -69,7 +72,7 @@ def train_step(
         and all(streams) == any(streams)
     )
     if not fits:
-        return gan.train_step(G, D, adam_G, adam_D, images, noise, sources[0], sources[1], whole)
+        return gan.train_step(G, D, adam_G, adam_D, images, noise, *sources)
     rates = [mask_rate(layer.rate) if all(streams) else layer.rate for layer in layers]
     game = Game(G, D, adam_G, adam_D, M, [1 / (1 - rate) for rate in rates])
     try:
@@ -93,7 +96,13 @@ def train_step(
         game.close()
     for adam in (adam_G, adam_D):
         adam.t += 1
-    return Step(*game.memory["measured"][0])
+    fakes, logits = game.memory["pictures"][N : N + M], game.memory["logits"][: N + M, None]
+    g_loss, d_loss = game.memory["measured"][0][:2]
+    gradients = [
+        [game.gradient_of[f"{net.name}/{name}"] for name in net.parameters] for net in (D, G)
+    ]
+    tensors = (Tensor(array, G.backend) for array in (fakes, logits[:N], logits[N:], d_loss, g_loss))
+    return LossesAndGradients(*tensors, *gradients)
 
 
 class Game:
@@ -199,7 +208,13 @@ class Game:
 
         Where several ranks share the batch that is one's part of it, and all_N are real in the whole.
         """
-        mem, kernels, adam, M, T = self.memory, self.kernels, self.adams[0], self.batch, N + self.batch
+        self.losses_and_gradients(N, all_N)
+        self.ranks.add_up(self.gradients)
+        self.update()
+
+    def losses_and_gradients(self, N: int, all_N: int) -> None:
+        """As `gan.losses_and_gradients`: into `gradients`, with the losses and scores at its end."""
+        mem, kernels, M, T = self.memory, self.kernels, self.batch, N + self.batch
         P, window, (D1, _) = self.sizes.places, self.sizes.window, self.sizes.D
         fakes, columns, gradient = mem["pictures"][N:T], mem["columns"], mem["gradient"]
         self._paint(fakes)
@@ -216,7 +231,10 @@ class Game:
         self.blas.product(g1, kernel.T, columns.reshape(P, M * 4, window))
         kernels.flat("critique", gradient.size, columns, M, mem["slopes_G"], fakes, gradient)
         self._learn_painter(gradient)
-        self.ranks.add_up(self.gradients)
+
+    def update(self) -> None:
+        """Both Adams, unless a loss or a gradient is not finite: see `trouble`."""
+        mem, kernels, adam = self.memory, self.kernels, self.adams[0]
         kernels.flat(
             "watch", self.weights.size, self.gradients, self.weights.size, self.gradients[-4:],
             mem["measured"], MEASURED, mem["clock"], mem["trouble"],

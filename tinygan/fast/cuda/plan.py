@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.fast.cuda.blas import WORKSPACE
 from tinygan.fast.cuda.kernels import chunks
@@ -23,7 +24,6 @@ from tinygan.layers import (
     Reshape,
     Tanh,
 )
-from tinygan.ops import Array
 
 TAPS = 5
 G_KINDS = (

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygan.arrays import Array
 from tinygan.fast.cuda.blas import Blas
 from tinygan.fast.products import Axis, whole
-from tinygan.ops import Array
 
 ALIGNED = 4  # float32 numbers in 16 bytes, as tensor cores like to read them
 

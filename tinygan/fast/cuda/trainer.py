@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.average import Average
 from tinygan.errors import DeviceError, UsageError
 from tinygan.fast.cuda.gan import Game, agree
-from tinygan.fast.cuda.plan import LARGEST_SIDE, MEASURED, sizes_of
+from tinygan.fast.cuda.plan import MEASURED, sizes_of
 from tinygan.layers import Dropout, Network
-from tinygan.optim import Adam, Average
+from tinygan.optim import Adam
 from tinygan.rng import MASK_STEPS, key, mask_rate, stream
 
 SECONDS_A_LOOK = 0.1  # how long the card may go on before its losses are read
@@ -31,7 +32,7 @@ class Trainer:
     The networks' and Adams' arrays are changed in place; they may be read between calls of `steps`.
     """
 
-    largest_size = 4 * LARGEST_SIDE  # of the pictures' sides
+    how = "as a whole (tinygan/fast/cuda/gan.py)"
 
     def __init__(
         self,
@@ -54,11 +55,6 @@ class Trainer:
             UsageError: the networks are not the DCGAN, or too large (see `plan.sizes_of`).
             DeviceError: the images are too many for the card's memory.
         """
-        if images.shape[1] > self.largest_size:
-            raise UsageError(
-                f"--size {images.shape[1]} is more than the {self.largest_size} that the fast engine takes "
-                "on a GPU. Use --engine readable."
-            )
         if not sizes_of(G, D) or not agree(adam_G, adam_D) or not len(images) >= batch_size:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
         layers = [layer for layer in D.layers.values() if isinstance(layer, Dropout)]

@@ -1,11 +1,4 @@
-"""The processes that train together, and the sums over them: all that several machines need.
-
-``mpiexec -n 4 python -m tinygan.train`` starts four processes, the ranks. Each holds the whole of both
-networks and takes its part of every batch. A gradient is a sum over the batch: so the ranks add up what
-each found, and all take the same step. Only batch normalisation must know of the others before, for it
-measures the whole batch. `Ranks` is one process alone, `MPI` many of them (https://www.mpi-forum.org),
-`NCCL` many with a graphics card each.
-"""
+"""Many processes that add up by MPI."""
 
 from __future__ import annotations
 
@@ -16,98 +9,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import numpy as np
 
-from tinygan.errors import DeviceError, TinyganError, UsageError, one_line
+from tinygan.errors import DeviceError, TinyganError, UsageError
+from tinygan.ranks.alone import ALONE, Ranks, T
 
 # What the launchers of MPICH and Intel MPI, of Open MPI, and Slurm's srun tell each process.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 PATIENCE = 10.0  # seconds until a failure is taken to be one rank's own
-T = TypeVar("T")
-
-
-class Ranks:
-    """One process alone: nothing is added up, nobody is waited for."""
-
-    rank = 0  # 0 .. size - 1; rank 0 writes
-    size = 1
-    number_here: int | None = None  # among those on this host, where there are several ranks
-
-    @property
-    def writes(self) -> bool:
-        """Whether this rank is the one that prints and writes files."""
-        return self.rank == 0
-
-    def part(self, count: int) -> slice:
-        """Which of `count` examples are this rank's: parts in the order of ranks, as even as can be."""
-        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
-
-    def sum(self, *arrays: Any) -> tuple[Any, ...]:
-        """The sum of each array over all ranks: arrays of one dtype on one device, any shapes.
-
-        Every rank must call this equally often, with the same shapes; all get the same bits.
-        """
-        return arrays
-
-    def add_up(self, array: Any) -> None:
-        """The same for one array on a graphics card, in its place, on the current stream."""
-
-    def with_cards(self, xp: Any) -> Ranks:
-        """The same ranks, each of which has chosen a graphics card: they add up the arrays of `xp`, CuPy.
-
-        Raises:
-            DeviceError: NCCL is missing, or ranks share a card.
-        """
-        return self
-
-    @property
-    def words(self) -> str:
-        """What to tell of them."""
-        return ""
-
-    def heard(self, number: int) -> int:
-        """The largest number that any rank has told the others by now; tells them this one.
-
-        It travels with the next `sum`, so that what one rank knows, all act on after the same step.
-        """
-        return number
-
-    def threads(self, cores: int) -> int:
-        """This rank's share of the `cores` that it may use."""
-        return cores
-
-    def from_first(self, value: Any = None) -> Any:
-        """What rank 0 gave for `value`; nobody goes on before rank 0 has come."""
-        return value
-
-    def by_first(self, work: Callable[[], T]) -> T:
-        """What `work` returns to rank 0, which alone does it; a `TinyganError` it raises, all raise."""
-        return work()
-
-    def others(self, value: Any) -> list[str]:
-        """Which ranks gave another `value` than rank 0; all ranks learn it."""
-        return []
-
-    @contextmanager
-    def first_alone(self) -> Iterator[None]:
-        """Rank 0 does what is within this, then the first rank of every other host, then all others.
-
-        So each finds what was stored before, whether the hosts share a disk or not.
-        """
-        yield
-
-    @contextmanager
-    def together(self, remedy: Callable[[], str] = str) -> Iterator[None]:
-        """Within this no rank goes on, or waits, after another has failed.
-
-        A rank that fails by itself ends all of them, and says so with `remedy`: one sentence, or nothing.
-        """
-        yield
-
-
-ALONE = Ranks()
 
 
 class MPI(Ranks):
@@ -132,10 +43,7 @@ class MPI(Ranks):
         flat = np.concatenate([*map(np.ravel, arrays), note], dtype=note.dtype)
         self.comm.Allreduce(self.mpi.IN_PLACE, flat)
         self._told = flat[-self.size :]
-        return _apart(flat, arrays)
-
-    def with_cards(self, xp: Any) -> Ranks:
-        return NCCL(self.mpi, xp)
+        return apart(flat, arrays)
 
     @property
     def words(self) -> str:
@@ -219,46 +127,6 @@ class MPI(Ranks):
         os._exit(code)  # some MPIs return before they end the process
 
 
-class NCCL(MPI):
-    """Many processes with a graphics card each: NCCL adds up CuPy's arrays, all else goes by MPI.
-
-    Its sums are work on the current stream, which a CUDA graph can capture (since NCCL 2.9), and never
-    wait for the processor. (https://docs.nvidia.com/deeplearning/nccl/user-guide)
-    """
-
-    def __init__(self, mpi: Any, xp: Any) -> None:
-        super().__init__(mpi)
-        self.xp, self.nccl = xp, import_module(f"{xp.__name__}.cuda.nccl")
-        if not self.nccl.available:
-            raise DeviceError(
-                "CuPy finds no NCCL, by which graphics cards add up. pip install 'tinygan[mpi-cuda13]' (or "
-                "mpi-cuda12), or use --device cpu."
-            )
-        try:
-            number = self.from_first(self.nccl.get_unique_id() if self.writes else None)
-            self.cards = self.nccl.NcclCommunicator(self.size, number, self.rank)
-        except (self.nccl.NcclError, KeyError) as problem:  # newer errors of NCCL have no name there
-            raise DeviceError(
-                f"NCCL cannot join the graphics cards ({one_line(problem)}). Start one rank to a card."
-            ) from problem
-        self._kinds = {"f": self.nccl.NCCL_FLOAT32, "d": self.nccl.NCCL_FLOAT64}
-
-    def sum(self, *arrays: Any) -> tuple[Any, ...]:
-        flat = self.xp.empty(sum(array.size for array in arrays), dtype=arrays[0].dtype)
-        self.xp.concatenate([self.xp.ravel(array) for array in arrays], out=flat)
-        self.add_up(flat)
-        return _apart(flat, arrays)
-
-    def add_up(self, array: Any) -> None:
-        place, stream = array.data.ptr, self.xp.cuda.get_current_stream().ptr
-        kind = self._kinds[array.dtype.char]
-        self.cards.allReduce(place, place, array.size, kind, self.nccl.NCCL_SUM, stream)
-
-    def heard(self, number: int) -> int:
-        # By itself, and once a look at the card: to read what came with a sum would be to wait for it.
-        return self.comm.allreduce(number, self.mpi.MAX)
-
-
 def _exit_code(problem: BaseException) -> int:
     """What a process that ends by this says; see `commands.run`."""
     if isinstance(problem, SystemExit):
@@ -268,7 +136,7 @@ def _exit_code(problem: BaseException) -> int:
     return 130 if isinstance(problem, KeyboardInterrupt) else getattr(problem, "exit_code", 1)
 
 
-def _apart(flat: Any, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+def apart(flat: Any, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     """The parts of a long array that have the sizes of these, in their shapes."""
     ends = np.cumsum([array.size for array in arrays])
     return tuple(

@@ -1,0 +1,97 @@
+"""Which library an array belongs to, NumPy or CuPy, and who computes with it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tinygan.faults import run_failure
+from tinygan.ranks.alone import ALONE, Ranks
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Backend:
+    """An array library, the device it computes on, and the engine: faster twins of some functions.
+
+    A function that has no twin computes for itself. `backend.choose` makes one from ``--device`` and
+    ``--engine``.
+    """
+
+    xp: ModuleType = np  # or cupy
+    device: str = "cpu"  # or "gpu"
+    engine: str = "readable"  # or "fast"
+    twins: Mapping[Any, Any] = field(default_factory=dict)  # by the function, or op, that each stands in for
+    precision: str = "float32"  # or "tf32": how the factors of matrix products are rounded
+    ranks: Ranks = ALONE  # the processes that share every batch
+
+    def twin(self, function: T) -> T:
+        """This engine's version of `function`, or `function` itself."""
+        return self.twins.get(function, function)
+
+    def array(self, values: Any) -> Any:
+        """`values` (a NumPy array) as an array of this device, dtype kept."""
+        return self.xp.asarray(values)
+
+    def numpy(self, array: Any) -> np.ndarray:
+        """`array` of this device as a NumPy array, dtype kept."""
+        return np.asarray(array) if self.device == "cpu" else self.xp.asnumpy(array)
+
+    def card(self) -> dict[str, str]:
+        """What to note of the graphics card that computes; nothing on a processor."""
+        if self.device == "cpu":
+            return {}
+        runtime, number = self.xp.cuda.runtime, self.xp.cuda.Device().id
+        capability = self.xp.cuda.Device().compute_capability
+        cublas = self.xp.cuda.cublas.getVersion(self.xp.cuda.get_cublas_handle())
+        nvrtc = "{}.{}".format(*self.xp.cuda.nvrtc.getVersion())
+        return {
+            "card": runtime.getDeviceProperties(number)["name"].decode(),
+            "compute capability": f"{capability[:-1]}.{capability[-1]}",
+            "driver's CUDA": cuda_version(runtime.driverGetVersion()),
+            "CUDA": cuda_version(runtime.runtimeGetVersion()),
+            "CUDA libraries": f"cuBLAS {cublas}, NVRTC {nvrtc}",  # on which the last bits depend
+        }
+
+    @contextmanager
+    def failures(
+        self, batch_size: int | None = None, last: Callable[[], object] | None = None
+    ) -> Iterator[None]:
+        """Within this, a full memory or a GPU that fails is a `DeviceError` that says how to go on.
+
+        `batch_size` is the one in use; `last` finds the newest checkpoint, None where there is none yet.
+        """
+        try:
+            yield
+        except Exception as problem:
+            failure = run_failure(self.device, problem, batch_size, last)
+            if failure is None:
+                raise
+            raise failure from problem
+
+
+CPU = Backend()  # NumPy, and every function as it stands
+
+
+def cuda_version(number: int) -> str:
+    """12040, as CUDA says it, is 12.4."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def array_module(array: Array) -> ModuleType:
+    """The library that made `array`: NumPy or CuPy."""
+    return sys.modules[type(array).__module__.partition(".")[0]]
+
+
+def backend_of(array: Array) -> Backend:
+    """That library, on its device, with every function as it stands."""
+    xp = array_module(array)
+    return Backend(xp, "gpu") if xp.__name__ == "cupy" else CPU

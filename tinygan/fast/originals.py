@@ -1,0 +1,126 @@
+"""Which functions of the reading path faster code stands in for, and whether they still are what it was written for.
+
+What a reader edits is what runs: where a function differs from the one that a twin was written for, the twin is
+not used. `ORIGINALS` has a digest of each of those functions, ops and classes, made of its source without
+comments, docstrings and layout. Whoever changes one of them on purpose compares it with its twins, changes those,
+and writes down the new digest: ``python -m tinygan.fast.originals`` prints all of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from types import CodeType, FunctionType
+from typing import Any
+
+from tinygan import autograd, gan, layers, optim
+from tinygan.autograd import Op
+from tinygan.ops import activation, batchnorm, conv, dense, dropout, geometry, loss
+
+ORIGINALS: dict[Any, dict[str, str]] = {
+    gan: {
+        "losses_and_gradients": "27969fad", "train_step": "6aa79b47", "discriminator_loss": "9f7abd56",
+        "generator_loss": "f4e7feea",
+    },
+    layers: {
+        "Layer": "aa6b7732", "Linear": "12bded61", "Dense": "3f0c4baa", "Conv2D": "b7aa7df9",
+        "Conv2DTranspose": "06c7e284", "BatchNorm": "8ac0938d", "LeakyReLU": "4e86dc8f", "Tanh": "05217ac6",
+        "Dropout": "42ecd32d", "Reshape": "aea637b6", "Mode": "95e37b90", "Network": "07802329",
+    },
+    autograd: {
+        "Op": "8dff53bd", "Tensor": "5b022309", "grad": "68d907d2", "_inputs_first": "3d6df1ff",
+        "add": "82bb08d2",
+    },
+    optim: {
+        "Adam": "c8bf8719",
+    },
+    activation: {
+        "leaky_relu": "d6ce2a28", "tanh": "5014e073",
+    },
+    batchnorm: {
+        "moments": "78474dab", "batch_norm": "e471a444",
+    },
+    conv: {
+        "im2col": "68ea3503", "col2im": "9da6e90c", "conv2d": "07cd74fa", "conv2d_transpose": "d90369e5",
+    },
+    dense: {
+        "dense": "b179ad2b", "reshape": "f26f0cee",
+    },
+    dropout: {
+        "dropout": "e2505977",
+    },
+    geometry: {
+        "stride_pair": "7261bee0", "conv2d_pads": "34f7ae4b", "conv2d_transpose_size": "1f0c09fa",
+        "_same_pads": "d60439ce", "_explicit_pads": "7b410049",
+    },
+    loss: {
+        "sigmoid": "13dfba17", "bce_with_logits": "cccf9951",
+    },
+}  # fmt: skip
+
+
+def changed() -> list[str]:
+    """The functions, ops and classes that differ from their originals: ``gan.discriminator_loss`` and so on.
+
+    One that was replaced at run time counts too, in its own module or in another that imports it.
+    """
+    found = []
+    now = {name: getattr(module, name, None) for module, names in ORIGINALS.items() for name in names}
+    for module, digests in ORIGINALS.items():
+        for name, value in now.items():
+            own = vars(module).get(name)
+            differs = digest(own) != digests[name] if name in digests else own not in (None, value)
+            if differs:
+                found.append(f"{module.__name__.removeprefix('tinygan.')}.{name}")
+    return found
+
+
+def digest(thing: Any) -> str:
+    """8 hexadecimal digits for a function, an op (of both its functions) or a class (of its methods and numbers)."""
+    text = "\n".join(map(repr, _parts(thing)))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _parts(thing: Any) -> Iterator[Any]:
+    if isinstance(thing, Op):
+        yield from (*_parts(thing.forward), *_parts(thing.backward))
+    elif isinstance(thing, type):
+        yield [base.__name__ for base in thing.__bases__]
+        for name, value in sorted(vars(thing).items()):
+            value = getattr(value, "fget", getattr(value, "func", value))  # of properties
+            if isinstance(value, FunctionType):
+                yield from _parts(value)
+            elif not name.startswith("__") and isinstance(value, (int, float, str)):
+                yield name, value
+    else:
+        try:
+            yield _source(thing.__code__)
+        except (AttributeError, OSError, SyntaxError, TypeError):
+            yield repr(thing)  # not from a file: certainly not the original
+
+
+@cache
+def _source(code: CodeType) -> Any:
+    return _tree(ast.parse(textwrap.dedent(inspect.getsource(code))).body[0])
+
+
+def _tree(node: Any) -> Any:
+    """A syntax tree as nested tuples, the same in every version of Python, without docstrings."""
+    if isinstance(node, list):
+        return tuple(map(_tree, node))
+    if not isinstance(node, ast.AST):
+        return node
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
+        fields["body"] = fields["body"][1:]
+    return type(node).__name__, *((key, _tree(value)) for key, value in fields.items() if value not in (None, []))
+
+
+if __name__ == "__main__":
+    for module, names in ORIGINALS.items():
+        for name in names:
+            print(f'{module.__name__}: "{name}": "{digest(getattr(module, name))}"')

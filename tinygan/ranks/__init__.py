@@ -1,0 +1,11 @@
+"""The processes that train together: all that several machines need.
+
+``mpiexec -n 4 python -m tinygan.train`` starts four processes, the ranks. Each holds the whole of both
+networks and takes its part of every batch. A gradient is a sum over the batch: so the ranks add up what
+each found, and all take the same step.
+
+    alone.py   one process: nothing is added up
+    mpi.py     many of them (https://www.mpi-forum.org), and how to find out which it is
+    nccl.py    many of them with a graphics card each
+    twins.py   the ops that look across a batch: its moments, and the mean of the losses
+"""

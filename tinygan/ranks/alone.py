@@ -1,0 +1,83 @@
+"""One process by itself, and what every kind of ranks can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """One process alone: nothing is added up, nobody is waited for."""
+
+    rank = 0  # 0 .. size - 1; rank 0 writes
+    size = 1
+    number_here: int | None = None  # among those on this host, where there are several ranks
+
+    @property
+    def writes(self) -> bool:
+        """Whether this rank is the one that prints and writes files."""
+        return self.rank == 0
+
+    def part(self, count: int) -> slice:
+        """Which of `count` examples are this rank's: parts in the order of ranks, as even as can be."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def sum(self, *arrays: Any) -> tuple[Any, ...]:
+        """The sum of each array over all ranks: arrays of one dtype on one device, any shapes.
+
+        Every rank must call this equally often, with the same shapes; all get the same bits.
+        """
+        return arrays
+
+    def add_up(self, array: Any) -> None:
+        """The same for one array on a graphics card, in its place, on the current stream."""
+
+    @property
+    def words(self) -> str:
+        """What to tell of them."""
+        return ""
+
+    def heard(self, number: int) -> int:
+        """The largest number that any rank has told the others by now; tells them this one.
+
+        It travels with the next `sum`, so that what one rank knows, all act on after the same step.
+        """
+        return number
+
+    def threads(self, cores: int) -> int:
+        """This rank's share of the `cores` that it may use."""
+        return cores
+
+    def from_first(self, value: Any = None) -> Any:
+        """What rank 0 gave for `value`; nobody goes on before rank 0 has come."""
+        return value
+
+    def by_first(self, work: Callable[[], T]) -> T:
+        """What `work` returns to rank 0, which alone does it; a `TinyganError` it raises, all raise."""
+        return work()
+
+    def others(self, value: Any) -> list[str]:
+        """Which ranks gave another `value` than rank 0; all ranks learn it."""
+        return []
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """Rank 0 does what is within this, then the first rank of every other host, then all others.
+
+        So each finds what was stored before, whether the hosts share a disk or not.
+        """
+        yield
+
+    @contextmanager
+    def together(self, remedy: Callable[[], str] = str) -> Iterator[None]:
+        """Within this no rank goes on, or waits, after another has failed.
+
+        A rank that fails by itself ends all of them, and says so with `remedy`: one sentence, or nothing.
+        """
+        yield
+
+
+ALONE = Ranks()

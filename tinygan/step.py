@@ -1,0 +1,166 @@
+"""One training step on any engine: losses and gradients, their sum over ranks, a check, and then both Adams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import isfinite
+from typing import NamedTuple
+
+from tinygan import gan
+from tinygan.arrays import Array
+from tinygan.errors import NonFiniteError, UsageError
+from tinygan.fast import gan as fast_gan
+from tinygan.fast.optim import adam_steps
+from tinygan.fast.originals import changed
+from tinygan.gan import LossesAndGradients
+from tinygan.layers import Conv2DTranspose, Mask, Network
+from tinygan.ops.conv import conv2d, conv2d_transpose
+from tinygan.ops.loss import sigmoid
+from tinygan.optim import Adam
+from tinygan.ranks.alone import Ranks
+from tinygan.ranks.twins import number
+
+BY_OPS = "op by op (tinygan/gan.py)"
+AS_A_WHOLE = "as a whole (tinygan/fast/gan.py)"
+ON_A_CARD = "as a whole (tinygan/fast/cuda/gan.py)"
+# What several ranks compute in their own way: see `ranks.twins`.
+SHARED = ("gan.", "ops.batchnorm.", "ops.loss.", "layers.BatchNorm")
+
+
+class Measured(NamedTuple):
+    """What one step measured, before the update: numbers of shape (), on the device."""
+
+    generator_loss: Array
+    discriminator_loss: Array
+    real_score: Array  # mean of sigmoid(D(x)): how real the real images look to D
+    fake_score: Array  # mean of sigmoid(D(G(z)))
+
+
+class Step:
+    """How the steps of a run are taken: decided once, when this is made, and not again at each step.
+
+    `how` says it in words, and what was changed where that makes a difference.
+    """
+
+    def __init__(
+        self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, batches: Iterable[tuple[int, int]],
+        strict: bool = False,
+    ) -> None:  # fmt: skip
+        """`batches`: the numbers of real images and of noise vectors, (N, M), that a step may have.
+
+        Raises:
+            UsageError: a function was changed of which several ranks, or with `strict` the fast engine, have
+                their own version.
+        """
+        self.G, self.D, self.adam_G, self.adam_D = G, D, adam_G, adam_D
+        self.backend, self.batches, edits = G.backend, sorted(batches), changed()
+        if self.backend.ranks.size > 1 and (shared := [name for name in edits if name.startswith(SHARED)]):
+            raise UsageError(f"{shared[0]} was changed. Several ranks have their own version: start one process.")
+        self.losses_and_gradients: Callable[..., LossesAndGradients] = gan.losses_and_gradients
+        # Called just as it is, where it was changed, and where an engine has its own.
+        self.train_step = gan.train_step if "gan.train_step" in edits else None
+        self.how, self.in_pieces = BY_OPS, False
+        if self.backend.engine == "fast":
+            why = f"{edits[0]} was changed" if edits else unfit(G, D)
+            if why and strict:
+                raise UsageError(f"--engine fast: {why}, and it has its own version. Use --engine auto.")
+            self.how = f"{BY_OPS}: {why}; {_slower(edits)}" if why else self._speed_up()
+            self.in_pieces = self.backend.device == "cpu" and "optim.Adam" not in edits
+
+    def _speed_up(self) -> str:
+        """Take the fast engine's step where it pays; returns `how`."""
+        if self.backend.device == "gpu":
+            from tinygan.fast.cuda.gan import train_step  # not needed, and not loaded, on a processor
+
+            if self.backend.ranks.size == 1:
+                self.train_step = train_step
+            return ON_A_CARD
+        if not all(fast_gan.planned(self.G, self.D, *batch) for batch in self.batches):
+            return f"{BY_OPS}: more does not pay for so small a batch"
+        self.losses_and_gradients = fast_gan.losses_and_gradients
+        return AS_A_WHOLE
+
+    def plans(self) -> list[str]:
+        """How each convolution is computed on a processor: a line each."""
+        N, M = self.batches[-1]
+        passes = (self.G, M), (self.D, N + M if self.how == AS_A_WHOLE else M)
+        lines = []
+        for network, count in passes if self.backend.device == "cpu" else ():
+            for name, plan in fast_gan.plans(network, count).items():
+                op = conv2d_transpose if isinstance(network.layers[name], Conv2DTranspose) else conv2d
+                by = plan if plan and op in self.backend.twins else "windows and one product (tinygan/ops/conv.py)"
+                lines.append(f"{network.name}/{name}: {by}")
+        return lines
+
+    def take(
+        self, images: Array, noise: Array, real_masks: Iterable[Mask], fake_masks: Iterable[Mask]
+    ) -> Measured:
+        """One step, with the batch of `gan.train_step`, of which each of several ranks gives its part.
+
+        Raises:
+            NonFiniteError: a loss or a gradient is not finite. No weight has changed then, unless
+                `gan.train_step` was: that one is called as it stands.
+        """
+        batch = images, noise, real_masks, fake_masks
+        if self.train_step:
+            measured, *_ = summed(
+                self.backend.ranks, self.train_step(self.G, self.D, self.adam_G, self.adam_D, *batch)
+            )
+            check_finite(losses_of(measured))
+            return measured
+        found = self.losses_and_gradients(self.G, self.D, *batch)
+        measured, for_D, for_G = summed(self.backend.ranks, found)
+        check_finite(losses_of(measured))
+        check_finite(named(self.D, for_D))
+        check_finite(named(self.G, for_G))
+        if self.in_pieces:
+            adam_steps((self.adam_D, for_D), (self.adam_G, for_G))
+        else:
+            self.adam_D.step(for_D)
+            self.adam_G.step(for_G)
+        return measured
+
+
+def _slower(edits: list[str]) -> str:
+    convolutions = any(name.startswith(("ops.conv.", "ops.geometry.")) for name in edits)
+    return f"about {4 if convolutions else 1.3} times slower"
+
+
+def unfit(G: Network, D: Network) -> str:
+    """Why the fast engine's step cannot take these networks; nothing if it can."""
+    if G.backend.device == "cpu":
+        return fast_gan.unfit(G, D)
+    from tinygan.fast.cuda.plan import sizes_of
+
+    return "" if sizes_of(G, D) else "the networks are not the DCGAN that it knows on a GPU"
+
+
+def summed(ranks: Ranks, found: LossesAndGradients) -> tuple[Measured, list[Array], list[Array]]:
+    """What all ranks found together: losses (each has those of the whole batch), mean scores, D's and G's gradients."""
+    real, fake = found.real_logits.data, found.fake_logits.data
+    scores = sigmoid(real).sum(), sigmoid(fake).sum(), number(real.size, real), number(fake.size, fake)
+    *both, real_sum, fake_sum, N, M = ranks.sum(*found.d_gradients, *found.g_gradients, *scores)
+    cut = len(found.d_gradients)
+    measured = Measured(found.g_loss.data, found.d_loss.data, real_sum / N, fake_sum / M)
+    return measured, both[:cut], both[cut:]
+
+
+def check_finite(arrays: Iterable[tuple[str, Array]]) -> None:
+    """Raise NonFiniteError with the name of the first array that has no finite sum of squares.
+
+    A NaN or an infinity makes that sum one, too; so do numbers whose squares, which Adam needs, overflow.
+    """
+    for name, array in arrays:
+        flat = array.reshape(-1)
+        if not isfinite(float(flat @ flat)):
+            raise NonFiniteError(f"{name} is not finite")
+
+
+def losses_of(measured: Measured) -> list[tuple[str, Array]]:
+    return [("G's loss", measured.generator_loss), ("D's loss", measured.discriminator_loss)]
+
+
+def named(network: Network, gradients: Iterable[Array]) -> Iterable[tuple[str, Array]]:
+    """The gradients of all parameters, with words for each."""
+    names = (f"the gradient of {network.name}/{name}" for name in network.parameters)
+    return zip(names, gradients, strict=True)
