@@ -4,33 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
-from tinygan import differences
 from tinygan.arrays import Backend
 from tinygan.autograd import Op
-from tinygan.differences import Arrays, cases, jacobian_error, numbers, on_device, relative_error
+from tinygan.gradcheck import cases, numbers, relative_error
 
-__all__ = [  # what tests need of `differences` they find here, too
+__all__ = [  # what tests need of `gradcheck` they find here, too
     "Arrays", "numbers", "relative_error", "OPS", "backward", "check_jacobian", "forward", "gradients",
     "arrays_in", "on_device", "one_line", "spied",
 ]  # fmt: skip
 
+Arrays = Sequence[np.ndarray | None]
 OPS = {op.__name__: op for op in cases()}
 
 
+def on_device(backend: Backend, value: Any) -> Any:
+    """A NumPy array as one of the backend; anything else as it is."""
+    return backend.array(value) if isinstance(value, np.ndarray) else value
+
+
 def forward(backend: Backend, name: str, arrays: Arrays, **attributes: Any) -> tuple[np.ndarray, Any]:
-    """(y, saved) of the op `name`: see `differences.forward`."""
-    return differences.forward(backend, OPS[name], arrays, **attributes)
+    """(y as a NumPy array, saved) of the op `name`, run on `backend`."""
+    placed = [on_device(backend, a) for a in arrays]
+    attributes = {key: on_device(backend, value) for key, value in attributes.items()}
+    y, saved = backend.twin(OPS[name]).forward(*placed, **attributes)
+    return backend.numpy(y), saved
 
 
 def backward(
     backend: Backend, name: str, saved: Any, dy: Any, wanted: Sequence[bool]
 ) -> list[np.ndarray | None]:
-    """The gradients of the op `name`: see `differences.backward`."""
-    return differences.backward(backend, OPS[name], saved, dy, wanted)
+    """The gradients of the op `name` as NumPy arrays, None where there is none."""
+    dy = backend.array(np.asarray(dy))
+    found = backend.twin(OPS[name]).backward(saved, dy, tuple(wanted))
+    return [None if g is None else backend.numpy(g) for g in found]
 
 
 def gradients(backend: Backend, name: str, arrays: Arrays, dy: np.ndarray, **attributes: Any) -> list[Any]:
@@ -47,9 +58,32 @@ def check_jacobian(
     tolerance: float,
     attributes: Callable[[Arrays], dict[str, Any]] = lambda arrays: {},
 ) -> None:
-    """Compare every entry of the Jacobian with central differences: see `differences.jacobian_error`."""
-    error, _ = jacobian_error(backend, OPS[name], arrays, attributes, step)
-    assert error < tolerance, f"{name}: relative error {error:.1e}"
+    """Compare every entry of the Jacobian, dy_i / dx_j for every array x, with central differences.
+
+    `attributes` says which attributes go with given arrays: moments that are given depend on x.
+    """
+    y, saved = forward(backend, name, arrays, **attributes(arrays))
+    wanted = [a is not None for a in arrays]
+    rows: list[list[Any]] = []
+    for i in range(y.size):
+        dy = np.zeros(y.size)
+        dy[i] = 1
+        rows.append(backward(backend, name, saved, dy.reshape(y.shape), wanted))
+    for which, array in enumerate(arrays):
+        if array is None:
+            continue
+        found = np.array([row[which].ravel() for row in rows])
+        expected = np.zeros((y.size, array.size))
+        for j in range(array.size):
+            sides = []
+            for sign in (1, -1):
+                copy = array.copy()
+                copy.flat[j] += sign * step
+                moved = [*arrays[:which], copy, *arrays[which + 1 :]]
+                sides.append(forward(backend, name, moved, **attributes(moved))[0])
+            expected[:, j] = (sides[0] - sides[1]).ravel() / (2 * step)
+        error = relative_error(found, expected)
+        assert error < tolerance, f"{name}, argument {which}: relative error {error:.1e}"
 
 
 def arrays_in(value: Any) -> Iterator[Any]:
@@ -74,14 +108,16 @@ Spy = Callable[[str, str, Any], None]  # (op, "forward" or "backward", everythin
 
 
 def spied(backend: Backend, spy: Spy) -> Backend:
-    """`backend` with ops that tell `spy` of each call, after it."""
+    """`backend` with ops that call `spy` after each of their own calls."""
 
     def watch(name: str, op: Op) -> Op:
+        @wraps(op.forward)
         def forward(*arrays: Any, **attributes: Any) -> Any:
             result = op.forward(*arrays, **attributes)
             spy(name, "forward", {"inputs": arrays, "attributes": attributes, "result": result})
             return result
 
+        @wraps(op.backward)
         def backward(saved: Any, dy: Any, wanted: Any) -> Any:
             result = op.backward(saved, dy, wanted)
             spy(name, "backward", {"saved": saved, "dy": dy, "wanted": wanted, "result": result})

@@ -6,7 +6,8 @@ and the GPU's turn of a `backend` test, skip themselves where there is no usable
 
 import pytest
 
-from tinygan.backend import Backend, choose, gpu
+from tinygan.arrays import Backend
+from tinygan.backend import choose, gpu
 from tinygan.errors import DeviceError
 
 collect_ignore_glob = ["golden/*.py"]  # needs TensorFlow; run by hand, not by pytest

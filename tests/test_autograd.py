@@ -1,5 +1,6 @@
 """Walking back: which gradients come out, which work is done for them, which graphs are refused."""
 
+import inspect
 import sys
 import threading
 
@@ -7,11 +8,11 @@ import numpy as np
 import pytest
 
 import tinygan
-from tests.checks import numbers, one_line, relative_error, spied
+from tests.checks import OPS, numbers, one_line, relative_error, spied
 from tinygan import models
-from tinygan.autograd import Tensor, grad, no_grad
+from tinygan.autograd import Op, Tensor, add, grad, no_grad
 from tinygan.backend import cpu
-from tinygan.errors import UsageError
+from tinygan.errors import ShapeError, UsageError
 from tinygan.gan import discriminator_loss, generator_loss
 from tinygan.rng import stream
 
@@ -21,7 +22,7 @@ def two_losses():
     x, w1, w2 = numbers(1, 4, 3), Tensor(numbers(2, 3, 2)), Tensor(numbers(3, 2, 1))
     shared = tinygan.tanh(tinygan.dense(x, w1))
     logits = tinygan.dense(shared, w2)
-    return tinygan.bce_with_logits(logits, 1.0), tinygan.bce_with_logits(logits, 0.0), x, w1, w2
+    return tinygan.bce_with_logits(logits, target=1.0), tinygan.bce_with_logits(logits, target=0.0), x, w1, w2
 
 
 def loss_by_hand(x, w1, w2, target):
@@ -56,7 +57,7 @@ def test_grad_called_twice_is_bit_equal_and_does_not_depend_on_calls_between():
 def test_gradient_with_respect_to_an_inner_tensor_and_to_the_loss_itself():
     x = Tensor(np.array([1.0, -2.0]))
     inner = tinygan.leaky_relu(x, slope=0.5)
-    loss = tinygan.bce_with_logits(inner, 0.0)
+    loss = tinygan.bce_with_logits(inner, target=0.0)
     sigmoids = 1 / (1 + np.exp([-1.0, 1.0]))
     d_inner, d_x, d_loss = grad(loss, [inner, x, loss])
     assert relative_error(d_inner, sigmoids / 2) < 1e-15
@@ -69,7 +70,7 @@ def test_a_tensor_used_twice_gets_the_sum_of_both_gradients():
     # y = 3 a + b, by two different ways to a
     y = (a + a) + (a + b)
     expected = 1 / (1 + np.exp(-y.data)) / 2
-    d_a, d_b = grad(tinygan.bce_with_logits(y, 0.0), [a, b])
+    d_a, d_b = grad(tinygan.bce_with_logits(y, target=0.0), [a, b])
     assert relative_error(d_a, 3 * expected) < 1e-15
     assert relative_error(d_b, expected) < 1e-15
 
@@ -77,13 +78,13 @@ def test_a_tensor_used_twice_gets_the_sum_of_both_gradients():
 def test_the_same_array_in_two_tensors_stays_two_tensors():
     data = np.array([0.5])
     a, b = Tensor(data), Tensor(data)
-    d_a, d_b = grad(tinygan.bce_with_logits((a + a) + b, 0.0), [a, b])
+    d_a, d_b = grad(tinygan.bce_with_logits((a + a) + b, target=0.0), [a, b])
     assert d_a == 2 * d_b
 
 
 def test_plain_arrays_are_constants_and_tensors_in_wrt_twice_are_answered_twice():
     w = Tensor(numbers(1, 3, 1))
-    loss = tinygan.bce_with_logits(tinygan.dense(numbers(2, 4, 3), w), 1.0)
+    loss = tinygan.bce_with_logits(tinygan.dense(numbers(2, 4, 3), w), target=1.0)
     one, two = grad(loss, [w, w])
     assert one.shape == (3, 1) and (one == two).all() and np.abs(one).max() > 0
 
@@ -100,8 +101,8 @@ def spied_networks():
     D = models.discriminator(size=8, width=2, backend=backend)
     images, noise = numbers(1, 3, 8, 8, 1).astype(np.float32), numbers(2, 3, 5).astype(np.float32)
     fakes = G(noise, training=True)
-    real_logits = D(images, training=True, dropout=[stream(0, "dropout").at(i) for i in (0, 1)])
-    fake_logits = D(fakes, training=True, dropout=[stream(0, "dropout").at(i) for i in (2, 3)])
+    real_logits = D(images, training=True, masks=[stream(0, "dropout").at(i) for i in (0, 1)])
+    fake_logits = D(fakes, training=True, masks=[stream(0, "dropout").at(i) for i in (2, 3)])
     losses = discriminator_loss(real_logits, fake_logits), generator_loss(fake_logits)
     return G, D, losses, calls
 
@@ -141,7 +142,7 @@ def test_a_tensor_used_twice_is_walked_once():
     y = tinygan.tanh(x)
     for _ in range(40):  # 2^40 ways lead back to x
         y = y + y
-    grad(tinygan.bce_with_logits(y, 1.0), [x])
+    grad(tinygan.bce_with_logits(y, target=1.0), [x])
     assert calls.count(("tanh", "backward")) == 1 and calls.count(("add", "backward")) == 40
 
 
@@ -151,7 +152,7 @@ def test_a_chain_of_5000_additions_is_deeper_than_the_recursion_limit():
     y = x
     for _ in range(4999):
         y = y + x
-    (gradient,) = grad(tinygan.bce_with_logits(y, 0.0), [x])
+    (gradient,) = grad(tinygan.bce_with_logits(y, target=0.0), [x])
     assert gradient == 5000 * 0.5
 
 
@@ -176,14 +177,14 @@ def test_no_grad_ends_with_an_exception():
 def test_no_grad_holds_in_its_own_thread_only():
     recorded = {}
 
-    def look(where):
+    def record(where):
         recorded[where] = tinygan.tanh(Tensor(np.ones(1))).node is not None
 
     with no_grad():
-        thread = threading.Thread(target=look, args=["other"])
+        thread = threading.Thread(target=record, args=["other"])
         thread.start()
         thread.join()
-        look("here")
+        record("here")
     assert recorded == {"other": True, "here": False}
 
 
@@ -220,12 +221,12 @@ def test_a_loss_that_is_not_a_scalar_is_refused_in_one_line(shape):
 
 def test_wrt_that_the_loss_does_not_depend_on_is_refused_in_one_line():
     x, other = Tensor(np.ones(3)), Tensor(np.ones((2, 7)))
-    loss = tinygan.bce_with_logits(x, 1.0)
+    loss = tinygan.bce_with_logits(x, target=1.0)
     with pytest.raises(UsageError) as error:
         grad(loss, [x, other])
     assert "(2, 7)" in one_line(error)
     with no_grad():
-        loss = tinygan.bce_with_logits(x, 1.0)
+        loss = tinygan.bce_with_logits(x, target=1.0)
     with pytest.raises(UsageError) as error:
         grad(loss, [x])
     one_line(error)
@@ -234,15 +235,19 @@ def test_wrt_that_the_loss_does_not_depend_on_is_refused_in_one_line():
 ONE = np.ones(1, np.float32)
 
 
+def loss_of(x):
+    return tinygan.bce_with_logits(x, target=1.0)
+
+
 @pytest.mark.parametrize(
     "call",
     [
-        lambda x: tinygan.bce_with_logits(x, np.float64(1)),
-        lambda x: tinygan.bce_with_logits(x, np.ones((4, 1))),
-        lambda x: tinygan.bce_with_logits(x, np.ones((4, 1), int)),
-        lambda x: tinygan.bce_with_logits(tinygan.leaky_relu(x, np.float64(0.3)), 1.0),
-        lambda x: tinygan.bce_with_logits(tinygan.dropout(x, np.float64(0.5), np.ones((4, 1))), 1.0),
-        lambda x: tinygan.bce_with_logits(tinygan.batch_norm(x, ONE, ONE, (np.zeros(1), np.ones(1))), 1.0),
+        lambda x: tinygan.bce_with_logits(x, target=np.float64(1)),
+        lambda x: tinygan.bce_with_logits(x, target=np.ones((4, 1))),
+        lambda x: tinygan.bce_with_logits(x, target=np.ones((4, 1), int)),
+        lambda x: loss_of(tinygan.leaky_relu(x, slope=np.float64(0.3))),
+        lambda x: loss_of(tinygan.dropout(x, mask=np.ones((4, 1)), rate=np.float64(0.5))),
+        lambda x: loss_of(tinygan.batch_norm(x, ONE, ONE, mean=np.zeros(1), variance=np.ones(1))),
     ],
     ids=["number as target", "float64 targets", "whole targets", "slope", "rate", "statistics"],
 )  # fmt: skip
@@ -254,3 +259,72 @@ def test_an_attribute_does_not_turn_float32_into_float64_unnoticed(call):
         assert "\n" not in str(error)
     else:
         assert loss.dtype == np.float32 and grad(loss, [x])[0].dtype == np.float32
+
+
+def test_an_op_has_the_name_the_help_and_the_arguments_of_its_forward_pass():
+    for name, op in OPS.items():
+        forward = op.forward
+        assert forward.__name__ == f"{name}_forward" and op.__name__ == name
+        assert op.__doc__ and op.__doc__ == forward.__doc__ and inspect.getdoc(op) == inspect.getdoc(forward)
+        assert inspect.signature(op) == inspect.signature(forward)
+        # Tensors by position, attributes by name.
+        kinds = {parameter.kind for parameter in inspect.signature(op).parameters.values()}
+        assert kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+
+
+X = np.ones((4, 4))
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        (lambda: tinygan.dense(X), "'w'"),
+        (lambda: tinygan.dense(X, X, X, X), "too many"),
+        (lambda: tinygan.dense(X, X, bias=X), "'bias'"),
+        (lambda: tinygan.tanh(), "'x'"),
+        (lambda: tinygan.leaky_relu(X, 0.3), "too many"),  # attributes have names
+        (lambda: tinygan.leaky_relu(X, rate=0.3), "'rate'"),
+        (lambda: tinygan.dropout(X, rate=0.3), "'mask'"),
+        (lambda: tinygan.bce_with_logits(X), "'target'"),
+        (lambda: tinygan.reshape(X, (2, 8)), "too many"),
+        (lambda: add(X), "'b'"),
+    ],
+)
+def test_a_missing_or_an_extra_argument_is_a_type_error_that_names_it(call, names):
+    with pytest.raises(TypeError, match=names) as error:
+        call()
+    one_line(error)
+
+
+def test_inputs_can_be_given_by_name_too():
+    x, w, b = Tensor(numbers(1, 4, 3)), Tensor(numbers(2, 3, 1)), Tensor(numbers(3, 1))
+    one, other = tinygan.dense(x, w, b), tinygan.dense(b=b, w=w, x=x)
+    assert (one.data == other.data).all() and other.node is not None
+    assert other.node.inputs == (x, w, b)
+    for g, e in zip(grad(loss_of(other), [x, w, b]), grad(loss_of(one), [x, w, b]), strict=True):
+        assert (g == e).all()
+
+
+def test_a_gradient_that_nobody_wants_goes_nowhere():
+    """A backward pass may return it all the same."""
+    both = Op(lambda x, y: (x * y, (x, y)), lambda saved, dy, wanted: (dy * saved[1], dy * saved[0]))
+    x, y = Tensor(numbers(1, 3)), Tensor(numbers(2, 3))
+    constant = numbers(3, 3)
+    (d_x,) = grad(loss_of(both(both(x, y), constant)), [x])
+    logits = x.data * y.data * constant
+    expected = -1 / (1 + np.exp(logits)) / 3 * y.data * constant
+    assert relative_error(d_x, expected) < 1e-14
+
+
+def test_an_op_of_ones_own_is_two_functions():
+    square = Op(lambda x: (x * x, x), lambda x, dy, wanted: (2 * x * dy,))
+    x = Tensor(numbers(1, 3))
+    (found,) = grad(loss_of(square(x)), [x])
+    assert relative_error(found, -1 / (1 + np.exp(x.data**2)) / 3 * 2 * x.data) < 1e-14
+
+
+@pytest.mark.parametrize("other", [1.0, 2, [1.0, 2.0], np.float64(1)])
+def test_what_is_no_array_of_the_same_kind_is_refused_in_one_line(other):
+    with pytest.raises((UsageError, ShapeError)) as error:
+        add(Tensor(np.ones(2)), other)
+    one_line(error)

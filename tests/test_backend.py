@@ -1,18 +1,21 @@
-"""Devices, the table of ops, cores and threads."""
+"""Devices and engines, what the fast one stands in for, cores and threads."""
 
 import ctypes
+import inspect
 import os
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tinygan
-from tests.checks import one_line
-from tinygan import backend as backends
-from tinygan.backend import DEVICES, ENGINES, OPS, ROOMS, choose, cpu, load_ops
+from tests.checks import OPS, numbers, one_line
+from tinygan import machine
+from tinygan.arrays import CPU, array_module, backend_of
+from tinygan.autograd import Op, Tensor
+from tinygan.backend import DEVICES, ENGINES, choose, cpu, shared_by
 from tinygan.errors import UsageError
+from tinygan.ranks.alone import ALONE, Ranks
 
 
 @pytest.mark.parametrize("arguments", [("tpu", "auto"), ("cpu", "furious"), ("GPU", "auto"), ("", "auto")])
@@ -24,36 +27,81 @@ def test_unknown_names_are_refused_in_one_line(arguments):
 
 def test_every_engine_that_is_offered_can_be_chosen_on_the_cpu():
     assert DEVICES == ("auto", "cpu", "gpu")
-    for engine in ENGINES:
-        assert set(choose("cpu", engine).ops) == set(OPS)
+    assert {engine: choose("cpu", engine).engine for engine in ENGINES} == {
+        "auto": "fast", "readable": "readable", "fast": "fast"
+    }  # fmt: skip
 
 
-def test_the_table_names_functions_that_exist_in_each_engines_folder():
-    for name, (file, engines) in OPS.items():
-        assert "readable" in engines, name  # every op can be read
-        for engine in engines:
-            module = import_module(f"{ROOMS[engine]}.{file}")
-            for direction in ("forward", "backward"):
-                function = getattr(module, f"{name}_{direction}")
-                assert function.__module__ == module.__name__
+def test_the_readable_engine_runs_every_op_as_it_stands():
+    assert cpu("readable") is CPU and CPU.twins == {}
+    for op in OPS.values():
+        assert CPU.twin(op) is op
 
 
-def test_the_table_lacks_no_op_of_the_readable_folder():
-    import tinygan.ops
+def test_the_fast_engine_has_twins_with_the_same_arguments_and_borrows_the_other_ops():
+    fast = cpu("fast")
+    assert set(fast.twins) <= set(OPS.values())
+    for name, op in OPS.items():
+        twin = fast.twin(op)
+        assert (twin is op) == (name in ("add", "reshape", "bce_with_logits")), name
+        if twin is not op:
+            file = op.forward.__module__.replace("tinygan.ops", "tinygan.fast")
+            assert twin.forward.__module__ == twin.backward.__module__ == file
+            assert (twin.__name__, arguments(twin.forward)) == (name, arguments(op.forward))
+            assert len(arguments(twin.backward)) == len(arguments(op.backward)) == 3
 
-    found = set()
-    for path in Path(tinygan.ops.__path__[0]).glob("*.py"):
-        module = import_module(f"tinygan.ops.{path.stem}") if path.stem != "__init__" else tinygan.ops
-        found |= {name[: -len("_forward")] for name in vars(module) if name.endswith("_forward")}
-    assert found == set(OPS)
+
+def arguments(function):
+    """Name and kind of each: what an op calls its twin with. Defaults it fills in itself."""
+    return [(p.name, p.kind) for p in inspect.signature(function).parameters.values()]
 
 
-def test_an_engine_borrows_the_ops_it_lacks_from_the_readable_one():
-    for engine in ROOMS:
-        if engine in ENGINES:
-            ops, readable = load_ops(engine), load_ops("readable")
-            for name, (_, engines) in OPS.items():
-                assert (ops[name] == readable[name]) == (engine == "readable" or engine not in engines)
+def test_an_op_on_a_backend_with_a_twin_runs_the_twin():
+    ran = []
+
+    def forward(x):
+        ran.append("forward")
+        return np.tanh(x), x
+
+    def backward(x, dy, wanted):
+        ran.append("backward")
+        return (dy / np.cosh(x) ** 2,)
+
+    backend = type(CPU)(twins={tinygan.tanh: Op(forward, backward)})
+    x = Tensor(numbers(1, 3), backend)
+    loss = tinygan.bce_with_logits(tinygan.tanh(x), target=1.0)
+    tinygan.grad(loss, [x])
+    assert ran == ["forward", "backward"] and loss.backend is backend
+    tinygan.tanh(x.data)  # of a plain array nothing is known
+    assert ran == ["forward", "backward"]
+
+
+def test_the_library_of_an_array_is_found(backend):
+    array = backend.array(np.ones(2))
+    assert array_module(array) is backend.xp
+    assert backend_of(array).xp is backend.xp and backend_of(array).device == backend.device
+    assert backend_of(array).twins == {}
+    assert array_module(np.float32(1)) is np  # as NumPy gives for a sum
+
+
+def test_one_process_alone_has_the_twins_of_its_engine_and_no_more():
+    for engine in ("readable", "fast"):
+        assert shared_by(cpu(engine), ALONE).twins == cpu(engine).twins
+
+
+def test_several_ranks_lay_their_twins_over_those_of_the_engine():
+    class Two(Ranks):
+        size = 2
+
+    for engine in ("readable", "fast"):
+        before, ranks = cpu(engine), Two()
+        shared = shared_by(before, ranks)
+        assert shared.ranks is ranks and before.ranks is ALONE
+        assert (shared.engine, shared.device, shared.xp) == (engine, "cpu", np)
+        for name, op in OPS.items():
+            of_ranks = name in ("batch_norm", "bce_with_logits")
+            assert (shared.twin(op) is not before.twin(op)) == of_ranks
+            assert of_ranks == (shared.twin(op).backward.__module__ == "tinygan.ranks.twins"), name
 
 
 def test_arrays_go_to_the_device_and_come_back_with_their_dtype(backend):
@@ -69,11 +117,11 @@ def test_public_functions_find_the_backend_of_their_arrays(backend):
 
 
 def test_cpu_is_made_once():
-    assert cpu() is cpu() and cpu().xp is np
+    assert cpu() is cpu() is CPU and cpu().xp is np
 
 
 def test_usable_cores_are_some_and_no_more_than_the_machine_has():
-    assert 1 <= backends.usable_cores() <= (os.cpu_count() or 1)
+    assert 1 <= machine.usable_cores() <= (os.cpu_count() or 1)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +145,7 @@ def test_usable_cores_follow_the_control_groups_quota(monkeypatch, content, core
 
     monkeypatch.setattr(Path, "read_text", read)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert backends.usable_cores() == cores
+    assert machine.usable_cores() == cores
 
 
 def openblas_threads():
@@ -119,7 +167,7 @@ def test_blas_threads_are_really_limited():
     before = get()
     try:
         for count in (1, 2, 1):
-            assert backends.limit_blas_threads(count) is True
+            assert machine.limit_blas_threads(count) is True
             assert get() == count
     finally:
         put(before)
@@ -128,8 +176,8 @@ def test_blas_threads_are_really_limited():
 
 def test_limiting_threads_says_so_where_there_is_no_switch(monkeypatch, tmp_path):
     monkeypatch.setattr(np, "__file__", str(tmp_path / "numpy" / "__init__.py"))
-    backends._blas_switch.cache_clear()
+    machine._blas_switch.cache_clear()
     try:
-        assert backends.limit_blas_threads(1) is False
+        assert machine.limit_blas_threads(1) is False
     finally:
-        backends._blas_switch.cache_clear()
+        machine._blas_switch.cache_clear()

@@ -13,7 +13,8 @@ import pytest
 
 from tests.checks import one_line
 from tinygan import backend as backends
-from tinygan.backend import Backend, choose, cpu, gpu
+from tinygan.arrays import Backend
+from tinygan.backend import choose, cpu, gpu
 from tinygan.errors import DataError, DeviceError
 
 # The classes of CuPy and cuda.pathfinder, as bare as the originals.
@@ -302,7 +303,7 @@ def fails(problem):
 
 
 def on_gpu():
-    return Backend(np, "gpu", "readable", {})  # of CuPy it needs nothing
+    return Backend(np, "gpu")  # of CuPy it needs nothing
 
 
 def failure(problem, backend=None, **keywords):

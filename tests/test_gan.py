@@ -7,12 +7,13 @@ import pytest
 
 from tests.checks import arrays_in, numbers, spied
 from tinygan import gan, models
+from tinygan.arrays import CPU
 from tinygan.autograd import Tensor, grad
-from tinygan.backend import cpu
 from tinygan.data import normalise
 from tinygan.data.strokes import strokes
 from tinygan.optim import Adam
 from tinygan.rng import stream
+from tinygan.step import Step
 
 
 def pictures(seed, N, size=28):
@@ -32,16 +33,26 @@ def masks(step, which):
 class Game:
     """Both networks with their optimizers, and one step of the game."""
 
-    def __init__(self, width=4, size=28, noise_dim=10, backend=None, lr=1e-3):
+    def __init__(self, width=4, size=28, noise_dim=10, backend=CPU, lr=1e-3):
         self.G = models.generator(width=width, size=size, noise_dim=noise_dim, backend=backend)
         self.D = models.discriminator(width=width, size=size, backend=backend)
         self.adam_G, self.adam_D = Adam(self.G.parameters, lr), Adam(self.D.parameters, lr)
 
-    def step(self, t, images, M=None):
+    @property
+    def players(self):
+        return self.G, self.D, self.adam_G, self.adam_D
+
+    def batch(self, t, images, M=None):
         noise = stream(0, "noise").at(t).normal((len(images) if M is None else M, *self.G.input_shape))
-        return gan.train_step(
-            self.G, self.D, self.adam_G, self.adam_D, images, noise, masks(t, 0), masks(t, 1)
-        )
+        return images, noise, masks(t, 0), masks(t, 1)
+
+    def step(self, t, images, M=None):
+        return gan.train_step(*self.players, *self.batch(t, images, M))
+
+    def take(self, t, images, M=None):
+        """The same step as a run takes it: what it measured."""
+        sizes = [(len(images), len(images) if M is None else M)]
+        return Step(*self.players, sizes).take(*self.batch(t, images, M))
 
     def state(self):
         """Every array the game has, by name."""
@@ -58,7 +69,7 @@ class Game:
 
 
 def test_first_losses_are_near_those_of_a_discriminator_that_cannot_tell():
-    step = Game(width=16, noise_dim=100).step(0, digits(0, 16))
+    step = Game(width=16, noise_dim=100).take(0, digits(0, 16))
     assert float(step.discriminator_loss) == pytest.approx(2 * log(2), abs=0.15)
     assert float(step.generator_loss) == pytest.approx(log(2), abs=0.1)
     assert float(step.real_score) == pytest.approx(0.5, abs=0.1)
@@ -73,17 +84,49 @@ def test_losses_are_those_of_goodfellow_et_al():
     assert float(gan.generator_loss(Tensor(fake))) == pytest.approx(-np.log(p_fake).mean(), rel=1e-14)
 
 
-def test_twenty_steps_twice_are_bit_equal_and_change_every_parameter():
+def flat(found):
+    """Every array that a step gave, as NumPy's own."""
+    return list(arrays_in([x.data if isinstance(x, Tensor) else x for x in found]))
+
+
+@pytest.mark.parametrize("way", [Game.step, Game.take])
+def test_twenty_steps_twice_are_bit_equal_and_change_every_parameter(way):
     def run():
         game = Game()
         start = game.bytes()
-        losses = [tuple(float(number) for number in game.step(t, digits(t, 6))) for t in range(20)]
+        losses = [[a.tobytes() for a in flat(way(game, t, digits(t, 6)))] for t in range(20)]
         return start, game.bytes(), losses
 
     (start, end, losses), again = run(), run()
     assert (start, end, losses) == again
     assert all(start[name] != end[name] for name in start)
-    assert np.isfinite(losses).all()
+    assert all(np.isfinite(np.frombuffer(one, np.float32)).all() for step in losses for one in step)
+
+
+def test_a_run_takes_the_same_step_and_measures_the_same():
+    one, other = Game(size=8), Game(size=8)
+    for t in range(3):
+        found, measured = one.step(t, pictures(t, 3, size=8)), other.take(t, pictures(t, 3, size=8))
+        assert measured.generator_loss == found.g_loss.data
+        assert measured.discriminator_loss == found.d_loss.data
+    assert one.bytes() == other.bytes()
+
+
+def test_losses_and_gradients_alone_move_no_weight():
+    game = Game(size=8)
+    before = game.bytes()
+    found = gan.losses_and_gradients(game.G, game.D, *game.batch(0, pictures(1, 3, size=8), M=4))
+    after = game.bytes()
+    assert {name for name in before if before[name] != after[name]} == {
+        f"G/statistics/{name}" for name in game.G.statistics
+    }  # those have seen the fakes
+    assert game.adam_G.t == game.adam_D.t == 0
+    assert [found.fakes.shape, found.real_logits.shape, found.fake_logits.shape] == [
+        (4, 8, 8, 1), (3, 1), (4, 1)
+    ]  # fmt: skip
+    assert found.d_loss.shape == found.g_loss.shape == ()
+    for network, gradients in ((game.D, found.d_gradients), (game.G, found.g_gradients)):
+        assert [g.shape for g in gradients] == [p.shape for p in network.parameters.values()]
 
 
 def test_every_array_of_a_training_step_is_float32():
@@ -93,8 +136,8 @@ def test_every_array_of_a_training_step_is_float32():
         for array in arrays_in(what):
             seen.append((name, direction, array.dtype))
 
-    game = Game(size=8, backend=spied(cpu(), spy))
-    measured = game.step(0, pictures(1, 4, size=8))
+    game = Game(size=8, backend=spied(CPU, spy))
+    found = [*flat(game.step(0, pictures(1, 4, size=8))), *game.take(1, pictures(1, 4, size=8))]
     for name, direction, dtype in seen:
         assert dtype in (np.float32, np.bool_), (name, direction, dtype)
     assert {(name, direction) for name, direction, _ in seen} >= {
@@ -102,7 +145,7 @@ def test_every_array_of_a_training_step_is_float32():
     }  # fmt: skip
     for name, array in game.state().items():
         assert array.dtype == np.float32, name
-    assert {number.dtype for number in measured} == {np.dtype(np.float32)}
+    assert {array.dtype for array in found} == {np.dtype(np.float32)}
     noise = stream(0, "noise").normal((3, 10))
     assert noise.dtype == np.float32 and gan.generate(game.G, noise).dtype == np.float32
 
@@ -132,23 +175,24 @@ def test_partial_batch_takes_the_mean_over_its_own_number_of_pictures():
     game = Game(size=8)
     images = pictures(1, 3, size=8)
     noise = stream(0, "noise").at(0).normal((4, 10))
-    real = game.D(images, training=True, dropout=masks(0, 0)).data.astype(float)
-    fake = game.D(game.G(noise, training=True), training=True, dropout=masks(0, 1)).data.astype(float)
+    real = game.D(images, training=True, masks=masks(0, 0)).data.astype(float)
+    fake = game.D(game.G(noise, training=True), training=True, masks=masks(0, 1)).data.astype(float)
     assert len(real) == 3 and len(fake) == 4
     before = game.bytes()
     step = game.step(0, images, M=4)
     expected = np.log1p(np.exp(-real)).mean() + np.log1p(np.exp(fake)).mean()
-    assert float(step.discriminator_loss) == pytest.approx(expected, rel=1e-5)
+    assert float(step.d_loss) == pytest.approx(expected, rel=1e-5)
     after = game.bytes()
     assert all(after[name] != before[name] for name in before if "/parameters/" in name)
 
 
-def test_scores_are_the_mean_probabilities():
+@pytest.mark.parametrize("M", [3, 5])
+def test_scores_are_the_mean_probabilities(M):
     game = Game(size=8)
-    images, noise = pictures(1, 3, size=8), stream(0, "noise").at(0).normal((3, 10))
-    real = game.D(images, training=True, dropout=masks(0, 0)).data.astype(float)
-    fake = game.D(game.G(noise, training=True), training=True, dropout=masks(0, 1)).data.astype(float)
-    step = game.step(0, images)
+    images, noise = pictures(1, 3, size=8), stream(0, "noise").at(0).normal((M, 10))
+    real = game.D(images, training=True, masks=masks(0, 0)).data.astype(float)
+    fake = game.D(game.G(noise, training=True), training=True, masks=masks(0, 1)).data.astype(float)
+    step = game.take(0, images, M)
     assert float(step.real_score) == pytest.approx((1 / (1 + np.exp(-real))).mean(), rel=1e-5)
     assert float(step.fake_score) == pytest.approx((1 / (1 + np.exp(-fake))).mean(), rel=1e-5)
 
@@ -164,11 +208,12 @@ def test_running_statistics_see_the_fakes_once_a_step():
     assert np.abs(found - (0.99 + 0.01 * features.var(axis=0))).max() < 1e-6
 
 
-def test_both_gradients_are_taken_before_either_network_moves(monkeypatch):
+@pytest.mark.parametrize("way", [Game.step, Game.take])
+def test_both_gradients_are_taken_before_either_network_moves(monkeypatch, way):
     events = []
     monkeypatch.setattr(gan, "grad", lambda *args: (events.append("grad"), grad(*args))[1])
     monkeypatch.setattr(Adam, "step", lambda self, gradients: events.append("step"))
-    Game(size=8).step(0, pictures(1, 2, size=8))
+    way(Game(size=8), 0, pictures(1, 2, size=8))
     assert events == ["grad", "grad", "step", "step"]
 
 
@@ -178,8 +223,8 @@ def test_which_network_moves_first_makes_no_difference():
     one, other = Game(size=8), Game(size=8)
     one.step(0, images)
     fakes = other.G(noise, training=True)
-    real_logits = other.D(images, training=True, dropout=masks(0, 0))
-    fake_logits = other.D(fakes, training=True, dropout=masks(0, 1))
+    real_logits = other.D(images, training=True, masks=masks(0, 0))
+    fake_logits = other.D(fakes, training=True, masks=masks(0, 1))
     d_loss, g_loss = gan.discriminator_loss(real_logits, fake_logits), gan.generator_loss(fake_logits)
     g_gradients = grad(g_loss, list(other.G.parameters.values()))
     d_gradients = grad(d_loss, list(other.D.parameters.values()))
@@ -192,8 +237,7 @@ def test_fakes_have_dropout_masks_of_their_own():
     def step(real, fake):
         game = Game(size=8)
         noise = stream(0, "noise").at(0).normal((3, 10))
-        players = game.G, game.D, game.adam_G, game.adam_D
-        gan.train_step(*players, pictures(1, 3, size=8), noise, masks(0, real), masks(0, fake))
+        gan.train_step(*game.players, pictures(1, 3, size=8), noise, masks(0, real), masks(0, fake))
         return game.bytes()
 
     assert step(0, 1) != step(0, 2) and step(0, 1) != step(2, 1)

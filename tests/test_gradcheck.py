@@ -7,45 +7,36 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.checks import numbers
+from tests.checks import OPS, forward, numbers, one_line
 from tinygan import gradcheck
-from tinygan.autograd import Tensor, apply
-from tinygan.backend import OPS, Backend, Op, choose, cpu
-from tinygan.differences import (
-    TOLERANCE,
-    cases,
-    check_losses,
-    check_op,
-    forward,
-    jacobian_error,
-    loss_error,
-)
+from tinygan.arrays import CPU, Backend
+from tinygan.autograd import Op, Tensor
+from tinygan.backend import choose
+from tinygan.errors import UsageError
+from tinygan.gradcheck import TOLERANCE, cases, check_losses, check_op, loss_error
+from tinygan.ops.loss import bce_with_logits
 
 
 def spoilt(name: str, change: float) -> Backend:
     """A backend whose op `name` returns gradients that are wrong by a factor."""
-    op = cpu().ops[name]
+    op = OPS[name]
 
-    def backward(xp, saved, dy, wanted):
-        return tuple(None if g is None else change * g for g in op.backward(xp, saved, dy, wanted))
+    def backward(saved, dy, wanted):
+        return tuple(None if g is None else change * g for g in op.backward(saved, dy, wanted))
 
-    return replace(cpu(), ops={**cpu().ops, name: Op(op.forward, backward)})
-
-
-def test_every_op_of_the_table_has_cases():
-    assert set(cases()) == set(OPS)
+    return replace(CPU, twins={op: Op(op.forward, backward)})
 
 
 def test_every_op_and_both_losses_agree_with_differences(backend):
-    for name in cases():
-        assert check_op(backend, name).error < TOLERANCE, name
+    for name, op in OPS.items():
+        assert check_op(backend, op).error < TOLERANCE, name
     for name, result in check_losses(backend).items():
         assert result.passed and result.points > 0, name
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_a_gradient_that_is_wrong_by_a_millionth_is_found(name):
-    assert not check_op(spoilt(name, 1 + 1e-6), name).passed
+    assert not check_op(spoilt(name, 1 + 1e-6), OPS[name]).passed
 
 
 @pytest.mark.parametrize("name", ["conv2d", "conv2d_transpose", "batch_norm", "dense", "bce_with_logits"])
@@ -56,29 +47,42 @@ def test_wrong_gradients_are_found_in_the_losses_of_the_networks(name):
 
 
 def test_a_gradient_that_is_no_number_fails():
-    result = check_op(spoilt("tanh", float("nan")), "tanh")
+    result = check_op(spoilt("tanh", float("nan")), OPS["tanh"])
     assert np.isnan(result.error) and not result.passed
 
 
-def test_points_are_all_derivatives_of_the_jacobian():
-    arrays = (numbers(1, 3, 4), numbers(2, 4, 2), numbers(3, 2))
-    assert jacobian_error(cpu(), "dense", arrays).points == 6 * (12 + 8 + 2)
+def test_points_are_all_numbers_of_all_inputs():
+    assert check_op(CPU, OPS["dense"]).points == (12 + 8 + 2) + (12 + 8)
+
+
+@pytest.mark.parametrize("argument", [0, 1, 2])
+def test_one_wrong_entry_of_any_input_is_found(argument):
+    op = OPS["conv2d"]
+
+    def backward(saved, dy, wanted):
+        found = list(op.backward(saved, dy, wanted))
+        if found[argument] is not None:
+            found[argument] = found[argument].copy()
+            found[argument].flat[-1] += 1e-6 * np.abs(found[argument]).max()
+        return tuple(found)
+
+    assert not check_op(replace(CPU, twins={op: Op(op.forward, backward)}), op).passed
 
 
 def test_losses_are_checked_entry_by_entry():
     def twice(x: list[Tensor]) -> Tensor:
-        return apply("bce_with_logits", x[0] + x[0], target=1.0)
+        return bce_with_logits(x[0] + x[0], target=1.0)
 
-    assert loss_error(twice, [numbers(1, 5)], cpu()).passed
-    assert loss_error(twice, [numbers(1, 5)], cpu()).points == 5
+    assert loss_error(twice, [numbers(1, 5)], CPU).passed
+    assert loss_error(twice, [numbers(1, 5)], CPU).points == 5
 
 
 def test_the_fast_engine_is_checked_on_its_own_way():
     fast = choose("cpu", "fast", lambda line: None)
     for name in ("conv2d", "conv2d_transpose"):
         plans = []
-        for case in cases()[name]:
-            _, saved = forward(fast, name, case.arrays, **case.attributes(case.arrays))
+        for case in cases()[OPS[name]]:
+            _, saved = forward(fast, name, case.arrays, **case.attributes)
             plans.append(type(getattr(saved, "plan", None)).__name__)
         assert {"Products", "Windows"} & set(plans) and "Products" in plans, plans
 
@@ -92,13 +96,13 @@ def test_the_command_prints_a_table_and_succeeds(capsys):
     code, out = run(capsys, "--engine", "readable")
     lines = out.splitlines()
     assert code == 0 and lines[0].startswith("device cpu, engine readable")
-    assert [line.split()[0] for line in lines[2 : 2 + len(OPS)]] == list(cases())
+    assert [line.split()[0] for line in lines[2 : 2 + len(OPS)]] == list(OPS)
     assert all(line.endswith("pass") for line in lines[2:-1])
     assert lines[-1] == "all gradients agree with differences"
 
 
 def test_the_command_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
-    monkeypatch.setattr(gradcheck.backend, "choose", lambda *args, **kwargs: spoilt("tanh", 1.01))
+    monkeypatch.setattr(gradcheck.backends, "choose", lambda *args, **kwargs: spoilt("tanh", 1.01))
     code, out = run(capsys)
     assert code == 1 and "FAIL" in out
     assert out.splitlines()[-1] == "failed: tanh, both, through G and D"
@@ -107,3 +111,9 @@ def test_the_command_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
 def test_the_command_checks_one_op(capsys):
     code, out = run(capsys, "--op", "dense")
     assert code == 0 and len(out.splitlines()) == 4
+
+
+def test_an_op_that_there_is_not_is_refused_with_those_there_are():
+    with pytest.raises(UsageError, match=", ".join(OPS)) as error:
+        gradcheck.main(["--device", "cpu", "--op", "cube"])
+    one_line(error)

@@ -13,24 +13,26 @@ import tinygan
 PACKAGE = Path(tinygan.__file__).parent
 ROOT = PACKAGE.parent
 
-# From bottom to top; a file imports only from its own room and from rooms below.
+# From bottom to top. A file imports only from its own room and from rooms on lines below: two rooms on one
+# line do not know each other.
 DOORS = (
     "train", "sample", "evaluate", "inspect", "gradcheck", "report", "export", "evaluation.train_classifier"
 )  # fmt: skip
 ROOMS = [
-    ("errors",), ("faults", "locks", "ranks"), ("backend",), ("rng",), ("ops",), ("fast",), ("autograd",),
-    ("layers",), ("models",), ("optim",), ("gan",), ("differences",),
-    # Twins of the two files above, and the engine on graphics cards; loaded by name when a run begins.
-    ("fast.optim", "fast.gan", "fast.cuda"),
-    ("data",), ("evaluation",), ("runs",),
+    ("errors",), ("faults", "locks", "machine", "rng", "ranks", "ranks.alone"), ("arrays",), ("autograd",),
+    ("ops",),
+    ("fast", "ranks.twins"),  # twins of single ops
+    ("layers",), ("models", "optim", "average"), ("gan",),
+    ("fast.originals", "fast.optim", "fast.gan", "fast.cuda"),  # twins of whole steps
+    ("ranks.mpi",), ("ranks.nccl",),
+    ("backend", "step"), ("data",), ("evaluation",), ("runs",),
     ("",),  # tinygan/__init__.py, the public face
     ("commands",), DOORS, ("__main__",),
 ]  # fmt: skip
 HEIGHT = {room: height for height, rooms in enumerate(ROOMS) for room in rooms}
-CORE = (
-    "errors", "faults", "ranks", "backend", "rng", "ops", "fast", "autograd", "layers", "models", "optim",
-    "gan", "fast.optim", "fast.gan", "fast.cuda",
-)  # fmt: skip
+# What needs NumPy and nothing else: all below `data`.
+CORE = {room for rooms in ROOMS[: HEIGHT["data"]] for room in rooms}
+PATH = ("gan", "models", "layers", "autograd", "optim", "ops")  # what a reader reads
 
 
 def module_name(path: Path) -> str:
@@ -74,9 +76,15 @@ def room(module: str) -> str:
 
 @pytest.mark.parametrize("module", SOURCES)
 def test_a_file_has_a_room_and_imports_only_from_it_and_from_below(module):
-    assert room(module) in HEIGHT, f"{module}: say in ROOMS where it belongs"
+    own = room(module)
+    assert own in HEIGHT, f"{module}: say in ROOMS where it belongs"
     for name in own_imports(module):
-        assert HEIGHT[room(name)] <= HEIGHT[room(module)], f"{module} imports {name}, which lies above it"
+        below = HEIGHT[room(name)] < HEIGHT[own]
+        assert below or room(name) == own, f"{module} imports {name}, which does not lie below it"
+
+
+def test_every_room_has_a_file():
+    assert {room(module) for module in SOURCES} == set(HEIGHT)
 
 
 def test_no_file_imports_itself_around_a_corner():
@@ -93,15 +101,30 @@ def test_no_file_imports_itself_around_a_corner():
         visit(module, ())
 
 
-def test_ops_know_only_errors_ranks_and_each_other():
+def test_ops_know_only_arrays_errors_the_graph_and_each_other():
     for module in SOURCES:
         if room(module) == "ops":
-            assert {room(name) for name in own_imports(module)} <= {"errors", "ranks", "ops"}, module
+            rooms = {room(name) for name in own_imports(module)}
+            assert rooms <= {"errors", "arrays", "autograd", "ops"}, module
             text = SOURCES[module].read_text(encoding="utf-8")
             names = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)}
             assert not {"numpy", "np", "cupy", "fast", "backend"} & names, module
             for name in imports(SOURCES[module], module):
                 assert name.split(".")[0] not in ("numpy", "cupy"), f"{module} imports {name}"
+
+
+def test_the_reading_path_knows_only_itself_arrays_errors_and_rng():
+    files = [module for module in SOURCES if room(module) in PATH]
+    assert len(files) == 5 + 7 + 1  # five files, seven of ops, and its __init__
+    for module in files:
+        rooms = {room(name) for name in own_imports(module)}  # not fast, backend, machine, step or ranks
+        assert rooms <= {*PATH, "errors", "arrays", "rng"}, module
+        text = SOURCES[module].read_text(encoding="utf-8")
+        assert "import_module" not in text and "__import__" not in text, module
+        # All of it at the head of the file, where a reader sees it.
+        tree = ast.parse(text)
+        inside = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
+        assert all(n in tree.body for n in inside), module
 
 
 def test_only_the_backend_and_fast_import_cupy():
@@ -111,10 +134,34 @@ def test_only_the_backend_and_fast_import_cupy():
             assert not [name for name in packages if name.startswith(("cupy", "cuda"))], module
 
 
-def test_nobody_outside_fast_imports_it_by_name():
+def test_only_the_backend_the_step_and_the_runs_import_fast():
     for module in SOURCES:
-        if not module.startswith("tinygan.fast"):
+        if not module.startswith("tinygan.fast") and room(module) not in ("backend", "step", "runs"):
             assert not any(name.startswith("tinygan.fast") for name in own_imports(module)), module
+
+
+def test_what_a_graphics_card_needs_is_imported_only_when_one_computes():
+    for module, path in SOURCES.items():
+        if room(module) != "fast.cuda":
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ImportFrom):
+                    names = [f"{node.module}.{alias.name}." for alias in node.names]
+                    assert not [name for name in names if name.startswith("tinygan.fast.cuda.")], module
+
+
+def test_ranks_are_chosen_by_train_and_the_backend():
+    """All others use those that they are given."""
+    for module in SOURCES:
+        known = {name for name in own_imports(module) if room(name) in ("ranks.mpi", "ranks.nccl")}
+        if known - {module}:
+            assert room(module) in ("ranks.nccl", "backend", "train"), module
+
+
+def test_modules_are_imported_by_name_only_where_they_may_be_missing():
+    """A reader, a linter and these tests see every other import."""
+    texts = {module: path.read_text(encoding="utf-8") for module, path in SOURCES.items()}
+    found = {module for module, text in texts.items() if "import_module" in text}
+    assert found == {"tinygan.ranks.mpi", "tinygan.ranks.nccl", "tinygan.runs.exchange"}
 
 
 def test_the_core_needs_nothing_but_numpy_and_the_standard_library():
@@ -172,7 +219,8 @@ def test_importing_tinygan_pulls_in_nothing_that_is_not_needed():
     foreign = {n.split(".")[0] for n in loaded} - {"tinygan"} - set(sys.stdlib_module_names)
     assert foreign == set()
     assert not loaded & {"urllib.request", "http.client", "ssl", "asyncio", "sqlite3", "unittest", "tkinter"}
-    assert not [n for n in loaded if n.startswith(("tinygan.fast", "tinygan.data"))]
+    engines = ("tinygan.fast", "tinygan.data", "tinygan.backend", "tinygan.step", "tinygan.ranks.mpi")
+    assert not [n for n in loaded if n.startswith(engines)]
 
 
 def test_importing_tinygan_takes_less_than_three_tenths_of_a_second_more_than_numpy():

@@ -1,68 +1,119 @@
-"""Layers: what batch normalisation remembers, and the shapes that networks assert."""
+"""Layers: what batch normalisation remembers, the shapes they make, and who is named when they do not fit."""
 
 import numpy as np
 import pytest
 
-from tinygan.backend import cpu
-from tinygan.layers import BatchNorm, Conv2D, Conv2DTranspose, Dense, LeakyReLU, Network, New, Reshape
+from tests.checks import numbers, one_line
+from tinygan.arrays import CPU
+from tinygan.autograd import Tensor
+from tinygan.errors import ShapeError
+from tinygan.layers import (
+    BatchNorm,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    Init,
+    LeakyReLU,
+    Mode,
+    Network,
+    Reshape,
+)
 from tinygan.rng import stream
 
 
-def new(dtype=np.float64):
-    return New(stream(0, "init"), cpu(), dtype)
+def init(dtype=np.float64):
+    return Init(stream(0, "init"), CPU, dtype)
+
+
+def run(layer, x, training):
+    return layer(Tensor(np.array(x)), Mode(training))
 
 
 def test_running_values_move_one_percent_towards_the_batchs_mean_and_biased_variance():
-    layer = BatchNorm(new(), 2)
+    layer = BatchNorm(init(), 2)
     x = np.array([[1.0, 10.0], [5.0, 10.0]])  # means 3 and 10, variances 4 (not 8) and 0
-    layer(x, True, iter(()))
+    run(layer, x, True)
     assert layer.running_mean.data == pytest.approx([0.03, 0.1], rel=1e-13)
     assert layer.running_variance.data == pytest.approx([0.99 + 0.04, 0.99], rel=1e-13)
-    layer(x, True, iter(()))
+    run(layer, x, True)
     assert layer.running_mean.data == pytest.approx([0.99 * 0.03 + 0.03, 0.99 * 0.1 + 0.1], rel=1e-13)
     assert layer.running_variance.data == pytest.approx([0.99 * 1.03 + 0.04, 0.99 * 0.99], rel=1e-13)
 
 
 def test_running_values_of_pictures_gather_batch_and_space():
-    layer = BatchNorm(new(), 1)
-    layer(np.array([[[[0.0], [2.0]]], [[[4.0], [6.0]]]]), True, iter(()))  # mean 3, variance 5
+    layer = BatchNorm(init(), 1)
+    run(layer, [[[[0.0], [2.0]]], [[[4.0], [6.0]]]], True)  # mean 3, variance 5
     assert layer.running_mean.data == pytest.approx([0.03], rel=1e-13)
     assert layer.running_variance.data == pytest.approx([0.99 + 0.05], rel=1e-13)
 
 
 def test_running_values_serve_and_stay_when_not_training():
-    layer = BatchNorm(new(), 1)
+    layer = BatchNorm(init(), 1)
     layer.running_mean.data, layer.running_variance.data = np.array([2.0]), np.array([4.0 - 1e-3])
-    y = layer(np.array([[6.0]]), False, iter(()))
+    y = run(layer, [[6.0]], False)
     assert y.data == pytest.approx(2.0, rel=1e-15)
     assert layer.running_mean.data == 2 and layer.running_variance.data == 4 - 1e-3
 
 
 def test_training_makes_new_running_arrays_so_that_copies_taken_before_stay():
-    layer = BatchNorm(new(), 1)
+    layer = BatchNorm(init(), 1)
     before = layer.running_mean.data
-    layer(np.array([[6.0]]), True, iter(()))
+    run(layer, [[6.0]], True)
     assert before == 0 and layer.running_mean.data != 0
 
 
 @pytest.mark.parametrize(
     ("layer", "given", "made"),
     [
-        (lambda: Dense(new(), 6, 4), (6,), (4,)),
-        (lambda: Conv2D(new(), 2, 3, kernel=5, stride=2), (7, 10, 2), (4, 5, 3)),
-        (lambda: Conv2D(new(), 2, 3, kernel=2, stride=3), (7, 10, 2), (3, 4, 3)),
-        (lambda: Conv2DTranspose(new(), 2, 3, kernel=5, stride=2), (7, 10, 2), (14, 20, 3)),
+        (lambda: Dense(init(), 6, 4), (6,), (4,)),
+        (lambda: Conv2D(init(), 2, 3, kernel=5, stride=2), (7, 10, 2), (4, 5, 3)),
+        (lambda: Conv2D(init(), 2, 3, kernel=2, stride=3), (7, 10, 2), (3, 4, 3)),
+        (lambda: Conv2DTranspose(init(), 2, 3, kernel=5, stride=2), (7, 10, 2), (14, 20, 3)),
         (lambda: Reshape(2, 3, 1), (6,), (2, 3, 1)),
-        (lambda: BatchNorm(new(), 3), (4, 5, 3), (4, 5, 3)),
+        (lambda: BatchNorm(init(), 3), (4, 5, 3), (4, 5, 3)),
         (LeakyReLU, (4, 5, 3), (4, 5, 3)),
     ],
 )
-def test_layers_say_the_shape_they_make(layer, given, made):
+def test_a_network_knows_the_shape_that_each_layer_makes(layer, given, made):
     layer = layer()
-    assert layer.output_shape(given) == made
-    assert layer(np.ones((2, *given)), False, iter(())).shape == (2, *made)
+    network = Network("n", given, [BatchNorm(init(), given[-1]), layer])  # one that has parameters
+    assert network.shapes == {"00_batchnorm": given, f"01_{layer.name}": made}
+    assert network(np.ones((2, *given))).shape == (2, *made)
 
 
-def test_a_network_asserts_the_shape_on_each_line():
-    with pytest.raises(AssertionError, match=r"layer 1 \(reshape\)"):
-        Network("n", (6,), [(LeakyReLU(), (6,)), (Reshape(2, 3), (3, 2))])
+def test_finding_the_shapes_changes_nothing():
+    network = Network("n", (3,), [Dense(init(), 3, 2), BatchNorm(init(), 2)])
+    before = [t.data.tobytes() for t in (network.parameters | network.statistics).values()]
+    assert list(network.shapes) == ["00_dense", "01_batchnorm"]
+    assert [t.data.tobytes() for t in (network.parameters | network.statistics).values()] == before
+
+
+@pytest.mark.parametrize(
+    ("layers", "named"),
+    [
+        (lambda: [Dense(init(), 5, 8)], "layer 00_dense of the net: dense got"),
+        (lambda: [LeakyReLU(), Reshape(2, 4)], "layer 01_reshape of the net: cannot reshape"),
+        (
+            lambda: [Reshape(1, 6, 1), Conv2D(init(), 2, 3, kernel=3, stride=1)],
+            "layer 01_conv of the net: conv2d",
+        ),
+        (
+            lambda: [Reshape(1, 6, 1), LeakyReLU(), Conv2DTranspose(init(), 2, 3, kernel=3, stride=1)],
+            "layer 02_conv_transpose of the net: conv2d_transpose",
+        ),
+        (lambda: [Dense(init(), 6, 8), BatchNorm(init(), 7)], "layer 01_batchnorm of the net: batch_norm"),
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_shapes_that_do_not_fit_name_the_layer_in_one_line(layers, named, training):
+    network = Network("net", (6,), [*layers(), Dense(init(), 1, 1)])
+    with pytest.raises(ShapeError) as error:
+        network(numbers(1, 2, 6), training=training)
+    assert one_line(error).startswith(named)
+    assert isinstance(error.value.__cause__, ShapeError)
+
+
+def test_an_input_of_another_shape_names_the_network():
+    network = Network("net", (6,), [Dense(init(), 6, 8)])
+    with pytest.raises(ShapeError, match=r"^the net got \(2, 5\)\. It needs \(N, 6\)\.$"):
+        network(numbers(1, 2, 5))

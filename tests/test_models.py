@@ -1,5 +1,7 @@
 """The two networks: sizes, initial values, and the gradient of a whole narrow pair of them."""
 
+import inspect
+import re
 from math import sqrt
 
 import numpy as np
@@ -104,9 +106,20 @@ def test_same_seed_same_weights_other_seed_other_weights(make):
     assert all(one[name] != other[name] for name in one)
 
 
+@pytest.mark.parametrize("which", [0, 1], ids=["generator", "discriminator"])
+def test_the_comment_on_every_line_of_a_network_is_the_shape_that_the_layer_makes(seed_networks, which):
+    network = seed_networks[which]
+    text = inspect.getsource((models.generator, models.discriminator)[which])
+    commented = re.findall(r"^.*\S +# (\d+(?:, \d+)*)$", text, re.M)
+    layers = re.findall(r"^        [A-Z]\w+\(.*\), +# \d", text, re.M)
+    assert len(layers) == len(network.layers) and len(commented) == len(layers) + 1
+    found = [tuple(map(int, shape.split(", "))) for shape in commented]
+    assert found == [network.input_shape, *network.shapes.values()]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [4, 8, 28, 32, 64])
-def test_any_side_divisible_by_4_paints_and_judges_pictures(size, channels):
+def test_any_side_divisible_by_4_makes_and_takes_pictures(size, channels):
     G = models.generator(size=size, channels=channels, width=2, noise_dim=3)
     D = models.discriminator(size=size, channels=channels, width=2)
     images = G(numbers(1, 2, 3).astype(np.float32))
@@ -151,7 +164,7 @@ def test_input_of_another_shape_is_refused_in_one_line():
 def test_too_few_dropout_masks_are_refused_in_one_line(count):
     D = models.discriminator(size=8, width=2)
     with pytest.raises(UsageError, match="dropout") as error:
-        D(np.zeros((1, 8, 8, 1), np.float32), training=True, dropout=count * [stream(0, "dropout")])
+        D(np.zeros((1, 8, 8, 1), np.float32), training=True, masks=count * [stream(0, "dropout")])
     one_line(error)
 
 
@@ -174,10 +187,10 @@ def test_dropout_is_off_when_not_training_and_on_when_training():
     D = models.discriminator(size=8, width=2)
     x = numbers(1, 2, 8, 8, 1).astype(np.float32)
     masks = [stream(0, "dropout").at(i) for i in range(4)]
-    assert (D(x).data == D(x, dropout=masks).data).all()
-    assert (D(x, training=True, dropout=masks[:2]).data != D(x, training=True, dropout=masks[2:]).data).any()
+    assert (D(x).data == D(x, masks=masks).data).all()
+    assert (D(x, training=True, masks=masks[:2]).data != D(x, training=True, masks=masks[2:]).data).any()
     everything = [np.ones((2, 4, 4, 2), bool), np.ones((2, 2, 2, 4), bool)]
-    kept = D(x, training=True, dropout=everything).data
+    kept = D(x, training=True, masks=everything).data
     assert relative_error(kept, D(x).data / 0.49) < 1e-5  # biases are 0, so the scales multiply
 
 
@@ -197,8 +210,8 @@ def game(size):
     real, fake = ([stream(s, "dropout").keep(shape, 0.3) for shape in sides] for s in (3, 4))
 
     def losses():
-        fake_logits = D(G(noise, training=True), training=True, dropout=fake)
-        real_logits = D(images, training=True, dropout=real)
+        fake_logits = D(G(noise, training=True), training=True, masks=fake)
+        real_logits = D(images, training=True, masks=real)
         return generator_loss(fake_logits), discriminator_loss(real_logits, fake_logits)
 
     return G, D, losses

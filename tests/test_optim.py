@@ -7,7 +7,8 @@ import tinygan
 from tests import oracles
 from tests.checks import numbers, relative_error
 from tinygan.autograd import Tensor, grad
-from tinygan.optim import Adam, Average
+from tinygan.average import Average
+from tinygan.optim import Adam
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_step_leaves_graphs_gradients_and_earlier_arrays_as_they_were():
     start = numbers(1, 3, 1)
     w = Tensor(start)
     features = tinygan.dense(numbers(2, 4, 3), Tensor(numbers(3, 3, 3)))
-    loss = tinygan.bce_with_logits(tinygan.dense(features, w), 1.0)
+    loss = tinygan.bce_with_logits(tinygan.dense(features, w), target=1.0)
     before, w_before = grad(loss, [w])[0], start.copy()
     adam = Adam({"w": w}, lr=0.5)
     m, v, g = adam.m["w"], adam.v["w"], before.copy()

@@ -27,19 +27,6 @@ from tinygan.runs.state import load
 
 __version__ = "0.1.0"
 __all__ = [
-    "Tensor",
-    "batch_norm",
-    "bce_with_logits",
-    "conv2d",
-    "conv2d_transpose",
-    "dense",
-    "dropout",
-    "grad",
-    "leaky_relu",
-    "load",
-    "models",
-    "no_grad",
-    "optim",
-    "reshape",
-    "tanh",
-]
+    "Tensor", "batch_norm", "bce_with_logits", "conv2d", "conv2d_transpose", "dense", "dropout", "grad",
+    "leaky_relu", "load", "models", "no_grad", "optim", "reshape", "tanh",
+]  # fmt: skip

@@ -1,13 +1,13 @@
 """Reverse-mode differentiation: record how each tensor was made, then walk back from the loss.
 
-An `Op` turns two functions of arrays, a forward and a backward pass, into one function of tensors. Calling it
-computes the result and leaves a `Node` on it: which op made it, from which inputs, and what the op saved. The
-nodes form a graph from the loss back to the parameters. `grad` walks that graph once, in reverse, and applies
-the chain rule at each node: from the gradient of the loss by the result, the op's backward pass computes the
-gradients by its inputs.
+An `Op` joins two functions of arrays, a forward and a backward pass, into one function of tensors. A call
+computes the result and leaves a `Node` on it: which op made it, from which inputs, and what the op saved.
+The nodes form a graph from the loss back to the parameters. `grad` walks that graph once, in reverse, and
+applies the chain rule at each node: given the gradient of the loss by a result, the op's backward pass
+computes the gradients by its inputs.
 
-`grad` returns the gradients and stores nothing on a tensor. So there is nothing to reset between steps, and
-two losses that share a graph can each walk it.
+`grad` returns gradients and stores nothing on a tensor. So there is nothing to reset between steps, and two
+losses that share a graph can each walk it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tinygan.arrays import Array, Backend, array_module, backend_of
 from tinygan.errors import ShapeError, UsageError
 
 Wanted = tuple[bool, ...]  # for each input of an op: whether its gradient is needed
-Gradients = tuple[Array | None, ...]
+Gradients = tuple[Array, ...]  # one for each input, or None
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
 
 
@@ -32,9 +32,9 @@ class Op:
         forward(x, ..., *, attribute, ...)  ->  (y, saved)
         backward(saved, dy, wanted)         ->  (dx, ...), one for each x; None where it is not wanted
 
-    Its name, its arguments and its help are those of `forward`. Positional arguments are tensors, plain arrays
-    (constants: no gradient flows to them) or None. They share one floating-point dtype, and so does the result:
-    float32 never becomes float64 unnoticed.
+    Its name, arguments and help are those of `forward`. Positional arguments are tensors, plain arrays
+    (constants: no gradient flows to them) or None. They share one floating-point dtype, which is also that of
+    the result: float32 never becomes float64 unnoticed.
 
     Raises (when called):
         UsageError: the arguments mix dtypes, or an attribute gives the result another one.
@@ -58,12 +58,9 @@ class Op:
         op = backend.twin(self)  # the same function, perhaps faster
         y, saved = op.forward(*arrays, **call.kwargs)
         if y.dtype not in dtypes:
-            raise UsageError(f"{self.__name__} made {y.dtype} of {dtypes.pop()}. Give its attributes that dtype.")
+            raise UsageError(f"{self.__name__} made {y.dtype} of {dtypes.pop()}. Give all of it one dtype.")
         record = _recording.get() and any(tensors)
         return Tensor(y, backend, Node(op, tensors, saved) if record else None)
-
-    def __repr__(self) -> str:
-        return f"Op({self.__name__})"
 
 
 class Node(NamedTuple):
@@ -113,13 +110,13 @@ def no_grad() -> Iterator[None]:
 def grad(loss: Tensor, wrt: Sequence[Tensor]) -> list[Array]:
     """The gradients of a scalar `loss` with respect to each tensor of `wrt`: arrays of their shapes.
 
-    Only the part of the graph between `loss` and `wrt` is walked, and each gradient is freed as soon as it has
-    been used. Two of the results may share memory: do not change them in place.
+    It walks only the part of the graph between `loss` and `wrt`, and frees each gradient after its use. Two
+    of the results may share memory: do not change them in place.
 
     >>> import numpy as np
     >>> x = Tensor(np.array(3.0))
-    >>> grad(x + x, [x])
-    [array(2.)]
+    >>> [float(g) for g in grad(x + x, [x])]
+    [2.0]
 
     Raises:
         UsageError: `loss` is not a scalar, or does not depend on a tensor of `wrt`.

@@ -20,7 +20,7 @@ class Average:
     0 < `decay` < 1, without unit.
     """
 
-    EVERY = 8  # steps from one update to the next: weights change little, and 20 MB pass through memory each time
+    EVERY = 8  # steps between updates: weights change little, and an update moves 20 MB
 
     def __init__(self, averaged: Mapping[str, Tensor], sources: Mapping[str, Tensor], decay: float) -> None:
         self.averaged, self.sources, self.decay = dict(averaged), dict(sources), float(decay)

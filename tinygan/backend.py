@@ -1,6 +1,6 @@
 """The choice of device and engine: `choose` turns ``--device`` and ``--engine`` into a `Backend`.
 
-It is made once, at the start of a run. Everything else takes its array library and its twins from that object.
+It is made once, at the start of a run. All else takes its array library and its twins from that object.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from tinygan.arrays import CPU, Backend
 from tinygan.errors import DeviceError, UsageError
 from tinygan.fast import activation, batchnorm, conv, dense, dropout
-from tinygan.fast.originals import changed
+from tinygan.fast.originals import ON_A_CARD, ORIGINALS, changed, described
 from tinygan.fast.threads import POOL
 from tinygan.faults import first_failure, import_failure
 from tinygan.machine import limit_blas_threads
@@ -34,13 +34,9 @@ def fast_twins() -> Mapping[Any, Any]:
     edited = {name.rpartition(".")[0] for name in changed()}
     if "ops.geometry" in edited:
         edited.add("ops.conv")
-    files = {"activation": activation, "batchnorm": batchnorm, "conv": conv, "dense": dense, "dropout": dropout}
-    return {
-        op: twin
-        for name, file in files.items()
-        if f"ops.{name}" not in edited
-        for op, twin in file.TWINS.items()
-    }
+    files = (activation, batchnorm, conv, dense, dropout)  # each named like the one that it stands in for
+    kept = [file for file in files if file.__name__.replace("tinygan.fast", "ops") not in edited]
+    return {op: twin for file in kept for op, twin in file.TWINS.items()}
 
 
 def cpu(engine: str = "readable") -> Backend:
@@ -111,32 +107,39 @@ def choose(
         UsageError: an unknown name, or a precision that the device does not have; or `engine` is ``"fast"``,
             and a function was changed that it has its own version of.
     """
-    if device not in DEVICES:
-        raise UsageError(f"unknown device {device!r}. Use one of: {', '.join(DEVICES)}.")
-    if engine not in ENGINES:
-        raise UsageError(f"unknown engine {engine!r}. Use one of: {', '.join(ENGINES)}.")
-    if precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}. Use one of: {', '.join(PRECISIONS)}.")
+    given = ("device", device, DEVICES), ("engine", engine, ENGINES), ("precision", precision, PRECISIONS)
+    for what, name, known in given:
+        if name not in known:
+            raise UsageError(f"unknown {what} {name!r}. Use one of: {', '.join(known)}.")
     if threads is not None:
         use_threads(threads)
-    edits = changed() if engine != "readable" else []
-    if engine == "fast" and edits:
-        raise UsageError(f"{edits[0]} was changed, and the fast engine has its own version. Use --engine auto.")
-    engine = "fast" if engine == "auto" else engine
     if device != "cpu":
         try:
-            if not edits:
-                return gpu(engine, precision, number)
-            found = gpu("readable", "float32" if precision == "auto" else precision, number)
-            report(f"engine   {edits[0]} was changed: readable, which is slower")
-            return found
+            return _on_a_card(engine, report, precision, number)
         except DeviceError as problem:
             if device == "gpu":
                 raise
             report(f"no GPU: {str(problem).partition('. ')[0]}; the CPU it is.")
     if precision == "tf32":
         raise UsageError("--precision tf32 needs a GPU. Leave it out, or use --device gpu.")
-    return cpu(engine)
+    _refuse(engine, changed())
+    return cpu("readable" if engine == "readable" else "fast")
+
+
+def _on_a_card(engine: str, report: Callable[[str], object], precision: str, number: int | None) -> Backend:
+    edits = changed(ORIGINALS | ON_A_CARD) if engine != "readable" else []
+    _refuse(engine, edits)
+    if edits:
+        report(f"engine   {described(edits)}: readable, which is slower")
+        engine, precision = "readable", "float32" if precision == "auto" else precision
+    return gpu("readable" if engine == "readable" else "fast", precision, number)
+
+
+def _refuse(engine: str, edits: list[str]) -> None:
+    if engine == "fast" and edits:
+        raise UsageError(
+            f"--engine fast: {described(edits)}, and it has a version of its own. Use --engine auto."
+        )
 
 
 def shared_by(backend: Backend, ranks: Ranks) -> Backend:

@@ -1,9 +1,9 @@
 """The game between the two networks: both losses and one training step, on one page.
 
 The discriminator D takes an image and answers with a logit: above 0 for "real", below 0 for "fake". The
-generator G turns noise into images. D learns to tell G's images from real ones; G learns to make images that D
-takes for real (Goodfellow et al. 2014, arXiv 1406.2661; G's loss is the one at the end of its section 3:
-maximise log D(G(z))).
+generator G turns noise into images. D learns to tell G's images, the fakes, from real ones; G learns to make
+images that D takes for real (Goodfellow et al. 2014, arXiv 1406.2661; G's loss is the one at the end of its
+section 3: maximise log D(G(z))).
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ def generator_loss(fake_logits: Tensor) -> Tensor:
 
 
 def losses_and_gradients(
-    G: Network, D: Network, images: Array, noise: Array, real_masks: Iterable[Mask], fake_masks: Iterable[Mask]
-) -> LossesAndGradients:
+    G: Network, D: Network, images: Array, noise: Array,
+    real_masks: Iterable[Mask], fake_masks: Iterable[Mask],
+) -> LossesAndGradients:  # fmt: skip
     """Run both networks on one batch, and compute what each should learn from it.
 
-    Shapes: images (N, H, W, C), real ones in [-1, 1]; noise (M, noise_dim), standard normal; in the last batch
-    of an epoch N may be less than M. The masks are for D's dropout layers, in each of its two passes.
+    Shapes: images (N, H, W, C), real ones in [-1, 1]; noise (M, noise_dim), standard normal. The last batch
+    of an epoch may have N < M. The masks are those of D's dropout layers, for each of its two passes.
     """
     # Forward: G makes fakes; D answers to real images and to fakes.
     fakes = G(noise, training=True)
@@ -55,8 +56,8 @@ def losses_and_gradients(
     d_loss = discriminator_loss(real_logits, fake_logits)
     g_loss = generator_loss(fake_logits)
 
-    # Backward: two gradients from one graph. G's passes through D and leaves D's weights alone: D only says how
-    # each pixel of a fake should change to look more real.
+    # Backward: two gradients from one graph. G's passes through D and leaves D's weights alone: D only says
+    # how each pixel of a fake should change to look more real.
     d_gradients = grad(d_loss, list(D.parameters.values()))
     g_gradients = grad(g_loss, list(G.parameters.values()))
     return LossesAndGradients(fakes, real_logits, fake_logits, d_loss, g_loss, d_gradients, g_gradients)

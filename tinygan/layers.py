@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
 
-from tinygan.arrays import Array, Backend
+from tinygan.arrays import CPU, Array, Backend
 from tinygan.autograd import Tensor, no_grad
 from tinygan.errors import ShapeError, UsageError
 from tinygan.ops.activation import leaky_relu, tanh
@@ -24,23 +23,18 @@ Shape = tuple[int, ...]
 Mask = Stream | Array  # for a dropout layer: the mask itself, or a random stream to draw it from
 
 
-@dataclass
 class Init:
     """Makes the initial values of parameters; each random one takes the next branch of `stream`."""
 
-    stream: Stream
-    backend: Backend
-    dtype: Any = np.float32
-    _branches: Iterator[Stream] = field(init=False)
+    def __init__(self, stream: Stream, backend: Backend, dtype: Any = np.float32) -> None:
+        self.branches, self.backend, self.dtype = stream.split(), backend, dtype
 
-    def __post_init__(self) -> None:
-        self._branches = self.stream.split()
-
-    def glorot(self, shape: Shape, fan_in: int, fan_out: int) -> Tensor:
-        """Uniform in +-sqrt(6 / (fan_in + fan_out)). So signals keep about the same spread from layer to layer,
-        forwards and backwards (Glorot & Bengio 2010, equation 16)."""
-        limit = sqrt(6 / (fan_in + fan_out))
-        values = next(self._branches).uniform(shape, limit).astype(self.dtype)
+    def glorot(self, shape: Shape) -> Tensor:
+        """A kernel (..., in, out), uniform in +-sqrt(6 / (fan_in + fan_out)). So signals keep about the same
+        spread from layer to layer, forwards and backwards (Glorot & Bengio 2010, equation 16)."""
+        area = prod(shape[:-2])  # pixels under a window; 1 for a dense layer
+        limit = sqrt(6 / (area * shape[-2] + area * shape[-1]))
+        values = next(self.branches).uniform(shape, limit).astype(self.dtype)
         return Tensor(self.backend.array(values), self.backend)
 
     def full(self, shape: Shape, value: float) -> Tensor:
@@ -48,7 +42,7 @@ class Init:
 
 
 class Mode:
-    """How a network runs: in training or not, and the masks that its dropout layers take, one after the other."""
+    """How a network runs: in training or not, and with which masks for its dropout layers, in order."""
 
     def __init__(self, training: bool = False, masks: Iterable[Mask] = ()) -> None:
         self.training, self.masks = training, iter(masks)
@@ -68,8 +62,8 @@ class Layer:
 class Linear(Layer):
     """What `Dense` and the convolutions share: a kernel of weights and, perhaps, a bias for each filter."""
 
-    def __init__(self, init: Init, shape: Shape, fans: tuple[int, int], filters: int, bias: bool) -> None:
-        self.kernel = init.glorot(shape, *fans)
+    def __init__(self, init: Init, shape: Shape, filters: int, bias: bool) -> None:
+        self.kernel = init.glorot(shape)
         self.bias = init.full((filters,), 0) if bias else None
         self.parameters = {"kernel": self.kernel} | ({"bias": self.bias} if self.bias else {})
 
@@ -80,7 +74,7 @@ class Dense(Linear):
     name = "dense"
 
     def __init__(self, init: Init, inputs: int, outputs: int, bias: bool = True) -> None:
-        super().__init__(init, (inputs, outputs), (inputs, outputs), outputs, bias)
+        super().__init__(init, (inputs, outputs), outputs, bias)
 
     def __call__(self, x: Tensor, mode: Mode) -> Tensor:
         return dense(x, self.kernel, self.bias)
@@ -94,9 +88,7 @@ class Conv2D(Linear):
     def __init__(
         self, init: Init, channels: int, filters: int, kernel: int, stride: int, bias: bool = True
     ) -> None:
-        area = kernel * kernel  # each result is a sum over `area` pixels of each channel
-        fans = area * channels, area * filters
-        super().__init__(init, (kernel, kernel, channels, filters), fans, filters, bias)
+        super().__init__(init, (kernel, kernel, channels, filters), filters, bias)
         self.stride = stride
 
     def __call__(self, x: Tensor, mode: Mode) -> Tensor:
@@ -111,9 +103,7 @@ class Conv2DTranspose(Linear):
     def __init__(
         self, init: Init, channels: int, filters: int, kernel: int, stride: int, bias: bool = True
     ) -> None:
-        area = kernel * kernel
-        fans = area * channels, area * filters
-        super().__init__(init, (kernel, kernel, filters, channels), fans, filters, bias)
+        super().__init__(init, (kernel, kernel, filters, channels), filters, bias)
         self.stride = stride
 
     def __call__(self, x: Tensor, mode: Mode) -> Tensor:
@@ -123,9 +113,9 @@ class Conv2DTranspose(Linear):
 class BatchNorm(Layer):
     """Batch normalisation with a running mean and variance.
 
-    In training, the batch's own moments normalise it, and the running values move 1 % of the way towards them:
-    running = momentum running + (1 - momentum) batch. Afterwards the running values normalise, so that an image
-    no longer depends on the others in its batch.
+    In training, the batch's own moments normalise it, and the running values move 1 % of the way towards
+    them: running = momentum running + (1 - momentum) batch. Afterwards the running values normalise, so that
+    an image no longer depends on the others in its batch.
     """
 
     name = "batchnorm"
@@ -138,14 +128,14 @@ class BatchNorm(Layer):
         self.momentum, self.eps = momentum, eps
 
     def __call__(self, x: Tensor, mode: Mode) -> Tensor:
-        if mode.training:
-            mean, variance = x.backend.twin(moments)(x.data)
-            for running, batch in ((self.running_mean, mean), (self.running_variance, variance)):
-                running.data = self.momentum * running.data + (1 - self.momentum) * batch
-        else:
-            mean, variance = self.running_mean.data, self.running_variance.data
+        running = self.running_mean, self.running_variance
+        mean, variance = x.backend.twin(moments)(x.data) if mode.training else (r.data for r in running)
         given = {"mean": mean, "variance": variance, "of_batch": mode.training, "eps": self.eps}
-        return batch_norm(x, self.gamma, self.beta, **given)
+        y = batch_norm(x, self.gamma, self.beta, **given)
+        if mode.training:
+            for r, batch in zip(running, (mean, variance), strict=True):
+                r.data = self.momentum * r.data + (1 - self.momentum) * batch
+        return y
 
 
 class LeakyReLU(Layer):
@@ -216,30 +206,33 @@ class Network:
     @cached_property
     def shapes(self) -> dict[str, Shape]:
         """The shape of each layer's result without the leading N, found by running one example of zeros."""
-        x, found = Tensor(self.backend.xp.zeros((1, *self.input_shape), self.dtype), self.backend), {}
+        zeros = Tensor(self.backend.xp.zeros((1, *self.input_shape), self.dtype), self.backend)
         with no_grad():
-            for name, layer in self.layers.items():
-                x = layer(x, Mode())
-                found[name] = x.shape[1:]
-        return found
+            return {name: y.shape[1:] for name, y in self.outputs(zeros, Mode())}
 
     @property
     def dtype(self) -> Any:
-        return next(iter(self.parameters.values())).dtype
+        return next((p.dtype for p in self.parameters.values()), np.float32)
 
     @property
     def backend(self) -> Backend:
-        return next(iter(self.parameters.values())).backend
+        return next((p.backend for p in self.parameters.values()), CPU)
 
     def __call__(self, x: Tensor | Array, training: bool = False, masks: Iterable[Mask] = ()) -> Tensor:
         """Run the layers on x (N, *input_shape). In training, each dropout layer takes the next mask."""
-        if tuple(x.shape[1:]) != self.input_shape:
+        x = y = x if isinstance(x, Tensor) else Tensor(x, self.backend)
+        if x.shape[1:] != self.input_shape:
             needed = ", ".join(map(str, self.input_shape))
-            raise ShapeError(f"the {self.name} got {tuple(x.shape)}. It needs (N, {needed}).")
-        mode, y = Mode(training, masks), x if isinstance(x, Tensor) else Tensor(x, self.backend)
+            raise ShapeError(f"the {self.name} got {x.shape}. It needs (N, {needed}).")
+        for _, y in self.outputs(x, Mode(training, masks)):  # noqa: B007 (the last one is the answer)
+            pass
+        return y
+
+    def outputs(self, x: Tensor, mode: Mode) -> Iterator[tuple[str, Tensor]]:
+        """The name and the result of each layer, while they run one after the other."""
         for name, layer in self.layers.items():
             try:
-                y = layer(y, mode)
+                x = layer(x, mode)
             except ShapeError as problem:
                 raise ShapeError(f"layer {name} of the {self.name}: {problem}") from problem
-        return y
+            yield name, x

@@ -1,8 +1,8 @@
 """The DCGAN: a generator that makes images and a discriminator that tells real ones from fakes.
 
-The generator turns random numbers into an image, from a small map with many channels to a large one with few;
-the discriminator goes the other way. The default sizes are those of TensorFlow's DCGAN tutorial; the design is
-by Radford, Metz & Chintala 2015, arXiv 1511.06434.
+The generator turns random numbers into an image, from a small map with many channels to a large one with
+few; the discriminator goes the other way. The default sizes are those of TensorFlow's DCGAN tutorial; the
+design is by Radford, Metz & Chintala 2015, arXiv 1511.06434.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ class Adam:
         v = beta2 v + (1 - beta2) g^2        the mean of their squares: how large they usually are
         w = w - lr sqrt(1 - beta2^t) / (1 - beta1^t)  m / (sqrt(v) + eps)
 
-    m and v start at 0, so at first they are too small; the fraction corrects that. eps stands outside the root,
-    as in Keras.
+    m and v start at 0, so at first they are too small; the fraction corrects that. eps stands outside the
+    root, as in Keras.
 
     `parameters`: tensors by name, which `step` changes. lr, beta1, beta2, eps: without units.
     """
@@ -34,7 +34,7 @@ class Adam:
         self.v = {name: p.backend.xp.zeros_like(p.data) for name, p in self.parameters.items()}
 
     def step(self, gradients: Sequence[Array]) -> None:
-        """Change each parameter once. `gradients`: one for each parameter, in their order and of their shapes."""
+        """Change each parameter once. `gradients`: one for each, in the parameters' order, of its shape."""
         self.t += 1
         rate = self.lr * sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
         for (name, parameter), g in zip(self.parameters.items(), gradients, strict=True):

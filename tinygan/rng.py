@@ -22,12 +22,20 @@ from math import prod
 
 import numpy as np
 
+from tinygan.errors import UsageError
+
 STREAMS = ("init", "shuffle", "noise", "dropout", "samples")
 MASK_STEPS = 1 << 16
 
 
 def mask_rate(rate: float) -> float:
-    """The probability with which `Stream.keep` really drops: `rate` to the nearest 1/65536 below 1."""
+    """The probability with which `Stream.keep` really drops: `rate` to the nearest 1/65536 below 1.
+
+    Raises:
+        UsageError: rate is not in [0, 1).
+    """
+    if not 0 <= rate < 1:
+        raise UsageError(f"dropout rate {rate} is not in [0, 1).")
     return min(round(rate * MASK_STEPS), MASK_STEPS - 1) / MASK_STEPS
 
 

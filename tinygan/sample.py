@@ -156,7 +156,7 @@ def print_decisions(trained: Trained, picture: np.ndarray) -> None:
     before = float(Trained(untrained.G, untrained.D, trained.settings, trained.path).judge(picture)[0])
     after = float(trained.judge(picture)[0])
     for when, logit in (("untrained", before), ("trained", after)):
-        real = float(sigmoid(np, np.asarray(logit)))
+        real = float(sigmoid(np.asarray(logit)))
         print(f"D's decision on the first picture, {when}: logit {logit:+.4f}, {real:.0%} real")
 
 

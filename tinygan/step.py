@@ -1,4 +1,4 @@
-"""One training step on any engine: losses and gradients, their sum over ranks, a check, and then both Adams."""
+"""One training step on any engine: losses and gradients, their sum over ranks, a check, both Adams."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tinygan.arrays import Array
 from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast import gan as fast_gan
 from tinygan.fast.optim import adam_steps
-from tinygan.fast.originals import changed
+from tinygan.fast.originals import changed, described
 from tinygan.gan import LossesAndGradients
 from tinygan.layers import Conv2DTranspose, Mask, Network
 from tinygan.ops.conv import conv2d, conv2d_transpose
@@ -55,15 +55,16 @@ class Step:
         self.G, self.D, self.adam_G, self.adam_D = G, D, adam_G, adam_D
         self.backend, self.batches, edits = G.backend, sorted(batches), changed()
         if self.backend.ranks.size > 1 and (shared := [name for name in edits if name.startswith(SHARED)]):
-            raise UsageError(f"{shared[0]} was changed. Several ranks have their own version: start one process.")
+            raise UsageError(f"{described(shared)}, and ranks have their own version. Start one process.")
         self.losses_and_gradients: Callable[..., LossesAndGradients] = gan.losses_and_gradients
         # Called just as it is, where it was changed, and where an engine has its own.
         self.train_step = gan.train_step if "gan.train_step" in edits else None
         self.how, self.in_pieces = BY_OPS, False
         if self.backend.engine == "fast":
-            why = f"{edits[0]} was changed" if edits else unfit(G, D)
+            why = described(edits) if edits else unfit(G, D, self.backend.device)
             if why and strict:
-                raise UsageError(f"--engine fast: {why}, and it has its own version. Use --engine auto.")
+                own = ", and it has a version of its own" if edits else ""
+                raise UsageError(f"--engine fast: {why}{own}. Use --engine auto.")
             self.how = f"{BY_OPS}: {why}; {_slower(edits)}" if why else self._speed_up()
             self.in_pieces = self.backend.device == "cpu" and "optim.Adam" not in edits
 
@@ -76,7 +77,7 @@ class Step:
                 self.train_step = train_step
             return ON_A_CARD
         if not all(fast_gan.planned(self.G, self.D, *batch) for batch in self.batches):
-            return f"{BY_OPS}: more does not pay for so small a batch"
+            return f"{BY_OPS}: with sizes as small as these, more does not pay"
         self.losses_and_gradients = fast_gan.losses_and_gradients
         return AS_A_WHOLE
 
@@ -88,8 +89,8 @@ class Step:
         for network, count in passes if self.backend.device == "cpu" else ():
             for name, plan in fast_gan.plans(network, count).items():
                 op = conv2d_transpose if isinstance(network.layers[name], Conv2DTranspose) else conv2d
-                by = plan if plan and op in self.backend.twins else "windows and one product (tinygan/ops/conv.py)"
-                lines.append(f"{network.name}/{name}: {by}")
+                by = plan if op in self.backend.twins else None
+                lines.append(f"{network.name}/{name}: {by or 'its definition (tinygan/ops/conv.py)'}")
         return lines
 
     def take(
@@ -126,17 +127,19 @@ def _slower(edits: list[str]) -> str:
     return f"about {4 if convolutions else 1.3} times slower"
 
 
-def unfit(G: Network, D: Network) -> str:
-    """Why the fast engine's step cannot take these networks; nothing if it can."""
-    if G.backend.device == "cpu":
+def unfit(G: Network, D: Network, device: str) -> str:
+    """Why the fast engine's step on that device cannot take these networks; nothing if it can."""
+    if device == "cpu":
         return fast_gan.unfit(G, D)
-    from tinygan.fast.cuda.plan import sizes_of
+    from tinygan.fast.cuda.plan import LARGEST_SIDE, sizes_of  # not loaded on a processor
 
-    return "" if sizes_of(G, D) else "the networks are not the DCGAN that it knows on a GPU"
+    if D.input_shape[0] > 4 * LARGEST_SIDE:
+        return f"on a GPU the fast one takes pictures up to --size {4 * LARGEST_SIDE}"
+    return "" if sizes_of(G, D) else "models.py makes other layers than the fast one knows on a GPU"
 
 
 def summed(ranks: Ranks, found: LossesAndGradients) -> tuple[Measured, list[Array], list[Array]]:
-    """What all ranks found together: losses (each has those of the whole batch), mean scores, D's and G's gradients."""
+    """What all ranks found together: losses (which each has already), mean scores, D's and G's gradients."""
     real, fake = found.real_logits.data, found.fake_logits.data
     scores = sigmoid(real).sum(), sigmoid(fake).sum(), number(real.size, real), number(fake.size, fake)
     *both, real_sum, fake_sum, N, M = ranks.sum(*found.d_gradients, *found.g_gradients, *scores)

@@ -230,12 +230,13 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     if dry_run:
         if run is None and ranks.writes:
             RunFolder.try_out(out)
-        plans = [f"conv     {line}" for line in taking.taking.plans()] if isinstance(taking, StepByStep) else []
+        plans = taking.taking.plans() if isinstance(taking, StepByStep) else []
+        facts = [*(f"conv     {plan}" for plan in plans), *facts]
         with failures():
             step_seconds = measure_step_seconds(settings, images, device)
         steps = max(0, total_steps - state.step)
         left = duration(step_seconds * steps)
-        for line in [*summary(state.G), "", *summary(state.D), "", *plans, *facts]:
+        for line in [*summary(state.G), "", *summary(state.D), "", *facts]:
             say(line)
         say(f"time     about {left}: {steps:,} steps of {step_seconds:.3g} s (measured)")
         return 0
@@ -243,7 +244,9 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     evaluation = None
     if settings.metrics_every and ranks.writes:
         evaluation = Evaluation(settings, report=say)
-    config = configuration(arguments, settings, device, images, threads) if ranks.writes else {}
+    config = {}
+    if ranks.writes:
+        config = configuration(arguments, settings, device, images, threads, taking.how)
 
     def opened() -> RunFolder:
         """The run's folder, made or prepared for going on."""
@@ -319,7 +322,7 @@ def versions(device: Backend) -> str:
 
 
 def configuration(
-    arguments: Sequence[str], settings: Settings, device: Backend, images: Dataset, threads: int
+    arguments: Sequence[str], settings: Settings, device: Backend, images: Dataset, threads: int, how: str
 ) -> dict[str, Any]:
     """What ``config.json`` holds. A resumed run has several commands; the rest is of the latest."""
     blas: Any = np.show_config(mode="dicts")
@@ -336,6 +339,7 @@ def configuration(
         "device": {
             "device": device.device,
             "engine": device.engine,
+            "step": how,
             "precision": device.precision,
             "threads": threads,
             "ranks": device.ranks.size,
@@ -360,11 +364,12 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     lines = []
     for group, name in (
         ("device", "device"), ("device", "engine"), ("device", "precision"), ("device", "threads"),
-        ("device", "ranks"), ("device", "processor"), ("device", "card"), ("device", "CUDA libraries"),
-        ("versions", "tinygan"), ("versions", "numpy"), ("versions", "blas"), ("versions", "cupy"),
+        ("device", "ranks"), ("device", "step"), ("device", "processor"), ("device", "card"),
+        ("device", "CUDA libraries"), ("versions", "tinygan"), ("versions", "numpy"), ("versions", "blas"),
+        ("versions", "cupy"),
     ):  # fmt: skip
         old, new = ({"ranks": 1, **config.get(group, {})}.get(name) for config in (before, now))
-        if old != new:
+        if old != new and (name, old) != ("step", None):  # which older versions did not write down
             lines.append(f"warning: {name} was {old} and is {new}: the run goes on, but not bit for bit.")
     return lines
 

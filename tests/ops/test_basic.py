@@ -39,5 +39,5 @@ def test_reshape_full_jacobian(backend):
 
 def test_reshape_to_another_number_of_elements_is_refused_in_one_line():
     with pytest.raises(ShapeError) as error:
-        tinygan.reshape(np.ones((2, 3)), (4, 2))
+        tinygan.reshape(np.ones((2, 3)), shape=(4, 2))
     one_line(error)

@@ -6,6 +6,7 @@ import pytest
 import tinygan
 from tests import oracles
 from tests.checks import check_jacobian, forward, gradients, numbers, one_line, relative_error
+from tinygan.autograd import Tensor, grad
 from tinygan.errors import ShapeError
 from tinygan.ops.batchnorm import moments
 
@@ -28,7 +29,7 @@ def inputs(shape):
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 4)])
 def test_moments_are_those_of_each_channel_over_all_the_rest(backend, shape):
     x = 2 + 3 * numbers(1, *shape)
-    mean, variance = (backend.numpy(a) for a in moments(backend.xp, backend.array(x)))
+    mean, variance = (backend.numpy(a) for a in moments(backend.array(x)))
     expected_mean, expected_variance = oracles.moments(x)
     assert relative_error(mean, expected_mean) < 1e-13
     assert np.abs(variance - expected_variance).max() < 1e-13 * (1 + expected_variance.max())
@@ -37,7 +38,7 @@ def test_moments_are_those_of_each_channel_over_all_the_rest(backend, shape):
 def test_variance_survives_a_large_mean():
     x = np.float32(1000) + numbers(1, 64, 3).astype(np.float32)
     _, expected = oracles.moments(x)
-    assert relative_error(moments(np, x)[1], expected) < 1e-5
+    assert relative_error(moments(x)[1], expected) < 1e-5
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -49,9 +50,48 @@ def test_training_forward_equals_the_loops(backend, shape):
     assert relative_error(backend.numpy(public.data), y) < 1e-13  # eps 1e-3 is the default
 
 
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 4)])
+def test_it_computes_the_batchs_own_moments_where_none_are_given(backend, shape):
+    x, gamma, beta = inputs(shape)
+    y, _ = forward(backend, "batch_norm", (x, gamma, beta))
+    given, _ = forward(backend, "batch_norm", (x, gamma, beta), **own_moments((x,)))
+    assert relative_error(y, given) < 1e-13
+    dy = numbers(7, *shape)
+    found = gradients(backend, "batch_norm", (x, gamma, beta), dy)
+    expected = gradients(backend, "batch_norm", (x, gamma, beta), dy, **own_moments((x,)))
+    for g, e in zip(found, expected, strict=True):
+        assert np.abs(g - e).max() <= 1e-12 * np.abs(dy).max()
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-def test_full_jacobian_goes_through_mean_and_variance(backend, shape):
-    check_jacobian(backend, "batch_norm", inputs(shape), 6e-6, 1e-6, own_moments)
+@pytest.mark.parametrize("attributes", [own_moments, lambda arrays: {}], ids=["given", "its own"])
+def test_full_jacobian_goes_through_mean_and_variance(backend, shape, attributes):
+    check_jacobian(backend, "batch_norm", inputs(shape), 6e-6, 1e-6, attributes)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 4, 2, 2)])
+def test_gradient_of_a_loss_goes_through_its_own_moments(backend, shape):
+    """The same from outside: tensors, `grad`, and nothing said of moments."""
+    arrays, target = inputs(shape), backend.array(np.abs(np.tanh(numbers(8, *shape))))
+
+    def loss(arrays):
+        tensors = [Tensor(backend.array(a), backend) for a in arrays]
+        return tinygan.bce_with_logits(tinygan.batch_norm(*tensors), target=target), tensors
+
+    def value(arrays):
+        return float(loss(arrays)[0])
+
+    found = [backend.numpy(g) for g in grad(*loss(arrays))]
+    for which, g in enumerate(found):
+        expected = np.zeros(g.size)
+        for j in range(g.size):
+            sides = []
+            for step in (6e-6, -6e-6):
+                moved = [a.copy() for a in arrays]
+                moved[which].flat[j] += step
+                sides.append(value(moved))
+            expected[j] = (sides[0] - sides[1]) / 12e-6
+        assert relative_error(g.ravel(), expected) < 1e-6
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 3)])
@@ -100,6 +140,6 @@ def test_shifting_and_stretching_a_channel_changes_nothing(backend):
 def test_wrong_number_of_channels_is_refused_in_one_line(wrong):
     arrays = {name: np.ones(4 if name == wrong else 3) for name in ("gamma", "beta", "mean", "variance")}
     with pytest.raises(ShapeError, match=wrong) as error:
-        statistics = (arrays["mean"], arrays["variance"])
-        tinygan.batch_norm(np.ones((2, 3)), arrays["gamma"], arrays["beta"], statistics)
+        statistics = {"mean": arrays["mean"], "variance": arrays["variance"]}
+        tinygan.batch_norm(np.ones((2, 3)), arrays["gamma"], arrays["beta"], **statistics)
     one_line(error)

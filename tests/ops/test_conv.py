@@ -124,20 +124,20 @@ def test_transposed_sizes_are_those_of_keras_and_onnx(side, K, S, padding, out):
 def test_convolution_and_its_transpose_are_adjoint(backend, K, S, padding):
     small = numbers(2, 2, 3, 4, 3)
     w = numbers(3, K, K, 2, 3)
-    painted, _ = forward(backend, "conv2d_transpose", (small, w, None), stride=S, padding=padding)
-    large = numbers(1, *painted.shape)
-    seen, _ = forward(backend, "conv2d", (large, w, None), stride=S, padding=padding)
-    terms, others = seen * small, large * painted
+    transposed, _ = forward(backend, "conv2d_transpose", (small, w, None), stride=S, padding=padding)
+    large = numbers(1, *transposed.shape)
+    convolved, _ = forward(backend, "conv2d", (large, w, None), stride=S, padding=padding)
+    terms, others = convolved * small, large * transposed
     assert abs(terms.sum() - others.sum()) < 1e-12 * np.abs(terms).sum()
 
 
-def test_one_pixel_paints_the_kernel_as_it_is():
+def test_one_pixel_becomes_the_kernel_as_it_is():
     x, w = np.zeros((1, 3, 3, 1)), np.arange(1.0, 10).reshape(3, 3, 1, 1)
     x[0, 1, 1, 0] = 1
-    painted = tinygan.conv2d_transpose(x, w).data[0, :, :, 0]
-    seen = tinygan.conv2d(x, w).data[0, :, :, 0]
-    assert (painted == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]).all()
-    assert (seen == [[9, 8, 7], [6, 5, 4], [3, 2, 1]]).all()  # cross-correlation: nothing is flipped
+    transposed = tinygan.conv2d_transpose(x, w).data[0, :, :, 0]
+    convolved = tinygan.conv2d(x, w).data[0, :, :, 0]
+    assert (transposed == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]).all()
+    assert (convolved == [[9, 8, 7], [6, 5, 4], [3, 2, 1]]).all()  # cross-correlation: nothing is flipped
 
 
 BOTH = pytest.mark.parametrize("convolution", [tinygan.conv2d, tinygan.conv2d_transpose])

@@ -11,9 +11,9 @@ import signal
 import sys
 from typing import Any
 
-from tests.ranks.play import stand_in
+from tests.standin.processes import stand_in
 from tinygan import commands, train
-from tinygan.ranks import started
+from tinygan.ranks.mpi import started
 from tinygan.runs.training import StepByStep
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.ranks.launch import finish, needs_mpi
+from tests.ranks.play import ENGINES
 from tests.standin.kernels import COMPILER
 
 pytestmark = needs_mpi
@@ -45,14 +46,14 @@ def distance(one: Left, many: Left, part: str) -> tuple[float, str]:
     return max((float(abs(one[name] - many[name]).max() / abs(one[name]).max()), name) for name in names)
 
 
-@pytest.mark.parametrize("engine", ["readable", "fast"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_many_ranks_leave_what_one_leaves(left: dict[int, Left], ranks: int, engine: str) -> None:
     worst, name = distance(left[1], left[ranks], f"{engine}/float64/")
     assert worst < 1e-10, name
 
 
-@pytest.mark.parametrize("engine", ["readable", "fast"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_they_differ_by_rounding_in_float32(left: dict[int, Left], ranks: int, engine: str) -> None:
     one, many = (left[n][f"{engine}/float32/measured"] for n in (1, ranks))
@@ -68,10 +69,11 @@ def test_float32_stays_float32(left: dict[int, Left]) -> None:
             assert array.dtype == name.split("/")[1], (ranks, name)
 
 
-def test_both_engines_play_the_same_game(left: dict[int, Left]) -> None:
+@pytest.mark.parametrize("engine", ENGINES[1:])
+def test_both_engines_play_the_same_game(left: dict[int, Left], engine: str) -> None:
     for name, array in left[3].items():
         if name.startswith("readable/float64/"):
-            other = left[3][name.replace("readable", "fast", 1)]
+            other = left[3][name.replace("readable", engine, 1)]
             assert abs(array - other).max() <= 1e-10 * abs(array).max(), name
 
 

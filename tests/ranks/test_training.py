@@ -198,15 +198,18 @@ def test_what_nccl_lacks_is_told_with_its_remedy(broken: str, words: str) -> Non
         import sys
         import mpi4py.MPI
         from tests.standin import cupy, nccl
-        from tinygan import ranks
+        from tinygan.arrays import Backend
+        from tinygan.backend import shared_by
+        from tinygan.errors import DeviceError
+        from tinygan.ranks.mpi import MPI
         xp, card, _ = cupy.make()
         module = sys.modules["cupy.cuda.nccl"] = nccl.make(card)
         def refuse(*arguments):
             raise nccl.NcclError("NCCL_ERROR_INVALID_USAGE: Duplicate GPU detected")
         module.{broken}
         try:
-            ranks.MPI(mpi4py.MPI).with_cards(xp)
-        except ranks.DeviceError as problem:
+            shared_by(Backend(xp, "gpu"), MPI(mpi4py.MPI))
+        except DeviceError as problem:
             print(problem)
     """
     env = os.environ | {"PYTHONPATH": str(ROOT)}

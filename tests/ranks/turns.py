@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 
-from tinygan.ranks import MPI, started
+from tinygan.ranks.mpi import MPI, started
 
 if __name__ == "__main__":
     ranks = started()

@@ -71,16 +71,13 @@ class Classifier:
         The features are those behind the last LeakyReLU, which the last layer makes its choice by.
         """
         features, logits = [], []
-        *_, chooser = self._network.layers.values()
         backend = self._network.backend
         with no_grad():
             for start in range(0, len(images), BATCH):
-                x: Tensor = Tensor(backend.array(normalise(np, images[start : start + BATCH])), backend)
-                for layer in self._network.layers.values():
-                    if layer is chooser:
-                        features.append(backend.numpy(x.data))
-                    x = layer(x, Mode())
-                logits.append(backend.numpy(x.data))
+                x = Tensor(backend.array(normalise(np, images[start : start + BATCH])), backend)
+                *_, (_, before), (_, last) = self._network.outputs(x, Mode())
+                features.append(backend.numpy(before.data))
+                logits.append(backend.numpy(last.data))
         return np.concatenate(features), np.concatenate(logits).argmax(axis=1)
 
 

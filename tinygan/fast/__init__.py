@@ -1,15 +1,18 @@
 """The ops of `tinygan.ops` written for speed: the same names, arguments and results.
 
-`backend.py` alone chooses them. Read their twins first: what is computed is said there, and here
-only how it is made fast. Each file opens with its ladder: the versions it went through, and what
-each idea was worth. An op that has no faster way for the arrays it is given calls its twin.
+Read their twins first: they say what is computed, and this folder only how it is made fast. Each file
+opens with its ladder: the versions it went through, and what each idea was worth. An op that has no
+faster way for the arrays it is given calls its twin. `backend.py` chooses among the ops, `step.py` among
+the steps.
 
     threads.py     pieces of work for several threads, the same result with any number of them
     sums.py        sums and moments of channels, piece by piece
     products.py    convolution as matrix products of frequencies
     windows.py     convolution of pictures with few channels
     conv.py        derives the first, and picks one of them or the twin
-    gan.py         the training step as a whole
+    gan.py         losses and gradients of a step as a whole
+    optim.py       Adam in pieces
+    originals.py   which functions all this stands in for, and whether they were changed
     cuda/          the same step on a graphics card
 """
 

@@ -8,7 +8,6 @@
 float32, NumPy 2.4.6, 2 threads of an AMD EPYC (Zen 4).
 """
 
-
 import numpy as np
 
 from tinygan.arrays import Array

@@ -19,17 +19,11 @@ from tinygan.ops import batchnorm as readable
 
 
 def batch_norm_forward(
-    x: Array,
-    gamma: Array,
-    beta: Array,
-    *,
-    mean: Array | None = None,
-    variance: Array | None = None,
-    of_batch: bool = False,
-    eps: float = 1e-3,
-) -> tuple[Array, Any]:
+    x: Array, gamma: Array, beta: Array, *, mean: Array = None, variance: Array = None,
+    of_batch: bool = False, eps: float = 1e-3,
+) -> tuple[Array, Any]:  # fmt: skip
     """`ops.batchnorm.batch_norm_forward`, faster."""
-    if mean is None or variance is None:
+    if mean is None:
         (mean, variance), of_batch = readable.moments(x), True
     channels = (gamma, beta, mean, variance)
     if any(a.shape != x.shape[-1:] for a in channels) or not plain(x, *channels):

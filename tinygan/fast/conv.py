@@ -108,76 +108,80 @@ class Saved(NamedTuple):
     plan: Plan
     lifted: Array
     kernel: Array
+    transposed: bool
 
 
 def conv2d_forward(
     x: Array, w: Array, b: Array | None, *, stride: Stride = 1, padding: Padding = "same"
 ) -> tuple[Array, Any]:
     """`ops.conv.conv2d_forward`, faster where a plan is; else that one."""
-    plan = None
-    if _usual(x, w, b, channels=2, filters=3):
-        strides = _numbers(stride_pair(stride))
-        pads = conv2d_pads(x.shape[1:3], w.shape[:2], strides, padding)
-        plan = conv_plan(x.shape, w.shape, strides, pads, x.dtype.char)
+    usual = _usual(x, w, b, channels=2, filters=3)
+    plan = conv2d_plan(x.shape, w.shape, x.dtype.char, stride, padding) if usual else None
     if plan is None:
         return readable.conv2d_forward(x, w, b, stride=stride, padding=padding)
-    y = np.empty((len(x), *plan.small), x.dtype)
-    kernel = plan.lift_kernel(w)
-    lifted = plan.lift_large(np.ascontiguousarray(x), len(x))
-    plan.down(lifted, kernel, _into(y, b))
-    return y, Saved(plan, lifted, kernel)
+    return _forward(plan, x, w, b, transposed=False)
 
 
 def conv2d_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
     """`ops.conv.conv2d_backward`, faster where the forward pass was."""
-    if not isinstance(saved, Saved):
-        return readable.conv2d_backward(saved, dy, wanted)
-    plan, lifted, kernel = saved
-    want_x, want_w, want_b = wanted
-    dx = dw = None
-    if want_x or want_w:
-        dY = plan.lift_small(np.ascontiguousarray(dy), len(dy))
-        dw = plan.kernel_gradient(lifted, dY) if want_w else None
-        if want_x:
-            dx = np.empty((len(dy), *plan.large), dy.dtype)
-            plan.up(dY, kernel, _into(dx))
-    return dx, dw, channel_sums(dy) if want_b else None
+    planned = isinstance(saved, Saved)
+    return _backward(saved, dy, wanted) if planned else readable.conv2d_backward(saved, dy, wanted)
 
 
 def conv2d_transpose_forward(
     x: Array, w: Array, b: Array | None, *, stride: Stride = 1, padding: Padding = "same"
 ) -> tuple[Array, Any]:
     """`ops.conv.conv2d_transpose_forward`, faster where a plan is; else that one."""
-    plan = None
-    if _usual(x, w, b, channels=3, filters=2):
-        strides = _numbers(stride_pair(stride))
-        size, pads = conv2d_transpose_size(x.shape[1:3], w.shape[:2], strides, padding)
-        plan = conv_plan((len(x), *size, w.shape[2]), w.shape, strides, pads, x.dtype.char, x.shape[1:3])
+    usual = _usual(x, w, b, channels=3, filters=2)
+    plan = conv2d_transpose_plan(x.shape, w.shape, x.dtype.char, stride, padding) if usual else None
     if plan is None:
         return readable.conv2d_transpose_forward(x, w, b, stride=stride, padding=padding)
-    y = np.empty((len(x), *plan.large), x.dtype)
-    kernel = plan.lift_kernel(w)
-    lifted = plan.lift_small(np.ascontiguousarray(x), len(x))
-    plan.up(lifted, kernel, _into(y, b))
-    return y, Saved(plan, lifted, kernel)
+    return _forward(plan, x, w, b, transposed=True)
 
 
-def conv2d_transpose_backward(
-    saved: Any, dy: Array, wanted: Wanted
-) -> Gradients:
+def conv2d_transpose_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
     """`ops.conv.conv2d_transpose_backward`, faster where the forward pass was."""
-    if not isinstance(saved, Saved):
-        return readable.conv2d_transpose_backward(saved, dy, wanted)
-    plan, lifted, kernel = saved
+    planned = isinstance(saved, Saved)
+    return _backward(saved, dy, wanted) if planned else readable.conv2d_transpose_backward(saved, dy, wanted)
+
+
+def _forward(plan: Plan, x: Array, w: Array, b: Array | None, transposed: bool) -> tuple[Array, Saved]:
+    lift, lower = (plan.lift_small, plan.up) if transposed else (plan.lift_large, plan.down)
+    y = np.empty((len(x), *(plan.large if transposed else plan.small)), x.dtype)
+    kernel, lifted = plan.lift_kernel(w), lift(np.ascontiguousarray(x), len(x))
+    lower(lifted, kernel, _into(y, b))
+    return y, Saved(plan, lifted, kernel, transposed)
+
+
+def _backward(saved: Saved, dy: Array, wanted: Wanted) -> Gradients:
+    """The forward pass of the other one, and the product of both lifted arrays for the kernel."""
+    plan, lifted, kernel, transposed = saved
     want_x, want_w, want_b = wanted
+    lift, lower = (plan.lift_large, plan.down) if transposed else (plan.lift_small, plan.up)
     dx = dw = None
     if want_x or want_w:
-        dX = plan.lift_large(np.ascontiguousarray(dy), len(dy))
-        dw = plan.kernel_gradient(dX, lifted) if want_w else None
+        gradient = lift(np.ascontiguousarray(dy), len(dy))
+        large, small = (gradient, lifted) if transposed else (lifted, gradient)
+        dw = plan.kernel_gradient(large, small) if want_w else None
         if want_x:
-            dx = np.empty((len(dy), *plan.small), dy.dtype)
-            plan.down(dX, kernel, _into(dx))
+            dx = np.empty((len(dy), *(plan.small if transposed else plan.large)), dy.dtype)
+            lower(gradient, kernel, _into(dx))
     return dx, dw, channel_sums(dy) if want_b else None
+
+
+def conv2d_plan(x: Any, w: Any, dtype: str, stride: Stride, padding: Padding = "same") -> Plan | None:
+    """`conv_plan` of a convolution, for the shapes x (N, H, W, C) and w (KH, KW, C, F)."""
+    strides = stride_pair(stride)
+    return conv_plan(x, w, strides, conv2d_pads(x[1:3], w[:2], strides, padding), dtype)
+
+
+def conv2d_transpose_plan(
+    x: Any, w: Any, dtype: str, stride: Stride, padding: Padding = "same"
+) -> Plan | None:
+    """The same for a transposed one, x (N, H, W, C) and w (KH, KW, F, C)."""
+    strides = stride_pair(stride)
+    size, pads = conv2d_transpose_size(x[1:3], w[:2], strides, padding)
+    return conv_plan((x[0], *size, w[2]), w, strides, pads, dtype, x[1:3])
 
 
 # Which way is the fastest? Costs are in multiplications; a number that is written or read counts as
@@ -247,11 +251,6 @@ def _usual(x: Array, w: Array, b: Array | None, channels: int, filters: int) -> 
         and x.size * w.size > 0
         and (b is None or b.shape == (w.shape[filters],))
     )
-
-
-def _numbers(pair: tuple[int, int]) -> tuple[int, int]:
-    """`True` counts as 1, here as in the readable op."""
-    return int(pair[0]), int(pair[1])
 
 
 def _into(y: Array, b: Array | None = None) -> Write:

@@ -8,7 +8,6 @@
 float32, NumPy 2.4.6, 2 threads of an AMD EPYC (Zen 4). Version 1 of the mask is `rng.Stream.keep`.
 """
 
-
 import numpy as np
 
 from tinygan.arrays import Array
@@ -21,9 +20,7 @@ from tinygan.rng import Stream
 PART = 1 << 18  # elements of a mask that a thread draws at a time; a multiple of 16
 
 
-def dropout_forward(
-    x: Array, *, mask: Array, rate: float
-) -> tuple[Array, tuple[Array, float]]:
+def dropout_forward(x: Array, *, mask: Array, rate: float) -> tuple[Array, tuple[Array, float]]:
     """`ops.dropout.dropout_forward`, faster."""
     if mask.shape != x.shape or not plain(x) or not 0 <= rate < 1:
         return readable.dropout_forward(x, mask=mask, rate=rate)
@@ -31,9 +28,7 @@ def dropout_forward(
     return _masked(x, mask, scale), (mask, scale)
 
 
-def dropout_backward(
-    saved: tuple[Array, float], dy: Array, wanted: Wanted
-) -> Gradients:
+def dropout_backward(saved: tuple[Array, float], dy: Array, wanted: Wanted) -> Gradients:
     """`ops.dropout.dropout_backward`, faster."""
     if not plain(dy):
         return readable.dropout_backward(saved, dy, wanted)

@@ -26,7 +26,7 @@ from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.fast import sums
 from tinygan.fast.activation import leaky_derivative
-from tinygan.fast.conv import Plan, conv_plan
+from tinygan.fast.conv import Plan, conv2d_plan, conv2d_transpose_plan
 from tinygan.fast.dense import dense_forward, product
 from tinygan.fast.dropout import draw
 from tinygan.fast.threads import POOL, blocks
@@ -44,7 +44,6 @@ from tinygan.layers import (
     Reshape,
     Tanh,
 )
-from tinygan.ops.geometry import conv2d_pads, conv2d_transpose_size, stride_pair
 from tinygan.ops.loss import bce_with_logits
 from tinygan.rng import Stream, mask_rate
 
@@ -57,7 +56,8 @@ def unfit(G: Network, D: Network) -> str:
         return "models.generator makes other layers than the fast step knows"
     if not _is_discriminator(D) or D.input_shape != G.shapes[list(G.layers)[-1]]:
         return "models.discriminator makes other layers than the fast step knows"
-    if len({tensor.dtype for net in (G, D) for tensor in net.parameters.values()}) > 1 or G.dtype.char not in "fd":
+    dtypes = {tensor.dtype.char for net in (G, D) for tensor in net.parameters.values()}
+    if dtypes not in ({"f"}, {"d"}):
         return "the weights are not all float32, or all float64"
     return ""
 
@@ -68,11 +68,12 @@ def planned(G: Network, D: Network, N: int, M: int) -> bool:
 
 
 def losses_and_gradients(
-    G: Network, D: Network, images: Array, noise: Array, real_masks: Iterable[Mask], fake_masks: Iterable[Mask]
-) -> LossesAndGradients:
+    G: Network, D: Network, images: Array, noise: Array,
+    real_masks: Iterable[Mask], fake_masks: Iterable[Mask],
+) -> LossesAndGradients:  # fmt: skip
     """`gan.losses_and_gradients`, faster, for networks that are not `unfit` and sizes that are `planned`."""
     N, M = len(images), len(noise)
-    count = len(list(D.layers)) // 3
+    count = sum(isinstance(layer, Dropout) for layer in D.layers.values())
     masks = list(islice(real_masks, count)), list(islice(fake_masks, count))
     generator, discriminator = GeneratorPass(G, M), DiscriminatorPass(D, N + M)
     if not _ready(G, noise) or not _ready(D, images) or not discriminator.takes((N, masks[0]), (M, masks[1])):
@@ -89,18 +90,23 @@ def losses_and_gradients(
         fake_loss, fake = bce.forward(logits[N:], target=0.0)
         g_loss, fooled = bce.forward(logits[N:], target=1.0)
 
-        # Backward: D's output is one number for each image, and no image meets another on the way. So one pass
-        # with 1 for that number serves both losses: each image's share is multiplied by the gradient of the loss
-        # by its logit, and only where images are added up, or leave D.
+        # Backward: D's output is one number for each image, and no image meets another on the way. So one
+        # pass with 1 for that number serves both losses: each image's share is multiplied by the gradient of
+        # the loss by its logit, and only where images are added up, or leave D.
         weights_D = np.concatenate([bce.backward(saved, one, (True,))[0] for saved in (real, fake)])
         (weights_G,) = bce.backward(fooled, one, (True,))
         fake_gradient = np.empty_like(fakes)
         for_D = discriminator.backward(weights_D, N, fake_gradient)
         fake_gradient *= weights_G[:, :, None, None]
         for_G = generator.backward(fakes, fake_gradient)
-    tensors = (Tensor(array, G.backend) for array in (fakes, logits[:N], logits[N:], real_loss + fake_loss, g_loss))
     return LossesAndGradients(
-        *tensors, [for_D[name] for name in D.parameters], [for_G[name] for name in G.parameters]
+        Tensor(fakes, G.backend),
+        Tensor(logits[:N], G.backend),
+        Tensor(logits[N:], G.backend),
+        Tensor(real_loss + fake_loss, G.backend),
+        Tensor(g_loss, G.backend),
+        [for_D[name] for name in D.parameters],
+        [for_G[name] for name in G.parameters],
     )
 
 
@@ -283,7 +289,8 @@ class DiscriminatorPass:
             self.lifted.append(X)
             self.factors.append(factors)
             self.results = results
-        logits, _ = dense_forward(self.results.reshape(N, -1), *(p.data for p in self.dense.parameters.values()))
+        weights = (parameter.data for parameter in self.dense.parameters.values())
+        logits, _ = dense_forward(self.results.reshape(N, -1), *weights)
         return logits
 
     def _masks(self, N: int, sources: Sequence[tuple[slice, Sequence[Mask]]]) -> list[Array]:
@@ -356,8 +363,11 @@ def _is_generator(G: Network) -> bool:
     middle = [Conv2DTranspose, BatchNorm, LeakyReLU] * ((len(layers) - 6) // 3)
     kinds = [Dense, BatchNorm, LeakyReLU, Reshape, *middle, Conv2DTranspose, Tanh]
     slopes = [layer.slope for layer in layers if isinstance(layer, LeakyReLU)]
-    # `Normed.read` takes the larger of x and slope x.
-    return [type(layer) for layer in layers] == kinds and max(slopes) <= 1 and not any("bias" in p for p in G.parameters)
+    return (
+        [type(layer) for layer in layers] == kinds
+        and max(slopes) <= 1  # `Normed.read` takes the larger of x and slope x
+        and not any("bias" in name for name in G.parameters)
+    )
 
 
 def _is_discriminator(D: Network) -> bool:
@@ -373,23 +383,16 @@ def _is_discriminator(D: Network) -> bool:
 
 def _ready(network: Network, batch: Array) -> bool:
     """Whether the batch has the network's dtype and input shape."""
-    return isinstance(batch, np.ndarray) and batch.dtype == network.dtype and batch.shape[1:] == network.input_shape
+    shape = network.input_shape
+    return isinstance(batch, np.ndarray) and batch.dtype == network.dtype and batch.shape[1:] == shape
 
 
 def plans(network: Network, N: int) -> dict[str, Plan | None]:
-    """How each of a network's convolutions is computed for N images, by the layer's name; None: by its definition."""
-    found: dict[str, Plan | None] = {}
-    shape: tuple[Any, ...] = network.input_shape
+    """How each of a network's convolutions is computed for N images, by its name; None: by its definition."""
+    found, shape = {}, network.input_shape
     for name, layer in network.layers.items():
-        if isinstance(layer, (Conv2D, Conv2DTranspose)):
-            stride, kernel = stride_pair(layer.stride), cast(Any, layer.kernel.shape)
-            if isinstance(layer, Conv2D):
-                pads = conv2d_pads((shape[0], shape[1]), kernel[:2], stride, "same")
-                found[name] = conv_plan((N, *shape), kernel, stride, pads, network.dtype.char)
-            else:
-                size, pads = conv2d_transpose_size((shape[0], shape[1]), kernel[:2], stride, "same")
-                found[name] = conv_plan(
-                    (N, *size, kernel[2]), kernel, stride, pads, network.dtype.char, (shape[0], shape[1])
-                )
+        if isinstance(layer, Conv2D | Conv2DTranspose):
+            plan_of = conv2d_plan if isinstance(layer, Conv2D) else conv2d_transpose_plan
+            found[name] = plan_of((N, *shape), layer.kernel.shape, network.dtype.char, layer.stride)
         shape = network.shapes[name]
     return found

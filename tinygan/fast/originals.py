@@ -1,9 +1,9 @@
-"""Which functions of the reading path faster code stands in for, and whether they still are what it was written for.
+"""Which functions of the reading path faster code stands in for, and whether a reader changed one.
 
-What a reader edits is what runs: where a function differs from the one that a twin was written for, the twin is
-not used. `ORIGINALS` has a digest of each of those functions, ops and classes, made of its source without
-comments, docstrings and layout. Whoever changes one of them on purpose compares it with its twins, changes those,
-and writes down the new digest: ``python -m tinygan.fast.originals`` prints all of them.
+What you edit is what runs: where a function is not the one that a twin was written for, the twin is not used.
+`ORIGINALS` has a digest of each of those functions, ops and classes, made of its source without comments,
+docstrings and layout. If you change one for good, change its twins, and write down the new digest, which the
+test of this file tells you.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from functools import cache
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
-from tinygan import autograd, gan, layers, optim
+from tinygan import autograd, average, gan, layers, optim, rng
 from tinygan.autograd import Op
 from tinygan.ops import activation, batchnorm, conv, dense, dropout, geometry, loss
 
@@ -27,12 +28,12 @@ ORIGINALS: dict[Any, dict[str, str]] = {
         "generator_loss": "f4e7feea",
     },
     layers: {
-        "Layer": "aa6b7732", "Linear": "12bded61", "Dense": "3f0c4baa", "Conv2D": "b7aa7df9",
-        "Conv2DTranspose": "06c7e284", "BatchNorm": "8ac0938d", "LeakyReLU": "4e86dc8f", "Tanh": "05217ac6",
-        "Dropout": "42ecd32d", "Reshape": "aea637b6", "Mode": "95e37b90", "Network": "07802329",
+        "Layer": "aa6b7732", "Linear": "fe796305", "Dense": "b78d7d77", "Conv2D": "3595a020",
+        "Conv2DTranspose": "e81bdf75", "BatchNorm": "06e7b462", "LeakyReLU": "4e86dc8f", "Tanh": "05217ac6",
+        "Dropout": "42ecd32d", "Reshape": "aea637b6", "Mode": "95e37b90", "Network": "5853b6ca",
     },
     autograd: {
-        "Op": "8dff53bd", "Tensor": "5b022309", "grad": "68d907d2", "_inputs_first": "3d6df1ff",
+        "Op": "fab82eaf", "Tensor": "5b022309", "grad": "68d907d2", "_inputs_first": "3d6df1ff",
         "add": "82bb08d2",
     },
     optim: {
@@ -42,16 +43,16 @@ ORIGINALS: dict[Any, dict[str, str]] = {
         "leaky_relu": "d6ce2a28", "tanh": "5014e073",
     },
     batchnorm: {
-        "moments": "78474dab", "batch_norm": "e471a444",
+        "moments": "78474dab", "batch_norm": "18b28b5c",
     },
     conv: {
-        "im2col": "68ea3503", "col2im": "9da6e90c", "conv2d": "07cd74fa", "conv2d_transpose": "d90369e5",
+        "im2col": "68ea3503", "col2im": "9da6e90c", "conv2d": "4bc21d54", "conv2d_transpose": "acb86141",
     },
     dense: {
-        "dense": "b179ad2b", "reshape": "f26f0cee",
+        "dense": "b1cd31f3", "reshape": "f26f0cee",
     },
     dropout: {
-        "dropout": "e2505977",
+        "dropout": "0a9f1085",
     },
     geometry: {
         "stride_pair": "7261bee0", "conv2d_pads": "34f7ae4b", "conv2d_transpose_size": "1f0c09fa",
@@ -63,14 +64,21 @@ ORIGINALS: dict[Any, dict[str, str]] = {
 }  # fmt: skip
 
 
-def changed() -> list[str]:
+# What the step on a graphics card has its own version of besides.
+ON_A_CARD: dict[Any, dict[str, str]] = {
+    rng: {"Stream": "22a4b9c2"},
+    average: {"Average": "72fd24d4"},
+}
+
+
+def changed(originals: dict[Any, dict[str, str]] = ORIGINALS) -> list[str]:
     """The functions, ops and classes that differ from their originals: ``gan.discriminator_loss`` and so on.
 
     One that was replaced at run time counts too, in its own module or in another that imports it.
     """
     found = []
-    now = {name: getattr(module, name, None) for module, names in ORIGINALS.items() for name in names}
-    for module, digests in ORIGINALS.items():
+    now = {name: getattr(module, name, None) for module, names in originals.items() for name in names}
+    for module, digests in originals.items():
         for name, value in now.items():
             own = vars(module).get(name)
             differs = digest(own) != digests[name] if name in digests else own not in (None, value)
@@ -79,8 +87,14 @@ def changed() -> list[str]:
     return found
 
 
+def described(edits: list[str]) -> str:
+    """What `changed` found, as the beginning of a sentence."""
+    more = len(edits) - 1
+    return f"{edits[0]} and {more} more were changed" if more else f"{edits[0]} was changed"
+
+
 def digest(thing: Any) -> str:
-    """8 hexadecimal digits for a function, an op (of both its functions) or a class (of its methods and numbers)."""
+    """8 hexadecimal digits for a function, an op (both its functions) or a class (methods and numbers)."""
     text = "\n".join(map(repr, _parts(thing)))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -93,18 +107,20 @@ def _parts(thing: Any) -> Iterator[Any]:
         for name, value in sorted(vars(thing).items()):
             value = getattr(value, "fget", getattr(value, "func", value))  # of properties
             if isinstance(value, FunctionType):
-                yield from _parts(value)
+                if not (is_dataclass(thing) and name.startswith("__")):  # made by `dataclass`
+                    yield from _parts(value)
             elif not name.startswith("__") and isinstance(value, (int, float, str)):
                 yield name, value
     else:
         try:
-            yield _source(thing.__code__)
+            yield _source(thing)
         except (AttributeError, OSError, SyntaxError, TypeError):
             yield repr(thing)  # not from a file: certainly not the original
 
 
 @cache
-def _source(code: CodeType) -> Any:
+def _source(function: FunctionType) -> Any:
+    code = function.__code__  # of the function itself: `inspect` goes through a wrapper to what it wraps
     return _tree(ast.parse(textwrap.dedent(inspect.getsource(code))).body[0])
 
 
@@ -117,10 +133,5 @@ def _tree(node: Any) -> Any:
     fields = dict(ast.iter_fields(node))
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
         fields["body"] = fields["body"][1:]
-    return type(node).__name__, *((key, _tree(value)) for key, value in fields.items() if value not in (None, []))
-
-
-if __name__ == "__main__":
-    for module, names in ORIGINALS.items():
-        for name in names:
-            print(f'{module.__name__}: "{name}": "{digest(getattr(module, name))}"')
+    given = {key: value for key, value in fields.items() if value not in (None, [])}
+    return type(node).__name__, *((key, _tree(value)) for key, value in given.items())

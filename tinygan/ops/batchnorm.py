@@ -1,7 +1,7 @@
 """Batch normalisation: give each channel mean 0 and variance 1, then a scale and a shift that are learnt.
 
-Source: Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1; the backward pass simplifies the equations at the
-end of its section 3. Shapes: x, y (N, C) or (N, H, W, C); gamma, beta, mean, variance (C,).
+Source: Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1; the backward pass simplifies the equations at
+the end of its section 3. Shapes: x, y (N, C) or (N, H, W, C); gamma, beta, mean, variance (C,).
 """
 
 from typing import Any
@@ -19,15 +19,15 @@ def moments(x: Array) -> tuple[Array, Array]:
 
 
 def batch_norm_forward(
-    x: Array, gamma: Array, beta: Array, *, mean: Array | None = None, variance: Array | None = None,
+    x: Array, gamma: Array, beta: Array, *, mean: Array = None, variance: Array = None,
     of_batch: bool = False, eps: float = 1e-3,
 ) -> tuple[Array, Any]:  # fmt: skip
     """y = gamma xhat + beta,  xhat = (x - mean) / sqrt(variance + eps).
 
-    In training, mean and variance are the moments of x itself (`of_batch`; they are computed here unless
-    given), and the backward pass goes through them too. After training they are constants: the running values.
+    In training, mean and variance are the moments of x itself (`of_batch`; computed here unless given), and
+    the backward pass goes through them too. After training they are constants: the running values.
     """
-    if mean is None or variance is None:
+    if mean is None:
         (mean, variance), of_batch = moments(x), True
     for name, array in (("gamma", gamma), ("beta", beta), ("mean", mean), ("variance", variance)):
         expect(array.shape == x.shape[-1:], f"batch_norm got {name} {array.shape}. It needs {x.shape[-1:]}.")
@@ -41,8 +41,8 @@ def batch_norm_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
 
         dx = gamma / std (dy - (dbeta + xhat dgamma) / M).
 
-    The two subtracted terms are the effect of x on the batch's own mean and variance: normalisation undoes any
-    shift or stretch of a whole channel, so that part of dy must not count. With constant moments both vanish.
+    The two subtracted terms are the effect of x on the batch's own mean and variance: normalisation undoes
+    any shift or stretch of a whole channel, so that part of dy must not count. Constant moments have none.
     """
     xhat, gamma, inverse_std, of_batch = saved
     axes = tuple(range(dy.ndim - 1))

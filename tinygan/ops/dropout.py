@@ -7,14 +7,14 @@ from tinygan.ops import expect
 
 
 def dropout_forward(x: Array, *, mask: Array, rate: float) -> tuple[Array, tuple[Array, float]]:
-    """y = x mask / (1 - rate). The division keeps the mean of y at x, so nothing need be scaled after training.
+    """y = x mask / (1 - rate). The division keeps the mean of y at x, so nothing is scaled after training.
 
-    Shapes: any; mask like x, bool or 0/1: 1 (keep) with probability 1 - rate; 0 <= rate < 1. Source: Srivastava
-    et al. 2014, JMLR 15, section 10.
+    Shapes: any; mask like x, bool or 0/1: 1 (keep) with probability 1 - rate; 0 <= rate < 1. Source:
+    Srivastava et al. 2014, JMLR 15, section 10.
     """
     if not 0 <= rate < 1:
         raise UsageError(f"dropout rate {rate} is not in [0, 1).")
-    expect(mask.shape == x.shape, f"dropout got a mask {mask.shape} for x {x.shape}. Give both the same shape.")
+    expect(mask.shape == x.shape, f"dropout got mask {mask.shape} for x {x.shape}. Give both the same shape.")
     scale = 1 / (1 - rate)
     return array_module(x).where(mask, scale * x, 0), (mask, scale)
 

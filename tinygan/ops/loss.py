@@ -13,11 +13,11 @@ def sigmoid(x: Array) -> Array:
 
 
 def bce_with_logits_forward(x: Array, *, target: float | Array) -> tuple[Array, tuple[Array, float | Array]]:
-    """loss = mean of max(x, 0) - x z + log(1 + exp(-|x|)), for logits x of any shape and a target z in [0, 1].
+    """loss = mean of max(x, 0) - x z + log(1 + exp(-|x|)), for logits x and a target z in [0, 1].
 
-    It equals the mean of -z log(p) - (1 - z) log(1 - p) with p = sigmoid(x), but never takes the logarithm of a
-    probability that was rounded to 0 (the form is that of `tf.nn.sigmoid_cross_entropy_with_logits`).
-    `target` is one number for all logits, or an array of their shape.
+    It equals the mean of -z log(p) - (1 - z) log(1 - p) with p = sigmoid(x), but never takes the logarithm of
+    a probability that was rounded to 0 (the form is that of `tf.nn.sigmoid_cross_entropy_with_logits`).
+    Shapes: x any; `target` one number for all logits, or an array like x; loss ().
     """
     shape = getattr(target, "shape", ())
     expect(shape in ((), x.shape), f"bce_with_logits got target {shape} for logits {x.shape}.")

@@ -189,8 +189,9 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
         "What came of it",
         [
             f"The same batch once more: D's loss goes from {float(d_loss):.4f} to {float(after.d_loss):.4f}, "
-            f"G's from {float(g_loss):.4f} to {float(after.g_loss):.4f}. Both have moved at once, each against "
-            f"the other: that one of them rises is no fault. {place(gan, 'd_loss = discriminator_loss')}",
+            f"G's from {float(g_loss):.4f} to {float(after.g_loss):.4f}. Both have moved at once, each "
+            "against the other, so one of the losses may well rise. "
+            f"{place(gan, 'd_loss = discriminator_loss')}",
         ],
     )
 

@@ -59,12 +59,12 @@ def measure(G: Network, D: Network, images: Array, noise: Array) -> Health:
 
 def _run(network: Network, x: Array) -> tuple[Array, list[Array]]:
     """The network's output, and for each LeakyReLU which channels are positive for any of `x`."""
-    alive, tensor = [], Tensor(x, network.backend)
-    for layer in network.layers.values():
-        tensor = layer(tensor, Mode())
-        if isinstance(layer, LeakyReLU):
-            alive.append((tensor.data > 0).any(axis=tuple(range(tensor.data.ndim - 1))))
-    return tensor.data, alive
+    alive, y = [], x
+    for name, tensor in network.outputs(Tensor(x, network.backend), Mode()):
+        y = tensor.data
+        if isinstance(network.layers[name], LeakyReLU):
+            alive.append((y > 0).any(axis=tuple(range(y.ndim - 1))))
+    return y, alive
 
 
 def _distances(pictures: np.ndarray) -> tuple[float, float]:

@@ -62,11 +62,7 @@ def look(state: State, batch: Batch) -> tuple[list[Look], list[Look]]:
 
 def run(network: Network, x: Tensor, masks: Stream) -> list[Tensor]:
     """The output of every layer, in training mode."""
-    outputs, mode = [], Mode(training=True, masks=masks.split())
-    for layer in network.layers.values():
-        x = layer(x, mode)
-        outputs.append(x)
-    return outputs
+    return [y for _, y in network.outputs(x, Mode(training=True, masks=masks.split()))]
 
 
 def look_at(
@@ -132,7 +128,7 @@ def milliseconds(network: Network, call: Callable[[], object]) -> float:
 
 
 def method(network: Network, node: Node) -> tuple[str, str]:
-    """How a layer was computed, and where: by the plan that its op kept for the backward pass, or its formula."""
+    """How a layer was computed, and where: by the plan that its op kept, or as its formula says."""
     plan, op = getattr(node.saved, "plan", None), original(network, node)
     if plan is not None:
         return str(plan), f"{line_of(node.op.forward)}, {line_of(type(plan))}"

@@ -28,7 +28,7 @@ from tinygan.runs.progress import Progress
 from tinygan.runs.report import write_report
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import PREVIEWS, State, paint
-from tinygan.step import ON_A_CARD, Measured, Step
+from tinygan.step import ON_A_CARD, Measured, Step, unfit
 
 
 class StoppedError(TinyganError):
@@ -112,12 +112,8 @@ def unsuited(settings: Settings, backend: Backend) -> str:
     """Why the fast engine of a graphics card cannot train these networks; nothing if it can, or need not."""
     if (backend.device, backend.engine) != ("gpu", "fast"):
         return ""
-    from tinygan.fast.cuda.plan import LARGEST_SIDE, sizes_of
-
-    if settings.size > 4 * LARGEST_SIDE:
-        return f"on a GPU the fast one takes pictures up to --size {4 * LARGEST_SIDE}"
     state = State(settings, CPU)
-    return "" if sizes_of(state.G, state.D) else "models.py makes other layers than the fast one knows"
+    return unfit(state.G, state.D, "gpu")
 
 
 class Batch(NamedTuple):

@@ -14,6 +14,7 @@ from tinygan.backend import Backend, choose, cpu
 from tinygan.layers import Network
 from tinygan.optim import Adam
 from tinygan.rng import Stream, stream
+from tinygan.step import Step
 
 
 class Sizes(NamedTuple):
@@ -86,6 +87,11 @@ def batch(sizes: Sizes, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.float32), numbers(seed + 2, sizes.M, sizes.noise).astype(np.float32)
 
 
+def step_of(ours: Players, sizes: Sizes) -> Step:
+    """What takes their steps with batches of these sizes."""
+    return Step(*ours, batches=[(sizes.N, sizes.M)])
+
+
 def masks(step: int = 3, seed: int = 0) -> tuple[Sequence[Stream], Sequence[Stream]]:
     """The dropout streams of a step, for real pictures and fakes."""
     place = stream(seed, "dropout").at(step)
@@ -95,10 +101,10 @@ def masks(step: int = 3, seed: int = 0) -> tuple[Sequence[Stream], Sequence[Stre
 def reference(sizes: Sizes, steps: int = 1) -> tuple[list[list[float]], dict[str, np.ndarray]]:
     """What the readable engine measures and leaves in float64, from the same float32 beginnings."""
     ours = players(cpu(), sizes, np.float64)
-    measured = []
+    taking, measured = step_of(ours, sizes), []
     for step in range(steps):
         images, noise = (values.astype(np.float64) for values in batch(sizes, step))
-        result = cpu().train_step(*ours, images, noise, *masks(step))
+        result = taking.take(images, noise, *masks(step))
         measured.append([float(number) for number in result])
     return measured, ours.arrays()
 
@@ -106,10 +112,10 @@ def reference(sizes: Sizes, steps: int = 1) -> tuple[list[list[float]], dict[str
 def play(backend: Backend, sizes: Sizes, steps: int = 1) -> tuple[list[list[float]], dict[str, np.ndarray]]:
     """The same on a backend."""
     ours = players(backend, sizes)
-    measured = []
+    taking, measured = step_of(ours, sizes), []
     for step in range(steps):
         images, noise = map(backend.array, batch(sizes, step))
-        result = backend.train_step(*ours, images, noise, *masks(step))
+        result = taking.take(images, noise, *masks(step))
         measured.append([float(number) for number in result])
     return measured, ours.arrays()
 

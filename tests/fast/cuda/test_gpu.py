@@ -16,6 +16,7 @@ from tests.fast.cuda.checks import TUTORIAL, check_full_step, players
 from tinygan import data
 from tinygan.backend import choose
 from tinygan.errors import DataError
+from tinygan.fast.cuda.trainer import Trainer
 
 pytestmark = pytest.mark.gpu
 ROOT = Path(__file__).parents[3]
@@ -31,9 +32,8 @@ def test_fifty_full_steps_with_graphs_without_and_again(precision):
     found = []
     for graphs in (True, False, True):
         backend = choose("gpu", "fast", precision=precision)
-        assert backend.trainer
         ours = players(backend, TUTORIAL)
-        taking = backend.trainer(*ours, images, 256, 3, graphs=graphs)
+        taking = Trainer(*ours, images, 256, 3, graphs=graphs)
         found.append((taking.steps(50), ours.arrays()))
         taking.close()
     for measured, arrays in found[1:]:
@@ -48,8 +48,7 @@ def test_the_tutorials_batch_takes_less_than_two_gigabytes_of_the_card():
     pool.free_all_blocks()
     before = pool.total_bytes()
     backend = choose("gpu")
-    assert backend.trainer
-    taking = backend.trainer(*players(backend, TUTORIAL), np.zeros((60_000, 28, 28, 1), np.uint8), 256, 0)
+    taking = Trainer(*players(backend, TUTORIAL), np.zeros((60_000, 28, 28, 1), np.uint8), 256, 0)
     taking.steps(4)
     assert pool.total_bytes() - before < 2e9
     taking.close()

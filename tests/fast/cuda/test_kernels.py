@@ -104,9 +104,9 @@ def test_batch_norm_and_leaky_relu_are_those_of_ops(run, rows, C, width):
     mean, variance = h.mean(axis=0), h.var(axis=0)
     inverse = 1 / np.sqrt(variance + np.float32(1e-3))
     y, saved = batchnorm.batch_norm_forward(
-        np, h, gamma, beta, mean=mean, variance=variance, of_batch=True, eps=1e-3
+        h, gamma, beta, mean=mean, variance=variance, of_batch=True, eps=1e-3
     )
-    a, slopes = activation.leaky_relu_forward(np, y, slope=0.3)
+    a, slopes = activation.leaky_relu_forward(y, slope=0.3)
     given = {"h": h, "mean": mean, "inverse": inverse, "gamma": gamma, "beta": beta}
 
     def outward(values):  # columns become places: (C / width, rows, width)
@@ -118,8 +118,8 @@ def test_batch_norm_and_leaky_relu_are_those_of_ops(run, rows, C, width):
     )  # fmt: skip
     assert found["a"] == pytest.approx(outward(a), rel=1e-5, abs=1e-5)
 
-    (g,) = activation.leaky_relu_backward(np, slopes, da, (True,))
-    dh, dgamma, dbeta = batchnorm.batch_norm_backward(np, saved, g, (True, True, True))
+    (g,) = activation.leaky_relu_backward(slopes, da, (True,))
+    dh, dgamma, dbeta = batchnorm.batch_norm_backward(saved, g, (True, True, True))
     count, each = chunks(rows, C)
     shares = run(
         "shares", "normalise_sums", count, C, da=outward(da), **given, rows=rows, C=C, width=width,
@@ -184,14 +184,14 @@ def test_bias_leaky_relu_and_dropout_are_those_of_ops(run, rows, C, same):
     a, bias = normal(1, rows, C), normal(2, C)
     mask = (numbers(3, rows, C) > 0.5).astype(np.uint8)
     given = {"mask": mask, "rows_": rows, "C": C, "slope": 0.3, "growth": 1 / (1 - 0.25)}
-    y, slopes = activation.leaky_relu_forward(np, a + bias, slope=0.3)
-    y, saved = dropout.dropout_forward(np, y, mask=mask, rate=0.25)
+    y, slopes = activation.leaky_relu_forward(a + bias, slope=0.3)
+    y, saved = dropout.dropout_forward(y, mask=mask, rate=0.25)
     found = run("rows", "activate", rows, C, a=a, bias=bias, **given)["a"]
     assert found == pytest.approx(y, rel=1e-6, abs=1e-7)
 
     dy = normal(5, rows // same, C)
-    (g,) = dropout.dropout_backward(np, saved, np.repeat(dy, same, axis=0), (True,))
-    (g,) = activation.leaky_relu_backward(np, slopes, g, (True,))
+    (g,) = dropout.dropout_backward(saved, np.repeat(dy, same, axis=0), (True,))
+    (g,) = activation.leaky_relu_backward(slopes, g, (True,))
     count, each = chunks(rows, C)
     weights, T, phases = normal(6, 3), 3, 4
     back = run(
@@ -258,20 +258,23 @@ def test_the_score_holds_losses_scores_and_slopes_of_ops(run, spread, N, M, othe
         D=empty(N + M), G=empty(M), dbias=empty(1),
     )  # fmt: skip
     real, fake = (part[:, None].astype(np.float64) for part in (logits[:N], logits[N:]))
+
+    def part(x, target, count):
+        """Its part in the mean of `count` numbers, and the slopes."""
+        if not x.size:
+            return 0, np.zeros(0)
+        mean, saved = loss.bce_with_logits_forward(x, target=target)
+        share = np.float64(x.size / count)
+        return mean * share, np.asarray(loss.bce_with_logits_backward(saved, share, (True,))[0])[:, 0]
+
     with np.errstate(over="ignore"):
-        parts = [
-            loss.bce_with_logits_forward(np, x, target=target, count=count)[0]
-            for x, target, count in ((fake, 1.0, all_M), (real, 1.0, all_N), (fake, 0.0, all_M))
-        ]  # fmt: skip
-        scores = [loss.sigmoid(np, x).sum() / count for x, count in ((real, all_N), (fake, all_M))]
-        slopes = [
-            np.asarray(loss.bce_with_logits_backward(np, saved, np.float64(1), (True,))[0])[:, 0]
-            for saved in ((real, 1.0, all_N), (fake, 0.0, all_M), (fake, 1.0, all_M))
-        ]
+        asked = (fake, 1.0, all_M), (real, 1.0, all_N), (fake, 0.0, all_M)
+        parts, slopes = zip(*(part(*each) for each in asked), strict=True)
+        scores = [loss.sigmoid(x).sum() / count for x, count in ((real, all_N), (fake, all_M))]
     assert found["found"] == pytest.approx([parts[0], parts[1] + parts[2], *scores], rel=1e-5, abs=1e-7)
-    assert found["D"] == pytest.approx(np.concatenate(slopes[:2]), rel=1e-5, abs=1e-9)
-    assert found["G"] == pytest.approx(slopes[2], rel=1e-5, abs=1e-9)
-    assert found["dbias"] == pytest.approx(sum(s.sum() for s in slopes[:2]), rel=1e-4, abs=1e-6)
+    assert found["D"] == pytest.approx(np.concatenate(slopes[1:]), rel=1e-5, abs=1e-9)
+    assert found["G"] == pytest.approx(slopes[0], rel=1e-5, abs=1e-9)
+    assert found["dbias"] == pytest.approx(sum(s.sum() for s in slopes[1:]), rel=1e-4, abs=1e-6)
 
 
 def test_windows_and_their_adjoint_are_those_of_the_convolution(run):
@@ -280,11 +283,11 @@ def test_windows_and_their_adjoint_are_those_of_the_convolution(run):
     size = P * T * 4 * WINDOW
     columns = run("flat", "im2col", size, x=x, T=T, columns=empty(P, T, 4, WINDOW))["columns"]
     w = normal(2, 5, 5, CHANNELS, 4)
-    y, saved = conv.conv2d_forward(np, x, w, None, stride=2, padding="same")
+    y, saved = conv.conv2d_forward(x, w, None, stride=2, padding="same")
     assert images_of(columns @ w.reshape(WINDOW, 4), T, 2) == pytest.approx(y, rel=1e-4, abs=1e-4)
 
     dy = normal(3, *y.shape)
-    dx = np.asarray(conv.conv2d_backward(np, saved, dy, (True, False, False))[0])
+    dx = np.asarray(conv.conv2d_backward(saved, dy, (True, False, False))[0])
     places = np.empty((P, T, 4, 4), np.float32)
     for y_ in range(HALF):
         for x_ in range(HALF):
@@ -359,7 +362,7 @@ def test_watch_finds_the_first_number_that_is_not_finite(run, bad, losses, at):
 
 @pytest.mark.parametrize(("step", "d"), [(8, 2 / 11), (24, 4 / 13), (8000, 0.9), (9, 1), (7, 1)])
 @pytest.mark.parametrize("count", [1, 1000])
-def test_average_is_that_of_optim(run, count, step, d):
+def test_average_is_that_of_the_readable_engine(run, count, step, d):
     a, w = normal(1, count), normal(2, count)
     found = run(
         "flat", "average", count, a=a, w=w, count=count, clock=np.array([step, 3]), every=8, decay=0.9

@@ -50,8 +50,8 @@ def test_it_is_the_readable_convolution_and_its_gradients(side, stride, taps):
     plan = convolution(side, C, F, taps, stride)
     x, w = numbers(1, T, side * stride, side * stride, C), numbers(2, taps, taps, C, F)
     dy = numbers(3, T, side, side, F)
-    y, saved = readable.conv2d_forward(np, x, w, None, stride=stride, padding="same")
-    dx, dw, _ = readable.conv2d_backward(np, saved, dy, (True, True, False))
+    y, saved = readable.conv2d_forward(x, w, None, stride=stride, padding="same")
+    dx, dw, _ = readable.conv2d_backward(saved, dy, (True, True, False))
 
     def places(pictures, stride):  # (T, H, W, C) -> (places, T, phases C)
         parts = pictures.reshape(T, side, stride, side, stride, -1).transpose(1, 3, 0, 2, 4, 5)

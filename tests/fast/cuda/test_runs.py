@@ -153,7 +153,7 @@ def test_pictures_too_large_for_the_fast_engine_are_left_to_the_readable_one(go,
     text = capsys.readouterr().out
     assert "engine   readable: on a GPU the fast one takes pictures up to --size 128" in text
     assert "engine readable" in text
-    with pytest.raises(UsageError, match="--size 132"):
+    with pytest.raises(UsageError, match="--engine fast: .* up to --size 128. Use --engine auto"):
         train.main([*given, "--batch-size", "2", "--engine", "fast"])
 
 

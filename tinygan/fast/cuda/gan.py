@@ -18,7 +18,6 @@ from typing import cast
 
 import numpy as np
 
-from tinygan import gan
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.average import Average
@@ -29,6 +28,7 @@ from tinygan.fast.cuda.plan import INDEXED, MEASURED, TAPS, Flat, buffers, index
 from tinygan.fast.cuda.products import Convolution
 from tinygan.gan import LossesAndGradients
 from tinygan.layers import BatchNorm, Dropout, LeakyReLU, Mask, Network
+from tinygan.ops import expect
 from tinygan.optim import Adam
 from tinygan.rng import Stream, mask_rate
 
@@ -49,41 +49,25 @@ def train_step(
     real_masks: Iterable[Mask],
     fake_masks: Iterable[Mask],
 ) -> LossesAndGradients:
-    """`gan.train_step` on the card, for single steps: it makes a `Game` for each.
-
-    That function serves where the networks are not the DCGAN's, and where ranks share the batch.
+    """`gan.train_step` on the card, for single steps by one process: it makes a `Game` for each.
 
     Raises:
         NonFiniteError: a loss or a gradient is not finite. No weight has changed then.
     """
-    layers = [layer for layer in D.layers.values() if isinstance(layer, Dropout)]
-    sources = [list(islice(some, len(layers))) for some in (real_masks, fake_masks)]
+    drops = {name: layer for name, layer in D.layers.items() if isinstance(layer, Dropout)}
     N, M, xp = len(images), len(noise), G.backend.xp
-    streams = [isinstance(source, Stream) for some in sources for source in some]
-    fits = (
-        sizes_of(G, D)
-        and G.backend.ranks.size == 1
-        and agree(adam_G, adam_D)
-        and 1 <= N <= M
-        and images.shape[1:] == D.input_shape
-        and noise.shape[1:] == G.input_shape
-        and images.dtype == noise.dtype == np.float32
-        and len(streams) == 2 * len(layers)
-        and all(streams) == any(streams)
-    )
-    if not fits:
-        return gan.train_step(G, D, adam_G, adam_D, images, noise, *sources)
-    rates = [mask_rate(layer.rate) if all(streams) else layer.rate for layer in layers]
+    masks = [list(islice(some, len(drops))) for some in (real_masks, fake_masks)]
+    drawn = isinstance(masks[0][0], Stream)  # then all are, and drop at another rate by a hair
+    rates = [mask_rate(layer.rate) if drawn else layer.rate for layer in drops.values()]
     game = Game(G, D, adam_G, adam_D, M, [1 / (1 - rate) for rate in rates])
     try:
         game.memory["pictures"][:N] = images
         game.memory["noise"][...] = noise
-        for first, count, some in ((0, N, sources[0]), (N, M, sources[1])):
-            for number, (source, layer) in enumerate(zip(some, layers, strict=True), 1):
-                shape = (count, *D.shapes[list(D.layers)[3 * number - 1]])
-                values = xp.asarray(source.keep(shape, layer.rate)) if isinstance(source, Stream) else source
-                if values.shape != shape:
-                    raise UsageError(f"a dropout mask has the shape {values.shape}. It needs {shape}.")
+        for first, count, some in ((0, N, masks[0]), (N, M, masks[1])):
+            for number, (mask, (name, layer)) in enumerate(zip(some, drops.items(), strict=True), 1):
+                shape = (count, *D.shapes[name])
+                values = xp.asarray(mask.keep(shape, layer.rate)) if isinstance(mask, Stream) else mask
+                expect(values.shape == shape, f"a dropout mask has shape {values.shape}. It needs {shape}.")
                 game.take_mask(number, values != 0, first, N + M)
         game.settle()
         with game.stream:
@@ -98,11 +82,15 @@ def train_step(
         adam.t += 1
     fakes, logits = game.memory["pictures"][N : N + M], game.memory["logits"][: N + M, None]
     g_loss, d_loss = game.memory["measured"][0][:2]
-    gradients = [
-        [game.gradient_of[f"{net.name}/{name}"] for name in net.parameters] for net in (D, G)
-    ]
-    tensors = (Tensor(array, G.backend) for array in (fakes, logits[:N], logits[N:], d_loss, g_loss))
-    return LossesAndGradients(*tensors, *gradients)
+    return LossesAndGradients(
+        Tensor(fakes, G.backend),
+        Tensor(logits[:N], G.backend),
+        Tensor(logits[N:], G.backend),
+        Tensor(d_loss, G.backend),
+        Tensor(g_loss, G.backend),
+        [game.gradient_of[f"{D.name}/{name}"] for name in D.parameters],
+        [game.gradient_of[f"{G.name}/{name}"] for name in G.parameters],
+    )
 
 
 class Game:

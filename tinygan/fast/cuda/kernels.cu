@@ -431,7 +431,7 @@ __global__ void adam(float *w, const float *g, float *m, float *v, int count, in
     w[i] = weight - rate[i < of_G ? 0 : 1] * mean / (sqrtf(square) + eps);
 }
 
-// The average of weights or running values, every so many steps; see `optim.Average`.
+// The average of weights or running values, every so many steps; see `average.Average`.
 __global__ void average(float *a, const float *w, int count, const long long *clock, int every,
                         double decay) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;

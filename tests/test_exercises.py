@@ -1,0 +1,92 @@
+"""README's exercises: each edit, made in a copy of the package, is what `train` runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.search(r"```diff\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+assert BLOCK
+# (title, file, lines)
+EXERCISES = [
+    (title, file, body.strip("\n").splitlines())
+    for title, file, body in re.findall(r"^# (.*?)  (tinygan/\S+)\n(.*?)(?=^# |\Z)", BLOCK[1], re.M | re.S)
+]
+# How the fast engine takes its steps then; the others are for it to compute as they are.
+EXPECTED = {
+    "Label": "gan.discriminator_loss was changed", "Least": "gan.discriminator_loss and 1 more were changed",
+    "No batch": "models.generator makes other layers", "Spectral": "layers.Conv2D was changed",
+    "D learns": "gan.train_step was changed", "A kernel": "with sizes as small as these, more does not pay",
+}  # fmt: skip
+ARGUMENTS = "--data strokes --limit 64 --batch-size 32 --width 8 --steps 3 --no-gif --no-report".split()
+
+
+def bare(line: str) -> str:
+    """A line of code without the comment at its end."""
+    return line.partition("  #")[0].rstrip()
+
+
+def edited(lines: list[str], diff: list[str]) -> list[str]:
+    """`lines` with every run of ``-`` lines replaced by the ``+`` lines behind it, wherever it stands."""
+    hunks = re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)*)", "\n".join(diff) + "\n", re.M)
+    for old, new in hunks:
+        old, new = ([line[1:] for line in part.splitlines()] for part in (old, new))
+        code = [bare(line) for line in lines]
+        found = [at for at in range(len(lines)) if code[at : at + len(old)] == old]
+        assert found, f"README's exercise does not fit the file: {old}"
+        for at in reversed(found):
+            lines = lines[:at] + new + lines[at + len(old) :]
+    return lines
+
+
+def trained(folder: Path, *arguments: str) -> tuple[str, list[float]]:
+    """What `train` says and its losses, with the package in `folder`."""
+    shutil.rmtree(folder / "runs", ignore_errors=True)
+    result = subprocess.run(
+        [sys.executable, "-m", "tinygan.train", *ARGUMENTS, *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(folder)},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    stats = json.loads((folder / "runs/0001-strokes/stats.jsonl").read_text().splitlines()[-1])
+    return result.stdout, [stats["g_loss"], stats["d_loss"]]
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[float]]:
+    folder = tmp_path_factory.mktemp("unchanged")
+    shutil.copytree(ROOT / "tinygan", folder / "tinygan", ignore=shutil.ignore_patterns("__pycache__"))
+    return trained(folder)
+
+
+def test_without_an_edit_the_fast_engine_takes_its_own_step(unchanged: tuple[str, list[float]]) -> None:
+    assert "step     as a whole" in unchanged[0]
+
+
+@pytest.mark.parametrize(("title", "file", "diff"), EXERCISES, ids=[title for title, _, _ in EXERCISES])
+def test_an_exercise_is_what_runs_on_both_engines(
+    title: str, file: str, diff: list[str], unchanged: tuple[str, list[float]], tmp_path: Path
+) -> None:
+    written = [line for line in diff if line.startswith("+") and f"-{line[1:]}" not in diff]
+    assert len(written) <= 5 and len(EXERCISES) == 8
+    shutil.copytree(ROOT / "tinygan", tmp_path / "tinygan", ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / file
+    path.write_text("\n".join(edited(path.read_text().splitlines(), diff)) + "\n")
+    said, losses = trained(tmp_path)
+    expected = next((text for start, text in EXPECTED.items() if title.startswith(start)), None)
+    assert (f"step     op by op (tinygan/gan.py): {expected}" if expected else "step     as a whole") in said
+    assert losses != pytest.approx(unchanged[1], rel=1e-5)  # the edit makes a difference
+    assert losses == pytest.approx(trained(tmp_path, "--engine", "readable")[1], rel=1e-4)
+    if expected and ("changed" in expected or "makes" in expected):
+        result = subprocess.run(
+            [sys.executable, "-m", "tinygan.train", *ARGUMENTS, "--engine", "fast"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert result.returncode == 2 and result.stderr.startswith(f"error: --engine fast: {expected}")
