@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from math import isfinite
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast import gan as fast_gan
 from tinygan.fast.optim import adam_steps
 from tinygan.fast.originals import changed, described
+from tinygan.fast.threads import POOL
 from tinygan.gan import LossesAndGradients
 from tinygan.layers import Conv2DTranspose, Mask, Network
 from tinygan.ops.conv import conv2d, conv2d_transpose
@@ -109,16 +111,18 @@ class Step:
             )
             check_finite(losses_of(measured))
             return measured
-        found = self.losses_and_gradients(self.G, self.D, *batch)
-        measured, for_D, for_G = summed(self.backend.ranks, found)
-        check_finite(losses_of(measured))
-        check_finite(named(self.D, for_D))
-        check_finite(named(self.G, for_G))
-        if self.in_pieces:
-            adam_steps((self.adam_D, for_D), (self.adam_G, for_G))
-        else:
-            self.adam_D.step(for_D)
-            self.adam_G.step(for_G)
+        # Woken, BLAS's own threads would spin for milliseconds, and take the cores from the pool's.
+        with POOL.blas_alone() if self.how == AS_A_WHOLE else nullcontext():
+            found = self.losses_and_gradients(self.G, self.D, *batch)
+            measured, for_D, for_G = summed(self.backend.ranks, found)
+            check_finite(losses_of(measured))
+            check_finite(named(self.D, for_D))
+            check_finite(named(self.G, for_G))
+            if self.in_pieces:
+                adam_steps((self.adam_D, for_D), (self.adam_G, for_G))
+            else:
+                self.adam_D.step(for_D)
+                self.adam_G.step(for_G)
         return measured
 
 

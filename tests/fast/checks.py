@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.checks import arrays_in, numbers
-from tinygan import gan, models
-from tinygan.backend import Backend, cpu
+from tests.checks import OPS, arrays_in, numbers
+from tinygan import models
+from tinygan.arrays import Backend
+from tinygan.backend import cpu
 from tinygan.fast import conv as fast_conv
-from tinygan.fast import gan as fast_gan
 from tinygan.fast.products import Products, axis_choices
 from tinygan.fast.windows import Windows
 from tinygan.layers import Network
 from tinygan.optim import Adam
 from tinygan.rng import Stream, stream
+from tinygan.step import AS_A_WHOLE, Measured, Step
 
 READABLE, FAST = cpu("readable"), cpu("fast")
 CONVOLUTIONS = ("conv2d", "conv2d_transpose")
-readable_step, fast_step = gan.train_step, fast_gan.train_step
 
 
 def contents(*values: Any) -> list[bytes]:
@@ -43,11 +43,12 @@ def run(
     backend: Backend, name: str, arrays: Any, dy: Any = None, **attributes: Any
 ) -> tuple[Any, list[Any], Any]:
     """(y, all gradients, saved); `dy` is standard normal where it is not given."""
-    y, saved = backend.ops[name].forward(np, *arrays, **attributes)
+    op = backend.twin(OPS[name])
+    y, saved = op.forward(*arrays, **attributes)
     if dy is None:
         dy = np.asarray(numbers(11, *y.shape)).astype(y.dtype)
     wanted = tuple(a is not None for a in arrays)
-    return y, list(backend.ops[name].backward(np, saved, dy, wanted)), saved
+    return y, list(op.backward(saved, dy, wanted)), saved
 
 
 def conv_case(name: str, case: tuple[Any, ...], dtype: Any = "d", bias: bool = True) -> tuple[Any, Any]:
@@ -93,7 +94,6 @@ def force_plan(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
         return Products(*shapes, rows, columns, dtype)
 
     monkeypatch.setattr(fast_conv, "conv_plan", plan)
-    monkeypatch.setattr(fast_gan, "conv_plan", plan)
 
 
 # One small case of each op, for what must hold whatever its numbers are: (op, plan, case).
@@ -132,6 +132,8 @@ NOISE = 5
 class Game:
     """Both networks with their Adams, on one engine."""
 
+    WHOLE = False  # whether the fast engine has to take its steps as a whole
+
     def __init__(
         self, engine: str, size: int = 8, channels: int = 1, width: int = 2, dtype: Any = "d"
     ) -> None:
@@ -147,9 +149,11 @@ class Game:
         self.G, self.D = G, D
         self.adam_G, self.adam_D = Adam(G.parameters, 1e-3), Adam(D.parameters, 1e-3)
 
-    def step(self, images: Any, noise: Any, real: Any, fake: Any) -> gan.Step:
-        step = fast_step if self.engine == "fast" else readable_step
-        return step(self.G, self.D, self.adam_G, self.adam_D, images, noise, real, fake)
+    def step(self, images: Any, noise: Any, real: Any, fake: Any) -> Measured:
+        batches = [(len(images), len(noise))]
+        step = Step(self.G, self.D, self.adam_G, self.adam_D, batches)
+        assert step.how == AS_A_WHOLE or not (self.WHOLE and self.engine == "fast"), step.how
+        return step.take(images, noise, real, fake)
 
     def state(self) -> dict[str, np.ndarray]:
         """Every array the game has, by name."""
@@ -187,7 +191,7 @@ def play(
     channels: int = 1,
     width: int = 2,
     dtype: Any = "d",
-) -> tuple[Game, list[gan.Step]]:
+) -> tuple[Game, list[Measured]]:
     """A game after `steps` steps with "masks", "masks of numbers" or "streams", and what each measured."""
     game, measured = Game(engine, size, channels, width, dtype), []
     for t in range(steps):

@@ -10,14 +10,15 @@ import pytest
 
 from tests.fast.checks import FAST, contents
 from tests.test_commands import TINY, tinygan
-from tinygan import gan
 from tinygan.data import Dataset
+from tinygan.fast import gan as fast_gan
 from tinygan.fast import threads
 from tinygan.fast.threads import POOL
 from tinygan.runs import checkpoint
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
 from tinygan.runs.training import trainer
+from tinygan.step import AS_A_WHOLE
 
 BATCH = 8
 SETTINGS = Settings(size=8, width=2, noise_dim=5, batch_size=BATCH, lr=1e-3)
@@ -28,13 +29,15 @@ DATA = Dataset("noise", PICTURES, "nowhere")
 @pytest.fixture(autouse=True)
 def fused(monkeypatch):
     """Every step is the fast engine's own, and cut into pieces."""
-    monkeypatch.setattr(gan, "train_step", lambda *arguments: pytest.fail("fell back to the readable step"))
+    monkeypatch.setattr(fast_gan, "gan", None)  # so that falling back for a batch fails
     monkeypatch.setattr(threads, "PIECE", 300)
 
 
 def go(state: State, steps: int) -> State:
     """Take the state's next steps; every third batch is a partial one."""
-    for measured in trainer(state, DATA, SETTINGS, FAST).steps(steps):
+    taking = trainer(state, DATA, SETTINGS, FAST)
+    assert taking.how == AS_A_WHOLE
+    for measured in taking.steps(steps):
         state.sums += measured
         state.step += 1
     return state

@@ -10,7 +10,7 @@ import pytest
 
 from tests.checks import numbers
 from tinygan.fast import sums, threads
-from tinygan.ranks import ALONE
+from tinygan.ranks.alone import ALONE
 
 SHAPES = [(1, 1), (7, 3), (1000, 2), (20, 9, 11, 5), (3, 50, 40, 1), (5, 300)]
 EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=str)

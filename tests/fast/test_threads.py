@@ -330,9 +330,10 @@ def test_blocks_cover_everything_once_in_order(count, each):
 USE = """
 import numpy as np
 from tinygan.backend import cpu, use_threads
+from tinygan.ops.conv import conv2d
 use_threads(2)
 x, w = np.ones((64, 14, 14, 32), "f"), np.ones((5, 5, 32, 32), "f")
-cpu("fast").ops["conv2d"].forward(np, x, w, None)
+cpu("fast").twin(conv2d).forward(x, w, None)
 import threading
 assert threading.active_count() == 2, threading.enumerate()
 """
@@ -350,7 +351,7 @@ import os, time, warnings
 warnings.simplefilter("ignore")  # Python 3.12 warns of a fork with threads
 child = os.fork()
 if not child:
-    cpu("fast").ops["conv2d"].forward(np, x, w, None)
+    cpu("fast").twin(conv2d).forward(x, w, None)
     os._exit(7)
 for _ in range(100):
     ended, status = os.waitpid(child, os.WNOHANG)

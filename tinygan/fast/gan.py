@@ -78,27 +78,26 @@ def losses_and_gradients(
     generator, discriminator = GeneratorPass(G, M), DiscriminatorPass(D, N + M)
     if not _ready(G, noise) or not _ready(D, images) or not discriminator.takes((N, masks[0]), (M, masks[1])):
         return gan.losses_and_gradients(G, D, images, noise, *masks)  # which says what is wrong
-    with POOL.blas_alone():
-        # Forward: real images and fakes pass D as one batch.
-        both = np.empty((N + M, *images.shape[1:]), images.dtype)
-        both[:N] = images
-        fakes = both[N:]
-        generator.forward(noise, fakes)
-        logits = discriminator.forward(both, [(slice(N), masks[0]), (slice(N, None), masks[1])])
-        bce, one = G.backend.twin(bce_with_logits), logits.dtype.type(1)
-        real_loss, real = bce.forward(logits[:N], target=1.0)
-        fake_loss, fake = bce.forward(logits[N:], target=0.0)
-        g_loss, fooled = bce.forward(logits[N:], target=1.0)
+    # Forward: real images and fakes pass D as one batch.
+    both = np.empty((N + M, *images.shape[1:]), images.dtype)
+    both[:N] = images
+    fakes = both[N:]
+    generator.forward(noise, fakes)
+    logits = discriminator.forward(both, [(slice(N), masks[0]), (slice(N, None), masks[1])])
+    bce, one = G.backend.twin(bce_with_logits), logits.dtype.type(1)
+    real_loss, real = bce.forward(logits[:N], target=1.0)
+    fake_loss, fake = bce.forward(logits[N:], target=0.0)
+    g_loss, fooled = bce.forward(logits[N:], target=1.0)
 
-        # Backward: D's output is one number for each image, and no image meets another on the way. So one
-        # pass with 1 for that number serves both losses: each image's share is multiplied by the gradient of
-        # the loss by its logit, and only where images are added up, or leave D.
-        weights_D = np.concatenate([bce.backward(saved, one, (True,))[0] for saved in (real, fake)])
-        (weights_G,) = bce.backward(fooled, one, (True,))
-        fake_gradient = np.empty_like(fakes)
-        for_D = discriminator.backward(weights_D, N, fake_gradient)
-        fake_gradient *= weights_G[:, :, None, None]
-        for_G = generator.backward(fakes, fake_gradient)
+    # Backward: D's output is one number for each image, and no image meets another on the way. So one
+    # pass with 1 for that number serves both losses: each image's share is multiplied by the gradient of
+    # the loss by its logit, and only where images are added up, or leave D.
+    weights_D = np.concatenate([bce.backward(saved, one, (True,))[0] for saved in (real, fake)])
+    (weights_G,) = bce.backward(fooled, one, (True,))
+    fake_gradient = np.empty_like(fakes)
+    for_D = discriminator.backward(weights_D, N, fake_gradient)
+    fake_gradient *= weights_G[:, :, None, None]
+    for_G = generator.backward(fakes, fake_gradient)
     return LossesAndGradients(
         Tensor(fakes, G.backend),
         Tensor(logits[:N], G.backend),

@@ -55,7 +55,7 @@ ORIGINALS: dict[Any, dict[str, str]] = {
         "dropout": "0a9f1085",
     },
     geometry: {
-        "stride_pair": "7261bee0", "conv2d_pads": "34f7ae4b", "conv2d_transpose_size": "1f0c09fa",
+        "stride_pair": "99cea396", "conv2d_pads": "34f7ae4b", "conv2d_transpose_size": "1f0c09fa",
         "_same_pads": "d60439ce", "_explicit_pads": "7b410049",
     },
     loss: {

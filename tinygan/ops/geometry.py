@@ -18,7 +18,7 @@ def stride_pair(stride: Stride) -> tuple[int, int]:
     pair = stride if isinstance(stride, tuple) else (stride, stride)
     if len(pair) != 2 or not all(isinstance(S, int) and S >= 1 for S in pair):
         raise UsageError(f"stride {stride!r} is not a whole number >= 1, nor a pair of them.")
-    return pair
+    return int(pair[0]), int(pair[1])  # True counts as 1
 
 
 def conv2d_pads(
