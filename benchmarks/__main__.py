@@ -32,8 +32,8 @@ from benchmarks.competitors import (
     take_turns,
 )
 from tinygan import commands
-from tinygan.backend import usable_cores
 from tinygan.errors import DeviceError, TinyganError, UsageError
+from tinygan.machine import usable_cores
 
 
 def parser() -> commands.Parser:

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.backend import processor_name, usable_cores
 from tinygan.errors import UsageError
+from tinygan.machine import processor_name, usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.competitors import COMPETITORS, Worker, chosen, hardware
 from tinygan import commands
-from tinygan.backend import usable_cores
 from tinygan.errors import UsageError
+from tinygan.machine import usable_cores
 
 DEFAULT = ("tinygan", "tinygan-readable", "tensorflow", "pytorch", "jax")
 

@@ -19,8 +19,10 @@ import numpy as np
 from benchmarks import report
 from benchmarks.competitors import hardware
 from tinygan import backend, commands
-from tinygan.backend import usable_cores
 from tinygan.errors import UsageError
+from tinygan.machine import keep_memory, usable_cores
+from tinygan.ops.conv import conv2d, conv2d_transpose
+from tinygan.ops.dense import dense
 
 Passes = tuple[Callable[[], Any], Callable[[], Any]]  # forward, backward
 
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     if min(options.batch, options.threads, options.rounds) < 1:
         raise UsageError("--batch, --threads and --rounds must be at least 1.")
-    backend.keep_memory()
+    keep_memory()
     backend.use_threads(options.threads)
     peak = matrix_product_peak()
     print(
@@ -132,12 +134,12 @@ def engine(name: str) -> Callable[[Case, int, int], Passes]:
 
     def make(case: Case, batch: int, threads: int) -> Passes:
         x, w = arrays(case, batch)
-        op = backend.cpu(name).ops[case.op]
+        op = backend.cpu(name).twin({"dense": dense, "conv2d": conv2d}.get(case.op, conv2d_transpose))
         attributes = {} if case.op == "dense" else {"stride": case.stride}
-        y, saved = op.forward(np, x, w, None, **attributes)
+        y, saved = op.forward(x, w, None, **attributes)
         dy = np.ones_like(y)
         wanted = (case.gradients == 2, True, False)
-        return lambda: op.forward(np, x, w, None, **attributes), lambda: op.backward(np, saved, dy, wanted)
+        return lambda: op.forward(x, w, None, **attributes), lambda: op.backward(saved, dy, wanted)
 
     return make
 

@@ -37,7 +37,9 @@ from benchmarks.competitors import Answering, FailedError, hardware, note, take_
 from tinygan import backend, commands
 from tinygan.data import Dataset
 from tinygan.errors import TinyganError, UsageError
-from tinygan.ranks import MPI, Ranks, started
+from tinygan.machine import keep_memory, usable_cores
+from tinygan.ranks.alone import Ranks
+from tinygan.ranks.mpi import MPI, started
 from tinygan.runs.settings import Settings, new_settings
 from tinygan.runs.state import State
 from tinygan.runs.training import plan, trainer
@@ -46,7 +48,7 @@ KINDS = ("gradients", "statistics")
 
 
 def parser() -> commands.Parser:
-    cores = backend.usable_cores()
+    cores = usable_cores()
     parser = commands.Parser("benchmarks.ranks", "Time a training step that several ranks share.")
     default = f"1x{cores},{cores}x1"
     parser.add_argument(
@@ -314,8 +316,8 @@ def serve() -> int:
         if setup is None or ranks.size != setup["ranks"]:
             raise UsageError("python -m benchmarks.ranks starts the workers itself.")
         settings = Settings(**setup["settings"])
-        backend.keep_memory()
-        device = replace(backend.choose("cpu", "fast", threads=settings.threads), ranks=ranks)
+        keep_memory()
+        device = backend.shared_by(backend.choose("cpu", "fast", threads=settings.threads), ranks)
         shape = (4 * settings.batch_size, settings.size, settings.size, settings.channels)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         state = State(settings, device)

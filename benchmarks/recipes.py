@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.competitors import hardware, note
-from tinygan import backend, commands, data
+from tinygan import backend, commands, data, machine
 from tinygan.backend import Backend
 from tinygan.data import Dataset
 from tinygan.errors import UsageError
@@ -83,9 +83,9 @@ def main(arguments: Sequence[str]) -> int:
     for folder in (options.pictures, options.json and options.json.absolute().parent):
         if folder and not folder.is_dir():  # found now, not after all the work
             raise UsageError(f"there is no folder {folder}. Make it first.")
-    backend.keep_memory()
+    machine.keep_memory()
     device = backend.choose(options.device)
-    backend.use_threads(backend.usable_cores())
+    backend.use_threads(machine.usable_cores())
     images = data.load(options.data, data_dir=options.data_dir)
     first = new_settings({"recipe": names[0], "data": images.name})
     evaluation = Evaluation(first, options.data_dir, samples=options.samples)

@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks import report
 from benchmarks.competitors import COMPETITORS, FailedError, Worker, chosen, hardware, note, take_turns
 from tinygan import commands
-from tinygan.backend import usable_cores
 from tinygan.errors import UsageError
+from tinygan.machine import usable_cores
 
 BATCHES = tuple(1 << power for power in range(11))
 

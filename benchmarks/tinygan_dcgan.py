@@ -10,7 +10,10 @@ import tinygan
 from benchmarks import floor, worker
 from benchmarks.worker import SIZE, Weights, serve
 from tinygan import backend, gan, rng
+from tinygan.fast.cuda.trainer import Trainer
 from tinygan.layers import Dropout
+from tinygan.machine import keep_memory
+from tinygan.step import ON_A_CARD, Step
 
 
 class Player(worker.Player):
@@ -24,7 +27,7 @@ class Player(worker.Player):
         images: np.ndarray,
         noise: np.ndarray,
     ) -> None:
-        backend.keep_memory()
+        keep_memory()
         given = precision if device == "gpu" and variant == "fast" else "float32"
         self.backend = backend.choose(device, variant, threads=threads, precision=given)
         self.version = (
@@ -40,18 +43,17 @@ class Player(worker.Player):
         self.adams = [tinygan.optim.Adam(network.parameters) for network in self.networks.values()]
         self.images, self.noise = self.backend.array(images), self.backend.array(noise)
         self.masks = rng.stream(0, "dropout")
-        self.trainer: Any = None  # of an engine that has one; made when steps are timed
+        (G, D), (adam_G, adam_D) = self.networks.values(), self.adams
+        self.taking = Step(G, D, adam_G, adam_D, [(len(images), len(noise))])
+        self.trainer: Any = None  # on a card; made when steps are timed
 
     def step(self) -> tuple[float, float]:
         masks = self.masks.at(self.adams[0].t)
-        step = self.backend.train_step(
-            *self.networks.values(), *self.adams, self.images, self.noise,
-            masks.at(0).split(), masks.at(1).split(),
-        )  # fmt: skip
+        step = self.taking.take(self.images, self.noise, masks.at(0).split(), masks.at(1).split())
         return float(step.generator_loss), float(step.discriminator_loss)
 
     def run(self, count: int) -> None:
-        if self.backend.trainer is None:
+        if self.taking.how != ON_A_CARD:
             super().run(count)
             return
         if self.trainer is None:
@@ -59,7 +61,8 @@ class Player(worker.Player):
             images = np.random.default_rng(0).integers(
                 0, 256, (batch * -(-60_000 // batch), SIZE, SIZE, 1), np.uint8
             )
-            self.trainer = self.backend.trainer(*self.networks.values(), *self.adams, images, batch, 0)
+            (G, D), (adam_G, adam_D) = self.networks.values(), self.adams
+            self.trainer = Trainer(G, D, adam_G, adam_D, images, batch, 0)
         self.trainer.steps(count)
 
     def card_bytes(self) -> int | None:

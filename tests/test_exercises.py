@@ -52,7 +52,8 @@ def trained(folder: Path, *arguments: str) -> tuple[str, list[float]]:
     shutil.rmtree(folder / "runs", ignore_errors=True)
     result = subprocess.run(
         [sys.executable, "-m", "tinygan.train", *ARGUMENTS, *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(folder)},
+        cwd=folder, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(folder)},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     stats = json.loads((folder / "runs/0001-strokes/stats.jsonl").read_text().splitlines()[-1])

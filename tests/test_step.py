@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from tests.checks import numbers
-from tinygan import fast, gan, layers, models, optim, step
+from tinygan import gan, layers, models, optim, step
 from tinygan.arrays import CPU, Backend
 from tinygan.backend import cpu, shared_by
 from tinygan.errors import NonFiniteError, UsageError
+from tinygan.fast import gan as fast_gan
 from tinygan.optim import Adam
 from tinygan.ranks.alone import Ranks
 from tinygan.rng import stream
@@ -55,7 +56,7 @@ def test_one_size_that_does_not_pay_is_enough_to_go_op_by_op() -> None:
 
 def test_it_is_not_decided_again(monkeypatch: pytest.MonkeyPatch) -> None:
     one = made(cpu("fast"))
-    for module, name in ((step, "changed"), (fast.gan, "planned"), (fast.gan, "unfit")):
+    for module, name in ((step, "changed"), (fast_gan, "planned"), (fast_gan, "unfit")):
         monkeypatch.setattr(module, name, None)  # whoever calls it fails
     one.take(*batch())
     one.take(*batch())
@@ -108,7 +109,8 @@ def test_other_layers_are_told_and_asked_for_in_vain() -> None:
     backend = cpu("fast")
     G = models.generator(noise_dim=5, backend=backend, **SIZES)
     D = models.discriminator(backend=backend, **SIZES)
-    D = layers.Network(D.name, D.input_shape, [layer for layer in D.layers.values() if layer.name != "dropout"])
+    kept = [layer for layer in D.layers.values() if layer.name != "dropout"]
+    D = layers.Network(D.name, D.input_shape, kept)
     adams = Adam(G.parameters), Adam(D.parameters)
     one = Step(G, D, *adams, [(N, M)])
     assert one.how.startswith(f"{BY_OPS}: models.discriminator makes other layers")

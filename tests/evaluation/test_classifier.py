@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.checks import one_line
-from tinygan.autograd import no_grad
+from tinygan.autograd import Tensor, no_grad
 from tinygan.backend import choose
 from tinygan.data import load, normalise
 from tinygan.data.sources import labels
@@ -19,6 +19,7 @@ from tinygan.errors import CheckpointError, UsageError
 from tinygan.evaluation import classifier as module
 from tinygan.evaluation.classifier import DIGESTS, NAMES, load_classifier, new_classifier, pack
 from tinygan.evaluation.train_classifier import varied
+from tinygan.layers import Mode
 from tinygan.rng import stream
 
 DATA = Path(os.environ.get("TINYGAN_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -59,7 +60,7 @@ def test_features_are_what_the_last_layer_decides_by():
     *_, last = network.layers.values()
     with no_grad():
         logits = network(normalise(np, images)).data
-        assert last(features, False, iter(())).data == pytest.approx(logits, abs=1e-5)
+        assert last(Tensor(features), Mode()).data == pytest.approx(logits, abs=1e-5)
     assert (chosen == logits.argmax(axis=1)).all()
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.checks import numbers
+from tinygan.autograd import Tensor
 from tinygan.gan import generate
-from tinygan.layers import BatchNorm
+from tinygan.layers import BatchNorm, Mode
 from tinygan.models import generator
 from tinygan.rng import stream
 from tinygan.runs.explorer import directions, encode, export
@@ -114,7 +115,7 @@ def test_the_first_direction_is_the_one_that_moves_the_first_layers_most():
 
     def moved(direction):
         ends = np.stack([direction, -direction]).astype(np.float32)
-        out = norm(dense(ends, False, iter(())), False, iter(())).data
+        out = norm(dense(Tensor(ends), Mode()), Mode()).data
         return np.linalg.norm(out[0] - out[1])
 
     found = [moved(direction) for direction in directions(G, 6)]

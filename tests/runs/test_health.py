@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from tinygan.autograd import Tensor
 from tinygan.backend import cpu
 from tinygan.data import normalise
 from tinygan.data.strokes import strokes
-from tinygan.layers import Dense, Layer, LeakyReLU, Network, New
+from tinygan.layers import Dense, Init, Layer, LeakyReLU, Mode, Network
 from tinygan.models import discriminator, generator
 from tinygan.rng import stream
 from tinygan.runs.health import ASLEEP, CERTAIN, COLLAPSED, DEAD, FOOLED, REPEATED, Health, measure, verdict
@@ -26,20 +25,14 @@ class Does(Layer):
 
     def __init__(self, function: Any) -> None:
         self.function = function
-        # Networks ask their first parameter for the backend.
-        self.nothing = Tensor(np.zeros(1, np.float32))
 
-    @property
-    def parameters(self) -> dict[str, Tensor]:
-        return {"nothing": self.nothing}
-
-    def __call__(self, x: Any, training: bool, masks: Iterator[Any]) -> Tensor:
-        assert not training
+    def __call__(self, x: Tensor, mode: Mode) -> Tensor:
+        assert not mode.training
         return Tensor(self.function(x.data))
 
 
 def network(function):
-    return Network("player", (1,), [(Does(function), (1,))])
+    return Network("player", (1,), [Does(function)])
 
 
 def smooth(seed, count=N):
@@ -116,15 +109,15 @@ def test_a_judge_that_says_the_same_of_everything_is_asleep():
 
 
 def test_dead_channels_are_counted_in_both_networks():
-    new = New(stream(0, "init"), cpu())
-    dense = Dense(new, 1, 4)
+    init = Init(stream(0, "init"), cpu())
+    dense = Dense(init, 1, 4)
     dense.kernel.data[...] = [[1, 1, 1, 1]]
     assert dense.bias
     dense.bias.data[...] = [5, -50, -50, 0.5]  # two of four are never positive
-    G = Network("G", (1,), [(dense, (4,)), (LeakyReLU(), (4,)), (Does(lambda x: smooth(1)), (4,))])
+    G = Network("G", (1,), [dense, LeakyReLU(), Does(lambda x: smooth(1))])
     health = measure(G, network(knows_smooth), smooth(0), np.zeros((N, 1), np.float32))
     assert health.dead == 0.5
-    D = Network("D", (4,), [(LeakyReLU(), (4,)), (Does(lambda x: x[:, :1]), (4,))])
+    D = Network("D", (4,), [LeakyReLU(), Does(lambda x: x[:, :1])])
     G = network(lambda noise: np.array([[1, -1, -1, 1]] * N, np.float32))
     health = measure(G, D, -np.abs(numbers(0, N, 4)).astype(np.float32), np.zeros((N, 1), np.float32))
     assert health.dead == 0.5

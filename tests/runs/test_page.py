@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.runs.reports import STEPS_PER_EPOCH, made_up_run, made_up_state, stats_row
 from tinygan.autograd import Tensor, no_grad
+from tinygan.layers import Mode
 from tinygan.runs import health
 from tinygan.runs.explorer import directions
 from tinygan.runs.folder import RunFolder
@@ -411,7 +412,7 @@ def test_every_layer_computes_what_its_layer_computes(
     x = Tensor(x)
     with no_grad():
         for layer, found in zip(network.layers.values(), outputs, strict=True):
-            x = layer(x, False, iter(()))
+            x = layer(x, Mode())
             expected = x.data.reshape(-1)
             assert np.abs(found - expected).max() < 5e-3 * max(1, np.abs(expected).max())
 

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from tinygan import backend, gan
+from tinygan import backend, machine, step
 from tinygan.data import Dataset
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
@@ -18,7 +18,7 @@ from tinygan.runs.training import trainer
 
 
 def check_cost(engine: str, steps: int) -> dict[str, float]:
-    """Steps of the tutorial's model, batch 256, and the time that `gan.check_finite` takes in each.
+    """Steps of the tutorial's model, batch 256, and the time that `step.check_finite` takes in each.
 
     It reads the gradients first, and so brings them into the cache for Adam: what is left out without it is
     less than what is measured here.
@@ -26,7 +26,7 @@ def check_cost(engine: str, steps: int) -> dict[str, float]:
     settings, device = Settings(), backend.cpu(engine)
     pixels = np.random.default_rng(0).integers(0, 256, (settings.batch_size, 28, 28, 1), dtype=np.uint8)
     taking = trainer(State(settings, device), Dataset("noise", pixels, "nowhere"), settings, device)
-    check, spent = gan.check_finite, 0.0
+    check, spent = step.check_finite, 0.0
 
     def timed(arrays: Iterable[tuple[str, Any]]) -> None:
         nonlocal spent
@@ -35,7 +35,7 @@ def check_cost(engine: str, steps: int) -> dict[str, float]:
         spent += time.perf_counter() - began
 
     shares, checks, whole = [], [], []
-    with patch.object(gan, "check_finite", timed):
+    with patch.object(step, "check_finite", timed):
         taking.steps(2)  # warms up
         for _ in range(steps):
             began, spent = time.perf_counter(), 0.0
@@ -55,5 +55,5 @@ def check_cost(engine: str, steps: int) -> dict[str, float]:
 
 def check_costs(steps: int) -> dict[str, Any]:
     """Both engines, on all cores."""
-    backend.use_threads(backend.usable_cores())
+    backend.use_threads(machine.usable_cores())
     return {engine: check_cost(engine, steps) for engine in ("fast", "readable")}
