@@ -24,6 +24,7 @@ from tinygan.machine import keep_memory, usable_cores
 from tinygan.ops.conv import conv2d, conv2d_transpose
 from tinygan.ops.dense import dense
 
+OPS = {"dense": dense, "conv2d": conv2d, "conv2d_transpose": conv2d_transpose}
 Passes = tuple[Callable[[], Any], Callable[[], Any]]  # forward, backward
 
 
@@ -134,7 +135,7 @@ def engine(name: str) -> Callable[[Case, int, int], Passes]:
 
     def make(case: Case, batch: int, threads: int) -> Passes:
         x, w = arrays(case, batch)
-        op = backend.cpu(name).twin({"dense": dense, "conv2d": conv2d}.get(case.op, conv2d_transpose))
+        op = backend.cpu(name).twin(OPS[case.op])
         attributes = {} if case.op == "dense" else {"stride": case.stride}
         y, saved = op.forward(x, w, None, **attributes)
         dy = np.ones_like(y)

@@ -8,6 +8,7 @@ import numpy as np
 
 import tinygan
 from benchmarks import floor, worker
+from benchmarks.card import step_on_a_card
 from benchmarks.worker import SIZE, Weights, serve
 from tinygan import backend, gan, rng
 from tinygan.fast.cuda.trainer import Trainer
@@ -49,7 +50,12 @@ class Player(worker.Player):
 
     def step(self) -> tuple[float, float]:
         masks = self.masks.at(self.adams[0].t)
-        step = self.taking.take(self.images, self.noise, masks.at(0).split(), masks.at(1).split())
+        batch = self.images, self.noise, masks.at(0).split(), masks.at(1).split()
+        if self.taking.how == ON_A_CARD:
+            (G, D), (adam_G, adam_D) = self.networks.values(), self.adams
+            step = step_on_a_card(G, D, adam_G, adam_D, *batch)
+        else:
+            step = self.taking.take(*batch)
         return float(step.generator_loss), float(step.discriminator_loss)
 
     def run(self, count: int) -> None:

@@ -54,7 +54,7 @@ TUTORIAL = {
     "BinaryCrossentropy(from_logits=True)", "GradientTape", "tf.keras.optimizers.Adam", "tf.random.normal",
     "seed", "tf.train.Checkpoint", "generate_and_save_images",
 }  # fmt: skip
-SECTION = README.partition("\n## Reading the code\n")[2].partition("\n## ")[0]
+SECTION = README.partition("\n## Reading the code\n")[2].partition("\n### Change it\n")[0]
 NAMED = {span for span in re.findall(r"`([^`]+)`", SECTION) if not span.startswith(("python ", "--"))}
 
 
@@ -100,22 +100,13 @@ def answer(folder: Path, *command: str) -> str:
 
 
 def test_the_answers_are_those_that_the_questions_ask_for(tmp_path):
-    pads, patches, dropout, _ = CODES
+    pads, patches, dropout = CODES
     assert answer(tmp_path, "-c", pads) == "((1, 2), (1, 2))"
     assert "[3. 6. 6. 9. 6. 9. 6. 6.]" in answer(tmp_path, "-c", patches)  # every second pixel more often
     even = answer(tmp_path, "-c", patches.replace("n.ones((5, 5,", "n.ones((4, 4,"))
     assert "[2. 4. 4. 4. 4. 4. 4. 2.]" in even
     with_it, without = map(float, answer(tmp_path, "-c", dropout).split())
     assert with_it > 0.05 and without == 0
-
-
-def test_training_without_dropout_is_what_the_last_question_does(tmp_path):
-    code = (
-        CODES[-1].replace("--epochs 6", "--epochs 0")
-        + "; print(models.discriminator().layers['02_dropout'].rate)"
-    )
-    assert answer(tmp_path, "-c", code).splitlines()[-1] == "0"
-    assert (tmp_path / "runs/0001-strokes").is_dir()
 
 
 def test_a_batch_of_one_answers_its_question(tmp_path):

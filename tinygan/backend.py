@@ -14,7 +14,7 @@ from typing import Any
 from tinygan.arrays import CPU, Backend
 from tinygan.errors import DeviceError, UsageError
 from tinygan.fast import activation, batchnorm, conv, dense, dropout
-from tinygan.fast.originals import ON_A_CARD, ORIGINALS, changed, described
+from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, changed, described
 from tinygan.fast.threads import POOL
 from tinygan.faults import first_failure, import_failure
 from tinygan.machine import limit_blas_threads
@@ -127,7 +127,7 @@ def choose(
 
 
 def _on_a_card(engine: str, report: Callable[[str], object], precision: str, number: int | None) -> Backend:
-    edits = changed(ORIGINALS | ON_A_CARD) if engine != "readable" else []
+    edits = changed(ORIGINALS | CARD_ORIGINALS) if engine != "readable" else []
     _refuse(engine, edits)
     if edits:
         report(f"engine   {described(edits)}: readable, which is slower")

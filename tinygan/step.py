@@ -41,7 +41,8 @@ class Measured(NamedTuple):
 class Step:
     """How the steps of a run are taken: decided once, when this is made, and not again at each step.
 
-    `how` says it in words, and what was changed where that makes a difference.
+    `how` says it in words, and what was changed where that makes a difference. (`ON_A_CARD` is for
+    `runs.training.trainer`, which then keeps the whole run there: `take` goes op by op.)
     """
 
     def __init__(
@@ -59,8 +60,7 @@ class Step:
         if self.backend.ranks.size > 1 and (shared := [name for name in edits if name.startswith(SHARED)]):
             raise UsageError(f"{described(shared)}, and ranks have their own version. Start one process.")
         self.losses_and_gradients: Callable[..., LossesAndGradients] = gan.losses_and_gradients
-        # Called just as it is, where it was changed, and where an engine has its own.
-        self.train_step = gan.train_step if "gan.train_step" in edits else None
+        self.train_step = gan.train_step if "gan.train_step" in edits else None  # then called as it is
         self.how, self.in_pieces = BY_OPS, False
         if self.backend.engine == "fast":
             why = described(edits) if edits else unfit(G, D, self.backend.device)
@@ -73,10 +73,6 @@ class Step:
     def _speed_up(self) -> str:
         """Take the fast engine's step where it pays; returns `how`."""
         if self.backend.device == "gpu":
-            from tinygan.fast.cuda.gan import train_step  # not needed, and not loaded, on a processor
-
-            if self.backend.ranks.size == 1:
-                self.train_step = train_step
             return ON_A_CARD
         if not all(fast_gan.planned(self.G, self.D, *batch) for batch in self.batches):
             return f"{BY_OPS}: with sizes as small as these, more does not pay"

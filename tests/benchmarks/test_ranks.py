@@ -28,12 +28,13 @@ def test_every_number_that_is_summed_is_counted(measured):
     sums = measured[1]["configurations"]["2x1"]["sums"]
     networks = models.generator(size=SIZE, width=WIDTH), models.discriminator(size=SIZE, width=WIDTH)
     weights = sum(p.data.size for network in networks for p in network.parameters.values())
-    assert sums["gradients"]["bytes"] == 4 * (weights + 4)  # the losses and scores travel with D's
-    # Of C channels forwards: sums and a count, then squares; backwards: two sums and a count.
+    assert sums["gradients"]["bytes"] == 4 * (weights + 4)  # the scores and their counts travel with them
+    # Of C channels forwards: sums and a count, then squares; backwards: two sums and a count. Of each of the
+    # three means that the losses are made of: a sum and a count.
     channels = (SIZE // 4) ** 2 * 4 * WIDTH, 2 * WIDTH, WIDTH
-    assert sums["statistics"]["bytes"] == sum(4 * (C + 1 + C + 2 * C + 1) for C in channels)
-    assert (sums["gradients"]["calls"], sums["statistics"]["calls"]) == (2, 9)
-    assert sum(sums["messages"]) == sums["bytes"] and len(sums["messages"]) == 11
+    assert sums["statistics"]["bytes"] == sum(4 * (C + 1 + C + 2 * C + 1) for C in channels) + 3 * 4 * 2
+    assert (sums["gradients"]["calls"], sums["statistics"]["calls"]) == (1, 9 + 3)
+    assert sum(sums["messages"]) == sums["bytes"] and len(sums["messages"]) == 13
 
 
 @needs_mpi
@@ -73,7 +74,7 @@ def test_sums_are_counted_step_by_step():
     answer = team.ask({"steps": 3, "sums": "as they are"})
     later = team.ask({"steps": 1})
     team.close()
-    assert [len(calls) for calls in answer["calls"]] == [11, 11, 11] and len(answer["processor"]) == 3
+    assert [len(calls) for calls in answer["calls"]] == [13, 13, 13] and len(answer["processor"]) == 3
     for calls, whole in zip(answer["calls"], answer["seconds"], strict=True):
         assert 0 < sum(call["seconds"] for call in calls) < whole + 0.1  # rank 0's step, the ranks' mean
     assert later.keys() == {"seconds", "peak_bytes"}

@@ -15,10 +15,10 @@ from tinygan.autograd import Op
 from tinygan.backend import choose, cpu
 from tinygan.errors import UsageError
 from tinygan.fast import originals
-from tinygan.fast.originals import ON_A_CARD, ORIGINALS, changed, digest
+from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, changed, digest
 from tinygan.ops import activation, batchnorm, conv, dense, dropout, geometry, loss
 
-ENTRIES = [(module, name) for module, names in (ORIGINALS | ON_A_CARD).items() for name in names]
+ENTRIES = [(module, name) for module, names in (ORIGINALS | CARD_ORIGINALS).items() for name in names]
 # What a step on any engine runs as it is, so that there is nothing to notice.
 RUN_AS_THEY_ARE = {
     "gan.generate", "gan.LossesAndGradients", "layers.Init", "autograd.Node", "autograd.no_grad",
@@ -28,7 +28,7 @@ RUN_AS_THEY_ARE = {
 @pytest.mark.parametrize(("module", "name"), ENTRIES, ids=[f"{m.__name__}.{n}" for m, n in ENTRIES])
 def test_the_twins_were_written_for_this_version(module: Any, name: str) -> None:
     now = digest(getattr(module, name))
-    assert (ORIGINALS | ON_A_CARD)[module][name] == now, (
+    assert (ORIGINALS | CARD_ORIGINALS)[module][name] == now, (
         f"{name} was changed: compare its twins in fast/, fast/cuda/ and ranks/, then write {now!r} there"
     )
 
@@ -56,7 +56,7 @@ def test_every_function_of_the_path_is_among_them() -> None:
 
 
 def test_nothing_is_changed_as_the_package_comes() -> None:
-    assert changed(ORIGINALS | ON_A_CARD) == []
+    assert changed(ORIGINALS | CARD_ORIGINALS) == []
 
 
 def function(source: str) -> Callable[..., Any]:

@@ -65,7 +65,7 @@ ORIGINALS: dict[Any, dict[str, str]] = {
 
 
 # What the step on a graphics card has its own version of besides.
-ON_A_CARD: dict[Any, dict[str, str]] = {
+CARD_ORIGINALS: dict[Any, dict[str, str]] = {
     rng: {"Stream": "22a4b9c2"},
     average: {"Average": "72fd24d4"},
 }

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from benchmarks.card import step_on_a_card
 from tests.checks import numbers
 from tinygan import models
 from tinygan.backend import Backend, choose, cpu
 from tinygan.layers import Network
 from tinygan.optim import Adam
 from tinygan.rng import Stream, stream
-from tinygan.step import Step
+from tinygan.step import ON_A_CARD, Measured, Step
 
 
 class Sizes(NamedTuple):
@@ -87,9 +88,15 @@ def batch(sizes: Sizes, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.float32), numbers(seed + 2, sizes.M, sizes.noise).astype(np.float32)
 
 
-def step_of(ours: Players, sizes: Sizes) -> Step:
-    """What takes their steps with batches of these sizes."""
-    return Step(*ours, batches=[(sizes.N, sizes.M)])
+class Taking:
+    """Takes their steps with batches of these sizes: on a card with its kernels, where these serve."""
+
+    def __init__(self, ours: Players, sizes: Sizes) -> None:
+        self.ours, self.step = ours, Step(*ours, batches=[(sizes.N, sizes.M)])
+
+    def take(self, *batch: Any) -> Measured:
+        on_a_card = self.step.how == ON_A_CARD
+        return step_on_a_card(*self.ours, *batch) if on_a_card else self.step.take(*batch)
 
 
 def masks(step: int = 3, seed: int = 0) -> tuple[Sequence[Stream], Sequence[Stream]]:
@@ -101,7 +108,7 @@ def masks(step: int = 3, seed: int = 0) -> tuple[Sequence[Stream], Sequence[Stre
 def reference(sizes: Sizes, steps: int = 1) -> tuple[list[list[float]], dict[str, np.ndarray]]:
     """What the readable engine measures and leaves in float64, from the same float32 beginnings."""
     ours = players(cpu(), sizes, np.float64)
-    taking, measured = step_of(ours, sizes), []
+    taking, measured = Taking(ours, sizes), []
     for step in range(steps):
         images, noise = (values.astype(np.float64) for values in batch(sizes, step))
         result = taking.take(images, noise, *masks(step))
@@ -112,7 +119,7 @@ def reference(sizes: Sizes, steps: int = 1) -> tuple[list[list[float]], dict[str
 def play(backend: Backend, sizes: Sizes, steps: int = 1) -> tuple[list[list[float]], dict[str, np.ndarray]]:
     """The same on a backend."""
     ours = players(backend, sizes)
-    taking, measured = step_of(ours, sizes), []
+    taking, measured = Taking(ours, sizes), []
     for step in range(steps):
         images, noise = map(backend.array, batch(sizes, step))
         result = taking.take(images, noise, *masks(step))

@@ -8,6 +8,7 @@ import pytest
 from tests.fast.cuda.checks import (
     CASES,
     SMALL,
+    Taking,
     batch,
     check_full_step,
     distance,
@@ -16,7 +17,6 @@ from tests.fast.cuda.checks import (
     play,
     players,
     reference,
-    step_of,
 )
 from tinygan import gan
 from tinygan.backend import cpu
@@ -24,13 +24,13 @@ from tinygan.errors import UsageError
 from tinygan.fast.cuda import plan
 from tinygan.fast.cuda.blas import Blas
 from tinygan.layers import BatchNorm, Conv2D, Dropout, LeakyReLU
-from tinygan.step import BY_OPS, ON_A_CARD, Step
+from tinygan.step import BY_OPS, Step
 
 
 @pytest.fixture
 def no_fallback(monkeypatch):
     def take(own, *batch):
-        assert own.backend.device == "cpu" or own.how == ON_A_CARD
+        assert own.backend.device == "cpu"
         return right(own, *batch)
 
     right = Step.take
@@ -116,9 +116,9 @@ def test_masks_may_be_given_instead_of_streams(make_backend, no_fallback):
         for count in (sizes.N, sizes.M)
     ]
     ours, theirs = players(backend, sizes), players(cpu(), sizes, np.float64)
-    step_of(ours, sizes).take(images, noise, *drawn)
+    Taking(ours, sizes).take(images, noise, *drawn)
     own = [[backend.numpy(mask) for mask in some] for some in drawn]
-    step_of(theirs, sizes).take(*(values.astype(np.float64) for values in batch(sizes)), *own)
+    Taking(theirs, sizes).take(*(values.astype(np.float64) for values in batch(sizes)), *own)
     expected = gradients(theirs.arrays(), sizes)
     for name, values in gradients(ours.arrays(), sizes).items():
         assert distance(values, expected[name]) < 1e-5, name
@@ -129,7 +129,7 @@ def test_a_mask_of_another_shape_is_refused(make_backend):
     images, noise = map(backend.array, batch(SMALL))
     wrong = [backend.array(np.ones((1, 2, 3), bool))] * 2
     with pytest.raises(UsageError, match="a dropout mask has shape"):
-        step_of(players(backend, SMALL), SMALL).take(images, noise, wrong, wrong)
+        Taking(players(backend, SMALL), SMALL).take(images, noise, wrong, wrong)
 
 
 def odd_slope(ours):
@@ -146,8 +146,8 @@ def test_what_the_kernels_cannot_do_is_done_by_the_readable_step(make_backend):
     images, noise = map(backend.array, batch(SMALL))
     for some in (ours, theirs):
         odd_slope(some)
-    taking = step_of(ours, SMALL)
-    assert taking.how.startswith(BY_OPS)
+    taking = Taking(ours, SMALL)
+    assert taking.step.how.startswith(BY_OPS)
     taking.take(images, noise, *masks())
     gan.train_step(*theirs, images, noise, *masks())
     for name, values in theirs.arrays().items():
@@ -182,8 +182,8 @@ def test_layers_settings_are_those_of_the_networks(make_backend, no_fallback):
                 if isinstance(layer, BatchNorm):
                     layer.momentum, layer.eps = 0.5 + 0.05 * number, 0.01 * (1 + number)
     images, noise = batch(sizes)
-    step_of(ours, sizes).take(backend.array(images), backend.array(noise), *masks())
-    step_of(theirs, sizes).take(images.astype(np.float64), noise.astype(np.float64), *masks())
+    Taking(ours, sizes).take(backend.array(images), backend.array(noise), *masks())
+    Taking(theirs, sizes).take(images.astype(np.float64), noise.astype(np.float64), *masks())
     found, expected = ours.arrays(), theirs.arrays()
     for name in expected:
         if not name.endswith(("/m", "/v")):
@@ -198,7 +198,7 @@ def test_old_arrays_stay_as_they_were(make_backend):
     kept = [p.data for net in ours[:2] for p in (net.parameters | net.statistics).values()]
     before = [backend.numpy(array) for array in kept]
     images, noise = map(backend.array, batch(SMALL))
-    step_of(ours, SMALL).take(images, noise, *masks())
+    Taking(ours, SMALL).take(images, noise, *masks())
     assert all((backend.numpy(array) == old).all() for array, old in zip(kept, before, strict=True))
     now = [p.data for net in ours[:2] for p in (net.parameters | net.statistics).values()]
     assert not any((backend.numpy(a) == old).all() for a, old in zip(now, before, strict=True))

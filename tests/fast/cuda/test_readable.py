@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinygan
-from tests.fast.cuda.checks import CASES, batch, distance, masks, play, players, reference, step_of
+from tests.fast.cuda.checks import CASES, Taking, batch, distance, masks, play, players, reference
 from tinygan.backend import cpu
 from tinygan.gan import generate
 
@@ -27,7 +27,7 @@ def test_its_arrays_stay_on_the_card(make_backend):
     backend = make_backend(engine="readable")
     ours = players(backend, CASES[2])
     images, noise = map(backend.array, batch(CASES[2]))
-    measured = step_of(ours, CASES[2]).take(images, noise, *masks())
+    measured = Taking(ours, CASES[2]).take(images, noise, *masks())
     weights = [p.data for net in ours[:2] for p in net.parameters.values()]
     arrays = [*measured, *weights, *ours.adam_G.m.values()]
     assert all(type(array).__module__.startswith("cupy") for array in arrays)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.fast.cuda.checks import SMALL, batch, distance, masks, players, step_of
+from tests.fast.cuda.checks import SMALL, Taking, batch, distance, masks, players
 from tests.standin import kernels as standin
 from tinygan.backend import choose, cpu
 from tinygan.data import Dataset
@@ -225,7 +225,7 @@ def test_a_single_step_refuses_a_number_that_is_not_finite(make_backend, beta1):
     images, noise = map(backend.array, batch(SMALL))
     noise[:1] = np.inf
     with pytest.raises(NonFiniteError, match="is not finite"):
-        step_of(ours, SMALL).take(images, noise, *masks())
+        Taking(ours, SMALL).take(images, noise, *masks())
     assert ours.adam_G.t == ours.adam_D.t == 5
     after = ours.arrays()
     assert all((after[name] == before[name]).all() for name in before if "running" not in name)

@@ -11,86 +11,27 @@ one of half the side (places, T, 4 phases, channels). See ``kernels.cu``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from math import prod
 from typing import cast
 
 import numpy as np
 
 from tinygan.arrays import Array
-from tinygan.autograd import Tensor
 from tinygan.average import Average
-from tinygan.errors import NonFiniteError, UsageError
+from tinygan.errors import UsageError
 from tinygan.fast.cuda.blas import Blas
 from tinygan.fast.cuda.kernels import Kernels, chunks
 from tinygan.fast.cuda.plan import INDEXED, MEASURED, TAPS, Flat, buffers, indexable, sizes_of
 from tinygan.fast.cuda.products import Convolution
-from tinygan.gan import LossesAndGradients
-from tinygan.layers import BatchNorm, Dropout, LeakyReLU, Mask, Network
-from tinygan.ops import expect
+from tinygan.layers import BatchNorm, LeakyReLU, Network
 from tinygan.optim import Adam
-from tinygan.rng import Stream, mask_rate
 
 
 def agree(adam_G: Adam, adam_D: Adam) -> bool:
     """Whether one kernel can serve both: the same settings but for lr, and as many steps taken."""
     facts = [(adam.t, adam.beta1, adam.beta2, adam.eps) for adam in (adam_G, adam_D)]
     return facts[0] == facts[1]
-
-
-def train_step(
-    G: Network,
-    D: Network,
-    adam_G: Adam,
-    adam_D: Adam,
-    images: Array,
-    noise: Array,
-    real_masks: Iterable[Mask],
-    fake_masks: Iterable[Mask],
-) -> LossesAndGradients:
-    """`gan.train_step` on the card, for single steps by one process: it makes a `Game` for each.
-
-    Raises:
-        NonFiniteError: a loss or a gradient is not finite. No weight has changed then.
-    """
-    drops = {name: layer for name, layer in D.layers.items() if isinstance(layer, Dropout)}
-    N, M, xp = len(images), len(noise), G.backend.xp
-    masks = [list(islice(some, len(drops))) for some in (real_masks, fake_masks)]
-    drawn = isinstance(masks[0][0], Stream)  # then all are, and drop at another rate by a hair
-    rates = [mask_rate(layer.rate) if drawn else layer.rate for layer in drops.values()]
-    game = Game(G, D, adam_G, adam_D, M, [1 / (1 - rate) for rate in rates])
-    try:
-        game.memory["pictures"][:N] = images
-        game.memory["noise"][...] = noise
-        for first, count, some in ((0, N, masks[0]), (N, M, masks[1])):
-            for number, (mask, (name, layer)) in enumerate(zip(some, drops.items(), strict=True), 1):
-                shape = (count, *D.shapes[name])
-                values = xp.asarray(mask.keep(shape, layer.rate)) if isinstance(mask, Stream) else mask
-                expect(values.shape == shape, f"a dropout mask has shape {values.shape}. It needs {shape}.")
-                game.take_mask(number, values != 0, first, N + M)
-        game.settle()
-        with game.stream:
-            game.tick()
-            game.play(N, N)
-            game.stream.synchronize()
-        if found := game.trouble():
-            raise NonFiniteError(found[1])
-    finally:
-        game.close()
-    for adam in (adam_G, adam_D):
-        adam.t += 1
-    fakes, logits = game.memory["pictures"][N : N + M], game.memory["logits"][: N + M, None]
-    g_loss, d_loss = game.memory["measured"][0][:2]
-    return LossesAndGradients(
-        Tensor(fakes, G.backend),
-        Tensor(logits[:N], G.backend),
-        Tensor(logits[N:], G.backend),
-        Tensor(d_loss, G.backend),
-        Tensor(g_loss, G.backend),
-        [game.gradient_of[f"{D.name}/{name}"] for name in D.parameters],
-        [game.gradient_of[f"{G.name}/{name}"] for name in G.parameters],
-    )
 
 
 class Game:
@@ -178,13 +119,6 @@ class Game:
         """So many steps have been taken, and so many of Adam."""
         self.time = np.array([step, t], np.int64)  # kept: the copy may read it later
         self.memory["clock"].set(self.time)
-
-    def take_mask(self, number: int, mask: Array, first: int, T: int) -> None:
-        """Use `mask` (N, y, x, C) bool for dropout 1 or 2, for the examples from `first` of T on."""
-        side, scale, (N, _, _, C) = self.sizes.side, 3 - number, mask.shape
-        parts = mask.reshape(N, side, scale, side, scale, C).transpose(1, 3, 0, 2, 4, 5)
-        of_all = self._part(f"mask{number}", side * side, T, scale * scale, C)
-        of_all[:, first : first + N] = parts.reshape(side * side, N, scale * scale, C)
 
     def tick(self) -> None:
         """Another step begins."""
