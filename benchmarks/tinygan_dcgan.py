@@ -8,10 +8,8 @@ import numpy as np
 
 import tinygan
 from benchmarks import floor, worker
-from benchmarks.card import step_on_a_card
 from benchmarks.worker import SIZE, Weights, serve
 from tinygan import backend, gan, rng
-from tinygan.fast.cuda.trainer import Trainer
 from tinygan.layers import Dropout
 from tinygan.machine import keep_memory
 from tinygan.step import ON_A_CARD, Step
@@ -53,6 +51,8 @@ class Player(worker.Player):
         batch = self.images, self.noise, masks.at(0).split(), masks.at(1).split()
         if self.taking.how == ON_A_CARD:
             (G, D), (adam_G, adam_D) = self.networks.values(), self.adams
+            from benchmarks.card import step_on_a_card  # not loaded, and not waited for, on a processor
+
             step = step_on_a_card(G, D, adam_G, adam_D, *batch)
         else:
             step = self.taking.take(*batch)
@@ -63,6 +63,8 @@ class Player(worker.Player):
             super().run(count)
             return
         if self.trainer is None:
+            from tinygan.fast.cuda.trainer import Trainer
+
             batch = len(self.images)
             images = np.random.default_rng(0).integers(
                 0, 256, (batch * -(-60_000 // batch), SIZE, SIZE, 1), np.uint8

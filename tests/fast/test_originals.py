@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import linecache
 import types
 from collections.abc import Callable
 from typing import Any
@@ -63,7 +64,7 @@ def function(source: str) -> Callable[..., Any]:
     """`f` of the source, as if it stood in a file."""
     namespace: dict[str, Any] = {}
     name = f"<{source}>"
-    inspect.linecache.cache[name] = (len(source), None, source.splitlines(True), name)  # type: ignore[attr-defined]
+    linecache.cache[name] = (len(source), None, source.splitlines(True), name)
     exec(compile(source, name, "exec"), namespace)
     return namespace["f"]
 

@@ -37,7 +37,7 @@ def parser() -> commands.Parser:
 def main(arguments: Sequence[str]) -> int:
     """Train, tell the accuracy of every epoch, write the weights and tell their digest."""
     options = parser().parse_args(arguments)
-    device = backend.choose("cpu", "fast")
+    device = backend.choose("cpu")
     images = data.load(options.name).images
     wanted = np.eye(CLASSES, dtype=np.float32)[labels(options.name, "train")]
     test, answers = data.load(options.name, split="test").images, labels(options.name, "test")

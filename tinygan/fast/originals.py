@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import inspect
-import textwrap
+import linecache
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from functools import cache
@@ -114,14 +113,23 @@ def _parts(thing: Any) -> Iterator[Any]:
     else:
         try:
             yield _source(thing)
-        except (AttributeError, OSError, SyntaxError, TypeError):
+        except (AttributeError, KeyError, SyntaxError, TypeError):
             yield repr(thing)  # not from a file: certainly not the original
 
 
 @cache
 def _source(function: FunctionType) -> Any:
     code = function.__code__  # of the function itself: `inspect` goes through a wrapper to what it wraps
-    return _tree(ast.parse(textwrap.dedent(inspect.getsource(code))).body[0])
+    linecache.checkcache(code.co_filename)
+    text = "".join(linecache.getlines(code.co_filename))
+    return _tree(_functions(text)[code.co_name, code.co_firstlineno])
+
+
+@cache
+def _functions(text: str) -> dict[tuple[str, int], ast.AST]:
+    """The functions that a file defines, by name and first line: that of a decorator, where there is one."""
+    found = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    return {(f.name, min([f.lineno, *(d.lineno for d in f.decorator_list)])): f for f in found}
 
 
 def _tree(node: Any) -> Any:
