@@ -182,6 +182,49 @@ def test_a_dry_run_counts_the_parameters_and_trains_nothing(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("engine", "step", "conv"),
+    [
+        ("fast", "as a whole (tinygan/fast/gan.py)", "frequencies: "),
+        ("readable", "op by op (tinygan/gan.py)", "its definition (tinygan/ops/conv.py)"),
+    ],
+)
+def test_a_dry_run_tells_how_steps_are_taken_and_convolutions_computed(
+    engine: str, step: str, conv: str, tmp_path: Path
+) -> None:
+    result = tinygan("train", *TINY, "--engine", engine, "--dry-run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if line.startswith("step ")] == [f"step     {step}"]
+    convolutions = [line.split(": ", 1) for line in lines if line.startswith("conv ")]
+    assert [name for name, _ in convolutions] == [
+        "conv     generator/04_conv_transpose", "conv     generator/07_conv_transpose",
+        "conv     generator/10_conv_transpose", "conv     discriminator/00_conv",
+        "conv     discriminator/03_conv",
+    ]  # fmt: skip
+    assert convolutions[0][1].startswith(conv)
+
+
+def test_a_batch_too_small_for_the_fast_step_is_told(tmp_path: Path) -> None:
+    sizes = ("--width", 8, "--batch-size", 4)
+    result = tinygan("train", *TINY, *sizes, "--engine", "fast", "--dry-run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "step     op by op (tinygan/gan.py): with sizes as small as these" in result.stdout
+    assert "conv     generator/04_conv_transpose: its definition (tinygan/ops/conv.py)" in result.stdout
+
+
+@pytest.mark.parametrize("engine", ["fast", "readable"])
+def test_a_run_prints_logs_and_keeps_how_its_steps_are_taken(engine: str, tmp_path: Path) -> None:
+    result = tinygan("train", *TINY, "--epochs", 1, "--engine", engine, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    run = tmp_path / "runs/0001-strokes"
+    how = "as a whole (tinygan/fast/gan.py)" if engine == "fast" else "op by op (tinygan/gan.py)"
+    for text in (result.stdout, (run / "log.txt").read_text()):
+        assert [line for line in text.splitlines() if line.startswith("step ")] == [f"step     {how}"]
+        assert not re.search("^conv ", text, re.M)  # of a dry run alone
+    assert how in (run / "config.json").read_text()
+
+
 def test_two_runs_get_two_folders(trained: Path, tmp_path: Path) -> None:
     for _ in range(2):
         assert tinygan("train", *TINY, "--epochs", 0, "--no-gif", cwd=tmp_path).returncode == 0
@@ -366,20 +409,25 @@ def test_an_unreadable_checkpoint_is_refused(trained: Path, tmp_path: Path) -> N
 
 @pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
 def test_a_run_that_is_being_written_is_left_alone_until_its_process_is_dead(tmp_path: Path) -> None:
+    def checkpoints() -> set[Path]:
+        return set(tmp_path.glob("runs/0001-strokes/checkpoints/*.npz"))
+
+    before = checkpoints()
     writer = subprocess.Popen(
         [sys.executable, "-m", "tinygan.train", *TINY, "--epochs", "99999", "--checkpoint-every", "1"],
         cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        for ends in ("0001.npz", "0003.npz"):  # of a new run, then of one that was resumed
+        for _ in range(2):  # a new run, then one that was resumed
             deadline = time.monotonic() + 60
-            while not list(tmp_path.glob(f"runs/0001-strokes/checkpoints/*{ends}")):
+            while checkpoints() <= before:  # until this writer, which thus has the lock, has written one
                 assert writer.poll() is None and time.monotonic() < deadline
                 time.sleep(0.05)
             words = f"is being written by process {writer.pid} on"
             fails(tinygan("train", "--resume", cwd=tmp_path), 5, words)
             writer.kill()
             writer.wait()
+            before = checkpoints()
             writer = subprocess.Popen(
                 [sys.executable, "-m", "tinygan.train", "--resume"],
                 cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.DEVNULL,
@@ -883,6 +931,8 @@ def test_inspect_tells_of_every_layer_of_both_networks(trained: Path) -> None:
     assert "engine fast" in result.stdout and "[tinygan/fast/conv.py:" in result.stdout
     readable = tinygan("inspect", "--engine", "readable", cwd=trained)
     assert "engine readable" in readable.stdout and "[tinygan/ops/conv.py:" in readable.stdout
+    assert "\nA training step is taken as a whole (tinygan/fast/gan.py).\n" in result.stdout
+    assert "\nA training step is taken op by op (tinygan/gan.py).\n" in readable.stdout
     assert digest(trained / "runs/0001-strokes/checkpoints/epoch_0004.npz") == before
 
 
