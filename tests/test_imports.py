@@ -23,9 +23,8 @@ ROOMS = [
     ("ops",),
     ("fast", "ranks.twins"),  # twins of single ops
     ("layers",), ("models", "optim", "average"), ("gan",),
-    ("fast.originals", "fast.optim", "fast.gan", "fast.cuda"),  # twins of whole steps
-    ("ranks.mpi",), ("ranks.nccl",),
-    ("backend", "step"), ("data",), ("evaluation",), ("runs",),
+    ("fast.originals", "fast.optim", "fast.gan"), ("fast.cuda",),  # twins of whole steps
+    ("ranks.mpi",), ("backend", "step"), ("data",), ("evaluation",), ("runs",),
     ("",),  # tinygan/__init__.py, the public face
     ("commands",), DOORS, ("__main__",),
 ]  # fmt: skip
@@ -152,16 +151,16 @@ def test_what_a_graphics_card_needs_is_imported_only_when_one_computes():
 def test_ranks_are_chosen_by_train_and_the_backend():
     """All others use those that they are given."""
     for module in SOURCES:
-        known = {name for name in own_imports(module) if room(name) in ("ranks.mpi", "ranks.nccl")}
+        known = {name for name in own_imports(module) if room(name) == "ranks.mpi"}
         if known - {module}:
-            assert room(module) in ("ranks.nccl", "backend", "train"), module
+            assert room(module) in ("backend", "train"), module
 
 
 def test_modules_are_imported_by_name_only_where_they_may_be_missing():
     """A reader, a linter and these tests see every other import."""
     texts = {module: path.read_text(encoding="utf-8") for module, path in SOURCES.items()}
     found = {module for module, text in texts.items() if "import_module" in text}
-    assert found == {"tinygan.ranks.mpi", "tinygan.ranks.nccl", "tinygan.runs.exchange"}
+    assert found == {"tinygan.ranks.mpi", "tinygan.runs.exchange"}
 
 
 def test_the_core_needs_nothing_but_numpy_and_the_standard_library():

@@ -15,7 +15,7 @@ from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast import gan as fast_gan
 from tinygan.optim import Adam
 from tinygan.ranks.alone import Ranks
-from tinygan.rng import stream
+from tinygan.rng import Stream, stream
 from tinygan.step import AS_A_WHOLE, BY_OPS, Step
 
 N = M = 32
@@ -50,13 +50,13 @@ def test_the_fast_engine_takes_it_as_a_whole_and_the_readable_one_op_by_op() -> 
 
 def test_one_size_that_does_not_pay_is_enough_to_go_op_by_op() -> None:
     one = made(cpu("fast"), batches=[(N, M), (1, 1)])
-    assert one.how.startswith(BY_OPS) and "small" in one.how
+    assert one.how.startswith(BY_OPS) and "the definition is the fastest at this size" in one.how
     assert one.losses_and_gradients is gan.losses_and_gradients
 
 
 def test_it_is_not_decided_again(monkeypatch: pytest.MonkeyPatch) -> None:
     one = made(cpu("fast"))
-    for module, name in ((step, "changed"), (fast_gan, "planned"), (fast_gan, "unfit")):
+    for module, name in ((step, "changed"), (fast_gan, "unplanned"), (fast_gan, "unfit")):
         monkeypatch.setattr(module, name, None)  # whoever calls it fails
     one.take(*batch())
     one.take(*batch())
@@ -113,9 +113,9 @@ def test_other_layers_are_told_and_asked_for_in_vain() -> None:
     D = layers.Network(D.name, D.input_shape, kept)
     adams = Adam(G.parameters), Adam(D.parameters)
     one = Step(G, D, *adams, [(N, M)])
-    assert one.how.startswith(f"{BY_OPS}: models.discriminator makes other layers")
+    assert one.how.startswith(f"{BY_OPS}: models.py makes networks that the fast step does not know")
     one.take(*batch())
-    with pytest.raises(UsageError, match="--engine fast: models.discriminator .*Use --engine auto"):
+    with pytest.raises(UsageError, match="--engine fast: models.py makes .*Use --engine auto"):
         Step(G, D, *adams, [(N, M)], strict=True)
 
 
@@ -126,7 +126,7 @@ class Pair(Ranks):
 @pytest.mark.parametrize("name", ["generator_loss", "train_step"])
 def test_several_ranks_refuse_what_they_have_a_version_of(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(gan, name, lambda *given: None)
-    with pytest.raises(UsageError, match=rf"^gan\.{name} was changed, .*Start one process\.$"):
+    with pytest.raises(UsageError, match=rf"^gan\.{name} was changed: it may need .*Start one process\.$"):
         made(shared_by(CPU, Pair()))
 
 
@@ -150,3 +150,68 @@ def test_plans_name_every_convolution() -> None:
     ]  # fmt: skip
     assert any("frequencies" in line for line in lines) and any("windows" in line for line in lines)
     assert all("its definition (tinygan/ops/conv.py)" in line for line in made(CPU).plans())
+
+
+class Sgd(Adam):
+    """Plain gradient descent, under Adam's arguments."""
+
+    def step(self, gradients: Any) -> None:
+        for parameter, g in zip(self.parameters.values(), gradients, strict=True):
+            parameter.data = parameter.data - g
+
+
+class Doubled(layers.Network):
+    """A network whose last layer runs twice."""
+
+    def outputs(self, x: Any, mode: Any) -> Any:
+        found = dict(super().outputs(x, mode))
+        yield from found.items()
+        yield "again", found["07_dense"] + found["07_dense"]
+
+
+def losses_of(backend: Backend, kind: str) -> list[float]:
+    """Two steps' losses with something of a reader's own."""
+    G = models.generator(noise_dim=5, backend=backend, **SIZES)
+    D = models.discriminator(backend=backend, **SIZES)
+    make: Any = Sgd if kind == "optimiser" else Adam
+    if kind == "network":
+        D = Doubled(D.name, D.input_shape, list(D.layers.values()))
+    if kind == "one layer twice":
+        first, act, drop, *_, flat, last = D.layers.values()
+        init = layers.Init(stream(3, "init"), backend)
+        conv = layers.Conv2D(init, 8, 8, kernel=5, stride=1)
+        last = layers.Dense(init, 4 * 4 * 8, 1)
+        more = [conv, act, layers.Dropout(0.1), conv, act, layers.Dropout(0.1)]
+        D = layers.Network(D.name, D.input_shape, [first, act, drop, *more, layers.Reshape(4 * 4 * 8), last])
+    one = Step(G, D, make(G.parameters), make(D.parameters), [(N, M)])
+    return [float(number) for _ in range(2) for number in one.take(*batch())]
+
+
+@pytest.mark.parametrize("kind", ["optimiser", "network", "one layer twice"])
+def test_what_a_reader_derives_is_what_runs(kind: str) -> None:
+    assert losses_of(cpu("fast"), kind) == pytest.approx(losses_of(CPU, kind), rel=1e-4)
+    assert losses_of(CPU, kind) != pytest.approx(losses_of(CPU, "nothing"), rel=1e-4)
+
+
+def test_masks_that_a_reader_draws_otherwise_are_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stream, "keep", lambda self, shape, rate: np.ones(shape, bool))
+    one, found = taken(cpu("fast"))
+    assert "rng.Stream was changed" in one.how and found == pytest.approx(taken(CPU)[1], rel=1e-5)
+
+
+def test_an_op_that_is_replaced_after_the_backend_was_made_is_what_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend, original = cpu("fast"), layers.leaky_relu.forward
+
+    def steeper(x: Any, *, slope: float = 0.3) -> Any:
+        return original(x, slope=slope / 2)
+
+    monkeypatch.setattr(layers.leaky_relu, "forward", steeper)
+    assert taken(backend)[1] == pytest.approx(taken(CPU)[1], rel=1e-5)
+
+
+def test_a_train_step_that_returns_nothing_is_told_what_to_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gan, "train_step", lambda *given: None)
+    with pytest.raises(UsageError, match="must return what losses_and_gradients returned"):
+        taken(CPU)

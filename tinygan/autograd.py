@@ -27,10 +27,7 @@ _recording: ContextVar[bool] = ContextVar("recording", default=True)
 
 
 class Op:
-    """A differentiable function of tensors, made of two functions of arrays.
-
-        forward(x, ..., *, attribute, ...)  ->  (y, saved)
-        backward(saved, dy, wanted)         ->  (dx, ...), one for each x; None where it is not wanted
+    """A differentiable function of tensors, made of a `forward` and a `backward` as in `tinygan.ops`.
 
     Its name, arguments and help are those of `forward`. Positional arguments are tensors, plain arrays
     (constants: no gradient flows to them) or None. They share one floating-point dtype, which is also that of
@@ -46,12 +43,15 @@ class Op:
         self.__signature__ = signature(forward)
 
     def __call__(self, *inputs: Tensor | Array | None, **attributes: Any) -> Tensor:
-        call = self.__signature__.bind(*inputs, **attributes)
+        try:
+            call = self.__signature__.bind(*inputs, **attributes)
+        except TypeError as problem:
+            raise TypeError(f"{self.__name__}{self.__signature__}: {problem}") from None
         call.apply_defaults()
         arrays = [x.data if isinstance(x, Tensor) else x for x in call.args]
-        dtypes = {getattr(x, "dtype", type(x)) for x in arrays if x is not None}
-        if len(dtypes) != 1 or getattr(next(iter(dtypes)), "kind", "") != "f":
-            found = ", ".join(sorted(map(str, dtypes)))
+        dtypes = {getattr(x, "dtype", type(x).__name__) for x in arrays if x is not None}
+        if [getattr(dtype, "kind", "") for dtype in dtypes] != ["f"]:
+            found = ", ".join(sorted(map(str, dtypes))) or "nothing"
             raise UsageError(f"{self.__name__} got {found}. Give it arrays of one floating-point dtype.")
         tensors = tuple(x if isinstance(x, Tensor) else None for x in call.args)
         backend = next((t.backend for t in tensors if t), None) or backend_of(arrays[0])

@@ -5,23 +5,20 @@ It is made once, at the start of a run. All else takes its array library and its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from types import ModuleType
-from typing import Any
 
 from tinygan.arrays import CPU, Backend
 from tinygan.errors import DeviceError, UsageError
-from tinygan.fast import activation, batchnorm, conv, dense, dropout
-from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, changed, described
+from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, changed, described, refuse, twins
 from tinygan.fast.threads import POOL
 from tinygan.faults import first_failure, import_failure
 from tinygan.machine import limit_blas_threads
 from tinygan.ranks import twins as shared
 from tinygan.ranks.alone import Ranks
-from tinygan.ranks.mpi import MPI
-from tinygan.ranks.nccl import NCCL
+from tinygan.ranks.mpi import MPI, NCCL
 
 DEVICES = ("auto", "cpu", "gpu")
 ENGINES = ("auto", "readable", "fast")
@@ -29,19 +26,9 @@ PRECISIONS = ("auto", "float32", "tf32")
 TF32_SINCE = 80  # compute capability, times ten, of the first cards that have it (Ampere)
 
 
-def fast_twins() -> Mapping[Any, Any]:
-    """The fast engine's ops on a processor, but for those whose readable file was changed."""
-    edited = {name.rpartition(".")[0] for name in changed()}
-    if "ops.geometry" in edited:
-        edited.add("ops.conv")
-    files = (activation, batchnorm, conv, dense, dropout)  # each named like the one that it stands in for
-    kept = [file for file in files if file.__name__.replace("tinygan.fast", "ops") not in edited]
-    return {op: twin for file in kept for op, twin in file.TWINS.items()}
-
-
 def cpu(engine: str = "readable") -> Backend:
     """NumPy on the processor."""
-    return CPU if engine == "readable" else Backend(engine=engine, twins=fast_twins())
+    return CPU if engine == "readable" else Backend(engine=engine, twins=twins(changed()))
 
 
 @cache
@@ -122,24 +109,18 @@ def choose(
             report(f"no GPU: {str(problem).partition('. ')[0]}; the CPU it is.")
     if precision == "tf32":
         raise UsageError("--precision tf32 needs a GPU. Leave it out, or use --device gpu.")
-    _refuse(engine, changed())
+    refuse(engine, changed())
     return cpu("readable" if engine == "readable" else "fast")
 
 
 def _on_a_card(engine: str, report: Callable[[str], object], precision: str, number: int | None) -> Backend:
+    probed(number)  # whether there is one comes first
     edits = changed(ORIGINALS | CARD_ORIGINALS) if engine != "readable" else []
-    _refuse(engine, edits)
+    refuse(engine, edits)
     if edits:
         report(f"engine   {described(edits)}: readable, which is slower")
         engine, precision = "readable", "float32" if precision == "auto" else precision
     return gpu("readable" if engine == "readable" else "fast", precision, number)
-
-
-def _refuse(engine: str, edits: list[str]) -> None:
-    if engine == "fast" and edits:
-        raise UsageError(
-            f"--engine fast: {described(edits)}, and it has a version of its own. Use --engine auto."
-        )
 
 
 def shared_by(backend: Backend, ranks: Ranks) -> Backend:

@@ -26,6 +26,11 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}. {self.prog} --help lists the options.")
 
 
+def warn(line: str) -> None:
+    """Print a line that is no part of the answer."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
     """Run `command` and return its exit code; an error becomes one line on stderr and its code.
 

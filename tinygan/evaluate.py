@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
     """Generate, measure and tell."""
-    trained = load(options.run, options.runs, device, report=lambda line: print(line, file=sys.stderr))
+    trained = load(options.run, options.runs, device, report=commands.warn)
     settings = trained.settings
     seed = settings.seed + 1 if options.seed is None else options.seed
     evaluation = Evaluation(settings, options.data_dir, print, options.samples)

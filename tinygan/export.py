@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         files = [Path(options.run)]
     else:
         files = RunFolder.find(options.run, options.runs, trained=True)[0].checkpoints()
-    state, settings, path = restored(files, backend.cpu(), lambda line: print(line, file=sys.stderr))
+    state, settings, path = restored(files, backend.cpu(), commands.warn)
     meta = {"tinygan": tinygan.__version__, "step": state.step, "settings": asdict(settings)}
     if options.onnx:
         about = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}

@@ -7,6 +7,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     if options.explain and options.engine == "fast":
         raise UsageError("--explain takes its step with the readable engine. Leave --engine out.")
-    path, arrays, meta = checkpoint.newest_intact(checkpoints(options), warn)
+    path, arrays, meta = checkpoint.newest_intact(checkpoints(options), commands.warn)
     settings = saved_settings(meta, path, arrays)
     folder = options.data_dir or (Path(settings.data_dir) if settings.data_dir else None)
     images = data.load(
@@ -76,14 +77,16 @@ def main(arguments: Sequence[str]) -> int:
         size=settings.size,
         channels=settings.channels,
         limit=settings.limit,
-        report=warn,
+        report=commands.warn,
     )
     if meta.get("data_sha256") != images.sha256:
         raise CheckpointError(f"{path} was trained on other images than {images.source} holds now.")
     plan(settings, len(images.images))  # whether there is a batch of them
     # Words follow the code that is for reading; whoever looks at a device's speed trains there.
-    engine = "readable" if options.explain else options.engine or settings.engine
-    device = backend.choose("cpu", engine, report=warn)
+    own = "auto" if settings.engine == "fast" else settings.engine  # nobody asks for it now
+    engine = "readable" if options.explain else options.engine or own
+    settings = replace(settings, engine=engine)
+    device = backend.choose("cpu", engine, report=commands.warn)
     state = State(settings, device)
     state.restore(arrays, path)
     stepping = StepByStep(state, images, settings, device)
@@ -176,10 +179,6 @@ def checkpoints(options: argparse.Namespace) -> list[Path]:
     if options.run and os.path.isfile(options.run):
         return [Path(options.run)]
     return RunFolder.find(options.run, options.runs, trained=True)[0].checkpoints()
-
-
-def warn(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def check(options: argparse.Namespace) -> None:
 
 def make(options: argparse.Namespace, device: backend.Backend) -> int:
     """Make the pictures on `device`."""
-    trained = load(options.run, options.runs, device, report=warn)
+    trained = load(options.run, options.runs, device, report=commands.warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
     folder = trained.run_folder
     name = f"{trained.path.stem}_seed_{seed}"
@@ -144,10 +144,6 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
         print(f"{options.num} pictures from {trained.path}: {target}")
     print_decisions(trained, pictures[:1])
     return 0
-
-
-def warn(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def print_decisions(trained: Trained, picture: np.ndarray) -> None:
@@ -187,9 +183,9 @@ def write_through_training(trained: Trained, num: int, seed: int, path: Path) ->
     columns, names = [], []
     for file in reversed(files):
         try:
-            state, _, _ = restored([file], trained.G.backend, warn)
+            state, _, _ = restored([file], trained.G.backend, commands.warn)
         except CheckpointError as problem:
-            warn(f"warning: {problem}")
+            commands.warn(f"warning: {problem}")
             continue
         columns.append(to_uint8(paint(state.painter, noise)))
         names.append(file.stem)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from math import isfinite
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from tinygan import gan
 from tinygan.arrays import Array
 from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast import gan as fast_gan
 from tinygan.fast.optim import adam_steps
-from tinygan.fast.originals import changed, described
+from tinygan.fast.originals import changed, described, refuse, twins
 from tinygan.fast.threads import POOL
 from tinygan.gan import LossesAndGradients
 from tinygan.layers import Conv2DTranspose, Mask, Network
@@ -25,8 +25,8 @@ from tinygan.ranks.twins import number
 BY_OPS = "op by op (tinygan/gan.py)"
 AS_A_WHOLE = "as a whole (tinygan/fast/gan.py)"
 ON_A_CARD = "as a whole (tinygan/fast/cuda/gan.py)"
-# What several ranks compute in their own way: see `ranks.twins`.
-SHARED = ("gan.", "ops.batchnorm.", "ops.loss.", "layers.BatchNorm")
+# What may look across the batch, of which each of several ranks has a part: see `ranks.twins`.
+SHARED = ("gan.", "autograd.", "ops.batchnorm.", "ops.loss.", "layers.BatchNorm")
 
 
 class Measured(NamedTuple):
@@ -41,8 +41,7 @@ class Measured(NamedTuple):
 class Step:
     """How the steps of a run are taken: decided once, when this is made, and not again at each step.
 
-    `how` says it in words, and what was changed where that makes a difference. (`ON_A_CARD` is for
-    `runs.training.trainer`, which then keeps the whole run there: `take` goes op by op.)
+    `how` says it in words, and why not the fast way. (After `ON_A_CARD`, `runs.training` takes other steps.)
     """
 
     def __init__(
@@ -58,24 +57,31 @@ class Step:
         self.G, self.D, self.adam_G, self.adam_D = G, D, adam_G, adam_D
         self.backend, self.batches, edits = G.backend, sorted(batches), changed()
         if self.backend.ranks.size > 1 and (shared := [name for name in edits if name.startswith(SHARED)]):
-            raise UsageError(f"{described(shared)}, and ranks have their own version. Start one process.")
+            raise UsageError(
+                f"{described(shared)}: it may need the whole batch, and a rank has a part. Start one process."
+            )
         self.losses_and_gradients: Callable[..., LossesAndGradients] = gan.losses_and_gradients
         self.train_step = gan.train_step if "gan.train_step" in edits else None  # then called as it is
         self.how, self.in_pieces = BY_OPS, False
         if self.backend.engine == "fast":
+            refuse("fast" if strict else "auto", edits)
             why = described(edits) if edits else unfit(G, D, self.backend.device)
             if why and strict:
-                own = ", and it has a version of its own" if edits else ""
-                raise UsageError(f"--engine fast: {why}{own}. Use --engine auto.")
+                raise UsageError(f"--engine fast: {why}. Use --engine auto.")
             self.how = f"{BY_OPS}: {why}; {_slower(edits)}" if why else self._speed_up()
-            self.in_pieces = self.backend.device == "cpu" and "optim.Adam" not in edits
+            for op in twins([]).keys() - twins(edits):  # of what was replaced since the backend was made
+                cast(dict, self.backend.twins).pop(op, None)
+            # `adam_steps` stands in for that very class.
+            plain = all(type(adam) is Adam and "step" not in vars(adam) for adam in (adam_G, adam_D))
+            self.in_pieces = self.backend.device == "cpu" and plain and "optim.Adam" not in edits
 
     def _speed_up(self) -> str:
         """Take the fast engine's step where it pays; returns `how`."""
         if self.backend.device == "gpu":
             return ON_A_CARD
-        if not all(fast_gan.planned(self.G, self.D, *batch) for batch in self.batches):
-            return f"{BY_OPS}: with sizes as small as these, more does not pay"
+        for batch in self.batches:
+            if name := fast_gan.unplanned(self.G, self.D, *batch):
+                return f"{BY_OPS}: for {name} the definition is the fastest at this size"
         self.losses_and_gradients = fast_gan.losses_and_gradients
         return AS_A_WHOLE
 
@@ -101,17 +107,18 @@ class Step:
                 `gan.train_step` was: that one is called as it stands.
         """
         batch = images, noise, real_masks, fake_masks
-        if self.train_step:
-            measured, *_ = summed(
-                self.backend.ranks, self.train_step(self.G, self.D, self.adam_G, self.adam_D, *batch)
-            )
-            check_finite(losses_of(measured))
-            return measured
         # Woken, BLAS's own threads would spin for milliseconds, and take the cores from the pool's.
         with POOL.blas_alone() if self.how == AS_A_WHOLE else nullcontext():
-            found = self.losses_and_gradients(self.G, self.D, *batch)
+            if self.train_step:
+                found = self.train_step(self.G, self.D, self.adam_G, self.adam_D, *batch)
+            else:
+                found = self.losses_and_gradients(self.G, self.D, *batch)
+            if not isinstance(found, LossesAndGradients):
+                raise UsageError("gan.train_step must return what losses_and_gradients returned.")
             measured, for_D, for_G = summed(self.backend.ranks, found)
-            check_finite(losses_of(measured))
+            check_finite([("G's loss", measured.generator_loss), ("D's loss", measured.discriminator_loss)])
+            if self.train_step:
+                return measured
             check_finite(named(self.D, for_D))
             check_finite(named(self.G, for_G))
             if self.in_pieces:
@@ -157,10 +164,6 @@ def check_finite(arrays: Iterable[tuple[str, Array]]) -> None:
         flat = array.reshape(-1)
         if not isfinite(float(flat @ flat)):
             raise NonFiniteError(f"{name} is not finite")
-
-
-def losses_of(measured: Measured) -> list[tuple[str, Array]]:
-    return [("G's loss", measured.generator_loss), ("D's loss", measured.discriminator_loss)]
 
 
 def named(network: Network, gradients: Iterable[Array]) -> Iterable[tuple[str, Array]]:

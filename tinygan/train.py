@@ -141,7 +141,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     def caution(line: str) -> None:
         told.append(line)
         if ranks.writes:
-            warn(line)
+            commands.warn(line)
 
     run = arrays = meta = file = None
     if "data" in given and given["data"] not in NAMES and os.path.exists(given["data"]):
@@ -230,7 +230,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     if dry_run:
         if run is None and ranks.writes:
             RunFolder.try_out(out)
-        plans = taking.taking.plans() if isinstance(taking, StepByStep) else []
+        plans = taking.one.plans() if isinstance(taking, StepByStep) else []
         facts = [*(f"conv     {plan}" for plan in plans), *facts]
         with failures():
             step_seconds = measure_step_seconds(settings, images, device)
@@ -339,7 +339,8 @@ def configuration(
         "device": {
             "device": device.device,
             "engine": device.engine,
-            "step": how,
+            "step": how.partition(":")[0],
+            "changed": backend.changed(),
             "precision": device.precision,
             "threads": threads,
             "ranks": device.ranks.size,
@@ -364,18 +365,15 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     lines = []
     for group, name in (
         ("device", "device"), ("device", "engine"), ("device", "precision"), ("device", "threads"),
-        ("device", "ranks"), ("device", "step"), ("device", "processor"), ("device", "card"),
-        ("device", "CUDA libraries"), ("versions", "tinygan"), ("versions", "numpy"), ("versions", "blas"),
-        ("versions", "cupy"),
+        ("device", "ranks"), ("device", "step"), ("device", "changed"), ("device", "processor"),
+        ("device", "card"), ("device", "CUDA libraries"), ("versions", "tinygan"), ("versions", "numpy"),
+        ("versions", "blas"), ("versions", "cupy"),
     ):  # fmt: skip
-        old, new = ({"ranks": 1, **config.get(group, {})}.get(name) for config in (before, now))
+        usual = {"ranks": 1, "changed": []}
+        old, new = ({**usual, **config.get(group, {})}.get(name) for config in (before, now))
         if old != new and (name, old) != ("step", None):  # which older versions did not write down
             lines.append(f"warning: {name} was {old} and is {new}: the run goes on, but not bit for bit.")
     return lines
-
-
-def warn(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def played(ranks: Ranks, engine: str, dtype: str) -> dict[str, np.ndarray]:
     batches = StepByStep(State(SETTINGS, backend), DATA, SETTINGS, backend)
     by_ops = engine == "readable" or (engine == "mixed" and ranks.writes)
     # The first rank may have sizes for which more does not pay, where another's do.
-    taking = Step(G, D, *adams, [*batches.taking.batches, *([(1, 1)] if by_ops else [])])
+    taking = Step(G, D, *adams, [*batches.one.batches, *([(1, 1)] if by_ops else [])])
     assert taking.how.startswith(BY_OPS if by_ops else AS_A_WHOLE)
     measured = []
     for batches.step in range(STEPS):

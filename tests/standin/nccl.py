@@ -1,4 +1,4 @@
-"""NCCL without graphics cards: what `tinygan.ranks.nccl` calls of `cupy.cuda.nccl`, by its documentation.
+"""NCCL without graphics cards: what `tinygan.ranks.mpi` calls of `cupy.cuda.nccl`, by its documentation.
 
 The processes meet through MPI; a sum is work on a stream of the stand-in for CuPy, as a kernel is.
 """

@@ -52,19 +52,22 @@ ByName = dict[str, Array]  # gradients, by the parameter's name
 
 def unfit(G: Network, D: Network) -> str:
     """What about these networks `losses_and_gradients` cannot compute; nothing if it can."""
-    if not _is_generator(G):
-        return "models.generator makes other layers than the fast step knows"
-    if not _is_discriminator(D) or D.input_shape != G.shapes[list(G.layers)[-1]]:
-        return "models.discriminator makes other layers than the fast step knows"
+    fits = ordinary(G) and ordinary(D) and D.input_shape == G.shapes[list(G.layers)[-1]]
+    if not (fits and _is_generator(G) and _is_discriminator(D)):
+        return "models.py makes networks that the fast step does not know"
     dtypes = {tensor.dtype.char for net in (G, D) for tensor in net.parameters.values()}
     if dtypes not in ({"f"}, {"d"}):
         return "the weights are not all float32, or all float64"
     return ""
 
 
-def planned(G: Network, D: Network, N: int, M: int) -> bool:
-    """Whether N real images and M fakes are enough that frequencies pay, in every convolution."""
-    return None not in (*plans(G, M).values(), *plans(D, N + M).values())
+def unplanned(G: Network, D: Network, N: int, M: int) -> str:
+    """The first convolution that has no faster way for N real images and M fakes; nothing if all have."""
+    for network, count in ((G, M), (D, N + M)):
+        for name, plan in plans(network, count).items():
+            if plan is None:
+                return f"{network.name}/{name}"
+    return ""
 
 
 def losses_and_gradients(
@@ -357,6 +360,12 @@ class DiscriminatorPass:
         return gradients
 
 
+def ordinary(network: Network) -> bool:
+    """Whether a network runs its layers just as `layers.Network` does, each of them once."""
+    once = len(set(map(id, network.layers.values()))) == len(network.layers)
+    return type(network) is Network and "outputs" not in vars(network) and once
+
+
 def _is_generator(G: Network) -> bool:
     layers = list(G.layers.values())
     middle = [Conv2DTranspose, BatchNorm, LeakyReLU] * ((len(layers) - 6) // 3)
@@ -365,7 +374,7 @@ def _is_generator(G: Network) -> bool:
     return (
         [type(layer) for layer in layers] == kinds
         and max(slopes) <= 1  # `Normed.read` takes the larger of x and slope x
-        and not any("bias" in name for name in G.parameters)
+        and all(getattr(layer, "bias", None) is None for layer in layers)
     )
 
 
@@ -390,8 +399,9 @@ def plans(network: Network, N: int) -> dict[str, Plan | None]:
     """How each of a network's convolutions is computed for N images, by its name; None: by its definition."""
     found, shape = {}, network.input_shape
     for name, layer in network.layers.items():
-        if isinstance(layer, Conv2D | Conv2DTranspose):
-            plan_of = conv2d_plan if isinstance(layer, Conv2D) else conv2d_transpose_plan
+        if type(layer) in (Conv2D, Conv2DTranspose):
+            layer = cast(Conv2D, layer)
+            plan_of = conv2d_plan if type(layer) is Conv2D else conv2d_transpose_plan
             found[name] = plan_of((N, *shape), layer.kernel.shape, network.dtype.char, layer.stride)
         shape = network.shapes[name]
     return found

@@ -19,55 +19,46 @@ from typing import Any
 
 from tinygan import autograd, average, gan, layers, optim, rng
 from tinygan.autograd import Op
+from tinygan.errors import UsageError
+from tinygan.fast import activation as fast_activation
+from tinygan.fast import batchnorm as fast_batchnorm
+from tinygan.fast import conv as fast_conv
+from tinygan.fast import dense as fast_dense
+from tinygan.fast import dropout as fast_dropout
 from tinygan.ops import activation, batchnorm, conv, dense, dropout, geometry, loss
 
+FILES = fast_activation, fast_batchnorm, fast_conv, fast_dense, fast_dropout  # with twins of ops
 ORIGINALS: dict[Any, dict[str, str]] = {
     gan: {
-        "losses_and_gradients": "27969fad", "train_step": "6aa79b47", "discriminator_loss": "9f7abd56",
-        "generator_loss": "f4e7feea",
+        "losses_and_gradients": "4a66992d", "train_step": "6f6cc84c", "discriminator_loss": "06c24c68",
+        "generator_loss": "f6ac786b",
     },
     layers: {
-        "Layer": "aa6b7732", "Linear": "fe796305", "Dense": "b78d7d77", "Conv2D": "3595a020",
-        "Conv2DTranspose": "e81bdf75", "BatchNorm": "06e7b462", "LeakyReLU": "4e86dc8f", "Tanh": "05217ac6",
-        "Dropout": "42ecd32d", "Reshape": "aea637b6", "Mode": "95e37b90", "Network": "5853b6ca",
+        "Layer": "b2f3555f", "Linear": "3af5f5b0", "Dense": "0775f6a8", "Conv2D": "435d73a3",
+        "Conv2DTranspose": "1a26073c", "BatchNorm": "4dff3b06", "LeakyReLU": "341de6c2", "Tanh": "17cd8a4d",
+        "Dropout": "5319d3cc", "Reshape": "bb1303c0", "Mode": "6a5a0be2", "Network": "cb57a2bb",
     },
     autograd: {
-        "Op": "fab82eaf", "Tensor": "5b022309", "grad": "68d907d2", "_inputs_first": "3d6df1ff",
-        "add": "82bb08d2",
+        "Op": "9a851eb1", "Tensor": "f63abc0c", "grad": "4d7955d1", "_inputs_first": "13c0bbd1",
+        "add": "1e63bc1e",
     },
-    optim: {
-        "Adam": "c8bf8719",
-    },
-    activation: {
-        "leaky_relu": "d6ce2a28", "tanh": "5014e073",
-    },
-    batchnorm: {
-        "moments": "78474dab", "batch_norm": "18b28b5c",
-    },
-    conv: {
-        "im2col": "68ea3503", "col2im": "9da6e90c", "conv2d": "4bc21d54", "conv2d_transpose": "acb86141",
-    },
-    dense: {
-        "dense": "b1cd31f3", "reshape": "f26f0cee",
-    },
-    dropout: {
-        "dropout": "0a9f1085",
-    },
+    optim: {"Adam": "609ecb3f"},
+    activation: {"leaky_relu": "3f76dd9d", "tanh": "528f0122"},
+    batchnorm: {"moments": "6508d4c6", "batch_norm": "88054838"},
+    conv: {"im2col": "326f894d", "col2im": "53bcb9b0", "conv2d": "d80c47e0", "conv2d_transpose": "cf386f09"},
+    dense: {"dense": "9ef0b96d", "reshape": "6953e47b"},
+    dropout: {"dropout": "6320e3ee"},
     geometry: {
-        "stride_pair": "99cea396", "conv2d_pads": "34f7ae4b", "conv2d_transpose_size": "1f0c09fa",
-        "_same_pads": "d60439ce", "_explicit_pads": "7b410049",
+        "stride_pair": "81a168c6", "conv2d_pads": "15a2434b", "conv2d_transpose_size": "27b263bb",
+        "_same_pads": "84be64cd", "_explicit_pads": "a13da4cc",
     },
-    loss: {
-        "sigmoid": "13dfba17", "bce_with_logits": "cccf9951",
-    },
+    rng: {"Stream": "b4ff48f4", "mask_rate": "74c3862d"},
+    loss: {"sigmoid": "641c6c0f", "bce_with_logits": "7852dac5"},
 }  # fmt: skip
 
 
 # What the step on a graphics card has its own version of besides.
-CARD_ORIGINALS: dict[Any, dict[str, str]] = {
-    rng: {"Stream": "22a4b9c2"},
-    average: {"Average": "72fd24d4"},
-}
+CARD_ORIGINALS: dict[Any, dict[str, str]] = {average: {"Average": "968781b2"}}
 
 
 def changed(originals: dict[Any, dict[str, str]] = ORIGINALS) -> list[str]:
@@ -75,21 +66,38 @@ def changed(originals: dict[Any, dict[str, str]] = ORIGINALS) -> list[str]:
 
     One that was replaced at run time counts too, in its own module or in another that imports it.
     """
-    found = []
-    now = {name: getattr(module, name, None) for module, names in originals.items() for name in names}
-    for module, digests in originals.items():
-        for name, value in now.items():
-            own = vars(module).get(name)
-            differs = digest(own) != digests[name] if name in digests else own not in (None, value)
-            if differs:
-                found.append(f"{module.__name__.removeprefix('tinygan.')}.{name}")
-    return found
+    now = {name: vars(module).get(name) for module, names in originals.items() for name in names}
+    entries = [(file, name, told) for file, names in originals.items() for name, told in names.items()]
+    own = [(file, name) for file, name, told in entries if digest(now[name]) != told]
+    edited = {name for _, name in own}
+    elsewhere = [
+        (file, name)
+        for file in originals
+        for name, value in now.items()
+        if name not in edited and vars(file).get(name) not in (None, value)
+    ]
+    return [f"{file.__name__.removeprefix('tinygan.')}.{name}" for file, name in own + elsewhere]
+
+
+def twins(edits: list[str]) -> dict[Any, Any]:
+    """The fast engine's ops on a processor, but for those whose readable file was changed."""
+    edited = {name.rpartition(".")[0].replace("geometry", "conv") for name in edits}
+    kept = [file for file in FILES if file.__name__.replace("tinygan.fast", "ops") not in edited]
+    return {op: twin for file in kept for op, twin in file.TWINS.items()}
 
 
 def described(edits: list[str]) -> str:
     """What `changed` found, as the beginning of a sentence."""
-    more = len(edits) - 1
-    return f"{edits[0]} and {more} more were changed" if more else f"{edits[0]} was changed"
+    *first, last = edits if len(edits) < 4 else [*edits[:2], f"{len(edits) - 2} more"]
+    return f"{', '.join(first)} and {last} were changed" if first else f"{last} was changed"
+
+
+def refuse(engine: str, edits: list[str]) -> None:
+    """Raise a UsageError where the fast engine was asked for, and cannot do what was edited."""
+    if engine == "fast" and edits:
+        raise UsageError(
+            f"--engine fast: {described(edits)}, and it has a version of its own. Use --engine auto."
+        )
 
 
 def digest(thing: Any) -> str:
@@ -99,7 +107,7 @@ def digest(thing: Any) -> str:
 
 
 def _parts(thing: Any) -> Iterator[Any]:
-    if isinstance(thing, Op):
+    if type(thing) is Op:
         yield from (*_parts(thing.forward), *_parts(thing.backward))
     elif isinstance(thing, type):
         yield [base.__name__ for base in thing.__bases__]
@@ -117,12 +125,11 @@ def _parts(thing: Any) -> Iterator[Any]:
             yield repr(thing)  # not from a file: certainly not the original
 
 
-@cache
 def _source(function: FunctionType) -> Any:
     code = function.__code__  # of the function itself: `inspect` goes through a wrapper to what it wraps
     linecache.checkcache(code.co_filename)
     text = "".join(linecache.getlines(code.co_filename))
-    return _tree(_functions(text)[code.co_name, code.co_firstlineno])
+    return function.__globals__.get("__name__"), _tree(_functions(text)[code.co_name, code.co_firstlineno])
 
 
 @cache

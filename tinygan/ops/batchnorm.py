@@ -27,6 +27,7 @@ def batch_norm_forward(
     In training, mean and variance are the moments of x itself (`of_batch`; computed here unless given), and
     the backward pass goes through them too. After training they are constants: the running values.
     """
+    expect((mean is None) == (variance is None), "batch_norm needs mean and variance, or neither.")
     if mean is None:
         (mean, variance), of_batch = moments(x), True
     for name, array in (("gamma", gamma), ("beta", beta), ("mean", mean), ("variance", variance)):

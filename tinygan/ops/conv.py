@@ -19,8 +19,7 @@ both convolutions, in both directions:
 
 The forward pass of a transposed convolution is the backward pass of a convolution. It spreads each input
 pixel over a window of the output, so it enlarges images where a strided convolution shrinks them. (Where the
-kernel side is not a multiple of the stride, windows overlap unevenly: hence the checkerboard pattern of
-images made early in training.)
+stride does not divide the kernel side, windows overlap unevenly: hence the checkerboards of early images.)
 
 Sources: Chellapilla, Puri & Simard 2006 (the matrix form); Dumoulin & Visin 2016, arXiv 1603.07285 (sizes,
 transposed convolution).
@@ -45,7 +44,7 @@ def conv2d_forward(
     fits = x.ndim == w.ndim == 4 and x.shape[3] == w.shape[2]
     expect(fits, f"conv2d got x {x.shape} and w {w.shape}. It needs x (N, H, W, C), w (KH, KW, C, F).")
     KH, KW, C, F = w.shape
-    expect(b is None or b.shape == (F,), f"conv2d got b of the wrong shape. It needs ({F},).")
+    expect(b is None or b.shape == (F,), f"conv2d got b {getattr(b, 'shape', 0)}, not ({F},).")
     stride = stride_pair(stride)
     pads = conv2d_pads(x.shape[1:3], (KH, KW), stride, padding)
     cols = im2col(x, (KH, KW), stride, pads)  # (N, OH, OW, KH, KW, C)
@@ -86,7 +85,7 @@ def conv2d_transpose_forward(
     fits = x.ndim == w.ndim == 4 and x.shape[3] == w.shape[3]
     expect(fits, f"conv2d_transpose got x {x.shape}, w {w.shape}. It needs x (N, H, W, C), w (KH, KW, F, C).")
     KH, KW, F, C = w.shape
-    expect(b is None or b.shape == (F,), f"conv2d_transpose got b of the wrong shape. It needs ({F},).")
+    expect(b is None or b.shape == (F,), f"conv2d_transpose got b {getattr(b, 'shape', 0)}, not ({F},).")
     stride = stride_pair(stride)
     N, H, W, _ = x.shape
     (OH, OW), pads = conv2d_transpose_size((H, W), (KH, KW), stride, padding)

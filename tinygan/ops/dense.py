@@ -10,7 +10,7 @@ def dense_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, tu
     """y = x w + b. Shapes: x (N, C), w (C, F), b (F,) or None, y (N, F)."""
     fits = x.ndim == w.ndim == 2 and x.shape[1] == w.shape[0]
     expect(fits, f"dense got x {x.shape} and w {w.shape}. It needs x (N, C) and w (C, F).")
-    expect(b is None or b.shape == w.shape[1:], f"dense got b of the wrong shape. It needs {w.shape[1:]}.")
+    expect(b is None or b.shape == w.shape[1:], f"dense got b {getattr(b, 'shape', 0)}, not {w.shape[1:]}.")
     y = x @ w  # (N, F)
     return (y if b is None else y + b), (x, w)
 

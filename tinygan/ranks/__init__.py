@@ -5,7 +5,6 @@ networks and takes its part of every batch. A gradient is a sum over the batch: 
 each found, and all take the same step.
 
     alone.py   one process: nothing is added up
-    mpi.py     many of them (https://www.mpi-forum.org), and how to find out which it is
-    nccl.py    many of them with a graphics card each
+    mpi.py     many of them (https://www.mpi-forum.org), with graphics cards or without
     twins.py   the ops that look across a batch: its moments, and the mean of the losses
 """

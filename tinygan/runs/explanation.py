@@ -18,7 +18,7 @@ from tinygan import autograd, average, gan, models, optim
 from tinygan.autograd import grad
 from tinygan.data import Dataset, dataset
 from tinygan.errors import UsageError
-from tinygan.fast.originals import changed
+from tinygan.fast.originals import changed, described
 from tinygan.layers import Network
 from tinygan.ops import loss
 from tinygan.runs import training
@@ -45,8 +45,9 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     Raises:
         UsageError: the words do not fit the code, for a function was changed.
     """
-    if edits := [name for name in changed() if not name.startswith("layers")]:
-        raise UsageError(f"{edits[0]} was changed: --explain has words for the original alone.")
+    told = ("gan.", "ops.loss.", "autograd.grad", "optim.")
+    if edits := [name for name in changed() if name.startswith(told)]:
+        raise UsageError(f"{described(edits)}: --explain has words for the original alone.")
     G, D, step = state.G, state.D, state.step
     steps_per_epoch, _ = plan(settings, len(data.images))
     stepping = StepByStep(state, data, settings, G.backend)
@@ -141,7 +142,7 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
         ],
     )
 
-    name = next(key for key in G.parameters if "conv_transpose" in key)
+    name = [key for key in G.parameters if key.endswith("kernel")][-1]
     number = list(G.parameters).index(name)
     middle = tuple(side // 2 for side in G.parameters[name].shape[:2]) + (0, 0)
     adam = state.adam_G

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygan.errors import UsageError
 from tinygan.layers import BatchNorm, Conv2D, Conv2DTranspose, Dense, LeakyReLU, Network
 from tinygan.ops.geometry import conv2d_pads, conv2d_transpose_size
 
@@ -77,7 +78,8 @@ def directions(G: Network, count: int = DIRECTIONS) -> np.ndarray:
     2007.06600, equation 7). A generator of fewer than `count` noise numbers has fewer.
     """
     dense, norm = list(G.layers.values())[:2]
-    assert isinstance(dense, Dense)
+    if not isinstance(dense, Dense):
+        raise UsageError("the explorer needs a generator that begins with a dense layer.")
     scale = _scale(norm, G) if isinstance(norm, BatchNorm) else 1
     A = G.backend.numpy(dense.kernel.data).astype(np.float64) * scale  # (noise_dim, features)
     _, vectors = np.linalg.eigh(A @ A.T)  # columns, by growing eigenvalue

@@ -103,9 +103,11 @@ def trainer(state: State, data: Dataset, settings: Settings, backend: Backend) -
     from tinygan.fast.cuda.trainer import Trainer as OnCard  # not needed, and not loaded, on a processor
 
     networks = state.G, state.D, state.adam_G, state.adam_D
-    return OnCard(
+    found = OnCard(
         *networks, data.images, settings.batch_size, settings.seed, state.step, average=state.average
     )
+    found.how = ON_A_CARD
+    return found
 
 
 def unsuited(settings: Settings, backend: Backend) -> str:
@@ -139,10 +141,10 @@ class StepByStep:
         self.step, self.epoch, self.order = state.step, -1, np.zeros(0, int)
         size = settings.batch_size
         batches = {(self._share(N), self._share(size)) for N in (size, len(data.images) % size or size)}
-        self.taking = Step(
+        self.one = Step(
             state.G, state.D, state.adam_G, state.adam_D, batches, strict=settings.engine == "fast"
         )
-        self.how = self.taking.how
+        self.how = self.one.how
 
     def steps(self, count: int) -> np.ndarray:
         measured = np.full((count, 4), np.nan)
@@ -156,7 +158,7 @@ class StepByStep:
     def _step(self) -> Measured:
         batch = self.batch()
         self.step += 1
-        measured = self.taking.take(*batch)
+        measured = self.one.take(*batch)
         if self.state.average:
             self.state.average.update(self.step)
         return measured
@@ -234,7 +236,7 @@ def train(
             try:
                 write_report(run, state)
             except Exception as problem:  # whatever it is: the training is worth more than its report
-                report(f"warning: no report: {problem or type(problem).__name__}")
+                report(f"warning: no report: {str(problem) or type(problem).__name__}")
 
     def save() -> None:
         if ranks.writes:

@@ -31,7 +31,7 @@ from tinygan.optim import Adam
 def agree(adam_G: Adam, adam_D: Adam) -> bool:
     """Whether one kernel can serve both: the same settings but for lr, and as many steps taken."""
     facts = [(adam.t, adam.beta1, adam.beta2, adam.eps) for adam in (adam_G, adam_D)]
-    return facts[0] == facts[1]
+    return facts[0] == facts[1] and type(adam_G) is type(adam_D) is Adam
 
 
 class Game:

@@ -401,7 +401,7 @@ __global__ void critique(const float *columns, int T, const float *slopes_G, con
 }
 
 // trouble[0]: where the first gradient is whose square is no finite number, -1 where it is a loss; it
-// stays at `count` or above while all is well. See `gan.check_finite`. What `score` found becomes this step's
+// stays at `count` or above while all is well. See `step.check_finite`. What `score` found becomes this step's
 // row of measured (steps, 4).
 __global__ void watch(const float *g, int count, const float *found, float *measured, int measured_rows,
                       const long long *clock, int *trouble) {

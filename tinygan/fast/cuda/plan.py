@@ -12,6 +12,7 @@ from tinygan.autograd import Tensor
 from tinygan.fast.cuda.blas import WORKSPACE
 from tinygan.fast.cuda.kernels import chunks
 from tinygan.fast.cuda.products import axis, frequencies
+from tinygan.fast.gan import ordinary
 from tinygan.layers import (
     BatchNorm,
     Conv2D,
@@ -57,6 +58,8 @@ class Sizes(NamedTuple):
 
 def sizes_of(G: Network, D: Network) -> Sizes | None:
     """The sizes of a DCGAN whose step can be computed here; None for other networks."""
+    if not (ordinary(G) and ordinary(D)):
+        return None
     g, d = list(G.layers.values()), list(D.layers.values())
     if tuple(map(type, g)) != G_KINDS or tuple(map(type, d)) != D_KINDS:
         return None

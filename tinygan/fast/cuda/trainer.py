@@ -32,7 +32,7 @@ class Trainer:
     The networks' and Adams' arrays are changed in place; they may be read between calls of `steps`.
     """
 
-    how = "as a whole (tinygan/fast/cuda/gan.py)"
+    how = ""  # in words: see `step.Step`
 
     def __init__(
         self,
