@@ -3,8 +3,8 @@
 An `Op` joins two functions of arrays, a forward and a backward pass, into one function of tensors. A call
 computes the result and leaves a `Node` on it: which op made it, from which inputs, and what the op saved.
 The nodes form a graph from the loss back to the parameters. `grad` walks that graph once, in reverse, and
-applies the chain rule at each node: given the gradient of the loss by a result, the op's backward pass
-computes the gradients by its inputs.
+applies the chain rule at each node: from the gradient with respect to a result, the op's backward pass
+computes the gradients with respect to its inputs.
 
 `grad` returns gradients and stores nothing on a tensor. So there is nothing to reset between steps, and two
 losses that share a graph can each walk it.
@@ -22,8 +22,8 @@ from tinygan.arrays import Array, Backend, array_module, backend_of
 from tinygan.errors import ShapeError, UsageError
 
 Wanted = tuple[bool, ...]  # for each input of an op: whether its gradient is needed
-Gradients = tuple[Array, ...]  # one for each input, or None
-_recording: ContextVar[bool] = ContextVar("recording", default=True)
+Gradients = tuple[Array, ...]  # one for each input; None where it is not wanted
+_recording: ContextVar[bool] = ContextVar("recording", default=True)  # a global, separate for each thread
 
 
 class Op:
@@ -47,7 +47,7 @@ class Op:
             call = self.__signature__.bind(*inputs, **attributes)
         except TypeError as problem:
             raise TypeError(f"{self.__name__}{self.__signature__}: {problem}") from None
-        call.apply_defaults()
+        call.apply_defaults()  # an omitted bias is an input as well: None
         arrays = [x.data if isinstance(x, Tensor) else x for x in call.args]
         dtypes = {getattr(x, "dtype", type(x).__name__) for x in arrays if x is not None}
         if [getattr(dtype, "kind", "") for dtype in dtypes] != ["f"]:
@@ -68,7 +68,7 @@ class Node(NamedTuple):
 
     op: Op
     inputs: tuple[Tensor | None, ...]  # None: a constant
-    saved: Any
+    saved: Any  # from forward, for backward
 
 
 class Tensor:
@@ -110,8 +110,8 @@ def no_grad() -> Iterator[None]:
 def grad(loss: Tensor, wrt: Sequence[Tensor]) -> list[Array]:
     """The gradients of a scalar `loss` with respect to each tensor of `wrt`: arrays of their shapes.
 
-    It walks only the part of the graph between `loss` and `wrt`, and frees each gradient after its use. Two
-    of the results may share memory: do not change them in place.
+    Only nodes between `loss` and `wrt` run backward, and each gradient is freed after its use. Two of the
+    results may share memory: do not change them in place.
 
     >>> import numpy as np
     >>> x = Tensor(np.array(3.0))
@@ -124,25 +124,25 @@ def grad(loss: Tensor, wrt: Sequence[Tensor]) -> list[Array]:
     if loss.shape != ():
         raise UsageError(f"grad needs a scalar loss, got shape {loss.shape}. Take the mean first.")
     order = _inputs_first(loss)
-    wanted = {id(tensor) for tensor in wrt}
-    on_the_way = set(wanted)  # the tensors that depend on `wrt`
+    asked = {id(tensor) for tensor in wrt}
+    on_the_way = set(asked)  # ids of `wrt` and of the tensors that depend on it
     for tensor in order:
         if tensor.node and any(id(x) in on_the_way for x in tensor.node.inputs):
             on_the_way.add(id(tensor))
 
-    gradients: dict[int, Array] = {id(loss): array_module(loss.data).ones_like(loss.data)}
+    gradients: dict[int, Array] = {id(loss): array_module(loss.data).ones_like(loss.data)}  # by id; here 1
     for tensor in reversed(order):  # so each tensor comes after everything that was made from it
         if tensor.node is None or id(tensor) not in on_the_way:
             continue
         op, inputs, saved = tensor.node
-        dy = gradients[id(tensor)] if id(tensor) in wanted else gradients.pop(id(tensor))
-        needed = tuple(id(x) in on_the_way for x in inputs)
-        for x, dx in zip(inputs, op.backward(saved, dy, needed), strict=True):
-            if dx is not None and id(x) in on_the_way:  # used twice: the sum of both gradients
+        dy = gradients[id(tensor)] if id(tensor) in asked else gradients.pop(id(tensor))
+        wanted = tuple(id(x) in on_the_way for x in inputs)
+        for x, dx in zip(inputs, op.backward(saved, dy, wanted), strict=True):
+            if dx is not None and id(x) in on_the_way:  # a tensor used twice gets the sum
                 gradients[id(x)] = gradients[id(x)] + dx if id(x) in gradients else dx
-    missing = [i for i, tensor in enumerate(wrt) if id(tensor) not in gradients]
-    if missing:
-        raise UsageError(f"the loss does not depend on wrt[{missing[0]}], shape {wrt[missing[0]].shape}.")
+    for i, tensor in enumerate(wrt):
+        if id(tensor) not in gradients:
+            raise UsageError(f"the loss does not depend on wrt[{i}], shape {tensor.shape}. Leave it out.")
     return [gradients[id(tensor)] for tensor in wrt]
 
 

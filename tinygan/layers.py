@@ -20,20 +20,20 @@ from tinygan.ops.dropout import dropout
 from tinygan.rng import Stream, mask_rate
 
 Shape = tuple[int, ...]
-Mask = Stream | Array  # for a dropout layer: the mask itself, or a random stream to draw it from
+Mask = Stream | Array  # what a dropout layer keeps: an array like x, or the random stream to draw it from
 
 
 class Init:
-    """Makes the initial values of parameters; each random one takes the next branch of `stream`."""
+    """Makes initial parameters; each random one draws from its own branch of `stream`."""
 
     def __init__(self, stream: Stream, backend: Backend, dtype: Any = np.float32) -> None:
         self.branches, self.backend, self.dtype = stream.split(), backend, dtype
 
     def glorot(self, shape: Shape) -> Tensor:
-        """A kernel (..., in, out), uniform in +-sqrt(6 / (fan_in + fan_out)). So signals keep about the same
-        spread from layer to layer, forwards and backwards (Glorot & Bengio 2010, equation 16)."""
+        """A kernel, uniform in +-sqrt(6 / (inputs of one output + outputs of one input)), so that signals
+        keep about the same spread from layer to layer, both ways (Glorot & Bengio 2010, equation 16)."""
         area = prod(shape[:-2])  # pixels under a window; 1 for a dense layer
-        limit = sqrt(6 / (area * shape[-2] + area * shape[-1]))
+        limit = sqrt(6 / (area * shape[-2] + area * shape[-1]))  # a sum: right for (in, out) and (out, in)
         values = next(self.branches).uniform(shape, limit).astype(self.dtype)
         return Tensor(self.backend.array(values), self.backend)
 
@@ -49,7 +49,7 @@ class Mode:
 
 
 class Layer:
-    """What all layers share. Training changes `parameters` by gradients, and `statistics` without."""
+    """What all layers share. Gradients change `parameters`; the training passes change `statistics`."""
 
     name = "layer"
     parameters: dict[str, Tensor] = {}
@@ -60,7 +60,7 @@ class Layer:
 
 
 class Linear(Layer):
-    """What `Dense` and the convolutions share: a kernel of weights and, perhaps, a bias for each filter."""
+    """What `Dense` and the convolutions share: a kernel of weights and, perhaps, one bias for each output."""
 
     def __init__(self, init: Init, shape: Shape, filters: int, bias: bool) -> None:
         self.kernel = init.glorot(shape)
@@ -103,7 +103,7 @@ class Conv2DTranspose(Linear):
     def __init__(
         self, init: Init, channels: int, filters: int, kernel: int, stride: int, bias: bool = True
     ) -> None:
-        super().__init__(init, (kernel, kernel, filters, channels), filters, bias)
+        super().__init__(init, (kernel, kernel, filters, channels), filters, bias)  # conv2d's, back to front
         self.stride = stride
 
     def __call__(self, x: Tensor, mode: Mode) -> Tensor:
@@ -113,9 +113,9 @@ class Conv2DTranspose(Linear):
 class BatchNorm(Layer):
     """Batch normalisation with a running mean and variance.
 
-    In training, the batch's own moments normalise it, and the running values move 1 % of the way towards
-    them: running = momentum running + (1 - momentum) batch. Afterwards the running values normalise, so that
-    an image no longer depends on the others in its batch.
+    In training, the batch's own mean and variance normalise it, and the running ones move 1 % of the way
+    towards them: running = momentum running + (1 - momentum) batch. Otherwise the running ones normalise, so
+    that an image does not depend on the others in its batch. `twin` gives the same function, perhaps faster.
     """
 
     name = "batchnorm"
@@ -156,7 +156,7 @@ class Tanh(Layer):
 
 
 class Dropout(Layer):
-    """In training, sets the numbers to 0 that the next mask of the mode says; otherwise does nothing."""
+    """In training, sets to 0 what the next mask drops and scales up the rest; otherwise does nothing."""
 
     name = "dropout"
 
@@ -168,14 +168,14 @@ class Dropout(Layer):
             return x
         mask, rate = next(mode.masks, None), self.rate
         if mask is None:
-            raise UsageError("too few masks. Give each dropout layer one, or a random stream.")
-        if isinstance(mask, Stream):
+            raise UsageError("too few masks. Pass masks= one array or random stream for each dropout layer.")
+        if isinstance(mask, Stream):  # it draws at `rate` rounded to a multiple of 2^-16: mask_rate(rate)
             mask, rate = x.backend.array(mask.keep(x.shape, rate)), mask_rate(rate)
         return dropout(x, mask=mask, rate=rate)
 
 
 class Reshape(Layer):
-    """Gives each example another shape: (7, 7, 256) from 12,544 numbers, or the other way round."""
+    """Gives the numbers of each image another shape: 12,544 become (7, 7, 256), or the other way round."""
 
     name = "reshape"
 
@@ -205,7 +205,7 @@ class Network:
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
-        """The shape of each layer's result without the leading N, found by running one example of zeros."""
+        """The shape of each layer's result, without N: found by running one image of zeros."""
         zeros = Tensor(self.backend.xp.zeros((1, *self.input_shape), self.dtype), self.backend)
         with no_grad():
             return {name: y.shape[1:] for name, y in self.outputs(zeros, Mode())}

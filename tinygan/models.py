@@ -1,8 +1,8 @@
-"""The DCGAN: a generator that makes images and a discriminator that tells real ones from fakes.
+"""The DCGAN (deep convolutional GAN): its two networks, the generator and the discriminator.
 
-The generator turns random numbers into an image, from a small map with many channels to a large one with
-few; the discriminator goes the other way. The default sizes are those of TensorFlow's DCGAN tutorial; the
-design is by Radford, Metz & Chintala 2015, arXiv 1511.06434.
+The generator turns random numbers into an image: a small grid of pixels with many numbers each (channels)
+grows into a large one with few. The discriminator goes the other way. The default sizes are those of
+TensorFlow's DCGAN tutorial; the design is by Radford, Metz & Chintala 2015, arXiv 1511.06434.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def generator(
     start: Stream | None = None, *, size: int = 28, channels: int = 1, width: int = 64, noise_dim: int = 100,
     dtype: Any = np.float32, backend: Backend = CPU,
 ) -> Network:  # fmt: skip
-    """Noise (N, noise_dim), standard normal -> images (N, size, size, channels) in (-1, 1).
+    """Noise (N, noise_dim), standard normal -> images (N, size, size, channels) in [-1, 1].
 
-    `start` is the random stream of the initial weights. Raises UsageError for sizes that make no model.
+    `width`: channels at half size. `start`: random stream of the first weights. Bad sizes raise UsageError.
     """
     check_sizes(size, channels, width, noise_dim)
     init = Init(start or stream(0, "init").at(0), backend, dtype)
-    s, w = size // 4, width  # the side of the smallest map, the channels of the largest
-    # Layers before a batch norm have no bias: the normalisation would subtract it again.
+    s, w = size // 4, width  # side of the smallest grid; channels at half size
+    # Right: the shape after each line, without N. No bias before a batch norm: it would be subtracted again.
     return Network("generator", (noise_dim,), [                               # 100
         Dense(init, noise_dim, s * s * 4 * w, bias=False),                    # 12544
         BatchNorm(init, s * s * 4 * w),                                       # 12544
@@ -62,7 +62,7 @@ def discriminator(
 ) -> Network:  # fmt: skip
     """Images (N, size, size, channels) in [-1, 1] -> logits (N, 1): above 0 means "real".
 
-    `start` is the random stream of the initial weights. Raises UsageError for sizes that make no model.
+    `width`: channels at half size. `start`: random stream of the first weights. Bad sizes raise UsageError.
     """
     check_sizes(size, channels, width)
     init = Init(start or stream(0, "init").at(1), backend, dtype)
@@ -80,8 +80,8 @@ def discriminator(
 
 
 def check_sizes(size: int, *others: int) -> None:
-    """Raise a UsageError unless `size` is a multiple of 4 and all `others` are at least 1."""
+    """Raise a UsageError unless `size` is a positive multiple of 4 and all `others` are at least 1."""
     if size < 4 or size % 4:
-        raise UsageError(f"size {size} is not divisible by 4. Use --size {max(4, round(size / 4) * 4)}.")
+        raise UsageError(f"size {size} is not 4, 8, 12, ... Use --size {max(4, round(size / 4) * 4)}.")
     if min(others) < 1:
-        raise UsageError("channels, width and noise size must be at least 1.")
+        raise UsageError(f"channels, width, noise_dim are {others}. Use at least 1 for each.")

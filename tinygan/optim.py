@@ -14,12 +14,12 @@ class Adam:
 
         m = beta1 m + (1 - beta1) g          the mean of recent gradients: which way to go
         v = beta2 v + (1 - beta2) g^2        the mean of their squares: how large they usually are
-        w = w - lr sqrt(1 - beta2^t) / (1 - beta1^t)  m / (sqrt(v) + eps)
+        w = w - rate m / (sqrt(v) + eps)     rate = lr sqrt(1 - beta2^t) / (1 - beta1^t), step t = 1, 2, ...
 
-    m and v start at 0, so at first they are too small; the fraction corrects that. eps stands outside the
-    root, as in Keras.
+    m and v start at 0, so at first they are too small; `rate` corrects that. eps prevents a division by 0;
+    it stands outside the root, as in Keras.
 
-    `parameters`: tensors by name, which `step` changes. lr, beta1, beta2, eps: without units.
+    `parameters`: tensors by name, which `step` changes. lr: about the most a weight moves in one step.
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from tests.fast.checks import (
 )
 from tinygan import gan, models
 from tinygan.backend import cpu
+from tinygan.errors import NonFiniteError
 from tinygan.fast import gan as fast_gan
 from tinygan.fast import threads
 from tinygan.layers import (
@@ -38,7 +39,7 @@ from tinygan.layers import (
 )
 from tinygan.optim import Adam
 from tinygan.rng import stream
-from tinygan.step import Measured
+from tinygan.step import AS_A_WHOLE, BY_OPS, Measured, Step
 
 
 @pytest.fixture
@@ -185,11 +186,11 @@ def test_blas_does_not_get_its_threads_back_before_the_step_is_over(fused, monke
     """Once woken, they go on turning for milliseconds and take the cores from the pool."""
     game, given = Game("fast"), (*batch(0, 8, 1, 4, 6, "d"), streams(0, 0), streams(0, 1))
     game.step(*given)  # the networks' shapes are known from now on
-    told: list[int] = []
-    monkeypatch.setattr(threads, "limit_blas_threads", lambda count: told.append(count) or True)
+    counts: list[int] = []
+    monkeypatch.setattr(threads, "limit_blas_threads", lambda count: counts.append(count) or True)
     monkeypatch.setattr(threads.POOL, "_threads", 3)
     game.step(*given)
-    assert told[-1] == 3 and set(told[:-1]) == {1}
+    assert counts[-1] == 3 and set(counts[:-1]) == {1}
 
 
 # What it does not know, it leaves to the readable step: the same result, or the same error.
@@ -326,6 +327,12 @@ NETWORKS: dict[str, tuple[Any, Any]] = {
 }
 
 
+TAKEN_AS_A_WHOLE = {
+    "two stages", "one stage", "three stages", "ReLUs that fall", "no ReLUs", "no dropout",
+    "dropout of nearly all",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("networks", ["two stages", "one stage", "three stages"])
 @pytest.mark.parametrize("piece", [100, 400, 4000])
 def test_any_number_of_stages_is_computed_in_pieces_of_any_size(fused, monkeypatch, networks, piece):
@@ -350,6 +357,12 @@ def test_networks_of_another_kind_are_trained_as_the_readable_step_does(networks
     def given(t: int) -> Any:
         return (*batch(t, 8, channels, 4, 6, "d"), streams(t, 0), streams(t, 1))
 
+    fast, readable = (Step(game.G, game.D, game.adam_G, game.adam_D, [(4, 6)]) for game in games)
+    assert readable.how == BY_OPS
+    if networks in TAKEN_AS_A_WHOLE:
+        assert fast.how == AS_A_WHOLE
+    else:
+        assert fast.how.startswith(f"{BY_OPS}: models.py makes networks that the fast step does not know")
     check_outcome(games, given)
 
 
@@ -407,10 +420,19 @@ def test_half_and_extended_precision_are_left_to_the_ops(dtype, monkeypatch):
     assert {array.dtype for array in game.state().values()} == {np.dtype(dtype)}
 
 
-def test_no_picture_or_no_noise_ends_as_in_the_readable_step():
-    for images, noise in ((IMAGES[:0], NOISES), (IMAGES, NOISES[:0])):
-        found, expected = (
-            outcome(Game(engine), 1, lambda t: (images, noise, streams(0, 0), streams(0, 1)))  # noqa: B023
-            for engine in ("fast", "readable")
-        )
-        assert found[0] == expected[0]  # the warning of a mean of nothing, or of a division by 0
+@pytest.mark.parametrize("missing", ["picture", "noise"])
+def test_no_picture_or_no_noise_ends_as_in_the_readable_step(missing):
+    given = (IMAGES[:0], NOISES) if missing == "picture" else (IMAGES, NOISES[:0])
+    games = Game("fast"), Game("readable")
+    check_outcome(games, lambda t: (*given, streams(0, 0), streams(0, 1)), steps=1)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of a mean of nothing: as in a run
+@pytest.mark.parametrize("missing", ["picture", "noise"])
+def test_no_picture_or_no_noise_is_an_error_where_warnings_are_none(missing):
+    given = (IMAGES[:0], NOISES) if missing == "picture" else (IMAGES, NOISES[:0])
+    found, expected = (
+        outcome(Game(engine), 1, lambda t: (*given, streams(0, 0), streams(0, 1)))
+        for engine in ("fast", "readable")
+    )
+    assert found == expected and expected[0] is NonFiniteError

@@ -7,6 +7,7 @@ from math import prod, sqrt
 import numpy as np
 import pytest
 
+from tinygan.errors import UsageError
 from tinygan.fast.dropout import PART, draw
 from tinygan.fast.threads import POOL
 from tinygan.rng import MASK_STEPS, mask_rate, stream
@@ -65,3 +66,9 @@ def test_the_rate_is_rounded_to_what_sixteen_bits_can_do(rate):
     rounded = mask_rate(rate)
     assert 0 <= rounded < 1 and abs(rounded - rate) <= 1 / MASK_STEPS
     assert (rounded * MASK_STEPS).is_integer()
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan")])
+def test_a_rate_that_is_no_share_is_refused(rate):
+    with pytest.raises(UsageError, match=r"is not in \[0, 1\)"):
+        mask_rate(rate)

@@ -104,3 +104,25 @@ def test_too_few_or_too_many_gradients_are_refused(count):
     adam, given = start("d"), (gradients(3, "d") * 2)[:count]
     with pytest.raises(ValueError):
         adam_steps((adam, given))
+
+
+@pytest.mark.parametrize("shared", ["by two names", "by two optimizers"])
+def test_a_tensor_that_is_updated_twice_has_one_update_after_the_other(monkeypatch, shared):
+    """A layer used twice has two names. The pieces may be computed in any order: here the last first."""
+    monkeypatch.setattr(threads.POOL, "each", lambda do, pieces: [do(piece) for piece in reversed(pieces)])
+    monkeypatch.setattr(threads, "PIECE", 10)
+    results = []
+    for fast in (True, False):
+        tensor = Tensor(numbers(1, 6, 5))
+        names = [("one", "two")] if shared == "by two names" else [("one",), ("two",)]
+        adams = [Adam({name: tensor for name in some}, lr=0.1) for some in names]
+        for t in range(3):
+            updates = [(adam, [numbers(10 * t + at, 6, 5) for at in range(len(adam.m))]) for adam in adams]
+            if fast:
+                adam_steps(*updates)
+            else:
+                for adam, given in updates:
+                    adam.step(given)
+        results.append([tensor.data, *(a for adam in adams for m in (adam.m, adam.v) for a in m.values())])
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-13)

@@ -163,9 +163,9 @@ def test_up_is_the_adjoint_of_down_and_the_kernels_gradient_that_of_the_kernel(l
     for plan in plans_of(*layer):
         x, y, w = numbers(1, 2, *plan.large), numbers(2, 2, *plan.small), numbers(3, *layer[1], *layer[3:])
         X, Y, W = plan.lift_large(x, 2), plan.lift_small(y, 2), plan.lift_kernel(w)
-        seen = collected(plan.down, X, W, y.shape, y.dtype)
-        painted = collected(plan.up, Y, W, x.shape, x.dtype)
-        products = [seen * y, x * painted, plan.kernel_gradient(X, Y) * w]
+        down = collected(plan.down, X, W, y.shape, y.dtype)
+        up = collected(plan.up, Y, W, x.shape, x.dtype)
+        products = [down * y, x * up, plan.kernel_gradient(X, Y) * w]
         terms = np.abs(products[0]).sum()
         for other in products[1:]:
             assert abs(products[0].sum() - other.sum()) < 1e-13 * terms

@@ -283,9 +283,7 @@ def test_gradients_do_not_depend_on_which_others_are_wanted(monkeypatch, piece, 
     for wanted in product((False, True), repeat=len(arrays)):
         found = op.backward(saved, dy, wanted)
         for f, e, want in zip(found, everything, wanted, strict=True):
-            assert not want or f is not None
-            if f is not None:
-                same_bits(f, e)
+            same_bits(f, e if want else None)
 
 
 # What has no faster way is as it is there, without a word.
@@ -327,7 +325,7 @@ def test_a_convolution_of_unusual_shapes_is_its_twin(name, shapes, padding):
 
 
 @pytest.mark.parametrize(
-    "dtypes", ["eee", "ggg", "iii", "lll", "FFF", "fdd", "dff", "ddi"], ids=lambda text: text
+    "dtypes", ["eee", "ggg", "iii", "lll", "FFF", "ffd", "fdd", "dff", "ddi"], ids=lambda text: text
 )
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_a_convolution_of_unusual_dtypes_is_its_twin(name, dtypes):

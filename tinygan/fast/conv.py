@@ -250,6 +250,7 @@ def _usual(x: Array, w: Array, b: Array | None, channels: int, filters: int) -> 
         and x.shape[3] == w.shape[channels]
         and x.size * w.size > 0
         and (b is None or b.shape == (w.shape[filters],))
+        and (b is None or np.promote_types(x.dtype, b.dtype) == x.dtype)  # else y has b's dtype
     )
 
 

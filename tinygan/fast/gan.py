@@ -79,7 +79,8 @@ def losses_and_gradients(
     count = sum(isinstance(layer, Dropout) for layer in D.layers.values())
     masks = list(islice(real_masks, count)), list(islice(fake_masks, count))
     generator, discriminator = GeneratorPass(G, M), DiscriminatorPass(D, N + M)
-    if not _ready(G, noise) or not _ready(D, images) or not discriminator.takes((N, masks[0]), (M, masks[1])):
+    fits = _ready(G, noise) and _ready(D, images) and discriminator.takes((N, masks[0]), (M, masks[1]))
+    if not fits or M == 0:  # one of several ranks may have no image (N = 0), but each has noise
         return gan.losses_and_gradients(G, D, images, noise, *masks)  # which says what is wrong
     # Forward: real images and fakes pass D as one batch.
     both = np.empty((N + M, *images.shape[1:]), images.dtype)

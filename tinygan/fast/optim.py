@@ -27,6 +27,11 @@ def adam_steps(*updates: tuple[Adam, Sequence[Array]]) -> None:
     The weights are new arrays as there, but the averages are updated in place. So they must be the
     optimiser's own: arrays that nobody else holds.
     """
+    tensors = [id(tensor) for adam, _ in updates for tensor in adam.parameters.values()]
+    if len(set(tensors)) < len(tensors):  # one has two names: its second update starts where the first ends
+        for adam, gradients in updates:
+            adam.step(gradients)
+        return
     pieces = []
     for adam, gradients in updates:
         both = list(

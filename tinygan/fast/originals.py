@@ -36,24 +36,24 @@ ORIGINALS: dict[Any, dict[str, str]] = {
     layers: {
         "Layer": "b2f3555f", "Linear": "3af5f5b0", "Dense": "0775f6a8", "Conv2D": "435d73a3",
         "Conv2DTranspose": "1a26073c", "BatchNorm": "4dff3b06", "LeakyReLU": "341de6c2", "Tanh": "17cd8a4d",
-        "Dropout": "5319d3cc", "Reshape": "bb1303c0", "Mode": "6a5a0be2", "Network": "cb57a2bb",
+        "Dropout": "14c8a382", "Reshape": "bb1303c0", "Mode": "6a5a0be2", "Network": "cb57a2bb",
     },
     autograd: {
-        "Op": "9a851eb1", "Tensor": "f63abc0c", "grad": "4d7955d1", "_inputs_first": "13c0bbd1",
+        "Op": "9a851eb1", "Tensor": "f63abc0c", "grad": "39a3a211", "_inputs_first": "13c0bbd1",
         "add": "1e63bc1e",
     },
     optim: {"Adam": "609ecb3f"},
     activation: {"leaky_relu": "3f76dd9d", "tanh": "528f0122"},
     batchnorm: {"moments": "6508d4c6", "batch_norm": "88054838"},
-    conv: {"im2col": "326f894d", "col2im": "53bcb9b0", "conv2d": "d80c47e0", "conv2d_transpose": "cf386f09"},
-    dense: {"dense": "9ef0b96d", "reshape": "6953e47b"},
-    dropout: {"dropout": "6320e3ee"},
+    conv: {"im2col": "326f894d", "col2im": "53bcb9b0", "conv2d": "d80c47e0", "conv2d_transpose": "1d00a127"},
+    dense: {"dense": "9ef0b96d", "reshape": "3071ca88"},
+    dropout: {"dropout": "e45a6f60"},
     geometry: {
         "stride_pair": "81a168c6", "conv2d_pads": "15a2434b", "conv2d_transpose_size": "27b263bb",
         "_same_pads": "84be64cd", "_explicit_pads": "a13da4cc",
     },
     rng: {"Stream": "b4ff48f4", "mask_rate": "74c3862d"},
-    loss: {"sigmoid": "641c6c0f", "bce_with_logits": "7852dac5"},
+    loss: {"sigmoid": "641c6c0f", "bce_with_logits": "676c1a99"},
 }  # fmt: skip
 
 

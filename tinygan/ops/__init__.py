@@ -1,15 +1,15 @@
 """What layers compute: the forward pass of each op, with its backward pass right below it.
 
     forward(x, ..., *, attribute, ...)  ->  (y, saved)      saved: what the backward pass needs
-    backward(saved, dy, wanted)         ->  (dx, ...)       dy, dx: the gradients of the loss by y and by x
+    backward(saved, dy, wanted)         ->  (dx, ...)       dy, dx: d loss / d y and d loss / d x
 
 Both are plain functions of arrays and never change their arguments. `dy` has the shape of y, `dx` that of x.
 `wanted` holds a bool for each input; where it is False the backward pass may return None and save the work.
 An `Op` at the foot of each file joins the two.
 
-Letters for shapes, here and everywhere: N images in the batch, H height, W width, C channels in, F channels
-out (filters), K kernel side (KH, KW where they may differ), S stride, OH and OW height and width of a result.
-Images are (N, H, W, C). `xp` is the library that made the arrays, NumPy or CuPy.
+Letters, here and everywhere: N images in the batch (M: fakes), H height, W width, C channels in, F channels
+out (filters), K kernel side (KH, KW where they may differ), S stride, OH and OW height and width of a result;
+w weights (a kernel), b bias. Images are (N, H, W, C). `xp` is the library of the arrays, NumPy or CuPy.
 """
 
 from tinygan.errors import ShapeError

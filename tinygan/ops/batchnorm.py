@@ -24,8 +24,8 @@ def batch_norm_forward(
 ) -> tuple[Array, Any]:  # fmt: skip
     """y = gamma xhat + beta,  xhat = (x - mean) / sqrt(variance + eps).
 
-    In training, mean and variance are the moments of x itself (`of_batch`; computed here unless given), and
-    the backward pass goes through them too. After training they are constants: the running values.
+    Without mean and variance, those of x are computed. Where they are those of x (`of_batch`), the backward
+    pass goes through them too; otherwise they are constants: the running values. eps: no division by 0.
     """
     expect((mean is None) == (variance is None), "batch_norm needs mean and variance, or neither.")
     if mean is None:
@@ -40,10 +40,10 @@ def batch_norm_forward(
 def batch_norm_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
     """dbeta = sum of dy,  dgamma = sum of dy xhat,  and, with M numbers in each channel,
 
-        dx = gamma / std (dy - (dbeta + xhat dgamma) / M).
+        dx = gamma inverse_std (dy - (dbeta + xhat dgamma) / M).
 
-    The two subtracted terms are the effect of x on the batch's own mean and variance: normalisation undoes
-    any shift or stretch of a whole channel, so that part of dy must not count. Constant moments have none.
+    The subtracted terms are the effect of x on the batch's own mean and variance: the forward pass undoes any
+    shift or stretch of a whole channel, so those parts of dy change nothing. Constants have no such terms.
     """
     xhat, gamma, inverse_std, of_batch = saved
     axes = tuple(range(dy.ndim - 1))

@@ -1,17 +1,17 @@
 """Convolution as one matrix product, and transposed convolution as the same thing backwards.
 
-A convolution slides a small window over an image and takes, at every position, a weighted sum of the pixels
+A convolution slides a small window over an image and takes, at every position, a weighted sum of the numbers
 under it. `im2col` copies each window into a row of a matrix. Then one matrix product takes all the sums, and
 matrix products are what computers do fastest:
 
-    image, one channel       K = 2, S = 1: four windows          rows @ kernel = result
+    image, one channel       K = 2, S = 1, no padding            rows @ weights = result
       1 2 3                    1 2 4 5                             4 rows of 4 numbers,
       4 5 6         ->         2 3 5 6                 ->          times a column of 4 weights,
       7 8 9                    4 5 7 8                             is 4 numbers: a 2 x 2 image
                                5 6 8 9
 
-Its adjoint `col2im` adds each row back onto the window it came from. These two and a matrix product make up
-both convolutions, in both directions:
+`col2im`, its adjoint (the same linear map with its matrix transposed), adds each row back onto the window it
+came from. These two and a matrix product make up both convolutions, forward and backward:
 
                          forward                      backward
     convolution          y = im2col(x) w              dx = col2im(dy w^T),  dw = im2col(x)^T dy
@@ -38,8 +38,8 @@ def conv2d_forward(
 ) -> tuple[Array, Any]:
     """y[n,p,q,f] = b[f] + sum over i,j,c of x[n, p S + i - top, q S + j - left, c] w[i,j,c,f].
 
-    Pixels outside x count as 0. Shapes: x (N, H, W, C), w (KH, KW, C, F), b (F,) or None, y (N, OH, OW, F)
-    with OH = ceil(H / S) for ``'same'``, otherwise (H + top + bottom - KH) // S + 1.
+    Pixels outside x count as 0. Shapes: x (N, H, W, C), w (KH, KW, C, F), b (F,) or None, y (N, OH, OW, F),
+    OH = (H + top + bottom - KH) // S + 1: ceil(H / S) for ``'same'`` (bottom is top or top + 1); W likewise.
     """
     fits = x.ndim == w.ndim == 4 and x.shape[3] == w.shape[2]
     expect(fits, f"conv2d got x {x.shape} and w {w.shape}. It needs x (N, H, W, C), w (KH, KW, C, F).")
@@ -74,10 +74,10 @@ def conv2d_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
 def conv2d_transpose_forward(
     x: Array, w: Array, b: Array | None = None, *, stride: Stride = 1, padding: Padding = "same"
 ) -> tuple[Array, Any]:
-    """y[n, p S + i - top, q S + j - left, f] = b[f] + sum over c of x[n,p,q,c] w[i,j,f,c].
+    """y[n, p S + i - top, q S + j - left, f] += sum over c of x[n,p,q,c] w[i,j,f,c], starting at y = b[f].
 
-    All (p, q, i, j) that land on the same pixel of y are added; what lands outside is cropped. It is the
-    adjoint of `conv2d` with the same kernel, stride and padding.
+    Every (p, q, i, j) adds to one pixel of y; what lands outside is cropped. It is the adjoint of `conv2d`
+    with the same w, stride and padding, so w is (..., F, C): that `conv2d` takes F channels and makes C.
 
     Shapes: x (N, H, W, C), w (KH, KW, F, C), b (F,) or None, y (N, OH, OW, F) with OH = H S for ``'same'``,
     H S + max(KH - S, 0) for ``'valid'`` (as in Keras), (H - 1) S + KH - top - bottom otherwise (as in ONNX).
@@ -100,10 +100,10 @@ def conv2d_transpose_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradient
     x_rows, w, x_shape, stride, pads = saved
     want_x, want_w, want_b = wanted
     KH, KW, F, C = w.shape
-    dcols = im2col(dy, (KH, KW), stride, pads)  # (N, H, W, KH, KW, F)
-    rows = dcols.reshape(len(x_rows), KH * KW * F)
-    dx = (rows @ w.reshape(KH * KW * F, C)).reshape(x_shape) if want_x else None
-    dw = (rows.T @ x_rows).reshape(w.shape) if want_w else None
+    dy_cols = im2col(dy, (KH, KW), stride, pads)  # (N, H, W, KH, KW, F)
+    rows = dy_cols.reshape(len(x_rows), KH * KW * F)
+    dx = (rows @ w.reshape(KH * KW * F, C)).reshape(x_shape) if want_x else None  # (N, H, W, C)
+    dw = (rows.T @ x_rows).reshape(w.shape) if want_w else None  # (KH, KW, F, C)
     db = dy.sum(axis=(0, 1, 2)) if want_b else None  # (F,)
     return dx, dw, db
 
@@ -115,7 +115,7 @@ def im2col(x: Array, kernel: tuple[int, int], stride: tuple[int, int], pads: Pad
     kernel, and copies the pixel at that position of all windows at once.
     """
     xp, (KH, KW), (SH, SW) = array_module(x), kernel, stride
-    x = xp.pad(x, ((0, 0), *pads, (0, 0)))
+    x = xp.pad(x, ((0, 0), *pads, (0, 0)))  # pads: ((top, bottom), (left, right))
     N, H, W, C = x.shape
     OH, OW = (H - KH) // SH + 1, (W - KW) // SW + 1
     cols = xp.empty((N, OH, OW, KH, KW, C), dtype=x.dtype)
@@ -128,7 +128,7 @@ def im2col(x: Array, kernel: tuple[int, int], stride: tuple[int, int], pads: Pad
 def col2im(cols: Array, shape: tuple[int, int, int, int], stride: tuple[int, int], pads: Pads) -> Array:
     """The adjoint of `im2col`: images of `shape` (N, H, W, C), each window added back where it came from.
 
-    It is `im2col` line by line, with source and target exchanged and ``=`` made ``+=``.
+    It is `im2col` line by line, with the two sides exchanged and ``=`` made ``+=``, since windows overlap.
     """
     N, OH, OW, KH, KW, C = cols.shape
     (SH, SW), ((top, bottom), (left, right)) = stride, pads

@@ -26,11 +26,11 @@ def dense_backward(saved: tuple[Array, Array], dy: Array, wanted: Wanted) -> Gra
 
 
 def reshape_forward(x: Array, *, shape: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:
-    """The same numbers, in row-major order, under another shape. One side may be -1."""
+    """The same numbers, in row-major order, under another shape. One length may be -1: whatever is left."""
     try:
         return x.reshape(shape), x.shape
     except ValueError:
-        raise ShapeError(f"cannot reshape {x.shape} to {shape}. The number of elements must stay.") from None
+        raise ShapeError(f"cannot reshape {x.shape} to {shape}. Give a shape of {x.size} elements.") from None
 
 
 def reshape_backward(saved: tuple[int, ...], dy: Array, wanted: Wanted) -> Gradients:

@@ -13,25 +13,25 @@ def sigmoid(x: Array) -> Array:
 
 
 def bce_with_logits_forward(x: Array, *, target: float | Array) -> tuple[Array, tuple[Array, float | Array]]:
-    """loss = mean of max(x, 0) - x z + log(1 + exp(-|x|)), for logits x and a target z in [0, 1].
+    """loss = mean of max(x, 0) - x t + log(1 + exp(-|x|)), for logits x and a target t in [0, 1].
 
-    It equals the mean of -z log(p) - (1 - z) log(1 - p) with p = sigmoid(x), but never takes the logarithm of
+    It equals the mean of -t log(p) - (1 - t) log(1 - p) with p = sigmoid(x), but never takes the logarithm of
     a probability that was rounded to 0 (the form is that of `tf.nn.sigmoid_cross_entropy_with_logits`).
     Shapes: x any; `target` one number for all logits, or an array like x; loss ().
     """
     shape = () if isinstance(target, (int, float)) else getattr(target, "shape", None)
-    expect(shape in ((), x.shape), f"bce_with_logits got target {shape} for logits {x.shape}.")
+    expect(shape in ((), x.shape), f"bce_with_logits got target {shape}. It needs a number or {x.shape}.")
     xp = array_module(x)
     losses = xp.maximum(x, 0) - x * target + xp.log1p(xp.exp(-abs(x)))
     return losses.mean(), (x, target)
 
 
 def bce_with_logits_backward(saved: tuple[Array, float | Array], dy: Array, wanted: Wanted) -> Gradients:
-    """dx = dy (sigmoid(x) - z) / size of x: the answer given, less the answer wanted."""
+    """dx = dy (sigmoid(x) - t) / size of x: the probability given minus the one wanted."""
     x, target = saved
     xp = array_module(x)
     small = xp.exp(-abs(x))
-    tail = small / (1 + small)  # sigmoid(-|x|), exact where sigmoid(x) - 1 would cancel
+    tail = small / (1 + small)  # sigmoid(-|x|): the subtraction 1 - sigmoid(|x|) would lose its digits
     error = xp.where(x >= 0, (1 - target) - tail, tail - target)
     return (dy * error / x.dtype.type(x.size),)
 
