@@ -88,11 +88,9 @@ def cuda_version(number: int) -> str:
 
 def array_module(array: Array) -> ModuleType:
     """The library that made `array`: NumPy or CuPy."""
-    return (
-        np
-        if isinstance(array, np.ndarray | np.generic)
-        else sys.modules[type(array).__module__.partition(".")[0]]
-    )
+    if isinstance(array, np.ndarray | np.generic):
+        return np
+    return sys.modules[type(array).__module__.partition(".")[0]]
 
 
 def backend_of(array: Array) -> Backend:

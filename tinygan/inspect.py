@@ -84,9 +84,8 @@ def main(arguments: Sequence[str]) -> int:
     plan(settings, len(images.images))  # whether there is a batch of them
     # Words follow the code that is for reading; whoever looks at a device's speed trains there.
     own = "auto" if settings.engine == "fast" else settings.engine  # nobody asks for it now
-    engine = "readable" if options.explain else options.engine or own
-    settings = replace(settings, engine=engine)
-    device = backend.choose("cpu", engine, report=commands.warn)
+    settings = replace(settings, engine="readable" if options.explain else options.engine or own)
+    device = backend.choose("cpu", settings.engine, report=commands.warn)
     state = State(settings, device)
     state.restore(arrays, path)
     stepping = StepByStep(state, images, settings, device)

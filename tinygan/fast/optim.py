@@ -34,9 +34,7 @@ def adam_steps(*updates: tuple[Adam, Sequence[Array]]) -> None:
         return
     pieces = []
     for adam, gradients in updates:
-        both = list(
-            zip(adam.parameters.items(), gradients, strict=True)
-        )  # complains before anything has moved
+        both = list(zip(adam.parameters.items(), gradients, strict=True))  # complains before anything moves
         adam.t += 1
         rate = adam.lr * sqrt(1 - adam.beta2**adam.t) / (1 - adam.beta1**adam.t)
         for (name, parameter), g in both:

@@ -113,9 +113,8 @@ def _parts(thing: Any) -> Iterator[Any]:
         yield [base.__name__ for base in thing.__bases__]
         for name, value in sorted(vars(thing).items()):
             value = getattr(value, "fget", getattr(value, "func", value))  # of properties
-            if isinstance(value, FunctionType):
-                if not (is_dataclass(thing) and name.startswith("__")):  # made by `dataclass`
-                    yield from _parts(value)
+            if isinstance(value, FunctionType) and not (is_dataclass(thing) and name.startswith("__")):
+                yield from _parts(value)
             elif not name.startswith("__") and isinstance(value, (int, float, str)):
                 yield name, value
     else:
