@@ -131,7 +131,7 @@ class Step:
 
 def _slower(edits: list[str]) -> str:
     convolutions = any(name.startswith(("ops.conv.", "ops.geometry.")) for name in edits)
-    return f"about {4 if convolutions else 1.3} times slower"
+    return f"{'up to 4' if convolutions else 'about 1.3'} times slower"
 
 
 def unfit(G: Network, D: Network, device: str) -> str:
