@@ -74,7 +74,13 @@ def test_without_an_edit_the_fast_engine_takes_its_own_step(unchanged: tuple[str
     assert "step     as a whole" in unchanged[0]
 
 
-@pytest.mark.parametrize(("title", "file", "diff"), EXERCISES, ids=[title for title, _, _ in EXERCISES])
+@pytest.mark.parametrize(
+    ("title", "file", "diff"),
+    [  # one of them at once, the others among the slow tests
+        pytest.param(*one, id=one[0], marks=[] if one[0].startswith("Label") else [pytest.mark.slow])
+        for one in EXERCISES
+    ],
+)
 def test_an_exercise_is_what_runs_on_both_engines(
     title: str, file: str, diff: list[str], unchanged: tuple[str, list[float]], tmp_path: Path
 ) -> None:
