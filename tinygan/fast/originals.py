@@ -67,8 +67,8 @@ def changed(originals: dict[Any, dict[str, str]] = ORIGINALS) -> list[str]:
     One that was replaced at run time counts too, in its own module or in another that imports it.
     """
     now = {name: vars(module).get(name) for module, names in originals.items() for name in names}
-    entries = [(file, name, told) for file, names in originals.items() for name, told in names.items()]
-    own = [(file, name) for file, name, told in entries if digest(now[name]) != told]
+    entries = [(file, name, known) for file, names in originals.items() for name, known in names.items()]
+    own = [(file, name) for file, name, known in entries if digest(now[name]) != known]
     edited = {name for _, name in own}
     elsewhere = [
         (file, name)

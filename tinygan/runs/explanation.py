@@ -45,8 +45,8 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     Raises:
         UsageError: the words do not fit the code, for a function was changed.
     """
-    told = ("gan.", "ops.loss.", "autograd.grad", "optim.")
-    if edits := [name for name in changed() if name.startswith(told)]:
+    in_words = ("gan.", "ops.loss.", "autograd.grad", "optim.")
+    if edits := [name for name in changed() if name.startswith(in_words)]:
         raise UsageError(f"{described(edits)}: --explain has words for the original alone.")
     G, D, step = state.G, state.D, state.step
     steps_per_epoch, _ = plan(settings, len(data.images))
