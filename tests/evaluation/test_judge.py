@@ -53,7 +53,11 @@ CORRUPTIONS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("kind", CORRUPTIONS)
+QUICK = ("noise", "fewer kinds")
+KINDS = [pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow) for kind in CORRUPTIONS]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_more_images_are_spoilt_the_farther_they_are(judge: Judge, images: np.ndarray, kind: str) -> None:
     spoilt = [np.clip(CORRUPTIONS[kind](images, much), 0, 255).astype(np.uint8) for much in (1, 2, 3)]
     distances = [judge.judge(x).distance for x in (images, *spoilt)]

@@ -36,9 +36,7 @@ def test_the_twins_were_written_for_this_version(module: Any, name: str) -> None
 def test_every_function_of_the_path_is_among_them() -> None:
     files = (gan, layers, autograd, optim, activation, batchnorm, conv, dense, dropout, geometry, loss)
     known = {
-        f"{module.__name__.removeprefix('tinygan.')}.{name}"
-        for module, name in ENTRIES
-        if module in files
+        f"{module.__name__.removeprefix('tinygan.')}.{name}" for module, name in ENTRIES if module in files
     }
     found = set()
     for module in files:

@@ -38,6 +38,7 @@ def test_a_power_cut_while_saving_loses_nothing(tmp_path: Path) -> None:
     assert found["bad"] == 0, found["first"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="folders are synced on POSIX only")
 def test_a_run_without_any_one_of_its_syncs_would_be_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
