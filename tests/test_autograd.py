@@ -3,6 +3,7 @@
 import inspect
 import sys
 import threading
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -266,7 +267,7 @@ def test_an_op_has_the_name_the_help_and_the_arguments_of_its_forward_pass():
         forward = op.forward
         assert forward.__name__ == f"{name}_forward" and op.__name__ == name
         assert op.__doc__ and op.__doc__ == forward.__doc__ and inspect.getdoc(op) == inspect.getdoc(forward)
-        assert inspect.signature(op) == inspect.signature(forward)
+        assert inspect.signature(op) == inspect.signature(forward).replace(return_annotation="Tensor")
         # Tensors by position, attributes by name.
         kinds = {parameter.kind for parameter in inspect.signature(op).parameters.values()}
         assert kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
@@ -321,6 +322,28 @@ def test_an_op_of_ones_own_is_two_functions():
     x = Tensor(numbers(1, 3))
     (found,) = grad(loss_of(square(x)), [x])
     assert relative_error(found, -1 / (1 + np.exp(x.data**2)) / 3 * 2 * x.data) < 1e-14
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: tinygan.dense(None, X), "dense got NoneType, float64"),
+        (lambda: tinygan.dense(X, None), "dense got NoneType, float64"),
+        (lambda: tinygan.dropout(X, mask=Tensor(X), rate=0.5), "dropout got a Tensor as attribute"),
+        (lambda: tinygan.bce_with_logits(X, target=[1, 2]), "got target list"),
+        (lambda: grad(cast(Any, 1.0), []), "scalar Tensor, got float"),
+        (lambda: grad(cast(Any, np.array(1.0)), []), "scalar Tensor, got ndarray"),
+    ],
+)
+def test_what_an_op_cannot_take_is_named_in_one_line(call, words):
+    with pytest.raises(UsageError, match=words) as error:
+        call()
+    one_line(error)
+
+
+def test_tensors_may_come_from_any_iterable():
+    x = Tensor(np.array(2.0))
+    assert [float(g) for g in grad(x + x, {"x": x}.values())] == [2.0]
 
 
 @pytest.mark.parametrize("other", [1.0, 2, [1.0, 2.0], np.float64(1)])

@@ -111,7 +111,7 @@ def test_the_comment_on_every_line_of_a_network_is_the_shape_that_the_layer_make
     network = seed_networks[which]
     text = inspect.getsource((models.generator, models.discriminator)[which])
     commented = re.findall(r"^.*\S +# (\d+(?:, \d+)*)$", text, re.M)
-    layers = re.findall(r"^        [A-Z]\w+\(.*\), +# \d", text, re.M)
+    layers = re.findall(r"^        layers\.[A-Z]\w+\(.*\), +# \d", text, re.M)
     assert len(layers) == len(network.layers) and len(commented) == len(layers) + 1
     found = [tuple(map(int, shape.split(", "))) for shape in commented]
     assert found == [network.input_shape, *network.shapes.values()]

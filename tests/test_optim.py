@@ -8,6 +8,7 @@ from tests import oracles
 from tests.checks import numbers, relative_error
 from tinygan.autograd import Tensor, grad
 from tinygan.average import Average
+from tinygan.errors import ShapeError
 from tinygan.optim import Adam
 
 
@@ -70,6 +71,15 @@ def test_float32_stays_float32_whatever_number_the_learning_rate_is():
         adam = Adam({"w": w}, lr=lr)
         adam.step([np.ones(2, np.float32)])
         assert {w.dtype, adam.m["w"].dtype, adam.v["w"].dtype} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("wrong", [np.ones((3, 4), np.float32), np.ones(4)])
+def test_a_gradient_of_another_shape_or_dtype_is_refused_and_nothing_moves(wrong):
+    parameters = {name: Tensor(np.ones(4, np.float32)) for name in "ab"}
+    adam = Adam(parameters, lr=0.1)
+    with pytest.raises(ShapeError, match=r"Adam got float\d\d .* for b\. It needs float32 \(4,\)\.$"):
+        adam.step([np.ones(4, np.float32), wrong])
+    assert adam.t == 0 and all((p.data == 1).all() for p in parameters.values())
 
 
 def test_too_few_gradients_are_refused():

@@ -113,9 +113,9 @@ def test_other_layers_are_told_and_asked_for_in_vain() -> None:
     D = layers.Network(D.name, D.input_shape, kept)
     adams = Adam(G.parameters), Adam(D.parameters)
     one = Step(G, D, *adams, [(N, M)])
-    assert one.how.startswith(f"{BY_OPS}: models.py makes networks that the fast step does not know")
+    assert one.how.startswith(f"{BY_OPS}: models.py was changed at ")
     one.take(*batch())
-    with pytest.raises(UsageError, match="--engine fast: models.py makes .*Use --engine auto"):
+    with pytest.raises(UsageError, match="fast: models.py was changed at discriminator/02_conv. Use"):
         Step(G, D, *adams, [(N, M)], strict=True)
 
 
@@ -128,6 +128,19 @@ def test_several_ranks_refuse_what_they_have_a_version_of(monkeypatch: pytest.Mo
     monkeypatch.setattr(gan, name, lambda *given: None)
     with pytest.raises(UsageError, match=rf"^gan\.{name} was changed: it may need .*Start one process\.$"):
         made(shared_by(CPU, Pair()))
+
+
+def test_several_ranks_refuse_a_layer_that_a_reader_added() -> None:
+    class Centre(layers.Tanh):
+        pass
+
+    backend = shared_by(CPU, Pair())
+    G = layers.Network(
+        "generator", (4,), [layers.Dense(layers.Init(stream(0, "init"), backend), 4, 4), Centre()]
+    )
+    D = models.discriminator(backend=backend, **SIZES)
+    with pytest.raises(UsageError, match=r"^layers\.Centre was changed: it may need .*Start one process\.$"):
+        Step(G, D, Adam(G.parameters), Adam(D.parameters), [(N, M)])
 
 
 @pytest.mark.parametrize("engine", ["readable", "fast"])
@@ -213,5 +226,5 @@ def test_an_op_that_is_replaced_after_the_backend_was_made_is_what_runs(
 
 def test_a_train_step_that_returns_nothing_is_told_what_to_return(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gan, "train_step", lambda *given: None)
-    with pytest.raises(UsageError, match="must return what losses_and_gradients returned"):
+    with pytest.raises(UsageError, match="gan.train_step gave a NoneType"):
         taken(CPU)

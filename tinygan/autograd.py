@@ -12,7 +12,7 @@ losses that share a graph can each walk it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import signature
@@ -23,7 +23,7 @@ from tinygan.errors import ShapeError, UsageError
 
 Wanted = tuple[bool, ...]  # for each input of an op: whether its gradient is needed
 Gradients = tuple[Array, ...]  # one for each input; None where it is not wanted
-_recording: ContextVar[bool] = ContextVar("recording", default=True)  # a global, separate for each thread
+_recording: ContextVar[bool] = ContextVar("recording", default=True)  # a global, but each context has its own
 
 
 class Op:
@@ -40,7 +40,7 @@ class Op:
     def __init__(self, forward: Callable[..., tuple[Array, Any]], backward: Callable[..., Gradients]) -> None:
         self.forward, self.backward = forward, backward
         self.__name__, self.__doc__ = forward.__name__.removesuffix("_forward"), forward.__doc__
-        self.__signature__ = signature(forward)
+        self.__signature__ = signature(forward).replace(return_annotation="Tensor")
 
     def __call__(self, *inputs: Tensor | Array | None, **attributes: Any) -> Tensor:
         try:
@@ -49,10 +49,13 @@ class Op:
             raise TypeError(f"{self.__name__}{self.__signature__}: {problem}") from None
         call.apply_defaults()  # an omitted bias is an input as well: None
         arrays = [x.data if isinstance(x, Tensor) else x for x in call.args]
-        dtypes = {getattr(x, "dtype", type(x).__name__) for x in arrays if x is not None}
+        given = zip(arrays, self.__signature__.parameters.values(), strict=False)
+        dtypes = {getattr(x, "dtype", type(x).__name__) for x, p in given if x is not p.default}
         if [getattr(dtype, "kind", "") for dtype in dtypes] != ["f"]:
             found = ", ".join(sorted(map(str, dtypes))) or "nothing"
             raise UsageError(f"{self.__name__} got {found}. Give it arrays of one floating-point dtype.")
+        if any(isinstance(value, Tensor) for value in call.kwargs.values()):
+            raise UsageError(f"{self.__name__} got a Tensor as attribute. Give its array, `.data`.")
         tensors = tuple(x if isinstance(x, Tensor) else None for x in call.args)
         backend = next((t.backend for t in tensors if t), None) or backend_of(arrays[0])
         op = backend.twin(self)  # the same function, perhaps faster
@@ -107,7 +110,7 @@ def no_grad() -> Iterator[None]:
         _recording.reset(token)
 
 
-def grad(loss: Tensor, wrt: Sequence[Tensor]) -> list[Array]:
+def grad(loss: Tensor, wrt: Iterable[Tensor]) -> list[Array]:
     """The gradients of a scalar `loss` with respect to each tensor of `wrt`: arrays of their shapes.
 
     Only nodes between `loss` and `wrt` run backward, and each gradient is freed after its use. Two of the
@@ -121,9 +124,10 @@ def grad(loss: Tensor, wrt: Sequence[Tensor]) -> list[Array]:
     Raises:
         UsageError: `loss` is not a scalar, or does not depend on a tensor of `wrt`.
     """
-    if loss.shape != ():
-        raise UsageError(f"grad needs a scalar loss, got shape {loss.shape}. Take the mean first.")
-    order = _inputs_first(loss)
+    if not isinstance(loss, Tensor) or loss.shape != ():
+        found = f"{type(loss).__name__} {getattr(loss, 'shape', '')}".rstrip()
+        raise UsageError(f"grad needs a scalar Tensor, got {found}. Make it by ops, and take the mean.")
+    order, wrt = _inputs_first(loss), list(wrt)
     asked = {id(tensor) for tensor in wrt}
     on_the_way = set(asked)  # ids of `wrt` and of the tensors that depend on it
     for tensor in order:

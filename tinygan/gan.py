@@ -46,8 +46,8 @@ def losses_and_gradients(
 ) -> LossesAndGradients:  # fmt: skip
     """Run both networks on one batch, and compute what each should learn from it.
 
-    Shapes: images (N, H, W, C), real, in [-1, 1]; noise (M, noise_dim), standard normal. N may be below M.
-    `real_masks` and `fake_masks`: what D's dropout layers drop in its pass over real images, over fakes.
+    Shapes: images (N, H, W, C), real, in [-1, 1]; noise (M, noise_dim), standard normal. N < M in an
+    epoch's last batch. `real_masks`, `fake_masks`: what D's dropout layers keep of real images, of fakes.
     """
     # Forward: G makes fakes; D answers to real images and to fakes.
     fakes = G(noise, training=True)
@@ -57,7 +57,7 @@ def losses_and_gradients(
     g_loss = generator_loss(fake_logits)
 
     # Backward: both losses use one graph, the record of the lines above. G's gradients go through D to the
-    # pixels of the fakes and on to G's weights. D's weights are not in that list: g_loss cannot change them.
+    # pixels of the fakes and on to G's weights. D's weights are not asked for: g_loss cannot change them.
     d_gradients = grad(d_loss, list(D.parameters.values()))
     g_gradients = grad(g_loss, list(G.parameters.values()))
     return LossesAndGradients(fakes, real_logits, fake_logits, d_loss, g_loss, d_gradients, g_gradients)
@@ -67,7 +67,10 @@ def train_step(
     G: Network, D: Network, adam_G: Adam, adam_D: Adam, images: Array, noise: Array,
     real_masks: Iterable[Mask], fake_masks: Iterable[Mask],
 ) -> LossesAndGradients:  # fmt: skip
-    """One training step. Both gradients are computed first, so neither sees the other network's update."""
+    """One training step. Both gradients are computed first, so neither sees the other network's update.
+
+    The command takes these steps in ``step.py``, with a check between them; if you edit this, it calls yours.
+    """
     found = losses_and_gradients(G, D, images, noise, real_masks, fake_masks)
     adam_D.step(found.d_gradients)
     adam_G.step(found.g_gradients)

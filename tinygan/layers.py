@@ -30,8 +30,8 @@ class Init:
         self.branches, self.backend, self.dtype = stream.split(), backend, dtype
 
     def glorot(self, shape: Shape) -> Tensor:
-        """A kernel, uniform in +-sqrt(6 / (inputs of one output + outputs of one input)), so that signals
-        keep about the same spread from layer to layer, both ways (Glorot & Bengio 2010, equation 16)."""
+        """A kernel, uniform in +-sqrt(6 / (inputs of one output + outputs of one input at stride 1)), so that
+        signals keep their spread from layer to layer, both ways (Glorot & Bengio 2010, equation 16)."""
         area = prod(shape[:-2])  # pixels under a window; 1 for a dense layer
         limit = sqrt(6 / (area * shape[-2] + area * shape[-1]))  # a sum: right for (in, out) and (out, in)
         values = next(self.branches).uniform(shape, limit).astype(self.dtype)
@@ -103,7 +103,7 @@ class Conv2DTranspose(Linear):
     def __init__(
         self, init: Init, channels: int, filters: int, kernel: int, stride: int, bias: bool = True
     ) -> None:
-        super().__init__(init, (kernel, kernel, filters, channels), filters, bias)  # conv2d's, back to front
+        super().__init__(init, (kernel, kernel, filters, channels), filters, bias)  # a conv2d's, from filters
         self.stride = stride
 
     def __call__(self, x: Tensor, mode: Mode) -> Tensor:
@@ -113,9 +113,9 @@ class Conv2DTranspose(Linear):
 class BatchNorm(Layer):
     """Batch normalisation with a running mean and variance.
 
-    In training, the batch's own mean and variance normalise it, and the running ones move 1 % of the way
-    towards them: running = momentum running + (1 - momentum) batch. Otherwise the running ones normalise, so
-    that an image does not depend on the others in its batch. `twin` gives the same function, perhaps faster.
+    In training, the batch's own mean and variance normalise it, and the running ones follow them slowly:
+    running = momentum running + (1 - momentum) batch. Otherwise the running ones normalise, so that an image
+    does not depend on the others in its batch. `twin` gives the same function, perhaps faster.
     """
 
     name = "batchnorm"
@@ -168,7 +168,7 @@ class Dropout(Layer):
             return x
         mask, rate = next(mode.masks, None), self.rate
         if mask is None:
-            raise UsageError("too few masks. Pass masks= one array or random stream for each dropout layer.")
+            raise UsageError("too few masks: give each dropout layer one. (gan.py gives none to G.)")
         if isinstance(mask, Stream):  # it draws at `rate` rounded to a multiple of 2^-16: mask_rate(rate)
             mask, rate = x.backend.array(mask.keep(x.shape, rate)), mask_rate(rate)
         return dropout(x, mask=mask, rate=rate)
@@ -229,10 +229,10 @@ class Network:
         return y
 
     def outputs(self, x: Tensor, mode: Mode) -> Iterator[tuple[str, Tensor]]:
-        """The name and the result of each layer, while they run one after the other."""
+        """Run the layers one by one, and give each one's name and result as soon as it is there."""
         for name, layer in self.layers.items():
             try:
                 x = layer(x, mode)
-            except ShapeError as problem:
-                raise ShapeError(f"layer {name} of the {self.name}: {problem}") from problem
+            except UsageError as problem:  # or ShapeError, a kind of it
+                raise type(problem)(f"layer {name} of the {self.name}: {problem}") from problem
             yield name, x

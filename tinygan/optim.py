@@ -7,10 +7,11 @@ from math import sqrt
 
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
+from tinygan.errors import ShapeError
 
 
 class Adam:
-    """Adam (Kingma & Ba 2014, arXiv 1412.6980, algorithm 1 in the form at the end of section 2):
+    """Adam (Kingma & Ba 2014, arXiv 1412.6980, algorithm 1 in the form just before section 2.1):
 
         m = beta1 m + (1 - beta1) g          the mean of recent gradients: which way to go
         v = beta2 v + (1 - beta2) g^2        the mean of their squares: how large they usually are
@@ -19,7 +20,7 @@ class Adam:
     m and v start at 0, so at first they are too small; `rate` corrects that. eps prevents a division by 0;
     it stands outside the root, as in Keras.
 
-    `parameters`: tensors by name, which `step` changes. lr: about the most a weight moves in one step.
+    `parameters`: tensors by name, which `step` changes. lr: how far one moves a step while g stays the same.
     """
 
     def __init__(
@@ -34,7 +35,10 @@ class Adam:
         self.v = {name: p.backend.xp.zeros_like(p.data) for name, p in self.parameters.items()}
 
     def step(self, gradients: Sequence[Array]) -> None:
-        """Change each parameter once. `gradients`: one for each, in the parameters' order, of its shape."""
+        """Change each parameter once. `gradients`: one for each, in order, of its shape and dtype."""
+        for (name, p), g in zip(self.parameters.items(), gradients, strict=True):
+            if (g.shape, g.dtype) != (p.shape, p.dtype):
+                raise ShapeError(f"Adam got {g.dtype} {g.shape} for {name}. It needs {p.dtype} {p.shape}.")
         self.t += 1
         rate = self.lr * sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
         for (name, parameter), g in zip(self.parameters.items(), gradients, strict=True):

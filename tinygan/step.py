@@ -12,7 +12,7 @@ from tinygan.arrays import Array
 from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast import gan as fast_gan
 from tinygan.fast.optim import adam_steps
-from tinygan.fast.originals import changed, described, refuse, twins
+from tinygan.fast.originals import USES, changed, described, refuse, twins
 from tinygan.fast.threads import POOL
 from tinygan.gan import LossesAndGradients
 from tinygan.layers import Conv2DTranspose, Mask, Network
@@ -56,7 +56,10 @@ class Step:
         """
         self.G, self.D, self.adam_G, self.adam_D = G, D, adam_G, adam_D
         self.backend, self.batches, edits = G.backend, sorted(batches), changed()
-        if self.backend.ranks.size > 1 and (shared := [name for name in edits if name.startswith(SHARED)]):
+        kinds = {type(layer).__name__ for network in (G, D) for layer in network.layers.values()}
+        shared = [f"layers.{kind}" for kind in sorted(kinds - USES.keys())]
+        shared += [name for name in edits if name.startswith(SHARED)]
+        if self.backend.ranks.size > 1 and shared:
             raise UsageError(
                 f"{described(shared)}: it may need the whole batch, and a rank has a part. Start one process."
             )
@@ -114,7 +117,8 @@ class Step:
             else:
                 found = self.losses_and_gradients(self.G, self.D, *batch)
             if not isinstance(found, LossesAndGradients):
-                raise UsageError("gan.train_step must return what losses_and_gradients returned.")
+                name = "train_step" if self.train_step else "losses_and_gradients"
+                raise UsageError(f"gan.{name} gave a {type(found).__name__}, no LossesAndGradients.")
             measured, for_D, for_G = summed(self.backend.ranks, found)
             check_finite([("G's loss", measured.generator_loss), ("D's loss", measured.discriminator_loss)])
             if self.train_step:

@@ -15,7 +15,7 @@ from tinygan import autograd, gan, layers, models, optim
 from tinygan.autograd import Op
 from tinygan.backend import choose, cpu
 from tinygan.errors import UsageError
-from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, changed, digest
+from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, changed, digest, unlike
 from tinygan.ops import activation, batchnorm, conv, dense, dropout, geometry, loss
 
 ENTRIES = [(module, name) for module, names in (ORIGINALS | CARD_ORIGINALS).items() for name in names]
@@ -96,7 +96,7 @@ def mine(*arguments: Any, **others: Any) -> Any:
         (layers, "leaky_relu", "layers.leaky_relu"),
         (layers.LeakyReLU, "__call__", "layers.LeakyReLU"),
         (layers.Network, "parameters", "layers.Network"),
-        (loss, "bce_with_logits", "ops.loss.bce_with_logits"),
+        (loss, "sigmoid", "ops.loss.sigmoid"),
         (optim.Adam, "step", "optim.Adam"),
         (conv, "im2col", "ops.conv.im2col"),
     ],
@@ -108,6 +108,48 @@ def test_what_is_replaced_at_run_time_is_named(
     assert noticed in changed()
     with pytest.raises(UsageError, match=r"^--engine fast: .* changed.*Use --engine auto\.$"):
         choose("cpu", "fast")
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "user"),
+    [
+        (loss, "bce_with_logits", "gan.bce_with_logits"),
+        (batchnorm, "moments", "layers.moments"),
+        (geometry, "conv2d_pads", "ops.conv.conv2d_pads"),
+        (loss, "bce_with_logits_forward", "ops.loss.bce_with_logits, an Op,"),
+        (conv, "conv2d_backward", "ops.conv.conv2d, an Op,"),
+    ],
+)
+def test_what_is_replaced_where_nothing_runs_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch, where: Any, name: str, user: str
+) -> None:
+    monkeypatch.setattr(where, name, mine)
+    with pytest.raises(UsageError, match=f"{name} was replaced, but {user} still has the original"):
+        changed()
+
+
+def test_without_sources_nothing_is_taken_to_be_edited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linecache, "getlines", lambda *given: [])
+    assert changed() == []
+
+
+def test_only_what_a_network_computes_with_makes_it_unlike(monkeypatch: pytest.MonkeyPatch) -> None:
+    G, D = models.generator(size=4, width=1), models.discriminator(size=4, width=1)
+    assert unlike(G, D) == ""
+    monkeypatch.setattr(gan, "generator_loss", mine)
+    assert unlike(G, D) == ""
+    monkeypatch.setattr(conv, "im2col", mine)
+    monkeypatch.setattr(layers.BatchNorm, "__call__", mine)
+    assert (unlike(G), unlike(D)) == ("layers.BatchNorm was changed", "ops.conv.im2col was changed")
+    monkeypatch.setattr(layers, "tanh", mine)
+    assert unlike(G, D) == "layers.BatchNorm, ops.conv.im2col and layers.tanh were changed"
+
+
+def test_a_kind_of_layer_that_a_reader_added_makes_a_network_unlike() -> None:
+    class Mine(layers.Tanh):
+        pass
+
+    assert unlike(layers.Network("generator", (4,), [Mine()])) == "layers.Mine was changed"
 
 
 def test_a_wrapper_around_the_original_is_an_edit(monkeypatch: pytest.MonkeyPatch) -> None:

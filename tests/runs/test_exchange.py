@@ -6,14 +6,16 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from tests.checks import one_line
 from tests.runs.reports import made_up_state
+from tinygan import layers
 from tinygan.errors import CheckpointError, UsageError
+from tinygan.rng import stream
 from tinygan.runs.exchange import onnx_model, read_safetensors, write_safetensors
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State, Trained, load, paint, sample_noise
@@ -40,6 +42,25 @@ def test_onnxruntime_paints_what_generate_paints(settings: dict[str, Any]) -> No
         found = run_onnx(model, noise)
         assert found.shape == expected.shape and found.dtype == np.float32
         assert np.abs(found - expected).max() < 1e-5
+
+
+def test_biases_and_dropout_that_a_reader_adds_are_exported() -> None:
+    G = made_up_state(**SMALL).G
+    init, kinds = layers.Init(stream(1, "init"), G.backend), list(G.layers.values())
+    kinds[0] = layers.Dense(init, 5, 7 * 7 * 8)
+    kinds[4] = layers.Conv2DTranspose(init, 8, 4, kernel=5, stride=1)
+    for number in (0, 4):
+        cast(Any, kinds[number]).bias.data[:] = 0.3 * np.arange(len(cast(Any, kinds[number]).bias.data)) % 1
+    G = layers.Network(G.name, G.input_shape, [*kinds[:3], layers.Dropout(0.5), *kinds[3:]])
+    noise = sample_noise(3, 3, G)
+    assert np.abs(run_onnx(onnx_model(G, {}), noise) - paint(G, noise)).max() < 1e-5
+
+
+def test_a_layer_without_an_operator_is_named() -> None:
+    G = made_up_state(**SMALL).G
+    G.layers["12_conv"] = layers.Conv2D(layers.Init(stream(1, "init"), G.backend), 1, 1, kernel=5, stride=1)
+    with pytest.raises(UsageError, match="12_conv has no operator of ONNX here. Use --safetensors."):
+        onnx_model(G, {})
 
 
 def test_the_onnx_file_says_what_it_is() -> None:

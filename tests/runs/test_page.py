@@ -9,13 +9,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.runs.reports import STEPS_PER_EPOCH, made_up_run, made_up_state, stats_row
+from tinygan import layers
 from tinygan.autograd import Tensor, no_grad
 from tinygan.layers import Mode
 from tinygan.runs import health
@@ -62,7 +63,7 @@ class Visit:
 
     def settle(self) -> None:
         """Wait until the explorer has drawn what was asked for last."""
-        self.until("explorer !== null && !explorer.waiting")
+        self.until("RUN.edits || (explorer !== null && !explorer.waiting)")
 
     def until(self, expression: str) -> None:
         """Wait until some JavaScript is true. Playwright's own way needs eval, which the page forbids."""
@@ -787,6 +788,28 @@ def test_averaged_weights_are_called_so(browser: Any, tmp_path: Path) -> None:
         visit = Visit(browser, write_report(*made_up_run(tmp_path, 1, **SMALL, average=average)))
         assert ("averages over the last steps" in visit.text("#explorer-model")) == (average > 0)
         visit.page.close()
+
+
+def test_an_explorer_that_would_compute_something_else_is_left_out(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers.Tanh, "__call__", lambda self, x, mode: x)
+    visit = Visit(browser, write_report(*made_up_run(tmp_path, 1, **SMALL)))
+    assert visit.text("#explorer p").startswith(
+        "layers.Tanh was changed, and this page has the original alone"
+    )
+    assert visit.page.locator("#explorer canvas").count() == 0 and visit.complaints == []
+    visit.page.close()
+
+
+def test_biases_that_a_reader_adds_are_added(browser: Any, tmp_path: Path) -> None:
+    run, state = made_up_run(tmp_path, 1, **SMALL)
+    layer = cast(layers.Conv2DTranspose, state.painter.layers["10_conv_transpose"])
+    layer.bias = layer.parameters["bias"] = Tensor(np.full(1, 0.7, np.float32))
+    visit = Visit(browser, write_report(run, state))
+    found = visit.page.evaluate("Array.from(explorer.generator.run(explorer.noise).at(-1))")
+    assert np.abs(found - paint(state.G, state.preview_noise[:1]).reshape(-1)).max() < 1e-2
+    visit.page.close()
 
 
 def test_an_untrained_generator_is_called_so(browser: Any, tmp_path: Path) -> None:

@@ -52,9 +52,13 @@ ByName = dict[str, Array]  # gradients, by the parameter's name
 
 def unfit(G: Network, D: Network) -> str:
     """What about these networks `losses_and_gradients` cannot compute; nothing if it can."""
-    fits = ordinary(G) and ordinary(D) and D.input_shape == G.shapes[list(G.layers)[-1]]
-    if not (fits and _is_generator(G) and _is_discriminator(D)):
-        return "models.py makes networks that the fast step does not know"
+    inner, stages = (len(G.layers) - 6) // 3, max(1, (len(D.layers) - 2) // 3)
+    up, down = [Conv2DTranspose, BatchNorm, LeakyReLU] * inner, [Conv2D, LeakyReLU, Dropout] * stages
+    # Slopes up to 1: `Normed.read` takes the larger of x and slope x.
+    odd = _odd(G, [Dense, BatchNorm, LeakyReLU, Reshape, *up, Conv2DTranspose, Tanh], (), 1)
+    odd = odd or _odd(D, [*down, Reshape, Dense], (Conv2D, Dense), np.inf)
+    if odd or D.input_shape != G.shapes[list(G.layers)[-1]] or D.shapes[list(D.layers)[-1]] != (1,):
+        return f"models.py was changed at {odd or D.name}"
     dtypes = {tensor.dtype.char for net in (G, D) for tensor in net.parameters.values()}
     if dtypes not in ({"f"}, {"d"}):
         return "the weights are not all float32, or all float64"
@@ -74,7 +78,7 @@ def losses_and_gradients(
     G: Network, D: Network, images: Array, noise: Array,
     real_masks: Iterable[Mask], fake_masks: Iterable[Mask],
 ) -> LossesAndGradients:  # fmt: skip
-    """`gan.losses_and_gradients`, faster, for networks that are not `unfit` and sizes that are `planned`."""
+    """`gan.losses_and_gradients`, faster, for networks and sizes that are neither `unfit` nor `unplanned`."""
     N, M = len(images), len(noise)
     count = sum(isinstance(layer, Dropout) for layer in D.layers.values())
     masks = list(islice(real_masks, count)), list(islice(fake_masks, count))
@@ -367,27 +371,15 @@ def ordinary(network: Network) -> bool:
     return type(network) is Network and "outputs" not in vars(network) and once
 
 
-def _is_generator(G: Network) -> bool:
-    layers = list(G.layers.values())
-    middle = [Conv2DTranspose, BatchNorm, LeakyReLU] * ((len(layers) - 6) // 3)
-    kinds = [Dense, BatchNorm, LeakyReLU, Reshape, *middle, Conv2DTranspose, Tanh]
-    slopes = [layer.slope for layer in layers if isinstance(layer, LeakyReLU)]
-    return (
-        [type(layer) for layer in layers] == kinds
-        and max(slopes) <= 1  # `Normed.read` takes the larger of x and slope x
-        and all(getattr(layer, "bias", None) is None for layer in layers)
-    )
-
-
-def _is_discriminator(D: Network) -> bool:
-    layers = list(D.layers.values())
-    stages = max(1, (len(layers) - 2) // 3)
-    return (
-        [type(layer) for layer in layers] == [*[Conv2D, LeakyReLU, Dropout] * stages, Reshape, Dense]
-        and D.shapes[list(D.layers)[-1]] == (1,)
-        and sum("bias" in name for name in D.parameters) == stages + 1
-        and all(0 <= layer.rate < 1 for layer in layers if isinstance(layer, Dropout))
-    )
+def _odd(network: Network, kinds: list[type], biased: tuple[type, ...], slope: float) -> str:
+    """The first layer that is not of these kinds, or has another bias, slope or rate; nothing if all fit."""
+    for i, (name, layer) in enumerate(network.layers.items()):
+        kind = kinds[i] if i < len(kinds) else None
+        bias = getattr(layer, "bias", None) is not None
+        in_range = getattr(layer, "slope", 0) <= slope and 0 <= getattr(layer, "rate", 0) < 1
+        if type(layer) is not kind or bias != (kind in biased) or not in_range:
+            return f"{network.name}/{name}"
+    return "" if ordinary(network) and len(network.layers) == len(kinds) else network.name
 
 
 def _ready(network: Network, batch: Array) -> bool:

@@ -25,6 +25,7 @@ from tinygan.fast import batchnorm as fast_batchnorm
 from tinygan.fast import conv as fast_conv
 from tinygan.fast import dense as fast_dense
 from tinygan.fast import dropout as fast_dropout
+from tinygan.layers import Network
 from tinygan.ops import activation, batchnorm, conv, dense, dropout, geometry, loss
 
 FILES = fast_activation, fast_batchnorm, fast_conv, fast_dense, fast_dropout  # with twins of ops
@@ -36,13 +37,13 @@ ORIGINALS: dict[Any, dict[str, str]] = {
     layers: {
         "Layer": "67185438", "Linear": "04d1389d", "Dense": "ac31cffe", "Conv2D": "f0f88729",
         "Conv2DTranspose": "31d6dfda", "BatchNorm": "03d91ff2", "LeakyReLU": "106f80c6", "Tanh": "b7d9915b",
-        "Dropout": "2d92ecfc", "Reshape": "73140c93", "Mode": "3b18e236", "Network": "06fded70",
+        "Dropout": "217c3b23", "Reshape": "73140c93", "Mode": "3b18e236", "Network": "7d34a3ad",
     },
     autograd: {
-        "Op": "0bc2c504", "Tensor": "0de6005a", "grad": "6d8a32be", "_inputs_first": "2830863d",
+        "Op": "97a3dc06", "Tensor": "0de6005a", "grad": "64fedc09", "_inputs_first": "2830863d",
         "add": "df2ac0ef",
     },
-    optim: {"Adam": "a7de211c"},
+    optim: {"Adam": "426c41a0"},
     activation: {"leaky_relu": "3285beba", "tanh": "220223ee"},
     batchnorm: {"moments": "eb47a213", "batch_norm": "49b1baf5"},
     conv: {"im2col": "e6877395", "col2im": "b7f661ef", "conv2d": "fbe09e2b", "conv2d_transpose": "6aece6ca"},
@@ -53,9 +54,18 @@ ORIGINALS: dict[Any, dict[str, str]] = {
         "_same_pads": "cd6300b3", "_explicit_pads": "dc6613f9",
     },
     rng: {"Stream": "87fdb793", "mask_rate": "344ab093"},
-    loss: {"sigmoid": "2fa98e57", "bce_with_logits": "6b378711"},
+    loss: {"sigmoid": "2fa98e57", "bce_with_logits": "a3ae9a99"},
 }  # fmt: skip
 
+
+# What each kind of layer computes with outside training.
+GEOMETRY = [f"ops.geometry.{name}" for name in ORIGINALS[geometry]]
+USES = {
+    "Dense": ["ops.dense.dense"], "Conv2D": ["ops.conv.conv2d", "ops.conv.im2col", *GEOMETRY],
+    "Conv2DTranspose": ["ops.conv.conv2d_transpose", "ops.conv.col2im", *GEOMETRY],
+    "BatchNorm": ["ops.batchnorm.batch_norm"], "LeakyReLU": ["ops.activation.leaky_relu"],
+    "Tanh": ["ops.activation.tanh"], "Reshape": ["ops.dense.reshape"], "Dropout": [],
+}  # fmt: skip
 
 # What the step on a graphics card has its own version of besides.
 CARD_ORIGINALS: dict[Any, dict[str, str]] = {average: {"Average": "e769c90e"}}
@@ -64,19 +74,52 @@ CARD_ORIGINALS: dict[Any, dict[str, str]] = {average: {"Average": "e769c90e"}}
 def changed(originals: dict[Any, dict[str, str]] = ORIGINALS) -> list[str]:
     """The functions, ops and classes that differ from their originals: ``gan.discriminator_loss`` and so on.
 
-    One that was replaced at run time counts too, in its own module or in another that imports it.
+    One that was replaced at run time counts too, in its own module or in another that imports it. None does
+    where the package was installed without its sources.
+
+    Raises:
+        UsageError: one was replaced, and what should run it still has the original.
     """
+    if not linecache.getlines(str(autograd.__file__), autograd.__dict__):
+        return []
     now = {name: vars(module).get(name) for module, names in originals.items() for name in names}
     entries = [(file, name, known) for file, names in originals.items() for name, known in names.items()]
     own = [(file, name) for file, name, known in entries if digest(now[name]) != known]
     edited = {name for _, name in own}
-    elsewhere = [
-        (file, name)
-        for file in originals
-        for name, value in now.items()
-        if name not in edited and vars(file).get(name) not in (None, value)
-    ]
-    return [f"{file.__name__.removeprefix('tinygan.')}.{name}" for file, name in own + elsewhere]
+    elsewhere = [(file, name) for file in originals for name in now if name not in edited
+                 and vars(file).get(name) not in (None, now[name])]  # fmt: skip
+    for file, name, known in entries:
+        op = now[name]
+        for part in (op.forward, op.backward) if isinstance(op, Op) else ():
+            if vars(file).get(part.__name__, part) is not part:
+                raise _out_of_use(f"{_short(file)}.{part.__name__}", f"{_short(file)}.{name}, an Op,")
+        for other in originals if name in edited and not isinstance(op, type) else ():
+            held = vars(other).get(name, op)
+            if held is not op and digest(held) == known:
+                raise _out_of_use(f"{_short(file)}.{name}", f"{_short(other)}.{name}")
+    return [f"{_short(file)}.{name}" for file, name in own + elsewhere]
+
+
+def _short(module: Any) -> str:
+    return module.__name__.removeprefix("tinygan.")
+
+
+def _out_of_use(name: str, other: str) -> UsageError:
+    return UsageError(f"{name} was replaced, but {other} still has the original. Replace that as well.")
+
+
+def unlike(*networks: Network) -> str:
+    """What was changed of what these networks compute outside training, as `described`; nothing if nothing.
+
+    A kind of layer that a reader added counts as well.
+    """
+    kinds = {type(layer).__name__ for network in networks for layer in network.layers.values()}
+    ops = [name for kind in kinds for name in USES.get(kind, [])]
+    imported = [f"layers.{name.rpartition('.')[2]}" for name in ops]
+    used = {*ops, *imported, *(f"layers.{kind}" for kind in ("Layer", "Linear", "Network", *kinds))}
+    edits = [f"layers.{kind}" for kind in sorted(kinds - USES.keys())]
+    edits += [name for name in changed() if name in used and name != "layers.Dropout"]
+    return described(edits) if edits else ""
 
 
 def twins(edits: list[str]) -> dict[Any, Any]:
@@ -127,7 +170,7 @@ def _parts(thing: Any) -> Iterator[Any]:
 def _source(function: FunctionType) -> Any:
     code = function.__code__  # of the function itself: `inspect` goes through a wrapper to what it wraps
     linecache.checkcache(code.co_filename)
-    text = "".join(linecache.getlines(code.co_filename))
+    text = "".join(linecache.getlines(code.co_filename, function.__globals__))
     return function.__globals__.get("__name__"), _functions(text)[code.co_name, code.co_firstlineno]
 
 

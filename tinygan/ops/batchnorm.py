@@ -1,7 +1,7 @@
 """Batch normalisation: give each channel mean 0 and variance 1, then a scale and a shift that are learnt.
 
-Source: Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1; the backward pass simplifies the equations at
-the end of its section 3. Shapes: x, y (N, C) or (N, H, W, C); gamma, beta, mean, variance (C,).
+Source: Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1; the backward pass simplifies the equations
+just before its section 3.1. Shapes: x, y (N, C) or (N, H, W, C); gamma, beta, mean, variance (C,).
 """
 
 from typing import Any

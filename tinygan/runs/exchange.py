@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 
 from tinygan.errors import CheckpointError, UsageError, one_line
-from tinygan.layers import BatchNorm, Conv2DTranspose, Dense, LeakyReLU, Network, Reshape, Tanh
+from tinygan.layers import (
+    BatchNorm,
+    Conv2DTranspose,
+    Dense,
+    Dropout,
+    LeakyReLU,
+    Linear,
+    Network,
+    Reshape,
+    Tanh,
+)
 from tinygan.ops.geometry import conv2d_transpose_size
 
 OPSET = 17  # the operators of ONNX 1.12 (2022): none of those used here has changed its meaning since
@@ -27,8 +37,15 @@ def onnx_model(G: Network, about: Mapping[str, str]) -> bytes:
 
     As `gan.generate`, with the running statistics; any N. Batch normalisations are a multiplication and
     an addition. ONNX has channels first, so the maps are turned once and the pictures turned back.
-    `about` becomes the model's metadata. Raises UsageError where the package onnx is missing.
+    `about` becomes the model's metadata.
+
+    Raises:
+        UsageError: the package onnx is missing, or a layer computes what none of its operators does.
     """
+    from tinygan.fast.originals import unlike  # an engine, which those who read weights need not load
+
+    if edits := unlike(G):
+        raise UsageError(f"{edits}, and ONNX has operators for the original. Use --safetensors.")
     onnx = _package("onnx")
     helper, numpy = onnx.helper, G.backend.numpy
     nodes, weights = [], []
@@ -46,7 +63,6 @@ def onnx_model(G: Network, about: Mapping[str, str]) -> bytes:
     for name, layer in G.layers.items():
         if isinstance(layer, Dense):
             then("MatMul", name, constant(f"{name}/kernel", numpy(layer.kernel.data)))
-            assert layer.bias is None
         elif isinstance(layer, BatchNorm):
             gamma, beta, mean, variance = (
                 numpy(tensor.data)
@@ -66,18 +82,16 @@ def onnx_model(G: Network, about: Mapping[str, str]) -> bytes:
             (H, W, _), (KH, KW, _, _), S = shape, layer.kernel.shape, layer.stride
             _, ((top, bottom), (left, right)) = conv2d_transpose_size((H, W), (KH, KW), (S, S), "same")
             kernel = numpy(layer.kernel.data).transpose(3, 2, 0, 1)  # (KH, KW, F, C) -> (C, F, KH, KW)
-            assert layer.bias is None
-            then(
-                "ConvTranspose",
-                name,
-                constant(f"{name}/kernel", kernel),
-                strides=[S, S],
-                pads=[top, left, bottom, right],
-            )
-        else:
-            assert isinstance(layer, Tanh), layer.name
+            named = constant(f"{name}/kernel", kernel)
+            then("ConvTranspose", name, named, strides=[S, S], pads=[top, left, bottom, right])
+        elif isinstance(layer, Tanh):
             then("Tanh", name)
+        elif not isinstance(layer, Dropout):
+            raise UsageError(f"{name} has no operator of ONNX here. Use --safetensors.")
         shape = G.shapes[name]
+        if isinstance(layer, Linear) and layer.bias:
+            bias = numpy(layer.bias.data).reshape((-1, 1, 1) if len(shape) == 3 else (-1,))
+            then("Add", f"{name}/biased", constant(f"{name}/bias", bias))
     then("Transpose", "pictures", perm=[0, 2, 3, 1])
 
     kind = onnx.TensorProto.FLOAT

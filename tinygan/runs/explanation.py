@@ -54,9 +54,8 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     batch = stepping.batch()
     images, noise = batch.images, batch.noise
     N, M = len(images), len(noise)
-    fakes, real_logits, fake_logits, d_loss, g_loss, d_gradients, g_gradients = gan.losses_and_gradients(
-        G, D, *batch
-    )
+    found = gan.losses_and_gradients(G, D, *batch)
+    fakes, real_logits, fake_logits, d_loss, g_loss, d_gradients, g_gradients = found[:7]
     yield (
         f"Step {step + 1:,}, in epoch {step // steps_per_epoch + 1}",
         [f"It sees {N} real images and {M} vectors of noise. {place(gan, 'def train_step')}"],
@@ -77,7 +76,7 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     yield (
         "G paints",
         [
-            f"Layer by layer each vector becomes a picture: {stations}. {place(models, 'return Network(')}",
+            f"Layer by layer each vector becomes a picture: {stations}. {place(models, 'layers.Network(')}",
             f"Its pixels lie between -1, dark, and 1, bright. {place(models, 'Tanh()')} Their mean is "
             f"{fakes.data.mean():+.2f} in the fakes and {images.mean():+.2f} in the real images; the fakes' "
             f"spread is {fakes.data.std():.2f}, the real images' {images.std():.2f}. "
@@ -85,6 +84,8 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
         ],
     )
 
+    dropout = any(getattr(layer, "rate", 0) for layer in D.layers.values())
+    why = f"Dropout makes it less sure while it learns. {place(models, 'Dropout(')}" if dropout else ""
     real, fake = float(real_logits.data[0, 0]), float(fake_logits.data[0, 0])
     p_real, p_fake = (float(loss.sigmoid(np.asarray(logit))) for logit in (real, fake))
     right = int((real_logits.data > 0).sum()), int((fake_logits.data < 0).sum())
@@ -96,8 +97,7 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
             f"{place(loss, 'def sigmoid')}",
             f"The first fake gets {fake:+.3f}: {p_fake:.3f}. {place(gan, 'fake_logits = D(')}",
             f"It is right about {right[0]} of {N} real images and {right[1]} of {M} fakes: those with a "
-            "logit above 0, and below. Dropout makes it less sure while it learns. "
-            f"{place(models, 'Dropout(')}",
+            f"logit above 0, and below. {why}",
         ],
     )
 

@@ -11,8 +11,9 @@ import numpy as np
 from tinygan import data
 from tinygan.backend import cpu
 from tinygan.errors import DataError, UsageError
-from tinygan.evaluation.classifier import load_classifier
+from tinygan.evaluation.classifier import load_classifier, new_classifier
 from tinygan.evaluation.judge import Judge, noise
+from tinygan.fast.originals import unlike
 from tinygan.layers import Network
 from tinygan.runs.pictures import to_uint8
 from tinygan.runs.settings import Settings
@@ -33,6 +34,8 @@ class Evaluation:
         samples: int = SAMPLES,
     ) -> None:
         """Raises UsageError where no classifier fits, DataError where there are not enough test images."""
+        if edits := unlike(new_classifier()):
+            raise UsageError(f"{edits}, and FCD is measured by a classifier with the original. Undo it.")
         if (settings.size, settings.channels) != (28, 1):
             shape = f"{settings.size}x{settings.size}x{settings.channels}"
             raise UsageError(f"no classifier for pictures of {shape}: evaluations need 28x28x1.")

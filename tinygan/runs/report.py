@@ -21,8 +21,9 @@ import numpy as np
 from tinygan.errors import CheckpointError, ShapeError, printable
 from tinygan.evaluation.judge import Distance
 from tinygan.evaluation.neighbours import Overlap
+from tinygan.fast.originals import unlike
 from tinygan.runs import health
-from tinygan.runs.explorer import directions, export
+from tinygan.runs.explorer import Exported, directions, export
 from tinygan.runs.folder import RunFolder, write_atomically
 from tinygan.runs.metrics import BESIDE
 from tinygan.runs.pictures import grid, png, read_png, tiles
@@ -43,7 +44,9 @@ def write_report(run: RunFolder, state: State) -> Path:
     config, stats = _configuration(run), _statistics(run)
     images, height, width, _ = config["data"]["shape"]
     name = printable(run.path.resolve().name)
-    generator, discriminator = export(state.painter), export(state.D)
+    networks = state.painter, state.D
+    edits = unlike(*networks)  # of what the page computes by itself
+    generator, discriminator = (Exported([], "") if edits else export(network) for network in networks)
     contents = {
         "name": name,
         "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),
@@ -63,7 +66,8 @@ def write_report(run: RunFolder, state: State) -> Path:
         "step": state.step,
         "generator": {"input": state.G.input_shape, "layers": generator.layers},
         "discriminator": {"input": state.D.input_shape, "layers": discriminator.layers},
-        "directions": _rounded(directions(state.painter)),
+        "edits": edits,
+        "directions": [] if edits else _rounded(directions(state.painter)),
         "noise": _rounded(state.preview_noise),
     }
     weights = {"generator-weights": generator.weights, "discriminator-weights": discriminator.weights}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from inspect import signature
 from typing import Any
 
 from tinygan.errors import CheckpointError, UsageError, printable
-from tinygan.models import check_sizes
+from tinygan.models import check_sizes, generator
+from tinygan.optim import Adam
 
 RECIPES: dict[str, dict[str, Any]] = {
-    # The tutorial's settings to the letter.
-    "seed": {"batch_size": 256, "lr": 1e-4, "beta1": 0.9},
+    "seed": {},  # the tutorial's settings to the letter: the defaults
     # Same networks; more and larger steps, and less momentum, as in the DCGAN paper (section 4).
     "quick": {"batch_size": 64, "lr": 2e-4, "beta1": 0.5},
     # Tuned by `benchmarks.recipes`. Without momentum, and with D's steps half as long as G's, much larger
@@ -49,6 +50,11 @@ ADDED = {
 }
 
 
+def _default(function: Any, name: str) -> Any:
+    """What a reader may edit there."""
+    return signature(function).parameters[name].default
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything ``python -m tinygan.train`` can be told; `None` means: decided when the run starts."""
@@ -58,18 +64,18 @@ class Settings:
     recipe: str = "seed"
     epochs: int = 100
     batch_size: int = 256
-    lr: float = 1e-4
+    lr: float = _default(Adam, "lr")
     lr_d: float | None = None  # of the discriminator, where it differs
-    beta1: float = 0.9
-    beta2: float = 0.999
+    beta1: float = _default(Adam, "beta1")
+    beta2: float = _default(Adam, "beta2")
     average: float = 0.0
     seed: int = 0
     limit: int | None = None
     steps: int | None = None
     size: int = 28
     channels: int = 1
-    width: int = 64
-    noise_dim: int = 100
+    width: int = _default(generator, "width")
+    noise_dim: int = _default(generator, "noise_dim")
     device: str = "auto"
     engine: str = "auto"
     precision: str = "auto"
@@ -110,7 +116,7 @@ class Settings:
             raise UsageError(f"--threads {self.threads} is more than {MOST_THREADS}.")
         if self.channels not in (1, 3):
             raise UsageError(f"--channels {self.channels} is neither 1 (grey) nor 3 (colour).")
-        check_sizes(self.size, self.width, self.noise_dim)
+        check_sizes(self.size, width=self.width, noise_dim=self.noise_dim)
         if self.kernels > LARGEST:
             raise UsageError(
                 f"--size {self.size}, --width {self.width} and --noise-dim {self.noise_dim} make a model of "

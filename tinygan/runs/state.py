@@ -13,14 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygan import gan, models, optim
 from tinygan.arrays import CPU, Backend
 from tinygan.autograd import Tensor, no_grad
 from tinygan.average import Average
 from tinygan.errors import CheckpointError, UsageError, printable
-from tinygan.gan import generate
 from tinygan.layers import Network
-from tinygan.models import discriminator, generator
-from tinygan.optim import Adam
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
 from tinygan.runs.exchange import read_safetensors
@@ -39,7 +37,7 @@ def sample_noise(seed: int, n: int, G: Network) -> np.ndarray:
 
 def paint(G: Network, noise: np.ndarray) -> np.ndarray:
     """G's pictures (N, H, W, C) float32 of `noise` (N, noise_dim), both NumPy arrays."""
-    return G.backend.numpy(generate(G, G.backend.array(noise)))
+    return G.backend.numpy(gan.generate(G, G.backend.array(noise)))
 
 
 class State:
@@ -47,16 +45,17 @@ class State:
 
     def __init__(self, settings: Settings, backend: Backend) -> None:
         init = stream(settings.seed, "init")
-        picture = {"size": settings.size, "channels": settings.channels, "width": settings.width}
-        self.G = generator(init.at(0), noise_dim=settings.noise_dim, backend=backend, **picture)
-        self.D = discriminator(init.at(1), backend=backend, **picture)
+        both: dict[str, Any] = {name: getattr(settings, name) for name in ("size", "channels", "width")}
+        both["backend"] = backend
+        for_G = {"start": init.at(0), "noise_dim": settings.noise_dim, **both}
+        self.G, self.D = models.generator(**for_G), models.discriminator(init.at(1), **both)
         betas = settings.beta1, settings.beta2
-        self.adam_G = Adam(self.G.parameters, settings.lr, *betas)
-        self.adam_D = Adam(self.D.parameters, settings.lr_d or settings.lr, *betas)
+        self.adam_G = optim.Adam(self.G.parameters, settings.lr, *betas)
+        self.adam_D = optim.Adam(self.D.parameters, settings.lr_d or settings.lr, *betas)
         self.networks = {"generator": self.G, "discriminator": self.D}
         self.painter, self.average = self.G, None  # the generator whose pictures are shown and kept
         if settings.average:
-            self.painter = generator(init.at(0), noise_dim=settings.noise_dim, backend=backend, **picture)
+            self.painter = models.generator(**for_G)
             self.average = Average(_tensors(self.painter), _tensors(self.G), settings.average)
             self.networks["average"] = self.painter
         self.step = 0  # steps taken in all; the epoch and the place in it follow from it

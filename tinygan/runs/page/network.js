@@ -82,7 +82,7 @@ const OPS = {
   // `stride`; `pads` rows and columns of zeros, which add nothing, lie above and to the left of x.
   conv(x, { weights: { kernel, bias }, joined, shape: [height, width, filters] }) {
     const C = kernel.length / joined.length / filters; // the kernel is (KH, KW, C, filters)
-    const y = new Float64Array(height * width * filters).map((_, i) => bias[i % filters]);
+    const y = new Float64Array(height * width * filters).map((_, i) => (bias ? bias[i % filters] : 0));
     joined.forEach(([to, from], tap) => {
       for (let n = 0; n < to.length; n++) {
         const place = to[n] * filters;
@@ -98,9 +98,9 @@ const OPS = {
   // The other way round: every place of x paints a patch of K x K pixels, its numbers times the kernel,
   // and the next place paints `stride` pixels further on; where patches overlap they add up. `pads` rows
   // and columns are cropped at the top and on the left.
-  conv_transpose(x, { weights: { kernel }, joined, shape: [height, width, filters] }) {
+  conv_transpose(x, { weights: { kernel, bias }, joined, shape: [height, width, filters] }) {
     const C = kernel.length / joined.length / filters; // the kernel is (KH, KW, filters, C)
-    const y = new Float64Array(height * width * filters);
+    const y = new Float64Array(height * width * filters).map((_, i) => (bias ? bias[i % filters] : 0));
     joined.forEach(([from, to], tap) => {
       for (let f = 0; f < filters; f++) {
         addProducts(y, x, kernel, (tap * filters + f) * C, C, from, to, filters, f);

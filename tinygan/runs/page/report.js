@@ -12,9 +12,13 @@ showDetails();
 const markEpoch = drawCharts(RUN, byId("charts"));
 new Player(RUN, markEpoch);
 byId("explorer-model").textContent = modelText();
-// The weights take a moment: everything else is on the screen by then.
 let explorer = null;
-setTimeout(() => (explorer = new Explorer(RUN)));
+if (RUN.edits) {
+  const text = `${RUN.edits}, and this page has the original alone: python -m tinygan.sample shows yours.`;
+  byId("explorer").replaceChildren(byId("explorer-title"), element("p", {}, text));
+} else { // The weights take a moment: everything else is on the screen by then.
+  setTimeout(() => (explorer = new Explorer(RUN)));
+}
 
 function showVerdict() {
   const last = RUN.stats.at(-1);
