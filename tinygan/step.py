@@ -12,7 +12,7 @@ from tinygan.arrays import Array
 from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast import gan as fast_gan
 from tinygan.fast.optim import adam_steps
-from tinygan.fast.originals import USES, changed, described, refuse, twins
+from tinygan.fast.originals import added, changed, described, refuse, twins
 from tinygan.fast.threads import POOL
 from tinygan.gan import LossesAndGradients
 from tinygan.layers import Conv2DTranspose, Mask, Network
@@ -56,9 +56,7 @@ class Step:
         """
         self.G, self.D, self.adam_G, self.adam_D = G, D, adam_G, adam_D
         self.backend, self.batches, edits = G.backend, sorted(batches), changed()
-        kinds = {type(layer).__name__ for network in (G, D) for layer in network.layers.values()}
-        shared = [f"layers.{kind}" for kind in sorted(kinds - USES.keys())]
-        shared += [name for name in edits if name.startswith(SHARED)]
+        shared = added(G, D) + [name for name in edits if name.startswith(SHARED)]
         if self.backend.ranks.size > 1 and shared:
             raise UsageError(
                 f"{described(shared)}: it may need the whole batch, and a rank has a part. Start one process."

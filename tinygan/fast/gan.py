@@ -52,17 +52,21 @@ ByName = dict[str, Array]  # gradients, by the parameter's name
 
 def unfit(G: Network, D: Network) -> str:
     """What about these networks `losses_and_gradients` cannot compute; nothing if it can."""
-    inner, stages = (len(G.layers) - 6) // 3, max(1, (len(D.layers) - 2) // 3)
-    up, down = [Conv2DTranspose, BatchNorm, LeakyReLU] * inner, [Conv2D, LeakyReLU, Dropout] * stages
+    for_G, for_D = kinds_of((len(G.layers) - 6) // 3, max(1, (len(D.layers) - 2) // 3))
     # Slopes up to 1: `Normed.read` takes the larger of x and slope x.
-    odd = _odd(G, [Dense, BatchNorm, LeakyReLU, Reshape, *up, Conv2DTranspose, Tanh], (), 1)
-    odd = odd or _odd(D, [*down, Reshape, Dense], (Conv2D, Dense), np.inf)
+    odd = _odd(G, for_G, (), 1) or _odd(D, for_D, (Conv2D, Dense), np.inf)
     if odd or D.input_shape != G.shapes[list(G.layers)[-1]] or D.shapes[list(D.layers)[-1]] != (1,):
         return f"models.py was changed at {odd or D.name}"
     dtypes = {tensor.dtype.char for net in (G, D) for tensor in net.parameters.values()}
     if dtypes not in ({"f"}, {"d"}):
         return "the weights are not all float32, or all float64"
     return ""
+
+
+def kinds_of(inner: int, stages: int) -> tuple[list[type], list[type]]:
+    """The layers of a G with `inner` + 1 transposed convolutions, and of a D with `stages` convolutions."""
+    up, down = [Conv2DTranspose, BatchNorm, LeakyReLU] * inner, [Conv2D, LeakyReLU, Dropout] * stages
+    return [Dense, BatchNorm, LeakyReLU, Reshape, *up, Conv2DTranspose, Tanh], [*down, Reshape, Dense]
 
 
 def unplanned(G: Network, D: Network, N: int, M: int) -> str:

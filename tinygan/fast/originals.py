@@ -82,43 +82,40 @@ def changed(originals: dict[Any, dict[str, str]] = ORIGINALS) -> list[str]:
     """
     if not linecache.getlines(str(autograd.__file__), autograd.__dict__):
         return []
-    now = {name: vars(module).get(name) for module, names in originals.items() for name in names}
-    entries = [(file, name, known) for file, names in originals.items() for name, known in names.items()]
-    own = [(file, name) for file, name, known in entries if digest(now[name]) != known]
-    edited = {name for _, name in own}
-    elsewhere = [(file, name) for file in originals for name in now if name not in edited
-                 and vars(file).get(name) not in (None, now[name])]  # fmt: skip
-    for file, name, known in entries:
-        op = now[name]
-        for part in (op.forward, op.backward) if isinstance(op, Op) else ():
+    own, elsewhere = [], []
+    for file, name, known in [(file, *item) for file, names in originals.items() for item in names.items()]:
+        now, here = vars(file).get(name), file.__name__.removeprefix("tinygan.")
+        if edited := digest(now) != known:
+            own.append(f"{here}.{name}")
+        for part in (now.forward, now.backward) if isinstance(now, Op) else ():
             if vars(file).get(part.__name__, part) is not part:
-                raise _out_of_use(f"{_short(file)}.{part.__name__}", f"{_short(file)}.{name}, an Op,")
-        for other in originals if name in edited and not isinstance(op, type) else ():
-            held = vars(other).get(name, op)
-            if held is not op and digest(held) == known:
-                raise _out_of_use(f"{_short(file)}.{name}", f"{_short(other)}.{name}")
-    return [f"{_short(file)}.{name}" for file, name in own + elsewhere]
-
-
-def _short(module: Any) -> str:
-    return module.__name__.removeprefix("tinygan.")
+                raise _out_of_use(f"{here}.{part.__name__}", f"{here}.{name}, an Op,")
+        for other in originals:
+            held, there = vars(other).get(name, now), f"{other.__name__.removeprefix('tinygan.')}.{name}"
+            if held is not now and not edited:
+                elsewhere.append(there)
+            elif held is not now and not isinstance(now, type) and digest(held) == known:
+                raise _out_of_use(f"{here}.{name}", there)
+    return own + elsewhere
 
 
 def _out_of_use(name: str, other: str) -> UsageError:
     return UsageError(f"{name} was replaced, but {other} still has the original. Replace that as well.")
 
 
-def unlike(*networks: Network) -> str:
-    """What was changed of what these networks compute outside training, as `described`; nothing if nothing.
+def added(*networks: Network) -> list[str]:
+    """The kinds of layers in these networks that a reader added: ``layers.Mine`` and so on."""
+    kinds = {type(layer).__name__ for network in networks for layer in network.layers.values()}
+    return [f"layers.{kind}" for kind in sorted(kinds - USES.keys())]
 
-    A kind of layer that a reader added counts as well.
-    """
+
+def unlike(*networks: Network) -> str:
+    """What was added to or changed of what these networks compute outside training, as `described`, or ""."""
     kinds = {type(layer).__name__ for network in networks for layer in network.layers.values()}
     ops = [name for kind in kinds for name in USES.get(kind, [])]
     imported = [f"layers.{name.rpartition('.')[2]}" for name in ops]
     used = {*ops, *imported, *(f"layers.{kind}" for kind in ("Layer", "Linear", "Network", *kinds))}
-    edits = [f"layers.{kind}" for kind in sorted(kinds - USES.keys())]
-    edits += [name for name in changed() if name in used and name != "layers.Dropout"]
+    edits = added(*networks) + [name for name in changed() if name in used]
     return described(edits) if edits else ""
 
 

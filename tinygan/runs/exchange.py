@@ -14,25 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from tinygan import layers
 from tinygan.errors import CheckpointError, UsageError, one_line
-from tinygan.layers import (
-    BatchNorm,
-    Conv2DTranspose,
-    Dense,
-    Dropout,
-    LeakyReLU,
-    Linear,
-    Network,
-    Reshape,
-    Tanh,
-)
 from tinygan.ops.geometry import conv2d_transpose_size
 
 OPSET = 17  # the operators of ONNX 1.12 (2022): none of those used here has changed its meaning since
 META = "tinygan"  # the key of our own words in a safetensors file
 
 
-def onnx_model(G: Network, about: Mapping[str, str]) -> bytes:
+def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
     """G as an ONNX file: ``noise`` (N, noise_dim) float32 -> ``pictures`` (N, H, W, C) float32 in [-1, 1].
 
     As `gan.generate`, with the running statistics; any N. Batch normalisations are a multiplication and
@@ -61,9 +51,9 @@ def onnx_model(G: Network, about: Mapping[str, str]) -> bytes:
         at = name
 
     for name, layer in G.layers.items():
-        if isinstance(layer, Dense):
+        if isinstance(layer, layers.Dense):
             then("MatMul", name, constant(f"{name}/kernel", numpy(layer.kernel.data)))
-        elif isinstance(layer, BatchNorm):
+        elif isinstance(layer, layers.BatchNorm):
             gamma, beta, mean, variance = (
                 numpy(tensor.data)
                 for tensor in (layer.gamma, layer.beta, layer.running_mean, layer.running_variance)
@@ -72,24 +62,24 @@ def onnx_model(G: Network, about: Mapping[str, str]) -> bytes:
             across = (-1, 1, 1) if len(shape) == 3 else (-1,)
             then("Mul", f"{name}/scaled", constant(f"{name}/scale", scale.reshape(across)))
             then("Add", name, constant(f"{name}/shift", (beta - mean * scale).reshape(across)))
-        elif isinstance(layer, LeakyReLU):
+        elif isinstance(layer, layers.LeakyReLU):
             then("LeakyRelu", name, alpha=layer.slope)
-        elif isinstance(layer, Reshape):
+        elif isinstance(layer, layers.Reshape):
             rows = np.array([0, *layer.shape], np.int64)  # 0: as many as there are
             then("Reshape", f"{name}/channels_last", constant(f"{name}/shape", rows))
             then("Transpose", name, perm=[0, 3, 1, 2])
-        elif isinstance(layer, Conv2DTranspose):
+        elif isinstance(layer, layers.Conv2DTranspose):
             (H, W, _), (KH, KW, _, _), S = shape, layer.kernel.shape, layer.stride
             _, ((top, bottom), (left, right)) = conv2d_transpose_size((H, W), (KH, KW), (S, S), "same")
             kernel = numpy(layer.kernel.data).transpose(3, 2, 0, 1)  # (KH, KW, F, C) -> (C, F, KH, KW)
             named = constant(f"{name}/kernel", kernel)
             then("ConvTranspose", name, named, strides=[S, S], pads=[top, left, bottom, right])
-        elif isinstance(layer, Tanh):
+        elif isinstance(layer, layers.Tanh):
             then("Tanh", name)
-        elif not isinstance(layer, Dropout):
+        elif not isinstance(layer, layers.Dropout):
             raise UsageError(f"{name} has no operator of ONNX here. Use --safetensors.")
         shape = G.shapes[name]
-        if isinstance(layer, Linear) and layer.bias:
+        if isinstance(layer, layers.Linear) and layer.bias:
             bias = numpy(layer.bias.data).reshape((-1, 1, 1) if len(shape) == 3 else (-1,))
             then("Add", f"{name}/biased", constant(f"{name}/bias", bias))
     then("Transpose", "pictures", perm=[0, 2, 3, 1])

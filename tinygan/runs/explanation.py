@@ -54,7 +54,11 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     batch = stepping.batch()
     images, noise = batch.images, batch.noise
     N, M = len(images), len(noise)
-    found = gan.losses_and_gradients(G, D, *batch)
+    name = [key for key in G.parameters if key.endswith("kernel")][-1]  # of which one weight is followed
+    number, adam = list(G.parameters).index(name), state.adam_G
+    middle = tuple(side // 2 for side in G.parameters[name].shape[:2]) + (0, 0)
+    old = [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
+    found = gan.train_step(G, D, adam, state.adam_D, *batch)
     fakes, real_logits, fake_logits, d_loss, g_loss, d_gradients, g_gradients = found[:7]
     yield (
         f"Step {step + 1:,}, in epoch {step // steps_per_epoch + 1}",
@@ -142,45 +146,33 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
         ],
     )
 
-    name = [key for key in G.parameters if key.endswith("kernel")][-1]
-    number = list(G.parameters).index(name)
-    middle = tuple(side // 2 for side in G.parameters[name].shape[:2]) + (0, 0)
-    adam = state.adam_G
-    old = [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
-    state.adam_D.step(d_gradients)
-    adam.step(g_gradients)
     new = [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
     state.step += 1
     if state.average:
         state.average.update(state.step)
     gradient = float(g_gradients[number][middle])
     rate = adam.lr * sqrt(1 - adam.beta2**adam.t) / (1 - adam.beta1**adam.t)
-    yield (
-        "Adam",
-        [
-            f"Take one weight of G, {name}{list(middle)}: {old[0]:+.6f}. Its gradient is {gradient:+.3e}. "
-            f"{place(gan, 'adam_G.step(')}",
-            f"The average of its gradients goes from {old[1]:+.3e} to {new[1]:+.3e}: "
-            f"{adam.beta1:g} of the old, {1 - adam.beta1:g} of the new. {place(optim, 'm = self.m[name] =')}",
-            f"The average of their squares goes from {old[2]:.3e} to {new[2]:.3e}: {adam.beta2:g} of "
-            f"the old, {1 - adam.beta2:g} of the new. {place(optim, 'v = self.v[name] =')}",
-            f"Adam's step number {adam.t} is {adam.lr:g} sqrt(1 - {adam.beta2:g}^{adam.t})"
-            f" / (1 - {adam.beta1:g}^{adam.t}) = {rate:.3e} long: both averages began at 0, and the fraction "
-            f"makes up for it. {place(optim, 'rate = self.lr')}",
-            f"So the weight moves by -{rate:.3e} x {new[1]:+.3e} / (sqrt({new[2]:.3e}) + {adam.eps:g}) = "
-            f"{new[0] - old[0]:+.3e}, to {new[0]:+.6f}. How long gradients are divides out: what "
-            "counts is how steadily they point one way. "
-            f"{place(optim, 'parameter.data = parameter.data')}",
-            *(
-                [
-                    "The average of G's weights, which paints the pictures you see, follows every "
-                    f"{state.average.EVERY} steps. {place(average, 'average.data = average.data')}"
-                ]
-                if state.average
-                else []
-            ),
-        ],
-    )
+    sentences = [
+        f"Take one weight of G, {name}{list(middle)}: {old[0]:+.6f}. Its gradient is {gradient:+.3e}. "
+        f"{place(gan, 'adam_G.step(')}",
+        f"The average of its gradients goes from {old[1]:+.3e} to {new[1]:+.3e}: "
+        f"{adam.beta1:g} of the old, {1 - adam.beta1:g} of the new. {place(optim, 'm = self.m[name] =')}",
+        f"The average of their squares goes from {old[2]:.3e} to {new[2]:.3e}: {adam.beta2:g} of "
+        f"the old, {1 - adam.beta2:g} of the new. {place(optim, 'v = self.v[name] =')}",
+        f"Adam's step number {adam.t} is {adam.lr:g} sqrt(1 - {adam.beta2:g}^{adam.t})"
+        f" / (1 - {adam.beta1:g}^{adam.t}) = {rate:.3e} long: both averages began at 0, and the fraction "
+        f"makes up for it. {place(optim, 'rate = self.lr')}",
+        f"So the weight moves by -{rate:.3e} x {new[1]:+.3e} / (sqrt({new[2]:.3e}) + {adam.eps:g}) = "
+        f"{new[0] - old[0]:+.3e}, to {new[0]:+.6f}. How long gradients are divides out: what "
+        "counts is how steadily they point one way. "
+        f"{place(optim, 'parameter.data = parameter.data')}",
+    ]
+    if state.average:
+        sentences.append(
+            "The average of G's weights, which makes the pictures you see, follows every "
+            f"{state.average.EVERY} steps. {place(average, 'average.data = average.data')}"
+        )
+    yield "Adam", sentences
 
     statistics = {name: tensor.data for name, tensor in G.statistics.items()}
     after = gan.losses_and_gradients(G, D, *stepping.batch())  # the same batch once more

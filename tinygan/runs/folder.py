@@ -17,8 +17,8 @@ import shlex
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -58,6 +58,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def _inside(name: str) -> Any:
+    """A property of `RunFolder`: the path of `name` in it."""
+    return property(lambda run: run.path / name)
 
 
 @dataclass(frozen=True)
@@ -143,51 +148,17 @@ class RunFolder:
             raise CheckpointError(f"cannot look into {path}: {_reason(error)}. {remedy}") from error
         return RunFolder(run), checkpoint
 
-    @property
-    def config_path(self) -> Path:
-        """``config.json``: arguments, versions, device, data set."""
-        return self.path / "config.json"
-
-    @property
-    def log_path(self) -> Path:
-        """``log.txt``: what was printed."""
-        return self.path / "log.txt"
-
-    @property
-    def stats_path(self) -> Path:
-        """``stats.jsonl``: one JSON object a line, one line an epoch."""
-        return self.path / "stats.jsonl"
-
-    @property
-    def losses_path(self) -> Path:
-        """``losses.f32``: a row of four little-endian float32 numbers for each step, from the first on:
-        the losses of G and D, the mean scores of real pictures and fakes."""
-        return self.path / "losses.f32"
-
-    @property
-    def samples_dir(self) -> Path:
-        """``samples/``: the picture grids."""
-        return self.path / "samples"
-
-    @property
-    def checkpoints_dir(self) -> Path:
-        """``checkpoints/``."""
-        return self.path / "checkpoints"
-
-    @property
-    def reals_path(self) -> Path:
-        """``reals.png``: a grid of training images."""
-        return self.path / "reals.png"
-
-    @property
-    def gif_path(self) -> Path:
-        """``training.gif``."""
-        return self.path / "training.gif"
-
-    @property
-    def report_path(self) -> Path:
-        """``report.html``: all of it on one page."""
-        return self.path / "report.html"
+    config_path = _inside("config.json")  # arguments, versions, device, data set
+    log_path = _inside("log.txt")  # what was printed
+    stats_path = _inside("stats.jsonl")  # one JSON object a line, one line an epoch
+    # A row of four little-endian float32 numbers for each step, from the first on: the losses of G and D,
+    # the mean scores of real pictures and fakes.
+    losses_path = _inside("losses.f32")
+    samples_dir = _inside("samples")  # the picture grids
+    checkpoints_dir = _inside("checkpoints")
+    reals_path = _inside("reals.png")  # a grid of training images
+    gif_path = _inside("training.gif")
+    report_path = _inside("report.html")  # all of it on one page
 
     @property
     def resume_command(self) -> str:
@@ -212,13 +183,7 @@ class RunFolder:
         Raises CheckpointError when the folder cannot be read.
         """
         found = []
-        try:
-            names = os.listdir(self.checkpoints_dir) if self.checkpoints_dir.exists() else []
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot read {self.checkpoints_dir}: {_reason(error)}. Name another run."
-            ) from error
-        for name in names:
+        for name in _names(self.checkpoints_dir):
             if match := _CHECKPOINT.fullmatch(name):
                 epoch, step = match.groups()
                 # A file without a step is from the end of its epoch: older than any step after it.
@@ -227,12 +192,7 @@ class RunFolder:
 
     def sampled_epochs(self) -> list[int]:
         """The epochs of which ``samples/`` has a grid, in order. Raises CheckpointError."""
-        try:
-            names = os.listdir(self.samples_dir) if self.samples_dir.exists() else []
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot read {self.samples_dir}: {_reason(error)}. Name another run."
-            ) from error
+        names = _names(self.samples_dir)
         return sorted(int(match.group(1)) for name in names if (match := _SAMPLE.fullmatch(name)))
 
     def sweep(self) -> None:
@@ -251,11 +211,8 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """What `write_config` wrote. Raises CheckpointError when it is missing or damaged."""
         try:
-            config = _parsed(self.config_path.read_bytes())
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot read {self.config_path}: {_reason(error)}. Name another run."
-            ) from error
+            with _reading(self.config_path):
+                config = _parsed(self.config_path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{self.config_path} is damaged: {error}. Name another run.") from error
         if not isinstance(config, dict):
@@ -284,14 +241,8 @@ class RunFolder:
 
         Raises CheckpointError when the file cannot be read, another line is no row, or a row follows those.
         """
-        try:
-            lines = self.stats_path.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot read {self.stats_path}: {_reason(error)}. Name another run."
-            ) from error
+        with _reading(self.stats_path):
+            lines = self.stats_path.read_bytes().split(b"\n") if self.stats_path.exists() else []
         rows, damage = [], ""
         for number, line in enumerate(lines, start=1):
             if not line:
@@ -323,14 +274,8 @@ class RunFolder:
 
         Raises CheckpointError when the file cannot be read.
         """
-        try:
-            found = self.losses_path.read_bytes()
-        except FileNotFoundError:
-            found = b""
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot read {self.losses_path}: {_reason(error)}. Name another run."
-            ) from error
+        with _reading(self.losses_path):
+            found = self.losses_path.read_bytes() if self.losses_path.exists() else b""
         return np.frombuffer(found[: len(found) // 16 * 16], "<f4").reshape(-1, 4).astype(np.float32)
 
     def keep_stats_until(self, step: int) -> None:
@@ -346,6 +291,21 @@ class RunFolder:
         found = self.read_losses()[:step]
         losses[: len(found)] = found
         write_atomically(self.losses_path, lambda file: file.write(losses.tobytes()))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise a CheckpointError in place of an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {_reason(error)}. Name another run.") from error
+
+
+def _names(folder: Path) -> list[str]:
+    """What lies in a folder of a run, none where it is missing. Raises CheckpointError."""
+    with _reading(folder):
+        return os.listdir(folder) if folder.exists() else []
 
 
 def _numbered(out: Path) -> list[tuple[int, Path]]:

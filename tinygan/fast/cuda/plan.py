@@ -7,31 +7,15 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from tinygan import layers
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.fast.cuda.blas import WORKSPACE
 from tinygan.fast.cuda.kernels import chunks
 from tinygan.fast.cuda.products import axis, frequencies
-from tinygan.fast.gan import ordinary
-from tinygan.layers import (
-    BatchNorm,
-    Conv2D,
-    Conv2DTranspose,
-    Dense,
-    Dropout,
-    LeakyReLU,
-    Linear,
-    Network,
-    Reshape,
-    Tanh,
-)
+from tinygan.fast.gan import kinds_of, ordinary
 
 TAPS = 5
-G_KINDS = (
-    Dense, BatchNorm, LeakyReLU, Reshape, Conv2DTranspose, BatchNorm, LeakyReLU, Conv2DTranspose, BatchNorm,
-    LeakyReLU, Conv2DTranspose, Tanh,
-)  # fmt: skip
-D_KINDS = (Conv2D, LeakyReLU, Dropout, Conv2D, LeakyReLU, Dropout, Reshape, Dense)
 MEASURED = 64  # steps whose losses the card keeps until they are read
 INDEXED = (1 << 31) - 4096  # numbers that a C int counts, and a block's threads more
 LARGEST_SIDE = 32  # of the maps that are transformed whole; the matrices grow with its fourth power
@@ -56,14 +40,14 @@ class Sizes(NamedTuple):
         return TAPS * TAPS * self.channels
 
 
-def sizes_of(G: Network, D: Network) -> Sizes | None:
+def sizes_of(G: layers.Network, D: layers.Network) -> Sizes | None:
     """The sizes of a DCGAN whose step can be computed here; None for other networks."""
     if not (ordinary(G) and ordinary(D)):
         return None
     g, d = list(G.layers.values()), list(D.layers.values())
-    if tuple(map(type, g)) != G_KINDS or tuple(map(type, d)) != D_KINDS:
+    if (list(map(type, g)), list(map(type, d))) != kinds_of(inner=2, stages=2):
         return None
-    first, *others = [cast(Any, layer).kernel.shape for layer in (*g, *d) if isinstance(layer, Linear)]
+    first, *others = [cast(Any, layer).kernel.shape for layer in (*g, *d) if isinstance(layer, layers.Linear)]
     up1, up2, up3, down1, down2, last = others
     H, W, channels = D.input_shape
     side = H // 4
@@ -76,8 +60,9 @@ def sizes_of(G: Network, D: Network) -> Sizes | None:
         )),
         (sizes.places * sizes.D[1], 1),
     ]  # fmt: skip
-    strides = [layer.stride for layer in (*g, *d) if isinstance(layer, (Conv2D, Conv2DTranspose))]
-    biases = [layer.bias is not None for layer in (*g, *d) if isinstance(layer, Linear)]
+    convolutions = layers.Conv2D, layers.Conv2DTranspose
+    strides = [layer.stride for layer in (*g, *d) if isinstance(layer, convolutions)]
+    biases = [layer.bias is not None for layer in (*g, *d) if isinstance(layer, layers.Linear)]
     tensors = (G.parameters | G.statistics).values(), D.parameters.values()
     if (
         H == W == 4 * side
@@ -86,8 +71,8 @@ def sizes_of(G: Network, D: Network) -> Sizes | None:
         and [first, up1, up2, up3, down1, down2, last] == kernels
         and strides == [1, 2, 2, 2, 2]
         and biases == [False] * 4 + [True] * 3
-        and all(layer.slope > 0 for layer in (*g, *d) if isinstance(layer, LeakyReLU))
-        and all(0 <= layer.rate < 1 for layer in d if isinstance(layer, Dropout))
+        and all(layer.slope > 0 for layer in (*g, *d) if isinstance(layer, layers.LeakyReLU))
+        and all(0 <= layer.rate < 1 for layer in d if isinstance(layer, layers.Dropout))
         and all(tensor.dtype == np.float32 for group in tensors for tensor in group)
     ):
         return sizes
