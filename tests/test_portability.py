@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ import pytest
 from tests.test_commands import TINY, clean_environment, fails, tinygan
 
 FLAT = ("--device", "cpu", "--width", "2", "--noise-dim", "5")
+
+
+def slow(value: Any) -> Any:
+    return pytest.param(value, marks=pytest.mark.slow)
 
 
 def saved(name: str, cwd: Path, images: np.ndarray) -> str:
@@ -25,7 +30,7 @@ def saved(name: str, cwd: Path, images: np.ndarray) -> str:
 # Images that are hardly any.
 
 
-@pytest.mark.parametrize("grey", [0, 97, 255])
+@pytest.mark.parametrize("grey", [slow(0), 97, slow(255)])
 def test_images_that_are_all_alike_train(grey: int, tmp_path: Path) -> None:
     name = saved("flat.npy", tmp_path, np.full((20, 28, 28), grey))
     done = tinygan("train", *FLAT, "--data", name, "--batch-size", 8, "--epochs", 2, cwd=tmp_path)
@@ -44,7 +49,8 @@ def test_a_single_image_trains_one_at_a_time_and_is_told_what_that_does(tmp_path
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--width 1", "--size 4", "--batch-size 1 --limit 3", "--epochs 0", "--size 12 --channels 3"]
+    "arguments",
+    ["--width 1", slow("--size 4"), "--batch-size 1 --limit 3", "--epochs 0", slow("--size 12 --channels 3")],
 )
 def test_the_smallest_sizes_train(arguments: str, tmp_path: Path) -> None:
     done = tinygan("train", *TINY, "--epochs", 1, *arguments.split(), cwd=tmp_path)
@@ -139,7 +145,7 @@ def test_output_in_any_encoding(encoding: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-@pytest.mark.parametrize("columns", [40, 1])
+@pytest.mark.parametrize("columns", [40, slow(1)])
 def test_the_line_that_moves_fits_a_narrow_terminal_and_has_no_colours(tmp_path: Path, columns: int) -> None:
     import fcntl
     import pty

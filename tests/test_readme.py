@@ -123,13 +123,7 @@ def test_a_batch_of_one_answers_its_question(tmp_path):
 @pytest.mark.parametrize("line", re.findall(r"^python -m tinygan\.(\w+ .*?)(?:  +#.*)?$", README, flags=re.M))
 def test_the_options_of_commands_exist(line):
     command, *arguments = shlex.split(line)
-    help_text = subprocess.run(
-        [sys.executable, "-m", f"tinygan.{command}", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout
+    help_text = importlib.import_module(f"tinygan.{command}").parser().format_help()
     for argument in arguments:
         if argument.startswith("--"):
             assert argument in help_text, f"{command} has no {argument}"

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
 from tinygan.errors import DeviceError, printable
@@ -130,6 +129,8 @@ def _out_of_memory(problem: Exception) -> bool:
 
 def _cupy_packages() -> list[str]:
     """The installed packages that bring CuPy; there must be only one."""
+    from importlib import metadata  # 20 ms, which no command without a fault should wait for
+
     found = []
     for name in ("cupy", "cupy-cuda12x", "cupy-cuda13x"):
         try:

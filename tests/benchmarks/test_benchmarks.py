@@ -234,6 +234,7 @@ def test_layers_are_timed_on_both_engines(tmp_path):
     assert all(row["forward_gflops"] > 0 and row["backward_gflops"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_scaling_goes_over_batches_and_threads(tmp_path):
     options = ("--batches", "1,2", "--threads", "1", "--rounds", "1", "--only", "tinygan")
     out = run("benchmarks.scaling", *options, "--json", str(tmp_path / "s.json")).stdout

@@ -86,6 +86,7 @@ def test_of_two_processes_one_wins_each_time(tmp_path: Path) -> None:
     assert found["one_winner"] == 30 and found["shared_a_number"] == 0, found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_a_run_that_is_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     found = signals(tmp_path, 6, 1)
