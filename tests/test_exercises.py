@@ -100,3 +100,17 @@ def test_an_exercise_is_what_runs_on_both_engines(
             cwd=tmp_path, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert result.returncode == 2 and result.stderr.startswith(f"error: --engine fast: {expected}")
+
+
+def test_the_defaults_of_adam_and_the_generator_are_those_of_the_command(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "tinygan", tmp_path / "tinygan", ignore=shutil.ignore_patterns("__pycache__"))
+    edits = ("optim", "lr: float = 1e-4", "lr: float = 0.5"), ("models", "width: int = 64", "width: int = 7")
+    for name, old, new in edits:
+        path = tmp_path / f"tinygan/{name}.py"
+        path.write_text(path.read_text().replace(old, new))
+    code = "from tinygan.runs.settings import new_settings as s; print(s({}).lr, s({'recipe': 'best'}).width)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert result.stdout.split() == ["0.5", "7"], result.stderr

@@ -12,13 +12,16 @@ import pytest
 
 from tests.fast.checks import contents
 from tests.test_commands import clean_environment, fails
+from tinygan import gan, layers, models, optim
+from tinygan.arrays import CPU
 from tinygan.backend import cpu
 from tinygan.data import Dataset
-from tinygan.errors import CheckpointError
+from tinygan.errors import CheckpointError, UsageError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
+from tinygan.runs.metrics import Evaluation
 from tinygan.runs.settings import FORGOTTEN, Settings
-from tinygan.runs.state import State, load
+from tinygan.runs.state import State, load, paint
 from tinygan.runs.training import trainer
 
 SETTINGS = Settings(size=8, width=2, noise_dim=5, batch_size=8, lr=1e-2, average=0.9)
@@ -149,3 +152,27 @@ def test_a_count_of_steps_that_cannot_be_is_refused(tmp_path: Path, name: str, v
     state = State(SMALL, cpu())
     with pytest.raises(CheckpointError, match=f"{name} is {value}"):
         state.restore(state.arrays() | {name: np.array(value)}, tmp_path)
+
+
+def test_what_a_reader_replaces_is_what_a_run_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(optim.Adam):
+        pass
+
+    original = models.discriminator
+    monkeypatch.setattr(optim, "Adam", Mine)
+    monkeypatch.setattr(
+        models, "discriminator", lambda *given, **named: original(*given, **named | {"width": 3})
+    )
+    monkeypatch.setattr(gan, "generate", lambda G, noise: 2 * noise)
+    state = State(Settings(width=2, noise_dim=5), CPU)
+    assert type(state.adam_G) is type(state.adam_D) is Mine
+    assert state.D.parameters["00_conv/kernel"].shape == (5, 5, 1, 3)
+    assert (paint(state.G, np.ones((1, 5), np.float32)) == 2).all()
+
+
+def test_an_evaluation_needs_the_classifier_s_own_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers.Conv2D, "__call__", lambda self, x, mode: x)
+    with pytest.raises(
+        UsageError, match=r"^layers\.Conv2D was changed, and FCD is measured with the original\."
+    ):
+        Evaluation(Settings(data="strokes"))

@@ -35,7 +35,7 @@ class Evaluation:
     ) -> None:
         """Raises UsageError where no classifier fits, DataError where there are not enough test images."""
         if edits := unlike(new_classifier()):
-            raise UsageError(f"{edits}, and FCD is measured by a classifier with the original. Undo it.")
+            raise UsageError(f"{edits}, and FCD is measured with the original. Undo the edit to measure.")
         if (settings.size, settings.channels) != (28, 1):
             shape = f"{settings.size}x{settings.size}x{settings.channels}"
             raise UsageError(f"no classifier for pictures of {shape}: evaluations need 28x28x1.")
