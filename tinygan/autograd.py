@@ -34,7 +34,7 @@ class Op:
     the result: float32 never becomes float64 unnoticed.
 
     Raises (when called):
-        UsageError: the arguments mix dtypes, or an attribute gives the result another one.
+        UsageError: the arguments mix dtypes, or an attribute is a Tensor or gives the result another dtype.
     """
 
     def __init__(self, forward: Callable[..., tuple[Array, Any]], backward: Callable[..., Gradients]) -> None:

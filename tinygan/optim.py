@@ -35,7 +35,7 @@ class Adam:
         self.v = {name: p.backend.xp.zeros_like(p.data) for name, p in self.parameters.items()}
 
     def step(self, gradients: Sequence[Array]) -> None:
-        """Change each parameter once. `gradients`: one for each, in order, of its shape and dtype."""
+        """Change each parameter once. `gradients`: for each, in order, one of its shape and dtype, or ShapeError."""
         for (name, p), g in zip(self.parameters.items(), gradients, strict=True):
             if (g.shape, g.dtype) != (p.shape, p.dtype):
                 raise ShapeError(f"Adam got {g.dtype} {g.shape} for {name}. It needs {p.dtype} {p.shape}.")
