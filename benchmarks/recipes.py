@@ -6,7 +6,6 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
                 "hardware": hardware(),
                 "numpy": np.__version__,
                 "samples": options.samples,
-                "recipes": {name: asdict(new_settings({"recipe": name})) for name in names},
+                "recipes": {name: RECIPES[name] for name in names},
                 "runs": rows,
                 "means": averages(rows),
             }

@@ -8,7 +8,7 @@ from tests import oracles
 from tests.checks import numbers, relative_error
 from tinygan.autograd import Tensor, grad
 from tinygan.average import Average
-from tinygan.errors import ShapeError
+from tinygan.errors import UsageError
 from tinygan.optim import Adam
 
 
@@ -77,7 +77,7 @@ def test_float32_stays_float32_whatever_number_the_learning_rate_is():
 def test_a_gradient_of_another_shape_or_dtype_is_refused_and_nothing_moves(wrong):
     parameters = {name: Tensor(np.ones(4, np.float32)) for name in "ab"}
     adam = Adam(parameters, lr=0.1)
-    with pytest.raises(ShapeError, match=r"Adam got float\d\d .* for b\. It needs float32 \(4,\)\.$"):
+    with pytest.raises(UsageError, match=r"Adam got float\d\d .* for b\. It needs float32 \(4,\)\.$"):
         adam.step([np.ones(4, np.float32), wrong])
     assert adam.t == 0 and all((p.data == 1).all() for p in parameters.values())
 

@@ -50,7 +50,8 @@ class Op:
         call.apply_defaults()  # an omitted bias is an input as well: None
         arrays = [x.data if isinstance(x, Tensor) else x for x in call.args]
         given = zip(arrays, self.__signature__.parameters.values(), strict=False)
-        dtypes = {getattr(x, "dtype", type(x).__name__) for x, p in given if x is not p.default}
+        missing = {"None" for x, p in given if x is None and p.default is not None}
+        dtypes = missing | {getattr(x, "dtype", type(x).__name__) for x in arrays if x is not None}
         if [getattr(dtype, "kind", "") for dtype in dtypes] != ["f"]:
             found = ", ".join(sorted(map(str, dtypes))) or "nothing"
             raise UsageError(f"{self.__name__} got {found}. Give it arrays of one floating-point dtype.")

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from tinygan.errors import CheckpointError, DeviceError, TinyganError, UsageError, one_line
@@ -19,8 +20,12 @@ INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are `UsageError`s, and that takes no abbreviated options."""
 
-    def __init__(self, module: str, description: str) -> None:
+    def __init__(self, module: str, description: str, of_a_run: bool = False) -> None:
         super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
+        if of_a_run:
+            which = "run folder, or a checkpoint file; default: the newest run"
+            self.add_argument("run", nargs="?", metavar="RUN|FILE", help=which)
+            self.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}. {self.prog} --help lists the options.")

@@ -26,17 +26,13 @@ LEAST = 100  # fewer pictures say nothing about a distribution
 
 
 def parser() -> commands.Parser:
-    parser = commands.Parser("tinygan.evaluate", "Measure how good a trained generator's pictures are.")
-    parser.add_argument(
-        "run", nargs="?", metavar="RUN|FILE", help="run folder or checkpoint; default: the newest run"
-    )
+    parser = commands.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", of_a_run=True)
     parser.add_argument(
         "--samples", type=int, default=SAMPLES, metavar="N", help=f"pictures to measure; default: {SAMPLES}"
     )
     parser.add_argument("--seed", type=int, help="of the noise; default: one more than the run's own")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
     parser.add_argument("--device", choices=backend.DEVICES, default="auto", help="default: auto")
     return parser
 

@@ -18,15 +18,11 @@ from tinygan.runs.state import restored
 
 
 def parser() -> commands.Parser:
-    parser = commands.Parser("tinygan.export", "Write a trained model in a format that other programs read.")
-    parser.add_argument(
-        "run", nargs="?", metavar="RUN|FILE", help="run folder or checkpoint; default: the newest run"
-    )
+    parser = commands.Parser("tinygan.export", "Write a trained model for other programs.", of_a_run=True)
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="the generator as ONNX: noise to pictures")
     parser.add_argument(
         "--safetensors", type=Path, metavar="FILE", help="both networks' weights; tinygan.load reads it"
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
     return parser
 
 

@@ -40,10 +40,7 @@ LEGEND = (
 
 
 def parser() -> commands.Parser:
-    parser = commands.Parser("tinygan.inspect", "Look inside the networks of a run, layer by layer.")
-    parser.add_argument(
-        "run", nargs="?", metavar="RUN|FILE", help="run folder or checkpoint; default: the newest run"
-    )
+    parser = commands.Parser("tinygan.inspect", "Look into a run's networks, layer by layer.", of_a_run=True)
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--layer",
@@ -59,7 +56,6 @@ def parser() -> commands.Parser:
     )
     parser.add_argument("--engine", choices=backend.ENGINES, help="whose ops to look at; default: the run's")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
     return parser
 
 

@@ -7,7 +7,7 @@ from math import sqrt
 
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
-from tinygan.errors import ShapeError
+from tinygan.errors import UsageError
 
 
 class Adam:
@@ -21,6 +21,7 @@ class Adam:
     it stands outside the root, as in Keras.
 
     `parameters`: tensors by name, which `step` changes. lr: how far one moves a step while g stays the same.
+    (The command passes its own lr and betas: --lr, --beta1, --beta2.)
     """
 
     def __init__(
@@ -35,10 +36,10 @@ class Adam:
         self.v = {name: p.backend.xp.zeros_like(p.data) for name, p in self.parameters.items()}
 
     def step(self, gradients: Sequence[Array]) -> None:
-        """Change each parameter once. `gradients`: for each, in order, one of its shape and dtype, or ShapeError."""
+        """Change each parameter once. `gradients`: for each, in order, one of its shape and dtype."""
         for (name, p), g in zip(self.parameters.items(), gradients, strict=True):
             if (g.shape, g.dtype) != (p.shape, p.dtype):
-                raise ShapeError(f"Adam got {g.dtype} {g.shape} for {name}. It needs {p.dtype} {p.shape}.")
+                raise UsageError(f"Adam got {g.dtype} {g.shape} for {name}. It needs {p.dtype} {p.shape}.")
         self.t += 1
         rate = self.lr * sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
         for (name, parameter), g in zip(self.parameters.items(), gradients, strict=True):

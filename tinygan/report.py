@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from tinygan import backend, commands
 from tinygan.errors import printable
@@ -14,14 +13,7 @@ from tinygan.runs.state import State, configured_settings, restored
 
 
 def parser() -> commands.Parser:
-    parser = commands.Parser("tinygan.report", "Write report.html into the folder of a run.")
-    parser.add_argument(
-        "run",
-        nargs="?",
-        metavar="RUN|FILE",
-        help="run folder, or one of its checkpoints, whose generator to show; default: the newest run",
-    )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
+    parser = commands.Parser("tinygan.report", "Write report.html into the folder of a run.", of_a_run=True)
     return parser
 
 

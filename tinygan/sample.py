@@ -24,10 +24,7 @@ MOST = 1_000_000  # pictures at a time: 3 GB of them
 
 
 def parser() -> commands.Parser:
-    parser = commands.Parser("tinygan.sample", "Make new pictures with a trained generator.")
-    parser.add_argument(
-        "run", nargs="?", metavar="RUN|FILE", help="run folder or checkpoint; default: the newest run"
-    )
+    parser = commands.Parser("tinygan.sample", "Make new pictures with a trained generator.", of_a_run=True)
     parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
     parser.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
     parser.add_argument("--seed", type=int, help="of the noise; default: one more than the run's own")
@@ -55,7 +52,6 @@ def parser() -> commands.Parser:
         metavar="PATH",
         help="a .png, .npy or (--interpolate) .gif file, or (--separate) a folder; default: in the run",
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
     parser.add_argument("--device", choices=backend.DEVICES, default="auto", help="default: auto")
     return parser
 

@@ -56,17 +56,17 @@ class Step:
         """
         self.G, self.D, self.adam_G, self.adam_D = G, D, adam_G, adam_D
         self.backend, self.batches, edits = G.backend, sorted(batches), changed()
-        shared = added(G, D) + [name for name in edits if name.startswith(SHARED)]
+        shared = added(G, D) or described([name for name in edits if name.startswith(SHARED)])
         if self.backend.ranks.size > 1 and shared:
             raise UsageError(
-                f"{described(shared)}: it may need the whole batch, and a rank has a part. Start one process."
+                f"{shared}: it may need the whole batch, and a rank has a part. Start one process."
             )
         self.losses_and_gradients: Callable[..., LossesAndGradients] = gan.losses_and_gradients
         self.train_step = gan.train_step if "gan.train_step" in edits else None  # then called as it is
         self.how, self.in_pieces = BY_OPS, False
         if self.backend.engine == "fast":
             refuse("fast" if strict else "auto", edits)
-            why = described(edits) if edits else unfit(G, D, self.backend.device)
+            why = described(edits) or unfit(G, D, self.backend.device)
             if why and strict:
                 raise UsageError(f"--engine fast: {why}. Use --engine auto.")
             self.how = f"{BY_OPS}: {why}; {_slower(edits)}" if why else self._speed_up()

@@ -29,7 +29,7 @@ from tinygan.ranks.mpi import started
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.lock import writing
-from tinygan.runs.metrics import Evaluation
+from tinygan.runs.metrics import Evaluation, unmeasurable
 from tinygan.runs.progress import Progress, duration
 from tinygan.runs.settings import RECIPES, Settings, new_settings, resumed_settings
 from tinygan.runs.state import State, saved_settings
@@ -243,7 +243,10 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
 
     evaluation = None
     if settings.metrics_every and ranks.writes:
-        evaluation = Evaluation(settings, report=say)
+        if why := unmeasurable():
+            caution(f"warning: --metrics-every is left out. {why}")
+        else:
+            evaluation = Evaluation(settings, report=say)
     config = {}
     if ranks.writes:
         config = configuration(arguments, settings, device, images, threads, taking.how)

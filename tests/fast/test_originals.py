@@ -142,14 +142,42 @@ def test_only_what_a_network_computes_with_makes_it_unlike(monkeypatch: pytest.M
     monkeypatch.setattr(layers.BatchNorm, "__call__", mine)
     assert (unlike(G), unlike(D)) == ("layers.BatchNorm was changed", "ops.conv.im2col was changed")
     monkeypatch.setattr(layers, "tanh", mine)
-    assert unlike(G, D) == "layers.BatchNorm, ops.conv.im2col and layers.tanh were changed"
+    monkeypatch.setattr(conv, "conv2d_transpose_size", mine)
+    assert unlike(G) == "layers.BatchNorm, layers.tanh and ops.conv.conv2d_transpose_size were changed"
 
 
 def test_a_kind_of_layer_that_a_reader_added_makes_a_network_unlike() -> None:
     class Mine(layers.Tanh):
         pass
 
-    assert unlike(layers.Network("generator", (4,), [Mine()])) == "layers.Mine was changed"
+    class LeakyReLU(layers.LeakyReLU):
+        pass
+
+    class Doubled(layers.Network):
+        pass
+
+    where = __name__
+    assert unlike(layers.Network("generator", (4,), [Mine()])) == f"{where}.Mine is new"
+    assert unlike(Doubled("generator", (4,), [LeakyReLU()])) == f"{where}.Doubled, {where}.LeakyReLU are new"
+
+
+def test_a_file_that_is_edited_while_a_run_trains_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    G = models.generator(size=4, width=1)
+    assert unlike(G) == ""
+
+    def everything_is_gone() -> None:
+        monkeypatch.setattr(linecache, "getlines", lambda name, *given: ["def other():\n", "    pass\n"])
+
+    monkeypatch.setattr(linecache, "checkcache", everything_is_gone)  # as after an edit of every file
+    assert unlike(G) == "" and "layers.Network" in changed()
+
+
+def test_an_op_that_is_made_anew_is_an_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = functools.wraps(activation.tanh.forward)(lambda x: activation.tanh_forward(x))
+    anew = Op(forward, functools.partial(activation.tanh_backward))
+    monkeypatch.setattr(activation, "tanh", anew)
+    monkeypatch.setattr(layers, "tanh", anew)
+    assert changed() == ["ops.activation.tanh"]
 
 
 def test_a_wrapper_around_the_original_is_an_edit(monkeypatch: pytest.MonkeyPatch) -> None:

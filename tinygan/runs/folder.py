@@ -60,9 +60,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise _cannot_write(path, error) from error
 
 
-def _inside(name: str) -> Any:
+class _Inside:
     """A property of `RunFolder`: the path of `name` in it."""
-    return property(lambda run: run.path / name)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: RunFolder, kind: object = None) -> Path:
+        return run.path / self.name
 
 
 @dataclass(frozen=True)
@@ -148,17 +153,17 @@ class RunFolder:
             raise CheckpointError(f"cannot look into {path}: {_reason(error)}. {remedy}") from error
         return RunFolder(run), checkpoint
 
-    config_path = _inside("config.json")  # arguments, versions, device, data set
-    log_path = _inside("log.txt")  # what was printed
-    stats_path = _inside("stats.jsonl")  # one JSON object a line, one line an epoch
+    config_path = _Inside("config.json")  # arguments, versions, device, data set
+    log_path = _Inside("log.txt")  # what was printed
+    stats_path = _Inside("stats.jsonl")  # one JSON object a line, one line an epoch
     # A row of four little-endian float32 numbers for each step, from the first on: the losses of G and D,
     # the mean scores of real pictures and fakes.
-    losses_path = _inside("losses.f32")
-    samples_dir = _inside("samples")  # the picture grids
-    checkpoints_dir = _inside("checkpoints")
-    reals_path = _inside("reals.png")  # a grid of training images
-    gif_path = _inside("training.gif")
-    report_path = _inside("report.html")  # all of it on one page
+    losses_path = _Inside("losses.f32")
+    samples_dir = _Inside("samples")  # the picture grids
+    checkpoints_dir = _Inside("checkpoints")
+    reals_path = _Inside("reals.png")  # a grid of training images
+    gif_path = _Inside("training.gif")
+    report_path = _Inside("report.html")  # all of it on one page
 
     @property
     def resume_command(self) -> str:
@@ -241,8 +246,9 @@ class RunFolder:
 
         Raises CheckpointError when the file cannot be read, another line is no row, or a row follows those.
         """
-        with _reading(self.stats_path):
-            lines = self.stats_path.read_bytes().split(b"\n") if self.stats_path.exists() else []
+        lines: list[bytes] = []
+        with _reading(self.stats_path), suppress(FileNotFoundError):
+            lines = self.stats_path.read_bytes().split(b"\n")
         rows, damage = [], ""
         for number, line in enumerate(lines, start=1):
             if not line:
@@ -274,8 +280,9 @@ class RunFolder:
 
         Raises CheckpointError when the file cannot be read.
         """
-        with _reading(self.losses_path):
-            found = self.losses_path.read_bytes() if self.losses_path.exists() else b""
+        found = b""
+        with _reading(self.losses_path), suppress(FileNotFoundError):
+            found = self.losses_path.read_bytes()
         return np.frombuffer(found[: len(found) // 16 * 16], "<f4").reshape(-1, 4).astype(np.float32)
 
     def keep_stats_until(self, step: int) -> None:

@@ -23,6 +23,12 @@ BESIDE = ("floor", "ceiling", "samples")  # what the statistics set beside a dis
 SAMPLES = 10_000  # pictures; a Fréchet distance of fewer is larger, so it must always be as many
 
 
+def unmeasurable() -> str:
+    """Why FCD cannot be measured: a reader changed what its classifier is made of. Else nothing."""
+    edits = unlike(new_classifier())
+    return edits and f"{edits}: FCD cannot be measured, for its classifier is made of the original."
+
+
 class Evaluation:
     """What is needed to evaluate a run's generators: the classifier and the test half of the data set."""
 
@@ -34,8 +40,8 @@ class Evaluation:
         samples: int = SAMPLES,
     ) -> None:
         """Raises UsageError where no classifier fits, DataError where there are not enough test images."""
-        if edits := unlike(new_classifier()):
-            raise UsageError(f"{edits}, and FCD is measured with the original. Undo the edit to measure.")
+        if why := unmeasurable():
+            raise UsageError(why)
         if (settings.size, settings.channels) != (28, 1):
             shape = f"{settings.size}x{settings.size}x{settings.channels}"
             raise UsageError(f"no classifier for pictures of {shape}: evaluations need 28x28x1.")

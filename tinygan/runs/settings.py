@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from inspect import signature
 from typing import Any
 
 from tinygan.errors import CheckpointError, UsageError, printable
-from tinygan.models import check_sizes, generator
-from tinygan.optim import Adam
+from tinygan.models import check_sizes
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "seed": {},  # the tutorial's settings to the letter: the defaults
+    # The tutorial's settings to the letter.
+    "seed": {"batch_size": 256, "lr": 1e-4, "beta1": 0.9},
     # Same networks; more and larger steps, and less momentum, as in the DCGAN paper (section 4).
     "quick": {"batch_size": 64, "lr": 2e-4, "beta1": 0.5},
     # Tuned by `benchmarks.recipes`. Without momentum, and with D's steps half as long as G's, much larger
@@ -50,11 +49,6 @@ ADDED = {
 }
 
 
-def _default(function: Any, name: str) -> Any:
-    """What a reader may edit there."""
-    return signature(function).parameters[name].default
-
-
 @dataclass(frozen=True)
 class Settings:
     """Everything ``python -m tinygan.train`` can be told; `None` means: decided when the run starts."""
@@ -64,18 +58,18 @@ class Settings:
     recipe: str = "seed"
     epochs: int = 100
     batch_size: int = 256
-    lr: float = _default(Adam, "lr")
+    lr: float = 1e-4
     lr_d: float | None = None  # of the discriminator, where it differs
-    beta1: float = _default(Adam, "beta1")
-    beta2: float = _default(Adam, "beta2")
+    beta1: float = 0.9
+    beta2: float = 0.999
     average: float = 0.0
     seed: int = 0
     limit: int | None = None
     steps: int | None = None
     size: int = 28
     channels: int = 1
-    width: int = _default(generator, "width")
-    noise_dim: int = _default(generator, "noise_dim")
+    width: int = 64
+    noise_dim: int = 100
     device: str = "auto"
     engine: str = "auto"
     precision: str = "auto"

@@ -47,15 +47,15 @@ class State:
         init = stream(settings.seed, "init")
         both: dict[str, Any] = {name: getattr(settings, name) for name in ("size", "channels", "width")}
         both["backend"] = backend
-        for_G = {"start": init.at(0), "noise_dim": settings.noise_dim, **both}
-        self.G, self.D = models.generator(**for_G), models.discriminator(init.at(1), **both)
+        for_G = {"noise_dim": settings.noise_dim, **both}
+        self.G, self.D = models.generator(init.at(0), **for_G), models.discriminator(init.at(1), **both)
         betas = settings.beta1, settings.beta2
         self.adam_G = optim.Adam(self.G.parameters, settings.lr, *betas)
         self.adam_D = optim.Adam(self.D.parameters, settings.lr_d or settings.lr, *betas)
         self.networks = {"generator": self.G, "discriminator": self.D}
         self.painter, self.average = self.G, None  # the generator whose pictures are shown and kept
         if settings.average:
-            self.painter = models.generator(**for_G)
+            self.painter = models.generator(init.at(0), **for_G)
             self.average = Average(_tensors(self.painter), _tensors(self.G), settings.average)
             self.networks["average"] = self.painter
         self.step = 0  # steps taken in all; the epoch and the place in it follow from it
