@@ -56,6 +56,12 @@ def test_biases_and_dropout_that_a_reader_adds_are_exported() -> None:
     assert np.abs(run_onnx(onnx_model(G, {}), noise) - paint(G, noise)).max() < 1e-5
 
 
+def test_a_changed_layer_is_not_exported_as_the_original(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers.Tanh, "__call__", lambda self, x, mode: x)
+    with pytest.raises(UsageError, match="^layers.Tanh was changed, and ONNX has operators for the original"):
+        onnx_model(made_up_state(**SMALL).G, {})
+
+
 def test_a_layer_without_an_operator_is_named() -> None:
     G = made_up_state(**SMALL).G
     G.layers["12_conv"] = layers.Conv2D(layers.Init(stream(1, "init"), G.backend), 1, 1, kernel=5, stride=1)
