@@ -20,8 +20,7 @@ class Adam:
     m and v start at 0, so at first they are too small; `rate` corrects that. eps prevents a division by 0;
     it stands outside the root, as in Keras.
 
-    `parameters`: tensors by name, which `step` changes. lr: how far one moves a step while g stays the same.
-    (The command passes its own lr and betas: --lr, --beta1, --beta2.)
+    `parameters`: tensors by name. lr: about how far one moves in a step. (The command passes its own.)
     """
 
     def __init__(
