@@ -18,8 +18,8 @@ from tests.test_commands import TINY, clean_environment, fails, tinygan
 FLAT = ("--device", "cpu", "--width", "2", "--noise-dim", "5")
 
 
-def slow(value: Any) -> Any:
-    return pytest.param(value, marks=pytest.mark.slow)
+def slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def saved(name: str, cwd: Path, images: np.ndarray) -> str:
@@ -198,9 +198,9 @@ def bound_by_permissions() -> None:
         ("runs", ("train", *TINY, "--epochs", "1")),
         ("runs/0001-strokes", ("train", "--resume", "--epochs", "2")),
         ("runs/0001-strokes/checkpoints", ("train", "--resume", "--epochs", "2")),
-        ("runs/0001-strokes/samples", ("train", "--resume", "--epochs", "2")),
+        slow("runs/0001-strokes/samples", ("train", "--resume", "--epochs", "2")),
         ("runs/0001-strokes", ("sample",)),
-        ("runs/0001-strokes", ("report",)),
+        slow("runs/0001-strokes", ("report",)),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[::3]),
 )

@@ -171,7 +171,8 @@ def test_a_competitor_that_pads_the_other_side_is_caught(name, expected, tmp_pat
     assert "loss" in (difference(start, outcome, parity_steps(wrong, start, 1, "cpu")) or "")
 
 
-@pytest.mark.parametrize("steps", [pytest.param(0, marks=pytest.mark.slow), 3])  # warming up, or in its turn
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [0, 3])  # warming up, or in its turn
 def test_one_that_fails_on_the_way_does_not_take_the_others_with_it(tmp_path, monkeypatch, steps):
     source, begins = (
         (ROOT / "benchmarks/tinygan_dcgan.py").read_text(),
