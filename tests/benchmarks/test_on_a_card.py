@@ -19,7 +19,7 @@ def player(device, engine, precision="float32"):
     return Player(engine, 1, device, precision, 0.0, *worker.batch(4))
 
 
-@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("tf32", marks=pytest.mark.slow)])
 def test_a_step_on_a_card_is_that_of_the_readable_engine(card, precision):  # noqa: F811
     theirs, ours = player("cpu", "readable"), player("gpu", "fast", precision)
     assert ours.backend.precision == precision

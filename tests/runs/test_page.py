@@ -682,6 +682,7 @@ def kinds(tmp_path: Path) -> Iterator[tuple[str, RunFolder, State]]:
     yield "</script><b>bold</b>", *made_up_run(tmp_path, 1, name="</script><b>bold</b>", **SMALL)
 
 
+@pytest.mark.slow
 def test_runs_of_all_kinds_open_without_a_complaint(browser: Any, tmp_path: Path) -> None:
     for name, run, state in kinds(tmp_path):
         visit = Visit(browser, write_report(run, state), width=400)

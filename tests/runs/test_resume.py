@@ -80,7 +80,7 @@ def test_leaving_out_any_one_of_the_saved_settings_shows(
     assert ended(go(resumed, STEPS - 4, engine, settings)) != expected
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["fast", pytest.param("readable", marks=pytest.mark.slow)])
 def test_a_process_for_every_step_ends_with_the_same_bits_as_one_for_all(tmp_path: Path, engine: str) -> None:
     digests = []
     for name, stops in (("one", [None]), ("many", [1, 2, 3, 4, 5, None])):

@@ -75,6 +75,7 @@ def test_a_save_in_place_would_be_caught(tmp_path: Path, monkeypatch: pytest.Mon
     assert kills(tmp_path, 60, 1)["lost"] > 0
 
 
+@pytest.mark.slow
 def test_a_disk_that_fails_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     found = failures(tmp_path, every=12)
     assert found["wrong"] == 0, found["first"]
