@@ -50,6 +50,10 @@ def edited(lines: list[str], diff: list[str]) -> list[str]:
     return lines
 
 
+def copy_package(folder: Path) -> None:
+    shutil.copytree(ROOT / "tinygan", folder / "tinygan", ignore=shutil.ignore_patterns("__pycache__"))
+
+
 def trained(folder: Path, *arguments: str) -> tuple[str, list[float]]:
     """What `train` says and its losses, with the package in `folder`."""
     shutil.rmtree(folder / "runs", ignore_errors=True)
@@ -66,7 +70,7 @@ def trained(folder: Path, *arguments: str) -> tuple[str, list[float]]:
 @pytest.fixture(scope="module")
 def unchanged(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[float]]:
     folder = tmp_path_factory.mktemp("unchanged")
-    shutil.copytree(ROOT / "tinygan", folder / "tinygan", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(folder)
     return trained(folder)
 
 
@@ -86,7 +90,7 @@ def test_an_exercise_is_what_runs_on_both_engines(
 ) -> None:
     written = [line for line in diff if line.startswith("+") and f"-{line[1:]}" not in diff]
     assert len(written) <= 5 and len(EXERCISES) == 8
-    shutil.copytree(ROOT / "tinygan", tmp_path / "tinygan", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(tmp_path)
     path = tmp_path / file
     path.write_text("\n".join(edited(path.read_text().splitlines(), diff)) + "\n")
     said, losses = trained(tmp_path)
@@ -103,7 +107,7 @@ def test_an_exercise_is_what_runs_on_both_engines(
 
 
 def test_an_edit_with_which_fcd_cannot_be_measured_costs_the_evaluations_alone(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "tinygan", tmp_path / "tinygan", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(tmp_path)
     path = tmp_path / "tinygan/ops/activation.py"
     path.write_text(path.read_text().replace("slope: float = 0.3", "slope: float = 0.2"))
     result = subprocess.run(

@@ -103,7 +103,7 @@ class Conv2DTranspose(Linear):
     def __init__(
         self, init: Init, channels: int, filters: int, kernel: int, stride: int, bias: bool = True
     ) -> None:
-        super().__init__(init, (kernel, kernel, filters, channels), filters, bias)  # a conv2d's, from filters
+        super().__init__(init, (kernel, kernel, filters, channels), filters, bias)  # last two axes swapped
         self.stride = stride
 
     def __call__(self, x: Tensor, mode: Mode) -> Tensor:

@@ -20,7 +20,7 @@ class Adam:
     m and v start at 0, so at first they are too small; `rate` corrects that. eps prevents a division by 0;
     it stands outside the root, as in Keras.
 
-    `parameters`: tensors by name. lr: about how far one moves in a step. (The command passes its own.)
+    `parameters`: tensors by name. lr: about how far one moves in a step. (The command passes its own lr.)
     """
 
     def __init__(

@@ -116,7 +116,7 @@ class Step:
                 found = self.losses_and_gradients(self.G, self.D, *batch)
             if not isinstance(found, LossesAndGradients):
                 name = "train_step" if self.train_step else "losses_and_gradients"
-                raise UsageError(f"gan.{name} gave a {type(found).__name__}, no LossesAndGradients.")
+                raise UsageError(f"gan.{name} returned a {type(found).__name__}, not LossesAndGradients.")
             measured, for_D, for_G = summed(self.backend.ranks, found)
             check_finite([("G's loss", measured.generator_loss), ("D's loss", measured.discriminator_loss)])
             if self.train_step:

@@ -51,9 +51,9 @@ def survived(run: RunFolder, finished: int) -> str | None:
 
 
 def kill_once(folder: Path, saves: int, seconds: float) -> tuple[int, bool, str | None]:
-    """Kill a process these seconds after it has told of this number of saves.
+    """Kill a saving process `seconds` after it has reported that `saves` of its saves are over.
 
-    How many it had told of by then, whether it had a temporary file open, and what is wrong.
+    Returns how many it had reported by then, whether it had a temporary file open, and what is wrong.
     """
     run = RunFolder(folder)
     run.checkpoints_dir.mkdir(parents=True)

@@ -35,7 +35,7 @@ def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
     from tinygan.fast.originals import unlike  # an engine, which those who read weights need not load
 
     if edits := unlike(G):
-        raise UsageError(f"{edits}, and ONNX has operators for the original layers alone. Use --safetensors.")
+        raise UsageError(f"{edits}, and ONNX has operators only for the original layers. Use --safetensors.")
     onnx = _package("onnx")
     helper, numpy = onnx.helper, G.backend.numpy
     nodes, weights = [], []

@@ -26,7 +26,7 @@ SAMPLES = 10_000  # pictures; a Fréchet distance of fewer is larger, so it must
 def unmeasurable() -> str:
     """Why FCD cannot be measured: a reader changed what its classifier is made of. Else nothing."""
     edits = unlike(new_classifier())
-    return edits and f"{edits}: FCD cannot be measured, for its classifier is made of the original."
+    return edits and f"{edits}: FCD cannot be measured, since its classifier needs the original."
 
 
 class Evaluation:

@@ -14,7 +14,7 @@ new Player(RUN, markEpoch);
 byId("explorer-model").textContent = modelText();
 let explorer = null;
 if (RUN.edits) {
-  const text = `${RUN.edits}, and this page knows the original layers alone: python -m tinygan.sample shows yours.`;
+  const text = `${RUN.edits}, and this page knows only the original layers: python -m tinygan.sample shows yours.`;
   byId("explorer").replaceChildren(byId("explorer-title"), element("p", {}, text));
 } else { // The weights take a moment: everything else is on the screen by then.
   setTimeout(() => (explorer = new Explorer(RUN)));
