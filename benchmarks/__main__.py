@@ -31,13 +31,13 @@ from benchmarks.competitors import (
     reference,
     take_turns,
 )
-from tinygan import commands
+from tinygan import cli
 from tinygan.errors import DeviceError, TinyganError, UsageError
 from tinygan.machine import usable_cores
 
 
-def parser() -> commands.Parser:
-    parser = commands.Parser("benchmarks", "Time the seed's training step, side by side.")
+def parser() -> cli.Parser:
+    parser = cli.Parser("benchmarks", "Time the seed's training step, side by side.")
     parser.add_argument("--batch", type=int, default=256, help="default: 256")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all usable cores")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
@@ -132,4 +132,4 @@ def check(rows: dict[str, dict[str, Any]], machine: Machine) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from itertools import islice
 
 from tinygan.arrays import Array
+from tinygan.cuda.gan import Game
 from tinygan.errors import NonFiniteError
-from tinygan.fast.cuda.gan import Game
 from tinygan.layers import Dropout, Mask, Network
 from tinygan.ops import expect
 from tinygan.optim import Adam

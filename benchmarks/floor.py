@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.backend import Backend
-from tinygan.fast.cuda.blas import Blas
+from tinygan.cuda.blas import Blas
 
 SIDE, COPIED = 4096, 1 << 28  # of the matrices multiplied; numbers copied
 GPU_RUNS, CPU_RUNS = 20, 3

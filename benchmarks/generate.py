@@ -9,15 +9,15 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.competitors import COMPETITORS, Worker, chosen, hardware
-from tinygan import commands
+from tinygan import cli
 from tinygan.errors import UsageError
 from tinygan.machine import usable_cores
 
 DEFAULT = ("tinygan", "tinygan-readable", "tensorflow", "pytorch", "jax")
 
 
-def parser() -> commands.Parser:
-    parser = commands.Parser("benchmarks.generate", "Time the generation of pictures, 256 at a time.")
+def parser() -> cli.Parser:
+    parser = cli.Parser("benchmarks.generate", "Time the generation of pictures, 256 at a time.")
     parser.add_argument("--count", type=int, default=10_000, help="pictures a turn; default: 10000")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all usable cores")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
@@ -64,4 +64,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

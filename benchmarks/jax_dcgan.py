@@ -92,7 +92,7 @@ def train_step(state: dict[str, Any], images: jax.Array, noise: jax.Array, dropo
 
 
 @jax.jit
-def paint(p: Parameters, noise: jax.Array, running: list[Moments]) -> jax.Array:
+def pictures_of(p: Parameters, noise: jax.Array, running: list[Moments]) -> jax.Array:
     return generator(p, noise, running)[0]
 
 
@@ -169,7 +169,7 @@ class Player(worker.Player):
         return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
     def generate(self, noise: np.ndarray) -> np.ndarray:
-        return np.asarray(paint(self.state["g"][0], jnp.asarray(noise), self.state["running"]))
+        return np.asarray(pictures_of(self.state["g"][0], jnp.asarray(noise), self.state["running"]))
 
     def set_weights(self, weights: Weights) -> None:
         for network, short in (("generator/", "g"), ("discriminator/", "d")):

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.competitors import hardware
-from tinygan import backend, commands
+from tinygan import backend, cli
 from tinygan.errors import UsageError
 from tinygan.machine import keep_memory, usable_cores
 from tinygan.ops.conv import conv2d, conv2d_transpose
@@ -58,8 +58,8 @@ CASES = [
 ]
 
 
-def parser() -> commands.Parser:
-    parser = commands.Parser("benchmarks.layers", "Time the layers one by one.")
+def parser() -> cli.Parser:
+    parser = cli.Parser("benchmarks.layers", "Time the layers one by one.")
     parser.add_argument("--batch", type=int, default=256, help="default: 256")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all usable cores")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
@@ -188,4 +188,4 @@ def time_all(passes: dict[str, Passes], rounds: int) -> dict[str, tuple[float, f
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

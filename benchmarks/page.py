@@ -19,16 +19,16 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.competitors import hardware
-from tinygan import backend, commands
+from tinygan import backend, cli
 from tinygan.data import Dataset, normalise
 from tinygan.errors import CheckpointError, UsageError
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.health import LOOKED_AT, measure
-from tinygan.runs.pictures import to_uint8
-from tinygan.runs.report import write_report
 from tinygan.runs.settings import Settings
-from tinygan.runs.state import State, paint, restored, sample_noise
-from tinygan.runs.training import plan, trainer
+from tinygan.runs.state import State, pictures_of, restored, sample_noise
+from tinygan.runs.trainer import schedule, trainer
+from tinygan.views.health import MEASURED_ON, measure
+from tinygan.views.pictures import to_uint8
+from tinygan.views.webpage import write_report
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 EPOCHS, STEPS = 100, 23_500  # of the tutorial's run: 60,000 images, batch 256
@@ -49,8 +49,8 @@ WALK = """async (seconds) => {
 }"""
 
 
-def parser() -> commands.Parser:
-    parser = commands.Parser("benchmarks.page", "Write a run's report; time it, its explorer, the verdicts.")
+def parser() -> cli.Parser:
+    parser = cli.Parser("benchmarks.page", "Write a run's report; time it, its explorer, the verdicts.")
     parser.add_argument("run", nargs="?", metavar="RUN|FILE", help="default: the newest run")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
     parser.add_argument("--walk", type=float, default=5, help="seconds in the explorer; default: 5")
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
         raise CheckpointError(f"{run.path} has no checkpoint yet. Name another run.")
     state, settings, _ = restored(files, backend.cpu("fast"), lambda line: print(line, file=sys.stderr))
     look, step = verdict_and_step(state, settings)
-    steps = plan(settings, run.read_config()["data"]["shape"][0]).steps_per_epoch
+    steps = schedule(settings, run.read_config()["data"]["shape"][0]).steps_per_epoch
     result: dict[str, Any] = {
         "command": " ".join(["python", "-m", "benchmarks.page", *arguments]),
         "hardware": hardware(),
@@ -108,10 +108,10 @@ def verdict_and_step(state: State, settings: Settings) -> tuple[float, float]:
 
     Which images they see does not change them.
     """
-    shape = (max(LOOKED_AT, settings.batch_size), settings.size, settings.size, settings.channels)
+    shape = (max(MEASURED_ON, settings.batch_size), settings.size, settings.size, settings.channels)
     made_up = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    images = normalise(np, made_up[:LOOKED_AT], np.float32)
-    noise = sample_noise(1, LOOKED_AT, state.G)
+    images = normalise(np, made_up[:MEASURED_ON], np.float32)
+    noise = sample_noise(1, MEASURED_ON, state.G)
     data = Dataset("made up", made_up[: settings.batch_size], "here")
     taking = trainer(State(settings, state.G.backend), data, settings, state.G.backend)
     looks, steps = [], []
@@ -149,7 +149,7 @@ def explored(path: Path, state: State, walk: float) -> dict[str, float]:
     from playwright.sync_api import sync_playwright
 
     noise = sample_noise(2, PICTURES, state.G)
-    expected = to_uint8(paint(state.painter, noise)).reshape(PICTURES, -1).astype(int)
+    expected = to_uint8(pictures_of(state.shown_G, noise)).reshape(PICTURES, -1).astype(int)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program)
         page = browser.new_page()
@@ -180,4 +180,4 @@ def explored(path: Path, state: State, walk: float) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

@@ -1,7 +1,7 @@
 """``python -m benchmarks.ranks``: a training step shared by several ranks, beside one rank with threads.
 
 Configurations such as 1x2 and 2x1, ranks x threads, take turns on the same global batch: A B A B ... Each is
-the training of `tinygan.runs.training`, on random pictures in memory. Then the ranks' sums are timed:
+the training of `tinygan.runs.loop`, on random pictures in memory. Then the ranks' sums are timed:
 
     as they are       what a rank spends in `ranks.sum`, with its waiting for the others
     after a barrier   of it, the waiting, before the barrier, and the sum itself, behind it
@@ -34,7 +34,7 @@ import numpy as np
 from benchmarks import cluster, report
 from benchmarks.cluster import Compute, Work
 from benchmarks.competitors import Answering, FailedError, hardware, note, take_turns
-from tinygan import backend, commands
+from tinygan import backend, cli
 from tinygan.data import Dataset
 from tinygan.errors import TinyganError, UsageError
 from tinygan.machine import keep_memory, usable_cores
@@ -42,14 +42,14 @@ from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import MPI, started
 from tinygan.runs.settings import Settings, new_settings
 from tinygan.runs.state import State
-from tinygan.runs.training import plan, trainer
+from tinygan.runs.trainer import schedule, trainer
 
 KINDS = ("gradients", "statistics")
 
 
-def parser() -> commands.Parser:
+def parser() -> cli.Parser:
     cores = usable_cores()
-    parser = commands.Parser("benchmarks.ranks", "Time a training step that several ranks share.")
+    parser = cli.Parser("benchmarks.ranks", "Time a training step that several ranks share.")
     default = f"1x{cores},{cores}x1"
     parser.add_argument(
         "--ranks", default=default, metavar="RxT,...", help=f"ranks x threads of each; default: {default}"
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = new_settings({"batch_size": options.batch, **model})
     compared = configurations(options.ranks, options.batch)
     for one in compared:
-        plan(settings, one.batch, one.ranks)  # complains of more ranks than images
+        schedule(settings, one.batch, one.ranks)  # complains of more ranks than images
     alone = Configuration(1, max(one.ranks * one.threads for one in compared), options.batch)
     smaller = [alone._replace(batch=batch) for batch in batches(options.batch)]
     result: dict[str, Any] = {
@@ -407,4 +407,4 @@ class Counter:
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

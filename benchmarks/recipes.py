@@ -13,22 +13,22 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.competitors import hardware, note
-from tinygan import backend, commands, data, machine
+from tinygan import backend, cli, data, machine
 from tinygan.backend import Backend
 from tinygan.data import Dataset
 from tinygan.errors import UsageError
-from tinygan.runs.metrics import SAMPLES, Evaluation
-from tinygan.runs.pictures import grid, save_png, to_uint8
+from tinygan.evaluation.evaluation import SAMPLES, Evaluation
 from tinygan.runs.settings import RECIPES, new_settings
-from tinygan.runs.state import State, paint
-from tinygan.runs.training import plan, trainer
+from tinygan.runs.state import State, pictures_of
+from tinygan.runs.trainer import schedule, trainer
+from tinygan.views.pictures import grid, save_png, to_uint8
 
 TURN = 5.0  # seconds: a noisy minute of the machine falls on all recipes alike
 COLUMNS = ("fcd", "precision", "recall", "coverage")
 
 
-def parser() -> commands.Parser:
-    parser = commands.Parser("benchmarks.recipes", "Train each recipe for the same time, and evaluate it.")
+def parser() -> cli.Parser:
+    parser = cli.Parser("benchmarks.recipes", "Train each recipe for the same time, and evaluate it.")
     parser.add_argument("--only", default=",".join(RECIPES), metavar="NAME,...", help="default: %(default)s")
     parser.add_argument("--minutes", type=float, default=5, help="of training for each; default: 5")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="0 to N - 1; default: 3")
@@ -49,7 +49,7 @@ class Contender:
         self.settings = new_settings({"recipe": recipe, "seed": seed, "data": images.name})
         self.state = State(self.settings, device)
         self.taking = trainer(self.state, images, self.settings, device)
-        self.steps_per_epoch = plan(self.settings, len(images.images)).steps_per_epoch
+        self.steps_per_epoch = schedule(self.settings, len(images.images)).steps_per_epoch
         self.steps, self.seconds = 0, 0.0
 
     def train(self, until: float) -> None:
@@ -68,7 +68,7 @@ class Contender:
             "steps": self.steps,
             "epochs": round(self.steps / self.steps_per_epoch, 2),
             "seconds": round(self.seconds, 1),
-            **evaluation(self.state.painter),
+            **evaluation(self.state.shown_G),
         }
 
 
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str]) -> int:
             rows.append(contender.judged(evaluation))
             print(line(rows[-1]), flush=True)
             if options.pictures:
-                pictures = to_uint8(paint(contender.state.painter, contender.state.preview_noise))
+                pictures = to_uint8(pictures_of(contender.state.shown_G, contender.state.preview_noise))
                 save_png(options.pictures / f"{contender.recipe}_seed_{seed}.png", grid(pictures))
             contender.taking.close()
         if options.json:  # after each seed: what breaks later takes nothing of it away
@@ -143,4 +143,4 @@ def line(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

@@ -9,15 +9,15 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.competitors import COMPETITORS, FailedError, Worker, chosen, hardware, note, take_turns
-from tinygan import commands
+from tinygan import cli
 from tinygan.errors import UsageError
 from tinygan.machine import usable_cores
 
 BATCHES = tuple(1 << power for power in range(11))
 
 
-def parser() -> commands.Parser:
-    parser = commands.Parser("benchmarks.scaling", "Time a training step over batch sizes and threads.")
+def parser() -> cli.Parser:
+    parser = cli.Parser("benchmarks.scaling", "Time a training step over batch sizes and threads.")
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)), metavar="N,...")
     default = dict.fromkeys((1, usable_cores()))
     parser.add_argument("--threads", default=",".join(map(str, default)), metavar="N,...")
@@ -91,4 +91,4 @@ def cell(row: dict[str, Any] | None, batch: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

@@ -63,7 +63,7 @@ class Player(worker.Player):
         tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
         self.networks = {"generator": make_generator(), "discriminator": make_discriminator(dropout)}
         self.images, self.noise = tf.constant(images), tf.constant(noise)
-        self.paint = tf.function(lambda noise: self.networks["generator"](noise, training=False))
+        self.pictures_of = tf.function(lambda noise: self.networks["generator"](noise, training=False))
         self.train_step = make_step(*self.networks.values(), jit_compile=variant == "xla")
 
     def step(self) -> tuple[float, float]:
@@ -75,7 +75,7 @@ class Player(worker.Player):
         losses[-1][0].numpy()  # waits for the last
 
     def generate(self, noise: np.ndarray) -> np.ndarray:
-        return self.paint(tf.constant(noise)).numpy()
+        return self.pictures_of(tf.constant(noise)).numpy()
 
     def set_weights(self, weights: Weights) -> None:
         for name, variable in self.table():

@@ -63,7 +63,7 @@ class Player(worker.Player):
             super().run(count)
             return
         if self.trainer is None:
-            from tinygan.fast.cuda.trainer import Trainer
+            from tinygan.cuda.trainer import Trainer
 
             batch = len(self.images)
             images = np.random.default_rng(0).integers(

@@ -15,7 +15,7 @@ collect_ignore_glob = ["golden/*.py"]  # needs TensorFlow; run by hand, not by p
 
 def _every_backend():
     for device in ("cpu", "gpu"):
-        # On a GPU both engines have the same ops; its fast step is tested in tests/fast/cuda.
+        # On a GPU both engines have the same ops; its fast step is tested in tests/cuda.
         for engine in ("readable", "fast") if device == "cpu" else ("readable",):
             marks = [pytest.mark.gpu] if device == "gpu" else []
             yield pytest.param((device, engine), id=f"{device}-{engine}", marks=marks)

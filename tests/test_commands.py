@@ -21,11 +21,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinygan import commands
+from tinygan import cli
 from tinygan.runs.checkpoint import content_digest, read, save
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.pictures import grid, read_png, save_png, tiles, to_uint8
 from tinygan.runs.state import load
+from tinygan.views.pictures import grid, read_png, save_png, tiles, to_uint8
 
 # Small enough for a second, with a partial last batch: 3 steps of 32, 32 and 16.
 TINY = ("--data", "strokes", "--limit", "80", "--batch-size", "32", "--width", "2", "--noise-dim", "5")
@@ -51,7 +51,7 @@ def refused(command: str, *arguments: str) -> Result:
     """What the command prints to whom misuses it, in this process: before it touches threads or files."""
     module, printed, errors = import_module(f"tinygan.{command}"), io.StringIO(), io.StringIO()
     with redirect_stdout(printed), redirect_stderr(errors):
-        code = commands.run(module.main, arguments)
+        code = cli.run(module.main, arguments)
     return subprocess.CompletedProcess(arguments, code, printed.getvalue(), errors.getvalue())
 
 
@@ -109,7 +109,7 @@ def test_the_package_lists_its_commands(tmp_path: Path) -> None:
         cwd=tmp_path, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert result.returncode == 0
-    for command in ("train", "sample", "evaluate", "gradcheck", "inspect", "export", "report"):
+    for command in ("train", "sample", "evaluate", "gradcheck", "explain", "export", "report"):
         assert f"python -m tinygan.{command} " in result.stdout
 
 
@@ -326,7 +326,7 @@ def test_a_run_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
 def test_output_that_cannot_be_written_is_told_in_one_line(trained: Path) -> None:
     with open("/dev/full", "w") as full:
         result = subprocess.run(
-            [sys.executable, "-m", "tinygan.inspect"], cwd=trained, env=clean_environment(trained), text=True,
+            [sys.executable, "-m", "tinygan.explain"], cwd=trained, env=clean_environment(trained), text=True,
             stdout=full, stderr=subprocess.PIPE, timeout=60,
         )  # fmt: skip
     assert result.returncode == 5
@@ -335,7 +335,7 @@ def test_output_that_cannot_be_written_is_told_in_one_line(trained: Path) -> Non
 
 def test_a_run_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
     script = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); " + (
-        "from tinygan.runs.training import _signals\n"
+        "from tinygan.runs.loop import _signals\n"
         "with _signals() as received:\n"
         "    signal.raise_signal(signal.SIGHUP)\n"
         "print(received)"
@@ -498,7 +498,7 @@ def test_bad_input_gets_one_line_and_its_exit_code(
     assert list(tmp_path.glob("runs*")) == []
 
 
-@pytest.mark.parametrize("command", ["sample", "inspect", "export", "evaluate", "report"])
+@pytest.mark.parametrize("command", ["sample", "explain", "export", "evaluate", "report"])
 def test_a_name_that_is_too_long_is_no_run(command: str, tmp_path: Path) -> None:
     options = ("--onnx", "g.onnx") if command == "export" else ()
     fails(tinygan(command, "x" * 300, *options, cwd=tmp_path), 5, "xxx")
@@ -518,7 +518,7 @@ def test_folders_whose_names_are_no_unicode_work(tmp_path: Path) -> None:
     run = tmp_path / out / "0001-strokes"
     assert (run / "report.html").exists() and (run / "training.gif").exists()
     assert "a\\udcff b/0001-strokes" in (run / "log.txt").read_text()
-    for command in ("sample", "inspect", "report"):
+    for command in ("sample", "explain", "report"):
         result = tinygan(command, run, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
     assert tinygan("train", "--resume", run, "--epochs", 2, cwd=tmp_path).returncode == 0
@@ -942,23 +942,23 @@ def test_export_refuses_what_it_cannot_write(trained: Path, arguments: str, word
 # A look inside.
 
 
-def test_inspect_tells_of_every_layer_of_both_networks(trained: Path) -> None:
+def test_explain_tells_of_every_layer_of_both_networks(trained: Path) -> None:
     before = digest(trained / "runs/0001-strokes/checkpoints/epoch_0004.npz")
-    result = tinygan("inspect", cwd=trained)
+    result = tinygan("explain", "--layers", cwd=trained)
     assert result.returncode == 0, result.stderr
     for name in ("00_dense", "04_conv_transpose", "11_tanh", "00_conv", "07_dense", "in all"):
         assert f"\n{name}" in result.stdout
     assert "engine fast" in result.stdout and "[tinygan/fast/conv.py:" in result.stdout
-    readable = tinygan("inspect", "--engine", "readable", cwd=trained)
+    readable = tinygan("explain", "--layers", "--engine", "readable", cwd=trained)
     assert "engine readable" in readable.stdout and "[tinygan/ops/conv.py:" in readable.stdout
     assert "\nA training step is taken as a whole (tinygan/fast/gan.py).\n" in result.stdout
     assert "\nA training step is taken op by op (tinygan/gan.py).\n" in readable.stdout
     assert digest(trained / "runs/0001-strokes/checkpoints/epoch_0004.npz") == before
 
 
-def test_inspect_shows_one_layer(trained: Path, tmp_path: Path) -> None:
+def test_explain_shows_one_layer(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "runs", tmp_path / "runs")
-    result = tinygan("inspect", "--layer", "generator/07_conv_transpose", cwd=tmp_path)
+    result = tinygan("explain", "--layer", "generator/07_conv_transpose", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "here: x (32, 7, 7, 4) -> y (32, 14, 14, 2)" in result.stdout
     assert "kernel (5, 5, 2, 4), trained" in result.stdout and "sum over c" in result.stdout
@@ -967,7 +967,7 @@ def test_inspect_shows_one_layer(trained: Path, tmp_path: Path) -> None:
     assert tiles(read_png(run / "generator_07_conv_transpose_maps.png"), 2, 14, 14).std() > 0
 
 
-@pytest.mark.parametrize("command", ["inspect", "export --onnx g.onnx"])
+@pytest.mark.parametrize("command", ["explain", "export --onnx g.onnx"])
 def test_exported_weights_are_no_checkpoint(trained: Path, tmp_path: Path, command: str) -> None:
     pytest.importorskip("safetensors")
     file = tmp_path / "g.safetensors"
@@ -976,8 +976,8 @@ def test_exported_weights_are_no_checkpoint(trained: Path, tmp_path: Path, comma
     fails(tinygan(*command.split(), file, cwd=tmp_path), 5, "holds weights alone")
 
 
-def test_inspect_explains_a_step(trained: Path) -> None:
-    result = tinygan("inspect", "--explain", cwd=trained)
+def test_explain_explains_a_step(trained: Path) -> None:
+    result = tinygan("explain", cwd=trained)
     assert result.returncode == 0, result.stderr
     assert "Step 13, in epoch 5" in result.stdout and "[tinygan/gan.py:" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 100
@@ -987,17 +987,17 @@ def test_inspect_explains_a_step(trained: Path) -> None:
     ("arguments", "words"),
     [
         ("--layer 99_dense", "no layer. Use one of generator/00_dense"),
-        ("--layer 07_dense --explain", "not allowed with"),
-        ("--explain --engine fast", "readable engine"),
+        ("--layer 07_dense --layers", "not allowed with"),
+        ("--engine fast", "readable engine"),
     ],
 )
-def test_inspect_refuses_what_there_is_not(trained: Path, arguments: str, words: str) -> None:
-    fails(tinygan("inspect", *arguments.split(), cwd=trained), 2, words)
+def test_explain_refuses_what_there_is_not(trained: Path, arguments: str, words: str) -> None:
+    fails(tinygan("explain", *arguments.split(), cwd=trained), 2, words)
 
 
-def test_inspect_refuses_other_images(trained: Path, tmp_path: Path) -> None:
+def test_explain_refuses_other_images(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "runs", tmp_path / "runs")
     path = tmp_path / "runs/0001-strokes/checkpoints/epoch_0004.npz"
     arrays, meta = read(path)
     save(path, arrays, meta | {"data_sha256": "0" * 64})
-    fails(tinygan("inspect", cwd=tmp_path), 5, "was trained on other images")
+    fails(tinygan("explain", cwd=tmp_path), 5, "was trained on other images")

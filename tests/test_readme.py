@@ -110,7 +110,7 @@ def test_the_answers_are_those_that_the_questions_ask_for(tmp_path):
 
 
 def test_a_batch_of_one_answers_its_question(tmp_path):
-    train, look = re.findall(r"`python -m (tinygan\.(?:train --data .*|inspect))`", SECTION)
+    train, look = re.findall(r"`python -m (tinygan\.(?:train --data .*|explain --layers))`", SECTION)
     assert "mode collapse?" in answer(tmp_path, "-m", *train.split())
     rows = [
         line.split() for line in answer(tmp_path, "-m", *look.split()).splitlines() if line.startswith("0")

@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NEEDED = (
-    "tinygan/py.typed", "tinygan/fast/cuda/*.cu", "tinygan/runs/page/*.html", "tinygan/runs/page/*.css",
-    "tinygan/runs/page/*.js", "tinygan/evaluation/weights/*.npz", "*.dist-info/licenses/LICENSE",
+    "tinygan/py.typed", "tinygan/cuda/*.cu", "tinygan/views/page/*.html", "tinygan/views/page/*.css",
+    "tinygan/views/page/*.js", "tinygan/evaluation/weights/*.npz", "*.dist-info/licenses/LICENSE",
 )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_a_wheel_holds_everything_and_runs_outside_the_checkout(tmp_path: Path) 
         "train --data strokes --limit 300 --batch-size 100 --width 4 --epochs 1 --metrics-every 1",
         "sample --num 4",
         "report",
-        "inspect",
+        "explain",
         "gradcheck",
     ):
         done = subprocess.run(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tinygan.faults import run_failure
+from tinygan.gpu_errors import run_failure
 from tinygan.ranks.alone import ALONE, Ranks
 
 Array = Any  # numpy.ndarray or cupy.ndarray

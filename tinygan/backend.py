@@ -14,7 +14,7 @@ from tinygan.arrays import CPU, Backend
 from tinygan.errors import DeviceError, UsageError
 from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, changed, described, refuse, twins
 from tinygan.fast.threads import POOL
-from tinygan.faults import first_failure, import_failure
+from tinygan.gpu_errors import first_failure, import_failure
 from tinygan.machine import limit_blas_threads
 from tinygan.ranks import twins as shared
 from tinygan.ranks.alone import Ranks
@@ -80,7 +80,7 @@ def probed(number: int | None = None) -> ModuleType:
 def choose(
     device: str = "auto",
     engine: str = "auto",
-    report: Callable[[str], object] = print,
+    say: Callable[[str], object] = print,
     threads: int | None = None,
     precision: str = "auto",
     number: int | None = None,
@@ -102,23 +102,23 @@ def choose(
         use_threads(threads)
     if device != "cpu":
         try:
-            return _on_a_card(engine, report, precision, number)
+            return _on_a_card(engine, say, precision, number)
         except DeviceError as problem:
             if device == "gpu":
                 raise
-            report(f"no GPU: {str(problem).partition('. ')[0]}; the CPU it is.")
+            say(f"no GPU: {str(problem).partition('. ')[0]}; the CPU it is.")
     if precision == "tf32":
         raise UsageError("--precision tf32 needs a GPU. Leave it out, or use --device gpu.")
     refuse(engine, changed())
     return cpu("readable" if engine == "readable" else "fast")
 
 
-def _on_a_card(engine: str, report: Callable[[str], object], precision: str, number: int | None) -> Backend:
+def _on_a_card(engine: str, say: Callable[[str], object], precision: str, number: int | None) -> Backend:
     probed(number)  # whether there is one comes first
     edits = changed(ORIGINALS | CARD_ORIGINALS) if engine != "readable" else []
     refuse(engine, edits)
     if edits:
-        report(f"engine   {described(edits)}: readable, which is slower")
+        say(f"engine   {described(edits)}: readable, which is slower")
         engine, precision = "readable", "float32" if precision == "auto" else precision
     return gpu("readable" if engine == "readable" else "fast", precision, number)
 

@@ -42,6 +42,10 @@ class CheckpointError(TinyganError):
     exit_code = 5
 
 
+class FileError(CheckpointError, OSError):
+    """A file cannot be written. An OSError as well, for those who can do without the file."""
+
+
 class NonFiniteError(TinyganError):
     """A loss or a gradient stopped being a finite number."""
 

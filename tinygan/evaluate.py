@@ -11,22 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import backend, commands, machine
+from tinygan import backend, cli, machine
 from tinygan.errors import UsageError
-from tinygan.evaluation.judge import Judgement, noise
+from tinygan.evaluation.comparison import Compared, noise
+from tinygan.evaluation.evaluation import SAMPLES, Evaluation
 from tinygan.evaluation.neighbours import K, nearest
-from tinygan.runs.folder import write_atomically
-from tinygan.runs.metrics import SAMPLES, Evaluation
-from tinygan.runs.pictures import grid, save_png
+from tinygan.files import write_atomically
 from tinygan.runs.state import load
+from tinygan.views.pictures import grid, save_png
 
 SHOWN = 16  # samples whose nearest training images are shown
 MEMORISED = 0.5  # of the distance that real images have from the training set: half of it is no chance
 LEAST = 100  # fewer pictures say nothing about a distribution
 
 
-def parser() -> commands.Parser:
-    parser = commands.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", of_a_run=True)
+def parser() -> cli.Parser:
+    parser = cli.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", of_a_run=True)
     parser.add_argument(
         "--samples", type=int, default=SAMPLES, metavar="N", help=f"pictures to measure; default: {SAMPLES}"
     )
@@ -49,31 +49,32 @@ def main(arguments: Sequence[str]) -> int:
     if options.json and options.json.is_dir():
         raise UsageError(f"--json {options.json} is a folder. Name a file in it.")
     machine.keep_memory()  # the tables of distances are made again and again
-    device = backend.choose(options.device, report=lambda line: None)
+    device = backend.choose(options.device, say=lambda line: None)
     with device.failures():
         return evaluate(options, device)
 
 
 def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
-    """Generate, measure and tell."""
-    trained = load(options.run, options.runs, device, report=commands.warn)
+    """Generate, measure and print."""
+    trained = load(options.run, options.runs, device, say=cli.warn)
     settings = trained.settings
     seed = settings.seed + 1 if options.seed is None else options.seed
     evaluation = Evaluation(settings, options.data_dir, print, options.samples)
-    judge, test, n = evaluation.judge, evaluation.test, options.samples
+    real, test, n = evaluation.comparison, evaluation.test, options.samples
+    names = real.classifier.classes
     train = evaluation.train_images()
     pictures = evaluation.pictures(trained.G, seed)
     rows = {
         "generator": pictures, "real images": evaluation.others(train, seed), "noise": noise(n, seed)
     }  # fmt: skip
-    judged = {name: judge.judge(images) for name, images in rows.items()}
+    compared = {name: real.compare(images) for name, images in rows.items()}
     index, apart = nearest(pictures[:SHOWN], train)
     _, usual = nearest(test[:SHOWN], train)
     path = trained.run_folder / f"nearest_{trained.path.stem}_seed_{seed}.png"
     save_png(path, grid(pairs(pictures[:SHOWN], train[index]), columns=8))
 
     print(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
-    for line in [*table(judged), *classes(judge.classifier.classes, judged["generator"], judge.classes)]:
+    for line in [*table(compared), *classes(names, compared["generator"], real.classes)]:
         print(line)
     verdict = "memorised?" if apart.mean() < MEMORISED * usual.mean() else "not memorised"
     print(
@@ -87,27 +88,27 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
             "data": settings.data,
             "samples": n,
             "seed": seed,
-            "judged": {name: figures_of(one) for name, one in judged.items()},
-            "classes": dict(zip(judge.classifier.classes, judged["generator"].classes.tolist(), strict=True)),
-            "test_classes": dict(zip(judge.classifier.classes, judge.classes.tolist(), strict=True)),
+            "judged": {name: figures_of(one) for name, one in compared.items()},
+            "classes": dict(zip(names, compared["generator"].classes.tolist(), strict=True)),
+            "test_classes": dict(zip(names, real.classes.tolist(), strict=True)),
             "nearest": {"training_images": index.tolist(), "rms": apart.tolist(), "test_rms": usual.tolist()},
         }
         text = json.dumps(figures, indent=2) + "\n"
-        write_atomically(options.json, lambda file: file.write(text.encode()))
+        write_atomically(options.json, text.encode())
         print(f"figures   {options.json}")
     return 0
 
 
-def figures_of(judged: Judgement) -> dict[str, Any]:
-    """The numbers of a judgement as JSON."""
-    return {**judged.distance._asdict(), **judged.overlap._asdict()}
+def figures_of(compared: Compared) -> dict[str, Any]:
+    """The numbers of a comparison as JSON."""
+    return {**compared.distance._asdict(), **compared.overlap._asdict()}
 
 
-def table(judged: dict[str, Judgement]) -> list[str]:
+def table(compared: dict[str, Compared]) -> list[str]:
     """A line for the generator, and for what it is to be compared with."""
     meaning = {"real images": "the floor: training images; no generator need beat it", "noise": "the ceiling"}
     lines = [f"          {'':<13}{'FCD':>16}{'precision':>11}{'recall':>8}{'coverage':>10}"]
-    for name, (distance, found, _) in judged.items():
+    for name, (distance, found, _) in compared.items():
         fcd = f"{distance.fcd:.2f} +- {distance.error:.2f}"
         shares = f"{found.precision:>11.2f}{found.recall:>8.2f}{found.coverage:>10.2f}"
         lines.append(f"          {name:<13}{fcd:>16}{shares}   {meaning.get(name, '')}".rstrip())
@@ -120,7 +121,7 @@ def table(judged: dict[str, Judgement]) -> list[str]:
     ]
 
 
-def classes(names: Sequence[str], found: Judgement, real: np.ndarray) -> list[str]:
+def classes(names: Sequence[str], found: Compared, real: np.ndarray) -> list[str]:
     """How the pictures spread over the classes, as the classifier sees them."""
     shares = [
         f"{name} {share:.0%} ({wanted:.0%})"
@@ -136,4 +137,4 @@ def pairs(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

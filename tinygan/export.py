@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import tinygan
-from tinygan import backend, commands
+from tinygan import backend, cli
 from tinygan.errors import UsageError
-from tinygan.runs.exchange import onnx_model, write_safetensors
-from tinygan.runs.folder import RunFolder, write_atomically
+from tinygan.files import write_atomically
+from tinygan.runs.export import onnx_model, write_safetensors
+from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import restored
 
 
-def parser() -> commands.Parser:
-    parser = commands.Parser("tinygan.export", "Write a trained model for other programs.", of_a_run=True)
+def parser() -> cli.Parser:
+    parser = cli.Parser("tinygan.export", "Write a trained model for other programs.", of_a_run=True)
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="the generator as ONNX: noise to pictures")
     parser.add_argument(
         "--safetensors", type=Path, metavar="FILE", help="both networks' weights; tinygan.load reads it"
@@ -35,15 +35,12 @@ def main(arguments: Sequence[str]) -> int:
         path = getattr(options, option)
         if path and path.suffix != ending:  # tinygan.load tells files by it
             raise UsageError(f"--{option} {path} does not end in {ending}. Choose another name.")
-    if options.run and os.path.isfile(options.run):
-        files = [Path(options.run)]
-    else:
-        files = RunFolder.find(options.run, options.runs, trained=True)[0].checkpoints()
-    state, settings, path = restored(files, backend.cpu(), commands.warn)
+    files = RunFolder.checkpoint_files(options.run, options.runs)
+    state, settings, path = restored(files, backend.cpu(), cli.warn)
     meta = {"tinygan": tinygan.__version__, "step": state.step, "settings": asdict(settings)}
     if options.onnx:
         about = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}
-        put(options.onnx, onnx_model(state.painter, about), f"the generator of {path}")
+        put(options.onnx, onnx_model(state.shown_G, about), f"the generator of {path}")
     if options.safetensors:
         put(options.safetensors, write_safetensors(state.weights(), meta), f"both networks of {path}")
     return 0
@@ -51,9 +48,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def put(path: Path, content: bytes, what: str) -> None:
     """Write a file and say so."""
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, content)
     print(f"{path}: {what}, {len(content) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan import backend as backends
-from tinygan import commands
+from tinygan import cli
 from tinygan.arrays import Array, Backend
 from tinygan.autograd import Op, Tensor, add, grad
 from tinygan.errors import UsageError
@@ -227,8 +227,8 @@ def _together(results: Sequence[Result]) -> Result:
     return Result(float(worst), sum(result.points for result in results))
 
 
-def parser() -> commands.Parser:
-    parser = commands.Parser(
+def parser() -> cli.Parser:
+    parser = cli.Parser(
         "tinygan.gradcheck", "Check all gradients against finite differences, in float64."
     )
     parser.add_argument("--device", choices=backends.DEVICES, default="auto", help="default: auto")
@@ -243,7 +243,7 @@ def main(arguments: Sequence[str]) -> int:
     ops = {op.__name__: op for op in cases()}
     if options.op is not None and options.op not in ops:
         raise UsageError(f"--op {options.op} is no op. Use one of {', '.join(ops)}.")
-    device = backends.choose(options.device, options.engine, report=lambda line: None)
+    device = backends.choose(options.device, options.engine, say=lambda line: None)
     print(f"device {device.device}, engine {device.engine}, float64, step {STEP:g}, tolerance {TOLERANCE:g}")
     print(f"{'op':<24}{'points':>8}{'worst relative error':>22}")
     failed = []
@@ -264,4 +264,4 @@ def told(name: str, result: Result) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from tinygan import backend, commands
+from tinygan import backend, cli
 from tinygan.errors import printable
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.report import write_report
 from tinygan.runs.state import State, configured_settings, restored
+from tinygan.views.webpage import write_report
 
 
-def parser() -> commands.Parser:
-    parser = commands.Parser("tinygan.report", "Write report.html into the folder of a run.", of_a_run=True)
+def parser() -> cli.Parser:
+    parser = cli.Parser("tinygan.report", "Write report.html into the folder of a run.", of_a_run=True)
     return parser
 
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     run, file = RunFolder.find(options.run, options.runs)
     if files := [file] if file else run.checkpoints():
-        state, _, _ = restored(files, backend.cpu(), commands.warn)
+        state, _, _ = restored(files, backend.cpu(), cli.warn)
     else:
         state = State(configured_settings(run.read_config(), run.config_path), backend.cpu())
         print("note     the run has no checkpoint yet: the page shows its untrained generator")
@@ -32,4 +32,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

@@ -11,20 +11,21 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygan import backend, commands
+from tinygan import backend, cli
 from tinygan.errors import CheckpointError, UsageError
+from tinygan.files import write_atomically
 from tinygan.ops.loss import sigmoid
-from tinygan.runs.animation import write_gif
-from tinygan.runs.folder import RunFolder, write_atomically
-from tinygan.runs.pictures import grid, save_png, to_uint8
-from tinygan.runs.state import PREVIEWS, State, Trained, load, paint, restored, sample_noise
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.state import PREVIEWS, State, Trained, load, pictures_of, restored, sample_noise
+from tinygan.views.animation import write_gif
+from tinygan.views.pictures import grid, save_png, to_uint8
 
 FORMATS = ("png", "npy")
 MOST = 1_000_000  # pictures at a time: 3 GB of them
 
 
-def parser() -> commands.Parser:
-    parser = commands.Parser("tinygan.sample", "Make new pictures with a trained generator.", of_a_run=True)
+def parser() -> cli.Parser:
+    parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", of_a_run=True)
     parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
     parser.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
     parser.add_argument("--seed", type=int, help="of the noise; default: one more than the run's own")
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     """Make pictures as `arguments` say; returns the exit code."""
     options = parser().parse_args(arguments)
     check(options)
-    device = backend.choose(options.device, report=lambda line: None)
+    device = backend.choose(options.device, say=lambda line: None)
     with device.failures():
         return make(options, device)
 
@@ -106,7 +107,7 @@ def check(options: argparse.Namespace) -> None:
 
 def make(options: argparse.Namespace, device: backend.Backend) -> int:
     """Make the pictures on `device`."""
-    trained = load(options.run, options.runs, device, report=commands.warn)
+    trained = load(options.run, options.runs, device, say=cli.warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
     folder = trained.run_folder
     name = f"{trained.path.stem}_seed_{seed}"
@@ -145,8 +146,8 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
 def print_decisions(trained: Trained, picture: np.ndarray) -> None:
     """What the discriminator says of a generated `picture` (1, H, W, C), before its training and after."""
     untrained = State(trained.settings, trained.D.backend)
-    before = float(Trained(untrained.G, untrained.D, trained.settings, trained.path).judge(picture)[0])
-    after = float(trained.judge(picture)[0])
+    before = float(Trained(untrained.G, untrained.D, trained.settings, trained.path).logits(picture)[0])
+    after = float(trained.logits(picture)[0])
     for when, logit in (("untrained", before), ("trained", after)):
         real = float(sigmoid(np.asarray(logit)))
         print(f"D's decision on the first picture, {when}: logit {logit:+.4f}, {real:.0%} real")
@@ -160,7 +161,7 @@ def write_interpolation(trained: Trained, num: int, frames: int, seed: int, path
     """
     noise = sample_noise(seed, num, trained.G)
     steps = [great_circle(noise[i], noise[(i + 1) % num], frames) for i in range(num)]
-    pictures = to_uint8(paint(trained.G, np.concatenate(steps)))
+    pictures = to_uint8(pictures_of(trained.G, np.concatenate(steps)))
     make_folder(path.parent)
     write_gif(path, np.stack([grid(picture[None]) for picture in pictures]), seconds_per_frame=0.05)
 
@@ -179,11 +180,11 @@ def write_through_training(trained: Trained, num: int, seed: int, path: Path) ->
     columns, names = [], []
     for file in reversed(files):
         try:
-            state, _, _ = restored([file], trained.G.backend, commands.warn)
+            state, _, _ = restored([file], trained.G.backend, cli.warn)
         except CheckpointError as problem:
-            commands.warn(f"warning: {problem}")
+            cli.warn(f"warning: {problem}")
             continue
-        columns.append(to_uint8(paint(state.painter, noise)))
+        columns.append(to_uint8(pictures_of(state.shown_G, noise)))
         names.append(file.stem)
     make_folder(path.parent)
     in_rows = np.stack(columns, axis=1)  # (num, checkpoints, H, W, C)
@@ -213,4 +214,4 @@ def make_folder(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

@@ -24,7 +24,7 @@ from tinygan.ranks.twins import number
 
 BY_OPS = "op by op (tinygan/gan.py)"
 AS_A_WHOLE = "as a whole (tinygan/fast/gan.py)"
-ON_A_CARD = "as a whole (tinygan/fast/cuda/gan.py)"
+ON_A_CARD = "as a whole (tinygan/cuda/gan.py)"
 # What may look across the batch, of which each of several ranks has a part: see `ranks.twins`.
 SHARED = ("gan.", "autograd.", "ops.batchnorm.", "ops.loss.", "layers.BatchNorm")
 
@@ -41,7 +41,7 @@ class Measured(NamedTuple):
 class Step:
     """How the steps of a run are taken: decided once, when this is made, and not again at each step.
 
-    `how` says it in words, and why not the fast way. (After `ON_A_CARD`, `runs.training` takes other steps.)
+    `how` says it in words, and why not the fast way. (After `ON_A_CARD`, `runs.trainer` takes other steps.)
     """
 
     def __init__(
@@ -140,7 +140,7 @@ def unfit(G: Network, D: Network, device: str) -> str:
     """Why the fast engine's step on that device cannot take these networks; nothing if it can."""
     if device == "cpu":
         return fast_gan.unfit(G, D)
-    from tinygan.fast.cuda.plan import LARGEST_SIDE, sizes_of  # not loaded on a processor
+    from tinygan.cuda.plan import LARGEST_SIDE, sizes_of  # not loaded on a processor
 
     if D.input_shape[0] > 4 * LARGEST_SIDE:
         return f"on a GPU the fast one takes pictures up to --size {4 * LARGEST_SIDE}"

@@ -19,27 +19,27 @@ import numpy as np
 import PIL
 
 import tinygan
-from tinygan import backend, commands, data, machine
+from tinygan import backend, cli, data, machine
 from tinygan.arrays import Backend
 from tinygan.data import Dataset
 from tinygan.data.sources import NAMES
 from tinygan.errors import CheckpointError, DataError, DeviceError, TinyganError
+from tinygan.evaluation.evaluation import Evaluation, unmeasurable
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import started
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.lock import writing
-from tinygan.runs.metrics import Evaluation, unmeasurable
+from tinygan.runs.loop import train
 from tinygan.runs.progress import Progress, duration
 from tinygan.runs.settings import RECIPES, Settings, new_settings, resumed_settings
 from tinygan.runs.state import State, saved_settings
-from tinygan.runs.summary import summary
-from tinygan.runs.training import StepByStep, measure_step_seconds, plan, train, trainer, unsuited
+from tinygan.runs.trainer import StepByStep, measure_step_seconds, schedule, trainer, unsuited
+from tinygan.views.summary import summary
 
 
-def parser() -> commands.Parser:
+def parser() -> cli.Parser:
     """Options that were not given are absent from the result: defaults and recipes come later."""
-    parser = commands.Parser("tinygan.train", "Train the DCGAN on small pictures.")
+    parser = cli.Parser("tinygan.train", "Train the DCGAN on small pictures.")
     main, advanced = parser, parser.add_argument_group("advanced")
     absent: dict[str, Any] = {"default": argparse.SUPPRESS}
 
@@ -141,7 +141,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     def caution(line: str) -> None:
         told.append(line)
         if ranks.writes:
-            commands.warn(line)
+            cli.warn(line)
 
     run = arrays = meta = file = None
     if "data" in given and given["data"] not in NAMES and os.path.exists(given["data"]):
@@ -153,7 +153,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
         def found() -> tuple[RunFolder, Path, dict[str, np.ndarray], dict[str, Any]]:
             run, file = RunFolder.find(resume or None, out)
             if not dry_run:
-                held.enter_context(writing(run.path))
+                held.enter_context(run.locked())
                 run.sweep()
             return run, *checkpoint.newest_intact([file] if file else run.checkpoints(), caution)
 
@@ -185,7 +185,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
             size=settings.size,
             channels=settings.channels,
             limit=settings.limit,
-            report=say,
+            say=say,
         )
     if others := ranks.others(images.fingerprint):
         raise DataError(
@@ -195,7 +195,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     digest = ranks.from_first(images.sha256 if ranks.writes else "")  # one reads all of them for it
     if settings.data == "auto":  # a run that resumes must not choose again
         settings = replace(settings, data=images.name)
-    steps_per_epoch, total_steps = plan(settings, len(images.images), ranks.size)
+    steps_per_epoch, total_steps = schedule(settings, len(images.images), ranks.size)
 
     def failures() -> AbstractContextManager[None]:
         return device.failures(settings.batch_size, lambda: run and next(iter(run.checkpoints()), None))
@@ -246,7 +246,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
         if why := unmeasurable():
             caution(f"warning: --metrics-every is left out. {why}")
         else:
-            evaluation = Evaluation(settings, report=say)
+            evaluation = Evaluation(settings, say=say)
     config = {}
     if ranks.writes:
         config = configuration(arguments, settings, device, images, threads, taking.how)
@@ -255,7 +255,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
         """The run's folder, made or prepared for going on."""
         if run is None:
             new = RunFolder.create(out, images.name)
-            held.enter_context(writing(new.path))
+            held.enter_context(new.locked())
             new.write_config(config)
             return new
         before = run.read_config()
@@ -276,20 +276,19 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
 
     progress = Progress(sys.stdout, total_steps, state.step, quiet)
 
-    def report(line: str) -> None:
+    def log(*lines: str) -> None:
         if ranks.writes:
-            run.log(line)
-        if not quiet:
+            run.log(*lines)
+        for line in () if quiet else lines:
             progress.line(line)
 
-    for line in told if ranks.writes else ():
-        run.log(line)
-    for line in [f"run      {run.path}", *facts]:
-        report(line)
+    if ranks.writes and told:
+        run.log(*told)
     if state.step:
-        report(f"resume   {file} at step {state.step:,} of {total_steps:,}")
+        facts.append(f"resume   {file} at step {state.step:,} of {total_steps:,}")
         if state.step >= total_steps:
-            report("         That is complete: use a larger --epochs or --steps to go on.")
+            facts.append("         That is complete: use a larger --epochs or --steps to go on.")
+    log(f"run      {run.path}", *facts)
 
     def remedy() -> str:
         newest = next(iter(run.checkpoints()), None)
@@ -299,7 +298,7 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
         with ranks.together(remedy):  # outside of what notes a failure, for it may end this process
             try:
                 with failures():
-                    train(run, state, images, settings, taking, progress, report, evaluation)
+                    train(run, state, images, settings, taking, progress, log, evaluation)
             except TinyganError as problem:
                 with suppress(TinyganError):  # a full disk may be the problem
                     if ranks.writes:
@@ -308,14 +307,14 @@ def _main(arguments: Sequence[str], held: ExitStack, ranks: Ranks) -> int:
     finally:
         progress.close()
         taking.close()
-    report(f"done     {state.step:,} steps. Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}")
+    log(f"done     {state.step:,} steps. Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}")
     if not settings.no_gif:
-        report(f"         The training as a film: {run.gif_path}")
+        log(f"         The training as a film: {run.gif_path}")
     if not settings.no_report and run.report_path.is_file():
-        report(f"         The report, to open in a browser: {run.report_path}")
-    report(f"         More pictures: python -m tinygan.sample {run.path}")
+        log(f"         The report, to open in a browser: {run.report_path}")
+    log(f"         More pictures: python -m tinygan.sample {run.path}")
     if state.step < settings.epochs * steps_per_epoch:
-        report(f"         Go on with: {run.resume_command}")
+        log(f"         Go on with: {run.resume_command}")
     return 0
 
 
@@ -380,4 +379,4 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from tests.test_portability import bound_by_permissions
+from tinygan import files
 from tinygan.data import Dataset, arrays, converted, dataset, folder
 from tinygan.data.arrays import load_array
-from tinygan.data.converted import alone, header
+from tinygan.data.converted import header
 from tinygan.data.folder import load_folder
 from tinygan.data.mapped import Mapped
 from tinygan.errors import DataError
@@ -130,7 +131,7 @@ class Stop(BaseException):
 def test_a_file_is_never_taken_for_that_of_an_older_sidecar(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "LOOKED_AT", 2)  # a change between the first and the last is not seen
+    monkeypatch.setattr(dataset, "FINGERPRINTED", 2)  # a change between the first and the last is not seen
     old = Loaded(photos)
     path = photos / "02.png"
     content, time = path.read_bytes(), path.stat().st_mtime_ns
@@ -264,7 +265,7 @@ def test_a_full_disk_leaves_no_part_behind(photos: Path, monkeypatch: pytest.Mon
         def full(file: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(converted, "kept", full)
+        monkeypatch.setattr(converted, "keep", full)
     loaded = Loaded(photos)
     assert loaded.data.sha256 == plain(photos).sha256 and isinstance(loaded.data.images, np.ndarray)
     assert "in memory" in loaded.data.notes[-1]
@@ -312,13 +313,13 @@ def test_processes_that_convert_the_same_at_the_same_time_agree(photos: Path) ->
     assert sum(len(lines) > 1 for lines in outputs) == 1  # one of them converted
 
 
-def test_who_waits_for_another_process_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_for_another_process_says_so(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(converted, "WAIT_SECONDS", 0.1)
     answers = iter([False] * 6 + [True])
-    monkeypatch.setattr(converted, "taken", lambda file: next(answers))
-    told: list[None] = []
-    with alone(tmp_path / "a.lock", lambda: told.append(None)):
-        assert len(told) == 1
+    monkeypatch.setattr(files, "_taken", lambda file: next(answers))
+    assert [line.startswith("convert  waiting for another process: ") for line in Loaded(photos).lines] == [
+        True, False
+    ]  # fmt: skip
 
 
 def test_progress_tells_the_time_that_is_left(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,7 @@ def test_without_a_network_auto_decides_within_ten_seconds(tmp_path, monkeypatch
     monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path))
     monkeypatch.delenv("TINYGAN_DATA", raising=False)
     never, start = threading.Event(), time.monotonic()
-    data = load("auto", limit=1, report=lambda line: None, open_address=lambda address: never.wait(60))
+    data = load("auto", limit=1, say=lambda line: None, open_address=lambda address: never.wait(60))
     never.set()
     assert data.name == "strokes" and time.monotonic() - start < 10
 

@@ -100,10 +100,10 @@ def test_a_file_that_holds_more_than_memory_does_is_refused_in_one_line(tmp_path
     header = struct.pack(">BBBBIII", 0, 0, 8, 3, 400, 1 << 10, 1 << 10)
     path = write(tmp_path / "a.gz", gzip.compress(header + bytes(400 << 20), 1))
     code = (
-        "import resource, sys; from pathlib import Path; from tinygan import commands\n"
+        "import resource, sys; from pathlib import Path; from tinygan import cli\n"
         "from tinygan.data.idx import read_images\n"
         "resource.setrlimit(resource.RLIMIT_AS, (700 << 20,) * 2)\n"
-        "sys.exit(commands.run(lambda names: len(read_images(Path(names[0])))))"
+        "sys.exit(cli.run(lambda names: len(read_images(Path(names[0])))))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)],

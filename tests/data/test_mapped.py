@@ -17,7 +17,7 @@ from tinygan.data.mapped import Mapped, chunks
 from tinygan.errors import DataError
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.runs.training import measure_step_seconds, trainer
+from tinygan.runs.trainer import measure_step_seconds, trainer
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (19, 8, 8, 1), dtype=np.uint8)
 SETTINGS = Settings(size=8, width=3, noise_dim=5, batch_size=4)
@@ -30,7 +30,7 @@ def quiet(line: str) -> None:
 def opened(path: Path, array: np.ndarray = IMAGES, limit: int | None = None, large: int = 0) -> Dataset:
     """The array as a mapped data set."""
     np.save(path, array)
-    return load_array(path, 8, 1, limit, report=quiet, large=large)
+    return load_array(path, 8, 1, limit, say=quiet, large=large)
 
 
 def trained(data: Dataset) -> dict[str, np.ndarray]:
@@ -83,7 +83,7 @@ def test_what_stays_in_its_file_is_told(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", IMAGES)
     np.savez(tmp_path / "a.npz", IMAGES)
     for name in ("a.npz", "a.npy"):
-        load_array(tmp_path / name, 8, 1, None, report=lines.append, large=0)
+        load_array(tmp_path / name, 8, 1, None, say=lines.append, large=0)
     assert len(lines) == 1 and str(tmp_path / "a.npy") in lines[0]
 
 
@@ -125,7 +125,7 @@ def test_a_large_header_must_fit_its_file(tmp_path: Path) -> None:
     for content in (whole[:-1], whole + b"x", whole[:200]):
         (tmp_path / "a.npy").write_bytes(content)
         with pytest.raises(DataError, match="declares 1,216 bytes"):
-            load_array(tmp_path / "a.npy", 8, 1, None, report=quiet, large=0)
+            load_array(tmp_path / "a.npy", 8, 1, None, say=quiet, large=0)
 
 
 def test_one_picture_many_times_is_still_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,10 +133,10 @@ def test_one_picture_many_times_is_still_noticed(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(mapped, "CHUNK", 256)
     same = np.broadcast_to(IMAGES[:1], IMAGES.shape).copy()
     np.save(tmp_path / "a.npy", same)
-    assert "only one picture" in load(str(tmp_path / "a.npy"), size=8, report=quiet).notes[-1]
+    assert "only one picture" in load(str(tmp_path / "a.npy"), size=8, say=quiet).notes[-1]
     same[9, 3, 3] ^= 1
     np.save(tmp_path / "b.npy", same)
-    data = load(str(tmp_path / "b.npy"), size=8, report=quiet)
+    data = load(str(tmp_path / "b.npy"), size=8, say=quiet)
     assert isinstance(data.images, Mapped) and data.notes == ()
 
 
@@ -147,7 +147,7 @@ def test_pages_are_given_back(tmp_path: Path) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + int(np.prod(shape)))
-    images = load_array(tmp_path / "a.npy", 64, 1, None, report=quiet, large=0).images
+    images = load_array(tmp_path / "a.npy", 64, 1, None, say=quiet, large=0).images
     ballast = np.ones(max(0, peak() - resident()) + (40 << 20), np.uint8)  # so that any more is a new peak
     before = peak()
     for start in range(0, len(images), 256):

@@ -82,7 +82,7 @@ def test_the_environment_names_a_data_folder_too(tmp_path, monkeypatch):
 def test_auto_uses_strokes_and_says_so_in_one_line(monkeypatch):
     monkeypatch.setenv("TINYGAN_DATA", "/nowhere/at/all")
     lines = []
-    data = load("auto", limit=5, report=lines.append, open_address=no_network)
+    data = load("auto", limit=5, say=lines.append, open_address=no_network)
     assert data.name == "strokes" and data.images.shape == (5, 28, 28, 1)
     assert sum("strokes" in line for line in lines) == 1
     assert all("\n" not in line for line in lines)

@@ -27,7 +27,7 @@ DATA = Path(os.environ.get("TINYGAN_DATA") or Path(__file__).parents[3] / "share
 
 def test_drawn_digits_are_read_right():
     images, answers = labelled_strokes(1000, 1)
-    _, found = load_classifier("strokes").look(images)
+    _, found = load_classifier("strokes").features_and_classes(images)
     assert (found == answers).mean() > 0.99
 
 
@@ -40,7 +40,7 @@ def test_the_stated_accuracy_is_reached_on_all_test_images(name, accuracy):
     images = load(name, data_dir=DATA if DATA.is_dir() else None, split="test").images
     answers = labels(name, "test", DATA if DATA.is_dir() else None)
     assert len(images) == len(answers) == 10_000
-    _, found = load_classifier(name, choose("cpu", "fast", lambda line: None)).look(images)
+    _, found = load_classifier(name, choose("cpu", "fast", lambda line: None)).features_and_classes(images)
     assert (found == answers).mean() == pytest.approx(accuracy, abs=0.0005)
 
 
@@ -54,7 +54,7 @@ def test_weights_take_less_than_500_kilobytes(name):
 def test_features_are_what_the_last_layer_decides_by():
     found = load_classifier("strokes")
     images, _ = labelled_strokes(7, 5)
-    features, chosen = found.look(images)
+    features, chosen = found.features_and_classes(images)
     assert features.shape == (7, 64) and features.dtype == np.float32
     network = found._network
     *_, last = network.layers.values()
@@ -67,9 +67,9 @@ def test_features_are_what_the_last_layer_decides_by():
 def test_pictures_are_looked_at_one_by_one(monkeypatch):
     images, _ = labelled_strokes(20, 5)
     found = load_classifier("strokes")
-    together = found.look(images)
+    together = found.features_and_classes(images)
     monkeypatch.setattr(module, "BATCH", 6)
-    parts = found.look(images)
+    parts = found.features_and_classes(images)
     assert together[0] == pytest.approx(parts[0], abs=1e-3)
     assert (together[1] == parts[1]).all()
 

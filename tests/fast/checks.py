@@ -12,8 +12,8 @@ from tinygan import models
 from tinygan.arrays import Backend
 from tinygan.backend import cpu
 from tinygan.fast import conv as fast_conv
-from tinygan.fast.products import Products, axis_choices
-from tinygan.fast.windows import Windows
+from tinygan.fast.direct import Direct
+from tinygan.fast.frequencies import Frequencies, axis_choices
 from tinygan.layers import Network
 from tinygan.optim import Adam
 from tinygan.rng import Stream, stream
@@ -86,12 +86,12 @@ def force_plan(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
             small = tuple((side + sum(pad) - K) // S + 1 for side, pad, K, S in axes)
         shapes = (*size, C), (*small, kernel[3]), kernel[:2]
         if kind == "windows":
-            return Windows(*shapes, stride, pads, dtype)
+            return Direct(*shapes, stride, pads, dtype)
         rows, columns = (
             axis_choices(size[a], small[a], kernel[a], stride[a], pads[a][0])[0 if kind == "whole" else -1]
             for a in (0, 1)
         )
-        return Products(*shapes, rows, columns, dtype)
+        return Frequencies(*shapes, rows, columns, dtype)
 
     monkeypatch.setattr(fast_conv, "conv_plan", plan)
 

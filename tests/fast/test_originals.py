@@ -29,7 +29,7 @@ RUN_AS_THEY_ARE = {
 def test_the_twins_were_written_for_this_version(module: Any, name: str) -> None:
     now = digest(getattr(module, name))
     assert (ORIGINALS | CARD_ORIGINALS)[module][name] == now, (
-        f"{name} was changed: compare its twins in fast/, fast/cuda/ and ranks/, then write {now!r} there"
+        f"{name} was changed: compare its twins in fast/, cuda/ and ranks/, then write {now!r} there"
     )
 
 

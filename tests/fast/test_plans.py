@@ -11,8 +11,8 @@ import pytest
 from tests import oracles
 from tests.checks import numbers
 from tinygan.fast import threads
-from tinygan.fast.products import Axis, Products, axis_choices, transform
-from tinygan.fast.windows import Windows
+from tinygan.fast.direct import Direct
+from tinygan.fast.frequencies import Axis, Frequencies, axis_choices, transform
 
 Pair = tuple[int, int]
 
@@ -59,13 +59,13 @@ class Case:
             self.large[axis], self.small[axis], self.kernel[axis], self.stride[axis], self.pads[axis][0]
         )
 
-    def products(self, rows: Axis, columns: Axis, dtype: str = "d") -> Products:
-        return Products(self.large, self.small, self.kernel, rows, columns, dtype)
+    def products(self, rows: Axis, columns: Axis, dtype: str = "d") -> Frequencies:
+        return Frequencies(self.large, self.small, self.kernel, rows, columns, dtype)
 
-    def windows(self, dtype: str = "d") -> Windows:
-        return Windows(self.large, self.small, self.kernel, self.stride, self.pads, dtype)
+    def windows(self, dtype: str = "d") -> Direct:
+        return Direct(self.large, self.small, self.kernel, self.stride, self.pads, dtype)
 
-    def check(self, plan: Products | Windows, tolerance: float = 1e-12) -> None:
+    def check(self, plan: Frequencies | Direct, tolerance: float = 1e-12) -> None:
         """The plan's three results against the loops'; it may take the pictures in pieces."""
         dtype = plan.dtype
         x, w, y, weights = (a.astype(dtype) for a in (self.x, self.w, self.y, self.weights))
@@ -149,13 +149,13 @@ LAYERS = [  # of the networks: (H, W), (KH, KW), (SH, SW), C, F
 ]
 
 
-def plans_of(size: Pair, kernel: Pair, stride: Pair, C: int, F: int) -> list[Products | Windows]:
-    """Windows, and products with all their ways to cut both axes alike."""
+def plans_of(size: Pair, kernel: Pair, stride: Pair, C: int, F: int) -> list[Frequencies | Direct]:
+    """Direct, and products with all their ways to cut both axes alike."""
     out, pads = oracles.conv2d_geometry(size, kernel, stride, "same")
     shapes = (*size, C), (*out, F), kernel
     rows, columns = (axis_choices(size[a], out[a], kernel[a], stride[a], pads[a][0]) for a in (0, 1))
-    products = [Products(*shapes, r, c, "d") for r, c in zip(rows, columns, strict=True)]
-    return [Windows(*shapes, stride, pads, "d"), *products]
+    products = [Frequencies(*shapes, r, c, "d") for r, c in zip(rows, columns, strict=True)]
+    return [Direct(*shapes, stride, pads, "d"), *products]
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)

@@ -17,7 +17,7 @@ from tinygan.fast.threads import POOL
 from tinygan.runs import checkpoint
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.runs.training import trainer
+from tinygan.runs.trainer import trainer
 from tinygan.step import AS_A_WHOLE
 
 BATCH = 8

@@ -24,8 +24,8 @@ from tests.fast.checks import (
 )
 from tinygan.fast import conv as fast_conv
 from tinygan.fast import threads
-from tinygan.fast.products import Products
-from tinygan.fast.windows import Windows
+from tinygan.fast.direct import Direct
+from tinygan.fast.frequencies import Frequencies
 
 TOLERANCE = {"f": 1e-6, "d": 1e-12}  # of the largest difference, relative to the largest number
 
@@ -110,13 +110,13 @@ def kind_of(name: str, case: tuple[Any, ...]) -> tuple[Any, bool]:
     """The class of the case's plan, and whether it cuts the picture into tiles."""
     arrays, attributes = conv_case(name, case)
     plan = getattr(FAST.twin(OPS[name]).forward(*arrays, **attributes)[1], "plan", None)
-    return type(plan), isinstance(plan, Products) and plan.tiles > 1
+    return type(plan), isinstance(plan, Frequencies) and plan.tiles > 1
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_the_cases_are_computed_in_every_way(name):
     found = {kind_of(name, case) for case in CASES}
-    assert found == {(Products, False), (Products, True), (Windows, False), (type(None), False)}
+    assert found == {(Frequencies, False), (Frequencies, True), (Direct, False), (type(None), False)}
 
 
 @pytest.mark.slow

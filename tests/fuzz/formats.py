@@ -23,10 +23,10 @@ from tinygan.data.idx import read_images, read_labels
 from tinygan.errors import DataError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.report import write_report
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State, configured_settings, restored
-from tinygan.runs.training import plan
+from tinygan.runs.trainer import schedule
+from tinygan.views.webpage import write_report
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
 SMALL = Settings(size=4, width=1, noise_dim=2, batch_size=2)
@@ -155,7 +155,7 @@ def _signed(meta: bytes) -> bytes:
 def _restore(folder: Path) -> object:
     """As `tinygan.load` does."""
     state, settings, _ = restored([folder / "epoch_0001.npz"], cpu(), lambda line: None)
-    return plan(settings, 4), state
+    return schedule(settings, 4), state
 
 
 def _config() -> dict[str, object]:

@@ -285,7 +285,7 @@ def networks(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
         "03_conv": convolution(K.Conv2D, 4, 2, bias=True),
         "07_dense": K.Dense(1),
     }
-    paint(generator, tf.zeros((4, 10), "float64"))  # builds every layer
+    pictures_of(generator, tf.zeros((4, 10), "float64"))  # builds every layer
     judge(discriminator, tf.zeros((4, 28, 28, 1), "float64"), [np.ones(1), np.ones(1)])
     for layer in [*generator.values(), *discriminator.values()]:
         for weight in layer.weights:
@@ -302,7 +302,7 @@ def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.n
     return usual + rng.uniform(-0.2, 0.2, shape)
 
 
-def paint(generator: dict[str, Any], noise: tf.Tensor) -> tf.Tensor:
+def pictures_of(generator: dict[str, Any], noise: tf.Tensor) -> tf.Tensor:
     """Noise (N, 10) -> pictures (N, 28, 28, 1)."""
     x = generator["00_dense"](noise)
     x = leaky_relu(generator["01_batchnorm"](x, training=True))
@@ -354,7 +354,7 @@ def three_steps() -> Arrays:
             for which, count in (("real", reals), ("fake", 4))
         }
         with tf.GradientTape() as tape_g, tf.GradientTape() as tape_d:
-            generated = paint(generator, tf.constant(noise))
+            generated = pictures_of(generator, tf.constant(noise))
             real_logits = judge(discriminator, tf.constant(images), masks["real"])
             fake_logits = judge(discriminator, generated, masks["fake"])
             loss_g = entropy(tf.ones_like(fake_logits), fake_logits)

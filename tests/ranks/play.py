@@ -21,7 +21,7 @@ from tinygan.ranks.mpi import started
 from tinygan.rng import stream
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.runs.training import StepByStep, trainer
+from tinygan.runs.trainer import StepByStep, trainer
 from tinygan.step import AS_A_WHOLE, BY_OPS, Step
 
 STEPS = 20

@@ -12,9 +12,9 @@ import sys
 from typing import Any
 
 from tests.standin.processes import stand_in
-from tinygan import commands, train
+from tinygan import cli, train
 from tinygan.ranks.mpi import started
-from tinygan.runs.training import StepByStep
+from tinygan.runs.trainer import StepByStep
 
 
 def sabotaged(how: str, rank: int, step: int) -> Any:
@@ -53,4 +53,4 @@ if __name__ == "__main__":
             sys.addaudithook(idle)
     else:
         StepByStep._step = sabotaged(how, int(rank), int(step))
-    sys.exit(commands.run(train.main, arguments))
+    sys.exit(cli.run(train.main, arguments))

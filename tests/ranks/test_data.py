@@ -14,14 +14,14 @@ pytestmark = needs_mpi
 # of its own.
 TRAIN = """
 import os, sys
-from tinygan import commands, train
+from tinygan import cli, train
 from tinygan.data import Dataset
 rank = os.environ["PMI_RANK"]
 whole = Dataset.sha256.func
 told = f"rank {rank} reads all"
 Dataset.sha256 = property(lambda self: print(told, file=sys.__stdout__, flush=True) or whole(self))
 arguments = [argument.replace("RANK", rank) for argument in sys.argv[1:]]
-sys.exit(commands.run(train.main, arguments))
+sys.exit(cli.run(train.main, arguments))
 """
 OPTIONS = ("--size", "8", "--width", "2", "--noise-dim", "3", "--batch-size", "4", "--no-gif", "--no-report")
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from tinygan.errors import CheckpointError
-from tinygan.runs.folder import RunFolder, _sync_folder, write_atomically
+from tinygan.files import sync_folder, write_atomically
+from tinygan.runs.folder import RunFolder
 
 
 def make_run(out: Path, name: str = "strokes") -> RunFolder:
@@ -439,7 +440,7 @@ def test_folders_are_not_synced_where_they_cannot_be_opened(tmp_path, monkeypatc
     with monkeypatch.context() as windows:
         windows.setattr(os, "open", denied)
         windows.setattr(os, "name", "nt")
-        _sync_folder(tmp_path)
+        sync_folder(tmp_path)
 
 
 def test_configuration_is_readable_text(tmp_path):

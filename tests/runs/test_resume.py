@@ -14,7 +14,7 @@ from tinygan.data import Dataset
 from tinygan.runs import checkpoint
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.runs.training import trainer
+from tinygan.runs.trainer import trainer
 
 ENGINES = ("readable", "fast")
 SETTINGS = Settings(size=8, width=2, noise_dim=5, batch_size=8, lr=1e-3, average=0.1)

@@ -17,12 +17,12 @@ from tinygan.arrays import CPU
 from tinygan.backend import cpu
 from tinygan.data import Dataset
 from tinygan.errors import CheckpointError, UsageError
+from tinygan.evaluation.evaluation import Evaluation
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.metrics import Evaluation
 from tinygan.runs.settings import FORGOTTEN, Settings
-from tinygan.runs.state import State, load, paint
-from tinygan.runs.training import trainer
+from tinygan.runs.state import State, load, pictures_of
+from tinygan.runs.trainer import trainer
 
 SETTINGS = Settings(size=8, width=2, noise_dim=5, batch_size=8, lr=1e-2, average=0.9)
 DATA = Dataset("noise", np.random.default_rng(1).integers(0, 256, (19, 8, 8, 1), dtype=np.uint8), "nowhere")
@@ -167,7 +167,7 @@ def test_what_a_reader_replaces_is_what_a_run_is_made_of(monkeypatch: pytest.Mon
     state = State(Settings(width=2, noise_dim=5), CPU)
     assert type(state.adam_G) is type(state.adam_D) is Mine
     assert state.D.parameters["00_conv/kernel"].shape == (5, 5, 1, 3)
-    assert (paint(state.G, np.ones((1, 5), np.float32)) == 2).all()
+    assert (pictures_of(state.G, np.ones((1, 5), np.float32)) == 2).all()
 
 
 def test_an_evaluation_needs_the_classifier_s_own_layers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,11 @@ from tinygan.backend import cpu
 from tinygan.data import Dataset
 from tinygan.errors import NonFiniteError
 from tinygan.runs.folder import RunFolder
+from tinygan.runs.loop import _save_checkpoint, _signals, train
 from tinygan.runs.progress import Progress
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.runs.training import _save_checkpoint, _signals, plan, train, trainer
+from tinygan.runs.trainer import schedule, trainer
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -53,7 +54,7 @@ def test_no_array_that_is_not_finite_is_ever_saved(tmp_path: Path, value: float)
 def test_every_checkpoint_writes_the_report_anew(tmp_path: Path) -> None:
     settings = Settings(epochs=5, checkpoint_every=2, batch_size=4, width=2, noise_dim=5, size=8, no_gif=True)
     data = Dataset("made up", np.zeros((8, 8, 8, 1), np.uint8), "nowhere")
-    run, state, steps = RunFolder.create(tmp_path, "made up"), State(settings, cpu()), plan(settings, 8)
+    run, state, steps = RunFolder.create(tmp_path, "made up"), State(settings, cpu()), schedule(settings, 8)
     run.write_config({"settings": {"batch_size": 4}, "data": {"shape": data.images.shape}})
     shown = []  # the last epoch on the page when an epoch ends, before it is saved
 
@@ -62,8 +63,8 @@ def test_every_checkpoint_writes_the_report_anew(tmp_path: Path) -> None:
         assert found
         return len(json.loads(found[1])["stats"])
 
-    def report(line: str) -> None:
-        if " done " in line:
+    def report(*lines: str) -> None:
+        if " done " in lines[0]:
             shown.append(epochs_on_the_page() if run.report_path.exists() else None)
 
     taking = trainer(state, data, settings, cpu())

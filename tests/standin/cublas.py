@@ -1,4 +1,4 @@
-"""cuBLAS on the processor: the functions that `tinygan.fast.cuda.blas` calls, by their documentation."""
+"""cuBLAS on the processor: the functions that `tinygan.cuda.blas` calls, by their documentation."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 from tests.standin import cupy as standin
 from tests.standin.kernels import COMPILER
 from tinygan.backend import Backend, choose, gpu
-from tinygan.fast.cuda import blas
+from tinygan.cuda import blas
 
 MakeBackend = Callable[..., Backend]  # engine, precision
 

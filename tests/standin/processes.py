@@ -6,7 +6,7 @@ import sys
 
 from tests.standin import cupy as standin
 from tests.standin import nccl
-from tinygan.fast.cuda import blas
+from tinygan.cuda import blas
 
 
 def stand_in() -> None:

@@ -12,7 +12,7 @@ from tests.standin import kernels
 from tests.standin.cublas import Cublas, tf32
 from tests.standin.cupy import NAMES, Array, CUDARuntimeError, make
 from tests.standin.make_names import names
-from tinygan.fast.cuda import blas
+from tinygan.cuda import blas
 
 needs_compiler = pytest.mark.skipif(kernels.COMPILER is None, reason="no C compiler")
 SOURCE = """

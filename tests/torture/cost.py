@@ -14,7 +14,7 @@ from tinygan import backend, machine, step
 from tinygan.data import Dataset
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.runs.training import trainer
+from tinygan.runs.trainer import trainer
 
 
 def check_cost(engine: str, steps: int) -> dict[str, float]:

@@ -13,7 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.torture.signals import TRAIN
-from tinygan import commands, train
+from tinygan import cli, train
 from tinygan.runs.checkpoint import content_digest, read
 
 SETTINGS = (*TRAIN, "--engine", "fast", "--device", "cpu", "--epochs", "2")
@@ -68,7 +68,7 @@ def trained(out: Path, *arguments: str) -> tuple[int, str]:
     """Train in this process, into `out`: the exit code and what stood on stderr."""
     errors = io.StringIO()
     with redirect_stdout(io.StringIO()), redirect_stderr(errors):
-        code = commands.run(train.main, [*arguments, "--out", str(out)])
+        code = cli.run(train.main, [*arguments, "--out", str(out)])
     return code, errors.getvalue()
 
 

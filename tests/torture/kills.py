@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygan import files
 from tinygan.errors import CheckpointError
 from tinygan.runs import checkpoint
-from tinygan.runs import folder as run_folder
 from tinygan.runs.folder import RunFolder
 
 DEAD = 9  # the exit code of a process that ended where it was told to
@@ -119,7 +119,7 @@ def dying(nth: int, when: str) -> None:
 
     for name in ("fsync", "replace", "open", "close"):
         setattr(os, name, mortal(getattr(os, name)))
-    run_folder.__dict__["open"] = mortal(
+    files.__dict__["open"] = mortal(
         lambda path, mode: io.BufferedWriter(Raw(path, mode.replace("b", "")))
     )
 

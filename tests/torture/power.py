@@ -23,8 +23,9 @@ from unittest.mock import patch
 import numpy as np
 
 from tests.torture.kills import state, survived
+from tinygan import files
 from tinygan.errors import CheckpointError
-from tinygan.runs import checkpoint, folder
+from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 
 OUT = "deep/runs"  # two folders that are not there yet
@@ -92,7 +93,7 @@ class Recorder:
             "replace": rename, "open": open_folder, "fsync": self.fsync,
         }.items():  # fmt: skip
             stack.enter_context(patch.object(os, name, function))
-        stack.enter_context(patch.object(folder, "open", self.open, create=True))
+        stack.enter_context(patch.object(files, "open", self.open, create=True))
         return stack
 
     def open(self, path: Path, mode: str) -> Any:

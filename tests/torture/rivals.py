@@ -9,7 +9,6 @@ from typing import Any
 
 from tinygan.errors import CheckpointError
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.lock import writing
 
 
 def rival(place: Path, count: int, gate: Any, results: Any) -> None:
@@ -23,7 +22,7 @@ def rival(place: Path, count: int, gate: Any, results: Any) -> None:
         gate.wait(60)
         with ExitStack() as held:
             try:
-                held.enter_context(writing(folder))
+                held.enter_context(RunFolder(folder).locked())
                 won = True
             except CheckpointError:
                 won = False

@@ -33,7 +33,7 @@ def load_array(
     channels: int,
     limit: int | None,
     cache: Path | None = None,
-    report: Callable[[str], object] = print,
+    say: Callable[[str], object] = print,
     large: int = LARGE,
 ) -> Dataset:
     """The pictures of an array (N, H, W) or (N, H, W, C): bytes, or numbers in [0, 1], [-1, 1] or [0, 255].
@@ -64,7 +64,7 @@ def load_array(
     if array.dtype == np.uint8 and array.shape[1:] == (size, size, channels):
         if isinstance(array, Mapped):
             gigabytes = f"{array.nbytes / 1e9:.1f} GB"
-            report(f"data     {gigabytes} stay in {path}: read once now, for a digest, and then as needed")
+            say(f"data     {gigabytes} stay in {path}: read once now, for a digest, and then as needed")
         return Dataset(path.stem, array, str(path))
     row = max(array.nbytes // len(array), size * size * channels)
 
@@ -83,7 +83,7 @@ def load_array(
     limited = limit if limit == len(array) else None
     conversion = Conversion(path, state, len(array), shape, pieces, limited)
     if len(array) * row > large:
-        images, tally, stored = converted(conversion, cache, report)
+        images, tally, stored = converted(conversion, cache, say)
     else:
         images, tally = in_memory(conversion)
         stored = ()

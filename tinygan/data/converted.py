@@ -19,7 +19,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ import numpy as np
 from tinygan.data.dataset import fingerprint
 from tinygan.data.mapped import CHUNK, Mapped
 from tinygan.errors import DataError, one_line
-from tinygan.locks import taken
+from tinygan.files import keep, locked, sweep, write_atomically
 
 SAVE_SECONDS = 5.0  # between two notes of how far it has come
 TELL_SECONDS = 30.0  # between two lines about it; the first comes with the first note
@@ -89,7 +89,7 @@ def in_memory(conversion: Conversion) -> tuple[np.ndarray, Tally]:
 
 
 def converted(
-    conversion: Conversion, cache: Path | None, report: Callable[[str], object]
+    conversion: Conversion, cache: Path | None, say: Callable[[str], object]
 ) -> tuple[Any, Tally, Sequence[str]]:
     """The same from a file in the folder `cache`, which is made or completed first; and notes.
 
@@ -97,7 +97,7 @@ def converted(
     """
     problem: OSError | str = "there is no home folder"
     if cache:
-        stored = Stored(cache, conversion, report)
+        stored = Stored(cache, conversion, say)
         try:
             images, tally = stored.images()
             size = f"{images.nbytes / 1e6:,.0f} MB"
@@ -106,15 +106,15 @@ def converted(
             problem = found
     reason = problem if isinstance(problem, str) else one_line(problem)
     where = cache or "a cache"
-    report(f"convert  {conversion.source} in memory: {where} cannot be written ({reason})")
+    say(f"convert  {conversion.source} in memory: {where} cannot be written ({reason})")
     return *in_memory(conversion), [f"note     converted in memory: {where} cannot be written ({reason})"]
 
 
 class Stored:
     """The files of one conversion in a cache."""
 
-    def __init__(self, cache: Path, conversion: Conversion, report: Callable[[str], object]) -> None:
-        self.cache, self.conversion, self.report = cache, conversion, report
+    def __init__(self, cache: Path, conversion: Conversion, say: Callable[[str], object]) -> None:
+        self.cache, self.conversion, self.say = cache, conversion, say
         self.file, self.sidecar, self.part, self.part_sidecar, self.lock = (
             cache / f"{conversion.name}{suffix}"
             for suffix in (".npy", ".json", ".part", ".part.json", ".lock")
@@ -124,7 +124,7 @@ class Stored:
         """The images, from the file that is there already if it is good. Raises OSError."""
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
-            with alone(self.lock, lambda: self.report(f"convert  waiting for another process: {self.lock}")):
+            with locked(self.lock, self._waiter()):
                 found = self.found()
                 if found is None:
                     try:
@@ -141,6 +141,18 @@ class Stored:
         if found is None:
             raise OSError("what was written there is something else when it is read")
         return found
+
+    def _waiter(self) -> Callable[[str], object]:
+        """What says once, after a while, that another process has the lock."""
+        until = time.monotonic() + WAIT_SECONDS
+
+        def waiting(holder: str) -> None:
+            nonlocal until
+            if time.monotonic() > until:
+                self.say(f"convert  waiting for {holder}: {self.lock}")
+                until = float("inf")
+
+        return waiting
 
     def found(self) -> tuple[Any, Tally] | None:
         """The images in the file, unless it is missing, damaged, or made of the source as it was."""
@@ -165,13 +177,14 @@ class Stored:
     def convert(self) -> None:
         """Write the file, from where a process before this one has left off. Raises OSError."""
         shape, total = self.conversion.shape, self.conversion.total
+        sweep(self.cache, self.conversion.name)
         tally, crc = self._begun()
         start = len(header((0, *shape)))
         left = (total - tally.done) * int(np.prod(shape))
         if shutil.disk_usage(self.cache).free < left:
             raise OSError(f"the disk has less than {left / 1e9:.1f} GB left")
         before = f", from number {tally.done + 1:,} on" if tally.done else ""
-        self.report(f"convert  {self.conversion.source}: {total:,} pictures, once, to {self.file}{before}")
+        self.say(f"convert  {self.conversion.source}: {total:,} pictures, once, to {self.file}{before}")
         with self.part.open("r+b" if tally.done else "w+b") as file:
             file.seek(start + tally.images * int(np.prod(shape)))
             saved = time.monotonic()
@@ -184,18 +197,18 @@ class Stored:
                 if did < 0:  # before the first piece the range of an array's numbers was looked for
                     begun, did = now, tally.done
                 if now >= saved + SAVE_SECONDS:
-                    kept(file)
+                    keep(file)
                     write_sidecar(self.part_sidecar, self._facts(tally) | {"crc": crc})
                     saved = now
                 if now >= told + TELL_SECONDS and tally.done > did:
                     seconds = (now - begun) / (tally.done - did) * max(0, total - tally.done)
                     ahead = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-                    self.report(f"convert  {tally.done:,} of {total:,}, {ahead} left")
+                    self.say(f"convert  {tally.done:,} of {total:,}, {ahead} left")
                     told = now
             file.truncate()
             file.seek(0)
             file.write(header((tally.images, *shape)))
-            kept(file)
+            keep(file)
         self.sidecar.unlink(missing_ok=True)  # at no time may an old one lie beside a new file
         with self.part.open("rb") as file:
             file.seek(start)
@@ -218,7 +231,7 @@ class Stored:
             while left and (data := file.read(min(left, CHUNK))):
                 crc, left = zlib.crc32(data, crc), left - len(data)
         if left or crc != facts.get("crc"):
-            self.report(f"convert  {self.part} is damaged; beginning anew.")
+            self.say(f"convert  {self.part} is damaged; beginning anew.")
             return Tally(), 0
         return tally, crc
 
@@ -244,11 +257,7 @@ def header(shape: tuple[int, ...]) -> bytes:
 
 def write_sidecar(path: Path, facts: dict[str, Any]) -> None:
     """`facts` as JSON with a checksum, all at once."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump({"facts": facts, "crc": _checksum(facts)}, file, indent=1)
-        kept(file)
-    os.replace(temporary, path)
+    write_atomically(path, json.dumps({"facts": facts, "crc": _checksum(facts)}, indent=1).encode())
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -264,22 +273,3 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
 def _checksum(facts: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(facts, sort_keys=True).encode())
-
-
-def kept(file: Any) -> None:
-    """Have the disk keep what was written to the open `file`."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-@contextmanager
-def alone(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
-    """Hold the lock `path`, once no other process does; `waiting` is called once if that takes long."""
-    with path.open("a+b") as file:
-        until = time.monotonic() + WAIT_SECONDS
-        while not taken(file):
-            if time.monotonic() > until:
-                waiting()
-                until = float("inf")
-            time.sleep(0.05)
-        yield

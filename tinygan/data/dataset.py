@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygan.data.mapped import chunks
 
-LOOKED_AT = 64  # images that a fingerprint is made of
+FINGERPRINTED = 64  # images that a fingerprint is made of
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of the shape and of `LOOKED_AT` images, evenly spread: enough to notice another set."""
+        """A digest of the shape and of images spread evenly over it: enough to notice another."""
         return fingerprint(self.images)
 
 
 def fingerprint(images: Any) -> str:
     """As `Dataset.fingerprint`."""
-    numbers = np.linspace(0, len(images) - 1, min(len(images), LOOKED_AT)).astype(int)
+    numbers = np.linspace(0, len(images) - 1, min(len(images), FINGERPRINTED)).astype(int)
     return _digest(images.shape, [images[numbers]])
 
 

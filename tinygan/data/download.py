@@ -61,7 +61,7 @@ def is_intact(path: Path, file: Pinned) -> bool:
 def fetch(
     file: Pinned,
     folder: Path,
-    report: Callable[[str], object],
+    say: Callable[[str], object],
     open_address: Callable[[str], Any] | None = None,
 ) -> Path:
     """The path of `file` in `folder`: as it lies there if intact, else downloaded from the first good mirror.
@@ -78,7 +78,7 @@ def fetch(
         if target.exists():
             if is_intact(target, file):
                 return target
-            report(f"{target} is damaged; downloading it again.")
+            say(f"{target} is damaged; downloading it again.")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise DataError(f"cannot use the cache {folder}: {one_line(problem)}. Set TINYGAN_CACHE.") from None
@@ -93,7 +93,7 @@ def fetch(
                 answer = None
                 try:
                     answer = within(CONNECT_SECONDS, open_address, mirror + file.name)
-                    download(answer, mirror + file.name, file, temporary, deadline, report)
+                    download(answer, mirror + file.name, file, temporary, deadline, say)
                     os.replace(temporary, target)
                     return target
                 except DataError as problem:
@@ -105,7 +105,7 @@ def fetch(
                     broken = broken or answer is not None
             if pause is None or not broken or time.monotonic() + pause > deadline:
                 break
-            report(f"download {file.name}: {reason}; trying again in {pause} s")
+            say(f"download {file.name}: {reason}; trying again in {pause} s")
             time.sleep(pause)
     finally:
         temporary.unlink(missing_ok=True)
@@ -140,7 +140,7 @@ def within(seconds: float, open_address: Callable[[str], Any], address: str) -> 
 
 
 def download(
-    answer: Any, address: str, file: Pinned, target: Path, deadline: float, report: Callable[[str], object]
+    answer: Any, address: str, file: Pinned, target: Path, deadline: float, say: Callable[[str], object]
 ) -> None:
     """Write `answer`, opened from `address`, to `target`; at most one byte more than expected is taken.
 
@@ -159,7 +159,7 @@ def download(
                 raise DataError(f"{address} was too slow: {received:,} of {file.size:,} bytes in time")
             if received >= told + file.size / 4:  # a quarter more
                 told = received
-                report(f"download {file.name}: {received / 1e6:.1f} of {file.size / 1e6:.1f} MB")
+                say(f"download {file.name}: {received / 1e6:.1f} of {file.size / 1e6:.1f} MB")
         out.flush()
         os.fsync(out.fileno())
     if received < file.size:

@@ -27,7 +27,7 @@ def load_folder(
     channels: int,
     limit: int | None,
     cache: Path | None = None,
-    report: Callable[[str], object] = print,
+    say: Callable[[str], object] = print,
     few: int = FEW,
 ) -> Dataset:
     """The pictures below `folder`, cropped and resized; `limit` takes the first so many.
@@ -60,7 +60,7 @@ def load_folder(
     if most > few:
         state = listing(folder, files)
         conversion = Conversion(folder.resolve(), state, most, shape, pieces, limited)
-        images, tally, notes = converted(conversion, cache, report)
+        images, tally, notes = converted(conversion, cache, say)
     else:
         images, tally = in_memory(Conversion(folder, "", most, shape, pieces, limited))
         notes = ()

@@ -66,7 +66,7 @@ def load(
     channels: int = 1,
     limit: int | None = None,
     split: str = "train",
-    report: Callable[[str], object] = print,
+    say: Callable[[str], object] = print,
     open_address: Callable[[str], Any] | None = None,
 ) -> Dataset:
     """The data set `name`: one of `NAMES`, a folder of pictures, or an .npy or .npz file.
@@ -74,7 +74,7 @@ def load(
     Its images are (N, size, size, channels) uint8; `limit` takes the first N; `split` is "train" or
     "test" and counts for the named sets. `data_dir`, or else the environment's TINYGAN_DATA, holds
     ``<name>/train-images-idx3-ubyte.gz`` (or the same unpacked). "auto" is fashion-mnist, or strokes
-    where that cannot be had; `report` then says so. `open_address` stands in for the network in tests.
+    where that cannot be had; `say` then says so. `open_address` stands in for the network in tests.
 
     Raises:
         DataError: the set is missing or damaged. A name other than "auto" never becomes another.
@@ -85,7 +85,7 @@ def load(
     if split not in STROKES:
         raise UsageError(f"split {split!r} is neither of {', '.join(STROKES)}.")
     try:
-        data = find(name, data_dir, size, channels, limit, split, report, open_address)
+        data = find(name, data_dir, size, channels, limit, split, say, open_address)
     except DataError as problem:  # a path may hold anything, a line break included
         raise DataError(printable(str(problem))) from problem
     notes = tuple(map(printable, data.notes))
@@ -107,7 +107,7 @@ def find(
     channels: int,
     limit: int | None,
     split: str,
-    report: Callable[[str], object],
+    say: Callable[[str], object],
     open_address: Callable[[str], Any] | None,
 ) -> Dataset:
     """As `load`, with arguments that make sense."""
@@ -115,17 +115,17 @@ def find(
         raise DataError(f"--data-dir {data_dir} is no folder. Name the one that holds fashion-mnist/.")
     if name == "auto":
         try:
-            data = named("fashion-mnist", split, data_dir, report, open_address)
+            data = named("fashion-mnist", split, data_dir, say, open_address)
         except DataError as problem:
             reason = printable(str(problem).partition(". ")[0])
-            report(f"no Fashion-MNIST ({reason}): using the built-in strokes.")
+            say(f"no Fashion-MNIST ({reason}): using the built-in strokes.")
             data = built_in(split, limit)
     elif name in ("fashion-mnist", "mnist"):
-        data = named(name, split, data_dir, report, open_address)
+        data = named(name, split, data_dir, say, open_address)
     elif name == "strokes":
         data = built_in(split, limit)
     else:
-        return from_path(Path(name), size, channels, limit, lambda line: report(printable(line)))
+        return from_path(Path(name), size, channels, limit, lambda line: say(printable(line)))
     images = data.images[:limit]
     if images.shape[1:] != (size, size, channels):
         from tinygan.data.resize import fit_all  # Pillow is needed only now
@@ -141,7 +141,7 @@ def built_in(split: str, limit: int | None) -> Dataset:
 
 
 def from_path(
-    path: Path, size: int, channels: int, limit: int | None, report: Callable[[str], object]
+    path: Path, size: int, channels: int, limit: int | None, say: Callable[[str], object]
 ) -> Dataset:
     """A folder of pictures or an array file."""
     try:
@@ -151,11 +151,11 @@ def from_path(
     if isdir(path):
         from tinygan.data.folder import load_folder
 
-        return load_folder(path, size, channels, limit, cache, report)
+        return load_folder(path, size, channels, limit, cache, say)
     if path.suffix in (".npy", ".npz") and isfile(path):
         from tinygan.data.arrays import load_array
 
-        return load_array(path, size, channels, limit, cache, report)
+        return load_array(path, size, channels, limit, cache, say)
     found = "is neither a folder nor an .npy or .npz file" if exists(path) else "does not exist"
     raise DataError(f"--data {path} {found}. Use {', '.join(NAMES)}, or the path of such a one.")
 
@@ -164,16 +164,16 @@ def named(
     name: str,
     split: str,
     data_dir: Path | None,
-    report: Callable[[str], object],
+    say: Callable[[str], object],
     open_address: Callable[[str], Any] | None,
 ) -> Dataset:
     """fashion-mnist or mnist from the first place that has it: data folder, cache, network."""
     file = PINNED[name, split]
-    return from_idx(name, located(name, file, data_dir, report, open_address), file)
+    return from_idx(name, located(name, file, data_dir, say, open_address), file)
 
 
 def labels(
-    name: str, split: str, data_dir: Path | None = None, report: Callable[[str], object] = print
+    name: str, split: str, data_dir: Path | None = None, say: Callable[[str], object] = print
 ) -> np.ndarray:
     """What each image of "fashion-mnist" or "strokes" shows, 0 to 9: (N,) uint8; else as `load`.
 
@@ -182,14 +182,14 @@ def labels(
     """
     if name == "strokes":
         return labelled_strokes(*STROKES[split])[1]
-    return read_labels(located(name, LABELS[split], data_dir, report, None))
+    return read_labels(located(name, LABELS[split], data_dir, say, None))
 
 
 def located(
     name: str,
     file: Pinned,
     data_dir: Path | None,
-    report: Callable[[str], object],
+    say: Callable[[str], object],
     open_address: Callable[[str], Any] | None,
 ) -> Path:
     """Where a file of the set `name` lies now: in the data folder, or in the cache, perhaps just fetched."""
@@ -199,9 +199,9 @@ def located(
     if data_dir:
         raise DataError(f"{data_dir / name / file.name} is missing. Put it there, or leave out --data-dir.")
     if given:
-        report(printable(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere."))
+        say(printable(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere."))
     try:
-        return fetch(file, cache_folder() / name, report, open_address)
+        return fetch(file, cache_folder() / name, say, open_address)
     except DataError as problem:
         raise DataError(
             f"{problem}. Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and use "

@@ -65,7 +65,7 @@ class Classifier:
         self.classes = NAMES[name]
         self._network = network
 
-    def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def features_and_classes(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images (N, 28, 28, 1) uint8 -> features (N, 64) float32 and the likeliest class of each (N,).
 
         The features are those behind the last LeakyReLU, which the last layer makes its choice by.

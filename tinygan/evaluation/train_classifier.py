@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygan import backend, commands, data
+from tinygan import backend, cli, data
 from tinygan.autograd import grad
 from tinygan.data import normalise
 from tinygan.data.sources import labels
@@ -27,8 +27,8 @@ EPOCHS, BATCH, LR = 20, 128, 2e-3
 MIRRORED = ("fashion-mnist",)  # a mirrored shirt is a shirt, a mirrored 2 is no digit
 
 
-def parser() -> commands.Parser:
-    parser = commands.Parser("tinygan.evaluation.train_classifier", "Train a classifier for evaluations.")
+def parser() -> cli.Parser:
+    parser = cli.Parser("tinygan.evaluation.train_classifier", "Train a classifier for evaluations.")
     parser.add_argument("name", choices=list(NAMES), help="the set to train it on")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.npz here")
     return parser
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
             masks = stream(0, "dropout").at(adam.t).split()
             loss = bce_with_logits(network(normalise(np, batch), True, masks), target=wanted[chosen])
             adam.step(grad(loss, list(parameters.values())))
-        accuracy = (Classifier(options.name, network).look(test)[1] == answers).mean()
+        accuracy = (Classifier(options.name, network).features_and_classes(test)[1] == answers).mean()
         print(f"epoch {epoch + 1}/{EPOCHS}  {accuracy:.2%} of {len(test):,} test images", flush=True)
     packed = pack(network)
     out = options.out or Path(f"{options.name}.npz")
@@ -75,4 +75,4 @@ def varied(images: np.ndarray, random: np.random.Generator, mirrored: bool) -> n
 
 
 if __name__ == "__main__":
-    sys.exit(commands.run(main))
+    sys.exit(cli.run(main))

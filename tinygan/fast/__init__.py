@@ -6,14 +6,13 @@ faster way for the arrays it is given calls its twin. `backend.py` chooses among
 the steps.
 
     threads.py     pieces of work for several threads, the same result with any number of them
-    sums.py        sums and moments of channels, piece by piece
-    products.py    convolution as matrix products of frequencies
-    windows.py     convolution of pictures with few channels
+    reduce.py      sums and moments of channels, piece by piece
+    frequencies.py convolution as matrix products of frequencies
+    direct.py      convolution by windows, of pictures with few channels
     conv.py        derives the first, and picks one of them or the twin
     gan.py         losses and gradients of a step as a whole
     optim.py       Adam in pieces
     originals.py   which functions all this stands in for, and whether they were changed
-    cuda/          the same step on a graphics card
 """
 
 from tinygan.arrays import Array

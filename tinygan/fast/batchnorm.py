@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygan.arrays import Array
 from tinygan.autograd import Gradients, Op, Wanted
-from tinygan.fast import plain, sums
+from tinygan.fast import plain, reduce
 from tinygan.fast.threads import POOL
 from tinygan.ops import batchnorm as readable
 
@@ -32,7 +32,7 @@ def batch_norm_forward(
         )
     inverse_std = 1 / np.sqrt(variance + eps)
     xhat, y = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
-    source, normal, result = sums.rows(x), sums.rows(xhat), sums.rows(y)
+    source, normal, result = reduce.rows(x), reduce.rows(xhat), reduce.rows(y)
 
     def piece(block: slice) -> None:
         np.subtract(source[block], mean, out=normal[block])
@@ -40,7 +40,7 @@ def batch_norm_forward(
         np.multiply(normal[block], gamma, out=result[block])
         np.add(result[block], beta, out=result[block])
 
-    POOL.each(piece, sums.pieces(source))
+    POOL.each(piece, reduce.pieces(source))
     return y, (xhat, gamma, inverse_std, of_batch)
 
 
@@ -50,20 +50,20 @@ def batch_norm_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
     if not plain(xhat, gamma, dy):
         return readable.batch_norm_backward(saved, dy, wanted)
     want_x, want_gamma, want_beta = wanted
-    normal, gradient = sums.rows(xhat), sums.rows(dy)
+    normal, gradient = reduce.rows(xhat), reduce.rows(dy)
     beta_shares: dict[int, Array] = {}
     gamma_shares: dict[int, Array] = {}
 
-    def reduce(block: slice) -> None:
-        beta_shares[block.start] = sums.share(gradient[block])
-        gamma_shares[block.start] = sums.share(gradient[block] * normal[block])
+    def shares(block: slice) -> None:
+        beta_shares[block.start] = reduce.share(gradient[block])
+        gamma_shares[block.start] = reduce.share(gradient[block] * normal[block])
 
-    POOL.each(reduce, sums.pieces(gradient))
-    dbeta, dgamma = sums.in_order(beta_shares), sums.in_order(gamma_shares)
+    POOL.each(shares, reduce.pieces(gradient))
+    dbeta, dgamma = reduce.in_order(beta_shares), reduce.in_order(gamma_shares)
     dx = None
     if want_x:
         dx = np.empty(dy.shape, dy.dtype)
-        result = sums.rows(dx)
+        result = reduce.rows(dx)
         scale = gamma * inverse_std
         count = dy.dtype.type(len(gradient))
         shift, stretch = dbeta / count, dgamma / count  # what x did to the batch's moments
@@ -78,7 +78,7 @@ def batch_norm_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
             else:
                 np.multiply(gradient[block], scale, out=part)
 
-        POOL.each(piece, sums.pieces(gradient))
+        POOL.each(piece, reduce.pieces(gradient))
     return dx, dgamma if want_gamma else None, dbeta if want_beta else None
 
 

@@ -70,7 +70,7 @@ On paper: a 3 x 3 picture, a 2 x 2 kernel, no padding. I = 3, O = 2, taps at 0 a
 there are four pairs and one real frequency: 13 products, not 16.
 
 >>> axis = axis_choices(side=3, out=2, taps=2, stride=1, before=0)[0]
->>> plan = Products((3, 3, 1), (2, 2, 1), (2, 2), axis, axis, "d")
+>>> plan = Frequencies((3, 3, 1), (2, 2, 1), (2, 2), axis, axis, "d")
 >>> axis.n, plan.transform.pairs, plan.transform.reals
 (3, 4, 1)
 >>> x = np.arange(1.0, 10).reshape(1, 3, 3, 1)           # 1 2 3 / 4 5 6 / 7 8 9
@@ -93,13 +93,13 @@ import numpy as np
 
 from tinygan.arrays import Array
 from tinygan.autograd import Gradients, Op, Wanted
-from tinygan.fast.products import Products, axis_choices
-from tinygan.fast.sums import channel_sums
-from tinygan.fast.windows import Windows, Write
+from tinygan.fast.direct import Direct, Write
+from tinygan.fast.frequencies import Frequencies, axis_choices
+from tinygan.fast.reduce import channel_sums
 from tinygan.ops import conv as readable
 from tinygan.ops.geometry import Padding, Pads, Stride, conv2d_pads, conv2d_transpose_size, stride_pair
 
-Plan = Products | Windows
+Plan = Frequencies | Direct
 
 
 class Saved(NamedTuple):
@@ -232,9 +232,9 @@ def conv_plan(
                 best, plan = cost, (rows, columns)
     weighed = by_frequencies / max(by_windows, 1)
     if plan is not None:
-        return Products(*shapes, *plan, dtype, weighed)
+        return Frequencies(*shapes, *plan, dtype, weighed)
     if min(C, F) <= FEW and C * KH * KW * small[0] * small[1] > 0:
-        return Windows(*shapes, stride, pads, dtype, weighed) if C <= FEW else None
+        return Direct(*shapes, stride, pads, dtype, weighed) if C <= FEW else None
     return None
 
 

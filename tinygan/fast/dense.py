@@ -17,7 +17,7 @@ import numpy as np
 from tinygan.arrays import Array
 from tinygan.autograd import Gradients, Op, Wanted
 from tinygan.fast import plain
-from tinygan.fast.sums import channel_sums
+from tinygan.fast.reduce import channel_sums
 from tinygan.fast.threads import POOL, blocks
 from tinygan.ops import dense as readable
 

@@ -24,13 +24,13 @@ import numpy as np
 from tinygan import gan
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
-from tinygan.fast import sums
+from tinygan.fast import reduce
 from tinygan.fast.activation import leaky_derivative
 from tinygan.fast.conv import Plan, conv2d_plan, conv2d_transpose_plan
 from tinygan.fast.dense import dense_forward, product
+from tinygan.fast.direct import Read, Write
 from tinygan.fast.dropout import draw
 from tinygan.fast.threads import POOL, blocks
-from tinygan.fast.windows import Read, Write
 from tinygan.gan import LossesAndGradients
 from tinygan.layers import (
     BatchNorm,
@@ -140,11 +140,11 @@ class Normed:
 
     def write(self, block: slice, x: Array) -> None:
         self.x[block] = x
-        self.parts[block.start] = sums.moments(sums.rows(x))
+        self.parts[block.start] = reduce.moments(reduce.rows(x))
 
     def settle(self, count: float, mean: Array, squares: Array) -> None:
-        """All is written, and these are its `sums.moments`."""
-        mean, variance = sums.over_ranks(self.ranks, count, mean, squares)
+        """All is written, and these are its `reduce.moments`."""
+        mean, variance = reduce.over_ranks(self.ranks, count, mean, squares)
         self.mean, self.inverse_std = mean, 1 / np.sqrt(variance + self.norm.eps)
         self.scale, self.shift = self.norm.gamma.data * self.inverse_std, self.norm.beta.data
         momentum = self.norm.momentum
@@ -166,12 +166,12 @@ class Normed:
         np.add(g, self.shift, out=g)
         leaky_derivative(g, self.slope, g)
         np.multiply(g, dy.reshape(g.shape), out=g)
-        self.shares[block.start] = sums.share(sums.rows(g)), sums.share(sums.rows(g * x))
+        self.shares[block.start] = reduce.share(reduce.rows(g)), reduce.share(reduce.rows(g * x))
 
     def settle_gradient(self) -> tuple[Array, Array]:
         """All gradients are written: (dgamma, dbeta). The formula is that of `ops.batchnorm`."""
-        dbeta = sums.in_order({start: pair[0] for start, pair in self.shares.items()})
-        dgamma = sums.in_order({start: pair[1] for start, pair in self.shares.items()}) * self.inverse_std
+        dbeta = reduce.in_order({start: pair[0] for start, pair in self.shares.items()})
+        dgamma = reduce.in_order({start: pair[1] for start, pair in self.shares.items()}) * self.inverse_std
         count = np.array(self.x.size / self.x.shape[-1], self.x.dtype)
         offset, stretch, count = self.ranks.sum(dbeta, dgamma, count)
         self.stretch = -self.scale * self.inverse_std * stretch / count
@@ -211,7 +211,7 @@ class GeneratorPass:
         def columns(some: slice) -> None:  # every column is a channel of its own
             h = noise @ kernel[:, some]
             first.x[:, some] = h
-            _, mean[some], squares[some] = sums.moments(h)
+            _, mean[some], squares[some] = reduce.moments(h)
 
         POOL.each(columns, blocks(kernel.shape[1], M))
         first.settle(M, mean, squares)
@@ -225,7 +225,7 @@ class GeneratorPass:
             if number + 1 < len(self.plans):
                 after = self.normed[number + 1]
                 plan.up(Y, K, after.write)
-                after.settle(*sums.merged(after.parts))
+                after.settle(*reduce.merged(after.parts))
             else:
                 plan.up(Y, K, lambda block, x: np.tanh(x, out=out[block]))
 
@@ -345,7 +345,8 @@ class DiscriminatorPass:
 
         def share(block: slice, g: Array) -> Array:
             """Note the block's share in the bias's gradient."""
-            shares[block.start] = sums.share(sums.rows(g), np.repeat(each[block], g.shape[1] * g.shape[2]))
+            pixels = g.shape[1] * g.shape[2]
+            shares[block.start] = reduce.share(reduce.rows(g), np.repeat(each[block], pixels))
             return g
 
         def read(block: slice) -> Array:
@@ -358,7 +359,7 @@ class DiscriminatorPass:
         for number in reversed(range(len(self.plans))):
             plan, name, K = self.plans[number], self.convs[number][0], self.kernels.pop()
             Y = plan.lift_small(g, count)
-            gradients[name + "/bias"] = sums.in_order(shares)
+            gradients[name + "/bias"] = reduce.in_order(shares)
             shares.clear()
             if number:
                 g = self.factors[number - 1]  # becomes the gradient, in place

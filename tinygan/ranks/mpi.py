@@ -171,7 +171,7 @@ class NCCL(MPI):
 
 
 def _exit_code(problem: BaseException) -> int:
-    """What a process that ends by this says; see `commands.run`."""
+    """What a process that ends by this says; see `cli.run`."""
     if isinstance(problem, SystemExit):
         return problem.code if isinstance(problem.code, int) else bool(problem.code)
     if isinstance(problem, MemoryError):

@@ -1,13 +1,14 @@
-"""What a training run leaves on disk, and what it shows while it runs.
+"""One training on disk.
 
-- ``folder.py``      the numbered run folder: configuration, log, statistics; files written atomically
-- ``lock.py``        one process at a time writes there
-- ``checkpoint.py``  one file holding everything a run needs to go on, damage always noticed
-- ``pictures.py``    arrays of images to one grid, and PNG files
-- ``animation.py``   the grids of a run as a looping GIF
-- ``health.py``      how the training is going, measured and put into words
-- ``report.py``      all of it on one page, with ``explorer.py``, ``summary.py`` and the files in ``page/``
-- ``progress.py``    the line that moves on the terminal, with the time left
+    settings.py    what a run can be told, the recipes, and what a resumed run may change
+    folder.py      the numbered run folder: how it is made, found and locked
+    records.py     what grows with the run: configuration, log, statistics, losses
+    checkpoint.py  one file holding everything a run needs to go on; damage is always noticed
+    state.py       what training changes: networks, Adams, the step; models loaded from a run
+    export.py      models in other programs' formats: ONNX and safetensors
+    trainer.py     what takes the steps: the batch of each, on any device
+    progress.py    the line that moves on the terminal, with the time left
+    loop.py        the epochs: batches in, pictures, statistics and checkpoints out
 
 Nothing is imported here: a command loads Pillow or imageio only when it needs them.
 """

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.errors import CheckpointError
-from tinygan.runs.folder import write_atomically
+from tinygan.files import write_atomically
 
 FORMAT = 1
 
@@ -68,11 +68,11 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def newest_intact(
-    paths: Sequence[Path], report: Callable[[str], object]
+    paths: Sequence[Path], say: Callable[[str], object]
 ) -> tuple[Path, dict[str, np.ndarray], dict[str, Any]]:
     """The first of `paths` (newest first) that can be read: its path, arrays and meta.
 
-    Falling back is never silent: each file passed over gets one line through `report`. Raises
+    Falling back is never silent: each file passed over gets one line through `say`. Raises
     CheckpointError when `paths` is empty or none of them can be read.
     """
     failures: list[CheckpointError] = []
@@ -83,7 +83,7 @@ def newest_intact(
             failures.append(error)
             continue
         for failure in failures:
-            report(f"warning: {failure} Falling back to {path}.")
+            say(f"warning: {failure} Falling back to {path}.")
         return path, arrays, meta
     if not failures:
         raise CheckpointError("the run has no checkpoint yet. Start again with 'python -m tinygan.train'.")

@@ -6,7 +6,6 @@ model to those who want its pictures.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from tinygan.errors import CheckpointError, UsageError, printable
 from tinygan.layers import Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
-from tinygan.runs.exchange import read_safetensors
+from tinygan.runs.export import read_safetensors
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings, resumed_settings
 
@@ -35,7 +34,7 @@ def sample_noise(seed: int, n: int, G: Network) -> np.ndarray:
     return stream(seed, "samples").normal((n, *G.input_shape))
 
 
-def paint(G: Network, noise: np.ndarray) -> np.ndarray:
+def pictures_of(G: Network, noise: np.ndarray) -> np.ndarray:
     """G's pictures (N, H, W, C) float32 of `noise` (N, noise_dim), both NumPy arrays."""
     return G.backend.numpy(gan.generate(G, G.backend.array(noise)))
 
@@ -53,11 +52,11 @@ class State:
         self.adam_G = optim.Adam(self.G.parameters, settings.lr, *betas)
         self.adam_D = optim.Adam(self.D.parameters, settings.lr_d or settings.lr, *betas)
         self.networks = {"generator": self.G, "discriminator": self.D}
-        self.painter, self.average = self.G, None  # the generator whose pictures are shown and kept
+        self.shown_G, self.average = self.G, None  # the generator whose pictures are shown and kept
         if settings.average:
-            self.painter = models.generator(init.at(0), **for_G)
-            self.average = Average(_tensors(self.painter), _tensors(self.G), settings.average)
-            self.networks["average"] = self.painter
+            self.shown_G = models.generator(init.at(0), **for_G)
+            self.average = Average(_tensors(self.shown_G), _tensors(self.G), settings.average)
+            self.networks["average"] = self.shown_G
         self.step = 0  # steps taken in all; the epoch and the place in it follow from it
         self.sums = np.zeros(4)  # of this epoch so far: both losses, both scores (float64)
         # The noise behind the pictures of every epoch: always the same, so that one can compare.
@@ -156,9 +155,9 @@ class Trained:
         """
         if n < 1 or seed < 0:
             raise UsageError(f"generate got n {n} and seed {seed}. It needs n >= 1 and seed >= 0.")
-        return paint(self.G, sample_noise(seed, n, self.G))
+        return pictures_of(self.G, sample_noise(seed, n, self.G))
 
-    def judge(self, images: np.ndarray) -> np.ndarray:
+    def logits(self, images: np.ndarray) -> np.ndarray:
         """The discriminator's logits (N,) for images (N, H, W, C) float32 in [-1, 1]."""
         backend = self.D.backend
         with no_grad():
@@ -169,7 +168,7 @@ def load(
     where: str | Path | None = None,
     out: str | Path = "runs",
     backend: Backend | None = None,
-    report: Callable[[str], object] = print,
+    say: Callable[[str], object] = print,
 ) -> Trained:
     """The model of a run (its newest intact checkpoint), of a checkpoint file, or of the newest trained run.
 
@@ -185,24 +184,21 @@ def load(
         settings = saved_settings(meta, path, arrays)
         state = State(settings, backend or CPU)
         state.set_weights(arrays, path)
-        return Trained(state.painter, state.D, settings, path)
-    if where is not None and os.path.isfile(where):  # anywhere: a checkpoint says itself what it is of
-        files = [Path(where)]
-    else:
-        files = RunFolder.find(where, Path(out), trained=True)[0].checkpoints()
-    state, settings, path = restored(files, backend or CPU, report)
-    return Trained(state.painter, state.D, settings, path)
+        return Trained(state.shown_G, state.D, settings, path)
+    files = RunFolder.checkpoint_files(where, Path(out))
+    state, settings, path = restored(files, backend or CPU, say)
+    return Trained(state.shown_G, state.D, settings, path)
 
 
 def restored(
-    files: Sequence[Path], backend: Backend, report: Callable[[str], object]
+    files: Sequence[Path], backend: Backend, say: Callable[[str], object]
 ) -> tuple[State, Settings, Path]:
     """The state in the first intact one of the checkpoints `files`, its settings, and which file it was.
 
     Raises:
         CheckpointError: there is none, or none that is intact.
     """
-    path, arrays, meta = checkpoint.newest_intact(files, report)
+    path, arrays, meta = checkpoint.newest_intact(files, say)
     settings = saved_settings(meta, path, arrays)
     state = State(settings, backend)
     state.restore(arrays, path)

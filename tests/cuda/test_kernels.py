@@ -1,0 +1,379 @@
+"""Each kernel by itself against `ops`, or against a loop written from its definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.checks import numbers
+from tests.standin import kernels as standin
+from tinygan.autograd import Tensor
+from tinygan.cuda.kernels import Kernels, chunks
+from tinygan.ops import activation, batchnorm, conv, dropout, loss
+from tinygan.optim import Adam
+from tinygan.rng import key, stream
+
+SIDE, CHANNELS = 3, 2
+P, HALF, FULL, WINDOW = SIDE * SIDE, 2 * SIDE, 4 * SIDE, 25 * CHANNELS
+
+
+@pytest.fixture
+def run(make_backend, monkeypatch):
+    """Launches kernels on NumPy arrays and scalars; arrays come back as the kernel left them.
+
+    Twice: the stand-in runs the last threads and blocks first then. Where one reads what another
+    writes, without a barrier between, that comes out otherwise.
+    """
+    backend = make_backend()
+    kernels = Kernels(backend.xp, SIDE, CHANNELS)
+
+    def launch(*arguments, **keywords):
+        found = []
+        for backwards in (False, True):
+            monkeypatch.setattr(standin, "BACKWARDS", backwards)
+            found.append(once(*arguments, **keywords))
+        first, second = found
+        assert all(np.array_equal(first[key], second[key], equal_nan=True) for key in first)
+        return first
+
+    def once(way, name, *shape, lanes=None, **arguments):
+        values = {
+            key: backend.array(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+            for key, value in arguments.items()
+        }
+        options = {} if lanes is None else {"lanes": lanes}
+        getattr(kernels, way)(name, *shape, *values.values(), **options)
+        return {key: backend.numpy(v) for key, v in values.items() if isinstance(arguments[key], np.ndarray)}
+
+    return launch
+
+
+def normal(seed, *shape):
+    return numbers(seed, *shape).astype(np.float32)
+
+
+def empty(*shape):
+    return np.full(shape, np.nan, np.float32)
+
+
+def images_of(rows, T, scale):
+    """(places, T, phases, C) -> pictures (T, scale SIDE, scale SIDE, C), by the definition of phases."""
+    pictures = np.empty((T, scale * SIDE, scale * SIDE, rows.shape[-1]), rows.dtype)
+    for y in range(scale * SIDE):
+        for x in range(scale * SIDE):
+            place, phase = y // scale * SIDE + x // scale, y % scale * scale + x % scale
+            pictures[:, y, x] = rows.reshape(P, T, scale * scale, -1)[place, :, phase]
+    return pictures
+
+
+@pytest.mark.parametrize("t", [0, 1, 9, 1000, 10**6])
+def test_tick_counts_and_computes_adams_step_size(run, t):
+    found = run(
+        "launch", "tick", (1,), (1,), clock=np.array([41, t]), rate=empty(2), lr_G=3e-4, lr_D=1e-3,
+        beta1=0.5, beta2=0.999,
+    )  # fmt: skip
+    assert (found["clock"] == [42, t + 1]).all()
+    rate = np.array([3e-4, 1e-3]) * np.sqrt(1 - 0.999 ** (t + 1)) / (1 - 0.5 ** (t + 1))
+    assert found["rate"] == pytest.approx(rate, rel=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 65, 300, 2000])
+@pytest.mark.parametrize("C", [1, 31, 33, 100])
+def test_moments_are_those_of_each_channel(run, rows, C):
+    x = normal(1, rows, C) * 3 + 1000 * normal(2, C)  # far from 0: squares would cancel
+    count, each = chunks(rows, C)
+    x0 = x[-1] + normal(5, C)
+    shares = run(
+        "shares", "moments", count, C, x=x, x0=x0, rows=rows, C=C, chunk=each, shares=empty(count, 2, C)
+    )["shares"]
+    running = normal(3, C), normal(4, C)
+    found = run(
+        "shares", "settle", 1, C, shares=shares, chunks=count, x0=x0, rows=rows, C=C, eps=1e-3, momentum=0.9,
+        mean=empty(C), inverse=empty(C), running_mean=running[0], running_variance=running[1], lanes=32,
+    )  # fmt: skip
+    mean, variance = x.astype(np.float64).mean(axis=0), x.astype(np.float64).var(axis=0)
+    assert found["mean"] == pytest.approx(mean, rel=1e-6, abs=1e-5)
+    assert found["inverse"] == pytest.approx(1 / np.sqrt(variance + 1e-3), rel=1e-4)
+    assert found["running_mean"] == pytest.approx(0.9 * running[0] + 0.1 * mean, rel=1e-5, abs=1e-4)
+    assert found["running_variance"] == pytest.approx(0.9 * running[1] + 0.1 * variance, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "C", "width"), [(50, 33, 33), (6, 12, 4), (300, 70, 70), (5, 130, 13)])
+def test_batch_norm_and_leaky_relu_are_those_of_ops(run, rows, C, width):
+    h, gamma, beta, da = normal(1, rows, C), normal(2, C), normal(3, C), normal(4, rows, C)
+    mean, variance = h.mean(axis=0), h.var(axis=0)
+    inverse = 1 / np.sqrt(variance + np.float32(1e-3))
+    y, saved = batchnorm.batch_norm_forward(
+        h, gamma, beta, mean=mean, variance=variance, of_batch=True, eps=1e-3
+    )
+    a, slopes = activation.leaky_relu_forward(y, slope=0.3)
+    given = {"h": h, "mean": mean, "inverse": inverse, "gamma": gamma, "beta": beta}
+
+    def outward(values):  # columns become places: (C / width, rows, width)
+        return values.reshape(rows, C // width, width).transpose(1, 0, 2)
+
+    found = run(
+        "rows", "normalise", rows, C, **given, rows_=rows, C=C, width=width, slope=0.3,
+        a=empty(C // width, rows, width),
+    )  # fmt: skip
+    assert found["a"] == pytest.approx(outward(a), rel=1e-5, abs=1e-5)
+
+    (g,) = activation.leaky_relu_backward(slopes, da, (True,))
+    dh, dgamma, dbeta = batchnorm.batch_norm_backward(saved, g, (True, True, True))
+    count, each = chunks(rows, C)
+    shares = run(
+        "shares", "normalise_sums", count, C, da=outward(da), **given, rows=rows, C=C, width=width,
+        chunk=each, slope=0.3, shares=empty(count, 2, C),
+    )["shares"]  # fmt: skip
+    sums = run(
+        "shares",
+        "total",
+        1,
+        C,
+        shares=shares,
+        chunks=count,
+        C=C,
+        kinds=2,
+        out0=empty(C),
+        out1=empty(C),
+        lanes=32,
+    )
+    assert sums["out0"] == pytest.approx(dbeta, rel=1e-4, abs=1e-4)
+    assert sums["out1"] == pytest.approx(dgamma, rel=1e-4, abs=1e-4)
+    found = run(
+        "rows", "normalise_back", rows, C, da=outward(da), **given, dgamma=dgamma, dbeta=dbeta, M=rows,
+        rows_=rows, C=C, width=width, slope=0.3, dh=empty(rows, C),
+    )  # fmt: skip
+    assert found["dh"] == pytest.approx(dh, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "C", "phases", "T"), [(36, 5, 4, 3), (2000, 40, 1, 8), (5, 1, 1, 5)])
+def test_weighted_sums_add_rows_by_their_examples_weight(run, rows, C, phases, T):
+    x, weights = normal(1, rows, C), normal(2, T)
+    count, each = chunks(rows, C)
+    shares = run(
+        "shares", "weighted_sums", count, C, x=x, weights=weights, rows=rows, C=C, chunk=each, T=T,
+        phases=phases, shares=empty(count, C),
+    )["shares"]  # fmt: skip
+    found = run(
+        "shares",
+        "total",
+        1,
+        C,
+        shares=shares,
+        chunks=count,
+        C=C,
+        kinds=1,
+        out0=empty(C),
+        out1=empty(C),
+        lanes=32,
+    )
+    of_row = np.array([weights[row // phases % T] for row in range(rows)])
+    assert found["out0"] == pytest.approx(of_row @ x.astype(np.float64), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize(("rows", "C", "phases", "T"), [(36, 5, 4, 3), (700, 130, 1, 7)])
+def test_rows_are_scaled_by_their_examples_weight(run, rows, C, phases, T):
+    x, weights = normal(1, rows, C), normal(2, T)
+    found = run("rows", "scale_rows", rows, C, x=x, weights=weights, rows_=rows, C=C, T=T, phases=phases)["x"]
+    assert (found == x * weights[np.arange(rows) // phases % T][:, None]).all()
+
+
+@pytest.mark.parametrize(("rows", "C", "same"), [(90, 5, 1), (333, 70, 9), (64, 130, 64)])
+def test_bias_leaky_relu_and_dropout_are_those_of_ops(run, rows, C, same):
+    a, bias = normal(1, rows, C), normal(2, C)
+    mask = (numbers(3, rows, C) > 0.5).astype(np.uint8)
+    given = {"mask": mask, "rows_": rows, "C": C, "slope": 0.3, "growth": 1 / (1 - 0.25)}
+    y, slopes = activation.leaky_relu_forward(a + bias, slope=0.3)
+    y, saved = dropout.dropout_forward(y, mask=mask, rate=0.25)
+    found = run("rows", "activate", rows, C, a=a, bias=bias, **given)["a"]
+    assert found == pytest.approx(y, rel=1e-6, abs=1e-7)
+
+    dy = normal(5, rows // same, C)
+    (g,) = dropout.dropout_backward(saved, np.repeat(dy, same, axis=0), (True,))
+    (g,) = activation.leaky_relu_backward(slopes, g, (True,))
+    count, each = chunks(rows, C)
+    weights, T, phases = normal(6, 3), 3, 4
+    back = run(
+        "shares", "activate_back", count, C, g=empty(rows, C), dy=dy, same=same, a=found, mask=mask,
+        weights=weights, rows=rows, C=C, chunk=each, T=T, phases=phases, slope=0.3, growth=1 / (1 - 0.25),
+        shares=empty(count, C),
+    )  # fmt: skip
+    assert back["g"] == pytest.approx(g, rel=1e-6, abs=1e-7)
+    of_row = weights[np.arange(rows) // phases % T].astype(np.float64)
+    assert back["shares"].sum(axis=0) == pytest.approx(of_row @ back["g"], rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize(("N", "M", "C"), [(3, 3, 16), (1, 4, 70), (2, 1, 1), (5, 2, 9), (2, 2, 12)])
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_a_mask_is_drawn_as_a_picture_and_stored_as_a_map(run, scale, N, M, C, before):
+    """`before`: so many examples of the batch are another rank's."""
+    T, side = N + M, scale * SIDE
+    mask = np.full((P, T, scale * scale, C), 7, np.uint8)
+    place = stream(5, "dropout")
+    for which, (first, count) in enumerate(((0, N), (N, M))):
+        elements, start = count * side * side * C, before * side * side * C
+        mask = run(
+            "flat", "draw_mask", -(-(start % 16 + elements) // 16), mask=mask, start=start, count=elements,
+            key0=key(5, place.path, 3)[0], key1=key(5, place.path, 3)[1], clock=np.array([12, 0]),
+            which=which, layer=1, threshold=30_000, C=C, scale=scale, T=T, first=first,
+        )["mask"]  # fmt: skip
+    expected = [
+        place.at(11, which, 1).keep((before + n, side, side, C), 30_000 / 65_536)[before:]
+        for which, n in ((0, N), (1, M))
+    ]
+    assert (images_of(mask, T, scale) == np.concatenate(expected)).all()
+
+
+@pytest.mark.parametrize(("start", "count"), [(0, 100), (0, 7), (4, 9), (5, 1), (6, 10), (7, 40), (301, 2)])
+def test_noise_is_a_part_of_that_of_the_whole_batch(run, start, count):
+    words = key(5, stream(5, "noise").path, 1)
+    found = run(
+        "flat", "draw_noise", -(-(start % 4 + count) // 4), z=empty(count), start=start, count=count,
+        key0=words[0], key1=words[1], clock=np.array([12, 0]),
+    )["z"]  # fmt: skip
+    whole = stream(5, "noise").at(11).normal((start + count,))
+    assert found == pytest.approx(whole[start:], rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("C", [1, 3, 40])
+def test_a_logit_is_the_dense_layer_of_the_flat_map(run, C):
+    T = 5
+    a, kernel, bias = normal(1, P, T, C), normal(2, P * C, 1), normal(3, 1)
+    found = run("blocks", "judge", T, a=a, kernel=kernel, bias=bias, T=T, C=C, logits=empty(T))["logits"]
+    assert found == pytest.approx(
+        (a.transpose(1, 0, 2).reshape(T, -1) @ kernel + bias)[:, 0], rel=1e-5, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("spread", [1, 30, 200])
+@pytest.mark.parametrize(("N", "M"), [(5, 5), (2, 7), (300, 300), (1, 1), (0, 3)])
+@pytest.mark.parametrize("others", [0, 10])
+def test_the_score_holds_losses_scores_and_slopes_of_ops(run, spread, N, M, others):
+    """Of a whole batch in which `others` have twice as many real pictures and as many fakes."""
+    logits, all_N, all_M = spread * normal(1, N + M), max(1, N + 2 * others), M + others
+    found = run(
+        "blocks", "score", 1, logits=logits, N=N, M=M, all_N=all_N, all_M=all_M, found=empty(4),
+        D=empty(N + M), G=empty(M), dbias=empty(1),
+    )  # fmt: skip
+    real, fake = (part[:, None].astype(np.float64) for part in (logits[:N], logits[N:]))
+
+    def part(x, target, count):
+        """Its part in the mean of `count` numbers, and the slopes."""
+        if not x.size:
+            return 0, np.zeros(0)
+        mean, saved = loss.bce_with_logits_forward(x, target=target)
+        share = np.float64(x.size / count)
+        return mean * share, np.asarray(loss.bce_with_logits_backward(saved, share, (True,))[0])[:, 0]
+
+    with np.errstate(over="ignore"):
+        asked = (fake, 1.0, all_M), (real, 1.0, all_N), (fake, 0.0, all_M)
+        parts, slopes = zip(*(part(*each) for each in asked), strict=True)
+        scores = [loss.sigmoid(x).sum() / count for x, count in ((real, all_N), (fake, all_M))]
+    assert found["found"] == pytest.approx([parts[0], parts[1] + parts[2], *scores], rel=1e-5, abs=1e-7)
+    assert found["D"] == pytest.approx(np.concatenate(slopes[1:]), rel=1e-5, abs=1e-9)
+    assert found["G"] == pytest.approx(slopes[0], rel=1e-5, abs=1e-9)
+    assert found["dbias"] == pytest.approx(sum(s.sum() for s in slopes[1:]), rel=1e-4, abs=1e-6)
+
+
+def test_windows_and_their_adjoint_are_those_of_the_convolution(run):
+    T = 3
+    x = normal(1, T, FULL, FULL, CHANNELS)
+    size = P * T * 4 * WINDOW
+    columns = run("flat", "im2col", size, x=x, T=T, columns=empty(P, T, 4, WINDOW))["columns"]
+    w = normal(2, 5, 5, CHANNELS, 4)
+    y, saved = conv.conv2d_forward(x, w, None, stride=2, padding="same")
+    assert images_of(columns @ w.reshape(WINDOW, 4), T, 2) == pytest.approx(y, rel=1e-4, abs=1e-4)
+
+    dy = normal(3, *y.shape)
+    dx = np.asarray(conv.conv2d_backward(saved, dy, (True, False, False))[0])
+    places = np.empty((P, T, 4, 4), np.float32)
+    for y_ in range(HALF):
+        for x_ in range(HALF):
+            places[y_ // 2 * SIDE + x_ // 2, :, y_ % 2 * 2 + x_ % 2] = dy[:, y_, x_]
+    windows = places @ w.reshape(WINDOW, 4).T
+    painted = run("flat", "paint", dx.size, columns=windows, T=T, pictures=empty(*dx.shape))["pictures"]
+    assert painted == pytest.approx(np.tanh(dx), rel=1e-4, abs=1e-4)
+    slopes, pictures = normal(4, T), np.tanh(normal(5, *dx.shape))
+    found = run(
+        "flat",
+        "critique",
+        dx.size,
+        columns=windows,
+        T=T,
+        slopes=slopes,
+        pictures=pictures,
+        g=empty(*dx.shape),
+    )["g"]
+    expected = dx * slopes[:, None, None, None] * (1 - pictures**2)
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 256, 1000])
+def test_adam_is_that_of_optim(run, count):
+    w, g, m, v = normal(1, count), normal(2, count), normal(3, count), normal(4, count) ** 2
+    parameter = Tensor(w.astype(np.float64))
+    lr = np.where(np.arange(count) < count // 2, 0.01, 0.03)
+    adam = Adam({"w": parameter}, lr=0.01, beta1=0.7, beta2=0.9, eps=1e-3)
+    adam.m["w"], adam.v["w"], adam.t = m.astype(np.float64), v.astype(np.float64), 4
+    adam.step([g.astype(np.float64)])
+    rate = np.array([0.01, 0.03], np.float32) * np.float32(np.sqrt(1 - 0.9**5) / (1 - 0.7**5))
+    given = {
+        "w": w, "g": g, "m": m, "v": v, "count": count, "of_G": count // 2, "rate": rate, "beta1": 0.7,
+        "beta2": 0.9, "left1": 1 - 0.7, "left2": 1 - 0.9, "eps": 1e-3, "clock": np.array([7, 3]),
+    }  # fmt: skip
+    for trouble in (-1, 0, count - 1):
+        found = run("flat", "adam", count, **given, trouble=np.array([trouble, 0], np.int32))
+        assert found["trouble"].tolist() == [trouble, 7]
+        assert all((found[name] == given[name]).all() for name in "wmv")
+    found = run("flat", "adam", count, **given, trouble=np.array([count, 0], np.int32))
+    assert found["trouble"].tolist() == [count, 0]
+    moved = w + (parameter.data - w) * (lr / 0.01)
+    for name, expected in (("w", moved), ("m", adam.m["w"]), ("v", adam.v["w"])):
+        assert found[name] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("bad", "losses", "at"),
+    [
+        ({}, (1, 2), 1000),
+        ({700: np.nan, 800: np.inf}, (1, 2), 700),
+        ({999: -np.inf}, (1, 2), 999),
+        ({3: 1e20}, (1, 2), 3),
+        ({3: 1e18}, (1, 2), 1000),
+        ({3: np.nan}, (np.nan, 2), -1),
+        ({}, (1, np.inf), -1),
+    ],
+)
+def test_watch_finds_the_first_number_that_is_not_finite(run, bad, losses, at):
+    g, measured = normal(1, 1000), empty(4, 4)
+    for place, value in bad.items():
+        g[place] = value
+    just = np.array([*losses, 0.25, 0.5], np.float32)
+    found = run(
+        "flat", "watch", 1000, g=g, count=1000, found=just, measured=measured, measured_rows=4,
+        clock=np.array([7, 3]), trouble=np.array([1000, 0], np.int32),
+    )  # fmt: skip
+    assert found["trouble"].tolist() == [at, 0]
+    assert found["measured"][2].tobytes() == just.tobytes()  # the row of step 7
+    assert np.isnan(np.delete(found["measured"], 2, axis=0)).all()
+
+
+@pytest.mark.parametrize(("step", "d"), [(8, 2 / 11), (24, 4 / 13), (8000, 0.9), (9, 1), (7, 1)])
+@pytest.mark.parametrize("count", [1, 1000])
+def test_average_is_that_of_the_readable_engine(run, count, step, d):
+    a, w = normal(1, count), normal(2, count)
+    found = run(
+        "flat", "average", count, a=a, w=w, count=count, clock=np.array([step, 3]), every=8, decay=0.9
+    )["a"]
+    assert found == pytest.approx(d * a + (1 - d) * w, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 1000, 50_176, 3_211_264])
+@pytest.mark.parametrize("C", [1, 32, 33, 64, 12_544])
+def test_chunks_cover_all_rows_and_no_chunk_is_empty(rows, C):
+    count, each = chunks(rows, C)
+    assert count * each >= rows > (count - 1) * each
+    blocks = count * -(-C // 32)
+    assert blocks <= max(1024, -(-C // 32)) and (blocks > 500 or rows / count <= 64)

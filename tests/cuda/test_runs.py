@@ -1,0 +1,183 @@
+"""The commands on a card: training, pictures, checkpoints, resumption, in one process with the stand-in."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.test_commands import TINY
+from tinygan import cli, sample, train
+from tinygan.errors import UsageError
+from tinygan.runs.checkpoint import content_digest, read
+from tinygan.views.pictures import read_png
+
+EVERY_ENGINE = pytest.mark.parametrize("engine", ["fast", "readable"])
+
+
+@pytest.fixture
+def go(make_backend, tmp_path, monkeypatch):
+    """Trains in a folder of its own; returns the newest checkpoint's arrays."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, device="gpu"):
+        given = ["--device", device, *map(str, arguments), "--quiet"]
+        assert train.main(given) == 0
+        return newest(tmp_path / "runs")
+
+    return run
+
+
+def newest(runs: Path):
+    """The arrays of the newest checkpoint of the newest run."""
+    run = sorted(runs.iterdir())[-1]
+    return read(sorted((run / "checkpoints").glob("*.npz"))[-1])[0]
+
+
+def digest(arrays):
+    return content_digest(arrays, {})
+
+
+@EVERY_ENGINE
+def test_a_run_leaves_everything_a_run_leaves(go, tmp_path, engine):
+    go(*TINY, "--epochs", 2, "--engine", engine)
+    run = tmp_path / "runs" / "0001-strokes"
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert names == {
+        "config.json", "log.txt", "stats.jsonl", "losses.f32", "reals.png", "training.gif", "report.html",
+        ".lock",
+        *(f"samples/epoch_{epoch:04}.png" for epoch in range(3)), "checkpoints/epoch_0002.npz",
+    }  # fmt: skip
+    rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [3, 6] and all(0 < row["g_loss"] < 5 for row in rows)
+    assert read_png(run / "samples/epoch_0002.png").std() > 0
+
+
+@pytest.mark.parametrize(("given", "precision"), [((), "tf32"), (("--precision", "float32"), "float32")])
+def test_configuration_and_log_name_card_and_precision(go, tmp_path, given, precision):
+    go(*TINY, "--epochs", 1, *given)
+    run = tmp_path / "runs/0001-strokes"
+    config = json.loads((run / "config.json").read_text())
+    assert config["device"]["precision"] == precision and config["device"]["engine"] == "fast"
+    assert config["versions"]["cupy"]
+    assert f"{config['device']['card']}, {precision}" in (run / "log.txt").read_text()
+
+
+def test_a_run_that_goes_on_with_other_libraries_is_warned_of(card, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = ["--device", "gpu", *TINY, "--quiet"]
+    assert train.main([*given, "--epochs", "1"]) == 0 and "was" not in capsys.readouterr().err
+    cupy = sys.modules["cupy"]
+    monkeypatch.setattr(cupy.cuda.cublas, "getVersion", lambda handle: 131100)
+    monkeypatch.setattr(cupy, "__version__", "14.3.0")
+    assert train.main(["--device", "gpu", "--resume", "--epochs", "2", "--quiet"]) == 0
+    warnings = capsys.readouterr().err
+    assert "CUDA libraries was cuBLAS 131000, NVRTC 13.5 and is cuBLAS 131100, NVRTC 13.5" in warnings
+    assert "cupy was 14.2.0 and is 14.3.0" in warnings
+
+
+@pytest.mark.slow
+@EVERY_ENGINE
+def test_two_epochs_and_two_more_equal_four(go, engine):
+    whole = go(*TINY, "--epochs", 4, "--engine", engine)
+    go(*TINY, "--epochs", 2, "--engine", engine)
+    assert digest(go("--resume", "--epochs", 4)) == digest(whole)
+
+
+@EVERY_ENGINE
+def test_a_run_stopped_inside_an_epoch_goes_on_bit_for_bit(go, engine):
+    whole = go(*TINY, "--epochs", 2, "--engine", engine)
+    go(*TINY, "--epochs", 2, "--engine", engine, "--steps", 2)
+    assert digest(go("--resume", "--steps", 6)) == digest(whole)
+
+
+@pytest.mark.parametrize(("first", "second"), [("gpu", "cpu"), ("cpu", "gpu")])
+def test_a_run_goes_on_on_the_other_device(go, capsys, first, second):
+    """The same images, noise and masks: weights and pictures agree up to rounding."""
+    precise = ("--precision", "float32") if first == "gpu" else ()
+    whole = go(*TINY, "--epochs", 2, device="cpu")
+    go(*TINY, "--epochs", 2, "--steps", 2, *precise, device=first)
+    moved = go(
+        "--resume", "--steps", 6, "--precision", "float32" if second == "gpu" else "auto", device=second
+    )
+    assert (
+        f"device was {first} and is {second}: the run goes on, but not bit for bit" in capsys.readouterr().err
+    )
+    for name, values in whole.items():
+        if name.endswith(("kernel", "gamma", "running_mean")):
+            assert np.linalg.norm(moved[name] - values) < 1e-3 * np.linalg.norm(values), name
+
+
+def test_precision_without_a_card_is_refused(go):
+    with pytest.raises(UsageError, match="--precision tf32 needs a GPU"):
+        train.main(["--device", "cpu", "--precision", "tf32", *TINY])
+
+
+def test_the_readable_engine_refuses_tf32(go):
+    with pytest.raises(UsageError, match="the readable engine computes in float32"):
+        train.main(["--device", "gpu", "--engine", "readable", "--precision", "tf32", *TINY])
+
+
+@EVERY_ENGINE
+def test_samples_are_those_of_the_processor(go, tmp_path, engine):
+    go(*TINY, "--epochs", 1, "--engine", engine)
+    for device in ("gpu", "cpu"):
+        assert sample.main(["--device", device, "--num", "4", "--out", str(tmp_path / f"{device}.png")]) == 0
+    pictures = [read_png(tmp_path / f"{device}.png").astype(int) for device in ("gpu", "cpu")]
+    assert abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_a_dry_run_measures_the_step(go, tmp_path, capsys):
+    assert train.main(["--device", "gpu", *TINY, "--dry-run"]) == 0
+    assert "s (measured)" in capsys.readouterr().out and not (tmp_path / "runs").exists()
+
+
+def test_pictures_too_large_for_the_fast_engine_are_left_to_the_readable_one(go, tmp_path, capsys):
+    np.save(tmp_path / "large.npy", np.zeros((2, 132, 132), np.uint8))
+    given = [
+        "--device",
+        "gpu",
+        "--data",
+        str(tmp_path / "large.npy"),
+        "--size",
+        "132",
+        "--width",
+        "1",
+        "--epochs",
+        "1",
+    ]
+    assert train.main([*given, "--batch-size", "2", "--noise-dim", "3"]) == 0
+    text = capsys.readouterr().out
+    assert "engine   readable: on a GPU the fast one takes pictures up to --size 128" in text
+    assert "engine readable" in text
+    with pytest.raises(UsageError, match="--engine fast: .* up to --size 128. Use --engine auto"):
+        train.main([*given, "--batch-size", "2", "--engine", "fast"])
+
+
+def test_a_full_card_names_the_batch_size_to_try_and_leaves_no_folder(card, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    card.room = 1_000_000  # bytes
+    assert cli.run(train.main, ["--device", "gpu", *TINY, "--epochs", "1"]) == 3
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("error: the GPU's memory is full at --batch-size 32")
+    assert "Use --batch-size 16." in error and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_card_that_is_lost_names_the_checkpoint_to_go_on_from(card, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = ["--device", "gpu", *TINY, "--epochs", "4", "--checkpoint-every", "1"]
+    assert cli.run(train.main, given) == 0
+    whole = newest(tmp_path / "runs")
+    card.fails_after = 800  # kernels and products: in the third epoch or later
+    assert cli.run(train.main, given) == 3
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("error: the GPU failed (cudaErrorIllegalAddress")
+    name = error.strip().rpartition(" ")[2]
+    assert "--resume " + name in error and Path(name).exists()
+    card.fails_after = None
+    assert cli.run(train.main, ["--resume", name, "--epochs", "4"]) == 0
+    assert digest(newest(tmp_path / "runs")) == digest(whole)

@@ -1,0 +1,103 @@
+"""What is measured of real images, spoilt images and noise, and in which order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinygan.data.strokes import strokes
+from tinygan.evaluation.classifier import load_classifier
+from tinygan.evaluation.comparison import Comparison, noise
+
+N = 1000
+
+
+@pytest.fixture(scope="module")
+def against() -> Comparison:
+    return Comparison(load_classifier("strokes"), strokes(N, 1))
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return strokes(N, 0)
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def blurred(images: np.ndarray, times: int) -> np.ndarray:
+    x = images.astype(np.float64)
+    for _ in range(times):
+        x = np.mean([np.roll(x, (i, j), (1, 2)) for i in (-1, 0, 1) for j in (-1, 0, 1)], axis=0)
+    return x
+
+
+def with_holes(images: np.ndarray, size: int) -> np.ndarray:
+    x = images.copy()
+    for picture, (top, left) in zip(x, rng().integers(4, 24 - size, (len(x), 2)), strict=True):
+        picture[top : top + size, left : left + size] = 0
+    return x
+
+
+# Each spoils images (N, 28, 28, 1) more and more.
+CORRUPTIONS: dict[str, Any] = {
+    "noise": lambda x, much: x + rng().normal(0, 25 * much, x.shape),
+    "blur": lambda x, much: blurred(x, much),
+    "holes": lambda x, much: with_holes(x, 5 * much),
+    "faint": lambda x, much: x * (1 - 0.25 * much),
+    "salt and pepper": lambda x, much: np.where(rng().random(x.shape) < 0.06 * much, 255 - x, x),
+    "fewer kinds": lambda x, much: x[: len(x) // 8**much].repeat(8**much, axis=0),
+}
+
+
+QUICK = ("noise", "fewer kinds")
+KINDS = [pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow) for kind in CORRUPTIONS]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_more_images_are_spoilt_the_farther_they_are(
+    against: Comparison, images: np.ndarray, kind: str
+) -> None:
+    spoilt = [np.clip(CORRUPTIONS[kind](images, much), 0, 255).astype(np.uint8) for much in (1, 2, 3)]
+    distances = [against.compare(x).distance for x in (images, *spoilt)]
+    for before, after in zip(distances, distances[1:], strict=False):
+        assert after.fcd > before.fcd + 2 * before.error, (kind, distances)
+
+
+def test_real_images_are_near_and_noise_is_far(against: Comparison, images: np.ndarray) -> None:
+    floor, ceiling = against.compare(images), against.compare(noise(N, 0))
+    assert ceiling.distance.fcd > 50 * floor.distance.fcd
+    assert min(floor.overlap) > 0.8 and ceiling.overlap.recall < 0.1 and ceiling.overlap.coverage < 0.1
+
+
+def test_the_distance_alone_is_the_same(against: Comparison, images: np.ndarray) -> None:
+    assert against.fcd(images[:300]) == against.compare(images[:300]).distance.fcd
+
+
+def test_the_order_of_the_pictures_does_not_matter(against: Comparison, images: np.ndarray) -> None:
+    once, again = against.compare(images), against.compare(images[::-1].copy())
+    assert again.distance.fcd == pytest.approx(once.distance.fcd, rel=1e-6)
+    assert again.overlap == pytest.approx(once.overlap) and (again.classes == once.classes).all()
+
+
+def test_classes_are_shares_of_the_pictures(against: Comparison, images: np.ndarray) -> None:
+    found = against.compare(images)
+    assert found.classes.sum() == pytest.approx(1) and against.classes.sum() == pytest.approx(1)
+    assert np.abs(found.classes - 0.1).max() < 0.04
+
+
+def test_a_generator_that_makes_one_picture_is_found_out(against: Comparison, images: np.ndarray) -> None:
+    found = against.compare(images[:1].repeat(N, axis=0))
+    assert found.overlap.coverage < 0.05 and found.classes.max() == 1
+
+
+def test_fewer_pictures_meet_as_many_real_ones(against: Comparison, images: np.ndarray) -> None:
+    """Against 200 real images and not 1,000: the distance of few is larger."""
+    assert against.compare(images[:200]).distance.fcd > against.compare(images).distance.fcd
+
+
+def test_noise_is_the_same_for_the_same_seed() -> None:
+    assert (noise(3, 1) == noise(3, 1)).all() and (noise(3, 1) != noise(3, 2)).any()

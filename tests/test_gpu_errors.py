@@ -1,0 +1,467 @@
+"""A GPU that is not there, cannot be used or fails during a run: each is one line, with its remedy.
+
+The classes and texts are those of CuPy 14.2.0 and CUDA 13. The tests at the end use those of the CuPy
+that is installed.
+"""
+
+import sys
+from importlib import import_module, metadata
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.checks import one_line
+from tinygan import backend as backends
+from tinygan.arrays import Backend
+from tinygan.backend import choose, cpu, gpu
+from tinygan.errors import DataError, DeviceError
+
+# The classes of CuPy and cuda.pathfinder, as bare as the originals.
+CUDARuntimeError = type("CUDARuntimeError", (RuntimeError,), {})
+CUDADriverError = type("CUDADriverError", (RuntimeError,), {})
+CUBLASError = type("CUBLASError", (RuntimeError,), {})
+NVRTCError = type("NVRTCError", (RuntimeError,), {})
+OutOfMemoryError = type("OutOfMemoryError", (MemoryError,), {})
+DynamicLibNotFoundError = type("DynamicLibNotFoundError", (RuntimeError,), {})
+CompileException = type("CompileException", (Exception,), {})
+
+OLD_DRIVER = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
+NO_DEVICE = "cudaErrorNoDevice: no CUDA-capable device is detected"
+NO_MEMORY = "Out of memory allocating 1,073,741,824 bytes (allocated so far: 5,368,709,120 bytes)."
+ILLEGAL = "cudaErrorIllegalAddress: an illegal memory access was encountered"
+LAST = "runs/0001/checkpoints/epoch_0020.npz"
+
+
+@pytest.fixture
+def fresh_gpu(monkeypatch):
+    """`gpu` as if it had never been called, before and after; one CuPy is installed."""
+    gpu.cache_clear()
+    installed(monkeypatch, "cupy-cuda13x")
+    yield monkeypatch
+    gpu.cache_clear()
+
+
+def installed(monkeypatch, *packages):
+    def distribution(name):
+        if name not in packages:
+            raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", distribution)
+
+
+def fake_cupy(monkeypatch, problem=None, stage="kernel", driver=13000, toolkit=13020):
+    """A module `cupy` that raises `problem` at one stage of its first use."""
+
+    def fail(at):
+        if at == stage and problem:
+            raise problem
+
+    class Probe(np.ndarray):
+        def __matmul__(self, other):
+            fail("product")
+            return np.matmul(self, other)
+
+    def ones(shape, dtype):
+        fail("kernel")
+        return np.ones(shape, dtype).view(Probe)
+
+    device = SimpleNamespace(synchronize=lambda: fail("synchronisation"), compute_capability="90")
+    runtime = SimpleNamespace(driverGetVersion=lambda: driver, runtimeGetVersion=lambda: toolkit)
+    cupy = ModuleType("cupy")
+    cupy.__dict__.update(
+        ones=ones, float32=np.float32, cuda=SimpleNamespace(Device=lambda: device, runtime=runtime)
+    )
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    return cupy
+
+
+def refusal(monkeypatch, *arguments, **keywords):
+    """The line that ``--device gpu`` ends with, of a GPU that fails so at its first use."""
+    fake_cupy(monkeypatch, *arguments, **keywords)
+    return refused()
+
+
+def refused():
+    with pytest.raises(DeviceError) as error:
+        choose("gpu")
+    text = one_line(error)
+    assert error.value.exit_code == 3 and text.endswith(", or use --device cpu."), text
+    return text
+
+
+def broken_cupy(monkeypatch, folder, code):
+    """An installed CuPy whose ``__init__.py`` holds `code`."""
+    (folder / "cupy").mkdir()
+    (folder / "cupy" / "__init__.py").write_text(code)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cupy"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(folder)
+    # What the import leaves behind must not stay for other tests.
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    del sys.modules["cupy"]
+
+
+def test_cupy_that_is_not_installed_is_named_with_what_to_install(fresh_gpu):
+    fresh_gpu.setitem(sys.modules, "cupy", None)
+    text = refused()
+    assert text.startswith("CuPy is not installed. ")
+    assert 'pip install "cupy-cuda13x[ctk]"' in text and '"cupy-cuda12x[ctk]"' in text
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("from cupy import ones", "ImportError: cannot import name 'ones'"),
+        ("raise RuntimeError('numpy.core.multiarray failed')", "RuntimeError: numpy.core.multiarray failed"),
+    ],
+)
+def test_a_cupy_that_cannot_be_imported_is_not_taken_for_one_that_is_missing(
+    fresh_gpu, tmp_path, code, found
+):
+    broken_cupy(fresh_gpu, tmp_path, code)
+    text = refused()
+    assert f"CuPy is installed, but cannot be imported ({found}" in text
+    assert 'pip uninstall cupy-cuda13x, then pip install "cupy-cuda13x[ctk]"' in text
+
+
+def test_the_cause_is_told_and_not_the_page_that_cupy_wraps_it_in(fresh_gpu, tmp_path):
+    code = (
+        "try:\n    raise ImportError('libnvJitLink.so.13: wrong ELF class')\n"
+        "except ImportError as exc:\n    raise ImportError('\\n====\\nFailed to import CuPy.\\n') from exc\n"
+    )
+    broken_cupy(fresh_gpu, tmp_path, code)
+    assert "(ImportError: libnvJitLink.so.13: wrong ELF class)" in refused()
+
+
+def test_what_an_uninstallation_left_of_cupy_is_no_cupy(fresh_gpu):
+    fresh_gpu.setitem(sys.modules, "cupy", ModuleType("cupy"))  # as the import of a bare folder gives
+    assert "cannot be imported (AttributeError: module 'cupy' has no attribute 'ones')" in refused()
+
+
+@pytest.mark.parametrize("when", ["import", "first use"])
+def test_two_cupys_at_once_are_named_and_only_one_is_to_stay(fresh_gpu, tmp_path, when):
+    installed(fresh_gpu, "cupy-cuda12x", "cupy-cuda13x")
+    if when == "import":
+        broken_cupy(fresh_gpu, tmp_path, "raise ImportError('undefined symbol')")
+        text = refused()
+    else:
+        text = refusal(fresh_gpu, ImportError("undefined symbol"))
+    assert "undefined symbol" in text and "cupy-cuda12x and cupy-cuda13x are installed" in text
+    assert "pip uninstall cupy-cuda12x cupy-cuda13x, then pip install" in text
+
+
+def test_a_missing_driver_is_told_from_one_that_is_too_old(fresh_gpu):
+    text = refusal(fresh_gpu, CUDARuntimeError(OLD_DRIVER), driver=0)
+    assert text.startswith("no NVIDIA driver was found, and CuPy needs one for CUDA 13. ")
+    assert "nvidia-smi" in text and "too old" not in text
+
+
+def test_an_old_driver_is_told_with_a_cupy_that_fits_it(fresh_gpu):
+    text = refusal(fresh_gpu, CUDARuntimeError(OLD_DRIVER), driver=12040)
+    assert "it is for CUDA 12.4, and CuPy needs CUDA 13. Install a newer driver" in text
+    assert 'pip uninstall cupy-cuda13x, then pip install "cupy-cuda12x[ctk]"' in text
+
+
+@pytest.mark.parametrize(("driver", "toolkit"), [(11080, 12090), (11080, 13020)])
+def test_a_driver_that_is_too_old_for_every_cupy_only_has_to_be_newer(fresh_gpu, driver, toolkit):
+    text = refusal(fresh_gpu, CUDARuntimeError(OLD_DRIVER), driver=driver, toolkit=toolkit)
+    assert "CUDA 11.8" in text and "Install a newer driver, or use" in text and "pip" not in text
+
+
+def test_no_device_is_told_with_nvidia_smi(fresh_gpu):
+    fresh_gpu.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    text = refusal(fresh_gpu, CUDARuntimeError(NO_DEVICE))
+    assert text.startswith("the NVIDIA driver finds no GPU. ") and "nvidia-smi" in text
+
+
+@pytest.mark.parametrize("value", ["", "7"])
+def test_a_variable_that_hides_the_devices_is_named_with_its_value(fresh_gpu, value):
+    fresh_gpu.setenv("CUDA_VISIBLE_DEVICES", value)
+    text = refusal(fresh_gpu, CUDARuntimeError(NO_DEVICE))
+    assert f"CUDA_VISIBLE_DEVICES is {value!r}. Unset it" in text
+
+
+PATHFINDER = (
+    'Failure finding "libcublasLt.so.13 or libcublasLt.so.12": No such file: libcublasLt.so.13 or '
+    "libcublasLt.so.12\n  listdir(/venv/nvidia/cu13/lib):\n    libnvrtc.so.13"
+)
+BUILTINS = (
+    "nvrtc: error: failed to open libnvrtc-builtins.so.13.5.\n"
+    "  Make sure that libnvrtc-builtins.so.13.5 is installed correctly."
+)
+HEADER = (
+    '/venv/cupy/float16.cuh(19): catastrophic error: cannot open source file "cuda_fp16.h"\n'
+    "  #include <cuda_fp16.h>\n\n1 catastrophic error detected in the compilation.\n"
+)
+MISSING = [
+    (DynamicLibNotFoundError(PATHFINDER), "(libcublasLt.so.13 or libcublasLt.so.12)"),
+    (ImportError(PATHFINDER), "(libcublasLt.so.13 or libcublasLt.so.12)"),
+    (ImportError("libcublas.so.13: cannot open shared object file: No such file"), "libcublas.so.13"),
+    (OSError("libcublas.so: wrong ELF class"), "libcublas.so: wrong ELF class"),
+    (CompileException(HEADER), 'cannot open source file "cuda_fp16.h"'),
+    (CompileException(f"x.cu(9): warning #177-D: variable was never referenced\n{HEADER}"), '"cuda_fp16.h"'),
+    (CompileException(BUILTINS), "(nvrtc: error: failed to open libnvrtc-builtins.so.13.5)"),
+    (NVRTCError("NVRTC_ERROR_BUILTIN_OPERATION_FAILURE (7)"), "NVRTC_ERROR_BUILTIN_OPERATION_FAILURE (7)"),
+    (RuntimeError("CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: no"), "load libnvrtc.so.13"),
+    (RuntimeError("Failed to dlopen /x/libcublas.so.13: libcublasLt.so.13: no"), "/x/libcublas.so.13"),
+    (AssertionError("\n*** The requested function could not be found in the library.\n***\n"), "(The req"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("problem", "found"), MISSING)
+@pytest.mark.parametrize("stage", ["kernel", "product", "synchronisation"])
+def test_a_missing_part_of_the_toolkit_is_named_with_what_installs_it(fresh_gpu, problem, found, stage):
+    text = refusal(fresh_gpu, problem, stage)
+    assert text.startswith("a part of the CUDA toolkit is missing (") and found in text
+    assert 'Install it: pip install "cupy-cuda13x[ctk]", or' in text and "listdir" not in text
+
+
+def test_the_toolkit_is_that_of_the_cupy_which_is_installed(fresh_gpu):
+    installed(fresh_gpu, "cupy-cuda12x")
+    assert 'pip install "cupy-cuda12x[ctk]"' in refusal(fresh_gpu, ImportError(PATHFINDER))
+    installed(fresh_gpu, "cupy")  # built from source, or by conda: a wheel beside it would spoil it
+    assert "pip install" not in refusal(fresh_gpu, ImportError(PATHFINDER))
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        OutOfMemoryError(NO_MEMORY),
+        CUDARuntimeError("cudaErrorMemoryAllocation: out of memory"),
+        CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+        CUBLASError("CUBLAS_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_a_card_whose_memory_is_full_at_the_start_is_told_so(fresh_gpu, problem):
+    text = refusal(fresh_gpu, problem)
+    assert text.startswith(f"the GPU's memory is full already ({str(problem).rstrip('.')}). ")
+    assert "nvidia-smi" in text and "CUDA_VISIBLE_DEVICES" in text
+
+
+@pytest.mark.parametrize(
+    ("toolkit", "remedy"), [(13020, "cupy-cuda12x[ctk]"), (12090, "Choose another with CUDA_VISIBLE_DEVICES")]
+)
+def test_a_card_that_the_compiler_knows_no_more_is_told_with_an_older_cuda(fresh_gpu, toolkit, remedy):
+    problem = CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)\n")
+    text = refusal(fresh_gpu, problem, toolkit=toolkit)
+    assert f"CUDA {toolkit // 1000} does not support this GPU" in text and remedy in text
+
+
+def test_a_folder_for_kernels_that_cannot_be_written_is_named(fresh_gpu):
+    problem = PermissionError(13, "Permission denied", "/home/me/.cupy")
+    text = refusal(fresh_gpu, problem)
+    assert "Permission denied: '/home/me/.cupy'" in text and "CUPY_CACHE_DIR" in text
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        CUDARuntimeError("cudaErrorUnknown: unknown error"),
+        CUDARuntimeError("cudaErrorDevicesUnavailable: CUDA-capable device(s) is/are busy or unavailable"),
+        CUBLASError("CUBLAS_STATUS_NOT_INITIALIZED"),
+        ValueError(),
+    ],
+)
+@pytest.mark.parametrize("stage", ["kernel", "product", "synchronisation"])
+def test_any_other_first_failure_is_told_as_it_is(fresh_gpu, problem, stage):
+    text = refusal(fresh_gpu, problem, stage)
+    assert text.startswith(f"the GPU failed its first product ({str(problem) or 'ValueError'}). ")
+    assert "nvidia-smi" in text
+
+
+def test_auto_takes_the_gpu_where_it_works_and_says_nothing(fresh_gpu):
+    cupy, lines = fake_cupy(fresh_gpu), []
+    chosen = choose("auto", say=lines.append)
+    assert chosen.device == "gpu" and chosen.xp is cupy and lines == []
+
+
+def test_auto_falls_back_to_the_cpu_and_reports_one_line(fresh_gpu):
+    fresh_gpu.setitem(sys.modules, "cupy", None)
+    lines = []
+    chosen = choose("auto", say=lines.append)
+    assert chosen.device == "cpu" and chosen.xp is np
+    assert lines == ["no GPU: CuPy is not installed; the CPU it is."]
+
+
+def test_auto_reports_one_whole_sentence_of_several(fresh_gpu):
+    lines = []
+    fake_cupy(fresh_gpu, CUDARuntimeError("cudaErrorUnknown: one. Two."))
+    choose("auto", say=lines.append)
+    assert lines == ["no GPU: the GPU failed its first product (cudaErrorUnknown: one); the CPU it is."]
+
+
+def test_cpu_never_looks_for_a_gpu(fresh_gpu):
+    fresh_gpu.setattr(backends, "gpu", lambda *arguments: pytest.fail("looked for a GPU"))
+    lines = []
+    assert choose("cpu", say=lines.append).device == "cpu" and lines == []
+
+
+def fails(problem):
+    raise problem
+
+
+def on_gpu():
+    return Backend(np, "gpu")  # of CuPy it needs nothing
+
+
+def failure(problem, backend=None, **keywords):
+    """The line that `problem` becomes during a run."""
+    with pytest.raises(DeviceError) as error, (backend or on_gpu()).failures(**keywords):
+        raise problem
+    assert error.value.__cause__ is problem and error.value.exit_code == 3
+    return one_line(error)
+
+
+@pytest.mark.parametrize(("size", "smaller"), [(256, 128), (3, 1), (2, 1)])
+@pytest.mark.parametrize(
+    "problem", [OutOfMemoryError(NO_MEMORY), CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")]
+)
+def test_a_full_card_is_told_with_half_the_batch_size(problem, size, smaller):
+    text = failure(problem, batch_size=size, last=lambda: None)
+    assert text.startswith(f"the GPU's memory is full at --batch-size {size} ({str(problem).rstrip('.')}). ")
+    assert text.endswith(f" Use --batch-size {smaller}.")
+
+
+@pytest.mark.parametrize("size", [1, None])
+def test_where_no_batch_can_be_smaller_the_networks_must_be(size):
+    assert failure(OutOfMemoryError(NO_MEMORY), batch_size=size).endswith("Use a smaller --width or --size.")
+
+
+def test_a_card_that_gets_full_after_a_checkpoint_can_go_on_from_it(tmp_path):
+    text = failure(OutOfMemoryError(NO_MEMORY), batch_size=64, last=lambda: LAST)
+    assert "new run with --batch-size 32" in text and text.endswith(f"--resume {LAST}")
+
+
+def test_a_full_memory_of_the_processor_is_told_too():
+    with pytest.raises(DeviceError) as error, cpu().failures(batch_size=256):
+        np.empty(1 << 58)
+    text = one_line(error)
+    assert text.startswith("out of memory at --batch-size 256 (Unable to allocate ")
+    assert text.endswith("Use --batch-size 128.") and "GPU" not in text
+    assert failure(MemoryError(), cpu()) == "out of memory. Use a smaller --width or --size."
+    assert failure(MemoryError(), batch_size=4) == "out of memory at --batch-size 4. Use --batch-size 2."
+
+
+LOST = [
+    CUDARuntimeError(ILLEGAL),
+    CUDARuntimeError("cudaErrorLaunchFailure: unspecified launch failure"),
+    CUDARuntimeError("cudaErrorECCUncorrectable: uncorrectable ECC error encountered"),
+    CUDADriverError("CUDA_ERROR_DEVICE_UNAVAILABLE: CUDA-capable device(s) is/are busy or unavailable"),
+    CUBLASError("CUBLAS_STATUS_EXECUTION_FAILED"),
+]
+
+
+@pytest.mark.parametrize("problem", LOST)
+def test_a_card_that_fails_is_told_with_the_checkpoint_to_go_on_from(problem):
+    text = failure(problem, batch_size=256, last=lambda: LAST)
+    assert text.startswith(f"the GPU failed ({problem}). ") and text.endswith(f"--resume {LAST}")
+    assert failure(problem, last=lambda: "my runs/a.npz").endswith("--resume 'my runs/a.npz'")
+
+
+def test_a_card_that_fails_before_the_first_checkpoint_is_told_so():
+    assert "last checkpoint: none yet" in failure(CUDARuntimeError(ILLEGAL), last=lambda: None)
+
+
+def test_without_a_run_there_is_no_word_of_checkpoints():
+    assert "checkpoint" not in failure(CUDARuntimeError(ILLEGAL))
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        DataError("no such data"),
+        TypeError("a bug"),
+        IndexError("a bug"),
+        RuntimeError("cudaErrorMemoryAllocation, someone said"),
+        CUDARuntimeError("cudaErrorInvalidValue: invalid argument"),
+        CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted"),
+        CUBLASError("CUBLAS_STATUS_INVALID_VALUE"),
+        KeyboardInterrupt(),
+    ],
+)  # fmt: skip
+def test_what_is_no_fault_of_the_device_passes_unchanged(problem):
+    with pytest.raises(type(problem)) as error, on_gpu().failures(256, lambda: pytest.fail("asked")):
+        raise problem
+    assert error.value is problem and problem.__cause__ is None
+
+
+def test_a_run_without_failures_is_left_alone():
+    with on_gpu().failures(256, lambda: pytest.fail("asked for a checkpoint")):
+        pass
+
+
+def test_a_failure_on_the_cpu_imports_no_cupy(monkeypatch):
+    class Watch:
+        def find_spec(self, name, path=None, target=None):
+            if name.startswith(("cupy", "cuda")):
+                pytest.fail(f"imported {name}")
+
+    for name in [name for name in sys.modules if name.startswith(("cupy", "cuda"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Watch(), *sys.meta_path])
+    failure(MemoryError(), cpu(), batch_size=8)
+    with pytest.raises(RuntimeError, match="a bug"), cpu().failures():
+        raise RuntimeError("a bug")
+
+
+@pytest.fixture
+def real_cupy(fresh_gpu):
+    """The CuPy that is installed; it need not find a GPU."""
+    return pytest.importorskip("cupy")
+
+
+def test_cupy_itself_without_a_driver_is_refused(real_cupy, fresh_gpu):
+    if real_cupy.cuda.runtime.driverGetVersion():
+        pytest.skip("there is a driver")
+    assert refused().startswith("no NVIDIA driver was found")
+
+
+@pytest.mark.parametrize(
+    ("status", "text"), [(100, "driver finds no GPU"), (2, "memory is full already (cudaErrorMemoryA")]
+)
+def test_cupys_own_errors_of_the_runtime_are_known_at_the_start(real_cupy, fresh_gpu, status, text):
+    def ones(shape, dtype):
+        raise real_cupy.cuda.runtime.CUDARuntimeError(status)
+
+    fresh_gpu.setattr(real_cupy, "ones", ones)
+    assert text in refused()
+
+
+def test_libraries_that_cupy_itself_misses_are_named(real_cupy, fresh_gpu):
+    try:
+        library = import_module("cupy.cuda").cublas
+    except ImportError as problem:
+        fresh_gpu.setattr(real_cupy, "ones", lambda shape, dtype, problem=problem: fails(problem))
+        text = refused()
+        assert "a part of the CUDA toolkit is missing (libcublas" in text and "cupy-cuda13x[ctk]" in text
+    else:
+        pytest.skip(f"{library.__name__} is installed")
+
+
+def test_cupys_own_compiler_errors_are_known_at_the_start(real_cupy, fresh_gpu):
+    compiler = import_module("cupy.cuda.compiler")
+    problem = compiler.CompileException(HEADER, "source", "name", (), "nvrtc")
+    fresh_gpu.setattr(real_cupy, "ones", lambda shape, dtype: fails(problem))
+    assert 'error: cannot open source file "cuda_fp16.h")' in refused()
+
+
+def test_cupys_own_errors_are_known_during_a_run(real_cupy):
+    full = real_cupy.cuda.memory.OutOfMemoryError(1 << 30, 5 << 30)
+    assert isinstance(full, MemoryError) and str(full) == NO_MEMORY
+    assert "GPU's memory is full" in failure(full) and "--batch-size 128." in failure(full, batch_size=256)
+    illegal = real_cupy.cuda.runtime.CUDARuntimeError(700)
+    assert str(illegal) == ILLEGAL and f"failed ({ILLEGAL})" in failure(illegal)
+    kind = real_cupy.cuda.driver.CUDADriverError  # its constructor asks the driver for the text
+    lost = kind.__new__(kind, "CUDA_ERROR_ECC_UNCORRECTABLE: uncorrectable ECC error encountered")
+    assert "failed (CUDA_ERROR_ECC_UNCORRECTABLE" in failure(lost)
+
+
+def test_cupys_own_errors_of_cublas_are_known_during_a_run(real_cupy):
+    try:
+        kind = import_module("cupy_backends.cuda.libs.cublas").CUBLASError
+    except ImportError:
+        pytest.skip("cuBLAS is not installed")
+    assert "failed (CUBLAS_STATUS_EXECUTION_FAILED)" in failure(kind(13))
+    assert "memory is full (CUBLAS_STATUS_ALLOC_FAILED)" in failure(kind(3))

@@ -1,0 +1,171 @@
+"""The animation: the tutorial's choice of frames, and a GIF that loops."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinygan.errors import CheckpointError
+from tinygan.views.animation import frame_indices, load_frames, write_gif
+from tinygan.views.pictures import save_png
+
+HAS_FFMPEG = importlib.util.find_spec("imageio_ffmpeg") is not None
+
+
+@pytest.fixture
+def no_ffmpeg(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+
+def pictures(folder: Path, count: int, shape: tuple[int, int, int] = (20, 30, 1)) -> list[Path]:
+    paths = []
+    for i in range(count):
+        pixels = np.full(shape, 40 * i % 256, np.uint8)
+        pixels[i % shape[0], :] = 255
+        paths.append(folder / f"epoch_{i:04d}.png")
+        save_png(paths[-1], pixels)
+    return paths
+
+
+def seed_frames(filenames: list[int]) -> list[int]:
+    """The loop of the tutorial, with a list in place of the writer."""
+    written = []
+    last = -1
+    image = None
+    for i, filename in enumerate(filenames):
+        frame = 2 * (i**0.5)
+        if round(frame) > round(last):
+            last = frame
+        else:
+            continue
+        image = filename
+        written.append(image)
+    image = filenames[-1]
+    written.append(image)
+    return written
+
+
+@pytest.mark.parametrize("count", range(1, 151))
+def test_the_frames_are_those_of_the_tutorial(count):
+    assert frame_indices(count) == seed_frames(list(range(count)))
+
+
+def test_the_frames_of_ten_epochs_computed_by_hand():
+    # 2 sqrt(i), i = 0..10: 0 2 2.83 3.46 4 4.47 4.90 5.29 5.66 6 6.32 -> rounded 0 2 3 3 4 4 5 5 6 6 6
+    assert frame_indices(11) == [0, 1, 2, 4, 6, 8, 10]
+
+
+def test_few_pictures():
+    assert [frame_indices(count) for count in range(4)] == [[], [0, 0], [0, 1, 1], [0, 1, 2, 2]]
+
+
+@pytest.mark.parametrize("shape", [(20, 30, 1), (20, 30, 3), (17, 3, 1), (1, 1, 3)])
+def test_the_gif_loops_and_has_every_frame(tmp_path, no_ffmpeg, shape):
+    path = tmp_path / "training.gif"
+    paths = pictures(tmp_path, 5, shape)
+    assert write_gif(path, load_frames(paths), seconds_per_frame=0.25) == [path]
+    with Image.open(path) as gif:
+        assert gif.format == "GIF"
+        assert gif.info["loop"] == 0  # for ever
+        durations = []
+        for i in range(getattr(gif, "n_frames", 1)):
+            gif.seek(i)
+            durations.append(gif.info["duration"])
+    height, width, _ = shape
+    assert iio.imread(path, plugin="pillow").shape == (len(durations), height, width, 3)
+    assert sum(durations) == 5 * 250
+    if height > 1:
+        assert durations == [250] * 5
+
+
+def test_grey_frames_keep_their_pixels(tmp_path, no_ffmpeg):
+    paths = pictures(tmp_path, 6)
+    write_gif(tmp_path / "a.gif", load_frames(paths))
+    frames = iio.imread(tmp_path / "a.gif", plugin="pillow")
+    for frame, path in zip(frames, paths, strict=True):
+        assert (frame == iio.imread(path)[..., None]).all()
+
+
+def test_the_last_picture_twice_is_shown_for_twice_the_time(tmp_path, no_ffmpeg):
+    a, b = pictures(tmp_path, 2)
+    write_gif(tmp_path / "a.gif", load_frames([a, b, b]), seconds_per_frame=0.1)
+    with Image.open(tmp_path / "a.gif") as gif:
+        gif.seek(1)
+        assert gif.info["duration"] == 200
+
+
+def test_one_picture_is_enough(tmp_path, no_ffmpeg):
+    paths = pictures(tmp_path, 1)
+    write_gif(tmp_path / "a.gif", load_frames([paths[0], paths[0]]))
+    assert iio.imread(tmp_path / "a.gif", plugin="pillow", index=0).shape == (20, 30, 3)
+
+
+def test_no_pictures_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="no pictures"):
+        write_gif(tmp_path / "a.gif", load_frames([]))
+
+
+def test_pictures_of_different_sizes_are_refused_by_name(tmp_path):
+    paths = pictures(tmp_path, 2)
+    save_png(tmp_path / "odd.png", np.zeros((3, 3, 1), np.uint8))
+    with pytest.raises(
+        CheckpointError, match=r"odd.png is \(3, 3, 1\), but .*epoch_0000.png is \(20, 30, 1\)"
+    ):
+        write_gif(tmp_path / "a.gif", load_frames([*paths, tmp_path / "odd.png"]))
+    assert not (tmp_path / "a.gif").exists()
+
+
+def test_a_damaged_picture_is_named(tmp_path):
+    paths = pictures(tmp_path, 2)
+    paths[1].write_bytes(b"")
+    with pytest.raises(CheckpointError, match="epoch_0001.png"):
+        write_gif(tmp_path / "a.gif", load_frames(paths))
+
+
+def test_a_disk_that_is_full_keeps_the_gif_before(tmp_path, monkeypatch, no_ffmpeg):
+    path = tmp_path / "a.gif"
+    paths = pictures(tmp_path, 2)
+    path.write_bytes(b"old")
+
+    def full(_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        write_gif(path, load_frames(paths))
+    assert path.read_bytes() == b"old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.gif", "epoch_0000.png", "epoch_0001.png"]
+
+
+@pytest.mark.skipif(not HAS_FFMPEG, reason="needs imageio_ffmpeg")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its reader leaves pipes open
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_video_beside_the_gif_where_ffmpeg_is_installed(tmp_path, channels):
+    paths = pictures(tmp_path, 8, (45, 50, channels))
+    written = write_gif(tmp_path / "a.gif", load_frames(paths), seconds_per_frame=0.5)
+    assert [path.name for path in written] == ["a.gif", "a.mp4"]
+    frames = iio.imread(written[1], plugin="FFMPEG")
+    assert frames.shape == (8, 48, 64, 3)
+    assert iio.immeta(written[1], plugin="FFMPEG")["fps"] == 2
+    assert abs(frames[0, 10:40, 10:40].astype(int)).max() < 30  # the picture, not stretched
+    assert frames[:, :, 55:].min() > 225  # the white margin
+
+
+def test_a_video_that_fails_is_one_line_and_the_gif_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    imwrite = iio.imwrite
+
+    def no_program(*args, **options):
+        if options["plugin"] == "FFMPEG":
+            raise RuntimeError("No ffmpeg exe could be found.\nInstall ffmpeg")
+        return imwrite(*args, **options)
+
+    monkeypatch.setattr(iio, "imwrite", no_program)
+    with pytest.raises(CheckpointError, match=r"a.mp4: RuntimeError.*The GIF is done") as caught:
+        write_gif(tmp_path / "a.gif", load_frames(pictures(tmp_path, 2)))
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "a.gif").exists()

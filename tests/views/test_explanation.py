@@ -1,0 +1,133 @@
+"""The explained step is the real one, and every figure in it can be found again."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinygan import gan, layers, optim
+from tinygan.backend import cpu
+from tinygan.data import Dataset
+from tinygan.data.strokes import strokes
+from tinygan.errors import UsageError
+from tinygan.fast.originals import changed
+from tinygan.ops import loss
+from tinygan.runs.settings import Settings
+from tinygan.runs.state import State
+from tinygan.runs.trainer import StepByStep
+from tinygan.views.explanation import PACKAGE, explain, place
+
+SETTINGS = Settings(data="strokes", batch_size=16, width=4, noise_dim=6, lr=1e-3, average=0.9)
+DATA = Dataset("strokes", strokes(56, 0), "made up")
+
+
+@pytest.fixture
+def state() -> State:
+    """After seven steps: Adam has moments, the running statistics have moved, the average is due."""
+    state = State(SETTINGS, cpu())
+    StepByStep(state, DATA, SETTINGS, cpu()).steps(7)
+    state.step = 7
+    return state
+
+
+def text_of(state: State) -> str:
+    return "\n".join([*(" ".join([title, *lines]) for title, lines in explain(state, DATA, SETTINGS))])
+
+
+def test_explaining_a_step_takes_it(state: State) -> None:
+    expected = State(SETTINGS, cpu())
+    expected.restore(state.arrays(), Path("copy"))
+    text_of(state)
+    StepByStep(expected, DATA, SETTINGS, cpu()).steps(1)
+    ours, theirs = state.arrays(), expected.arrays()
+    for name in ours.keys() - {"step"}:
+        assert (ours[name] == theirs[name]).all(), name
+    assert state.step == 8
+
+
+def test_the_losses_told_are_those_of_the_step(state: State) -> None:
+    expected = State(SETTINGS, cpu())
+    expected.restore(state.arrays(), Path("copy"))
+    text = text_of(state)
+    ((g_loss, d_loss, _, _),) = StepByStep(expected, DATA, SETTINGS, cpu()).steps(1)
+    assert f"the sum of both averages: {d_loss:.3f}" in text
+    assert f"on average {g_loss:.3f}: G's loss" in text
+    assert f"D's loss goes from {d_loss:.4f} to" in text
+    assert text.startswith("Step 8, in epoch 2 It sees 8 real images and 16 vectors of noise.")
+
+
+def test_the_arithmetic_told_is_right(state: State) -> None:
+    text = text_of(state)
+
+    def number(pattern: str) -> float:
+        (found,) = re.findall(pattern.replace("#", r"([-+]?[\d.]+(?:e[-+]\d+)?)"), text)
+        return float(found)
+
+    logit, p = number("the first real image the logit #:"), number(r"first fake gets [-+\d.]+: #\. ")
+    assert number(r"exp\(.*?\)\) = #\. ") == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-3)
+    assert number(r"a fake: -log\(1 - .*?\) = #, on") == pytest.approx(-np.log(1 - p), abs=2e-3)
+    assert number(r"to its fakes: -log\(.*?\) = # for") == pytest.approx(-np.log(p), abs=4e-3)
+    assert number(r"- 1\) / 16 = #: it falls") == pytest.approx((p - 1) / 16, abs=1e-4)
+    assert number(r"- 0\) / 16 = #: the two") == pytest.approx(p / 16, abs=1e-4)
+    old, new = number("average of its gradients goes from # to"), number("gradients goes from .*? to #:")
+    gradient = number("Its gradient is #[.]")
+    assert new == pytest.approx(0.9 * old + 0.1 * gradient, rel=0.01)
+    old, new = number("average of their squares goes from # to"), number("squares goes from .*? to #:")
+    assert new == pytest.approx(0.999 * old + 0.001 * gradient**2, rel=0.01)
+    rate = number(r"\^8\) = # long")
+    assert rate == pytest.approx(1e-3 * np.sqrt(1 - 0.999**8) / (1 - 0.9**8), rel=1e-3)
+    told = [
+        float(found) for found in re.findall(r"weight moves by -(\S+) x (\S+) / \(sqrt\((\S+)\) \+", text)[0]
+    ]
+    assert told[0] == rate and told[2] == new
+    moved, weight = number(r"weight moves by .*? = #, to"), number(r"weight moves by .*? to #\. How")
+    assert moved == pytest.approx(-rate * told[1] / (np.sqrt(told[2]) + 1e-7), rel=0.01)
+    assert weight == pytest.approx(number(r"kernel\[2, 2, 0, 0\]: #\. Its") + moved, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(gan, "discriminator_loss"), (loss, "sigmoid"), (optim.Adam, "step")]
+)
+def test_a_step_that_was_changed_has_no_words(
+    module: Any, name: str, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, before = getattr(module, name), state.arrays()
+    monkeypatch.setattr(module, name, lambda *arguments: original(*arguments))
+    with pytest.raises(UsageError, match=r"^[\w.]+ was changed: --explain has words for the original alone"):
+        text_of(state)
+    after = state.arrays()
+    assert state.step == 7 and all((before[key] == after[key]).all() for key in before)
+
+
+def test_a_layer_that_was_changed_is_explained_all_the_same(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers.LeakyReLU, "changed", 1, raising=False)
+    assert changed() == ["layers.LeakyReLU"]
+    assert text_of(state).startswith("Step 8")
+
+
+def test_every_sentence_says_where_its_code_stands(state: State) -> None:
+    for title, sentences in explain(state, DATA, SETTINGS):
+        for sentence in sentences:
+            assert re.search(r" \[tinygan/[\w/]+\.py:\d+\]$", sentence), (title, sentence)
+
+
+def test_every_place_that_is_named_exists(state: State) -> None:
+    places = re.findall(r"\[(tinygan/[\w/]+\.py):(\d+)\]", text_of(state))
+    assert len(places) >= 15
+    files = {file for file, _ in places}
+    assert {"tinygan/gan.py", "tinygan/models.py", "tinygan/ops/loss.py", "tinygan/optim.py"} <= files
+    for file, line in places:
+        assert (PACKAGE / file).read_text().splitlines()[int(line) - 1].strip()
+
+
+def test_a_place_is_the_line_of_its_code() -> None:
+    where = place(gan, "adam_G.step(found.g_gradients)")
+    file, line = where.strip("[]").split(":")
+    assert "adam_G.step(found.g_gradients)" in (PACKAGE / file).read_text().splitlines()[int(line) - 1]
+    assert place(gan, "adam_G.leap") == ""  # in code that a reader changed

@@ -1,0 +1,191 @@
+"""Picture grids: every pixel where it belongs; PNG files that come back."""
+
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinygan.errors import CheckpointError, ShapeError
+from tinygan.views.pictures import grid, read_png, save_png, tiles, to_uint8
+
+
+def test_values_become_bytes_by_rounding_and_clipping():
+    values = np.array([-1, 1, 0.004, -0.004, -1.5, 7, -126.5 / 127.5, np.inf], dtype=np.float32)
+    assert to_uint8(values).tolist() == [0, 255, 128, 127, 0, 255, 1, 255]
+
+
+def test_bytes_scaled_to_the_unit_range_come_back():
+    pixels = np.arange(256, dtype=np.uint8)
+    assert (to_uint8((pixels.astype(np.float32) - 127.5) / 127.5) == pixels).all()
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (3, 2, 2), (10, 3, 4), (16, 4, 4), (17, 4, 5)]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_number_of_images_is_laid_out_row_by_row(count, rows, columns, channels):
+    images = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1) * np.ones((1, 2, 3, channels), np.uint8)
+    page = grid(images, scale=1, gap=1)
+    assert page.dtype == np.uint8
+    assert page.shape == (rows * 3 - 1, columns * 4 - 1, channels)
+    for place in range(rows * columns):
+        top, left = place // columns * 3, place % columns * 4
+        value = place if place < count else 255
+        assert (page[top : top + 2, left : left + 3] == value).all(), place
+    assert (page[2::3] == 255).all()
+    assert (page[:, 3::4] == 255).all()
+
+
+def test_every_pixel_becomes_a_square_and_tiles_stand_apart():
+    images = np.array([[[0], [50]], [[100], [150]], [[200], [250]]], dtype=np.uint8).reshape(3, 1, 2, 1)
+    page = grid(images, columns=2, scale=2, gap=1)
+    assert page[:, :, 0].tolist() == [
+        [0, 0, 50, 50, 255, 100, 100, 150, 150],
+        [0, 0, 50, 50, 255, 100, 100, 150, 150],
+        [255] * 9,
+        [200, 200, 250, 250, 255, 255, 255, 255, 255],
+        [200, 200, 250, 250, 255, 255, 255, 255, 255],
+    ]
+
+
+def test_colours_keep_their_channels():
+    images = np.zeros((2, 1, 1, 3), np.uint8)
+    images[0, 0, 0], images[1, 0, 0] = (1, 2, 3), (4, 5, 6)
+    assert grid(images, scale=1, gap=0).tolist() == [[[1, 2, 3], [4, 5, 6]]]
+
+
+def test_floats_are_converted():
+    images = np.array([-1.0, 1.0], dtype=np.float32).reshape(2, 1, 1, 1)
+    assert grid(images, scale=1, gap=0).tolist() == [[[0], [255]]]
+
+
+@pytest.mark.parametrize(("count", "side"), [(16, 28), (1, 28), (10, 28), (16, 64), (25, 32)])
+def test_a_grid_is_large_enough_to_look_at(count, side):
+    page = grid(np.zeros((count, side, side, 1), np.float32))
+    assert 500 <= page.shape[1] < 700
+
+
+def test_large_grids_are_not_magnified():
+    assert grid(np.zeros((4, 300, 300, 1), np.uint8), gap=0).shape == (600, 600, 1)
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 2, 1), (2, 2, 1), (2, 2, 2, 4), (1, 0, 2, 1)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ShapeError, match="Pass"):
+        grid(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("wrong", [{"columns": 0}, {"scale": 0}, {"gap": -1}])
+def test_layouts_without_sense_are_refused(wrong):
+    with pytest.raises(ShapeError, match="Use 1, 1, 0 or more"):
+        grid(np.zeros((1, 2, 2, 1), np.uint8), **wrong)
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 1), (5, 3, 3), (1, 1, 1)])
+def test_a_png_comes_back_exactly(tmp_path, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    save_png(tmp_path / "picture.png", pixels)
+    again = read_png(tmp_path / "picture.png")
+    assert again.dtype == np.uint8
+    assert again.shape == shape
+    assert (again == pixels).all()
+    assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_pngs_of_other_kinds_are_read_as_colours(tmp_path):
+    Image.new("RGBA", (2, 3), (10, 20, 30, 255)).save(tmp_path / "a.png")
+    assert read_png(tmp_path / "a.png").tolist() == [[[10, 20, 30]] * 2] * 3
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((2, 2), np.uint8), np.zeros((2, 2, 1)), np.zeros((2, 2, 4), np.uint8)]
+)
+def test_arrays_that_are_no_picture_are_refused(tmp_path, pixels):
+    with pytest.raises(ShapeError, match="Pass uint8"):
+        save_png(tmp_path / "a.png", pixels)
+
+
+def test_a_picture_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"cannot write .*gone"):
+        save_png(tmp_path / "gone" / "a.png", np.zeros((1, 1, 1), np.uint8))
+
+
+def test_every_truncation_of_a_png_is_noticed_or_harmless(tmp_path):
+    path = tmp_path / "a.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    save_png(path, pixels)
+    data = path.read_bytes()
+    refused = 0
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        try:
+            assert (read_png(path) == pixels).all()  # only the end mark is missing
+        except CheckpointError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused >= len(data) - 20
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n" + bytes(100)])
+def test_other_files_are_refused(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"cannot read .*a.png: it is no intact PNG picture"):
+        read_png(tmp_path / "a.png")
+
+
+def test_a_picture_that_claims_to_be_huge_is_refused(tmp_path):
+    path = tmp_path / "a.png"
+    save_png(path, np.zeros((1, 1, 1), np.uint8))
+    data = path.read_bytes()
+    header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + data[24:29]
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    with pytest.raises(CheckpointError, match="no intact PNG picture"):
+        read_png(path)
+
+
+def test_every_flip_of_a_bit_in_a_png_is_noticed_or_harmless(tmp_path):
+    path = tmp_path / "a.png"
+    save_png(path, np.arange(12, dtype=np.uint8).reshape(2, 2, 3))
+    data = path.read_bytes()
+    for place in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            read_png(path)
+        except CheckpointError as error:
+            assert "\n" not in str(error)
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_they_take_memory(tmp_path):
+    path = tmp_path / "large.png"
+    Image.new("L", (10_000, 9_000)).save(path)
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="10000x9000 pixels, more than"):
+        read_png(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_missing_picture_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="No such file or directory"):
+        read_png(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16])
+@pytest.mark.parametrize(("height", "width", "channels"), [(28, 28, 1), (64, 64, 3), (4, 12, 1)])
+def test_a_grid_gives_its_images_back(count, height, width, channels):
+    images = np.random.default_rng(0).integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+    assert (tiles(grid(images), count, height, width) == images).all()
+
+
+@pytest.mark.parametrize(("count", "height", "width"), [(16, 28, 27), (16, 27, 28), (4, 28, 28)])
+def test_a_picture_that_is_no_such_grid_is_refused(count, height, width):
+    page = grid(np.zeros((16, 28, 28, 1), np.uint8))
+    with pytest.raises(ShapeError, match="a grid of"):
+        tiles(page, count, height, width)

@@ -1,0 +1,150 @@
+"""Convolution by frequencies as four plain matrix products; `tinygan.fast.conv` derives the algorithm.
+
+A graphics card does not mind a few more multiplications, but it does mind waiting. So here Gauss's
+sums are folded into the constant matrices, every frequency counts as one real number (R of them),
+and nothing remains but
+
+    X = L' x       lift the large picture     (R, places) (places, T C)
+    W = K' w       lift the kernel            (R phases, taps) (taps, C F)
+    Y[r] = X[r] W[r]                          R products (T, phases C) (phases C, F)
+    y = S Y        lower to the small one     (places, R) (R, T F)
+
+and their transposes for everything else, ' being the transpose. Pictures lie place by place,
+(places, T, channels), so that L, K and S each multiply one matrix as wide as the whole batch. With
+stride 2 the four phases of a place are neighbours, as 4 C channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygan.arrays import Array
+from tinygan.cuda.blas import Blas
+from tinygan.fast.frequencies import Axis, whole
+
+ALIGNED = 4  # float32 numbers in 16 bytes, as tensor cores like to read them
+
+
+class Constants(NamedTuple):
+    """The matrices of a convolution, float64. R' is R, filled up with columns of zeros."""
+
+    large: np.ndarray  # L (places, R')
+    small: np.ndarray  # S (places, R')
+    kernel: np.ndarray  # K (taps, R' phases)
+
+
+def constants(rows: Axis, columns: Axis, taps: tuple[int, int]) -> Constants:
+    """L, S and K of a convolution whose axes are whole (a single tile).
+
+    For a frequency that has a conjugate, X = p + iq and conj W = c + id make three real products,
+    (p + q) c, p (d - c) and q (c + d), of which the first and third make the real part of Y by
+    their difference, the first and second its imaginary part by their sum.
+    """
+    n = (rows.n, columns.n)
+    every = [(u, v) for u in range(n[0]) for v in range(n[1])]
+    opposite = {(u, v): (-u % n[0], -v % n[1]) for u, v in every}
+    pairs = [f for f in every if f < opposite[f]]
+    reals = [f for f in every if f == opposite[f]]
+
+    def angles(frequencies: list[tuple[int, int]], places: list[tuple[int, int]]) -> np.ndarray:
+        turns = np.array(frequencies, float).reshape(-1, 2) / n
+        return 2 * np.pi * np.array(places, float).reshape(-1, 2) @ turns.T  # (places, frequencies)
+
+    def filled(*parts: np.ndarray) -> np.ndarray:
+        table = np.concatenate(parts, axis=-1)
+        return np.pad(table, ((0, 0), (0, -table.shape[1] % ALIGNED)))
+
+    def places(height: int, width: int) -> list[tuple[int, int]]:
+        return [(y, x) for y in range(height) for x in range(width)]
+
+    seen, made = places(rows.seen, columns.seen), places(rows.out, columns.out)
+    cos, sin, real = np.cos(angles(pairs, seen)), np.sin(angles(pairs, seen)), np.cos(angles(reals, seen))
+    large = filled(cos - sin, cos, -sin, real)
+    cos, sin, real = np.cos(angles(pairs, made)), np.sin(angles(pairs, made)), np.cos(angles(reals, made))
+    small = filled(cos - sin, -sin, -cos, real)
+
+    phases = rows.stride * columns.stride
+    kernel = np.zeros((taps[0] * taps[1], large.shape[1], phases))
+    for tap, (i, j) in enumerate(places(*taps)):
+        (a, down), (b, along) = rows.offset(i), columns.offset(j)
+        cos, sin = (2 * f(angles(pairs, [(down, along)])) for f in (np.cos, np.sin))
+        real = np.cos(angles(reals, [(down, along)]))
+        row = filled(cos, sin - cos, cos + sin, real)[0] / (n[0] * n[1])
+        kernel[tap, :, a * columns.stride + b] = row
+    return Constants(large, small, kernel.reshape(len(kernel), -1))
+
+
+def axis(side: int, taps: int, stride: int) -> Axis:
+    """Of a square picture with 'same' padding: side `stride` times `side` before, `side` after."""
+    total = max((side - 1) * stride + taps - side * stride, 0)
+    return whole(side * stride, side, taps, stride, total // 2)
+
+
+def frequencies(n: int) -> tuple[int, int]:
+    """(R, R') of a circle of length n on both axes: all real, or three for each conjugate pair."""
+    R = 1 + 3 * (n * n - 1) // 2 if n % 2 else 4 + 3 * (n * n - 4) // 2
+    return R, -(-R // ALIGNED) * ALIGNED
+
+
+class Convolution:
+    """A convolution from `C` channels of a large square picture to `F` of a small one, 'same' padding.
+
+    The small picture has `side` x `side` places; the large one `stride` times as many pixels an axis.
+    """
+
+    def __init__(self, xp: Any, blas: Blas, side: int, C: int, F: int, taps: int, stride: int) -> None:
+        cut = axis(side, taps, stride)
+        matrices = constants(cut, cut, (taps, taps))
+        self.L, self.S, self.K = (xp.asarray(np.asarray(m, np.float32)) for m in matrices)
+        self.R, self.rows = frequencies(cut.n)
+        self.blas, self.places = blas, side * side
+        self.C, self.F, self.taps, self.phases = C, F, taps * taps, stride * stride
+
+    def shapes(self, T: int) -> dict[str, tuple[int, ...]]:
+        """Of the lifted large picture X, small picture Y and kernel W, for `T` examples."""
+        return {
+            "X": (self.rows, T, self.phases * self.C),
+            "Y": (self.rows, T, self.F),
+            "W": (self.rows, self.phases * self.C, self.F),
+        }
+
+    def lift_large(self, x: Array, X: Array) -> None:
+        """x (places, T, phases C) -> X"""
+        self.blas.product(self.L.T, x.reshape(self.places, -1), X.reshape(self.rows, -1))
+
+    def lift_small(self, y: Array, Y: Array) -> None:
+        """y (places, T, F) -> Y"""
+        self.blas.product(self.S.T, y.reshape(self.places, -1), Y.reshape(self.rows, -1))
+
+    def lower_large(self, X: Array, x: Array) -> None:
+        """The transpose of `lift_large`."""
+        self.blas.product(self.L, X.reshape(self.rows, -1), x.reshape(self.places, -1))
+
+    def lower_small(self, Y: Array, y: Array) -> None:
+        """The transpose of `lift_small`."""
+        self.blas.product(self.S, Y.reshape(self.rows, -1), y.reshape(self.places, -1))
+
+    def lift_kernel(self, w: Array, W: Array) -> None:
+        """w (taps, taps, C, F) -> W"""
+        self.blas.product(self.K.T, w.reshape(self.taps, -1), W.reshape(self.rows * self.phases, -1))
+
+    def lower_kernel(self, W: Array, w: Array) -> None:
+        """The transpose of `lift_kernel`: a kernel's gradient from that of the lifted one."""
+        self.blas.product(self.K, W.reshape(self.rows * self.phases, -1), w.reshape(self.taps, -1))
+
+    # The rows past R stay as they are. They hold numbers of earlier steps or zeros, and only meet
+    # the constants' columns of zeros.
+
+    def down(self, X: Array, W: Array, Y: Array) -> None:
+        """Y = X W, frequency by frequency."""
+        self.blas.product(X[: self.R], W[: self.R], Y[: self.R])
+
+    def up(self, Y: Array, W: Array, X: Array) -> None:
+        """X = Y W', the transpose of `down`."""
+        self.blas.product(Y[: self.R], W[: self.R].transpose(0, 2, 1), X[: self.R])
+
+    def kernel_gradient(self, X: Array, Y: Array, W: Array) -> None:
+        """W = X' Y"""
+        self.blas.product(X[: self.R].transpose(0, 2, 1), Y[: self.R], W[: self.R])

@@ -1,0 +1,187 @@
+"""A training run on a graphics card: data, random numbers and steps, captured as CUDA graphs.
+
+A captured step costs the processor one call instead of a hundred. It reads and writes the same
+arrays each time, so what changes from step to step lies in them: the clock, from which the kernels
+know the step's number, and the order of the images. The partial batch at the end of an epoch has
+other shapes, and a graph of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from tinygan.average import Average
+from tinygan.cuda.gan import Game, agree
+from tinygan.cuda.plan import MEASURED, sizes_of
+from tinygan.errors import DeviceError, UsageError
+from tinygan.layers import Dropout, Network
+from tinygan.optim import Adam
+from tinygan.rng import MASK_STEPS, key, mask_rate, stream
+
+SECONDS_A_LOOK = 0.1  # how long the card may go on before its losses are read
+UPLOADED = 64 << 20  # bytes of images at a time
+
+
+class Trainer:
+    """Takes the steps of a run: the same images, noise and masks as on any other device.
+
+    The networks' and Adams' arrays are changed in place; they may be read between calls of `steps`.
+    """
+
+    how = ""  # in words: see `step.Step`
+
+    def __init__(
+        self,
+        G: Network,
+        D: Network,
+        adam_G: Adam,
+        adam_D: Adam,
+        images: Any,
+        batch_size: int,
+        seed: int,
+        step: int = 0,
+        graphs: bool = True,
+        average: Average | None = None,
+    ) -> None:
+        """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken.
+
+        Without `graphs` every kernel is launched by itself: slower, and the same bits.
+
+        Raises:
+            UsageError: the networks are not the DCGAN, or too large (see `plan.sizes_of`).
+            DeviceError: the images are too many for the card's memory.
+        """
+        if not sizes_of(G, D) or not agree(adam_G, adam_D) or not len(images) >= batch_size:
+            raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
+        layers = [layer for layer in D.layers.values() if isinstance(layer, Dropout)]
+        self.rates = [mask_rate(layer.rate) for layer in layers]
+        growths = [1 / (1 - rate) for rate in self.rates]
+        self.ranks, self.fakes = G.backend.ranks, G.backend.ranks.part(batch_size)
+        share = self.fakes.stop - self.fakes.start
+        self.game = Game(G, D, adam_G, adam_D, share, growths, average, batch_size)
+        self.adams, self.seed, self.step, self.with_graphs = (adam_G, adam_D), seed, step, graphs
+        self.batch, self.images = batch_size, len(images)
+        self.steps_per_epoch = -(-len(images) // batch_size)
+        xp = self.game.xp
+        try:
+            self.data = xp.empty(images.shape, dtype=xp.uint8)
+        except MemoryError as problem:
+            if images.nbytes < sum(array.nbytes for array in self.game.memory.values()):
+                raise  # a smaller batch is the remedy
+            raise DeviceError(
+                f"the {images.nbytes / 1e9:.1f} GB of images are more than the GPU has room for. Use "
+                "--engine readable, which takes the images of each step from where they lie."
+            ) from problem
+        rows = max(1, UPLOADED // images[0].nbytes)
+        for start in range(0, len(images), rows):  # they may lie in a file, and be larger than memory
+            self.data[start : start + rows] = xp.asarray(np.ascontiguousarray(images[start : start + rows]))
+        self.order = xp.zeros(len(images), dtype=xp.int32)
+        self.epoch = -1  # whose order that is
+        self.uploads: list[np.ndarray] = []  # kept until the card has certainly read them
+        self.game.clock_is(step, adam_G.t)
+        self.graphs: dict[int, Any] = {}  # by the number of real images in the whole batch
+        self.seen: set[int] = set()
+        self.launches = self.operations = 0  # kernels and products of a step; what the products compute
+        self.trouble = ""  # what was not finite, once anything was
+        self.stride = 1  # steps that are worth taking before one looks
+
+    def steps(self, count: int) -> np.ndarray:
+        """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake.
+
+        NaN from a step on that had a number that was not finite; see `trouble`. No weight has moved since.
+        """
+        start, done = time.perf_counter(), []
+        self.game.settle()  # the arrays may have been read, or changed, since the last call
+        while len(done) < count:
+            done += list(self._some(min(count - len(done), MEASURED)))
+        # Looking costs a little, waiting for news too; the first steps compile and say nothing.
+        seconds = max(1e-9, time.perf_counter() - start) / max(1, count)
+        stride = max(1, min(MEASURED, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
+        self.stride = self.ranks.from_first(stride)
+        return np.array(done)
+
+    def _some(self, count: int) -> np.ndarray:
+        game = self.game
+        with game.stream:
+            for _ in range(count):
+                self._one()
+            measured = game.xp.asnumpy(game.memory["measured"])  # waits for all of it
+            found = game.trouble()
+        self.uploads.clear()
+        steps = np.arange(self.step - count, self.step)
+        rows = measured[steps % MEASURED].astype(np.float64)
+        if found:
+            first, self.trouble = found
+            rows[steps + 1 >= first] = np.nan
+        return rows
+
+    def _one(self) -> None:
+        game = self.game
+        epoch, place = divmod(self.step, self.steps_per_epoch)
+        if epoch != self.epoch:
+            order = stream(self.seed, "shuffle").at(epoch).permutation(self.images)
+            self.uploads.append(order.astype(np.int32))
+            self.order.set(self.uploads[-1], stream=game.stream)
+            self.epoch = epoch
+        N = min(self.batch, self.images - place * self.batch)
+        if N in self.graphs:
+            self.graphs[N].launch(game.stream)
+        elif N in self.seen and self.with_graphs:
+            # Everything was loaded and compiled by the step before; capturing does not execute it.
+            game.stream.begin_capture()
+            try:
+                self._play(N)
+            except BaseException:
+                with suppress(Exception):  # it would say that the capture is invalid, and not why
+                    game.stream.end_capture()
+                raise
+            graph = self.graphs[N] = game.stream.end_capture()
+            graph.launch(game.stream)
+        else:
+            self._play(N)
+            self.seen.add(N)
+        self.step += 1
+        for adam in self.adams:
+            adam.t += 1
+
+    def _play(self, all_N: int) -> None:
+        """Draw what the step needs of a batch with so many real images, and play it."""
+        game, kernels, mem = self.game, self.game.kernels, self.game.memory
+        before, operations = kernels.launches + game.blas.products, game.blas.operations
+        game.tick()
+        pictures, noise, clock = mem["pictures"], mem["noise"], mem["clock"]
+        real, fakes = self.ranks.part(all_N), self.fakes
+        N, M = real.stop - real.start, game.batch
+        if N:  # of a small last batch some ranks have none
+            kernels.flat(
+                "gather", N * pictures[0].size, pictures, self.data, self.order, clock, real.start, N,
+                self.batch, self.steps_per_epoch,
+            )  # fmt: skip
+        words = key(self.seed, stream(self.seed, "noise").path, 1)  # ... .at(step)
+        start = fakes.start * noise.shape[1]
+        kernels.flat("draw_noise", -(-(start % 4 + noise.size) // 4), noise, start, noise.size, *words, clock)
+        words = key(self.seed, stream(self.seed, "dropout").path, 3)  # ... .at(step, which, layer)
+        for which, (part, first, count) in enumerate(((real, 0, N), (fakes, N, M))):
+            for layer, (rate, C) in enumerate(zip(self.rates, game.sizes.D, strict=True)):
+                scale = 2 - layer
+                each, steps = game.sizes.places * scale * scale * C, round(rate * MASK_STEPS)
+                start = part.start * each
+                if count:
+                    kernels.flat(
+                        "draw_mask", -(-(start % 16 + count * each) // 16), mem[f"mask{layer + 1}"], start,
+                        count * each, *words, clock, which, layer, steps, C, scale, N + M, first,
+                    )  # fmt: skip
+        game.play(N, all_N)
+        game.follow()
+        if all_N == self.batch:
+            self.launches = kernels.launches + game.blas.products - before
+            self.operations = game.blas.operations - operations
+
+    def close(self) -> None:
+        """Give the graphs and cuBLAS's handle back."""
+        self.graphs.clear()
+        self.game.close()

@@ -1,0 +1,85 @@
+"""The evaluation of a run's generator, while training and afterwards: which pictures meet which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from tinygan import data
+from tinygan.backend import cpu
+from tinygan.errors import DataError, UsageError
+from tinygan.evaluation.classifier import load_classifier, new_classifier
+from tinygan.evaluation.comparison import Comparison, noise
+from tinygan.fast.originals import unlike
+from tinygan.layers import Network
+from tinygan.runs.settings import Settings
+from tinygan.runs.state import pictures_of, sample_noise
+from tinygan.views.pictures import to_uint8
+
+SAMPLES = 10_000  # pictures; a Fréchet distance of fewer is larger, so it must always be as many
+
+
+def unmeasurable() -> str:
+    """Why FCD cannot be measured: a reader changed what its classifier is made of. Else nothing."""
+    edits = unlike(new_classifier())
+    return edits and f"{edits}: FCD cannot be measured, since its classifier needs the original."
+
+
+class Evaluation:
+    """What is needed to evaluate a run's generators: the classifier and the test half of the data set."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        data_dir: Path | None = None,
+        say: Callable[[str], object] = print,
+        samples: int = SAMPLES,
+    ) -> None:
+        """Raises UsageError where no classifier fits, DataError where there are not enough test images."""
+        if why := unmeasurable():
+            raise UsageError(why)
+        if (settings.size, settings.channels) != (28, 1):
+            shape = f"{settings.size}x{settings.size}x{settings.channels}"
+            raise UsageError(f"no classifier for pictures of {shape}: evaluations need 28x28x1.")
+        classifier = load_classifier(settings.data, cpu("fast"))
+        self._data = settings.data
+        self._folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
+        test = data.load(settings.data, data_dir=self._folder, split="test", say=say).images
+        if samples > len(test):
+            raise DataError(f"{samples:,} pictures are more than the {len(test):,} test images. Use fewer.")
+        self.samples = samples
+        self.test = test
+        self.comparison = Comparison(classifier, test)
+        self._seed = settings.seed + 1  # not the previews' noise, which people choose models by
+
+    def pictures(self, G: Network, seed: int | None = None) -> np.ndarray:
+        """The pictures that are judged (samples, 28, 28, 1) uint8; the same ones for the same seed."""
+        return to_uint8(pictures_of(G, sample_noise(self._seed if seed is None else seed, self.samples, G)))
+
+    def train_images(self, say: Callable[[str], object] = print) -> np.ndarray:
+        """All training images (N, 28, 28, 1) uint8, however few of them the run has seen."""
+        return data.load(self._data, data_dir=self._folder, say=say).images
+
+    def others(self, train: np.ndarray, seed: int | None = None) -> np.ndarray:
+        """Real images (samples, 28, 28, 1) to set beside the pictures, drawn from `train`."""
+        random = np.random.default_rng(self._seed if seed is None else seed)
+        return train[random.choice(len(train), self.samples, replace=False)]
+
+    @cached_property
+    def bounds(self) -> dict[str, float]:
+        """The floor and the ceiling of the distance: what real training images and noise get."""
+        others = self.others(self.train_images(say=lambda line: None))
+        return {
+            "floor": self.comparison.fcd(others),
+            "ceiling": self.comparison.fcd(noise(self.samples, self._seed)),
+        }
+
+    def __call__(self, G: Network) -> dict[str, float]:
+        """For the statistics: G's distance, its error, precision, recall and coverage; floor,
+        ceiling and samples beside them."""
+        distance, overlap, _ = self.comparison.compare(self.pictures(G))
+        found = {**distance._asdict(), **overlap._asdict(), **self.bounds}
+        return {**{name: round(number, 4) for name, number in found.items()}, "samples": self.samples}

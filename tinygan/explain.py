@@ -1,0 +1,160 @@
+"""``python -m tinygan.explain``: one training step of a run in words, or its networks layer by layer."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tinygan import backend, cli
+from tinygan.autograd import Tensor
+from tinygan.errors import UsageError
+from tinygan.layers import Conv2D, Conv2DTranspose, Network
+from tinygan.rng import stream
+from tinygan.runs import checkpoint
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.state import State, folder_of, saved_settings
+from tinygan.runs.trainer import Batch, StepByStep, check_images, images_of, schedule
+from tinygan.views.explanation import explain
+from tinygan.views.inspection import formula, layer_facts, method, original, run, table
+from tinygan.views.pictures import grid, save_png
+
+WIDTH = 100  # characters of a line
+LARGEST = 256  # maps shown
+LEGEND = (
+    "Numbers are weights and running statistics, multiply-adds those of one example by the layer's "
+    "definition. Times are of the whole batch, layer by layer; a training step of the fast engine joins "
+    "layers and takes less time; how it computes a convolution is chosen by counting multiplications and "
+    "numbers moved to and from memory (tinygan/fast/conv.py, conv_plan), all else as its formula says. Mean "
+    "and spread are of the output; the gradient is that of the network's loss with respect to it. G "
+    "takes the batch's noise, D its real images. Dead: share of channels that nothing in the batch "
+    "makes positive. All in training mode, and G as it trains: where a run averages its weights, the "
+    "average makes the pictures you see."
+)
+
+
+def parser() -> cli.Parser:
+    purpose = "Tell one training step of a run in words, with its real numbers and the lines of code."
+    parser = cli.Parser("tinygan.explain", purpose, of_a_run=True)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--layers", action="store_true", help="all layers instead: work, time, numbers")
+    what.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="one layer instead: its formula, its shapes, and pictures of its kernels and of what it makes; "
+        "generator/NAME or discriminator/NAME where both have one of that name",
+    )
+    parser.add_argument("--engine", choices=backend.ENGINES, help="whose ops to show; default: the run's")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print what `arguments` ask for; returns the exit code. Nothing of the run is changed."""
+    options = parser().parse_args(arguments)
+    in_words = not (options.layers or options.layer)
+    if in_words and options.engine == "fast":
+        raise UsageError("the step in words is the readable engine's. Leave --engine out, or add --layers.")
+    files = RunFolder.checkpoint_files(options.run, options.runs)
+    path, arrays, meta = checkpoint.newest_intact(files, cli.warn)
+    settings = saved_settings(meta, path, arrays)
+    images = images_of(settings, cli.warn, options.data_dir)
+    check_images(images, images.sha256, meta.get("data_sha256"), path)
+    schedule(settings, len(images.images))  # whether there is a batch of them
+    # Words follow the code that is for reading; whoever looks at a device's speed trains there.
+    own = "auto" if settings.engine == "fast" else settings.engine  # nobody asks for it now
+    settings = replace(settings, engine="readable" if in_words else options.engine or own)
+    device = backend.choose("cpu", settings.engine, say=cli.warn)
+    state = State(settings, device)
+    state.restore(arrays, path)
+    stepping = StepByStep(state, images, settings, device)
+    batch = stepping.batch()
+    if in_words:
+        print_step(explain(state, images, settings))
+    elif options.layer:
+        print_layer(state, batch, options.layer, folder_of(path))
+    else:
+        print_layers(state, batch, path, stepping.how)
+    return 0
+
+
+def print_step(parts: Iterable[tuple[str, list[str]]]) -> None:
+    """Titles, and the sentences below them."""
+    for title, sentences in parts:
+        print(title)
+        for sentence in sentences:
+            print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
+
+
+def print_layers(state: State, batch: Batch, path: Path, how: str) -> None:
+    """A table of both networks; `how`: the way a training step is taken."""
+    engine = state.G.backend.engine
+    print(f"{path}, engine {engine}, {len(batch.noise)} vectors of noise, {len(batch.images)} images")
+    print(f"A training step is taken {how}.")
+    for network, facts in zip((state.G, state.D), layer_facts(state, batch), strict=True):
+        print()
+        for line in table(network, facts):
+            print(line)
+    print()
+    for line in textwrap.wrap(LEGEND, WIDTH):
+        print(line)
+
+
+def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
+    """One layer: words, shapes, pictures."""
+    network, key = find_layer(state, name)
+    first = batch.noise if network is state.G else batch.images
+    outputs = run(network, Tensor(first, network.backend), stream(0, "dropout"))
+    number = list(network.layers).index(key)
+    x, y = (first if number == 0 else outputs[number - 1].data), outputs[number].data
+    node = outputs[number].node
+    assert node is not None
+    how, where = method(network, node)
+    words = formula(original(network, node))
+    print(f"{network.name}/{key} [{where}]")
+    print(textwrap.indent(words, "  "))
+    print(f"  here: x {x.shape} -> y {y.shape}")
+    layer = network.layers[key]
+    for kind, tensors in (("trained", layer.parameters), ("gathered", layer.statistics)):
+        for own, tensor in tensors.items():
+            values = tensor.data
+            print(f"  {own} {values.shape}, {kind}: mean {values.mean():+.4f}, spread {values.std():.4f}")
+    print(f"  method: {'as the formula says' if words.startswith(how) else how}")
+    stem = f"{network.name}_{key}"
+    if isinstance(layer, Conv2D | Conv2DTranspose):
+        show(
+            layer.kernel.data.reshape(*layer.kernel.shape[:2], -1), folder / f"{stem}_kernels.png", "kernels"
+        )
+    if y.ndim == 4:
+        show(y[0], folder / f"{stem}_maps.png", "maps of the first example")
+
+
+def show(maps: np.ndarray, path: Path, what: str) -> None:
+    """Write maps (H, W, K) as a grid: grey is 0, white and black the largest numbers above and below."""
+    shown = maps[:, :, :LARGEST]
+    scaled = shown / max(float(np.abs(shown).max()), 1e-12)
+    save_png(path, grid(scaled.transpose(2, 0, 1)[..., None]))
+    print(
+        f"  {what}: {path}"
+        + (f", the first {LARGEST} of {maps.shape[2]:,}" if maps.shape[2] > LARGEST else "")
+    )
+
+
+def find_layer(state: State, name: str) -> tuple[Network, str]:
+    """The network and the key of the layer `name`. Raises UsageError where there is none, or two."""
+    all_of_them = [(network, key) for network in (state.G, state.D) for key in network.layers]
+    found = [(network, key) for network, key in all_of_them if name in (key, f"{network.name}/{key}")]
+    if len(found) != 1:
+        names = ", ".join(f"{network.name}/{key}" for network, key in found or all_of_them)
+        raise UsageError(
+            f"--layer {name} is {'in both networks' if found else 'no layer'}. Use one of {names}."
+        )
+    return found[0]
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -1,0 +1,420 @@
+"""Convolution as matrix products of frequencies: fewer multiplications than the definition has.
+
+`tinygan.fast.conv` derives the algorithm; here are its matrices and the loops over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+from math import ceil, nan
+from typing import NamedTuple
+
+import numpy as np
+
+from tinygan.arrays import Array
+from tinygan.fast.direct import Read, Write, reader
+from tinygan.fast.threads import POOL, blocks
+
+Pair = tuple[int, int]
+RowsOf = Callable[[slice], object]
+
+
+class Axis(NamedTuple):
+    """How one axis of the convolution is cut: into tiles of the result, and what each of them sees.
+
+    With phases, input pixel m S + a is pixel m of phase a, and tap i looks at the pixel `offset`
+    (below) places further on in its phase.
+    """
+
+    stride: int  # S, the number of phases
+    before: int  # zeros before the first pixel
+    tiles: int
+    out: int  # pixels of the result in a tile
+    seen: int  # pixels of each phase that a tile sees
+    start: int  # the first of them, for the first tile
+    n: int  # length of the circular convolution that computes a tile
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """The first pixel that a tile sees, and the one after the last; both may lie outside the picture."""
+        end = self.start + (self.tiles - 1) * self.out + self.seen
+        return self.start * self.stride, end * self.stride
+
+    def offset(self, tap: int) -> tuple[int, int]:
+        """(phase, how many places from a result's own place, counted from the tile's start)."""
+        places, phase = divmod(tap - self.before, self.stride)
+        return phase, places - self.start
+
+
+def whole(side: int, out: int, taps: int, stride: int, before: int) -> Axis:
+    """An axis in one tile: zeros around the picture serve as the rest of the circle."""
+    places = [(tap - before) // stride for tap in range(taps)]
+    length = ceil(side / stride)
+    return Axis(stride, before, 1, out, length, 0, max(length - min(places), out + max(places), 1))
+
+
+def axis_choices(side: int, out: int, taps: int, stride: int, before: int) -> list[Axis]:
+    """The ways to cut one axis: whole, where zeros around the picture let n be smaller, or in tiles."""
+    places = [(tap - before) // stride for tap in range(taps)]
+    lowest, highest = min(places), max(places)
+    one = whole(side, out, taps, stride, before)
+    choices = [one] if one.n <= 24 else []
+    for tile in range(2, 13):
+        if tile < out:
+            seen = tile + highest - lowest
+            choices.append(Axis(stride, before, ceil(out / tile), tile, seen, lowest, seen))
+    return choices
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The transform of the pixels of one tile: `lift` to frequencies, and its adjoint `lower`.
+
+    The rows of frequencies are: m real parts, the frequencies that are real anyway, m imaginary
+    parts. A cosine centred on the tile is the same read backwards, a sine changes its sign; so the
+    first need only the sums of opposite pixels, the second only the differences: half the work.
+    """
+
+    pixels: int
+    groups: tuple[tuple[slice, Array, bool], ...]  # rows, their matrix, whether they are odd
+
+    def lift(self, x: Array, out: Array) -> None:
+        """Pixels x (N, pixels, C) -> frequencies out (N, rows, C)."""
+        half = self.pixels // 2
+        first, last = x[:, :half], x[:, : -half - 1 : -1]  # each pixel and its opposite
+        even = np.empty((len(x), self.pixels - half, x.shape[2]), x.dtype)
+        np.add(first, last, out=even[:, :half])
+        even[:, half:] = x[:, half : self.pixels - half]  # the one in the centre, if there is one
+        odd = first - last
+        for rows, matrix, is_odd in self.groups:
+            np.matmul(matrix, odd if is_odd else even, out=out[:, rows])
+
+    def lower(self, y: Array, out: Array) -> None:
+        """Frequencies y (N, rows, C) -> pixels out (N, pixels, C)."""
+        half = self.pixels // 2
+        shares: tuple[list[Array], list[Array]] = ([], [])  # of even rows, of odd rows
+        for rows, matrix, is_odd in self.groups:
+            shares[is_odd].append(np.matmul(matrix.T, y[:, rows]))
+        even = reduce(np.add, shares[False])
+        out[:, half : self.pixels - half] = even[:, half:]
+        if half:
+            odd = reduce(np.add, shares[True], 0)  # a circle too short for the tile may have no odd rows
+            np.add(even[:, :half], odd, out=out[:, :half])
+            np.subtract(even[:, :half], odd, out=out[:, : -half - 1 : -1])
+
+
+class Transform(NamedTuple):
+    """The constant matrices of a plan."""
+
+    pairs: int  # m: frequencies that come with a conjugate
+    reals: int  # frequencies that are their own conjugate
+    large: Grid
+    small: Grid
+    kernel: tuple[tuple[int, int, Array], ...]  # per phase: its taps' first row and column, matrix
+
+
+@lru_cache(maxsize=64)
+def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
+    """The matrices for a kernel of (KH, KW) taps; built in float64, rounded once."""
+    n = (rows.n, columns.n)
+    every = [(u, v) for u in range(n[0]) for v in range(n[1])]
+    conjugate = {(u, v): (-u % n[0], -v % n[1]) for u, v in every}
+    reals = [f for f in every if conjugate[f] == f]
+    pairs = [f for f in every if f < conjugate[f]]
+
+    def angles(frequencies: list[Pair], places: Array) -> Array:
+        """(frequencies, places): 2 pi (u p / n + v q / n') for places (p, q)."""
+        turns = np.array(frequencies, float).reshape(-1, 2) / n
+        return 2 * np.pi * turns @ places.T
+
+    def places(height: int, width: int) -> Array:
+        return np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), -1).reshape(-1, 2)
+
+    def grid(height: int, width: int) -> tuple[Grid, Array]:
+        """The transform of a tile, and the tile's centre."""
+        centre = np.array([(height - 1) / 2, (width - 1) / 2])
+        turned = angles(pairs, places(height, width) - centre)
+        table = np.concatenate(
+            [np.cos(turned), np.cos(angles(reals, places(height, width))), -np.sin(turned)]
+        )
+        odd = np.array([not np.allclose(row, row[::-1]) for row in table])
+        cuts = [0, *(np.flatnonzero(odd[1:] != odd[:-1]) + 1), len(table)]
+        groups = []
+        for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+            kept = table.shape[1] // 2 if odd[start] else table.shape[1] - table.shape[1] // 2
+            matrix = np.ascontiguousarray(table[start:end, :kept].astype(dtype))
+            groups.append((slice(int(start), int(end)), matrix, bool(odd[start])))
+        return Grid(table.shape[1], tuple(groups)), centre
+
+    large, large_centre = grid(rows.seen, columns.seen)
+    small, small_centre = grid(rows.out, columns.out)
+    weight = n[0] * n[1]
+    phases = []
+    for a in range(rows.stride):
+        for b in range(columns.stride):
+            vertical = [i for i in range(kernel[0]) if rows.offset(i)[0] == a]
+            horizontal = [j for j in range(kernel[1]) if columns.offset(j)[0] == b]
+            if vertical and horizontal:
+                taps = np.array(
+                    [(rows.offset(i)[1], columns.offset(j)[1]) for i in vertical for j in horizontal]
+                )
+                turned = angles(pairs, taps - (large_centre - small_centre))
+                table = np.concatenate([2 * np.cos(turned), np.cos(angles(reals, taps)), 2 * np.sin(turned)])
+                phases.append((vertical[0], horizontal[0], (table / weight).astype(dtype)))
+            else:  # a stride larger than the kernel leaves phases that no tap looks at
+                phases.append((0, 0, np.zeros((len(every), 0), dtype)))
+    return Transform(len(pairs), len(reals), large, small, tuple(phases))
+
+
+class Frequencies:
+    """A convolution between a large picture (its input) and a small one (its result), by frequencies.
+
+    `large` (N, H, W, C), `small` (N, OH, OW, F), kernel (KH, KW, C, F). Lifted pictures are
+    (frequencies, tiles of all images, channels), with the phases of the large one as S^2 C
+    channels; the lifted kernel is (frequencies, S^2 C, F).
+    """
+
+    def __init__(
+        self,
+        large: tuple[int, int, int],
+        small: tuple[int, int, int],
+        kernel: Pair,
+        rows: Axis,
+        columns: Axis,
+        dtype: str,
+        weighed: float = nan,
+    ) -> None:
+        """`weighed`: what this way was reckoned to cost, as a share of what `direct.Direct` would."""
+        self.weighed = weighed
+        self.large, self.small, self.taps, self.rows, self.columns = large, small, kernel, rows, columns
+        self.transform = transform(rows, columns, kernel, dtype)
+        self.dtype = np.dtype(dtype)
+        self.tiles = rows.tiles * columns.tiles
+        self.phases = rows.stride * columns.stride
+        self.C, self.F = large[2], small[2]
+        self.frequencies = 2 * self.transform.pairs + self.transform.reals
+        numbers = max(rows.seen * columns.seen * self.phases * self.C, rows.out * columns.out * self.F)
+        self.numbers = numbers * self.tiles
+
+    def __str__(self) -> str:
+        products = self.transform.reals + 3 * self.transform.pairs
+        return (
+            f"frequencies: {products} products for each of {self.tiles} tiles of {self.rows.out} x "
+            f"{self.columns.out} pixels, circles of {self.rows.n} x {self.columns.n}: {self.weighed:.2f} of "
+            "the cost of direct convolution"
+        )
+
+    # The kernel.
+
+    def lift_kernel(self, w: Array) -> Array:
+        """w (KH, KW, C, F) -> (frequencies, phases C, F): real parts, real frequencies, imaginary parts."""
+        W = np.empty((self.frequencies, self.phases, self.C * self.F), self.dtype)
+
+        def piece(part: tuple[int, slice]) -> None:
+            phase, some = part
+            row, column, matrix = self.transform.kernel[phase]
+            taps = w[row :: self.rows.stride, column :: self.columns.stride].reshape(-1, self.C * self.F)
+            np.matmul(matrix, taps[: matrix.shape[1], some], out=W[:, phase, some])
+
+        POOL.each(piece, self._kernel_pieces())
+        return W.reshape(self.frequencies, self.phases * self.C, self.F)
+
+    def lower_kernel(self, dW: Array) -> Array:
+        """The adjoint of `lift_kernel`: the gradient of w from that of the lifted kernel."""
+        dw = np.zeros((*self.taps, self.C * self.F), self.dtype)
+        dW = dW.reshape(self.frequencies, self.phases, self.C * self.F)
+
+        def piece(part: tuple[int, slice]) -> None:
+            phase, some = part
+            row, column, matrix = self.transform.kernel[phase]
+            if matrix.shape[1]:
+                taps = dw[row :: self.rows.stride, column :: self.columns.stride, some]
+                taps[...] = np.matmul(matrix.T, dW[:, phase, some]).reshape(taps.shape)
+
+        POOL.each(piece, self._kernel_pieces())
+        return dw.reshape(*self.taps, self.C, self.F)
+
+    def _kernel_pieces(self) -> list[tuple[int, slice]]:
+        some = blocks(self.C * self.F, 2 * self.frequencies)
+        return [(phase, part) for phase in range(self.phases) for part in some]
+
+    # The pictures.
+
+    def lift_large(self, images: Array | Read, N: int) -> Array:
+        """N images of the large picture, lifted."""
+        read = reader(images)
+        X = np.empty((self.frequencies, N * self.tiles, self.phases * self.C), self.dtype)
+        images_first = X.transpose(1, 0, 2)
+
+        def piece(block: slice) -> None:
+            self.transform.large.lift(self._split(read(block)), images_first[self._tiles_of(block)])
+
+        POOL.each(piece, blocks(N, self.numbers))
+        return X
+
+    def lift_small(self, images: Array | Read, N: int) -> Array:
+        """N images of the small picture, lifted."""
+        read = reader(images)
+        Y = np.empty((self.frequencies, N * self.tiles, self.F), self.dtype)
+        images_first = Y.transpose(1, 0, 2)
+
+        def piece(block: slice) -> None:
+            self.transform.small.lift(self._spread(read(block)), images_first[self._tiles_of(block)])
+
+        POOL.each(piece, blocks(N, self.numbers))
+        return Y
+
+    def since(self, Y: Array, image: int) -> Array:
+        """The part of a lifted small picture that begins with `image`."""
+        return Y[:, image * self.tiles :]
+
+    def down(self, X: Array, W: Array, write: Write) -> None:
+        """The convolution: lifted large picture X -> `write(block, images of the small picture)`."""
+        Y = self._multiply(X, W, adjoint=False).transpose(1, 0, 2)
+
+        def piece(block: slice) -> None:
+            count = (block.stop - block.start) * self.tiles
+            tiles = np.empty((count, self.transform.small.pixels, self.F), self.dtype)
+            self.transform.small.lower(Y[self._tiles_of(block)], tiles)
+            write(block, self._join(tiles))
+
+        POOL.each(piece, blocks(X.shape[1] // self.tiles, self.numbers))
+
+    def up(self, Y: Array, W: Array, write: Write) -> None:
+        """Its adjoint: lifted small picture Y -> `write(block, images of the large picture)`."""
+        X = self._multiply(Y, W, adjoint=True).transpose(1, 0, 2)
+
+        def piece(block: slice) -> None:
+            count = (block.stop - block.start) * self.tiles
+            tiles = np.empty((count, self.transform.large.pixels, self.phases * self.C), self.dtype)
+            self.transform.large.lower(X[self._tiles_of(block)], tiles)
+            write(block, self._merge(tiles))
+
+        POOL.each(piece, blocks(Y.shape[1] // self.tiles, self.numbers))
+
+    def kernel_gradient(self, X: Array, Y: Array, weights: Array | None = None) -> Array:
+        """The kernel's gradient (KH, KW, C, F) from both lifted pictures; image i counts weights[i] times."""
+        dW = np.empty((self.frequencies, X.shape[2], Y.shape[2]), self.dtype)
+        x, y = X.transpose(0, 2, 1), Y
+        scale = None if weights is None else np.repeat(weights, self.tiles)[:, None]
+
+        def piece(real: slice) -> None:  # dc = p^T dRe + q^T dIm, dd = p^T dIm - q^T dRe
+            imaginary = self._partner(real)
+            re = y[real] if scale is None else y[real] * scale
+            im = y[imaginary] if scale is None else y[imaginary] * scale
+            both = np.matmul(x[real] + x[imaginary], re + im)
+            p_im = np.matmul(x[real], im)
+            q_re = np.matmul(x[imaginary], re)
+            np.subtract(both, p_im, out=both)
+            np.subtract(both, q_re, out=dW[real])
+            np.subtract(p_im, q_re, out=dW[imaginary])
+
+        def alone(some: slice) -> None:
+            np.matmul(x[some], y[some] if scale is None else y[some] * scale, out=dW[some])
+
+        self._each_frequency(piece, alone, X.shape[1])
+        return self.lower_kernel(dW)
+
+    def _multiply(self, x: Array, W: Array, adjoint: bool) -> Array:
+        """x W, frequency by frequency; with `adjoint`, x W^H."""
+        w = W.transpose(0, 2, 1) if adjoint else W
+        y = np.empty((*x.shape[:2], w.shape[2]), self.dtype)
+
+        def piece(real: slice) -> None:
+            # (p + iq)(c + id) with three products: p c - q d = k - q (c + d), p d + q c = k + p (d - c),
+            # where k = (p + q) c. The adjoint is the same with real and imaginary parts exchanged.
+            imaginary = self._partner(real)
+            c, d = w[real], w[imaginary]
+            if adjoint:
+                real, imaginary = imaginary, real
+            k = np.matmul(x[real] + x[imaginary], c)
+            np.matmul(x[imaginary], c + d, out=y[real])
+            np.subtract(k, y[real], out=y[real])
+            np.matmul(x[real], d - c, out=y[imaginary])
+            y[imaginary] += k
+
+        def alone(some: slice) -> None:
+            np.matmul(x[some], w[some], out=y[some])
+
+        self._each_frequency(piece, alone, x.shape[1])
+        return y
+
+    def _each_frequency(self, pair: RowsOf, alone: RowsOf, tiles: int) -> None:
+        """Call `pair` with the rows of real parts and `alone` with those of real frequencies, by pieces."""
+        m, numbers = self.transform.pairs, 4 * tiles * max(self.phases * self.C, self.F)
+        pieces = [(pair, some) for some in blocks(m, numbers)]
+        pieces += [(alone, slice(m + k, m + k + 1)) for k in range(self.transform.reals)]
+        POOL.each(lambda piece: piece[0](piece[1]), pieces)
+
+    def _partner(self, real: slice) -> slice:
+        """The rows of the imaginary parts that belong to rows of real parts."""
+        shift = self.transform.pairs + self.transform.reals
+        return slice(real.start + shift, real.stop + shift)
+
+    # Between pictures and tiles.
+
+    def _tiles_of(self, block: slice) -> slice:
+        return slice(block.start * self.tiles, block.stop * self.tiles)
+
+    def _split(self, x: Array) -> Array:
+        """Large images (N, H, W, C) -> what each tile sees (tiles, pixels, phases C)."""
+        r, c = self.rows, self.columns
+        N, H, W, C = x.shape
+        top, bottom = r.reach
+        left, right = c.reach
+        if top < 0 or left < 0 or bottom > H or right > W:
+            pads = (max(0, -top), max(0, bottom - H)), (max(0, -left), max(0, right - W))
+            x = np.pad(x, ((0, 0), *pads, (0, 0)))
+            top, left = top + pads[0][0], left + pads[1][0]
+        if self.tiles == 1:
+            seen = x[:, top : top + r.seen * r.stride, left : left + c.seen * c.stride]
+            seen = seen.reshape(N, r.seen, r.stride, c.seen, c.stride, C).transpose(0, 1, 3, 2, 4, 5)
+        else:
+            n, down, along, channel = x.strides
+            seen = np.lib.stride_tricks.as_strided(
+                x[:, top:, left:],
+                (N, r.tiles, c.tiles, r.seen, c.seen, r.stride, c.stride, C),
+                (n, down * r.stride * r.out, along * c.stride * c.out, down * r.stride, along * c.stride,
+                 down, along, channel),
+                writeable=False,
+            )  # fmt: skip
+        return seen.reshape(N * self.tiles, r.seen * c.seen, self.phases * C)
+
+    def _merge(self, tiles: Array) -> Array:
+        """The adjoint of `_split`: tiles that overlap are added."""
+        r, c = self.rows, self.columns
+        H, W, C = self.large
+        N = len(tiles) // self.tiles
+        parts = tiles.reshape(N, r.tiles, c.tiles, r.seen, c.seen, r.stride, c.stride, C)
+        parts = parts.transpose(1, 2, 0, 3, 5, 4, 6, 7).reshape(
+            r.tiles, c.tiles, N, r.seen * r.stride, c.seen * c.stride, C
+        )
+        (top, bottom), (left, right) = r.reach, c.reach
+        if self.tiles == 1 and top == left == 0:
+            return parts[0, 0, :, :H, :W]
+        height, width = max(H, bottom) - min(top, 0), max(W, right) - min(left, 0)
+        whole = np.zeros((N, height, width, C), self.dtype)
+        for i in range(r.tiles):
+            for j in range(c.tiles):
+                y, x = i * r.out * r.stride + max(top, 0), j * c.out * c.stride + max(left, 0)
+                whole[:, y : y + r.seen * r.stride, x : x + c.seen * c.stride] += parts[i, j]
+        y, x = -min(top, 0), -min(left, 0)
+        return whole[:, y : y + H, x : x + W]
+
+    def _join(self, tiles: Array) -> Array:
+        """Tiles of the result (tiles, pixels, F) -> small images (N, OH, OW, F)."""
+        r, c = self.rows, self.columns
+        OH, OW, F = self.small
+        parts = tiles.reshape(-1, r.tiles, c.tiles, r.out, c.out, F).transpose(0, 1, 3, 2, 4, 5)
+        return parts.reshape(-1, r.tiles * r.out, c.tiles * c.out, F)[:, :OH, :OW]
+
+    def _spread(self, y: Array) -> Array:
+        """The adjoint of `_join`: small images (N, OH, OW, F) -> tiles (tiles, pixels, F)."""
+        r, c = self.rows, self.columns
+        N, OH, OW, F = y.shape
+        if self.tiles > 1:
+            y = np.pad(y, ((0, 0), (0, r.tiles * r.out - OH), (0, c.tiles * c.out - OW), (0, 0)))
+        parts = y.reshape(N, r.tiles, r.out, c.tiles, c.out, F).transpose(0, 1, 3, 2, 4, 5)
+        return parts.reshape(N * self.tiles, r.out * c.out, F)

@@ -1,0 +1,147 @@
+"""Files that a crash leaves whole: replaced at once, appended to durably, locked by one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from tinygan.errors import CheckpointError, FileError, one_line
+
+TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")  # what `write_atomically` names a file meanwhile
+LOCK_POLL_SECONDS = 0.05
+
+
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Replace `path` by `content`, or by what it writes into the open file it gets: all of it, or nothing.
+
+    When this returns, the file and its name have been handed to the disk (fsync), so that even a power
+    cut cannot take them back. When anything fails, the file that was there stays and no temporary one
+    remains. Other exceptions of `content` pass through.
+
+    Raises:
+        FileError: the file cannot be written (full disk, read-only folder).
+        CheckpointError: `path` is a folder or another thing that is no regular file.
+    """
+    if not path.name or (os.path.exists(path) and not os.path.isfile(path)):
+        raise CheckpointError(f"{path} is no regular file. Choose the name of a file.")
+    # The name is new each time: two writers of one path never share a half-written file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    with _failures(path):
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content) if isinstance(content, bytes) else content(file)
+                keep(file)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add `data` to the end of `path`, and hand it to the disk. Raises FileError."""
+    with _failures(path):
+        new = not path.exists()
+        with open(path, "ab") as file:
+            file.write(data)
+            keep(file)
+        if new:
+            sync_folder(path.parent)
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Delete what a killed `write_atomically` has left in `folder`, of files whose names begin with `name`.
+
+    The caller holds the lock of those files.
+    """
+    for path in folder.glob(f".{name}*.tmp"):
+        if TEMPORARY.fullmatch(path.name):
+            with suppress(OSError):  # it is only in the way
+                path.unlink()
+
+
+def keep(file: IO[Any]) -> None:
+    """Hand what was written to the open `file` to the disk. Raises OSError."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Hand the names in `folder` to the disk; without it a power cut may undo a rename. Raises OSError."""
+    if os.name != "posix":
+        return  # Windows cannot open folders
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems do not know the request
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _failures(path: Path) -> Iterator[None]:
+    """Raise a FileError in place of an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise FileError(
+            f"cannot write {path}: {one_line(error)}. Free some space or choose another folder."
+        ) from error
+
+
+@contextmanager
+def locked(path: Path, busy: Callable[[str], object]) -> Iterator[None]:
+    """Hold the lock `path`, a file whose text says which process took it last.
+
+    The operating system keeps it for as long as the process lives: one that was killed leaves the file
+    behind, but not the lock. While another process holds it, `busy` is called with that text, again and
+    again; it may raise something. Raises OSError where the file cannot be written.
+    """
+    with open(path, "a+", encoding="utf-8") as file:
+        while not _taken(file):
+            file.seek(0)
+            busy(file.read(200).strip() or "another process")
+            time.sleep(LOCK_POLL_SECONDS)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
+
+
+_BYTE = 1 << 30  # on Windows a locked byte cannot be read, so it is one far behind the text
+
+
+try:
+    import msvcrt  # Windows alone has it
+except ImportError:
+    import fcntl
+
+    def _taken(file: IO[Any]) -> bool:
+        """Try to lock the open file until it is closed."""
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            # Some network file systems know no locks: the work is worth more than its lock.
+            return problem.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+        return True
+
+else:
+
+    def _taken(file: IO[Any]) -> bool:
+        """Try to lock the open file until it is closed."""
+        os.lseek(file.fileno(), _BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,161 @@
+"""What a run writes down while it trains, in its folder: configuration, log, statistics, losses."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygan.errors import CheckpointError, one_line
+from tinygan.files import append, write_atomically
+
+
+class Inside:
+    """A property of a run's folder: the path of `name` in it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: Records, kind: object = None) -> Path:
+        return run.path / self.name
+
+
+@dataclass(frozen=True)
+class Records:
+    """The files of a run that grow with it. `path` is the run's folder."""
+
+    path: Path
+
+    config_path = Inside("config.json")  # arguments, versions, device, data set
+    log_path = Inside("log.txt")  # what was printed
+    stats_path = Inside("stats.jsonl")  # one JSON object a line, one line an epoch
+    # A row of four little-endian float32 numbers for each step, from the first on: the losses of G and D,
+    # the mean scores of real pictures and fakes.
+    losses_path = Inside("losses.f32")
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write `config` as readable JSON, atomically. Raises CheckpointError, TypeError if no JSON."""
+        text = json.dumps(config, indent=2, default=_plain) + "\n"
+        write_atomically(self.config_path, text.encode())
+
+    def read_config(self) -> dict[str, Any]:
+        """What `write_config` wrote. Raises CheckpointError when it is missing or damaged."""
+        try:
+            with reading(self.config_path):
+                config = _parsed(self.config_path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{self.config_path} is damaged: {error}. Name another run.") from error
+        if not isinstance(config, dict):
+            raise CheckpointError(f"{self.config_path} is damaged: no JSON object. Name another run.")
+        return config
+
+    def log(self, *lines: str) -> None:
+        """Append `lines` to the log. Raises CheckpointError when it cannot be written."""
+        text = "".join(f"{line}\n" for line in lines)
+        append(self.log_path, text.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
+
+    def append_stats(self, row: dict[str, Any]) -> None:
+        """Append `row` (str, finite numbers, lists; NumPy scalars too) to the statistics.
+
+        Raises CheckpointError when it cannot be written, ValueError for NaN and infinities.
+        """
+        append(self.stats_path, _row(row))
+
+    def read_stats(self) -> list[dict[str, Any]]:
+        """All rows in order, none if there is no file yet; what a write that was cut short left at the end
+        is left out: part of a line after a kill, bytes that are no JSON after a power cut.
+
+        Raises CheckpointError when the file cannot be read, another line is no row, or a row follows those.
+        """
+        lines: list[bytes] = []
+        with reading(self.stats_path), suppress(FileNotFoundError):
+            lines = self.stats_path.read_bytes().split(b"\n")
+        rows, damage = [], ""
+        for number, line in enumerate(lines, start=1):
+            if not line:
+                continue
+            try:
+                row = _parsed(line)
+                if not isinstance(row, dict):
+                    raise ValueError("no JSON object")
+                if any(type(row.get(name, 0)) is not int for name in ("epoch", "step")):
+                    raise ValueError("epoch or step is no whole number")
+            except (ValueError, RecursionError) as error:
+                told = f"{self.stats_path} is damaged in line {number}: {error}. Delete that line."
+                torn = isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) or number == len(lines)
+                if not torn and not damage:
+                    raise CheckpointError(told) from error
+                damage = damage or told
+                continue
+            if damage:
+                raise CheckpointError(damage)
+            rows.append(row)
+        return rows
+
+    def append_losses(self, rows: np.ndarray) -> None:
+        """Append the numbers (steps, 4) of the latest steps. Raises CheckpointError."""
+        append(self.losses_path, np.asarray(rows, "<f4").tobytes())
+
+    def read_losses(self) -> np.ndarray:
+        """The numbers of all steps (steps, 4) float32; NaN for steps of which there are none.
+
+        Raises CheckpointError when the file cannot be read.
+        """
+        found = b""
+        with reading(self.losses_path), suppress(FileNotFoundError):
+            found = self.losses_path.read_bytes()
+        return np.frombuffer(found[: len(found) // 16 * 16], "<f4").reshape(-1, 4).astype(np.float32)
+
+    def keep_stats_until(self, step: int) -> None:
+        """Drop the rows whose ``"step"`` is past `step`, and a last line that was cut short; likewise losses.
+
+        A run that resumes from a checkpoint calls this: it is about to write those rows again.
+        Raises CheckpointError.
+        """
+        if self.stats_path.exists():
+            kept = b"".join(_row(row) for row in self.read_stats() if row.get("step", 0) <= step)
+            write_atomically(self.stats_path, kept)
+        losses = np.full((step, 4), np.nan, "<f4")
+        found = self.read_losses()[:step]
+        losses[: len(found)] = found
+        write_atomically(self.losses_path, losses.tobytes())
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise a CheckpointError in place of an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {one_line(error)}. Name another run.") from error
+
+
+def _parsed(text: bytes) -> Any:
+    """JSON as Python; ValueError for what is none, NaN and infinities included."""
+
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise ValueError(f"{number} is no finite number")
+        return value
+
+    return json.loads(text, parse_float=finite, parse_constant=finite)
+
+
+def _row(row: dict[str, Any]) -> bytes:
+    return json.dumps(row, default=_plain, allow_nan=False).encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as a Python number, a path as text; TypeError for what JSON cannot hold."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if getattr(value, "shape", None) == ():
+        return value.item()
+    raise TypeError(f"{type(value).__name__} does not fit into JSON")

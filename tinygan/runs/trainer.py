@@ -1,0 +1,202 @@
+"""What takes the steps of a run: the batch that each one sees, on any device and any number of ranks."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from tinygan.arrays import CPU, Array, Backend
+from tinygan.data import Dataset, load, normalise
+from tinygan.errors import CheckpointError, DataError, NonFiniteError, UsageError
+from tinygan.rng import Stream, stream
+from tinygan.runs.settings import Settings
+from tinygan.runs.state import State
+from tinygan.step import ON_A_CARD, Measured, Step, unfit
+
+
+def images_of(settings: Settings, say: Callable[[str], object], data_dir: Path | None = None) -> Dataset:
+    """The images that `settings` ask for; `data_dir`, where they lie now. Raises as `data.load`."""
+    return load(
+        settings.data,
+        data_dir=data_dir or (Path(settings.data_dir) if settings.data_dir else None),
+        size=settings.size,
+        channels=settings.channels,
+        limit=settings.limit,
+        say=say,
+    )
+
+
+def check_images(images: Dataset, sha256: str, trained_on: object, where: Path) -> None:
+    """Raise CheckpointError unless `images`, whose digest is `sha256`, are what the model `where` was
+    `trained_on`."""
+    if sha256 != trained_on:
+        raise CheckpointError(f"{where} was trained on other images than {images.source} holds now.")
+
+
+class Schedule(NamedTuple):
+    """How many steps a run has."""
+
+    steps_per_epoch: int  # the last batch of an epoch may be partial, and counts
+    total_steps: int
+
+
+def schedule(settings: Settings, images: int, ranks: int = 1) -> Schedule:
+    """The `Schedule` for a data set of `images`, shared by `ranks` processes.
+
+    Raises:
+        UsageError: there are more ranks than a batch has images.
+        DataError: there are fewer images than a batch takes.
+    """
+    if settings.batch_size < ranks:
+        raise UsageError(
+            f"{ranks} ranks share a batch of {settings.batch_size}. Use --batch-size {ranks} or more."
+        )
+    if images < settings.batch_size:
+        raise DataError(
+            f"{images} images < --batch-size {settings.batch_size}. Use --batch-size {images} or less."
+        )
+    steps_per_epoch = math.ceil(images / settings.batch_size)
+    total = settings.epochs * steps_per_epoch
+    return Schedule(steps_per_epoch, total if settings.steps is None else min(total, settings.steps))
+
+
+class Trainer(Protocol):
+    """What takes the steps of a run, from the one that `State` has reached.
+
+    Which images a step sees, its noise and its masks are functions of the seed and the step's number:
+    the same ones for every trainer, on every device.
+    """
+
+    how: str  # how it takes a step, in words
+    stride: int  # steps that are worth taking before one looks
+    trouble: str  # what was not finite, once anything was
+
+    def steps(self, count: int) -> np.ndarray:
+        """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake.
+
+        NaN from a step on that had a number that was not finite; no weight has moved since.
+        """
+        ...
+
+    def close(self) -> object:
+        """Give back what it holds on its device."""
+        ...
+
+
+def trainer(state: State, data: Dataset, settings: Settings, backend: Backend) -> Trainer:
+    """What takes the steps of a run: on a graphics card the fast engine keeps the whole run there.
+
+    Raises:
+        UsageError: a function was changed that the engine asked for, or several ranks, have a version of.
+    """
+    step_by_step = StepByStep(state, data, settings, backend)
+    if step_by_step.how != ON_A_CARD:
+        return step_by_step
+    from tinygan.cuda.trainer import Trainer as OnCard  # not needed, and not loaded, on a processor
+
+    networks = state.G, state.D, state.adam_G, state.adam_D
+    found = OnCard(
+        *networks, data.images, settings.batch_size, settings.seed, state.step, average=state.average
+    )
+    found.how = ON_A_CARD
+    return found
+
+
+def unsuited(settings: Settings, backend: Backend) -> str:
+    """Why the fast engine of a graphics card cannot train these networks; nothing if it can, or need not."""
+    if (backend.device, backend.engine) != ("gpu", "fast"):
+        return ""
+    state = State(settings, CPU)
+    return unfit(state.G, state.D, "gpu")
+
+
+class Batch(NamedTuple):
+    """The arguments of `gan.train_step` after the networks and their Adams; or one rank's part of them."""
+
+    images: Array  # (N, H, W, C) float32 in [-1, 1]
+    noise: Array  # (M, noise_dim)
+    real_masks: Iterator[Stream]
+    fake_masks: Iterator[Stream]
+
+
+class StepByStep:
+    """The trainer for any backend: batches are put together and measured here, a step at a time.
+
+    Each rank takes its part of every batch: the images, noise and masks that one process alone would use.
+    """
+
+    stride = 1
+    trouble = ""
+
+    def __init__(self, state: State, data: Dataset, settings: Settings, backend: Backend) -> None:
+        self.state, self.data, self.settings, self.backend = state, data, settings, backend
+        self.step, self.epoch, self.order = state.step, -1, np.zeros(0, int)
+        size = settings.batch_size
+        batches = {(self._share(N), self._share(size)) for N in (size, len(data.images) % size or size)}
+        self.one = Step(
+            state.G, state.D, state.adam_G, state.adam_D, batches, strict=settings.engine == "fast"
+        )
+        self.how = self.one.how
+
+    def steps(self, count: int) -> np.ndarray:
+        measured = np.full((count, 4), np.nan)
+        try:
+            for row in measured:
+                row[:] = [float(number) for number in self._step()]
+        except NonFiniteError as problem:
+            self.trouble = str(problem)
+        return measured
+
+    def _step(self) -> Measured:
+        batch = self.batch()
+        self.step += 1
+        measured = self.one.take(*batch)
+        if self.state.average:
+            self.state.average.update(self.step)
+        return measured
+
+    def _share(self, count: int) -> int:
+        """How many of `count` examples are this rank's."""
+        part = self.backend.ranks.part(count)
+        return part.stop - part.start
+
+    def batch(self) -> Batch:
+        """What the next step sees."""
+        settings, backend, ranks = self.settings, self.backend, self.backend.ranks
+        images, size = self.data.images, settings.batch_size
+        epoch, place = divmod(self.step, math.ceil(len(images) / size))
+        if epoch != self.epoch:
+            self.order = stream(settings.seed, "shuffle").at(epoch).permutation(len(images))
+            self.epoch = epoch
+        numbers = self.order[place * size : (place + 1) * size]
+        real, fake = ranks.part(len(numbers)), ranks.part(size)
+        noise = stream(settings.seed, "noise").at(self.step).normal((size, settings.noise_dim))
+        dropout = stream(settings.seed, "dropout").at(self.step)
+        return Batch(
+            normalise(backend.xp, backend.array(images[numbers[real]]), np.float32),
+            backend.array(noise[fake]),
+            dropout.at(0).of_examples_from(real.start).split(),
+            dropout.at(1).of_examples_from(fake.start).split(),
+        )
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def measure_step_seconds(settings: Settings, data: Dataset, backend: Backend) -> float:
+    """Seconds one full step takes, on networks that are thrown away; the first steps warm up."""
+    images = data.images[: settings.batch_size]
+    taking = trainer(State(settings, backend), replace(data, images=images), settings, backend)
+    seconds = []
+    for _ in range(4):
+        count, start = taking.stride, time.perf_counter()
+        taking.steps(count)
+        seconds.append((time.perf_counter() - start) / count)
+    taking.close()
+    return min(seconds[1:])

@@ -1,0 +1,93 @@
+"""The picture grids of a run as an animation: which ones to show, and the GIF (and MP4) file."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+
+from tinygan.errors import CheckpointError
+from tinygan.files import write_atomically
+from tinygan.views.pictures import read_png
+
+
+def frame_indices(count: int) -> list[int]:
+    """Which of `count` pictures to show: many early ones, where much happens, and ever fewer later.
+
+    As in the tutorial: picture i is kept when ``round(2 sqrt(i))`` grows; at the end the last one of all
+    (once more, if it was kept). No pictures give an empty list.
+    """
+    kept, last = [], -1.0
+    for i in range(count):
+        frame = 2 * math.sqrt(i)
+        if round(frame) > round(last):
+            last = frame
+            kept.append(i)
+    return kept + [count - 1] if count else []
+
+
+def write_gif(path: Path, pixels: np.ndarray, seconds_per_frame: float = 0.2) -> list[Path]:
+    """Write `pixels`, uint8 (frames, H, W, C), as a looping GIF; return the files written.
+
+    Where the package imageio_ffmpeg is installed, an .mp4 of the same name is written beside it. A GIF
+    counts in 1/100 s. Pillow joins equal successive frames into one that lasts as long as all of them, so
+    a reader may count fewer frames; the time is right. Raises CheckpointError when a file cannot be
+    written.
+    """
+    data = iio.imwrite(
+        "<bytes>",
+        pixels[..., 0] if pixels.shape[-1] == 1 else pixels,
+        plugin="pillow",
+        extension=".gif",
+        is_batch=True,
+        loop=0,
+        duration=round(seconds_per_frame * 100) * 10,
+    )
+    assert data is not None
+    write_atomically(path, data)
+    if importlib.util.find_spec("imageio_ffmpeg") is None:
+        return [path]
+    _write_mp4(path.with_suffix(".mp4"), pixels, 1 / seconds_per_frame)
+    return [path, path.with_suffix(".mp4")]
+
+
+def load_frames(frames: Sequence[Path]) -> np.ndarray:
+    """The PNG files `frames`, in order, as one uint8 array (frames, H, W, C).
+
+    Raises CheckpointError when there is no frame, sizes differ, or a file cannot be read.
+    """
+    if not frames:
+        raise CheckpointError("an animation of no pictures. Train for at least one epoch first.")
+    pictures = [read_png(frame) for frame in frames]
+    for frame, picture in zip(frames, pictures, strict=True):
+        if picture.shape != pictures[0].shape:
+            raise CheckpointError(
+                f"{frame} is {picture.shape}, but {frames[0]} is {pictures[0].shape} (height, width, "
+                "channels). An animation needs pictures of one size: remove the odd ones."
+            )
+    return np.stack(pictures)
+
+
+def _write_mp4(path: Path, pixels: np.ndarray, frames_per_second: float) -> None:
+    _, H, W, C = pixels.shape
+    # h264 works in blocks of 16x16 pixels; imageio would stretch the picture, a margin keeps it sharp.
+    padded = np.pad(pixels, ((0, 0), (0, -H % 16), (0, -W % 16), (0, 0)), constant_values=255)
+    try:
+        data = iio.imwrite(
+            "<bytes>",
+            padded if C == 3 else padded.repeat(3, axis=-1),
+            plugin="FFMPEG",
+            extension=".mp4",
+            fps=frames_per_second,
+        )
+    except Exception as error:  # the ffmpeg program is a foreign process: it may be missing, killed, too old
+        raise CheckpointError(
+            f"cannot write {path}: {type(error).__name__} in imageio_ffmpeg. The GIF is done; "
+            "uninstall imageio_ffmpeg to do without the video."
+        ) from error
+    assert data is not None
+    write_atomically(path, data)

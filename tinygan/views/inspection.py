@@ -1,0 +1,176 @@
+"""Every layer of both networks, measured on one batch of a run: size, work, time, numbers, code."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tinygan.autograd import Node, Op, Tensor, grad
+from tinygan.gan import discriminator_loss, generator_loss
+from tinygan.layers import Conv2D, Conv2DTranspose, Dense, Layer, LeakyReLU, Mode, Network
+from tinygan.rng import Stream, stream
+from tinygan.runs.state import State
+from tinygan.runs.trainer import Batch
+from tinygan.views.summary import rows
+
+PACKAGE = Path(__file__).parent.parent.parent
+REPEATS = 3  # of which the fastest counts
+
+
+class LayerFacts(NamedTuple):
+    """What is measured of a layer, for a whole batch."""
+
+    name: str
+    shape: tuple[int, ...]  # of the output, without N
+    numbers: int  # trained and gathered
+    products: int  # multiply-adds for one example, by the layer's definition
+    forward_ms: float
+    backward_ms: float
+    mean: float  # of the output
+    spread: float
+    slope_mean: float  # of the gradient of the loss with respect to the output
+    slope_spread: float
+    dead: float | None  # of a LeakyReLU: share of the channels that nothing in the batch makes positive
+    how: str  # the plan by which the fast engine computes it, and why; or its formula
+    where: str  # file and line of the code that does so
+
+
+def layer_facts(state: State, batch: Batch) -> tuple[list[LayerFacts], list[LayerFacts]]:
+    """G's layers on the batch's noise, with G's loss, and D's on its real images, with D's loss.
+
+    `state` is spoilt by it: the running statistics of G have seen the batch.
+    """
+    G, D = state.G, state.D
+    masks = stream(0, "dropout")
+    painted = run(G, Tensor(batch.noise, G.backend), masks.at(0))
+    on_fakes = run(D, painted[-1], masks.at(1))
+    on_reals = run(D, Tensor(batch.images, D.backend), masks.at(2))
+    for_G = grad(generator_loss(on_fakes[-1]), painted)
+    for_D = grad(discriminator_loss(on_reals[-1], on_fakes[-1]), on_reals)
+    return (
+        _facts_of(G, Tensor(batch.noise, G.backend), painted, for_G, masks.at(0)),
+        _facts_of(D, Tensor(batch.images, D.backend), on_reals, for_D, masks.at(2)),
+    )
+
+
+def run(network: Network, x: Tensor, masks: Stream) -> list[Tensor]:
+    """The output of every layer, in training mode."""
+    return [y for _, y in network.outputs(x, Mode(training=True, masks=masks.split()))]
+
+
+def _facts_of(
+    network: Network, x: Tensor, outputs: Sequence[Tensor], gradients: Sequence[np.ndarray], masks: Stream
+) -> list[LayerFacts]:
+    """The `LayerFacts` at every layer, given its output and the gradient of the loss with respect to it."""
+    found = []
+    numpy = network.backend.numpy
+    for row, layer, y, dy in zip(rows(network), network.layers.values(), outputs, gradients, strict=False):
+        assert y.node is not None
+        op, inputs, saved = y.node
+        wanted = tuple(tensor is not None for tensor in inputs)
+        forward = milliseconds(network, lambda layer=layer, x=x: layer(x, Mode(True, masks.split())))
+        backward = milliseconds(network, partial(op.backward, saved, dy, wanted))
+        out, slope = numpy(y.data), numpy(dy)
+        how, where = method(network, y.node)
+        alive = (out > 0).any(axis=tuple(range(out.ndim - 1)))
+        found.append(
+            LayerFacts(
+                name=row.name,
+                shape=row.shape,
+                numbers=row.trained + row.gathered,
+                products=products(layer, x.shape[1:], row.shape),
+                forward_ms=forward,
+                backward_ms=backward,
+                mean=float(out.mean(dtype=np.float64)),
+                spread=float(out.std(dtype=np.float64)),
+                slope_mean=float(slope.mean(dtype=np.float64)),
+                slope_spread=float(slope.std(dtype=np.float64)),
+                dead=float(1 - alive.mean()) if isinstance(layer, LeakyReLU) else None,
+                how=how,
+                where=where,
+            )
+        )
+        x = y
+    return found
+
+
+def products(layer: Layer, x: Sequence[int], y: Sequence[int]) -> int:
+    """Multiply-adds that a layer's definition takes for one example x -> y; 0 where there is no kernel.
+
+    Dense: inputs times outputs. A convolution: each output sees KH KW C numbers; a transposed one: each
+    input paints KH KW F.
+    """
+    if isinstance(layer, Dense):
+        return prod(layer.kernel.shape)
+    if isinstance(layer, Conv2D | Conv2DTranspose):
+        places = y if isinstance(layer, Conv2D) else x
+        return prod(places[:2]) * prod(layer.kernel.shape)
+    return 0
+
+
+def milliseconds(network: Network, call: Callable[[], object]) -> float:
+    """The least time that `call` takes, with everything on the device finished."""
+    times, backend = [], network.backend
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        call()
+        if backend.device == "gpu":
+            backend.xp.cuda.Device().synchronize()
+        times.append(1000 * (time.perf_counter() - start))
+    return min(times)
+
+
+def method(network: Network, node: Node) -> tuple[str, str]:
+    """How a layer was computed, and where: by the plan that its op kept, or as its formula says."""
+    plan, op = getattr(node.saved, "plan", None), original(network, node)
+    if plan is not None:
+        return str(plan), f"{line_of(node.op.forward)}, {line_of(type(plan))}"
+    if node.op is not op and op.__name__.startswith("conv2d"):  # a convolution without a plan
+        return "its definition: frequencies would cost more", line_of(op.forward)
+    return formula(op).partition("\n")[0], line_of(node.op.forward)
+
+
+def original(network: Network, node: Node) -> Op:
+    """The op in `tinygan.ops` whose twin, perhaps, the network's engine used."""
+    return next((op for op, twin in network.backend.twins.items() if twin is node.op), node.op)
+
+
+def formula(op: Op) -> str:
+    """What an op computes, in the words of its docstring."""
+    return inspect.cleandoc(op.__doc__ or "")
+
+
+def line_of(code: Callable[..., object]) -> str:
+    """Where a function or a class begins: ``tinygan/ops/conv.py:61``."""
+    code = inspect.unwrap(code)
+    path = Path(inspect.getsourcefile(code) or "")
+    return f"{path.relative_to(PACKAGE).as_posix()}:{inspect.getsourcelines(code)[1]}"
+
+
+def table(network: Network, facts: Sequence[LayerFacts]) -> list[str]:
+    """The facts as text: a line of numbers each, and one that says how and where."""
+    lines = [
+        f"{network.name:<18}{'output':>10}{'numbers':>10}{'multiply-adds':>14}{'forward ms':>11}"
+        f"{'backward ms':>12}{'mean':>7}{'spread':>7}{'gradient mean':>14}{'spread':>8}{'dead':>5}"
+    ]
+    for at in facts:
+        dead = "" if at.dead is None else f"{at.dead:.0%}"
+        lines.append(
+            f"{at.name:<18}{'x'.join(map(str, at.shape)):>10}{at.numbers:>10,}{at.products:>14,}"
+            f"{at.forward_ms:>11.2f}{at.backward_ms:>12.2f}{at.mean:>+7.2f}{at.spread:>7.2f}"
+            f"{at.slope_mean:>+14.0e}{at.slope_spread:>8.1e}{dead:>5}".rstrip()
+        )
+        lines.append(f"    {at.how} [{at.where}]")
+    forward, backward = sum(at.forward_ms for at in facts), sum(at.backward_ms for at in facts)
+    lines.append(
+        f"{'in all':<28}{sum(at.numbers for at in facts):>10,}{sum(at.products for at in facts):>14,}"
+        f"{forward:>11.2f}{backward:>12.2f}"
+    )
+    return lines

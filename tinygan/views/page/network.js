@@ -1,0 +1,183 @@
+// The trained networks in plain JavaScript: noise in, the output of every layer out, the last of which is
+// the picture; or a picture in, and at last D's logit. It does what tinygan/layers.py does, for one example
+// and without training. Maps are flat arrays in the order (row, column, channel), as in NumPy.
+
+"use strict";
+
+const BLOCK = 64; // numbers that share a scale
+
+class Network {
+  /**
+   * @param input the shape of what it takes: [numbers] or [height, width, channels]
+   * @param layers [{kind, name, shape, weights: {name: shape}, stride, pads, slope}, ...], first to last;
+   *     `shape` is that of the layer's output.
+   * @param text all weights in the order in which `layers` names them; see `decode`.
+   */
+  constructor({ input, layers }, text) {
+    const numbers = decode(text);
+    let place = 0;
+    this.input = input;
+    this.layers = layers.map((layer) => { // from here on `input` is what this layer takes
+      const weights = {};
+      for (const [name, shape] of Object.entries(layer.weights)) {
+        const count = shape.reduce((a, b) => a * b, 1);
+        weights[name] = numbers.subarray(place, place + count);
+        place += Math.ceil(count / BLOCK) * BLOCK;
+      }
+      const joined = layer.stride && joinedPlaces(layer, input);
+      input = layer.shape;
+      return { ...layer, weights, joined };
+    });
+  }
+
+  /** The outputs of all layers, Float64Arrays, for one input. */
+  run(input) {
+    const outputs = [];
+    let x = Float64Array.from(input);
+    for (const layer of this.layers) {
+      x = OPS[layer.kind](x, layer);
+      outputs.push(x);
+    }
+    return outputs;
+  }
+}
+
+// What each kind of layer does to x. (`joined` is explained at joinedPlaces.)
+const OPS = {
+  // Every output is a weighted sum of all inputs, and a bias.
+  dense(x, { weights: { kernel, bias }, shape: [outputs] }) {
+    const y = bias ? Float64Array.from(bias) : new Float64Array(outputs);
+    for (let i = 0; i < x.length; i++) {
+      const scale = x[i], row = i * outputs;
+      for (let j = 0; j < outputs; j++) y[j] += scale * kernel[row + j];
+    }
+    return y;
+  },
+
+  // With the running mean and variance: (x - mean) / sqrt(variance + eps) gamma + beta, which is a
+  // scale and a shift for every channel.
+  batchnorm(x, { weights: { scale, shift } }) {
+    const channels = scale.length;
+    return x.map((value, i) => value * scale[i % channels] + shift[i % channels]);
+  },
+
+  leaky_relu(x, { slope }) {
+    return x.map((value) => (value > 0 ? value : slope * value));
+  },
+
+  reshape(x) {
+    return x;
+  },
+
+  // In training it drops a part of the numbers at random; here, as always afterwards, it does nothing.
+  dropout(x) {
+    return x;
+  },
+
+  tanh(x) {
+    return x.map(Math.tanh);
+  },
+
+  // Every number of y is a weighted sum of the K x K x C numbers of x in a window, which moves on by
+  // `stride`; `pads` rows and columns of zeros, which add nothing, lie above and to the left of x.
+  conv(x, { weights: { kernel, bias }, joined, shape: [height, width, filters] }) {
+    const C = kernel.length / joined.length / filters; // the kernel is (KH, KW, C, filters)
+    const y = new Float64Array(height * width * filters).map((_, i) => (bias ? bias[i % filters] : 0));
+    joined.forEach(([to, from], tap) => {
+      for (let n = 0; n < to.length; n++) {
+        const place = to[n] * filters;
+        for (let c = 0; c < C; c++) {
+          const value = x[from[n] * C + c], row = (tap * C + c) * filters;
+          for (let f = 0; f < filters; f++) y[place + f] += value * kernel[row + f];
+        }
+      }
+    });
+    return y;
+  },
+
+  // The other way round: every place of x paints a patch of K x K pixels, its numbers times the kernel,
+  // and the next place paints `stride` pixels further on; where patches overlap they add up. `pads` rows
+  // and columns are cropped at the top and on the left.
+  conv_transpose(x, { weights: { kernel, bias }, joined, shape: [height, width, filters] }) {
+    const C = kernel.length / joined.length / filters; // the kernel is (KH, KW, filters, C)
+    const y = new Float64Array(height * width * filters).map((_, i) => (bias ? bias[i % filters] : 0));
+    joined.forEach(([from, to], tap) => {
+      for (let f = 0; f < filters; f++) {
+        addProducts(y, x, kernel, (tap * filters + f) * C, C, from, to, filters, f);
+      }
+    });
+    return y;
+  },
+};
+
+/**
+ * For each of the K x K numbers of a convolution's kernel: which places of the small map it joins with
+ * which of the large one, as two lists. A place (i, j) of the small map is joined with row
+ * i stride + ky - top and column j stride + kx - left of the large one, where that exists. A convolution
+ * goes from the large map to the small one, a transposed convolution from the small to the large.
+ */
+function joinedPlaces({ kind, stride, pads: [top, left], weights, shape }, input) {
+  const [KH, KW] = weights.kernel;
+  const [small, large] = kind === "conv" ? [shape, input] : [input, shape];
+  const joined = [];
+  for (let ky = 0; ky < KH; ky++) {
+    for (let kx = 0; kx < KW; kx++) {
+      const inSmall = [], inLarge = [];
+      for (let i = 0; i < small[0]; i++) {
+        for (let j = 0; j < small[1]; j++) {
+          const row = i * stride + ky - top, column = j * stride + kx - left;
+          if (row < 0 || row >= large[0] || column < 0 || column >= large[1]) continue;
+          inSmall.push(i * small[1] + j);
+          inLarge.push(row * large[1] + column);
+        }
+      }
+      joined.push([Int32Array.from(inSmall), Int32Array.from(inLarge)]);
+    }
+  }
+  return joined;
+}
+
+/**
+ * y[to F + f] += the sum over c of x[from C + c] kernel[row + c], for all pairs of `from` and `to`.
+ * Four at a time: each weight is read once for four products, which makes it twice as fast.
+ */
+function addProducts(y, x, kernel, row, C, from, to, F, f) {
+  let n = 0;
+  for (; n + 4 <= from.length; n += 4) {
+    const i0 = from[n] * C, i1 = from[n + 1] * C, i2 = from[n + 2] * C, i3 = from[n + 3] * C;
+    let sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
+    for (let c = 0; c < C; c++) {
+      const weight = kernel[row + c];
+      sum0 += x[i0 + c] * weight;
+      sum1 += x[i1 + c] * weight;
+      sum2 += x[i2 + c] * weight;
+      sum3 += x[i3 + c] * weight;
+    }
+    y[to[n] * F + f] += sum0;
+    y[to[n + 1] * F + f] += sum1;
+    y[to[n + 2] * F + f] += sum2;
+    y[to[n + 3] * F + f] += sum3;
+  }
+  for (; n < from.length; n++) {
+    let sum = 0;
+    for (let c = 0; c < C; c++) sum += x[from[n] * C + c] * kernel[row + c];
+    y[to[n] * F + f] += sum;
+  }
+}
+
+/**
+ * What tinygan/views/explorer.py wrote with `encode`: whole numbers from -4324 to 4324, two digits of base
+ * 93 each, in blocks of 65: e, and 64 numbers that are to be multiplied by 2^(e/64). The digits are the
+ * characters from ! to ~ without <.
+ */
+function decode(text) {
+  const digit = (i) => text.charCodeAt(i) - (text.charCodeAt(i) > 60 ? 34 : 33);
+  const whole = (i) => 93 * digit(2 * i) + digit(2 * i + 1) - 4324;
+  const blocks = text.length / (2 * (BLOCK + 1));
+  const numbers = new Float32Array(blocks * BLOCK);
+  for (let block = 0; block < blocks; block++) {
+    const begin = block * (BLOCK + 1), scale = 2 ** (whole(begin) / 64);
+    for (let i = 0; i < BLOCK; i++) numbers[block * BLOCK + i] = scale * whole(begin + 1 + i);
+  }
+  return numbers;
+}

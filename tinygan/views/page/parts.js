@@ -1,0 +1,78 @@
+// What all parts of the page use: making elements, writing numbers, drawing pixels.
+
+"use strict";
+
+const byId = (id) => document.getElementById(id);
+
+/** A new element with attributes and children (elements or text; text is never read as HTML). */
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+// The colours of numbers above and below 0: canvases cannot read the style sheet.
+const POSITIVE = [255, 155, 69], NEGATIVE = [74, 157, 255];
+
+/** 12544 -> "12,544"; 0.69315 -> "0.693"; nothing -> "–". */
+function number(value, digits = 3) {
+  if (typeof value !== "number" || !Number.isFinite(value)) return "–";
+  return value.toLocaleString("en", { maximumFractionDigits: digits });
+}
+
+/** The same with all of its digits, so that numbers below each other can be compared: 0.5 -> "0.500". */
+function fixed(value, digits = 3) {
+  return typeof value === "number" ? value.toFixed(digits) : "–";
+}
+
+/** 3.7 -> "3.7 s", 5000 -> "1 h 23 min". */
+function duration(seconds) {
+  if (seconds < 60) return `${number(seconds, 1)} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** What a row of the statistics says of its epoch, and what to try, as sentences. */
+function advice({ verdict = "", advice: remedy = "" }) {
+  const sentence = verdict.charAt(0).toUpperCase() + verdict.slice(1);
+  return verdict && (verdict.endsWith("?") ? `${sentence} ${remedy}` : `${sentence}. ${remedy}`).trim();
+}
+
+/** A table; `columns` are [title, kind] with kind "text", "whole" (never broken) or "number". */
+function table(caption, columns, rows) {
+  const cell = (tag, text, kind) => element(tag, { class: kind }, text);
+  return element("div", { class: "scroll" }, element("table", {},
+    element("caption", {}, caption),
+    element("thead", {}, element("tr", {}, ...columns.map(([title, kind]) => cell("th", title, kind)))),
+    element("tbody", {}, ...rows.map((row) =>
+      element("tr", {}, ...row.map((text, i) => cell("td", text, columns[i][1]))))),
+  ));
+}
+
+/** Two columns: the names of an object's fields and their values. */
+function listing(caption, fields) {
+  const text = (value) => (value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
+  const rows = Object.entries(fields).map(([name, value]) => [name.replaceAll("_", " "), text(value)]);
+  return table(caption, [["what", "whole"], ["value", "text"]], rows);
+}
+
+/** A number in [-1, 1] as a byte, as tinygan.views.pictures.to_uint8 does it: ties go to the even one. */
+function toByte(value) {
+  const x = Math.min(255, Math.max(0, value * 127.5 + 127.5));
+  const rounded = Math.round(x);
+  return rounded - x === 0.5 && rounded % 2 ? rounded - 1 : rounded;
+}
+
+/** Draw a picture, numbers in [-1, 1] by rows, columns and channels (1 or 3), onto a canvas of its size. */
+function drawPicture(canvas, picture, [height, width, channels]) {
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(width, height);
+  for (let i = 0; i < height * width; i++) {
+    for (let c = 0; c < 3; c++) image.data[4 * i + c] = toByte(picture[i * channels + (channels === 3 ? c : 0)]);
+    image.data[4 * i + 3] = 255;
+  }
+  context.putImageData(image, 0, 0);
+}

@@ -1,0 +1,107 @@
+"""From arrays of images to one picture: values to bytes, many images to a grid and back, PNG files."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tinygan.errors import CheckpointError, ShapeError
+from tinygan.files import write_atomically
+
+_BACKGROUND = 255  # white: the images of both MNISTs are dark at the edge, so the tiles stay apart
+_GAP = 2  # pixels between two tiles
+_LARGEST = 64_000_000  # pixels of a picture that is read; a small file may unpack to far more
+_WIDTH = 500  # a grid is magnified to at least so many pixels: 28x28 images cannot be judged at size
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Finite images in [-1, 1], any shape -> uint8 of that shape: ``round(127.5 x + 127.5)``, clipped."""
+    return np.clip(np.rint(images * 127.5 + 127.5), 0, 255).astype(np.uint8)
+
+
+def grid(
+    images: np.ndarray, columns: int | None = None, scale: int | None = None, gap: int = _GAP
+) -> np.ndarray:
+    """Images (N, H, W, C), uint8 or float in [-1, 1], C 1 or 3 -> one uint8 picture (rows, columns, C).
+
+    `columns` defaults to the most square layout (16 images: 4x4, 10: three rows of 4, 4 and 2); places
+    left over are white. Every pixel becomes `scale` x `scale`, by default the least that makes the grid
+    500 pixels wide. `gap` white pixels separate the tiles. Raises ShapeError for other shapes.
+    """
+    if images.ndim != 4 or 0 in images.shape or images.shape[3] not in (1, 3):
+        raise ShapeError(f"a grid of images of shape {images.shape}. Pass (N, H, W, C) with C 1 or 3, N > 0.")
+    N, H, W, C = images.shape
+    columns = math.ceil(math.sqrt(N)) if columns is None else columns
+    if columns < 1 or (scale is not None and scale < 1) or gap < 0:
+        raise ShapeError(f"a grid of {columns} columns, scale {scale}, gap {gap}. Use 1, 1, 0 or more.")
+    scale = math.ceil(_WIDTH / (columns * W)) if scale is None else scale
+    pixels = images if images.dtype == np.uint8 else to_uint8(images)
+    tiles = pixels.repeat(scale, axis=1).repeat(scale, axis=2)  # (N, H scale, W scale, C)
+    rows = math.ceil(N / columns)
+    down, right = H * scale + gap, W * scale + gap  # from one tile to the next
+    page = np.full((rows * down - gap, columns * right - gap, C), _BACKGROUND, dtype=np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = i // columns * down, i % columns * right
+        page[top : top + H * scale, left : left + W * scale] = tile
+    return page
+
+
+def tiles(page: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
+    """The `count` images (count, height, width, C) of which `grid`, left to itself, made `page` (H, W, C).
+
+    Raises ShapeError when that is no such grid.
+    """
+    columns = math.ceil(math.sqrt(count))
+    scale = math.ceil(_WIDTH / (columns * width))
+    down, right = height * scale + _GAP, width * scale + _GAP
+    expected = (math.ceil(count / columns) * down - _GAP, columns * right - _GAP)
+    if page.shape[:2] != expected:
+        raise ShapeError(f"a picture of {page.shape[:2]}; a grid of {count} images is {expected}.")
+    found = np.empty((count, height, width, page.shape[2]), page.dtype)
+    for i in range(count):
+        top, left = i // columns * down, i % columns * right
+        found[i] = page[top : top + height * scale : scale, left : left + width * scale : scale]
+    return found
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """uint8 `pixels` (H, W, C), C 1 or 3, as the bytes of a PNG file. Raises ShapeError for other arrays."""
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype != np.uint8:
+        raise ShapeError(f"a picture of {pixels.dtype} {pixels.shape}. Pass uint8 (H, W, C) with C 1 or 3.")
+    file = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, format="PNG")
+    return file.getvalue()
+
+
+def save_png(path: Path, pixels: np.ndarray) -> None:
+    """Write uint8 `pixels` (H, W, C), C 1 or 3, as a PNG file, atomically.
+
+    Raises ShapeError for other arrays, CheckpointError when the file cannot be written.
+    """
+    data = png(pixels)
+    write_atomically(path, data)
+
+
+def read_png(path: Path) -> np.ndarray:
+    """A PNG file as uint8 (H, W, C): C is 1 for greyscale, else 3. Raises CheckpointError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own warning comes later, and stops nothing
+            image = Image.open(path, formats=["PNG"])
+        with image:
+            if image.width * image.height > _LARGEST:
+                raise CheckpointError(
+                    f"{path} has {image.width}x{image.height} pixels, more than {_LARGEST:,}. Remove it."
+                )
+            pixels = np.array(image if image.mode == "L" else image.convert("RGB"))
+    except CheckpointError:
+        raise
+    except Exception as error:  # Pillow raises SyntaxError, ValueError, zlib.error, ... for a damaged file
+        reason = getattr(error, "strerror", None) or "it is no intact PNG picture"
+        raise CheckpointError(f"cannot read {path}: {reason}. Delete it or name another one.") from error
+    return pixels.reshape(*pixels.shape[:2], -1)

@@ -1,0 +1,203 @@
+"""The report of a run: one file, ``report.html``, that holds all there is to see of it.
+
+Samples, real images, curves, verdicts, configuration, and the trained networks themselves. The page is made
+of the files in ``page/``, to which the run is added as JSON; it needs no network and no other file.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygan.errors import CheckpointError, ShapeError, printable
+from tinygan.fast.originals import unlike
+from tinygan.files import write_atomically
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.state import PREVIEWS, State
+from tinygan.views import health
+from tinygan.views.explorer import Exported, directions, export
+from tinygan.views.pictures import grid, png, read_png, tiles
+from tinygan.views.summary import rows
+
+EVALUATED = ("fcd", "error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
+MEASURED = ("g_loss", "d_loss", "real_score", "fake_score")  # of every step
+LIMITS = ("COLLAPSED", "REPEATED", "CERTAIN", "FOOLED", "ASLEEP", "DEAD")  # of the verdict
+MOST_POINTS = 2000  # of a curve: more than a screen has pixels across
+
+
+def write_report(run: RunFolder, state: State) -> Path:
+    """Write ``report.html`` into the folder of `run`, whose networks are now as in `state`; return its path.
+
+    Pictures that cannot be read are left out. Raises CheckpointError when the configuration or the
+    statistics are damaged, or the file cannot be written.
+    """
+    config, stats = _configuration(run), _statistics(run)
+    images, height, width, _ = config["data"]["shape"]
+    name = printable(run.path.resolve().name)
+    networks = state.shown_G, state.D
+    edits = unlike(*networks)  # of what the page computes by itself
+    generator, discriminator = (Exported([], "") if edits else export(network) for network in networks)
+    contents = {
+        "name": name,
+        "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),
+        "config": config,
+        "resume": run.resume_command,
+        "limits": {name.lower(): getattr(health, name) for name in LIMITS},
+        "stats": stats,
+        "curves": curves(run.read_losses(), stats),
+        "size": [height, width],
+        "previews": PREVIEWS,
+        "frames": _frames(run, stats, height, width),
+        "reals": _sprite(run.reals_path, min(PREVIEWS, images), height, width),
+        "networks": [
+            {"name": network.name, "input": network.input_shape, "rows": rows(network)}
+            for network in (state.G, state.D)
+        ],
+        "step": state.step,
+        "generator": {"input": state.G.input_shape, "layers": generator.layers},
+        "discriminator": {"input": state.D.input_shape, "layers": discriminator.layers},
+        "edits": edits,
+        "directions": [] if edits else _rounded(directions(state.shown_G)),
+        "noise": _rounded(state.preview_noise),
+    }
+    weights = {"generator-weights": generator.weights, "discriminator-weights": discriminator.weights}
+    text = page(f"{name}: report", contents, weights)
+    path = run.report_path
+    write_atomically(path, text.encode())
+    return path
+
+
+def page(title: str, contents: dict[str, Any], weights: Mapping[str, str]) -> str:
+    """The page as HTML: ``page/page.html`` with the files that it names, `contents` and `weights` put in."""
+    folder = resources.files("tinygan.views") / "page"
+
+    def put_in(match: re.Match[str]) -> str:
+        name = match[1]
+        if name == "title":
+            return html.escape(title)
+        if name == "contents":  # no "</script>" or "<!--" of a file's name may end the element it lies in
+            return json.dumps(contents, allow_nan=False).replace("<", "\\u003c")
+        return weights[name] if name in weights else (folder / name).read_text(encoding="utf-8")
+
+    return re.sub(r"\{\{ (\S+) \}\}", put_in, (folder / "page.html").read_text(encoding="utf-8"))
+
+
+def _configuration(run: RunFolder) -> dict[str, Any]:
+    """The configuration with everything in it that a page needs, of the right kind."""
+    config = run.read_config()
+    found: dict[str, Any] = {}
+    for name in ("settings", "data", "device", "versions"):
+        found[name] = config[name] if isinstance(config.get(name), dict) else {}
+    commands = config.get("commands")
+    found["commands"] = [
+        {name: str(command.get(name, "")) for name in ("time", "command")}
+        for command in (commands if isinstance(commands, list) else [])
+        if isinstance(command, dict)
+    ]
+    shape = found["data"].get("shape")
+    sizes = [*shape, found["settings"].get("batch_size")] if isinstance(shape, list) else []
+    if len(sizes) != 5 or not all(type(size) is int and 0 < size < 2**53 for size in sizes):
+        raise CheckpointError(
+            f"{run.config_path} is damaged: without the shape of the data or a batch size. Name another run."
+        )
+    return found
+
+
+def _statistics(run: RunFolder) -> list[dict[str, Any]]:
+    """The rows of the statistics with what a page shows, of the right kind."""
+
+    def numbers(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
+        return {name: row[name] for name in names if type(row.get(name)) in (int, float)}
+
+    found = []
+    for row in run.read_stats():
+        if "epoch" not in row or "step" not in row:
+            raise CheckpointError(f"{run.stats_path} is damaged: a row without epoch or step. Delete it.")
+        looked = row["health"] if isinstance(row.get("health"), dict) else {}
+        texts = {name: row[name] for name in ("verdict", "advice") if isinstance(row.get(name), str)}
+        shown = numbers(row, ("epoch", "step", *MEASURED, "seconds", "images_per_second"))
+        evaluated = row["evaluation"] if isinstance(row.get("evaluation"), dict) else {}
+        found.append(
+            {
+                **shown,
+                **texts,
+                "health": numbers(looked, health.Health._fields),
+                "evaluation": numbers(evaluated, EVALUATED),
+            }
+        )
+    return found
+
+
+def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The numbers (steps, 4) of all steps as curves of at most `MOST_POINTS` points.
+
+    Each point stands for `every` steps and ends with step `step`; `mean`, `low` and `high` are lists of
+    four curves (losses of G and D, scores of real and fake). Where the numbers of single steps were not
+    kept, the means of their epochs stand for them; where these are missing too, None. A run that kept no
+    steps at all has a point an epoch, and `every` is None.
+    """
+    means = np.array([[row.get(name, np.nan) for name in MEASURED] for row in stats], float).reshape(-1, 4)
+    ends = [row["step"] for row in stats]
+    if np.isfinite(losses).any():
+        every = math.ceil(len(losses) / MOST_POINTS)
+        points = math.ceil(len(losses) / every)
+        padded = np.full((points * every, 4), np.nan)
+        padded[: len(losses)] = losses
+        for first, last, mean in zip([0, *ends], ends, means, strict=False):
+            part = padded[first:last]  # a view
+            part[...] = np.where(np.isfinite(part), part, mean)
+        bins = padded.reshape(points, every, 4)
+        known = np.isfinite(bins)
+        count = known.sum(axis=1)
+        mean = np.where(known, bins, 0).sum(axis=1) / np.maximum(count, 1)
+        low, high = (
+            reduce(np.where(known, bins, limit), axis=1)
+            for reduce, limit in ((np.min, np.inf), (np.max, -np.inf))
+        )
+        steps = np.minimum((np.arange(points) + 1) * every, len(losses))
+        found = [np.where(count > 0, part, np.nan).T for part in (mean, low, high)]
+    else:
+        every = None
+        steps = np.array(ends, np.float64)
+        found = [means.T] * 3
+    return {
+        "every": every,
+        "step": steps.tolist(),
+        **dict(zip(("mean", "low", "high"), map(_rounded, found), strict=True)),
+    }
+
+
+def _frames(run: RunFolder, stats: Sequence[dict[str, Any]], height: int, width: int) -> list[dict[str, Any]]:
+    """The sample grids there are, up to the last epoch of the statistics."""
+    last = max((row["epoch"] for row in stats), default=0)
+    found = []
+    for epoch in run.sampled_epochs():
+        if epoch <= last and (sprite := _sprite(run.sample_path(epoch), PREVIEWS, height, width)):
+            found.append({"epoch": epoch, "picture": sprite})
+    return found
+
+
+def _sprite(path: Path, count: int, height: int, width: int) -> str | None:
+    """The grid in `path` as a data: URL of a PNG, not magnified and without gaps; None if there is none."""
+    try:
+        images = tiles(read_png(path), count, height, width)
+    except (CheckpointError, ShapeError):
+        return None
+    data = png(grid(images, columns=math.ceil(math.sqrt(count)), scale=1, gap=0))
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def _rounded(numbers: np.ndarray) -> list[Any]:
+    """Nested lists of numbers of five digits; None for NaN."""
+    if numbers.ndim > 1:
+        return [_rounded(row) for row in numbers]
+    return [float(f"{number:.5g}") if np.isfinite(number) else None for number in numbers]
