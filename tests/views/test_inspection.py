@@ -112,7 +112,7 @@ def test_it_says_how_and_where() -> None:
     (_, _, _, _, conv, *_, last, _), _ = layer_facts(narrow, batch)
     assert conv.how == "its definition: frequencies would cost more"
     assert conv.where.startswith("tinygan/ops/conv.py:")
-    assert last.how.startswith("windows: 25 products") and "times as much" in last.how
+    assert last.how.startswith("direct: 25 products") and "times as much" in last.how
     readable, batch = made("readable", width=32, batch_size=40)
     (dense, _, _, _, conv, *_), _ = layer_facts(readable, batch)
     assert dense.how.startswith("y = x w + b.") and dense.where.startswith("tinygan/ops/dense.py:")
