@@ -14,6 +14,10 @@ import numpy as np
 from tinygan.gpu_errors import run_failure
 from tinygan.ranks.alone import ALONE, Ranks
 
+DEVICES = ("auto", "cpu", "gpu")
+ENGINES = ("auto", "readable", "fast")
+PRECISIONS = ("auto", "float32", "tf32")
+
 Array = Any  # numpy.ndarray or cupy.ndarray
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cache
 from types import ModuleType
 
-from tinygan.arrays import CPU, Backend
+from tinygan.arrays import CPU, DEVICES, ENGINES, PRECISIONS, Backend
 from tinygan.errors import DeviceError, UsageError
 from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, changed, described, refuse, twins
 from tinygan.fast.threads import POOL
@@ -20,9 +20,6 @@ from tinygan.ranks import twins as shared
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import MPI, NCCL
 
-DEVICES = ("auto", "cpu", "gpu")
-ENGINES = ("auto", "readable", "fast")
-PRECISIONS = ("auto", "float32", "tf32")
 TF32_SINCE = 80  # compute capability, times ten, of the first cards that have it (Ampere)
 
 

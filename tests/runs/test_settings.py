@@ -5,11 +5,12 @@ from dataclasses import asdict
 import pytest
 
 from tinygan.errors import CheckpointError
-from tinygan.runs.settings import ADDED, RECIPES, Settings, new_settings, resumed_settings
+from tinygan.runs.settings import DESCRIBED, RECIPES, Settings, new_settings, resumed_settings
 
 
 def test_a_checkpoint_from_before_a_setting_existed_has_its_default():
-    saved = {name: value for name, value in asdict(Settings(lr=3e-4)).items() if name not in ADDED}
+    added = [name for name, known in DESCRIBED.items() if known.metadata["added"]]
+    saved = {name: value for name, value in asdict(Settings(lr=3e-4)).items() if name not in added}
     assert len(saved) < len(asdict(Settings()))
     assert resumed_settings(saved, {}, "run") == Settings(lr=3e-4)
 

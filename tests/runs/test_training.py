@@ -16,7 +16,7 @@ from tinygan.backend import cpu
 from tinygan.data import Dataset
 from tinygan.errors import NonFiniteError
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.loop import _save_checkpoint, _signals, train
+from tinygan.runs.loop import Training, _signals
 from tinygan.runs.progress import Progress
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
@@ -41,13 +41,14 @@ def test_no_array_that_is_not_finite_is_ever_saved(tmp_path: Path, value: float)
     settings = Settings(size=4, width=1, noise_dim=2, batch_size=2, average=0.5)
     data = Dataset("black", np.zeros((4, 4, 4, 1), np.uint8), "nowhere")
     run, state = RunFolder.create(tmp_path, "run"), State(settings, cpu())
-    good = state.arrays()
+    good, taking = state.arrays(), trainer(state, data, settings, cpu())
+    training = Training(run, state, data, settings, taking, Progress(io.StringIO(), 2), print)
     names = [name for name, array in good.items() if array.dtype.kind == "f" and array.size]
     assert len(names) > 60
     for name in names:
         state.arrays = lambda name=name: good | {name: np.full_like(good[name], value)}
         with pytest.raises(NonFiniteError, match=f"{name} is not finite any more; not saved"):
-            _save_checkpoint(run, state, data, settings, 2)
+            training.save()
     assert run.checkpoints() == []
 
 
@@ -68,5 +69,6 @@ def test_every_checkpoint_writes_the_report_anew(tmp_path: Path) -> None:
             shown.append(epochs_on_the_page() if run.report_path.exists() else None)
 
     taking = trainer(state, data, settings, cpu())
-    train(run, state, data, settings, taking, Progress(io.StringIO(), steps.total_steps), report)
+    progress = Progress(io.StringIO(), steps.total_steps)
+    Training(run, state, data, settings, taking, progress, report).complete()
     assert shown == [None, None, 2, 2, 4] and epochs_on_the_page() == 5

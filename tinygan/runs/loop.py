@@ -24,7 +24,7 @@ from tinygan.runs.settings import Settings
 from tinygan.runs.state import PREVIEWS, State, pictures_of
 from tinygan.runs.trainer import Trainer, schedule
 from tinygan.views.animation import frame_indices, load_frames, write_gif
-from tinygan.views.health import MEASURED_ON, Health, measure, verdict
+from tinygan.views.health import MEASURED_ON, measure, verdict
 from tinygan.views.pictures import grid, save_png, to_uint8
 from tinygan.views.webpage import write_report
 
@@ -39,131 +39,147 @@ class StoppedError(TinyganError):
         self.exit_code = 128 + signal_number
 
 
-def train(
-    run: RunFolder,
-    state: State,
-    data: Dataset,
-    settings: Settings,
-    taking: Trainer,
-    progress: Progress,
-    say: Callable[..., object],
-    evaluation: Callable[[Network], dict[str, float]] | None = None,
-) -> None:
-    """Train `state` to the end of its plan and leave everything in the run folder.
+class Training:
+    """The training of `state` to the end of its schedule, which leaves everything in the folder of `run`.
 
-    `taking` is its `trainer`; `say` prints lines and logs them; `progress` shows the moving one;
-    `evaluation` measures the generator for the statistics every `settings.metrics_every` epochs. Where
-    several ranks train, all of them must call this, and the first alone writes.
-
-    Raises:
-        StoppedError: SIGINT, SIGTERM or SIGHUP arrived; the run was saved and can be resumed.
-        NonFiniteError: a loss or a weight is NaN or infinite; no checkpoint holds it.
-        CheckpointError: the run folder cannot be written.
+    `taking` takes the steps; `say` prints lines and logs them; `progress` shows the moving one; `evaluation`
+    measures the generator for the statistics every `settings.metrics_every` epochs. Where several ranks
+    train, all of them must do this, and the first alone writes.
     """
-    ranks = state.G.backend.ranks
-    steps_per_epoch, total_steps = schedule(settings, len(data.images), ranks.size)
-    if state.step == 0 and ranks.writes:
-        _save_previews(run, state, 0)
-        save_png(run.reals_path, grid(data.images[:PREVIEWS]))
 
-    def write_page() -> None:
-        if not settings.no_report:
-            try:
-                write_report(run, state)
-            except Exception as problem:  # whatever it is: the training is worth more than its report
-                say(f"warning: no report: {str(problem) or type(problem).__name__}")
+    def __init__(
+        self, run: RunFolder, state: State, data: Dataset, settings: Settings, taking: Trainer,
+        progress: Progress, say: Callable[..., object],
+        evaluation: Callable[[Network], dict[str, float]] | None = None,
+    ) -> None:  # fmt: skip
+        self.run, self.state, self.data, self.settings, self.taking = run, state, data, settings, taking
+        self.progress, self.say, self.evaluation = progress, say, evaluation
+        self.ranks = state.G.backend.ranks
+        self.steps_per_epoch, self.total_steps = schedule(settings, len(data.images), self.ranks.size)
+        xp = state.G.backend.xp
+        # Health is always measured on the same images and noise.
+        self.images = normalise(xp, state.G.backend.array(data.images[:MEASURED_ON]), np.float32)
+        self.noise = stream(settings.seed, "samples").at(1).normal((MEASURED_ON, settings.noise_dim))
 
-    def save() -> None:
-        if ranks.writes:
-            path = _save_checkpoint(run, state, data, settings, steps_per_epoch)
-            if ranks.size > 1:  # a rank that is killed ends all of them: none can say it then
-                say(f"saved    {path}")
-            write_page()
-        # Nobody goes on, or stops, before it is written; and all have taken the same steps.
-        digest = checkpoint.content_digest(state.arrays(), {}) if ranks.size > 1 else ""
-        if others := ranks.others(digest):
-            say(f"warning: {', '.join(others)} came to other weights: is every host's NumPy the same?")
+    def complete(self) -> None:
+        """Train to the end.
 
-    complete, stop = state.step >= total_steps, 0  # already: nothing to train
+        Raises:
+            StoppedError: SIGINT, SIGTERM or SIGHUP arrived; the run was saved and can be resumed.
+            NonFiniteError: a loss or a weight is NaN or infinite; no checkpoint holds it.
+            CheckpointError: the run folder cannot be written.
+        """
+        if self.state.step == 0 and self.ranks.writes:
+            self._save_previews(0)
+            save_png(self.run.reals_path, grid(self.data.images[:PREVIEWS]))
+        trained_before = self.state.step >= self.total_steps
+        # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
+        with _signals() as received, np.errstate(over="ignore", invalid="ignore"):
+            while self.state.step < self.total_steps:
+                stop = self._epoch(received)
+                if stop and self.state.step < self.total_steps:
+                    raise StoppedError(stop, self.run.resume_command)
+            if self.total_steps == 0:
+                self.save()
+            elif trained_before and self.ranks.writes:
+                self._write_report()
+        if self.ranks.writes and not self.settings.no_gif:
+            epochs = self.state.step // self.steps_per_epoch
+            frames = [self.run.sample_path(epoch) for epoch in self.run.sampled_epochs() if epoch <= epochs]
+            write_gif(self.run.gif_path, load_frames([frames[i] for i in frame_indices(len(frames))]))
 
-    # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
-    look = _onlooker(state, data, settings)
-    with _signals() as received, np.errstate(over="ignore", invalid="ignore"):
-        while state.step < total_steps:
-            epoch, first = divmod(state.step, steps_per_epoch)
-            last = min(steps_per_epoch, first + total_steps - state.step)
-            start, place, size = time.perf_counter(), first, settings.batch_size
-            losses = []
-            while place < last:
-                for measured in taking.steps(min(taking.stride, last - place)):
-                    place += 1
-                    state.step += 1
-                    if not np.isfinite(measured).all():
-                        good = next(iter(run.checkpoints()), "none yet")
-                        raise NonFiniteError(
-                            f"epoch {epoch + 1}, step {state.step}: {taking.trouble}. "
-                            f"Last good checkpoint: {good}. Start a new run with a smaller --lr."
-                        )
-                    state.sums += measured
-                    losses.append(measured)
-                    at = (epoch + 1, settings.epochs, place, steps_per_epoch)
-                    progress.update(*at, *measured, images=min(size, len(data.images) - (place - 1) * size))
-                stop = ranks.heard(received[0] if received else 0)
-                if stop and place < steps_per_epoch:  # an epoch that is complete is closed first
-                    break
-            if ranks.writes:
-                run.append_losses(np.array(losses))
-            trained = min(place * size, len(data.images)) - first * size
-            if state.step % steps_per_epoch:
-                save()
-            else:
-                seconds = time.perf_counter() - start
-                if ranks.writes:
-                    _close_epoch(
-                        run, state, settings, steps_per_epoch, trained, seconds, look(), evaluation, say
+    def _epoch(self, received: list[int]) -> int:
+        """Train to the end of an epoch, or of all steps; returns the signal that stops the run, or 0."""
+        state, size, start = self.state, self.settings.batch_size, time.perf_counter()
+        epoch, first = divmod(state.step, self.steps_per_epoch)
+        place, stop = self._steps(epoch, first, received)
+        if place < self.steps_per_epoch:
+            self.save()
+            return stop
+        if self.ranks.writes:
+            images = len(self.data.images) - first * size
+            self._close_epoch(epoch + 1, images, time.perf_counter() - start)
+        state.sums = np.zeros_like(state.sums)
+        stop = self.ranks.heard(received[0] if received else 0)
+        if stop or (epoch + 1) % self.settings.checkpoint_every == 0 or state.step == self.total_steps:
+            self.save()
+        return stop
+
+    def _steps(self, epoch: int, place: int, received: list[int]) -> tuple[int, int]:
+        """Take the steps of an epoch from `place` on; returns the place reached, and a signal or 0."""
+        state, size, images = self.state, self.settings.batch_size, len(self.data.images)
+        last, stop, losses = min(self.steps_per_epoch, place + self.total_steps - state.step), 0, []
+        # An epoch that is complete is closed before a signal stops the run.
+        while place < last and not stop:
+            for measured in self.taking.steps(min(self.taking.stride, last - place)):
+                place += 1
+                state.step += 1
+                if not np.isfinite(measured).all():
+                    good = next(iter(self.run.checkpoints()), "none yet")
+                    raise NonFiniteError(
+                        f"epoch {epoch + 1}, step {state.step}: {self.taking.trouble}. "
+                        f"Last good checkpoint: {good}. Start a new run with a smaller --lr."
                     )
-                state.sums = np.zeros_like(state.sums)
-                stop = ranks.heard(received[0] if received else 0)
-                due = (epoch + 1) % settings.checkpoint_every == 0
-                if due or stop or state.step == total_steps:
-                    save()
-            if stop and state.step < total_steps:
-                raise StoppedError(stop, run.resume_command)
-        if total_steps == 0:
-            save()
-        elif complete and ranks.writes:
-            write_page()
-    if ranks.writes and not settings.no_gif:
-        epochs = state.step // steps_per_epoch
-        frames = [run.sample_path(epoch) for epoch in run.sampled_epochs() if epoch <= epochs]
-        write_gif(run.gif_path, load_frames([frames[i] for i in frame_indices(len(frames))]))
+                state.sums += measured
+                losses.append(measured)
+                at = (epoch + 1, self.settings.epochs, place, self.steps_per_epoch)
+                self.progress.update(*at, *measured, images=min(size, images - (place - 1) * size))
+            stop = self.ranks.heard(received[0] if received else 0)
+        if self.ranks.writes:
+            self.run.append_losses(np.array(losses))
+        return place, stop
 
+    def save(self) -> None:
+        """Write a checkpoint and the report; on all ranks, which must have come to the same weights."""
+        if self.ranks.writes:
+            path = self._save_checkpoint()
+            if self.ranks.size > 1:  # a rank that is killed ends all of them: none can say it then
+                self.say(f"saved    {path}")
+            self._write_report()
+        # Nobody goes on, or stops, before it is written; and all have taken the same steps.
+        digest = checkpoint.content_digest(self.state.arrays(), {}) if self.ranks.size > 1 else ""
+        if others := self.ranks.others(digest):
+            self.say(f"warning: {', '.join(others)} came to other weights: is every host's NumPy the same?")
 
-def _close_epoch(
-    run: RunFolder,
-    state: State,
-    settings: Settings,
-    steps_per_epoch: int,
-    images: int,
-    seconds: float,
-    health: Health,
-    evaluation: Callable[[Network], dict[str, float]] | None,
-    say: Callable[..., object],
-) -> None:
-    """Statistics, two lines and pictures for the epoch that has just been completed."""
-    epoch = state.step // steps_per_epoch
-    if not np.isfinite(health).all():  # the losses were measured before the update that spoilt it
-        raise NonFiniteError(
-            f"epoch {epoch}, step {state.step}: what the networks make is not finite any more; not saved. "
-            "Start a new run with a smaller --lr."
-        )
-    means = state.sums / steps_per_epoch
-    g_loss, d_loss, real_score, fake_score = (float(mean) for mean in means)
-    speed = images / seconds
-    due = settings.metrics_every and epoch % settings.metrics_every == 0
-    evaluated = evaluation(state.shown_G) if evaluation and due else None
-    run.append_stats(
-        {
+    def _save_checkpoint(self) -> Path:
+        epoch, place = divmod(self.state.step, self.steps_per_epoch)
+        path = self.run.checkpoint_path(epoch, self.state.step if place else None)
+        arrays = self.state.arrays()
+        bad = next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
+        if bad:
+            raise self._spoilt(epoch + 1, f"{bad} is not finite any more")
+        meta = {"settings": asdict(self.settings), "data_sha256": self.data.sha256}
+        checkpoint.save(path, arrays, meta)
+        return path
+
+    def _spoilt(self, epoch: int, what: str) -> NonFiniteError:
+        """The error for numbers that an update spoilt after the losses were measured."""
+        where = f"epoch {epoch}, step {self.state.step}"
+        return NonFiniteError(f"{where}: {what}; not saved. Start a new run with a smaller --lr.")
+
+    def _write_report(self) -> None:
+        if not self.settings.no_report:
+            try:
+                write_report(self.run, self.state)
+            except Exception as problem:  # whatever it is: the training is worth more than its report
+                self.say(f"warning: no report: {str(problem) or type(problem).__name__}")
+
+    def _save_previews(self, epoch: int) -> None:
+        """The grid of pictures for the fixed noise."""
+        pictures = pictures_of(self.state.shown_G, self.state.preview_noise)
+        save_png(self.run.sample_path(epoch), grid(to_uint8(pictures)))
+
+    def _close_epoch(self, epoch: int, images: int, seconds: float) -> None:
+        """Statistics, two lines and pictures for the epoch that has just been completed."""
+        settings, state = self.settings, self.state
+        health = measure(state.G, state.D, self.images, state.G.backend.array(self.noise))
+        if not np.isfinite(health).all():
+            raise self._spoilt(epoch, "what the networks make is not finite any more")
+        g_loss, d_loss, real_score, fake_score = (float(mean) for mean in state.sums / self.steps_per_epoch)
+        speed, found = images / seconds, verdict(health)
+        due = settings.metrics_every and epoch % settings.metrics_every == 0
+        evaluated = self.evaluation(state.shown_G) if self.evaluation and due else None
+        row = {
             "epoch": epoch,
             "step": state.step,
             "g_loss": g_loss,
@@ -173,55 +189,24 @@ def _close_epoch(
             "seconds": round(seconds, 3),  # of this process; less than the epoch's after a resumption
             "images_per_second": round(speed, 1),
             "health": {name: round(number, 4) for name, number in health._asdict().items()},
-            "verdict": verdict(health).words,
-            "advice": verdict(health).advice,
-            **({"evaluation": evaluated} if evaluated else {}),
+            "verdict": found.words,
+            "advice": found.advice,
         }
-    )
-    lines = [
-        f"epoch {epoch}/{settings.epochs} done  mean loss G {g_loss:.3f} D {d_loss:.3f}  "
-        f"D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}  {seconds:.3g} s  {speed:,.0f} images/s",
-        f"         {verdict(health)}",
-    ]
-    if evaluated:
-        lines.append(
-            "         FCD {fcd:.2f} +- {error:.2f} (real images {floor:.2f}, noise {ceiling:.0f}, "
-            "{samples:,} of each)  precision {precision:.2f} recall {recall:.2f} "
-            "coverage {coverage:.2f}".format(**evaluated)
-        )
-    say(*lines)
-    if epoch % settings.sample_every == 0 or epoch == settings.epochs:
-        _save_previews(run, state, epoch)
-
-
-def _onlooker(state: State, data: Dataset, settings: Settings) -> Callable[[], Health]:
-    """A function that measures how the training is going, always on the same images and noise."""
-    backend = state.G.backend
-    images = normalise(backend.xp, backend.array(data.images[:MEASURED_ON]), np.float32)
-    noise = stream(settings.seed, "samples").at(1).normal((MEASURED_ON, settings.noise_dim))
-    return lambda: measure(state.G, state.D, images, backend.array(noise))
-
-
-def _save_previews(run: RunFolder, state: State, epoch: int) -> None:
-    """The grid of pictures for the fixed noise."""
-    save_png(run.sample_path(epoch), grid(to_uint8(pictures_of(state.shown_G, state.preview_noise))))
-
-
-def _save_checkpoint(
-    run: RunFolder, state: State, data: Dataset, settings: Settings, steps_per_epoch: int
-) -> Path:
-    epoch, place = divmod(state.step, steps_per_epoch)
-    path = run.checkpoint_path(epoch, state.step if place else None)
-    arrays = state.arrays()
-    bad = next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
-    if bad:  # the losses were measured before the update that spoilt it
-        raise NonFiniteError(
-            f"epoch {epoch + 1}, step {state.step}: {bad} is not finite any more; not saved. "
-            "Start a new run with a smaller --lr."
-        )
-    meta = {"settings": asdict(settings), "data_sha256": data.sha256}
-    checkpoint.save(path, arrays, meta)
-    return path
+        self.run.append_stats(row | ({"evaluation": evaluated} if evaluated else {}))
+        lines = [
+            f"epoch {epoch}/{settings.epochs} done  mean loss G {g_loss:.3f} D {d_loss:.3f}  "
+            f"D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}  {seconds:.3g} s  {speed:,.0f} images/s",
+            f"         {found}",
+        ]
+        if evaluated:
+            lines.append(
+                "         FCD {fcd:.2f} +- {error:.2f} (real images {floor:.2f}, noise {ceiling:.0f}, "
+                "{samples:,} of each)  precision {precision:.2f} recall {recall:.2f} "
+                "coverage {coverage:.2f}".format(**evaluated)
+            )
+        self.say(*lines)
+        if epoch % settings.sample_every == 0 or epoch == settings.epochs:
+            self._save_previews(epoch)
 
 
 @contextmanager

@@ -1,11 +1,14 @@
-"""The settings of a run: what the command line may say, the recipes, and what a resumed run may change."""
+"""The settings of a run, each described once: help, bounds, and whether a run that goes on may change it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from argparse import SUPPRESS, ArgumentParser
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from math import inf
 from typing import Any
 
+from tinygan.arrays import DEVICES, ENGINES, PRECISIONS
 from tinygan.errors import CheckpointError, UsageError, printable
 from tinygan.models import check_sizes
 
@@ -21,64 +24,123 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-# What decides the numbers of a run: a resumed run must keep it. (The data, too, wherever they lie: the
-# checkpoint knows their digest.)
-FIXED = (
-    "limit", "recipe", "batch_size", "lr", "lr_d", "beta1", "beta2", "average", "seed", "size", "channels",
-    "width", "noise_dim",
-)  # fmt: skip
-
-# What each command says for itself; a resumed run forgets it.
-FORGOTTEN = ("steps", "no_gif", "no_report")
-
 LARGEST = 1 << 31  # weights: 8.6 GB, without Adam's averages
 MOST = 1 << 53  # of anything: up to here numbers are exact, as floats, too
-MOST_THREADS = 1024  # each takes memory of its own
-
 # What the words in a setting's type allow; a bool is an int elsewhere, but not here.
 KINDS = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "None": (type(None),)}
 
-# Settings that older checkpoints do not have; their defaults say what was done then.
-ADDED = {
-    "precision": "auto",
-    "no_report": False,
-    "metrics_every": None,
-    "lr_d": None,
-    "beta2": 0.999,
-    "average": 0.0,
-}
+Check = Callable[[Any], str]  # what is wrong with a value, as the end of a sentence; nothing if it is right
+
+
+def at_least(least: int) -> Check:
+    return lambda value: f"is less than {least}" if value < least else ""
+
+
+def thread_count(value: int) -> str:
+    return at_least(1)(value) or ("is more than 1024" if value > 1024 else "")  # each takes memory of its own
+
+
+def positive(value: float) -> str:
+    return "" if 0 < value < inf else "is not a positive number"
+
+
+def below_one(value: float) -> str:
+    return "" if 0 <= value < 1 else "is not in [0, 1)"
+
+
+def grey_or_colour(value: int) -> str:
+    return "" if value in (1, 3) else "is neither 1 (grey) nor 3 (colour)"
+
+
+def known_recipe(value: str) -> str:
+    return "" if value in RECIPES else f"is none of {', '.join(RECIPES)}"
+
+
+def setting(
+    default: Any, help: str, check: Check | None = None, *, resumed: str = "may change", added: bool = False,
+    advanced: bool = False, **option: Any,
+) -> Any:  # fmt: skip
+    """A setting and its option.
+
+    `resumed`: a run that goes on ``"may change"`` it; or has it ``"fixed"``, since it decides the run's
+    numbers (so do the data, wherever they lie: the checkpoint knows their digest); or ``"forgets"`` it,
+    since each command says it for itself. `added`: older checkpoints lack it, and the default is what was
+    done then. `advanced`: listed behind the others. `option`: what argparse takes.
+    """
+    facts = {"check": check, "resumed": resumed, "added": added, "advanced": advanced}
+    return field(default=default, metadata={**facts, "option": {"help": help, **option}})
+
+
+FIXED: dict[str, Any] = {"resumed": "fixed"}
+SIZE: dict[str, Any] = {"resumed": "fixed", "advanced": True}  # `check_sizes` checks the model's sizes
+EVERY: dict[str, Any] = {"advanced": True, "metavar": "EPOCHS"}
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything ``python -m tinygan.train`` can be told; `None` means: decided when the run starts."""
 
-    data: str = "auto"
-    data_dir: str | None = None
-    recipe: str = "seed"
-    epochs: int = 100
-    batch_size: int = 256
-    lr: float = 1e-4
-    lr_d: float | None = None  # of the discriminator, where it differs
-    beta1: float = 0.9
-    beta2: float = 0.999
-    average: float = 0.0
-    seed: int = 0
-    limit: int | None = None
-    steps: int | None = None
-    size: int = 28
-    channels: int = 1
-    width: int = 64
-    noise_dim: int = 100
-    device: str = "auto"
-    engine: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-    sample_every: int = 1
-    checkpoint_every: int = 20
-    metrics_every: int | None = None
-    no_gif: bool = False
-    no_report: bool = False
+    device: str = setting("auto", "default: auto, the GPU if usable", choices=DEVICES)
+    data: str = setting(
+        "auto",
+        "auto (default: Fashion-MNIST, or the built-in strokes where it can't be had), fashion-mnist, "
+        "mnist, strokes, a folder of PNG and JPEG pictures, or an .npy/.npz file",
+        metavar="NAME|PATH",
+    )
+    data_dir: str | None = setting(None, "where fashion-mnist/ or mnist/ lies", metavar="DIR")
+    recipe: str = setting(
+        "seed",
+        "seed (default): the tutorial's settings, batch 256, Adam 1e-4, beta1 0.9; "
+        "quick: batch 64, Adam 2e-4, beta1 0.5, clear pictures after 3 epochs; "
+        "best: batch 64, Adam 8e-4 (D 4e-4, or it runs away), beta1 0 (no momentum), beta2 0.99 (a short "
+        "memory), pictures by averaged weights (0.999): the best ones in the same time",
+        known_recipe,
+        choices=tuple(RECIPES),
+        **FIXED,
+    )
+    epochs: int = setting(100, "default: 100", at_least(0))
+    batch_size: int = setting(256, "default: the recipe's", at_least(1), **FIXED)
+    lr: float = setting(1e-4, "Adam's step size (see --lr-d); default: the recipe's", positive, **FIXED)
+    seed: int = setting(0, "of all random numbers; default: 0", at_least(0), **FIXED)
+    limit: int | None = setting(None, "use the first N images", at_least(1), metavar="N", **SIZE)
+    steps: int | None = setting(
+        None, "stop after N steps in all", at_least(0), resumed="forgets", advanced=True, metavar="N"
+    )
+    size: int = setting(28, "side of the pictures, default: 28", **SIZE)
+    channels: int = setting(1, "1 grey (default) or 3 colour", grey_or_colour, **SIZE)
+    width: int = setting(64, "channels at half size; default: 64", **SIZE)
+    noise_dim: int = setting(100, "numbers behind a picture; default: 100", **SIZE)
+    lr_d: float | None = setting(
+        None, "D's own step size; default: the recipe's", positive, added=True, **SIZE
+    )
+    beta1: float = setting(0.9, "Adam's memory; default: the recipe's", below_one, **SIZE)
+    beta2: float = setting(0.999, "... of squares; default: the recipe's", below_one, added=True, **SIZE)
+    average: float = setting(
+        0.0,
+        "make the pictures with weights averaged over the steps, which forget at this rate (such as 0.999); "
+        "0: with the last ones; default: the recipe's",
+        below_one,
+        added=True,
+        metavar="DECAY",
+        **SIZE,
+    )
+    engine: str = setting("auto", "default: auto", advanced=True, choices=ENGINES)
+    precision: str = setting(
+        "auto",
+        "of matrix products on a GPU: tf32 rounds their factors to 10 bits and is faster, float32 "
+        "does not. auto (default): tf32 where the card and the engine have it; config.json says which",
+        added=True,
+        advanced=True,
+        choices=PRECISIONS,
+    )
+    threads: int | None = setting(None, "default: all usable cores", thread_count, advanced=True, metavar="N")
+    sample_every: int = setting(1, "default: 1", at_least(1), **EVERY)
+    checkpoint_every: int = setting(20, "default: 20", at_least(1), **EVERY)
+    metrics_every: int | None = setting(
+        None, "evaluate (see tinygan.evaluate) so often", at_least(1), added=True, **EVERY
+    )
+    no_gif: bool = setting(False, "make no animation", resumed="forgets", advanced=True)
+    no_report: bool = setting(False, "write no report.html", resumed="forgets", added=True, advanced=True)
 
     @property
     def kernels(self) -> int:
@@ -90,39 +152,30 @@ class Settings:
 
         Raises TypeError for one of another type: a file may hold anything.
         """
-        for field in fields(self):
-            value, kinds = getattr(self, field.name), str(field.type).split(" | ")
-            if not any(type(value) in KINDS[kind] for kind in kinds):
-                raise TypeError(f"{field.name} is {value!r:.40}, no {field.type}")
-            if type(value) is int and value > MOST and field.name != "seed":
-                raise UsageError(f"{option(field.name)} is more than {MOST:,}.")
-        if self.recipe not in RECIPES:
-            raise UsageError(f"--recipe {self.recipe!r:.40} is none of {', '.join(RECIPES)}.")
-        least = {
-            "epochs": 0, "batch_size": 1, "seed": 0, "limit": 1, "steps": 0, "threads": 1,
-            "sample_every": 1, "checkpoint_every": 1, "metrics_every": 1,
-        }  # fmt: skip
-        for name, minimum in least.items():
+        for name, known in DESCRIBED.items():
             value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise UsageError(f"{option(name)} {value} is less than {minimum}.")
-        if self.threads is not None and self.threads > MOST_THREADS:
-            raise UsageError(f"--threads {self.threads} is more than {MOST_THREADS}.")
-        if self.channels not in (1, 3):
-            raise UsageError(f"--channels {self.channels} is neither 1 (grey) nor 3 (colour).")
+            if not any(type(value) in KINDS[kind] for kind in kinds(known)):
+                raise TypeError(f"{name} is {value!r:.40}, no {known.type}")
+            if type(value) is int and value > MOST and name != "seed":
+                raise UsageError(f"{option(name)} is more than {MOST:,}.")
+            check = known.metadata["check"]
+            if check and value is not None and (problem := check(value)):
+                raise UsageError(f"{option(name)} {value!r:.40} {problem}.")
         check_sizes(self.size, width=self.width, noise_dim=self.noise_dim)
         if self.kernels > LARGEST:
             raise UsageError(
                 f"--size {self.size}, --width {self.width} and --noise-dim {self.noise_dim} make a model of "
                 f"{self.kernels:.1e} weights, more than {LARGEST:.1e}. Use smaller ones."
             )
-        for name in ("lr", "lr_d"):
-            if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
-                raise UsageError(f"{option(name)} {value} is not a positive number.")
-        for name in ("beta1", "beta2", "average"):
-            if not 0 <= (value := getattr(self, name)) < 1:
-                raise UsageError(f"{option(name)} {value} is not in [0, 1).")
         return self
+
+
+DESCRIBED: dict[str, Field[Any]] = {known.name: known for known in fields(Settings)}
+
+
+def kinds(known: Field[Any]) -> list[str]:
+    """The words in a setting's type: ``int | None`` has two."""
+    return str(known.type).split(" | ")
 
 
 def option(name: str) -> str:
@@ -130,28 +183,38 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def add_options(parser: ArgumentParser) -> None:
+    """Give `parser` an option for every setting; those that are not given are absent from its result."""
+    advanced = parser.add_argument_group("advanced")
+    converters: dict[str, Any] = {"int": {"type": int}, "float": {"type": float}, "str": {}}
+    for name, known in DESCRIBED.items():
+        more = converters.get(kinds(known)[0], {"action": "store_true"}) | known.metadata["option"]
+        group = advanced if known.metadata["advanced"] else parser
+        group.add_argument(option(name), default=SUPPRESS, **more)
+
+
 def new_settings(given: Mapping[str, Any]) -> Settings:
     """Defaults, then the recipe's values, then what was `given`."""
-    recipe = RECIPES[given.get("recipe", Settings.recipe)]
-    return replace(Settings(), **{**recipe, **given}).check()
+    values = RECIPES[given.get("recipe", Settings.recipe)]
+    return replace(Settings(), **{**values, **given}).check()
 
 
 def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: str) -> Settings:
-    """The settings of a run, with what was `given` for its continuation; `FORGOTTEN` ones are defaults.
+    """The settings of a run, with what was `given` for its continuation; forgotten ones are defaults.
 
     Raises:
         UsageError: something that decides the run's numbers would change, or the run would shrink.
         CheckpointError: `saved` are not settings of this version.
     """
-    saved = {**ADDED, **saved}
-    known = {field.name for field in fields(Settings)}
-    if set(saved) != known:
-        odd = printable(", ".join(sorted(set(saved) ^ known)))
+    added = {name: known.default for name, known in DESCRIBED.items() if known.metadata["added"]}
+    saved = {**added, **saved}
+    if set(saved) != set(DESCRIBED):
+        odd = printable(", ".join(sorted(set(saved) ^ set(DESCRIBED))))
         raise CheckpointError(
             f"{run} has other settings than this version knows ({odd:.80}). Start a new run."
         )
     for name, value in given.items():
-        if name in FIXED and value != saved[name]:
+        if DESCRIBED[name].metadata["resumed"] == "fixed" and value != saved[name]:
             raise UsageError(
                 f"{run} was trained with {option(name)} {saved[name]}, not {value}. "
                 "Leave it out, or start a new run."
@@ -159,7 +222,8 @@ def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: st
     if given.get("epochs", saved["epochs"]) < saved["epochs"]:
         raise UsageError(f"{run} has --epochs {saved['epochs']}; it may grow, not shrink.")
     try:
-        kept = {name: value for name, value in saved.items() if name not in FORGOTTEN}
+        forgotten = [name for name, known in DESCRIBED.items() if known.metadata["resumed"] == "forgets"]
+        kept = {name: value for name, value in saved.items() if name not in forgotten}
         return Settings(**{**kept, **given}).check()
     except TypeError as problem:
         raise CheckpointError(f"{run} has damaged settings: {problem}. Start a new run.") from problem

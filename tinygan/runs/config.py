@@ -1,0 +1,89 @@
+"""What ``config.json`` holds: the commands of a run, its settings, data, device and versions."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+import imageio
+import numpy as np
+import PIL
+
+import tinygan
+from tinygan import machine
+from tinygan.arrays import Backend
+from tinygan.data import Dataset
+from tinygan.errors import CheckpointError
+from tinygan.fast.originals import changed
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.settings import Settings
+
+# What makes a resumed run differ from an uninterrupted one in its last bits.
+BITS = {
+    "device": (
+        "device", "engine", "precision", "threads", "ranks", "step", "changed", "processor", "card",
+        "CUDA libraries",
+    ),
+    "versions": ("tinygan", "numpy", "blas", "cupy"),
+}  # fmt: skip
+
+
+def configuration(
+    arguments: Sequence[str], settings: Settings, device: Backend, images: Dataset, threads: int, how: str
+) -> dict[str, Any]:
+    """The configuration of a run that ``train`` starts with `arguments`; `how`: a step is taken, in words."""
+    blas: Any = np.show_config(mode="dicts")
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {
+        "commands": [{"time": now, "command": shlex.join(["python", "-m", "tinygan.train", *arguments])}],
+        "settings": asdict(settings),
+        "data": {
+            "name": images.name,
+            "source": images.source,
+            "shape": list(images.images.shape),
+            "sha256": images.sha256,
+        },
+        "device": {
+            "device": device.device,
+            "engine": device.engine,
+            "step": how.partition(":")[0],
+            "changed": changed(),
+            "precision": device.precision,
+            "threads": threads,
+            "ranks": device.ranks.size,
+            "processor": machine.processor_name(),
+            **device.card(),
+        },
+        "versions": {
+            "tinygan": tinygan.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            **({"cupy": device.xp.__version__} if device.device == "gpu" else {}),
+            "blas": "{name} {version}".format(**blas["Build Dependencies"]["blas"]),
+            "pillow": PIL.__version__,
+            "imageio": imageio.__version__,
+            "platform": platform.platform(),
+        },
+    }
+
+
+def reconfigure(run: RunFolder, config: dict[str, Any]) -> list[str]:
+    """Write `config` in place of the run's own, whose commands stay in front; returns warnings.
+
+    Raises:
+        CheckpointError: the run's own is damaged, or the new one cannot be written.
+    """
+    before = run.read_config()
+    if not all(isinstance(before.get(group, {}), dict) for group in BITS):
+        raise CheckpointError(f"{run.config_path} is damaged: no configuration. Name another run.")
+    run.write_config(config | {"commands": [*(before.get("commands") or []), *config["commands"]]})
+    lines, usual = [], {"ranks": 1, "changed": []}
+    for group, name in ((group, name) for group, names in BITS.items() for name in names):
+        old, new = ({**usual, **some.get(group, {})}.get(name) for some in (before, config))
+        if old != new and (name, old) != ("step", None):  # which older versions did not write down
+            lines.append(f"warning: {name} was {old} and is {new}: the run goes on, but not bit for bit.")
+    return lines
