@@ -12,26 +12,28 @@ import numpy as np
 
 from tinygan.arrays import Array
 from tinygan.autograd import Gradients, Op, Wanted
-from tinygan.fast.threads import POOL, blocks
+from tinygan.fast.threads import elementwise
 from tinygan.ops import activation as readable
 
 
 def leaky_relu_forward(x: Array, *, slope: float = 0.3) -> tuple[Array, Array]:
     """`ops.activation.leaky_relu_forward`, faster."""
     y, derivative = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
-    source, result, factor = x.reshape(-1), y.reshape(-1), derivative.reshape(-1)
 
-    def piece(block: slice) -> None:
-        leaky_derivative(source[block], slope, factor[block])
-        np.multiply(source[block], factor[block], out=result[block])
+    def piece(x: Array, y: Array, derivative: Array) -> None:
+        np.multiply(x, leaky_derivative(x, slope, derivative), out=y)
 
-    POOL.each(piece, blocks(x.size, 2))
+    elementwise(piece, x, y, derivative)
     return y, derivative
 
 
 def leaky_relu_backward(saved: Array, dy: Array, wanted: Wanted) -> Gradients:
     """`ops.activation.leaky_relu_backward`, faster."""
-    return (_products(dy, saved) if wanted[0] else None,)
+    if not wanted[0]:
+        return (None,)
+    dx = np.empty(dy.shape, dy.dtype)
+    elementwise(lambda dy, derivative, dx: np.multiply(dy, derivative, out=dx), dy, saved, dx)
+    return (dx,)
 
 
 def leaky_derivative(x: Array, slope: float, out: Array, scale: float = 1) -> Array:
@@ -48,8 +50,7 @@ def leaky_derivative(x: Array, slope: float, out: Array, scale: float = 1) -> Ar
 def tanh_forward(x: Array) -> tuple[Array, Array]:
     """`ops.activation.tanh_forward`, faster."""
     y = np.empty(x.shape, x.dtype)
-    source, result = x.reshape(-1), y.reshape(-1)
-    POOL.each(lambda block: np.tanh(source[block], out=result[block]), blocks(x.size, 2))
+    elementwise(lambda x, y: np.tanh(x, out=y), x, y)
     return y, y
 
 
@@ -58,24 +59,14 @@ def tanh_backward(saved: Array, dy: Array, wanted: Wanted) -> Gradients:
     if not wanted[0]:
         return (None,)
     dx = np.empty(dy.shape, dy.dtype)
-    y, gradient, result = saved.reshape(-1), dy.reshape(-1), dx.reshape(-1)
 
-    def piece(block: slice) -> None:
-        part = result[block]
-        np.multiply(y[block], y[block], out=part)
-        np.subtract(1, part, out=part)
-        np.multiply(part, gradient[block], out=part)
+    def piece(y: Array, dy: Array, dx: Array) -> None:
+        np.multiply(y, y, out=dx)
+        np.subtract(1, dx, out=dx)
+        np.multiply(dx, dy, out=dx)
 
-    POOL.each(piece, blocks(dy.size, 3))
+    elementwise(piece, saved, dy, dx)
     return (dx,)
-
-
-def _products(a: Array, b: Array) -> Array:
-    """a b, element by element."""
-    result = np.empty(a.shape, a.dtype)
-    left, right, out = a.reshape(-1), b.reshape(-1), result.reshape(-1)
-    POOL.each(lambda block: np.multiply(left[block], right[block], out=out[block]), blocks(a.size, 3))
-    return result
 
 
 TWINS = {

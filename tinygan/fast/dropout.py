@@ -13,7 +13,7 @@ import numpy as np
 from tinygan.arrays import Array
 from tinygan.autograd import Gradients, Op, Wanted
 from tinygan.fast import plain
-from tinygan.fast.threads import POOL, blocks
+from tinygan.fast.threads import POOL, elementwise
 from tinygan.ops import dropout as readable
 from tinygan.rng import Stream
 
@@ -37,16 +37,14 @@ def dropout_backward(saved: tuple[Array, float], dy: Array, wanted: Wanted) -> G
 
 def _masked(x: Array, mask: Array, scale: float) -> Array:
     """scale x where mask, else 0 whatever x is there: its bits and-ed with all ones or all zeros."""
-    y = np.empty(x.shape, x.dtype)
-    source, result, kept = x.reshape(-1), y.reshape(-1), mask.reshape(-1)
-    bits = result.view(f"i{x.dtype.itemsize}")
+    y, number, whole = np.empty(x.shape, x.dtype), x.dtype.type(scale), f"i{x.dtype.itemsize}"
 
-    def piece(block: slice) -> None:
-        np.multiply(source[block], x.dtype.type(scale), out=result[block])
-        ones = np.not_equal(kept[block], 0).astype(bits.dtype)
-        np.bitwise_and(bits[block], np.negative(ones, out=ones), out=bits[block])
+    def piece(x: Array, mask: Array, y: Array) -> None:
+        bits = np.multiply(x, number, out=y).view(whole)
+        ones = np.not_equal(mask, 0).astype(whole)
+        np.bitwise_and(bits, np.negative(ones, out=ones), out=bits)
 
-    POOL.each(piece, blocks(x.size, 2))
+    elementwise(piece, x, mask, y)
     return y
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TypeVar
 
+from tinygan.arrays import Array
 from tinygan.machine import limit_blas_threads, usable_cores
 
 Piece = TypeVar("Piece")
@@ -105,3 +106,12 @@ def blocks(count: int, numbers_each: int) -> list[slice]:
     """`count` images, `numbers_each` numbers in one, as consecutive pieces of about `PIECE` numbers."""
     size = max(1, PIECE // max(1, numbers_each))
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def elementwise(function: Callable[..., object], *arrays: Array) -> None:
+    """Call `function` with the same block of each of these arrays of one shape, flat, until all are through.
+
+    It writes into the blocks of those that are results; these must be contiguous.
+    """
+    flat = [array.reshape(-1) for array in arrays]
+    POOL.each(lambda block: function(*(part[block] for part in flat)), blocks(flat[0].size, len(flat)))
