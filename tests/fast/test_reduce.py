@@ -24,7 +24,7 @@ def piece(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 def in_pieces(x: np.ndarray) -> tuple[Any, Any]:
     """Mean and variance of x (N, ..., C), from the moments of its pieces."""
     matrix = reduce.rows(x)
-    parts = {block.start: reduce.moments(matrix[block]) for block in reversed(reduce.pieces(matrix))}
+    parts = {block.start: reduce.moments(matrix[block]) for block in reversed(threads.blocks(*matrix.shape))}
     return reduce.over_ranks(ALONE, *reduce.merged(parts))
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from tinygan.arrays import Array
 from tinygan.autograd import Gradients, Op, Wanted
-from tinygan.fast import plain, reduce
-from tinygan.fast.threads import POOL
+from tinygan.fast import plain
+from tinygan.fast.reduce import over_rows, share
 from tinygan.ops import batchnorm as readable
 
 
@@ -32,15 +32,14 @@ def batch_norm_forward(
         )
     inverse_std = 1 / np.sqrt(variance + eps)
     xhat, y = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
-    source, normal, result = reduce.rows(x), reduce.rows(xhat), reduce.rows(y)
 
-    def piece(block: slice) -> None:
-        np.subtract(source[block], mean, out=normal[block])
-        np.multiply(normal[block], inverse_std, out=normal[block])
-        np.multiply(normal[block], gamma, out=result[block])
-        np.add(result[block], beta, out=result[block])
+    def piece(x: Array, xhat: Array, y: Array) -> None:
+        np.subtract(x, mean, out=xhat)
+        np.multiply(xhat, inverse_std, out=xhat)
+        np.multiply(xhat, gamma, out=y)
+        np.add(y, beta, out=y)
 
-    POOL.each(piece, reduce.pieces(source))
+    over_rows(piece, x, xhat, y)
     return y, (xhat, gamma, inverse_std, of_batch)
 
 
@@ -50,35 +49,24 @@ def batch_norm_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
     if not plain(xhat, gamma, dy):
         return readable.batch_norm_backward(saved, dy, wanted)
     want_x, want_gamma, want_beta = wanted
-    normal, gradient = reduce.rows(xhat), reduce.rows(dy)
-    beta_shares: dict[int, Array] = {}
-    gamma_shares: dict[int, Array] = {}
-
-    def shares(block: slice) -> None:
-        beta_shares[block.start] = reduce.share(gradient[block])
-        gamma_shares[block.start] = reduce.share(gradient[block] * normal[block])
-
-    POOL.each(shares, reduce.pieces(gradient))
-    dbeta, dgamma = reduce.in_order(beta_shares), reduce.in_order(gamma_shares)
+    shares = over_rows(lambda dy, xhat: (share(dy), share(dy * xhat)), dy, xhat)
+    dbeta, dgamma = (np.sum(part, axis=0) for part in zip(*shares, strict=True))
     dx = None
     if want_x:
         dx = np.empty(dy.shape, dy.dtype)
-        result = reduce.rows(dx)
-        scale = gamma * inverse_std
-        count = dy.dtype.type(len(gradient))
+        scale, count = gamma * inverse_std, dy.dtype.type(dy.size / dy.shape[-1])
         shift, stretch = dbeta / count, dgamma / count  # what x did to the batch's moments
 
-        def piece(block: slice) -> None:
-            part = result[block]
+        def piece(dy: Array, xhat: Array, dx: Array) -> None:
             if of_batch:
-                np.multiply(normal[block], stretch, out=part)
-                np.add(part, shift, out=part)
-                np.subtract(gradient[block], part, out=part)
-                np.multiply(part, scale, out=part)
+                np.multiply(xhat, stretch, out=dx)
+                np.add(dx, shift, out=dx)
+                np.subtract(dy, dx, out=dx)
+                np.multiply(dx, scale, out=dx)
             else:
-                np.multiply(gradient[block], scale, out=part)
+                np.multiply(dy, scale, out=dx)
 
-        POOL.each(piece, reduce.pieces(gradient))
+        over_rows(piece, dy, xhat, dx)
     return dx, dgamma if want_gamma else None, dbeta if want_beta else None
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,15 +11,23 @@ from tinygan.arrays import Array
 from tinygan.fast.threads import POOL, blocks
 from tinygan.ranks.alone import Ranks
 
+T = TypeVar("T")
+
 
 def rows(x: Array) -> Array:
     """x (N, ..., C) as a matrix (rows, C), without a copy."""
     return x.reshape(-1, x.shape[-1])
 
 
-def pieces(x: Array) -> list[slice]:
-    """Blocks of the rows of the matrix x."""
-    return blocks(len(x), x.shape[1])
+def over_rows(function: Callable[..., T], *arrays: Array) -> list[T]:
+    """`function` of the same rows of each array (N, ..., C), piece by piece; the results in order."""
+    matrices, found = [rows(array) for array in arrays], {}
+
+    def piece(block: slice) -> None:
+        found[block.start] = function(*(matrix[block] for matrix in matrices))
+
+    POOL.each(piece, blocks(*matrices[0].shape))
+    return [found[start] for start in sorted(found)]
 
 
 def share(x: Array, weights: Array | None = None) -> Array:
@@ -33,14 +42,7 @@ def in_order(shares: Mapping[int, Array]) -> Array:
 
 def channel_sums(x: Array) -> Array:
     """The sum of x (N, ..., C) over all axes but the last: (C,)."""
-    matrix = rows(x)
-    shares: dict[int, Array] = {}
-
-    def piece(block: slice) -> None:
-        shares[block.start] = share(matrix[block])
-
-    POOL.each(piece, pieces(matrix))
-    return in_order(shares)
+    return np.sum(over_rows(share, x), axis=0)
 
 
 def moments(x: Array) -> tuple[int, Array, Array]:
