@@ -52,7 +52,7 @@ def test_the_reading_path_has_seven_stations():
 TUTORIAL = {
     "fashion_mnist.load_data", "tf.data.Dataset", "make_generator_model", "make_discriminator_model",
     "BinaryCrossentropy(from_logits=True)", "GradientTape", "tf.keras.optimizers.Adam", "tf.random.normal",
-    "seed", "tf.train.Checkpoint", "generate_and_save_images",
+    "seed", "train", "tf.train.Checkpoint", "generate_and_save_images",
 }  # fmt: skip
 SECTION = README.partition("\n## Reading the code\n")[2].partition("\n### Change it\n")[0]
 NAMED = {span for span in re.findall(r"`([^`]+)`", SECTION) if not span.startswith(("python ", "--"))}
@@ -73,6 +73,25 @@ FILES = sorted(set(re.findall(r"\]\((tinygan/[\w/]+)\.py\)", SECTION)))
 @pytest.mark.parametrize("name", sorted(NAMED - TUTORIAL))
 def test_every_file_and_name_of_the_reading_path_exists(name):
     assert known(name), f"README names {name}"
+
+
+MAP = README.partition("\n## Where things are\n\n```\n")[2].partition("```")[0]
+
+
+def test_the_map_shows_every_room_and_file_at_the_top():
+    names = set(re.findall(r"[\w.]+/?", MAP))
+    for path in (ROOT / "tinygan").iterdir():
+        if path.suffix == ".py" and not path.name.startswith("__"):
+            assert path.stem in names, path.name
+        if (path / "__init__.py").exists():
+            assert f"{path.name}/" in names, path.name
+
+
+def test_the_map_shows_what_there_is():
+    rows = re.findall(r"^  (\S.*?)  +\S", MAP, flags=re.M)
+    for name in " ".join(rows).split():
+        assert (ROOT / "tinygan" / name.rstrip("/")).is_dir() == name.endswith("/"), name
+        assert name.endswith("/") or (ROOT / "tinygan" / f"{name}.py").is_file(), name
 
 
 def test_what_does_not_exist_is_found():
