@@ -4,7 +4,7 @@ COMMANDS = {
     "train": "train the DCGAN: pictures, checkpoints, statistics, an animation",
     "sample": "make new pictures with a trained generator",
     "evaluate": "measure how good its pictures are: distance, precision, recall, coverage",
-    "explain": "tell a training step in words, or look at every layer, or at one",
+    "explain": "a training step in words, or every layer in numbers, or one of them",
     "gradcheck": "check every gradient against finite differences",
     "export": "write the generator as ONNX, or the weights as safetensors",
     "report": "put what there is to see of a run on one page: samples, curves, the generator itself",

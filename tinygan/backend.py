@@ -30,10 +30,10 @@ def cpu(engine: str = "readable") -> Backend:
 
 @cache
 def gpu(engine: str = "readable", precision: str = "auto", number: int | None = None) -> Backend:
-    """CuPy on the graphics card. Unless told otherwise the fast engine uses TF32 where the card has it.
+    """CuPy on the graphics card. By default the fast engine uses TF32 where the card has it.
 
-    There are no faster ops there, for nothing is slow on a card but many small calls: its fast engine is a
-    step as a whole (`fast.cuda`). Several processes on one host give each its `number`, and take the cards in
+    There are no faster ops there: only many small calls are slow on a card, so its fast engine is a step as
+    a whole (`fast.cuda`). Several processes on one host give each its `number`, and take the cards in
     turns.
 
     Raises:
@@ -134,7 +134,7 @@ def shared_by(backend: Backend, ranks: Ranks) -> Backend:
 def use_threads(count: int) -> bool:
     """Compute with `count` threads from now on: matrix products, and the fast engine's own pool.
 
-    False where NumPy's BLAS cannot be told; then it decides for itself, and the pool has one.
+    False where NumPy's BLAS has no switch; then it decides for itself, and the pool has one thread.
     """
     POOL.resize(count)
     return limit_blas_threads(count)

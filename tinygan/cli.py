@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def warn(line: str) -> None:
-    """Print a line that is no part of the answer."""
+    """Print a line on stderr, beside the answer."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -45,7 +45,7 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
     try:
         code = command(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()  # here its failure can still be told
+        sys.stdout.flush()  # a failure here can still be printed
         return code
     except TinyganError as problem:
         return _tell(f"{problem.mark}{problem}", problem.exit_code)
@@ -57,7 +57,7 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         return _tell("", 1)
     except OSError as problem:
-        if problem.errno not in (errno.ENOSPC, errno.EIO):  # what files refuse was told by their writers
+        if problem.errno not in (errno.ENOSPC, errno.EIO):  # those that write files raise their own
             raise
         return _tell(f"error: cannot write the output: {one_line(problem)}.", CheckpointError.exit_code)
 

@@ -28,7 +28,7 @@ def usable_cores() -> int:
 
 
 def processor_name() -> str:
-    """The processor's name, as far as the system tells."""
+    """The processor's name, as the system gives it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -39,7 +39,7 @@ def processor_name() -> str:
 
 
 def keep_memory() -> None:
-    """Let freed memory stay with the process, where the C library can be told so (glibc).
+    """Let freed memory stay with the process, where the C library has a switch for it (glibc).
 
     Otherwise it gives every large array back to the system, which has to clear the memory again for the
     next one, in every step. Not for a program that shares its process with others.
@@ -66,7 +66,7 @@ def limit_blas_threads(count: int) -> bool:
 def _blas_switch() -> Callable[[int], None] | None:
     """The function of NumPy's BLAS that sets its number of threads.
 
-    NumPy's wheels carry an OpenBLAS that is told through ctypes, on the library already loaded.
+    NumPy's wheels carry an OpenBLAS whose switch is called through ctypes, in the library already loaded.
     """
     package = Path(np.__file__).parent
     for library in [*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")]:

@@ -3,7 +3,7 @@
 What you edit is what runs: where a function is not the one that a twin was written for, the twin is not used.
 `ORIGINALS` has a digest of each of those functions, ops and classes, made of its source without comments,
 docstrings and layout. If you change one for good, change its twins, and write down the new digest, which the
-test of this file tells you.
+test of this file prints.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Pool:
         return self._threads
 
     def resize(self, threads: int) -> None:
-        """Use `threads` from now on. One, where BLAS cannot be told to use only one itself."""
+        """Use `threads` from now on. One, where BLAS cannot be held to one itself."""
         self.close()
         self._threads = threads if limit_blas_threads(threads) else 1
 

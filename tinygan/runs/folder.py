@@ -40,7 +40,7 @@ class RunFolder(Records):
             out.mkdir(parents=True, exist_ok=True)
             while True:
                 number = max((n for n, _ in _numbered(out)), default=0) + 1
-                # The bare number is taken first: names differ, so only it can tell two runs apart.
+                # The bare number is taken first: names differ, so only it keeps two runs apart.
                 bare = out / f"{number:04d}"
                 try:
                     os.mkdir(bare)

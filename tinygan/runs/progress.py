@@ -112,7 +112,7 @@ class Progress:
         self._shown = self._status = ""
 
     def _speed(self) -> str:
-        """Images a second and the time left, as far as they can be told yet."""
+        """Images a second and the time left, as far as they can be estimated yet."""
         (start, images_before), (now, images) = self._window[0], self._window[-1]
         seconds, steps = now - start, len(self._window) - 1
         if seconds <= 0:

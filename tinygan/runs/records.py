@@ -88,11 +88,11 @@ class Records:
                 if any(type(row.get(name, 0)) is not int for name in ("epoch", "step")):
                     raise ValueError("epoch or step is no whole number")
             except (ValueError, RecursionError) as error:
-                told = f"{self.stats_path} is damaged in line {number}: {error}. Delete that line."
+                text = f"{self.stats_path} is damaged in line {number}: {error}. Delete that line."
                 torn = isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) or number == len(lines)
                 if not torn and not damage:
-                    raise CheckpointError(told) from error
-                damage = damage or told
+                    raise CheckpointError(text) from error
+                damage = damage or text
                 continue
             if damage:
                 raise CheckpointError(damage)

@@ -25,7 +25,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 LARGEST = 1 << 31  # weights: 8.6 GB, without Adam's averages
-MOST = 1 << 53  # of anything: up to here numbers are exact, as floats, too
+MOST = 1 << 53  # of anything: up to here numbers are exact, as floats as well
 # What the words in a setting's type allow; a bool is an int elsewhere, but not here.
 KINDS = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "None": (type(None),)}
 
@@ -78,7 +78,7 @@ EVERY: dict[str, Any] = {"advanced": True, "metavar": "EPOCHS"}
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything ``python -m tinygan.train`` can be told; `None` means: decided when the run starts."""
+    """All settings of ``python -m tinygan.train``; `None` means: decided when the run starts."""
 
     device: str = setting("auto", "default: auto, the GPU if usable", choices=DEVICES)
     data: str = setting(

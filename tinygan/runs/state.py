@@ -30,7 +30,7 @@ MOST_UNTRAINED = 1 << 24  # weights of a model that only a configuration speaks 
 
 
 def sample_noise(seed: int, n: int, G: Network) -> np.ndarray:
-    """The noise (n, noise_dim) float32 behind all pictures made to be looked at: previews and samples."""
+    """The noise (n, noise_dim) float32 behind all previews and samples."""
     return stream(seed, "samples").normal((n, *G.input_shape))
 
 

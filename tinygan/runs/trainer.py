@@ -74,7 +74,7 @@ class Trainer(Protocol):
     """
 
     how: str  # how it takes a step, in words
-    stride: int  # steps that are worth taking before one looks
+    stride: int  # steps worth taking before their results are read
     trouble: str  # what was not finite, once anything was
 
     def steps(self, count: int) -> np.ndarray:
