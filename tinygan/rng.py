@@ -41,7 +41,7 @@ def mask_rate(rate: float) -> float:
 
 @lru_cache(maxsize=64)
 def key(seed: int, path: tuple[int, ...], numbers: int) -> tuple[int, int]:
-    """Philox's key (2 words of 64 bits) for streams below `path`, which differ in the last `numbers` of theirs."""
+    """Philox's key (2 words of 64 bits) for the streams that are `numbers` numbers below `path`."""
     # spawn_key keeps paths apart that a plain list of numbers would not: (1, 2) and (1, 2, 0).
     first, second = np.random.SeedSequence(seed, spawn_key=(*path, numbers)).generate_state(2, np.uint64)
     return int(first), int(second)
