@@ -98,8 +98,7 @@ def force_plan(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
 
 # One small case of each op, for what must hold whatever its numbers are: (op, plan, case).
 SMALL: list[tuple[str, str, Any]] = [
-    *((name, plan, (4, (9, 8), 3, 5, (4, 3), (2, 1), "same")) for name in CONVOLUTIONS for plan in PLANS),
-    *((name, plan, (5, (5, 6), 2, 3, (3, 5), (1, 3), "valid")) for name in CONVOLUTIONS for plan in PLANS),
+    *((name, plan, (5, (9, 8), 3, 5, (4, 3), (2, 1), "same")) for name in CONVOLUTIONS for plan in PLANS),
     ("dense", "", ([(40, 30), (30, 50), (50,)], {})),
     ("dense", "", ([(50, 30), (30, 1), (1,)], {})),
     ("batch_norm", "", ([(60, 3), (3,), (3,)], {"of_batch": True})),
@@ -186,13 +185,13 @@ def play(
     steps: int = 3,
     N: int = 4,
     M: int = 6,
-    sources: str = "masks",
+    sources: str = "streams",
     size: int = 8,
     channels: int = 1,
     width: int = 2,
     dtype: Any = "d",
 ) -> tuple[Game, list[Measured]]:
-    """A game after `steps` steps with "masks", "masks of numbers" or "streams", and what each measured."""
+    """A game after `steps` steps with "streams", "masks" or "masks of numbers", and what each measured."""
     game, measured = Game(engine, size, channels, width, dtype), []
     for t in range(steps):
         if sources == "streams":
