@@ -9,17 +9,8 @@ import numpy as np
 import pytest
 
 from tests.checks import numbers, relative_error
-from tests.fast.checks import (
-    NOISE,
-    PLANS,
-    Game,
-    batch,
-    force_plan,
-    masks,
-    play,
-    same_state,
-    streams,
-)
+from tests.fast.checks import PLANS, force_plan, play, same_state
+from tests.game import Game
 from tinygan import models
 from tinygan.backend import cpu
 from tinygan.errors import NonFiniteError
@@ -92,14 +83,13 @@ def test_float32_gradients_are_right_to_rounding(fused, monkeypatch, kind):
     """One step: m is a tenth of the gradient, v a thousandth of its square. (The weights would not do:
     Adam's first steps are nearly the gradient's sign, whatever its size.)"""
     force_plan(monkeypatch, kind)
-    single, double = Game("fast", 16, 3, 4, "f"), Game("readable", 16, 3, 4)
+    single, double = Game("fast", 16, 3, 4), Game("readable", 16, 3, 4, "d")
     for net, other in ((single.G, double.G), (single.D, double.D)):
         for tensor, exact in zip(net.parameters.values(), other.parameters.values(), strict=True):
             exact.data = tensor.data.astype(float)
-    images, noise = batch(0, 16, 3, 12, 16, "f")
-    sources = masks(0, 0, 16, 4, 12), masks(0, 1, 16, 4, 16)
-    measured = single.step(images, noise, *sources)
-    double.step(images.astype(float), noise.astype(float), *sources)
+    images, noise, *sources = single.batch(0, 12, 16, "masks")
+    measured = single.take((images, noise, *sources))
+    double.take((images.astype(float), noise.astype(float), *sources))
     found, expected = single.state(), double.state()
     assert {array.dtype for array in (*measured, *found.values())} == {np.dtype(np.float32)}
     for name in found:
@@ -115,44 +105,45 @@ def test_float32_losses_stay_with_the_readable_ones_over_five_steps(fused):
 
 
 def test_nothing_that_was_given_is_changed(fused):
-    game, (images, noise) = Game("fast"), batch(0, 8, 1, 4, 6, "d")
-    real, fake = masks(0, 0, 8, 2, 4), masks(0, 1, 8, 2, 6)
+    game = Game("fast")
+    images, noise, real, fake = game.batch(0, sources="masks")
     given = [images, noise, *real, *fake]
     tensors = [*game.G.parameters.values(), *game.D.parameters.values(), *game.G.statistics.values()]
     held = [tensor.data for tensor in tensors]
     before = [array.tobytes() for array in (*given, *held)]
-    game.step(images, noise, real, fake)
+    game.take((images, noise, real, fake))
     assert [array.tobytes() for array in (*given, *held)] == before
     assert all((tensor.data != old).any() for tensor, old in zip(tensors, held, strict=True))
 
 
 def test_read_only_and_strided_batches_serve_as_well(fused):
-    games = Game("fast"), Game("fast")
+    games = Game("fast", dtype="d"), Game("fast", dtype="d")
     for game, copied in zip(games, (True, False), strict=True):
-        wide, long = np.tanh(numbers(1, 8, 8, 16, 3)), numbers(2, 5, 2 * NOISE)
+        _, _, *sources = game.batch(0)
+        wide, long = np.tanh(numbers(1, 8, 8, 16, 3)), numbers(2, 5, 10)
         images, noise = wide[::2, :, ::-2, 1:2], long[::-1, ::2]
         if copied:
             images, noise = images.copy(), noise.copy()
         for array in (images, noise):
             array.setflags(write=False)
-        game.step(images, noise, streams(0, 0), streams(0, 1))
+        game.take((images, noise, *sources))
     same_state(*games, 1e-12)
 
 
 def test_no_more_sources_are_taken_than_there_are_layers(fused):
-    endless = stream(3, "dropout").split()
-    Game("fast").step(*batch(0, 8, 1, 4, 4, "d"), endless, endless)
+    game, endless = Game("fast"), stream(3, "dropout").split()
+    game.take((*game.batch(0)[:2], endless, endless))
     assert next(endless).path == (3, 4)
 
 
 def test_blas_does_not_get_its_threads_back_before_the_step_is_over(fused, monkeypatch):
     """Once woken, they go on turning for milliseconds and take the cores from the pool."""
-    game, given = Game("fast"), (*batch(0, 8, 1, 4, 6, "d"), streams(0, 0), streams(0, 1))
-    game.step(*given)  # the networks' shapes are known from now on
+    game = Game("fast")
+    game.take(game.batch(0))  # the networks' shapes are known from now on
     counts: list[int] = []
     monkeypatch.setattr(threads, "limit_blas_threads", lambda count: counts.append(count) or True)
     monkeypatch.setattr(threads.POOL, "_threads", 3)
-    game.step(*given)
+    game.take(game.batch(1))
     assert counts[-1] == 3 and set(counts[:-1]) == {1}
 
 
@@ -162,7 +153,7 @@ def test_blas_does_not_get_its_threads_back_before_the_step_is_over(fused, monke
 def maker(engine: str = "fast", *, slope: float = 0.3, bias: bool = False, channels: int = 1) -> list[Layer]:
     n = Init(stream(9, "init"), cpu(engine), np.dtype("d"))
     return [
-        Dense(n, NOISE, 24, bias=bias), BatchNorm(n, 24), LeakyReLU(slope), Reshape(2, 2, 6),
+        Dense(n, 5, 24, bias=bias), BatchNorm(n, 24), LeakyReLU(slope), Reshape(2, 2, 6),
         Conv2DTranspose(n, 6, 4, kernel=3, stride=2, bias=False), BatchNorm(n, 4), LeakyReLU(slope),
         Conv2DTranspose(n, 4, channels, kernel=4, stride=2, bias=False), Tanh(),
     ]  # fmt: skip
@@ -188,13 +179,13 @@ def test_other_stages_slopes_and_rates_are_computed_in_pieces_of_any_size(fused,
     force_plan(monkeypatch, "whole")
     games = Game("fast"), Game("readable")
     for game in games:
+        engine = game.backend.engine
         game.play(
-            Network("generator", (NOISE,), maker(game.engine, slope=slope)),
-            Network("discriminator", (8, 8, 1), critic(game.engine, slope=slope)),
+            Network("generator", (5,), maker(engine, slope=slope)),
+            Network("discriminator", (8, 8, 1), critic(engine, slope=slope)),
         )
         for t in range(3):
-            sources = (stream(t, "dropout").at(which).split() for which in (0, 1))
-            game.step(*batch(t, 8, 1, 4, 6, "d"), *sources)
+            game.take(game.batch(t))
     # Some of these gradients are 0 but for rounding, which Adam divides by 1e-7.
     same_state(*games, 1e-9, floor=1.0)
 
@@ -236,7 +227,7 @@ def repeated() -> list[Layer]:
     ],
 )
 def test_what_it_cannot_compute_is_named(for_G, for_D, at):
-    G, D = Network("generator", (NOISE,), for_G), Network("discriminator", (8, 8, 1), for_D)
+    G, D = Network("generator", (5,), for_G), Network("discriminator", (8, 8, 1), for_D)
     assert fast_gan.unfit(G, D) == (f"models.py was changed at {at}" if at else "")
 
 
@@ -247,14 +238,14 @@ def test_other_dtypes_are_left_to_the_ops(dtypes):
     assert fast_gan.unfit(G, D) == "the weights are not all float32, or all float64"
 
 
-IMAGES, NOISES = batch(0, 8, 1, 4, 6, "d")
-REAL, FAKE = masks(0, 0, 8, 2, 4), masks(0, 1, 8, 2, 6)
+IMAGES, NOISE, REAL, FAKE = Game(dtype="d").batch(0, sources="masks")
+_, _, *STREAMS = Game().batch(0)
 
 
-def outcome(game: Game, given: tuple[Any, ...]) -> Any:
+def outcome(game: Game, given: tuple[Any, Any, Any, Any]) -> Any:
     """What the step measured, or the error and its text."""
     try:
-        return game.step(*given)
+        return game.take(given)
     except Exception as error:
         return type(error), str(error)
 
@@ -262,16 +253,16 @@ def outcome(game: Game, given: tuple[Any, ...]) -> Any:
 @pytest.mark.parametrize(
     "given",
     [
-        pytest.param((IMAGES, NOISES, streams(0, 0), streams(0, 1)[:1]), id="too few sources"),
-        pytest.param((IMAGES, NOISES, [REAL[0], streams(0, 0)[1]], FAKE), id="a mask and a stream"),
-        pytest.param((IMAGES, NOISES, [REAL[0], REAL[1][:, :1]], FAKE), id="a mask of another shape"),
-        pytest.param((IMAGES[:, :4], NOISES, REAL, FAKE), id="pictures of another size"),
-        pytest.param((IMAGES.astype("f"), NOISES, REAL, FAKE), id="pictures in single precision"),
-        pytest.param((IMAGES, NOISES[:, :3], REAL, FAKE), id="noise of another length"),
+        pytest.param((IMAGES, NOISE, STREAMS[0], STREAMS[1][:1]), id="too few sources"),
+        pytest.param((IMAGES, NOISE, [REAL[0], STREAMS[0][1]], FAKE), id="a mask and a stream"),
+        pytest.param((IMAGES, NOISE, [REAL[0], REAL[1][:, :1]], FAKE), id="a mask of another shape"),
+        pytest.param((IMAGES[:, :4], NOISE, REAL, FAKE), id="pictures of another size"),
+        pytest.param((IMAGES.astype("f"), NOISE, REAL, FAKE), id="pictures in single precision"),
+        pytest.param((IMAGES, NOISE[:, :3], REAL, FAKE), id="noise of another length"),
     ],
 )
 def test_a_batch_of_another_kind_is_treated_as_the_readable_step_does(given):
-    games = Game("fast"), Game("readable")
+    games = Game("fast", dtype="d"), Game("readable", dtype="d")
     found, expected = (outcome(game, given) for game in games)
     assert type(found) is type(expected), (found, expected)
     if isinstance(expected, Measured):
@@ -284,6 +275,6 @@ def test_a_batch_of_another_kind_is_treated_as_the_readable_step_does(given):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of a mean of nothing: as in a run
 @pytest.mark.parametrize(("N", "M"), [(0, 6), (4, 0)])
 def test_no_picture_or_no_noise_is_an_error_as_in_the_readable_step(N, M):
-    given = (IMAGES[:N], NOISES[:M], streams(0, 0), streams(0, 1))
-    found, expected = (outcome(Game(engine), given) for engine in ("fast", "readable"))
+    given = (IMAGES[:N], NOISE[:M], *STREAMS)
+    found, expected = (outcome(Game(engine, dtype="d"), given) for engine in ("fast", "readable"))
     assert found == expected and expected[0] is NonFiniteError
