@@ -76,24 +76,18 @@ def test_biases_betas_and_running_means_start_at_0_gammas_and_running_variances_
     G, D = seed_networks
     tensors = {**G.parameters, **G.statistics, **D.parameters}
     starts = {"bias": 0, "beta": 0, "gamma": 1, "running_mean": 0, "running_variance": 1}
-    found = 0
-    for name, tensor in tensors.items():
-        kind = name.split("/")[1]
-        if kind != "kernel":
-            assert (tensor.data == starts[kind]).all(), name
-            found += 1
-    assert found == 3 * 4 + 3
+    others = {name: tensor.data for name, tensor in tensors.items() if not name.endswith("kernel")}
+    assert len(others) == 3 * 4 + 3
+    assert all((values == starts[name.split("/")[1]]).all() for name, values in others.items())
 
 
 @pytest.mark.parametrize("make", [models.generator, models.discriminator])
 def test_same_seed_same_weights_other_seed_other_weights(make):
-    def weights(seed):
-        net = make(stream(seed, "init").at(0), width=4)
-        return {name: p.data.tobytes() for name, p in net.parameters.items() if name.endswith("kernel")}
-
-    assert weights(5) == weights(5)
-    one, other = weights(5), weights(6)
-    assert all(one[name] != other[name] for name in one)
+    one, again, other = (
+        {name: p.data.tobytes() for name, p in make(stream(seed, "init"), width=4).parameters.items()}
+        for seed in (5, 5, 6)
+    )
+    assert one == again and all(one[name] != other[name] for name in one if name.endswith("kernel"))
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["generator", "discriminator"])

@@ -193,20 +193,8 @@ def test_other_stages_slopes_and_rates_are_computed_in_pieces_of_any_size(fused,
 class Softer(LeakyReLU):
     """Another activation under a known name."""
 
-    def __call__(self, x: Any, mode: Any) -> Any:
-        return super().__call__(super().__call__(x, mode), mode)
 
-
-def softened() -> list[Layer]:
-    layers = critic()
-    layers[1] = Softer()
-    return layers
-
-
-def repeated() -> list[Layer]:
-    layers = critic()
-    layers[4] = layers[1]
-    return layers
+RELU = LeakyReLU()
 
 
 @pytest.mark.parametrize(
@@ -218,11 +206,11 @@ def repeated() -> list[Layer]:
         (maker(channels=3), critic(), "discriminator"),  # which takes grey pictures
         (maker(), critic(bias=False), "discriminator/00_conv"),
         (maker(), critic()[-2:], "discriminator/00_reshape"),
-        (maker(), softened(), "discriminator/01_leaky_relu"),
+        (maker(), [critic()[0], Softer(), *critic()[2:]], "discriminator/01_leaky_relu"),
         (maker(), [*critic()[:2], LeakyReLU(), *critic()[2:]], "discriminator/02_leaky_relu"),
         (maker(), critic(rate=1), "discriminator/05_dropout"),
         (maker(), critic(rate=-0.1), "discriminator/05_dropout"),
-        (maker(), repeated(), "discriminator"),
+        (maker(), [critic()[0], RELU, *critic()[2:4], RELU, *critic()[5:]], "discriminator"),  # one twice
         (maker(), critic(outputs=2), "discriminator"),
     ],
 )

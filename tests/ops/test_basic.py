@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import tinygan
-from tests import oracles
-from tests.checks import forward, gradients, numbers, one_line, relative_error
+from tests.checks import forward, gradients, one_line
 from tinygan.arrays import CPU
 from tinygan.autograd import Tensor
 from tinygan.errors import ShapeError
@@ -36,14 +35,6 @@ def test_reshape_to_another_number_of_elements_is_refused_in_one_line():
     with pytest.raises(ShapeError) as error:
         tinygan.reshape(np.ones((2, 3)), shape=(4, 2))
     one_line(error)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("N", [1, 4])
-def test_dense_equals_the_loops(N, bias):
-    x, w, b = numbers(1, N, 5), numbers(2, 5, 3), numbers(3, 3) if bias else None
-    y, _ = forward(CPU, "dense", (x, w, b))
-    assert relative_error(y, oracles.dense(x, w, b)) < 1e-14
 
 
 @pytest.mark.parametrize(

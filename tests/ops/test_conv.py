@@ -12,14 +12,11 @@ from tinygan.arrays import CPU
 from tinygan.errors import ShapeError, UsageError
 from tinygan.ops.geometry import conv2d_pads, conv2d_transpose_size, stride_pair
 
-CASES = [  # (KH, KW), (SH, SW), padding
-    *(((K, K), (S, S), "same") for K, S in ((1, 1), (2, 1), (3, 2), (5, 1), (5, 2), (6, 3), (7, 4), (2, 3))),
-    ((3, 3), (1, 1), "valid"),
-    ((5, 5), (2, 2), "valid"),
+CASES = [  # (KH, KW), (SH, SW), padding: explicit pads, which TensorFlow's numbers do not have, and others
+    ((5, 5), (2, 2), "same"),
     ((2, 2), (4, 4), "valid"),  # pixels that no window sees
     ((4, 4), (2, 2), ((1, 2), (0, 3))),
-    ((2, 5), (3, 1), "same"),
-    ((5, 2), (1, 3), "valid"),
+    ((7, 6), (1, 1), ((3, 0), (0, 2))),
     ((1, 4), (2, 3), ((0, 1), (2, 0))),
 ]
 
