@@ -14,7 +14,7 @@ from tinygan.autograd import Op
 from tinygan.gradcheck import cases, numbers, relative_error
 
 __all__ = [  # what tests need of `gradcheck` they find here, too
-    "Arrays", "numbers", "relative_error", "OPS", "forward", "gradients", "arrays_in", "one_line", "spied",
+    "numbers", "relative_error", "OPS", "forward", "gradients", "arrays_in", "one_line", "spied",
 ]  # fmt: skip
 
 Arrays = Sequence[np.ndarray | None]

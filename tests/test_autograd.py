@@ -10,12 +10,11 @@ import pytest
 
 import tinygan
 from tests.checks import OPS, numbers, one_line, relative_error, spied
-from tinygan import models
+from tests.game import Game
+from tinygan.arrays import CPU
 from tinygan.autograd import Op, Tensor, add, grad, no_grad
-from tinygan.backend import cpu
 from tinygan.errors import ShapeError, UsageError
 from tinygan.gan import discriminator_loss, generator_loss
-from tinygan.rng import stream
 
 
 def two_losses():
@@ -79,15 +78,12 @@ def spied_networks():
         if direction == "backward":
             calls.append((name, what["wanted"]))
 
-    backend = spied(cpu(), spy)
-    G = models.generator(size=8, width=2, noise_dim=5, backend=backend)
-    D = models.discriminator(size=8, width=2, backend=backend)
-    images, noise = numbers(1, 3, 8, 8, 1).astype(np.float32), numbers(2, 3, 5).astype(np.float32)
-    fakes = G(noise, training=True)
-    real_logits = D(images, training=True, masks=[stream(0, "dropout").at(i) for i in (0, 1)])
-    fake_logits = D(fakes, training=True, masks=[stream(0, "dropout").at(i) for i in (2, 3)])
+    game = Game(spied(CPU, spy))
+    images, noise, real_masks, fake_masks = game.batch(0)
+    real_logits = game.D(images, training=True, masks=real_masks)
+    fake_logits = game.D(game.G(noise, training=True), training=True, masks=fake_masks)
     losses = discriminator_loss(real_logits, fake_logits), generator_loss(fake_logits)
-    return G, D, losses, calls
+    return game.G, game.D, losses, calls
 
 
 def test_discriminators_gradient_does_not_walk_through_the_generator():
@@ -113,7 +109,7 @@ def test_generators_gradient_does_not_compute_the_discriminators_weight_gradient
 
 def test_a_tensor_used_twice_is_walked_once():
     calls = []
-    backend = spied(cpu(), lambda name, direction, what: calls.append((name, direction)))
+    backend = spied(CPU, lambda name, direction, what: calls.append((name, direction)))
     x = Tensor(np.array([0.5, 1.0]), backend)
     y = tinygan.tanh(x)
     for _ in range(40):  # 2^40 ways lead back to x

@@ -42,21 +42,6 @@ def test_running_values_move_one_percent_towards_the_batchs_mean_and_biased_vari
     assert layer.running_variance.data == pytest.approx([0.99 * 1.03 + 0.04, 0.99 * 0.99], rel=1e-13)
 
 
-def test_running_values_of_pictures_gather_batch_and_space():
-    layer = BatchNorm(init(), 1)
-    run(layer, [[[[0.0], [2.0]]], [[[4.0], [6.0]]]], True)  # mean 3, variance 5
-    assert layer.running_mean.data == pytest.approx([0.03], rel=1e-13)
-    assert layer.running_variance.data == pytest.approx([0.99 + 0.05], rel=1e-13)
-
-
-def test_running_values_serve_and_stay_when_not_training():
-    layer = BatchNorm(init(), 1)
-    layer.running_mean.data, layer.running_variance.data = np.array([2.0]), np.array([4.0 - 1e-3])
-    y = run(layer, [[6.0]], False)
-    assert y.data == pytest.approx(2.0, rel=1e-15)
-    assert layer.running_mean.data == 2 and layer.running_variance.data == 4 - 1e-3
-
-
 @pytest.mark.parametrize(
     ("layer", "given", "made"),
     [

@@ -9,7 +9,7 @@ import pytest
 
 from tests.checks import numbers, one_line, relative_error
 from tinygan import models
-from tinygan.errors import ShapeError, UsageError
+from tinygan.errors import UsageError
 from tinygan.rng import stream
 
 
@@ -17,18 +17,6 @@ from tinygan.rng import stream
 def seed_networks():
     """The tutorial's networks, full size."""
     return models.generator(), models.discriminator()
-
-
-def count(tensors):
-    return sum(tensor.data.size for tensor in tensors.values())
-
-
-def test_parameter_counts_are_the_tutorials(seed_networks):
-    G, D = seed_networks
-    assert count({**G.parameters, **G.statistics}) == 2_330_944  # Keras' "total params"
-    assert count(G.statistics) == 25_472  # of these, "non-trainable"
-    assert count(D.parameters) == 212_865
-    assert count(D.statistics) == 0
 
 
 def test_parameters_have_the_shapes_of_keras_in_the_tutorials_order(seed_networks):
@@ -128,14 +116,6 @@ def test_impossible_sizes_are_refused_in_one_line(make, given, words):
     with pytest.raises(UsageError, match=words) as error:
         make(**given)
     one_line(error)
-
-
-def test_input_of_another_shape_is_refused_in_one_line():
-    D = models.discriminator(width=2)
-    for shape in ((2, 28, 28, 3), (28, 28, 1), (2, 27, 28, 1)):
-        with pytest.raises(ShapeError, match="discriminator") as error:
-            D(np.zeros(shape, np.float32))
-        one_line(error)
 
 
 @pytest.mark.parametrize("count", [0, 1])

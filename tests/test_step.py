@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.checks import numbers
-from tinygan import gan, layers, models, optim, step
+from tests.game import Game
+from tinygan import gan, layers, optim, step
 from tinygan.arrays import CPU, Backend
 from tinygan.backend import cpu, shared_by
 from tinygan.errors import UsageError
@@ -20,23 +20,20 @@ from tinygan.rng import Stream, stream
 from tinygan.step import AS_A_WHOLE, BY_OPS, Step
 
 N = M = 32
-SIZES: dict[str, Any] = {"size": 8, "width": 8}
 
 
 def networks(backend: Backend) -> tuple[Network, Network]:
-    G = models.generator(noise_dim=5, backend=backend, **SIZES)
-    return G, models.discriminator(backend=backend, **SIZES)
+    return Game(backend, width=8).players[:2]
 
 
 def made(backend: Backend, batches: Any = ((N, M),)) -> Step:
-    G, D = networks(backend)
-    return Step(G, D, Adam(G.parameters), Adam(D.parameters), batches)
+    return Step(*Game(backend, width=8).players, batches)
 
 
 def batch() -> tuple[Any, ...]:
-    images = np.tanh(numbers(1, N, 8, 8, 1)).astype("f")
-    masks = stream(0, "dropout").at(0)
-    return images, numbers(2, M, 5).astype("f"), masks.at(0).split(), masks.at(1).split()
+    images, noise, *_ = Game(width=8).batch(0, N, M)
+    places = stream(0, "dropout").at(0)
+    return images, noise, places.at(0).split(), places.at(1).split()
 
 
 def weights(taken: Step) -> list[np.ndarray]:

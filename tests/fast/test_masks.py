@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from math import prod, sqrt
+from math import sqrt
 
 import numpy as np
 import pytest
 
-from tinygan.errors import UsageError
 from tinygan.fast.dropout import PART, draw
 from tinygan.fast.threads import POOL
 from tinygan.rng import MASK_STEPS, mask_rate, stream
 
-SHAPES = [(1, 5), (3, 7, 5, 2), (30, 14, 14, 64), (1, 700, 700), (7,), (0, 4)]
+SHAPES = [(1, 5), (3, 7, 5, 2), (30, 14, 14, 64), (1, PART + 99), (7,), (0, 4)]  # some of several parts
 
 
 @pytest.fixture
@@ -35,11 +34,6 @@ def test_the_mask_is_that_of_the_stream_also_of_a_part_of_a_batch(two_threads, s
     assert (mask == later.keep(shape, rate)).all()
 
 
-def test_there_is_a_shape_of_several_parts_whose_last_one_is_smaller():
-    sizes = [prod(shape) for shape in SHAPES]
-    assert any(size > PART and size % PART for size in sizes) and PART % 16 == 0
-
-
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 0.999])
 def test_the_share_kept_is_one_minus_the_rate_in_every_part(rate):
     mask = stream(0, "dropout").at(1).keep((1000, 1000), rate).reshape(-1)
@@ -60,9 +54,3 @@ def test_the_rate_is_rounded_to_what_sixteen_bits_can_do(rate):
     rounded = mask_rate(rate)
     assert 0 <= rounded < 1 and abs(rounded - rate) <= 1 / MASK_STEPS
     assert (rounded * MASK_STEPS).is_integer()
-
-
-@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan")])
-def test_a_rate_that_is_no_share_is_refused(rate):
-    with pytest.raises(UsageError, match=r"is not in \[0, 1\)"):
-        mask_rate(rate)

@@ -39,7 +39,10 @@ def test_several_steps_equal_those_of_adam(monkeypatch, dtype, settings, piece):
     monkeypatch.setattr(threads, "PIECE", piece)
     fast, readable = start(dtype, **settings), start(dtype, **settings)
     for t in range(7):
-        adam_steps((fast, gradients(t, dtype)))
+        given, held = gradients(t, dtype), [tensor.data for tensor in fast.parameters.values()]
+        before = contents(given, held)
+        adam_steps((fast, given))
+        assert contents(given, held) == before
         readable.step(gradients(t, dtype))
         assert fast.t == readable.t == t + 1
         for name in SHAPES:
@@ -51,23 +54,6 @@ def test_several_steps_equal_those_of_adam(monkeypatch, dtype, settings, piece):
                 assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
                 eps = np.finfo(dtype).eps
                 np.testing.assert_allclose(found, expected, rtol=20 * eps, atol=eps / 10)
-
-
-def test_the_gradients_and_the_old_weights_stay_as_they_were():
-    adam, given = start("d"), gradients(5, "d")
-    held = [tensor.data for tensor in adam.parameters.values()]
-    before = [array.tobytes() for array in (*given, *held)]
-    adam_steps((adam, given))
-    assert [array.tobytes() for array in (*given, *held)] == before
-    assert (adam.parameters["kernel"].data != held[0]).all()
-
-
-@pytest.mark.parametrize("number", [np.float64, float])
-def test_float32_stays_float32_whatever_number_the_learning_rate_is(number):
-    adam = start("f", lr=number(1e-3))
-    adam_steps((adam, gradients(3, "f")))
-    for name, tensor in adam.parameters.items():
-        assert {tensor.dtype, adam.m[name].dtype, adam.v[name].dtype} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize("what", range(4), ids=["weights", "gradients", "m", "v"])

@@ -217,18 +217,6 @@ def test_the_order_of_numbers_in_memory_makes_no_difference(monkeypatch, pieces,
 
 
 @EVERY_SMALL_CASE
-def test_a_gradient_that_is_the_same_everywhere_may_be_one_number_in_memory(
-    monkeypatch, pieces, name, plan, case
-):
-    arrays, attributes = small_case(monkeypatch, name, plan, case, "d")
-    y = FAST.twin(OPS[name]).forward(*arrays, **attributes)[0]
-    dy = np.broadcast_to(np.float64(0.5), y.shape)
-    found, expected = (run(FAST, name, arrays, given, **attributes)[1] for given in (dy, dy.copy()))
-    for f, e in zip(found, expected, strict=True):
-        assert f.shape == e.shape and np.abs(f - e).max() < 1e-12
-
-
-@EVERY_SMALL_CASE
 def test_nothing_is_changed_and_gradients_do_not_depend_on_which_others_are_wanted(
     monkeypatch, pieces, name, plan, case
 ):

@@ -37,37 +37,6 @@ def test_a_convolution_and_its_gradients_equal_the_loops(name, kernel, stride, p
             assert relative_error(f, e) < 1e-10
 
 
-@pytest.mark.parametrize(
-    ("side", "K", "S", "pads"),
-    [
-        (28, 5, 2, (1, 2)),  # not (2, 2): the total depends on the stride
-        (14, 5, 2, (1, 2)),
-        (7, 5, 1, (2, 2)),
-        (7, 5, 2, (2, 2)),
-        (28, 4, 1, (1, 2)),
-        (5, 1, 3, (0, 0)),
-    ],
-)
-def test_same_pads_are_tensorflows(side, K, S, pads):
-    assert conv2d_pads((side, side), (K, K), (S, S), "same") == (pads, pads)
-
-
-@pytest.mark.parametrize(
-    ("side", "K", "S", "padding", "out"),
-    [
-        (7, 5, 2, "same", 14),
-        (3, 1, 4, "same", 12),  # K < S
-        (7, 5, 2, "valid", 17),
-        (3, 1, 4, "valid", 12),  # K < S: the last S - K pixels get no window
-        (7, 5, 2, (1, 2), 14),  # explicit, as in ONNX: (in - 1) S + K - before - after
-        (3, 1, 4, (2, 1), 6),
-    ],
-)
-def test_transposed_sizes_are_those_of_keras_and_onnx(side, K, S, padding, out):
-    explicit = padding if isinstance(padding, str) else (padding, (0, 0))
-    assert conv2d_transpose_size((side, 2), (K, 1), (S, 1), explicit)[0] == (out, 2)
-
-
 def test_one_pixel_becomes_the_kernel_as_it_is():
     x, w = np.zeros((1, 3, 3, 1)), np.arange(1.0, 10).reshape(3, 3, 1, 1)
     x[0, 1, 1, 0] = 1

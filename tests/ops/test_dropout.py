@@ -45,13 +45,6 @@ def test_mean_is_kept_on_average():
     assert set(np.unique(y)) == {0.0, 1 / (1 - mask_rate(0.3))}  # scaled by the rate it was drawn with
 
 
-def test_a_stream_gives_the_same_mask_each_time_and_another_one_at_another_place():
-    x, place = np.ones((50, 20)), stream(3, "dropout")
-    first = dropped(x, 0.3, place.at(0))
-    assert (dropped(x, 0.3, place.at(0)) == first).all()
-    assert (dropped(x, 0.3, place.at(1)) != first).any()
-
-
 def test_rate_zero_changes_nothing():
     x = numbers(1, 4, 5)
     assert (dropped(x, 0, stream(0, "dropout")) == x).all()
