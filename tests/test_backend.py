@@ -76,7 +76,7 @@ def test_an_op_on_a_backend_with_a_twin_runs_the_twin():
     assert ran == ["forward", "backward"]
 
 
-def test_several_ranks_lay_their_twins_over_those_of_the_engine_and_one_has_none():
+def test_several_ranks_lay_their_twins_over_those_of_the_engine_and_one_rank_has_none():
     class Two(Ranks):
         size = 2
 

@@ -74,6 +74,7 @@ def test_too_few_gradients_are_refused():
     adam = Adam({"a": Tensor(np.ones(1)), "b": Tensor(np.ones(1))})
     with pytest.raises(ValueError):
         adam.step([np.ones(1)])
+    assert adam.t == 0
 
 
 def test_average_equals_the_formula_and_reaches_its_decay():

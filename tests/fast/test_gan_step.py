@@ -11,7 +11,7 @@ import pytest
 from tests.checks import numbers, relative_error
 from tests.fast.checks import PLANS, force_plan, play, same_state
 from tests.game import Game
-from tinygan import models
+from tinygan import gan, models
 from tinygan.backend import cpu
 from tinygan.errors import NonFiniteError
 from tinygan.fast import gan as fast_gan
@@ -95,6 +95,14 @@ def test_float32_gradients_are_right_to_rounding(fused, monkeypatch, kind):
     for name in found:
         if name.endswith(("/m", "/v")):
             assert relative_error(found[name], expected[name]) < 5e-6, name
+
+
+def test_its_fakes_and_logits_are_those_of_the_definition():
+    fast, readable = Game("fast", dtype="d"), Game("readable", dtype="d")
+    found = fast_gan.losses_and_gradients(fast.G, fast.D, *fast.batch(0))
+    expected = gan.losses_and_gradients(readable.G, readable.D, *readable.batch(0))
+    for f, e in zip(found[:5], expected[:5], strict=True):
+        assert np.abs(f.data - e.data).max() < 1e-12
 
 
 def test_nothing_that_was_given_is_changed(fused):

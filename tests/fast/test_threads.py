@@ -71,7 +71,7 @@ def test_each_piece_is_done_once(pool, pieces, count):
     assert sorted(done) == sorted(f"piece {n}" for n in range(pieces))
 
 
-def test_two_threads_work_at_the_same_time_the_caller_one_of_them_with_its_error_handling(pool):
+def test_two_threads_work_at_once_in_the_callers_context_and_one_is_the_caller(pool):
     names: set[str] = set()
     meeting = threading.Barrier(2, timeout=10)
 

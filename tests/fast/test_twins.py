@@ -289,15 +289,14 @@ def test_half_and_extended_precision_stay_what_they_are(monkeypatch, name, plan,
         assert relative_error(f.astype("g"), e.astype("g")) < tolerance
 
 
-@pytest.mark.parametrize("dtypes", ["fdddd", "dffff", "fffdd"])
-def test_a_batch_norm_of_mixed_dtypes_is_its_twin(dtypes):
-    x, gamma, beta, mean, variance = (
-        np.abs(numbers(at, *shape)).astype(dtype)
-        for at, (shape, dtype) in enumerate(zip([(5, 3), *[(3,)] * 4], dtypes, strict=True))
-    )
-    attributes = {"mean": mean, "variance": variance, "of_batch": True}
-    (y, found, _), (other, expected, _) = (
-        run(b, "batch_norm", [x, gamma, beta], **attributes) for b in (FAST, READABLE)
-    )
+@pytest.mark.parametrize(
+    ("name", "dtypes"),
+    [*(("batch_norm", dtypes) for dtypes in ("fdddd", "dffff", "fffdd")), ("dense", "fdd"), ("dense", "dff")],
+)
+def test_an_op_of_mixed_dtypes_is_its_twin(name, dtypes):
+    shapes = ((5, 3), (3, 2), (2,)) if name == "dense" else ((5, 3), *[(3,)] * 4)
+    arrays = [np.abs(numbers(at, *shape)).astype(dtypes[at]) for at, shape in enumerate(shapes)]
+    attributes = {} if name == "dense" else {"mean": arrays[3], "variance": arrays[4], "of_batch": True}
+    (y, found, _), (other, expected, _) = (run(b, name, arrays[:3], **attributes) for b in (FAST, READABLE))
     for f, e in zip([y, *found], [other, *expected], strict=True):
         assert f.dtype == e.dtype and relative_error(f, e) < TOLERANCE[e.dtype.char]
