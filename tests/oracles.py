@@ -1,6 +1,6 @@
-"""The ops once more, as loops written from their definitions: slow, plain, independent of tinygan.
+"""Loops written from definitions, in float64: slow, plain, independent of tinygan (nothing here imports it).
 
-Everything is float64 NumPy. Nothing here imports tinygan.
+They decide where neither TensorFlow's numbers (`golden`) nor differences (`tinygan.gradcheck`) do.
 """
 
 from __future__ import annotations
@@ -114,38 +114,6 @@ def conv2d_transpose_gradients(
         dx[:, p, q] += dy[:, h, w] @ kernel[i, j]
         dw[i, j] += dy[:, h, w].T @ x[:, p, q]
     return dx, dw, dy.sum(axis=(0, 1, 2))
-
-
-def dense(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
-    """y[n,f] = b[f] + sum over c of x[n,c] w[c,f]."""
-    (N, C), F = x.shape, w.shape[1]
-    y = np.zeros((N, F))
-    for n in range(N):
-        for f in range(F):
-            y[n, f] = sum(float(x[n, c]) * float(w[c, f]) for c in range(C))
-            y[n, f] += 0 if b is None else float(b[f])
-    return y
-
-
-def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and biased variance of each channel, over everything else, by loops."""
-    C = x.shape[-1]
-    mean, variance = np.zeros(C), np.zeros(C)
-    for c in range(C):
-        numbers = [float(number) for number in x[..., c].flat]
-        mean[c] = sum(numbers) / len(numbers)
-        variance[c] = sum((number - mean[c]) ** 2 for number in numbers) / len(numbers)
-    return mean, variance
-
-
-def batch_norm(
-    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float
-) -> np.ndarray:
-    y = np.zeros_like(x)
-    for at in np.ndindex(x.shape):
-        c = at[-1]
-        y[at] = gamma[c] * (x[at] - mean[c]) / sqrt(variance[c] + eps) + beta[c]
-    return y
 
 
 def bce(logit: float, target: float) -> tuple[float, float, float]:

@@ -106,6 +106,7 @@ def test_an_exercise_is_what_runs_on_both_engines(
         assert result.returncode == 2 and result.stderr.startswith(f"error: --engine fast: {expected}")
 
 
+@pytest.mark.slow
 def test_an_edit_with_which_fcd_cannot_be_measured_costs_the_evaluations_alone(tmp_path: Path) -> None:
     copy_package(tmp_path)
     path = tmp_path / "tinygan/ops/activation.py"

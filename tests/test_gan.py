@@ -5,7 +5,8 @@ from math import log
 import numpy as np
 import pytest
 
-from tests.checks import arrays_in, numbers, spied
+from tests.checks import arrays_in, spied
+from tests.game import Game
 from tinygan import gan, models
 from tinygan.arrays import CPU
 from tinygan.autograd import Tensor, grad
@@ -13,63 +14,13 @@ from tinygan.data import normalise
 from tinygan.data.strokes import strokes
 from tinygan.optim import Adam
 from tinygan.rng import stream
-from tinygan.step import Step
-
-
-def pictures(seed, N, size=28):
-    return np.tanh(numbers(seed, N, size, size, 1)).astype(np.float32)
-
-
-def digits(batch, N):
-    """A batch of the built-in data set, as training gets it."""
-    return normalise(np, strokes((batch + 1) * N, 0)[batch * N :])
-
-
-def masks(step, which):
-    place = stream(0, "dropout").at(step, which)
-    return [place.at(0), place.at(1)]
-
-
-class Game:
-    """Both networks with their optimizers, and one step of the game."""
-
-    def __init__(self, width=4, size=28, noise_dim=10, backend=CPU, lr=1e-3):
-        self.G = models.generator(width=width, size=size, noise_dim=noise_dim, backend=backend)
-        self.D = models.discriminator(width=width, size=size, backend=backend)
-        self.adam_G, self.adam_D = Adam(self.G.parameters, lr), Adam(self.D.parameters, lr)
-
-    @property
-    def players(self):
-        return self.G, self.D, self.adam_G, self.adam_D
-
-    def batch(self, t, images, M=None):
-        noise = stream(0, "noise").at(t).normal((len(images) if M is None else M, *self.G.input_shape))
-        return images, noise, masks(t, 0), masks(t, 1)
-
-    def step(self, t, images, M=None):
-        return gan.train_step(*self.players, *self.batch(t, images, M))
-
-    def take(self, t, images, M=None):
-        """The same step as a run takes it: what it measured."""
-        sizes = [(len(images), len(images) if M is None else M)]
-        return Step(*self.players, sizes).take(*self.batch(t, images, M))
-
-    def state(self):
-        """Every array the game has, by name."""
-        state = {}
-        for name, net, adam in (("G", self.G, self.adam_G), ("D", self.D, self.adam_D)):
-            for kind, tensors in (("parameters", net.parameters), ("statistics", net.statistics)):
-                state |= {f"{name}/{kind}/{key}": t.data for key, t in tensors.items()}
-            state |= {f"{name}/m/{key}": a for key, a in adam.m.items()}
-            state |= {f"{name}/v/{key}": a for key, a in adam.v.items()}
-        return state
-
-    def bytes(self):
-        return {name: array.tobytes() for name, array in self.state().items()}
 
 
 def test_first_losses_are_near_those_of_a_discriminator_that_cannot_tell():
-    step = Game(width=16, noise_dim=100).take(0, digits(0, 16))
+    game = Game()
+    game.play(models.generator(width=16), models.discriminator(width=16))
+    _, noise, real_masks, fake_masks = game.batch(0, 16, 16)
+    step = game.take((normalise(np, strokes(16, 0)), noise, real_masks, fake_masks))
     assert float(step.discriminator_loss) == pytest.approx(2 * log(2), abs=0.15)
     assert float(step.generator_loss) == pytest.approx(log(2), abs=0.1)
     assert float(step.real_score) == pytest.approx(0.5, abs=0.1)
@@ -89,36 +40,27 @@ def flat(found):
     return list(arrays_in([x.data if isinstance(x, Tensor) else x for x in found]))
 
 
-@pytest.mark.parametrize("way", [Game.step, Game.take])
-def test_twenty_steps_twice_are_bit_equal_and_change_every_parameter(way):
-    def run():
-        game = Game()
-        start = game.bytes()
-        losses = [[a.tobytes() for a in flat(way(game, t, digits(t, 6)))] for t in range(20)]
-        return start, game.bytes(), losses
-
-    (start, end, losses), again = run(), run()
-    assert (start, end, losses) == again
-    assert all(start[name] != end[name] for name in start)
-    assert all(np.isfinite(np.frombuffer(one, np.float32)).all() for step in losses for one in step)
-
-
-def test_a_run_takes_the_same_step_and_measures_the_same():
-    one, other = Game(size=8), Game(size=8)
-    for t in range(3):
-        found, measured = one.step(t, pictures(t, 3, size=8)), other.take(t, pictures(t, 3, size=8))
+def test_five_steps_twice_are_bit_equal_and_change_every_array_also_as_a_run_takes_them():
+    one, other, third = Game(), Game(), Game()
+    start = one.bytes()
+    for t in range(5):
+        batch = one.batch(t)
+        found, again, measured = one.step(batch), other.step(batch), third.take(batch)
+        assert [a.tobytes() for a in flat(found)] == [a.tobytes() for a in flat(again)]
+        assert all(np.isfinite(a).all() for a in flat(found))
         assert measured.generator_loss == found.g_loss.data
         assert measured.discriminator_loss == found.d_loss.data
-    assert one.bytes() == other.bytes()
+    assert one.bytes() == other.bytes() == third.bytes()
+    assert all(start[name] != value for name, value in one.bytes().items())
 
 
 def test_losses_and_gradients_alone_move_no_weight():
-    game = Game(size=8)
+    game = Game()
     before = game.bytes()
-    found = gan.losses_and_gradients(game.G, game.D, *game.batch(0, pictures(1, 3, size=8), M=4))
+    found = gan.losses_and_gradients(game.G, game.D, *game.batch(0, N=3, M=4))
     after = game.bytes()
     assert {name for name in before if before[name] != after[name]} == {
-        f"G/statistics/{name}" for name in game.G.statistics
+        f"G/{name}" for name in game.G.statistics
     }  # those have seen the fakes
     assert game.adam_G.t == game.adam_D.t == 0
     assert [found.fakes.shape, found.real_logits.shape, found.fake_logits.shape] == [
@@ -136,8 +78,8 @@ def test_every_array_of_a_training_step_is_float32():
         for array in arrays_in(what):
             seen.append((name, direction, array.dtype))
 
-    game = Game(size=8, backend=spied(CPU, spy))
-    found = [*flat(game.step(0, pictures(1, 4, size=8))), *game.take(1, pictures(1, 4, size=8))]
+    game = Game(spied(CPU, spy))
+    found = [*flat(game.step(game.batch(0))), *game.take(game.batch(1))]
     for name, direction, dtype in seen:
         assert dtype in (np.float32, np.bool_), (name, direction, dtype)
     assert {(name, direction) for name, direction, _ in seen} >= {
@@ -146,62 +88,45 @@ def test_every_array_of_a_training_step_is_float32():
     for name, array in game.state().items():
         assert array.dtype == np.float32, name
     assert {array.dtype for array in found} == {np.dtype(np.float32)}
-    noise = stream(0, "noise").normal((3, 10))
+    noise = stream(0, "noise").normal((3, 5))
     assert noise.dtype == np.float32 and gan.generate(game.G, noise).dtype == np.float32
 
 
-def test_generated_pictures_do_not_depend_on_batch_size():
-    game = Game()
-    game.step(0, pictures(1, 4))
-    noise = stream(0, "samples").normal((7, 10))
+def test_generated_pictures_do_not_depend_on_batch_size_and_change_nothing():
+    game = Game(size=28)
+    game.step(game.batch(0))
+    before, noise = game.bytes(), stream(0, "samples").normal((7, 5))
     together = gan.generate(game.G, noise)
     assert together.shape == (7, 28, 28, 1) and np.abs(together).max() <= 1
     for batch_size in (1, 3, 7, 1000):
         assert np.abs(gan.generate(game.G, noise, batch_size) - together).max() < 1e-6
-
-
-def test_generating_leaves_the_generator_as_it_was():
-    game = Game()
-    before = game.bytes()
-    gan.generate(game.G, stream(0, "samples").normal((5, 10)))
     assert game.bytes() == before
 
 
 def test_no_noise_gives_no_pictures():
-    assert gan.generate(Game(size=8).G, np.zeros((0, 10), np.float32)).shape == (0, 8, 8, 1)
-
-
-def test_partial_batch_takes_the_mean_over_its_own_number_of_pictures():
-    game = Game(size=8)
-    images = pictures(1, 3, size=8)
-    noise = stream(0, "noise").at(0).normal((4, 10))
-    real = game.D(images, training=True, masks=masks(0, 0)).data.astype(float)
-    fake = game.D(game.G(noise, training=True), training=True, masks=masks(0, 1)).data.astype(float)
-    assert len(real) == 3 and len(fake) == 4
-    before = game.bytes()
-    step = game.step(0, images, M=4)
-    expected = np.log1p(np.exp(-real)).mean() + np.log1p(np.exp(fake)).mean()
-    assert float(step.d_loss) == pytest.approx(expected, rel=1e-5)
-    after = game.bytes()
-    assert all(after[name] != before[name] for name in before if "/parameters/" in name)
+    assert gan.generate(Game().G, np.zeros((0, 5), np.float32)).shape == (0, 8, 8, 1)
 
 
 @pytest.mark.parametrize("M", [3, 5])
-def test_scores_are_the_mean_probabilities(M):
-    game = Game(size=8)
-    images, noise = pictures(1, 3, size=8), stream(0, "noise").at(0).normal((M, 10))
-    real = game.D(images, training=True, masks=masks(0, 0)).data.astype(float)
-    fake = game.D(game.G(noise, training=True), training=True, masks=masks(0, 1)).data.astype(float)
-    step = game.take(0, images, M)
+def test_losses_and_scores_are_means_over_each_ones_own_number_of_pictures(M):
+    game = Game()
+    images, noise, real_masks, fake_masks = game.batch(0, 3, M)
+    real = game.D(images, training=True, masks=real_masks).data.astype(float)
+    fake = game.D(game.G(noise, training=True), training=True, masks=fake_masks).data.astype(float)
+    assert (len(real), len(fake)) == (3, M)
+    step = game.take((images, noise, real_masks, fake_masks))
+    expected = np.log1p(np.exp(-real)).mean() + np.log1p(np.exp(fake)).mean()
+    assert float(step.discriminator_loss) == pytest.approx(expected, rel=1e-5)
+    assert float(step.generator_loss) == pytest.approx(np.log1p(np.exp(-fake)).mean(), rel=1e-5)
     assert float(step.real_score) == pytest.approx((1 / (1 + np.exp(-real))).mean(), rel=1e-5)
     assert float(step.fake_score) == pytest.approx((1 / (1 + np.exp(-fake))).mean(), rel=1e-5)
 
 
 def test_running_statistics_see_the_fakes_once_a_step():
-    game = Game(size=8)
-    noise = stream(0, "noise").at(0).normal((3, 10))
-    features = noise.astype(float) @ game.G.parameters["00_dense/kernel"].data.astype(float)
-    game.step(0, pictures(1, 3, size=8))
+    game = Game()
+    batch = game.batch(0)
+    features = batch[1].astype(float) @ game.G.parameters["00_dense/kernel"].data.astype(float)
+    game.step(batch)
     found = game.G.statistics["01_batchnorm/running_mean"].data
     assert np.abs(found - 0.01 * features.mean(axis=0)).max() < 1e-7
     found = game.G.statistics["01_batchnorm/running_variance"].data
@@ -210,34 +135,18 @@ def test_running_statistics_see_the_fakes_once_a_step():
 
 @pytest.mark.parametrize("way", [Game.step, Game.take])
 def test_both_gradients_are_taken_before_either_network_moves(monkeypatch, way):
-    events = []
+    events, game = [], Game()
     monkeypatch.setattr(gan, "grad", lambda *args: (events.append("grad"), grad(*args))[1])
     monkeypatch.setattr(Adam, "step", lambda self, gradients: events.append("step"))
-    way(Game(size=8), 0, pictures(1, 2, size=8))
+    way(game, game.batch(0))
     assert events == ["grad", "grad", "step", "step"]
 
 
-def test_which_network_moves_first_makes_no_difference():
-    images = pictures(1, 3, size=8)
-    noise = stream(0, "noise").at(0).normal((3, 10))
-    one, other = Game(size=8), Game(size=8)
-    one.step(0, images)
-    fakes = other.G(noise, training=True)
-    real_logits = other.D(images, training=True, masks=masks(0, 0))
-    fake_logits = other.D(fakes, training=True, masks=masks(0, 1))
-    d_loss, g_loss = gan.discriminator_loss(real_logits, fake_logits), gan.generator_loss(fake_logits)
-    g_gradients = grad(g_loss, list(other.G.parameters.values()))
-    d_gradients = grad(d_loss, list(other.D.parameters.values()))
-    other.adam_G.step(g_gradients)
-    other.adam_D.step(d_gradients)
-    assert one.bytes() == other.bytes()
-
-
 def test_fakes_have_dropout_masks_of_their_own():
-    def step(real, fake):
-        game = Game(size=8)
-        noise = stream(0, "noise").at(0).normal((3, 10))
-        gan.train_step(*game.players, pictures(1, 3, size=8), noise, masks(0, real), masks(0, fake))
+    def after(real, fake):
+        game = Game()
+        images, noise, *_ = game.batch(0)
+        game.step((images, noise, game.kept(0, real, 4, "streams"), game.kept(0, fake, 6, "streams")))
         return game.bytes()
 
-    assert step(0, 1) != step(0, 2) and step(0, 1) != step(2, 1)
+    assert after(0, 1) != after(0, 2) and after(0, 1) != after(2, 1)

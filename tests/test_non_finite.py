@@ -7,32 +7,28 @@ import re
 import numpy as np
 import pytest
 
-from tests.test_gan import Game, masks, pictures
-from tinygan.backend import cpu
+from tests.game import Game
 from tinygan.errors import NonFiniteError
-from tinygan.step import AS_A_WHOLE, BY_OPS, Step, check_finite
-
-TENSORS = [f"{net}/{name}" for net in "GD" for name in getattr(Game(size=8), net).parameters]
+from tinygan.step import check_finite
 
 
-def batch() -> tuple[np.ndarray, np.ndarray]:
-    """Images and noise: of fewer than 32 the fast engine would go op by op, too."""
-    return pictures(1, 32, size=8), np.random.default_rng(0).standard_normal((32, 10), np.float32)
+@pytest.fixture(autouse=True)
+def whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Game, "WHOLE", True)
 
 
-def step(game: Game, images: np.ndarray, noise: np.ndarray) -> None:
-    step = Step(*game.players, batches=[(len(images), len(noise))])
-    assert step.how == {"fast": AS_A_WHOLE, "readable": BY_OPS}[game.G.backend.engine]
-    step.take(images, noise, masks(0, 0), masks(0, 1))
+TENSORS = [f"{net}/{name}" for net in "GD" for name in getattr(Game(), net).parameters]
+ENGINES = pytest.mark.parametrize("engine", ["readable", "fast"])
 
 
-@pytest.mark.parametrize("engine", ["readable", "fast"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("where", [*TENSORS, "images", "noise"])
-def test_nothing_moves_when_a_number_is_not_finite(engine: str, value: float, where: str) -> None:
-    game = Game(size=8, backend=cpu(engine))
-    images, noise = batch()
-    step(game, images, noise)
+@ENGINES
+@pytest.mark.parametrize(
+    ("where", "value"), [*((where, np.nan) for where in TENSORS), ("images", np.inf), ("noise", -np.inf)]
+)
+def test_nothing_moves_when_a_number_is_not_finite(engine: str, where: str, value: float) -> None:
+    game = Game(engine)
+    images, noise, *sources = game.batch(0)
+    game.take((images, noise, *sources))
     if where in ("images", "noise"):
         {"images": images, "noise": noise}[where].flat[3] = value
     else:
@@ -40,21 +36,21 @@ def test_nothing_moves_when_a_number_is_not_finite(engine: str, value: float, wh
         network.parameters[where[2:]].data.flat[0] = value
     before, moments = game.bytes(), (game.adam_G.t, game.adam_D.t)
     with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match="is not finite") as problem:
-        step(game, images, noise)
+        game.take((images, noise, *sources))
     named = re.fullmatch(r"(the gradient of (\w+)/(\S+)|[GD]'s loss) is not finite", str(problem.value))
     assert named and (named[2] is None or named[3] in {"g": game.G, "d": game.D}[named[2][0]].parameters)
     after = game.bytes()
     for name in before:
-        if "statistics" not in name:  # those have seen the fakes
+        if "running" not in name:  # those have seen the fakes
             assert before[name] == after[name], name
     assert moments == (game.adam_G.t, game.adam_D.t) == (1, 1)
 
 
-@pytest.mark.parametrize("engine", ["readable", "fast"])
+@ENGINES
 @pytest.mark.parametrize("network", ["discriminator", "generator"])
 def test_a_gradient_is_seen_that_overflows_while_the_losses_look_well(engine: str, network: str) -> None:
-    game = Game(size=8, backend=cpu(engine))
-    images, noise = batch()
+    game = Game(engine)
+    images, noise, *sources = game.batch(0)
     if network == "discriminator":  # huge activations before a last layer of zeros: every logit is 0
         images *= 1e25
         last = "07_dense/kernel"
@@ -65,9 +61,9 @@ def test_a_gradient_is_seen_that_overflows_while_the_losses_look_well(engine: st
         game.G.parameters["08_batchnorm/gamma"].data[...] = 1e25
     before = game.bytes()
     with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=f"of {network}/{last} is not"):
-        step(game, images, noise)
+        game.take((images, noise, *sources))
     after = game.bytes()
-    assert all(before[name] == after[name] for name in before if "statistics" not in name)
+    assert all(before[name] == after[name] for name in before if "running" not in name)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e20])

@@ -5,7 +5,7 @@ import pytest
 
 import tinygan
 from tests import oracles
-from tests.checks import numbers, relative_error
+from tests.checks import numbers
 from tinygan.autograd import Tensor, grad
 from tinygan.average import Average
 from tinygan.errors import UsageError
@@ -37,18 +37,6 @@ def test_adam_equals_the_formula_over_several_steps(settings):
             assert adam.m["w"][at] == pytest.approx(m, rel=1e-13, abs=1e-17)
             assert adam.v["w"][at] == pytest.approx(v, rel=1e-13)
     assert other.data == 1  # a gradient of 0 from the start moves nothing, and divides by eps, not by 0
-
-
-def test_first_step_is_almost_lr_against_the_gradients_sign():
-    parameter = Tensor(np.zeros(3))
-    Adam({"w": parameter}, lr=0.01).step([np.array([1e3, -1.0, 1e-3])])
-    assert relative_error(parameter.data, np.array([-0.01, 0.01, -0.01])) < 1e-2
-
-
-def test_eps_is_outside_the_root():
-    parameter = Tensor(np.zeros(1))
-    Adam({"w": parameter}, lr=1.0, beta1=0.0, beta2=0.0, eps=1.0).step([np.array([3.0])])
-    assert parameter.data == pytest.approx(-3 / (3 + 1), rel=1e-15)
 
 
 def test_step_leaves_graphs_gradients_and_earlier_arrays_as_they_were():
@@ -86,6 +74,7 @@ def test_too_few_gradients_are_refused():
     adam = Adam({"a": Tensor(np.ones(1)), "b": Tensor(np.ones(1))})
     with pytest.raises(ValueError):
         adam.step([np.ones(1)])
+    assert adam.t == 0
 
 
 def test_average_equals_the_formula_and_reaches_its_decay():

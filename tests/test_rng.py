@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -21,20 +22,11 @@ def draws(place):
 
 
 def test_numbers_are_a_function_of_seed_name_and_step():
-    assert draws(stream(3, "noise").at(7, 1)) == draws(stream(3, "noise").at(7).at(1))
-
-
-def test_the_order_of_drawing_is_irrelevant():
-    places = [stream(0, name).at(step) for name in STREAMS for step in range(3)]
-    forwards = [draws(place) for place in places]
-    assert [draws(place) for place in reversed(places)] == forwards[::-1]
-
-
-def test_nothing_drawn_elsewhere_changes_them():
-    before = draws(stream(0, "noise").at(1))
+    place = stream(3, "noise").at(7)
+    before = draws(place.at(1))
     np.random.default_rng(0).random(10)
-    list(zip(range(5), stream(0, "noise").at(1).split(), strict=False))
-    assert draws(stream(0, "noise").at(1)) == before
+    assert list(islice(place.split(), 3)) == [place.at(0), place.at(1), place.at(2)]
+    assert draws(place.at(1)) == draws(stream(3, "noise").at(7, 1)) == before
 
 
 def test_another_process_draws_the_same():
@@ -53,32 +45,6 @@ def test_other_seeds_names_and_steps_give_other_numbers():
     for kind in ("normal", "uniform", "permutation"):
         found = {draws(place)[kind] for place in places}
         assert len(found) == len(places)
-
-
-def test_a_place_and_its_first_branch_differ():
-    for path in ((), (1,), (0,), (3, 0)):
-        place = stream(0, "init").at(*path)
-        assert draws(place)["normal"] != draws(place.at(0))["normal"]
-
-
-def test_split_gives_the_places_0_1_2():
-    place = stream(4, "init")
-    for number, branch in zip(range(4), place.split(), strict=False):
-        assert branch == place.at(number)
-
-
-def test_normal_numbers_are_standard_normal():
-    z = stream(0, "noise").at(1).normal((200_000,)).astype(np.float64)
-    n = len(z)
-    assert abs(z.mean()) < 5 / np.sqrt(n)
-    assert abs((z**2).mean() - 1) < 5 * np.sqrt(2 / n)
-    assert abs((z**4).mean() - 3) < 5 * np.sqrt(96 / n)
-    assert abs((np.abs(z) < 1).mean() - 0.6826894921) < 5 * np.sqrt(0.22 / n)
-
-
-def test_steps_are_uncorrelated():
-    a, b = (stream(0, "noise").at(step).normal((100_000,)).astype(np.float64) for step in (1, 2))
-    assert abs((a * b).mean()) < 5 / np.sqrt(100_000)
 
 
 def test_the_oracle_gives_the_published_numbers():
@@ -118,14 +84,6 @@ def test_normal_numbers_are_those_of_box_and_muller():
     assert place.normal((2, 3)).dtype == np.float32 and place.normal((0, 4)).shape == (0, 4)
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 0.9])
-def test_the_share_kept_is_one_minus_the_rate(rate):
-    n = 200_000
-    kept = stream(0, "dropout").at(1).keep((n,), rate)
-    assert kept.dtype == bool
-    assert abs(kept.mean() - (1 - rate)) <= 5 * np.sqrt(rate * (1 - rate) / n)
-
-
 def test_uniform_numbers_fill_their_interval_and_stay_inside():
     u = stream(0, "init").uniform((100_000,), 0.25)
     assert -0.25 <= u.min() < -0.2499 and 0.2499 < u.max() < 0.25
@@ -142,7 +100,7 @@ def test_unknown_names_are_refused():
         stream(0, "weather")
 
 
-@pytest.mark.parametrize("shape", [(5, 3), (4, 7, 7, 1), (3, 16), (6,)])
+@pytest.mark.parametrize("shape", [(5, 3), (4, 7, 7, 1), (6,)])
 def test_the_mask_of_a_part_of_a_batch_is_that_part_of_the_mask(shape):
     place = stream(0, "dropout").at(2)
     whole = place.keep(shape, 0.3)

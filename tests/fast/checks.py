@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 
 from tests.checks import OPS, arrays_in, numbers
-from tinygan import models
+from tests.game import Game
 from tinygan.arrays import Backend
 from tinygan.backend import cpu
 from tinygan.fast import conv as fast_conv
 from tinygan.fast.direct import Direct
 from tinygan.fast.frequencies import Frequencies, axis_choices
-from tinygan.layers import Network
-from tinygan.optim import Adam
-from tinygan.rng import Stream, stream
-from tinygan.step import AS_A_WHOLE, Measured, Step
+from tinygan.step import Measured
 
 READABLE, FAST = cpu("readable"), cpu("fast")
 CONVOLUTIONS = ("conv2d", "conv2d_transpose")
@@ -98,8 +95,7 @@ def force_plan(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
 
 # One small case of each op, for what must hold whatever its numbers are: (op, plan, case).
 SMALL: list[tuple[str, str, Any]] = [
-    *((name, plan, (4, (9, 8), 3, 5, (4, 3), (2, 1), "same")) for name in CONVOLUTIONS for plan in PLANS),
-    *((name, plan, (5, (5, 6), 2, 3, (3, 5), (1, 3), "valid")) for name in CONVOLUTIONS for plan in PLANS),
+    *((name, plan, (5, (9, 8), 3, 5, (4, 3), (2, 1), "same")) for name in CONVOLUTIONS for plan in PLANS),
     ("dense", "", ([(40, 30), (30, 50), (50,)], {})),
     ("dense", "", ([(50, 30), (30, 1), (1,)], {})),
     ("batch_norm", "", ([(60, 3), (3,), (3,)], {"of_batch": True})),
@@ -126,82 +122,13 @@ def small_case(
 
 # The game.
 
-NOISE = 5
-
-
-class Game:
-    """Both networks with their Adams, on one engine."""
-
-    WHOLE = False  # whether the fast engine has to take its steps as a whole
-
-    def __init__(
-        self, engine: str, size: int = 8, channels: int = 1, width: int = 2, dtype: Any = "d"
-    ) -> None:
-        sizes: dict[str, Any] = {"size": size, "channels": channels, "width": width}
-        sizes |= {"dtype": np.dtype(dtype), "backend": cpu(engine)}
-        self.engine = engine
-        self.play(models.generator(noise_dim=NOISE, **sizes), models.discriminator(**sizes))
-        # Somewhere else than where training begins: there, biases and shifts are 0.
-        for at, tensor in enumerate([*self.G.parameters.values(), *self.D.parameters.values()]):
-            tensor.data = (tensor.data + 0.1 * numbers(at, *tensor.shape)).astype(dtype)
-
-    def play(self, G: Network, D: Network) -> None:
-        self.G, self.D = G, D
-        self.adam_G, self.adam_D = Adam(G.parameters, 1e-3), Adam(D.parameters, 1e-3)
-
-    def step(self, images: Any, noise: Any, real: Any, fake: Any) -> Measured:
-        batches = [(len(images), len(noise))]
-        step = Step(self.G, self.D, self.adam_G, self.adam_D, batches)
-        assert step.how == AS_A_WHOLE or not (self.WHOLE and self.engine == "fast"), step.how
-        return step.take(images, noise, real, fake)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Every array the game has, by name."""
-        state = {}
-        for name, net, adam in (("G", self.G, self.adam_G), ("D", self.D, self.adam_D)):
-            state |= {f"{name}/{key}": t.data for key, t in (net.parameters | net.statistics).items()}
-            state |= {f"{name}/{key}/m": a for key, a in adam.m.items()}
-            state |= {f"{name}/{key}/v": a for key, a in adam.v.items()}
-        return state
-
-
-def batch(t: int, size: int, channels: int, N: int, M: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(images, noise) of step t."""
-    images = np.tanh(numbers(100 + t, N, size, size, channels)).astype(dtype)
-    return images, numbers(200 + t, M, NOISE).astype(dtype)
-
-
-def streams(t: int, which: int) -> list[Stream]:
-    place = stream(0, "dropout").at(t, which)
-    return [place.at(0), place.at(1)]
-
-
-def masks(t: int, which: int, size: int, width: int, N: int, kind: Any = bool) -> list[np.ndarray]:
-    shapes = (N, size // 2, size // 2, width), (N, size // 4, size // 4, 2 * width)
-    return [(numbers(1000 * t + 10 * which + at, *s) > -0.5).astype(kind) for at, s in enumerate(shapes)]
-
-
 def play(
-    engine: str,
-    steps: int = 3,
-    N: int = 4,
-    M: int = 6,
-    sources: str = "masks",
-    size: int = 8,
-    channels: int = 1,
-    width: int = 2,
-    dtype: Any = "d",
-) -> tuple[Game, list[Measured]]:
-    """A game after `steps` steps with "masks", "masks of numbers" or "streams", and what each measured."""
-    game, measured = Game(engine, size, channels, width, dtype), []
-    for t in range(steps):
-        if sources == "streams":
-            real, fake = streams(t, 0), streams(t, 1)
-        else:
-            kind = bool if sources == "masks" else dtype
-            real, fake = masks(t, 0, size, width, N, kind), masks(t, 1, size, width, M, kind)
-        measured.append(game.step(*batch(t, size, channels, N, M, dtype), real, fake))
-    return game, measured
+    engine: str, steps: int = 3, N: int = 4, M: int = 6, sources: str = "streams", size: int = 8,
+    channels: int = 1, width: int = 2, dtype: Any = "d",
+) -> tuple[Game, list[Measured]]:  # fmt: skip
+    """A game after `steps` steps, and what each measured."""
+    game = Game(engine, size, channels, width, dtype)
+    return game, [game.take(game.batch(t, N, M, sources)) for t in range(steps)]
 
 
 def same_state(found: Game, expected: Game, tolerance: float, floor: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""Every fast op against its readable twin, where the tests of the ops themselves do not reach."""
+"""Every fast op against its readable twin."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def exact(value: Any) -> Any:
     return value.astype(float) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
 
 
-def compare(name: str, arrays: Any, slack: float = 1, **attributes: Any) -> Any:
-    """Forward and all gradients against the twin, which computes in float64; returns what was saved."""
+def compare(name: str, arrays: Any, slack: float = 1, **attributes: Any) -> None:
+    """Forward and all gradients against the twin, which computes in float64."""
     dtype = arrays[0].dtype
     tolerance = slack * TOLERANCE[dtype.char]
-    y, found, saved = run(FAST, name, arrays, **attributes)
+    y, found, _ = run(FAST, name, arrays, **attributes)
     dy = np.asarray(numbers(11, *y.shape)).astype(dtype)
     attributes = {key: exact(value) for key, value in attributes.items()}
     expected_y, expected, _ = run(READABLE, name, [exact(a) for a in arrays], exact(dy), **attributes)
@@ -52,37 +52,23 @@ def compare(name: str, arrays: Any, slack: float = 1, **attributes: Any) -> Any:
             assert g.dtype == dtype and g.shape == e.shape
             error = np.abs(g - e).max() / scale
             assert error < tolerance, f"gradient {which}: {error:.1e}"
-    return saved
 
 
 # Convolutions, with the plan that the cost model picks.
 
 CASES: list[tuple[Any, ...]] = [
     # N, (H, W), C, F, (KH, KW), stride, padding
-    (2, (8, 8), 64, 32, (5, 5), 1, "same"),
     (2, (14, 14), 32, 16, (5, 5), 2, "same"),
     (300, (4, 4), 8, 16, (3, 3), 1, "same"),
     (1, (4, 5), 300, 7, (3, 3), 1, "same"),
-    (1, (5, 4), 7, 300, (3, 3), 2, "same"),
     (2, (16, 16), 300, 16, (3, 3), 1, ((1, 1), (1, 1))),
-    (65, (6, 9), 32, 32, (3, 5), (1, 2), "same"),
     (33, (9, 6), 32, 32, (4, 3), (2, 1), "valid"),
-    (16, (11, 13), 32, 48, (7, 7), (3, 2), "same"),
     (16, (13, 11), 48, 32, (6, 7), (1, 3), ((3, 0), (1, 5))),
-    (64, (5, 5), 48, 48, (5, 5), 1, "valid"),
-    (64, (5, 4), 48, 48, (7, 6), 1, ((4, 5), (4, 4))),  # a kernel larger than the picture
-    (64, (2, 3), 48, 48, (7, 7), 2, "same"),
     (64, (9, 9), 48, 48, (2, 2), 3, "valid"),  # a stride larger than the kernel
     (4, (40, 33), 24, 24, (5, 3), 1, "same"),
     (128, (12, 12), 1, 8, (5, 5), 2, "same"),
-    (5, (28, 28), 3, 64, (5, 5), 2, "same"),
-    (3, (9, 12), 4, 5, (3, 2), (1, 3), ((2, 0), (0, 1))),
-    (3, (5, 7), 64, 1, (5, 5), 2, "same"),
     (3, (5, 7), 64, 3, (4, 6), (2, 1), "valid"),
-    (300, (1, 1), 3, 20, (1, 1), 1, "same"),
     (1, (1, 1), 1, 1, (1, 1), 1, "same"),
-    (1, (10, 1), 40, 40, (3, 1), 1, "same"),
-    (7, (1, 10), 40, 40, (1, 4), (1, 3), "same"),
 ]
 
 
@@ -99,11 +85,10 @@ def convolution_equals_its_twin(
             same_bits(f, e)
 
 
-@pytest.mark.parametrize("dtype", ["f", "d"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_a_convolution_equals_its_twin(name, case, dtype):
-    convolution_equals_its_twin(name, case, dtype)
+def test_a_convolution_equals_its_twin(name, case):
+    convolution_equals_its_twin(name, case, "f")
 
 
 def kind_of(name: str, case: tuple[Any, ...]) -> tuple[Any, bool]:
@@ -156,30 +141,22 @@ OTHERS: list[tuple[str, list[tuple[int, ...] | None], dict[str, Any]]] = [
     ("dense", [(300, 100), (100, 600), (600,)], {}),
     ("dense", [(300, 700), (700, 1), (1,)], {}),
     ("dense", [(1, 100), (100, 300), None], {}),
-    ("dense", [(2, 700), (700, 1000), (1000,)], {}),
-    ("dense", [(1, 1), (1, 1), (1,)], {}),
     ("batch_norm", [(300, 300), (300,), (300,)], {"of_batch": True}),
-    ("batch_norm", [(16, 9, 8, 33), (33,), (33,)], {"of_batch": True}),
     ("batch_norm", [(300, 30, 31, 1), (1,), (1,)], {"of_batch": True}),  # several pieces
     ("batch_norm", [(2, 3, 4, 5), (5,), (5,)], {"of_batch": False, "eps": 0.5}),
-    ("batch_norm", [(3, 1), (1,), (1,)], {"of_batch": True}),
     ("leaky_relu", [(300, 1001)], {"slope": 0.3}),  # several pieces
-    ("leaky_relu", [(7, 5, 3, 2)], {"slope": 0.0}),
     ("leaky_relu", [(7, 5)], {"slope": 1.5}),
     ("leaky_relu", [()], {"slope": -0.5}),
     ("tanh", [(300, 1001)], {}),
-    ("tanh", [(3, 4, 5, 6)], {}),
     ("tanh", [()], {}),
     ("dropout", [(300, 1001)], {"rate": 0.3}),
-    ("dropout", [(5, 4, 3, 2)], {"rate": 0.9}),
     ("dropout", [(5, 4)], {"rate": 0.0}),
 ]
 
 
-@pytest.mark.parametrize("dtype", ["f", "d"])
 @pytest.mark.parametrize(("name", "shapes", "attributes"), OTHERS, ids=str)
-def test_another_op_equals_its_twin(name, shapes, attributes, dtype):
-    arrays, attributes = op_case(name, shapes, attributes, dtype)
+def test_another_op_equals_its_twin(name, shapes, attributes):
+    arrays, attributes = op_case(name, shapes, attributes, "f")
     compare(name, arrays, **attributes)
 
 
@@ -189,20 +166,16 @@ def test_every_fast_op_is_compared():
 
 def test_leaky_relu_treats_special_numbers_as_its_twin_does():
     x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45], "f")
-    for slope in (0.3, 0.5):
-        found, expected = (
-            backend.twin(OPS["leaky_relu"]).forward(x, slope=slope) for backend in (FAST, READABLE)
-        )
-        for f, e in zip(found, expected, strict=True):
-            np.testing.assert_allclose(f, e, rtol=1e-6)
+    found, expected = (b.twin(OPS["leaky_relu"]).forward(x, slope=0.3) for b in (FAST, READABLE))
+    for f, e in zip(found, expected, strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["f", "d", "e"])
 @pytest.mark.parametrize(
     ("kind", "kept"), [(bool, 1), (np.uint8, 1), (np.int64, 256), (np.float32, 0.25), (np.float64, -1)]
 )
-def test_dropout_is_its_twin_to_the_last_bit_for_any_kind_of_mask(kind, kept, dtype):
-    x = numbers(1, 40, 30).astype(dtype)
+def test_dropout_is_its_twin_to_the_last_bit_for_any_kind_of_mask(kind, kept):
+    x = numbers(1, 40, 30).astype("f")
     x[:3, :10] = [[np.nan], [np.inf], [-0.0]]  # silenced numbers leave nothing behind
     mask = np.where(numbers(2, 40, 30) > 0, kept, 0).astype(kind)
     with np.errstate(invalid="ignore"):
@@ -211,13 +184,12 @@ def test_dropout_is_its_twin_to_the_last_bit_for_any_kind_of_mask(kind, kept, dt
     same_bits(found[1][0], expected[1][0])
 
 
-# What every op promises, for arrays that a plan takes and that are cut into pieces.
+# What every op promises, for arrays that a plan takes and that are cut into many pieces.
 
 
-@pytest.fixture(params=[threads.PIECE, 50], ids=["whole", "pieces"])
-def piece(request, monkeypatch):
-    """All in one piece, or in many."""
-    monkeypatch.setattr(threads, "PIECE", request.param)
+@pytest.fixture
+def pieces(monkeypatch):
+    monkeypatch.setattr(threads, "PIECE", 50)
 
 
 def strided(array: Any, order: str) -> Any:
@@ -226,18 +198,15 @@ def strided(array: Any, order: str) -> Any:
         return array
     if order == "fortran":
         return np.asfortranarray(array)
-    if order == "reversed":
-        back = (slice(None, None, -1),) * array.ndim
-        return array[back].copy()[back]
-    wide = np.full([2 * side for side in array.shape], 99, array.dtype)  # every second of a larger array
-    part = wide[(slice(1, None, 2),) * array.ndim]
+    wide = np.full([2 * side for side in array.shape], 99, array.dtype)  # every second of it, backwards
+    part = wide[(slice(None, None, -2),) * array.ndim]
     part[...] = array
     return part
 
 
-@pytest.mark.parametrize("order", ["fortran", "reversed", "every second"])
+@pytest.mark.parametrize("order", ["fortran", "every second, backwards"])
 @EVERY_SMALL_CASE
-def test_the_order_of_numbers_in_memory_makes_no_difference(monkeypatch, piece, name, plan, case, order):
+def test_the_order_of_numbers_in_memory_makes_no_difference(monkeypatch, pieces, name, plan, case, order):
     arrays, attributes = small_case(monkeypatch, name, plan, case, "d")
     dy = numbers(12, *FAST.twin(OPS[name]).forward(*arrays, **attributes)[0].shape)
     y, expected, _ = run(FAST, name, arrays, dy, **attributes)
@@ -248,42 +217,21 @@ def test_the_order_of_numbers_in_memory_makes_no_difference(monkeypatch, piece, 
 
 
 @EVERY_SMALL_CASE
-def test_a_gradient_that_is_the_same_everywhere_may_be_one_number_in_memory(
-    monkeypatch, piece, name, plan, case
+def test_nothing_is_changed_and_gradients_do_not_depend_on_which_others_are_wanted(
+    monkeypatch, pieces, name, plan, case
 ):
-    arrays, attributes = small_case(monkeypatch, name, plan, case, "d")
-    y = FAST.twin(OPS[name]).forward(*arrays, **attributes)[0]
-    dy = np.broadcast_to(np.float64(0.5), y.shape)
-    found, expected = (run(FAST, name, arrays, given, **attributes)[1] for given in (dy, dy.copy()))
-    for f, e in zip(found, expected, strict=True):
-        assert f.shape == e.shape and np.abs(f - e).max() < 1e-12
-
-
-@EVERY_SMALL_CASE
-def test_nothing_is_changed_and_a_second_backward_pass_is_bit_equal(monkeypatch, piece, name, plan, case):
     arrays, attributes = small_case(monkeypatch, name, plan, case, "f")
     op, inputs = FAST.twin(OPS[name]), contents(arrays, attributes)
     y, saved = op.forward(*arrays, **attributes)
     assert contents(arrays, attributes) == inputs
     dy = numbers(11, *y.shape).astype("f")
     before = contents(arrays, attributes, y, saved, dy)
-    wanted = (True,) * len(arrays)
-    first = contents(op.backward(saved, dy, wanted))
-    assert contents(op.backward(saved, dy, wanted)) == first
-    assert contents(arrays, attributes, y, saved, dy) == before
-
-
-@EVERY_SMALL_CASE
-def test_gradients_do_not_depend_on_which_others_are_wanted(monkeypatch, piece, name, plan, case):
-    arrays, attributes = small_case(monkeypatch, name, plan, case, "f")
-    op = FAST.twin(OPS[name])
-    y, saved = op.forward(*arrays, **attributes)
-    dy = numbers(11, *y.shape).astype("f")
     everything = op.backward(saved, dy, (True,) * len(arrays))
     for wanted in product((False, True), repeat=len(arrays)):
         found = op.backward(saved, dy, wanted)
         for f, e, want in zip(found, everything, wanted, strict=True):
             same_bits(f, e if want else None)
+    assert contents(arrays, attributes, y, saved, dy) == before
 
 
 # What has no faster way is as it is there, without a word.
@@ -299,128 +247,56 @@ def outcome(backend: Any, name: str, arrays: Any, attributes: dict[str, Any]) ->
 
 
 X, W, B = (2, 5, 6, 3), (3, 3, 3, 3), (3,)
-UNUSUAL_SHAPES = [
-    [(0, 5, 6, 3), W, B],  # an empty batch
-    [(2, 5, 6, 0), (3, 3, 0, 3), B],  # no channels
-    [X, (3, 3, 3, 0), (0,)],
-    [X, (3, 3, 0, 3), (0,)],
-    [(2, 0, 6, 3), W, B],
-    [X, (0, 3, 3, 3), B],
-    [X, W, (4,)],
-    [X, W, (3, 1)],
-    [X, W, ()],
-    [X, (3, 3, 2, 2), None],
-    [(5, 6, 3), W, None],
-    [X, (3, 3, 3), None],
-]
-
-
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("shapes", UNUSUAL_SHAPES, ids=str)
-@pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_a_convolution_of_unusual_shapes_is_its_twin(name, shapes, padding):
-    arrays = [None if s is None else np.asarray(numbers(1, *s), "f") for s in shapes]
-    found, expected = (outcome(b, name, arrays, {"padding": padding}) for b in (FAST, READABLE))
-    assert found == expected
-
-
-@pytest.mark.parametrize(
-    "dtypes", ["eee", "ggg", "iii", "lll", "FFF", "ffd", "fdd", "dff", "ddi"], ids=lambda text: text
-)
-@pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_a_convolution_of_unusual_dtypes_is_its_twin(name, dtypes):
-    arrays = [(9 * numbers(1, *s)).astype(t) for s, t in zip((X, W, B), dtypes, strict=True)]
-    found, expected = (outcome(b, name, arrays, {"stride": 2}) for b in (FAST, READABLE))
-    if dtypes == "ddi":  # only the bias differs: both compute, and round, in x's dtype
-        assert [part[:2] for part in found] == [part[:2] for part in expected]
-    else:
-        assert found == expected
-
-
-@pytest.mark.parametrize(
-    "attributes",
-    [
-        {"stride": 0}, {"stride": 1.0}, {"stride": np.int64(2)}, {"stride": (1, np.int32(1))},
-        {"stride": [1, 1]}, {"stride": True}, {"padding": "full"}, {"padding": None},
-        {"padding": ((1, 1), (1,))},
-        {"padding": [[1, 0], [0, 1]]}, {"padding": ((-1, 0), (0, 0))}, {"padding": ((9, 0), (0, 9))},
-        {"padding": np.ones((2, 2), int)}, {"padding": ((True, False), (0, 0))},
-    ],
-    ids=str,
-)  # fmt: skip
-@pytest.mark.parametrize("channels", [3, 40])  # not worth a plan, and worth it
-@pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_a_convolution_with_unusual_attributes_is_its_twin(name, channels, attributes):
-    arrays = [numbers(1, 64, 5, 6, channels), numbers(2, 3, 3, channels, channels), numbers(3, channels)]
-    found, expected = (outcome(b, name, arrays, attributes) for b in (FAST, READABLE))
-    if isinstance(expected, tuple):
-        assert found == expected
-    else:
-        compare(name, arrays, **attributes)
+CHANNELS = {"mean": (3,), "variance": (3,)}
 
 
 @pytest.mark.parametrize(
     ("name", "shapes", "attributes"),
     [
+        *((name, [(0, 5, 6, 3), W, B], {}) for name in CONVOLUTIONS),  # an empty batch
+        *((name, [X, (3, 3, 2, 2), None], {}) for name in CONVOLUTIONS),
+        *((name, [X, W, (3, 1)], {}) for name in CONVOLUTIONS),
+        *((name, [(5, 6, 3), W, None], {}) for name in CONVOLUTIONS),
         ("dense", [(3, 4), (5, 2), None], {}),
         ("dense", [(4,), (4, 2), None], {}),
-        ("dense", [(3, 4), (4, 2, 1), None], {}),
-        ("dense", [(3, 4), (4, 2), (3,)], {}),
         ("dense", [(3, 4), (4, 2), (1, 2)], {}),
         ("dense", [(0, 4), (4, 2), (2,)], {}),
-        ("dense", [(3, 0), (0, 2), (2,)], {}),
-        ("batch_norm", [(4, 3), (2,), (3,)], {"mean": (3,), "variance": (3,)}),
-        ("batch_norm", [(4, 3), (3,), (3, 1)], {"mean": (3,), "variance": (3,)}),
-        ("batch_norm", [(4, 3), (3,), (3,)], {"mean": (1,), "variance": (3,)}),
-        ("batch_norm", [(4, 3), (3,), (3,)], {"mean": (3,), "variance": ()}),
-        ("batch_norm", [(0, 3), (3,), (3,)], {"mean": (3,), "variance": (3,)}),
+        ("batch_norm", [(4, 3), (3,), (3, 1)], CHANNELS),
+        ("batch_norm", [(4, 3), (3,), (3,)], CHANNELS | {"variance": ()}),
+        ("batch_norm", [(0, 3), (3,), (3,)], CHANNELS),
         ("leaky_relu", [(0, 3)], {}),
         ("tanh", [(0, 3)], {}),
         ("dropout", [(0, 3)], {"mask": (0, 3)}),
-        ("dropout", [(4, 3)], {"mask": (3, 4)}),
         ("dropout", [(4, 3)], {"mask": (4, 1)}),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("dtype", ["e", "f", "d", "g"])
-def test_another_op_on_unusual_shapes_is_its_twin(name, shapes, attributes, dtype):
-    arrays = [None if s is None else np.asarray(numbers(1, *s), dtype) for s in shapes]
-    given: dict[str, Any] = {k: np.asarray(np.abs(numbers(2, *s)), dtype) for k, s in attributes.items()}
+def test_an_op_on_unusual_shapes_is_its_twin(name, shapes, attributes):
+    arrays = [None if s is None else np.asarray(numbers(1, *s), "f") for s in shapes]
+    given: dict[str, Any] = {k: np.asarray(np.abs(numbers(2, *s)), "f") for k, s in attributes.items()}
     given |= {"dropout": {"rate": 0.5}, "batch_norm": {"of_batch": True}}.get(name, {})
     found, expected = (outcome(b, name, arrays, given) for b in (FAST, READABLE))
     assert found == expected
 
 
-@pytest.mark.parametrize("dtype", ["e", "g"])
-@pytest.mark.parametrize(
-    ("name", "shapes", "attributes"), [OTHERS[number] for number in (2, 6, 8, 10, 15, 18)], ids=str
-)
-def test_half_and_extended_precision_stay_what_they_are(name, shapes, attributes, dtype):
-    arrays, attributes = op_case(name, shapes, attributes, dtype)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("e", 0.02), ("g", 1e-15)])
+@EVERY_SMALL_CASE
+def test_half_and_extended_precision_stay_what_they_are(monkeypatch, name, plan, case, dtype, tolerance):
+    arrays, attributes = small_case(monkeypatch, name, plan, case, dtype)
     (y, found, _), (other, expected, _) = (run(b, name, arrays, **attributes) for b in (FAST, READABLE))
     for f, e in zip([y, *found], [other, *expected], strict=True):
-        assert (f is None) == (e is None)
-        if e is not None:
-            assert f.dtype == e.dtype == np.dtype(dtype)
-            assert relative_error(f.astype("g"), e.astype("g")) < (0.02 if dtype == "e" else 1e-15)
+        assert f.dtype == e.dtype == np.dtype(dtype)
+        assert relative_error(f.astype("g"), e.astype("g")) < tolerance
 
 
-@pytest.mark.parametrize("dtypes", ["fdd", "dff", "ffd", "fdf"])
-def test_a_dense_layer_of_mixed_dtypes_is_its_twin(dtypes):
-    shapes = (3, 4), (4, 2), (2,)
-    arrays = [numbers(at, *s).astype(t) for at, (s, t) in enumerate(zip(shapes, dtypes, strict=True))]
-    assert outcome(FAST, "dense", arrays, {}) == outcome(READABLE, "dense", arrays, {})
-
-
-@pytest.mark.parametrize("dtypes", ["fdddd", "dffff", "fffdd", "fdfff"])
-def test_a_batch_norm_of_mixed_dtypes_is_its_twin(dtypes):
-    x, gamma, beta, mean, variance = (
-        np.abs(numbers(at, *shape)).astype(dtype)
-        for at, (shape, dtype) in enumerate(zip([(5, 3), *[(3,)] * 4], dtypes, strict=True))
-    )
-    attributes = {"mean": mean, "variance": variance, "of_batch": True}
-    (y, found, _), (other, expected, _) = (
-        run(b, "batch_norm", [x, gamma, beta], **attributes) for b in (FAST, READABLE)
-    )
+@pytest.mark.parametrize(
+    ("name", "dtypes"),
+    [*(("batch_norm", dtypes) for dtypes in ("fdddd", "dffff", "fffdd")), ("dense", "fdd"), ("dense", "dff")],
+)
+def test_an_op_of_mixed_dtypes_is_its_twin(name, dtypes):
+    shapes = ((5, 3), (3, 2), (2,)) if name == "dense" else ((5, 3), *[(3,)] * 4)
+    arrays = [np.abs(numbers(at, *shape)).astype(dtypes[at]) for at, shape in enumerate(shapes)]
+    attributes = {} if name == "dense" else {"mean": arrays[3], "variance": arrays[4], "of_batch": True}
+    (y, found, _), (other, expected, _) = (run(b, name, arrays[:3], **attributes) for b in (FAST, READABLE))
     for f, e in zip([y, *found], [other, *expected], strict=True):
         assert f.dtype == e.dtype and relative_error(f, e) < TOLERANCE[e.dtype.char]
