@@ -207,6 +207,12 @@ def test_a_cache_that_cannot_be_written_is_refused(tmp_path, server):
         fetch(pinned(server, "good"), tmp_path / "in the way" / "cache", lambda line: None, open_here)
 
 
+def test_a_download_that_cannot_be_kept_is_refused(tmp_path, server):
+    (tmp_path / "file" / "in the way").mkdir(parents=True)
+    with pytest.raises(DataError, match="cannot download file: "):
+        fetch(pinned(server, "good"), tmp_path, lambda line: None, open_here)
+
+
 def test_a_server_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
     monkeypatch.setattr("tinygan.data.download.CONNECT_SECONDS", 0.1)
     never, start = threading.Event(), time.monotonic()

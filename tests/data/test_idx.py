@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygan.data.idx import read_images, read_labels
+from tinygan.data.idx import read_idx
 from tinygan.errors import DataError
 
 PIXELS = bytes(range(24))
@@ -25,7 +25,7 @@ def write(path: Path, content: bytes) -> Path:
 
 def refused(path: Path, *words: str) -> None:
     with pytest.raises(DataError) as error:
-        read_images(path)
+        read_idx(path, "image")
     text = str(error.value)
     assert path.name in text and "\n" not in text
     for word in words:
@@ -35,7 +35,7 @@ def refused(path: Path, *words: str) -> None:
 @pytest.mark.parametrize("packed", [False, True])
 def test_images_are_read_row_by_row(tmp_path, packed):
     path = write(tmp_path / ("a.gz" if packed else "a"), gzip.compress(PLAIN) if packed else PLAIN)
-    images = read_images(path)
+    images = read_idx(path, "image")
     assert images.shape == (2, 3, 4) and images.dtype == np.uint8
     assert images[1, 2, 3] == 23 and images[1, 0, 1] == 13
 
@@ -101,9 +101,9 @@ def test_a_file_that_holds_more_than_memory_does_is_refused_in_one_line(tmp_path
     path = write(tmp_path / "a.gz", gzip.compress(header + bytes(400 << 20), 1))
     code = (
         "import resource, sys; from pathlib import Path; from tinygan import cli\n"
-        "from tinygan.data.idx import read_images\n"
+        "from tinygan.data.idx import read_idx\n"
         "resource.setrlimit(resource.RLIMIT_AS, (700 << 20,) * 2)\n"
-        "sys.exit(cli.run(lambda names: len(read_images(Path(names[0])))))"
+        "sys.exit(cli.run(lambda names: len(read_idx(Path(names[0]), 'image'))))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)],
@@ -119,12 +119,12 @@ def test_a_file_that_holds_more_than_memory_does_is_refused_in_one_line(tmp_path
 def test_labels_are_read_and_are_no_images(tmp_path):
     path = tmp_path / "labels-idx1-ubyte"
     path.write_bytes(b"\0\0\x08\x01" + struct.pack(">I", 3) + bytes([7, 0, 9]))
-    assert read_labels(path).tolist() == [7, 0, 9]
+    assert read_idx(path, "label").tolist() == [7, 0, 9]
     with pytest.raises(DataError, match="not 00 00 08 03: it is no IDX image file"):
-        read_images(path)
+        read_idx(path, "image")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match="declares 3 bytes and holds 2"):
-        read_labels(path)
+        read_idx(path, "label")
     path.write_bytes(b"\0\0\x08\x03" + struct.pack(">I", 3) + bytes([7, 0, 9]))
     with pytest.raises(DataError, match="not 00 00 08 01: it is no IDX label file"):
-        read_labels(path)
+        read_idx(path, "label")

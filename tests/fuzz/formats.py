@@ -19,7 +19,7 @@ from PIL import Image
 from tinygan.backend import cpu
 from tinygan.data.arrays import load_array
 from tinygan.data.folder import load_folder
-from tinygan.data.idx import read_images, read_labels
+from tinygan.data.idx import read_idx
 from tinygan.errors import DataError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
@@ -56,12 +56,12 @@ def formats() -> dict[str, Format]:
     row = {"epoch": 1, "step": 2, "g_loss": 0.7, "d_loss": 1.3, "real_score": 0.5, "fake_score": 0.4}
     rows = b"".join(json.dumps(row | {"epoch": e, "step": 2 * e}).encode() + b"\n" for e in (1, 2, 3))
     return {
-        "idx": Format("images", [idx], lambda folder: read_images(folder / "images")),
-        "labels": Format("labels", [labels], lambda folder: read_labels(folder / "labels")),
+        "idx": Format("images", [idx], lambda folder: read_idx(folder / "images", "image")),
+        "labels": Format("labels", [labels], lambda folder: read_idx(folder / "labels", "label")),
         "gz": Format(
             "images.gz",
             [gzip.compress(idx, 9, mtime=0), gzip.compress(idx, 0, mtime=0)],
-            lambda folder: read_images(folder / "images.gz"),
+            lambda folder: read_idx(folder / "images.gz", "image"),
         ),
         "npy": Format("a.npy", npy, _read_and_mapped),
         "npz": Format("a.npz", npz, lambda folder: load_array(folder / "a.npz", 8, 1, None)),
