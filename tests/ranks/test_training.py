@@ -203,7 +203,8 @@ def test_what_nccl_lacks_is_told_with_its_remedy(broken: str, words: str) -> Non
         from tinygan.errors import DeviceError
         from tinygan.ranks.mpi import MPI
         xp, card, _ = cupy.make()
-        module = sys.modules["cupy.cuda.nccl"] = nccl.make(card)
+        module = xp.cuda.nccl = nccl.make(card)
+        sys.modules |= {{"cupy": xp, "cupy.cuda": xp.cuda}}
         def refuse(*arguments):
             raise nccl.NcclError("NCCL_ERROR_INVALID_USAGE: Duplicate GPU detected")
         module.{broken}
