@@ -41,12 +41,11 @@ def test_the_first_reads_all_and_the_others_a_little(tmp_path: Path) -> None:
     assert "rank 0 reads all" in output and "rank 1 reads all" not in output
 
 
-@pytest.mark.parametrize("number", [0, 199, None])
-def test_ranks_with_other_images_are_refused(tmp_path: Path, number: int | None) -> None:
+def test_ranks_with_other_images_are_refused(tmp_path: Path) -> None:
     arrays(tmp_path)
     images = np.load(tmp_path / "1.npy")
-    images[number if number is not None else slice(100)] ^= 1
-    np.save(tmp_path / "1.npy", images[1:] if number is None else images)
+    images[199] ^= 1
+    np.save(tmp_path / "1.npy", images)
     command = ("-c", TRAIN, *OPTIONS, "--data", "RANK.npy", "--steps", "2")
     code, output, errors = finish(2, *command, cwd=tmp_path)
     assert code == 4
@@ -55,6 +54,7 @@ def test_ranks_with_other_images_are_refused(tmp_path: Path, number: int | None)
     assert not (tmp_path / "runs").exists() and "reads all" not in output.replace("rank 0 reads all", "")
 
 
+@pytest.mark.slow
 def test_a_run_that_resumes_on_other_images_is_refused_by_all_alike(tmp_path: Path) -> None:
     arrays(tmp_path, 1)
     command = ("-c", TRAIN, *OPTIONS)
