@@ -212,7 +212,7 @@ def test_one_that_fails_on_the_way_does_not_take_the_others_with_it(tmp_path, mo
     assert any(line.split() == ["jax", "failed:", "AssertionError:", "gone"] for line in lines)
 
 
-def test_facts_that_cannot_be_told_lose_nothing_else(monkeypatch):
+def test_facts_that_are_missing_lose_nothing_else(monkeypatch):
     def ask(request):
         raise FailedError("gone")
 
@@ -270,7 +270,7 @@ def test_generation_is_timed(tmp_path):
 
 
 @pytest.mark.slow
-def test_recipes_get_the_same_time_and_are_judged(tmp_path):
+def test_recipes_get_the_same_time_and_are_evaluated(tmp_path):
     options = ("--data", "strokes", "--minutes", "0.02", "--seeds", "2", "--samples", "200")
     options += ("--only", "quick,seed")
     out = run("benchmarks.recipes", *options, "--json", tmp_path / "r.json", "--pictures", tmp_path).stdout
@@ -290,7 +290,7 @@ def test_recipes_get_the_same_time_and_are_judged(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, page.BROWSERS)), reason="no browser")
-def test_looking_at_a_run_is_measured(tmp_path):
+def test_a_report_and_its_explorer_are_measured(tmp_path):
     pytest.importorskip("playwright")
     options = ("--data", "strokes", "--limit", "40", "--batch-size", "20", "--width", "2", "--epochs", "2")
     run("tinygan.train", *options, "--no-gif", "--out", tmp_path)
@@ -310,7 +310,7 @@ def test_looking_at_a_run_is_measured(tmp_path):
     assert {path: path.read_bytes() for path in before} == before  # the report is the same again
 
 
-def test_looking_needs_a_browser(monkeypatch):
+def test_the_explorer_needs_a_browser(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(TinyganError, match="needs Chromium"):
         page.explored(Path("report.html"), State(Settings(size=4, width=1, batch_size=1), cpu()), 1.0)

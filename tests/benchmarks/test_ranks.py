@@ -101,9 +101,9 @@ def test_many_machines_are_extrapolated_from_the_smaller_batches(measured):
 def test_without_mpi_one_line_says_how_to_get_it(name, monkeypatch):
     monkeypatch.setattr(ranks.shutil, "which", lambda *_, **__: None if name == "mpiexec" else "mpiexec")
     monkeypatch.setattr(ranks, "find_spec", lambda _: None if name == "mpi4py" else "a module")
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as error:
         ranks.main(["--ranks", "1x1,2x1"])
-    assert f"2 ranks need {name}. Use pip install -e '.[mpi]', or --ranks 1x2." == str(told.value)
+    assert f"2 ranks need {name}. Use pip install -e '.[mpi]', or --ranks 1x2." == str(error.value)
 
 
 def test_a_worker_that_ends_says_why(monkeypatch):

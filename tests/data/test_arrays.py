@@ -44,7 +44,7 @@ def test_bytes_are_taken_as_they_are(tmp_path, shape, order):
         ([0, 7, 200], [0, 7, 200], "[0, 255]"),
     ],
 )
-def test_the_range_of_numbers_is_recognised_and_told(tmp_path, values, pixels, scale):
+def test_the_range_of_numbers_is_recognised_and_noted(tmp_path, values, pixels, scale):
     images = np.resize(values, (2, 4, 4, 3))
     np.save(tmp_path / "a.npy", images)
     data = load(str(tmp_path / "a.npy"), size=4, channels=3)

@@ -78,7 +78,7 @@ def test_a_fingerprint_sees_the_ends_and_the_shape() -> None:
     assert len(seen) == 4
 
 
-def test_what_stays_in_its_file_is_told(tmp_path: Path) -> None:
+def test_what_stays_in_its_file_is_named(tmp_path: Path) -> None:
     lines: list[str] = []
     np.save(tmp_path / "a.npy", IMAGES)
     np.savez(tmp_path / "a.npz", IMAGES)
@@ -111,7 +111,7 @@ def test_what_was_taken_does_not_change_with_the_file_and_the_whole_is_not_taken
         np.asarray(images)
 
 
-def test_a_file_that_is_cut_while_it_is_in_use_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_cut_while_it_is_in_use_is_refused(tmp_path: Path) -> None:
     data = opened(tmp_path / "a.npy")
     with (tmp_path / "a.npy").open("r+b") as file:
         file.truncate(300)

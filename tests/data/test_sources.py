@@ -51,7 +51,7 @@ def test_a_set_lying_directly_in_the_data_folder_is_found(tmp_path):
     assert load("fashion-mnist", data_dir=path.parent, open_address=no_network).source == str(path)
 
 
-def test_a_user_without_a_home_is_told_what_to_do(monkeypatch):
+def test_a_user_without_a_home_is_refused_with_a_remedy(monkeypatch):
     monkeypatch.delenv("TINYGAN_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))

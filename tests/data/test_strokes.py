@@ -45,7 +45,7 @@ def test_all_ten_digits_come_equally_often(many):
 
 
 def test_a_digit_resembles_its_own_kind(many):
-    """The nearest of 2,500 labelled images tells what most of 500 others are, as it does for MNIST."""
+    """Most of 500 images show what the nearest of 2,500 labelled ones shows, as in MNIST."""
     pixels, labels = many[0].reshape(3000, -1) / 255.0, many[1]
     known, asked = pixels[:2500], pixels[2500:]
     distance = (known**2).sum(1) - 2 * asked @ known.T

@@ -10,16 +10,16 @@ import pytest
 from tests.ranks.launch import finish, needs_mpi
 
 pytestmark = needs_mpi
-# Digests tell who computes them, past the silence of all ranks but the first; each rank may be given an array
-# of its own.
+# Whoever computes a digest says so, past the silence of all ranks but the first; each rank may be given an
+# array of its own.
 TRAIN = """
 import os, sys
 from tinygan import cli, train
 from tinygan.data import Dataset
 rank = os.environ["PMI_RANK"]
 whole = Dataset.sha256.func
-told = f"rank {rank} reads all"
-Dataset.sha256 = property(lambda self: print(told, file=sys.__stdout__, flush=True) or whole(self))
+line = f"rank {rank} reads all"
+Dataset.sha256 = property(lambda self: print(line, file=sys.__stdout__, flush=True) or whole(self))
 arguments = [argument.replace("RANK", rank) for argument in sys.argv[1:]]
 sys.exit(cli.run(train.main, arguments))
 """

@@ -207,7 +207,7 @@ def test_what_nccl_lacks_is_refused_with_its_remedy(
 
 
 @needs_mpi
-def test_a_rank_with_other_weights_is_told(tmp_path: Path) -> None:
+def test_a_rank_with_other_weights_is_named(tmp_path: Path) -> None:
     options = [*TRAIN, "--steps", "6"]
     command = ("-m", "tests.ranks.saboteur", "drift", "1", "4", *options)
     code, output, errors = finish(2, *command, cwd=tmp_path)

@@ -180,7 +180,7 @@ class Stored:
                 file.write(data)
                 tally.images, crc = tally.images + len(piece), zlib.crc32(data, crc)
                 now = time.monotonic()
-                if did < 0:  # before the first piece the range of an array's numbers was looked for
+                if did < 0:  # before the first piece the range of an array's numbers was found
                     begun, did = now, tally.done
                 if now >= saved + SAVE_SECONDS:
                     keep(file)

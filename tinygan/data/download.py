@@ -70,7 +70,7 @@ def fetch(
     name only when it is complete and its digest is right.
 
     Raises:
-        DataError: no mirror gave the right file; the text tells why, for the last one.
+        DataError: no mirror gave the right file; the text has the reason of the last one.
     """
     target = folder / file.name
     open_address = open_address or https_opener()

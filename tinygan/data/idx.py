@@ -47,7 +47,7 @@ def read_idx(path: Path, kind: str) -> np.ndarray:
                 raise DataError(f"{path} declares {shape} bytes; 1 to {LARGEST:,} in all are read.")
             chunks, missing = [], size + 1
             try:
-                # In pieces: one large read takes the memory first and looks for the bytes afterwards.
+                # In pieces: one large read takes the memory before it finds the bytes.
                 while missing and (chunk := file.read(min(missing, CHUNK))):
                     chunks.append(chunk)
                     missing -= len(chunk)

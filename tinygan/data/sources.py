@@ -1,4 +1,4 @@
-"""Which data sets there are by name, where they are looked for, and what `auto` means."""
+"""The data sets with names, the places where they may lie, and what `auto` means."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def labels(
 
 
 class Search(NamedTuple):
-    """Where the files of named sets are looked for, and how that is reported."""
+    """The places where files of named sets may lie, and where to report what was found."""
 
     data_dir: Path | None
     output: Callable[[str], object]

@@ -15,7 +15,7 @@ import numpy as np
 from tinygan.errors import DeviceError, TinyganError, UsageError, one_line
 from tinygan.ranks.alone import ALONE, Ranks, T
 
-# What the launchers of MPICH and Intel MPI, of Open MPI, and Slurm's srun tell each process.
+# What the launchers of MPICH and Intel MPI, of Open MPI, and Slurm's srun put into each environment.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 PATIENCE = 10.0  # seconds until a failure is taken to be one rank's own
 
