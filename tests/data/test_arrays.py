@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 
 from tinygan.data import load
+from tinygan.data.converted import header
 from tinygan.errors import DataError
-
-
-def npy(shape: tuple[int, ...], content: bytes = b"") -> bytes:
-    """An .npy file of bytes with a given header."""
-    file = io.BytesIO()
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    return file.getvalue() + content
 
 
 def refused(path, *words):
@@ -119,14 +112,14 @@ def test_pickles_are_refused_and_never_run(tmp_path, suffix):
     assert not (tmp_path / "ran").exists()
 
 
-WHOLE = npy((2, 4, 4), bytes(32))
+WHOLE = header((2, 4, 4)) + bytes(32)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (npy((2**20, 2**11, 2**11, 1)), "4,398,046,511,104"),  # before memory is taken
-        (npy((-1, 4, 4), bytes(16)), "declares -16 bytes"),
+        (header((2**20, 2**11, 2**11, 1)), "4,398,046,511,104"),  # before memory is taken
+        (header((-1, 4, 4)) + bytes(16), "declares -16 bytes"),
         (WHOLE + b"x", "does not hold the 32 bytes it declares"),
     ],
     ids=["terabytes", "negative", "longer"],

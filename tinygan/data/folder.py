@@ -36,7 +36,7 @@ def load_folder(
     Raises:
         DataError: no picture can be read.
     """
-    files = list(picture_files(folder))
+    files = picture_files(folder)
 
     def pieces(tally: Tally) -> Iterator[np.ndarray]:
         for path in files[tally.done :]:
@@ -82,18 +82,18 @@ def listing(folder: Path, files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def picture_files(folder: Path) -> Iterator[Path]:
+def picture_files(folder: Path) -> list[Path]:
     """The files below `folder` with a picture's suffix, sorted; links that lead out of it are left out."""
     root = folder.resolve()
     found = []
     for parent, _, names in os.walk(root):
         found += [Path(parent, name) for name in names if name.lower().endswith(SUFFIXES)]
     # Not Path.resolve, which raises where a link leads to itself. No folder is a link: none was followed.
-    return (
+    return [
         path
         for path in sorted(found)
         if not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(root)
-    )
+    ]
 
 
 def open_picture(path: Path) -> Image.Image:
