@@ -55,7 +55,7 @@ class Compute(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What one machine can tell of a step."""
+    """What is known of a step from one machine."""
 
     compute: Compute
     messages: tuple[int, ...]  # bytes of each sum
@@ -90,7 +90,7 @@ def step_seconds(work: Work, batch: float, nodes: int, link: Link) -> float:
 def efficiency(work: Work, batch: int, nodes: int, link: Link, *, grows: bool) -> float:
     """Images a second, over what as many nodes would do each for itself with the whole `batch`.
 
-    Where the batch `grows`, every node keeps so many; otherwise they share them.
+    Where the batch `grows`, every node has the whole of it; otherwise they share it.
     """
     alone = work.compute.seconds(batch)
     if grows:

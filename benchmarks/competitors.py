@@ -109,7 +109,7 @@ class Answering:
 
 
 class Worker(Answering):
-    """A competitor's process. See `benchmarks.worker` for what it is told and answers."""
+    """A competitor's process. See `benchmarks.worker` for requests and answers."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ def chosen(only: str | None, default: Iterable[str] = COMPETITORS) -> tuple[list
     """The names that ``--only`` lists, or the default ones: those installed, and the others.
 
     Raises:
-        UsageError: there is no such competitor.
+        UsageError: a name is unknown.
     """
     names = only.split(",") if only else list(default)
     for name in names:

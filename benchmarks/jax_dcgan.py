@@ -77,13 +77,13 @@ def adam(state: tuple[Parameters, ...], g: Parameters, t: jax.Array) -> tuple[Pa
 def train_step(state: dict[str, Any], images: jax.Array, noise: jax.Array, dropout: float) -> tuple[Any, ...]:
     key, real_key, fake_key = jax.random.split(state["key"], 3)
 
-    def look(g: Parameters, d: Parameters) -> tuple[tuple[jax.Array, jax.Array], Any]:
+    def both_losses(g: Parameters, d: Parameters) -> tuple[tuple[jax.Array, jax.Array], Any]:
         fakes, moments = generator(g, noise)
         real = discriminator(d, images, dropout, real_key)
         fake = discriminator(d, fakes, dropout, fake_key)
         return (entropy(fake, 1.0), entropy(real, 1.0) + entropy(fake, 0.0)), moments
 
-    (g_loss, d_loss), back, moments = jax.vjp(look, state["g"][0], state["d"][0], has_aux=True)
+    (g_loss, d_loss), back, moments = jax.vjp(both_losses, state["g"][0], state["d"][0], has_aux=True)
     g_gradient, d_gradient = back((1.0, 0.0))[0], back((0.0, 1.0))[1]
     t = state["t"] + 1
     running = jax.tree.map(lambda old, new: 0.99 * old + 0.01 * new, state["running"], moments)

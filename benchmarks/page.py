@@ -1,4 +1,4 @@
-"""``python -m benchmarks.page``: what looking at a run costs: its report, the explorer in it, the verdict.
+"""``python -m benchmarks.page``: what it costs to view a run: its report, the explorer in it, the verdict.
 
 Seconds are processor seconds, of all threads and processes: other programs on the machine change them little.
 """
@@ -35,7 +35,7 @@ EPOCHS, STEPS = 100, 23_500  # of the tutorial's run: 60,000 images, batch 256
 TURNS = 5
 PICTURES = 20  # compared with `generate`, and timed
 
-PAINT = "(noises) => noises.map((noise) => Array.from(explorer.paint(noise), toByte))"
+DRAW = "(noises) => noises.map((noise) => Array.from(explorer.paint(noise), toByte))"
 # A walk with everything drawn that a person sees: the picture, D's opinion of it and all of G's layers.
 WALK = """async (seconds) => {
     let frames = 0;
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     if not files:
         raise CheckpointError(f"{run.path} has no checkpoint yet. Name another run.")
     state, settings, _ = restored(files, backend.cpu("fast"), lambda line: print(line, file=sys.stderr))
-    look, step = verdict_and_step(state, settings)
+    verdict, step = verdict_and_step(state, settings)
     steps = schedule(settings, run.read_config()["data"]["shape"][0]).steps_per_epoch
     result: dict[str, Any] = {
         "command": " ".join(["python", "-m", "benchmarks.page", *arguments]),
@@ -76,11 +76,11 @@ def main(arguments: Sequence[str]) -> int:
         "report_bytes": write_report(run, state).stat().st_size,
         "report_seconds": timed(lambda: write_report(run, state), TURNS),
         "report_bytes_of_100_epochs": bytes_of_100_epochs(run, state),
-        "verdict_seconds": look,
+        "verdict_seconds": verdict,
         "step_seconds": step,
-        "verdict_in_steps": look / step,
+        "verdict_in_steps": verdict / step,
         "steps_per_epoch": steps,
-        "verdict_of_an_epoch": look / (steps * step),
+        "verdict_of_an_epoch": verdict / (steps * step),
         **explored(run.report_path, state, options.walk),
     }
     for name, value in result.items():
@@ -114,12 +114,12 @@ def verdict_and_step(state: State, settings: Settings) -> tuple[float, float]:
     noise = sample_noise(1, MEASURED_ON, state.G)
     data = Dataset("made up", made_up[: settings.batch_size], "here")
     taking = trainer(State(settings, state.G.backend), data, settings, state.G.backend)
-    looks, steps = [], []
+    verdicts, steps = [], []
     for _ in range(TURNS):
         steps.append(timed(lambda: taking.steps(1), 1))
-        looks.append(timed(lambda: measure(state.G, state.D, images, noise), 1))
+        verdicts.append(timed(lambda: measure(state.G, state.D, images, noise), 1))
     taking.close()
-    return statistics.median(looks), statistics.median(steps)
+    return statistics.median(verdicts), statistics.median(steps)
 
 
 def bytes_of_100_epochs(run: RunFolder, state: State) -> int:
@@ -156,17 +156,17 @@ def explored(path: Path, state: State, walk: float) -> dict[str, float]:
         page.goto(path.absolute().as_uri())
         while not page.evaluate("explorer !== null"):
             page.wait_for_timeout(100)
-        page.wait_for_timeout(2000)  # the small pictures are painted one after the other
+        page.wait_for_timeout(2000)  # the small pictures are drawn one after the other
         ask = browser.new_browser_cdp_session()
 
         def cpu() -> float:
             """Seconds of all of the browser's processes so far."""
             return sum(part["cpuTime"] for part in ask.send("SystemInfo.getProcessInfo")["processInfo"])
 
-        pictures = page.evaluate(PAINT, noise.tolist())  # compiles it, too
+        pictures = page.evaluate(DRAW, noise.tolist())  # which compiles it
         times, turns = [cpu()], 0
         while cpu() < times[0] + 0.5:  # it is counted in hundredths
-            page.evaluate(PAINT, noise.tolist())
+            page.evaluate(DRAW, noise.tolist())
             turns += 1
         times.append(cpu())
         frames = page.evaluate(WALK, walk)

@@ -8,7 +8,7 @@ the training of `tinygan.runs.loop`, on random pictures in memory. Then the rank
 
 and the processor's seconds are counted, but for those in sums, where MPI waits by asking again and again.
 
-Last, one rank takes smaller batches, too: that part of its time which does not shrink, and the bytes of the
+Last, one rank takes smaller batches: that part of its time which does not shrink, and the bytes of the
 sums, say what many machines would do (`benchmarks.cluster`).
 """
 
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
         "batch": options.batch,
     }
     result |= measure(settings, compared, smaller, options.rounds)
-    result["load"] = os.getloadavg()  # means over 1, 5 and 15 minutes; what is measured counts, too
+    result["load"] = os.getloadavg()  # means over 1, 5 and 15 minutes; what is measured included
     print("\n".join(lines(result)))
     if options.json:
         report.write_json(options.json, result)
@@ -119,7 +119,7 @@ def batches(batch: int) -> list[int]:
 
 
 def launcher(ranks: int) -> list[str]:
-    """How to start so many processes.
+    """How to start `ranks` processes.
 
     Raises:
         UsageError: mpi4py or mpiexec is missing.
@@ -135,7 +135,7 @@ def launcher(ranks: int) -> list[str]:
 
 
 class Team(Answering):
-    """The processes of a configuration, of which rank 0 answers. What they are told, `serve` says."""
+    """The processes of a configuration, of which rank 0 answers the requests that `serve` lists."""
 
     def __init__(self, one: Configuration, settings: Settings) -> None:
         command = [*launcher(one.ranks), sys.executable, "-m", "benchmarks.ranks", "--worker"]
@@ -198,7 +198,7 @@ def undisturbed(row: dict[str, Any]) -> float:
     """The seconds of a step if every thread always had a core and something to do.
 
     On a busy machine, where turns at the cores decide the times, this is what can be said: it leaves out
-    that threads wait for each other, and ranks too.
+    that threads and ranks wait for each other.
     """
     moving = sum(row["sums"][kind]["min_moving_seconds"] for kind in KINDS) if "sums" in row else 0.0
     return row["processor_seconds"] / (row["ranks"] * row["threads"]) + moving
@@ -312,7 +312,7 @@ def serve() -> int:
     """
     ranks = started()
     with ranks.together():
-        setup = told(ranks)
+        setup = next_request(ranks)
         if setup is None or ranks.size != setup["ranks"]:
             raise UsageError("python -m benchmarks.ranks starts the workers itself.")
         settings = Settings(**setup["settings"])
@@ -324,7 +324,7 @@ def serve() -> int:
         taking = trainer(state, Dataset("random", images, "memory"), settings, device)
         taking.steps(1)
         reply(ranks, {"version": version(ranks), "started": time.time()})
-        while (request := told(ranks)) is not None:
+        while (request := next_request(ranks)) is not None:
             counter = Counter(ranks, state, request["sums"]) if "sums" in request else None
             answer: dict[str, list[Any]] = {"seconds": []}
             for _ in range(request["steps"]):
@@ -345,7 +345,7 @@ def serve() -> int:
     return 0
 
 
-def told(ranks: Ranks) -> Any:
+def next_request(ranks: Ranks) -> Any:
     """The next request, on all ranks; None at the end of the input."""
     line = sys.stdin.readline() if ranks.writes else ""
     if isinstance(ranks, MPI):

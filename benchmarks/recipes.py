@@ -53,14 +53,14 @@ class Contender:
         self.steps, self.seconds = 0, 0.0
 
     def train(self, until: float) -> None:
-        """Take steps up to so many seconds in all."""
+        """Take steps until they have taken `until` seconds in all."""
         while self.seconds < until:
             count, start = self.taking.stride, time.perf_counter()
             self.taking.steps(count)
             self.seconds += time.perf_counter() - start
             self.steps += count
 
-    def judged(self, evaluation: Evaluation) -> dict[str, Any]:
+    def evaluated(self, evaluation: Evaluation) -> dict[str, Any]:
         """What it has come to."""
         return {
             "recipe": self.recipe,
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
                 note(f"seed {seed}, {until:.0f} of {goal:.0f} s: {contender.recipe}")
                 contender.train(until)
         for contender in contenders:
-            rows.append(contender.judged(evaluation))
+            rows.append(contender.evaluated(evaluation))
             print(line(rows[-1]), flush=True)
             if options.pictures:
                 pictures = to_uint8(pictures_of(contender.state.shown_G, contender.state.preview_noise))

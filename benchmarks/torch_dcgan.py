@@ -87,14 +87,14 @@ class Player(worker.Player):
         self.ones = torch.ones(len(images), 1, device=self.device)
         self.zeros = torch.zeros(len(images), 1, device=self.device)
         self.t = 0
-        self.losses, self.graph, self.with_graph = self.look, None, variant == "graph"
+        self.losses, self.graph, self.with_graph = self.both_losses, None, variant == "graph"
         if variant == "compile":
             # The graph of D(G(z)) is walked twice, once for each loss.
             torch._functorch.config.donated_buffer = False
             mode = "max-autotune" if device == "gpu" else None
-            self.losses = torch.compile(self.look, mode=mode)
+            self.losses = torch.compile(self.both_losses, mode=mode)
 
-    def look(self) -> tuple[Tensor, Tensor]:
+    def both_losses(self) -> tuple[Tensor, Tensor]:
         fakes = self.G(self.noise)
         real, fake = self.D(self.images), self.D(fakes)
         entropy = functional.binary_cross_entropy_with_logits

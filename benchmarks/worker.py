@@ -1,4 +1,4 @@
-"""A competitor's side of a benchmark: a process that takes training steps when it is told to.
+"""A competitor's side of a benchmark: a process that takes training steps on request.
 
 It reads one JSON object a line from standard input and answers with one on standard output:
 
@@ -8,7 +8,7 @@ It reads one JSON object a line from standard input and answers with one on stan
     {"steps": 3}               ->  {"seconds": [0.61, 0.59, 0.63], "peak_bytes": 760000000}
     {"steps": 1, "losses": 1}  ->  the same and {"losses": [[0.71, 1.39]]}, of G and D
     {"save": "after.npz"}      ->  {}: all parameters are in that file, under tinygan's names and shapes
-    {"generate": 1000}         ->  {"seconds": 1.9}: so many pictures, 256 at a time, none of them kept
+    {"generate": 1000}         ->  {"seconds": 1.9} for that many pictures, 256 at a time, none of them kept
     {"facts": 1}               ->  what `Player.facts` knows
 
 `weights` names such a file to start from; then no step is taken at the start. The end of the input
@@ -74,7 +74,7 @@ Make = Callable[[str, int, str, str, float, np.ndarray, np.ndarray], Player]
 
 
 def serve(make: Make) -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the input ends."""
     # Frameworks chat on standard output; the answers go to a copy of it that only this function knows.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -127,7 +127,7 @@ def shared_by(backend: Backend, ranks: Ranks) -> Backend:
         DeviceError: NCCL is missing, or ranks share a graphics card.
     """
     if isinstance(ranks, MPI) and backend.device == "gpu":
-        ranks = NCCL(ranks.mpi, backend.xp)
+        ranks = NCCL(ranks, backend.xp)
     return replace(backend, ranks=ranks, twins={**backend.twins, **shared.twins(ranks)})
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import __main__ as main
-from benchmarks import report
+from benchmarks import competitors, generate, page, ranks, recipes, report
 from benchmarks.__main__ import Machine, compare
 from benchmarks.competitors import (
     COMPETITORS,
@@ -25,7 +25,10 @@ from benchmarks.competitors import (
     parity_steps,
     reference,
 )
-from benchmarks.page import BROWSERS
+from tinygan.backend import cpu
+from tinygan.errors import TinyganError
+from tinygan.runs.settings import Settings
+from tinygan.runs.state import State
 
 ROOT = Path(__file__).parents[2]
 PEERS = {
@@ -43,36 +46,55 @@ def run(module, *arguments, code=0):
     return result
 
 
-def test_the_comparison_prints_a_table_and_writes_json_and_a_picture(tmp_path):
+def test_the_comparison_prints_a_table_and_writes_json_and_a_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(competitors, "SECONDS_A_TURN", 0.1)
     files = tmp_path / "result.json", tmp_path / "result.png"
-    result = run(
-        "benchmarks", "--batch", "4", "--rounds", "1", "--threads", "1",
+    assert main.main([
+        "--batch", "4", "--rounds", "1", "--threads", "1",
         "--only", "tinygan,tinygan-readable", "--json", str(files[0]), "--plot", str(files[1]),
-    )  # fmt: skip
-    assert "batch 4" in result.stdout and "1 threads" in result.stdout
+    ]) == 0  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "batch 4" in printed and "1 threads" in printed
     rows = json.loads(files[0].read_text())["competitors"]
     assert list(rows) == ["tinygan", "tinygan-readable"] and rows["tinygan"]["ratio_to_tinygan"] == 1
     for name, row in rows.items():
         assert 0 < row["min_seconds"] <= row["median_seconds"] <= row["max_seconds"]
         assert row["median_seconds"] < row["seconds_to_first_step"] < 60
         assert 2e7 < row["peak_bytes"] < 4e9
-        line = next(line for line in result.stdout.splitlines() if line.startswith(f"{name} "))
+        line = next(line for line in printed.splitlines() if line.startswith(f"{name} "))
         assert row["version"] in line and f"{row['median_seconds']:.3f}" in line
     with Image.open(files[1]) as picture:
         assert picture.format == "PNG" and picture.width == 1000
 
 
 @pytest.mark.parametrize(
-    "arguments, word",
+    ("module", "arguments", "code", "word"),
     [
-        (("--only", "tinygan,caffe"), "caffe"),
-        (("--rounds", "0"), "--rounds"),
-        (("--batch", "many"), "--batch"),
+        (main, ("--only", "tinygan,caffe"), 2, "caffe"),
+        (main, ("--rounds", "0"), 2, "--rounds"),
+        (main, ("--batch", "many"), 2, "--batch"),
+        (recipes, ("--only", "slow"), 2, "slow"),
+        (recipes, ("--minutes", "0"), 2, "--minutes"),
+        (recipes, ("--seeds", "0"), 2, "--seeds"),
+        (recipes, ("--json", "no/r.json"), 2, "no folder"),
+        (recipes, ("--pictures", "no"), 2, "no folder"),
+        (page, ("--walk", "0"), 2, "--walk"),
+        (page, ("--runs", "no"), 5, "no run in no"),
+        (page, ("no",), 5, "no does not exist"),
+        (ranks, ("--ranks", "2"), 2, "--ranks '2'"),
+        (ranks, ("--ranks", "1x2,"), 2, "1x2,2x1"),
+        (ranks, ("--ranks", "0x1"), 2, "--ranks '0x1'"),
+        (ranks, ("--ranks", "2xone"), 2, "--ranks '2xone'"),
+        (ranks, ("--batch", "1", "--ranks", "2x1"), 2, "share a batch of 1"),
+        (ranks, ("--batch", "0"), 2, "--batch-size"),
+        (ranks, ("--rounds", "0"), 2, "--rounds"),
+        (ranks, ("--size", "30"), 2, "30"),
     ],
 )
-def test_bad_options_end_in_one_line_and_code_2(arguments, word):
-    error = run("benchmarks", *arguments, code=2).stderr
-    assert error.count("\n") == 1 and error.startswith("error: ") and word in error
+def test_bad_options_are_refused_in_one_line(module, arguments, code, word):
+    with pytest.raises(TinyganError) as error:
+        module.main(arguments)
+    assert error.value.exit_code == code and word in str(error.value) and "\n" not in str(error.value)
 
 
 def result_of(**seconds):
@@ -171,26 +193,24 @@ def test_a_competitor_that_pads_the_other_side_is_caught(name, expected, tmp_pat
     assert "loss" in (difference(start, outcome, parity_steps(wrong, start, 1, "cpu")) or "")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("steps", [0, 3])  # warming up, or in its turn
-def test_one_that_fails_on_the_way_does_not_take_the_others_with_it(tmp_path, monkeypatch, steps):
-    source, begins = (
-        (ROOT / "benchmarks/tinygan_dcgan.py").read_text(),
-        "def run(self, count: int) -> None:\n",
-    )
-    assert source.count(begins) == 1
-    ends = f"{begins}        assert self.adams[0].t <= {steps}, 'gone'\n"
-    (tmp_path / "ends_later.py").write_text(source.replace(begins, ends))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setitem(COMPETITORS, "jax", replace(COMPETITORS["tinygan"], module="ends_later"))
-    rows = compare(["tinygan", "jax"], batch=2, machine=Machine(1, "cpu"), rounds=2)
-    assert rows["tinygan"]["ratio_to_tinygan"] == 1 and "median_seconds" not in rows["jax"]
-    assert rows["jax"]["problem"] == "failed: AssertionError: gone"
-    lines = report.table(result_of(tinygan=1.0) | {"competitors": rows}).splitlines()
-    assert any(line.split() == ["jax", "failed:", "AssertionError:", "gone"] for line in lines)
+@pytest.mark.parametrize("answers", [0, 1, 2])  # it fails while it warms up, or in one of its turns
+def test_one_that_fails_on_the_way_does_not_take_the_others_with_it(answers):
+    def worker(answers):
+        def ask(request):
+            if left.pop() == 0:
+                raise FailedError("gone")
+            return {"seconds": [0.1] * request["steps"], "peak_bytes": 1}
+
+        left = list(range(answers + 1))
+        return SimpleNamespace(ask=ask)
+
+    rows = competitors.take_turns({"tinygan": worker(9), "jax": worker(answers)}, rounds=2)
+    assert rows["tinygan"]["ratio_to_tinygan"] == 1 and rows["jax"] == {"problem": "failed: gone"}
+    lines = report.table(result_of(tinygan=1.0) | {"competitors": {"jax": rows["jax"]}}).splitlines()
+    assert any(line.split() == ["jax", "failed:", "gone"] for line in lines)
 
 
-def test_facts_that_cannot_be_told_lose_nothing_else(monkeypatch):
+def test_facts_that_are_missing_lose_nothing_else(monkeypatch):
     def ask(request):
         raise FailedError("gone")
 
@@ -202,15 +222,21 @@ def test_facts_that_cannot_be_told_lose_nothing_else(monkeypatch):
     assert row["median_seconds"] == 1 and row["facts"] == "failed: gone" and "problem" not in row
 
 
-def test_what_computes_something_else_is_named_and_not_timed(tmp_path, monkeypatch):
-    source = (ROOT / "benchmarks/tinygan_dcgan.py").read_text()
-    (tmp_path / "wrong_rate.py").write_text(source.replace("parameters)", "parameters, lr=1e-3)"))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setitem(COMPETITORS, "jax", replace(COMPETITORS["tinygan"], module="wrong_rate"))
+def test_what_computes_something_else_is_named_and_not_timed(monkeypatch):
+    one = SimpleNamespace(version="v", seconds_to_start=1.0, close=lambda: None)
+    fakes = {
+        "reference": lambda folder: (folder, "tinygan"),
+        "parity_steps": lambda competitor, *rest: competitor.package,
+        "difference": lambda start, expected, found, precision: None if found == expected else "loss",
+        "Worker": lambda *arguments: one,
+        "take_turns": lambda workers, *rest: {name: {"median_seconds": 1.0} for name in workers},
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(main, name, fake)
     rows = compare(["tinygan", "jax"], batch=2, machine=Machine(1, "cpu"), rounds=1)
     assert "median_seconds" in rows["tinygan"] and "median_seconds" not in rows["jax"]
-    assert rows["jax"]["problem"].startswith("computes something else: ")
-    table = report.table(result_of(tinygan=1.0) | {"competitors": rows})
+    assert rows["jax"]["problem"] == "computes something else: loss"
+    table = report.table(result_of(tinygan=1.0) | {"competitors": {"jax": rows["jax"]}})
     assert any(line.startswith("jax") and "something else" in line for line in table.splitlines())
 
 
@@ -219,17 +245,8 @@ def test_what_computes_something_else_is_named_and_not_timed(tmp_path, monkeypat
 
 @pytest.mark.slow
 def test_layers_are_timed_on_both_engines(tmp_path):
-    run(
-        "benchmarks.layers",
-        "--batch",
-        "2",
-        "--rounds",
-        "1",
-        "--threads",
-        "1",
-        "--json",
-        str(tmp_path / "l.json"),
-    )
+    options = ("--batch", "2", "--rounds", "1", "--threads", "1", "--json", str(tmp_path / "l.json"))
+    run("benchmarks.layers", *options)
     rows = json.loads((tmp_path / "l.json").read_text())["layers"]
     assert {"readable", "fast"} <= {row["by"] for row in rows} and len({row["layer"] for row in rows}) == 6
     assert all(row["forward_gflops"] > 0 and row["backward_gflops"] > 0 for row in rows)
@@ -244,26 +261,16 @@ def test_scaling_goes_over_batches_and_threads(tmp_path):
 
 
 def test_generation_is_timed(tmp_path):
-    options = ("--count", "20", "--rounds", "1", "--only", "tinygan")
-    run("benchmarks.generate", *options, "--json", str(tmp_path / "g.json"))
+    options = ["--count", "20", "--rounds", "1", "--only", "tinygan", "--json", str(tmp_path / "g.json")]
+    assert generate.main(options) == 0
     row = json.loads((tmp_path / "g.json").read_text())["competitors"]["tinygan"]
     assert row["pictures_a_second"] == pytest.approx(20 / row["median_seconds"])
 
 
 @pytest.mark.slow
-def test_recipes_get_the_same_time_and_are_judged(tmp_path):
-    options = (
-        "--data",
-        "strokes",
-        "--minutes",
-        "0.02",
-        "--seeds",
-        "2",
-        "--samples",
-        "200",
-        "--only",
-        "quick,seed",
-    )
+def test_recipes_get_the_same_time_and_are_evaluated(tmp_path):
+    options = ("--data", "strokes", "--minutes", "0.02", "--seeds", "2", "--samples", "200")
+    options += ("--only", "quick,seed")
     out = run("benchmarks.recipes", *options, "--json", tmp_path / "r.json", "--pictures", tmp_path).stdout
     found = json.loads((tmp_path / "r.json").read_text())
     rows = found["runs"]
@@ -279,34 +286,13 @@ def test_recipes_get_the_same_time_and_are_judged(tmp_path):
     assert len(list(tmp_path.glob("*_seed_*.png"))) == 4
 
 
-@pytest.mark.parametrize(
-    ("option", "word"),
-    [
-        ("--only=slow", "slow"),
-        ("--minutes=0", "--minutes"),
-        ("--seeds=0", "--seeds"),
-        ("--json=no/r.json", "no folder"),
-        ("--pictures=no", "no folder"),
-    ],
-)
-def test_recipes_refuse_what_makes_no_sense(option, word):
-    error = run("benchmarks.recipes", "--data", "strokes", option, code=2).stderr
-    assert word in error and len(error.splitlines()) == 1
-
-
-@pytest.fixture(scope="module")
-def small_run(tmp_path_factory):
-    """A run folder as a training leaves it."""
-    out = tmp_path_factory.mktemp("runs")
-    options = ("--data", "strokes", "--limit", "40", "--batch-size", "20", "--width", "2", "--epochs", "2")
-    run("tinygan.train", *options, "--no-gif", "--out", out)
-    return out / "0001-strokes"
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no browser")
-def test_looking_at_a_run_is_measured(small_run, tmp_path):
+@pytest.mark.skipif(not any(map(shutil.which, page.BROWSERS)), reason="no browser")
+def test_a_report_and_its_explorer_are_measured(tmp_path):
     pytest.importorskip("playwright")
+    options = ("--data", "strokes", "--limit", "40", "--batch-size", "20", "--width", "2", "--epochs", "2")
+    run("tinygan.train", *options, "--no-gif", "--out", tmp_path)
+    small_run = tmp_path / "0001-strokes"
     before = {path: path.read_bytes() for path in small_run.rglob("*") if path.is_file()}
     out = run("benchmarks.page", small_run, "--walk", "0.5", "--json", tmp_path / "p.json").stdout
     found = json.loads((tmp_path / "p.json").read_text())
@@ -322,20 +308,7 @@ def test_looking_at_a_run_is_measured(small_run, tmp_path):
     assert {path: path.read_bytes() for path in before} == before  # the report is the same again
 
 
-@pytest.mark.parametrize(
-    ("options", "code", "word"),
-    [
-        (("--walk", "0"), 2, "--walk"),
-        (("--runs", "no"), 5, "no run in no"),
-        (("no",), 5, "no does not exist"),
-    ],
-)
-def test_looking_refuses_what_makes_no_sense(options, code, word):
-    error = run("benchmarks.page", *options, code=code).stderr
-    assert word in error and len(error.splitlines()) == 1
-
-
-def test_looking_needs_a_browser(small_run, monkeypatch):
+def test_the_explorer_needs_a_browser(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    error = run("benchmarks.page", small_run, code=2).stderr
-    assert "needs Chromium" in error and len(error.splitlines()) == 1
+    with pytest.raises(TinyganError, match="needs Chromium"):
+        page.explored(Path("report.html"), State(Settings(size=4, width=1, batch_size=1), cpu()), 1.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tests.data.peak import peak
 from tinygan.backend import cpu
 from tinygan.data import Dataset, arrays, load, mapped
 from tinygan.data.arrays import load_array
+from tinygan.data.converted import header
 from tinygan.data.mapped import Mapped, chunks
 from tinygan.errors import DataError
 from tinygan.runs.settings import Settings
@@ -78,7 +81,7 @@ def test_a_fingerprint_sees_the_ends_and_the_shape() -> None:
     assert len(seen) == 4
 
 
-def test_what_stays_in_its_file_is_told(tmp_path: Path) -> None:
+def test_what_stays_in_its_file_is_named(tmp_path: Path) -> None:
     lines: list[str] = []
     np.save(tmp_path / "a.npy", IMAGES)
     np.savez(tmp_path / "a.npz", IMAGES)
@@ -111,7 +114,7 @@ def test_what_was_taken_does_not_change_with_the_file_and_the_whole_is_not_taken
         np.asarray(images)
 
 
-def test_a_file_that_is_cut_while_it_is_in_use_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_cut_while_it_is_in_use_is_refused(tmp_path: Path) -> None:
     data = opened(tmp_path / "a.npy")
     with (tmp_path / "a.npy").open("r+b") as file:
         file.truncate(300)
@@ -143,10 +146,8 @@ def test_one_picture_many_times_is_still_noticed(tmp_path: Path, monkeypatch: py
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to measure with")
 def test_pages_are_given_back(tmp_path: Path) -> None:
     shape = (1 << 14, 64, 64, 1)  # 64 MB
-    with (tmp_path / "a.npy").open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        file.truncate(file.tell() + int(np.prod(shape)))
+    (tmp_path / "a.npy").write_bytes(header(shape))
+    os.truncate(tmp_path / "a.npy", len(header(shape)) + math.prod(shape))
     images = load_array(tmp_path / "a.npy", 64, 1, None, say=quiet, large=0).images
     ballast = np.ones(max(0, peak() - resident()) + (40 << 20), np.uint8)  # so that any more is a new peak
     before = peak()

@@ -17,14 +17,11 @@ def many() -> tuple[np.ndarray, np.ndarray]:
     return labelled_strokes(3000, 0)
 
 
-def test_images_are_bytes_of_the_size_of_mnists(many):
-    images, labels = many
-    assert images.shape == (3000, 28, 28, 1) and images.dtype == np.uint8 and images.flags.c_contiguous
-    assert labels.shape == (3000,) and labels.dtype == np.uint8
-
-
 def test_the_same_seed_gives_the_same_digits_on_every_machine():
-    digest = hashlib.sha256(strokes(1000, 0).tobytes()).hexdigest()
+    images, labels = labelled_strokes(1000, 0)
+    assert images.shape == (1000, 28, 28, 1) and images.dtype == np.uint8 and images.flags.c_contiguous
+    assert labels.shape == (1000,) and labels.dtype == np.uint8
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
     assert digest == "2a7bf563ca0542847798552d68fdbdc1a30d2a98e604c7789327cea83a7629be"
 
 
@@ -45,7 +42,7 @@ def test_all_ten_digits_come_equally_often(many):
 
 
 def test_a_digit_resembles_its_own_kind(many):
-    """The nearest of 2,500 labelled images tells what most of 500 others are, as it does for MNIST."""
+    """Most of 500 images show what the nearest of 2,500 labelled ones shows, as in MNIST."""
     pixels, labels = many[0].reshape(3000, -1) / 255.0, many[1]
     known, asked = pixels[:2500], pixels[2500:]
     distance = (known**2).sum(1) - 2 * asked @ known.T
@@ -71,11 +68,6 @@ def test_digits_are_in_the_middle_and_touch_no_border(many):
     border = images.copy()
     border[:, 1:-1, 1:-1] = 0
     assert (border == 0).all()
-
-
-def test_edges_are_soft(many):
-    inked = many[0][many[0] > 0]
-    assert 0.3 < (inked < 230).mean() < 0.8
 
 
 @pytest.mark.parametrize("text", [text for group in TEMPLATES for text in group])

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,7 +19,7 @@ from PIL import Image
 from tinygan.backend import cpu
 from tinygan.data.arrays import load_array
 from tinygan.data.folder import load_folder
-from tinygan.data.idx import read_images, read_labels
+from tinygan.data.idx import read_idx
 from tinygan.errors import DataError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
@@ -49,19 +49,19 @@ def formats() -> dict[str, Format]:
     """All of them by name."""
     idx = b"".join([bytes([0, 0, 8, 3]), struct.pack(">3I", *PIXELS.shape), PIXELS.tobytes()])
     labels = bytes([0, 0, 8, 1]) + struct.pack(">I", 5) + bytes(range(5))
-    npy = [_npy(array) for array in (PIXELS, PIXELS / 255, PIXELS[..., None].astype(np.int16))]
-    npz = [_npz(np.savez, images=PIXELS), _npz(np.savez_compressed, images=PIXELS, other=PIXELS[0])]
+    npy = [_saved(np.save, array) for array in (PIXELS, PIXELS / 255, PIXELS[..., None].astype(np.int16))]
+    npz = [_saved(np.savez, images=PIXELS), _saved(np.savez_compressed, images=PIXELS, other=PIXELS[0])]
     saved = _checkpoint()
     config = json.dumps(_config(), indent=2).encode()
     row = {"epoch": 1, "step": 2, "g_loss": 0.7, "d_loss": 1.3, "real_score": 0.5, "fake_score": 0.4}
     rows = b"".join(json.dumps(row | {"epoch": e, "step": 2 * e}).encode() + b"\n" for e in (1, 2, 3))
     return {
-        "idx": Format("images", [idx], lambda folder: read_images(folder / "images")),
-        "labels": Format("labels", [labels], lambda folder: read_labels(folder / "labels")),
+        "idx": Format("images", [idx], lambda folder: read_idx(folder / "images", "image")),
+        "labels": Format("labels", [labels], lambda folder: read_idx(folder / "labels", "label")),
         "gz": Format(
             "images.gz",
             [gzip.compress(idx, 9, mtime=0), gzip.compress(idx, 0, mtime=0)],
-            lambda folder: read_images(folder / "images.gz"),
+            lambda folder: read_idx(folder / "images.gz", "image"),
         ),
         "npy": Format("a.npy", npy, _read_and_mapped),
         "npz": Format("a.npz", npz, lambda folder: load_array(folder / "a.npz", 8, 1, None)),
@@ -79,9 +79,10 @@ def formats() -> dict[str, Format]:
     }
 
 
-def _npy(array: np.ndarray) -> bytes:
+def _saved(save: Callable[..., object], *values: Any, **named: np.ndarray) -> bytes:
+    """What `save` writes into an open file."""
     file = io.BytesIO()
-    np.save(file, array)
+    save(file, *values, **named)
     return file.getvalue()
 
 
@@ -102,19 +103,10 @@ def _read_and_mapped(folder: Path) -> object:
     return None
 
 
-def _npz(save: Callable[..., None], **arrays: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    save(file, **arrays)
-    return file.getvalue()
-
-
 def _picture(mode: str, kind: str) -> bytes:
-    file = io.BytesIO()
     if mode == "I;16":
-        Image.fromarray(PIXELS[0].astype(np.uint16) * 257).save(file, kind)
-    else:
-        Image.fromarray(PIXELS[0]).convert(mode).save(file, kind)
-    return file.getvalue()
+        return _saved(Image.fromarray(PIXELS[0].astype(np.uint16) * 257).save, kind)
+    return _saved(Image.fromarray(PIXELS[0]).convert(mode).save, kind)
 
 
 def _folder(folder: Path) -> object:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tests.ranks.launch import ROOT, finish, needs_mpi, start
+from tests.ranks.launch import finish, needs_mpi, start
+from tests.standin import cupy, nccl
 from tests.standin.kernels import COMPILER
+from tinygan import cli
+from tinygan.backend import Backend, shared_by
+from tinygan.errors import DeviceError
+from tinygan.ranks.alone import ALONE
+from tinygan.ranks.mpi import MPI, SIZES, started
 from tinygan.runs.checkpoint import content_digest, read
+from tinygan.train import main
 
 # Twelve steps of four epochs; the last batch of each has 16 images.
 TRAIN = (
@@ -35,9 +41,11 @@ def train(ranks: int, cwd: Path, *more: str) -> str:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which two ranks have trained from end to end."""
+    """A folder in which two ranks have trained from end to end, the second without writing into the run."""
     folder = tmp_path_factory.mktemp("whole")
-    (folder / "output.txt").write_text(train(2, folder), encoding="utf-8")
+    code, output, errors = finish(2, "-m", "tests.ranks.saboteur", "idle", "1", "0", *TRAIN, cwd=folder)
+    assert code == 0, errors
+    (folder / "output.txt").write_text(output, encoding="utf-8")
     return folder
 
 
@@ -64,28 +72,13 @@ def test_the_first_rank_alone_speaks_and_writes(whole: Path) -> None:
 
 
 @needs_mpi
-def test_the_second_rank_writes_nothing_into_the_run(tmp_path: Path) -> None:
-    options = [*TRAIN, "--steps", "4"]
-    code, _, errors = finish(2, "-m", "tests.ranks.saboteur", "idle", "1", "0", *options, cwd=tmp_path)
-    assert code == 0, errors
-
-
-@needs_mpi
-@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 3])
-def test_a_checkpoint_of_two_ranks_goes_on_with_more_or_fewer(
-    tmp_path: Path, whole: Path, ranks: int
-) -> None:
-    train(2, tmp_path, *TRAIN, "--steps", "7")
-    train(ranks, tmp_path, "--resume", "--steps", "12")
-    assert differ_by_rounding(whole, tmp_path)
-    assert f"ranks was 2 and is {ranks}" in (tmp_path / RUN / "log.txt").read_text()
-
-
-@needs_mpi
-def test_a_run_of_one_process_goes_on_with_two_ranks(tmp_path: Path, whole: Path) -> None:
-    train(1, tmp_path, *TRAIN, "--steps", "7")
+def test_a_run_goes_on_with_more_and_with_fewer_ranks(tmp_path: Path, whole: Path) -> None:
+    train(1, tmp_path, *TRAIN, "--steps", "5")
+    train(3, tmp_path, "--resume", "--steps", "8")
     train(2, tmp_path, "--resume", "--steps", "12")
     assert differ_by_rounding(whole, tmp_path)
+    log = (tmp_path / RUN / "log.txt").read_text()
+    assert "ranks was 1 and is 3" in log and "ranks was 3 and is 2" in log
 
 
 @needs_mpi
@@ -140,7 +133,7 @@ def test_a_file_that_the_first_rank_alone_cannot_write_ends_all_and_is_logged(tm
 
 
 @needs_mpi
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_to_the_launcher_saves(tmp_path: Path, number: int) -> None:
     """Ctrl-C in a terminal reaches mpiexec alone, which passes it on."""
     more = ("--epochs", "100000", "--checkpoint-every", "100000", "--no-gif", "--no-report")
@@ -156,18 +149,20 @@ def test_a_signal_to_the_launcher_saves(tmp_path: Path, number: int) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (("--data", "nowhere"), 4, "nowhere"),
-        (("--data", "strokes", "--limit", "10", "--batch-size", "1"), 2, "2 ranks share a batch of 1"),
-        (("--epochs", "x"), 2, "--epochs"),
-        (("--resume",), 5, "runs"),
-        (("--out", "/dev/null/x", *TRAIN), 5, "/dev/null/x"),
+        (("--help",), 0, "usage: "),
+        ((*TRAIN, "--dry-run"), 0, "ranks    2 on 1 host"),
+        (("--data", "nowhere"), 4, "error: --data nowhere"),
+        (("--epochs", "x"), 2, "error: argument --epochs"),
+        (("--out", "/dev/null/x", *TRAIN), 5, "error: cannot"),
     ],
 )  # fmt: skip
-def test_bad_input_is_told_once(tmp_path: Path, options: tuple[str, ...], code: int, words: str) -> None:
+def test_what_is_the_same_on_all_ranks_is_printed_once(
+    tmp_path: Path, options: tuple[str, ...], code: int, words: str
+) -> None:
     found, output, errors = finish(2, "-m", "tinygan.train", *options, cwd=tmp_path)
-    told = [line for line in errors.splitlines() if "error: " in line]
-    assert found == code and len(told) == 1 and words in told[0], errors
-    assert "Traceback" not in errors
+    assert found == code and (output + errors).count(words) == 1, errors
+    assert errors.count("error: ") == bool(code) and "Traceback" not in errors
+    assert not (tmp_path / "runs").exists()
 
 
 @needs_mpi
@@ -184,41 +179,35 @@ def test_ranks_with_a_card_each_train_the_same_and_a_processor_goes_on(tmp_path:
     assert differ_by_rounding(whole, tmp_path)
 
 
-@needs_mpi
+def refuse(*arguments: object) -> None:
+    raise nccl.NcclError("NCCL_ERROR_INVALID_USAGE: Duplicate GPU detected")
+
+
 @pytest.mark.parametrize(
-    ("broken", "words"),
+    ("name", "broken", "words"),
     [
-        ("available = False", "finds no NCCL"),
-        ("NcclCommunicator = refuse", "Start one rank to a card"),
-        ("NcclCommunicator = lambda *arguments: {}[6]", "Start one rank to a card"),  # ncclRemoteError
+        ("available", False, "finds no NCCL"),
+        ("NcclCommunicator", refuse, "Start one rank to a card"),
+        ("NcclCommunicator", lambda *arguments: {}[6], "Start one rank to a card"),  # ncclRemoteError
     ],
 )
-def test_what_nccl_lacks_is_told_with_its_remedy(broken: str, words: str) -> None:
-    code = f"""if True:
-        import sys
-        import mpi4py.MPI
-        from tests.standin import cupy, nccl
-        from tinygan.arrays import Backend
-        from tinygan.backend import shared_by
-        from tinygan.errors import DeviceError
-        from tinygan.ranks.mpi import MPI
-        xp, card, _ = cupy.make()
-        module = sys.modules["cupy.cuda.nccl"] = nccl.make(card)
-        def refuse(*arguments):
-            raise nccl.NcclError("NCCL_ERROR_INVALID_USAGE: Duplicate GPU detected")
-        module.{broken}
-        try:
-            shared_by(Backend(xp, "gpu"), MPI(mpi4py.MPI))
-        except DeviceError as problem:
-            print(problem)
-    """
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert words in done.stdout and len(done.stdout.splitlines()) == 1
+def test_what_nccl_lacks_is_refused_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, name: str, broken: object, words: str
+) -> None:
+    xp, card, _ = cupy.make()
+    xp.cuda.nccl = nccl.make(card)
+    setattr(xp.cuda.nccl, name, broken)
+    monkeypatch.setitem(sys.modules, "cupy", xp)
+    monkeypatch.setitem(sys.modules, "cupy.cuda", xp.cuda)
+    ranks = MPI.__new__(MPI)  # without MPI
+    ranks.comm = SimpleNamespace(bcast=lambda value: value)
+    with pytest.raises(DeviceError, match=words) as error:
+        shared_by(Backend(xp, "gpu"), ranks)
+    assert "\n" not in str(error.value)
 
 
 @needs_mpi
-def test_a_rank_with_other_weights_is_told(tmp_path: Path) -> None:
+def test_a_rank_with_other_weights_is_named(tmp_path: Path) -> None:
     options = [*TRAIN, "--steps", "6"]
     command = ("-m", "tests.ranks.saboteur", "drift", "1", "4", *options)
     code, output, errors = finish(2, *command, cwd=tmp_path)
@@ -227,47 +216,37 @@ def test_a_rank_with_other_weights_is_told(tmp_path: Path) -> None:
     assert "other weights" not in before and after.count("warning: rank 1 on ") == 1
 
 
-@needs_mpi
-def test_help_is_printed_once(tmp_path: Path) -> None:
-    assert train(2, tmp_path, "--help").count("usage: ") == 1
+def test_one_process_imports_nothing_of_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SIZES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "mpi4py", None)  # its import would fail
+    assert started() is ALONE
 
 
-@needs_mpi
-def test_a_dry_run_tells_of_ranks_and_hosts(tmp_path: Path) -> None:
-    output = train(2, tmp_path, *TRAIN, "--dry-run")
-    assert output.count("ranks    2 on 1 host") == 1 and not (tmp_path / "runs").exists()
+class Unloadable:
+    @property
+    def MPI(self) -> None:  # noqa: N802
+        raise RuntimeError("cannot load MPI library")
 
 
-def test_one_process_imports_nothing_of_mpi(tmp_path: Path) -> None:
-    code = "import sys, tinygan.train as t; t.main(sys.argv[1:]); sys.exit('mpi4py' in sys.modules)"
-    command = [sys.executable, "-c", code, *TRAIN, "--dry-run"]
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
-    assert done.returncode == 0
+WORLD = SimpleNamespace(Get_size=lambda: 1)
+OTHER = SimpleNamespace(COMM_WORLD=WORLD, Get_library_version=lambda: "Other MPI 1.0\nand more")
 
 
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        ("raise ImportError('No module named mpi4py')", "pip install"),
-        ("raise RuntimeError('cannot load MPI library')", "pip install"),
-        (
-            "from types import SimpleNamespace as S\n"
-            "COMM_WORLD = S(Get_size=lambda: 1)\nGet_library_version = lambda: 'Other MPI 1.0'\n",
-            "Other MPI 1.0",
-        ),
+        (None, "pip install"),
+        (Unloadable(), "cannot load MPI library. pip install"),
+        (SimpleNamespace(MPI=OTHER), "mpi4py (Other MPI 1.0) sees 1"),
     ],
 )
-def test_a_launcher_without_its_mpi_is_told_in_one_line(tmp_path: Path, module: str, words: str) -> None:
-    (tmp_path / "mpi4py").mkdir()
-    (tmp_path / "mpi4py/__init__.py").write_text("")
-    (tmp_path / "mpi4py/MPI.py").write_text(module)
-    done = subprocess.run(
-        [sys.executable, "-m", "tinygan.train", *TRAIN],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "PMI_SIZE": "2"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2 and done.stderr.startswith("error: 2 processes were started"), done.stderr
-    assert len(done.stderr.splitlines()) == 1 and words in done.stderr
+def test_a_launcher_without_its_mpi_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: object, words: str
+) -> None:
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "mpi4py", module)
+    assert cli.run(main, TRAIN) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: 2 processes were started") and words in errors
+    assert len(errors.splitlines()) == 1

@@ -13,5 +13,6 @@ def stand_in() -> None:
     """From now on CuPy, cuBLAS and NCCL are the stand-ins."""
     module, card, make_library = standin.make()
     library = make_library(blas.SIGNATURES)
-    sys.modules |= {"cupy": module, "cupy.cuda.nccl": nccl.make(card)}
+    module.cuda.nccl = nccl.make(card)
+    sys.modules |= {"cupy": module, "cupy.cuda": module.cuda}
     blas.load = lambda: blas.declared(library)

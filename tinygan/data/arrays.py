@@ -1,26 +1,24 @@
 """Pictures in a NumPy file: ``.npy``, or ``.npz`` with one array or one named ``images``.
 
 A large ``.npy`` stays where it is, and parts of it are read as they are needed; if its images have another
-size, or are no bytes, it is converted once (see converted.py). An ``.npz`` is read as a whole.
+size or dtype, it is converted once (see converted.py). An ``.npz`` is read as a whole.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from tinygan.data.converted import Conversion, Tally, converted, in_memory
-from tinygan.data.dataset import Dataset
+from tinygan.data.dataset import Dataset, reading
 from tinygan.data.mapped import CHUNK, Mapped, chunks
 from tinygan.data.resize import fit_all
-from tinygan.errors import DataError, one_line
+from tinygan.errors import DataError
 
 NAMES = ("images", "x_train", "arr_0")  # preferred where an .npz holds several arrays
 LARGEST = 8 << 30  # bytes that are read into memory
@@ -43,30 +41,24 @@ def load_array(
     Raises:
         DataError: the file is damaged, or holds something else.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old header versions
-            facts = path.stat()  # before it is read: if it changes meanwhile, it is converted again
-            if path.suffix == ".npz":
-                array = read_npz(path)
-            else:
-                array = read_npy_file(path, limit, size * size * channels, large)
-    except DataError:
-        raise
-    except Exception as problem:  # a hostile header raises nearly anything, tokenize.TokenError included
-        raise DataError(f"{path} cannot be read: {one_line(problem)}. Save it again.") from problem
-    if isinstance(array, np.ndarray) and array.ndim == 3:
-        array = array[..., None]
+    shape, pixels = (size, size, channels), size * size * channels
+    with reading(f"{path} cannot be read", ". Save it again."):
+        facts = path.stat()  # before it is read: if it changes meanwhile, it is converted again
+        if path.suffix == ".npz":
+            array = read_npz(path)
+        else:
+            with path.open("rb") as file:
+                array = read_npy(file, facts.st_size, str(path), limit, pixels, large)
     if array.ndim != 4 or array.shape[-1] not in (1, 3) or 0 in array.shape:
         raise DataError(f"{path} holds shape {array.shape}. It needs (N, H, W) or (N, H, W, C), C 1 or 3.")
     if isinstance(array, np.ndarray):
         array = array[:limit]
-    if array.dtype == np.uint8 and array.shape[1:] == (size, size, channels):
+    if array.dtype == np.uint8 and array.shape[1:] == shape:
         if isinstance(array, Mapped):
             gigabytes = f"{array.nbytes / 1e9:.1f} GB"
             say(f"data     {gigabytes} stay in {path}: read once now, for a digest, and then as needed")
         return Dataset(path.stem, array, str(path))
-    row = max(array.nbytes // len(array), size * size * channels)
+    row = max(array.nbytes // len(array), pixels)
 
     def pieces(tally: Tally) -> Iterator[np.ndarray]:
         add, times, tally.scale = range_of(array, path)
@@ -78,15 +70,11 @@ def load_array(
             tally.done += len(part)
             yield fit_all(part, size, channels)
 
-    shape = (size, size, channels)
     state = f"{facts.st_size} {facts.st_mtime_ns}"
     limited = limit if limit == len(array) else None
     conversion = Conversion(path, state, len(array), shape, pieces, limited)
-    if len(array) * row > large:
-        images, tally, stored = converted(conversion, cache, say)
-    else:
-        images, tally = in_memory(conversion)
-        stored = ()
+    is_large = len(array) * row > large
+    images, tally, stored = converted(conversion, cache, say) if is_large else in_memory(conversion)
     notes = [f"numbers  taken as {tally.scale}"] if tally.scale else []
     if array.shape[1:] != shape:
         height, width, depth = array.shape[1:]
@@ -95,28 +83,7 @@ def load_array(
     return Dataset(path.stem, images, str(path), (*notes, *stored))
 
 
-def read_npy_file(path: Path, limit: int | None, pixels: int, large: int) -> np.ndarray | Mapped:
-    """The array of an .npy file; the first `limit` images, mapped, if they are large.
-
-    They are if they take more than `large` bytes, as they are or as bytes with `pixels` to an image.
-    """
-    with path.open("rb") as file:
-        length = os.fstat(file.fileno()).st_size
-        shape, fortran_order, dtype = read_header(file, str(path))
-        declared = math.prod(shape) * dtype.itemsize
-        rows = shape[0] if shape else 0
-        # In Fortran's order an image lies scattered over the whole file.
-        if not fortran_order and max(declared, rows * pixels) > large:
-            if declared != length - file.tell():
-                raise DataError(f"{path} declares {declared:,} bytes and has {length - file.tell():,}.")
-            if len(shape) == 3:
-                shape = (*shape, 1)
-            return Mapped(file, (min(rows, limit or rows), *shape[1:]), dtype)
-        file.seek(0)
-        return read_npy(file, length, str(path))
-
-
-def read_npz(path: Path) -> np.ndarray:
+def read_npz(path: Path) -> np.ndarray | Mapped:
     """The only array of an .npz file, or the one with the first of `NAMES` that it holds."""
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -127,27 +94,17 @@ def read_npz(path: Path) -> np.ndarray:
             return read_npy(file, members[name].file_size, f"{name} in {path}")
 
 
-def read_npy(file: IO[bytes], size: int, where: str) -> np.ndarray:
-    """The array in an open .npy file of `size` bytes; the header is checked before memory is taken.
+def read_npy(
+    file: IO[bytes], size: int, where: str, limit: int | None = None, pixels: int = 0, large: float = math.inf
+) -> np.ndarray | Mapped:
+    """The array in an open .npy file of `size` bytes, (N, H, W) as (N, H, W, 1).
+
+    Where it is in C order and larger than `large` bytes, as it is or as bytes with `pixels` to an image, its
+    first `limit` images are mapped. Everything else is read, after its header has been checked.
 
     Raises:
-        DataError: it holds objects (which could run code), or declares more or less than the file has.
-    """
-    shape, fortran_order, dtype = read_header(file, where)
-    declared = math.prod(shape) * dtype.itemsize
-    if not 0 <= declared <= min(size, LARGEST):  # below 0, too: a read of -1 bytes is a read of all
-        raise DataError(f"{where} declares {declared:,} bytes and has at most {min(size, LARGEST):,}.")
-    data = file.read(declared)
-    if len(data) != declared or file.read(1):
-        raise DataError(f"{where} does not hold the {declared:,} bytes it declares. Save it again.")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
-
-
-def read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran's order or not, and dtype of the open .npy file, which then stands at its numbers.
-
-    Raises:
-        DataError: it holds objects, or is of an unknown version.
+        DataError: it holds objects (which could run code), declares more or less than the file has, or is of
+            an unknown version.
     """
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -156,7 +113,19 @@ def read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.
     shape, fortran_order, dtype = readers[version](file)
     if dtype.kind not in "buif":
         raise DataError(f"{where} holds {dtype}. It needs whole or floating-point numbers.")
-    return shape, fortran_order, dtype
+    shape = (*shape, 1) if len(shape) == 3 else shape
+    declared, rows = math.prod(shape) * dtype.itemsize, shape[0] if shape else 0
+    # In Fortran's order an image lies scattered over the whole file.
+    if not fortran_order and max(declared, rows * pixels) > large:
+        if declared != size - file.tell():
+            raise DataError(f"{where} declares {declared:,} bytes and has {size - file.tell():,}.")
+        return Mapped(file, (min(rows, limit or rows), *shape[1:]), dtype)
+    if not 0 <= declared <= min(size, LARGEST):  # not below 0: a read of -1 bytes is a read of all
+        raise DataError(f"{where} declares {declared:,} bytes and has at most {min(size, LARGEST):,}.")
+    data = file.read(declared)
+    if len(data) != declared or file.read(1):
+        raise DataError(f"{where} does not hold the {declared:,} bytes it declares. Save it again.")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
 
 
 def range_of(array: np.ndarray | Mapped, path: Path) -> tuple[float, float, str]:
@@ -172,6 +141,6 @@ def range_of(array: np.ndarray | Mapped, path: Path) -> tuple[float, float, str]
         return 0.0, 255.0, "[0, 1]"
     if 0 <= low and high <= 255:
         return 0.0, 1.0, "[0, 255]"
-    raise DataError(  # NaN, too
+    raise DataError(  # NaN included
         f"{path} holds numbers from {low:g} to {high:g}. Bring them to [0, 1], [-1, 1] or [0, 255]."
     )

@@ -2,10 +2,10 @@
 
     <name>.npy     the pictures, and <name>.json the sidecar: what they were made of, and how many
     <name>.part    a conversion under way, and <name>.part.json how far it had come a few seconds ago
-    <name>.lock    held by the process that looks or writes there
+    <name>.lock    held by the process that reads or writes there
 
-A file is believed if its sidecar says that it was made of the source as it is now, and if its length and
-some of its pictures are what the sidecar says. A part is believed if every byte is (CRC-32).
+A file is used if its sidecar says that it was made of the source as it is now, and if its length and some of
+its pictures are what the sidecar says. A part is used if every byte is (CRC-32).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -32,14 +33,15 @@ from tinygan.errors import DataError, one_line
 from tinygan.files import keep, locked, sweep, write_atomically
 
 SAVE_SECONDS = 5.0  # between two notes of how far it has come
-TELL_SECONDS = 30.0  # between two lines about it; the first comes with the first note
+SAY_SECONDS = 30.0  # between two lines about it; the first comes with the first note
 WAIT_SECONDS = 1.0  # until another process that converts the same is worth a line
-NAMED = 5  # so many unreadable files are named, the others counted
+CHANGED = "what was written there is something else when it is read"
+NAMED = 5  # of the unreadable files; the others are counted
 
 
 @dataclass
 class Tally:
-    """How far a conversion has come, and what there is to tell of it."""
+    """How far a conversion has come, and what a user should know of it."""
 
     done: int = 0  # pieces of the source: files, or images of an array
     images: int = 0  # that became of them
@@ -47,16 +49,6 @@ class Tally:
     unreadable: int = 0
     named: list[str] = field(default_factory=list)  # the first `NAMED` of the unreadable
     scale: str = ""  # in which range an array's numbers were taken to be
-
-    @property
-    def makes_sense(self) -> bool:
-        """Whether all its numbers and words are of their kinds: it may come from a damaged file."""
-        numbers = self.done, self.images, self.resized, self.unreadable
-        return (
-            all(type(number) is int and number >= 0 for number in numbers)
-            and isinstance(self.named, list)
-            and all(isinstance(line, str) for line in [*self.named, self.scale])
-        )
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,7 @@ class Conversion:
     total: int  # pieces of the source that become at most one image each
     shape: tuple[int, int, int]  # of an image
     pieces: Callable[[Tally], Iterator[np.ndarray]]  # (K, H, W, C) uint8 each, behind `Tally.done`; counts it
-    limit: int | None = None  # the first so many images alone were asked for
+    limit: int | None = None  # where only the first images were asked for: how many
 
     @property
     def name(self) -> str:
@@ -79,35 +71,34 @@ class Conversion:
         return f"{plain}-{size}x{size}x{channels}-{hashlib.sha256(where).hexdigest()[:16]}"
 
 
-def in_memory(conversion: Conversion) -> tuple[np.ndarray, Tally]:
-    """The converted images (N, H, W, C) uint8, and what there is to tell."""
+def in_memory(conversion: Conversion) -> tuple[Any, Tally, Sequence[str]]:
+    """The converted images (N, H, W, C) uint8, their tally, and notes: none."""
     images, tally = np.empty((conversion.total, *conversion.shape), np.uint8), Tally()
     for piece in conversion.pieces(tally):
         images[tally.images : tally.images + len(piece)] = piece
         tally.images += len(piece)
-    return images[: tally.images], tally
+    return images[: tally.images], tally, ()
 
 
 def converted(
     conversion: Conversion, cache: Path | None, say: Callable[[str], object]
 ) -> tuple[Any, Tally, Sequence[str]]:
-    """The same from a file in the folder `cache`, which is made or completed first; and notes.
+    """The same from a file in the folder `cache`, which is made or completed first.
 
     Where that cannot be written they are converted in memory, and a note says so.
     """
-    problem: OSError | str = "there is no home folder"
+    reason = "there is no home folder"
     if cache:
         stored = Stored(cache, conversion, say)
         try:
             images, tally = stored.images()
             size = f"{images.nbytes / 1e6:,.0f} MB"
             return images, tally, [f"stored   {size} in {stored.file}, converted; it may be deleted"]
-        except OSError as found:
-            problem = found
-    reason = problem if isinstance(problem, str) else one_line(problem)
-    where = cache or "a cache"
-    say(f"convert  {conversion.source} in memory: {where} cannot be written ({reason})")
-    return *in_memory(conversion), [f"note     converted in memory: {where} cannot be written ({reason})"]
+        except OSError as problem:
+            reason = one_line(problem)
+    why = f"in memory: {cache or 'a cache'} cannot be written ({reason})"
+    say(f"convert  {conversion.source} {why}")
+    return *in_memory(conversion)[:2], [f"note     converted {why}"]
 
 
 class Stored:
@@ -119,12 +110,13 @@ class Stored:
             cache / f"{conversion.name}{suffix}"
             for suffix in (".npy", ".json", ".part", ".part.json", ".lock")
         )
+        self.patient_until = time.monotonic() + WAIT_SECONDS
 
     def images(self) -> tuple[Any, Tally]:
         """The images, from the file that is there already if it is good. Raises OSError."""
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
-            with locked(self.lock, self._waiter()):
+            with locked(self.lock, self._waiting):
                 found = self.found()
                 if found is None:
                     try:
@@ -139,40 +131,34 @@ class Stored:
             if found is None:
                 raise
         if found is None:
-            raise OSError("what was written there is something else when it is read")
+            raise OSError(CHANGED)
         return found
 
-    def _waiter(self) -> Callable[[str], object]:
-        """What says once, after a while, that another process has the lock."""
-        until = time.monotonic() + WAIT_SECONDS
-
-        def waiting(holder: str) -> None:
-            nonlocal until
-            if time.monotonic() > until:
-                self.say(f"convert  waiting for {holder}: {self.lock}")
-                until = float("inf")
-
-        return waiting
+    def _waiting(self, holder: str) -> None:
+        """Say once, after a while, that another process has the lock."""
+        if time.monotonic() > self.patient_until:
+            self.say(f"convert  waiting for {holder}: {self.lock}")
+            self.patient_until = float("inf")
 
     def found(self) -> tuple[Any, Tally] | None:
         """The images in the file, unless it is missing, damaged, or made of the source as it was."""
-        facts = read_sidecar(self.sidecar)
-        tally = self._tally(facts)
-        if not tally:
-            return None
-        shape = (tally.images, *self.conversion.shape)
-        if not tally.images:
-            return np.empty(shape, np.uint8), tally
-        try:
-            with self.file.open("rb") as file:
-                start = header(shape)
-                if file.read(len(start)) != start or file.seek(0, 2) != len(start) + np.prod(shape):
-                    return None
-                file.seek(len(start))
-                images = Mapped(file, shape, np.dtype(np.uint8))
-        except (OSError, ValueError):
-            return None
-        return (images, tally) if facts.get("fingerprint") == fingerprint(images) else None
+        tally, facts = self._noted(self.sidecar)
+        if tally:
+            with suppress(OSError):
+                images = self._mapped(self.file, tally.images)
+                if facts.get("fingerprint") == fingerprint(images):
+                    return images, tally
+        return None
+
+    def _mapped(self, path: Path, count: int) -> Any:
+        """The `count` images in a file. Raises OSError where its header or its length is another."""
+        shape = (count, *self.conversion.shape)
+        with path.open("rb") as file:
+            start = header(shape)
+            if file.read(len(start)) != start or file.seek(0, 2) != len(start) + math.prod(shape):
+                raise OSError(CHANGED)
+            file.seek(len(start))
+            return Mapped(file, shape, np.dtype(np.uint8)) if count else np.empty(shape, np.uint8)
 
     def convert(self) -> None:
         """Write the file, from where a process before this one has left off. Raises OSError."""
@@ -180,52 +166,49 @@ class Stored:
         sweep(self.cache, self.conversion.name)
         tally, crc = self._begun()
         start = len(header((0, *shape)))
-        left = (total - tally.done) * int(np.prod(shape))
+        left = (total - tally.done) * math.prod(shape)
         if shutil.disk_usage(self.cache).free < left:
             raise OSError(f"the disk has less than {left / 1e9:.1f} GB left")
         before = f", from number {tally.done + 1:,} on" if tally.done else ""
         self.say(f"convert  {self.conversion.source}: {total:,} pictures, once, to {self.file}{before}")
         with self.part.open("r+b" if tally.done else "w+b") as file:
-            file.seek(start + tally.images * int(np.prod(shape)))
+            file.seek(start + tally.images * math.prod(shape))
             saved = time.monotonic()
-            told, begun, did = saved - TELL_SECONDS + SAVE_SECONDS, saved, -1
+            said, begun, did = saved - SAY_SECONDS + SAVE_SECONDS, saved, -1
             for piece in self.conversion.pieces(tally):
                 data = piece.tobytes()
                 file.write(data)
                 tally.images, crc = tally.images + len(piece), zlib.crc32(data, crc)
                 now = time.monotonic()
-                if did < 0:  # before the first piece the range of an array's numbers was looked for
+                if did < 0:  # before the first piece the range of an array's numbers was found
                     begun, did = now, tally.done
                 if now >= saved + SAVE_SECONDS:
                     keep(file)
-                    write_sidecar(self.part_sidecar, self._facts(tally) | {"crc": crc})
+                    self._note(self.part_sidecar, tally, crc=crc)
                     saved = now
-                if now >= told + TELL_SECONDS and tally.done > did:
+                if now >= said + SAY_SECONDS and tally.done > did:
                     seconds = (now - begun) / (tally.done - did) * max(0, total - tally.done)
                     ahead = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
                     self.say(f"convert  {tally.done:,} of {total:,}, {ahead} left")
-                    told = now
+                    said = now
             file.truncate()
             file.seek(0)
             file.write(header((tally.images, *shape)))
             keep(file)
         self.sidecar.unlink(missing_ok=True)  # at no time may an old one lie beside a new file
-        with self.part.open("rb") as file:
-            file.seek(start)
-            images = Mapped(file, (tally.images, *shape), np.dtype(np.uint8)) if tally.images else ()
-            looked_at = fingerprint(images) if tally.images else ""
+        images = self._mapped(self.part, tally.images)
+        read_back = fingerprint(images)
         del images  # a mapped file cannot be renamed on Windows
         os.replace(self.part, self.file)
-        write_sidecar(self.sidecar, self._facts(tally) | {"fingerprint": looked_at})
+        self._note(self.sidecar, tally, fingerprint=read_back)
         self.part_sidecar.unlink(missing_ok=True)
 
     def _begun(self) -> tuple[Tally, int]:
         """What the part holds, and its CRC; nothing if it is damaged or part of something else."""
-        facts = read_sidecar(self.part_sidecar)
-        tally = self._tally(facts)
+        tally, facts = self._noted(self.part_sidecar)
         if not tally or not self.part.is_file():
             return Tally(), 0
-        crc, left = 0, tally.images * int(np.prod(self.conversion.shape))
+        crc, left = 0, tally.images * math.prod(self.conversion.shape)
         with self.part.open("rb") as file:
             file.seek(len(header((0, *self.conversion.shape))))
             while left and (data := file.read(min(left, CHUNK))):
@@ -235,16 +218,23 @@ class Stored:
             return Tally(), 0
         return tally, crc
 
-    def _facts(self, tally: Tally) -> dict[str, Any]:
-        return {"source": str(self.conversion.source), "state": self.conversion.state, "tally": asdict(tally)}
+    def _note(self, path: Path, tally: Tally, **digest: int | str) -> None:
+        """Write a sidecar, all at once: JSON with a checksum. `digest` is of the images it describes."""
+        about = {"source": str(self.conversion.source), "state": self.conversion.state}
+        facts = about | {"tally": asdict(tally)} | digest
+        write_atomically(path, json.dumps({"facts": facts, "crc": _checksum(facts)}, indent=1).encode())
 
-    def _tally(self, facts: dict[str, Any]) -> Tally | None:
-        """That of a sidecar, if it is about the source as it is now."""
+    def _noted(self, path: Path) -> tuple[Tally | None, dict[str, Any]]:
+        """What `_note` wrote about the source as it is now; None and {} where there is something else."""
         try:
-            tally = Tally(**facts["tally"])
-        except (KeyError, TypeError):
-            return None
-        return tally if facts.get("state") == self.conversion.state and tally.makes_sense else None
+            with path.open(encoding="utf-8") as file:
+                found = json.loads(file.read(1 << 20))
+            facts = found["facts"]
+            if found["crc"] == _checksum(facts) and facts["state"] == self.conversion.state:
+                return Tally(**facts["tally"]), facts
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass
+        return None, {}
 
 
 def header(shape: tuple[int, ...]) -> bytes:
@@ -253,22 +243,6 @@ def header(shape: tuple[int, ...]) -> bytes:
     what = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
     np.lib.format.write_array_header_1_0(file, what)
     return file.getvalue()
-
-
-def write_sidecar(path: Path, facts: dict[str, Any]) -> None:
-    """`facts` as JSON with a checksum, all at once."""
-    write_atomically(path, json.dumps({"facts": facts, "crc": _checksum(facts)}, indent=1).encode())
-
-
-def read_sidecar(path: Path) -> dict[str, Any]:
-    """What `write_sidecar` wrote; nothing where there is nothing, or something else."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            found = json.loads(file.read(1 << 20))
-        facts, crc = found["facts"], found["crc"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
-    return facts if isinstance(facts, dict) and crc == _checksum(facts) else {}
 
 
 def _checksum(facts: dict[str, Any]) -> int:

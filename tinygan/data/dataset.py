@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
@@ -12,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from tinygan.data.mapped import chunks
+from tinygan.errors import DataError, one_line
 
 FINGERPRINTED = 64  # images that a fingerprint is made of
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures, and what to tell about them."""
+    """Pictures, and what a user should know about them."""
 
     name: str  # "fashion-mnist", "strokes", or the name of a folder or file
     images: Any  # (N, H, W, C) uint8: an array, or a `Mapped` one, of which parts are taken
@@ -47,6 +50,22 @@ def _digest(shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> str:
     for part in parts:
         digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
+
+
+@contextmanager
+def reading(before: str, after: str = "") -> Iterator[None]:
+    """Within this, whatever a reader raises on a damaged or hostile file becomes a `DataError`.
+
+    Its text is `before`, a colon, the reason, `after`. Warnings are dropped: of old headers, of odd metadata.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except DataError:
+        raise
+    except Exception as problem:  # SyntaxError and tokenize.TokenError included
+        raise DataError(f"{before}: {one_line(problem)}{after}") from problem
 
 
 def normalise(xp: ModuleType, images: Any, dtype: Any = np.float32) -> Any:

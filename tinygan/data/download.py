@@ -1,25 +1,25 @@
 """Fetching a file whose size and digest are known beforehand: the right file, or none.
 
-Nothing is believed but the SHA-256: not the address, not the server, not what lies in the cache.
+Only the SHA-256 is trusted: not the address, not the server, not what lies in the cache.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import queue
-import secrets
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from tinygan.errors import DataError, one_line
+from tinygan.errors import CheckpointError, DataError, one_line
+from tinygan.files import write_atomically
 
 CHUNK = 1 << 18
 CONNECT_SECONDS = 4  # until a server answers; also the longest pause within an answer
@@ -70,7 +70,7 @@ def fetch(
     name only when it is complete and its digest is right.
 
     Raises:
-        DataError: no mirror gave the right file; the text tells why, for the last one.
+        DataError: no mirror gave the right file; the text has the reason of the last one.
     """
     target = folder / file.name
     open_address = open_address or https_opener()
@@ -82,33 +82,35 @@ def fetch(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise DataError(f"cannot use the cache {folder}: {one_line(problem)}. Set TINYGAN_CACHE.") from None
+    try:
+        write_atomically(target, downloaded(file, say, open_address))
+    except CheckpointError as problem:
+        raise DataError(f"cannot download {file.name}: {one_line(problem.__cause__ or problem)}") from None
+    return target
 
-    temporary = folder / f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+def downloaded(file: Pinned, say: Callable[[str], object], open_address: Callable[[str], Any]) -> bytes:
+    """The bytes of `file` from the first good mirror. Raises DataError."""
     deadline = time.monotonic() + TOTAL_SECONDS
     reason = "no mirror"
-    try:
-        for pause in (*PAUSES, None):
-            broken = False  # whether an answer broke off; who does not answer at all is not asked again
-            for mirror in file.mirrors:
-                answer = None
-                try:
-                    answer = within(CONNECT_SECONDS, open_address, mirror + file.name)
-                    download(answer, mirror + file.name, file, temporary, deadline, say)
-                    os.replace(temporary, target)
-                    return target
-                except DataError as problem:
-                    reason = str(problem)
-                except (OSError, HTTPException, ValueError) as problem:
-                    if isinstance(problem, urllib.error.HTTPError):
-                        problem.close()  # it holds the connection
-                    reason = one_line(getattr(problem, "reason", None) or problem)
-                    broken = broken or answer is not None
-            if pause is None or not broken or time.monotonic() + pause > deadline:
-                break
-            say(f"download {file.name}: {reason}; trying again in {pause} s")
-            time.sleep(pause)
-    finally:
-        temporary.unlink(missing_ok=True)
+    for pause in (*PAUSES, None):
+        broken = False  # whether an answer broke off; who does not answer at all is not asked again
+        for mirror in file.mirrors:
+            answer = None
+            try:
+                answer = within(CONNECT_SECONDS, open_address, mirror + file.name)
+                return received(answer, mirror + file.name, file, deadline, say)
+            except DataError as problem:
+                reason = str(problem)
+            except (OSError, HTTPException, ValueError) as problem:
+                if isinstance(problem, urllib.error.HTTPError):
+                    problem.close()  # it holds the connection
+                reason = one_line(getattr(problem, "reason", None) or problem)
+                broken = broken or answer is not None
+        if pause is None or not broken or time.monotonic() + pause > deadline:
+            break
+        say(f"download {file.name}: {reason}; trying again in {pause} s")
+        time.sleep(pause)
     raise DataError(f"cannot download {file.name}: {reason}")
 
 
@@ -121,50 +123,48 @@ def within(seconds: float, open_address: Callable[[str], Any], address: str) -> 
     Raises:
         TimeoutError: it took longer. What `open_address` raises is raised here.
     """
-    results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    answer: Future[Any] = Future()
 
     def wait() -> None:
         try:
-            results.put((open_address(address), None))
+            answer.set_result(open_address(address))
         except BaseException as problem:
-            results.put((None, problem))
+            answer.set_exception(problem)
 
     threading.Thread(target=wait, daemon=True).start()
     try:
-        answer, problem = results.get(timeout=seconds)
-    except queue.Empty:
+        return answer.result(timeout=seconds)
+    except FutureTimeoutError:
+        if answer.done():  # it is that of `open_address`
+            raise
         raise TimeoutError(f"no answer in {seconds:g} seconds") from None
-    if problem:
-        raise problem
-    return answer
 
 
-def download(
-    answer: Any, address: str, file: Pinned, target: Path, deadline: float, say: Callable[[str], object]
-) -> None:
-    """Write `answer`, opened from `address`, to `target`; at most one byte more than expected is taken.
+def received(
+    answer: Any, address: str, file: Pinned, deadline: float, say: Callable[[str], object]
+) -> bytes:
+    """The bytes of `answer`, opened from `address`; at most one more than expected is taken.
 
     Raises:
         DataError: the answer is not the pinned file.
         OSError, HTTPException, ValueError: the connection failed.
     """
-    digest, received, told = hashlib.sha256(), 0, 0.0
-    with answer, target.open("wb") as out:
+    parts, size, said = [], 0, 0.0
+    with answer:
         # read1 gives what has come; read would wait for all of it, whatever the deadline.
-        while received <= file.size and (chunk := answer.read1(min(CHUNK, file.size + 1 - received))):
-            digest.update(chunk)
-            out.write(chunk)
-            received += len(chunk)
+        while size <= file.size and (part := answer.read1(min(CHUNK, file.size + 1 - size))):
+            parts.append(part)
+            size += len(part)
             if time.monotonic() > deadline:
-                raise DataError(f"{address} was too slow: {received:,} of {file.size:,} bytes in time")
-            if received >= told + file.size / 4:  # a quarter more
-                told = received
-                say(f"download {file.name}: {received / 1e6:.1f} of {file.size / 1e6:.1f} MB")
-        out.flush()
-        os.fsync(out.fileno())
-    if received < file.size:
-        raise ConnectionError(f"{address} gave {received:,} bytes, not {file.size:,}")
-    if received > file.size:
+                raise DataError(f"{address} was too slow: {size:,} of {file.size:,} bytes in time")
+            if size >= said + file.size / 4:  # a quarter more
+                said = size
+                say(f"download {file.name}: {size / 1e6:.1f} of {file.size / 1e6:.1f} MB")
+    if size < file.size:
+        raise ConnectionError(f"{address} gave {size:,} bytes, not {file.size:,}")
+    if size > file.size:
         raise DataError(f"{address} gave more bytes, not {file.size:,}")
-    if digest.hexdigest() != file.sha256:
-        raise DataError(f"{address} gave another file: its SHA-256 is {digest.hexdigest()[:16]}...")
+    content = b"".join(parts)
+    if (digest := hashlib.sha256(content).hexdigest()) != file.sha256:
+        raise DataError(f"{address} gave another file: its SHA-256 is {digest[:16]}...")
+    return content

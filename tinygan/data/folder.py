@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tinygan.data.converted import NAMED, Conversion, Tally, converted, in_memory
-from tinygan.data.dataset import Dataset
+from tinygan.data.dataset import Dataset, reading
 from tinygan.data.resize import fit
-from tinygan.errors import DataError, one_line
+from tinygan.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST = 64_000_000  # pixels of one picture; a small file may unpack to far more
@@ -30,14 +29,14 @@ def load_folder(
     say: Callable[[str], object] = print,
     few: int = FEW,
 ) -> Dataset:
-    """The pictures below `folder`, cropped and resized; `limit` takes the first so many.
+    """The pictures below `folder`, cropped and resized; the first `limit` of them.
 
     Up to `few` of them are converted in memory, every time; more are stored in the folder `cache` once.
 
     Raises:
-        DataError: there is no readable picture.
+        DataError: no picture can be read.
     """
-    files = list(picture_files(folder))
+    files = picture_files(folder)
 
     def pieces(tally: Tally) -> Iterator[np.ndarray]:
         for path in files[tally.done :]:
@@ -56,23 +55,18 @@ def load_folder(
 
     most = min(len(files), limit or len(files))
     limited = most if most < len(files) else None
-    shape = (size, size, channels)
-    if most > few:
-        state = listing(folder, files)
-        conversion = Conversion(folder.resolve(), state, most, shape, pieces, limited)
-        images, tally, notes = converted(conversion, cache, say)
-    else:
-        images, tally = in_memory(Conversion(folder, "", most, shape, pieces, limited))
-        notes = ()
+    state = listing(folder, files) if most > few else ""
+    conversion = Conversion(folder.resolve(), state, most, (size, size, channels), pieces, limited)
+    images, tally, stored = converted(conversion, cache, say) if most > few else in_memory(conversion)
     if not len(images):
         reason = f" The first of {tally.unreadable}: {tally.named[0]}." if tally.named else ""
         raise DataError(f"no readable PNG or JPEG picture in {folder}.{reason} Name a folder with pictures.")
-    told = [f"skipped  {line}" for line in tally.named]
+    notes = [f"skipped  {line}" for line in tally.named]
     if tally.unreadable > len(tally.named):
-        told.append(f"skipped  {tally.unreadable - len(tally.named)} more pictures that cannot be read")
+        notes.append(f"skipped  {tally.unreadable - len(tally.named)} more pictures that cannot be read")
     if tally.resized:
-        told.append(f"resized  {tally.resized:,} pictures to {size}x{size}, from their centre squares")
-    return Dataset(folder.resolve().name or "pictures", images, str(folder), (*told, *notes))
+        notes.append(f"resized  {tally.resized:,} pictures to {size}x{size}, from their centre squares")
+    return Dataset(folder.resolve().name or "pictures", images, str(folder), (*notes, *stored))
 
 
 def listing(folder: Path, files: Sequence[Path]) -> str:
@@ -88,43 +82,36 @@ def listing(folder: Path, files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def picture_files(folder: Path) -> Iterator[Path]:
+def picture_files(folder: Path) -> list[Path]:
     """The files below `folder` with a picture's suffix, sorted; links that lead out of it are left out."""
     root = folder.resolve()
     found = []
     for parent, _, names in os.walk(root):
         found += [Path(parent, name) for name in names if name.lower().endswith(SUFFIXES)]
     # Not Path.resolve, which raises where a link leads to itself. No folder is a link: none was followed.
-    return (
+    return [
         path
         for path in sorted(found)
         if not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(root)
-    )
+    ]
 
 
 def open_picture(path: Path) -> Image.Image:
     """The picture in `path`, turned upright and put on white where it is transparent.
 
     Raises:
-        DataError: it is no PNG or JPEG, is damaged, or has too many pixels.
+        DataError: it is not a PNG or JPEG, is damaged, or has too many pixels.
     """
     if not path.is_file():  # to open a named pipe would be to wait for ever
         raise DataError(f"{path}: not a file, or a link to none")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels are what counts
-            with Image.open(path, formats=["PNG", "JPEG"]) as file:
-                if file.width * file.height > LARGEST:
-                    raise DataError(f"{path}: {file.width}x{file.height} pixels, more than {LARGEST:,}")
-                picture = ImageOps.exif_transpose(file)
-                if picture.has_transparency_data:
-                    picture = picture.convert("RGBA")
-                    white = Image.new("RGBA", picture.size, "white")
-                    return Image.alpha_composite(white, picture).convert("RGB")
-                if picture.mode.startswith("I"):  # 16 bits, which convert would clip to 8, not scale
-                    picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-                return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-    except DataError:
-        raise
-    except Exception as problem:  # Pillow's decoders raise nearly anything, SyntaxError included
-        raise DataError(f"{path}: {one_line(problem)}") from problem
+    with reading(str(path)), Image.open(path, formats=["PNG", "JPEG"]) as file:
+        if file.width * file.height > LARGEST:
+            raise DataError(f"{path}: {file.width}x{file.height} pixels, more than {LARGEST:,}")
+        picture = ImageOps.exif_transpose(file)
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            white = Image.new("RGBA", picture.size, "white")
+            return Image.alpha_composite(white, picture).convert("RGB")
+        if picture.mode.startswith("I"):  # 16 bits, which convert would clip to 8, not scale
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        return picture.convert("L" if picture.mode in ("1", "L") else "RGB")

@@ -11,36 +11,29 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from tinygan.errors import DataError, one_line
+from tinygan.data.dataset import reading
+from tinygan.errors import DataError
 
 CHUNK = 1 << 20  # bytes
 LARGEST = 1 << 30  # bytes; MNIST has 47 million pixels
+DIMENSIONS = {"image": 3, "label": 1}
 
 
-def read_images(path: Path) -> np.ndarray:
-    """The images of an IDX file, (N, H, W) uint8.
+def read_idx(path: Path, kind: str) -> np.ndarray:
+    """An IDX file's "image"s, (N, H, W) uint8, or "label"s, (N,) uint8.
 
     Never reads more than the header declares, and one byte, whatever the file unpacks to.
 
     Raises:
-        DataError: the file cannot be read, is no such file, or is longer or shorter than it says.
+        DataError: the file cannot be read, has another format, or is longer or shorter than it declares.
     """
-    return _read(path, dimensions=3, kind="image")
-
-
-def read_labels(path: Path) -> np.ndarray:
-    """The labels of an IDX file, (N,) uint8; otherwise as `read_images`."""
-    return _read(path, dimensions=1, kind="label")
-
-
-def _read(path: Path, dimensions: int, kind: str) -> np.ndarray:
+    dimensions = DIMENSIONS[kind]
     magic, length = bytes([0, 0, 8, dimensions]), 4 + 4 * dimensions
-    try:
+    with reading(f"{path} cannot be read", ". Get it again."):
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             header = file.read(length)
             if len(header) < length or header[:4] != magic:
@@ -53,17 +46,16 @@ def _read(path: Path, dimensions: int, kind: str) -> np.ndarray:
             if not 0 < size <= LARGEST:
                 raise DataError(f"{path} declares {shape} bytes; 1 to {LARGEST:,} in all are read.")
             chunks, missing = [], size + 1
-            # In pieces: one large read takes the memory first and looks for the bytes afterwards.
-            while missing and (chunk := file.read(min(missing, CHUNK))):
-                chunks.append(chunk)
-                missing -= len(chunk)
-            found = b"".join(chunks)
-    except MemoryError as problem:
-        raise DataError(
-            f"{path} holds more than there is memory for. Free some, or use other data."
-        ) from problem
-    except (OSError, EOFError, zlib.error) as problem:
-        raise DataError(f"{path} cannot be read: {one_line(problem)}. Get it again.") from problem
+            try:
+                # In pieces: one large read takes the memory before it finds the bytes.
+                while missing and (chunk := file.read(min(missing, CHUNK))):
+                    chunks.append(chunk)
+                    missing -= len(chunk)
+                found = b"".join(chunks)
+            except MemoryError as problem:
+                raise DataError(
+                    f"{path} holds more than there is memory for. Free some, or use other data."
+                ) from problem
     if len(found) != size:
         holds = "more" if len(found) > size else f"{len(found):,}"
         raise DataError(f"{path} declares {size:,} bytes and holds {holds}. Delete it and get it again.")

@@ -1,6 +1,6 @@
 """An array in a file, larger than memory if need be: what is asked for is read, and nothing is kept.
 
-Mapped, the file looks like memory, and the operating system reads a page of it when it is touched
+Once mapped, the file can be used as memory, and the operating system reads a page of it when it is touched
 (https://man7.org/linux/man-pages/man2/mmap.2.html). It then counts as this process's memory until somebody
 gives it back: so whatever is taken from a `Mapped` is a copy, and the pages go back at once.
 """

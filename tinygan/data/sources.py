@@ -1,4 +1,4 @@
-"""Which data sets there are by name, where they are looked for, and what `auto` means."""
+"""The data sets with names, the places where they may lie, and what `auto` means."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from os.path import exists, isdir, isfile  # they answer False where pathlib raises: names too long
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygan.data.dataset import Dataset
 from tinygan.data.download import Pinned, fetch, is_intact
-from tinygan.data.idx import read_images, read_labels
+from tinygan.data.idx import read_idx
 from tinygan.data.mapped import chunks
 from tinygan.data.strokes import labelled_strokes, strokes
 from tinygan.errors import DataError, UsageError, printable
@@ -84,48 +84,25 @@ def load(
         raise UsageError(f"size {size}, channels {channels}, limit {limit}: use 1 or more; channels 1 or 3.")
     if split not in STROKES:
         raise UsageError(f"split {split!r} is neither of {', '.join(STROKES)}.")
+    search = Search(data_dir, say, open_address)
     try:
-        data = find(name, data_dir, size, channels, limit, split, say, open_address)
+        if data_dir is not None and not isdir(data_dir):
+            raise DataError(f"--data-dir {data_dir} is no folder. Name the one that holds fashion-mnist/.")
+        if name in NAMES:
+            data = fitted(search.named(name, split, limit), size, channels, limit)
+        else:
+            data = from_path(Path(name), size, channels, limit, search.say)
     except DataError as problem:  # a path may hold anything, a line break included
         raise DataError(printable(str(problem))) from problem
     notes = tuple(map(printable, data.notes))
     count, one = len(data.images), data.images[0]
-    # The last one mostly tells.
-    if (
-        count > 1
-        and (data.images[-1] == one).all()
-        and all((part == one).all() for part in chunks(data.images))
-    ):
+    if count > 1 and all((part == one).all() for part in chunks(data.images)):
         notes += (f"note     there is only one picture to learn from, {count:,} times",)
     return replace(data, source=printable(data.source), notes=notes)
 
 
-def find(
-    name: str,
-    data_dir: Path | None,
-    size: int,
-    channels: int,
-    limit: int | None,
-    split: str,
-    say: Callable[[str], object],
-    open_address: Callable[[str], Any] | None,
-) -> Dataset:
-    """As `load`, with arguments that make sense."""
-    if data_dir is not None and not isdir(data_dir):
-        raise DataError(f"--data-dir {data_dir} is no folder. Name the one that holds fashion-mnist/.")
-    if name == "auto":
-        try:
-            data = named("fashion-mnist", split, data_dir, say, open_address)
-        except DataError as problem:
-            reason = printable(str(problem).partition(". ")[0])
-            say(f"no Fashion-MNIST ({reason}): using the built-in strokes.")
-            data = built_in(split, limit)
-    elif name in ("fashion-mnist", "mnist"):
-        data = named(name, split, data_dir, say, open_address)
-    elif name == "strokes":
-        data = built_in(split, limit)
-    else:
-        return from_path(Path(name), size, channels, limit, lambda line: say(printable(line)))
+def fitted(data: Dataset, size: int, channels: int, limit: int | None) -> Dataset:
+    """The first `limit` images of a named set, (N, size, size, channels)."""
     images = data.images[:limit]
     if images.shape[1:] != (size, size, channels):
         from tinygan.data.resize import fit_all  # Pillow is needed only now
@@ -134,19 +111,13 @@ def find(
     return replace(data, images=images)
 
 
-def built_in(split: str, limit: int | None) -> Dataset:
-    """The strokes."""
-    count, seed = STROKES[split]
-    return Dataset("strokes", strokes(min(count, limit or count), seed), "built in, drawn by strokes.py")
-
-
 def from_path(
     path: Path, size: int, channels: int, limit: int | None, say: Callable[[str], object]
 ) -> Dataset:
     """A folder of pictures or an array file."""
     try:
         cache = cache_folder() / "pictures"
-    except DataError:  # no home; who needs a cache can do without
+    except DataError:  # without a home folder; most sets need no cache
         cache = None
     if isdir(path):
         from tinygan.data.folder import load_folder
@@ -160,18 +131,6 @@ def from_path(
     raise DataError(f"--data {path} {found}. Use {', '.join(NAMES)}, or the path of such a one.")
 
 
-def named(
-    name: str,
-    split: str,
-    data_dir: Path | None,
-    say: Callable[[str], object],
-    open_address: Callable[[str], Any] | None,
-) -> Dataset:
-    """fashion-mnist or mnist from the first place that has it: data folder, cache, network."""
-    file = PINNED[name, split]
-    return from_idx(name, located(name, file, data_dir, say, open_address), file)
-
-
 def labels(
     name: str, split: str, data_dir: Path | None = None, say: Callable[[str], object] = print
 ) -> np.ndarray:
@@ -182,47 +141,64 @@ def labels(
     """
     if name == "strokes":
         return labelled_strokes(*STROKES[split])[1]
-    return read_labels(located(name, LABELS[split], data_dir, say, None))
+    return read_idx(Search(data_dir, say).located(name, LABELS[split]), "label")
 
 
-def located(
-    name: str,
-    file: Pinned,
-    data_dir: Path | None,
-    say: Callable[[str], object],
-    open_address: Callable[[str], Any] | None,
-) -> Path:
-    """Where a file of the set `name` lies now: in the data folder, or in the cache, perhaps just fetched."""
-    given = data_dir or (Path(os.environ["TINYGAN_DATA"]) if os.environ.get("TINYGAN_DATA") else None)
-    for path in local_files(given, name, file.name) if given else ():
-        return path
-    if data_dir:
-        raise DataError(f"{data_dir / name / file.name} is missing. Put it there, or leave out --data-dir.")
-    if given:
-        say(printable(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere."))
-    try:
-        return fetch(file, cache_folder() / name, say, open_address)
-    except DataError as problem:
-        raise DataError(
-            f"{problem}. Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and use "
-            "--data-dir DIR; or use --data strokes."
-        ) from problem
+class Search(NamedTuple):
+    """The places where files of named sets may lie, and where to report what was found."""
 
+    data_dir: Path | None
+    output: Callable[[str], object]
+    open_address: Callable[[str], Any] | None = None
 
-def local_files(folder: Path, name: str, file_name: str) -> list[Path]:
-    """Where the file lies in a user's folder, packed or not: in the set's own subfolder, or beside it."""
-    names = (file_name, file_name.removesuffix(".gz"))
-    places = [place / file for place in (folder / name, folder) for file in names]
-    return [place for place in places if isfile(place)]
+    def say(self, line: str) -> None:
+        """One line to the user, whatever the names in it hold."""
+        self.output(printable(line))
 
+    def named(self, name: str, split: str, limit: int | None) -> Dataset:
+        """One of `NAMES`; of the strokes only the first `limit` are drawn."""
+        if name != "strokes":
+            try:
+                return self.pinned("fashion-mnist" if name == "auto" else name, split)
+            except DataError as problem:
+                if name != "auto":
+                    raise
+                reason = str(problem).partition(". ")[0]
+                self.say(f"no Fashion-MNIST ({reason}): using the built-in strokes.")
+        count, seed = STROKES[split]
+        return Dataset("strokes", strokes(min(count, limit or count), seed), "built in, drawn by strokes.py")
 
-def from_idx(name: str, path: Path, file: Pinned) -> Dataset:
-    """The images of an IDX file; a note if it is a packed file, but not the official one."""
-    images = read_images(path)[..., None]
-    notes = ()
-    if path.suffix == ".gz" and not is_intact(path, file):
-        notes = (f"note     {path} is not the official {name} file (its SHA-256 differs); using it as it is",)
-    return Dataset(name, images, str(path), notes)
+    def pinned(self, name: str, split: str) -> Dataset:
+        """fashion-mnist or mnist; a note if it is a packed file, but not the official one."""
+        file, notes = PINNED[name, split], ()
+        path = self.located(name, file)
+        images = read_idx(path, "image")[..., None]
+        if path.suffix == ".gz" and not is_intact(path, file):
+            which = f"{path} is not the official {name} file (its SHA-256 differs)"
+            notes = (f"note     {which}; using it as it is",)
+        return Dataset(name, images, str(path), notes)
+
+    def located(self, name: str, file: Pinned) -> Path:
+        """Where a file of the set `name` lies, packed or not: in the data folder, in the set's subfolder of
+        it, or in the cache, perhaps just fetched."""
+        environment = os.environ.get("TINYGAN_DATA")
+        given = self.data_dir or (Path(environment) if environment else None)
+        if given:
+            for place in (given / name, given):
+                for path in (place / file.name, place / file.name.removesuffix(".gz")):
+                    if isfile(path):
+                        return path
+            if self.data_dir:
+                missing = given / name / file.name
+                raise DataError(f"{missing} is missing. Put it there, or leave out --data-dir.")
+            self.say(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere.")
+        try:
+            return fetch(file, cache_folder() / name, self.say, self.open_address)
+        except DataError as problem:
+            raise DataError(
+                f"{problem}. Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and "
+                "use --data-dir DIR; or use --data strokes."
+            ) from problem
 
 
 def cache_folder() -> Path:

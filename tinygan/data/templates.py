@@ -99,7 +99,8 @@ def parse(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ([[-1.0, -1.0], [1.0, 1.0]], [1.0, 0.0, 1.0])
     """
     words = [stroke.split() for stroke in text.split("|")]
-    points = np.array([position(word) for stroke in words for word in stroke])
+    places = [word.rstrip("!").split(",") for stroke in words for word in stroke]
+    points = np.array(places).astype(float) / 50 - 1
     ends, pieces, number = np.zeros(len(points)), [], 0
     for stroke in words:
         ends[[number, number + len(stroke) - 1]] = 1
@@ -116,12 +117,6 @@ def parse(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     distance = np.concatenate([[0], np.cumsum(steps)])
     even = np.linspace(0, distance[-1], TRAIL)
     return fine[np.abs(distance[:, None] - even).argmin(0)], points, ends
-
-
-def position(word: str) -> list[float]:
-    """A point's place on the sheet from -1 to 1."""
-    x, y = word.rstrip("!").split(",")
-    return [float(x) / 50 - 1, float(y) / 50 - 1]
 
 
 def smooth(piece: list[int], count: int) -> np.ndarray:

@@ -37,11 +37,11 @@ class Ranks:
 
     @property
     def words(self) -> str:
-        """What to tell of them."""
+        """A line about them, where there are several."""
         return ""
 
     def heard(self, number: int) -> int:
-        """The largest number that any rank has told the others by now; tells them this one.
+        """The largest number that any rank has sent by now; sends this one.
 
         It travels with the next `sum`, so that what one rank knows, all act on after the same step.
         """
@@ -73,9 +73,9 @@ class Ranks:
 
     @contextmanager
     def together(self, remedy: Callable[[], str] = str) -> Iterator[None]:
-        """Within this no rank goes on, or waits, after another has failed.
+        """Within this, when one rank fails, the others neither go on nor wait.
 
-        A rank that fails by itself ends all of them, and says so with `remedy`: one sentence, or nothing.
+        A rank that fails by itself ends all of them, and prints why, with `remedy`: one sentence, or nothing.
         """
         yield
 

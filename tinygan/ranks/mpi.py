@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,13 +15,13 @@ import numpy as np
 from tinygan.errors import DeviceError, TinyganError, UsageError, one_line
 from tinygan.ranks.alone import ALONE, Ranks, T
 
-# What the launchers of MPICH and Intel MPI, of Open MPI, and Slurm's srun tell each process.
+# What the launchers of MPICH and Intel MPI, of Open MPI, and Slurm's srun put into each environment.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 PATIENCE = 10.0  # seconds until a failure is taken to be one rank's own
 
 
 class MPI(Ranks):
-    """Many processes, with NumPy's arrays: `comm` is mpi4py's communicator of all of them."""
+    """Many processes, with NumPy's arrays: `mpi` is mpi4py's module, `comm` its communicator of them all."""
 
     def __init__(self, mpi: Any) -> None:
         self.mpi, self.comm = mpi, mpi.COMM_WORLD
@@ -35,14 +34,14 @@ class MPI(Ranks):
         self.sharing = sum(bool(cores & other) for other in neighbours.allgather(cores))
         self.hosts = len(set(self.comm.allgather(self.host)))
         self.failures = self.comm.Dup()  # on which the ranks meet that failed alike
-        self._telling, self._told = 0, np.zeros(self.size, int)
+        self._number, self._numbers = 0, np.zeros(self.size, int)  # see `heard`
 
     def sum(self, *arrays: Any) -> tuple[Any, ...]:
         note = np.zeros(self.size, arrays[0].dtype)  # a place for the number of every rank: see `heard`
-        note[self.rank] = self._telling
+        note[self.rank] = self._number
         flat = np.concatenate([*map(np.ravel, arrays), note], dtype=note.dtype)
         self.comm.Allreduce(self.mpi.IN_PLACE, flat)
-        self._told = flat[-self.size :]
+        self._numbers = flat[-self.size :]
         return apart(flat, arrays)
 
     @property
@@ -51,8 +50,8 @@ class MPI(Ranks):
         return f"ranks    {self.size} on {hosts}, with a part of every batch each"
 
     def heard(self, number: int) -> int:
-        self._telling = number
-        return int(self._told.max())
+        self._number = number
+        return int(self._numbers.max())
 
     def threads(self, cores: int) -> int:
         return max(1, cores // self.sharing)
@@ -136,10 +135,16 @@ class NCCL(MPI):
     wait for the processor. (https://docs.nvidia.com/deeplearning/nccl/user-guide)
     """
 
-    def __init__(self, mpi: Any, xp: Any) -> None:
-        """Every rank has chosen its card. Raises DeviceError where NCCL is missing, or ranks share a card."""
-        super().__init__(mpi)
-        self.xp, self.nccl = xp, import_module(f"{xp.__name__}.cuda.nccl")
+    def __init__(self, ranks: MPI, xp: Any) -> None:
+        """Each of the `ranks` has chosen its card.
+
+        Raises:
+            DeviceError: NCCL is missing, or ranks share a card.
+        """
+        from cupy.cuda import nccl  # pyright: ignore[reportMissingImports]
+
+        vars(self).update(vars(ranks))  # they know their neighbours already
+        self.xp, self.nccl = xp, nccl
         if not self.nccl.available:
             raise DeviceError(
                 "CuPy finds no NCCL, by which graphics cards add up. pip install 'tinygan[mpi-cuda13]' (or "
@@ -166,7 +171,7 @@ class NCCL(MPI):
         self.cards.allReduce(place, place, array.size, kind, self.nccl.NCCL_SUM, stream)
 
     def heard(self, number: int) -> int:
-        # By itself, and once a look at the card: to read what came with a sum would be to wait for it.
+        # A sum of its own, once each time the card is read: to read what came with another is to wait for it.
         return self.comm.allreduce(number, self.mpi.MAX)
 
 
@@ -199,7 +204,7 @@ def started() -> Ranks:
     if size <= 1:
         return ALONE
     try:
-        mpi: Any = import_module("mpi4py.MPI")
+        from mpi4py import MPI as mpi  # noqa: N811
     except (ImportError, RuntimeError) as problem:
         raise UsageError(
             f"{size} processes were started, and mpi4py is no help: {str(problem).splitlines()[0]}. "
