@@ -27,7 +27,9 @@ RUN = Path("runs/0001-strokes")  # where the first training of these images goes
 Result = subprocess.CompletedProcess[str]
 
 
-def tinygan(command: str, *arguments: object, cwd: Path, encoding: str = "utf-8", **environment: str) -> Result:
+def tinygan(
+    command: str, *arguments: object, cwd: Path, encoding: str = "utf-8", **environment: str
+) -> Result:
     """What ``python -m tinygan.<command>`` does in `cwd`, in this process, which stays as it was.
 
     `encoding` is that of its output; `environment` comes on top of `clean_environment`.
@@ -53,16 +55,22 @@ def tinygan(command: str, *arguments: object, cwd: Path, encoding: str = "utf-8"
 
 
 def start(
-    command: str, *arguments: object, cwd: Path, environment: dict[str, str] | None = None, **named: Any
+    *arguments: object, cwd: Path, environment: dict[str, str] | None = None, **named: Any
 ) -> subprocess.Popen[str]:
-    """``python -m tinygan.<command>`` in `cwd`, in a process of its own; `named`: of `subprocess.Popen`."""
+    """Python in a process of its own, in `cwd`; `named` is for `subprocess.Popen`."""
     return subprocess.Popen(
-        [sys.executable, "-m", f"tinygan.{command}", *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         cwd=cwd,
         env=clean_environment(cwd) | (environment or {}),
         text=True,
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **named},
     )
+
+
+def ended(process: subprocess.Popen[str]) -> Result:
+    """What came of a process that was started, when it has ended."""
+    printed, errors = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, printed, errors)
 
 
 def clean_environment(cwd: Path) -> dict[str, str]:

@@ -18,9 +18,20 @@ import pytest
 from PIL import Image
 
 from tests.commands import (
-    ROOT, RUN, TINY, TINY_STEPS, Result, checkpoint, clean_environment, copy_of, digest, fails, start,
-    tinygan, works,
-)  # fmt: skip
+    ROOT,
+    RUN,
+    TINY,
+    TINY_STEPS,
+    Result,
+    checkpoint,
+    copy_of,
+    digest,
+    ended,
+    fails,
+    start,
+    tinygan,
+    works,
+)
 from tinygan.runs.checkpoint import read, save
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import load
@@ -63,19 +74,16 @@ def trained(training: tuple[Path, Result]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("command", "cwd", "words"),
+    ("command", "words"),
     [
-        (["-m", "tinygan"], ROOT, "python -m tinygan."),
-        (["-m", "tinygan.train", "--help"], ROOT / "tinygan", "--device"),
-        ([ROOT / "tinygan/train.py", "--help"], ROOT, "--device"),
+        (["-m", "tinygan"], "python -m tinygan.train "),
+        (["-m", "tinygan.train", "--help"], "--device"),
+        (["train.py", "--help"], "--device"),
     ],
 )
-def test_commands_are_listed_and_start_as_modules_and_as_files(
-    command: list[Any], cwd: Path, words: str
-) -> None:
-    done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, env=clean_environment(cwd), capture_output=True, text=True
-    )
+def test_commands_are_listed_and_start_as_modules_and_as_files(command: list[str], words: str) -> None:
+    """In the folder of the modules, which come first there."""
+    done = ended(start(*command, cwd=ROOT / "tinygan"))
     assert done.returncode == 0 and words in done.stdout, done.stderr
 
 
@@ -321,7 +329,7 @@ def test_nothing_to_resume_or_to_show(tmp_path: Path) -> None:
 def test_a_process_that_is_told_to_end_saves_and_another_goes_on(tmp_path: Path) -> None:
     """Bit for bit as one that was never stopped; meanwhile nobody else may write there."""
     endless = (*TINY, "--epochs", 100_000, "--checkpoint-every", 50_000, "--no-gif")
-    process = start("train", *endless, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    process = start("-m", "tinygan.train", *endless, cwd=tmp_path, stdout=subprocess.DEVNULL)
     statistics = tmp_path / RUN / "stats.jsonl"
     deadline = time.monotonic() + 60
     while not statistics.exists() and time.monotonic() < deadline:
@@ -329,7 +337,7 @@ def test_a_process_that_is_told_to_end_saves_and_another_goes_on(tmp_path: Path)
     fails(tinygan("train", "--resume", cwd=tmp_path), 5, f"is being written by process {process.pid} on")
     assert tinygan("train", "--resume", "--dry-run", cwd=tmp_path).returncode == 5  # no checkpoint yet
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    errors = ended(process).stderr
     assert process.returncode == 128 + signal.SIGTERM
     assert errors.startswith("interrupted; everything is saved") and len(errors.splitlines()) == 1
     assert f"python -m tinygan.train --resume {RUN}" in errors
@@ -338,8 +346,8 @@ def test_a_process_that_is_told_to_end_saves_and_another_goes_on(tmp_path: Path)
     steps = int(read(saved)[0]["step"])
     shown = in_page(tmp_path / RUN / "report.html")
     assert shown["step"] == shown["curves"]["step"][-1] == steps
-    again = start("train", "--resume", "--steps", steps + 1, "--no-gif", cwd=tmp_path)
-    assert (again.communicate(timeout=60), again.returncode)[1] == 0
+    again = ended(start("-m", "tinygan.train", "--resume", "--steps", steps + 1, "--no-gif", cwd=tmp_path))
+    assert again.returncode == 0, again.stderr
     (tmp_path / "whole").mkdir()
     works("train", *endless, "--steps", steps + 1, "--no-report", "--quiet", cwd=tmp_path / "whole")
     newest, whole = (RunFolder(cwd / RUN).checkpoints()[0] for cwd in (tmp_path, tmp_path / "whole"))
@@ -348,7 +356,7 @@ def test_a_process_that_is_told_to_end_saves_and_another_goes_on(tmp_path: Path)
 
 
 def test_a_run_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
-    process = start("train", *TINY, "--epochs", "2", "--no-gif", "--no-report", cwd=tmp_path)
+    process = start("-m", "tinygan.train", *TINY, "--epochs", 2, "--no-gif", "--no-report", cwd=tmp_path)
     assert process.stdout and process.stderr
     while not process.stdout.readline().startswith("run "):
         pass
@@ -361,16 +369,14 @@ def test_a_run_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
 def test_output_that_cannot_be_written_is_told_in_one_line(trained: Path) -> None:
     with open("/dev/full", "w") as full:
-        process = start("explain", cwd=trained, stdout=full)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 5
-    assert errors == "error: cannot write the output: No space left on device.\n"
+        result = ended(start("-m", "tinygan.explain", cwd=trained, stdout=full))
+    assert result.returncode == 5
+    assert result.stderr == "error: cannot write the output: No space left on device.\n"
 
 
 def test_gpu_without_a_gpu_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    process = start("train", *TINY, "--device", "gpu", cwd=tmp_path, environment={"CUDA_VISIBLE_DEVICES": "-1"})
-    printed = process.communicate(timeout=60)
-    fails(subprocess.CompletedProcess((), process.returncode, *printed), 3, "--device cpu")
+    command = ("-m", "tinygan.train", *TINY, "--device", "gpu")
+    fails(ended(start(*command, cwd=tmp_path, environment={"CUDA_VISIBLE_DEVICES": "-1"})), 3, "--device cpu")
 
 
 # What is refused.

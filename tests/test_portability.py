@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.commands import RUN, TINY, clean_environment, copy_of, fails, start, tinygan, works
+from tests.commands import RUN, TINY, copy_of, ended, fails, start, tinygan, works
 
 FLAT = ("--device", "cpu", "--width", "2", "--noise-dim", "5")
 
@@ -110,10 +110,7 @@ runpy.run_module("tinygan.train", run_name="__main__")
 
 def test_nothing_is_needed_that_only_some_systems_have(tmp_path: Path) -> None:
     """The names are those Windows lacks; that of its locks is tested beside the lock."""
-    command = [sys.executable, "-c", WITHOUT, *TINY, "--epochs", "1"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=120
-    )
+    done = ended(start("-c", WITHOUT, *TINY, "--epochs", 1, cwd=tmp_path))
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert "done     3 steps" in done.stdout
 
@@ -139,7 +136,7 @@ def test_the_line_that_moves_fits_a_narrow_terminal_and_has_no_colours(tmp_path:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     arguments = (*TINY, "--limit", "640", "--epochs", "3", "--no-report")
-    process = start("train", *arguments, cwd=tmp_path, stdout=theirs, stderr=subprocess.STDOUT)
+    process = start("-m", "tinygan.train", *arguments, cwd=tmp_path, stdout=theirs, stderr=subprocess.STDOUT)
     os.close(theirs)
     output = b""
     while True:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -54,13 +53,6 @@ def test_names_become_safe_in_a_path(tmp_path, name, slug):
     assert RunFolder.create(tmp_path, name).path == tmp_path / f"0001-{slug}"
 
 
-def test_threads_that_create_at_once_get_different_numbers(tmp_path):
-    with ThreadPoolExecutor(8) as pool:
-        runs = list(pool.map(lambda i: RunFolder.create(tmp_path, f"run-{i}"), range(64)))
-    assert sorted(int(run.path.name[:4]) for run in runs) == list(range(1, 65))
-    assert len(files_in(tmp_path)) == 64
-
-
 def test_a_number_taken_under_another_name_since_we_looked_is_not_shared(tmp_path, monkeypatch):
     mkdir = os.mkdir
 
@@ -105,17 +97,12 @@ def test_a_folder_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch, name
 
 def test_the_newest_run_is_the_one_with_the_highest_number_not_the_latest_time(tmp_path):
     runs = [make_run(tmp_path, name) for name in ("b", "c", "a")]
+    runs[1] = RunFolder(runs[1].path.rename(tmp_path / "9999-c"))
+    runs[2] = RunFolder(runs[2].path.rename(tmp_path / "10000-a"))
     for years, run in zip((10, 0, -10), runs, strict=True):
         seconds = 1_700_000_000 + years * 31_557_600
         os.utime(run.path, (seconds, seconds))
     assert RunFolder.find(None, tmp_path) == (runs[2], None)
-
-
-def test_numbers_above_9999_are_still_in_order(tmp_path):
-    for name in ("9999-a", "10000-a"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("{}")
-    assert RunFolder.find(None, tmp_path)[0].path.name == "10000-a"
 
 
 def test_a_run_that_never_wrote_its_configuration_is_passed_over(tmp_path):
@@ -173,27 +160,6 @@ def test_checkpoints_are_ordered_by_the_numbers_in_their_names(tmp_path):
     assert [path.name for path in oldest_first[1:3]] == ["epoch_0003.npz", "epoch_0003_step_0000583.npz"]
 
 
-def test_a_run_without_its_checkpoint_folder_has_no_checkpoints(tmp_path):
-    assert RunFolder(tmp_path).checkpoints() == []
-
-
-def test_every_file_of_a_run_lies_in_its_folder():
-    run = RunFolder(Path("runs/0003-mnist"))
-    paths = (
-        run.config_path, run.log_path, run.stats_path, run.losses_path, run.reals_path, run.gif_path,
-        run.sample_path(7),
-    )  # fmt: skip
-    assert [path.relative_to(run.path).as_posix() for path in paths] == [
-        "config.json",
-        "log.txt",
-        "stats.jsonl",
-        "losses.f32",
-        "reals.png",
-        "training.gif",
-        "samples/epoch_0007.png",
-    ]
-
-
 # configuration, log, statistics
 
 
@@ -201,48 +167,30 @@ def test_the_configuration_comes_back(tmp_path):
     run = make_run(tmp_path)
     run.write_config({"lr": 1e-4, "data": Path("a/b"), "steps": np.int64(3), "list": [1, None, True]})
     assert run.read_config() == {"lr": 1e-4, "data": "a/b", "steps": 3, "list": [1, None, True]}
-    assert run.config_path.read_text().startswith('{\n  "lr": 0.0001,\n') and "}\n" in run.config_path.read_text()
+    assert run.config_path.read_text().startswith('{\n  "lr": 0.0001,\n')  # for people
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
-def test_a_damaged_configuration_is_refused(tmp_path, text):
+def test_a_damaged_configuration_and_none_are_refused(tmp_path, text):
     run = make_run(tmp_path)
     run.config_path.write_bytes(text)
     with pytest.raises(CheckpointError, match="config.json is damaged"):
         run.read_config()
-
-
-def test_a_missing_configuration_is_refused(tmp_path):
+    run.config_path.unlink()
     with pytest.raises(CheckpointError, match="cannot read .*config.json: No such file"):
-        RunFolder(tmp_path).read_config()
+        run.read_config()
 
 
-def test_log_lines_are_appended(tmp_path):
-    run = make_run(tmp_path)
-    run.log("épreuve 1")
-    run.log("epoch 2")
-    assert run.log_path.read_text(encoding="utf-8") == "épreuve 1\nepoch 2\n"
-
-
-def test_statistics_come_back_in_order(tmp_path):
+def test_statistics_come_back_in_order_without_those_past_the_checkpoint(tmp_path):
     run = make_run(tmp_path)
     assert run.read_stats() == []
-    run.append_stats({"epoch": 1, "step": 235, "g_loss": np.float32(0.5)})
-    run.append_stats({"epoch": 2, "step": 470, "g_loss": 0.1})
-    assert run.read_stats() == [
-        {"epoch": 1, "step": 235, "g_loss": 0.5},
-        {"epoch": 2, "step": 470, "g_loss": 0.1},
-    ]
-
-
-def test_statistics_past_the_checkpoint_are_dropped(tmp_path):
-    run = make_run(tmp_path)
     run.keep_stats_until(5)
     assert not run.stats_path.exists()
     for step in (10, 20, 30):
-        run.append_stats({"step": step, "loss": 0.1 + step})
+        run.append_stats({"step": step, "loss": np.float32(0.5 + step)})
+    assert [row["step"] for row in run.read_stats()] == [10, 20, 30]
     run.keep_stats_until(20)
-    assert run.read_stats() == [{"step": 10, "loss": 10.1}, {"step": 20, "loss": 20.1}]
+    assert run.read_stats() == [{"step": 10, "loss": 10.5}, {"step": 20, "loss": 20.5}]
 
 
 @pytest.mark.parametrize(
@@ -280,13 +228,8 @@ def test_losses_of_all_steps_come_back_and_those_past_the_checkpoint_are_dropped
     assert (run.read_losses() == rows[:3]).all() and run.losses_path.stat().st_size == 3 * 16
     run.append_losses(rows[:1])
     assert (run.read_losses() == rows[[0, 1, 2, 0]]).all()
-
-
-def test_steps_whose_losses_were_never_kept_are_no_numbers(tmp_path):
-    run = make_run(tmp_path)
-    run.keep_stats_until(2)
-    run.append_losses(np.ones((1, 4)))
-    assert np.isnan(run.read_losses()[:2]).all() and (run.read_losses()[2] == 1).all()
+    run.keep_stats_until(6)  # more than were kept
+    assert np.isnan(run.read_losses()[4:]).all() and len(run.read_losses()) == 6
 
 
 def test_statistics_are_numbers_json_knows(tmp_path):

@@ -22,18 +22,36 @@ from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
 from tinygan.runs.trainer import schedule, trainer
 
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_noted_and_the_second_stops_at_once(second: signal.Signals) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with _signals() as received:
-        signal.raise_signal(signal.SIGINT)
-        assert received == [signal.SIGINT]
-        with pytest.raises(SystemExit) as stop:
-            signal.raise_signal(second)
-        assert stop.value.code == 128 + second
-    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+@pytest.mark.parametrize("second", SIGNALS)
+@pytest.mark.parametrize("first", SIGNALS)
+def test_the_first_signal_is_noted_and_the_second_stops_at_once(first: int, second: int) -> None:
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}  # not those of a shell
+    try:
+        with _signals() as received:
+            signal.raise_signal(first)
+            assert received == [first]
+            with pytest.raises(SystemExit) as stop:
+                signal.raise_signal(second)
+            assert stop.value.code == 128 + second
+        assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_DFL}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_under_nohup_a_terminal_that_goes_is_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _signals() as received:
+            signal.raise_signal(signal.SIGHUP)
+        assert received == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -7,14 +7,14 @@ import errno
 import io
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from tests.commands import digest, tinygan, works
 from tests.torture.signals import TRAIN
-from tinygan import cli, train
-from tinygan.runs.checkpoint import content_digest, read
+from tinygan.runs.checkpoint import read
 
 SETTINGS = (*TRAIN, "--engine", "fast", "--device", "cpu", "--epochs", "2")
 LAST = "0001-strokes/checkpoints/epoch_0002.npz"
@@ -64,43 +64,50 @@ def failing(nth: int, for_good: bool) -> Iterator[Callable[[], int]]:
         yield lambda: counted
 
 
-def trained(out: Path, *arguments: str) -> tuple[int, str]:
-    """Train in this process, into `out`: the exit code and what stood on stderr."""
-    errors = io.StringIO()
-    with redirect_stdout(io.StringIO()), redirect_stderr(errors):
-        code = cli.run(train.main, [*arguments, "--out", str(out)])
-    return code, errors.getvalue()
+def whole(out: Path) -> str:
+    """Train into `out` undisturbed: the digest of everything that is left at the end."""
+    works("train", *SETTINGS, "--out", out, cwd=out.parent)
+    return digest(out / LAST)
+
+
+def damage(out: Path) -> str | None:
+    """What is half-written in `out`, if anything is. Raises CheckpointError for a checkpoint that is."""
+    for file in out.glob("*/checkpoints/*"):
+        read(file)
+    left = [str(path) for path in out.rglob("*.tmp")]
+    return f"left {left}" if left else None
+
+
+def going_on(out: Path, expected: str) -> str | None:
+    """Resume the run in `out`: what is wrong with its end, if anything is."""
+    (run,) = out.iterdir()
+    done = tinygan("train", "--resume", run, "--out", out, cwd=out.parent)
+    if done.returncode or digest(out / LAST) != expected:
+        return f"resuming: exit code {done.returncode}: {done.stderr[-500:]}"
+    return None
 
 
 def fail_once(out: Path, nth: int, for_good: bool, expected: str) -> tuple[bool, str, str | None]:
     """One run on a failing disk: whether there was an `nth`, how it ended, and what is wrong, if anything."""
     with failing(nth, for_good) as counted:
-        code, errors = trained(out, *SETTINGS)
+        done = tinygan("train", *SETTINGS, "--out", out, cwd=out.parent)
     if counted() < nth:
         return False, "", None
-    lines = errors.splitlines()
+    code, lines = done.returncode, done.stderr.splitlines()
     if code not in (0, 5) or (code and len([line for line in lines if line.startswith("error: ")]) != 1):
-        return True, "wrong", f"operation {nth}: exit code {code}: {errors[-500:]}"
-    left = [str(path) for path in out.rglob("*.tmp")]
-    if left:
-        return True, "wrong", f"operation {nth}: left {left}"
-    runs = list(out.iterdir()) if out.exists() else []
-    files = list(out.glob("*/checkpoints/*"))
-    for file in files:
-        read(file)  # raises where it is damaged
-    if code and not files:
+        return True, "wrong", f"operation {nth}: exit code {code}: {done.stderr[-500:]}"
+    if problem := damage(out):
+        return True, "wrong", f"operation {nth}: {problem}"
+    if code and not list(out.glob("*/checkpoints/*")):
         return True, "nothing was saved yet", None
-    code, errors = trained(out, "--resume", str(runs[0]))
-    if code or content_digest(*read(out / LAST)) != expected:
-        return True, "wrong", f"operation {nth}: resuming: exit code {code}: {errors[-500:]}"
+    if problem := going_on(out, expected):
+        return True, "wrong", f"operation {nth}: {problem}"
     return True, "resumed", None
 
 
 def failures(place: Path, every: int = 1) -> dict[str, Any]:
     """Each operation of a run fails, or one in `every`: once alone, once with all that follow."""
-    code, errors = trained(place / "whole", *SETTINGS)
-    assert code == 0, errors
-    expected = content_digest(*read(place / "whole" / LAST))
+    expected = whole(place / "whole")
     tally: dict[str, int] = {}
     wrong = []
     for for_good in (False, True):
