@@ -1,6 +1,7 @@
 """The progress line: what it says, when it moves, and that nothing breaks it."""
 
 import io
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def wide_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
 
-def started(kind=Terminal, total_steps: int = 100, **named) -> tuple[Terminal, Clock, Progress]:
+def started(kind: Any = Terminal, total_steps: int = 100, **named: Any) -> tuple[Any, Clock, Progress]:
     out, clock = kind(), Clock()
     return out, clock, Progress(out, total_steps, clock=clock, **named)
 
