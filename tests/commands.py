@@ -43,7 +43,7 @@ def tinygan(
             with redirect_stdout(printed), redirect_stderr(errors):
                 code = cli.run(module.main, [*map(str, arguments)])
         except SystemExit as stop:  # of --help
-            code = stop.code
+            code = int(stop.code or 0)
         finally:
             os.chdir(before)
             use_threads(threads)
@@ -51,7 +51,7 @@ def tinygan(
     for stream in (printed, errors):
         stream.flush()
         texts.append(stream.buffer.getvalue().decode(encoding))  # pyright: ignore[reportAttributeAccessIssue]
-    return subprocess.CompletedProcess([command, *arguments], code, *texts)
+    return subprocess.CompletedProcess([command, *map(str, arguments)], code, *texts)
 
 
 def start(
