@@ -270,12 +270,15 @@ def test_whatever_makes_a_resumed_run_differ_in_its_bits_is_told(trained: Path, 
     assert works("train", "--resume", cwd=tmp_path).stderr == ""  # the configuration is now this one
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_loudly(trained: Path, tmp_path: Path) -> None:
-    copy_of(trained, tmp_path)
+def test_a_damaged_newest_checkpoint_is_passed_over_loudly_and_half_a_file_swept_up(
+    trained: Path, tmp_path: Path
+) -> None:
+    half = copy_of(trained, tmp_path) / ".config.json.12-0a1b2c3d.tmp"
+    half.write_text("{")
     newest = checkpoint(tmp_path, 4)
     newest.write_bytes(newest.read_bytes()[:-100])
     warned = works("train", "--resume", cwd=tmp_path).stderr
-    assert "warning" in warned and "epoch_0002.npz" in warned
+    assert "warning" in warned and "epoch_0002.npz" in warned and not half.exists()
 
 
 @pytest.mark.parametrize(
