@@ -197,7 +197,10 @@ def test_a_batch_too_small_for_the_fast_step_is_told(tmp_path: Path) -> None:
 
 def test_auto_falls_back_to_strokes_where_nothing_can_be_downloaded(tmp_path: Path) -> None:
     sizes = ("--limit", 40, "--batch-size", 20, "--width", 2)
-    assert "strokes: 40 images" in works("train", *sizes, "--epochs", 1, "--no-gif", cwd=tmp_path).stdout
+    printed = works("train", *sizes, "--epochs", 1, "--no-gif", cwd=tmp_path).stdout
+    assert "strokes: 40 images" in printed
+    for text in (printed, (tmp_path / RUN / "log.txt").read_text()):
+        assert "using the built-in strokes" in text
     config = json.loads((tmp_path / RUN / "config.json").read_text())
     assert config["settings"]["data"] == "strokes"  # who resumes it chooses no other
 
