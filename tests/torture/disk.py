@@ -6,7 +6,7 @@ import builtins
 import errno
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,46 +21,51 @@ LAST = "0001-strokes/checkpoints/epoch_0002.npz"
 
 
 @contextmanager
+def asked(names: Sequence[str], take: Callable[[Callable[[], Any]], Any]) -> Iterator[None]:
+    """Within this `take` gets each thing that is asked of the disk, as a function that does it.
+
+    That is: to open a file that is to be written, to write into it, and what `os` calls by these `names`.
+    """
+    opened = builtins.open
+
+    def taken(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments, **named: take(lambda: function(*arguments, **named))
+
+    class Raw(io.FileIO):
+        def write(self, data: Any) -> int | None:
+            return take(lambda: io.FileIO.write(self, data))
+
+    def open_taken(file: Any, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+        if isinstance(file, int) or not set(mode) & set("wxa+"):
+            return opened(file, mode, *arguments, **named)
+        raw = take(lambda: Raw(file, mode.replace("b", "")))
+        buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
+        return buffered if "b" in mode else io.TextIOWrapper(buffered, *arguments, **named)
+
+    with ExitStack() as patched:
+        for name in names:
+            patched.enter_context(patch.object(os, name, taken(getattr(os, name))))
+        for module in (builtins, io):
+            patched.enter_context(patch.object(module, "open", open_taken))
+        yield
+
+
+@contextmanager
 def failing(nth: int, for_good: bool) -> Iterator[Callable[[], int]]:
-    """Every open, write, fsync, rename and mkdir counts; the `nth` fails, and all later ones if `for_good`.
+    """The `nth` open, write, fsync, rename or mkdir fails, and all later ones if `for_good`.
 
     Gives a function that tells how many there were.
     """
     counted = 0
 
-    def count() -> None:
+    def take(do: Callable[[], Any]) -> Any:
         nonlocal counted
         counted += 1
         if counted == nth or (for_good and counted > nth):
             raise OSError(errno.ENOSPC if for_good else errno.EIO, "the disk of this test")
+        return do()
 
-    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            count()
-            return function(*arguments, **named)
-
-        return call
-
-    class Raw(io.FileIO):
-        def write(self, data: Any) -> int | None:
-            count()
-            return super().write(data)
-
-    opened = builtins.open
-
-    def open_counting(file: Any, mode: str = "r", *arguments: Any, **named: Any) -> Any:
-        if isinstance(file, int) or not set(mode) & set("wxa+"):
-            return opened(file, mode, *arguments, **named)
-        count()
-        raw = Raw(file, mode.replace("b", ""))
-        buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
-        return buffered if "b" in mode else io.TextIOWrapper(buffered, *arguments, **named)
-
-    with ExitStack() as patched:
-        for name in ("fsync", "replace", "rename", "mkdir"):
-            patched.enter_context(patch.object(os, name, counting(getattr(os, name))))
-        for module in (builtins, io):
-            patched.enter_context(patch.object(module, "open", open_counting))
+    with asked(("fsync", "replace", "rename", "mkdir"), take):
         yield lambda: counted
 
 
