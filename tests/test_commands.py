@@ -387,7 +387,7 @@ def test_gpu_without_a_gpu_is_refused_with_the_remedy(tmp_path: Path) -> None:
         (["--data", "folder/that/is/missing"], 4, ["folder/that/is/missing"]),
         (["--data", "fashion-mnist", "--data-dir", "missing"], 4, ["missing"]),
         (["--data", "fashion-mnist"], 4, ["--data-dir"]),
-        ([*TINY, "--limit", "20", "--epochs", "1"], 4, ["20 images < --batch-size 32", "Use --batch-size 20"]),
+        ([*TINY, "--limit", "20", "--epochs", "1"], 4, ["20 images < --batch-size 32", "--batch-size 20"]),
         (["--bogus"], 2, ["--bogus"]),
         (["--epochs", "many"], 2, ["many"]),
         (["--epochs", "-1"], 2, ["--epochs -1"]),

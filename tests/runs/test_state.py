@@ -1,4 +1,4 @@
-"""The averaged generator of a run: it follows all that is trained, is kept, and is what paints."""
+"""The state of a run: what it holds, what a checkpoint may hold, and the averaged generator."""
 
 from __future__ import annotations
 
