@@ -115,9 +115,12 @@ def test_a_small_file_that_speaks_of_a_large_model_takes_no_memory(
         load(tmp_path / "it.npz")
 
 
-def test_a_configuration_that_speaks_of_a_large_model_has_no_report(tmp_path: Path) -> None:
+def test_a_configuration_that_speaks_of_a_large_model_has_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = RunFolder.create(tmp_path / "runs", "run")
     run.write_config({"settings": asdict(replace(SMALL, noise_dim=10**8))})
+    monkeypatch.setattr("tinygan.report.State", lambda *_: pytest.fail("a model was made"))
     fails(tinygan("report", cwd=tmp_path), 5, "asks for 400,000,300 weights, and there is no checkpoint")
 
 
