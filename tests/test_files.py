@@ -77,6 +77,26 @@ def test_a_disk_that_is_full_at_the_end_keeps_the_old_file_and_leaves_nothing(
     assert path.read_bytes() == b"old" and names(tmp_path) == ["file"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="folders are synced on POSIX only")
+def test_the_file_is_synced_before_the_rename_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, fsync, replace = [], os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        calls.append("folder" if os.path.isdir(f"/dev/fd/{descriptor}") else "file")
+        fsync(descriptor)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        calls.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    write_atomically(tmp_path / "file", b"x")
+    assert calls == ["file", "rename", "folder"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_found_out_only_at_the_flush_is_an_error() -> None:
     with pytest.raises(CheckpointError, match="cannot write /dev/full: No space left on device"):
