@@ -142,7 +142,7 @@ def test_the_log_holds_what_was_printed(training: tuple[Path, Result]) -> None:
 
 def test_the_grids_differ_from_epoch_to_epoch_and_are_played_in_a_loop(trained: Path) -> None:
     grids = [read_png(preview(trained, epoch)) for epoch in range(5)]
-    assert all(grid.shape[0] >= 400 for grid in grids)  # large enough to look at
+    assert all(grid.shape[0] >= 400 for grid in grids)  # large enough to see
     assert all((a != b).any() for a, b in zip(grids[:-1], grids[1:], strict=True))
     frames, loops = gif_frames(trained / RUN / "training.gif")
     assert frames > 1 and loops == 0  # 0: for ever
@@ -187,7 +187,7 @@ def test_the_way_steps_are_taken_and_convolutions_computed_is_printed_and_kept(
     assert step in (tmp_path / RUN / "config.json").read_text()
 
 
-def test_a_batch_too_small_for_the_fast_step_is_told(tmp_path: Path) -> None:
+def test_a_batch_too_small_for_the_fast_step_is_named_as_the_reason(tmp_path: Path) -> None:
     sizes = ("--width", 8, "--batch-size", 4)
     printed = works("train", *TINY, *sizes, "--engine", "fast", "--dry-run", cwd=tmp_path).stdout
     why = "for generator/04_conv_transpose the definition is the fastest at this size"
@@ -258,7 +258,7 @@ def test_a_run_on_a_folder_of_pictures_goes_on_from_another_place(tmp_path: Path
     fails(tinygan(*resume, 4, "--data", "others.npy", cwd=tmp_path), 5, "was trained on other images")
 
 
-def test_whatever_makes_a_resumed_run_differ_in_its_bits_is_told(trained: Path, tmp_path: Path) -> None:
+def test_whatever_makes_a_resumed_run_differ_in_its_bits_is_named(trained: Path, tmp_path: Path) -> None:
     path = copy_of(trained, tmp_path) / "config.json"
     config = json.loads(path.read_text())
     foreign = [("device", "processor"), ("device", "threads"), ("device", "engine"), ("versions", "numpy"),
@@ -266,10 +266,10 @@ def test_whatever_makes_a_resumed_run_differ_in_its_bits_is_told(trained: Path, 
     for group, name in foreign:
         config[group][name] = "other"
     path.write_text(json.dumps(config))
-    told = works("train", "--resume", cwd=tmp_path).stderr.splitlines()
-    assert len(told) == len(foreign) and all("not bit for bit" in line for line in told)
+    warned = works("train", "--resume", cwd=tmp_path).stderr.splitlines()
+    assert len(warned) == len(foreign) and all("not bit for bit" in line for line in warned)
     for _, name in foreign:
-        assert any(line.startswith(f"warning: {name} was other and is ") for line in told)
+        assert any(line.startswith(f"warning: {name} was other and is ") for line in warned)
     assert works("train", "--resume", cwd=tmp_path).stderr == ""  # the configuration is now this one
 
 
@@ -324,7 +324,7 @@ def test_nothing_to_resume_or_to_show(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-def test_a_process_that_is_told_to_end_saves_and_another_goes_on(tmp_path: Path) -> None:
+def test_a_process_that_gets_a_signal_saves_and_another_goes_on(tmp_path: Path) -> None:
     """Bit for bit as one that was never stopped; meanwhile nobody else may write there."""
     endless = (*TINY, "--epochs", 100_000, "--checkpoint-every", 50_000, "--no-gif")
     process = start("-m", "tinygan.train", *endless, cwd=tmp_path, stdout=subprocess.DEVNULL)
@@ -365,7 +365,7 @@ def test_a_run_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
-def test_output_that_cannot_be_written_is_told_in_one_line(trained: Path) -> None:
+def test_output_that_cannot_be_written_is_reported_in_one_line(trained: Path) -> None:
     with open("/dev/full", "w") as full:
         result = ended(start("-m", "tinygan.explain", cwd=trained, stdout=full))
     assert result.returncode == 5
@@ -470,7 +470,7 @@ def test_sample_is_the_same_for_one_seed_and_differs_between_seeds(trained: Path
 
 
 def test_all_that_shows_pictures_shows_the_averaged_generator_s(tmp_path: Path) -> None:
-    """Previews, sample, both exports: what trains would paint otherwise, after 9 steps at this rate."""
+    """Previews, sample, both exports: after 9 steps at this rate what trains would make others."""
     for averaged in (("--average", 0.9), ()):
         run = ("train", *TINY, "--epochs", 3, "--lr", 0.01, "--no-gif", "--checkpoint-every", 3, *averaged)
         works(*run, cwd=tmp_path)
@@ -527,7 +527,7 @@ def test_sample_refuses_bad_options(trained: Path, arguments: str, words: str) -
     fails(tinygan("sample", *arguments.split(), cwd=trained), 2, words)
 
 
-def test_sample_arranges_pictures_as_told(trained: Path, tmp_path: Path) -> None:
+def test_sample_arranges_pictures_in_a_grid_of_any_shape(trained: Path, tmp_path: Path) -> None:
     for more, shown in (((), 16), (("--num", 9), 9)):
         works("sample", "--grid", "2x8", *more, "--seed", 0, "--out", tmp_path / "wide.png", cwd=trained)
         expected = grid(pictures(preview(trained, 4))[:shown], columns=8)
@@ -559,7 +559,7 @@ def test_sample_takes_the_newest_run_that_has_been_trained(trained: Path, tmp_pa
     run = copy_of(trained, tmp_path)
     (tmp_path / "runs/0002-just-begun").mkdir()
     shutil.copy(run / "config.json", tmp_path / "runs/0002-just-begun")
-    assert "0001-strokes" in works("sample", cwd=tmp_path).stdout
+    assert "0001-strokes/samples_epoch_0004_seed_1.png" in works("sample", cwd=tmp_path).stdout
 
 
 # Reports.
@@ -735,7 +735,7 @@ def test_explain_shows_one_layer(trained: Path, tmp_path: Path) -> None:
     assert tiles(read_png(run / "generator_07_conv_transpose_maps.png"), 2, 14, 14).std() > 0
 
 
-def test_explain_tells_a_step(trained: Path) -> None:
+def test_explain_follows_a_step(trained: Path) -> None:
     printed = works("explain", cwd=trained).stdout
     assert "Step 13, in epoch 5" in printed and "[tinygan/gan.py:" in printed
     assert max(map(len, printed.splitlines())) <= 100

@@ -37,7 +37,7 @@ def test_a_written_file_replaces_the_one_before_and_has_the_usual_permissions(tm
 
 
 @pytest.mark.parametrize(
-    ("problem", "told"),
+    ("problem", "words"),
     [
         *[(OSError(code, os.strerror(code)), f"{os.strerror(code)}. ") for code in (28, 13, 5)],
         (KeyboardInterrupt("by hand"), "by hand"),
@@ -45,7 +45,7 @@ def test_a_written_file_replaces_the_one_before_and_has_the_usual_permissions(tm
     ],
 )
 def test_a_write_that_fails_half_way_keeps_the_old_file_and_leaves_nothing(
-    tmp_path: Path, problem: BaseException, told: str
+    tmp_path: Path, problem: BaseException, words: str
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
@@ -57,7 +57,7 @@ def test_a_write_that_fails_half_way_keeps_the_old_file_and_leaves_nothing(
     kind = CheckpointError if isinstance(problem, OSError) else type(problem)
     with pytest.raises(kind) as caught:
         write_atomically(path, fail)
-    assert str(caught.value).startswith(f"cannot write {path}: {told}" if kind is CheckpointError else told)
+    assert str(caught.value).startswith(f"cannot write {path}: {words}" if kind is CheckpointError else words)
     assert path.read_bytes() == b"old" and names(tmp_path) == ["file"]
 
 
@@ -153,7 +153,7 @@ with RunFolder(Path(sys.argv[1])).locked():
 """
 
 
-def test_a_second_process_is_told_who_writes_until_that_one_is_dead(tmp_path: Path) -> None:
+def test_a_second_process_learns_who_writes_until_that_one_is_dead(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},

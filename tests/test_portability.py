@@ -41,7 +41,7 @@ def test_images_that_are_all_alike_train(grey: int, tmp_path: Path) -> None:
     assert (tmp_path / "runs/0001-flat/report.html").exists()
 
 
-def test_a_single_image_trains_one_at_a_time_and_is_told_what_that_does(tmp_path: Path) -> None:
+def test_a_single_image_trains_one_at_a_time_and_is_warned_what_that_does(tmp_path: Path) -> None:
     name = saved("one.npy", tmp_path, np.arange(784).reshape(1, 28, 28) % 256)
     fails(tinygan("train", *FLAT, "--data", name, cwd=tmp_path), 4, "1 images < --batch-size 256", "Use")
     done = works("train", *FLAT, "--data", name, "--batch-size", 1, "--epochs", 2, cwd=tmp_path)
@@ -196,7 +196,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (RUN, ("report",)),
     ],
 )
-def test_a_folder_that_may_only_be_read_is_told_in_one_line(
+def test_a_folder_that_may_only_be_read_is_reported_in_one_line(
     trained: Path, tmp_path: Path, locked: Path, command: tuple[str, ...]
 ) -> None:
     copy_of(trained, tmp_path)

@@ -1,4 +1,4 @@
-"""README tells the truth about files, names and short commands."""
+"""README is right about files, names and short commands."""
 
 from __future__ import annotations
 
@@ -99,9 +99,9 @@ def test_the_answers_are_those_that_the_questions_ask_for(capsys):
 
 
 def test_a_batch_of_one_answers_its_question(tmp_path):
-    train, look = re.findall(r"`python -m tinygan\.(train --data .*|explain --layers)`", SECTION)
+    train, explain = re.findall(r"`python -m tinygan\.(train --data .*|explain --layers)`", SECTION)
     assert "mode collapse?" in works(*train.split(), cwd=tmp_path).stdout
-    layers = works(*look.split(), cwd=tmp_path).stdout
+    layers = works(*explain.split(), cwd=tmp_path).stdout
     dense, norm = [line.split() for line in layers.splitlines() if line.startswith("0")][:2]
     assert dense[0] == "00_dense" and set(dense[-2:]) == {"+0e+00", "0.0e+00"}  # no gradient comes through
     assert norm[0] == "01_batchnorm" and norm[7] == "0.00"  # whatever the noise

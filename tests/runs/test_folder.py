@@ -131,6 +131,7 @@ def test_checkpoints_are_ordered_by_the_numbers_in_their_names(tmp_path):
         run.checkpoint_path(3, 583),
         run.checkpoint_path(3, 12_345_678),
         run.checkpoint_path(20),
+        run.checkpoint_path(9_999),
         run.checkpoint_path(10_000),
     ]
     for age, path in enumerate(oldest_first):

@@ -32,7 +32,7 @@ RESULT = ROOT / "benchmarks" / "results" / "reliability.json"
 
 
 def mutants(count: int, seed: int) -> list[dict[str, Any]]:
-    """So many mutants of each format, a process for each: it limits its memory."""
+    """`count` mutants of each format, a process for each: it limits its memory."""
     found = []
     for name in formats():
         result = subprocess.run(

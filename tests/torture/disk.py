@@ -1,4 +1,4 @@
-"""A disk that fails at the Nth thing asked of it, for every N: what was saved stays, and one line tells."""
+"""A disk that fails at the Nth thing asked of it, for every N: what was saved stays; one line says why."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def asked(names: Sequence[str], take: Callable[[Callable[[], Any]], Any]) -> Ite
 def failing(nth: int, for_good: bool) -> Iterator[Callable[[], int]]:
     """The `nth` open, write, fsync, rename or mkdir fails, and all later ones if `for_good`.
 
-    Gives a function that tells how many there were.
+    Gives a function that counts those there were.
     """
     counted = 0
 

@@ -20,7 +20,7 @@ from tests.torture.disk import LAST, SETTINGS, damage, going_on, whole
 
 @contextmanager
 def interrupted(nth: int, times: int) -> Iterator[Callable[[], list[str]]]:
-    """At the `nth` fsync this process gets so many SIGINTs; gives the names of what was synced until then."""
+    """At the `nth` fsync this process gets SIGINT `times` times; gives the names of what was synced."""
     sync, synced = os.fsync, []
 
     def fsync(descriptor: int) -> None:

@@ -18,22 +18,21 @@ from tinygan.errors import CheckpointError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 
-DEAD = 9  # the exit code of a process that ended where it was told to
+DEAD = 9  # the exit code of a process that ended where it was to end
 
 
 def state(number: int) -> dict[str, np.ndarray]:
-    """What the save with this number keeps: 200 KB that tell the number everywhere."""
+    """What the save with this number keeps: 200 KB that hold the number everywhere."""
     return {"weights": np.full(50_000, number, np.float32), "step": np.array(number)}
 
 
-def save_for_ever(run: RunFolder, told: int, before: Callable[[], None] = lambda: None) -> None:
-    """One checkpoint after the other, each number told through the pipe `told` once its save is over."""
+def save_for_ever(run: RunFolder, pipe: int) -> None:
+    """One checkpoint after the other, each number written into the `pipe` once its save is over."""
     number = 0
     while True:
         number += 1
-        before()
         checkpoint.save(run.checkpoint_path(number, None), state(number), {})
-        os.write(told, number.to_bytes(4, "little"))
+        os.write(pipe, number.to_bytes(4, "little"))
         for old in run.checkpoints()[3:]:
             old.unlink()
 

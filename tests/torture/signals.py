@@ -60,7 +60,7 @@ def interrupt_once(
 
 
 def signals(folder: Path, count: int, seed: int) -> dict[str, Any]:
-    """So many signals at random instants; every fourth time a second one follows at once."""
+    """`count` signals at random instants; every fourth time a second one follows at once."""
     chance, tally, wrong = random.Random(seed), {}, []
     whole = folder / "whole"
     whole.mkdir()

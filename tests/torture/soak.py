@@ -28,7 +28,7 @@ def measure(process: int) -> dict[str, int]:
 
 
 def soak(folder: Path, steps: int, *options: str) -> dict[str, Any]:
-    """So many steps, with a checkpoint, pictures and statistics every 20; measured while it trains.
+    """`steps` steps, with a checkpoint, pictures and statistics every 20; measured while it trains.
 
     Without ``--no-report`` among the `options` the report is written as often, too: it holds the pictures
     of all epochs so far, and so does the memory meanwhile.
@@ -54,7 +54,7 @@ def soak(folder: Path, steps: int, *options: str) -> dict[str, Any]:
     settled = {epoch: facts for epoch, facts in measured.items() if epoch * STEPS_PER_EPOCH >= SETTLED}
     ordered = [settled[epoch] for epoch in sorted(settled)]
     # A save takes memory for an instant, and sometimes it is looked at just then; so medians of the first
-    # and of the last quarter tell of growth.
+    # and of the last quarter show growth.
     quarter = max(1, len(ordered) // 4)
     resident = [facts["bytes"] for facts in ordered]
     growth = median(resident[-quarter:]) / median(resident[:quarter]) - 1
