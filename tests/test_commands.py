@@ -365,11 +365,20 @@ def test_a_run_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
-def test_output_that_cannot_be_written_is_reported_in_one_line(trained: Path) -> None:
+@pytest.mark.parametrize("command", ["explain", "report"])  # more than a buffer holds, and less
+def test_output_that_cannot_be_written_is_reported_in_one_line(trained: Path, command: str) -> None:
     with open("/dev/full", "w") as full:
-        result = ended(start("-m", "tinygan.explain", cwd=trained, stdout=full))
+        result = ended(start("-m", f"tinygan.{command}", cwd=trained, stdout=full))
     assert result.returncode == 5
     assert result.stderr == "error: cannot write the output: No space left on device.\n"
+
+
+def test_a_command_whose_output_nobody_reads_ends_in_silence(trained: Path) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    result = ended(start("-m", "tinygan.explain", cwd=trained, stdout=theirs))
+    os.close(theirs)
+    assert (result.returncode, result.stderr) == (1, "")
 
 
 def test_gpu_without_a_gpu_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -389,6 +398,7 @@ def test_gpu_without_a_gpu_is_refused_with_the_remedy(tmp_path: Path) -> None:
         (["--data", "fashion-mnist"], 4, ["--data-dir"]),
         ([*TINY, "--limit", "20", "--epochs", "1"], 4, ["20 images < --batch-size 32", "--batch-size 20"]),
         (["--bogus"], 2, ["--bogus"]),
+        ([*TINY, "--epoch", "0"], 2, ["--epoch"]),
         (["--epochs", "many"], 2, ["many"]),
         (["--epochs", "-1"], 2, ["--epochs -1"]),
         (["--batch-size", "0"], 2, ["--batch-size 0"]),
