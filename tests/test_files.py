@@ -1,7 +1,8 @@
-"""One process at a time writes into a run's folder; a lock does not outlive its process."""
+"""Files that are whole or not there; one process at a time writes into a run, and a lock dies with it."""
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import runpy
@@ -14,7 +15,133 @@ import pytest
 
 from tinygan import files
 from tinygan.errors import CheckpointError
+from tinygan.files import append, sync_folder, write_atomically
 from tinygan.runs.folder import RunFolder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Writing all or nothing.
+
+
+def test_a_written_file_replaces_the_one_before_and_has_the_usual_permissions(tmp_path: Path) -> None:
+    path, other = tmp_path / "file", tmp_path / "other"
+    for content in (b"first", b"second"):
+        write_atomically(path, lambda file, content=content: file.write(content))
+        assert path.read_bytes() == content
+    other.write_bytes(b"")
+    assert path.stat().st_mode == other.stat().st_mode
+    assert names(tmp_path) == ["file", "other"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        *[(OSError(code, os.strerror(code)), f"{os.strerror(code)}. ") for code in (28, 13, 5)],
+        (KeyboardInterrupt("by hand"), "by hand"),
+        (ValueError("of the content"), "of the content"),
+    ],
+)
+def test_a_write_that_fails_half_way_keeps_the_old_file_and_leaves_nothing(
+    tmp_path: Path, problem: BaseException, words: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(file) -> None:
+        file.write(b"new" * 10_000)
+        raise problem
+
+    kind = CheckpointError if isinstance(problem, OSError) else type(problem)
+    with pytest.raises(kind) as caught:
+        write_atomically(path, fail)
+    assert str(caught.value).startswith(f"cannot write {path}: {words}" if kind is CheckpointError else words)
+    assert path.read_bytes() == b"old" and names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_disk_that_is_full_at_the_end_keeps_the_old_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old" and names(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are synced on POSIX only")
+def test_the_file_is_synced_before_the_rename_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, fsync, replace = [], os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        calls.append("folder" if os.path.isdir(f"/dev/fd/{descriptor}") else "file")
+        fsync(descriptor)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        calls.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    write_atomically(tmp_path / "file", b"x")
+    assert calls == ["file", "rename", "folder"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_found_out_only_at_the_flush_is_an_error() -> None:
+    with pytest.raises(CheckpointError, match="cannot write /dev/full: No space left on device"):
+        append(Path("/dev/full"), b"row")
+
+
+def test_a_file_system_that_cannot_sync_folders_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def files_only(descriptor: int) -> None:
+        if os.path.isdir(f"/dev/fd/{descriptor}"):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    write_atomically(tmp_path / "file", b"x")
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
+def test_folders_are_not_synced_where_they_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # as Windows says
+
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "open", denied)
+        windows.setattr(os, "name", "nt")
+        sync_folder(tmp_path)
+
+
+def test_a_run_that_resumes_sweeps_up_what_a_killed_one_left(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, "run")
+    left = [run.path / ".config.json.12-0a1b2c3d.tmp", run.checkpoints_dir / ".epoch_0001.npz.7-01234567.tmp"]
+    kept = [run.path / ".notes.tmp", run.samples_dir / "epoch_0001.png", run.path / ".lock"]
+    for path in left + kept:
+        path.write_text("x")
+    run.sweep()
+    assert [path.exists() for path in left + kept] == [False] * 2 + [True] * 3
+
+
+# Locks.
+
 
 HOLD = """
 import sys, time
@@ -26,33 +153,19 @@ with RunFolder(Path(sys.argv[1])).locked():
 """
 
 
-def holder(folder: Path) -> subprocess.Popen[str]:
-    """A process that holds the lock of `folder`."""
+def test_a_second_process_learns_who_writes_until_that_one_is_dead(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)],
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    assert process.stdout and process.stdout.readline() == "held\n"
-    return process
-
-
-def test_a_second_process_is_refused_and_told_who_writes(tmp_path: Path) -> None:
-    process = holder(tmp_path)
+    )  # fmt: skip
     try:
+        assert process.stdout and process.stdout.readline() == "held\n"
         with pytest.raises(CheckpointError, match=f"is being written by process {process.pid} on"):
             with RunFolder(tmp_path).locked():
                 pytest.fail("two hold the lock")
     finally:
         process.kill()
         process.communicate()
-
-
-def test_a_lock_whose_process_was_killed_is_free(tmp_path: Path) -> None:
-    process = holder(tmp_path)
-    process.kill()
-    process.communicate()
     assert (tmp_path / ".lock").exists()
     with RunFolder(tmp_path).locked():
         assert str(os.getpid()) in (tmp_path / ".lock").read_text()
@@ -102,13 +215,3 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot write into"):
         with RunFolder(tmp_path / "missing").locked():
             pass
-
-
-def test_a_run_that_resumes_sweeps_up_what_a_killed_one_left(tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path, "run")
-    left = [run.path / ".config.json.12-0a1b2c3d.tmp", run.checkpoints_dir / ".epoch_0001.npz.7-01234567.tmp"]
-    kept = [run.path / ".notes.tmp", run.samples_dir / "epoch_0001.png", run.path / ".lock"]
-    for path in left + kept:
-        path.write_text("x")
-    run.sweep()
-    assert [path.exists() for path in left + kept] == [False] * 2 + [True] * 3

@@ -1,20 +1,16 @@
-"""README tells the truth about files, names and short commands."""
+"""README is right about files, names and short commands."""
 
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests.commands import ROOT, works
 from tinygan.__main__ import COMMANDS
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LINKS = sorted(set(re.findall(r"\]\(((?!http|#)[^)]+)\)", README)))
 ROWS = re.findall(r"^\| \d \| \[`[\w/.]+`\]\((tinygan/[\w/]+)\.py\), (.+?) \|", README, flags=re.M)
@@ -108,33 +104,24 @@ def test_every_command_that_is_named_exists_and_every_command_is_named():
 CODES = re.findall(r'`python -c "([^`]+)"`', README)
 
 
-def answer(folder: Path, *command: str) -> str:
-    """What python says to `command`, run in `folder`."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=60, env=environment
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
+def test_the_answers_are_those_that_the_questions_ask_for(capsys):
+    def answer(code):
+        exec(code, {})
+        return capsys.readouterr().out.strip()
 
-
-def test_the_answers_are_those_that_the_questions_ask_for(tmp_path):
     pads, patches, dropout = CODES
-    assert answer(tmp_path, "-c", pads) == "((1, 2), (1, 2))"
-    assert "[3. 6. 6. 9. 6. 9. 6. 6.]" in answer(tmp_path, "-c", patches)  # every second pixel more often
-    even = answer(tmp_path, "-c", patches.replace("n.ones((5, 5,", "n.ones((4, 4,"))
-    assert "[2. 4. 4. 4. 4. 4. 4. 2.]" in even
-    with_it, without = map(float, answer(tmp_path, "-c", dropout).split())
+    assert answer(pads) == "((1, 2), (1, 2))"
+    assert "[3. 6. 6. 9. 6. 9. 6. 6.]" in answer(patches)  # every second pixel more often
+    assert "[2. 4. 4. 4. 4. 4. 4. 2.]" in answer(patches.replace("n.ones((5, 5,", "n.ones((4, 4,"))
+    with_it, without = map(float, answer(dropout).split())
     assert with_it > 0.05 and without == 0
 
 
 def test_a_batch_of_one_answers_its_question(tmp_path):
-    train, look = re.findall(r"`python -m (tinygan\.(?:train --data .*|explain --layers))`", SECTION)
-    assert "mode collapse?" in answer(tmp_path, "-m", *train.split())
-    rows = [
-        line.split() for line in answer(tmp_path, "-m", *look.split()).splitlines() if line.startswith("0")
-    ]
-    dense, norm = rows[:2]
+    train, explain = re.findall(r"`python -m tinygan\.(train --data .*|explain --layers)`", SECTION)
+    assert "mode collapse?" in works(*train.split(), cwd=tmp_path).stdout
+    layers = works(*explain.split(), cwd=tmp_path).stdout
+    dense, norm = [line.split() for line in layers.splitlines() if line.startswith("0")][:2]
     assert dense[0] == "00_dense" and set(dense[-2:]) == {"+0e+00", "0.0e+00"}  # no gradient comes through
     assert norm[0] == "01_batchnorm" and norm[7] == "0.00"  # whatever the noise
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.commands import ROOT, ended, start
+
 NEEDED = (
     "tinygan/py.typed", "tinygan/cuda/*.cu", "tinygan/views/page/*.html", "tinygan/views/page/*.css",
     "tinygan/views/page/*.js", "tinygan/evaluation/weights/*.npz", "*.dist-info/licenses/LICENSE",
@@ -37,7 +37,13 @@ def test_a_wheel_holds_everything_and_runs_outside_the_checkout(tmp_path: Path) 
 
     place = tmp_path / "installed"
     subprocess.run([*pip, "install", "--no-deps", "--target", place, wheel], check=True)
-    env = os.environ | {"PYTHONPATH": str(place), "TINYGAN_DATA": ""}
+
+    def outside(*arguments: str) -> str:
+        """What Python prints that has the installed package alone."""
+        done = ended(start(*arguments, cwd=tmp_path, environment={"PYTHONPATH": str(place)}))
+        assert done.returncode == 0 and str(ROOT) not in done.stdout, (arguments, done.stderr)
+        return done.stdout
+
     for command in (
         "train --data strokes --limit 300 --batch-size 100 --width 4 --epochs 1 --metrics-every 1",
         "sample --num 4",
@@ -45,16 +51,8 @@ def test_a_wheel_holds_everything_and_runs_outside_the_checkout(tmp_path: Path) 
         "explain",
         "gradcheck",
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", *f"tinygan.{command}".split()],
-            cwd=tmp_path, env=env, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0 and str(ROOT) not in done.stdout, (command, done.stderr)
-    where = "import tinygan; print(tinygan.__file__)"
-    found = subprocess.run(
-        [sys.executable, "-c", where], cwd=tmp_path, env=env, capture_output=True, text=True
-    )
-    assert str(place) in found.stdout
+        outside("-m", *f"tinygan.{command}".split())
+    assert str(place) in outside("-c", "import tinygan; print(tinygan.__file__)")
 
 
 def test_lower_bounds_are_stated_for_everything_that_is_needed() -> None:

@@ -99,16 +99,11 @@ def test_numpy_can_open_the_file_too(saved):
         assert archive["digest"].tobytes().hex() == checkpoint.content_digest(ARRAYS, META)
 
 
-def test_the_same_content_gives_the_same_bytes(saved, tmp_path):
-    checkpoint.save(tmp_path / "again.npz", dict(reversed(ARRAYS.items())), dict(reversed(META.items())))
-    assert (tmp_path / "again.npz").read_bytes() == saved.read_bytes()
-
-
-def test_memory_order_does_not_matter(saved, tmp_path):
+def test_the_same_content_gives_the_same_bytes_in_any_order(saved, tmp_path):
     turned = {name: np.asfortranarray(array) if array.ndim else array for name, array in ARRAYS.items()}
     strided = {**turned, "adam/m.0": ARRAYS["adam/m.0"].repeat(2)[::2], "steps": np.int64(583)}
     assert checkpoint.content_digest(strided, META) == checkpoint.content_digest(ARRAYS, META)
-    checkpoint.save(tmp_path / "again.npz", strided, META)
+    checkpoint.save(tmp_path / "again.npz", dict(reversed(strided.items())), dict(reversed(META.items())))
     assert (tmp_path / "again.npz").read_bytes() == saved.read_bytes()
 
 
@@ -125,11 +120,6 @@ def test_the_digest_survives_the_round_trip_and_tells_contents_apart(saved):
         (ARRAYS, {**META, "epoch": 4}),
     ]
     assert len({digest, *(checkpoint.content_digest(*other) for other in others)}) == 6
-
-
-def test_an_empty_checkpoint_comes_back(tmp_path):
-    checkpoint.save(tmp_path / "empty.npz", {}, {})
-    assert checkpoint.read(tmp_path / "empty.npz") == ({}, {})
 
 
 # what save refuses
@@ -157,35 +147,13 @@ def test_meta_that_is_no_json_is_refused(tmp_path, value):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(saved, monkeypatch):
-    before = saved.read_bytes()
-
-    def full(_):
-        raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"epoch_0003.npz: No space left on device"):
-        checkpoint.save(saved, {}, {})
-    assert saved.read_bytes() == before
-    assert list(saved.parent.iterdir()) == [saved]
-
-
 # damage
 
 
-def test_every_truncation_is_noticed(saved):
-    data = saved.read_bytes()
-    for length in range(len(data)):
-        saved.write_bytes(data[:length])
-        with pytest.raises(CheckpointError):
-            checkpoint.read(saved)
-
-
-def test_every_flip_of_one_bit_and_of_one_byte_is_noticed(tmp_path):
+def test_every_flip_of_a_bit_or_a_byte_every_truncation_and_every_addition_is_noticed(tmp_path):
     path = tmp_path / "small.npz"
     checkpoint.save(path, {"w": np.ones(2, np.float32)}, {"step": 1})
     data = path.read_bytes()
-    checkpoint.read(path)
     with open(path, "r+b") as file:
         for place, byte in enumerate(data):
             for mask in (1, 2, 4, 8, 16, 32, 64, 128, 255):
@@ -193,16 +161,11 @@ def test_every_flip_of_one_bit_and_of_one_byte_is_noticed(tmp_path):
                 with pytest.raises(CheckpointError):
                     checkpoint.read(path)
             os.pwrite(file.fileno(), bytes([byte]), place)
-    assert path.read_bytes() == data
     checkpoint.read(path)
-
-
-@pytest.mark.parametrize("extra", [b"\0", b"x" * 1000])
-def test_bytes_added_at_either_end_are_noticed(saved, extra):
-    data = saved.read_bytes()
-    for changed in (data + extra, extra + data):
-        saved.write_bytes(changed)
-        refusal(saved)
+    added = [more for extra in (b"\0", b"x" * 1000) for more in (data + extra, extra + data)]
+    for changed in [*(data[:length] for length in range(len(data))), *added]:
+        path.write_bytes(changed)
+        refusal(path)
 
 
 def test_flips_under_a_seal_computed_anew_change_nothing_or_are_noticed(tmp_path):
@@ -223,23 +186,6 @@ def test_flips_under_a_seal_computed_anew_change_nothing_or_are_noticed(tmp_path
         else:
             assert checkpoint.content_digest(*content) == digest, place
     assert noticed > 700
-
-
-def test_random_bytes_under_a_seal_are_refused(saved):
-    data = saved.read_bytes()
-    chance = random.Random(1)
-    for _ in range(500):
-        changed = bytearray(data)
-        for _ in range(chance.choice((1, 3, 30))):
-            start = chance.randrange(len(changed) - 100)
-            changed[start : start + chance.randrange(9)] = chance.randbytes(chance.randrange(9))
-        saved.write_bytes(sealed(bytes(changed)))
-        try:
-            assert checkpoint.content_digest(*checkpoint.read(saved)) == checkpoint.content_digest(
-                ARRAYS, META
-            )
-        except CheckpointError as error:
-            assert "\n" not in str(error)
 
 
 # hostile files, all with a correct seal
@@ -268,13 +214,8 @@ def test_a_compressed_member_is_refused_before_it_is_unpacked(saved):
 
 
 def test_a_header_that_promises_terabytes_is_refused(saved):
-    for shape in (
-        "(1099511627776,)",
-        "(0, 99999999999999999999)",
-        "(" + "1, " * 80 + ")",
-        "(-1,)",
-        "(2, True)",
-    ):
+    many = "(" + "1, " * 80 + ")"
+    for shape in ("(1099511627776,)", "(0, 99999999999999999999)", many, "(-1,)", "(2, True)"):
         header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
         body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
         write_zip(saved, [*members_of_good(), ("huge.npy", body)])
@@ -325,24 +266,13 @@ def test_a_pickle_is_never_executed(saved):
 @pytest.mark.parametrize(
     "meta",
     [
-        [],
-        1,
-        {},
-        {"format": 1},
-        {"format": 0, "meta": {}},
-        {"format": 1, "meta": []},
-        {"format": 1.5, "meta": {}},
-        {"format": "1"},
+        *[[], 1, {}, {"format": 1}, {"format": 0, "meta": {}}, {"format": 1, "meta": []}],
+        *[{"format": 1.5, "meta": {}}, {"format": "1"}, b"", b"{", b"\xff", b"[" * 100_000, b"9" * 10_000],
     ],
 )
-def test_meta_of_another_shape_is_refused(saved, meta):
-    write_zip(saved, [members_of_good()[0], ("meta.npy", as_meta(meta))])
-    assert "damaged" in refusal(saved)
-
-
-@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 100_000, b"9" * 10_000])
-def test_meta_that_is_not_json_is_refused(saved, text):
-    write_zip(saved, [members_of_good()[0], ("meta.npy", npy(np.frombuffer(text, np.uint8)))])
+def test_meta_of_another_shape_or_that_is_no_json_is_refused(saved, meta):
+    text = npy(np.frombuffer(meta, np.uint8)) if isinstance(meta, bytes) else as_meta(meta)
+    write_zip(saved, [members_of_good()[0], ("meta.npy", text)])
     assert "damaged" in refusal(saved)
 
 
@@ -395,18 +325,13 @@ def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def test_the_newest_is_used_in_silence_when_it_is_intact(tmp_path):
+def test_the_newest_is_used_in_silence_and_falling_back_names_what_was_passed_over(tmp_path):
     paths, lines = three(tmp_path), []
     damage(paths[1])
     path, arrays, meta = checkpoint.newest_intact(paths, lines.append)
     assert (path, meta, lines) == (paths[0], {"name": "epoch_0060.npz"}, [])
     assert arrays.keys() == ARRAYS.keys()
-
-
-def test_falling_back_names_what_was_passed_over_and_what_is_used(tmp_path):
-    paths, lines = three(tmp_path), []
     damage(paths[0])
-    damage(paths[1])
     path, _, meta = checkpoint.newest_intact(paths, lines.append)
     assert (path, meta) == (paths[2], {"name": "epoch_0020.npz"})
     assert len(lines) == 2

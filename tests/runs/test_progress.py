@@ -1,6 +1,7 @@
 """The progress line: what it says, when it moves, and that nothing breaks it."""
 
 import io
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,11 @@ def wide_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
 
+def started(kind: Any = Terminal, total_steps: int = 100, **named: Any) -> tuple[Any, Clock, Progress]:
+    out, clock = kind(), Clock()
+    return out, clock, Progress(out, total_steps, clock=clock, **named)
+
+
 def steps(
     progress: Progress, clock: Clock, count: int, seconds: float, images: int = 256, first: int = 1
 ) -> None:
@@ -45,23 +51,16 @@ def steps(
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0 s"),
-        (44.6, "45 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min"),
-        (12 * 60 + 20, "12 min"),
-        (3599, "1 h"),
-        (3600 * 3 + 20 * 60, "3 h 20 min"),
-        (3600 * 30 + 59, "30 h 1 min"),
+        (0, "0 s"), (44.6, "45 s"), (59.4, "59 s"), (59.6, "1 min"), (12 * 60 + 20, "12 min"), (3599, "1 h"),
+        (3600 * 3 + 20 * 60, "3 h 20 min"), (3600 * 30 + 59, "30 h 1 min"),
     ],
-)
+)  # fmt: skip
 def test_times_read_like_a_person_says_them(seconds, text):
     assert duration(seconds) == text
 
 
 def test_the_line_says_everything():
-    out, clock = Terminal(), Clock()
-    progress = Progress(out, total_steps=23_500, done_steps=470, clock=clock)
+    out, clock, progress = started(total_steps=23_500, done_steps=470)
     steps(progress, clock, 120, 0.2)
     assert out.screen() == [
         "epoch 3/100  step 120/235  loss G 0.84 D 1.28  D(x) 0.62 D(G(z)) 0.41  "
@@ -70,8 +69,7 @@ def test_the_line_says_everything():
 
 
 def test_the_time_left_appears_after_twenty_steps_of_this_process():
-    out, clock = Terminal(), Clock()
-    progress = Progress(out, total_steps=235, done_steps=100, clock=clock)
+    out, clock, progress = started(total_steps=235, done_steps=100)
     steps(progress, clock, 19, 1.0)
     assert "left" not in out.getvalue()
     assert "256 images/s" in out.getvalue()
@@ -80,16 +78,14 @@ def test_the_time_left_appears_after_twenty_steps_of_this_process():
 
 
 def test_a_slow_start_does_not_spoil_the_estimate():
-    out, clock = Terminal(), Clock()
-    progress = Progress(out, total_steps=120, clock=clock)
+    out, clock, progress = started(total_steps=120)
     steps(progress, clock, 1, 300.0)
     steps(progress, clock, 19, 0.5)
     assert out.screen()[0].endswith("512 images/s  50 s left")
 
 
 def test_the_estimate_follows_a_change_of_speed():
-    out, clock = Terminal(), Clock()
-    progress = Progress(out, total_steps=500, clock=clock)
+    out, clock, progress = started(total_steps=500)
     steps(progress, clock, 200, 1.0)
     steps(progress, clock, 100, 0.1, images=2)
     steps(progress, clock, 100, 0.1, images=2)
@@ -98,30 +94,27 @@ def test_the_estimate_follows_a_change_of_speed():
 
 
 def test_slow_training_shows_a_decimal():
-    out, clock = Terminal(), Clock()
-    steps(Progress(out, 100, clock=clock), clock, 3, 40.0)
+    out, clock, progress = started()
+    steps(progress, clock, 3, 40.0)
     assert out.screen()[0].endswith("6.4 images/s")
 
 
 def test_a_clock_that_stands_still_is_no_error():
-    out, clock = Terminal(), Clock()
-    progress = Progress(out, 100, clock=clock)
+    out, clock, progress = started()
     steps(progress, clock, 30, 0.0)
     progress.close()
     assert "images/s" not in out.getvalue()
 
 
 def test_a_terminal_line_is_redrawn_ten_times_a_second_at_most():
-    out, clock = Terminal(), Clock()
-    progress = Progress(out, 10_000, clock=clock)
+    out, clock, progress = started(total_steps=10_000)
     steps(progress, clock, 1000, 1 / 128)  # 7.8 s
     assert 60 <= out.getvalue().count("\r") <= 80
     assert "\n" not in out.getvalue()
 
 
 def test_closing_leaves_the_last_step_standing():
-    out, clock = Terminal(), Clock()
-    progress = Progress(out, 235, clock=clock)
+    out, clock, progress = started(total_steps=235)
     steps(progress, clock, 235, 1 / 512)
     assert "step 235/235" not in out.getvalue()
     progress.close()
@@ -134,16 +127,14 @@ def test_closing_leaves_the_last_step_standing():
 
 def test_a_line_is_cut_to_the_width_of_the_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
-    out, clock = Terminal(), Clock()
-    progress = Progress(out, 100, clock=clock)
+    out, clock, progress = started()
     steps(progress, clock, 50, 1.0)
     progress.line("-")
     assert max(len(part) for part in out.getvalue().replace("\n", "\r").split("\r")) == 39
 
 
 def test_a_shorter_line_leaves_nothing_of_the_longer_one():
-    out, clock = Terminal(), Clock()
-    progress = Progress(out, 100, clock=clock)
+    out, clock, progress = started()
     clock.now += 1
     progress.update(1, 1, 100, 100, 12345.0, 1.0, 0.5, 0.5, 0)
     clock.now += 1
@@ -152,8 +143,7 @@ def test_a_shorter_line_leaves_nothing_of_the_longer_one():
 
 
 def test_a_full_line_stands_above_the_moving_one():
-    out, clock = Terminal(), Clock()
-    progress = Progress(out, 100, clock=clock)
+    out, clock, progress = started()
     progress.line("start")
     steps(progress, clock, 2, 1.0)
     progress.line("saved")
@@ -166,8 +156,7 @@ def test_a_full_line_stands_above_the_moving_one():
 
 
 def test_where_there_is_no_terminal_plain_lines_come_now_and_then():
-    out, clock = io.StringIO(), Clock()
-    progress = Progress(out, 1000, clock=clock, every_seconds=30)
+    out, clock, progress = started(io.StringIO, 1000, every_seconds=30)
     steps(progress, clock, 235, 1.0)
     progress.line("saved")
     progress.close()
@@ -181,15 +170,14 @@ def test_where_there_is_no_terminal_plain_lines_come_now_and_then():
 
 
 def test_slow_steps_are_reported_before_the_twentieth():
-    out, clock = io.StringIO(), Clock()
-    steps(Progress(out, 1000, clock=clock, every_seconds=30), clock, 4, 20.0)
+    out, clock, progress = started(io.StringIO, 1000, every_seconds=30)
+    steps(progress, clock, 4, 20.0)
     assert [line.split()[3] for line in out.getvalue().splitlines()] == ["2/235", "4/235"]
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_quiet_prints_only_full_lines(stream):
-    out, clock = stream(), Clock()
-    progress = Progress(out, 1000, clock=clock, quiet=True)
+    out, clock, progress = started(stream, quiet=True)
     steps(progress, clock, 100, 1.0)
     progress.line("warning: x")
     progress.close()
@@ -205,8 +193,7 @@ def test_a_stream_that_fails_is_left_alone(kind):
             self.tries += 1
             raise BrokenPipeError
 
-    clock, stream = Clock(), Broken()
-    progress = Progress(stream, 100, clock=clock)
+    stream, clock, progress = started(Broken)
     steps(progress, clock, 50, 1.0)
     progress.line("done")
     progress.close()

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_commands import TINY, tinygan
 from tinygan.backend import cpu
 from tinygan.data import Dataset
 from tinygan.runs import checkpoint
@@ -78,23 +77,3 @@ def test_leaving_out_any_one_of_the_saved_settings_shows(
     resumed = State(settings, cpu(engine))
     resumed.restore(go(State(SETTINGS, cpu(engine)), 4, engine).arrays(), tmp_path)
     assert ended(go(resumed, STEPS - 4, engine, settings)) != expected
-
-
-@pytest.mark.parametrize("engine", ["fast", pytest.param("readable", marks=pytest.mark.slow)])
-def test_a_process_for_every_step_ends_with_the_same_bits_as_one_for_all(tmp_path: Path, engine: str) -> None:
-    digests = []
-    for name, stops in (("one", [None]), ("many", [1, 2, 3, 4, 5, None])):
-        (tmp_path / name).mkdir()
-        first = (*TINY, "--epochs", 2, "--engine", engine, "--device", "cpu", "--no-gif", "--no-report")
-        for number, stop in enumerate(stops):
-            again = ("--resume", "--no-gif", "--no-report")
-            done = tinygan(
-                "train",
-                *(again if number else first),
-                *(("--steps", stop) if stop else ()),
-                cwd=tmp_path / name,
-            )
-            assert done.returncode == 0, done.stderr
-        (run,) = (tmp_path / name / "runs").iterdir()
-        digests.append(checkpoint.content_digest(*checkpoint.read(run / "checkpoints/epoch_0002.npz")))
-    assert digests[0] == digests[1]

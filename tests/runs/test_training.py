@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import re
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.commands import TINY, TINY_STEPS, works
 from tinygan.backend import cpu
 from tinygan.data import Dataset
 from tinygan.errors import NonFiniteError
@@ -20,20 +19,41 @@ from tinygan.runs.loop import Training, _signals
 from tinygan.runs.progress import Progress
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.runs.trainer import schedule, trainer
+from tinygan.runs.trainer import trainer
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_noted_and_the_second_stops_at_once(second: signal.Signals) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with _signals() as received:
-        signal.raise_signal(signal.SIGINT)
-        assert received == [signal.SIGINT]
-        with pytest.raises(SystemExit) as stop:
-            signal.raise_signal(second)
-        assert stop.value.code == 128 + second
-    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+@pytest.mark.parametrize("second", SIGNALS)
+@pytest.mark.parametrize("first", SIGNALS)
+def test_the_first_signal_is_noted_and_the_second_stops_at_once(first: int, second: int) -> None:
+    def missed(number: int, frame: object) -> None:
+        pytest.fail(f"signal {number} was not noted")
+
+    before = {number: signal.signal(number, missed) for number in SIGNALS}
+    try:
+        with _signals() as received:
+            signal.raise_signal(first)
+            assert received == [first]
+            with pytest.raises(SystemExit) as stop:
+                signal.raise_signal(second)
+            assert stop.value.code == 128 + second
+        assert {signal.getsignal(number) for number in SIGNALS} == {missed}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_under_nohup_a_terminal_that_goes_is_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _signals() as received:
+            signal.raise_signal(signal.SIGHUP)
+        assert received == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -52,23 +72,14 @@ def test_no_array_that_is_not_finite_is_ever_saved(tmp_path: Path, value: float)
     assert run.checkpoints() == []
 
 
-def test_every_checkpoint_writes_the_report_anew(tmp_path: Path) -> None:
-    settings = Settings(epochs=5, checkpoint_every=2, batch_size=4, width=2, noise_dim=5, size=8, no_gif=True)
-    data = Dataset("made up", np.zeros((8, 8, 8, 1), np.uint8), "nowhere")
-    run, state, steps = RunFolder.create(tmp_path, "made up"), State(settings, cpu()), schedule(settings, 8)
-    run.write_config({"settings": {"batch_size": 4}, "data": {"shape": data.images.shape}})
-    shown = []  # the last epoch on the page when an epoch ends, before it is saved
+def test_every_checkpoint_writes_the_report_of_all_epochs_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
 
-    def epochs_on_the_page() -> int:
-        found = re.search(r'type="application/json">(.*?)</script>', run.report_path.read_text())
-        assert found
-        return len(json.loads(found[1])["stats"])
+    def note(run: RunFolder, state: State) -> None:
+        shown.append((state.step, len(run.read_stats())))
 
-    def report(*lines: str) -> None:
-        if " done " in lines[0]:
-            shown.append(epochs_on_the_page() if run.report_path.exists() else None)
-
-    taking = trainer(state, data, settings, cpu())
-    progress = Progress(io.StringIO(), steps.total_steps)
-    Training(run, state, data, settings, taking, progress, report).complete()
-    assert shown == [None, None, 2, 2, 4] and epochs_on_the_page() == 5
+    monkeypatch.setattr("tinygan.runs.loop.write_report", note)
+    works("train", *TINY, "--epochs", 5, "--checkpoint-every", 2, "--no-gif", cwd=tmp_path)
+    assert shown == [(epochs * TINY_STEPS, epochs) for epochs in (2, 4, 5)]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import PIL
 
+from tests.commands import ROOT
 from tests.fuzz.formats import formats
 from tests.torture.cost import check_costs
 from tests.torture.disk import failures
@@ -24,14 +25,14 @@ from tests.torture.interrupts import interrupts
 from tests.torture.kills import exits, kills
 from tests.torture.power import power_cuts
 from tests.torture.rivals import rivals
-from tests.torture.signals import ROOT, signals
+from tests.torture.signals import signals
 from tests.torture.soak import soak
 
 RESULT = ROOT / "benchmarks" / "results" / "reliability.json"
 
 
 def mutants(count: int, seed: int) -> list[dict[str, Any]]:
-    """So many mutants of each format, a process for each: it limits its memory."""
+    """`count` mutants of each format, a process for each: it limits its memory."""
     found = []
     for name in formats():
         result = subprocess.run(

@@ -1,4 +1,4 @@
-"""What it costs to look at every loss and gradient before each update, as a share of the step."""
+"""What it costs to check every loss and gradient before each update, as a share of the step."""
 
 from __future__ import annotations
 

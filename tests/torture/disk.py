@@ -1,4 +1,4 @@
-"""A disk that fails at the Nth thing asked of it, for every N: what was saved stays, and one line tells."""
+"""A disk that fails at the Nth thing asked of it, for every N: what was saved stays; one line says why."""
 
 from __future__ import annotations
 
@@ -6,101 +6,113 @@ import builtins
 import errno
 import io
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from tests.commands import digest, tinygan, works
 from tests.torture.signals import TRAIN
-from tinygan import cli, train
-from tinygan.runs.checkpoint import content_digest, read
+from tinygan.runs.checkpoint import read
 
 SETTINGS = (*TRAIN, "--engine", "fast", "--device", "cpu", "--epochs", "2")
 LAST = "0001-strokes/checkpoints/epoch_0002.npz"
 
 
 @contextmanager
-def failing(nth: int, for_good: bool) -> Iterator[Callable[[], int]]:
-    """Every open, write, fsync, rename and mkdir counts; the `nth` fails, and all later ones if `for_good`.
+def asked(names: Sequence[str], take: Callable[[Callable[[], Any]], Any]) -> Iterator[None]:
+    """Within this `take` gets each thing that is asked of the disk, as a function that does it.
 
-    Gives a function that tells how many there were.
+    That is: to open a file that is to be written, to write into it, and what `os` calls by these `names`.
     """
-    counted = 0
+    opened = builtins.open
 
-    def count() -> None:
-        nonlocal counted
-        counted += 1
-        if counted == nth or (for_good and counted > nth):
-            raise OSError(errno.ENOSPC if for_good else errno.EIO, "the disk of this test")
-
-    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            count()
-            return function(*arguments, **named)
-
-        return call
+    def taken(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments, **named: take(lambda: function(*arguments, **named))
 
     class Raw(io.FileIO):
         def write(self, data: Any) -> int | None:
-            count()
-            return super().write(data)
+            return take(lambda: io.FileIO.write(self, data))
 
-    opened = builtins.open
-
-    def open_counting(file: Any, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+    def open_taken(file: Any, mode: str = "r", *arguments: Any, **named: Any) -> Any:
         if isinstance(file, int) or not set(mode) & set("wxa+"):
             return opened(file, mode, *arguments, **named)
-        count()
-        raw = Raw(file, mode.replace("b", ""))
+        raw = take(lambda: Raw(file, mode.replace("b", "")))
         buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
         return buffered if "b" in mode else io.TextIOWrapper(buffered, *arguments, **named)
 
     with ExitStack() as patched:
-        for name in ("fsync", "replace", "rename", "mkdir"):
-            patched.enter_context(patch.object(os, name, counting(getattr(os, name))))
+        for name in names:
+            patched.enter_context(patch.object(os, name, taken(getattr(os, name))))
         for module in (builtins, io):
-            patched.enter_context(patch.object(module, "open", open_counting))
+            patched.enter_context(patch.object(module, "open", open_taken))
+        yield
+
+
+@contextmanager
+def failing(nth: int, for_good: bool) -> Iterator[Callable[[], int]]:
+    """The `nth` open, write, fsync, rename or mkdir fails, and all later ones if `for_good`.
+
+    Gives a function that counts those there were.
+    """
+    counted = 0
+
+    def take(do: Callable[[], Any]) -> Any:
+        nonlocal counted
+        counted += 1
+        if counted == nth or (for_good and counted > nth):
+            raise OSError(errno.ENOSPC if for_good else errno.EIO, "the disk of this test")
+        return do()
+
+    with asked(("fsync", "replace", "rename", "mkdir"), take):
         yield lambda: counted
 
 
-def trained(out: Path, *arguments: str) -> tuple[int, str]:
-    """Train in this process, into `out`: the exit code and what stood on stderr."""
-    errors = io.StringIO()
-    with redirect_stdout(io.StringIO()), redirect_stderr(errors):
-        code = cli.run(train.main, [*arguments, "--out", str(out)])
-    return code, errors.getvalue()
+def whole(out: Path) -> str:
+    """Train into `out` undisturbed: the digest of everything that is left at the end."""
+    works("train", *SETTINGS, "--out", out, cwd=out.parent)
+    return digest(out / LAST)
+
+
+def damage(out: Path) -> str | None:
+    """What is half-written in `out`, if anything is. Raises CheckpointError for a checkpoint that is."""
+    for file in out.glob("*/checkpoints/*"):
+        read(file)
+    left = [str(path) for path in out.rglob("*.tmp")]
+    return f"left {left}" if left else None
+
+
+def going_on(out: Path, expected: str) -> str | None:
+    """Resume the run in `out`: what is wrong with its end, if anything is."""
+    (run,) = out.iterdir()
+    done = tinygan("train", "--resume", run, "--out", out, cwd=out.parent)
+    if done.returncode or digest(out / LAST) != expected:
+        return f"resuming: exit code {done.returncode}: {done.stderr[-500:]}"
+    return None
 
 
 def fail_once(out: Path, nth: int, for_good: bool, expected: str) -> tuple[bool, str, str | None]:
     """One run on a failing disk: whether there was an `nth`, how it ended, and what is wrong, if anything."""
     with failing(nth, for_good) as counted:
-        code, errors = trained(out, *SETTINGS)
+        done = tinygan("train", *SETTINGS, "--out", out, cwd=out.parent)
     if counted() < nth:
         return False, "", None
-    lines = errors.splitlines()
+    code, lines = done.returncode, done.stderr.splitlines()
     if code not in (0, 5) or (code and len([line for line in lines if line.startswith("error: ")]) != 1):
-        return True, "wrong", f"operation {nth}: exit code {code}: {errors[-500:]}"
-    left = [str(path) for path in out.rglob("*.tmp")]
-    if left:
-        return True, "wrong", f"operation {nth}: left {left}"
-    runs = list(out.iterdir()) if out.exists() else []
-    files = list(out.glob("*/checkpoints/*"))
-    for file in files:
-        read(file)  # raises where it is damaged
-    if code and not files:
+        return True, "wrong", f"operation {nth}: exit code {code}: {done.stderr[-500:]}"
+    if problem := damage(out):
+        return True, "wrong", f"operation {nth}: {problem}"
+    if code and not list(out.glob("*/checkpoints/*")):
         return True, "nothing was saved yet", None
-    code, errors = trained(out, "--resume", str(runs[0]))
-    if code or content_digest(*read(out / LAST)) != expected:
-        return True, "wrong", f"operation {nth}: resuming: exit code {code}: {errors[-500:]}"
+    if problem := going_on(out, expected):
+        return True, "wrong", f"operation {nth}: {problem}"
     return True, "resumed", None
 
 
 def failures(place: Path, every: int = 1) -> dict[str, Any]:
     """Each operation of a run fails, or one in `every`: once alone, once with all that follow."""
-    code, errors = trained(place / "whole", *SETTINGS)
-    assert code == 0, errors
-    expected = content_digest(*read(place / "whole" / LAST))
+    expected = whole(place / "whole")
     tally: dict[str, int] = {}
     wrong = []
     for for_good in (False, True):

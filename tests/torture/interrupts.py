@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from tests.torture.disk import LAST, SETTINGS, trained
-from tinygan.runs.checkpoint import content_digest, read
+from tests.commands import tinygan
+from tests.torture.disk import LAST, SETTINGS, damage, going_on, whole
 
 
 @contextmanager
 def interrupted(nth: int, times: int) -> Iterator[Callable[[], list[str]]]:
-    """At the `nth` fsync this process gets so many SIGINTs; gives the names of what was synced until then."""
+    """At the `nth` fsync this process gets SIGINT `times` times; gives the names of what was synced."""
     sync, synced = os.fsync, []
 
     def fsync(descriptor: int) -> None:
@@ -42,39 +42,29 @@ def interrupted(nth: int, times: int) -> Iterator[Callable[[], list[str]]]:
 def interrupt_once(out: Path, nth: int, times: int, expected: str) -> tuple[str, str, str | None]:
     """One run: what was being written ('' where there was no `nth` thing), how it ended, what is wrong."""
     with interrupted(nth, times) as synced:
-        try:
-            code, errors = trained(out, *SETTINGS)
-        except SystemExit as stop:  # at the second signal
-            code, errors = stop.code, ""
+        done = tinygan("train", *SETTINGS, "--out", out, cwd=out.parent)
     if len(synced()) < nth:
         return "", "", None
-    name = synced()[nth - 1]
+    name, code, errors = synced()[nth - 1], done.returncode, done.stderr
     if code not in (0, 130) or len(errors.splitlines()) > 1:
         return name, "wrong", f"{name}: exit code {code}: {errors[-500:]}"
-    if left := [str(path) for path in out.rglob("*.tmp")]:
-        return name, "wrong", f"{name}: left {left}"
-    files = list(out.glob("*/checkpoints/*"))
-    for file in files:
-        read(file)  # raises where it is damaged
-    if not files:
+    if problem := damage(out):
+        return name, "wrong", f"{name}: {problem}"
+    if not list(out.glob("*/checkpoints/*")):
         claimed = "saved" in errors or code == 0
         return name, "nothing was saved yet", f"{name}: {errors!r}, and nothing is" if claimed else None
     if code and times == 1 and "everything is saved" not in errors and not (out / LAST).exists():
         return name, "wrong", f"{name}: not saved at once: {errors!r}"
-    (run,) = out.iterdir()
-    code, errors = trained(out, "--resume", str(run))
-    if code or content_digest(*read(out / LAST)) != expected:
-        return name, "wrong", f"{name}: resuming: exit code {code}: {errors[-500:]}"
-    if not ((run / "training.gif").exists() and (run / "report.html").exists()):
+    if problem := going_on(out, expected):
+        return name, "wrong", f"{name}: {problem}"
+    if len([*out.glob("*/training.gif"), *out.glob("*/report.html")]) < 2:
         return name, "wrong", f"{name}: no animation or no report"
     return name, "resumed", None
 
 
 def interrupts(place: Path, every: int = 1) -> dict[str, Any]:
     """A run for each thing that a run writes, or for one in `every`: interrupted there, once and twice."""
-    code, errors = trained(place / "whole", *SETTINGS)
-    assert code == 0, errors
-    expected = content_digest(*read(place / "whole" / LAST))
+    expected = whole(place / "whole")
     tally: dict[str, int] = {}
     names: set[str] = set()
     wrong = []

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinygan import files
+from tests.torture.disk import asked
 from tinygan.errors import CheckpointError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 
-DEAD = 9  # the exit code of a process that ended where it was told to
+DEAD = 9  # the exit code of a process that ended where it was to end
 
 
 def state(number: int) -> dict[str, np.ndarray]:
-    """What the save with this number keeps: 200 KB that tell the number everywhere."""
+    """What the save with this number keeps: 200 KB that hold the number everywhere."""
     return {"weights": np.full(50_000, number, np.float32), "step": np.array(number)}
 
 
-def save_for_ever(run: RunFolder, told: int, before: Callable[[], None] = lambda: None) -> None:
-    """One checkpoint after the other, each number told through the pipe `told` once its save is over."""
+def save_for_ever(run: RunFolder, pipe: int) -> None:
+    """One checkpoint after the other, each number written into the `pipe` once its save is over."""
     number = 0
     while True:
         number += 1
-        before()
         checkpoint.save(run.checkpoint_path(number, None), state(number), {})
-        os.write(told, number.to_bytes(4, "little"))
+        os.write(pipe, number.to_bytes(4, "little"))
         for old in run.checkpoints()[3:]:
             old.unlink()
 
@@ -83,8 +82,8 @@ def exits(folder: Path) -> dict[str, Any]:
                 checkpoint.save(run.checkpoint_path(number, None), state(number), {})
             child = os.fork()
             if child == 0:
-                dying(nth, when)
-                checkpoint.save(run.checkpoint_path(3, None), state(3), {})
+                with dying(nth, when):
+                    checkpoint.save(run.checkpoint_path(3, None), state(3), {})
                 os._exit(0)
             there_was = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == DEAD
             if there_was:
@@ -95,33 +94,21 @@ def exits(folder: Path) -> dict[str, Any]:
     return {"exits": sum(tally.values()), **tally, "lost": len(wrong), "first": wrong[:5]}
 
 
-def dying(nth: int, when: str) -> None:
-    """From now on this process ends at the `nth` thing it asks of the disk: open, write, fsync or rename."""
+def dying(nth: int, when: str) -> AbstractContextManager[None]:
+    """Within this the process ends at the `nth` thing it asks of the disk: open, write, fsync or rename."""
     counted = 0
 
-    def mortal(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            nonlocal counted
-            counted += 1
-            if counted == nth and when == "before":
-                os._exit(DEAD)
-            result = function(*arguments, **named)
-            if counted == nth:
-                os._exit(DEAD)
-            return result
+    def take(do: Callable[[], Any]) -> Any:
+        nonlocal counted
+        counted += 1
+        if counted == nth and when == "before":
+            os._exit(DEAD)
+        result = do()
+        if counted == nth:
+            os._exit(DEAD)
+        return result
 
-        return call
-
-    class Raw(io.FileIO):
-        @mortal
-        def write(self, data: Any) -> int | None:
-            return super().write(data)
-
-    for name in ("fsync", "replace", "open", "close"):
-        setattr(os, name, mortal(getattr(os, name)))
-    files.__dict__["open"] = mortal(
-        lambda path, mode: io.BufferedWriter(Raw(path, mode.replace("b", "")))
-    )
+    return asked(("fsync", "replace", "open", "close"), take)
 
 
 def kills(folder: Path, count: int, seed: int) -> dict[str, Any]:

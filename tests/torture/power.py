@@ -115,14 +115,14 @@ class Recorder:
 
 
 class Expected(NamedTuple):
-    """What must be there after the first `operations`: a run with a configuration, and so many saves."""
+    """What must be there after the first `operations`: a run with a configuration, and its saves."""
 
     operations: int
     saves: int
 
 
 def recorded(place: Path, saves: int) -> tuple[list[Operation], list[Expected]]:
-    """The operations of a run with so many saves, made at `place`; what each stage of it promises."""
+    """The operations of a run with that number of saves, made at `place`; what each stage of it promises."""
     recorder = Recorder(place)
     with recorder.patched():
         run = RunFolder.create(place / OUT, "run")
@@ -216,7 +216,7 @@ def problem_with(out: Path, stage: Expected | None) -> str | None:
 
 
 def power_cuts(place: Path, count: int, seed: int, saves: int = 3) -> dict[str, Any]:
-    """So many states of a disk after a power cut, spread evenly over the operations."""
+    """`count` states of a disk after a power cut, spread evenly over the operations."""
     whole = place / "whole"
     whole.mkdir()
     operations, stages = recorded(whole, saves)

@@ -32,7 +32,7 @@ def rival(place: Path, count: int, gate: Any, results: Any) -> None:
 
 
 def rivals(place: Path, count: int) -> dict[str, Any]:
-    """So many meetings of two processes."""
+    """`count` meetings of two processes."""
     context = multiprocessing.get_context("spawn")
     gate, results = context.Barrier(2), context.Queue()
     (place / "runs").mkdir()

@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.torture.signals import start
+from tests.commands import RUN, ended
+from tests.torture.signals import training
 
 STEPS_PER_EPOCH = 20
 SETTLED = 200  # steps after which nothing may grow any more
@@ -27,18 +28,18 @@ def measure(process: int) -> dict[str, int]:
 
 
 def soak(folder: Path, steps: int, *options: str) -> dict[str, Any]:
-    """So many steps, with a checkpoint, pictures and statistics every 20; measured while it trains.
+    """`steps` steps, with a checkpoint, pictures and statistics every 20; measured while it trains.
 
     Without ``--no-report`` among the `options` the report is written as often, too: it holds the pictures
     of all epochs so far, and so does the memory meanwhile.
     """
     epochs = steps // STEPS_PER_EPOCH
-    process = start(
+    process = training(
         folder, "--data", "strokes", "--limit", "640", "--batch-size", "32", "--width", "16",
         "--epochs", str(epochs), "--checkpoint-every", "1", "--no-gif", "--quiet", *options,
-        env={"MALLOC_ARENA_MAX": "1"},  # glibc's heaps for other threads may grow once, at any time
+        MALLOC_ARENA_MAX="1",  # glibc's heaps for other threads may grow once, at any time
     )  # fmt: skip
-    statistics = folder / "runs/0001-strokes/stats.jsonl"
+    statistics = folder / RUN / "stats.jsonl"
     measured: dict[int, dict[str, int]] = {}
     while process.poll() is None:
         time.sleep(0.05)
@@ -48,12 +49,12 @@ def soak(folder: Path, steps: int, *options: str) -> dict[str, Any]:
                 measured[done] = measure(process.pid)
             except (OSError, KeyError):  # it has just ended
                 break
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    done = ended(process)
+    assert done.returncode == 0, done.stderr
     settled = {epoch: facts for epoch, facts in measured.items() if epoch * STEPS_PER_EPOCH >= SETTLED}
     ordered = [settled[epoch] for epoch in sorted(settled)]
     # A save takes memory for an instant, and sometimes it is looked at just then; so medians of the first
-    # and of the last quarter tell of growth.
+    # and of the last quarter show growth.
     quarter = max(1, len(ordered) // 4)
     resident = [facts["bytes"] for facts in ordered]
     growth = median(resident[-quarter:]) / median(resident[:quarter]) - 1

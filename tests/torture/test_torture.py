@@ -102,7 +102,7 @@ def test_a_run_that_is_interrupted_while_it_writes_loses_nothing(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_looking_at_losses_and_gradients_costs_little() -> None:
+def test_checking_losses_and_gradients_costs_little() -> None:
     assert check_cost("fast", 5)["percent"] < 2  # about 0.5 where nothing else runs
 
 
@@ -110,6 +110,6 @@ def test_looking_at_losses_and_gradients_costs_little() -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux' /proc")
 def test_a_long_run_takes_no_more_and_more(tmp_path: Path) -> None:
     found = soak(tmp_path, 600, "--no-report")
-    # A heap of 77 MB that still grows once, by 3 MB, would be no leak: 600 steps are few to tell.
+    # A heap of 77 MB that still grows once, by 3 MB, would be no leak: 600 steps are few.
     assert found["growth_percent"] < 4 and found["measured"] > 10
     assert found["threads"][0] == found["threads"][1] and found["files"][0] == found["files"][1]
