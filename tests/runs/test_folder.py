@@ -148,12 +148,17 @@ def test_checkpoints_are_ordered_by_the_numbers_in_their_names(tmp_path):
 
 def test_the_configuration_comes_back(tmp_path):
     run = make_run(tmp_path)
-    run.write_config({"lr": 1e-4, "data": Path("a/b"), "steps": np.int64(3), "list": [1, None, True]})
-    assert run.read_config() == {"lr": 1e-4, "data": "a/b", "steps": 3, "list": [1, None, True]}
+    run.write_config({"lr": 1e-4, "place": Path("a/b"), "steps": np.int64(3), "list": [1, None, True]})
+    found = {"lr": 1e-4, "place": "a/b", "steps": 3, "list": [1, None, True]}
+    missing = {"settings": {}, "data": {}, "device": {}, "versions": {}, "commands": []}
+    assert run.read_config() == found | missing
     assert run.config_path.read_text().startswith('{\n  "lr": 0.0001,\n')  # for people
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"[1]", b"\xff", b"[" * 100_000, b'{"device": 1}', b'{"commands": {}}', b'{"commands": [1]}'],
+)
 def test_a_damaged_configuration_and_none_are_refused(tmp_path, text):
     run = make_run(tmp_path)
     run.config_path.write_bytes(text)
@@ -170,10 +175,11 @@ def test_statistics_come_back_in_order_without_those_past_the_checkpoint(tmp_pat
     run.keep_stats_until(5)
     assert not run.stats_path.exists()
     for step in (10, 20, 30):
-        run.append_stats({"step": step, "loss": np.float32(0.5 + step)})
+        run.append_stats({"epoch": 1, "step": step, "loss": np.float32(0.5 + step)})
     assert [row["step"] for row in run.read_stats()] == [10, 20, 30]
     run.keep_stats_until(20)
-    assert run.read_stats() == [{"step": 10, "loss": 10.5}, {"step": 20, "loss": 20.5}]
+    rows = [{"epoch": 1, "step": 10, "loss": 10.5}, {"epoch": 1, "step": 20, "loss": 20.5}]
+    assert run.read_stats() == rows
 
 
 @pytest.mark.parametrize(
@@ -182,19 +188,19 @@ def test_statistics_come_back_in_order_without_those_past_the_checkpoint(tmp_pat
 )
 def test_a_last_row_cut_short_by_a_kill_is_left_out_and_cleared_away(tmp_path, torn):
     run = make_run(tmp_path)
-    run.append_stats({"step": 10})
+    run.append_stats({"epoch": 1, "step": 10})
     with open(run.stats_path, "ab") as file:
         file.write(torn)
-    assert run.read_stats() == [{"step": 10}]
+    assert run.read_stats() == [{"epoch": 1, "step": 10}]
     run.keep_stats_until(10)
-    run.append_stats({"step": 20})
-    assert run.read_stats() == [{"step": 10}, {"step": 20}]
+    run.append_stats({"epoch": 1, "step": 20})
+    assert run.read_stats() == [{"epoch": 1, "step": 10}, {"epoch": 1, "step": 20}]
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[1]", '{"step"'])
+@pytest.mark.parametrize("line", ["nonsense", "[1]", '{"step"', '{"epoch": 1}', '{"epoch": 1, "step": 2.5}'])
 def test_a_damaged_row_in_the_middle_is_named(tmp_path, line):
-    run = make_run(tmp_path)
-    run.stats_path.write_text('{"step": 1}\n' + line + '\n{"step": 3}\n')
+    run, row = make_run(tmp_path), '{"epoch": 1, "step": 1}\n'
+    run.stats_path.write_text(row + line + "\n" + row)
     with pytest.raises(CheckpointError, match="stats.jsonl is damaged in line 2"):
         run.read_stats()
 

@@ -17,7 +17,6 @@ import tinygan
 from tinygan import machine
 from tinygan.arrays import Backend
 from tinygan.data import Dataset
-from tinygan.errors import CheckpointError
 from tinygan.fast.originals import changed
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings
@@ -78,12 +77,10 @@ def reconfigure(run: RunFolder, config: dict[str, Any]) -> list[str]:
         CheckpointError: the run's own is damaged, or the new one cannot be written.
     """
     before = run.read_config()
-    if not all(isinstance(before.get(group, {}), dict) for group in BITS):
-        raise CheckpointError(f"{run.config_path} is damaged: no configuration. Name another run.")
-    run.write_config(config | {"commands": [*(before.get("commands") or []), *config["commands"]]})
+    run.write_config(config | {"commands": [*before["commands"], *config["commands"]]})
     lines, usual = [], {"ranks": 1, "changed": []}
     for group, name in ((group, name) for group, names in BITS.items() for name in names):
-        old, new = ({**usual, **some.get(group, {})}.get(name) for some in (before, config))
+        old, new = ({**usual, **some[group]}.get(name) for some in (before, config))
         if old != new and (name, old) != ("step", None):  # which older versions did not write down
             lines.append(f"warning: {name} was {old} and is {new}: the run goes on, but not bit for bit.")
     return lines

@@ -16,6 +16,8 @@ import numpy as np
 from tinygan.errors import CheckpointError, one_line
 from tinygan.files import append, write_atomically
 
+GROUPS = ("settings", "data", "device", "versions")  # of a configuration
+
 
 class Inside:
     """A property of a run's folder: the path of `name` in it."""
@@ -46,14 +48,23 @@ class Records:
         write_atomically(self.config_path, text.encode())
 
     def read_config(self) -> dict[str, Any]:
-        """What `write_config` wrote. Raises CheckpointError when it is missing or damaged."""
+        """What `write_config` wrote: an object; `GROUPS` in it are objects, and the commands a list of them.
+
+        Raises CheckpointError when it is missing or damaged.
+        """
         try:
             with reading(self.config_path):
                 config = _parsed(self.config_path.read_bytes())
         except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{self.config_path} is damaged: {error}. Name another run.") from error
+            raise damaged(self.config_path, str(error)) from error
         if not isinstance(config, dict):
-            raise CheckpointError(f"{self.config_path} is damaged: no JSON object. Name another run.")
+            raise damaged(self.config_path, "no JSON object")
+        config = {**dict.fromkeys(GROUPS, {}), "commands": [], **config}
+        if odd := [name for name in GROUPS if not isinstance(config[name], dict)]:
+            raise damaged(self.config_path, f"{odd[0]} is no object")
+        commands = config["commands"]
+        if not isinstance(commands, list) or not all(isinstance(command, dict) for command in commands):
+            raise damaged(self.config_path, "commands are no list of objects")
         return config
 
     def log(self, *lines: str) -> None:
@@ -85,7 +96,7 @@ class Records:
                 row = _parsed(line)
                 if not isinstance(row, dict):
                     raise ValueError("no JSON object")
-                if any(type(row.get(name, 0)) is not int for name in ("epoch", "step")):
+                if any(type(row.get(name)) is not int for name in ("epoch", "step")):
                     raise ValueError("epoch or step is no whole number")
             except (ValueError, RecursionError) as error:
                 text = f"{self.stats_path} is damaged in line {number}: {error}. Delete that line."
@@ -120,7 +131,7 @@ class Records:
         Raises CheckpointError.
         """
         if self.stats_path.exists():
-            kept = b"".join(_row(row) for row in self.read_stats() if row.get("step", 0) <= step)
+            kept = b"".join(_row(row) for row in self.read_stats() if row["step"] <= step)
             write_atomically(self.stats_path, kept)
         losses = np.full((step, 4), np.nan, "<f4")
         found = self.read_losses()[:step]
@@ -135,6 +146,10 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {one_line(error)}. Name another run.") from error
+
+
+def damaged(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged: {what}. Name another run.")
 
 
 def _parsed(text: bytes) -> Any:
