@@ -1,6 +1,7 @@
 """The rooms and their order: what may import what, read from the sources without running them."""
 
 import ast
+import os
 import subprocess
 import sys
 from functools import cache
@@ -161,7 +162,24 @@ def test_modules_are_imported_by_name_only_where_they_may_be_missing():
     """A reader, a linter and these tests see every other import."""
     texts = {module: path.read_text(encoding="utf-8") for module, path in SOURCES.items()}
     found = {module for module, text in texts.items() if "import_module" in text}
-    assert found == {"tinygan.ranks.mpi", "tinygan.runs.export"}
+    assert found == {"tinygan.ranks.mpi"}
+
+
+def test_no_module_has_a_name_of_the_standard_library():
+    """Or a command that is started as a path, with its folder first on the path, would import ours instead."""
+    taken = {module for module in SOURCES if module.rpartition(".")[2] in sys.stdlib_module_names}
+    assert taken == set()
+
+
+@pytest.mark.parametrize("command", ["train.py", "-m tinygan.train"])
+def test_a_command_starts_in_the_folder_of_the_package_too(command):
+    for where in (PACKAGE, ROOT):
+        start = command.replace("train.py", str((PACKAGE / "train.py").relative_to(where)))
+        run = subprocess.run(
+            [sys.executable, *start.split(), "--help"], cwd=where, capture_output=True, text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert run.returncode == 0 and "usage: python -m tinygan.train" in run.stdout, run.stderr
 
 
 def test_the_core_needs_nothing_but_numpy_and_the_standard_library():

@@ -10,8 +10,10 @@ import pytest
 from tinygan.data.strokes import strokes
 from tinygan.evaluation.classifier import load_classifier
 from tinygan.evaluation.comparison import Comparison, noise
+from tinygan.evaluation.neighbours import Overlap
 
 N = 1000
+SHARES = Overlap._fields
 
 
 @pytest.fixture(scope="module")
@@ -62,25 +64,27 @@ def test_the_more_images_are_spoilt_the_farther_they_are(
     against: Comparison, images: np.ndarray, kind: str
 ) -> None:
     spoilt = [np.clip(CORRUPTIONS[kind](images, much), 0, 255).astype(np.uint8) for much in (1, 2, 3)]
-    distances = [against.compare(x).distance for x in (images, *spoilt)]
+    distances = [against.compare(x).figures for x in (images, *spoilt)]
     for before, after in zip(distances, distances[1:], strict=False):
-        assert after.fcd > before.fcd + 2 * before.error, (kind, distances)
+        assert after["fcd"] > before["fcd"] + 2 * before["error"], (kind, distances)
 
 
 def test_real_images_are_near_and_noise_is_far(against: Comparison, images: np.ndarray) -> None:
     floor, ceiling = against.compare(images), against.compare(noise(N, 0))
-    assert ceiling.distance.fcd > 50 * floor.distance.fcd
-    assert min(floor.overlap) > 0.8 and ceiling.overlap.recall < 0.1 and ceiling.overlap.coverage < 0.1
+    assert ceiling.figures["fcd"] > 50 * floor.figures["fcd"]
+    assert min(floor.figures[share] for share in SHARES) > 0.8
+    assert max(ceiling.figures[share] for share in ("recall", "coverage")) < 0.1
 
 
 def test_the_distance_alone_is_the_same(against: Comparison, images: np.ndarray) -> None:
-    assert against.fcd(images[:300]) == against.compare(images[:300]).distance.fcd
+    assert against.fcd(images[:300]) == against.compare(images[:300]).figures["fcd"]
 
 
 def test_the_order_of_the_pictures_does_not_matter(against: Comparison, images: np.ndarray) -> None:
     once, again = against.compare(images), against.compare(images[::-1].copy())
-    assert again.distance.fcd == pytest.approx(once.distance.fcd, rel=1e-6)
-    assert again.overlap == pytest.approx(once.overlap) and (again.classes == once.classes).all()
+    for name in ("fcd", *SHARES):
+        assert again.figures[name] == pytest.approx(once.figures[name], rel=1e-6), name
+    assert (again.classes == once.classes).all()
 
 
 def test_classes_are_shares_of_the_pictures(against: Comparison, images: np.ndarray) -> None:
@@ -91,12 +95,12 @@ def test_classes_are_shares_of_the_pictures(against: Comparison, images: np.ndar
 
 def test_a_generator_that_makes_one_picture_is_found_out(against: Comparison, images: np.ndarray) -> None:
     found = against.compare(images[:1].repeat(N, axis=0))
-    assert found.overlap.coverage < 0.05 and found.classes.max() == 1
+    assert found.figures["coverage"] < 0.05 and found.classes.max() == 1
 
 
 def test_fewer_pictures_meet_as_many_real_ones(against: Comparison, images: np.ndarray) -> None:
     """Against 200 real images and not 1,000: the distance of few is larger."""
-    assert against.compare(images[:200]).distance.fcd > against.compare(images).distance.fcd
+    assert against.compare(images[:200]).figures["fcd"] > against.compare(images).figures["fcd"]
 
 
 def test_noise_is_the_same_for_the_same_seed() -> None:

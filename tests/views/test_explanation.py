@@ -69,8 +69,8 @@ def test_the_arithmetic_told_is_right(state: State) -> None:
 
     logit, p = number("the first real image the logit #:"), number(r"first fake gets [-+\d.]+: #\. ")
     assert number(r"exp\(.*?\)\) = #\. ") == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-3)
-    assert number(r"a fake: -log\(1 - .*?\) = #, on") == pytest.approx(-np.log(1 - p), abs=2e-3)
-    assert number(r"to its fakes: -log\(.*?\) = # for") == pytest.approx(-np.log(p), abs=4e-3)
+    assert number(r"a fake is 0: -log\(1 - .*?\) = #, on") == pytest.approx(-np.log(1 - p), abs=2e-3)
+    assert number(r"target for a fake is 1: -log\(.*?\) = # for") == pytest.approx(-np.log(p), abs=4e-3)
     assert number(r"- 1\) / 16 = #: it falls") == pytest.approx((p - 1) / 16, abs=1e-4)
     assert number(r"- 0\) / 16 = #: the two") == pytest.approx(p / 16, abs=1e-4)
     old, new = number("average of its gradients goes from # to"), number("gradients goes from .*? to #:")
@@ -84,7 +84,7 @@ def test_the_arithmetic_told_is_right(state: State) -> None:
         float(found) for found in re.findall(r"weight moves by -(\S+) x (\S+) / \(sqrt\((\S+)\) \+", text)[0]
     ]
     assert told[0] == rate and told[2] == new
-    moved, weight = number(r"weight moves by .*? = #, to"), number(r"weight moves by .*? to #\. How")
+    moved, weight = number(r"weight moves by .*? = #, to"), number(r"weight moves by .*? to #\. The")
     assert moved == pytest.approx(-rate * told[1] / (np.sqrt(told[2]) + 1e-7), rel=0.01)
     assert weight == pytest.approx(number(r"kernel\[2, 2, 0, 0\]: #\. Its") + moved, abs=2e-6)
 
@@ -97,7 +97,8 @@ def test_a_step_that_was_changed_has_no_words(
 ) -> None:
     original, before = getattr(module, name), state.arrays()
     monkeypatch.setattr(module, name, lambda *arguments: original(*arguments))
-    with pytest.raises(UsageError, match=r"^[\w.]+ was changed: --explain has words for the original alone"):
+    words = r"^[\w.]+ was changed: tinygan.explain has words for the original alone"
+    with pytest.raises(UsageError, match=words):
         text_of(state)
     after = state.arrays()
     assert state.step == 7 and all((before[key] == after[key]).all() for key in before)

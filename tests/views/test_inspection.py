@@ -18,7 +18,7 @@ from tinygan.rng import stream
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
 from tinygan.runs.trainer import Batch, StepByStep
-from tinygan.views.inspection import formula, layer_facts, line_of, original, products, run, table
+from tinygan.views.inspection import formula, layer_facts, line_of, original, outputs, products, table
 
 DATA = Dataset("strokes", strokes(40, 0), "made up")
 
@@ -112,7 +112,7 @@ def test_it_says_how_and_where() -> None:
     (_, _, _, _, conv, *_, last, _), _ = layer_facts(narrow, batch)
     assert conv.how == "its definition: frequencies would cost more"
     assert conv.where.startswith("tinygan/ops/conv.py:")
-    assert last.how.startswith("windows: 25 products") and "times as much" in last.how
+    assert last.how.startswith("direct: 25 products") and "times as much" in last.how
     readable, batch = made("readable", width=32, batch_size=40)
     (dense, _, _, _, conv, *_), _ = layer_facts(readable, batch)
     assert dense.how.startswith("y = x w + b.") and dense.where.startswith("tinygan/ops/dense.py:")
@@ -121,7 +121,7 @@ def test_it_says_how_and_where() -> None:
 
 def test_a_faster_twin_has_the_words_of_the_readable_one() -> None:
     (fast, batch), (readable, _) = made("fast"), made("readable")
-    nodes = [next(iter(run(state.D, Tensor(batch.images, state.D.backend), stream(0, "dropout")))).node
+    nodes = [next(iter(outputs(state.D, Tensor(batch.images, state.D.backend), stream(0, "dropout")))).node
              for state in (fast, readable)]  # fmt: skip
     assert nodes[0] and nodes[1] and nodes[0].op is not nodes[1].op
     assert original(fast.D, nodes[0]) is original(readable.D, nodes[1]) is conv2d

@@ -386,9 +386,8 @@ def test_the_generator_on_the_page_paints_what_generate_paints(browser: Any, tmp
     noise[10:] += 4 * directions(state.G).sum(axis=0)  # all sliders at their ends
     expected = to_uint8(pictures_of(state.G, noise)).reshape(20, -1).astype(int)
     assert expected.std() > 60, "pictures without contrast would prove little"
-    shown = visit.page.evaluate(
-        "(noise) => noise.map((one) => Array.from(explorer.paint(one), toByte))", noise.tolist()
-    )
+    pictures = "(noises) => noises.map((noise) => Array.from(explorer.generator.run(noise).at(-1), toByte))"
+    shown = visit.page.evaluate(pictures, noise.tolist())
     assert np.abs(np.array(shown) - expected).max() <= 1
     assert (np.array(shown) == expected).mean() > 0.9
     # Other programs may want the same core: each layer's best time counts.
@@ -422,15 +421,15 @@ def test_d_says_what_it_thinks_of_the_picture(visit: Visit, made: tuple[RunFolde
     _, state = made
     with no_grad():
         logit = float(state.D(pictures_of(state.G, state.preview_noise[:1])).data[0, 0])
-    assert visit.text("#opinion") == f"D says: {100 / (1 + np.exp(-logit)):.0f} % real"
-    visit.page.click("#critic summary")
+    assert visit.text("#decision") == f"D: {100 / (1 + np.exp(-logit)):.0f} % real"
+    visit.page.click("#discriminator summary")
     visit.until("document.querySelector('.logit').textContent !== ''")
     assert float(visit.text(".logit")) == pytest.approx(logit, abs=0.02)
-    captions = visit.page.locator("#critic-layers figcaption").all_inner_texts()
+    captions = visit.page.locator("#discriminator-layers figcaption").all_inner_texts()
     assert captions[-2] == "392 numbers. The same numbers, in a single row."
     assert captions[-1].startswith("1 number.")
-    assert captions[-1].endswith("above 0 D says real, below 0 fake.")
-    assert visit.pixels("#critic-layers canvas").max() > 0
+    assert captions[-1].endswith("above 0 for a picture that D takes for real, below 0 for a fake.")
+    assert visit.pixels("#discriminator-layers canvas").max() > 0
 
 
 def test_bytes_are_rounded_as_in_the_picture_files(visit: Visit) -> None:
