@@ -166,7 +166,7 @@ def test_modules_are_imported_by_name_only_where_they_may_be_missing():
 
 
 def test_no_module_has_a_name_of_the_standard_library():
-    """Or a command that is started as a path, with its folder first on the path, would import ours instead."""
+    """Started as a path, a command has its folder first on `sys.path`, and would import ours instead."""
     taken = {module for module in SOURCES if module.rpartition(".")[2] in sys.stdlib_module_names}
     assert taken == set()
 
