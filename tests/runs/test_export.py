@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.views.reports import made_up_state
 from tinygan import layers
 from tinygan.errors import CheckpointError, UsageError
 from tinygan.rng import stream
-from tinygan.runs.export import onnx_model, read_safetensors, write_safetensors
+from tinygan.runs.export import onnx_model, write_safetensors
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State, Trained, load, pictures_of, sample_noise
 
@@ -99,14 +98,6 @@ def test_safetensors_give_both_networks_back(tmp_path: Path) -> None:
     assert found.settings == Settings(**SMALL)
 
 
-def test_safetensors_hold_float32_under_the_names_of_a_checkpoint(tmp_path: Path) -> None:
-    state = made_up_state(**SMALL)
-    arrays, meta = read_safetensors(saved(tmp_path, state))
-    assert arrays.keys() == state.weights().keys() <= state.arrays().keys()
-    assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
-    assert meta["step"] == 3
-
-
 def refused(path: Path, words: str) -> None:
     with pytest.raises(CheckpointError, match=words) as caught:
         load(path)
@@ -176,8 +167,3 @@ def test_a_missing_package_is_named_with_its_remedy(
     with pytest.raises(UsageError, match=rf"pip install 'tinygan\[{package}\]'") as caught:
         onnx_model(state.G, {}) if package == "onnx" else load(path)
     one_line(caught)
-
-
-def test_settings_travel_as_json(tmp_path: Path) -> None:
-    _, meta = read_safetensors(saved(tmp_path, made_up_state(**SMALL)))
-    assert json.loads(json.dumps(meta["settings"])) == asdict(Settings(**SMALL))

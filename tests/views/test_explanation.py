@@ -112,19 +112,15 @@ def test_a_layer_that_was_changed_is_explained_all_the_same(
     assert text_of(state).startswith("Step 8")
 
 
-def test_every_sentence_says_where_its_code_stands(state: State) -> None:
+def test_every_sentence_names_a_line_of_code(state: State) -> None:
+    files = set()
     for title, sentences in explain(state, DATA, SETTINGS):
         for sentence in sentences:
             assert re.search(r" \[tinygan/[\w/]+\.py:\d+\]$", sentence), (title, sentence)
-
-
-def test_every_place_that_is_named_exists(state: State) -> None:
-    places = re.findall(r"\[(tinygan/[\w/]+\.py):(\d+)\]", text_of(state))
-    assert len(places) >= 15
-    files = {file for file, _ in places}
+            for file, line in re.findall(r"\[(tinygan/[\w/]+\.py):(\d+)\]", sentence):
+                assert (PACKAGE / file).read_text().splitlines()[int(line) - 1].strip()
+                files.add(file)
     assert {"tinygan/gan.py", "tinygan/models.py", "tinygan/ops/loss.py", "tinygan/optim.py"} <= files
-    for file, line in places:
-        assert (PACKAGE / file).read_text().splitlines()[int(line) - 1].strip()
 
 
 def test_a_place_is_the_line_of_its_code() -> None:

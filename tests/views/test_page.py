@@ -31,6 +31,7 @@ BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-c
 SMALL: dict[str, Any] = {"width": 4, "noise_dim": 10}
 EPOCHS = 3
 Made = tuple[RunFolder, State]
+Open = Callable[..., "Visit"]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ class Visit:
 
 
 @pytest.fixture
-def open_report(browser: Any) -> Iterator[Callable[..., Visit]]:
+def open_report(browser: Any) -> Iterator[Open]:
     """Opens a report; after the test nothing may have gone wrong in it unnoticed."""
     visits: list[Visit] = []
 
@@ -146,7 +147,7 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture
-def visit(open_report: Callable[..., Visit], made: Made) -> Visit:
+def visit(open_report: Open, made: Made) -> Visit:
     return open_report(made[0].report_path)
 
 
@@ -349,7 +350,7 @@ def test_the_limits_of_the_verdict_are_drawn_where_its_numbers_are(visit: Visit)
 
 
 def test_the_mouse_reads_a_chart_and_leaves_it_and_a_finger_leaves_its_numbers(
-    visit: Visit, open_report: Callable[..., Visit], made: Made
+    visit: Visit, open_report: Open, made: Made
 ) -> None:
     where = visit.chart("Losses").locator(".where")
     visit.chart("Losses").locator("svg").hover(position={"x": 200, "y": 100})
@@ -361,9 +362,7 @@ def test_the_mouse_reads_a_chart_and_leaves_it_and_a_finger_leaves_its_numbers(
     assert "epoch 1.6" in touched.locator(".where").inner_text()
 
 
-def test_distances_are_drawn_where_they_were_measured(
-    open_report: Callable[..., Visit], tmp_path: Path
-) -> None:
+def test_distances_are_drawn_where_they_were_measured(open_report: Open, tmp_path: Path) -> None:
     run, state = made_up_run(tmp_path, 1, **SMALL)
     title = "Distance from real images (FCD"
     run.append_stats(stats_row(2) | {"evaluation": {"fcd": 50.0}})  # by a version that kept no floor
@@ -396,9 +395,7 @@ SECONDS_OF_LAYERS = """(noise) => {
 }"""
 
 
-def test_the_generator_on_the_page_makes_what_generate_makes(
-    open_report: Callable[..., Visit], tutorial: Made
-) -> None:
+def test_the_generator_on_the_page_makes_what_generate_makes(open_report: Open, tutorial: Made) -> None:
     """The tutorial's model: 20 pictures within 1 of 255, and at least 10 a second, D's logits included."""
     run, state = tutorial
     visit = open_report(run.report_path)
@@ -572,7 +569,7 @@ def test_a_layer_is_enlarged_by_hand_and_by_key(visit: Visit) -> None:
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1000, "light")])
 def test_nothing_sticks_out_and_text_stands_out(
-    open_report: Callable[..., Visit], made: Made, width: int, scheme: str
+    open_report: Open, made: Made, width: int, scheme: str
 ) -> None:
     visit = open_report(made[0].report_path, width=width, color_scheme=scheme)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
@@ -608,7 +605,7 @@ def test_nothing_sticks_out_and_text_stands_out(
         assert box and 0 <= box["y"] < 300
 
 
-def test_the_layer_tables_need_no_scrolling(open_report: Callable[..., Visit], tutorial: Made) -> None:
+def test_the_layer_tables_need_no_scrolling(open_report: Open, tutorial: Made) -> None:
     """Those of the tutorial's model, whose numbers have seven digits."""
     visit = open_report(tutorial[0].report_path)
     for width in (1000, 400):
@@ -662,9 +659,7 @@ def kinds(tmp_path: Path) -> Iterator[tuple[str, RunFolder, State]]:
 
 
 @pytest.mark.slow
-def test_runs_of_all_kinds_open_without_a_complaint(
-    open_report: Callable[..., Visit], tmp_path: Path
-) -> None:
+def test_runs_of_all_kinds_open_without_a_complaint(open_report: Open, tmp_path: Path) -> None:
     for name, run, state in kinds(tmp_path):
         visit = open_report(write_report(run, state), width=400)
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= 400, name
@@ -683,9 +678,7 @@ def test_runs_of_all_kinds_open_without_a_complaint(
             assert visit.pixels("#sample-grid").max() > 0, name
 
 
-def test_a_run_that_kept_only_the_means_of_its_epochs_says_so(
-    open_report: Callable[..., Visit], tmp_path: Path
-) -> None:
+def test_a_run_that_kept_only_the_means_of_its_epochs_says_so(open_report: Open, tmp_path: Path) -> None:
     run, state = made_up_run(tmp_path, 4, **SMALL)
     run.losses_path.unlink()
     visit = open_report(write_report(run, state))
@@ -693,7 +686,7 @@ def test_a_run_that_kept_only_the_means_of_its_epochs_says_so(
     assert visit.text("#smoothing-steps") == "means of 1 epochs; single steps were not kept"
 
 
-def test_a_verdict_that_is_not_healthy_has_advice(open_report: Callable[..., Visit], tmp_path: Path) -> None:
+def test_a_verdict_that_is_not_healthy_has_advice(open_report: Open, tmp_path: Path) -> None:
     run, state = made_up_run(tmp_path, 1, **SMALL)
     run.append_stats(stats_row(2, "samples look alike: mode collapse?") | {"advice": "Go on."})
     visit = open_report(write_report(run, state))
@@ -702,9 +695,7 @@ def test_a_verdict_that_is_not_healthy_has_advice(open_report: Callable[..., Vis
 
 
 @pytest.mark.parametrize("kind", ["trained", "averaged", "untrained"])
-def test_the_weights_in_the_explorer_are_described(
-    open_report: Callable[..., Visit], tmp_path: Path, kind: str
-) -> None:
+def test_the_weights_in_the_explorer_are_described(open_report: Open, tmp_path: Path, kind: str) -> None:
     run, state = made_up_run(tmp_path, 1, **SMALL, average=0.9 if kind == "averaged" else 0)
     visit = open_report(write_report(run, made_up_state(0, **SMALL) if kind == "untrained" else state))
     text = visit.text("#explorer-model")
@@ -713,7 +704,7 @@ def test_the_weights_in_the_explorer_are_described(
 
 
 def test_an_explorer_that_would_compute_something_else_is_left_out(
-    open_report: Callable[..., Visit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_report: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layers.Tanh, "__call__", lambda self, x, mode: x)
     visit = open_report(write_report(*made_up_run(tmp_path, 1, **SMALL)))
@@ -721,7 +712,7 @@ def test_an_explorer_that_would_compute_something_else_is_left_out(
     assert visit.page.locator("#explorer canvas").count() == 0
 
 
-def test_biases_that_a_reader_adds_are_added(open_report: Callable[..., Visit], tmp_path: Path) -> None:
+def test_biases_that_a_reader_adds_are_added(open_report: Open, tmp_path: Path) -> None:
     run, state = made_up_run(tmp_path, 1, **SMALL)
     layer = cast(layers.Conv2DTranspose, state.shown_G.layers["10_conv_transpose"])
     layer.bias = layer.parameters["bias"] = Tensor(np.full(1, 0.7, np.float32))
