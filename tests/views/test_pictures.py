@@ -53,6 +53,7 @@ def test_every_pixel_becomes_a_square_and_tiles_stand_apart():
 def test_a_grid_is_large_enough_to_look_at(count, side):
     page = grid(np.zeros((count, side, side, 1), np.float32))
     assert 500 <= page.shape[1] < 700
+    assert grid(np.zeros((4, 300, 300, 1), np.uint8), gap=0).shape == (600, 600, 1)  # large enough already
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 2, 1), (2, 2, 1), (2, 2, 2, 4), (1, 0, 2, 1)])
@@ -110,6 +111,20 @@ def test_every_truncation_of_a_png_is_noticed_or_harmless(tmp_path):
             assert str(error).startswith(f"cannot read {path}: it is no intact PNG picture.")
             refused += 1
     assert refused >= len(data) - 20
+
+
+def test_every_flip_of_a_bit_in_a_png_is_noticed_or_harmless(tmp_path):
+    path = tmp_path / "a.png"
+    save_png(path, np.arange(12, dtype=np.uint8).reshape(2, 2, 3))
+    data = path.read_bytes()
+    for place in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            read_png(path)
+        except CheckpointError as error:
+            assert "\n" not in str(error)
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_they_take_memory(tmp_path):

@@ -76,7 +76,6 @@ class Explorer {
     this.shape = this.discriminator.input;
     this.directions = run.directions;
     this.noiseSize = run.noise[0].length;
-    this.pushes = this.directions.map(() => 0);
     this.walked = 0;
     this.strollingSince = null; // when the walk's last step was made; null while it rests
     this.waiting = false;
@@ -102,7 +101,7 @@ class Explorer {
 
   push(start) {
     const noise = Float64Array.from(start);
-    this.directions.forEach((direction, n) => direction.forEach((value, i) => (noise[i] += this.pushes[n] * value)));
+    this.sliders.forEach(({ valueAsNumber: push }, n) => this.directions[n].forEach((value, i) => (noise[i] += push * value)));
     return noise;
   }
 
@@ -128,14 +127,11 @@ class Explorer {
   }
 
   reset() {
-    this.pushes.fill(0);
-    for (const input of byId("directions").querySelectorAll("input")) this.showPush(input, 0);
+    for (const slider of this.sliders) {
+      slider.value = 0;
+      slider.dispatchEvent(new Event("input"));
+    }
     this.drawEnds();
-  }
-
-  showPush(input, push) {
-    input.value = push;
-    input.parentElement.querySelector(".value").textContent = push.toFixed(1);
   }
 
   /** Draw picture, noise and layers before the browser's next frame; any number of calls cost one drawing. */
@@ -205,16 +201,16 @@ class Explorer {
   }
 
   addDirections() {
-    this.directions.forEach((_, n) => {
-      const name = `Direction ${n + 1}`;
-      const input = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": name });
-      input.addEventListener("input", () => {
-        this.pushes[n] = Number(input.value);
-        this.showPush(input, this.pushes[n]);
+    this.sliders = this.directions.map((_, n) => {
+      const name = `Direction ${n + 1}`, shown = element("span", { class: "value" });
+      const slider = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": name });
+      slider.addEventListener("input", () => {
+        shown.textContent = slider.valueAsNumber.toFixed(1);
         this.draw();
       });
-      input.addEventListener("change", () => this.drawEnds());
-      byId("directions").append(element("label", {}, String(n + 1), input, element("span", { class: "value" }, "0.0")));
+      slider.addEventListener("change", () => this.drawEnds());
+      byId("directions").append(element("label", {}, String(n + 1), slider, shown));
+      return slider;
     });
   }
 
@@ -245,10 +241,7 @@ class Explorer {
 
   addButtons() {
     byId("new-noise").addEventListener("click", () => this.start(drawNoise(this.noiseSize)));
-    byId("reset").addEventListener("click", () => {
-      this.reset();
-      this.draw();
-    });
+    byId("reset").addEventListener("click", () => this.reset());
     byId("walk").addEventListener("input", (event) => {
       this.setStrolling(false);
       this.walkTo(Number(event.target.value));
