@@ -31,7 +31,7 @@ def run_onnx(model: bytes, noise: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("settings", [{}, {"size": 64, "channels": 3, "width": 3, "noise_dim": 7}, SMALL])
-def test_onnxruntime_paints_what_generate_paints(settings: dict[str, Any]) -> None:
+def test_onnxruntime_makes_what_generate_makes(settings: dict[str, Any]) -> None:
     state = made_up_state(**settings)
     model = onnx_model(state.G, {})
     for count in (1, 7, 300) if not settings else (1, 7):

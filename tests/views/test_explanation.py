@@ -49,7 +49,7 @@ def test_explaining_a_step_takes_it(state: State) -> None:
     assert state.step == 8
 
 
-def test_the_losses_told_are_those_of_the_step(state: State) -> None:
+def test_the_losses_named_are_those_of_the_step(state: State) -> None:
     expected = State(SETTINGS, cpu())
     expected.restore(state.arrays(), Path("copy"))
     text = text_of(state)
@@ -60,7 +60,7 @@ def test_the_losses_told_are_those_of_the_step(state: State) -> None:
     assert text.startswith("Step 8, in epoch 2 It sees 8 real images and 16 vectors of noise.")
 
 
-def test_the_arithmetic_told_is_right(state: State) -> None:
+def test_the_arithmetic_is_right(state: State) -> None:
     text = text_of(state)
 
     def number(pattern: str) -> float:
@@ -80,12 +80,10 @@ def test_the_arithmetic_told_is_right(state: State) -> None:
     assert new == pytest.approx(0.999 * old + 0.001 * gradient**2, rel=0.01)
     rate = number(r"\^8\) = # long")
     assert rate == pytest.approx(1e-3 * np.sqrt(1 - 0.999**8) / (1 - 0.9**8), rel=1e-3)
-    told = [
-        float(found) for found in re.findall(r"weight moves by -(\S+) x (\S+) / \(sqrt\((\S+)\) \+", text)[0]
-    ]
-    assert told[0] == rate and told[2] == new
+    ((length, m, v),) = re.findall(r"weight moves by -(\S+) x (\S+) / \(sqrt\((\S+)\) \+", text)
+    assert float(length) == rate and float(v) == new
     moved, weight = number(r"weight moves by .*? = #, to"), number(r"weight moves by .*? to #\. The")
-    assert moved == pytest.approx(-rate * told[1] / (np.sqrt(told[2]) + 1e-7), rel=0.01)
+    assert moved == pytest.approx(-rate * float(m) / (np.sqrt(float(v)) + 1e-7), rel=0.01)
     assert weight == pytest.approx(number(r"kernel\[2, 2, 0, 0\]: #\. Its") + moved, abs=2e-6)
 
 

@@ -1,4 +1,4 @@
-"""What is told of a layer, against values worked out by hand or in another way."""
+"""What is measured of a layer, against values worked out by hand or in another way."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_numbers_are_those_of_the_batch(engine: str) -> None:
     assert all(at.forward_ms >= 0 and at.backward_ms >= 0 for at in (*in_G, *in_D))
 
 
-def test_the_gradient_told_is_the_slope_of_the_loss() -> None:
+def test_the_gradient_is_the_slope_of_the_loss() -> None:
     """G's loss against one pixel of the fakes, by differences in float32: good to a percent or two."""
     state, batch = made()
     (*_, tanh), _ = layer_facts(state, batch)

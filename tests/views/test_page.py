@@ -188,9 +188,9 @@ def test_the_player_runs_to_the_last_epoch_and_stops(visit: Visit) -> None:
     """And nothing that a screen reader reads out changes by itself more than once meanwhile."""
     visit.page.evaluate(
         """() => {
-            window.told = 0;
+            window.readOut = 0;
             for (const region of document.querySelectorAll("[aria-live], output")) {
-                new MutationObserver(() => (window.told += region.ariaLive !== "off"))
+                new MutationObserver(() => (window.readOut += region.ariaLive !== "off"))
                     .observe(region, {childList: true, characterData: true, subtree: true});
             }
         }"""
@@ -200,7 +200,7 @@ def test_the_player_runs_to_the_last_epoch_and_stops(visit: Visit) -> None:
     assert visit.text("#play") == "Pause"
     visit.until("document.querySelector('#play').textContent === 'Play'")
     assert visit.text("#sample-caption") == f"after epoch {EPOCHS}"
-    assert visit.page.evaluate("window.told") <= 1
+    assert visit.page.evaluate("window.readOut") <= 1
 
 
 @pytest.mark.parametrize("by", ["button", "slider"])
@@ -251,8 +251,8 @@ def test_keys_lead_through_a_chart(visit: Visit) -> None:
         where = visit.numbers("Losses", key)[-1]
         assert chart.get_attribute("aria-valuenow") == str(at), key
         assert where == f"mean around epoch {(at + 1) / STEPS_PER_EPOCH:g}"
-    told = chart.get_attribute("aria-valuetext") or ""
-    assert told.startswith("mean around epoch 0.2: G ") and ", D " in told
+    text = chart.get_attribute("aria-valuetext") or ""
+    assert text.startswith("mean around epoch 0.2: G ") and ", D " in text
 
 
 # What stands above and below.

@@ -106,7 +106,7 @@ def test_the_page_names_no_other_file_and_no_address(run: RunFolder, state: Stat
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", text)
     assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|import\(", text)
     assert set(re.findall(r"https?://[^\"' ]+", text)) == {"http://www.w3.org/2000/svg"}  # a name, never read
-    assert "default-src 'none'" in text  # and the browser is told to see to it
+    assert "default-src 'none'" in text  # which the browser enforces
 
 
 def test_a_run_of_100_epochs_with_the_tutorials_model_stays_under_8_megabytes(tmp_path: Path) -> None:
