@@ -35,8 +35,8 @@ EPOCHS, STEPS = 100, 23_500  # of the tutorial's run: 60,000 images, batch 256
 TURNS = 5
 PICTURES = 20  # compared with `generate`, and timed
 
-DRAW = "(noises) => noises.map((noise) => Array.from(explorer.paint(noise), toByte))"
-# A walk with everything drawn that a person sees: the picture, D's opinion of it and all of G's layers.
+PICTURES_OF = "(noises) => noises.map((noise) => Array.from(explorer.generator.run(noise).at(-1), toByte))"
+# A walk with everything drawn that a person sees: the picture, D's decision and all of G's layers.
 WALK = """async (seconds) => {
     let frames = 0;
     const draw = explorer.drawLayers;
@@ -163,10 +163,10 @@ def explored(path: Path, state: State, walk: float) -> dict[str, float]:
             """Seconds of all of the browser's processes so far."""
             return sum(part["cpuTime"] for part in ask.send("SystemInfo.getProcessInfo")["processInfo"])
 
-        pictures = page.evaluate(DRAW, noise.tolist())  # which compiles it
+        pictures = page.evaluate(PICTURES_OF, noise.tolist())  # which compiles it
         times, turns = [cpu()], 0
         while cpu() < times[0] + 0.5:  # it is counted in hundredths
-            page.evaluate(DRAW, noise.tolist())
+            page.evaluate(PICTURES_OF, noise.tolist())
             turns += 1
         times.append(cpu())
         frames = page.evaluate(WALK, walk)

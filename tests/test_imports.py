@@ -1,6 +1,7 @@
 """The rooms and their order: what may import what, read from the sources without running them."""
 
 import ast
+import os
 import subprocess
 import sys
 from functools import cache
@@ -177,6 +178,23 @@ def test_imports_by_name_are_followed(tmp_path):
     file.write_text("name = 'json'; import_module(f'{name}.decoder')")
     with pytest.raises(AssertionError, match="unknown: import_module"):
         imports(file, "unknown")
+
+
+def test_no_module_has_a_name_of_the_standard_library():
+    """Started as a path, a command has its folder first on `sys.path`, and would import ours instead."""
+    taken = {module for module in SOURCES if module.rpartition(".")[2] in sys.stdlib_module_names}
+    assert taken == set()
+
+
+@pytest.mark.parametrize("command", ["train.py", "-m tinygan.train"])
+def test_a_command_starts_in_the_folder_of_the_package_too(command):
+    for where in (PACKAGE, ROOT):
+        start = command.replace("train.py", str((PACKAGE / "train.py").relative_to(where)))
+        run = subprocess.run(
+            [sys.executable, *start.split(), "--help"], cwd=where, capture_output=True, text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert run.returncode == 0 and "usage: python -m tinygan.train" in run.stdout, run.stderr
 
 
 def test_the_core_needs_nothing_but_numpy_and_the_standard_library():

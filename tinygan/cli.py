@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from tinygan import backend
 from tinygan.errors import CheckpointError, DeviceError, TinyganError, UsageError, one_line
 
 INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
@@ -27,8 +28,27 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("run", nargs="?", metavar="RUN|FILE", help=which)
             self.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
 
+    def add_device(self) -> None:
+        """--device: where a command that trains nothing computes."""
+        self.add_argument("--device", choices=backend.DEVICES, default="auto", help="default: auto")
+
+    def add_data_dir(self) -> None:
+        """--data-dir: where the images of a run lie now."""
+        self.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
+
+    def add_seed(self) -> None:
+        """--seed: of pictures that no training has shown; None if it is not given."""
+        self.add_argument("--seed", type=seed, help="of the noise; default: one more than the run's own")
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}. {self.prog} --help lists the options.")
+
+
+def seed(text: str) -> int:
+    """A seed from its text. Raises UsageError where it is less than 0."""
+    if (number := int(text)) < 0:
+        raise UsageError(f"--seed {number} is less than 0.")
+    return number
 
 
 def warn(line: str) -> None:

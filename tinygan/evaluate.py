@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,10 +29,10 @@ def parser() -> cli.Parser:
     parser.add_argument(
         "--samples", type=int, default=SAMPLES, metavar="N", help=f"pictures to measure; default: {SAMPLES}"
     )
-    parser.add_argument("--seed", type=int, help="of the noise; default: one more than the run's own")
+    parser.add_seed()
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
-    parser.add_argument("--device", choices=backend.DEVICES, default="auto", help="default: auto")
+    parser.add_data_dir()
+    parser.add_device()
     return parser
 
 
@@ -42,8 +41,6 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     if options.samples < LEAST:
         raise UsageError(f"--samples {options.samples} is less than {LEAST}: too few to say anything.")
-    if options.seed is not None and options.seed < 0:
-        raise UsageError(f"--seed {options.seed} is less than 0.")
     if options.json and not options.json.absolute().parent.is_dir():  # found now, not after a minute
         raise UsageError(f"--json {options.json}: there is no folder {options.json.parent}. Make it first.")
     if options.json and options.json.is_dir():
@@ -71,7 +68,8 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
     index, apart = nearest(pictures[:SHOWN], train)
     _, usual = nearest(test[:SHOWN], train)
     path = trained.run_folder / f"nearest_{trained.path.stem}_seed_{seed}.png"
-    save_png(path, grid(pairs(pictures[:SHOWN], train[index]), columns=8))
+    rows_of_8 = [part.reshape(-1, 8, *part.shape[1:]) for part in (pictures[:SHOWN], train[index])]
+    save_png(path, grid(np.stack(rows_of_8, axis=1).reshape(-1, *train.shape[1:]), columns=8))
 
     print(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
     for line in [*table(compared), *classes(names, compared["generator"], real.classes)]:
@@ -88,7 +86,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
             "data": settings.data,
             "samples": n,
             "seed": seed,
-            "judged": {name: figures_of(one) for name, one in compared.items()},
+            "judged": {name: one.figures for name, one in compared.items()},
             "classes": dict(zip(names, compared["generator"].classes.tolist(), strict=True)),
             "test_classes": dict(zip(names, real.classes.tolist(), strict=True)),
             "nearest": {"training_images": index.tolist(), "rms": apart.tolist(), "test_rms": usual.tolist()},
@@ -99,18 +97,13 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
     return 0
 
 
-def figures_of(compared: Compared) -> dict[str, Any]:
-    """The numbers of a comparison as JSON."""
-    return {**compared.distance._asdict(), **compared.overlap._asdict()}
-
-
 def table(compared: dict[str, Compared]) -> list[str]:
     """A line for the generator, and for what it is to be compared with."""
     meaning = {"real images": "the floor: training images; no generator need beat it", "noise": "the ceiling"}
     lines = [f"          {'':<13}{'FCD':>16}{'precision':>11}{'recall':>8}{'coverage':>10}"]
-    for name, (distance, found, _) in compared.items():
-        fcd = f"{distance.fcd:.2f} +- {distance.error:.2f}"
-        shares = f"{found.precision:>11.2f}{found.recall:>8.2f}{found.coverage:>10.2f}"
+    for name, (found, _) in compared.items():
+        fcd = f"{found['fcd']:.2f} +- {found['error']:.2f}"
+        shares = f"{found['precision']:>11.2f}{found['recall']:>8.2f}{found['coverage']:>10.2f}"
         lines.append(f"          {name:<13}{fcd:>16}{shares}   {meaning.get(name, '')}".rstrip())
     return [
         *lines,
@@ -128,12 +121,6 @@ def classes(names: Sequence[str], found: Compared, real: np.ndarray) -> list[str
         for name, share, wanted in zip(names, found.classes, real, strict=True)
     ]
     return ["classes   " + ", ".join(shares[:5]) + ",", "          " + ", ".join(shares[5:])]
-
-
-def pairs(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Images (16, H, W, C) in rows of 8 of the first, then their partners below each row."""
-    rows = [part[start : start + 8] for start in range(0, len(above), 8) for part in (above, below)]
-    return np.concatenate(rows)
 
 
 if __name__ == "__main__":

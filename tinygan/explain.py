@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import State, folder_of, saved_settings
 from tinygan.runs.trainer import Batch, StepByStep, check_images, images_of, schedule
 from tinygan.views.explanation import explain
-from tinygan.views.inspection import formula, layer_facts, method, original, run, table
+from tinygan.views.inspection import formula, layer_facts, method, original, outputs, table
 from tinygan.views.pictures import grid, save_png
 
 WIDTH = 100  # characters of a line
@@ -38,7 +39,7 @@ LEGEND = (
 
 
 def parser() -> cli.Parser:
-    purpose = "Tell one training step of a run in words, with its real numbers and the lines of code."
+    purpose = "Explain one training step of a run, with its real numbers and the lines of code."
     parser = cli.Parser("tinygan.explain", purpose, of_a_run=True)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--layers", action="store_true", help="all layers instead: work, time, numbers")
@@ -49,7 +50,7 @@ def parser() -> cli.Parser:
         "generator/NAME or discriminator/NAME where both have one of that name",
     )
     parser.add_argument("--engine", choices=backend.ENGINES, help="whose ops to show; default: the run's")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
+    parser.add_data_dir()
     return parser
 
 
@@ -65,8 +66,8 @@ def main(arguments: Sequence[str]) -> int:
     images = images_of(settings, cli.warn, options.data_dir)
     check_images(images, images.sha256, meta.get("data_sha256"), path)
     schedule(settings, len(images.images))  # whether there is a batch of them
-    # Words follow the code that is for reading; whoever looks at a device's speed trains there.
-    own = "auto" if settings.engine == "fast" else settings.engine  # nobody asks for it now
+    # Words follow the code that is for reading; a device's speed is measured by training there.
+    own = "auto" if settings.engine == "fast" else settings.engine  # fast was asked for then, not now
     settings = replace(settings, engine="readable" if in_words else options.engine or own)
     device = backend.choose("cpu", settings.engine, say=cli.warn)
     state = State(settings, device)
@@ -107,14 +108,12 @@ def print_layers(state: State, batch: Batch, path: Path, how: str) -> None:
 def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
     """One layer: words, shapes, pictures."""
     network, key = find_layer(state, name)
-    first = batch.noise if network is state.G else batch.images
-    outputs = run(network, Tensor(first, network.backend), stream(0, "dropout"))
-    number = list(network.layers).index(key)
-    x, y = (first if number == 0 else outputs[number - 1].data), outputs[number].data
-    node = outputs[number].node
-    assert node is not None
-    how, where = method(network, node)
-    words = formula(original(network, node))
+    first = Tensor(batch.noise if network is state.G else batch.images, network.backend)
+    made = outputs(network, first, stream(0, "dropout"))
+    x, y = list(pairwise([first, *made]))[list(network.layers).index(key)]
+    assert y.node is not None
+    how, where = method(network, y.node)
+    words = formula(original(network, y.node))
     print(f"{network.name}/{key} [{where}]")
     print(textwrap.indent(words, "  "))
     print(f"  here: x {x.shape} -> y {y.shape}")
@@ -129,8 +128,8 @@ def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
         show(
             layer.kernel.data.reshape(*layer.kernel.shape[:2], -1), folder / f"{stem}_kernels.png", "kernels"
         )
-    if y.ndim == 4:
-        show(y[0], folder / f"{stem}_maps.png", "maps of the first example")
+    if len(y.shape) == 4:
+        show(y.data[0], folder / f"{stem}_maps.png", "maps of the first example")
 
 
 def show(maps: np.ndarray, path: Path, what: str) -> None:

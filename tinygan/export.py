@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError("nothing to write. Use --onnx FILE or --safetensors FILE, or both.")
     for option, ending in (("onnx", ".onnx"), ("safetensors", ".safetensors")):
         path = getattr(options, option)
-        if path and path.suffix != ending:  # tinygan.load tells files by it
+        if path and path.suffix != ending:  # by which tinygan.load recognises the file
             raise UsageError(f"--{option} {path} does not end in {ending}. Choose another name.")
     files = RunFolder.checkpoint_files(options.run, options.runs)
     state, settings, path = restored(files, backend.cpu(), cli.warn)

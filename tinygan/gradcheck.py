@@ -140,27 +140,26 @@ def _case_error(backend: Backend, op: Op, case: Case) -> Result:
     return loss_error(function, [array for array in case.arrays if array is not None], backend)
 
 
+def difference(value: Callable[[np.ndarray], Tensor], at: np.ndarray, direction: np.ndarray) -> float:
+    """The difference quotient of the scalar `value` at the array `at`, along a direction of its shape."""
+    ahead, behind = (float(value(at + sign * STEP * direction)) for sign in (1, -1))
+    return (ahead - behind) / (2 * STEP)
+
+
 def loss_error(
     function: Callable[[list[Tensor]], Tensor], inputs: Sequence[np.ndarray], backend: Backend
 ) -> Result:
-    """Compare `grad` of a scalar function of tensors with central differences in every entry of `inputs`."""
-
-    def value(arrays: Sequence[np.ndarray]) -> Tensor:
-        return function([Tensor(backend.array(array), backend) for array in arrays])
-
+    """Compare `grad` of a scalar function of tensors with differences in every entry of `inputs`."""
     tensors = [Tensor(backend.array(array), backend) for array in inputs]
-    gradients = [backend.numpy(g) for g in grad(function(tensors), tensors)]
     found = []
-    for which, array in enumerate(inputs):
-        expected = np.zeros(array.size)
-        for j in range(array.size):
-            sides = []
-            for sign in (1, -1):
-                copy = array.copy()
-                copy.flat[j] += sign * STEP
-                sides.append(float(value([*inputs[:which], copy, *inputs[which + 1 :]])))
-            expected[j] = (sides[0] - sides[1]) / (2 * STEP)
-        found.append(Result(relative_error(gradients[which].ravel(), expected), array.size))
+    for which, (array, gradient) in enumerate(zip(inputs, grad(function(tensors), tensors), strict=True)):
+
+        def value(moved: np.ndarray, which: int = which) -> Tensor:
+            return function([*tensors[:which], Tensor(backend.array(moved), backend), *tensors[which + 1 :]])
+
+        entries = np.eye(array.size).reshape(-1, *array.shape)
+        expected = np.array([difference(value, array, entry) for entry in entries])
+        found.append(Result(relative_error(backend.numpy(gradient).ravel(), expected), array.size))
     return _together(found)
 
 
@@ -199,15 +198,16 @@ def _along_directions(
     slopes, expected = [], []
     for which, (parameter, g) in enumerate(zip(network.parameters.values(), gradients, strict=True)):
         start, gradient = parameter.data, backend.numpy(g)
+
+        def value(moved: np.ndarray, parameter: Tensor = parameter) -> Tensor:
+            parameter.data = backend.array(moved)
+            return loss()
+
         for number in range(DIRECTIONS):
             direction = numbers(100 * which + number, *gradient.shape)
             direction /= np.linalg.norm(direction)
-            sides = []
-            for sign in (1, -1):
-                parameter.data = start + sign * STEP * backend.array(direction)
-                sides.append(float(loss()))
             slopes.append(float((gradient * direction).sum()))
-            expected.append((sides[0] - sides[1]) / (2 * STEP))
+            expected.append(difference(value, backend.numpy(start), direction))
         parameter.data = start
     return Result(relative_error(np.array(slopes), np.array(expected)), len(slopes))
 
@@ -231,7 +231,7 @@ def parser() -> cli.Parser:
     parser = cli.Parser(
         "tinygan.gradcheck", "Check all gradients against finite differences, in float64."
     )
-    parser.add_argument("--device", choices=backends.DEVICES, default="auto", help="default: auto")
+    parser.add_device()
     parser.add_argument("--engine", choices=backends.ENGINES, default="auto", help="default: auto")
     parser.add_argument("--op", metavar="NAME", help="one op only; default: all of them, and both losses")
     return parser
@@ -249,14 +249,14 @@ def main(arguments: Sequence[str]) -> int:
     failed = []
     with device.failures():
         for name in [options.op] if options.op else ops:
-            failed += told(name, check_op(device, ops[name]))
+            failed += printed(name, check_op(device, ops[name]))
         for name, result in ({} if options.op else check_losses(device)).items():
-            failed += told(name, result)
+            failed += printed(name, result)
     print(f"failed: {', '.join(failed)}" if failed else "all gradients agree with differences")
     return 1 if failed else 0
 
 
-def told(name: str, result: Result) -> list[str]:
+def printed(name: str, result: Result) -> list[str]:
     """Print a line of the table; returns the name if the check failed."""
     verdict = "pass" if result.passed else "FAIL"
     print(f"{name:<24}{result.points:>8,}{result.error:>22.1e}  {verdict}", flush=True)

@@ -1,4 +1,4 @@
-"""``python -m tinygan.report``: what there is to see of a run, on one page that needs nothing else."""
+"""``python -m tinygan.report``: a run on one page that needs no other file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from tinygan.views.webpage import write_report
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("tinygan.report", "Write report.html into the folder of a run.", of_a_run=True)
-    return parser
+    return cli.Parser("tinygan.report", "Write report.html into the folder of a run.", of_a_run=True)
 
 
 def main(arguments: Sequence[str]) -> int:

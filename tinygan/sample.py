@@ -1,4 +1,4 @@
-"""``python -m tinygan.sample``: new pictures from a trained generator, and what its critic says of them."""
+"""``python -m tinygan.sample``: new pictures from a trained generator, and its discriminator's decision."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from tinygan import backend, cli
 from tinygan.errors import CheckpointError, UsageError
 from tinygan.files import write_atomically
+from tinygan.layers import Network
 from tinygan.ops.loss import sigmoid
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import PREVIEWS, State, Trained, load, pictures_of, restored, sample_noise
@@ -28,7 +29,7 @@ def parser() -> cli.Parser:
     parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", of_a_run=True)
     parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
     parser.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
-    parser.add_argument("--seed", type=int, help="of the noise; default: one more than the run's own")
+    parser.add_seed()
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -53,7 +54,7 @@ def parser() -> cli.Parser:
         metavar="PATH",
         help="a .png, .npy or (--interpolate) .gif file, or (--separate) a folder; default: in the run",
     )
-    parser.add_argument("--device", choices=backend.DEVICES, default="auto", help="default: auto")
+    parser.add_device()
     return parser
 
 
@@ -76,7 +77,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def check(options: argparse.Namespace) -> None:
     """Fill in what follows from other options. Raises UsageError for what does not go together."""
-    if options.grid and (options.separate or options.interpolate or options.through_training):
+    other_kind = options.separate or options.interpolate or options.through_training
+    if options.grid and other_kind:
         raise UsageError("--grid arranges pictures on one page; leave it out here.")
     places = options.grid[0] * options.grid[1] if options.grid else PREVIEWS
     options.num = places if options.num is None else options.num
@@ -89,8 +91,6 @@ def check(options: argparse.Namespace) -> None:
         raise UsageError(
             f"--num {options.num} is more than --grid {options.grid[0]}x{options.grid[1]} holds."
         )
-    if options.seed is not None and options.seed < 0:
-        raise UsageError(f"--seed {options.seed} is less than 0.")
     if options.interpolate is not None and (options.interpolate < 2 or options.num < 2):
         raise UsageError("--interpolate needs at least 2 frames, and --num at least 2 ends.")
     if options.out and not options.separate:
@@ -101,7 +101,7 @@ def check(options: argparse.Namespace) -> None:
             raise UsageError(f"--out {options.out} does not end in {fitting}. Choose another name.")
         options.format = options.format or ending[1:]
     options.format = options.format or "png"
-    if options.format == "npy" and (options.separate or options.interpolate or options.through_training):
+    if options.format == "npy" and other_kind:
         raise UsageError("--format npy writes one array of pictures; leave the other kinds out.")
 
 
@@ -109,87 +109,71 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
     """Make the pictures on `device`."""
     trained = load(options.run, options.runs, device, say=cli.warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
-    folder = trained.run_folder
     name = f"{trained.path.stem}_seed_{seed}"
-
     if options.interpolate:
-        path = options.out or folder / f"interpolation_{name}.gif"
-        write_interpolation(trained, options.num, options.interpolate, seed, path)
-        print(f"{options.num} noise vectors, {options.interpolate} frames between neighbours: {path}")
-        return 0
-    if options.through_training:
-        path = options.out or folder / f"through_training_seed_{seed}.png"
-        columns = write_through_training(trained, options.num, seed, path)
-        print(f"{options.num} pictures from {', '.join(columns)}: {path}")
-        return 0
-
-    pictures = trained.generate(options.num, seed)
-    if options.separate:
-        target = options.out or folder / f"samples_{name}"
-        make_folder(target)
-        digits = len(str(options.num - 1))
-        for number, picture in enumerate(to_uint8(pictures)):
-            save_png(target / f"{number:0{digits}}.png", picture)
-        print(f"{options.num} pictures from {trained.path}: {target}/")
+        name = f"interpolation_{name}.gif"
+    elif options.through_training:
+        name = f"through_training_seed_{seed}.png"
     else:
-        target = options.out or folder / f"samples_{name}.{options.format}"
-        make_folder(target.parent)
-        if options.format == "npy":
-            write_atomically(target, lambda file: np.save(file, pictures))
-        else:
-            save_png(target, grid(to_uint8(pictures), columns=options.grid[1] if options.grid else None))
-        print(f"{options.num} pictures from {trained.path}: {target}")
-    print_decisions(trained, pictures[:1])
+        name = f"samples_{name}" if options.separate else f"samples_{name}.{options.format}"
+    path = options.out or trained.run_folder / name
+    checkpoints = checkpoints_of(trained) if options.through_training else []
+    make_folder(path if options.separate else path.parent)
+
+    noise = sample_noise(seed, options.num, trained.G)
+    if options.interpolate:
+        write_interpolation(trained.G, noise, options.interpolate, path)
+        print(f"{options.num} noise vectors, {options.interpolate} frames between neighbours: {path}")
+    elif options.through_training:
+        columns = write_through_training(checkpoints, device, noise, path)
+        print(f"{options.num} pictures from {', '.join(columns)}: {path}")
+    else:
+        pictures = pictures_of(trained.G, noise)
+        write_pictures(pictures, options, path)
+        print(f"{options.num} pictures from {trained.path}: {path}{'/' if options.separate else ''}")
+        print_decisions(trained, pictures[:1])
     return 0
 
 
+def make_folder(path: Path) -> None:
+    """Make `path` and its parents. Raises CheckpointError where that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise CheckpointError(f"cannot make {path}: {problem.strerror}. Use another --out.") from problem
+
+
+def write_pictures(pictures: np.ndarray, options: argparse.Namespace, path: Path) -> None:
+    """Write pictures (N, H, W, C), float32 in [-1, 1]: one grid, one array, or a file each in a folder."""
+    if options.separate:
+        digits = len(str(options.num - 1))
+        for number, picture in enumerate(to_uint8(pictures)):
+            save_png(path / f"{number:0{digits}}.png", picture)
+    elif options.format == "npy":
+        write_atomically(path, lambda file: np.save(file, pictures))
+    else:
+        save_png(path, grid(pictures, columns=options.grid[1] if options.grid else None))
+
+
 def print_decisions(trained: Trained, picture: np.ndarray) -> None:
-    """What the discriminator says of a generated `picture` (1, H, W, C), before its training and after."""
+    """The discriminator's logit of a generated `picture` (1, H, W, C), before its training and after."""
     untrained = State(trained.settings, trained.D.backend)
-    before = float(Trained(untrained.G, untrained.D, trained.settings, trained.path).logits(picture)[0])
-    after = float(trained.logits(picture)[0])
-    for when, logit in (("untrained", before), ("trained", after)):
+    before = Trained(untrained.G, untrained.D, trained.settings, trained.path)
+    for when, model in (("untrained", before), ("trained", trained)):
+        logit = float(model.logits(picture)[0])
         real = float(sigmoid(np.asarray(logit)))
         print(f"D's decision on the first picture, {when}: logit {logit:+.4f}, {real:.0%} real")
 
 
-def write_interpolation(trained: Trained, num: int, frames: int, seed: int, path: Path) -> None:
-    """A looping GIF that walks through `num` noise vectors and back to the first.
+def write_interpolation(G: Network, noise: np.ndarray, frames: int, path: Path) -> None:
+    """A looping GIF that walks through the vectors `noise` (N, noise_dim) and back to the first.
 
     On great circles: normal noise lies close to a sphere, and a straight line would cut through its
     inside, where the generator was never trained.
     """
-    noise = sample_noise(seed, num, trained.G)
-    steps = [great_circle(noise[i], noise[(i + 1) % num], frames) for i in range(num)]
-    pictures = to_uint8(pictures_of(trained.G, np.concatenate(steps)))
-    make_folder(path.parent)
+    steps = [great_circle(*ends, frames) for ends in zip(noise, np.roll(noise, -1, axis=0), strict=True)]
+    pictures = pictures_of(G, np.concatenate(steps))
     write_gif(path, np.stack([grid(picture[None]) for picture in pictures]), seconds_per_frame=0.05)
-
-
-def write_through_training(trained: Trained, num: int, seed: int, path: Path) -> list[str]:
-    """The same `num` noise vectors at each intact checkpoint of the run, a row each; returns their names.
-
-    Raises CheckpointError where the model is no longer in the folder of its run.
-    """
-    files = RunFolder(trained.run_folder).checkpoints()
-    if trained.path.name not in [file.name for file in files]:
-        raise CheckpointError(
-            f"{trained.path} is in no run's folder: name the run, not a copy of its checkpoint."
-        )
-    noise = sample_noise(seed, num, trained.G)
-    columns, names = [], []
-    for file in reversed(files):
-        try:
-            state, _, _ = restored([file], trained.G.backend, cli.warn)
-        except CheckpointError as problem:
-            cli.warn(f"warning: {problem}")
-            continue
-        columns.append(to_uint8(pictures_of(state.shown_G, noise)))
-        names.append(file.stem)
-    make_folder(path.parent)
-    in_rows = np.stack(columns, axis=1)  # (num, checkpoints, H, W, C)
-    save_png(path, grid(in_rows.reshape(-1, *in_rows.shape[2:]), columns=len(columns)))
-    return names
 
 
 def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
@@ -205,12 +189,35 @@ def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
     return (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
 
 
-def make_folder(path: Path) -> None:
-    """Make `path` and its parents. Raises CheckpointError where that is impossible."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise CheckpointError(f"cannot make {path}: {problem.strerror}. Use another --out.") from problem
+def checkpoints_of(trained: Trained) -> list[Path]:
+    """The checkpoints of the run that `trained` is of, oldest first.
+
+    Raises CheckpointError where it is not in the folder of its run any more.
+    """
+    files = RunFolder(trained.run_folder).checkpoints()
+    if trained.path.name not in [file.name for file in files]:
+        raise CheckpointError(
+            f"{trained.path} is in no run's folder: name the run, not a copy of its checkpoint."
+        )
+    return files[::-1]
+
+
+def write_through_training(
+    checkpoints: Sequence[Path], device: backend.Backend, noise: np.ndarray, path: Path
+) -> list[str]:
+    """Pictures of the same `noise` at each intact checkpoint, a row a vector; returns the columns' names."""
+    columns, names = [], []
+    for file in checkpoints:
+        try:
+            state, _, _ = restored([file], device, cli.warn)
+        except CheckpointError as problem:
+            cli.warn(f"warning: {problem}")
+            continue
+        columns.append(to_uint8(pictures_of(state.shown_G, noise)))
+        names.append(file.stem)
+    in_rows = np.stack(columns, axis=1)  # (N, checkpoints, H, W, C)
+    save_png(path, grid(in_rows.reshape(-1, *in_rows.shape[2:]), columns=len(columns)))
+    return names
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def test_features_are_what_the_last_layer_decides_by():
     assert (chosen == logits.argmax(axis=1)).all()
 
 
-def test_pictures_are_looked_at_one_by_one(monkeypatch):
+def test_features_depend_on_their_own_picture_only(monkeypatch):
     images, _ = labelled_strokes(20, 5)
     found = load_classifier("strokes")
     together = found.features_and_classes(images)

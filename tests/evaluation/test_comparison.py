@@ -7,21 +7,29 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tinygan.backend import cpu
 from tinygan.data.strokes import strokes
 from tinygan.evaluation.classifier import load_classifier
-from tinygan.evaluation.comparison import Comparison, noise
+from tinygan.evaluation.comparison import Compared, Comparison, noise
+from tinygan.evaluation.neighbours import Overlap
 
 N = 1000
+SHARES = Overlap._fields
 
 
 @pytest.fixture(scope="module")
 def against() -> Comparison:
-    return Comparison(load_classifier("strokes"), strokes(N, 1))
+    return Comparison(load_classifier("strokes", cpu("fast")), strokes(N, 1))
 
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
     return strokes(N, 0)
+
+
+@pytest.fixture(scope="module")
+def compared(against: Comparison, images: np.ndarray) -> Compared:
+    return against.compare(images)
 
 
 def rng() -> np.random.Generator:
@@ -59,44 +67,48 @@ KINDS = [pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow) for
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_more_images_are_spoilt_the_farther_they_are(
-    against: Comparison, images: np.ndarray, kind: str
+    against: Comparison, images: np.ndarray, compared: Compared, kind: str
 ) -> None:
     spoilt = [np.clip(CORRUPTIONS[kind](images, much), 0, 255).astype(np.uint8) for much in (1, 2, 3)]
-    distances = [against.compare(x).distance for x in (images, *spoilt)]
+    distances = [compared.figures, *(against.compare(x).figures for x in spoilt)]
     for before, after in zip(distances, distances[1:], strict=False):
-        assert after.fcd > before.fcd + 2 * before.error, (kind, distances)
+        assert after["fcd"] > before["fcd"] + 2 * before["error"], (kind, distances)
 
 
-def test_real_images_are_near_and_noise_is_far(against: Comparison, images: np.ndarray) -> None:
-    floor, ceiling = against.compare(images), against.compare(noise(N, 0))
-    assert ceiling.distance.fcd > 50 * floor.distance.fcd
-    assert min(floor.overlap) > 0.8 and ceiling.overlap.recall < 0.1 and ceiling.overlap.coverage < 0.1
+def test_real_images_are_near_and_noise_is_far(against: Comparison, compared: Compared) -> None:
+    floor, ceiling = compared, against.compare(noise(N, 0))
+    assert ceiling.figures["fcd"] > 50 * floor.figures["fcd"]
+    assert min(floor.figures[share] for share in SHARES) > 0.8
+    assert max(ceiling.figures[share] for share in ("recall", "coverage")) < 0.1
 
 
 def test_the_distance_alone_is_the_same(against: Comparison, images: np.ndarray) -> None:
-    assert against.fcd(images[:300]) == against.compare(images[:300]).distance.fcd
+    few = images[:300]
+    assert against.fcd(few) == against.compare(few).figures["fcd"]
 
 
-def test_the_order_of_the_pictures_does_not_matter(against: Comparison, images: np.ndarray) -> None:
-    once, again = against.compare(images), against.compare(images[::-1].copy())
-    assert again.distance.fcd == pytest.approx(once.distance.fcd, rel=1e-6)
-    assert again.overlap == pytest.approx(once.overlap) and (again.classes == once.classes).all()
+def test_the_order_of_the_pictures_does_not_matter(
+    against: Comparison, images: np.ndarray, compared: Compared
+) -> None:
+    again = against.compare(images[::-1].copy())
+    for name in ("fcd", *SHARES):
+        assert again.figures[name] == pytest.approx(compared.figures[name], rel=1e-6), name
+    assert (again.classes == compared.classes).all()
 
 
-def test_classes_are_shares_of_the_pictures(against: Comparison, images: np.ndarray) -> None:
-    found = against.compare(images)
-    assert found.classes.sum() == pytest.approx(1) and against.classes.sum() == pytest.approx(1)
-    assert np.abs(found.classes - 0.1).max() < 0.04
+def test_classes_are_shares_of_the_pictures(against: Comparison, compared: Compared) -> None:
+    assert compared.classes.sum() == pytest.approx(1) and against.classes.sum() == pytest.approx(1)
+    assert np.abs(compared.classes - 0.1).max() < 0.04
 
 
 def test_a_generator_that_makes_one_picture_is_found_out(against: Comparison, images: np.ndarray) -> None:
     found = against.compare(images[:1].repeat(N, axis=0))
-    assert found.overlap.coverage < 0.05 and found.classes.max() == 1
+    assert found.figures["coverage"] < 0.05 and found.classes.max() == 1
 
 
 def test_fewer_pictures_meet_as_many_real_ones(against: Comparison, images: np.ndarray) -> None:
     """Against 200 real images and not 1,000: the distance of few is larger."""
-    assert against.compare(images[:200]).distance.fcd > against.compare(images).distance.fcd
+    assert against.fcd(images[:200]) > against.fcd(images)
 
 
 def test_noise_is_the_same_for_the_same_seed() -> None:

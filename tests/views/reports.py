@@ -37,7 +37,7 @@ def made_up_state(step: int = 0, **settings: Any) -> State:
 
 
 def stats_row(epoch: int, verdict: str = "healthy: D recognises 75 % of real pictures") -> dict[str, Any]:
-    """A row of the statistics; its numbers tell the epoch."""
+    """A row of the statistics; its numbers hold the epoch."""
     return {
         "epoch": epoch, "step": epoch * STEPS_PER_EPOCH, "g_loss": 0.7 + epoch / 100, "d_loss": 1.3,
         "real_score": 0.6, "fake_score": 0.4, "seconds": 2.0, "images_per_second": 100.0 + epoch,

@@ -1,8 +1,6 @@
 """Picture grids: every pixel where it belongs; PNG files that come back."""
 
-import struct
 import tracemalloc
-import zlib
 
 import numpy as np
 import pytest
@@ -51,25 +49,11 @@ def test_every_pixel_becomes_a_square_and_tiles_stand_apart():
     ]
 
 
-def test_colours_keep_their_channels():
-    images = np.zeros((2, 1, 1, 3), np.uint8)
-    images[0, 0, 0], images[1, 0, 0] = (1, 2, 3), (4, 5, 6)
-    assert grid(images, scale=1, gap=0).tolist() == [[[1, 2, 3], [4, 5, 6]]]
-
-
-def test_floats_are_converted():
-    images = np.array([-1.0, 1.0], dtype=np.float32).reshape(2, 1, 1, 1)
-    assert grid(images, scale=1, gap=0).tolist() == [[[0], [255]]]
-
-
 @pytest.mark.parametrize(("count", "side"), [(16, 28), (1, 28), (10, 28), (16, 64), (25, 32)])
 def test_a_grid_is_large_enough_to_look_at(count, side):
     page = grid(np.zeros((count, side, side, 1), np.float32))
     assert 500 <= page.shape[1] < 700
-
-
-def test_large_grids_are_not_magnified():
-    assert grid(np.zeros((4, 300, 300, 1), np.uint8), gap=0).shape == (600, 600, 1)
+    assert grid(np.zeros((4, 300, 300, 1), np.uint8), gap=0).shape == (600, 600, 1)  # large enough already
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 2, 1), (2, 2, 1), (2, 2, 2, 4), (1, 0, 2, 1)])
@@ -124,26 +108,9 @@ def test_every_truncation_of_a_png_is_noticed_or_harmless(tmp_path):
         try:
             assert (read_png(path) == pixels).all()  # only the end mark is missing
         except CheckpointError as error:
-            assert "\n" not in str(error)
+            assert str(error).startswith(f"cannot read {path}: it is no intact PNG picture.")
             refused += 1
     assert refused >= len(data) - 20
-
-
-@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n" + bytes(100)])
-def test_other_files_are_refused(tmp_path, content):
-    (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"cannot read .*a.png: it is no intact PNG picture"):
-        read_png(tmp_path / "a.png")
-
-
-def test_a_picture_that_claims_to_be_huge_is_refused(tmp_path):
-    path = tmp_path / "a.png"
-    save_png(path, np.zeros((1, 1, 1), np.uint8))
-    data = path.read_bytes()
-    header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + data[24:29]
-    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
-    with pytest.raises(CheckpointError, match="no intact PNG picture"):
-        read_png(path)
 
 
 def test_every_flip_of_a_bit_in_a_png_is_noticed_or_harmless(tmp_path):

@@ -27,6 +27,17 @@ from tinygan.views.webpage import MOST_POINTS, curves, page, write_report
 SMALL: dict[str, Any] = {"width": 2, "noise_dim": 5}
 
 
+@pytest.fixture
+def state() -> State:
+    return made_up_state(STEPS_PER_EPOCH, **SMALL)
+
+
+@pytest.fixture
+def run(tmp_path: Path, state: State) -> RunFolder:
+    """A run of one epoch."""
+    return made_up_run(tmp_path, 1, state, **SMALL)[0]
+
+
 def contents(path: Path) -> dict[str, Any]:
     """What the page's scripts read."""
     (text,) = re.findall(r'<script id="contents" type="application/json">(.*?)</script>', path.read_text())
@@ -54,15 +65,13 @@ def test_a_report_holds_the_run(tmp_path: Path) -> None:
     assert [network["name"] for network in found["networks"]] == ["generator", "discriminator"]
 
 
-def test_evaluations_are_shown_where_there_are_any(tmp_path: Path) -> None:
-    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+def test_evaluations_are_shown_where_there_are_any(run: RunFolder, state: State) -> None:
     run.append_stats(stats_row(2) | {"evaluation": {"fcd": 12.5, "floor": 0.25, "odd": 1, "recall": None}})
     found = contents(write_report(run, state))["stats"]
     assert [row["evaluation"] for row in found] == [{}, {"fcd": 12.5, "floor": 0.25}]
 
 
-def test_the_averaged_generator_is_the_one_to_play_with(tmp_path: Path) -> None:
-    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+def test_the_averaged_generator_is_the_one_to_play_with(run: RunFolder, state: State) -> None:
     averaged = State(Settings(width=2, noise_dim=5, average=0.9), cpu())
     paths = []
     for factor in (1, 2):  # the page is that of the averaged weights, whatever the others are
@@ -84,22 +93,20 @@ def test_the_layer_table_counts_what_trains_and_what_does_not(tmp_path: Path) ->
     assert rows[0][0] == ["00_dense", [12544], 1_254_400, 0]
 
 
-def test_pictures_are_those_of_the_grids_without_magnification(tmp_path: Path) -> None:
-    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+def test_pictures_are_those_of_the_grids_without_magnification(run: RunFolder, state: State) -> None:
     found = contents(write_report(run, state))
     for url, path in ((found["frames"][1]["picture"], run.sample_path(1)), (found["reals"], run.reals_path)):
         images = tiles(read_png(path), 16, 28, 28)
         assert (picture(url) == grid(images, scale=1, gap=0)[:, :, 0]).all()
 
 
-def test_the_page_names_no_other_file_and_no_address(tmp_path: Path) -> None:
-    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+def test_the_page_names_no_other_file_and_no_address(run: RunFolder, state: State) -> None:
     text = write_report(run, state).read_text()
     assert "{{" not in text
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", text)
     assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|import\(", text)
     assert set(re.findall(r"https?://[^\"' ]+", text)) == {"http://www.w3.org/2000/svg"}  # a name, never read
-    assert "default-src 'none'" in text  # and the browser is told to see to it
+    assert "default-src 'none'" in text  # which the browser enforces
 
 
 def test_a_run_of_100_epochs_with_the_tutorials_model_stays_under_8_megabytes(tmp_path: Path) -> None:
@@ -116,8 +123,7 @@ def test_a_run_of_100_epochs_with_the_tutorials_model_stays_under_8_megabytes(tm
 HOSTILE = "</script><script>alert(1)</script><!--{{ generator-weights }}"
 
 
-def test_names_from_outside_never_become_markup(tmp_path: Path) -> None:
-    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+def test_names_from_outside_never_become_markup(run: RunFolder, state: State) -> None:
     config = run.read_config()
     config["data"]["name"] = config["data"]["source"] = HOSTILE
     run.write_config(config)
@@ -161,8 +167,7 @@ def test_a_run_before_its_first_epoch_has_a_report(tmp_path: Path) -> None:
     assert [frame["epoch"] for frame in found["frames"]] == [0]
 
 
-def test_fewer_real_images_than_a_grid_has(tmp_path: Path) -> None:
-    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+def test_fewer_real_images_than_a_grid_has(run: RunFolder, state: State) -> None:
     config = run.read_config()
     config["data"]["shape"][0] = 3
     run.write_config(config)
@@ -184,8 +189,7 @@ GOOD_SETTINGS = '"settings": {"batch_size": 4}'
         '{"data": {"shape": [9, 28, 28, 1]}, "settings": 5}',
     ],
 )  # fmt: skip
-def test_a_configuration_without_the_facts_is_refused_in_one_line(tmp_path: Path, config: str) -> None:
-    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+def test_a_configuration_without_the_facts_is_refused(run: RunFolder, state: State, config: str) -> None:
     run.config_path.write_text(config)
     with pytest.raises(CheckpointError, match="config.json is damaged") as caught:
         write_report(run, state)
@@ -200,8 +204,7 @@ def test_a_configuration_without_the_facts_is_refused_in_one_line(tmp_path: Path
         '{"epoch": 2, "step": NaN}', '{"epoch": 2, "step": 9, "g_loss": 1e999}',
     ],
 )  # fmt: skip
-def test_a_damaged_row_of_the_statistics_is_refused_in_one_line(tmp_path: Path, line: str) -> None:
-    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+def test_a_damaged_row_of_the_statistics_is_refused(run: RunFolder, state: State, line: str) -> None:
     good = run.stats_path.read_bytes()  # a last line may be what a power cut left, so a good one follows
     run.stats_path.write_bytes(good + line.encode() + b"\n" + good)
     with pytest.raises(CheckpointError, match="stats.jsonl is damaged") as caught:
@@ -209,8 +212,7 @@ def test_a_damaged_row_of_the_statistics_is_refused_in_one_line(tmp_path: Path, 
     one_line(caught)
 
 
-def test_what_is_of_the_wrong_kind_never_reaches_the_page(tmp_path: Path) -> None:
-    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+def test_what_is_of_the_wrong_kind_never_reaches_the_page(run: RunFolder, state: State) -> None:
     run.append_stats(
         stats_row(2) | {"verdict": 5, "g_loss": "low", "seconds": None, "health": {"dead": "yes", "odd": 1}}
     )
@@ -224,8 +226,7 @@ def test_what_is_of_the_wrong_kind_never_reaches_the_page(tmp_path: Path) -> Non
     assert found["stats"][1]["health"] == found["stats"][2]["health"] == {}
 
 
-def test_statistics_that_claim_to_be_huge_cost_nothing(tmp_path: Path) -> None:
-    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+def test_statistics_that_claim_to_be_huge_cost_nothing(run: RunFolder, state: State) -> None:
     run.append_stats(stats_row(2) | {"epoch": 10**15, "step": 10**300})
     assert len(contents(write_report(run, state))["frames"]) == 2
 
@@ -240,8 +241,7 @@ def test_the_title_is_the_folder_s_name_also_from_inside(
     assert contents(write_report(RunFolder(Path(".")), state))["name"] == r"0001-\udcff\n"
 
 
-def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
-    run, state = made_up_run(tmp_path, epochs=1, **SMALL)
+def test_a_report_that_cannot_be_written_leaves_the_old_one(run: RunFolder, state: State) -> None:
     run.report_path.mkdir()
     with pytest.raises(CheckpointError, match="no regular file"):
         write_report(run, state)
@@ -298,7 +298,3 @@ def test_the_state_on_the_page_may_be_older_than_the_statistics(tmp_path: Path) 
     state: State = made_up_state(step=STEPS_PER_EPOCH, **SMALL)
     found = contents(write_report(run, state))
     assert found["step"] == STEPS_PER_EPOCH and len(found["frames"]) == 4
-
-
-def test_the_report_is_found_where_the_run_folder_says(tmp_path: Path) -> None:
-    assert RunFolder(tmp_path).report_path == tmp_path / "report.html"

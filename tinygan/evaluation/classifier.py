@@ -22,7 +22,7 @@ from tinygan.layers import BatchNorm, Conv2D, Dense, Dropout, Init, LeakyReLU, M
 from tinygan.rng import Stream, stream
 
 SIDE, CLASSES, FEATURES = 28, 10, 64
-BATCH = 500  # images looked at together
+BATCH = 500  # images that are run together
 
 # SHA-256 of the weights' files, under the name of the set they were trained on.
 DIGESTS = {

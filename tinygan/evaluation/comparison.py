@@ -12,21 +12,13 @@ import numpy as np
 
 from tinygan.evaluation.classifier import Classifier
 from tinygan.evaluation.distance import frechet, moments, standard_error
-from tinygan.evaluation.neighbours import Overlap, overlap
-
-
-class Distance(NamedTuple):
-    """A Fréchet distance in the classifier's features, and its standard error."""
-
-    fcd: float
-    error: float
+from tinygan.evaluation.neighbours import overlap
 
 
 class Compared(NamedTuple):
     """What `Comparison.compare` finds."""
 
-    distance: Distance
-    overlap: Overlap
+    figures: dict[str, float]  # fcd, the Fréchet distance, its standard error, and the shares of an `Overlap`
     classes: np.ndarray  # (10,) shares of the pictures
 
 
@@ -43,8 +35,8 @@ class Comparison:
         """Compare pictures (N, 28, 28, 1) uint8 with min(N, M) of the real ones."""
         features, chosen = self.classifier.features_and_classes(pictures)
         real = self.features[: len(features)]
-        distance = Distance(frechet(moments(features), moments(real)), standard_error(features, real))
-        return Compared(distance, overlap(real, features), self._shares(chosen))
+        distance = {"fcd": frechet(moments(features), moments(real)), "error": standard_error(features, real)}
+        return Compared(distance | overlap(real, features)._asdict(), self._shares(chosen))
 
     def fcd(self, pictures: np.ndarray) -> float:
         """The distance alone: `compare` without its error and the rest, which take ten times as long."""

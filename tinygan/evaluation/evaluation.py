@@ -53,10 +53,10 @@ class Evaluation:
         self.samples = samples
         self.test = test
         self.comparison = Comparison(classifier, test)
-        self._seed = settings.seed + 1  # not the previews' noise, which people choose models by
+        self._seed = settings.seed + 1  # not the previews' noise, by which models are chosen
 
     def pictures(self, G: Network, seed: int | None = None) -> np.ndarray:
-        """The pictures that are judged (samples, 28, 28, 1) uint8; the same ones for the same seed."""
+        """The pictures that are evaluated (samples, 28, 28, 1) uint8; the same ones for the same seed."""
         return to_uint8(pictures_of(G, sample_noise(self._seed if seed is None else seed, self.samples, G)))
 
     def train_images(self, say: Callable[[str], object] = print) -> np.ndarray:
@@ -80,6 +80,5 @@ class Evaluation:
     def __call__(self, G: Network) -> dict[str, float]:
         """For the statistics: G's distance, its error, precision, recall and coverage; floor,
         ceiling and samples beside them."""
-        distance, overlap, _ = self.comparison.compare(self.pictures(G))
-        found = {**distance._asdict(), **overlap._asdict(), **self.bounds}
+        found = self.comparison.compare(self.pictures(G)).figures | self.bounds
         return {**{name: round(number, 4) for name, number in found.items()}, "samples": self.samples}

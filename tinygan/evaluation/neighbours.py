@@ -1,4 +1,4 @@
-"""What a distance between distributions does not tell: are the pictures good, of all kinds, and new?
+"""What a distance between distributions does not show: are the pictures good, of all kinds, and new?
 
 A set of features is taken for the union of balls around its members, each as large as the distance to
 the K-th nearest other member.

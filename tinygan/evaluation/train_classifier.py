@@ -35,7 +35,7 @@ def parser() -> cli.Parser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train, tell the accuracy of every epoch, write the weights and tell their digest."""
+    """Train, print the accuracy of every epoch, write the weights and print their digest."""
     options = parser().parse_args(arguments)
     device = backend.choose("cpu")
     images = data.load(options.name).images

@@ -1,33 +1,58 @@
-"""Models in formats that other programs read: ONNX to run a generator, safetensors to keep the weights.
+"""Models as other programs take them: described layer by layer; ONNX to run a generator; safetensors to keep
+the weights.
 
-Both need a package of their own, which is imported only when it is needed.
+Both formats need a package of their own, which is imported only when it is needed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from importlib import import_module
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygan import layers
 from tinygan.errors import CheckpointError, UsageError, one_line
-from tinygan.ops.geometry import conv2d_transpose_size
+from tinygan.ops.geometry import Pads, conv2d_pads, conv2d_transpose_size
 
 OPSET = 17  # the operators of ONNX 1.12 (2022): none of those used here has changed its meaning since
 META = "tinygan"  # the key of our own words in a safetensors file
 
 
+class Described(NamedTuple):
+    """A layer as it computes outside of training, in NumPy arrays."""
+
+    name: str
+    layer: layers.Layer
+    shape: tuple[int, ...]  # of the output, without N
+    arrays: dict[str, np.ndarray]  # kernel and bias; or scale and shift (C,), a whole batch normalisation
+    pads: Pads | None  # of a convolution: the zeros around its input; of a transposed one: what is cropped
+
+
+def described(network: layers.Network) -> Iterator[Described]:
+    """The layers of `network`, first to last."""
+    shape = network.input_shape
+    for name, layer in network.layers.items():
+        tensors, pads = layer.parameters | layer.statistics, None
+        arrays = {key: network.backend.numpy(tensor.data) for key, tensor in tensors.items()}
+        if isinstance(layer, layers.BatchNorm):  # gamma (x - mean) / sqrt(variance + eps) + beta
+            scale = arrays["gamma"] / np.sqrt(arrays["running_variance"] + layer.eps)
+            arrays = {"scale": scale, "shift": arrays["beta"] - arrays["running_mean"] * scale}
+        elif isinstance(layer, layers.Conv2D | layers.Conv2DTranspose):
+            (H, W, _), (KH, KW, _, _), S = shape, layer.kernel.shape, layer.stride
+            how = (H, W), (KH, KW), (S, S), "same"
+            pads = conv2d_pads(*how) if isinstance(layer, layers.Conv2D) else conv2d_transpose_size(*how)[1]
+        shape = network.shapes[name]
+        yield Described(name, layer, shape, arrays, pads)
+
+
 def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
     """G as an ONNX file: ``noise`` (N, noise_dim) float32 -> ``pictures`` (N, H, W, C) float32 in [-1, 1].
 
-    As `gan.generate`, with the running statistics; any N. Batch normalisations are a multiplication and
-    an addition. ONNX has channels first, so the maps are turned once and the pictures turned back.
-    `about` becomes the model's metadata.
+    As `gan.generate`, with the running statistics; any N. `about` becomes the model's metadata.
 
     Raises:
         UsageError: the package onnx is missing, or a layer computes what none of its operators does.
@@ -36,55 +61,11 @@ def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
 
     if edits := unlike(G):
         raise UsageError(f"{edits}, and ONNX has operators only for the original layers. Use --safetensors.")
-    onnx = _package("onnx")
-    helper, numpy = onnx.helper, G.backend.numpy
-    nodes, weights = [], []
-    at, shape = "noise", G.input_shape
-
-    def constant(name: str, array: np.ndarray) -> str:
-        weights.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
-
-    def then(operator: str, name: str, *constants: str, **attributes: Any) -> None:
-        nonlocal at
-        nodes.append(helper.make_node(operator, [at, *constants], [name], name=name, **attributes))
-        at = name
-
-    for name, layer in G.layers.items():
-        if isinstance(layer, layers.Dense):
-            then("MatMul", name, constant(f"{name}/kernel", numpy(layer.kernel.data)))
-        elif isinstance(layer, layers.BatchNorm):
-            gamma, beta, mean, variance = (
-                numpy(tensor.data)
-                for tensor in (layer.gamma, layer.beta, layer.running_mean, layer.running_variance)
-            )
-            scale = gamma / np.sqrt(variance + layer.eps)
-            across = (-1, 1, 1) if len(shape) == 3 else (-1,)
-            then("Mul", f"{name}/scaled", constant(f"{name}/scale", scale.reshape(across)))
-            then("Add", name, constant(f"{name}/shift", (beta - mean * scale).reshape(across)))
-        elif isinstance(layer, layers.LeakyReLU):
-            then("LeakyRelu", name, alpha=layer.slope)
-        elif isinstance(layer, layers.Reshape):
-            rows = np.array([0, *layer.shape], np.int64)  # 0: as many as there are
-            then("Reshape", f"{name}/channels_last", constant(f"{name}/shape", rows))
-            then("Transpose", name, perm=[0, 3, 1, 2])
-        elif isinstance(layer, layers.Conv2DTranspose):
-            (H, W, _), (KH, KW, _, _), S = shape, layer.kernel.shape, layer.stride
-            _, ((top, bottom), (left, right)) = conv2d_transpose_size((H, W), (KH, KW), (S, S), "same")
-            kernel = numpy(layer.kernel.data).transpose(3, 2, 0, 1)  # (KH, KW, F, C) -> (C, F, KH, KW)
-            named = constant(f"{name}/kernel", kernel)
-            then("ConvTranspose", name, named, strides=[S, S], pads=[top, left, bottom, right])
-        elif isinstance(layer, layers.Tanh):
-            then("Tanh", name)
-        elif not isinstance(layer, layers.Dropout):
-            raise UsageError(f"{name} has no operator of ONNX here. Use --safetensors.")
-        shape = G.shapes[name]
-        if isinstance(layer, layers.Linear) and layer.bias:
-            bias = numpy(layer.bias.data).reshape((-1, 1, 1) if len(shape) == 3 else (-1,))
-            then("Add", f"{name}/biased", constant(f"{name}/bias", bias))
-    then("Transpose", "pictures", perm=[0, 2, 3, 1])
-
-    kind = onnx.TensorProto.FLOAT
+    with _needed("onnx"):
+        import onnx
+    nodes, weights = _onnx_nodes(G)
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    *_, shape = G.shapes.values()
     graph = helper.make_graph(
         nodes,
         "generator",
@@ -101,9 +82,56 @@ def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
     return model.SerializeToString()
 
 
+def _onnx_nodes(G: layers.Network) -> tuple[list[Any], list[Any]]:
+    """The operators of ONNX from ``noise`` to ``pictures``, and their weights.
+
+    ONNX has channels first, so the maps are turned once and the pictures turned back.
+    """
+    from onnx import helper, numpy_helper
+
+    nodes, weights, at = [], [], "noise"
+
+    def then(operator: str, made: str, constant: str = "", array: Any = None, **attributes: Any) -> None:
+        """Append the operator that makes `made` of the result so far and, where it is named, a constant."""
+        nonlocal at
+        if constant:
+            weights.append(numpy_helper.from_array(np.ascontiguousarray(array), f"{name}/{constant}"))
+        inputs = [at, f"{name}/{constant}"] if constant else [at]
+        nodes.append(helper.make_node(operator, inputs, [made], name=made, **attributes))
+        at = made
+
+    for name, layer, shape, arrays, pads in described(G):
+        across = (-1, 1, 1) if len(shape) == 3 else (-1,)  # of one number for each channel
+        if isinstance(layer, layers.Dense):
+            then("MatMul", name, "kernel", arrays["kernel"])
+        elif isinstance(layer, layers.BatchNorm):
+            then("Mul", f"{name}/scaled", "scale", arrays["scale"].reshape(across))
+            then("Add", name, "shift", arrays["shift"].reshape(across))
+        elif isinstance(layer, layers.LeakyReLU):
+            then("LeakyRelu", name, alpha=layer.slope)
+        elif isinstance(layer, layers.Reshape):
+            rows = np.array([0, *layer.shape], np.int64)  # 0: as many as there are
+            then("Reshape", f"{name}/channels_last", "shape", rows)
+            then("Transpose", name, perm=[0, 3, 1, 2])
+        elif isinstance(layer, layers.Conv2DTranspose) and pads:
+            kernel = arrays["kernel"].transpose(3, 2, 0, 1)  # (KH, KW, F, C) -> (C, F, KH, KW)
+            (top, bottom), (left, right) = pads
+            how = {"strides": [layer.stride] * 2, "pads": [top, left, bottom, right]}
+            then("ConvTranspose", name, "kernel", kernel, **how)
+        elif isinstance(layer, layers.Tanh):
+            then("Tanh", name)
+        elif not isinstance(layer, layers.Dropout):
+            raise UsageError(f"{name} has no operator of ONNX here. Use --safetensors.")
+        if "bias" in arrays:
+            then("Add", f"{name}/biased", "bias", arrays["bias"].reshape(across))
+    then("Transpose", "pictures", perm=[0, 2, 3, 1])
+    return nodes, weights
+
+
 def write_safetensors(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> bytes:
     """`arrays` and `meta` (JSON) as a safetensors file. Raises UsageError without the package."""
-    save = _package("safetensors.numpy").save
+    with _needed("safetensors"):
+        from safetensors.numpy import save
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     return save(contiguous, {META: json.dumps(meta, sort_keys=True)})
 
@@ -115,25 +143,27 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
         UsageError: the package safetensors is missing.
         CheckpointError: the file is damaged, or tinygan did not write it.
     """
-    package = _package("safetensors")
+    with _needed("safetensors"):
+        from safetensors import SafetensorError, safe_open
     try:
-        with package.safe_open(path, framework="np") as file:
+        with safe_open(path, framework="np") as file:
             meta = json.loads((file.metadata() or {})[META])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except KeyError as error:
         raise CheckpointError(f"{path} holds no model of tinygan's. Name another file.") from error
-    except (package.SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {one_line(error)}. Name another file.") from error
     if not isinstance(meta, dict):
         raise CheckpointError(f"{path} holds no model of tinygan's. Name another file.")
     return arrays, meta
 
 
-def _package(name: str) -> ModuleType:
-    extra = name.partition(".")[0]
+@contextmanager
+def _needed(package: str) -> Iterator[None]:
+    """Raise a UsageError where `package`, an extra of the same name, cannot be imported."""
     try:
-        return import_module(name)
+        yield
     except ImportError as problem:
         raise UsageError(
-            f"the package {extra} is missing. Install it with: pip install 'tinygan[{extra}]'"
+            f"the package {package} is missing. Install it with: pip install 'tinygan[{package}]'"
         ) from problem

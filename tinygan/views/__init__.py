@@ -1,4 +1,4 @@
-"""What people look at: pictures, the animation, health, the report, the networks explained.
+"""What is shown of a run: pictures, the animation, health, the report, the networks explained.
 
     pictures.py     arrays of images to one grid, and PNG files
     animation.py    which grids of a run the animation shows, and the GIF

@@ -1,13 +1,14 @@
 """One training step in words, with the numbers of a real step and the place of the code that made each.
 
-It takes the very step that the run would take next, with the readable engine, and tells what happens
-on the way: noise, picture, logit, both losses, gradients, new weights.
+It takes the step that the run would take next, with the readable engine, and describes what happens on
+the way: noise, picture, logit, both losses, gradients, new weights.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from itertools import groupby
 from math import log, sqrt
 from pathlib import Path
 from types import ModuleType
@@ -47,146 +48,164 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     """
     in_words = ("gan.", "ops.loss.", "autograd.grad", "optim.")
     if edits := [name for name in changed() if name.startswith(in_words)]:
-        raise UsageError(f"{described(edits)}: --explain has words for the original alone.")
-    G, D, step = state.G, state.D, state.step
-    steps_per_epoch, _ = schedule(settings, len(data.images))
-    stepping = StepByStep(state, data, settings, G.backend)
-    batch = stepping.batch()
-    images, noise = batch.images, batch.noise
-    N, M = len(images), len(noise)
-    name = [key for key in G.parameters if key.endswith("kernel")][-1]  # of which one weight is followed
-    number, adam = list(G.parameters).index(name), state.adam_G
-    middle = tuple(side // 2 for side in G.parameters[name].shape[:2]) + (0, 0)
-    old = [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
-    found = gan.train_step(G, D, adam, state.adam_D, *batch)
-    fakes, real_logits, fake_logits, d_loss, g_loss, d_gradients, g_gradients = found
-    yield (
-        f"Step {step + 1:,}, in epoch {step // steps_per_epoch + 1}",
-        [f"It sees {N} real images and {M} vectors of noise. {place(gan, 'def train_step')}"],
-    )
+        raise UsageError(f"{described(edits)}: tinygan.explain has words for the original alone.")
+    step = _Step(state, data, settings)
+    yield f"Step {state.step:,}, in epoch {step.epoch}", step.batch()
+    yield "Noise", step.from_noise()
+    yield "The generator", step.generator()
+    yield "The discriminator", step.discriminator()
+    yield "The losses", step.losses()
+    yield "The gradients", step.gradients()
+    yield "Adam", step.adam()
+    yield "After the step", step.afterwards()
 
-    numbers = " ".join(f"{number:+.2f}" for number in noise[0][:6])
-    yield (
-        "Noise",
-        [
-            f"G starts from {M} vectors of {noise.shape[1]} random numbers, normally distributed. "
-            f"{place(trainer, 'noise = stream(')} The first begins {numbers}. "
-            f"{place(gan, 'fakes = G(noise')}",
-        ],
-    )
 
-    shapes = ["x".join(map(str, shape)) for shape in (G.input_shape, *G.shapes.values())]
-    stations = " -> ".join(shape for i, shape in enumerate(shapes) if i == 0 or shape != shapes[i - 1])
-    yield (
-        "G paints",
-        [
-            f"Layer by layer each vector becomes a picture: {stations}. {place(models, 'layers.Network(')}",
+class _Step:
+    """A training step, taken when this object is made; each method describes a part of it in sentences."""
+
+    def __init__(self, state: State, data: Dataset, settings: Settings) -> None:
+        self.G, self.D, self.adam_G, self.average = state.G, state.D, state.adam_G, state.average
+        self.epoch = state.step // schedule(settings, len(data.images))[0] + 1
+        self.stepping = StepByStep(state, data, settings, state.G.backend)
+        batch = self.stepping.batch()
+        self.images, self.noise = batch.images, batch.noise
+        self.N, self.M = len(self.images), len(self.noise)
+        # The weight that is followed: in the middle of G's last kernel.
+        self.name = [key for key in self.G.parameters if key.endswith("kernel")][-1]
+        self.middle = (*(side // 2 for side in self.G.parameters[self.name].shape[:2]), 0, 0)
+        self.old = self._weight_m_v()
+        self.found = gan.train_step(self.G, self.D, self.adam_G, state.adam_D, *batch)
+        self.new = self._weight_m_v()
+        self.d_loss, self.g_loss = float(self.found.d_loss), float(self.found.g_loss)
+        # D's answers to the first real image and to the first fake.
+        self.real, self.fake = (
+            float(logits.data[0, 0]) for logits in (self.found.real_logits, self.found.fake_logits)
+        )
+        self.p_real, self.p_fake = (float(loss.sigmoid(np.asarray(x))) for x in (self.real, self.fake))
+        state.step += 1
+        if state.average:
+            state.average.update(state.step)
+
+    def _weight_m_v(self) -> list[float]:
+        """The followed weight, and Adam's averages of its gradients and of their squares."""
+        arrays = self.G.parameters[self.name].data, self.adam_G.m[self.name], self.adam_G.v[self.name]
+        return [float(array[self.middle]) for array in arrays]
+
+    def batch(self) -> list[str]:
+        return [
+            f"It sees {self.N} real images and {self.M} vectors of noise. {place(gan, 'def train_step')}"
+        ]
+
+    def from_noise(self) -> list[str]:
+        numbers = " ".join(f"{number:+.2f}" for number in self.noise[0][:6])
+        return [
+            f"G starts from {self.M} vectors of {self.noise.shape[1]} random numbers, normally distributed. "
+            f"{place(trainer, 'noise = stream(')} The first begins {numbers}. {place(gan, 'fakes = G(noise')}"
+        ]
+
+    def generator(self) -> list[str]:
+        shapes = ["x".join(map(str, shape)) for shape in (self.G.input_shape, *self.G.shapes.values())]
+        changes = " -> ".join(shape for shape, _ in groupby(shapes))
+        fakes, images = self.found.fakes.data, self.images
+        return [
+            f"Layer by layer each vector becomes a picture: {changes}. {place(models, 'layers.Network(')}",
             f"Its pixels lie between -1, dark, and 1, bright. {place(models, 'Tanh()')} Their mean is "
-            f"{fakes.data.mean():+.2f} in the fakes and {images.mean():+.2f} in the real images; the fakes' "
-            f"spread is {fakes.data.std():.2f}, the real images' {images.std():.2f}. "
-            f"{place(dataset, 'def normalise')}",
-        ],
-    )
+            f"{fakes.mean():+.2f} in the fakes and {images.mean():+.2f} in the real images; their standard "
+            f"deviation is {fakes.std():.2f} and {images.std():.2f}. {place(dataset, 'def normalise')}",
+        ]
 
-    dropout = any(getattr(layer, "rate", 0) for layer in D.layers.values())
-    why = f"Dropout makes it less sure while it learns. {place(models, 'Dropout(')}" if dropout else ""
-    real, fake = float(real_logits.data[0, 0]), float(fake_logits.data[0, 0])
-    p_real, p_fake = (float(loss.sigmoid(np.asarray(logit))) for logit in (real, fake))
-    right = int((real_logits.data > 0).sum()), int((fake_logits.data < 0).sum())
-    yield (
-        "D judges",
-        [
-            f"It gives the first real image the logit {real:+.3f}: as a probability of being real, "
-            f"1 / (1 + exp({-real:.3f})) = {p_real:.3f}. {place(gan, 'real_logits = D(')} "
+    def discriminator(self) -> list[str]:
+        dropout = any(getattr(layer, "rate", 0) for layer in self.D.layers.values())
+        why = f"Dropout makes it less certain in training. {place(models, 'Dropout(')}" if dropout else ""
+        real, fake = (
+            int((logits.data * sign > 0).sum())
+            for logits, sign in ((self.found.real_logits, 1), (self.found.fake_logits, -1))
+        )
+        return [
+            f"It gives the first real image the logit {self.real:+.3f}: as a probability of being real, "
+            f"1 / (1 + exp({-self.real:.3f})) = {self.p_real:.3f}. {place(gan, 'real_logits = D(')} "
             f"{place(loss, 'def sigmoid')}",
-            f"The first fake gets {fake:+.3f}: {p_fake:.3f}. {place(gan, 'fake_logits = D(')}",
-            f"It is right about {right[0]} of {N} real images and {right[1]} of {M} fakes: those with a "
+            f"The first fake gets {self.fake:+.3f}: {self.p_fake:.3f}. {place(gan, 'fake_logits = D(')}",
+            f"It is right about {real} of {self.N} real images and {fake} of {self.M} fakes: those with a "
             f"logit above 0, and below. {why}",
-        ],
-    )
+        ]
 
-    real_half, fake_half = (
-        float(loss.bce_with_logits(logits, target=target))
-        for logits, target in ((real_logits, 1.0), (fake_logits, 0.0))
-    )
-    yield (
-        "The losses",
-        [
-            f"D should say 1 to a real image. For the first that costs -log({p_real:.3f}) = "
-            f"{-np.log(p_real):.3f}, on "
-            f"average over the batch {real_half:.3f}. {place(loss, 'losses = xp.maximum')}",
-            f"D should say 0 to a fake: -log(1 - {p_fake:.3f}) = {-np.log(1 - p_fake):.3f}, on average "
+    def losses(self) -> list[str]:
+        p_real, p_fake, log_p_fake = self.p_real, self.p_fake, np.log(self.p_fake)
+        real_half, fake_half = (
+            float(loss.bce_with_logits(logits, target=target))
+            for logits, target in ((self.found.real_logits, 1.0), (self.found.fake_logits, 0.0))
+        )
+        return [
+            f"D's target for a real image is 1. The first one's loss is -log({p_real:.3f}) = "
+            f"{-np.log(p_real):.3f}, on average over the batch {real_half:.3f}. "
+            f"{place(loss, 'losses = xp.maximum')}",
+            f"D's target for a fake is 0: -log(1 - {p_fake:.3f}) = {-np.log(1 - p_fake):.3f}, on average "
             f"{fake_half:.3f}. {place(gan, 'bce_with_logits(fake_logits, target=0.0')}",
-            f"D's loss is the sum of both averages: {float(d_loss):.3f}. If it could only guess, it "
-            f"would be -2 log(1/2) = {2 * log(2):.3f}. {place(gan, 'def discriminator_loss')}",
-            f"G wants D to say 1 to its fakes: -log({p_fake:.3f}) = {-np.log(p_fake):.3f} for the "
-            f"first, on average {float(g_loss):.3f}: G's loss; {log(2):.3f} if D could only guess. "
-            f"{place(gan, 'def generator_loss')}",
-        ],
-    )
+            f"D's loss is the sum of both averages: {self.d_loss:.3f}. For a D that guesses it is "
+            f"-2 log(1/2) = {2 * log(2):.3f}. {place(gan, 'def discriminator_loss')}",
+            f"G's target for a fake is 1: -log({p_fake:.3f}) = {-log_p_fake:.3f} for the first, on average "
+            f"{self.g_loss:.3f}: G's loss; {log(2):.3f} where D guesses. {place(gan, 'def generator_loss')}",
+        ]
 
-    to_logit, to_picture = grad(g_loss, [fake_logits, fakes])
-    (d_to_logit,) = grad(d_loss, [fake_logits])
-    _, row, column, _ = np.unravel_index(np.abs(to_picture[:1]).argmax(), to_picture[:1].shape)
-    push = float(to_picture[0, row, column, 0])
-    yield (
-        "The gradients",
-        [
-            f"By how much does G's loss change with the first fake's logit? (sigmoid - wanted) / batch = "
+    def gradients(self) -> list[str]:
+        found, p_fake, M = self.found, self.p_fake, self.M
+        to_logit, to_picture = grad(found.g_loss, [found.fake_logits, found.fakes])
+        (d_to_logit,) = grad(found.d_loss, [found.fake_logits])
+        _, row, column, _ = np.unravel_index(np.abs(to_picture[:1]).argmax(), to_picture[:1].shape)
+        slope = float(to_picture[0, row, column, 0])
+        return [
+            f"By how much does G's loss change with the first fake's logit? (sigmoid - target) / batch = "
             f"({p_fake:.3f} - 1) / {M} = {float(to_logit[0, 0]):+.5f}: it falls as the logit rises. "
             f"{place(loss, 'error = xp.where')}",
             f"D's loss changes by ({p_fake:.3f} - 0) / {M} = {float(d_to_logit[0, 0]):+.5f}: the two "
-            f"want opposite things. {place(loss, 'error = xp.where')}",
-            f"The chain rule carries G's wish back through D to the picture. The pixel in row {row}, "
-            f"column {column} of the first fake gets the most of it, {push:+.6f}: it should become "
-            f"{'darker' if push > 0 else 'brighter'}. {place(autograd, 'op.backward(')}",
-            "And on through G, to every weight; D's own weights stay out of it. The lengths of the "
-            f"gradients, kernel by kernel: {lengths(G, g_gradients)}. {place(gan, 'g_gradients = grad(')}",
-            f"D's, of its own loss: {lengths(D, d_gradients)}. {place(gan, 'd_gradients = grad(')}",
-        ],
-    )
+            f"losses pull the logit in opposite directions. {place(loss, 'error = xp.where')}",
+            f"The chain rule carries the gradient of G's loss back through D to the picture. In the first "
+            f"fake it is largest at row {row}, column {column}, {slope:+.6f}: this pixel should become "
+            f"{'darker' if slope > 0 else 'brighter'}. {place(autograd, 'op.backward(')}",
+            "It goes on through G, to every weight; D's own weights stay out of it. The lengths of the "
+            f"gradients, kernel by kernel: {lengths(self.G, found.g_gradients)}. "
+            f"{place(gan, 'g_gradients = grad(')}",
+            f"D's, of its own loss: {lengths(self.D, found.d_gradients)}. "
+            f"{place(gan, 'd_gradients = grad(')}",
+        ]
 
-    new = [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
-    state.step += 1
-    if state.average:
-        state.average.update(state.step)
-    gradient = float(g_gradients[number][middle])
-    rate = adam.lr * sqrt(1 - adam.beta2**adam.t) / (1 - adam.beta1**adam.t)
-    sentences = [
-        f"Take one weight of G, {name}{list(middle)}: {old[0]:+.6f}. Its gradient is {gradient:+.3e}. "
-        f"{place(gan, 'adam_G.step(')}",
-        f"The average of its gradients goes from {old[1]:+.3e} to {new[1]:+.3e}: "
-        f"{adam.beta1:g} of the old, {1 - adam.beta1:g} of the new. {place(optim, 'm = self.m[name] =')}",
-        f"The average of their squares goes from {old[2]:.3e} to {new[2]:.3e}: {adam.beta2:g} of "
-        f"the old, {1 - adam.beta2:g} of the new. {place(optim, 'v = self.v[name] =')}",
-        f"Adam's step number {adam.t} is {adam.lr:g} sqrt(1 - {adam.beta2:g}^{adam.t})"
-        f" / (1 - {adam.beta1:g}^{adam.t}) = {rate:.3e} long: both averages began at 0, and the fraction "
-        f"makes up for it. {place(optim, 'rate = self.lr')}",
-        f"So the weight moves by -{rate:.3e} x {new[1]:+.3e} / (sqrt({new[2]:.3e}) + {adam.eps:g}) = "
-        f"{new[0] - old[0]:+.3e}, to {new[0]:+.6f}. How long gradients are divides out: what "
-        "counts is how steadily they point one way. "
-        f"{place(optim, 'parameter.data = parameter.data')}",
-    ]
-    if state.average:
-        sentences.append(
-            "The average of G's weights, which makes the pictures you see, follows every "
-            f"{state.average.EVERY} steps. {place(average, 'average.data = average.data')}"
-        )
-    yield "Adam", sentences
+    def adam(self) -> list[str]:
+        adam, (old, old_m, old_v), (new, m, v) = self.adam_G, self.old, self.new
+        gradient = float(self.found.g_gradients[list(self.G.parameters).index(self.name)][self.middle])
+        rate = adam.lr * sqrt(1 - adam.beta2**adam.t) / (1 - adam.beta1**adam.t)
+        sentences = [
+            f"Take one weight of G, {self.name}{list(self.middle)}: {old:+.6f}. Its gradient is "
+            f"{gradient:+.3e}. {place(gan, 'adam_G.step(')}",
+            f"The average of its gradients goes from {old_m:+.3e} to {m:+.3e}: {adam.beta1:g} of the old, "
+            f"{1 - adam.beta1:g} of the new. {place(optim, 'm = self.m[name] =')}",
+            f"The average of their squares goes from {old_v:.3e} to {v:.3e}: {adam.beta2:g} of the old, "
+            f"{1 - adam.beta2:g} of the new. {place(optim, 'v = self.v[name] =')}",
+            f"Adam's step number {adam.t} is {adam.lr:g} sqrt(1 - {adam.beta2:g}^{adam.t})"
+            f" / (1 - {adam.beta1:g}^{adam.t}) = {rate:.3e} long: both averages began at 0, and the fraction "
+            f"makes up for it. {place(optim, 'rate = self.lr')}",
+            f"So the weight moves by -{rate:.3e} x {m:+.3e} / (sqrt({v:.3e}) + {adam.eps:g}) = "
+            f"{new - old:+.3e}, to {new:+.6f}. The length of the gradients cancels: what counts is how "
+            f"steadily they point one way. {place(optim, 'parameter.data = parameter.data')}",
+        ]
+        if self.average:
+            sentences.append(
+                "The average of G's weights, which makes the pictures you see, follows every "
+                f"{self.average.EVERY} steps. {place(average, 'average.data = average.data')}"
+            )
+        return sentences
 
-    statistics = {name: tensor.data for name, tensor in G.statistics.items()}
-    after = gan.losses_and_gradients(G, D, *stepping.batch())  # the same batch once more
-    for name, tensor in G.statistics.items():  # this second look is no part of the training
-        tensor.data = statistics[name]
-    yield (
-        "What came of it",
-        [
-            f"The same batch once more: D's loss goes from {float(d_loss):.4f} to {float(after.d_loss):.4f}, "
-            f"G's from {float(g_loss):.4f} to {float(after.g_loss):.4f}. Both have moved at once, each "
-            "against the other, so one of the losses may well rise. "
+    def afterwards(self) -> list[str]:
+        statistics = {name: tensor.data for name, tensor in self.G.statistics.items()}
+        after = gan.losses_and_gradients(self.G, self.D, *self.stepping.batch())  # the same batch once more
+        for name, tensor in self.G.statistics.items():  # this second pass is not part of the training
+            tensor.data = statistics[name]
+        return [
+            f"The same batch once more: D's loss goes from {self.d_loss:.4f} to {float(after.d_loss):.4f}, "
+            f"G's from {self.g_loss:.4f} to {float(after.g_loss):.4f}. Both networks have changed at once, "
+            f"each against the other, so one of the losses may rise. "
             f"{place(gan, 'd_loss = discriminator_loss')}",
-        ],
-    )
+        ]
 
 
 def lengths(network: Network, gradients: list[np.ndarray]) -> str:

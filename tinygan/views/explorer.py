@@ -1,17 +1,18 @@
-"""What a page needs to run the networks by itself: their layers, their weights, where to look.
+"""What a page needs to run the networks by itself: their layers, their weights, and directions of the noise.
 
 The page's half is ``page/network.js``, which computes what `layers.Network` computes.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygan.errors import UsageError
-from tinygan.layers import BatchNorm, Conv2D, Conv2DTranspose, Dense, LeakyReLU, Network
-from tinygan.ops.geometry import conv2d_pads, conv2d_transpose_size
+from tinygan.layers import Conv2D, Dense, Network
+from tinygan.runs.export import described
 
 DIRECTIONS = 8
 BLOCK = 64  # numbers that share a scale
@@ -29,28 +30,24 @@ class Exported(NamedTuple):
 
 
 def export(network: Network) -> Exported:
-    """`network` for a page; a batch normalisation is a scale and a shift for each channel."""
-    layers, weights, shape = [], [], network.input_shape
-    for name, layer in network.layers.items():
-        arrays = {key: network.backend.numpy(tensor.data) for key, tensor in layer.parameters.items()}
-        described: dict[str, Any] = {"kind": layer.name, "name": name, "shape": network.shapes[name]}
-        if isinstance(layer, BatchNorm):
-            scale, mean = _scale(layer, network), network.backend.numpy(layer.running_mean.data)
-            arrays = {"scale": scale, "shift": arrays["beta"] - mean * scale}
-        elif isinstance(layer, Conv2D | Conv2DTranspose):
-            (H, W, _), (KH, KW, _, _), S = shape, layer.kernel.shape, layer.stride
-            if isinstance(layer, Conv2D):
-                (top, _), (left, _) = conv2d_pads((H, W), (KH, KW), (S, S), "same")
-            else:
-                _, ((top, _), (left, _)) = conv2d_transpose_size((H, W), (KH, KW), (S, S), "same")
-            described |= {"stride": S, "pads": [top, left]}
-        elif isinstance(layer, LeakyReLU):
-            described["slope"] = layer.slope
-        described["weights"] = {key: array.shape for key, array in arrays.items()}
-        layers.append(described)
+    """`network` for a page, where all kernels of convolutions are (KH, KW, F, C), as transposed ones are."""
+    found, weights = [], []
+    for name, layer, shape, arrays, pads in described(network):
+        if isinstance(layer, Conv2D):
+            arrays["kernel"] = arrays["kernel"].swapaxes(2, 3)
+        found.append(
+            {
+                "kind": layer.name,
+                "name": name,
+                "shape": shape,
+                "stride": getattr(layer, "stride", None),
+                "pads": pads and [before for before, _ in pads],
+                "slope": getattr(layer, "slope", None),
+                "weights": {key: array.shape for key, array in arrays.items()},
+            }
+        )
         weights += [encode(array) for array in arrays.values()]
-        shape = network.shapes[name]
-    return Exported(layers, "".join(weights))
+    return Exported(found, "".join(weights))
 
 
 def encode(array: np.ndarray) -> str:
@@ -77,18 +74,12 @@ def directions(G: Network, count: int = DIRECTIONS) -> np.ndarray:
     is A^T A; seen from z these directions are the eigenvectors of A A^T (Shen & Zhou 2021, arXiv
     2007.06600, equation 7). A generator of fewer than `count` noise numbers has fewer.
     """
-    dense, norm = list(G.layers.values())[:2]
-    if not isinstance(dense, Dense):
+    first, second = islice(described(G), 2)
+    if not isinstance(first.layer, Dense):
         raise UsageError("the explorer needs a generator that begins with a dense layer.")
-    scale = _scale(norm, G) if isinstance(norm, BatchNorm) else 1
-    A = G.backend.numpy(dense.kernel.data).astype(np.float64) * scale  # (noise_dim, features)
+    A = first.arrays["kernel"].astype(np.float64) * second.arrays.get("scale", 1)  # (noise_dim, features)
     _, vectors = np.linalg.eigh(A @ A.T)  # columns, by growing eigenvalue
     found = vectors.T[::-1][:count]
     # A direction and its opposite are one; the sign is fixed, so that two computers agree.
     largest = np.abs(found).argmax(axis=1)
     return (found * np.sign(found[np.arange(len(found)), largest])[:, None]).astype(np.float32)
-
-
-def _scale(norm: BatchNorm, G: Network) -> np.ndarray:
-    gamma, variance = (G.backend.numpy(p.data) for p in (norm.gamma, norm.running_variance))
-    return gamma / np.sqrt(variance + norm.eps)

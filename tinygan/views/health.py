@@ -1,6 +1,6 @@
 """How the training is going, in words: measured once an epoch, on a few pictures.
 
-A GAN's losses need not fall, so they do not say it. These numbers do better: whom D believes, how
+A GAN's losses need not fall, so they do not show it. These numbers do better: how often D is right, how
 different G's pictures are from each other, and how much of the networks is at work.
 """
 
@@ -31,7 +31,7 @@ class Health(NamedTuple):
 
 
 def measure(G: Network, D: Network, images: Array, noise: Array) -> Health:
-    """Look at `images` (n, H, W, C) in [-1, 1] and at G's pictures for `noise` (m, noise_dim), n, m >= 1.
+    """Measure on `images` (n, H, W, C) in [-1, 1] and on G's pictures for `noise` (m, noise_dim), n, m >= 1.
 
     Nothing is in training mode: the pictures are those that `generate` makes of this G (a run with averaged
     weights shows people those of another one, and measures the one that is trained).
@@ -85,7 +85,7 @@ def _distances(pictures: np.ndarray) -> tuple[float, float]:
 # for what they are, and G's pictures differ about as much as real ones.
 COLLAPSED = 0.4  # of the distance between real pictures; garments of one kind are 0.57 to 0.95 apart
 REPEATED = 0.35  # of that between nearest ones: a few pictures, however far apart, come again and again
-CERTAIN = 0.98  # of both kinds told apart: then the gradients that reach G are next to nothing
+CERTAIN = 0.98  # of both kinds recognised: then the gradients that reach G are next to nothing
 FOOLED = 0.1  # of the fakes rejected: D teaches nothing either
 ASLEEP = 0.02  # spread of D's scores: it says the same of every picture
 DEAD = 0.25  # of the channels

@@ -6,6 +6,7 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -47,65 +48,55 @@ def layer_facts(state: State, batch: Batch) -> tuple[list[LayerFacts], list[Laye
 
     `state` is spoilt by it: the running statistics of G have seen the batch.
     """
-    G, D = state.G, state.D
-    masks = stream(0, "dropout")
-    painted = run(G, Tensor(batch.noise, G.backend), masks.at(0))
-    on_fakes = run(D, painted[-1], masks.at(1))
-    on_reals = run(D, Tensor(batch.images, D.backend), masks.at(2))
-    for_G = grad(generator_loss(on_fakes[-1]), painted)
+    G, D, masks = state.G, state.D, stream(0, "dropout")
+    noise, images = Tensor(batch.noise, G.backend), Tensor(batch.images, D.backend)
+    in_G = outputs(G, noise, masks.at(0))
+    on_fakes, on_reals = outputs(D, in_G[-1], masks.at(1)), outputs(D, images, masks.at(2))
+    for_G = grad(generator_loss(on_fakes[-1]), in_G)
     for_D = grad(discriminator_loss(on_reals[-1], on_fakes[-1]), on_reals)
-    return (
-        _facts_of(G, Tensor(batch.noise, G.backend), painted, for_G, masks.at(0)),
-        _facts_of(D, Tensor(batch.images, D.backend), on_reals, for_D, masks.at(2)),
-    )
+    return _facts(G, [noise, *in_G], for_G, masks.at(0)), _facts(D, [images, *on_reals], for_D, masks.at(2))
 
 
-def run(network: Network, x: Tensor, masks: Stream) -> list[Tensor]:
+def outputs(network: Network, x: Tensor, masks: Stream) -> list[Tensor]:
     """The output of every layer, in training mode."""
     return [y for _, y in network.outputs(x, Mode(training=True, masks=masks.split()))]
 
 
-def _facts_of(
-    network: Network, x: Tensor, outputs: Sequence[Tensor], gradients: Sequence[np.ndarray], masks: Stream
+def _facts(
+    network: Network, tensors: Sequence[Tensor], gradients: Sequence[np.ndarray], masks: Stream
 ) -> list[LayerFacts]:
-    """The `LayerFacts` at every layer, given its output and the gradient of the loss with respect to it."""
+    """The facts of every layer: from `tensors`, the network's input and each output, and the loss's gradients
+    with respect to the outputs."""
     found = []
-    numpy = network.backend.numpy
-    for row, layer, y, dy in zip(rows(network), network.layers.values(), outputs, gradients, strict=False):
+    each = zip(rows(network), network.layers.values(), pairwise(tensors), gradients, strict=False)
+    for row, layer, (x, y), dy in each:
         assert y.node is not None
         op, inputs, saved = y.node
         wanted = tuple(tensor is not None for tensor in inputs)
         forward = milliseconds(network, lambda layer=layer, x=x: layer(x, Mode(True, masks.split())))
         backward = milliseconds(network, partial(op.backward, saved, dy, wanted))
-        out, slope = numpy(y.data), numpy(dy)
-        how, where = method(network, y.node)
+        out, slope = (network.backend.numpy(array) for array in (y.data, dy))
         alive = (out > 0).any(axis=tuple(range(out.ndim - 1)))
         found.append(
             LayerFacts(
-                name=row.name,
-                shape=row.shape,
-                numbers=row.trained + row.gathered,
-                products=products(layer, x.shape[1:], row.shape),
-                forward_ms=forward,
-                backward_ms=backward,
-                mean=float(out.mean(dtype=np.float64)),
-                spread=float(out.std(dtype=np.float64)),
-                slope_mean=float(slope.mean(dtype=np.float64)),
-                slope_spread=float(slope.std(dtype=np.float64)),
-                dead=float(1 - alive.mean()) if isinstance(layer, LeakyReLU) else None,
-                how=how,
-                where=where,
+                row.name, row.shape, row.trained + row.gathered, products(layer, x.shape[1:], row.shape),
+                forward, backward, *mean_and_spread(out), *mean_and_spread(slope),
+                float(1 - alive.mean()) if isinstance(layer, LeakyReLU) else None, *method(network, y.node),
             )
-        )
-        x = y
+        )  # fmt: skip
     return found
+
+
+def mean_and_spread(array: np.ndarray) -> tuple[float, float]:
+    """The mean and the standard deviation of all numbers, computed in float64."""
+    return float(array.mean(dtype=np.float64)), float(array.std(dtype=np.float64))
 
 
 def products(layer: Layer, x: Sequence[int], y: Sequence[int]) -> int:
     """Multiply-adds that a layer's definition takes for one example x -> y; 0 where there is no kernel.
 
-    Dense: inputs times outputs. A convolution: each output sees KH KW C numbers; a transposed one: each
-    input paints KH KW F.
+    Dense: inputs times outputs. A convolution: each output is a sum of KH KW C products. A transposed one:
+    each input is added to KH KW F outputs.
     """
     if isinstance(layer, Dense):
         return prod(layer.kernel.shape)

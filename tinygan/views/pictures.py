@@ -16,7 +16,7 @@ from tinygan.files import write_atomically
 _BACKGROUND = 255  # white: the images of both MNISTs are dark at the edge, so the tiles stay apart
 _GAP = 2  # pixels between two tiles
 _LARGEST = 64_000_000  # pixels of a picture that is read; a small file may unpack to far more
-_WIDTH = 500  # a grid is magnified to at least so many pixels: 28x28 images cannot be judged at size
+_WIDTH = 500  # a grid is magnified to at least so many pixels: 28x28 images are too small at size
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -83,8 +83,7 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
 
     Raises ShapeError for other arrays, CheckpointError when the file cannot be written.
     """
-    data = png(pixels)
-    write_atomically(path, data)
+    write_atomically(path, png(pixels))
 
 
 def read_png(path: Path) -> np.ndarray:

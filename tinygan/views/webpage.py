@@ -91,12 +91,17 @@ def page(title: str, contents: dict[str, Any], weights: Mapping[str, str]) -> st
     return re.sub(r"\{\{ (\S+) \}\}", put_in, (folder / "page.html").read_text(encoding="utf-8"))
 
 
+def _inside(found: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The object `name` of a JSON object; empty where there is none."""
+    inside = found.get(name)
+    return inside if isinstance(inside, dict) else {}
+
+
 def _configuration(run: RunFolder) -> dict[str, Any]:
     """The configuration with everything in it that a page needs, of the right kind."""
     config = run.read_config()
-    found: dict[str, Any] = {}
-    for name in ("settings", "data", "device", "versions"):
-        found[name] = config[name] if isinstance(config.get(name), dict) else {}
+    parts = ("settings", "data", "device", "versions")
+    found: dict[str, Any] = {name: _inside(config, name) for name in parts}
     commands = config.get("commands")
     found["commands"] = [
         {name: str(command.get(name, "")) for name in ("time", "command")}
@@ -122,18 +127,10 @@ def _statistics(run: RunFolder) -> list[dict[str, Any]]:
     for row in run.read_stats():
         if "epoch" not in row or "step" not in row:
             raise CheckpointError(f"{run.stats_path} is damaged: a row without epoch or step. Delete it.")
-        looked = row["health"] if isinstance(row.get("health"), dict) else {}
-        texts = {name: row[name] for name in ("verdict", "advice") if isinstance(row.get(name), str)}
         shown = numbers(row, ("epoch", "step", *MEASURED, "seconds", "images_per_second"))
-        evaluated = row["evaluation"] if isinstance(row.get("evaluation"), dict) else {}
-        found.append(
-            {
-                **shown,
-                **texts,
-                "health": numbers(looked, health.Health._fields),
-                "evaluation": numbers(evaluated, EVALUATED),
-            }
-        )
+        texts = {name: row[name] for name in ("verdict", "advice") if isinstance(row.get(name), str)}
+        parts = {"health": health.Health._fields, "evaluation": EVALUATED}
+        found.append({**shown, **texts, **{key: numbers(_inside(row, key), parts[key]) for key in parts}})
     return found
 
 
@@ -155,25 +152,13 @@ def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any
         for first, last, mean in zip([0, *ends], ends, means, strict=False):
             part = padded[first:last]  # a view
             part[...] = np.where(np.isfinite(part), part, mean)
-        bins = padded.reshape(points, every, 4)
-        known = np.isfinite(bins)
-        count = known.sum(axis=1)
-        mean = np.where(known, bins, 0).sum(axis=1) / np.maximum(count, 1)
-        low, high = (
-            reduce(np.where(known, bins, limit), axis=1)
-            for reduce, limit in ((np.min, np.inf), (np.max, -np.inf))
-        )
+        bins = np.ma.masked_invalid(padded.reshape(points, every, 4))
         steps = np.minimum((np.arange(points) + 1) * every, len(losses))
-        found = [np.where(count > 0, part, np.nan).T for part in (mean, low, high)]
+        found = [part.filled(np.nan).T for part in (bins.mean(axis=1), bins.min(axis=1), bins.max(axis=1))]
     else:
-        every = None
-        steps = np.array(ends, np.float64)
-        found = [means.T] * 3
-    return {
-        "every": every,
-        "step": steps.tolist(),
-        **dict(zip(("mean", "low", "high"), map(_rounded, found), strict=True)),
-    }
+        every, steps, found = None, np.array(ends, np.float64), [means.T] * 3
+    mean, low, high = map(_rounded, found)
+    return {"every": every, "step": steps.tolist(), "mean": mean, "low": low, "high": high}
 
 
 def _frames(run: RunFolder, stats: Sequence[dict[str, Any]], height: int, width: int) -> list[dict[str, Any]]:

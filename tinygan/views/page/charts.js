@@ -2,15 +2,7 @@
 
 "use strict";
 
-const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = { top: 10, right: 12, bottom: 36, left: 46 };
-
-function svg(tag, attributes = {}, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
 
 /** About `count` round numbers from `low` to `high`. */
 function ticks(low, high, count) {
@@ -54,43 +46,31 @@ class Chart {
     this.key = element("ul", { class: "key" });
     this.figure = element("figure", { class: "chart" }, element("h3", {}, title), this.svg, this.key);
     new ResizeObserver(() => this.draw()).observe(this.svg);
-    const point = (event) => this.point(event.clientX - this.svg.getBoundingClientRect().left);
+    const point = (event) => this.show({ at: this.nearest(event.clientX - this.svg.getBoundingClientRect().left) });
     this.svg.addEventListener("pointermove", point);
     this.svg.addEventListener("pointerdown", point);
-    this.svg.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && this.read(null));
-    this.svg.addEventListener("blur", () => this.read(null));
+    this.svg.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && this.show({ at: null }));
+    this.svg.addEventListener("blur", () => this.show({ at: null }));
     this.svg.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1, PageDown: -25, PageUp: 25, Home: -Infinity, End: Infinity }[event.key];
       if (step === undefined) return;
       event.preventDefault();
-      this.read(Math.min(last, Math.max(0, (this.at ?? (step < 0 ? last + 1 : -1)) + step)));
+      this.show({ at: Math.min(last, Math.max(0, (this.at ?? (step < 0 ? last + 1 : -1)) + step)) });
     });
   }
 
-  /** Show the mean over `reach` points on either side. */
-  setReach(reach) {
-    this.reach = reach;
+  /** Draw again with another `reach` (the mean is over so many points on either side), `marked` (an epoch) or
+   * `at` (the point whose numbers the key shows, or null). */
+  show(changes) {
+    Object.assign(this, changes);
     this.draw();
   }
 
-  /** Mark an epoch. */
-  mark(epoch) {
-    this.marked = epoch;
-    this.draw();
-  }
-
-  point(pixel) {
-    const x = this.lines[0].x;
+  /** The number of the point nearest to a pixel. */
+  nearest(pixel) {
     const wanted = ((pixel - MARGIN.left) / (this.width - MARGIN.left - MARGIN.right)) * this.lastEpoch;
-    let best = 0;
-    for (let i = 1; i < x.length; i++) if (Math.abs(x[i] - wanted) < Math.abs(x[best] - wanted)) best = i;
-    this.read(x.length ? best : null);
-  }
-
-  /** Show the numbers of point `at` in the key, or none. */
-  read(at) {
-    this.at = at;
-    this.draw();
+    const away = this.lines[0].x.map((epoch) => Math.abs(epoch - wanted));
+    return away.indexOf(Math.min(...away));
   }
 
   draw() {
@@ -171,73 +151,84 @@ function band({ x, low, high }, X, Y) {
   return text;
 }
 
+const COLOR = { fake: "var(--fake)", real: "var(--real)", third: "var(--third)" };
+const percent = (value) => (value === null ? "–" : `${number(100 * value, 0)} %`);
+
+/** A line through a point for each of `rows` of the statistics, where `get(row)` is the number. */
+function perEpoch(rows, name, color, get) {
+  return { name, color, x: rows.map((row) => row.epoch), y: rows.map((row) => get(row) ?? null) };
+}
+
+/** The charts of the losses and scores, with a point for one step or several. */
+function stepCharts({ curves, steps_per_epoch: stepsPerEpoch }) {
+  const x = curves.step.map((step) => step / stepsPerEpoch);
+  const ranges = curves.every > 1 ? curves : { low: [], high: [] }; // of the steps that one point stands for
+  const line = (name, color, i) => ({ name, color, x, y: curves.mean[i], low: ranges.low[i], high: ranges.high[i] });
+  return x.length === 0 ? [] : [
+    { title: "Losses", lines: [line("G", COLOR.fake, 0), line("D", COLOR.real, 1)],
+      guesses: [{ value: Math.LN2, text: "G, if D can only guess" }, { value: 2 * Math.LN2, text: "D, if it can only guess" }] },
+    { title: "D's probability of “real”", top: 1, guesses: [{ value: 0.5 }],
+      lines: [line("D(x), of real images", COLOR.real, 2), line("D(G(z)), of fakes", COLOR.fake, 3)] },
+  ];
+}
+
+/** The charts of what was measured at the end of epochs. */
+function epochCharts({ stats, limits }) {
+  const health = (name, color, key) => perEpoch(stats, name, color, (row) => row.health?.[key]);
+  return stats.length === 0 ? [] : [
+    ...evaluationCharts(stats.filter((row) => row.evaluation.fcd !== undefined)),
+    { title: "How often D is right", top: 1, write: percent,
+      guesses: [{ value: limits.certain, text: "both above: D is winning", under: true }, { value: 0.5, text: "guessing" }, { value: limits.fooled, text: "fakes below: G is winning" }],
+      lines: [health("of real images", COLOR.real, "real_accuracy"), health("of fakes", COLOR.fake, "fake_accuracy")] },
+    { title: "How different the fakes are", write: percent,
+      guesses: [{ value: 1, text: "as real images" }, { value: limits.collapsed, text: "any two below: mode collapse?" }, { value: limits.repeated, text: "nearest below: mode collapse?", under: true }],
+      lines: [health("any two", COLOR.fake, "diversity"), health("the nearest two", COLOR.third, "nearest")] },
+    { title: "How much D's probabilities spread", guesses: [{ value: limits.asleep, text: "both below: D says the same of all" }],
+      lines: [health("of D(x)", COLOR.real, "real_spread"), health("of D(G(z))", COLOR.fake, "fake_spread")] },
+    { title: "Dead LeakyReLU channels", write: percent, guesses: [{ value: limits.dead, text: "too many above", under: true }],
+      lines: [health("never positive, in both networks", COLOR.third, "dead")] },
+    { title: "Speed", write: (value) => number(value, 0),
+      lines: [perEpoch(stats, "images a second", COLOR.third, (row) => row.images_per_second)] },
+  ];
+}
+
 /** The charts of what --metrics-every measured. */
-function evaluations(rows, color, percent) {
-  const line = (name, colour, key) => ({ name, color: colour, x: rows.map((row) => row.epoch), y: rows.map((row) => row.evaluation[key] ?? null) });
+function evaluationCharts(rows) {
+  if (rows.length === 0) return [];
+  const line = (name, color, key) => perEpoch(rows, name, color, (row) => row.evaluation[key]);
   const error = (sign) => rows.map(({ evaluation }) => evaluation.fcd + sign * (evaluation.error ?? 0));
-  const { floor, ceiling, samples } = rows[rows.length - 1].evaluation; // runs made before they were kept have none
+  const { floor, ceiling, samples } = rows.at(-1).evaluation; // runs made before they were kept have none
   const scale = ceiling === undefined ? "" : `; noise has ${number(ceiling, 0)}`;
   return [
     { title: `Distance from real images (FCD${samples ? ` of ${number(samples)}` : ""}, smaller is better${scale})`,
-      lines: [{ ...line("FCD", color.fake, "fcd"), low: error(-1), high: error(1) }],
+      lines: [{ ...line("FCD", COLOR.fake, "fcd"), low: error(-1), high: error(1) }],
       guesses: floor === undefined ? [] : [{ value: floor, text: `other real images: ${number(floor, 1)}` }] },
-    { title: "How good, and of all kinds?", top: 1, write: percent, guesses: [], lines: [
-      line("precision", color.fake, "precision"), line("recall", color.third, "recall"), line("coverage", color.real, "coverage")] },
+    { title: "How good, and of all kinds?", top: 1, write: percent, lines: [
+      line("precision", COLOR.fake, "precision"), line("recall", COLOR.third, "recall"), line("coverage", COLOR.real, "coverage")] },
   ];
 }
 
 /** All charts of a run, in `place`; returns what moves their marker. */
 function drawCharts(run, place) {
-  const { curves, stats, limits, steps_per_epoch: stepsPerEpoch } = run;
-  const color = { fake: "var(--fake)", real: "var(--real)", third: "var(--third)" };
-  const measured = curves.step.map((step) => step / stepsPerEpoch);
-  const lastEpoch = Math.max(...measured.slice(-1), ...stats.slice(-1).map((row) => row.epoch), 0) || 1;
-  const detailed = curves.every > 1; // then a point stands for several steps, and their range is shown
-  const perStep = (name, colour, i) => ({
-    name, color: colour, x: measured, y: curves.mean[i],
-    low: detailed ? curves.low[i] : null, high: detailed ? curves.high[i] : null,
-  });
-  const epochs = stats.map((row) => row.epoch);
-  const perEpoch = (name, colour, get) => ({ name, color: colour, x: epochs, y: stats.map((row) => get(row) ?? null) });
-  const percent = (value) => (value === null ? "–" : `${number(100 * value, 0)} %`);
-  const curvy = [
-    { title: "Losses", lines: [perStep("G", color.fake, 0), perStep("D", color.real, 1)], 
-      guesses: [{ value: Math.LN2, text: "G, if D can only guess" }, { value: 2 * Math.LN2, text: "D, if it can only guess" }] },
-    { title: "What D says: its probability of “real”", top: 1, guesses: [{ value: 0.5 }],
-      lines: [perStep("D(x), of real images", color.real, 2), perStep("D(G(z)), of fakes", color.fake, 3)] },
-  ].map((chart) => new Chart({ ...chart, lastEpoch }));
-  const health = (name) => (row) => row.health?.[name];
-  const level = [
-    { title: "How often D is right", top: 1, write: percent,
-      guesses: [{ value: limits.certain, text: "both above: D is winning", under: true }, { value: 0.5, text: "guessing" }, { value: limits.fooled, text: "fakes below: G is winning" }],
-      lines: [perEpoch("of real images", color.real, health("real_accuracy")), perEpoch("of fakes", color.fake, health("fake_accuracy"))] },
-    { title: "How different the fakes are", write: percent,
-      guesses: [{ value: 1, text: "as real images" }, { value: limits.collapsed, text: "any two below: mode collapse?" }, { value: limits.repeated, text: "nearest below: mode collapse?", under: true }],
-      lines: [perEpoch("any two", color.fake, health("diversity")), perEpoch("the nearest two", color.third, health("nearest"))] },
-    { title: "How much D's probabilities spread", guesses: [{ value: limits.asleep, text: "both below: D says the same of all" }],
-      lines: [perEpoch("of D(x)", color.real, health("real_spread")), perEpoch("of D(G(z))", color.fake, health("fake_spread"))] },
-    { title: "Dead LeakyReLU channels", write: percent, guesses: [{ value: limits.dead, text: "too many above", under: true }],
-      lines: [perEpoch("never positive, in both networks", color.third, health("dead"))] },
-    { title: "Speed", write: (value) => number(value, 0), lines: [perEpoch("images a second", color.third, (row) => row.images_per_second)] },
-  ].map((chart) => new Chart({ ...chart, lastEpoch }));
-  const evaluated = stats.filter((row) => row.evaluation.fcd !== undefined);
-  if (evaluated.length) level.unshift(...evaluations(evaluated, color, percent).map((chart) => new Chart({ ...chart, lastEpoch })));
-  const charts = [...(measured.length ? curvy : []), ...(epochs.length ? level : [])];
+  const { curves, stats } = run;
+  const lastEpoch = Math.max(...curves.step.slice(-1).map((step) => step / run.steps_per_epoch), ...stats.slice(-1).map((row) => row.epoch), 0) || 1;
+  const [smoothed, others] = [stepCharts, epochCharts].map((charts) => charts(run).map((chart) => new Chart({ ...chart, lastEpoch })));
+  const charts = [...smoothed, ...others];
   place.replaceChildren(...charts.map((chart) => chart.figure));
   if (!charts.length) place.append("Nothing was measured yet.");
 
   const slider = byId("smoothing");
   const update = () => {
     // From nothing to a quarter of the run; finer on the left.
-    const reach = Math.ceil((Number(slider.value) / 100) ** 2 * measured.length * 0.125);
+    const reach = Math.ceil((Number(slider.value) / 100) ** 2 * curves.step.length * 0.125);
     const points = 2 * reach + 1, steps = points * curves.every;
     const text = curves.every === null ? `means of ${number(points)} epochs; single steps were not kept`
       : steps === 1 ? "none" : `means of ${number(steps)} steps`;
     byId("smoothing-steps").textContent = text;
     slider.setAttribute("aria-valuetext", text);
-    for (const chart of curvy) chart.setReach(reach);
+    for (const chart of smoothed) chart.show({ reach });
   };
   slider.addEventListener("input", update);
   update();
-  return (epoch) => charts.forEach((chart) => chart.mark(epoch));
+  return (marked) => charts.forEach((chart) => chart.show({ marked }));
 }

@@ -4,14 +4,14 @@
 
 // What each kind of layer does, for a reader who meets it for the first time.
 const MEANING = {
-  dense: "Every number of its output is a weighted sum of all its input.",
+  dense: "Every number of its output is a weighted sum of its whole input.",
   batchnorm: "Brings every channel to a common scale, then to the one that training found best.",
   leaky_relu: "Keeps what is above 0 and shrinks what is below: without such a bend, many layers could do no more than one.",
   reshape: "The same numbers, arranged as rows, columns and channels.",
   flatten: "The same numbers, in a single row.",
   conv: "Every number is a weighted sum of a small window of the map before it, the same weights everywhere.",
-  dropout: "In training it drops three numbers of ten at random, so that no single one is relied upon; now it does nothing.",
-  conv_transpose: "Every place paints a small patch into the next map; patches overlap and add up.",
+  dropout: "In training it drops three numbers of ten at random, so that the network relies on no single one; now it does nothing.",
+  conv_transpose: "Every place is added, times the weights, to a small patch of the next map; patches overlap and add up.",
   tanh: "Squeezes everything into −1 (dark) to 1 (bright): the picture.",
 };
 
@@ -38,28 +38,16 @@ function greatCircle(a, b, t) {
 /** Channels of a map (height, width, channels) side by side: orange above 0, blue below. */
 function drawChannels(canvas, map, [height, width, channels]) {
   const columns = Math.ceil(Math.sqrt((channels * height) / width)), rows = Math.ceil(channels / columns);
-  canvas.width = columns * (width + 1) - 1;
-  canvas.height = rows * (height + 1) - 1;
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(canvas.width, canvas.height);
-  let largest = 1e-12;
-  for (const value of map) largest = Math.max(largest, Math.abs(value));
-  for (let channel = 0; channel < channels; channel++) {
-    const top = Math.floor(channel / columns) * (height + 1), left = (channel % columns) * (width + 1);
-    for (let i = 0; i < height; i++) {
-      for (let j = 0; j < width; j++) {
-        const value = map[(i * width + j) * channels + channel] / largest;
-        const strength = Math.sqrt(Math.abs(value)); // so that small numbers are seen, too
-        const [red, green, blue] = value > 0 ? POSITIVE : NEGATIVE;
-        const at = 4 * ((top + i) * canvas.width + left + j);
-        image.data[at] = red * strength;
-        image.data[at + 1] = green * strength;
-        image.data[at + 2] = blue * strength;
-        image.data[at + 3] = 255;
-      }
-    }
-  }
-  context.putImageData(image, 0, 0);
+  const largest = map.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-12);
+  drawPixels(canvas, rows * (height + 1) - 1, columns * (width + 1) - 1, (row, column) => {
+    const i = row % (height + 1), j = column % (width + 1);
+    const channel = Math.floor(row / (height + 1)) * columns + Math.floor(column / (width + 1));
+    if (i === height || j === width || channel >= channels) return CLEAR; // between the maps and after the last
+    const value = map[(i * width + j) * channels + channel];
+    const strength = Math.sqrt(Math.abs(value) / largest); // so that small numbers are visible as well
+    const [red, green, blue] = value > 0 ? POSITIVE : NEGATIVE;
+    return rgb(red * strength, green * strength, blue * strength);
+  });
 }
 
 /** [7, 7, 128] -> "7 × 7, 128 channels"; [100] -> "100 numbers". */
@@ -88,7 +76,6 @@ class Explorer {
     this.shape = this.discriminator.input;
     this.directions = run.directions;
     this.noiseSize = run.noise[0].length;
-    this.pushes = this.directions.map(() => 0);
     this.walked = 0;
     this.strollingSince = null; // when the walk's last step was made; null while it rests
     this.waiting = false;
@@ -96,29 +83,29 @@ class Explorer {
     this.addStarts(run.noise);
     this.addDirections();
     this.drawLayers = this.addLayers(this.generator.layers, byId("layers"));
-    this.drawCritic = this.addLayers(this.discriminator.layers, byId("critic-layers"));
-    byId("critic").addEventListener("toggle", () => this.draw());
+    this.drawDiscriminator = this.addLayers(this.discriminator.layers, byId("discriminator-layers"));
+    byId("discriminator").addEventListener("toggle", () => this.draw());
     this.addButtons();
     this.start(Float64Array.from(run.noise[0]));
   }
 
-  /** The picture for some noise. */
-  paint(noise) {
-    return this.generator.run(noise).at(-1);
+  /** Draw the generator's picture for some noise. */
+  drawPictureOf(noise, canvas) {
+    drawPicture(canvas, this.generator.run(noise).at(-1), this.shape);
   }
 
-  /** The noise that the controls say: a place on the walk, pushed along the directions. */
+  /** The noise that the controls are set to: a place on the walk, pushed along the directions. */
   get noise() {
     return this.push(greatCircle(this.from, this.to, this.walked));
   }
 
   push(start) {
     const noise = Float64Array.from(start);
-    this.directions.forEach((direction, n) => direction.forEach((value, i) => (noise[i] += this.pushes[n] * value)));
+    this.sliders.forEach(({ valueAsNumber: push }, n) => this.directions[n].forEach((value, i) => (noise[i] += push * value)));
     return noise;
   }
 
-  /** Go to `noise`, where a new walk begins. */
+  /** Go to `noise`, from which a new walk begins. */
   start(noise) {
     this.from = noise;
     this.to = drawNoise(this.noiseSize);
@@ -140,14 +127,11 @@ class Explorer {
   }
 
   reset() {
-    this.pushes.fill(0);
-    for (const input of byId("directions").querySelectorAll("input")) this.showPush(input, 0);
+    for (const slider of this.sliders) {
+      slider.value = 0;
+      slider.dispatchEvent(new Event("input"));
+    }
     this.drawEnds();
-  }
-
-  showPush(input, push) {
-    input.value = push;
-    input.parentElement.querySelector(".value").textContent = push.toFixed(1);
   }
 
   /** Draw picture, noise and layers before the browser's next frame; any number of calls cost one drawing. */
@@ -159,19 +143,19 @@ class Explorer {
       const noise = this.noise, begin = performance.now();
       const outputs = this.generator.run(noise), picture = outputs.at(-1);
       byId("speed").textContent = `in ${number(performance.now() - begin, 0)} ms`;
-      const judged = this.discriminator.run(picture), [logit] = judged.at(-1);
-      byId("opinion").textContent = `D says: ${number(100 / (1 + Math.exp(-logit)), 0)} % real`;
+      const answers = this.discriminator.run(picture), [logit] = answers.at(-1);
+      byId("decision").textContent = `D: ${number(100 / (1 + Math.exp(-logit)), 0)} % real`;
       drawPicture(byId("picture"), picture, this.shape);
       drawBars(byId("noise"), noise);
       this.drawLayers(outputs);
-      if (byId("critic").open) this.drawCritic(judged);
+      if (byId("discriminator").open) this.drawDiscriminator(answers);
       if (this.strollingSince !== null) this.stroll();
     });
   }
 
   drawEnds() {
-    drawPicture(byId("walk-from"), this.paint(this.push(this.from)), this.shape);
-    drawPicture(byId("walk-to"), this.paint(this.push(this.to)), this.shape);
+    this.drawPictureOf(this.push(this.from), byId("walk-from"));
+    this.drawPictureOf(this.push(this.to), byId("walk-to"));
   }
 
   /** One step of a walk that never ends: what is reached is where the next stretch starts. */
@@ -210,30 +194,29 @@ class Explorer {
     // One at a time, so that the page does not freeze meanwhile.
     const next = () => {
       const [canvas, noise] = places.shift();
-      drawPicture(canvas, this.paint(noise), this.shape);
+      this.drawPictureOf(noise, canvas);
       if (places.length) setTimeout(next);
     };
     setTimeout(next);
   }
 
   addDirections() {
-    this.directions.forEach((_, n) => {
-      const name = `Direction ${n + 1}`;
-      const input = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": name });
-      input.addEventListener("input", () => {
-        this.pushes[n] = Number(input.value);
-        this.showPush(input, this.pushes[n]);
+    this.sliders = this.directions.map((_, n) => {
+      const name = `Direction ${n + 1}`, shown = element("span", { class: "value" });
+      const slider = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": name });
+      slider.addEventListener("input", () => {
+        shown.textContent = slider.valueAsNumber.toFixed(1);
         this.draw();
       });
-      input.addEventListener("change", () => this.drawEnds());
-      byId("directions").append(element("label", {}, String(n + 1), input, element("span", { class: "value" }, "0.0")));
+      slider.addEventListener("change", () => this.drawEnds());
+      byId("directions").append(element("label", {}, String(n + 1), slider, shown));
+      return slider;
     });
   }
 
   /** A canvas for each of `layers` in `place`; returns the function that draws their outputs. */
   addLayers(layers, place) {
     const drawings = layers.map(({ kind, name, shape }) => {
-      const size = (numbers) => numbers.reduce((a, b) => a * b, 1);
       const figure = element("figure", {}, element("h4", {}, name.replaceAll("_", " ")));
       const meaning = MEANING[kind === "reshape" && shape.length === 1 ? "flatten" : kind];
       const caption = element("figcaption", {}, `${sizes(shape)}. ${meaning}`);
@@ -242,7 +225,7 @@ class Explorer {
       const map = shape.length === 3 ? shape
         : layers.find((other) => other.shape.length === 3 && size(other.shape) === size(shape))?.shape;
       if (!map) { // the logit
-        caption.append(" It is the logit: above 0 D says real, below 0 fake.");
+        caption.append(" It is the logit: above 0 for a picture that D takes for real, below 0 for a fake.");
         const value = element("p", { class: "logit" });
         figure.append(value, caption);
         return ([logit]) => (value.textContent = number(logit, 2));
@@ -258,10 +241,7 @@ class Explorer {
 
   addButtons() {
     byId("new-noise").addEventListener("click", () => this.start(drawNoise(this.noiseSize)));
-    byId("reset").addEventListener("click", () => {
-      this.reset();
-      this.draw();
-    });
+    byId("reset").addEventListener("click", () => this.reset());
     byId("walk").addEventListener("input", (event) => {
       this.setStrolling(false);
       this.walkTo(Number(event.target.value));

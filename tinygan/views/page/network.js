@@ -1,5 +1,5 @@
 // The trained networks in plain JavaScript: noise in, the output of every layer out, the last of which is
-// the picture; or a picture in, and at last D's logit. It does what tinygan/layers.py does, for one example
+// the picture; or a picture in, and D's logit last. It does what tinygan/layers.py does, for one example
 // and without training. Maps are flat arrays in the order (row, column, channel), as in NumPy.
 
 "use strict";
@@ -20,9 +20,8 @@ class Network {
     this.layers = layers.map((layer) => { // from here on `input` is what this layer takes
       const weights = {};
       for (const [name, shape] of Object.entries(layer.weights)) {
-        const count = shape.reduce((a, b) => a * b, 1);
-        weights[name] = numbers.subarray(place, place + count);
-        place += Math.ceil(count / BLOCK) * BLOCK;
+        weights[name] = numbers.subarray(place, place + size(shape));
+        place += Math.ceil(size(shape) / BLOCK) * BLOCK;
       }
       const joined = layer.stride && joinedPlaces(layer, input);
       input = layer.shape;
@@ -32,21 +31,22 @@ class Network {
 
   /** The outputs of all layers, Float64Arrays, for one input. */
   run(input) {
-    const outputs = [];
     let x = Float64Array.from(input);
-    for (const layer of this.layers) {
-      x = OPS[layer.kind](x, layer);
-      outputs.push(x);
-    }
-    return outputs;
+    return this.layers.map((layer) => (x = OPS[layer.kind](x, layer)));
   }
 }
 
-// What each kind of layer does to x. (`joined` is explained at joinedPlaces.)
+/** Numbers in the shape [..., F] that begin with a bias for each of the F outputs or filters, or with 0. */
+function biased(shape, bias) {
+  const y = new Float64Array(size(shape));
+  return bias ? y.map((_, i) => bias[i % bias.length]) : y;
+}
+
+// What each kind of layer does to x, with its weights, its `shape` and what else describes it.
 const OPS = {
   // Every output is a weighted sum of all inputs, and a bias.
-  dense(x, { weights: { kernel, bias }, shape: [outputs] }) {
-    const y = bias ? Float64Array.from(bias) : new Float64Array(outputs);
+  dense(x, { weights: { kernel, bias }, shape }) {
+    const y = biased(shape, bias), outputs = y.length;
     for (let i = 0; i < x.length; i++) {
       const scale = x[i], row = i * outputs;
       for (let j = 0; j < outputs; j++) y[j] += scale * kernel[row + j];
@@ -61,58 +61,59 @@ const OPS = {
     return x.map((value, i) => value * scale[i % channels] + shift[i % channels]);
   },
 
-  leaky_relu(x, { slope }) {
-    return x.map((value) => (value > 0 ? value : slope * value));
-  },
-
-  reshape(x) {
-    return x;
-  },
-
-  // In training it drops a part of the numbers at random; here, as always afterwards, it does nothing.
-  dropout(x) {
-    return x;
-  },
-
-  tanh(x) {
-    return x.map(Math.tanh);
-  },
+  leaky_relu: (x, { slope }) => x.map((value) => (value > 0 ? value : slope * value)),
+  tanh: (x) => x.map(Math.tanh),
+  reshape: (x) => x,
+  dropout: (x) => x, // it drops numbers in training only
 
   // Every number of y is a weighted sum of the K x K x C numbers of x in a window, which moves on by
   // `stride`; `pads` rows and columns of zeros, which add nothing, lie above and to the left of x.
-  conv(x, { weights: { kernel, bias }, joined, shape: [height, width, filters] }) {
-    const C = kernel.length / joined.length / filters; // the kernel is (KH, KW, C, filters)
-    const y = new Float64Array(height * width * filters).map((_, i) => (bias ? bias[i % filters] : 0));
-    joined.forEach(([to, from], tap) => {
-      for (let n = 0; n < to.length; n++) {
-        const place = to[n] * filters;
-        for (let c = 0; c < C; c++) {
-          const value = x[from[n] * C + c], row = (tap * C + c) * filters;
-          for (let f = 0; f < filters; f++) y[place + f] += value * kernel[row + f];
-        }
-      }
-    });
-    return y;
-  },
+  conv: convolve,
 
-  // The other way round: every place of x paints a patch of K x K pixels, its numbers times the kernel,
-  // and the next place paints `stride` pixels further on; where patches overlap they add up. `pads` rows
-  // and columns are cropped at the top and on the left.
-  conv_transpose(x, { weights: { kernel, bias }, joined, shape: [height, width, filters] }) {
-    const C = kernel.length / joined.length / filters; // the kernel is (KH, KW, filters, C)
-    const y = new Float64Array(height * width * filters).map((_, i) => (bias ? bias[i % filters] : 0));
-    joined.forEach(([from, to], tap) => {
-      for (let f = 0; f < filters; f++) {
-        addProducts(y, x, kernel, (tap * filters + f) * C, C, from, to, filters, f);
-      }
-    });
-    return y;
-  },
+  // The adjoint: every place of x is added, times the kernel, to K x K pixels of y, those of the next place
+  // `stride` pixels further on. `pads` rows and columns are cropped at the top and on the left.
+  conv_transpose: convolve,
 };
 
 /**
- * For each of the K x K numbers of a convolution's kernel: which places of the small map it joins with
- * which of the large one, as two lists. A place (i, j) of the small map is joined with row
+ * Either convolution: each of the K x K taps of a kernel (K, K, filters, C) adds a weighted sum of the C
+ * numbers at each place of x to the numbers at another place of y.
+ * Four places at a time: each weight is read once for four products, which makes it twice as fast.
+ */
+function convolve(x, { weights: { kernel, bias }, joined, shape }) {
+  const filters = shape[2], C = kernel.length / joined.length / filters, y = biased(shape, bias);
+  joined.forEach(([from, to], tap) => {
+    for (let f = 0; f < filters; f++) {
+      const row = (tap * filters + f) * C;
+      let n = 0;
+      for (; n + 4 <= from.length; n += 4) {
+        const i0 = from[n] * C, i1 = from[n + 1] * C, i2 = from[n + 2] * C, i3 = from[n + 3] * C;
+        let sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
+        for (let c = 0; c < C; c++) {
+          const weight = kernel[row + c];
+          sum0 += x[i0 + c] * weight;
+          sum1 += x[i1 + c] * weight;
+          sum2 += x[i2 + c] * weight;
+          sum3 += x[i3 + c] * weight;
+        }
+        y[to[n] * filters + f] += sum0;
+        y[to[n + 1] * filters + f] += sum1;
+        y[to[n + 2] * filters + f] += sum2;
+        y[to[n + 3] * filters + f] += sum3;
+      }
+      for (; n < from.length; n++) {
+        let sum = 0;
+        for (let c = 0; c < C; c++) sum += x[from[n] * C + c] * kernel[row + c];
+        y[to[n] * filters + f] += sum;
+      }
+    }
+  });
+  return y;
+}
+
+/**
+ * For each tap (ky, kx) of a convolution's kernel: from which places of its input a sum goes to which
+ * places of its output, as two lists. Place (i, j) of the small map is joined with row
  * i stride + ky - top and column j stride + kx - left of the large one, where that exists. A convolution
  * goes from the large map to the small one, a transposed convolution from the small to the large.
  */
@@ -131,38 +132,10 @@ function joinedPlaces({ kind, stride, pads: [top, left], weights, shape }, input
           inLarge.push(row * large[1] + column);
         }
       }
-      joined.push([Int32Array.from(inSmall), Int32Array.from(inLarge)]);
+      joined.push((kind === "conv" ? [inLarge, inSmall] : [inSmall, inLarge]).map((places) => Int32Array.from(places)));
     }
   }
   return joined;
-}
-
-/**
- * y[to F + f] += the sum over c of x[from C + c] kernel[row + c], for all pairs of `from` and `to`.
- * Four at a time: each weight is read once for four products, which makes it twice as fast.
- */
-function addProducts(y, x, kernel, row, C, from, to, F, f) {
-  let n = 0;
-  for (; n + 4 <= from.length; n += 4) {
-    const i0 = from[n] * C, i1 = from[n + 1] * C, i2 = from[n + 2] * C, i3 = from[n + 3] * C;
-    let sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
-    for (let c = 0; c < C; c++) {
-      const weight = kernel[row + c];
-      sum0 += x[i0 + c] * weight;
-      sum1 += x[i1 + c] * weight;
-      sum2 += x[i2 + c] * weight;
-      sum3 += x[i3 + c] * weight;
-    }
-    y[to[n] * F + f] += sum0;
-    y[to[n + 1] * F + f] += sum1;
-    y[to[n + 2] * F + f] += sum2;
-    y[to[n + 3] * F + f] += sum3;
-  }
-  for (; n < from.length; n++) {
-    let sum = 0;
-    for (let c = 0; c < C; c++) sum += x[from[n] * C + c] * kernel[row + c];
-    y[to[n] * F + f] += sum;
-  }
 }
 
 /**

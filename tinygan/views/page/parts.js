@@ -4,9 +4,12 @@
 
 const byId = (id) => document.getElementById(id);
 
-/** A new element with attributes and children (elements or text; text is never read as HTML). */
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+/** A new element of HTML or of SVG with attributes and children (elements or text, which is never read as HTML). */
+const element = (...parts) => make(document.documentElement.namespaceURI, ...parts);
+const svg = (...parts) => make("http://www.w3.org/2000/svg", ...parts);
+
+function make(namespace, tag, attributes = {}, ...children) {
+  const made = document.createElementNS(namespace, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   made.append(...children);
   return made;
@@ -14,6 +17,9 @@ function element(tag, attributes = {}, ...children) {
 
 // The colours of numbers above and below 0: canvases cannot read the style sheet.
 const POSITIVE = [255, 155, 69], NEGATIVE = [74, 157, 255];
+
+/** How many numbers an array of this shape has. */
+const size = (shape) => shape.reduce((a, b) => a * b, 1);
 
 /** 12544 -> "12,544"; 0.69315 -> "0.693"; nothing -> "–". */
 function number(value, digits = 3) {
@@ -64,15 +70,25 @@ function toByte(value) {
   return rounded - x === 0.5 && rounded % 2 ? rounded - 1 : rounded;
 }
 
-/** Draw a picture, numbers in [-1, 1] by rows, columns and channels (1 or 3), onto a canvas of its size. */
-function drawPicture(canvas, picture, [height, width, channels]) {
-  canvas.width = width;
-  canvas.height = height;
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(width, height);
-  for (let i = 0; i < height * width; i++) {
-    for (let c = 0; c < 3; c++) image.data[4 * i + c] = toByte(picture[i * channels + (channels === 3 ? c : 0)]);
-    image.data[4 * i + 3] = 255;
+/** An opaque pixel as a 32-bit number, its bytes in a canvas's order, from three numbers of 0 to 255. */
+const rgb = (red, green, blue) => (255 << 24) | (blue << 16) | (green << 8) | red;
+const CLEAR = 0; // a pixel without colour
+
+/** Draw pixels onto a canvas of that many rows and columns; `color(row, column)` gives them as `rgb` does. */
+function drawPixels(canvas, height, width, color) {
+  Object.assign(canvas, { height, width });
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let row = 0, i = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) pixels[i++] = color(row, column);
   }
   context.putImageData(image, 0, 0);
+}
+
+/** Draw a picture, numbers in [-1, 1] by rows, columns and channels (1 or 3). */
+function drawPicture(canvas, picture, [height, width, channels]) {
+  drawPixels(canvas, height, width, (row, column) => {
+    const at = (row * width + column) * channels;
+    return rgb(...[0, 1, 2].map((c) => toByte(picture[at + (c % channels)])));
+  });
 }

@@ -27,11 +27,7 @@ function showVerdict() {
     return;
   }
   byId("verdict").textContent = `Epoch ${last.epoch}. ${advice(last)}`;
-  byId("verdict").classList.add(isHealthy(last) ? "good" : "bad");
-}
-
-function isHealthy(row) {
-  return !row.advice; // there is nothing to try
+  byId("verdict").classList.add(last.advice ? "bad" : "good"); // where all is well there is nothing to try
 }
 
 function showFacts() {
@@ -58,7 +54,7 @@ function showFacts() {
 
 function modelText() {
   const { step } = RUN, epoch = step / RUN.steps_per_epoch;
-  if (step === 0) return "They are still untrained: all that the generator can paint is noise.";
+  if (step === 0) return "They are still untrained: all that the generator can make is noise.";
   const average = RUN.config.settings.average ? " The generator's, here and in the samples, are averages over " +
     "the last steps (--average); curves and verdicts are those of the weights that are trained." : "";
   return `Their weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to four digits.${average}`;

@@ -27,11 +27,7 @@ class Player {
     this.slider = byId("epoch");
     this.button = byId("play");
     this.timer = null;
-    this.images = run.frames.map(({ picture }) => {
-      const image = new Image();
-      image.src = picture;
-      return image;
-    });
+    this.images = run.frames.map(({ picture }) => Object.assign(new Image(), { src: picture }));
     this.slider.max = Math.max(0, run.frames.length - 1);
     this.slider.addEventListener("input", () => {
       this.pause();
@@ -39,9 +35,8 @@ class Player {
     });
     this.button.addEventListener("click", () => (this.timer ? this.pause() : this.play()));
     if (run.reals) {
-      const image = new Image();
-      image.onload = () => drawTiles(byId("real-grid"), image, run.size);
-      image.src = run.reals;
+      const image = Object.assign(new Image(), { src: run.reals });
+      image.decode().then(() => drawTiles(byId("real-grid"), image, run.size));
     }
     byId("real-grid").parentElement.hidden = !run.reals;
     byId("player").hidden = run.frames.length < 2;
