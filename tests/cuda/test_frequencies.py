@@ -9,7 +9,7 @@ import pytest
 
 from tests.checks import numbers
 from tinygan.cuda.blas import Blas, planned
-from tinygan.cuda.frequencies import Convolution, axis, constants, frequencies
+from tinygan.cuda.frequencies import Convolution, axis, constants, lifted_rows
 from tinygan.ops import conv as readable
 
 
@@ -78,7 +78,7 @@ def test_it_is_the_readable_convolution_and_its_gradients(side, stride, taps):
 
 
 def test_the_tutorials_layers_take_as_many_products_as_the_derivation_says():
-    assert [frequencies(axis(7, 5, stride).n) for stride in (1, 2)] == [(121, 124), (94, 96)]
+    assert [lifted_rows(axis(7, 5, stride).n) for stride in (1, 2)] == [(121, 124), (94, 96)]
 
 
 @pytest.mark.parametrize("n", range(1, 20))
@@ -86,7 +86,7 @@ def test_frequencies_are_counted_as_they_are_made(n):
     cut = axis(n, 1, 1)
     assert cut.n == n
     found = constants(cut, cut, (1, 1)).large
-    R, rows = frequencies(n)
+    R, rows = lifted_rows(n)
     assert found.shape == (n * n, rows) and rows % 4 == 0 and rows - R < 4
     assert found[:, :R].any(axis=0).all() and not found[:, R:].any()
 

@@ -11,7 +11,7 @@ from tinygan import layers
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.cuda.blas import WORKSPACE
-from tinygan.cuda.frequencies import axis, frequencies
+from tinygan.cuda.frequencies import axis, lifted_rows
 from tinygan.cuda.kernels import chunks
 from tinygan.fast.gan import kinds_of, ordinary
 
@@ -102,7 +102,7 @@ def buffers(sizes: Sizes, batch: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         "logits": (T,), "slopes_D": (T,), "slopes_G": (M,),
     }  # fmt: skip
     for number, (examples, C, F, stride) in enumerate(((M, C1, C0, 1), (M, C2, C1, 2), (T, D1, D2, 2)), 1):
-        _, rows = frequencies(axis(sizes.side, TAPS, stride).n)
+        _, rows = lifted_rows(axis(sizes.side, TAPS, stride).n)
         maps[f"X{number}"] = (rows, examples, stride * stride * C)
         maps[f"Y{number}"] = (rows, examples, F)
         maps[f"W{number}"] = (rows, stride * stride * C, F)

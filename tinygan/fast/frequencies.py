@@ -115,30 +115,46 @@ class Transform(NamedTuple):
     kernel: tuple[tuple[int, int, Array], ...]  # per phase: its taps' first row and column, matrix
 
 
+class Circles(NamedTuple):
+    """The frequencies (u, v) of pictures whose axes run in circles of n[0] and n[1] pixels."""
+
+    n: Pair
+    pairs: list[Pair]  # one of each two that are conjugates
+    reals: list[Pair]  # those that are their own conjugate
+
+    def angles(self, frequencies: list[Pair], places: Array) -> Array:
+        """(frequencies, places): 2 pi (u p / n[0] + v q / n[1]) for places (p, q), float64."""
+        turns = np.array(frequencies, float).reshape(-1, 2) / self.n
+        return 2 * np.pi * turns @ places.T
+
+
+@lru_cache(maxsize=64)
+def circles(n: Pair) -> Circles:
+    """All frequencies of circles of these lengths."""
+    every = [(u, v) for u in range(n[0]) for v in range(n[1])]
+    conjugate = {(u, v): (-u % n[0], -v % n[1]) for u, v in every}
+    return Circles(
+        n, [f for f in every if f < conjugate[f]], [f for f in every if f == conjugate[f]]
+    )
+
+
+def pixels(height: int, width: int) -> Array:
+    """The places (p, q) of a picture's pixels, row by row: (height width, 2)."""
+    return np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), -1).reshape(-1, 2)
+
+
 @lru_cache(maxsize=64)
 def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
     """The matrices for a kernel of (KH, KW) taps; built in float64, rounded once."""
-    n = (rows.n, columns.n)
-    every = [(u, v) for u in range(n[0]) for v in range(n[1])]
-    conjugate = {(u, v): (-u % n[0], -v % n[1]) for u, v in every}
-    reals = [f for f in every if conjugate[f] == f]
-    pairs = [f for f in every if f < conjugate[f]]
-
-    def angles(frequencies: list[Pair], places: Array) -> Array:
-        """(frequencies, places): 2 pi (u p / n + v q / n') for places (p, q)."""
-        turns = np.array(frequencies, float).reshape(-1, 2) / n
-        return 2 * np.pi * turns @ places.T
-
-    def places(height: int, width: int) -> Array:
-        return np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), -1).reshape(-1, 2)
+    circle = circles((rows.n, columns.n))
+    angles, pairs, reals = circle.angles, circle.pairs, circle.reals
 
     def grid(height: int, width: int) -> tuple[Grid, Array]:
         """The transform of a tile, and the tile's centre."""
         centre = np.array([(height - 1) / 2, (width - 1) / 2])
-        turned = angles(pairs, places(height, width) - centre)
-        table = np.concatenate(
-            [np.cos(turned), np.cos(angles(reals, places(height, width))), -np.sin(turned)]
-        )
+        places = pixels(height, width)
+        turned = angles(pairs, places - centre)
+        table = np.concatenate([np.cos(turned), np.cos(angles(reals, places)), -np.sin(turned)])
         odd = np.array([not np.allclose(row, row[::-1]) for row in table])
         cuts = [0, *(np.flatnonzero(odd[1:] != odd[:-1]) + 1), len(table)]
         groups = []
@@ -150,7 +166,7 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
 
     large, large_centre = grid(rows.seen, columns.seen)
     small, small_centre = grid(rows.out, columns.out)
-    weight = n[0] * n[1]
+    weight = rows.n * columns.n
     phases = []
     for a in range(rows.stride):
         for b in range(columns.stride):
@@ -164,7 +180,7 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
                 table = np.concatenate([2 * np.cos(turned), np.cos(angles(reals, taps)), 2 * np.sin(turned)])
                 phases.append((vertical[0], horizontal[0], (table / weight).astype(dtype)))
             else:  # a stride larger than the kernel leaves phases that no tap looks at
-                phases.append((0, 0, np.zeros((len(every), 0), dtype)))
+                phases.append((0, 0, np.zeros((weight, 0), dtype)))
     return Transform(len(pairs), len(reals), large, small, tuple(phases))
 
 
