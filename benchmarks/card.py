@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from tinygan.arrays import Array
-from tinygan.cuda.gan import Game
+from tinygan.cuda.gan import DCGAN, part
 from tinygan.errors import NonFiniteError
 from tinygan.layers import Dropout, Mask, Network
 from tinygan.ops import expect
@@ -36,34 +36,35 @@ def step_on_a_card(
     masks = [list(islice(some, len(drops))) for some in (real_masks, fake_masks)]
     drawn = isinstance(masks[0][0], Stream)  # then all are, and drop at another rate by a hair
     rates = [mask_rate(layer.rate) if drawn else layer.rate for layer in drops.values()]
-    game = Game(G, D, adam_G, adam_D, M, [1 / (1 - rate) for rate in rates])
+    dcgan = DCGAN(G, D, adam_G, adam_D, M, [1 / (1 - rate) for rate in rates])
     try:
-        game.memory["pictures"][:N] = images
-        game.memory["noise"][...] = noise
+        dcgan.buffers.pictures[:N] = images
+        dcgan.buffers.noise[...] = noise
+        of_all = dcgan.buffers.mask1, dcgan.buffers.mask2
         for first, count, some in ((0, N, masks[0]), (N, M, masks[1])):
-            for number, (mask, (name, layer)) in enumerate(zip(some, drops.items(), strict=True), 1):
+            for buffer, mask, (name, layer) in zip(of_all, some, drops.items(), strict=True):
                 shape = (count, *D.shapes[name])
                 values = xp.asarray(mask.keep(shape, layer.rate)) if isinstance(mask, Stream) else mask
                 expect(values.shape == shape, f"a dropout mask has shape {values.shape}. It needs {shape}.")
-                _put_mask(game, number, values != 0, first, N + M)
-        game.settle()
-        with game.stream:
-            game.tick()
-            game.play(N, N)
-            game.stream.synchronize()
-        if found := game.trouble():
+                _put_mask(dcgan.sizes.side, buffer, values != 0, first, N + M)
+        dcgan.wait_for_default_stream()
+        with dcgan.stream:
+            dcgan.tick()
+            dcgan.train_step(N, N)
+            dcgan.stream.synchronize()
+        if found := dcgan.trouble():
             raise NonFiniteError(found[1])
     finally:
-        game.close()
+        dcgan.close()
     for adam in (adam_G, adam_D):
         adam.t += 1
-    return Measured(*game.memory["measured"][0])
+    return Measured(*dcgan.buffers.measured[0])
 
 
-def _put_mask(game: Game, number: int, mask: Array, first: int, T: int) -> None:
-    """Use `mask` (N, y, x, C) bool for dropout 1 or 2, for the examples from `first` of T on."""
-    side, scale, (N, _, _, C) = game.sizes.side, 3 - number, mask.shape
+def _put_mask(side: int, buffer: Array, mask: Array, first: int, T: int) -> None:
+    """Put `mask` (N, y, x, C) bool for the examples from `first` of T on into that of the whole batch."""
+    N, height, _, C = mask.shape
+    scale = height // side
     parts = mask.reshape(N, side, scale, side, scale, C).transpose(1, 3, 0, 2, 4, 5)
-    count = side * side * T * scale * scale * C
-    of_all = game.memory[f"mask{number}"].reshape(-1)[:count].reshape(side * side, T, scale * scale, C)
+    of_all = part(buffer, side * side, T, scale * scale, C)
     of_all[:, first : first + N] = parts.reshape(side * side, N, scale * scale, C)

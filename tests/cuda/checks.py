@@ -41,8 +41,8 @@ CASES = [
 class Players(NamedTuple):
     G: Network
     D: Network
-    adam_G: Adam  # noqa: N815
-    adam_D: Adam  # noqa: N815
+    adam_G: Adam
+    adam_D: Adam
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything they hold, by name, as NumPy arrays."""

@@ -57,7 +57,9 @@ def test_it_is_the_readable_convolution_and_its_gradients(side, stride, taps):
         parts = pictures.reshape(T, side, stride, side, stride, -1).transpose(1, 3, 0, 2, 4, 5)
         return np.ascontiguousarray(parts).reshape(side * side, T, -1)
 
-    X, Y, W = (np.zeros(shape) for shape in plan.shapes(T).values())
+    depth = stride * stride * C
+    shapes = (plan.rows, T, depth), (plan.rows, T, F), (plan.rows, depth, F)
+    X, Y, W = map(np.zeros, shapes)
     plan.lift_large(places(x, stride), X)
     plan.lift_kernel(w, W)
     plan.down(X, W, Y)
@@ -65,10 +67,10 @@ def test_it_is_the_readable_convolution_and_its_gradients(side, stride, taps):
     plan.lower_small(Y, found)
     assert found == pytest.approx(places(y, 1), abs=1e-12)
 
-    dX, dY, dW = (np.zeros(plan.shapes(T)[name]) for name in "XYW")
+    dX, dY, dW = map(np.zeros, shapes)
     plan.lift_small(places(dy, 1), dY)
     plan.up(dY, W, dX)
-    found = np.empty((side * side, T, stride * stride * C))
+    found = np.empty((side * side, T, depth))
     plan.lower_large(dX, found)
     assert found == pytest.approx(places(dx, stride), abs=1e-12)
     plan.kernel_gradient(X, dY, dW)
@@ -93,7 +95,7 @@ def test_frequencies_are_counted_as_they_are_made(n):
 
 def test_rows_past_the_frequencies_change_nothing():
     plan = convolution(7, 2, 3, 5, 1)
-    X = numbers(1, *plan.shapes(2)["X"])
+    X = numbers(1, *(plan.rows, 2, 2))
     found, again = np.empty((49, 2, 2)), np.empty((49, 2, 2))
     plan.lower_large(X, found)
     X[plan.R :] = 1e6

@@ -20,7 +20,7 @@ from tests.cuda.checks import (
 )
 from tinygan import gan
 from tinygan.backend import cpu
-from tinygan.cuda import plan
+from tinygan.cuda import buffers
 from tinygan.cuda.blas import Blas
 from tinygan.errors import UsageError
 from tinygan.layers import BatchNorm, Conv2D, Dropout, LeakyReLU
@@ -157,15 +157,15 @@ def test_what_the_kernels_cannot_do_is_done_by_the_readable_step(make_backend):
 def test_networks_of_another_kind_are_told_from_the_dcgan(card):
     sizes = CASES[1]
     ours = players(cpu(), sizes)
-    assert plan.sizes_of(ours.G, ours.D) == plan.Sizes(7, 1, 20, (32, 16, 8), (8, 16))
+    assert buffers.sizes_of(ours.G, ours.D) == buffers.Sizes(7, 1, 20, 32, 16, 8, 8, 16)
     for change in (odd_slope, odd_stride):
         other = players(cpu(), sizes)
         change(other)
-        assert plan.sizes_of(other.G, other.D) is None
-    assert plan.sizes_of(players(cpu(), sizes, np.float64).G, ours.D) is None
-    assert plan.sizes_of(ours.G, ours.G) is None
-    large = players(cpu(), SMALL._replace(size=4 * plan.LARGEST_SIDE + 4, width=1))
-    assert plan.sizes_of(large.G, large.D) is None
+        assert buffers.sizes_of(other.G, other.D) is None
+    assert buffers.sizes_of(players(cpu(), sizes, np.float64).G, ours.D) is None
+    assert buffers.sizes_of(ours.G, ours.G) is None
+    large = players(cpu(), SMALL._replace(size=4 * buffers.LARGEST_SIDE + 4, width=1))
+    assert buffers.sizes_of(large.G, large.D) is None
 
 
 def test_layers_settings_are_those_of_the_networks(make_backend, no_fallback):

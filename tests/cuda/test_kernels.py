@@ -88,8 +88,9 @@ def test_moments_are_those_of_each_channel(run, rows, C):
     )["shares"]
     running = normal(3, C), normal(4, C)
     found = run(
-        "shares", "settle", 1, C, shares=shares, chunks=count, x0=x0, rows=rows, C=C, eps=1e-3, momentum=0.9,
-        mean=empty(C), inverse=empty(C), running_mean=running[0], running_variance=running[1], lanes=32,
+        "shares", "batch_statistics", 1, C, shares=shares, chunks=count, x0=x0, rows=rows, C=C, eps=1e-3,
+        momentum=0.9, mean=empty(C), inverse=empty(C), running_mean=running[0], running_variance=running[1],
+        lanes=32,
     )  # fmt: skip
     mean, variance = x.astype(np.float64).mean(axis=0), x.astype(np.float64).var(axis=0)
     assert found["mean"] == pytest.approx(mean, rel=1e-6, abs=1e-5)
@@ -241,7 +242,9 @@ def test_noise_is_a_part_of_that_of_the_whole_batch(run, start, count):
 def test_a_logit_is_the_dense_layer_of_the_flat_map(run, C):
     T = 5
     a, kernel, bias = normal(1, P, T, C), normal(2, P * C, 1), normal(3, 1)
-    found = run("blocks", "judge", T, a=a, kernel=kernel, bias=bias, T=T, C=C, logits=empty(T))["logits"]
+    found = run("blocks", "dense_logits", T, a=a, kernel=kernel, bias=bias, T=T, C=C, logits=empty(T))[
+        "logits"
+    ]
     assert found == pytest.approx(
         (a.transpose(1, 0, 2).reshape(T, -1) @ kernel + bias)[:, 0], rel=1e-5, abs=1e-5
     )
@@ -250,11 +253,11 @@ def test_a_logit_is_the_dense_layer_of_the_flat_map(run, C):
 @pytest.mark.parametrize("spread", [1, 30, 200])
 @pytest.mark.parametrize(("N", "M"), [(5, 5), (2, 7), (300, 300), (1, 1), (0, 3)])
 @pytest.mark.parametrize("others", [0, 10])
-def test_the_score_holds_losses_scores_and_slopes_of_ops(run, spread, N, M, others):
+def test_losses_scores_and_slopes_are_those_of_ops(run, spread, N, M, others):
     """Of a whole batch in which `others` have twice as many real pictures and as many fakes."""
     logits, all_N, all_M = spread * normal(1, N + M), max(1, N + 2 * others), M + others
     found = run(
-        "blocks", "score", 1, logits=logits, N=N, M=M, all_N=all_N, all_M=all_M, found=empty(4),
+        "blocks", "losses", 1, logits=logits, N=N, M=M, all_N=all_N, all_M=all_M, found=empty(4),
         D=empty(N + M), G=empty(M), dbias=empty(1),
     )  # fmt: skip
     real, fake = (part[:, None].astype(np.float64) for part in (logits[:N], logits[N:]))
@@ -293,12 +296,12 @@ def test_windows_and_their_adjoint_are_those_of_the_convolution(run):
         for x_ in range(HALF):
             places[y_ // 2 * SIDE + x_ // 2, :, y_ % 2 * 2 + x_ % 2] = dy[:, y_, x_]
     windows = places @ w.reshape(WINDOW, 4).T
-    painted = run("flat", "paint", dx.size, columns=windows, T=T, pictures=empty(*dx.shape))["pictures"]
-    assert painted == pytest.approx(np.tanh(dx), rel=1e-4, abs=1e-4)
+    found = run("flat", "col2im_tanh", dx.size, columns=windows, T=T, pictures=empty(*dx.shape))["pictures"]
+    assert found == pytest.approx(np.tanh(dx), rel=1e-4, abs=1e-4)
     slopes, pictures = normal(4, T), np.tanh(normal(5, *dx.shape))
     found = run(
         "flat",
-        "critique",
+        "col2im_tanh_backward",
         dx.size,
         columns=windows,
         T=T,
@@ -346,13 +349,13 @@ def test_adam_is_that_of_optim(run, count):
         ({}, (1, np.inf), -1),
     ],
 )
-def test_watch_finds_the_first_number_that_is_not_finite(run, bad, losses, at):
+def test_check_finite_finds_the_first_number_that_is_not_finite(run, bad, losses, at):
     g, measured = normal(1, 1000), empty(4, 4)
     for place, value in bad.items():
         g[place] = value
     just = np.array([*losses, 0.25, 0.5], np.float32)
     found = run(
-        "flat", "watch", 1000, g=g, count=1000, found=just, measured=measured, measured_rows=4,
+        "flat", "check_finite", 1000, g=g, count=1000, found=just, measured=measured, measured_rows=4,
         clock=np.array([7, 3]), trouble=np.array([1000, 0], np.int32),
     )  # fmt: skip
     assert found["trouble"].tolist() == [at, 0]

@@ -12,9 +12,10 @@ import pytest
 from tests.cuda.checks import SMALL, Taking, batch, distance, masks, players
 from tests.standin import kernels as standin
 from tinygan.backend import choose, cpu
-from tinygan.cuda import plan
+from tinygan.cuda import buffers
 from tinygan.cuda import trainer as fast_trainer
-from tinygan.cuda.plan import MEASURED
+from tinygan.cuda.buffers import MEASURED
+from tinygan.cuda.frequencies import Convolution
 from tinygan.cuda.trainer import Trainer
 from tinygan.data import Dataset
 from tinygan.errors import DeviceError, NonFiniteError, UsageError
@@ -30,10 +31,10 @@ SETTINGS = Settings(size=8, width=3, noise_dim=5, batch_size=BATCH, lr=1e-3, lr_
 DATA = Dataset("noise", IMAGES, "nowhere")
 
 
-def run(backend, counts, graphs=True):
+def run(backend, counts, **options):
     """What the steps measured, and all arrays afterwards; so many steps at a time."""
     ours = players(backend, SMALL)
-    taking = Trainer(*ours, IMAGES, BATCH, 7, graphs=graphs)
+    taking = Trainer(*ours, IMAGES, BATCH, 7, **options)
     measured = np.concatenate([taking.steps(count) for count in counts])
     arrays = ours.arrays()
     taking.close()
@@ -68,6 +69,30 @@ def test_the_order_of_threads_and_blocks_changes_nothing(card, monkeypatch):
     first = run(backend, [8])
     monkeypatch.setattr(standin, "BACKWARDS", True)
     same(run(backend, [8]), first)
+
+
+def test_no_buffer_is_read_after_its_memory_was_used_again(make_backend):
+    """Where two share memory, each has its own while this is checked: it makes no difference to the bits."""
+    same(run(make_backend(), [7], check_reuse=True), run(make_backend(), [7]))
+
+
+def test_a_buffer_that_is_read_after_its_memory_was_used_again_is_found(make_backend, monkeypatch):
+    taking = Trainer(*players(make_backend(), SMALL), IMAGES, BATCH, 7, check_reuse=True)
+    own, up1, right = taking.dcgan.buffers, taking.dcgan.up1, Convolution.lift_large
+
+    def and_dY(conv, x, X):  # noqa: N802
+        right(conv, x, X)
+        if conv is up1.conv:  # before the kernel's gradient has read Y
+            conv.down(X, up1.W, up1.dY)
+
+    taking.steps(1)
+    with pytest.raises(RuntimeError, match="X1 is read, but its memory holds dX1"):
+        up1.conv.lower_large(own.X1, own.h1)
+    with pytest.raises(RuntimeError, match="h2 is read, but its memory holds dh2"):
+        taking.dcgan._normalise(taking.dcgan.norm2)
+    monkeypatch.setattr(Convolution, "lift_large", and_dY)
+    with pytest.raises(RuntimeError, match="Y1 is read, but its memory holds dY1"):
+        taking.steps(1)
 
 
 def test_how_often_one_looks_changes_nothing(make_backend):
@@ -142,10 +167,10 @@ def test_adam_counts_its_own_steps(make_backend):
     ours = players(backend, SMALL)
     taking = Trainer(*ours, IMAGES, BATCH, 7, 6)
     taking.steps(2)
-    memory = taking.game.memory
-    assert backend.numpy(memory["clock"]).tolist() == [8, 7] and ours.adam_G.t == ours.adam_D.t == 7
+    own = taking.dcgan.buffers
+    assert backend.numpy(own.clock).tolist() == [8, 7] and ours.adam_G.t == ours.adam_D.t == 7
     rate = 1e-3 * np.sqrt(1 - 0.999**7) / (1 - 0.8**7)
-    assert backend.numpy(memory["rate"]) == pytest.approx(rate, rel=1e-6)
+    assert backend.numpy(own.rate) == pytest.approx(rate, rel=1e-6)
 
 
 def test_the_pictures_between_steps_are_those_of_the_weights_now(make_backend):
@@ -164,7 +189,7 @@ def test_the_card_draws_what_the_streams_draw(make_backend):
     sizes = SMALL._replace(size=28, width=7, noise=33)
     taking = Trainer(*players(backend, sizes), np.zeros((4, 28, 28, 1), np.uint8), 4, 9, 20)
     taking.steps(1)  # the step with the number 20
-    memory = {name: backend.numpy(array) for name, array in taking.game.memory.items()}
+    memory = {name: backend.numpy(array) for name, array in taking.dcgan.buffers.arrays().items()}
     assert memory["noise"] == pytest.approx(stream(9, "noise").at(20).normal((4, 33)), abs=1e-6)
     rate = mask_rate(0.3)
     for layer, (side, C) in enumerate(((14, 7), (7, 14))):
@@ -237,7 +262,7 @@ def test_pictures_are_gathered_in_the_epochs_order_and_normalised(make_backend):
     taking.steps(1)  # the second of the second epoch
     order = stream(7, "shuffle").at(1).permutation(11)
     expected = (IMAGES[order[4:8]].astype(np.float32) - 127.5) / 127.5
-    assert (backend.numpy(taking.game.memory["pictures"])[:4] == expected).all()
+    assert (backend.numpy(taking.dcgan.buffers.pictures)[:4] == expected).all()
 
 
 def test_no_step_copies_anything_to_the_host(card):
@@ -271,7 +296,7 @@ def test_every_weight_begins_where_a_card_likes_to_read(make_backend):
     backend = make_backend()
     ours = players(backend, SMALL)
     taking = Trainer(*ours, IMAGES, BATCH, 7)
-    start = taking.game.weights.data.ptr
+    start = taking.dcgan.weights.data.ptr
     for net in ours[:2]:
         for tensor in net.parameters.values():
             assert (tensor.data.data.ptr - start) % 128 == 0
@@ -297,30 +322,30 @@ def count(*networks):
 
 def seed_sizes():
     networks = generator(), discriminator()
-    sizes = plan.sizes_of(*networks)
+    sizes = buffers.sizes_of(*networks)
     assert sizes is not None
     return sizes, count(*networks)
 
 
 def test_the_tutorials_batch_takes_less_than_two_gigabytes():
     sizes, weights = seed_sizes()
-    assert plan.memory(sizes, 256, weights, 60_000) == pytest.approx(0.62e9, rel=0.02)  # README: 0.6 GB
+    assert buffers.memory(sizes, 256, weights, 60_000) == pytest.approx(0.62e9, rel=0.02)  # README: 0.6 GB
 
 
 def test_a_batch_of_4096_fits_a_card_of_16_gigabytes():
     sizes, weights = seed_sizes()
-    assert plan.memory(sizes, 4096, weights, 60_000) == pytest.approx(6.8e9, rel=0.02)  # README: 6.8 GB
+    assert buffers.memory(sizes, 4096, weights, 60_000) == pytest.approx(6.8e9, rel=0.02)  # README: 6.8 GB
 
 
 def test_the_plan_counts_the_memory_that_is_taken(card):
     backend = choose("gpu")
     ours = players(backend, SMALL)
-    sizes, weights = plan.sizes_of(ours.G, ours.D), count(ours.G, ours.D)
+    sizes, weights = buffers.sizes_of(ours.G, ours.D), count(ours.G, ours.D)
     before = card.taken
     assert sizes
     Trainer(*ours, IMAGES, BATCH, 7)
     # Beyond the plan: the constant matrices of three convolutions, and weights rounded up to 128 bytes.
-    assert 0 < card.taken - before - plan.memory(sizes, BATCH, weights, len(IMAGES)) < 100_000
+    assert 0 < card.taken - before - buffers.memory(sizes, BATCH, weights, len(IMAGES)) < 100_000
 
 
 def test_a_batch_too_large_for_the_kernels_counters_is_refused(make_backend):
@@ -328,15 +353,15 @@ def test_a_batch_too_large_for_the_kernels_counters_is_refused(make_backend):
     ours = players(backend, SMALL)
     with pytest.raises(UsageError, match="or less") as error:
         Trainer(*ours, np.zeros((10**8, 8, 8, 1), np.bool_).view(np.uint8), 10**8, 7)
-    most, sizes = int(re.findall(r"--batch-size (\d+)", str(error.value))[0]), plan.sizes_of(*ours[:2])
-    assert sizes and plan.indexable(plan.buffers(sizes, most))
-    counters = [max(prod(shape) for shape, _ in plan.buffers(sizes, n).values()) for n in (most, most + 8)]
+    most, sizes = int(re.findall(r"--batch-size (\d+)", str(error.value))[0]), buffers.sizes_of(*ours[:2])
+    assert sizes and buffers.indexable(buffers.planned(sizes, most))
+    counters = [max(prod(shape) for shape, _ in buffers.planned(sizes, n).values()) for n in (most, most + 8)]
     assert counters[0] < 2**31 - 1024 * 4 < counters[1]  # a block of 1,024 threads may count beyond, 4 each
 
 
 def test_networks_too_large_for_the_kernels_counters_are_refused_too(card, monkeypatch):
     backend = choose("gpu")
-    monkeypatch.setattr(plan, "INDEXED", 1000)
+    monkeypatch.setattr(buffers, "INDEXED", 1000)
     with pytest.raises(UsageError, match="Use a smaller --width"):
         Trainer(*players(backend, SMALL), IMAGES, BATCH, 7)
 
@@ -349,7 +374,7 @@ def test_a_capture_that_fails_says_why_and_is_ended(card, monkeypatch):
     def fail(N, all_N):
         raise RuntimeError("the reason")
 
-    monkeypatch.setattr(taking.game, "play", fail)
+    monkeypatch.setattr(taking.dcgan, "train_step", fail)
     with pytest.raises(RuntimeError, match="the reason"):
         taking.steps(1)
     assert card.capturing is None and list(taking.graphs) == [4]

@@ -8,7 +8,7 @@ takes any leading dimension and any step from one matrix of a batch to the next.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ctypes import c_char_p, c_float, c_int, c_longlong, c_size_t, c_void_p
 from typing import Any, NamedTuple
 
@@ -141,6 +141,7 @@ class Blas:
         self.one, self.zero = c_float(1), c_float(0)
         self.handle = c_void_p()
         self.products = self.operations = 0  # computed so far
+        self.check: Callable[[Iterable[Array], Iterable[Array]], object] | None = None  # `buffers.ReuseCheck`
         self._call("cublasCreate_v2", ctypes.byref(self.handle))
         self._call("cublasSetStream_v2", self.handle, stream.ptr)
         # After the stream: setting a stream takes the workspace away.
@@ -156,6 +157,8 @@ class Blas:
         m, n, k, first, second, result, batch = planned(a, b, out)
         self.products += 1
         self.operations += 2 * m * n * k * batch
+        if self.check:
+            self.check((a, b), (out,))
         self._call(
             "cublasGemmStridedBatchedEx", self.handle, int(first.transposed), int(second.transposed),
             m, n, k, ctypes.byref(self.one),

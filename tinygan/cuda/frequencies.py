@@ -84,7 +84,8 @@ def lifted_rows(n: int) -> tuple[int, int]:
 class Convolution:
     """A convolution from `C` channels of a large square picture to `F` of a small one, 'same' padding.
 
-    The small picture has `side` x `side` places; the large one `stride` times as many pixels an axis.
+    The small picture has `side` x `side` places; the large one `stride` times as many pixels an axis. Lifted,
+    for T examples: X (rows, T, phases C) and Y (rows, T, F); the kernel: W (rows, phases C, F).
     """
 
     def __init__(self, xp: Any, blas: Blas, side: int, C: int, F: int, taps: int, stride: int) -> None:
@@ -93,15 +94,7 @@ class Convolution:
         self.L, self.S, self.K = (xp.asarray(np.asarray(m, np.float32)) for m in matrices)
         self.R, self.rows = lifted_rows(cut.n)
         self.blas, self.places = blas, side * side
-        self.C, self.F, self.taps, self.phases = C, F, taps * taps, stride * stride
-
-    def shapes(self, T: int) -> dict[str, tuple[int, ...]]:
-        """Of the lifted large picture X, small picture Y and kernel W, for `T` examples."""
-        return {
-            "X": (self.rows, T, self.phases * self.C),
-            "Y": (self.rows, T, self.F),
-            "W": (self.rows, self.phases * self.C, self.F),
-        }
+        self.taps, self.phases = taps * taps, stride * stride
 
     def lift_large(self, x: Array, X: Array) -> None:
         """x (places, T, phases C) -> X"""

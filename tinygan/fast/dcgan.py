@@ -1,4 +1,4 @@
-"""The layers of a DCGAN by name: what `models.py` makes is recognised here, for the fast step on any device."""
+"""The layers of a DCGAN by name: what `models.py` makes, recognised for the fast step on any device."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from math import inf
 from typing import NamedTuple, cast
 
 from tinygan import layers
+from tinygan.autograd import Tensor
 from tinygan.layers import Layer, Network
 
 
@@ -28,10 +29,10 @@ class DownStage(NamedTuple):
 class DCGAN(NamedTuple):
     """Both networks: G is `dense_G`, the stages `up` and tanh, D the stages `down` and `dense_D`."""
 
-    dense_G: layers.Dense  # noqa: N815
+    dense_G: layers.Dense
     up: list[UpStage]
     down: list[DownStage]
-    dense_D: layers.Dense  # noqa: N815
+    dense_D: layers.Dense
 
 
 def layers_of(G: Network, D: Network) -> DCGAN:
@@ -47,6 +48,12 @@ def layers_of(G: Network, D: Network) -> DCGAN:
     )
 
 
+def bias_of(layer: layers.Linear) -> Tensor:
+    """The bias of one of D's layers, which all have one."""
+    assert layer.bias
+    return layer.bias
+
+
 def odd_layer(G: Network, D: Network, steepest: float = inf) -> str:
     """The first layer, or else the network, that is not a DCGAN's; nothing if all are.
 
@@ -55,12 +62,9 @@ def odd_layer(G: Network, D: Network, steepest: float = inf) -> str:
     stages_G, stages_D = max(1, (len(G.layers) - 3) // 3), max(1, (len(D.layers) - 2) // 3)
     up = [layers.Conv2DTranspose, layers.BatchNorm, layers.LeakyReLU] * (stages_G - 1)
     down = [layers.Conv2D, layers.LeakyReLU, layers.Dropout] * stages_D
-    before, after = [layers.Dense, layers.BatchNorm, layers.LeakyReLU, layers.Reshape], [layers.Tanh]
-    for_G = [*before, *up, layers.Conv2DTranspose, *after]
-    return _odd(G, for_G, (), steepest) or _odd(D, [*down, layers.Reshape, layers.Dense], tuple(BIASED), inf)
-
-
-BIASED = layers.Conv2D, layers.Dense  # in D; a bias in G would stand before a batch norm or tanh
+    first = [layers.Dense, layers.BatchNorm, layers.LeakyReLU, layers.Reshape]
+    for_G, for_D = [*first, *up, layers.Conv2DTranspose, layers.Tanh], [*down, layers.Reshape, layers.Dense]
+    return _odd(G, for_G, (), steepest) or _odd(D, for_D, (layers.Conv2D, layers.Dense), inf)
 
 
 def _odd(network: Network, kinds: list[type[Layer]], biased: tuple[type[Layer], ...], steepest: float) -> str:
