@@ -40,7 +40,7 @@ def step_on_a_card(
     try:
         dcgan.buffers.pictures[:N] = images
         dcgan.buffers.noise[...] = noise
-        of_all = dcgan.buffers.mask1, dcgan.buffers.mask2
+        of_all = dcgan.buffers.activation1.mask, dcgan.buffers.activation2.mask
         for first, count, some in ((0, N, masks[0]), (N, M, masks[1])):
             for buffer, mask, (name, layer) in zip(of_all, some, drops.items(), strict=True):
                 shape = (count, *D.shapes[name])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.checks import numbers
-from tinygan.cuda.blas import Blas, planned
+from tinygan.cuda.blas import Blas, arguments
 from tinygan.cuda.frequencies import Convolution, axis, constants, lifted_rows
 from tinygan.ops import conv as readable
 
@@ -17,7 +17,7 @@ class Products:
     """What `Blas` does, in NumPy and any precision."""
 
     def product(self, a, b, out):
-        planned(a, b, out)
+        arguments(a, b, out)
         np.matmul(a, b, out=out)
 
 

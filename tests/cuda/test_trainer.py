@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from math import prod
 from types import SimpleNamespace
 
 import numpy as np
@@ -78,20 +77,20 @@ def test_no_buffer_is_read_after_its_memory_was_used_again(make_backend):
 
 def test_a_buffer_that_is_read_after_its_memory_was_used_again_is_found(make_backend, monkeypatch):
     taking = Trainer(*players(make_backend(), SMALL), IMAGES, BATCH, 7, check_reuse=True)
-    own, up1, right = taking.dcgan.buffers, taking.dcgan.up1, Convolution.lift_large
+    dcgan, own, right = taking.dcgan, taking.dcgan.buffers, Convolution.lift_large
 
     def and_dY(conv, x, X):  # noqa: N802
         right(conv, x, X)
-        if conv is up1.conv:  # before the kernel's gradient has read Y
-            conv.down(X, up1.W, up1.dY)
+        if conv is dcgan.frequencies_up1:  # before the kernel's gradient has read Y
+            conv.down(X, own.up1.W, own.up1.dY)
 
     taking.steps(1)
-    with pytest.raises(RuntimeError, match="X1 is read, but its memory holds dX1"):
-        up1.conv.lower_large(own.X1, own.h1)
-    with pytest.raises(RuntimeError, match="h2 is read, but its memory holds dh2"):
-        taking.dcgan._normalise(taking.dcgan.norm2)
+    with pytest.raises(RuntimeError, match=r"up1\.X is read, but its memory holds up1\.dX"):
+        dcgan.frequencies_up1.lower_large(own.up1.X, own.norm1.h)
+    with pytest.raises(RuntimeError, match=r"norm2\.h is read, but its memory holds norm2\.dh"):
+        dcgan._normalise(dcgan.up3, own.norm2)
     monkeypatch.setattr(Convolution, "lift_large", and_dY)
-    with pytest.raises(RuntimeError, match="Y1 is read, but its memory holds dY1"):
+    with pytest.raises(RuntimeError, match=r"up1\.Y is read, but its memory holds up1\.dY"):
         taking.steps(1)
 
 
@@ -189,14 +188,15 @@ def test_the_card_draws_what_the_streams_draw(make_backend):
     sizes = SMALL._replace(size=28, width=7, noise=33)
     taking = Trainer(*players(backend, sizes), np.zeros((4, 28, 28, 1), np.uint8), 4, 9, 20)
     taking.steps(1)  # the step with the number 20
-    memory = {name: backend.numpy(array) for name, array in taking.dcgan.buffers.arrays().items()}
+    memory = {name: backend.numpy(array) for name, array in taking.dcgan.buffers.named().items()}
     assert memory["noise"] == pytest.approx(stream(9, "noise").at(20).normal((4, 33)), abs=1e-6)
     rate = mask_rate(0.3)
     for layer, (side, C) in enumerate(((14, 7), (7, 14))):
         scale = side // 7
         kept = [stream(9, "dropout").at(20, which, layer).keep((4, side, side, C), rate) for which in (0, 1)]
         parts = np.concatenate(kept).reshape(8, 7, scale, 7, scale, C).transpose(1, 3, 0, 2, 4, 5)
-        assert (memory[f"mask{layer + 1}"] == parts.reshape(memory[f"mask{layer + 1}"].shape)).all()
+        drawn = memory[f"activation{layer + 1}.mask"]
+        assert (drawn == parts.reshape(drawn.shape)).all()
     assert (memory["pictures"][:4] == -1).all()
 
 
@@ -354,8 +354,8 @@ def test_a_batch_too_large_for_the_kernels_counters_is_refused(make_backend):
     with pytest.raises(UsageError, match="or less") as error:
         Trainer(*ours, np.zeros((10**8, 8, 8, 1), np.bool_).view(np.uint8), 10**8, 7)
     most, sizes = int(re.findall(r"--batch-size (\d+)", str(error.value))[0]), buffers.sizes_of(*ours[:2])
-    assert sizes and buffers.indexable(buffers.planned(sizes, most))
-    counters = [max(prod(shape) for shape, _ in buffers.planned(sizes, n).values()) for n in (most, most + 8)]
+    assert sizes
+    counters = [buffers.counted(sizes, n).largest() for n in (most, most + 8)]
     assert counters[0] < 2**31 - 1024 * 4 < counters[1]  # a block of 1,024 threads may count beyond, 4 each
 
 

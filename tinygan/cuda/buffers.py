@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
 from math import prod
 from typing import Any, NamedTuple
 
@@ -85,134 +84,133 @@ def sizes_of(G: Network, D: Network) -> Sizes | None:
     return None
 
 
-Shape = Callable[[Sizes, int], tuple[int, ...]]  # of a buffer, for networks and M fakes
+class Memory:
+    """Hands out buffers of the card, or, without `xp`, only counts them."""
+
+    def __init__(self, xp: Any = None, apart: bool = False) -> None:
+        """With `apart` no two buffers share memory."""
+        self.xp, self.apart = xp, apart
+        self.planned: list[tuple[tuple[int, ...], Any]] = []  # shape and dtype of each buffer
+        self.owner: dict[int, int] = {}  # addresses, taken apart: of a buffer, of the one it would share with
+
+    def __call__(self, *shape: int, dtype: Any = np.float32) -> Array:
+        """A new buffer: of zeros, not whatever was there (see `Convolution.down`)."""
+        self.planned.append((shape, dtype))
+        return self.xp.zeros(shape, dtype=dtype) if self.xp else None
+
+    def again(self, buffer: Array) -> Array:
+        """The memory of a buffer whose numbers are not needed any more, for others of its shape."""
+        if not self.apart:
+            return buffer
+        other, at = self(*buffer.shape), address(buffer)
+        self.owner[address(other)] = self.owner.get(at, at)
+        return other
+
+    def bytes(self) -> int:
+        return sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.planned)
+
+    def largest(self) -> int:
+        """Numbers in the largest buffer."""
+        return max(prod(shape) for shape, _ in self.planned)
 
 
-def buffer(shape: Shape, dtype: Any = np.float32) -> Any:
-    return field(metadata={"shape": shape, "dtype": dtype, "reuses": ""})
+def address(array: Any) -> int:
+    return array.data.ptr
 
 
-def reused(name: str) -> Any:
-    """The memory of the buffer `name`, whose numbers are not needed any more."""
-    return field(metadata={"reuses": name})
+# In what follows a `d` before a name means the gradient.
 
 
-@dataclass
+class NormBuffers:
+    """Around a batch norm of G and its LeakyReLU: C channels, of which `shape` has `width` at each place."""
+
+    def __init__(self, take: Memory, C: int, *shape: int, before: tuple[int, ...] = ()) -> None:
+        """`before`: the shape in front of the activation, if that is another."""
+        self.h = take(*(before or shape))
+        self.dh = take.again(self.h)
+        self.a, self.da = take(*shape), take(*shape)  # activations
+        self.mean, self.inverse_std = take(C), take(C)
+
+
+class LiftedBuffers:
+    """What a convolution lifts: a large picture of C channels, a small one of F, its kernel (T examples)."""
+
+    def __init__(self, take: Memory, rows: int, T: int, C: int, F: int, again: bool = True) -> None:
+        """`again`: dX takes the memory of X (for a transposed convolution, X is only its result)."""
+        self.X, self.Y, self.W = take(rows, T, C), take(rows, T, F), take(rows, C, F)
+        self.dX = take.again(self.X) if again else take(rows, T, C)
+        self.dY, self.dW = take.again(self.Y), take(rows, C, F)
+
+
+class ActivationBuffers:
+    """After a convolution of D: its result, which bias, LeakyReLU and dropout change in place."""
+
+    def __init__(self, take: Memory, *shape: int) -> None:
+        self.b, self.db, self.mask = take(*shape), take(*shape), take(*shape, dtype=np.uint8)
+
+
 class Buffers:
-    """Every array of a step, apart from weights and data; `planned` says how large each is.
+    """Every array of a step, apart from weights and data, for `M` fakes.
 
-    Those for D are made for two full batches; with a partial one their beginnings are used. A `d` before a
-    name: its gradient. X, Y and W are a convolution's lifted large picture, small picture and kernel: 1 and 2
-    are G's, 3 is D's second.
+    Those for D are made for two full batches, T = 2 M; with a partial one their beginnings are used.
     """
 
-    noise: Array = buffer(lambda s, M: (M, s.noise))
-    # G's maps: h before batch norm, a after LeakyReLU.
-    h0: Array = buffer(lambda s, M: (M, s.P * s.C0))
-    a0: Array = buffer(lambda s, M: (s.P, M, s.C0))
-    da0: Array = buffer(lambda s, M: (s.P, M, s.C0))
-    dh0: Array = reused("h0")
-    h1: Array = buffer(lambda s, M: (s.P, M, s.C1))
-    a1: Array = buffer(lambda s, M: (s.P, M, s.C1))
-    da1: Array = buffer(lambda s, M: (s.P, M, s.C1))
-    dh1: Array = reused("h1")
-    h2: Array = buffer(lambda s, M: (s.P, M, 4, s.C2))
-    a2: Array = buffer(lambda s, M: (s.P, M, 4, s.C2))
-    da2: Array = buffer(lambda s, M: (s.P, M, 4, s.C2))
-    dh2: Array = reused("h2")
-    mean0: Array = buffer(lambda s, M: (s.P * s.C0,))
-    mean1: Array = buffer(lambda s, M: (s.C1,))
-    mean2: Array = buffer(lambda s, M: (s.C2,))
-    inverse_std0: Array = buffer(lambda s, M: (s.P * s.C0,))
-    inverse_std1: Array = buffer(lambda s, M: (s.C1,))
-    inverse_std2: Array = buffer(lambda s, M: (s.C2,))
-    X1: Array = buffer(lambda s, M: (s.rows(1), M, s.C1))
-    Y1: Array = buffer(lambda s, M: (s.rows(1), M, s.C0))
-    W1: Array = buffer(lambda s, M: (s.rows(1), s.C1, s.C0))
-    dX1: Array = reused("X1")
-    dY1: Array = reused("Y1")
-    dW1: Array = buffer(lambda s, M: (s.rows(1), s.C1, s.C0))
-    X2: Array = buffer(lambda s, M: (s.rows(2), M, 4 * s.C2))
-    Y2: Array = buffer(lambda s, M: (s.rows(2), M, s.C1))
-    W2: Array = buffer(lambda s, M: (s.rows(2), 4 * s.C2, s.C1))
-    dX2: Array = reused("X2")
-    dY2: Array = reused("Y2")
-    dW2: Array = buffer(lambda s, M: (s.rows(2), 4 * s.C2, s.C1))
-    # The windows of G's last convolution, which `col2im` adds up; their gradient, from the pictures'; and
-    # between those two, of D's first convolution on the fakes.
-    columns_G: Array = buffer(lambda s, M: (s.P, M, 4, s.window))
-    dcolumns_D: Array = reused("columns_G")
-    dcolumns_G: Array = reused("columns_G")
-    pictures: Array = buffer(lambda s, M: s.picture(2 * M))  # real ones, then fakes
-    dfakes: Array = buffer(lambda s, M: s.picture(M))  # before tanh
-    # D's: b is a convolution's result, and then, in place, what bias, LeakyReLU and dropout make of it.
-    columns_D: Array = buffer(lambda s, M: (s.P, 2 * M, 4, s.window))
-    b1: Array = buffer(lambda s, M: (s.P, 2 * M, 4, s.D1))
-    db1: Array = buffer(lambda s, M: (s.P, 2 * M, 4, s.D1))
-    b2: Array = buffer(lambda s, M: (s.P, 2 * M, s.D2))
-    db2: Array = buffer(lambda s, M: (s.P, 2 * M, s.D2))
-    mask1: Array = buffer(lambda s, M: (s.P, 2 * M, 4, s.D1), np.uint8)
-    mask2: Array = buffer(lambda s, M: (s.P, 2 * M, s.D2), np.uint8)
-    X3: Array = buffer(lambda s, M: (s.rows(2), 2 * M, 4 * s.D1))
-    Y3: Array = buffer(lambda s, M: (s.rows(2), 2 * M, s.D2))
-    W3: Array = buffer(lambda s, M: (s.rows(2), 4 * s.D1, s.D2))
-    dX3: Array = buffer(lambda s, M: (s.rows(2), 2 * M, 4 * s.D1))
-    dY3: Array = reused("Y3")
-    dW3: Array = buffer(lambda s, M: (s.rows(2), 4 * s.D1, s.D2))
-    logits: Array = buffer(lambda s, M: (2 * M,))
-    slopes_D: Array = buffer(lambda s, M: (2 * M,))  # of D's loss by each logit
-    slopes_G: Array = buffer(lambda s, M: (M,))  # of G's, by those of the fakes
-    shares: Array = buffer(lambda s, M: (_most_shares(s, M),))  # of sums over rows, taken in two steps
-    sums: Array = buffer(lambda s, M: (2, max(s.P * s.C0, s.C1, s.C2)))  # that several ranks add up
-    measured: Array = buffer(lambda s, M: (MEASURED, 4))  # losses and scores of the last steps
-    clock: Array = buffer(lambda s, M: (2,), np.int64)
-    rate: Array = buffer(lambda s, M: (2,))
-    trouble: Array = buffer(lambda s, M: (2,), np.int32)
+    def __init__(self, take: Memory, s: Sizes, M: int) -> None:
+        T, P, window = 2 * M, s.P, s.window
+        self.noise = take(M, s.noise)
+        # G's three maps, and between them two convolutions by frequencies.
+        self.norm0 = NormBuffers(take, P * s.C0, P, M, s.C0, before=(M, P * s.C0))
+        self.up1 = LiftedBuffers(take, s.rows(1), M, s.C1, s.C0)
+        self.norm1 = NormBuffers(take, s.C1, P, M, s.C1)
+        self.up2 = LiftedBuffers(take, s.rows(2), M, 4 * s.C2, s.C1)
+        self.norm2 = NormBuffers(take, s.C2, P, M, 4, s.C2)
+        # The windows that G's last convolution adds up to pictures; then those under D's first kernel,
+        # when the fakes' gradient leaves D; then those of that gradient.
+        self.windows_G = take(P, M, 4, window)
+        self.dwindows_D = take.again(self.windows_G)
+        self.dwindows_G = take.again(self.windows_G)
+        self.pictures = take(*s.picture(T))  # real ones, then fakes
+        self.dfakes = take(*s.picture(M))  # before tanh
+        # D.
+        self.windows_D = take(P, T, 4, window)
+        self.activation1 = ActivationBuffers(take, P, T, 4, s.D1)
+        self.down2 = LiftedBuffers(take, s.rows(2), T, 4 * s.D1, s.D2, again=False)
+        self.activation2 = ActivationBuffers(take, P, T, 1, s.D2)
+        self.logits, self.slopes_D = take(T), take(T)  # slopes: of the losses, by each logit
+        self.slopes_G = take(M)
+        # Sums over rows are taken in shares: of a map, or of a kernel next to the pictures.
+        rows = (M, P * s.C0), (P * M, s.C1), (4 * P * M, s.C2), (4 * P * T, s.D1), (P * T, s.D2)
+        of_rows = [2 * chunks(*shape)[0] * shape[1] for shape in rows]
+        self.shares = take(max(*of_rows, *(4 * P * window * C for C in (s.C2, s.D1))))
+        self.sums = take(2, max(P * s.C0, s.C1, s.C2))  # that several ranks add up
+        self.measured = take(MEASURED, 4)  # losses and scores of the last steps
+        self.clock, self.rate = take(2, dtype=np.int64), take(2)  # see `tick`
+        self.trouble = take(2, dtype=np.int32)  # see `check_finite`
 
-    def arrays(self) -> dict[str, Array]:
-        """All buffers, without those that have another's memory."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata["reuses"]}
+    def named(self) -> dict[str, Array]:
+        """All buffers, ``up1.X`` and so on; those that share memory too."""
+        found = {}
+        for name, value in vars(self).items():
+            inner = vars(value) if type(value).__module__ == __name__ else None
+            found |= {f"{name}.{key}": array for key, array in inner.items()} if inner else {name: value}
+        return found
 
-
-def _most_shares(s: Sizes, M: int) -> int:
-    """Of a map's rows, and of the kernels next to the pictures (`DCGAN._kernel_gradient`)."""
-    normed = (M, s.P * s.C0), (s.P * M, s.C1), (4 * s.P * M, s.C2)
-    activated = (8 * s.P * M, s.D1), (2 * s.P * M, s.D2)
-    of_rows = (2 * chunks(rows, C)[0] * C for rows, C in (*normed, *activated))
-    return max(*of_rows, *(4 * s.P * s.window * C for C in (s.C2, s.D1)))
-
-
-Planned = dict[str, tuple[tuple[int, ...], Any]]  # shape and dtype, by the buffer's name
-
-
-def planned(sizes: Sizes, batch: int) -> Planned:
-    """Shape and dtype of every buffer that has memory of its own, for a batch of so many fakes."""
-    facts = {f.name: f.metadata for f in fields(Buffers) if not f.metadata["reuses"]}
-    return {name: (fact["shape"](sizes, batch), fact["dtype"]) for name, fact in facts.items()}
-
-
-def allocated(xp: Any, plan: Planned, apart: bool = False) -> Buffers:
-    """Buffers of zeros; with `apart` no two share memory."""
-    # Zeros, not whatever was there: see `Convolution.down`.
-    arrays = {name: xp.zeros(shape, dtype=dtype) for name, (shape, dtype) in plan.items()}
-    for f in fields(Buffers):
-        if name := f.metadata["reuses"]:
-            arrays[f.name] = xp.zeros(*plan[name]) if apart else arrays[name]
-    return Buffers(**arrays)
+    def arrays(self) -> list[Array]:
+        """The buffers, without those that have another's memory."""
+        return list({address(array): array for array in self.named().values()}.values())
 
 
 class ReuseCheck:
     """For tests: fails where a buffer is read after another one has taken its memory.
 
-    It watches the reads and writes of kernels and products on buffers that were `allocated` apart, so that an
-    address tells which buffer was meant.
+    It watches what kernels and products read and write, in buffers that were taken apart: so an address tells
+    which one was meant.
     """
 
-    def __init__(self, buffers: Buffers) -> None:
-        self.memory = {f.name: f.metadata["reuses"] or f.name for f in fields(buffers)}
-        self.starts = {name: getattr(buffers, name).data.ptr for name in self.memory}
-        self.ends = {name: start + getattr(buffers, name).nbytes for name, start in self.starts.items()}
-        self.holder: dict[str, str] = {}  # of each memory: the buffer that was written last
+    def __init__(self, buffers: Buffers, memory: Memory) -> None:
+        self.ranges = {name: (address(x), address(x) + x.nbytes) for name, x in buffers.named().items()}
+        self.memory = {name: memory.owner.get(at, at) for name, (at, _) in self.ranges.items()}
+        self.holds: dict[int, str] = {}  # which buffer a memory was written as, last
 
     def __call__(self, read: Iterable[Array], written: Iterable[Array]) -> None:
         """A kernel or product reads and writes these.
@@ -220,37 +218,37 @@ class ReuseCheck:
         Raises:
             RuntimeError: one that is read is gone.
         """
-        for name in map(self._name, read):
-            holder = self.holder.get(self.memory.get(name, ""), name)
-            if holder != name:
-                raise RuntimeError(f"{name} is read, but its memory holds {holder}")
-        for name in map(self._name, written):
-            self.holder[self.memory.get(name, "")] = name
+        for name in self._names(read):
+            holds = self.holds.get(self.memory[name], name)
+            if holds != name:
+                raise RuntimeError(f"{name} is read, but its memory holds {holds}")
+        self.holds |= {self.memory[name]: name for name in self._names(written)}
 
-    def _name(self, array: Array) -> str:
-        at = array.data.ptr
-        return next((name for name, start in self.starts.items() if start <= at < self.ends[name]), "")
-
-
-def indexable(plan: Planned) -> bool:
-    """Whether the kernels' counters reach every element of every array."""
-    return all(prod(shape) < INDEXED for shape, _ in plan.values())
+    def _names(self, arrays: Iterable[Array]) -> list[str]:
+        places = [address(array) for array in arrays]
+        return [name for name, (start, end) in self.ranges.items() if any(start <= at < end for at in places)]
 
 
-def refuse_uncountable(plan: Planned, sizes: Sizes, batch: int) -> None:
+def refuse_uncountable(sizes: Sizes, batch: int) -> None:
     """Raise UsageError unless the kernels' counters reach every element of every array."""
-    if not indexable(plan):
-        largest = max(prod(shape) for shape, _ in plan.values())
+    largest = counted(sizes, batch).largest()
+    if largest >= INDEXED:
         smaller = f"--batch-size {max(1, batch * INDEXED // largest)} or less"
-        remedy = smaller if indexable(planned(sizes, 1)) else "a smaller --width"
+        remedy = smaller if counted(sizes, 1).largest() < INDEXED else "a smaller --width"
         raise UsageError(f"the fast engine cannot count this on a GPU. Use {remedy}.")
 
 
+def counted(sizes: Sizes, batch: int) -> Memory:
+    """The memory of a step, without taking any."""
+    memory = Memory()
+    Buffers(memory, sizes, batch)
+    return memory
+
+
 def memory(sizes: Sizes, batch: int, weights: int, images: int) -> int:
-    """Bytes on the card, counted from the plan, for so many weights (of both networks) and images."""
-    buffers = sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in planned(sizes, batch).values())
+    """Bytes on the card, counted beforehand, for so many weights (of both networks) and images."""
     data = images * (prod(sizes.picture(1)) + 4)
-    return buffers + 4 * 4 * weights + data + WORKSPACE
+    return counted(sizes, batch).bytes() + 4 * 4 * weights + data + WORKSPACE
 
 
 class Flat:

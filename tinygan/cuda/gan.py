@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,11 +21,11 @@ from tinygan.autograd import Tensor
 from tinygan.average import Average
 from tinygan.cuda import buffers
 from tinygan.cuda.blas import Blas
-from tinygan.cuda.buffers import MEASURED, TAPS, Flat
+from tinygan.cuda.buffers import MEASURED, TAPS, ActivationBuffers, Flat, LiftedBuffers, NormBuffers
 from tinygan.cuda.frequencies import Convolution
 from tinygan.cuda.kernels import Kernels, chunks
-from tinygan.fast.dcgan import UpStage, bias_of, layers_of
-from tinygan.layers import BatchNorm, LeakyReLU, Linear, Network
+from tinygan.fast.dcgan import DownStage, UpStage, bias_of, layers_of
+from tinygan.layers import Network
 from tinygan.optim import Adam
 
 
@@ -34,50 +33,6 @@ def alike(adam_G: Adam, adam_D: Adam) -> bool:
     """Whether one kernel can serve both: the same settings but for lr, and as many steps taken."""
     facts = [(adam.t, adam.beta1, adam.beta2, adam.eps) for adam in (adam_G, adam_D)]
     return facts[0] == facts[1] and type(adam_G) is type(adam_D) is Adam
-
-
-class Norm(NamedTuple):
-    """A batch norm of G with its LeakyReLU, and the map (rows, C) that passes them."""
-
-    norm: BatchNorm
-    relu: LeakyReLU
-    width: int  # channels of a place: C, except behind the dense layer, whose columns become places
-    h: Array  # what is normalised
-    a: Array  # the activations
-    da: Array
-    dh: Array
-    mean: Array
-    inverse_std: Array
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        C = self.norm.gamma.shape[0]
-        return self.h.size // C, C
-
-
-class Up(NamedTuple):
-    """One of G's transposed convolutions that are computed by frequencies, and what it lifts."""
-
-    layer: Linear
-    conv: Convolution
-    X: Array
-    Y: Array
-    W: Array
-    dX: Array
-    dY: Array
-    dW: Array
-
-
-class Activation(NamedTuple):
-    """What follows one of D's convolutions, in place: bias, LeakyReLU and dropout."""
-
-    layer: Linear
-    b: Array
-    db: Array
-    mask: Array
-    phases: int  # of the map: 4, or 1 on the smallest
-    slope: float
-    keep_scale: float
 
 
 class DCGAN:
@@ -112,38 +67,23 @@ class DCGAN:
         self.sizes, self.batch, self.all_M = sizes, batch, whole or batch
         self.G, self.D, self.adams, self.average = G, D, (adam_G, adam_D), average
         self.ranks = G.backend.ranks
-        plan = buffers.planned(sizes, batch)
-        buffers.refuse_uncountable(plan, sizes, batch)
+        buffers.refuse_uncountable(sizes, batch)
         xp = self.xp = G.backend.xp
         self.stream = xp.cuda.Stream(non_blocking=True)
-        self.blas = Blas(xp, self.stream, G.backend.precision)
+        self.blas = blas = Blas(xp, self.stream, G.backend.precision)
         self.kernels = Kernels(xp, sizes.side, sizes.channels)
-        self.buffers = buffers.allocated(xp, plan, apart=check_reuse)
+        memory = buffers.Memory(xp, apart=check_reuse)
+        self.buffers = buffers.Buffers(memory, sizes, batch)
         if check_reuse:
-            self.blas.check = self.kernels.check = buffers.ReuseCheck(self.buffers)
+            self.blas.check = self.kernels.check = buffers.ReuseCheck(self.buffers, memory)
+        self.dense_G, (self.up1, self.up2, self.up3), (self.down1, self.down2), self.dense_D = layers_of(G, D)
+        self.keep_scale = dict(zip((self.down1, self.down2), keep_scales, strict=True))
+        side, _, _, C0, C1, C2, D1, D2 = sizes
+        self.frequencies_up1 = Convolution(xp, blas, side, C1, C0, TAPS, 1)
+        self.frequencies_up2 = Convolution(xp, blas, side, C2, C1, TAPS, 2)
+        self.frequencies_down2 = Convolution(xp, blas, side, D1, D2, TAPS, 2)
         self._adopt()
-        self._name_layers(keep_scales)
         self.wait_for_default_stream()
-
-    def _name_layers(self, keep_scales: Sequence[float]) -> None:
-        """Each layer with its buffers."""
-        xp, blas, s, b = self.xp, self.blas, self.sizes, self.buffers
-        self.dense_G, (first, second, third), (near, far), self.dense_D = layers_of(self.G, self.D)
-
-        def norm(stage: UpStage, width: int, *arrays: Array) -> Norm:
-            return Norm(stage.norm, stage.relu, width, *arrays)
-
-        self.norm0 = norm(first, s.C0, b.h0, b.a0, b.da0, b.dh0, b.mean0, b.inverse_std0)
-        up1 = Convolution(xp, blas, s.side, s.C1, s.C0, TAPS, 1)
-        self.up1 = Up(first.conv, up1, b.X1, b.Y1, b.W1, b.dX1, b.dY1, b.dW1)
-        self.norm1 = norm(second, s.C1, b.h1, b.a1, b.da1, b.dh1, b.mean1, b.inverse_std1)
-        up2 = Convolution(xp, blas, s.side, s.C2, s.C1, TAPS, 2)
-        self.up2 = Up(second.conv, up2, b.X2, b.Y2, b.W2, b.dX2, b.dY2, b.dW2)
-        self.norm2 = norm(third, s.C2, b.h2, b.a2, b.da2, b.dh2, b.mean2, b.inverse_std2)
-        self.to_pictures, self.from_pictures, self.down2 = third.conv, near.conv, far.conv
-        self.down2_conv = Convolution(xp, blas, s.side, s.D1, s.D2, TAPS, 2)
-        self.activation1 = Activation(near.conv, b.b1, b.db1, b.mask1, 4, near.relu.slope, keep_scales[0])
-        self.activation2 = Activation(far.conv, b.b2, b.db2, b.mask2, 1, far.relu.slope, keep_scales[1])
 
     def wait_for_default_stream(self) -> None:
         """Wait until what was done on CuPy's own stream is there: `stream` does not do so by itself."""
@@ -198,22 +138,22 @@ class DCGAN:
 
     def losses_and_gradients(self, N: int, all_N: int) -> None:
         """As `gan.losses_and_gradients`: into `gradients`, with the losses and scores at its end."""
-        b, kernels, M, T, window = self.buffers, self.kernels, self.batch, N + self.batch, self.sizes.window
-        P, D1, fakes = self.sizes.P, self.sizes.D1, b.pictures[N:T]
+        b, s, M, T = self.buffers, self.sizes, self.batch, N + self.batch
+        fakes = b.pictures[N:T]
         self._generator_forward(fakes)
         self._discriminator_forward(T)
-        kernels.blocks(
+        self.kernels.blocks(
             "losses", 1, b.logits, N, M, all_N, self.all_M, self.gradients[-4:], b.slopes_D, b.slopes_G,
             self.gradient_of[bias_of(self.dense_D)],
         )  # fmt: skip
         # Backward once through D, with 1 for each logit; each example's share is weighted where
         # examples are added up, or leave D. See `fast.gan`.
         self._discriminator_backward(T)
-        db1 = part(b.db1, P, T * 4, D1)[:, N * 4 :]
-        kernel = self.from_pictures.kernel.data.reshape(window, D1)
-        self.blas.product(db1, kernel.T, b.dcolumns_D.reshape(P, M * 4, window))
-        kernels.flat(
-            "col2im_tanh_backward", b.dfakes.size, b.dcolumns_D, M, b.slopes_G, fakes, b.dfakes
+        db = part(b.activation1.db, s.P, T * 4, s.D1)[:, N * 4 :]
+        kernel = self.down1.conv.kernel.data.reshape(s.window, s.D1)
+        self.blas.product(db, kernel.T, b.dwindows_D.reshape(s.P, M * 4, s.window))
+        self.kernels.flat(
+            "col2im_tanh_backward", b.dfakes.size, b.dwindows_D, M, b.slopes_G, fakes, b.dfakes
         )
         self._generator_backward()
 
@@ -252,44 +192,58 @@ class DCGAN:
 
     def _generator_forward(self, pictures: Array) -> None:
         """noise -> pictures (M, H, W, channels)."""
-        b, M, window = self.buffers, self.batch, self.sizes.window
-        self.blas.product(b.noise, self.dense_G.kernel.data, b.h0)
-        self._normalise(self.norm0)
-        for before, up, after in ((self.norm0, self.up1, self.norm1), (self.norm1, self.up2, self.norm2)):
-            up.conv.lift_kernel(up.layer.kernel.data, up.W)
-            up.conv.lift_small(before.a, up.Y)
-            up.conv.up(up.Y, up.W, up.X)
-            up.conv.lower_large(up.X, after.h)
-            self._normalise(after)
-        kernel = self.to_pictures.kernel.data.reshape(window, -1)
-        self.blas.product(b.a2.reshape(-1, self.sizes.C2), kernel.T, b.columns_G.reshape(-1, window))
-        self.kernels.flat("col2im_tanh", pictures.size, b.columns_G, M, pictures)
+        b, window, C2 = self.buffers, self.sizes.window, self.sizes.C2
+        self.blas.product(b.noise, self.dense_G.kernel.data, b.norm0.h)
+        self._normalise(self.up1, b.norm0)
+        self._up(self.up1, self.frequencies_up1, b.norm0, b.up1, b.norm1)
+        self._normalise(self.up2, b.norm1)
+        self._up(self.up2, self.frequencies_up2, b.norm1, b.up2, b.norm2)
+        self._normalise(self.up3, b.norm2)
+        kernel = self.up3.conv.kernel.data.reshape(window, C2)
+        self.blas.product(b.norm2.a.reshape(-1, C2), kernel.T, b.windows_G.reshape(-1, window))
+        self.kernels.flat("col2im_tanh", pictures.size, b.windows_G, self.batch, pictures)
 
     def _generator_backward(self) -> None:
         """G's gradients, from that of the numbers before tanh."""
-        b, M, window, C2 = self.buffers, self.batch, self.sizes.window, self.sizes.C2
-        kernel = self.to_pictures.kernel
-        self.kernels.flat("im2col", b.dcolumns_G.size, b.dfakes, M, b.dcolumns_G)
-        columns = b.dcolumns_G.reshape(-1, window)
-        self._kernel_gradient(columns, b.a2.reshape(-1, C2), self.gradient_of[kernel])
-        self.blas.product(columns, kernel.data.reshape(window, C2), b.da2.reshape(-1, C2))
-        for before, up, after in ((self.norm1, self.up2, self.norm2), (self.norm0, self.up1, self.norm1)):
-            self._normalise_backward(after)
-            up.conv.lift_large(after.dh, up.dX)
-            up.conv.kernel_gradient(up.dX, up.Y, up.dW)
-            up.conv.lower_kernel(up.dW, self.gradient_of[up.layer.kernel])
-            up.conv.down(up.dX, up.W, up.dY)
-            up.conv.lower_small(up.dY, before.da)
-        self._normalise_backward(self.norm0)
-        self.blas.product(b.noise.T, b.dh0, self.gradient_of[self.dense_G.kernel])
+        b, window, C2, kernel = self.buffers, self.sizes.window, self.sizes.C2, self.up3.conv.kernel
+        self.kernels.flat("im2col", b.dwindows_G.size, b.dfakes, self.batch, b.dwindows_G)
+        windows = b.dwindows_G.reshape(-1, window)
+        self._kernel_gradient(windows, b.norm2.a.reshape(-1, C2), self.gradient_of[kernel])
+        self.blas.product(windows, kernel.data.reshape(window, C2), b.norm2.da.reshape(-1, C2))
+        self._normalise_backward(self.up3, b.norm2)
+        self._up_backward(self.up2, self.frequencies_up2, b.norm1, b.up2, b.norm2)
+        self._normalise_backward(self.up2, b.norm1)
+        self._up_backward(self.up1, self.frequencies_up1, b.norm0, b.up1, b.norm1)
+        self._normalise_backward(self.up1, b.norm0)
+        self.blas.product(b.noise.T, b.norm0.dh, self.gradient_of[self.dense_G.kernel])
 
-    def _normalise(self, n: Norm) -> None:
+    def _up(
+        self, stage: UpStage, conv: Convolution, before: NormBuffers, up: LiftedBuffers, after: NormBuffers
+    ) -> None:
+        """A transposed convolution, by frequencies: a of one map -> h of the next."""
+        conv.lift_kernel(stage.conv.kernel.data, up.W)
+        conv.lift_small(before.a, up.Y)
+        conv.up(up.Y, up.W, up.X)
+        conv.lower_large(up.X, after.h)
+
+    def _up_backward(
+        self, stage: UpStage, conv: Convolution, before: NormBuffers, up: LiftedBuffers, after: NormBuffers
+    ) -> None:
+        """dh of the next map -> da of this one, and the kernel's gradient."""
+        conv.lift_large(after.dh, up.dX)
+        conv.kernel_gradient(up.dX, up.Y, up.dW)
+        conv.lower_kernel(up.dW, self.gradient_of[stage.conv.kernel])
+        conv.down(up.dX, up.W, up.dY)
+        conv.lower_small(up.dY, before.da)
+
+    def _normalise(self, stage: UpStage, n: NormBuffers) -> None:
         """a = LeakyReLU(batch norm of h), and the running values."""
-        norm, kernels, (rows, C) = n.norm, self.kernels, n.shape
+        norm, kernels, C = stage.norm, self.kernels, n.mean.size
+        rows, shares = n.h.size // C, self.buffers.shares
         count, each = chunks(rows, C)
         # Distances are taken from a row, or from what is the same on all ranks that add them up.
         alone = self.ranks.size == 1
-        x0, shares = (n.h if alone else norm.running_mean.data), self.buffers.shares
+        x0 = n.h if alone else norm.running_mean.data
         kernels.shares("moments", count, C, n.h, x0, rows, C, each, shares)
         if not alone:
             count, shares = 1, self._of_all_ranks(count, C)
@@ -299,23 +253,22 @@ class DCGAN:
         )  # fmt: skip
         kernels.rows(
             "normalise", rows, C, n.h, n.mean, n.inverse_std, norm.gamma.data, norm.beta.data, rows, C,
-            n.width, n.relu.slope, n.a,
+            n.a.shape[-1], stage.relu.slope, n.a,
         )  # fmt: skip
 
-    def _normalise_backward(self, n: Norm) -> None:
+    def _normalise_backward(self, stage: UpStage, n: NormBuffers) -> None:
         """dh, from da; and the gradients of gamma and beta."""
-        norm, kernels, (rows, C) = n.norm, self.kernels, n.shape
+        norm, kernels, C, shares = stage.norm, self.kernels, n.mean.size, self.buffers.shares
+        rows, width, slope = n.h.size // C, n.a.shape[-1], stage.relu.slope
         count, each = chunks(rows, C)
         given = n.da, n.h, n.mean, n.inverse_std, norm.gamma.data, norm.beta.data
-        dgamma, dbeta, shares = self.gradient_of[norm.gamma], self.gradient_of[norm.beta], self.buffers.shares
-        kernels.shares("normalise_sums", count, C, *given, rows, C, n.width, each, n.relu.slope, shares)
+        dgamma, dbeta = self.gradient_of[norm.gamma], self.gradient_of[norm.beta]
+        kernels.shares("normalise_sums", count, C, *given, rows, C, width, each, slope, shares)
         kernels.shares("total", 1, C, shares, count, C, 2, dbeta, dgamma, lanes=32)
         if self.ranks.size > 1:  # these two are this rank's; what x does to the moments is a matter of all
             dbeta, dgamma = self._of_all_ranks(count, C).reshape(2, C)
-        kernels.rows(
-            "normalise_back", rows, C, *given, dgamma, dbeta, self._all(rows), rows, C, n.width, n.relu.slope,
-            n.dh,
-        )  # fmt: skip
+        sums = dgamma, dbeta, self._all(rows)
+        kernels.rows("normalise_back", rows, C, *given, *sums, rows, C, width, slope, n.dh)
 
     def _of_all_ranks(self, count: int, C: int) -> Array:
         """The two sums over `count` shares (count, 2, C), added up over all ranks: (2 C)."""
@@ -332,65 +285,66 @@ class DCGAN:
 
     def _discriminator_forward(self, T: int) -> None:
         """The first T pictures -> logits."""
-        s, b, conv = self.sizes, self.buffers, self.down2_conv
-        columns = part(b.columns_D, 4 * s.P * T, s.window)
-        self.kernels.flat("im2col", columns.size, b.pictures[:T], T, columns)
-        b1, b2 = part(b.b1, 4 * s.P * T, s.D1), part(b.b2, s.P, T, s.D2)
-        self.blas.product(columns, self.from_pictures.kernel.data.reshape(s.window, s.D1), b1)
-        self._activate(self.activation1, T)
-        X, Y = part(b.X3, conv.rows, T, 4 * s.D1), part(b.Y3, conv.rows, T, s.D2)
-        conv.lift_kernel(self.down2.kernel.data, b.W3)
+        b, s, conv = self.buffers, self.sizes, self.frequencies_down2
+        windows = part(b.windows_D, 4 * s.P * T, s.window)
+        self.kernels.flat("im2col", windows.size, b.pictures[:T], T, windows)
+        b1, b2 = part(b.activation1.b, 4 * s.P * T, s.D1), part(b.activation2.b, s.P, T, s.D2)
+        self.blas.product(windows, self.down1.conv.kernel.data.reshape(s.window, s.D1), b1)
+        self._activate(self.down1, b.activation1, T)
+        X, Y = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.Y))
+        conv.lift_kernel(self.down2.conv.kernel.data, b.down2.W)
         conv.lift_large(b1.reshape(s.P, T, 4 * s.D1), X)
-        conv.down(X, b.W3, Y)
+        conv.down(X, b.down2.W, Y)
         conv.lower_small(Y, b2)
-        self._activate(self.activation2, T)
-        kernel, bias = (p.data for p in self.dense_D.parameters.values())
+        self._activate(self.down2, b.activation2, T)
+        kernel, bias = self.dense_D.kernel.data, bias_of(self.dense_D).data
         self.kernels.blocks("dense_logits", T, b2, kernel, bias, T, s.D2, b.logits)
 
     def _discriminator_backward(self, T: int) -> None:
-        """D's gradients, and in db1 that of each logit by the numbers before the first LeakyReLU."""
-        s, b, conv, kernels = self.sizes, self.buffers, self.down2_conv, self.kernels
+        """D's gradients, and in `activation1.db` that of each logit by the first convolution's result."""
+        b, s, conv, kernels = self.buffers, self.sizes, self.frequencies_down2, self.kernels
         weights = b.slopes_D
-        b2, dense = part(b.b2, s.P * T, s.D2), self.dense_D.kernel
+        b2, dense = part(b.activation2.b, s.P * T, s.D2), self.dense_D.kernel
         # A share for each place is all of its sum.
-        kernels.shares(
-            "weighted_sums", s.P, s.D2, b2, weights, s.P * T, s.D2, T, T, 1, self.gradient_of[dense]
-        )
-        self._activate_backward(self.activation2, T, dense.data, same=T)
-        X, dX, dY = (part(x, conv.rows, T, x.shape[2]) for x in (b.X3, b.dX3, b.dY3))
-        conv.lift_small(part(b.db2, s.P, T, s.D2), dY)
-        conv.up(dY, b.W3, dX)
+        sums = s.P * T, s.D2, T, T, 1, self.gradient_of[dense]
+        kernels.shares("weighted_sums", s.P, s.D2, b2, weights, *sums)
+        self._activate_backward(self.down2, b.activation2, T, dense.data, same=T)
+        X, dX, dY = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.dX, b.down2.dY))
+        conv.lift_small(part(b.activation2.db, s.P, T, s.D2), dY)
+        conv.up(dY, b.down2.W, dX)
         kernels.rows("scale_rows", conv.R * T, s.D2, dY, weights, conv.R * T, s.D2, T, 1)
-        conv.kernel_gradient(X, dY, b.dW3)
-        conv.lower_kernel(b.dW3, self.gradient_of[self.down2.kernel])
-        db1, columns = part(b.db1, s.P, T, 4 * s.D1), part(b.columns_D, 4 * s.P * T, s.window)
+        conv.kernel_gradient(X, dY, b.down2.dW)
+        conv.lower_kernel(b.down2.dW, self.gradient_of[self.down2.conv.kernel])
+        db1, windows = part(b.activation1.db, s.P, T, 4 * s.D1), part(b.windows_D, 4 * s.P * T, s.window)
         conv.lower_large(dX, db1)
-        self._activate_backward(self.activation1, T, db1, same=1)
-        rows, window = columns.shape
-        kernels.rows("scale_rows", rows, window, columns, weights, rows, window, T, 4)
-        self._kernel_gradient(columns, db1.reshape(-1, s.D1), self.gradient_of[self.from_pictures.kernel])
+        self._activate_backward(self.down1, b.activation1, T, db1, same=1)
+        rows, window = windows.shape
+        kernels.rows("scale_rows", rows, window, windows, weights, rows, window, T, 4)
+        self._kernel_gradient(windows, db1.reshape(-1, s.D1), self.gradient_of[self.down1.conv.kernel])
 
-    def _activate(self, act: Activation, T: int) -> None:
+    def _activate(self, stage: DownStage, act: ActivationBuffers, T: int) -> None:
         """b = dropout(LeakyReLU(b + bias)), in place."""
-        b, mask = self._rows(act.b, T, act.phases), self._rows(act.mask, T, act.phases)
-        bias = bias_of(act.layer).data
-        self.kernels.rows("activate", *b.shape, b, bias, mask, *b.shape, act.slope, act.keep_scale)
+        b, mask = self._rows(act.b, T), self._rows(act.mask, T)
+        settings = stage.relu.slope, self.keep_scale[stage]
+        self.kernels.rows("activate", *b.shape, b, bias_of(stage.conv).data, mask, *b.shape, *settings)
 
-    def _activate_backward(self, act: Activation, T: int, given: Array, same: int) -> None:
+    def _activate_backward(
+        self, stage: DownStage, act: ActivationBuffers, T: int, given: Array, same: int
+    ) -> None:
         """db before it, from that after it, a row of which serves `same` rows; and the bias's gradient."""
-        b, db, mask = (self._rows(x, T, act.phases) for x in (act.b, act.db, act.mask))
+        b, db, mask = (self._rows(x, T) for x in (act.b, act.db, act.mask))
         (rows, C), shares = b.shape, self.buffers.shares
         count, each = chunks(rows, C)
         self.kernels.shares(
             "activate_back", count, C, db, given, same, b, mask, self.buffers.slopes_D, rows, C, each, T,
-            act.phases, act.slope, act.keep_scale, shares,
+            act.b.shape[2], stage.relu.slope, self.keep_scale[stage], shares,
         )  # fmt: skip
-        bias = self.gradient_of[bias_of(act.layer)]
+        bias = self.gradient_of[bias_of(stage.conv)]
         self.kernels.shares("total", 1, C, shares, count, C, 1, bias, bias, lanes=32)
 
-    def _rows(self, x: Array, T: int, phases: int) -> Array:
-        """A map's first T examples, as rows of channels."""
-        return part(x, self.sizes.P * T * phases, x.shape[-1])
+    def _rows(self, x: Array, T: int) -> Array:
+        """The first T examples of a map (places, .., phases, C), as rows of channels."""
+        return part(x, len(x) * T * x.shape[2], x.shape[3])
 
     def _kernel_gradient(self, columns: Array, rows: Array, gradient: Array) -> None:
         """columns' rows, (rows, WINDOW) and (rows, C): a long sum for few results, so cut into shares."""

@@ -72,7 +72,7 @@ class Trainer:
         try:
             self.data = xp.empty(images.shape, dtype=xp.uint8)
         except MemoryError as problem:
-            if images.nbytes < sum(array.nbytes for array in self.dcgan.buffers.arrays().values()):
+            if images.nbytes < sum(array.nbytes for array in self.dcgan.buffers.arrays()):
                 raise  # a smaller batch is the remedy
             raise DeviceError(
                 f"the {images.nbytes / 1e9:.1f} GB of images are more than the GPU has room for. Use "
@@ -156,6 +156,7 @@ class Trainer:
         before, operations = kernels.launches + dcgan.blas.products, dcgan.blas.operations
         dcgan.tick()
         pictures, noise, clock = b.pictures, b.noise, b.clock
+        masks = b.activation1.mask, b.activation2.mask
         real, fakes = self.ranks.part(all_N), self.fakes
         N, M = real.stop - real.start, dcgan.batch
         if N:  # of a small last batch some ranks have none
@@ -168,7 +169,7 @@ class Trainer:
         kernels.flat("draw_noise", -(-(start % 4 + noise.size) // 4), noise, start, noise.size, *words, clock)
         words = key(self.seed, stream(self.seed, "dropout").path, 3)  # ... .at(step, which, layer)
         for which, (part, first, count) in enumerate(((real, 0, N), (fakes, N, M))):
-            for layer, (rate, mask) in enumerate(zip(self.rates, (b.mask1, b.mask2), strict=True)):
+            for layer, (rate, mask) in enumerate(zip(self.rates, masks, strict=True)):
                 scale, C = 2 - layer, mask.shape[-1]
                 each, steps = dcgan.sizes.P * scale * scale * C, round(rate * MASK_STEPS)
                 start = part.start * each
