@@ -8,8 +8,7 @@ from itertools import islice
 from tinygan.arrays import Array
 from tinygan.cuda.gan import DCGAN, part
 from tinygan.errors import NonFiniteError
-from tinygan.layers import Dropout, Mask, Network
-from tinygan.ops import expect
+from tinygan.layers import Dropout, Network
 from tinygan.optim import Adam
 from tinygan.rng import Stream, mask_rate
 from tinygan.step import Measured
@@ -22,20 +21,18 @@ def step_on_a_card(
     adam_D: Adam,
     images: Array,
     noise: Array,
-    real_masks: Iterable[Mask],
-    fake_masks: Iterable[Mask],
+    real_masks: Iterable[Stream],
+    fake_masks: Iterable[Stream],
 ) -> Measured:
     """`step.Step.take` with the kernels of a graphics card. (A run keeps its data there as well.)
 
     Raises:
-        ShapeError: a mask does not fit the batch.
         NonFiniteError: a loss or a gradient is not finite. No weight has changed then.
     """
     drops = {name: layer for name, layer in D.layers.items() if isinstance(layer, Dropout)}
     N, M, xp = len(images), len(noise), G.backend.xp
     masks = [list(islice(some, len(drops))) for some in (real_masks, fake_masks)]
-    drawn = isinstance(masks[0][0], Stream)  # then all are, and drop at another rate by a hair
-    rates = [mask_rate(layer.rate) if drawn else layer.rate for layer in drops.values()]
+    rates = [mask_rate(layer.rate) for layer in drops.values()]
     dcgan = DCGAN(G, D, adam_G, adam_D, M, [1 / (1 - rate) for rate in rates])
     try:
         dcgan.buffers.pictures[:N] = images
@@ -43,10 +40,8 @@ def step_on_a_card(
         of_all = dcgan.buffers.activation1.mask, dcgan.buffers.activation2.mask
         for first, count, some in ((0, N, masks[0]), (N, M, masks[1])):
             for buffer, mask, (name, layer) in zip(of_all, some, drops.items(), strict=True):
-                shape = (count, *D.shapes[name])
-                values = xp.asarray(mask.keep(shape, layer.rate)) if isinstance(mask, Stream) else mask
-                expect(values.shape == shape, f"a dropout mask has shape {values.shape}. It needs {shape}.")
-                _put_mask(dcgan.sizes.side, buffer, values != 0, first, N + M)
+                drawn = xp.asarray(mask.keep((count, *D.shapes[name]), layer.rate))
+                _put_mask(dcgan.sizes.side, buffer, drawn, first, N + M)
         dcgan.wait_for_default_stream()
         with dcgan.stream:
             dcgan.tick()

@@ -29,24 +29,10 @@ def convolution(side, C, F, taps, stride):
     return plan
 
 
-CASES = [
-    (7, 1, 5),
-    (7, 2, 5),
-    (8, 1, 5),
-    (8, 2, 5),
-    (1, 1, 5),
-    (1, 2, 5),
-    (2, 1, 5),
-    (2, 2, 5),
-    (3, 2, 4),
-    (4, 1, 3),
-]
-CASES += [(5, 3, 5), (16, 2, 5)]
-
-
-@pytest.mark.parametrize(("side", "stride", "taps"), CASES)
-def test_it_is_the_readable_convolution_and_its_gradients(side, stride, taps):
-    T, C, F = 3, 2, 3
+@pytest.mark.parametrize("side", [1, 2, 7, 8, 16])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_it_is_the_readable_convolution_and_its_gradients(side, stride):
+    T, C, F, taps = 3, 2, 3, 5
     plan = convolution(side, C, F, taps, stride)
     x, w = numbers(1, T, side * stride, side * stride, C), numbers(2, taps, taps, C, F)
     dy = numbers(3, T, side, side, F)
@@ -81,16 +67,6 @@ def test_it_is_the_readable_convolution_and_its_gradients(side, stride, taps):
 
 def test_the_tutorials_layers_take_as_many_products_as_the_derivation_says():
     assert [lifted_rows(axis(7, 5, stride).n) for stride in (1, 2)] == [(121, 124), (94, 96)]
-
-
-@pytest.mark.parametrize("n", range(1, 20))
-def test_frequencies_are_counted_as_they_are_made(n):
-    cut = axis(n, 1, 1)
-    assert cut.n == n
-    found = constants(cut, cut, (1, 1)).large
-    R, rows = lifted_rows(n)
-    assert found.shape == (n * n, rows) and rows % 4 == 0 and rows - R < 4
-    assert found[:, :R].any(axis=0).all() and not found[:, R:].any()
 
 
 def test_rows_past_the_frequencies_change_nothing():

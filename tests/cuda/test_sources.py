@@ -95,8 +95,3 @@ def test_arrays_of_another_dtype_or_with_gaps_are_refused(array):
 
 def test_nothing_is_added_up_in_an_order_of_chance():
     assert set(re.findall(r"atomic\w+", TEXT)) <= {"atomicMin"}  # the smallest is the smallest in any order
-
-
-def test_the_source_is_plain_c():
-    code = re.sub(r"//.*", "", TEXT)
-    assert not re.search(r"\b(template|class|auto|namespace|static_cast|std::)", code)
