@@ -166,6 +166,7 @@ HEADER = (
 )
 OTHER_CARD = CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)\n")
 ARCHITECTURE = "(nvrtc: error: invalid value for --gpu-architecture (-arch))"
+NVRTC = "NVRTC_ERROR_BUILTIN_OPERATION_FAILURE (7)"
 OLD = "the NVIDIA driver is too old: it is for CUDA"
 # A problem at the first use, what the driver and CuPy are for, and the line up to its last remedy.
 FIRST_USE = [
@@ -214,7 +215,7 @@ FIRST_USE += [
         (CompileException(f"x.cu(9): warning #177-D: variable was never referenced\n{HEADER}"),
          '/venv/cupy/float16.cuh(19): catastrophic error: cannot open source file "cuda_fp16.h"'),
         (CompileException(BUILTINS), "nvrtc: error: failed to open libnvrtc-builtins.so.13.5"),
-        (NVRTCError("NVRTC_ERROR_OUT_OF_ORDER (7)"), "NVRTC_ERROR_OUT_OF_ORDER (7)"),
+        (NVRTCError(NVRTC), NVRTC),
         (RuntimeError("CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: no"),
          "CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: no"),
         (RuntimeError("Failed to dlopen /x/libcublas.so.13: libcublasLt.so.13: no"),

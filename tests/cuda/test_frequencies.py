@@ -46,22 +46,22 @@ def test_it_is_the_readable_convolution_and_its_gradients(side, stride):
     depth = stride * stride * C
     shapes = (plan.rows, T, depth), (plan.rows, T, F), (plan.rows, depth, F)
     X, Y, W = map(np.zeros, shapes)
-    plan.lift_large(places(x, stride), X)
-    plan.lift_kernel(w, W)
+    plan.lift(plan.L, places(x, stride), X)
+    plan.lift(plan.K, w, W)
     plan.down(X, W, Y)
     found = np.empty((side * side, T, F))
-    plan.lower_small(Y, found)
+    plan.lower(plan.S, Y, found)
     assert found == pytest.approx(places(y, 1), abs=1e-12)
 
     dX, dY, dW = map(np.zeros, shapes)
-    plan.lift_small(places(dy, 1), dY)
+    plan.lift(plan.S, places(dy, 1), dY)
     plan.up(dY, W, dX)
     found = np.empty((side * side, T, depth))
-    plan.lower_large(dX, found)
+    plan.lower(plan.L, dX, found)
     assert found == pytest.approx(places(dx, stride), abs=1e-12)
     plan.kernel_gradient(X, dY, dW)
     found = np.empty_like(w)
-    plan.lower_kernel(dW, found)
+    plan.lower(plan.K, dW, found)
     assert found == pytest.approx(dw, abs=1e-11)
 
 
@@ -73,7 +73,7 @@ def test_rows_past_the_frequencies_change_nothing():
     plan = convolution(7, 2, 3, 5, 1)
     X = numbers(1, *(plan.rows, 2, 2))
     found, again = np.empty((49, 2, 2)), np.empty((49, 2, 2))
-    plan.lower_large(X, found)
+    plan.lower(plan.L, X, found)
     X[plan.R :] = 1e6
-    plan.lower_large(X, again)
+    plan.lower(plan.L, X, again)
     assert (found == again).all() and plan.R < plan.rows

@@ -20,7 +20,6 @@ from tests.cuda.checks import (
 )
 from tinygan.backend import cpu
 from tinygan.cuda import buffers
-from tinygan.cuda.blas import Blas
 from tinygan.layers import BatchNorm, Conv2D, Dropout, LeakyReLU
 from tinygan.step import Step
 
@@ -60,24 +59,6 @@ def test_a_step_is_that_of_the_readable_engine_in_float64(
 @pytest.mark.slow
 def test_what_a_card_has_to_pass_at_full_size_the_stand_in_passes(card):
     checks.check_full_step()
-
-
-def test_every_product_of_a_step_is_what_numpy_makes_of_its_views(make_backend, monkeypatch):
-    backend, found, right = make_backend(), [], Blas.product
-
-    def product(own, a, b, out):
-        xp = backend.xp
-        xp.cuda.Device().synchronize()
-        expected = np.matmul(*(xp.asnumpy(xp.ascontiguousarray(x)).astype(np.float64) for x in (a, b)))
-        xp.cuda.Device().synchronize()
-        right(own, a, b, out)
-        xp.cuda.Device().synchronize()
-        found.append(distance(xp.asnumpy(xp.ascontiguousarray(out)), expected))
-
-    monkeypatch.setattr(Blas, "product", product)
-    for sizes in CASES:
-        play(backend, sizes)
-    assert len(found) == 35 * len(CASES) and max(found) < 1e-6
 
 
 def test_tf32_is_really_less_precise(make_backend):

@@ -73,19 +73,19 @@ def test_no_buffer_is_read_after_its_memory_was_used_again(make_backend):
 
 def test_a_buffer_that_is_read_after_its_memory_was_used_again_is_found(make_backend, monkeypatch):
     taking = Trainer(*players(make_backend(), SMALL), IMAGES, BATCH, 7, check_reuse=True)
-    dcgan, own, right = taking.dcgan, taking.dcgan.buffers, Convolution.lift_large
+    dcgan, own, right = taking.dcgan, taking.dcgan.buffers, Convolution.lift
 
-    def and_dY(conv, x, X):  # noqa: N802
-        right(conv, x, X)
-        if conv is dcgan.frequencies_up1:  # before the kernel's gradient has read Y
+    def and_dY(conv, matrix, x, X):  # noqa: N802
+        right(conv, matrix, x, X)
+        if X is own.up1.dX:  # before the kernel's gradient has read Y
             conv.down(X, own.up1.W, own.up1.dY)
 
     taking.steps(1)
     with pytest.raises(RuntimeError, match=r"up1\.X is read, but its memory holds up1\.dX"):
-        dcgan.frequencies_up1.lower_large(own.up1.X, own.norm1.h)
+        dcgan.frequencies_up1.lower(dcgan.frequencies_up1.L, own.up1.X, own.norm1.h)
     with pytest.raises(RuntimeError, match=r"norm2\.h is read, but its memory holds norm2\.dh"):
         dcgan._normalise(dcgan.up3, own.norm2)
-    monkeypatch.setattr(Convolution, "lift_large", and_dY)
+    monkeypatch.setattr(Convolution, "lift", and_dY)
     with pytest.raises(RuntimeError, match=r"up1\.Y is read, but its memory holds up1\.dY"):
         taking.steps(1)
 

@@ -93,32 +93,18 @@ class Convolution:
         matrices = constants(cut, cut, (taps, taps))
         self.L, self.S, self.K = (xp.asarray(np.asarray(m, np.float32)) for m in matrices)
         self.R, self.rows = lifted_rows(cut.n)
-        self.blas, self.places = blas, side * side
-        self.taps, self.phases = taps * taps, stride * stride
+        self.blas = blas
 
-    def lift_large(self, x: Array, X: Array) -> None:
-        """x (places, T, phases C) -> X"""
-        self.blas.product(self.L.T, x.reshape(self.places, -1), X.reshape(self.rows, -1))
+    def lift(self, matrix: Array, x: Array, X: Array) -> None:
+        """x -> X: with L the large picture (places, T, phases C), with S the small one (places, T, F), with K
+        the kernel (taps, taps, C, F)."""
+        inside, outside = matrix.shape
+        self.blas.product(matrix.T, x.reshape(inside, -1), X.reshape(outside, -1))
 
-    def lift_small(self, y: Array, Y: Array) -> None:
-        """y (places, T, F) -> Y"""
-        self.blas.product(self.S.T, y.reshape(self.places, -1), Y.reshape(self.rows, -1))
-
-    def lower_large(self, X: Array, x: Array) -> None:
-        """The transpose of `lift_large`."""
-        self.blas.product(self.L, X.reshape(self.rows, -1), x.reshape(self.places, -1))
-
-    def lower_small(self, Y: Array, y: Array) -> None:
-        """The transpose of `lift_small`."""
-        self.blas.product(self.S, Y.reshape(self.rows, -1), y.reshape(self.places, -1))
-
-    def lift_kernel(self, w: Array, W: Array) -> None:
-        """w (taps, taps, C, F) -> W"""
-        self.blas.product(self.K.T, w.reshape(self.taps, -1), W.reshape(self.rows * self.phases, -1))
-
-    def lower_kernel(self, W: Array, w: Array) -> None:
-        """The transpose of `lift_kernel`: a kernel's gradient from that of the lifted one."""
-        self.blas.product(self.K, W.reshape(self.rows * self.phases, -1), w.reshape(self.taps, -1))
+    def lower(self, matrix: Array, X: Array, x: Array) -> None:
+        """The transpose of `lift`: with S a result from what was multiplied, with K a kernel's gradient."""
+        inside, outside = matrix.shape
+        self.blas.product(matrix, X.reshape(outside, -1), x.reshape(inside, -1))
 
     # The rows past R stay as they are. They hold numbers of earlier steps or zeros, and only meet
     # the constants' columns of zeros.

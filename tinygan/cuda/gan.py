@@ -221,20 +221,20 @@ class DCGAN:
         self, stage: UpStage, conv: Convolution, before: NormBuffers, up: LiftedBuffers, after: NormBuffers
     ) -> None:
         """A transposed convolution, by frequencies: a of one map -> h of the next."""
-        conv.lift_kernel(stage.conv.kernel.data, up.W)
-        conv.lift_small(before.a, up.Y)
+        conv.lift(conv.K, stage.conv.kernel.data, up.W)
+        conv.lift(conv.S, before.a, up.Y)
         conv.up(up.Y, up.W, up.X)
-        conv.lower_large(up.X, after.h)
+        conv.lower(conv.L, up.X, after.h)
 
     def _up_backward(
         self, stage: UpStage, conv: Convolution, before: NormBuffers, up: LiftedBuffers, after: NormBuffers
     ) -> None:
         """dh of the next map -> da of this one, and the kernel's gradient."""
-        conv.lift_large(after.dh, up.dX)
+        conv.lift(conv.L, after.dh, up.dX)
         conv.kernel_gradient(up.dX, up.Y, up.dW)
-        conv.lower_kernel(up.dW, self.gradient_of[stage.conv.kernel])
+        conv.lower(conv.K, up.dW, self.gradient_of[stage.conv.kernel])
         conv.down(up.dX, up.W, up.dY)
-        conv.lower_small(up.dY, before.da)
+        conv.lower(conv.S, up.dY, before.da)
 
     def _normalise(self, stage: UpStage, n: NormBuffers) -> None:
         """a = LeakyReLU(batch norm of h), and the running values."""
@@ -292,10 +292,10 @@ class DCGAN:
         self.blas.product(windows, self.down1.conv.kernel.data.reshape(s.window, s.D1), b1)
         self._activate(self.down1, b.activation1, T)
         X, Y = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.Y))
-        conv.lift_kernel(self.down2.conv.kernel.data, b.down2.W)
-        conv.lift_large(b1.reshape(s.P, T, 4 * s.D1), X)
+        conv.lift(conv.K, self.down2.conv.kernel.data, b.down2.W)
+        conv.lift(conv.L, b1.reshape(s.P, T, 4 * s.D1), X)
         conv.down(X, b.down2.W, Y)
-        conv.lower_small(Y, b2)
+        conv.lower(conv.S, Y, b2)
         self._activate(self.down2, b.activation2, T)
         kernel, bias = self.dense_D.kernel.data, bias_of(self.dense_D).data
         self.kernels.blocks("dense_logits", T, b2, kernel, bias, T, s.D2, b.logits)
@@ -310,13 +310,13 @@ class DCGAN:
         kernels.shares("weighted_sums", s.P, s.D2, b2, weights, *sums)
         self._activate_backward(self.down2, b.activation2, T, dense.data, same=T)
         X, dX, dY = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.dX, b.down2.dY))
-        conv.lift_small(part(b.activation2.db, s.P, T, s.D2), dY)
+        conv.lift(conv.S, part(b.activation2.db, s.P, T, s.D2), dY)
         conv.up(dY, b.down2.W, dX)
         kernels.rows("scale_rows", conv.R * T, s.D2, dY, weights, conv.R * T, s.D2, T, 1)
         conv.kernel_gradient(X, dY, b.down2.dW)
-        conv.lower_kernel(b.down2.dW, self.gradient_of[self.down2.conv.kernel])
+        conv.lower(conv.K, b.down2.dW, self.gradient_of[self.down2.conv.kernel])
         db1, windows = part(b.activation1.db, s.P, T, 4 * s.D1), part(b.windows_D, 4 * s.P * T, s.window)
-        conv.lower_large(dX, db1)
+        conv.lower(conv.L, dX, db1)
         self._activate_backward(self.down1, b.activation1, T, db1, same=1)
         rows, window = windows.shape
         kernels.rows("scale_rows", rows, window, windows, weights, rows, window, T, 4)
