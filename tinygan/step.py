@@ -12,7 +12,6 @@ from tinygan import gan
 from tinygan.arrays import Array
 from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast import gan as fast_gan
-from tinygan.fast.gan import FusedStep
 from tinygan.fast.optim import adam_steps
 from tinygan.fast.originals import added, changed, described, refuse, twins
 from tinygan.fast.threads import POOL
@@ -85,7 +84,7 @@ class Step:
         for batch in self.batches:
             if name := fast_gan.unplanned(self.G, self.D, *batch):
                 return f"{BY_OPS}: for {name} the definition is the fastest at this size"
-        self.losses_and_gradients = FusedStep(self.G, self.D, self.batches).losses_and_gradients
+        self.losses_and_gradients = fast_gan.FusedStep(self.G, self.D, self.batches).losses_and_gradients
         return AS_A_WHOLE
 
     def plans(self) -> list[str]:

@@ -19,7 +19,6 @@ from tinygan.cuda.trainer import Trainer
 from tinygan.data import Dataset
 from tinygan.errors import DeviceError, NonFiniteError, UsageError
 from tinygan.models import discriminator, generator
-from tinygan.rng import mask_rate, stream
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
 from tinygan.runs.trainer import StepByStep, trainer
@@ -137,23 +136,6 @@ def test_adam_counts_its_own_steps(make_backend):
     assert backend.numpy(own.rate) == pytest.approx(rate, rel=1e-6)
 
 
-def test_the_card_draws_what_the_streams_draw(make_backend):
-    backend = make_backend()
-    sizes = SMALL._replace(size=28, width=7, noise=33)
-    taking = Trainer(*players(backend, sizes), np.zeros((4, 28, 28, 1), np.uint8), 4, 9, 20)
-    taking.steps(1)  # the step with the number 20
-    memory = {name: backend.numpy(array) for name, array in taking.dcgan.buffers.named().items()}
-    assert memory["noise"] == pytest.approx(stream(9, "noise").at(20).normal((4, 33)), abs=1e-6)
-    rate = mask_rate(0.3)
-    for layer, (side, C) in enumerate(((14, 7), (7, 14))):
-        scale = side // 7
-        kept = [stream(9, "dropout").at(20, which, layer).keep((4, side, side, C), rate) for which in (0, 1)]
-        parts = np.concatenate(kept).reshape(8, 7, scale, 7, scale, C).transpose(1, 3, 0, 2, 4, 5)
-        drawn = memory[f"activation{layer + 1}.mask"]
-        assert (drawn == parts.reshape(drawn.shape)).all()
-    assert (memory["pictures"][:4] == -1).all()
-
-
 @pytest.fixture
 def quiet():
     """NumPy underneath the stand-in warns of what a card does not."""
@@ -208,15 +190,6 @@ def test_a_single_step_refuses_a_number_that_is_not_finite(make_backend, beta1):
     assert ours.adam_G.t == ours.adam_D.t == 5
     after = ours.arrays()
     assert all((after[name] == before[name]).all() for name in before if "running" not in name)
-
-
-def test_pictures_are_gathered_in_the_epochs_order_and_normalised(make_backend):
-    backend = make_backend()
-    taking = Trainer(*players(backend, SMALL), IMAGES, BATCH, 7, 4)
-    taking.steps(1)  # the second of the second epoch
-    order = stream(7, "shuffle").at(1).permutation(11)
-    expected = (IMAGES[order[4:8]].astype(np.float32) - 127.5) / 127.5
-    assert (backend.numpy(taking.dcgan.buffers.pictures)[:4] == expected).all()
 
 
 def test_no_step_copies_anything_to_the_host(card):

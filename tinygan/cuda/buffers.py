@@ -122,7 +122,7 @@ def address(array: Any) -> int:
 
 
 class NormBuffers:
-    """Around a batch norm of G and its LeakyReLU: C channels, of which `shape` has `width` at each place."""
+    """Around a batch norm of G and its LeakyReLU: C channels; `shape`: of activations."""
 
     def __init__(self, take: Memory, C: int, *shape: int, before: tuple[int, ...] = ()) -> None:
         """`before`: the shape in front of the activation, if that is another."""
