@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from itertools import islice
 
 from tinygan.arrays import Array
-from tinygan.cuda.gan import Game
+from tinygan.cuda.gan import DCGAN, part
 from tinygan.errors import NonFiniteError
-from tinygan.layers import Dropout, Mask, Network
-from tinygan.ops import expect
+from tinygan.layers import Dropout, Network
 from tinygan.optim import Adam
 from tinygan.rng import Stream, mask_rate
 from tinygan.step import Measured
@@ -22,48 +21,45 @@ def step_on_a_card(
     adam_D: Adam,
     images: Array,
     noise: Array,
-    real_masks: Iterable[Mask],
-    fake_masks: Iterable[Mask],
+    real_masks: Iterable[Stream],
+    fake_masks: Iterable[Stream],
 ) -> Measured:
     """`step.Step.take` with the kernels of a graphics card. (A run keeps its data there as well.)
 
     Raises:
-        ShapeError: a mask does not fit the batch.
         NonFiniteError: a loss or a gradient is not finite. No weight has changed then.
     """
     drops = {name: layer for name, layer in D.layers.items() if isinstance(layer, Dropout)}
     N, M, xp = len(images), len(noise), G.backend.xp
     masks = [list(islice(some, len(drops))) for some in (real_masks, fake_masks)]
-    drawn = isinstance(masks[0][0], Stream)  # then all are, and drop at another rate by a hair
-    rates = [mask_rate(layer.rate) if drawn else layer.rate for layer in drops.values()]
-    game = Game(G, D, adam_G, adam_D, M, [1 / (1 - rate) for rate in rates])
+    rates = [mask_rate(layer.rate) for layer in drops.values()]
+    dcgan = DCGAN(G, D, adam_G, adam_D, M, [1 / (1 - rate) for rate in rates])
     try:
-        game.memory["pictures"][:N] = images
-        game.memory["noise"][...] = noise
+        dcgan.buffers.pictures[:N] = images
+        dcgan.buffers.noise[...] = noise
+        of_all = dcgan.buffers.activation1.mask, dcgan.buffers.activation2.mask
         for first, count, some in ((0, N, masks[0]), (N, M, masks[1])):
-            for number, (mask, (name, layer)) in enumerate(zip(some, drops.items(), strict=True), 1):
-                shape = (count, *D.shapes[name])
-                values = xp.asarray(mask.keep(shape, layer.rate)) if isinstance(mask, Stream) else mask
-                expect(values.shape == shape, f"a dropout mask has shape {values.shape}. It needs {shape}.")
-                _put_mask(game, number, values != 0, first, N + M)
-        game.settle()
-        with game.stream:
-            game.tick()
-            game.play(N, N)
-            game.stream.synchronize()
-        if found := game.trouble():
+            for buffer, mask, (name, layer) in zip(of_all, some, drops.items(), strict=True):
+                drawn = xp.asarray(mask.keep((count, *D.shapes[name]), layer.rate))
+                _put_mask(dcgan.sizes.side, buffer, drawn, first, N + M)
+        dcgan.wait_for_default_stream()
+        with dcgan.stream:
+            dcgan.tick()
+            dcgan.train_step(N, N)
+            dcgan.stream.synchronize()
+        if found := dcgan.trouble():
             raise NonFiniteError(found[1])
     finally:
-        game.close()
+        dcgan.close()
     for adam in (adam_G, adam_D):
         adam.t += 1
-    return Measured(*game.memory["measured"][0])
+    return Measured(*dcgan.buffers.measured[0])
 
 
-def _put_mask(game: Game, number: int, mask: Array, first: int, T: int) -> None:
-    """Use `mask` (N, y, x, C) bool for dropout 1 or 2, for the examples from `first` of T on."""
-    side, scale, (N, _, _, C) = game.sizes.side, 3 - number, mask.shape
+def _put_mask(side: int, buffer: Array, mask: Array, first: int, T: int) -> None:
+    """Put `mask` (N, y, x, C) bool for the examples from `first` of T on into that of the whole batch."""
+    N, height, _, C = mask.shape
+    scale = height // side
     parts = mask.reshape(N, side, scale, side, scale, C).transpose(1, 3, 0, 2, 4, 5)
-    count = side * side * T * scale * scale * C
-    of_all = game.memory[f"mask{number}"].reshape(-1)[:count].reshape(side * side, T, scale * scale, C)
+    of_all = part(buffer, side * side, T, scale * scale, C)
     of_all[:, first : first + N] = parts.reshape(side * side, N, scale * scale, C)

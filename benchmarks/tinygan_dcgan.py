@@ -85,7 +85,7 @@ class Player(worker.Player):
             facts |= {
                 "launches": self.trainer.launches,
                 "operations": self.trainer.operations,
-                "bytes": floor.step_bytes(self.trainer.game.memory.values(), weights),
+                "bytes": floor.step_bytes(self.trainer.dcgan.buffers.arrays(), weights),
             }
         return facts
 

@@ -152,37 +152,6 @@ def test_two_cupys_at_once_are_named_and_only_one_is_to_stay(fresh_gpu, tmp_path
     assert "pip uninstall cupy-cuda12x cupy-cuda13x, then pip install" in text
 
 
-def test_a_missing_driver_is_told_from_one_that_is_too_old(fresh_gpu):
-    text = refusal(fresh_gpu, CUDARuntimeError(OLD_DRIVER), driver=0)
-    assert text.startswith("no NVIDIA driver was found, and CuPy needs one for CUDA 13. ")
-    assert "nvidia-smi" in text and "too old" not in text
-
-
-def test_an_old_driver_is_told_with_a_cupy_that_fits_it(fresh_gpu):
-    text = refusal(fresh_gpu, CUDARuntimeError(OLD_DRIVER), driver=12040)
-    assert "it is for CUDA 12.4, and CuPy needs CUDA 13. Install a newer driver" in text
-    assert 'pip uninstall cupy-cuda13x, then pip install "cupy-cuda12x[ctk]"' in text
-
-
-@pytest.mark.parametrize(("driver", "toolkit"), [(11080, 12090), (11080, 13020)])
-def test_a_driver_that_is_too_old_for_every_cupy_only_has_to_be_newer(fresh_gpu, driver, toolkit):
-    text = refusal(fresh_gpu, CUDARuntimeError(OLD_DRIVER), driver=driver, toolkit=toolkit)
-    assert "CUDA 11.8" in text and "Install a newer driver, or use" in text and "pip" not in text
-
-
-def test_no_device_is_told_with_nvidia_smi(fresh_gpu):
-    fresh_gpu.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    text = refusal(fresh_gpu, CUDARuntimeError(NO_DEVICE))
-    assert text.startswith("the NVIDIA driver finds no GPU. ") and "nvidia-smi" in text
-
-
-@pytest.mark.parametrize("value", ["", "7"])
-def test_a_variable_that_hides_the_devices_is_named_with_its_value(fresh_gpu, value):
-    fresh_gpu.setenv("CUDA_VISIBLE_DEVICES", value)
-    text = refusal(fresh_gpu, CUDARuntimeError(NO_DEVICE))
-    assert f"CUDA_VISIBLE_DEVICES is {value!r}. Unset it" in text
-
-
 PATHFINDER = (
     'Failure finding "libcublasLt.so.13 or libcublasLt.so.12": No such file: libcublasLt.so.13 or '
     "libcublasLt.so.12\n  listdir(/venv/nvidia/cu13/lib):\n    libnvrtc.so.13"
@@ -195,27 +164,84 @@ HEADER = (
     '/venv/cupy/float16.cuh(19): catastrophic error: cannot open source file "cuda_fp16.h"\n'
     "  #include <cuda_fp16.h>\n\n1 catastrophic error detected in the compilation.\n"
 )
-MISSING = [
-    (DynamicLibNotFoundError(PATHFINDER), "(libcublasLt.so.13 or libcublasLt.so.12)"),
-    (ImportError(PATHFINDER), "(libcublasLt.so.13 or libcublasLt.so.12)"),
-    (ImportError("libcublas.so.13: cannot open shared object file: No such file"), "libcublas.so.13"),
-    (OSError("libcublas.so: wrong ELF class"), "libcublas.so: wrong ELF class"),
-    (CompileException(HEADER), 'cannot open source file "cuda_fp16.h"'),
-    (CompileException(f"x.cu(9): warning #177-D: variable was never referenced\n{HEADER}"), '"cuda_fp16.h"'),
-    (CompileException(BUILTINS), "(nvrtc: error: failed to open libnvrtc-builtins.so.13.5)"),
-    (NVRTCError("NVRTC_ERROR_BUILTIN_OPERATION_FAILURE (7)"), "NVRTC_ERROR_BUILTIN_OPERATION_FAILURE (7)"),
-    (RuntimeError("CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: no"), "load libnvrtc.so.13"),
-    (RuntimeError("Failed to dlopen /x/libcublas.so.13: libcublasLt.so.13: no"), "/x/libcublas.so.13"),
-    (AssertionError("\n*** The requested function could not be found in the library.\n***\n"), "(The req"),
+OTHER_CARD = CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)\n")
+ARCHITECTURE = "(nvrtc: error: invalid value for --gpu-architecture (-arch))"
+NVRTC = "NVRTC_ERROR_BUILTIN_OPERATION_FAILURE (7)"
+OLD = "the NVIDIA driver is too old: it is for CUDA"
+# A problem at the first use, what the driver and CuPy are for, and the line up to its last remedy.
+FIRST_USE = [
+    (CUDARuntimeError(OLD_DRIVER), {"driver": 0},
+     "no NVIDIA driver was found, and CuPy needs one for CUDA 13. Install it, so that nvidia-smi shows the "
+     "GPU (in a container: --gpus all)"),
+    (CUDARuntimeError(OLD_DRIVER), {"driver": 12040},
+     f"{OLD} 12.4, and CuPy needs CUDA 13. Install a newer driver, or the "
+     'CuPy for this one (pip uninstall cupy-cuda13x, then pip install "cupy-cuda12x[ctk]")'),
+    (CUDARuntimeError(OLD_DRIVER), {"driver": 11080, "toolkit": 12090},
+     f"{OLD} 11.8, and CuPy needs CUDA 12. Install a newer driver"),
+    (CUDARuntimeError(OLD_DRIVER), {"driver": 11080},
+     f"{OLD} 11.8, and CuPy needs CUDA 13. Install a newer driver"),
+    (CUDARuntimeError(NO_DEVICE), {}, "the NVIDIA driver finds no GPU. Check that nvidia-smi lists one"),
+    (OTHER_CARD, {}, f"CUDA 13 does not support this GPU {ARCHITECTURE}. Install CuPy for CUDA 12 "
+     '(pip uninstall cupy-cuda13x, then pip install "cupy-cuda12x[ctk]")'),
+    (OTHER_CARD, {"toolkit": 12090},
+     f"CUDA 12 does not support this GPU {ARCHITECTURE}. Choose another with CUDA_VISIBLE_DEVICES"),
+    (PermissionError(13, "Permission denied", "/home/me/.cupy"), {},
+     "CuPy cannot keep its kernels ([Errno 13] Permission denied: '/home/me/.cupy'). Set CUPY_CACHE_DIR to a "
+     "folder that can be written"),
+]  # fmt: skip
+FULL = [
+    OutOfMemoryError(NO_MEMORY), CUDARuntimeError("cudaErrorMemoryAllocation: out of memory"),
+    CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"), CUBLASError("CUBLAS_STATUS_ALLOC_FAILED"),
+]  # fmt: skip
+FIRST_USE += [
+    (problem, {}, f"the GPU's memory is full already ({str(problem).rstrip('.')}). Stop what else uses it "
+     "(nvidia-smi lists it), choose another GPU with CUDA_VISIBLE_DEVICES") for problem in FULL
+]  # fmt: skip
+FIRST_USE += [
+    (problem, {}, f"the GPU failed its first product ({told}). Check it with nvidia-smi")
+    for problem, told in (
+        (CUDARuntimeError("cudaErrorUnknown: unknown error"), "cudaErrorUnknown: unknown error"),
+        (CUBLASError("CUBLAS_STATUS_NOT_INITIALIZED"), "CUBLAS_STATUS_NOT_INITIALIZED"),
+        (ValueError(), "ValueError"),
+    )
+]
+FIRST_USE += [
+    (problem, {}, f"a part of the CUDA toolkit is missing ({told}). Install it: "
+     'pip install "cupy-cuda13x[ctk]"')
+    for problem, told in (
+        (DynamicLibNotFoundError(PATHFINDER), "libcublasLt.so.13 or libcublasLt.so.12"),
+        (ImportError(PATHFINDER), "libcublasLt.so.13 or libcublasLt.so.12"),
+        (OSError("libcublas.so: wrong ELF class"), "libcublas.so: wrong ELF class"),
+        (CompileException(f"x.cu(9): warning #177-D: variable was never referenced\n{HEADER}"),
+         '/venv/cupy/float16.cuh(19): catastrophic error: cannot open source file "cuda_fp16.h"'),
+        (CompileException(BUILTINS), "nvrtc: error: failed to open libnvrtc-builtins.so.13.5"),
+        (NVRTCError(NVRTC), NVRTC),
+        (RuntimeError("CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: no"),
+         "CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: no"),
+        (RuntimeError("Failed to dlopen /x/libcublas.so.13: libcublasLt.so.13: no"),
+         "Failed to dlopen /x/libcublas.so.13: libcublasLt.so.13: no"),
+        (AssertionError("\n*** The requested function could not be found in the library.\n***\n"),
+         "The requested function could not be found in the library"),
+    )
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("problem", "found"), MISSING)
+@pytest.mark.parametrize(("problem", "facts", "line"), FIRST_USE)
+def test_a_first_use_that_fails_is_told_with_its_remedy(fresh_gpu, problem, facts, line):
+    fresh_gpu.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert refusal(fresh_gpu, problem, **facts) == f"{line}, or use --device cpu."
+
+
 @pytest.mark.parametrize("stage", ["kernel", "product", "synchronisation"])
-def test_a_missing_part_of_the_toolkit_is_named_with_what_installs_it(fresh_gpu, problem, found, stage):
-    text = refusal(fresh_gpu, problem, stage)
-    assert text.startswith("a part of the CUDA toolkit is missing (") and found in text
-    assert 'Install it: pip install "cupy-cuda13x[ctk]", or' in text and "listdir" not in text
+def test_each_stage_of_the_first_use_is_waited_for(fresh_gpu, stage):
+    assert "is missing (libcublas" in refusal(fresh_gpu, ImportError(PATHFINDER), stage)
+
+
+@pytest.mark.parametrize("value", ["", "7"])
+def test_a_variable_that_hides_the_devices_is_named_with_its_value(fresh_gpu, value):
+    fresh_gpu.setenv("CUDA_VISIBLE_DEVICES", value)
+    text = refusal(fresh_gpu, CUDARuntimeError(NO_DEVICE))
+    assert f"CUDA_VISIBLE_DEVICES is {value!r}. Unset it" in text
 
 
 def test_the_toolkit_is_that_of_the_cupy_which_is_installed(fresh_gpu):
@@ -225,70 +251,17 @@ def test_the_toolkit_is_that_of_the_cupy_which_is_installed(fresh_gpu):
     assert "pip install" not in refusal(fresh_gpu, ImportError(PATHFINDER))
 
 
-@pytest.mark.parametrize(
-    "problem",
-    [
-        OutOfMemoryError(NO_MEMORY),
-        CUDARuntimeError("cudaErrorMemoryAllocation: out of memory"),
-        CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
-        CUBLASError("CUBLAS_STATUS_ALLOC_FAILED"),
-    ],
-)
-def test_a_card_whose_memory_is_full_at_the_start_is_told_so(fresh_gpu, problem):
-    text = refusal(fresh_gpu, problem)
-    assert text.startswith(f"the GPU's memory is full already ({str(problem).rstrip('.')}). ")
-    assert "nvidia-smi" in text and "CUDA_VISIBLE_DEVICES" in text
-
-
-@pytest.mark.parametrize(
-    ("toolkit", "remedy"), [(13020, "cupy-cuda12x[ctk]"), (12090, "Choose another with CUDA_VISIBLE_DEVICES")]
-)
-def test_a_card_that_the_compiler_knows_no_more_is_told_with_an_older_cuda(fresh_gpu, toolkit, remedy):
-    problem = CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)\n")
-    text = refusal(fresh_gpu, problem, toolkit=toolkit)
-    assert f"CUDA {toolkit // 1000} does not support this GPU" in text and remedy in text
-
-
-def test_a_folder_for_kernels_that_cannot_be_written_is_named(fresh_gpu):
-    problem = PermissionError(13, "Permission denied", "/home/me/.cupy")
-    text = refusal(fresh_gpu, problem)
-    assert "Permission denied: '/home/me/.cupy'" in text and "CUPY_CACHE_DIR" in text
-
-
-@pytest.mark.parametrize(
-    "problem",
-    [
-        CUDARuntimeError("cudaErrorUnknown: unknown error"),
-        CUDARuntimeError("cudaErrorDevicesUnavailable: CUDA-capable device(s) is/are busy or unavailable"),
-        CUBLASError("CUBLAS_STATUS_NOT_INITIALIZED"),
-        ValueError(),
-    ],
-)
-@pytest.mark.parametrize("stage", ["kernel", "product", "synchronisation"])
-def test_any_other_first_failure_is_told_as_it_is(fresh_gpu, problem, stage):
-    text = refusal(fresh_gpu, problem, stage)
-    assert text.startswith(f"the GPU failed its first product ({str(problem) or 'ValueError'}). ")
-    assert "nvidia-smi" in text
-
-
 def test_auto_takes_the_gpu_where_it_works_and_says_nothing(fresh_gpu):
     cupy, lines = fake_cupy(fresh_gpu), []
     chosen = choose("auto", say=lines.append)
     assert chosen.device == "gpu" and chosen.xp is cupy and lines == []
 
 
-def test_auto_falls_back_to_the_cpu_and_reports_one_line(fresh_gpu):
-    fresh_gpu.setitem(sys.modules, "cupy", None)
-    lines = []
-    chosen = choose("auto", say=lines.append)
-    assert chosen.device == "cpu" and chosen.xp is np
-    assert lines == ["no GPU: CuPy is not installed; the CPU it is."]
-
-
-def test_auto_reports_one_whole_sentence_of_several(fresh_gpu):
+def test_auto_falls_back_to_the_cpu_and_reports_one_sentence(fresh_gpu):
     lines = []
     fake_cupy(fresh_gpu, CUDARuntimeError("cudaErrorUnknown: one. Two."))
-    choose("auto", say=lines.append)
+    chosen = choose("auto", say=lines.append)
+    assert chosen.device == "cpu" and chosen.xp is np
     assert lines == ["no GPU: the GPU failed its first product (cudaErrorUnknown: one); the CPU it is."]
 
 
@@ -314,24 +287,36 @@ def failure(problem, backend=None, **keywords):
     return one_line(error)
 
 
-@pytest.mark.parametrize(("size", "smaller"), [(256, 128), (3, 1), (2, 1)])
-@pytest.mark.parametrize(
-    "problem", [OutOfMemoryError(NO_MEMORY), CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")]
-)
-def test_a_full_card_is_told_with_half_the_batch_size(problem, size, smaller):
-    text = failure(problem, batch_size=size, last=lambda: None)
-    assert text.startswith(f"the GPU's memory is full at --batch-size {size} ({str(problem).rstrip('.')}). ")
-    assert text.endswith(f" Use --batch-size {smaller}.")
+ILLEGAL_ON_CARD = f"the GPU failed ({ILLEGAL}). Check it with nvidia-smi, then"
+FULL_CARD = f"the GPU's memory is full ({NO_MEMORY.rstrip('.')})."
+FULL_AT = f"the GPU's memory is full at --batch-size {{}} ({NO_MEMORY.rstrip('.')})."
+LAST_ONE = {"last": lambda: LAST}
+DURING_A_RUN = [
+    (OutOfMemoryError(NO_MEMORY), {"batch_size": 3}, f"{FULL_AT.format(3)} Use --batch-size 1."),
+    (OutOfMemoryError(NO_MEMORY), {"batch_size": 1}, f"{FULL_AT.format(1)} Use a smaller --width or --size."),
+    (OutOfMemoryError(NO_MEMORY), {}, f"{FULL_CARD} Use a smaller --width or --size."),
+    (OutOfMemoryError(NO_MEMORY), {"batch_size": 64} | LAST_ONE,
+     f"{FULL_AT.format(64)} Start a new run with --batch-size 32, or free memory and go on from the last "
+     f"checkpoint: --resume {LAST}"),
+    (CUDARuntimeError("cudaErrorMemoryAllocation: out of memory"), {"batch_size": 256},
+     "the GPU's memory is full at --batch-size 256 (cudaErrorMemoryAllocation: out of memory). Use "
+     "--batch-size 128."),
+    (CUDARuntimeError(ILLEGAL), {}, f"{ILLEGAL_ON_CARD} try again, or use --device cpu."),
+    (CUDARuntimeError(ILLEGAL), {"last": lambda: None},
+     f"{ILLEGAL_ON_CARD} start again (last checkpoint: none yet), or use --device cpu."),
+    (CUDARuntimeError(ILLEGAL), {"last": lambda: "my runs/a.npz"},
+     f"{ILLEGAL_ON_CARD} go on from the last checkpoint: --resume 'my runs/a.npz'"),
+    *((lost, {"batch_size": 256} | LAST_ONE,
+       f"the GPU failed ({lost}). Check it with nvidia-smi, then go on from the last checkpoint: "
+       f"--resume {LAST}")
+      for lost in (CUDADriverError("CUDA_ERROR_DEVICE_UNAVAILABLE: CUDA-capable device(s) is/are busy"),
+                   CUBLASError("CUBLAS_STATUS_EXECUTION_FAILED"))),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [1, None])
-def test_where_no_batch_can_be_smaller_the_networks_must_be(size):
-    assert failure(OutOfMemoryError(NO_MEMORY), batch_size=size).endswith("Use a smaller --width or --size.")
-
-
-def test_a_card_that_gets_full_after_a_checkpoint_can_go_on_from_it(tmp_path):
-    text = failure(OutOfMemoryError(NO_MEMORY), batch_size=64, last=lambda: LAST)
-    assert "new run with --batch-size 32" in text and text.endswith(f"--resume {LAST}")
+@pytest.mark.parametrize(("problem", "given", "line"), DURING_A_RUN)
+def test_a_card_that_fails_during_a_run_is_told_with_what_to_do(problem, given, line):
+    assert failure(problem, **given) == line
 
 
 def test_a_full_memory_of_the_processor_is_told_too():
@@ -342,30 +327,6 @@ def test_a_full_memory_of_the_processor_is_told_too():
     assert text.endswith("Use --batch-size 128.") and "GPU" not in text
     assert failure(MemoryError(), cpu()) == "out of memory. Use a smaller --width or --size."
     assert failure(MemoryError(), batch_size=4) == "out of memory at --batch-size 4. Use --batch-size 2."
-
-
-LOST = [
-    CUDARuntimeError(ILLEGAL),
-    CUDARuntimeError("cudaErrorLaunchFailure: unspecified launch failure"),
-    CUDARuntimeError("cudaErrorECCUncorrectable: uncorrectable ECC error encountered"),
-    CUDADriverError("CUDA_ERROR_DEVICE_UNAVAILABLE: CUDA-capable device(s) is/are busy or unavailable"),
-    CUBLASError("CUBLAS_STATUS_EXECUTION_FAILED"),
-]
-
-
-@pytest.mark.parametrize("problem", LOST)
-def test_a_card_that_fails_is_told_with_the_checkpoint_to_go_on_from(problem):
-    text = failure(problem, batch_size=256, last=lambda: LAST)
-    assert text.startswith(f"the GPU failed ({problem}). ") and text.endswith(f"--resume {LAST}")
-    assert failure(problem, last=lambda: "my runs/a.npz").endswith("--resume 'my runs/a.npz'")
-
-
-def test_a_card_that_fails_before_the_first_checkpoint_is_told_so():
-    assert "last checkpoint: none yet" in failure(CUDARuntimeError(ILLEGAL), last=lambda: None)
-
-
-def test_without_a_run_there_is_no_word_of_checkpoints():
-    assert "checkpoint" not in failure(CUDARuntimeError(ILLEGAL))
 
 
 @pytest.mark.parametrize(
@@ -385,11 +346,6 @@ def test_what_is_no_fault_of_the_device_passes_unchanged(problem):
     with pytest.raises(type(problem)) as error, on_gpu().failures(256, lambda: pytest.fail("asked")):
         raise problem
     assert error.value is problem and problem.__cause__ is None
-
-
-def test_a_run_without_failures_is_left_alone():
-    with on_gpu().failures(256, lambda: pytest.fail("asked for a checkpoint")):
-        pass
 
 
 def test_a_failure_on_the_cpu_imports_no_cupy(monkeypatch):

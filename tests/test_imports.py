@@ -23,7 +23,7 @@ ROOMS = [
     ("errors",), ("gpu_errors", "files", "machine", "rng", "ranks", "ranks.alone"), ("arrays",),
     ("autograd",), ("ops",),
     ("fast", "ranks.twins"),  # twins of single ops
-    ("layers",), ("models", "optim", "average"), ("gan",),
+    ("layers",), ("models", "optim", "average", "fast.dcgan"), ("gan",),
     ("fast.originals", "fast.optim", "fast.gan"), ("cuda",),  # twins of whole steps
     ("ranks.mpi",), ("backend", "step"), ("data",), ("runs",), ("views",), ("evaluation",), ("runs.loop",),
     ("",),  # tinygan/__init__.py, the public face

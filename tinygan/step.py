@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from functools import partial
 from math import isfinite
 from typing import NamedTuple, cast
 
@@ -61,7 +62,7 @@ class Step:
             raise UsageError(
                 f"{shared}: it may need the whole batch, and a rank has a part. Start one process."
             )
-        self.losses_and_gradients: Callable[..., LossesAndGradients] = gan.losses_and_gradients
+        self.losses_and_gradients: Callable[..., LossesAndGradients] = partial(gan.losses_and_gradients, G, D)
         self.train_step = gan.train_step if "gan.train_step" in edits else None  # then called as it is
         self.how, self.in_pieces = BY_OPS, False
         if self.backend.engine == "fast":
@@ -83,7 +84,7 @@ class Step:
         for batch in self.batches:
             if name := fast_gan.unplanned(self.G, self.D, *batch):
                 return f"{BY_OPS}: for {name} the definition is the fastest at this size"
-        self.losses_and_gradients = fast_gan.losses_and_gradients
+        self.losses_and_gradients = fast_gan.FusedStep(self.G, self.D, self.batches).losses_and_gradients
         return AS_A_WHOLE
 
     def plans(self) -> list[str]:
@@ -113,7 +114,7 @@ class Step:
             if self.train_step:
                 found = self.train_step(self.G, self.D, self.adam_G, self.adam_D, *batch)
             else:
-                found = self.losses_and_gradients(self.G, self.D, *batch)
+                found = self.losses_and_gradients(*batch)
             if not isinstance(found, LossesAndGradients):
                 name = "train_step" if self.train_step else "losses_and_gradients"
                 raise UsageError(f"gan.{name} returned a {type(found).__name__}, not LossesAndGradients.")
@@ -140,7 +141,7 @@ def unfit(G: Network, D: Network, device: str) -> str:
     """Why the fast engine's step on that device cannot take these networks; nothing if it can."""
     if device == "cpu":
         return fast_gan.unfit(G, D)
-    from tinygan.cuda.plan import LARGEST_SIDE, sizes_of  # not loaded on a processor
+    from tinygan.cuda.buffers import LARGEST_SIDE, sizes_of  # not loaded on a processor
 
     if D.input_shape[0] > 4 * LARGEST_SIDE:
         return f"on a GPU the fast one takes pictures up to --size {4 * LARGEST_SIDE}"

@@ -41,8 +41,8 @@ CASES = [
 class Players(NamedTuple):
     G: Network
     D: Network
-    adam_G: Adam  # noqa: N815
-    adam_D: Adam  # noqa: N815
+    adam_G: Adam
+    adam_D: Adam
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything they hold, by name, as NumPy arrays."""
@@ -107,21 +107,17 @@ def masks(step: int = 3, seed: int = 0) -> tuple[Sequence[Stream], Sequence[Stre
 
 def reference(sizes: Sizes, steps: int = 1) -> tuple[list[list[float]], dict[str, np.ndarray]]:
     """What the readable engine measures and leaves in float64, from the same float32 beginnings."""
-    ours = players(cpu(), sizes, np.float64)
-    taking, measured = Taking(ours, sizes), []
-    for step in range(steps):
-        images, noise = (values.astype(np.float64) for values in batch(sizes, step))
-        result = taking.take(images, noise, *masks(step))
-        measured.append([float(number) for number in result])
-    return measured, ours.arrays()
+    return play(cpu(), sizes, steps, np.float64)
 
 
-def play(backend: Backend, sizes: Sizes, steps: int = 1) -> tuple[list[list[float]], dict[str, np.ndarray]]:
+def play(
+    backend: Backend, sizes: Sizes, steps: int = 1, dtype: Any = np.float32
+) -> tuple[list[list[float]], dict[str, np.ndarray]]:
     """The same on a backend."""
-    ours = players(backend, sizes)
+    ours = players(backend, sizes, dtype)
     taking, measured = Taking(ours, sizes), []
     for step in range(steps):
-        images, noise = map(backend.array, batch(sizes, step))
+        images, noise = (backend.array(values.astype(dtype)) for values in batch(sizes, step))
         result = taking.take(images, noise, *masks(step))
         measured.append([float(number) for number in result])
     return measured, ours.arrays()

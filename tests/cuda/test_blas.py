@@ -11,7 +11,7 @@ import pytest
 
 from tinygan.backend import choose
 from tinygan.cuda import blas
-from tinygan.cuda.blas import SIGNATURES, Blas, CUBLASError, Matrix, planned
+from tinygan.cuda.blas import SIGNATURES, Blas, CUBLASError, Matrix, arguments
 from tinygan.errors import DeviceError
 
 # From NVIDIA's documentation of cuBLAS, sections 2.4 and 2.8.
@@ -122,8 +122,8 @@ def test_views_are_multiplied_where_they_lie(multiply, case):
 def test_the_call_for_a_plain_product_changes_the_factors_places():
     a, b, out = np.zeros((3, 4), "f"), np.zeros((4, 5), "f"), np.zeros((3, 5), "f")
     first, second, result = Matrix(False, 5, 0), Matrix(False, 4, 0), Matrix(False, 5, 0)
-    assert planned(a, b, out) == (5, 3, 4, first, second, result, 1)
-    assert planned(a, np.zeros((5, 4), "f").T, out).first == Matrix(True, 4, 0)
+    assert arguments(a, b, out) == (5, 3, 4, first, second, result, 1)
+    assert arguments(a, np.zeros((5, 4), "f").T, out)[3] == Matrix(True, 4, 0)
 
 
 @pytest.mark.parametrize(
@@ -138,15 +138,15 @@ def test_the_call_for_a_plain_product_changes_the_factors_places():
 )
 def test_shapes_that_do_not_fit_are_refused(a, b, out):
     with pytest.raises(ValueError, match="cannot multiply"):
-        planned(np.zeros(a, "f"), np.zeros(b, "f"), np.zeros(out, "f"))
+        arguments(np.zeros(a, "f"), np.zeros(b, "f"), np.zeros(out, "f"))
 
 
 def test_views_without_neighbours_are_refused():
     a, b, out = np.zeros((3, 4), "f"), np.zeros((4, 5), "f"), np.zeros((3, 5), "f")
     with pytest.raises(ValueError, match="contiguous"):
-        planned(np.zeros((6, 8), "f")[::2, ::2], b, out)
+        arguments(np.zeros((6, 8), "f")[::2, ::2], b, out)
     with pytest.raises(ValueError, match="contiguous"):
-        planned(a, b, np.zeros((5, 3), "f").T)
+        arguments(a, b, np.zeros((5, 3), "f").T)
 
 
 def test_a_failing_call_names_its_status(card):

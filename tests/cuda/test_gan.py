@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.cuda import checks
 from tests.cuda.checks import (
     CASES,
     SMALL,
     Taking,
     batch,
-    check_full_step,
     distance,
     gradients,
     masks,
@@ -18,13 +18,10 @@ from tests.cuda.checks import (
     players,
     reference,
 )
-from tinygan import gan
 from tinygan.backend import cpu
-from tinygan.cuda import plan
-from tinygan.cuda.blas import Blas
-from tinygan.errors import UsageError
+from tinygan.cuda import buffers
 from tinygan.layers import BatchNorm, Conv2D, Dropout, LeakyReLU
-from tinygan.step import BY_OPS, Step
+from tinygan.step import Step
 
 
 @pytest.fixture
@@ -61,25 +58,7 @@ def test_a_step_is_that_of_the_readable_engine_in_float64(
 
 @pytest.mark.slow
 def test_what_a_card_has_to_pass_at_full_size_the_stand_in_passes(card):
-    check_full_step()
-
-
-def test_every_product_of_a_step_is_what_numpy_makes_of_its_views(make_backend, monkeypatch):
-    backend, found, right = make_backend(), [], Blas.product
-
-    def product(own, a, b, out):
-        xp = backend.xp
-        xp.cuda.Device().synchronize()
-        expected = np.matmul(*(xp.asnumpy(xp.ascontiguousarray(x)).astype(np.float64) for x in (a, b)))
-        xp.cuda.Device().synchronize()
-        right(own, a, b, out)
-        xp.cuda.Device().synchronize()
-        found.append(distance(xp.asnumpy(xp.ascontiguousarray(out)), expected))
-
-    monkeypatch.setattr(Blas, "product", product)
-    for sizes in CASES:
-        play(backend, sizes)
-    assert len(found) == 35 * len(CASES) and max(found) < 1e-6
+    checks.check_full_step()
 
 
 def test_tf32_is_really_less_precise(make_backend):
@@ -87,49 +66,9 @@ def test_tf32_is_really_less_precise(make_backend):
     errors = []
     for precision in ("float32", "tf32"):
         found = gradients(play(make_backend(precision), CASES[0])[1], CASES[0])
-        errors.append(
-            distance(
-                found["discriminator/07_dense/kernel/m"],
-                gradients(after, CASES[0])["discriminator/07_dense/kernel/m"],
-            )
-        )
+        name = "discriminator/07_dense/kernel/m"
+        errors.append(distance(found[name], gradients(after, CASES[0])[name]))
     assert errors[0] < 1e-6 < 1e-5 < errors[1]
-
-
-def test_several_steps_in_a_row_too(make_backend, no_fallback):
-    expected, after = reference(CASES[2], steps=4)
-    found, ours = play(make_backend(), CASES[2], steps=4)
-    assert np.array(found) == pytest.approx(np.array(expected), rel=1e-4)
-    for name, values in after.items():
-        assert distance(ours[name], values) < 1e-3, name
-
-
-def test_masks_may_be_given_instead_of_streams(make_backend, no_fallback):
-    backend, sizes = make_backend(), CASES[1]
-    images, noise = map(backend.array, batch(sizes))
-    shapes = [(size, size, C) for size, C in ((14, 8), (7, 16))]
-    drawn = [
-        [
-            backend.array(np.random.default_rng(i).random((count, *shape)) < 0.6)
-            for i, shape in enumerate(shapes)
-        ]
-        for count in (sizes.N, sizes.M)
-    ]
-    ours, theirs = players(backend, sizes), players(cpu(), sizes, np.float64)
-    Taking(ours, sizes).take(images, noise, *drawn)
-    own = [[backend.numpy(mask) for mask in some] for some in drawn]
-    Taking(theirs, sizes).take(*(values.astype(np.float64) for values in batch(sizes)), *own)
-    expected = gradients(theirs.arrays(), sizes)
-    for name, values in gradients(ours.arrays(), sizes).items():
-        assert distance(values, expected[name]) < 1e-5, name
-
-
-def test_a_mask_of_another_shape_is_refused(make_backend):
-    backend = make_backend()
-    images, noise = map(backend.array, batch(SMALL))
-    wrong = [backend.array(np.ones((1, 2, 3), bool))] * 2
-    with pytest.raises(UsageError, match="a dropout mask has shape"):
-        Taking(players(backend, SMALL), SMALL).take(images, noise, wrong, wrong)
 
 
 def odd_slope(ours):
@@ -140,32 +79,18 @@ def odd_stride(ours):
     next(layer for layer in ours.D.layers.values() if isinstance(layer, Conv2D)).stride = 1
 
 
-def test_what_the_kernels_cannot_do_is_done_by_the_readable_step(make_backend):
-    backend = make_backend()
-    ours, theirs = players(backend, SMALL), players(backend, SMALL)
-    images, noise = map(backend.array, batch(SMALL))
-    for some in (ours, theirs):
-        odd_slope(some)
-    taking = Taking(ours, SMALL)
-    assert taking.step.how.startswith(BY_OPS)
-    taking.take(images, noise, *masks())
-    gan.train_step(*theirs, images, noise, *masks())
-    for name, values in theirs.arrays().items():
-        assert (ours.arrays()[name] == values).all(), name
-
-
 def test_networks_of_another_kind_are_told_from_the_dcgan(card):
     sizes = CASES[1]
     ours = players(cpu(), sizes)
-    assert plan.sizes_of(ours.G, ours.D) == plan.Sizes(7, 1, 20, (32, 16, 8), (8, 16))
+    assert buffers.sizes_of(ours.G, ours.D) == buffers.Sizes(7, 1, 20, 32, 16, 8, 8, 16)
     for change in (odd_slope, odd_stride):
         other = players(cpu(), sizes)
         change(other)
-        assert plan.sizes_of(other.G, other.D) is None
-    assert plan.sizes_of(players(cpu(), sizes, np.float64).G, ours.D) is None
-    assert plan.sizes_of(ours.G, ours.G) is None
-    large = players(cpu(), SMALL._replace(size=4 * plan.LARGEST_SIDE + 4, width=1))
-    assert plan.sizes_of(large.G, large.D) is None
+        assert buffers.sizes_of(other.G, other.D) is None
+    assert buffers.sizes_of(players(cpu(), sizes, np.float64).G, ours.D) is None
+    assert buffers.sizes_of(ours.G, ours.G) is None
+    large = players(cpu(), SMALL._replace(size=4 * buffers.LARGEST_SIDE + 4, width=1))
+    assert buffers.sizes_of(large.G, large.D) is None
 
 
 def test_layers_settings_are_those_of_the_networks(make_backend, no_fallback):

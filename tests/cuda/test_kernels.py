@@ -66,17 +66,6 @@ def images_of(rows, T, scale):
     return pictures
 
 
-@pytest.mark.parametrize("t", [0, 1, 9, 1000, 10**6])
-def test_tick_counts_and_computes_adams_step_size(run, t):
-    found = run(
-        "launch", "tick", (1,), (1,), clock=np.array([41, t]), rate=empty(2), lr_G=3e-4, lr_D=1e-3,
-        beta1=0.5, beta2=0.999,
-    )  # fmt: skip
-    assert (found["clock"] == [42, t + 1]).all()
-    rate = np.array([3e-4, 1e-3]) * np.sqrt(1 - 0.999 ** (t + 1)) / (1 - 0.5 ** (t + 1))
-    assert found["rate"] == pytest.approx(rate, rel=1e-6)
-
-
 @pytest.mark.parametrize("rows", [1, 7, 64, 65, 300, 2000])
 @pytest.mark.parametrize("C", [1, 31, 33, 100])
 def test_moments_are_those_of_each_channel(run, rows, C):
@@ -88,8 +77,9 @@ def test_moments_are_those_of_each_channel(run, rows, C):
     )["shares"]
     running = normal(3, C), normal(4, C)
     found = run(
-        "shares", "settle", 1, C, shares=shares, chunks=count, x0=x0, rows=rows, C=C, eps=1e-3, momentum=0.9,
-        mean=empty(C), inverse=empty(C), running_mean=running[0], running_variance=running[1], lanes=32,
+        "shares", "batch_statistics", 1, C, shares=shares, chunks=count, x0=x0, rows=rows, C=C, eps=1e-3,
+        momentum=0.9, mean=empty(C), inverse=empty(C), running_mean=running[0], running_variance=running[1],
+        lanes=32,
     )  # fmt: skip
     mean, variance = x.astype(np.float64).mean(axis=0), x.astype(np.float64).var(axis=0)
     assert found["mean"] == pytest.approx(mean, rel=1e-6, abs=1e-5)
@@ -125,19 +115,8 @@ def test_batch_norm_and_leaky_relu_are_those_of_ops(run, rows, C, width):
         "shares", "normalise_sums", count, C, da=outward(da), **given, rows=rows, C=C, width=width,
         chunk=each, slope=0.3, shares=empty(count, 2, C),
     )["shares"]  # fmt: skip
-    sums = run(
-        "shares",
-        "total",
-        1,
-        C,
-        shares=shares,
-        chunks=count,
-        C=C,
-        kinds=2,
-        out0=empty(C),
-        out1=empty(C),
-        lanes=32,
-    )
+    given_sums = {"shares": shares, "chunks": count, "C": C, "kinds": 2, "out0": empty(C), "out1": empty(C)}
+    sums = run("shares", "total", 1, C, **given_sums, lanes=32)
     assert sums["out0"] == pytest.approx(dbeta, rel=1e-4, abs=1e-4)
     assert sums["out1"] == pytest.approx(dgamma, rel=1e-4, abs=1e-4)
     found = run(
@@ -145,38 +124,6 @@ def test_batch_norm_and_leaky_relu_are_those_of_ops(run, rows, C, width):
         rows_=rows, C=C, width=width, slope=0.3, dh=empty(rows, C),
     )  # fmt: skip
     assert found["dh"] == pytest.approx(dh, rel=1e-4, abs=1e-5)
-
-
-@pytest.mark.parametrize(("rows", "C", "phases", "T"), [(36, 5, 4, 3), (2000, 40, 1, 8), (5, 1, 1, 5)])
-def test_weighted_sums_add_rows_by_their_examples_weight(run, rows, C, phases, T):
-    x, weights = normal(1, rows, C), normal(2, T)
-    count, each = chunks(rows, C)
-    shares = run(
-        "shares", "weighted_sums", count, C, x=x, weights=weights, rows=rows, C=C, chunk=each, T=T,
-        phases=phases, shares=empty(count, C),
-    )["shares"]  # fmt: skip
-    found = run(
-        "shares",
-        "total",
-        1,
-        C,
-        shares=shares,
-        chunks=count,
-        C=C,
-        kinds=1,
-        out0=empty(C),
-        out1=empty(C),
-        lanes=32,
-    )
-    of_row = np.array([weights[row // phases % T] for row in range(rows)])
-    assert found["out0"] == pytest.approx(of_row @ x.astype(np.float64), rel=1e-4, abs=1e-4)
-
-
-@pytest.mark.parametrize(("rows", "C", "phases", "T"), [(36, 5, 4, 3), (700, 130, 1, 7)])
-def test_rows_are_scaled_by_their_examples_weight(run, rows, C, phases, T):
-    x, weights = normal(1, rows, C), normal(2, T)
-    found = run("rows", "scale_rows", rows, C, x=x, weights=weights, rows_=rows, C=C, T=T, phases=phases)["x"]
-    assert (found == x * weights[np.arange(rows) // phases % T][:, None]).all()
 
 
 @pytest.mark.parametrize(("rows", "C", "same"), [(90, 5, 1), (333, 70, 9), (64, 130, 64)])
@@ -237,24 +184,14 @@ def test_noise_is_a_part_of_that_of_the_whole_batch(run, start, count):
     assert found == pytest.approx(whole[start:], rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.parametrize("C", [1, 3, 40])
-def test_a_logit_is_the_dense_layer_of_the_flat_map(run, C):
-    T = 5
-    a, kernel, bias = normal(1, P, T, C), normal(2, P * C, 1), normal(3, 1)
-    found = run("blocks", "judge", T, a=a, kernel=kernel, bias=bias, T=T, C=C, logits=empty(T))["logits"]
-    assert found == pytest.approx(
-        (a.transpose(1, 0, 2).reshape(T, -1) @ kernel + bias)[:, 0], rel=1e-5, abs=1e-5
-    )
-
-
 @pytest.mark.parametrize("spread", [1, 30, 200])
 @pytest.mark.parametrize(("N", "M"), [(5, 5), (2, 7), (300, 300), (1, 1), (0, 3)])
 @pytest.mark.parametrize("others", [0, 10])
-def test_the_score_holds_losses_scores_and_slopes_of_ops(run, spread, N, M, others):
+def test_losses_scores_and_slopes_are_those_of_ops(run, spread, N, M, others):
     """Of a whole batch in which `others` have twice as many real pictures and as many fakes."""
     logits, all_N, all_M = spread * normal(1, N + M), max(1, N + 2 * others), M + others
     found = run(
-        "blocks", "score", 1, logits=logits, N=N, M=M, all_N=all_N, all_M=all_M, found=empty(4),
+        "blocks", "losses", 1, logits=logits, N=N, M=M, all_N=all_N, all_M=all_M, found=empty(4),
         D=empty(N + M), G=empty(M), dbias=empty(1),
     )  # fmt: skip
     real, fake = (part[:, None].astype(np.float64) for part in (logits[:N], logits[N:]))
@@ -293,19 +230,13 @@ def test_windows_and_their_adjoint_are_those_of_the_convolution(run):
         for x_ in range(HALF):
             places[y_ // 2 * SIDE + x_ // 2, :, y_ % 2 * 2 + x_ % 2] = dy[:, y_, x_]
     windows = places @ w.reshape(WINDOW, 4).T
-    painted = run("flat", "paint", dx.size, columns=windows, T=T, pictures=empty(*dx.shape))["pictures"]
-    assert painted == pytest.approx(np.tanh(dx), rel=1e-4, abs=1e-4)
+    found = run("flat", "col2im_tanh", dx.size, columns=windows, T=T, pictures=empty(*dx.shape))["pictures"]
+    assert found == pytest.approx(np.tanh(dx), rel=1e-4, abs=1e-4)
     slopes, pictures = normal(4, T), np.tanh(normal(5, *dx.shape))
     found = run(
-        "flat",
-        "critique",
-        dx.size,
-        columns=windows,
-        T=T,
-        slopes=slopes,
-        pictures=pictures,
+        "flat", "col2im_tanh_backward", dx.size, columns=windows, T=T, slopes=slopes, pictures=pictures,
         g=empty(*dx.shape),
-    )["g"]
+    )["g"]  # fmt: skip
     expected = dx * slopes[:, None, None, None] * (1 - pictures**2)
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
@@ -346,13 +277,13 @@ def test_adam_is_that_of_optim(run, count):
         ({}, (1, np.inf), -1),
     ],
 )
-def test_watch_finds_the_first_number_that_is_not_finite(run, bad, losses, at):
+def test_check_finite_finds_the_first_number_that_is_not_finite(run, bad, losses, at):
     g, measured = normal(1, 1000), empty(4, 4)
     for place, value in bad.items():
         g[place] = value
     just = np.array([*losses, 0.25, 0.5], np.float32)
     found = run(
-        "flat", "watch", 1000, g=g, count=1000, found=just, measured=measured, measured_rows=4,
+        "flat", "check_finite", 1000, g=g, count=1000, found=just, measured=measured, measured_rows=4,
         clock=np.array([7, 3]), trouble=np.array([1000, 0], np.int32),
     )  # fmt: skip
     assert found["trouble"].tolist() == [at, 0]

@@ -56,7 +56,8 @@ def test_it_compiles_for_every_card_without_spills(card):
     used = re.findall(r"Compiling entry function '(\w+)'.*?Used (\d+) registers", log, re.S)
     assert {name for name, _ in used} == set(signatures())
     for name, registers in used:  # or the launch fails: "too many resources requested"
-        assert int(registers) * (1024 if name in ("settle", "total") else THREADS) <= REGISTERS, name
+        threads = 1024 if name in ("batch_statistics", "total") else THREADS
+        assert int(registers) * threads <= REGISTERS, name
 
 
 @pytest.mark.parametrize(("side", "channels"), [(1, 1), (8, 3), (32, 3)])
@@ -94,8 +95,3 @@ def test_arrays_of_another_dtype_or_with_gaps_are_refused(array):
 
 def test_nothing_is_added_up_in_an_order_of_chance():
     assert set(re.findall(r"atomic\w+", TEXT)) <= {"atomicMin"}  # the smallest is the smallest in any order
-
-
-def test_the_source_is_plain_c():
-    code = re.sub(r"//.*", "", TEXT)
-    assert not re.search(r"\b(template|class|auto|namespace|static_cast|std::)", code)

@@ -24,18 +24,8 @@ from tests.standin.cublas import Cublas
 
 NAMES = json.loads(Path(__file__).with_name("names.json").read_text(encoding="utf-8"))
 DTYPES = (
-    "float32",
-    "float64",
-    "int32",
-    "int64",
-    "uint8",
-    "uint64",
-    "bool_",
-    "float16",
-    "newaxis",
-    "pi",
-    "inf",
-)
+    "float32", "float64", "int32", "int64", "uint8", "uint64", "bool_", "float16", "newaxis", "pi", "inf"
+)  # fmt: skip
 VIEWS = ("reshape", "transpose", "view", "squeeze", "swapaxes")  # methods that need no new memory
 GUARD, PATTERN = 256, 0xA5
 

@@ -8,7 +8,7 @@ speed, moves memory fast, and loses time with every small call.
     frequencies.py  convolution as four of them
     kernels.cu   everything between the products, and Adam: CUDA source
     kernels.py   compiles it, launches its kernels with checked arguments
-    plan.py      sizes, and the card's memory, planned before any is taken
+    buffers.py   sizes, and the card's memory, planned before any is taken
     gan.py       the step
     trainer.py   a run: data, random numbers, graphs
 """

@@ -8,7 +8,7 @@ takes any leading dimension and any step from one matrix of a batch to the next.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ctypes import c_char_p, c_float, c_int, c_longlong, c_size_t, c_void_p
 from typing import Any, NamedTuple
 
@@ -51,20 +51,8 @@ class Matrix(NamedTuple):
     step: int  # numbers from one matrix of the batch to the next; 0: the same one for all
 
 
-class Product(NamedTuple):
-    """The arguments of one call; the two factors have changed places (see `planned`)."""
-
-    m: int
-    n: int
-    k: int
-    first: Matrix
-    second: Matrix
-    result: Matrix
-    batch: int
-
-
-def planned(a: Array, b: Array, out: Array) -> Product:
-    """The call for out = a b: (m, k) times (k, n), or batches (count, m, k) of them.
+def arguments(a: Array, b: Array, out: Array) -> tuple[int, int, int, Matrix, Matrix, Matrix, int]:
+    """For out = a b, (m, k) times (k, n) or batches of them: m, n, k, the two factors, the result, how many.
 
     A row-major matrix is, to BLAS, the transpose of a column-major one. So the product is asked for
     as out' = b' a', and each view is handed over as it is. A factor with 2 axes serves the whole
@@ -81,7 +69,7 @@ def planned(a: Array, b: Array, out: Array) -> Product:
     first, second, result = matrix(b), matrix(a), matrix(out)
     if result.transposed:
         raise ValueError("the rows of a result must be contiguous")
-    return Product(n, m, k, first, second, result, batch)
+    return n, m, k, first, second, result, batch
 
 
 def matrix(x: Array) -> Matrix:
@@ -141,21 +129,24 @@ class Blas:
         self.one, self.zero = c_float(1), c_float(0)
         self.handle = c_void_p()
         self.products = self.operations = 0  # computed so far
+        self.check: Callable[[Iterable[Array], Iterable[Array]], object] | None = None  # `buffers.ReuseCheck`
         self._call("cublasCreate_v2", ctypes.byref(self.handle))
         self._call("cublasSetStream_v2", self.handle, stream.ptr)
         # After the stream: setting a stream takes the workspace away.
         self._call("cublasSetWorkspace_v2", self.handle, self.workspace.data.ptr, WORKSPACE)
 
     def product(self, a: Array, b: Array, out: Array) -> None:
-        """out = a b, for float32 arrays (m, k), (k, n), (m, n) or batches of them; see `planned`.
+        """out = a b, for float32 arrays (m, k), (k, n), (m, n) or batches of them; see `arguments`.
 
         Raises:
-            ValueError: as `planned`.
+            ValueError: as `arguments`.
             CUBLASError: the call failed.
         """
-        m, n, k, first, second, result, batch = planned(a, b, out)
+        m, n, k, first, second, result, batch = arguments(a, b, out)
         self.products += 1
         self.operations += 2 * m * n * k * batch
+        if self.check:
+            self.check((a, b), (out,))
         self._call(
             "cublasGemmStridedBatchedEx", self.handle, int(first.transposed), int(second.transposed),
             m, n, k, ctypes.byref(self.one),
@@ -172,7 +163,7 @@ class Blas:
             self.library.cublasDestroy_v2(self.handle)  # which a card that has failed cannot do
             self.handle = c_void_p()
 
-    def _call(self, name: str, *arguments: Any) -> None:
-        status = getattr(self.library, name)(*arguments)
+    def _call(self, name: str, *given: Any) -> None:
+        status = getattr(self.library, name)(*given)
         if status:
             raise CUBLASError(f"{self.library.cublasGetStatusName(status).decode()} from {name}")

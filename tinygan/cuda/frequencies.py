@@ -22,7 +22,7 @@ import numpy as np
 
 from tinygan.arrays import Array
 from tinygan.cuda.blas import Blas
-from tinygan.fast.frequencies import Axis, whole
+from tinygan.fast.frequencies import Axis, circles, pixels, whole
 
 ALIGNED = 4  # float32 numbers in 16 bytes, as tensor cores like to read them
 
@@ -42,36 +42,28 @@ def constants(rows: Axis, columns: Axis, taps: tuple[int, int]) -> Constants:
     (p + q) c, p (d - c) and q (c + d), of which the first and third make the real part of Y by
     their difference, the first and second its imaginary part by their sum.
     """
-    n = (rows.n, columns.n)
-    every = [(u, v) for u in range(n[0]) for v in range(n[1])]
-    opposite = {(u, v): (-u % n[0], -v % n[1]) for u, v in every}
-    pairs = [f for f in every if f < opposite[f]]
-    reals = [f for f in every if f == opposite[f]]
+    circle = circles((rows.n, columns.n))
 
-    def angles(frequencies: list[tuple[int, int]], places: list[tuple[int, int]]) -> np.ndarray:
-        turns = np.array(frequencies, float).reshape(-1, 2) / n
-        return 2 * np.pi * np.array(places, float).reshape(-1, 2) @ turns.T  # (places, frequencies)
+    def waves(places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cosines and sines of the pairs, cosines of the reals: (places, frequencies)."""
+        turned = circle.angles(circle.pairs, places).T
+        return np.cos(turned), np.sin(turned), np.cos(circle.angles(circle.reals, places).T)
 
     def filled(*parts: np.ndarray) -> np.ndarray:
         table = np.concatenate(parts, axis=-1)
         return np.pad(table, ((0, 0), (0, -table.shape[1] % ALIGNED)))
 
-    def places(height: int, width: int) -> list[tuple[int, int]]:
-        return [(y, x) for y in range(height) for x in range(width)]
-
-    seen, made = places(rows.seen, columns.seen), places(rows.out, columns.out)
-    cos, sin, real = np.cos(angles(pairs, seen)), np.sin(angles(pairs, seen)), np.cos(angles(reals, seen))
+    cos, sin, real = waves(pixels(rows.seen, columns.seen))
     large = filled(cos - sin, cos, -sin, real)
-    cos, sin, real = np.cos(angles(pairs, made)), np.sin(angles(pairs, made)), np.cos(angles(reals, made))
+    cos, sin, real = waves(pixels(rows.out, columns.out))
     small = filled(cos - sin, -sin, -cos, real)
 
     phases = rows.stride * columns.stride
     kernel = np.zeros((taps[0] * taps[1], large.shape[1], phases))
-    for tap, (i, j) in enumerate(places(*taps)):
+    for tap, (i, j) in enumerate(np.ndindex(taps)):
         (a, down), (b, along) = rows.offset(i), columns.offset(j)
-        cos, sin = (2 * f(angles(pairs, [(down, along)])) for f in (np.cos, np.sin))
-        real = np.cos(angles(reals, [(down, along)]))
-        row = filled(cos, sin - cos, cos + sin, real)[0] / (n[0] * n[1])
+        cos, sin, real = waves(np.array([(down, along)]))
+        row = filled(2 * cos, 2 * sin - 2 * cos, 2 * cos + 2 * sin, real)[0] / (rows.n * columns.n)
         kernel[tap, :, a * columns.stride + b] = row
     return Constants(large, small, kernel.reshape(len(kernel), -1))
 
@@ -82,57 +74,37 @@ def axis(side: int, taps: int, stride: int) -> Axis:
     return whole(side * stride, side, taps, stride, total // 2)
 
 
-def frequencies(n: int) -> tuple[int, int]:
-    """(R, R') of a circle of length n on both axes: all real, or three for each conjugate pair."""
-    R = 1 + 3 * (n * n - 1) // 2 if n % 2 else 4 + 3 * (n * n - 4) // 2
+def lifted_rows(n: int) -> tuple[int, int]:
+    """(R, R') of a circle of length n on both axes: a row for a real frequency, three for a pair."""
+    circle = circles((n, n))
+    R = 3 * len(circle.pairs) + len(circle.reals)
     return R, -(-R // ALIGNED) * ALIGNED
 
 
 class Convolution:
     """A convolution from `C` channels of a large square picture to `F` of a small one, 'same' padding.
 
-    The small picture has `side` x `side` places; the large one `stride` times as many pixels an axis.
+    The small picture has `side` x `side` places; the large one `stride` times as many pixels an axis. Lifted,
+    for T examples: X (rows, T, phases C) and Y (rows, T, F); the kernel: W (rows, phases C, F).
     """
 
     def __init__(self, xp: Any, blas: Blas, side: int, C: int, F: int, taps: int, stride: int) -> None:
         cut = axis(side, taps, stride)
         matrices = constants(cut, cut, (taps, taps))
         self.L, self.S, self.K = (xp.asarray(np.asarray(m, np.float32)) for m in matrices)
-        self.R, self.rows = frequencies(cut.n)
-        self.blas, self.places = blas, side * side
-        self.C, self.F, self.taps, self.phases = C, F, taps * taps, stride * stride
+        self.R, self.rows = lifted_rows(cut.n)
+        self.blas = blas
 
-    def shapes(self, T: int) -> dict[str, tuple[int, ...]]:
-        """Of the lifted large picture X, small picture Y and kernel W, for `T` examples."""
-        return {
-            "X": (self.rows, T, self.phases * self.C),
-            "Y": (self.rows, T, self.F),
-            "W": (self.rows, self.phases * self.C, self.F),
-        }
+    def lift(self, matrix: Array, x: Array, X: Array) -> None:
+        """x -> X: with L the large picture (places, T, phases C), with S the small one (places, T, F), with K
+        the kernel (taps, taps, C, F)."""
+        inside, outside = matrix.shape
+        self.blas.product(matrix.T, x.reshape(inside, -1), X.reshape(outside, -1))
 
-    def lift_large(self, x: Array, X: Array) -> None:
-        """x (places, T, phases C) -> X"""
-        self.blas.product(self.L.T, x.reshape(self.places, -1), X.reshape(self.rows, -1))
-
-    def lift_small(self, y: Array, Y: Array) -> None:
-        """y (places, T, F) -> Y"""
-        self.blas.product(self.S.T, y.reshape(self.places, -1), Y.reshape(self.rows, -1))
-
-    def lower_large(self, X: Array, x: Array) -> None:
-        """The transpose of `lift_large`."""
-        self.blas.product(self.L, X.reshape(self.rows, -1), x.reshape(self.places, -1))
-
-    def lower_small(self, Y: Array, y: Array) -> None:
-        """The transpose of `lift_small`."""
-        self.blas.product(self.S, Y.reshape(self.rows, -1), y.reshape(self.places, -1))
-
-    def lift_kernel(self, w: Array, W: Array) -> None:
-        """w (taps, taps, C, F) -> W"""
-        self.blas.product(self.K.T, w.reshape(self.taps, -1), W.reshape(self.rows * self.phases, -1))
-
-    def lower_kernel(self, W: Array, w: Array) -> None:
-        """The transpose of `lift_kernel`: a kernel's gradient from that of the lifted one."""
-        self.blas.product(self.K, W.reshape(self.rows * self.phases, -1), w.reshape(self.taps, -1))
+    def lower(self, matrix: Array, X: Array, x: Array) -> None:
+        """The transpose of `lift`: with S a result from what was multiplied, with K a kernel's gradient."""
+        inside, outside = matrix.shape
+        self.blas.product(matrix, X.reshape(outside, -1), x.reshape(inside, -1))
 
     # The rows past R stay as they are. They hold numbers of earlier steps or zeros, and only meet
     # the constants' columns of zeros.

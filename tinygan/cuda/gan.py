@@ -13,32 +13,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import cast
 
 import numpy as np
 
 from tinygan.arrays import Array
+from tinygan.autograd import Tensor
 from tinygan.average import Average
+from tinygan.cuda import buffers
 from tinygan.cuda.blas import Blas
+from tinygan.cuda.buffers import MEASURED, TAPS, ActivationBuffers, Flat, LiftedBuffers, NormBuffers
 from tinygan.cuda.frequencies import Convolution
 from tinygan.cuda.kernels import Kernels, chunks
-from tinygan.cuda.plan import INDEXED, MEASURED, TAPS, Flat, buffers, indexable, sizes_of
-from tinygan.errors import UsageError
-from tinygan.layers import BatchNorm, LeakyReLU, Network
+from tinygan.fast.dcgan import DownStage, UpStage, bias_of, layers_of
+from tinygan.layers import Network
 from tinygan.optim import Adam
 
 
-def agree(adam_G: Adam, adam_D: Adam) -> bool:
+def alike(adam_G: Adam, adam_D: Adam) -> bool:
     """Whether one kernel can serve both: the same settings but for lr, and as many steps taken."""
     facts = [(adam.t, adam.beta1, adam.beta2, adam.eps) for adam in (adam_G, adam_D)]
     return facts[0] == facts[1] and type(adam_G) is type(adam_D) is Adam
 
 
-class Game:
+class DCGAN:
     """Both networks and their Adams on the card, with all the memory a step needs.
 
-    The tensors' arrays, and the Adams' averages, become parts of long arrays that `play` changes in
-    place.
+    The tensors' arrays, and the Adams' averages, become parts of long arrays that `train_step` changes
+    in place.
     """
 
     def __init__(
@@ -48,56 +49,57 @@ class Game:
         adam_G: Adam,
         adam_D: Adam,
         batch: int,
-        growths: Sequence[float],
+        keep_scales: Sequence[float],
         average: Average | None = None,
         whole: int | None = None,
+        check_reuse: bool = False,
     ) -> None:
-        """`growths`: 1 / (1 - rate) of D's two dropouts; `average`: of G, if there is one.
+        """`keep_scales`: 1 / (1 - rate) of D's two dropouts; `average`: of G, if there is one.
 
-        `batch` is the number of fakes in a step, of `whole` that all ranks make together.
+        `batch` is the number of fakes in a step, of `whole` that all ranks make together. `check_reuse`
+        finds out whether a buffer is read after its memory was used again: see `buffers.ReuseCheck`.
 
         Raises:
             UsageError: the batch or the networks need an array of more than 2^31 numbers.
         """
-        sizes = sizes_of(G, D)
-        assert sizes, "not the DCGAN: see `sizes_of`"
-        self.sizes, self.batch, self.growths, self.all_M = sizes, batch, growths, whole or batch
+        sizes = buffers.sizes_of(G, D)
+        assert sizes, "not the DCGAN: see `buffers.sizes_of`"
+        self.sizes, self.batch, self.all_M = sizes, batch, whole or batch
         self.G, self.D, self.adams, self.average = G, D, (adam_G, adam_D), average
         self.ranks = G.backend.ranks
-        plan = buffers(sizes, batch)
-        if not indexable(plan):
-            small = indexable(buffers(sizes, 1))
-            largest = max(prod(shape) for shape, _ in plan.values())
-            remedy = (
-                f"--batch-size {max(1, batch * INDEXED // largest)} or less" if small else "a smaller --width"
-            )
-            raise UsageError(f"the fast engine cannot count this on a GPU. Use {remedy}.")
+        buffers.refuse_uncountable(sizes, batch)
         xp = self.xp = G.backend.xp
         self.stream = xp.cuda.Stream(non_blocking=True)
-        self.blas = Blas(xp, self.stream, G.backend.precision)
+        self.blas = blas = Blas(xp, self.stream, G.backend.precision)
         self.kernels = Kernels(xp, sizes.side, sizes.channels)
-        (C0, C1, C2), (D1, D2) = sizes.G, sizes.D
-        self.up1 = Convolution(xp, self.blas, sizes.side, C1, C0, TAPS, 1)
-        self.up2 = Convolution(xp, self.blas, sizes.side, C2, C1, TAPS, 2)
-        self.down = Convolution(xp, self.blas, sizes.side, D1, D2, TAPS, 2)
-        # Zeros, not whatever was there: see `Convolution.down`.
-        self.memory = {name: xp.zeros(shape, dtype=dtype) for name, (shape, dtype) in plan.items()}
+        memory = buffers.Memory(xp, apart=check_reuse)
+        self.buffers = buffers.Buffers(memory, sizes, batch)
+        if check_reuse:
+            self.blas.check = self.kernels.check = buffers.ReuseCheck(self.buffers, memory)
+        self.dense_G, (self.up1, self.up2, self.up3), (self.down1, self.down2), self.dense_D = layers_of(G, D)
+        self.keep_scale = dict(zip((self.down1, self.down2), keep_scales, strict=True))
+        side, _, _, C0, C1, C2, D1, D2 = sizes
+        self.frequencies_up1 = Convolution(xp, blas, side, C1, C0, TAPS, 1)
+        self.frequencies_up2 = Convolution(xp, blas, side, C2, C1, TAPS, 2)
+        self.frequencies_down2 = Convolution(xp, blas, side, D1, D2, TAPS, 2)
         self._adopt()
-        self.settle()
+        self.wait_for_default_stream()
 
-    def settle(self) -> None:
+    def wait_for_default_stream(self) -> None:
         """Wait until what was done on CuPy's own stream is there: `stream` does not do so by itself."""
         self.xp.cuda.get_current_stream().synchronize()
         self.xp.cuda.Stream.null.synchronize()
 
     def _adopt(self) -> None:
+        """Lay out weights, gradients and averages as long arrays, G's before D's."""
         xp, (adam_G, adam_D) = self.xp, self.adams
         named = {f"{net.name}/{name}": p for net in (self.G, self.D) for name, p in net.parameters.items()}
         flat = Flat(xp, named)
         self.weights, self.places = flat.adopt(named), flat.places
-        self.memory["trouble"][0] = self.weights.size
+        self.buffers.trouble[0] = self.weights.size
         self.of_G = flat.places[f"{self.D.name}/{next(iter(self.D.parameters))}"][0].start
-        self.gradients, self.gradient_of = flat.zeros(4)  # and what `score` finds: ranks add up all of it
+        self.gradients, gradients = flat.zeros(4)  # and what `losses` finds: ranks add up all of it
+        self.gradient_of: dict[Tensor, Array] = {p: gradients[name] for name, p in named.items()}
         self.averages, averages = flat.zeros()
         self.squares, squares = flat.zeros()
         for net, adam in ((self.G, adam_G), (self.D, adam_D)):
@@ -107,69 +109,69 @@ class Game:
                     new[full][...] = old[name]
                     old[name] = new[full]
         running = Flat(xp, self.G.statistics).adopt(self.G.statistics)
-        self.followers: list[tuple[Array, Array]] = []  # averages, and what they follow
+        self.averaged: list[tuple[Array, Array]] = []  # averages, and what they are averages of
         if self.average:
             # Laid out like their sources; G's weights are the beginning of all weights.
             for sources, values in ((self.G.parameters, self.weights), (self.G.statistics, running)):
                 averaged = {name: self.average.averaged[name] for name in sources}
-                self.followers.append((Flat(xp, averaged).adopt(averaged), values))
-        self.clock_is(0, adam_G.t)
+                self.averaged.append((Flat(xp, averaged).adopt(averaged), values))
+        self.set_clock(0, adam_G.t)
 
-    def clock_is(self, step: int, t: int) -> None:
+    def set_clock(self, step: int, t: int) -> None:
         """So many steps have been taken, and so many of Adam."""
         self.time = np.array([step, t], np.int64)  # kept: the copy may read it later
-        self.memory["clock"].set(self.time)
+        self.buffers.clock.set(self.time)
 
     def tick(self) -> None:
         """Another step begins."""
-        (adam, other), clock, rate = self.adams, self.memory["clock"], self.memory["rate"]
+        (adam, other), clock, rate = self.adams, self.buffers.clock, self.buffers.rate
         self.kernels.launch("tick", (1,), (1,), clock, rate, adam.lr, other.lr, adam.beta1, adam.beta2)
 
-    def play(self, N: int, all_N: int) -> None:
+    def train_step(self, N: int, all_N: int) -> None:
         """The step, from what `pictures[:N]`, `noise` and the masks hold, on the current stream.
 
         Where several ranks share the batch that is one's part of it, and all_N are real in the whole.
         """
         self.losses_and_gradients(N, all_N)
         self.ranks.add_up(self.gradients)
-        self.update()
+        self.update_weights()
 
     def losses_and_gradients(self, N: int, all_N: int) -> None:
         """As `gan.losses_and_gradients`: into `gradients`, with the losses and scores at its end."""
-        mem, kernels, M, T = self.memory, self.kernels, self.batch, N + self.batch
-        P, window, (D1, _) = self.sizes.places, self.sizes.window, self.sizes.D
-        fakes, columns, gradient = mem["pictures"][N:T], mem["columns"], mem["gradient"]
-        self._paint(fakes)
-        self._look(T)
-        kernels.blocks(
-            "score", 1, mem["logits"], N, M, all_N, self.all_M, self.gradients[-4:], mem["slopes_D"],
-            mem["slopes_G"], self._gradient(self.D, 7, "bias"),
+        b, s, M, T = self.buffers, self.sizes, self.batch, N + self.batch
+        fakes = b.pictures[N:T]
+        self._generator_forward(fakes)
+        self._discriminator_forward(T)
+        self.kernels.blocks(
+            "losses", 1, b.logits, N, M, all_N, self.all_M, self.gradients[-4:], b.slopes_D, b.slopes_G,
+            self.gradient_of[bias_of(self.dense_D)],
         )  # fmt: skip
         # Backward once through D, with 1 for each logit; each example's share is weighted where
         # examples are added up, or leave D. See `fast.gan`.
-        self._learn_judge(T)
-        g1 = self._part("g1", P, T * 4, D1)[:, N * 4 :]
-        kernel = self._weight(self.D, 0).reshape(window, D1)
-        self.blas.product(g1, kernel.T, columns.reshape(P, M * 4, window))
-        kernels.flat("critique", gradient.size, columns, M, mem["slopes_G"], fakes, gradient)
-        self._learn_painter(gradient)
+        self._discriminator_backward(T)
+        db = part(b.activation1.db, s.P, T * 4, s.D1)[:, N * 4 :]
+        kernel = self.down1.conv.kernel.data.reshape(s.window, s.D1)
+        self.blas.product(db, kernel.T, b.dwindows_D.reshape(s.P, M * 4, s.window))
+        self.kernels.flat(
+            "col2im_tanh_backward", b.dfakes.size, b.dwindows_D, M, b.slopes_G, fakes, b.dfakes
+        )
+        self._generator_backward()
 
-    def update(self) -> None:
+    def update_weights(self) -> None:
         """Both Adams, unless a loss or a gradient is not finite: see `trouble`."""
-        mem, kernels, adam = self.memory, self.kernels, self.adams[0]
+        b, kernels, adam, size = self.buffers, self.kernels, self.adams[0], self.weights.size
         kernels.flat(
-            "watch", self.weights.size, self.gradients, self.weights.size, self.gradients[-4:],
-            mem["measured"], MEASURED, mem["clock"], mem["trouble"],
+            "check_finite", size, self.gradients, size, self.gradients[-4:], b.measured, MEASURED, b.clock,
+            b.trouble,
         )  # fmt: skip
         kernels.flat(
-            "adam", self.weights.size, self.weights, self.gradients, self.averages, self.squares,
-            self.weights.size, self.of_G, mem["rate"], adam.beta1, adam.beta2, 1 - adam.beta1,
-            1 - adam.beta2, adam.eps, mem["clock"], mem["trouble"],
+            "adam", size, self.weights, self.gradients, self.averages, self.squares, size, self.of_G, b.rate,
+            adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.eps, b.clock, b.trouble,
         )  # fmt: skip
 
     def trouble(self) -> tuple[int, str] | None:
-        """The number of the step that had the first number that is not finite, and where; see `watch`."""
-        at, step = map(int, self.xp.asnumpy(self.memory["trouble"]))
+        """The number of the step that had the first number that is not finite, and where."""
+        at, step = map(int, self.xp.asnumpy(self.buffers.trouble))
         if at >= self.weights.size:
             return None
         if at < 0:
@@ -177,80 +179,101 @@ class Game:
         name = next(name for name, (part, _) in self.places.items() if at < part.stop)
         return step, f"the gradient of {name} is not finite"
 
-    def follow(self) -> None:
-        """Let G's average follow, if there is one."""
-        for averaged, values in self.followers:
+    def update_average(self) -> None:
+        """G's average, if there is one: see `average.Average`."""
+        for averaged, values in self.averaged:
             assert self.average
             self.kernels.flat(
-                "average", averaged.size, averaged, values, averaged.size, self.memory["clock"],
+                "average", averaged.size, averaged, values, averaged.size, self.buffers.clock,
                 self.average.EVERY, self.average.decay,
             )  # fmt: skip
 
-    # G. Its layers' numbers in the list of `models.generator` name them.
+    # G.
 
-    def _paint(self, pictures: Array) -> None:
-        """Forward: noise -> pictures (M, H, W, channels)."""
-        mem, M = self.memory, self.batch
-        self.blas.product(mem["noise"], self._weight(self.G, 0), mem["h0"])
-        self._normalise("0", 1)
-        for number, conv, layer, into in (("1", self.up1, 4, "h1"), ("2", self.up2, 7, "h2")):
-            X, Y, W = (mem[name + number] for name in "XYW")
-            conv.lift_kernel(self._weight(self.G, layer), W)
-            conv.lift_small(mem["a0" if number == "1" else "a1"], Y)
-            conv.up(Y, W, X)
-            conv.lower_large(X, mem[into])
-            self._normalise(number, layer + 1)
-        rows, window = 4 * self.sizes.places * M, self.sizes.window
-        kernel = self._weight(self.G, 10).reshape(window, -1)
-        self.blas.product(mem["a2"].reshape(rows, -1), kernel.T, mem["columns"].reshape(rows, window))
-        self.kernels.flat("paint", pictures.size, mem["columns"], M, pictures)
+    def _generator_forward(self, pictures: Array) -> None:
+        """noise -> pictures (M, H, W, channels)."""
+        b, window, C2 = self.buffers, self.sizes.window, self.sizes.C2
+        self.blas.product(b.noise, self.dense_G.kernel.data, b.norm0.h)
+        self._normalise(self.up1, b.norm0)
+        self._up(self.up1, self.frequencies_up1, b.norm0, b.up1, b.norm1)
+        self._normalise(self.up2, b.norm1)
+        self._up(self.up2, self.frequencies_up2, b.norm1, b.up2, b.norm2)
+        self._normalise(self.up3, b.norm2)
+        kernel = self.up3.conv.kernel.data.reshape(window, C2)
+        self.blas.product(b.norm2.a.reshape(-1, C2), kernel.T, b.windows_G.reshape(-1, window))
+        self.kernels.flat("col2im_tanh", pictures.size, b.windows_G, self.batch, pictures)
 
-    def _normalise(self, number: str, layer: int) -> None:
+    def _generator_backward(self) -> None:
+        """G's gradients, from that of the numbers before tanh."""
+        b, window, C2, kernel = self.buffers, self.sizes.window, self.sizes.C2, self.up3.conv.kernel
+        self.kernels.flat("im2col", b.dwindows_G.size, b.dfakes, self.batch, b.dwindows_G)
+        windows = b.dwindows_G.reshape(-1, window)
+        self._kernel_gradient(windows, b.norm2.a.reshape(-1, C2), self.gradient_of[kernel])
+        self.blas.product(windows, kernel.data.reshape(window, C2), b.norm2.da.reshape(-1, C2))
+        self._normalise_backward(self.up3, b.norm2)
+        self._up_backward(self.up2, self.frequencies_up2, b.norm1, b.up2, b.norm2)
+        self._normalise_backward(self.up2, b.norm1)
+        self._up_backward(self.up1, self.frequencies_up1, b.norm0, b.up1, b.norm1)
+        self._normalise_backward(self.up1, b.norm0)
+        self.blas.product(b.noise.T, b.norm0.dh, self.gradient_of[self.dense_G.kernel])
+
+    def _up(
+        self, stage: UpStage, conv: Convolution, before: NormBuffers, up: LiftedBuffers, after: NormBuffers
+    ) -> None:
+        """A transposed convolution, by frequencies: a of one map -> h of the next."""
+        conv.lift(conv.K, stage.conv.kernel.data, up.W)
+        conv.lift(conv.S, before.a, up.Y)
+        conv.up(up.Y, up.W, up.X)
+        conv.lower(conv.L, up.X, after.h)
+
+    def _up_backward(
+        self, stage: UpStage, conv: Convolution, before: NormBuffers, up: LiftedBuffers, after: NormBuffers
+    ) -> None:
+        """dh of the next map -> da of this one, and the kernel's gradient."""
+        conv.lift(conv.L, after.dh, up.dX)
+        conv.kernel_gradient(up.dX, up.Y, up.dW)
+        conv.lower(conv.K, up.dW, self.gradient_of[stage.conv.kernel])
+        conv.down(up.dX, up.W, up.dY)
+        conv.lower(conv.S, up.dY, before.da)
+
+    def _normalise(self, stage: UpStage, n: NormBuffers) -> None:
         """a = LeakyReLU(batch norm of h), and the running values."""
-        h, rows, C, width, norm, relu = self._normed(number, layer)
-        mem, kernels = self.memory, self.kernels
+        norm, kernels, C = stage.norm, self.kernels, n.mean.size
+        rows, shares = n.h.size // C, self.buffers.shares
         count, each = chunks(rows, C)
-        mean, inverse_std = mem["mean" + number], mem["inverse_std" + number]
         # Distances are taken from a row, or from what is the same on all ranks that add them up.
         alone = self.ranks.size == 1
-        x0, shares = (h if alone else norm.running_mean.data), mem["shares"]
-        kernels.shares("moments", count, C, h, x0, rows, C, each, shares)
+        x0 = n.h if alone else norm.running_mean.data
+        kernels.shares("moments", count, C, n.h, x0, rows, C, each, shares)
         if not alone:
             count, shares = 1, self._of_all_ranks(count, C)
         kernels.shares(
-            "settle", 1, C, shares, count, x0, self._all(rows), C, norm.eps, norm.momentum, mean,
-            inverse_std, norm.running_mean.data, norm.running_variance.data, lanes=32,
+            "batch_statistics", 1, C, shares, count, x0, self._all(rows), C, norm.eps, norm.momentum, n.mean,
+            n.inverse_std, norm.running_mean.data, norm.running_variance.data, lanes=32,
         )  # fmt: skip
-        gamma, beta = norm.gamma.data, norm.beta.data
         kernels.rows(
-            "normalise", rows, C, h, mean, inverse_std, gamma, beta, rows, C, width, relu.slope,
-            mem["a" + number],
+            "normalise", rows, C, n.h, n.mean, n.inverse_std, norm.gamma.data, norm.beta.data, rows, C,
+            n.a.shape[-1], stage.relu.slope, n.a,
         )  # fmt: skip
 
-    def _normalise_back(self, number: str, layer: int) -> None:
-        """h becomes its own gradient, from that of a; gamma's and beta's too."""
-        h, rows, C, width, norm, relu = self._normed(number, layer)
-        mem, kernels = self.memory, self.kernels
+    def _normalise_backward(self, stage: UpStage, n: NormBuffers) -> None:
+        """dh, from da; and the gradients of gamma and beta."""
+        norm, kernels, C, shares = stage.norm, self.kernels, n.mean.size, self.buffers.shares
+        rows, width, slope = n.h.size // C, n.a.shape[-1], stage.relu.slope
         count, each = chunks(rows, C)
-        given = (
-            mem["da" + number], h, mem["mean" + number], mem["inverse_std" + number], norm.gamma.data,
-            norm.beta.data,
-        )  # fmt: skip
-        dgamma, dbeta = self._gradient(self.G, layer, "gamma"), self._gradient(self.G, layer, "beta")
-        kernels.shares("normalise_sums", count, C, *given, rows, C, width, each, relu.slope, mem["shares"])
-        kernels.shares("total", 1, C, mem["shares"], count, C, 2, dbeta, dgamma, lanes=32)
+        given = n.da, n.h, n.mean, n.inverse_std, norm.gamma.data, norm.beta.data
+        dgamma, dbeta = self.gradient_of[norm.gamma], self.gradient_of[norm.beta]
+        kernels.shares("normalise_sums", count, C, *given, rows, C, width, each, slope, shares)
+        kernels.shares("total", 1, C, shares, count, C, 2, dbeta, dgamma, lanes=32)
         if self.ranks.size > 1:  # these two are this rank's; what x does to the moments is a matter of all
             dbeta, dgamma = self._of_all_ranks(count, C).reshape(2, C)
-        kernels.rows(
-            "normalise_back", rows, C, *given, dgamma, dbeta, self._all(rows), rows, C, width, relu.slope, h
-        )
+        sums = dgamma, dbeta, self._all(rows)
+        kernels.rows("normalise_back", rows, C, *given, *sums, rows, C, width, slope, n.dh)
 
     def _of_all_ranks(self, count: int, C: int) -> Array:
         """The two sums over `count` shares (count, 2, C), added up over all ranks: (2 C)."""
-        sums = self._part("sums", 2 * C)
-        self.kernels.shares(
-            "total", 1, C, self.memory["shares"], count, C, 2, sums[:C], sums[C:], lanes=32
-        )
+        sums = part(self.buffers.sums, 2 * C)
+        self.kernels.shares("total", 1, C, self.buffers.shares, count, C, 2, sums[:C], sums[C:], lanes=32)
         self.ranks.add_up(sums)
         return sums
 
@@ -258,129 +281,85 @@ class Game:
         """Of so many rows for this rank's examples: how many there are for all."""
         return rows // self.batch * self.all_M
 
-    def _normed(self, number: str, layer: int) -> tuple[Array, int, int, int, BatchNorm, LeakyReLU]:
-        """h, its rows and channels, the channels of a place, and the two layers."""
-        layers = list(self.G.layers.values())
-        norm, relu = cast(BatchNorm, layers[layer]), cast(LeakyReLU, layers[layer + 1])
-        h = self.memory["h" + number]
-        C = norm.gamma.shape[0]
-        return h, h.size // C, C, self.sizes.G[int(number)], norm, relu
-
-    def _learn_painter(self, gradient: Array) -> None:
-        """G's gradients, from that of the numbers before tanh (M, H, W, channels)."""
-        mem, M, window = self.memory, self.batch, self.sizes.window
-        rows = 4 * self.sizes.places * M
-        columns, kernel = mem["columns"], self._weight(self.G, 10).reshape(window, -1)
-        self.kernels.flat("im2col", columns.size, gradient, M, columns)
-        columns = columns.reshape(rows, window)
-        a2, da2 = (mem[name].reshape(rows, -1) for name in ("a2", "da2"))
-        self._kernel_gradient(columns, a2, self._gradient(self.G, 10))
-        self.blas.product(columns, kernel, da2)
-        for number, conv, layer, into in (("2", self.up2, 7, "da1"), ("1", self.up1, 4, "da0")):
-            self._normalise_back(number, layer + 1)
-            X, Y, W, dW = (mem[name + number] for name in ("X", "Y", "W", "dW"))
-            conv.lift_large(mem["h" + number], X)
-            conv.kernel_gradient(X, Y, dW)
-            conv.lower_kernel(dW, self._gradient(self.G, layer, "kernel"))
-            conv.down(X, W, Y)
-            conv.lower_small(Y, mem[into])
-        self._normalise_back("0", 1)
-        self.blas.product(mem["noise"].T, mem["h0"], self._gradient(self.G, 0, "kernel"))
-
     # D.
 
-    def _look(self, T: int) -> None:
-        """Forward: the first T pictures -> logits."""
-        mem, P, window, (D1, D2) = self.memory, self.sizes.places, self.sizes.window, self.sizes.D
-        columns, b1 = self._part("columns_D", 4 * P * T, window), self._part("b1", 4 * P * T, D1)
-        self.kernels.flat("im2col", columns.size, mem["pictures"][:T], T, columns)
-        self.blas.product(columns, self._weight(self.D, 0).reshape(window, D1), b1)
-        self._activate(1, T)
-        X, Y, _ = self._lifted(T)
-        b2 = self._part("b2", P, T, D2)
-        self.down.lift_kernel(self._weight(self.D, 3), mem["W3"])
-        self.down.lift_large(b1.reshape(P, T, 4 * D1), X)
-        self.down.down(X, mem["W3"], Y)
-        self.down.lower_small(Y, b2)
-        self._activate(2, T)
-        bias = self._weight(self.D, 7, "bias")
-        self.kernels.blocks("judge", T, b2, self._weight(self.D, 7), bias, T, D2, mem["logits"])
+    def _discriminator_forward(self, T: int) -> None:
+        """The first T pictures -> logits."""
+        b, s, conv = self.buffers, self.sizes, self.frequencies_down2
+        windows = part(b.windows_D, 4 * s.P * T, s.window)
+        self.kernels.flat("im2col", windows.size, b.pictures[:T], T, windows)
+        b1, b2 = part(b.activation1.b, 4 * s.P * T, s.D1), part(b.activation2.b, s.P, T, s.D2)
+        self.blas.product(windows, self.down1.conv.kernel.data.reshape(s.window, s.D1), b1)
+        self._activate(self.down1, b.activation1, T)
+        X, Y = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.Y))
+        conv.lift(conv.K, self.down2.conv.kernel.data, b.down2.W)
+        conv.lift(conv.L, b1.reshape(s.P, T, 4 * s.D1), X)
+        conv.down(X, b.down2.W, Y)
+        conv.lower(conv.S, Y, b2)
+        self._activate(self.down2, b.activation2, T)
+        kernel, bias = self.dense_D.kernel.data, bias_of(self.dense_D).data
+        self.kernels.blocks("dense_logits", T, b2, kernel, bias, T, s.D2, b.logits)
 
-    def _activate(self, number: int, T: int) -> None:
-        """Bias, LeakyReLU and dropout of D's convolution 1 or 2, in place."""
-        b, mask, slope, growth = self._activated(number, T)
-        bias = self._weight(self.D, 3 * number - 3, "bias")
-        self.kernels.rows("activate", *b.shape, b, bias, mask, *b.shape, slope, growth)
+    def _discriminator_backward(self, T: int) -> None:
+        """D's gradients, and in `activation1.db` that of each logit by the first convolution's result."""
+        b, s, conv, kernels = self.buffers, self.sizes, self.frequencies_down2, self.kernels
+        weights = b.slopes_D
+        b2, dense = part(b.activation2.b, s.P * T, s.D2), self.dense_D.kernel
+        # A share for each place is all of its sum.
+        sums = s.P * T, s.D2, T, T, 1, self.gradient_of[dense]
+        kernels.shares("weighted_sums", s.P, s.D2, b2, weights, *sums)
+        self._activate_backward(self.down2, b.activation2, T, dense.data, same=T)
+        X, dX, dY = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.dX, b.down2.dY))
+        conv.lift(conv.S, part(b.activation2.db, s.P, T, s.D2), dY)
+        conv.up(dY, b.down2.W, dX)
+        kernels.rows("scale_rows", conv.R * T, s.D2, dY, weights, conv.R * T, s.D2, T, 1)
+        conv.kernel_gradient(X, dY, b.down2.dW)
+        conv.lower(conv.K, b.down2.dW, self.gradient_of[self.down2.conv.kernel])
+        db1, windows = part(b.activation1.db, s.P, T, 4 * s.D1), part(b.windows_D, 4 * s.P * T, s.window)
+        conv.lower(conv.L, dX, db1)
+        self._activate_backward(self.down1, b.activation1, T, db1, same=1)
+        rows, window = windows.shape
+        kernels.rows("scale_rows", rows, window, windows, weights, rows, window, T, 4)
+        self._kernel_gradient(windows, db1.reshape(-1, s.D1), self.gradient_of[self.down1.conv.kernel])
 
-    def _activate_back(self, number: int, T: int, given: Array, same: int) -> None:
-        """g, from the gradient of b, a row of which serves `same` rows; and the bias's gradient."""
-        b, mask, slope, growth = self._activated(number, T)
-        (rows, C), g = b.shape, self._part(f"g{number}", *b.shape)
+    def _activate(self, stage: DownStage, act: ActivationBuffers, T: int) -> None:
+        """b = dropout(LeakyReLU(b + bias)), in place."""
+        b, mask = self._rows(act.b, T), self._rows(act.mask, T)
+        settings = stage.relu.slope, self.keep_scale[stage]
+        self.kernels.rows("activate", *b.shape, b, bias_of(stage.conv).data, mask, *b.shape, *settings)
+
+    def _activate_backward(
+        self, stage: DownStage, act: ActivationBuffers, T: int, given: Array, same: int
+    ) -> None:
+        """db before it, from that after it, a row of which serves `same` rows; and the bias's gradient."""
+        b, db, mask = (self._rows(x, T) for x in (act.b, act.db, act.mask))
+        (rows, C), shares = b.shape, self.buffers.shares
         count, each = chunks(rows, C)
-        shares, weights, phases = self.memory["shares"], self.memory["slopes_D"], (3 - number) ** 2
         self.kernels.shares(
-            "activate_back", count, C, g, given, same, b, mask, weights, rows, C, each, T, phases, slope,
-            growth, shares,
+            "activate_back", count, C, db, given, same, b, mask, self.buffers.slopes_D, rows, C, each, T,
+            act.b.shape[2], stage.relu.slope, self.keep_scale[stage], shares,
         )  # fmt: skip
-        bias = self._gradient(self.D, 3 * number - 3, "bias")
+        bias = self.gradient_of[bias_of(stage.conv)]
         self.kernels.shares("total", 1, C, shares, count, C, 1, bias, bias, lanes=32)
 
-    def _activated(self, number: int, T: int) -> tuple[Array, Array, float, float]:
-        """b (rows, C) and mask of D's map 1 or 2, the slope of its LeakyReLU, its dropout's growth."""
-        relu, C = cast(LeakyReLU, list(self.D.layers.values())[3 * number - 2]), self.sizes.D[number - 1]
-        rows = self.sizes.places * T * (3 - number) ** 2
-        b, mask = self._part(f"b{number}", rows, C), self._part(f"mask{number}", rows, C)
-        return b, mask, relu.slope, self.growths[number - 1]
-
-    def _lifted(self, T: int) -> tuple[Array, Array, Array]:
-        """X and Y of D's second convolution, and the gradient of X."""
-        shapes = self.down.shapes(T)
-        return self._part("X3", *shapes["X"]), self._part("Y3", *shapes["Y"]), self._part("dX3", *shapes["X"])
-
-    def _learn_judge(self, T: int) -> None:
-        """D's gradients, and in g1 that of each logit by the numbers before the first LeakyReLU."""
-        mem, P, window, (D1, D2) = self.memory, self.sizes.places, self.sizes.window, self.sizes.D
-        weights, kernels = mem["slopes_D"], self.kernels
-        b2, g2 = self._part("b2", P * T, D2), self._part("g2", P, T, D2)
-        dense = self._gradient(self.D, 7)  # a share for each place is all of its sum
-        kernels.shares("weighted_sums", P, D2, b2, weights, P * T, D2, T, T, 1, dense)
-        self._activate_back(2, T, self._weight(self.D, 7), same=T)
-        X, Y, dX = self._lifted(T)
-        g1, columns = self._part("g1", P, T, 4 * D1), self._part("columns_D", 4 * P * T, window)
-        self.down.lift_small(g2, Y)
-        self.down.up(Y, mem["W3"], dX)
-        kernels.rows("scale_rows", self.down.R * T, D2, Y, weights, self.down.R * T, D2, T, 1)
-        self.down.kernel_gradient(X, Y, mem["dW3"])
-        self.down.lower_kernel(mem["dW3"], self._gradient(self.D, 3))
-        self.down.lower_large(dX, g1)
-        self._activate_back(1, T, g1, same=1)
-        kernels.rows("scale_rows", 4 * P * T, window, columns, weights, 4 * P * T, window, T, 4)
-        self._kernel_gradient(columns, g1.reshape(-1, D1), self._gradient(self.D, 0))
+    def _rows(self, x: Array, T: int) -> Array:
+        """The first T examples of a map (places, .., phases, C), as rows of channels."""
+        return part(x, len(x) * T * x.shape[2], x.shape[3])
 
     def _kernel_gradient(self, columns: Array, rows: Array, gradient: Array) -> None:
         """columns' rows, (rows, WINDOW) and (rows, C): a long sum for few results, so cut into shares."""
-        count, (window, C) = 4 * self.sizes.places, (columns.shape[1], rows.shape[1])
-        shares = self._part("shares", count, window, C)
+        count, (window, C) = 4 * self.sizes.P, (columns.shape[1], rows.shape[1])
+        shares = part(self.buffers.shares, count, window, C)
         parts = columns.reshape(count, -1, window).transpose(0, 2, 1), rows.reshape(count, -1, C)
         self.blas.product(*parts, shares)
         size = gradient.size
         self.kernels.shares("total", 1, size, shares, count, size, 1, gradient, gradient, lanes=32)
 
-    # Names and parts.
-
-    def _name(self, net: Network, layer: int, kind: str) -> str:
-        return f"{list(net.layers)[layer]}/{kind}"
-
-    def _weight(self, net: Network, layer: int, kind: str = "kernel") -> Array:
-        return net.parameters[self._name(net, layer, kind)].data
-
-    def _gradient(self, net: Network, layer: int, kind: str = "kernel") -> Array:
-        return self.gradient_of[f"{net.name}/{self._name(net, layer, kind)}"]
-
-    def _part(self, name: str, *shape: int) -> Array:
-        """The beginning of a planned array, under another shape."""
-        return self.memory[name].reshape(-1)[: prod(shape)].reshape(shape)
-
     def close(self) -> None:
         """Give cuBLAS's handle back, after the graphs that were captured with it."""
         self.blas.close()
+
+
+def part(buffer: Array, *shape: int) -> Array:
+    """The beginning of a buffer, under another shape."""
+    return buffer.reshape(-1)[: prod(shape)].reshape(shape)

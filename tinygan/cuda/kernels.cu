@@ -156,7 +156,7 @@ __global__ void moments(const float *x, const float *x0, int rows, int C, int ch
 }
 
 // mean, inverse_std (C) from those shares; the running values take a step towards the batch's.
-__global__ void settle(const float *shares, int chunks, const float *x0, int rows, int C, float eps,
+__global__ void batch_statistics(const float *shares, int chunks, const float *x0, int rows, int C, float eps,
                        float momentum, float *mean, float *inverse_std, float *running_mean,
                        float *running_variance) {
     __shared__ float shared[1024];
@@ -307,7 +307,7 @@ __global__ void scale_rows(float *x, const float *weights, int rows, int C, int 
 // D's answer and the losses.
 
 // logits[t] = bias + sum over (p, c) of a[p, t, c] kernel[p, c]; a block for each t.
-__global__ void judge(const float *a, const float *kernel, const float *bias, int T, int C, float *logits) {
+__global__ void dense_logits(const float *a, const float *kernel, const float *bias, int T, int C, float *logits) {
     __shared__ float shared[1024];
     float sum = 0;
     int t = blockIdx.x;
@@ -328,7 +328,7 @@ __device__ float sigmoid(float x) {
 // From logits (T), N of real pictures and M of fakes: found (4), the losses of G and D and the mean scores
 // of real pictures and fakes; slopes_D (T) and slopes_G (M), the losses' derivatives by each logit; dbias,
 // the sum of slopes_D. The means are over all_N and all_M pictures, of which these may be a part. One block.
-__global__ void score(const float *logits, int N, int M, int all_N, int all_M, float *found, float *slopes_D,
+__global__ void losses(const float *logits, int N, int M, int all_N, int all_M, float *found, float *slopes_D,
                       float *slopes_G, float *dbias) {
     __shared__ float shared[1024];
     float sums[6] = {0, 0, 0, 0, 0, 0};
@@ -387,13 +387,13 @@ __device__ float col2im(const float *columns, int T, int i) {
 }
 
 // G's pictures: tanh of the transposed convolution's result.
-__global__ void paint(const float *columns, int T, float *pictures) {
+__global__ void col2im_tanh(const float *columns, int T, float *pictures) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < T * FULL * FULL * CHANNELS) pictures[i] = tanhf(col2im(columns, T, i));
 }
 
 // The gradient before tanh, from the windows' gradient of one logit each and G's loss by the logits.
-__global__ void critique(const float *columns, int T, const float *slopes_G, const float *pictures, float *g) {
+__global__ void col2im_tanh_backward(const float *columns, int T, const float *slopes_G, const float *pictures, float *g) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= T * FULL * FULL * CHANNELS) return;
     float y = pictures[i];
@@ -401,9 +401,9 @@ __global__ void critique(const float *columns, int T, const float *slopes_G, con
 }
 
 // trouble[0]: where the first gradient is whose square is no finite number, -1 where it is a loss; it
-// stays at `count` or above while all is well. See `step.check_finite`. What `score` found becomes this step's
+// stays at `count` or above while all is well. See `step.check_finite`. What `losses` found becomes this step's
 // row of measured (steps, 4).
-__global__ void watch(const float *g, int count, const float *found, float *measured, int measured_rows,
+__global__ void check_finite(const float *g, int count, const float *found, float *measured, int measured_rows,
                       const long long *clock, int *trouble) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;

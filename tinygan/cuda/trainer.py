@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from tinygan.average import Average
-from tinygan.cuda.gan import Game, agree
-from tinygan.cuda.plan import MEASURED, sizes_of
+from tinygan.cuda.buffers import MEASURED, sizes_of
+from tinygan.cuda.gan import DCGAN, alike
 from tinygan.errors import DeviceError, UsageError
 from tinygan.layers import Dropout, Network
 from tinygan.optim import Adam
@@ -46,31 +46,33 @@ class Trainer:
         step: int = 0,
         graphs: bool = True,
         average: Average | None = None,
+        check_reuse: bool = False,
     ) -> None:
         """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken.
 
-        Without `graphs` every kernel is launched by itself: slower, and the same bits.
+        Without `graphs` every kernel is launched by itself: slower, and the same bits. `check_reuse`: see
+        `DCGAN`.
 
         Raises:
-            UsageError: the networks are not the DCGAN, or too large (see `plan.sizes_of`).
+            UsageError: the networks are not the DCGAN, or too large (see `buffers.sizes_of`).
             DeviceError: the images are too many for the card's memory.
         """
-        if not sizes_of(G, D) or not agree(adam_G, adam_D) or not len(images) >= batch_size:
+        if not sizes_of(G, D) or not alike(adam_G, adam_D) or not len(images) >= batch_size:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
         layers = [layer for layer in D.layers.values() if isinstance(layer, Dropout)]
         self.rates = [mask_rate(layer.rate) for layer in layers]
-        growths = [1 / (1 - rate) for rate in self.rates]
+        keep_scales = [1 / (1 - rate) for rate in self.rates]
         self.ranks, self.fakes = G.backend.ranks, G.backend.ranks.part(batch_size)
         share = self.fakes.stop - self.fakes.start
-        self.game = Game(G, D, adam_G, adam_D, share, growths, average, batch_size)
+        self.dcgan = DCGAN(G, D, adam_G, adam_D, share, keep_scales, average, batch_size, check_reuse)
         self.adams, self.seed, self.step, self.with_graphs = (adam_G, adam_D), seed, step, graphs
         self.batch, self.images = batch_size, len(images)
         self.steps_per_epoch = -(-len(images) // batch_size)
-        xp = self.game.xp
+        xp = self.dcgan.xp
         try:
             self.data = xp.empty(images.shape, dtype=xp.uint8)
         except MemoryError as problem:
-            if images.nbytes < sum(array.nbytes for array in self.game.memory.values()):
+            if images.nbytes < sum(array.nbytes for array in self.dcgan.buffers.arrays()):
                 raise  # a smaller batch is the remedy
             raise DeviceError(
                 f"the {images.nbytes / 1e9:.1f} GB of images are more than the GPU has room for. Use "
@@ -82,7 +84,7 @@ class Trainer:
         self.order = xp.zeros(len(images), dtype=xp.int32)
         self.epoch = -1  # whose order that is
         self.uploads: list[np.ndarray] = []  # kept until the card has certainly read them
-        self.game.clock_is(step, adam_G.t)
+        self.dcgan.set_clock(step, adam_G.t)
         self.graphs: dict[int, Any] = {}  # by the number of real images in the whole batch
         self.seen: set[int] = set()
         self.launches = self.operations = 0  # kernels and products of a step; what the products compute
@@ -95,7 +97,7 @@ class Trainer:
         NaN from a step on that had a number that was not finite; see `trouble`. No weight has moved since.
         """
         start, done = time.perf_counter(), []
-        self.game.settle()  # the arrays may have been read, or changed, since the last call
+        self.dcgan.wait_for_default_stream()  # the arrays may have been read, or changed, since the last call
         while len(done) < count:
             done += list(self._some(min(count - len(done), MEASURED)))
         # Looking costs a little, waiting for news too; the first steps compile and say nothing.
@@ -105,12 +107,12 @@ class Trainer:
         return np.array(done)
 
     def _some(self, count: int) -> np.ndarray:
-        game = self.game
-        with game.stream:
+        dcgan = self.dcgan
+        with dcgan.stream:
             for _ in range(count):
                 self._one()
-            measured = game.xp.asnumpy(game.memory["measured"])  # waits for all of it
-            found = game.trouble()
+            measured = dcgan.xp.asnumpy(dcgan.buffers.measured)  # waits for all of it
+            found = dcgan.trouble()
         self.uploads.clear()
         steps = np.arange(self.step - count, self.step)
         rows = measured[steps % MEASURED].astype(np.float64)
@@ -120,42 +122,43 @@ class Trainer:
         return rows
 
     def _one(self) -> None:
-        game = self.game
+        dcgan = self.dcgan
         epoch, place = divmod(self.step, self.steps_per_epoch)
         if epoch != self.epoch:
             order = stream(self.seed, "shuffle").at(epoch).permutation(self.images)
             self.uploads.append(order.astype(np.int32))
-            self.order.set(self.uploads[-1], stream=game.stream)
+            self.order.set(self.uploads[-1], stream=dcgan.stream)
             self.epoch = epoch
         N = min(self.batch, self.images - place * self.batch)
         if N in self.graphs:
-            self.graphs[N].launch(game.stream)
+            self.graphs[N].launch(dcgan.stream)
         elif N in self.seen and self.with_graphs:
             # Everything was loaded and compiled by the step before; capturing does not execute it.
-            game.stream.begin_capture()
+            dcgan.stream.begin_capture()
             try:
-                self._play(N)
+                self._launch(N)
             except BaseException:
                 with suppress(Exception):  # it would say that the capture is invalid, and not why
-                    game.stream.end_capture()
+                    dcgan.stream.end_capture()
                 raise
-            graph = self.graphs[N] = game.stream.end_capture()
-            graph.launch(game.stream)
+            graph = self.graphs[N] = dcgan.stream.end_capture()
+            graph.launch(dcgan.stream)
         else:
-            self._play(N)
+            self._launch(N)
             self.seen.add(N)
         self.step += 1
         for adam in self.adams:
             adam.t += 1
 
-    def _play(self, all_N: int) -> None:
-        """Draw what the step needs of a batch with so many real images, and play it."""
-        game, kernels, mem = self.game, self.game.kernels, self.game.memory
-        before, operations = kernels.launches + game.blas.products, game.blas.operations
-        game.tick()
-        pictures, noise, clock = mem["pictures"], mem["noise"], mem["clock"]
+    def _launch(self, all_N: int) -> None:
+        """A step, with what it needs of a batch with so many real images."""
+        dcgan, kernels, b = self.dcgan, self.dcgan.kernels, self.dcgan.buffers
+        before, operations = kernels.launches + dcgan.blas.products, dcgan.blas.operations
+        dcgan.tick()
+        pictures, noise, clock = b.pictures, b.noise, b.clock
+        masks = b.activation1.mask, b.activation2.mask
         real, fakes = self.ranks.part(all_N), self.fakes
-        N, M = real.stop - real.start, game.batch
+        N, M = real.stop - real.start, dcgan.batch
         if N:  # of a small last batch some ranks have none
             kernels.flat(
                 "gather", N * pictures[0].size, pictures, self.data, self.order, clock, real.start, N,
@@ -166,22 +169,22 @@ class Trainer:
         kernels.flat("draw_noise", -(-(start % 4 + noise.size) // 4), noise, start, noise.size, *words, clock)
         words = key(self.seed, stream(self.seed, "dropout").path, 3)  # ... .at(step, which, layer)
         for which, (part, first, count) in enumerate(((real, 0, N), (fakes, N, M))):
-            for layer, (rate, C) in enumerate(zip(self.rates, game.sizes.D, strict=True)):
-                scale = 2 - layer
-                each, steps = game.sizes.places * scale * scale * C, round(rate * MASK_STEPS)
+            for layer, (rate, mask) in enumerate(zip(self.rates, masks, strict=True)):
+                scale, C = 2 - layer, mask.shape[-1]
+                each, steps = dcgan.sizes.P * scale * scale * C, round(rate * MASK_STEPS)
                 start = part.start * each
                 if count:
                     kernels.flat(
-                        "draw_mask", -(-(start % 16 + count * each) // 16), mem[f"mask{layer + 1}"], start,
-                        count * each, *words, clock, which, layer, steps, C, scale, N + M, first,
+                        "draw_mask", -(-(start % 16 + count * each) // 16), mask, start, count * each,
+                        *words, clock, which, layer, steps, C, scale, N + M, first,
                     )  # fmt: skip
-        game.play(N, all_N)
-        game.follow()
+        dcgan.train_step(N, all_N)
+        dcgan.update_average()
         if all_N == self.batch:
-            self.launches = kernels.launches + game.blas.products - before
-            self.operations = game.blas.operations - operations
+            self.launches = kernels.launches + dcgan.blas.products - before
+            self.operations = dcgan.blas.operations - operations
 
     def close(self) -> None:
         """Give the graphs and cuBLAS's handle back."""
         self.graphs.clear()
-        self.game.close()
+        self.dcgan.close()

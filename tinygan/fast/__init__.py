@@ -10,6 +10,7 @@ the steps.
     frequencies.py convolution as matrix products of frequencies
     direct.py      convolution by windows, of pictures with few channels
     conv.py        derives the first, and picks one of them or the twin
+    dcgan.py       the layers of a DCGAN by name, or the first that is another
     gan.py         losses and gradients of a step as a whole
     optim.py       Adam in pieces
     originals.py   which functions all this stands in for, and whether they were changed

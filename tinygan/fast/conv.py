@@ -26,7 +26,7 @@ Every frequency u takes one multiplication, n in all instead of O (a + b + 1).
 
 **Two axes, many channels.** u becomes a pair (u, v), the transform a constant matrix over pixels,
 and the product of two numbers that of two matrices, (images, C) times (C, F): one product a
-frequency, as large as the batch. That is the form `products.py` computes in: *lift* pictures and
+frequency, as large as the batch. That is the form `frequencies.py` computes in: *lift* pictures and
 kernel to frequencies, multiply, *lower* the result. All three are linear, so the backward pass is
 their transposes in the opposite order, and the lifted input is kept for the kernel's gradient:
 
@@ -46,7 +46,7 @@ So an n x n circle takes R = 1 + 3 (n^2 - 1) / 2 products if n is odd, 4 + 3 (n^
 
 **Opposite pixels.** cos(t) = cos(-t), sin(t) = -sin(-t). With the origin of the angles in the middle of the
 tile, real parts need only the sums of opposite pixels and imaginary parts only the differences:
-half the multiplications of lifting and lowering (`products.Grid`).
+half the multiplications of lifting and lowering (`frequencies.Grid`).
 
 **Stride S.** Pixel m S + a belongs to phase a; output p, tap i sees pixel p S + i - top, which is
 place p + (i - top - a) / S of the one phase a for which that is a whole number. So x splits into
@@ -85,7 +85,7 @@ there are four pairs and one real frequency: 13 products, not 16.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, wraps
 from math import inf
 from typing import Any, NamedTuple
 
@@ -108,78 +108,54 @@ class Saved(NamedTuple):
     plan: Plan
     lifted: Array
     kernel: Array
-    transposed: bool
 
 
-def conv2d_forward(
-    x: Array, w: Array, b: Array | None, *, stride: Stride = 1, padding: Padding = "same"
-) -> tuple[Array, Any]:
-    """`ops.conv.conv2d_forward`, faster where a plan is; else that one."""
-    usual = _usual(x, w, b, channels=2, filters=3)
-    plan = conv2d_plan(x.shape, w.shape, x.dtype.char, stride, padding) if usual else None
-    if plan is None:
-        return readable.conv2d_forward(x, w, b, stride=stride, padding=padding)
-    return _forward(plan, x, w, b, transposed=False)
+def _twin(original: Op, transposed: bool) -> Op:
+    """`original`, faster where a plan is."""
+
+    @wraps(original.forward)
+    def forward(
+        x: Array, w: Array, b: Array | None, *, stride: Stride = 1, padding: Padding = "same"
+    ) -> tuple[Array, Any]:
+        usual = _usual(x, w, b, *((3, 2) if transposed else (2, 3)))
+        given = x.shape, w.shape, x.dtype.char, stride, padding
+        plan = plan_of(*given, transposed=transposed) if usual else None
+        if plan is None:
+            return original.forward(x, w, b, stride=stride, padding=padding)
+        lift, lower = (plan.lift_small, plan.up) if transposed else (plan.lift_large, plan.down)
+        y = np.empty((len(x), *(plan.large if transposed else plan.small)), x.dtype)
+        kernel, lifted = plan.lift_kernel(w), lift(np.ascontiguousarray(x), len(x))
+        lower(lifted, kernel, _into(y, b))
+        return y, Saved(plan, lifted, kernel)
+
+    @wraps(original.backward)
+    def backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
+        if not isinstance(saved, Saved):
+            return original.backward(saved, dy, wanted)
+        # The forward pass of the other one, and the product of both lifted arrays for the kernel.
+        plan, lifted, kernel = saved
+        want_x, want_w, want_b = wanted
+        lift, lower = (plan.lift_large, plan.down) if transposed else (plan.lift_small, plan.up)
+        dx = dw = None
+        if want_x or want_w:
+            gradient = lift(np.ascontiguousarray(dy), len(dy))
+            large, small = (gradient, lifted) if transposed else (lifted, gradient)
+            dw = plan.kernel_gradient(large, small) if want_w else None
+            if want_x:
+                dx = np.empty((len(dy), *(plan.small if transposed else plan.large)), dy.dtype)
+                lower(gradient, kernel, _into(dx))
+        return dx, dw, channel_sums(dy) if want_b else None
+
+    return Op(forward, backward)
 
 
-def conv2d_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
-    """`ops.conv.conv2d_backward`, faster where the forward pass was."""
-    planned = isinstance(saved, Saved)
-    return _backward(saved, dy, wanted) if planned else readable.conv2d_backward(saved, dy, wanted)
-
-
-def conv2d_transpose_forward(
-    x: Array, w: Array, b: Array | None, *, stride: Stride = 1, padding: Padding = "same"
-) -> tuple[Array, Any]:
-    """`ops.conv.conv2d_transpose_forward`, faster where a plan is; else that one."""
-    usual = _usual(x, w, b, channels=3, filters=2)
-    plan = conv2d_transpose_plan(x.shape, w.shape, x.dtype.char, stride, padding) if usual else None
-    if plan is None:
-        return readable.conv2d_transpose_forward(x, w, b, stride=stride, padding=padding)
-    return _forward(plan, x, w, b, transposed=True)
-
-
-def conv2d_transpose_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
-    """`ops.conv.conv2d_transpose_backward`, faster where the forward pass was."""
-    planned = isinstance(saved, Saved)
-    return _backward(saved, dy, wanted) if planned else readable.conv2d_transpose_backward(saved, dy, wanted)
-
-
-def _forward(plan: Plan, x: Array, w: Array, b: Array | None, transposed: bool) -> tuple[Array, Saved]:
-    lift, lower = (plan.lift_small, plan.up) if transposed else (plan.lift_large, plan.down)
-    y = np.empty((len(x), *(plan.large if transposed else plan.small)), x.dtype)
-    kernel, lifted = plan.lift_kernel(w), lift(np.ascontiguousarray(x), len(x))
-    lower(lifted, kernel, _into(y, b))
-    return y, Saved(plan, lifted, kernel, transposed)
-
-
-def _backward(saved: Saved, dy: Array, wanted: Wanted) -> Gradients:
-    """The forward pass of the other one, and the product of both lifted arrays for the kernel."""
-    plan, lifted, kernel, transposed = saved
-    want_x, want_w, want_b = wanted
-    lift, lower = (plan.lift_large, plan.down) if transposed else (plan.lift_small, plan.up)
-    dx = dw = None
-    if want_x or want_w:
-        gradient = lift(np.ascontiguousarray(dy), len(dy))
-        large, small = (gradient, lifted) if transposed else (lifted, gradient)
-        dw = plan.kernel_gradient(large, small) if want_w else None
-        if want_x:
-            dx = np.empty((len(dy), *(plan.small if transposed else plan.large)), dy.dtype)
-            lower(gradient, kernel, _into(dx))
-    return dx, dw, channel_sums(dy) if want_b else None
-
-
-def conv2d_plan(x: Any, w: Any, dtype: str, stride: Stride, padding: Padding = "same") -> Plan | None:
-    """`conv_plan` of a convolution, for the shapes x (N, H, W, C) and w (KH, KW, C, F)."""
-    strides = stride_pair(stride)
-    return conv_plan(x, w, strides, conv2d_pads(x[1:3], w[:2], strides, padding), dtype)
-
-
-def conv2d_transpose_plan(
-    x: Any, w: Any, dtype: str, stride: Stride, padding: Padding = "same"
+def plan_of(
+    x: Any, w: Any, dtype: str, stride: Stride, padding: Padding = "same", *, transposed: bool
 ) -> Plan | None:
-    """The same for a transposed one, x (N, H, W, C) and w (KH, KW, F, C)."""
+    """`conv_plan` for the shapes x (N, H, W, C) and w (KH, KW, C, F), or, transposed, w (KH, KW, F, C)."""
     strides = stride_pair(stride)
+    if not transposed:
+        return conv_plan(x, w, strides, conv2d_pads(x[1:3], w[:2], strides, padding), dtype)
     size, pads = conv2d_transpose_size(x[1:3], w[:2], strides, padding)
     return conv_plan((x[0], *size, w[2]), w, strides, pads, dtype, x[1:3])
 
@@ -265,6 +241,6 @@ def _into(y: Array, b: Array | None = None) -> Write:
 
 
 TWINS = {
-    readable.conv2d: Op(conv2d_forward, conv2d_backward),
-    readable.conv2d_transpose: Op(conv2d_transpose_forward, conv2d_transpose_backward),
+    readable.conv2d: _twin(readable.conv2d, transposed=False),
+    readable.conv2d_transpose: _twin(readable.conv2d_transpose, transposed=True),
 }

@@ -115,30 +115,46 @@ class Transform(NamedTuple):
     kernel: tuple[tuple[int, int, Array], ...]  # per phase: its taps' first row and column, matrix
 
 
+class Circles(NamedTuple):
+    """The frequencies (u, v) of pictures whose axes run in circles of n[0] and n[1] pixels."""
+
+    n: Pair
+    pairs: list[Pair]  # one of each two that are conjugates
+    reals: list[Pair]  # those that are their own conjugate
+
+    def angles(self, frequencies: list[Pair], places: Array) -> Array:
+        """(frequencies, places): 2 pi (u p / n[0] + v q / n[1]) for places (p, q), float64."""
+        turns = np.array(frequencies, float).reshape(-1, 2) / self.n
+        return 2 * np.pi * turns @ places.T
+
+
+@lru_cache(maxsize=64)
+def circles(n: Pair) -> Circles:
+    """All frequencies of circles of these lengths."""
+    every = [(u, v) for u in range(n[0]) for v in range(n[1])]
+    conjugate = {(u, v): (-u % n[0], -v % n[1]) for u, v in every}
+    return Circles(
+        n, [f for f in every if f < conjugate[f]], [f for f in every if f == conjugate[f]]
+    )
+
+
+def pixels(height: int, width: int) -> Array:
+    """The places (p, q) of a picture's pixels, row by row: (height width, 2)."""
+    return np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), -1).reshape(-1, 2)
+
+
 @lru_cache(maxsize=64)
 def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
     """The matrices for a kernel of (KH, KW) taps; built in float64, rounded once."""
-    n = (rows.n, columns.n)
-    every = [(u, v) for u in range(n[0]) for v in range(n[1])]
-    conjugate = {(u, v): (-u % n[0], -v % n[1]) for u, v in every}
-    reals = [f for f in every if conjugate[f] == f]
-    pairs = [f for f in every if f < conjugate[f]]
-
-    def angles(frequencies: list[Pair], places: Array) -> Array:
-        """(frequencies, places): 2 pi (u p / n + v q / n') for places (p, q)."""
-        turns = np.array(frequencies, float).reshape(-1, 2) / n
-        return 2 * np.pi * turns @ places.T
-
-    def places(height: int, width: int) -> Array:
-        return np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), -1).reshape(-1, 2)
+    circle = circles((rows.n, columns.n))
+    angles, pairs, reals = circle.angles, circle.pairs, circle.reals
 
     def grid(height: int, width: int) -> tuple[Grid, Array]:
         """The transform of a tile, and the tile's centre."""
         centre = np.array([(height - 1) / 2, (width - 1) / 2])
-        turned = angles(pairs, places(height, width) - centre)
-        table = np.concatenate(
-            [np.cos(turned), np.cos(angles(reals, places(height, width))), -np.sin(turned)]
-        )
+        places = pixels(height, width)
+        turned = angles(pairs, places - centre)
+        table = np.concatenate([np.cos(turned), np.cos(angles(reals, places)), -np.sin(turned)])
         odd = np.array([not np.allclose(row, row[::-1]) for row in table])
         cuts = [0, *(np.flatnonzero(odd[1:] != odd[:-1]) + 1), len(table)]
         groups = []
@@ -150,7 +166,7 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
 
     large, large_centre = grid(rows.seen, columns.seen)
     small, small_centre = grid(rows.out, columns.out)
-    weight = n[0] * n[1]
+    weight = rows.n * columns.n
     phases = []
     for a in range(rows.stride):
         for b in range(columns.stride):
@@ -164,7 +180,7 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
                 table = np.concatenate([2 * np.cos(turned), np.cos(angles(reals, taps)), 2 * np.sin(turned)])
                 phases.append((vertical[0], horizontal[0], (table / weight).astype(dtype)))
             else:  # a stride larger than the kernel leaves phases that no tap looks at
-                phases.append((0, 0, np.zeros((len(every), 0), dtype)))
+                phases.append((0, 0, np.zeros((weight, 0), dtype)))
     return Transform(len(pairs), len(reals), large, small, tuple(phases))
 
 
@@ -243,28 +259,25 @@ class Frequencies:
     # The pictures.
 
     def lift_large(self, images: Array | Read, N: int) -> Array:
-        """N images of the large picture, lifted."""
-        read = reader(images)
-        X = np.empty((self.frequencies, N * self.tiles, self.phases * self.C), self.dtype)
-        images_first = X.transpose(1, 0, 2)
-
-        def piece(block: slice) -> None:
-            self.transform.large.lift(self._split(read(block)), images_first[self._tiles_of(block)])
-
-        POOL.each(piece, blocks(N, self.numbers))
-        return X
+        """N images of the large picture, lifted: (frequencies, tiles, phases C)."""
+        return self._lift(self.transform.large, self._split, self.phases * self.C, images, N)
 
     def lift_small(self, images: Array | Read, N: int) -> Array:
-        """N images of the small picture, lifted."""
+        """N images of the small picture, lifted: (frequencies, tiles, F)."""
+        return self._lift(self.transform.small, self._spread, self.F, images, N)
+
+    def _lift(
+        self, grid: Grid, cut: Callable[[Array], Array], channels: int, images: Array | Read, N: int
+    ) -> Array:
         read = reader(images)
-        Y = np.empty((self.frequencies, N * self.tiles, self.F), self.dtype)
-        images_first = Y.transpose(1, 0, 2)
+        Z = np.empty((self.frequencies, N * self.tiles, channels), self.dtype)
+        images_first = Z.transpose(1, 0, 2)
 
         def piece(block: slice) -> None:
-            self.transform.small.lift(self._spread(read(block)), images_first[self._tiles_of(block)])
+            grid.lift(cut(read(block)), images_first[self._tiles_of(block)])
 
         POOL.each(piece, blocks(N, self.numbers))
-        return Y
+        return Z
 
     def since(self, Y: Array, image: int) -> Array:
         """The part of a lifted small picture that begins with `image`."""
@@ -272,27 +285,22 @@ class Frequencies:
 
     def down(self, X: Array, W: Array, write: Write) -> None:
         """The convolution: lifted large picture X -> `write(block, images of the small picture)`."""
-        Y = self._multiply(X, W, adjoint=False).transpose(1, 0, 2)
-
-        def piece(block: slice) -> None:
-            count = (block.stop - block.start) * self.tiles
-            tiles = np.empty((count, self.transform.small.pixels, self.F), self.dtype)
-            self.transform.small.lower(Y[self._tiles_of(block)], tiles)
-            write(block, self._join(tiles))
-
-        POOL.each(piece, blocks(X.shape[1] // self.tiles, self.numbers))
+        self._lower(self.transform.small, self._join, self._multiply(X, W, adjoint=False), write)
 
     def up(self, Y: Array, W: Array, write: Write) -> None:
         """Its adjoint: lifted small picture Y -> `write(block, images of the large picture)`."""
-        X = self._multiply(Y, W, adjoint=True).transpose(1, 0, 2)
+        self._lower(self.transform.large, self._merge, self._multiply(Y, W, adjoint=True), write)
+
+    def _lower(self, grid: Grid, assemble: Callable[[Array], Array], Z: Array, write: Write) -> None:
+        images_first = Z.transpose(1, 0, 2)
 
         def piece(block: slice) -> None:
-            count = (block.stop - block.start) * self.tiles
-            tiles = np.empty((count, self.transform.large.pixels, self.phases * self.C), self.dtype)
-            self.transform.large.lower(X[self._tiles_of(block)], tiles)
-            write(block, self._merge(tiles))
+            lifted = images_first[self._tiles_of(block)]
+            tiles = np.empty((len(lifted), grid.pixels, Z.shape[2]), self.dtype)
+            grid.lower(lifted, tiles)
+            write(block, assemble(tiles))
 
-        POOL.each(piece, blocks(Y.shape[1] // self.tiles, self.numbers))
+        POOL.each(piece, blocks(Z.shape[1] // self.tiles, self.numbers))
 
     def kernel_gradient(self, X: Array, Y: Array, weights: Array | None = None) -> Array:
         """The kernel's gradient (KH, KW, C, F) from both lifted pictures; image i counts weights[i] times."""
@@ -369,9 +377,12 @@ class Frequencies:
             x = np.pad(x, ((0, 0), *pads, (0, 0)))
             top, left = top + pads[0][0], left + pads[1][0]
         if self.tiles == 1:
+            # (N, seen S, seen S, C) -> (N, seen, S, seen, S, C) -> (N, seen, seen, S, S, C)
             seen = x[:, top : top + r.seen * r.stride, left : left + c.seen * c.stride]
             seen = seen.reshape(N, r.seen, r.stride, c.seen, c.stride, C).transpose(0, 1, 3, 2, 4, 5)
         else:
+            # A view with an axis each for image, tile, pixel and phase: tiles are `out` pixels apart, overlap
+            # by seen - out, and a pixel's phases are neighbours. (N, tiles, tiles, seen, seen, S, S, C)
             n, down, along, channel = x.strides
             seen = np.lib.stride_tricks.as_strided(
                 x[:, top:, left:],
@@ -383,14 +394,16 @@ class Frequencies:
         return seen.reshape(N * self.tiles, r.seen * c.seen, self.phases * C)
 
     def _merge(self, tiles: Array) -> Array:
-        """The adjoint of `_split`: tiles that overlap are added."""
+        """The adjoint of `_split`, (tiles, pixels, phases C) -> (N, H, W, C); overlaps are added."""
         r, c = self.rows, self.columns
         H, W, C = self.large
         N = len(tiles) // self.tiles
+        # (N, tiles, tiles, seen, seen, S, S, C)
         parts = tiles.reshape(N, r.tiles, c.tiles, r.seen, c.seen, r.stride, c.stride, C)
-        parts = parts.transpose(1, 2, 0, 3, 5, 4, 6, 7).reshape(
-            r.tiles, c.tiles, N, r.seen * r.stride, c.seen * c.stride, C
-        )
+        # (tiles, tiles, N, seen, S, seen, S, C): a tile's pictures together, a pixel beside its phases
+        parts = parts.transpose(1, 2, 0, 3, 5, 4, 6, 7)
+        # (tiles, tiles, N, seen S, seen S, C)
+        parts = parts.reshape(r.tiles, c.tiles, N, r.seen * r.stride, c.seen * c.stride, C)
         (top, bottom), (left, right) = r.reach, c.reach
         if self.tiles == 1 and top == left == 0:
             return parts[0, 0, :, :H, :W]
@@ -407,7 +420,8 @@ class Frequencies:
         """Tiles of the result (tiles, pixels, F) -> small images (N, OH, OW, F)."""
         r, c = self.rows, self.columns
         OH, OW, F = self.small
-        parts = tiles.reshape(-1, r.tiles, c.tiles, r.out, c.out, F).transpose(0, 1, 3, 2, 4, 5)
+        parts = tiles.reshape(-1, r.tiles, c.tiles, r.out, c.out, F)  # (N, tiles, tiles, out, out, F)
+        parts = parts.transpose(0, 1, 3, 2, 4, 5)  # (N, tiles, out, tiles, out, F)
         return parts.reshape(-1, r.tiles * r.out, c.tiles * c.out, F)[:, :OH, :OW]
 
     def _spread(self, y: Array) -> Array:
@@ -416,5 +430,6 @@ class Frequencies:
         N, OH, OW, F = y.shape
         if self.tiles > 1:
             y = np.pad(y, ((0, 0), (0, r.tiles * r.out - OH), (0, c.tiles * c.out - OW), (0, 0)))
-        parts = y.reshape(N, r.tiles, r.out, c.tiles, c.out, F).transpose(0, 1, 3, 2, 4, 5)
+        parts = y.reshape(N, r.tiles, r.out, c.tiles, c.out, F)  # (N, tiles, out, tiles, out, F)
+        parts = parts.transpose(0, 1, 3, 2, 4, 5)  # (N, tiles, tiles, out, out, F)
         return parts.reshape(N * self.tiles, r.out * c.out, F)

@@ -10,6 +10,16 @@
              1 MB, windows in one strided copy
 
 float32, NumPy 2.4.6 with OpenBLAS 0.3.31, 2 threads of an AMD EPYC (Zen 4); medians in quiet moments.
+
+A convolution (a `Plan`) lifts its input and lowers its result in blocks of the batch, on threads. `Normed`,
+between two of G's, takes the blocks as they are made, and gives them, activated, to the next one. Only
+between writing and reading is the whole batch needed, for its moments.
+
+    forward     plan.up ------> write           settle           read ------> plan.lift_small
+                            x, its moments   mean, variance   activations
+
+    backward    plan.down ----> write_gradient  settle_gradient  read_gradient --> plan.lift_large
+                            dy of the norm   dgamma, dbeta    gradient of x
 """
 
 from __future__ import annotations
@@ -21,52 +31,44 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinygan import gan
+from tinygan import gan, layers
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.fast import reduce
 from tinygan.fast.activation import leaky_derivative
-from tinygan.fast.conv import Plan, conv2d_plan, conv2d_transpose_plan
+from tinygan.fast.conv import Plan, plan_of
+from tinygan.fast.dcgan import DCGAN, DownStage, UpStage, bias_of, layers_of, odd_layer
 from tinygan.fast.dense import dense_forward, product
 from tinygan.fast.direct import Read, Write
 from tinygan.fast.dropout import draw
 from tinygan.fast.threads import POOL, blocks
 from tinygan.gan import LossesAndGradients
-from tinygan.layers import (
-    BatchNorm,
-    Conv2D,
-    Conv2DTranspose,
-    Dense,
-    Dropout,
-    LeakyReLU,
-    Mask,
-    Network,
-    Reshape,
-    Tanh,
-)
+from tinygan.layers import Mask, Network
 from tinygan.ops.loss import bce_with_logits
 from tinygan.rng import Stream, mask_rate
 
-ByName = dict[str, Array]  # gradients, by the parameter's name
+Gradients = dict[Tensor, Array]  # by the parameter
 
 
 def unfit(G: Network, D: Network) -> str:
-    """What about these networks `losses_and_gradients` cannot compute; nothing if it can."""
-    for_G, for_D = kinds_of((len(G.layers) - 6) // 3, max(1, (len(D.layers) - 2) // 3))
-    # Slopes up to 1: `Normed.read` takes the larger of x and slope x.
-    odd = _odd(G, for_G, (), 1) or _odd(D, for_D, (Conv2D, Dense), np.inf)
+    """What about these networks a `FusedStep` cannot compute; nothing if it can."""
+    odd = odd_layer(G, D, steepest=1)  # `Normed.read` takes the larger of x and slope x
     if odd or D.input_shape != G.shapes[list(G.layers)[-1]] or D.shapes[list(D.layers)[-1]] != (1,):
         return f"models.py was changed at {odd or D.name}"
     dtypes = {tensor.dtype.char for net in (G, D) for tensor in net.parameters.values()}
-    if dtypes not in ({"f"}, {"d"}):
-        return "the weights are not all float32, or all float64"
-    return ""
+    return "" if dtypes in ({"f"}, {"d"}) else "the weights are not all float32, or all float64"
 
 
-def kinds_of(inner: int, stages: int) -> tuple[list[type], list[type]]:
-    """The layers of a G with `inner` + 1 transposed convolutions, and of a D with `stages` convolutions."""
-    up, down = [Conv2DTranspose, BatchNorm, LeakyReLU] * inner, [Conv2D, LeakyReLU, Dropout] * stages
-    return [Dense, BatchNorm, LeakyReLU, Reshape, *up, Conv2DTranspose, Tanh], [*down, Reshape, Dense]
+def plans(network: Network, N: int) -> dict[str, Plan | None]:
+    """How each of a network's convolutions is computed for N images, by its name; None: by its definition."""
+    found, shape = {}, network.input_shape
+    for name, layer in network.layers.items():
+        transposed = type(layer) is layers.Conv2DTranspose
+        if transposed or type(layer) is layers.Conv2D:
+            kernel, stride = layer.kernel.shape, layer.stride
+            found[name] = plan_of((N, *shape), kernel, network.dtype.char, stride, transposed=transposed)
+        shape = network.shapes[name]
+    return found
 
 
 def unplanned(G: Network, D: Network, N: int, M: int) -> str:
@@ -78,47 +80,74 @@ def unplanned(G: Network, D: Network, N: int, M: int) -> str:
     return ""
 
 
-def losses_and_gradients(
-    G: Network, D: Network, images: Array, noise: Array,
-    real_masks: Iterable[Mask], fake_masks: Iterable[Mask],
-) -> LossesAndGradients:  # fmt: skip
-    """`gan.losses_and_gradients`, faster, for networks and sizes that are neither `unfit` nor `unplanned`."""
-    N, M = len(images), len(noise)
-    count = sum(isinstance(layer, Dropout) for layer in D.layers.values())
-    masks = list(islice(real_masks, count)), list(islice(fake_masks, count))
-    generator, discriminator = GeneratorPass(G, M), DiscriminatorPass(D, N + M)
-    fits = _ready(G, noise) and _ready(D, images) and discriminator.takes((N, masks[0]), (M, masks[1]))
-    if not fits or M == 0:  # one of several ranks may have no image (N = 0), but each has noise
-        return gan.losses_and_gradients(G, D, images, noise, *masks)  # which says what is wrong
-    # Forward: real images and fakes pass D as one batch.
-    both = np.empty((N + M, *images.shape[1:]), images.dtype)
-    both[:N] = images
-    fakes = both[N:]
-    generator.forward(noise, fakes)
-    logits = discriminator.forward(both, [(slice(N), masks[0]), (slice(N, None), masks[1])])
-    bce, one = G.backend.twin(bce_with_logits), logits.dtype.type(1)
-    real_loss, real = bce.forward(logits[:N], target=1.0)
-    fake_loss, fake = bce.forward(logits[N:], target=0.0)
-    g_loss, fooled = bce.forward(logits[N:], target=1.0)
+class FusedStep:
+    """`gan.losses_and_gradients`, faster, for two networks that are not `unfit`.
 
-    # Backward: D's output is one number for each image, and no image meets another on the way. So one
-    # pass with 1 for that number serves both losses: each image's share is multiplied by the gradient of
-    # the loss by its logit, and only where images are added up, or leave D.
-    weights_D = np.concatenate([bce.backward(saved, one, (True,))[0] for saved in (real, fake)])
-    (weights_G,) = bce.backward(fooled, one, (True,))
-    fake_gradient = np.empty_like(fakes)
-    for_D = discriminator.backward(weights_D, N, fake_gradient)
-    fake_gradient *= weights_G[:, :, None, None]
-    for_G = generator.backward(fakes, fake_gradient)
-    return LossesAndGradients(
-        Tensor(fakes, G.backend),
-        Tensor(logits[:N], G.backend),
-        Tensor(logits[N:], G.backend),
-        Tensor(real_loss + fake_loss, G.backend),
-        Tensor(g_loss, G.backend),
-        [for_D[name] for name in D.parameters],
-        [for_G[name] for name in G.parameters],
-    )
+    Layers and plans are looked up once, when this is made. What a step needs besides, its passes take and
+    give back.
+    """
+
+    def __init__(self, G: Network, D: Network, batches: Iterable[tuple[int, int]]) -> None:
+        """`batches`: the (N, M) that a step may have, N real images and M fakes, none of them `unplanned`."""
+        self.G, self.D, self.layers = G, D, layers_of(G, D)
+        self.plans = {
+            (N, M): (cast(list[Plan], [*plans(G, M).values()]), cast(list[Plan], [*plans(D, N + M).values()]))
+            for N, M in batches
+        }
+
+    def losses_and_gradients(
+        self, images: Array, noise: Array, real_masks: Iterable[Mask], fake_masks: Iterable[Mask]
+    ) -> LossesAndGradients:
+        """What the batch gives; one that does not fit goes to `gan.losses_and_gradients`."""
+        G, D, N, M = self.G, self.D, len(images), len(noise)
+        count = len(self.layers.down)
+        masks = list(islice(real_masks, count)), list(islice(fake_masks, count))
+        if not self._fit(images, noise, *masks):
+            return gan.losses_and_gradients(G, D, images, noise, *masks)  # which says what is wrong
+        for_G, for_D = self.plans[N, M]
+        generator, discriminator = GeneratorPass(self.layers, for_G), DiscriminatorPass(self.layers, for_D)
+        # Forward: real images and fakes pass D as one batch.
+        both = np.empty((N + M, *images.shape[1:]), images.dtype)
+        both[:N] = images
+        fakes = both[N:]
+        generator.forward(noise, fakes)
+        logits = discriminator.forward(both, [(slice(N), masks[0]), (slice(N, None), masks[1])])
+        bce, one = G.backend.twin(bce_with_logits), logits.dtype.type(1)
+        real_loss, real = bce.forward(logits[:N], target=1.0)
+        fake_loss, fake = bce.forward(logits[N:], target=0.0)
+        g_loss, fooled = bce.forward(logits[N:], target=1.0)
+
+        # Backward: D's output is one number for each image, and no image meets another on the way. So one
+        # pass with 1 for that number serves both losses: each image's share is multiplied by the gradient of
+        # the loss by its logit, and only where images are added up, or leave D.
+        weights_D = np.concatenate([bce.backward(saved, one, (True,))[0] for saved in (real, fake)])
+        (weights_G,) = bce.backward(fooled, one, (True,))
+        fake_gradient = np.empty_like(fakes)
+        gradients = discriminator.backward(weights_D, N, fake_gradient)
+        fake_gradient *= weights_G[:, :, None, None]
+        gradients |= generator.backward(fakes, fake_gradient)
+        real_logits, fake_logits = Tensor(logits[:N], G.backend), Tensor(logits[N:], G.backend)
+        losses = Tensor(real_loss + fake_loss, G.backend), Tensor(g_loss, G.backend)
+        of_D, of_G = ([gradients[p] for p in net.parameters.values()] for net in (D, G))
+        return LossesAndGradients(Tensor(fakes, G.backend), real_logits, fake_logits, *losses, of_D, of_G)
+
+    def _fit(self, images: Array, noise: Array, *masks: Sequence[Mask]) -> bool:
+        """Whether the batch has the networks' dtype and shapes, and its masks have, or are streams, all."""
+        N, M = len(images), len(noise)
+        # One of several ranks may have no image (N = 0), but each has noise.
+        if (N, M) not in self.plans or M == 0 or not (_ready(self.G, noise) and _ready(self.D, images)):
+            return False
+        shapes = [(count, *plan.small) for count in (N, M) for plan in self.plans[N, M][1]]
+        sources = [source for some in masks for source in some]
+        if len(sources) != len(shapes) or any(isinstance(source, Stream) for source in sources):
+            return len(sources) == len(shapes) and all(isinstance(source, Stream) for source in sources)
+        return [getattr(source, "shape", None) for source in sources] == shapes
+
+
+def _ready(network: Network, batch: Array) -> bool:
+    """Whether the batch has the network's dtype and input shape."""
+    shape = network.input_shape
+    return isinstance(batch, np.ndarray) and batch.dtype == network.dtype and batch.shape[1:] == shape
 
 
 class Normed:
@@ -128,11 +157,10 @@ class Normed:
     is centred in place; the normalised and activated numbers are never stored.
     """
 
-    def __init__(
-        self, norm: BatchNorm, relu: LeakyReLU, shape: tuple[int, ...], images: tuple[int, ...], dtype: Any
-    ) -> None:
-        self.norm, self.slope, self.images = norm, dtype.type(relu.slope), images
-        self.ranks = norm.gamma.backend.ranks
+    def __init__(self, stage: UpStage, shape: tuple[int, ...], images: tuple[int, ...], dtype: Any) -> None:
+        """`shape` of x; `images` (H, W, C): the shape of each of its rows to the layer that reads it."""
+        self.norm, self.slope, self.images = stage.norm, dtype.type(stage.relu.slope), images
+        self.ranks = stage.norm.gamma.backend.ranks
         self.x: Array = np.empty(shape, dtype)
         self.gradient: Array = None  # until it is needed
         self.parts: dict[int, tuple[int, Array, Array]] = {}
@@ -168,15 +196,15 @@ class Normed:
         np.multiply(g, dy.reshape(g.shape), out=g)
         self.shares[block.start] = reduce.share(reduce.rows(g)), reduce.share(reduce.rows(g * x))
 
-    def settle_gradient(self) -> tuple[Array, Array]:
-        """All gradients are written: (dgamma, dbeta). The formula is that of `ops.batchnorm`."""
+    def settle_gradient(self) -> Gradients:
+        """All gradients are written: those of gamma and beta. The formula is that of `ops.batchnorm`."""
         dbeta = reduce.in_order({start: pair[0] for start, pair in self.shares.items()})
         dgamma = reduce.in_order({start: pair[1] for start, pair in self.shares.items()}) * self.inverse_std
         count = np.array(self.x.size / self.x.shape[-1], self.x.dtype)
         offset, stretch, count = self.ranks.sum(dbeta, dgamma, count)
         self.stretch = -self.scale * self.inverse_std * stretch / count
         self.offset = -self.scale * offset / count
-        return dgamma, dbeta
+        return {self.norm.gamma: dgamma, self.norm.beta: dbeta}
 
     def read_gradient(self, block: slice, channels: slice = slice(None)) -> Array:
         """The gradient of x."""
@@ -187,70 +215,63 @@ class Normed:
 
 
 class GeneratorPass:
-    """G's forward and backward pass."""
+    """G's forward and backward pass over one batch."""
 
-    def __init__(self, G: Network, M: int) -> None:
-        layers = list(G.layers.items())
-        self.dense_name, self.dense = layers[0][0], cast(Dense, layers[0][1])
-        self.convs = [(name, layer) for name, layer in layers if isinstance(layer, Conv2DTranspose)]
-        norms = [(name, layer) for name, layer in layers if isinstance(layer, BatchNorm)]
-        relus = [layer for _, layer in layers if isinstance(layer, LeakyReLU)]
-        self.plans = cast(list[Plan], list(plans(G, M).values()))
-        self.norms = [name for name, _ in norms]
-        self.normed = [
-            Normed(norm, relu, (M, *G.shapes[name]), plan.small, G.dtype)
-            for (name, norm), relu, plan in zip(norms, relus, self.plans, strict=True)
-        ]
+    def __init__(self, layers: DCGAN, plans: Sequence[Plan]) -> None:
+        self.dense, self.stages, self.plans = layers.dense_G, layers.up, plans
 
     def forward(self, noise: Array, out: Array) -> None:
-        M = len(noise)
+        """noise (M, noise_dim) -> out (M, H, W, C)."""
+        M, kernel = len(noise), self.dense.kernel.data
+        columns = kernel.shape[1]
+        shapes = [(columns,), *(plan.large for plan in self.plans[:-1])]
+        self.normed = [
+            Normed(stage, (M, *shape), plan.small, out.dtype)
+            for stage, shape, plan in zip(self.stages, shapes, self.plans, strict=True)
+        ]
         first = self.normed[0]
-        kernel = self.dense.kernel.data
-        mean, squares = np.empty(kernel.shape[1], out.dtype), np.empty(kernel.shape[1], out.dtype)
+        mean, squares = np.empty(columns, out.dtype), np.empty(columns, out.dtype)
 
-        def columns(some: slice) -> None:  # every column is a channel of its own
+        def piece(some: slice) -> None:  # every column is a channel of its own
             h = noise @ kernel[:, some]
             first.x[:, some] = h
             _, mean[some], squares[some] = reduce.moments(h)
 
-        POOL.each(columns, blocks(kernel.shape[1], M))
+        POOL.each(piece, blocks(columns, M))
         first.settle(M, mean, squares)
         self.noise = noise
         self.kernels, self.lifted = [], []
-        for number, ((_, conv), plan) in enumerate(zip(self.convs, self.plans, strict=True)):
-            K = plan.lift_kernel(conv.kernel.data)
-            Y = plan.lift_small(self.normed[number].read, M)
+        for number, (stage, plan) in enumerate(zip(self.stages, self.plans, strict=True), 1):
+            K = plan.lift_kernel(stage.conv.kernel.data)
+            Y = plan.lift_small(self.normed[number - 1].read, M)
             self.kernels.append(K)
             self.lifted.append(Y)
-            if number + 1 < len(self.plans):
-                after = self.normed[number + 1]
+            if number < len(self.plans):
+                after = self.normed[number]
                 plan.up(Y, K, after.write)
                 after.settle(*reduce.merged(after.parts))
             else:
                 plan.up(Y, K, lambda block, x: np.tanh(x, out=out[block]))
 
-    def backward(self, y: Array, dy: Array) -> ByName:
+    def backward(self, y: Array, dy: Array) -> Gradients:
         """Gradients of the parameters; y and dy (M, H, W, C) are the pictures and their gradient."""
         M = len(y)
-        gradients: ByName = {}
+        gradients: Gradients = {}
 
         def read(block: slice) -> Array:
             dx = y[block] * y[block]
             np.subtract(1, dx, out=dx)
             return np.multiply(dx, dy[block], out=dx)
 
-        for number in reversed(range(len(self.plans))):
-            plan, normed = self.plans[number], self.normed[number]
+        for stage, plan, normed in [*zip(self.stages, self.plans, self.normed, strict=True)][::-1]:
             X = plan.lift_large(read, M)
-            gradients[self.convs[number][0] + "/kernel"] = plan.kernel_gradient(X, self.lifted.pop())
+            gradients[stage.conv.kernel] = plan.kernel_gradient(X, self.lifted.pop())
             normed.gradient = np.empty_like(normed.x)
             plan.down(X, self.kernels.pop(), normed.write_gradient)
-            gradients[self.norms[number] + "/gamma"], gradients[self.norms[number] + "/beta"] = (
-                normed.settle_gradient()
-            )
+            gradients |= normed.settle_gradient()
             read = normed.read_gradient
         first = self.normed[0]
-        dw = gradients[self.dense_name + "/kernel"] = np.empty_like(self.dense.kernel.data)
+        dw = gradients[self.dense.kernel] = np.empty_like(self.dense.kernel.data)
 
         def columns(some: slice) -> None:
             np.matmul(self.noise.T, first.read_gradient(slice(None), some), out=dw[:, some])
@@ -260,42 +281,25 @@ class GeneratorPass:
 
 
 class DiscriminatorPass:
-    """D's forward and backward pass."""
+    """D's forward and backward pass over one batch."""
 
-    def __init__(self, D: Network, N: int) -> None:
-        layers = list(D.layers.items())
-        self.convs = [(name, layer) for name, layer in layers if isinstance(layer, Conv2D)]
-        self.slopes = [layer.slope for _, layer in layers if isinstance(layer, LeakyReLU)]
-        self.rates = [layer.rate for _, layer in layers if isinstance(layer, Dropout)]
-        self.dense_name, self.dense = layers[-1][0], cast(Dense, layers[-1][1])
-        self.biases = [layer.bias.data for _, layer in self.convs if layer.bias]
-        self.plans = cast(list[Plan], list(plans(D, N).values()))
-
-    def takes(self, *parts: tuple[int, Sequence[Mask]]) -> bool:
-        """Whether these, for so many images each, are streams, or all of them masks of the right shapes."""
-        shapes = [(N, *plan.small) for N, _ in parts for plan in self.plans]
-        sources = [source for _, layers in parts for source in layers]
-        if len(shapes) != len(sources):
-            return False
-        if all(isinstance(source, Stream) for source in sources):
-            self.rates = [mask_rate(rate) for rate in self.rates]
-            return True
-        return not any(isinstance(source, Stream) for source in sources) and all(
-            getattr(source, "shape", None) == shape for source, shape in zip(sources, shapes, strict=True)
-        )
+    def __init__(self, layers: DCGAN, plans: Sequence[Plan]) -> None:
+        self.stages, self.dense, self.plans = layers.down, layers.dense_D, plans
 
     def forward(self, pictures: Array, sources: Sequence[tuple[slice, Sequence[Mask]]]) -> Array:
         """Logits (N, 1) of pictures (N, H, W, C); `sources` has the dropout sources of parts of the batch."""
         N, dtype = len(pictures), pictures.dtype
-        masks = self._masks(N, sources)
+        drawn = isinstance(sources[0][1][0], Stream)  # then all are, and drop at another rate by a hair
+        rates = [mask_rate(s.dropout.rate) if drawn else s.dropout.rate for s in self.stages]
+        masks = self._masks(N, sources, rates)
         self.kernels, self.lifted, self.factors = [], [], []
         self.results = pictures
-        for number, ((_, conv), plan) in enumerate(zip(self.convs, self.plans, strict=True)):
-            K = plan.lift_kernel(conv.kernel.data)
+        for stage, plan, mask, rate in zip(self.stages, self.plans, masks, rates, strict=True):
+            K = plan.lift_kernel(stage.conv.kernel.data)
             X = plan.lift_large(self.results, N)
             shape = (N, *plan.small)
             results, factors = np.empty(shape, dtype), np.empty(shape, dtype)
-            plan.down(X, K, self._activate(number, masks[number], results, factors))
+            plan.down(X, K, _activation(stage, mask, rate, results, factors))
             self.kernels.append(K)
             self.lifted.append(X)
             self.factors.append(factors)
@@ -304,12 +308,14 @@ class DiscriminatorPass:
         logits, _ = dense_forward(self.results.reshape(N, -1), *weights)
         return logits
 
-    def _masks(self, N: int, sources: Sequence[tuple[slice, Sequence[Mask]]]) -> list[Array]:
+    def _masks(
+        self, N: int, sources: Sequence[tuple[slice, Sequence[Mask]]], rates: Sequence[float]
+    ) -> list[Array]:
         """What the dropout sources say, for the whole batch: a mask for each layer."""
         masks = [np.empty((N, *plan.small), bool) for plan in self.plans]
         streams = []
-        for part, layers in sources:
-            for mask, rate, source in zip(masks, self.rates, layers, strict=True):
+        for part, of_part in sources:
+            for mask, rate, source in zip(masks, rates, of_part, strict=True):
                 if isinstance(source, Stream):
                     streams.append((source, rate, mask[part]))
                 else:
@@ -317,29 +323,16 @@ class DiscriminatorPass:
         draw(*streams)
         return masks
 
-    def _activate(self, number: int, mask: Array, results: Array, factors: Array) -> Write:
-        """What follows a convolution: bias, LeakyReLU and dropout, the last two as one factor."""
-        bias, slope = self.biases[number], self.slopes[number]
-        scale = 1 / (1 - self.rates[number])
-
-        def write(block: slice, h: Array) -> None:
-            h += bias
-            factor = leaky_derivative(h, slope, factors[block], scale)
-            np.multiply(factor, mask[block], out=factor)
-            np.multiply(h, factor, out=results[block])
-
-        return write
-
-    def backward(self, weights: Array, N: int, out: Array) -> ByName:
+    def backward(self, weights: Array, N: int, out: Array) -> Gradients:
         """Gradients of the parameters, for a loss with the slope weights[i] (N + M, 1) at logit i.
 
         `out` (M, H, W, C) takes the gradient of each logit from the Nth on with respect to its picture.
         """
         count, each = len(weights), weights[:, 0]
         rows = self.dense.kernel.data.reshape(self.plans[-1].small)
-        gradients: ByName = {
-            self.dense_name + "/kernel": product(self.results.reshape(count, -1).T, weights),
-            self.dense_name + "/bias": weights.sum(axis=0),
+        gradients: Gradients = {
+            self.dense.kernel: product(self.results.reshape(count, -1).T, weights),
+            bias_of(self.dense): weights.sum(axis=0),
         }
         shares: dict[int, Array] = {}
 
@@ -357,49 +350,27 @@ class DiscriminatorPass:
 
         g: Array | Read = read
         for number in reversed(range(len(self.plans))):
-            plan, name, K = self.plans[number], self.convs[number][0], self.kernels.pop()
+            plan, conv, K = self.plans[number], self.stages[number].conv, self.kernels.pop()
             Y = plan.lift_small(g, count)
-            gradients[name + "/bias"] = reduce.in_order(shares)
+            gradients[bias_of(conv)] = reduce.in_order(shares)
             shares.clear()
             if number:
                 g = self.factors[number - 1]  # becomes the gradient, in place
                 plan.up(Y, K, partial(write, g))
             else:
                 plan.up(plan.since(Y, N), K, lambda block, dx: np.copyto(out[block], dx))
-            gradients[name + "/kernel"] = plan.kernel_gradient(self.lifted.pop(), Y, each)
+            gradients[conv.kernel] = plan.kernel_gradient(self.lifted.pop(), Y, each)
         return gradients
 
 
-def ordinary(network: Network) -> bool:
-    """Whether a network runs its layers just as `layers.Network` does, each of them once."""
-    once = len(set(map(id, network.layers.values()))) == len(network.layers)
-    return type(network) is Network and "outputs" not in vars(network) and once
+def _activation(stage: DownStage, mask: Array, rate: float, results: Array, factors: Array) -> Write:
+    """What follows a convolution: bias, LeakyReLU and dropout, the last two as one factor."""
+    bias, slope, scale = bias_of(stage.conv).data, stage.relu.slope, 1 / (1 - rate)
 
+    def write(block: slice, h: Array) -> None:
+        h += bias
+        factor = leaky_derivative(h, slope, factors[block], scale)
+        np.multiply(factor, mask[block], out=factor)
+        np.multiply(h, factor, out=results[block])
 
-def _odd(network: Network, kinds: list[type], biased: tuple[type, ...], slope: float) -> str:
-    """The first layer that is not of these kinds, or has another bias, slope or rate; nothing if all fit."""
-    for i, (name, layer) in enumerate(network.layers.items()):
-        kind = kinds[i] if i < len(kinds) else None
-        bias = getattr(layer, "bias", None) is not None
-        in_range = getattr(layer, "slope", 0) <= slope and 0 <= getattr(layer, "rate", 0) < 1
-        if type(layer) is not kind or bias != (kind in biased) or not in_range:
-            return f"{network.name}/{name}"
-    return "" if ordinary(network) and len(network.layers) == len(kinds) else network.name
-
-
-def _ready(network: Network, batch: Array) -> bool:
-    """Whether the batch has the network's dtype and input shape."""
-    shape = network.input_shape
-    return isinstance(batch, np.ndarray) and batch.dtype == network.dtype and batch.shape[1:] == shape
-
-
-def plans(network: Network, N: int) -> dict[str, Plan | None]:
-    """How each of a network's convolutions is computed for N images, by its name; None: by its definition."""
-    found, shape = {}, network.input_shape
-    for name, layer in network.layers.items():
-        if type(layer) in (Conv2D, Conv2DTranspose):
-            layer = cast(Conv2D, layer)
-            plan_of = conv2d_plan if type(layer) is Conv2D else conv2d_transpose_plan
-            found[name] = plan_of((N, *shape), layer.kernel.shape, network.dtype.char, layer.stride)
-        shape = network.shapes[name]
-    return found
+    return write

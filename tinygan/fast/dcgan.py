@@ -1,0 +1,81 @@
+"""The layers of a DCGAN by name: what `models.py` makes, recognised for the fast step on any device."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import NamedTuple, cast
+
+from tinygan import layers
+from tinygan.autograd import Tensor
+from tinygan.layers import Layer, Network
+
+
+class UpStage(NamedTuple):
+    """One of G's transposed convolutions, and what its input passes before."""
+
+    norm: layers.BatchNorm
+    relu: layers.LeakyReLU
+    conv: layers.Conv2DTranspose
+
+
+class DownStage(NamedTuple):
+    """One of D's convolutions, and what its result passes."""
+
+    conv: layers.Conv2D
+    relu: layers.LeakyReLU
+    dropout: layers.Dropout
+
+
+class DCGAN(NamedTuple):
+    """Both networks: G is `dense_G`, the stages `up` and tanh, D the stages `down` and `dense_D`."""
+
+    dense_G: layers.Dense
+    up: list[UpStage]
+    down: list[DownStage]
+    dense_D: layers.Dense
+
+
+def layers_of(G: Network, D: Network) -> DCGAN:
+    """The layers of two networks for which `odd_layer` finds nothing."""
+    g, d = list(G.layers.values()), list(D.layers.values())
+    dense_G, *inner = (layer for layer in g[:-1] if not isinstance(layer, layers.Reshape))
+    *outer, _, dense_D = d
+    return DCGAN(
+        cast(layers.Dense, dense_G),
+        [UpStage(*cast(list, inner[at : at + 3])) for at in range(0, len(inner), 3)],
+        [DownStage(*cast(list, outer[at : at + 3])) for at in range(0, len(outer), 3)],
+        cast(layers.Dense, dense_D),
+    )
+
+
+def bias_of(layer: layers.Linear) -> Tensor:
+    """The bias of one of D's layers, which all have one."""
+    assert layer.bias
+    return layer.bias
+
+
+def odd_layer(G: Network, D: Network, steepest: float = inf) -> str:
+    """The first layer, or else the network, that is not a DCGAN's; nothing if all are.
+
+    G may have any number of stages, and D one or more. `steepest` is the largest slope of G's LeakyReLUs.
+    """
+    stages_G, stages_D = max(1, (len(G.layers) - 3) // 3), max(1, (len(D.layers) - 2) // 3)
+    up = [layers.Conv2DTranspose, layers.BatchNorm, layers.LeakyReLU] * (stages_G - 1)
+    down = [layers.Conv2D, layers.LeakyReLU, layers.Dropout] * stages_D
+    first = [layers.Dense, layers.BatchNorm, layers.LeakyReLU, layers.Reshape]
+    for_G, for_D = [*first, *up, layers.Conv2DTranspose, layers.Tanh], [*down, layers.Reshape, layers.Dense]
+    return _odd(G, for_G, (), steepest) or _odd(D, for_D, (layers.Conv2D, layers.Dense), inf)
+
+
+def _odd(network: Network, kinds: list[type[Layer]], biased: tuple[type[Layer], ...], steepest: float) -> str:
+    """The first layer that is not of these kinds, or has another bias, slope or rate; nothing if all fit."""
+    for i, (name, layer) in enumerate(network.layers.items()):
+        kind = kinds[i] if i < len(kinds) else None
+        bias = getattr(layer, "bias", None) is not None
+        in_range = getattr(layer, "slope", 0) <= steepest and 0 <= getattr(layer, "rate", 0) < 1
+        if type(layer) is not kind or bias != (kind in biased) or not in_range:
+            return f"{network.name}/{name}"
+    # Each layer runs once, and as `layers.Network` runs it.
+    once = len(set(map(id, network.layers.values()))) == len(network.layers) == len(kinds)
+    ordinary = type(network) is Network and "outputs" not in vars(network)
+    return "" if once and ordinary else network.name
