@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -204,7 +205,8 @@ def test_one_that_fails_on_the_way_does_not_take_the_others_with_it(answers):
         left = list(range(answers + 1))
         return SimpleNamespace(ask=ask)
 
-    rows = competitors.take_turns({"tinygan": worker(9), "jax": worker(answers)}, rounds=2)
+    workers: Any = {"tinygan": worker(9), "jax": worker(answers)}
+    rows = competitors.take_turns(workers, rounds=2)
     assert rows["tinygan"]["ratio_to_tinygan"] == 1 and rows["jax"] == {"problem": "failed: gone"}
     lines = report.table(result_of(tinygan=1.0) | {"competitors": {"jax": rows["jax"]}}).splitlines()
     assert any(line.split() == ["jax", "failed:", "gone"] for line in lines)
