@@ -16,9 +16,7 @@ ROOT = PACKAGE.parent
 
 # From bottom to top. A file imports only from its own room and from rooms on lines below: two rooms on one
 # line do not know each other.
-COMMANDS = (
-    "train", "sample", "evaluate", "explain", "gradcheck", "report", "export", "evaluation.train_classifier"
-)  # fmt: skip
+COMMANDS = ("train", "sample", "evaluate", "explain", "gradcheck", "report", "export")
 ROOMS = [
     ("errors",), ("gpu_errors", "files", "machine", "rng", "ranks", "ranks.alone"), ("arrays",),
     ("autograd",), ("ops",),

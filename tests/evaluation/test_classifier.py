@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.train_classifier import labels, pack, varied
 from tests.checks import one_line
 from tinygan.autograd import Tensor, no_grad
 from tinygan.backend import choose
 from tinygan.data import load, normalise
-from tinygan.data.sources import labels
 from tinygan.data.strokes import labelled_strokes
 from tinygan.errors import CheckpointError, UsageError
 from tinygan.evaluation import classifier as module
-from tinygan.evaluation.classifier import DIGESTS, NAMES, load_classifier, new_classifier, pack
-from tinygan.evaluation.train_classifier import varied
+from tinygan.evaluation.classifier import DIGESTS, NAMES, load_classifier, new_classifier
 from tinygan.layers import Mode
 from tinygan.rng import stream
 

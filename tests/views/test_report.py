@@ -217,11 +217,7 @@ def test_what_is_of_the_wrong_kind_never_reaches_the_page(run: RunFolder, state:
         stats_row(2) | {"verdict": 5, "g_loss": "low", "seconds": None, "health": {"dead": "yes", "odd": 1}}
     )
     run.append_stats(stats_row(3) | {"health": 7})
-    config = run.read_config()
-    run.write_config(config | {"device": None, "versions": [1], "commands": [None, {"command": 3}, "x"]})
     found = contents(write_report(run, state))
-    assert found["config"]["device"] == found["config"]["versions"] == {}
-    assert found["config"]["commands"] == [{"time": "", "command": "3"}]
     assert not {"verdict", "g_loss", "seconds"} & set(found["stats"][1])
     assert found["stats"][1]["health"] == found["stats"][2]["health"] == {}
 

@@ -9,20 +9,18 @@ from os.path import exists, isdir, isfile  # they answer False where pathlib rai
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tinygan.data.dataset import Dataset
 from tinygan.data.download import Pinned, fetch, is_intact
 from tinygan.data.idx import read_idx
 from tinygan.data.mapped import chunks
-from tinygan.data.strokes import labelled_strokes, strokes
+from tinygan.data.strokes import strokes
 from tinygan.errors import DataError, UsageError, printable
 
-_FASHION = (
+FASHION = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
 )
-_MNIST = (
+MNIST = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
@@ -31,29 +29,18 @@ TRAIN, TEST = "train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"
 # The official files: name, mirrors, bytes, SHA-256.
 PINNED = {
     ("fashion-mnist", "train"): Pinned(
-        TRAIN, _FASHION, 26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
+        TRAIN, FASHION, 26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
     ),
     ("fashion-mnist", "test"): Pinned(
-        TEST, _FASHION, 4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
+        TEST, FASHION, 4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
     ),
     ("mnist", "train"): Pinned(
-        TRAIN, _MNIST, 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+        TRAIN, MNIST, 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
     ),
     ("mnist", "test"): Pinned(
-        TEST, _MNIST, 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
+        TEST, MNIST, 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
     ),
 }
-# Which garment each image shows; only the classifiers of tinygan.evaluation learnt from them.
-LABELS = {
-    "train": Pinned(
-        "train-labels-idx1-ubyte.gz", _FASHION, 29515,
-        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-    ),
-    "test": Pinned(
-        "t10k-labels-idx1-ubyte.gz", _FASHION, 5148,
-        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-    ),
-}  # fmt: skip
 NAMES = ("auto", "fashion-mnist", "mnist", "strokes")
 STROKES = {"train": (60_000, 0), "test": (10_000, 1)}  # how many, and the seed they are drawn with
 
@@ -129,19 +116,6 @@ def from_path(
         return load_array(path, size, channels, limit, cache, say)
     found = "is neither a folder nor an .npy or .npz file" if exists(path) else "does not exist"
     raise DataError(f"--data {path} {found}. Use {', '.join(NAMES)}, or the path of such a one.")
-
-
-def labels(
-    name: str, split: str, data_dir: Path | None = None, say: Callable[[str], object] = print
-) -> np.ndarray:
-    """What each image of "fashion-mnist" or "strokes" shows, 0 to 9: (N,) uint8; else as `load`.
-
-    Raises:
-        DataError: the file is missing or damaged.
-    """
-    if name == "strokes":
-        return labelled_strokes(*STROKES[split])[1]
-    return read_idx(Search(data_dir, say).located(name, LABELS[split]), "label")
 
 
 class Search(NamedTuple):

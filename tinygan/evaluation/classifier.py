@@ -1,6 +1,6 @@
 """A small classifier of 28x28 grey pictures, whose last hidden layer gives 64 numbers to compare pictures by.
 
-Built from tinygan's own layers; ``python -m tinygan.evaluation.train_classifier`` trained it, on the real
+Built from tinygan's own layers; ``python -m benchmarks.train_classifier`` trained it, on the real
 images of each set and their labels, which a GAN never sees. Of the 10,000 test images it recognises
 91.5 % (Fashion-MNIST) and 99.9 % (`strokes`).
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from importlib import resources
 
 import numpy as np
@@ -99,14 +98,3 @@ def load_classifier(name: str, backend: Backend = CPU) -> Classifier:
         for key, tensor in (network.parameters | network.statistics).items():
             tensor.data = network.backend.array(arrays[key].astype(np.float32))
     return Classifier(name, network)
-
-
-def pack(network: Network) -> bytes:
-    """The file that `load_classifier` reads: the numbers as float16, the same bytes for the same ones."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for key, tensor in (network.parameters | network.statistics).items():
-            array = io.BytesIO()
-            np.save(array, network.backend.numpy(tensor.data).astype(np.float16))
-            archive.writestr(zipfile.ZipInfo(f"{key}.npy"), array.getvalue())  # no date
-    return file.getvalue()

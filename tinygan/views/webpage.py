@@ -22,6 +22,7 @@ from tinygan.errors import CheckpointError, ShapeError, printable
 from tinygan.fast.originals import unlike
 from tinygan.files import write_atomically
 from tinygan.runs.folder import RunFolder
+from tinygan.runs.records import GROUPS, damaged
 from tinygan.runs.state import PREVIEWS, State
 from tinygan.views import health
 from tinygan.views.explorer import Exported, directions, export
@@ -91,47 +92,32 @@ def page(title: str, contents: dict[str, Any], weights: Mapping[str, str]) -> st
     return re.sub(r"\{\{ (\S+) \}\}", put_in, (folder / "page.html").read_text(encoding="utf-8"))
 
 
-def _inside(found: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The object `name` of a JSON object; empty where there is none."""
-    inside = found.get(name)
-    return inside if isinstance(inside, dict) else {}
-
-
 def _configuration(run: RunFolder) -> dict[str, Any]:
-    """The configuration with everything in it that a page needs, of the right kind."""
+    """The configuration, with everything in it that a page needs."""
     config = run.read_config()
-    parts = ("settings", "data", "device", "versions")
-    found: dict[str, Any] = {name: _inside(config, name) for name in parts}
-    commands = config.get("commands")
-    found["commands"] = [
-        {name: str(command.get(name, "")) for name in ("time", "command")}
-        for command in (commands if isinstance(commands, list) else [])
-        if isinstance(command, dict)
-    ]
-    shape = found["data"].get("shape")
-    sizes = [*shape, found["settings"].get("batch_size")] if isinstance(shape, list) else []
+    shape = config["data"].get("shape")
+    sizes = [*shape, config["settings"].get("batch_size")] if isinstance(shape, list) else []
     if len(sizes) != 5 or not all(type(size) is int and 0 < size < 2**53 for size in sizes):
-        raise CheckpointError(
-            f"{run.config_path} is damaged: without the shape of the data or a batch size. Name another run."
-        )
-    return found
+        raise damaged(run.config_path, "without the shape of the data or a batch size")
+    return {name: config[name] for name in (*GROUPS, "commands")}
 
 
 def _statistics(run: RunFolder) -> list[dict[str, Any]]:
     """The rows of the statistics with what a page shows, of the right kind."""
 
-    def numbers(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
-        return {name: row[name] for name in names if type(row.get(name)) in (int, float)}
+    def numbers(row: Any, names: Sequence[str]) -> dict[str, float]:
+        found = row if isinstance(row, dict) else {}
+        return {name: found[name] for name in names if type(found.get(name)) in (int, float)}
 
-    found = []
-    for row in run.read_stats():
-        if "epoch" not in row or "step" not in row:
-            raise CheckpointError(f"{run.stats_path} is damaged: a row without epoch or step. Delete it.")
-        shown = numbers(row, ("epoch", "step", *MEASURED, "seconds", "images_per_second"))
-        texts = {name: row[name] for name in ("verdict", "advice") if isinstance(row.get(name), str)}
-        parts = {"health": health.Health._fields, "evaluation": EVALUATED}
-        found.append({**shown, **texts, **{key: numbers(_inside(row, key), parts[key]) for key in parts}})
-    return found
+    return [
+        {
+            **numbers(row, ("epoch", "step", *MEASURED, "seconds", "images_per_second")),
+            **{name: row[name] for name in ("verdict", "advice") if isinstance(row.get(name), str)},
+            "health": numbers(row.get("health"), health.Health._fields),
+            "evaluation": numbers(row.get("evaluation"), EVALUATED),
+        }
+        for row in run.read_stats()
+    ]
 
 
 def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any]:

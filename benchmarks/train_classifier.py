@@ -1,4 +1,4 @@
-"""``python -m tinygan.evaluation.train_classifier fashion-mnist``: how the shipped classifiers were made.
+"""``python -m benchmarks.train_classifier fashion-mnist``: how the shipped classifiers were made.
 
 One-against-all: ten logistic regressions on shared features, so that the loss is the one that the GAN has.
 Adam whose step size falls along a cosine; images are shifted by a pixel, and garments are mirrored.
@@ -7,8 +7,10 @@ Adam whose step size falls along a cosine; images are shifted by a pixel, and ga
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,18 +19,32 @@ import numpy as np
 from tinygan import backend, cli, data
 from tinygan.autograd import grad
 from tinygan.data import normalise
-from tinygan.data.sources import labels
-from tinygan.evaluation.classifier import CLASSES, NAMES, Classifier, new_classifier, pack
+from tinygan.data.download import Pinned
+from tinygan.data.idx import read_idx
+from tinygan.data.sources import FASHION, STROKES, Search
+from tinygan.data.strokes import labelled_strokes
+from tinygan.evaluation.classifier import CLASSES, NAMES, Classifier, new_classifier
+from tinygan.layers import Network
 from tinygan.ops.loss import bce_with_logits
 from tinygan.optim import Adam
 from tinygan.rng import stream
 
 EPOCHS, BATCH, LR = 20, 128, 2e-3
+LABELS = {  # which garment each image shows
+    "train": Pinned(
+        "train-labels-idx1-ubyte.gz", FASHION, 29515,
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    ),
+    "test": Pinned(
+        "t10k-labels-idx1-ubyte.gz", FASHION, 5148,
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    ),
+}  # fmt: skip
 MIRRORED = ("fashion-mnist",)  # a mirrored shirt is a shirt, a mirrored 2 is no digit
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("tinygan.evaluation.train_classifier", "Train a classifier for evaluations.")
+    parser = cli.Parser("benchmarks.train_classifier", "Train a classifier for evaluations.")
     parser.add_argument("name", choices=list(NAMES), help="the set to train it on")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.npz here")
     return parser
@@ -72,6 +88,24 @@ def varied(images: np.ndarray, random: np.random.Generator, mirrored: bool) -> n
         half = random.random(len(images)) < 0.5
         images[half] = images[half, :, ::-1]
     return images
+
+
+def labels(name: str, split: str, data_dir: Path | None = None) -> np.ndarray:
+    """What each image of "fashion-mnist" or "strokes" shows, 0 to 9: (N,) uint8; else as `data.load`."""
+    if name == "strokes":
+        return labelled_strokes(*STROKES[split])[1]
+    return read_idx(Search(data_dir, print).located(name, LABELS[split]), "label")
+
+
+def pack(network: Network) -> bytes:
+    """The file that `load_classifier` reads: the numbers as float16, the same bytes for the same ones."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for key, tensor in (network.parameters | network.statistics).items():
+            array = io.BytesIO()
+            np.save(array, network.backend.numpy(tensor.data).astype(np.float16))
+            archive.writestr(zipfile.ZipInfo(f"{key}.npy"), array.getvalue())  # no date
+    return file.getvalue()
 
 
 if __name__ == "__main__":
