@@ -179,7 +179,8 @@ def test_the_way_steps_are_taken_and_convolutions_computed_is_printed_and_kept(
         "conv     discriminator/03_conv",
     ]  # fmt: skip
     assert convolutions[0][1].startswith(conv)
-    printed = works("train", *TINY, "--epochs", 1, "--engine", engine, cwd=tmp_path).stdout
+    printed = works("train", *TINY, "--epochs", 1, "--engine", engine, "--threads", 3, cwd=tmp_path).stdout
+    assert f"engine {engine}, 3 threads" in printed
     log = (tmp_path / RUN / "log.txt").read_text()
     for text in (planned, printed, log):
         assert [line for line in text.splitlines() if line.startswith("step ")] == [f"step     {step}"]
@@ -225,6 +226,8 @@ def test_a_run_stopped_after_any_step_goes_on_as_if_it_had_not_been(trained: Pat
     assert ours == theirs
     losses = [RunFolder(cwd / RUN).read_losses() for cwd in (tmp_path, trained)]
     assert (losses[0] == losses[1]).all()
+    commands = json.loads((tmp_path / RUN / "config.json").read_text())["commands"]
+    assert ["--resume" in command["command"] for command in commands] == [False] + 5 * [True]
 
 
 def test_a_run_goes_back_to_a_checkpoint_file_and_does_not_jump_ahead_again(
