@@ -211,7 +211,9 @@ def test_auto_falls_back_to_strokes_where_nothing_can_be_downloaded(tmp_path: Pa
 
 def test_a_run_stopped_after_any_step_goes_on_as_if_it_had_not_been(trained: Path, tmp_path: Path) -> None:
     """First inside an epoch, where the losses' sums must survive too; then at its end; and in the next."""
-    works("train", *TINY, "--epochs", 2, "--steps", 1, cwd=tmp_path)
+    stopped = works("train", *TINY, "--epochs", 2, "--steps", 1, cwd=tmp_path)
+    assert f"Go on with: python -m tinygan.train --resume {RUN}\n" in stopped.stdout
+    assert (tmp_path / RUN / "checkpoints/epoch_0000_step_0000001.npz").exists()
     for steps in (2, 3, 4, 6):
         works("train", "--resume", "--steps", steps, cwd=tmp_path)
     shown = in_page(tmp_path / RUN / "report.html")
