@@ -74,8 +74,9 @@ def ended(process: subprocess.Popen[str]) -> Result:
 
 
 def clean_environment(cwd: Path) -> dict[str, str]:
-    """Without a network and data from outside, and with a cache of its own."""
-    kept = {name: value for name, value in os.environ.items() if name != "TINYGAN_DATA"}
+    """Without a network and data from outside, with a cache of its own, and with output that is buffered."""
+    left_out = ("TINYGAN_DATA", "PYTHONUNBUFFERED")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
     # Port 9 refuses at once: no test may reach a real server.
     own = {"PYTHONPATH": str(ROOT), "TINYGAN_CACHE": str(cwd / "cache"), "HTTPS_PROXY": "http://127.0.0.1:9"}
     return kept | own

@@ -179,7 +179,8 @@ def test_the_way_steps_are_taken_and_convolutions_computed_is_printed_and_kept(
         "conv     discriminator/03_conv",
     ]  # fmt: skip
     assert convolutions[0][1].startswith(conv)
-    printed = works("train", *TINY, "--epochs", 1, "--engine", engine, cwd=tmp_path).stdout
+    printed = works("train", *TINY, "--epochs", 1, "--engine", engine, "--threads", 3, cwd=tmp_path).stdout
+    assert f"engine {engine}, 3 threads" in printed
     log = (tmp_path / RUN / "log.txt").read_text()
     for text in (planned, printed, log):
         assert [line for line in text.splitlines() if line.startswith("step ")] == [f"step     {step}"]
@@ -210,7 +211,9 @@ def test_auto_falls_back_to_strokes_where_nothing_can_be_downloaded(tmp_path: Pa
 
 def test_a_run_stopped_after_any_step_goes_on_as_if_it_had_not_been(trained: Path, tmp_path: Path) -> None:
     """First inside an epoch, where the losses' sums must survive too; then at its end; and in the next."""
-    works("train", *TINY, "--epochs", 2, "--steps", 1, cwd=tmp_path)
+    stopped = works("train", *TINY, "--epochs", 2, "--steps", 1, cwd=tmp_path)
+    assert f"Go on with: python -m tinygan.train --resume {RUN}\n" in stopped.stdout
+    assert (tmp_path / RUN / "checkpoints/epoch_0000_step_0000001.npz").exists()
     for steps in (2, 3, 4, 6):
         works("train", "--resume", "--steps", steps, cwd=tmp_path)
     shown = in_page(tmp_path / RUN / "report.html")
@@ -225,6 +228,8 @@ def test_a_run_stopped_after_any_step_goes_on_as_if_it_had_not_been(trained: Pat
     assert ours == theirs
     losses = [RunFolder(cwd / RUN).read_losses() for cwd in (tmp_path, trained)]
     assert (losses[0] == losses[1]).all()
+    commands = json.loads((tmp_path / RUN / "config.json").read_text())["commands"]
+    assert ["--resume" in command["command"] for command in commands] == [False] + 5 * [True]
 
 
 def test_a_run_goes_back_to_a_checkpoint_file_and_does_not_jump_ahead_again(
@@ -438,6 +443,7 @@ def test_a_name_that_is_too_long_is_no_run(command: str, tmp_path: Path) -> None
 
 def test_a_file_that_cannot_have_its_name_is_refused(trained: Path) -> None:
     fails(tinygan("sample", "--out", "x" * 300 + ".png", cwd=trained), 5, "cannot write")
+    fails(tinygan("sample", "--separate", "--out", "x" * 300, cwd=trained), 5, "cannot make", "--out")
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
