@@ -87,11 +87,6 @@ def test_commands_are_listed_and_start_as_modules_and_as_files(command: list[str
     assert done.returncode == 0 and words in done.stdout, done.stderr
 
 
-def test_no_module_has_the_name_of_one_of_the_standard_library() -> None:
-    """Or it would come first where a command is started as a file."""
-    assert not {path.stem for path in (ROOT / "tinygan").iterdir()} & set(sys.stdlib_module_names)
-
-
 # What a training leaves.
 
 

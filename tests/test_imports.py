@@ -184,17 +184,6 @@ def test_no_module_has_a_name_of_the_standard_library():
     assert taken == set()
 
 
-@pytest.mark.parametrize("command", ["train.py", "-m tinygan.train"])
-def test_a_command_starts_in_the_folder_of_the_package_too(command):
-    for where in (PACKAGE, ROOT):
-        start = command.replace("train.py", str((PACKAGE / "train.py").relative_to(where)))
-        run = subprocess.run(
-            [sys.executable, *start.split(), "--help"], cwd=where, capture_output=True, text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        assert run.returncode == 0 and "usage: python -m tinygan.train" in run.stdout, run.stderr
-
-
 def test_the_core_needs_nothing_but_numpy_and_the_standard_library():
     allowed = {"tinygan", "numpy", "cupy", "cuda", "__future__"} | set(sys.stdlib_module_names)
     for module, path in SOURCES.items():
