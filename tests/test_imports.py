@@ -1,7 +1,6 @@
 """The rooms and their order: what may import what, read from the sources without running them."""
 
 import ast
-import os
 import subprocess
 import sys
 from functools import cache
