@@ -12,7 +12,7 @@ import numpy as np
 
 from tinygan import backend, cli, machine
 from tinygan.errors import UsageError
-from tinygan.evaluation.comparison import Compared, noise
+from tinygan.evaluation.comparison import Compared
 from tinygan.evaluation.evaluation import SAMPLES, Evaluation
 from tinygan.evaluation.neighbours import K, nearest
 from tinygan.files import write_atomically
@@ -54,16 +54,12 @@ def main(arguments: Sequence[str]) -> int:
 def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
     """Generate, measure and print."""
     trained = load(options.run, options.runs, device, say=cli.warn)
-    settings = trained.settings
-    seed = settings.seed + 1 if options.seed is None else options.seed
-    evaluation = Evaluation(settings, options.data_dir, print, options.samples)
-    real, test, n = evaluation.comparison, evaluation.test, options.samples
+    evaluation = Evaluation(trained.settings, options.data_dir, print, options.samples, options.seed)
+    real, test, n, seed = evaluation.comparison, evaluation.test, options.samples, evaluation.seed
     names = real.classifier.classes
     train = evaluation.train_images()
-    pictures = evaluation.pictures(trained.G, seed)
-    rows = {
-        "generator": pictures, "real images": evaluation.others(train, seed), "noise": noise(n, seed)
-    }  # fmt: skip
+    pictures = evaluation.pictures(trained.G)
+    rows = {"generator": pictures, **evaluation.others(train)}
     compared = {name: real.compare(images) for name, images in rows.items()}
     index, apart = nearest(pictures[:SHOWN], train)
     _, usual = nearest(test[:SHOWN], train)
@@ -83,7 +79,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
     if options.json:
         figures = {
             "model": str(trained.path),
-            "data": settings.data,
+            "data": trained.settings.data,
             "samples": n,
             "seed": seed,
             "judged": {name: one.figures for name, one in compared.items()},

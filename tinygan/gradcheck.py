@@ -11,7 +11,7 @@ float64, h = 1e-5 leaves about ten digits.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -140,10 +140,20 @@ def _case_error(backend: Backend, op: Op, case: Case) -> Result:
     return loss_error(function, [array for array in case.arrays if array is not None], backend)
 
 
-def difference(value: Callable[[np.ndarray], Tensor], at: np.ndarray, direction: np.ndarray) -> float:
-    """The difference quotient of the scalar `value` at the array `at`, along a direction of its shape."""
-    ahead, behind = (float(value(at + sign * STEP * direction)) for sign in (1, -1))
-    return (ahead - behind) / (2 * STEP)
+def slopes(
+    loss: Callable[[], Tensor], tensor: Tensor, gradient: Array, directions: Iterable[np.ndarray]
+) -> np.ndarray:
+    """How fast `loss` changes as `tensor` moves along n directions: (2, n), by gradient, by differences."""
+    backend, start, found = tensor.backend, tensor.data, []
+    for direction in directions:
+        sides = []
+        for sign in (1, -1):
+            tensor.data = start + sign * STEP * backend.array(direction)
+            sides.append(float(loss()))
+        by_gradient = float((backend.numpy(gradient) * direction).sum())
+        found.append((by_gradient, (sides[0] - sides[1]) / (2 * STEP)))
+    tensor.data = start
+    return np.array(found).T
 
 
 def loss_error(
@@ -151,16 +161,12 @@ def loss_error(
 ) -> Result:
     """Compare `grad` of a scalar function of tensors with differences in every entry of `inputs`."""
     tensors = [Tensor(backend.array(array), backend) for array in inputs]
-    found = []
-    for which, (array, gradient) in enumerate(zip(inputs, grad(function(tensors), tensors), strict=True)):
-
-        def value(moved: np.ndarray, which: int = which) -> Tensor:
-            return function([*tensors[:which], Tensor(backend.array(moved), backend), *tensors[which + 1 :]])
-
-        entries = np.eye(array.size).reshape(-1, *array.shape)
-        expected = np.array([difference(value, array, entry) for entry in entries])
-        found.append(Result(relative_error(backend.numpy(gradient).ravel(), expected), array.size))
-    return _together(found)
+    results = []
+    for tensor, gradient in zip(tensors, grad(function(tensors), tensors), strict=True):
+        entries = np.eye(gradient.size).reshape(-1, *tensor.shape)
+        compared = slopes(lambda: function(tensors), tensor, gradient, entries)
+        results.append(Result(relative_error(*compared), len(entries)))
+    return _together(results)
 
 
 DIRECTIONS = 8  # random ones, for each parameter of both networks
@@ -186,30 +192,20 @@ def network_error(backend: Backend) -> Result:
 
     found = step()
     return _together([
-        _along_directions(D, lambda: step().d_loss, found.d_gradients, backend),
-        _along_directions(G, lambda: step().g_loss, found.g_gradients, backend),
+        _along_directions(D, lambda: step().d_loss, found.d_gradients),
+        _along_directions(G, lambda: step().g_loss, found.g_gradients),
     ])  # fmt: skip
 
 
-def _along_directions(
-    network: Network, loss: Callable[[], Tensor], gradients: Sequence[Array], backend: Backend
-) -> Result:
+def _along_directions(network: Network, loss: Callable[[], Tensor], gradients: Sequence[Array]) -> Result:
     """The slope of `loss` along random directions of each parameter of `network`, against its gradient."""
-    slopes, expected = [], []
-    for which, (parameter, g) in enumerate(zip(network.parameters.values(), gradients, strict=True)):
-        start, gradient = parameter.data, backend.numpy(g)
-
-        def value(moved: np.ndarray, parameter: Tensor = parameter) -> Tensor:
-            parameter.data = backend.array(moved)
-            return loss()
-
-        for number in range(DIRECTIONS):
-            direction = numbers(100 * which + number, *gradient.shape)
-            direction /= np.linalg.norm(direction)
-            slopes.append(float((gradient * direction).sum()))
-            expected.append(difference(value, backend.numpy(start), direction))
-        parameter.data = start
-    return Result(relative_error(np.array(slopes), np.array(expected)), len(slopes))
+    parts = []
+    for which, (parameter, gradient) in enumerate(zip(network.parameters.values(), gradients, strict=True)):
+        directions = [numbers(100 * which + number, *parameter.shape) for number in range(DIRECTIONS)]
+        unit = [direction / np.linalg.norm(direction) for direction in directions]
+        parts.append(slopes(loss, parameter, gradient, unit))
+    compared = np.concatenate(parts, axis=1)
+    return Result(relative_error(*compared), compared.shape[1])
 
 
 def check_losses(backend: Backend) -> dict[str, Result]:

@@ -37,8 +37,12 @@ class Evaluation:
         data_dir: Path | None = None,
         say: Callable[[str], object] = print,
         samples: int = SAMPLES,
+        seed: int | None = None,
     ) -> None:
-        """Raises UsageError where no classifier fits, DataError where there are not enough test images."""
+        """`seed`, of all that is drawn here, is by default one more than the run's own.
+
+        Raises UsageError where no classifier fits, DataError where there are not enough test images.
+        """
         if why := unmeasurable():
             raise UsageError(why)
         if (settings.size, settings.channels) != (28, 1):
@@ -53,29 +57,28 @@ class Evaluation:
         self.samples = samples
         self.test = test
         self.comparison = Comparison(classifier, test)
-        self._seed = settings.seed + 1  # not the previews' noise, by which models are chosen
+        # Not the previews' noise, by which models are chosen.
+        self.seed = settings.seed + 1 if seed is None else seed
 
-    def pictures(self, G: Network, seed: int | None = None) -> np.ndarray:
+    def pictures(self, G: Network) -> np.ndarray:
         """The pictures that are evaluated (samples, 28, 28, 1) uint8; the same ones for the same seed."""
-        return to_uint8(pictures_of(G, sample_noise(self._seed if seed is None else seed, self.samples, G)))
+        return to_uint8(pictures_of(G, sample_noise(self.seed, self.samples, G)))
 
     def train_images(self, say: Callable[[str], object] = print) -> np.ndarray:
         """All training images (N, 28, 28, 1) uint8, however few of them the run has seen."""
         return data.load(self._data, data_dir=self._folder, say=say).images
 
-    def others(self, train: np.ndarray, seed: int | None = None) -> np.ndarray:
-        """Real images (samples, 28, 28, 1) to set beside the pictures, drawn from `train`."""
-        random = np.random.default_rng(self._seed if seed is None else seed)
-        return train[random.choice(len(train), self.samples, replace=False)]
+    def others(self, train: np.ndarray) -> dict[str, np.ndarray]:
+        """For comparison: real images (samples, 28, 28, 1) from `train`, and as much noise."""
+        chosen = np.random.default_rng(self.seed).choice(len(train), self.samples, replace=False)
+        return {"real images": train[chosen], "noise": noise(self.samples, self.seed)}
 
     @cached_property
     def bounds(self) -> dict[str, float]:
         """The floor and the ceiling of the distance: what real training images and noise get."""
         others = self.others(self.train_images(say=lambda line: None))
-        return {
-            "floor": self.comparison.fcd(others),
-            "ceiling": self.comparison.fcd(noise(self.samples, self._seed)),
-        }
+        floor, ceiling = (self.comparison.fcd(images) for images in others.values())
+        return {"floor": floor, "ceiling": ceiling}
 
     def __call__(self, G: Network) -> dict[str, float]:
         """For the statistics: G's distance, its error, precision, recall and coverage; floor,

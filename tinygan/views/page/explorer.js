@@ -181,7 +181,7 @@ class Explorer {
   }
 
   addStarts(previews) {
-    const places = previews.map((noise, i) => {
+    previews.forEach((noise, i) => {
       const canvas = element("canvas");
       const button = element("button", { type: "button", "aria-label": `Picture ${i + 1}` }, canvas);
       button.addEventListener("click", () => {
@@ -189,15 +189,8 @@ class Explorer {
         else this.setGoal(Float64Array.from(noise));
       });
       byId("starts").append(button);
-      return [canvas, noise];
+      setTimeout(() => this.drawPictureOf(noise, canvas)); // a task each, so that the page does not freeze meanwhile
     });
-    // One at a time, so that the page does not freeze meanwhile.
-    const next = () => {
-      const [canvas, noise] = places.shift();
-      this.drawPictureOf(noise, canvas);
-      if (places.length) setTimeout(next);
-    };
-    setTimeout(next);
   }
 
   addDirections() {
