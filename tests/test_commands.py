@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from tests.commands import (
     tinygan,
     works,
 )
+from tinygan import cli
 from tinygan.runs.checkpoint import read, save
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import load
@@ -84,6 +86,14 @@ def test_commands_are_listed_and_start_as_modules_and_as_files(command: list[str
     """In the folder of the modules, which come first there."""
     done = ended(start(*command, cwd=ROOT / "tinygan"))
     assert done.returncode == 0 and words in done.stdout, done.stderr
+
+
+def test_a_command_that_is_started_in_the_package_s_folder_hides_no_other_package(monkeypatch) -> None:
+    """NVIDIA's package `cuda`, which CuPy imports, has the name of a folder there."""
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    for own in (str(ROOT / "tinygan"), str(ROOT / "tests" / ".." / "tinygan")):
+        monkeypatch.setattr(sys, "path", [own, *sys.path])
+        assert cli.run(lambda arguments: int(own in sys.path)) == 0
 
 
 # What a training leaves.

@@ -63,8 +63,11 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
+    if arguments is None:  # started as a file or in the package's folder, where NVIDIA's `cuda` would be ours
+        here, arguments = os.path.dirname(os.path.realpath(__file__)), sys.argv[1:]
+        sys.path[:] = [path for path in sys.path if os.path.realpath(path) != here]
     try:
-        code = command(sys.argv[1:] if arguments is None else arguments)
+        code = command(arguments)
         sys.stdout.flush()  # a failure here can still be printed
         return code
     except TinyganError as problem:
