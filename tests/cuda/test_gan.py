@@ -21,7 +21,7 @@ from tests.cuda.checks import (
 from tinygan.backend import cpu
 from tinygan.cuda import buffers
 from tinygan.layers import BatchNorm, Conv2D, Dropout, LeakyReLU
-from tinygan.step import Step
+from tinygan.step import BY_OPS, Step
 
 
 @pytest.fixture
@@ -77,6 +77,13 @@ def odd_slope(ours):
 
 def odd_stride(ours):
     next(layer for layer in ours.D.layers.values() if isinstance(layer, Conv2D)).stride = 1
+
+
+def test_what_the_kernels_cannot_do_is_left_to_the_ops(make_backend):
+    ours = players(make_backend(), SMALL)
+    odd_slope(ours)
+    how = f"{BY_OPS}: models.py makes other layers than the fast one knows on a GPU; about 1.3 times slower"
+    assert Step(*ours, [(SMALL.N, SMALL.M)]).how == how
 
 
 def test_networks_of_another_kind_are_told_from_the_dcgan(card):

@@ -19,7 +19,7 @@ from tinygan.cuda.trainer import Trainer
 from tinygan.errors import DataError
 
 pytestmark = pytest.mark.gpu
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_full_step_is_that_of_the_readable_engine_in_float64():

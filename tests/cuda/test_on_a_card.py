@@ -13,7 +13,7 @@ import pytest
 
 from tests.standin.kernels import COMPILER
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests/on_a_card.sh"
 NOT_ON_THE_STAND_IN = {"kernels_compile_and_load"}
 

@@ -38,6 +38,8 @@ COMPUTE = {"float32": 68, "tf32": 77}  # CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_
 DEFAULT_ALGORITHM = -1  # CUBLAS_GEMM_DEFAULT
 WORKSPACE = 32 << 20  # bytes; what cuBLAS recommends for Hopper, and more than older cards need
 
+Check = Callable[[Iterable[Array], Iterable[Array]], object]  # of arrays that are read and written
+
 
 class CUBLASError(RuntimeError):
     """A call failed; the text begins with its status, as that of CuPy's exception of this name does."""
@@ -129,7 +131,7 @@ class Blas:
         self.one, self.zero = c_float(1), c_float(0)
         self.handle = c_void_p()
         self.products = self.operations = 0  # computed so far
-        self.check: Callable[[Iterable[Array], Iterable[Array]], object] | None = None  # `buffers.ReuseCheck`
+        self.check: Check | None = None  # see `buffers.ReuseCheck`
         self._call("cublasCreate_v2", ctypes.byref(self.handle))
         self._call("cublasSetStream_v2", self.handle, stream.ptr)
         # After the stream: setting a stream takes the workspace away.

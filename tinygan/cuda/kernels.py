@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinygan.arrays import Array
+from tinygan.cuda.blas import Check
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 THREADS = 256  # in a block
@@ -19,9 +18,6 @@ NUMBERS = {"int": np.int32, "float": np.float32, "double": np.float64, "word": n
 POINTERS = {
     "float": np.float32, "int": np.int32, "unsigned char": np.uint8, "long long": np.int64
 }  # fmt: skip
-
-
-Check = Callable[[Iterable[Array], Iterable[Array]], object]  # of arrays that are read and written
 
 
 class Parameter:
