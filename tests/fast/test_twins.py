@@ -268,13 +268,16 @@ CHANNELS = {"mean": (3,), "variance": (3,)}
         ("tanh", [(0, 3)], {}),
         ("dropout", [(0, 3)], {"mask": (0, 3)}),
         ("dropout", [(4, 3)], {"mask": (4, 1)}),
+        ("dropout", [(4, 3)], {"mask": (4, 3), "rate": 1.5}),
     ],
     ids=str,
 )
-def test_an_op_on_unusual_shapes_is_its_twin(name, shapes, attributes):
+def test_an_op_on_unusual_shapes_or_rates_is_its_twin(name, shapes, attributes):
     arrays = [None if s is None else np.asarray(numbers(1, *s), "f") for s in shapes]
-    given: dict[str, Any] = {k: np.asarray(np.abs(numbers(2, *s)), "f") for k, s in attributes.items()}
-    given |= {"dropout": {"rate": 0.5}, "batch_norm": {"of_batch": True}}.get(name, {})
+    given: dict[str, Any] = {"dropout": {"rate": 0.5}, "batch_norm": {"of_batch": True}}.get(name, {}) | {
+        key: np.asarray(np.abs(numbers(2, *value)), "f") if isinstance(value, tuple) else value
+        for key, value in attributes.items()
+    }
     found, expected = (outcome(b, name, arrays, given) for b in (FAST, READABLE))
     assert found == expected
 
