@@ -93,7 +93,7 @@ def test_a_command_that_is_started_in_the_package_s_folder_hides_no_other_packag
     monkeypatch.setattr(sys, "argv", ["train.py"])
     for own in (str(ROOT / "tinygan"), str(ROOT / "tests" / ".." / "tinygan")):
         monkeypatch.setattr(sys, "path", [own, *sys.path])
-        assert cli.run(lambda arguments: int(own in sys.path)) == 0
+        assert cli.run(lambda arguments, own=own: int(own in sys.path)) == 0
 
 
 # What a training leaves.

@@ -33,7 +33,7 @@ def gpu(engine: str = "readable", precision: str = "auto", number: int | None = 
     """CuPy on the graphics card. By default the fast engine uses TF32 where the card has it.
 
     There are no faster ops there: only many small calls are slow on a card, so its fast engine is a step as
-    a whole (`fast.cuda`). Several processes on one host give each its `number`, and take the cards in
+    a whole (`cuda`). Several processes on one host give each its `number`, and take the cards in
     turns.
 
     Raises:
