@@ -7,8 +7,6 @@ another. Medians are reported, and ratios of medians; on a GPU also how far tiny
 card could do, by rates that are measured in the same run.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """One training step on a graphics card with a given batch, so that it can be compared with another's."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import islice
 

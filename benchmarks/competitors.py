@@ -4,8 +4,6 @@ Before a competitor is timed it takes two steps from given weights, on a small b
 off, and its losses and weights must be those of tinygan's readable engine.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """How fast a training step could be: its operations and its bytes, over what the machine does a second."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """``python -m benchmarks.generate``: pictures a second from a generator at rest, side by side."""
 
-from __future__ import annotations
-
 import statistics
 import sys
 from collections.abc import Sequence

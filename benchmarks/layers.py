@@ -4,8 +4,6 @@ GFLOP/s count the multiplications and additions of the definition, whoever needs
 convolution can pass the peak, which is the best rate of a large matrix product on this machine.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import statistics
 import sys

@@ -3,8 +3,6 @@
 Seconds are processor seconds, of all threads and processes: other programs on the machine change them little.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import shutil
 import statistics

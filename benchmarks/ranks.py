@@ -12,8 +12,6 @@ Last, one rank takes smaller batches: that part of its time which does not shrin
 sums, say what many machines would do (`benchmarks.cluster`).
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """``python -m benchmarks.recipes``: what each recipe makes of the same time, on the same images."""
 
-from __future__ import annotations
-
 import statistics
 import sys
 import time

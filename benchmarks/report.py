@@ -1,7 +1,5 @@
 """The result of a comparison as a table, as JSON and as a picture."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """``python -m benchmarks.scaling``: a training step over batch sizes and numbers of threads."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

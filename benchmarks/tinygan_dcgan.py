@@ -1,7 +1,5 @@
 """tinygan's side of the benchmark: what a training run does, on the fast or the readable engine."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

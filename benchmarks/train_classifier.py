@@ -4,8 +4,6 @@ One-against-all: ten logistic regressions on shared features, so that the loss i
 Adam whose step size falls along a cosine; images are shifted by a pixel, and garments are mirrored.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import math

@@ -16,8 +16,6 @@ ends the process. On a GPU steps are timed in blocks of 20, since to wait for ea
 `seconds` has the mean of every block, and `peak_bytes` is memory of the card.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import resource

@@ -1,7 +1,5 @@
 """How tests run an op, and what else several of them need."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import wraps

@@ -1,7 +1,5 @@
 """How tests run a command: in this process, which takes a fifth of the time, or in one of its own."""
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

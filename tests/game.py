@@ -1,7 +1,5 @@
 """The game that tests play: both networks with their Adams, and a batch for every step."""
 
-from __future__ import annotations
-
 from itertools import islice
 from typing import Any
 

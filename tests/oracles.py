@@ -3,8 +3,6 @@
 They decide where neither TensorFlow's numbers (`golden`) nor differences (`tinygan.gradcheck`) do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from math import ceil, sqrt

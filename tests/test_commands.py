@@ -1,7 +1,5 @@
 """The commands: what they write and print, what they refuse, and with which exit code."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """README's exercises: each edit, made in a copy of the package, is what `train` runs."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Files that are whole or not there; one process at a time writes into a run, and a lock dies with it."""
 
-from __future__ import annotations
-
 import errno
 import os
 import platform

@@ -1,7 +1,5 @@
 """The gradient check finds wrong gradients, and checks every op there is."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

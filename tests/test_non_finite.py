@@ -1,7 +1,5 @@
 """A number that has got out of hand is seen before any weight moves, and named."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Whatever the place, the terminal or the pictures: a command does its work, or says in one line why not."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import re

@@ -1,7 +1,5 @@
 """README is right about files, names and short commands."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import shlex

@@ -1,7 +1,5 @@
 """How a step is taken is decided once: as a whole, op by op, or by a `train_step` that a reader changed."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any, cast
 

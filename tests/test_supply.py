@@ -1,7 +1,5 @@
 """What is shipped: a wheel that holds all it needs, and runs where there is no checkout."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Which library an array belongs to, NumPy or CuPy, and who computes with it."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The average of a network's weights over the steps of training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from tinygan.autograd import Tensor

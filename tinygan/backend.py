@@ -3,8 +3,6 @@
 It is made once, at the start of a run. All else takes its array library and its twins from that object.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache

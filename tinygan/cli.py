@@ -1,7 +1,5 @@
 """What all commands share: a parser that complains in one line, and errors turned into exit codes."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import io

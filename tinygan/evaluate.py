@@ -1,7 +1,5 @@
 """``python -m tinygan.evaluate``: how good a generator is, in numbers, beside real images and noise."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,7 +1,5 @@
 """``python -m tinygan.explain``: one training step of a run in words, or its networks layer by layer."""
 
-from __future__ import annotations
-
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence

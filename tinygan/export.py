@@ -1,7 +1,5 @@
 """``python -m tinygan.export``: a trained model for other programs."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

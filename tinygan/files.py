@@ -1,7 +1,5 @@
 """Files that a crash leaves whole: replaced at once, appended to durably, locked by one process at a time."""
 
-from __future__ import annotations
-
 import errno
 import os
 import platform

@@ -1,7 +1,5 @@
 """What it means when CuPy, the driver or the graphics card fails, and what to do: a line for each case."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -8,8 +8,6 @@ for every direction e. The error of this quotient is of order h^2, and rounding 
 float64, h = 1e-5 leaves about ten digits.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """This computer: its cores, its processor's name, and two switches of its libraries."""
 
-from __future__ import annotations
-
 import ctypes
 import math
 import os

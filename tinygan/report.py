@@ -1,7 +1,5 @@
 """``python -m tinygan.report``: a run on one page that needs no other file."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

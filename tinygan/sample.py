@@ -1,7 +1,5 @@
 """``python -m tinygan.sample``: new pictures from a trained generator, and its discriminator's decision."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import re

@@ -1,7 +1,5 @@
 """One training step on any engine: losses and gradients, their sum over ranks, a check, both Adams."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial

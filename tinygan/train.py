@@ -1,7 +1,5 @@
 """``python -m tinygan.train``: train the DCGAN and leave pictures, checkpoints and an animation."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """The benchmark's GPU side: tinygan's player on a card, the floor, the table. The frameworks' need a GPU."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Games to play on a card and, as a reference, in float64 on the processor."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Calls of cuBLAS: which matrices they mean, and that the argument types are the documented ones."""
 
-from __future__ import annotations
-
 import ctypes
 import re
 import sys

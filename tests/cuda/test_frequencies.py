@@ -1,7 +1,5 @@
 """Convolution as four plain products, in float64, against `ops.conv`."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import numpy as np

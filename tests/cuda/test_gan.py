@@ -1,7 +1,5 @@
 """The step on a card against the readable engine in float64."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """What only a real card can show: the tutorial's full size, its memory, the real images."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Each kernel by itself against `ops`, or against a loop written from its definition."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

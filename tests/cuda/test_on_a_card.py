@@ -1,7 +1,5 @@
 """That tests/on_a_card.sh, which is to be run where there is a graphics card, still runs: on the stand-in."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

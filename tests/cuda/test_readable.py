@@ -1,7 +1,5 @@
 """The readable engine on CuPy: every file of `ops/` as it is."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

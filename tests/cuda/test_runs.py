@@ -1,7 +1,5 @@
 """The commands on a card: training, pictures, checkpoints, resumption, in one process with the stand-in."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The CUDA source: it compiles for every card, and the parameters read from it are the real ones."""
 
-from __future__ import annotations
-
 import ctypes
 import importlib.util
 import re

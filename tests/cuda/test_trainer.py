@@ -1,7 +1,5 @@
 """Runs on a card: graphs, random numbers, epochs, resumption, memory."""
 
-from __future__ import annotations
-
 import re
 from types import SimpleNamespace
 

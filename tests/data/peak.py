@@ -1,7 +1,5 @@
 """``python -m tests.data.peak tinygan.train ...``: run a command, then print how much memory it took."""
 
-from __future__ import annotations
-
 import re
 import runpy
 import sys

@@ -1,7 +1,5 @@
 """Large sets of another size are converted once, into the cache."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

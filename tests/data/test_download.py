@@ -11,9 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from benchmarks.train_classifier import LABELS
 from tinygan.data import download
 from tinygan.data.download import PAUSES, HttpsOnly, Pinned, fetch, https_opener
-from tinygan.data.sources import LABELS, PINNED
+from tinygan.data.sources import PINNED
 from tinygan.errors import DataError
 
 BODY = bytes(range(256)) * 40

@@ -1,7 +1,5 @@
 """Arrays that stay in their files are the same data sets as those that are read."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os

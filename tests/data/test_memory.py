@@ -1,7 +1,5 @@
 """Data that is larger than memory may be: a sparse file of 10 GB, in real processes that are measured."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

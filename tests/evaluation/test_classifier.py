@@ -1,7 +1,5 @@
 """The shipped classifiers: how often they are right, and that nothing but their own weights is used."""
 
-from __future__ import annotations
-
 import os
 from importlib import resources
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is measured of real images, spoilt images and noise, and in which order."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

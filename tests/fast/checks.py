@@ -1,7 +1,5 @@
 """What the tests of the fast engine share: running an op or a whole game on either engine."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The fast training step against the readable one, step by step."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

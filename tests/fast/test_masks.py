@@ -1,7 +1,5 @@
 """Dropout masks that several threads draw at once."""
 
-from __future__ import annotations
-
 from math import sqrt
 
 import numpy as np

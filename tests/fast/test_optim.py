@@ -1,7 +1,5 @@
 """Adam in pieces against `Adam.step`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

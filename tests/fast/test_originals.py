@@ -1,7 +1,5 @@
 """What a reader edits is noticed: digests of the functions that twins stand in for."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import linecache

@@ -1,7 +1,5 @@
 """The two plans of a convolution, whatever the cost model would pick: every way to cut a picture."""
 
-from __future__ import annotations
-
 from itertools import product
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Sums and moments of channels, piece by piece, against float64 and exact sums."""
 
-from __future__ import annotations
-
 from math import fsum
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The pool of threads: each piece once, errors, BLAS, the end, and the same bits with any number."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Every fast op against its readable twin."""
 
-from __future__ import annotations
-
 import math
 from itertools import product
 from typing import Any

@@ -1,7 +1,5 @@
 """The formats tinygan reads: small good files of each, and the function that reads one."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

@@ -5,8 +5,6 @@ for Python (``pip install '.[fuzz]'``); the options are libFuzzer's. `FOLDER` ke
 something new. It ends with a traceback at the first file that is neither read nor refused in one line.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 import tempfile

@@ -3,8 +3,6 @@
 ``python -m tests.fuzz.mutants FORMAT COUNT SEED`` prints what came of them as JSON.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import resource

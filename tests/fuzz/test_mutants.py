@@ -1,7 +1,5 @@
 """Mutants of every format, the same ones each time: 300, a thousand, and in `tests.torture` many more."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Starting real processes under MPI, for the tests that need them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

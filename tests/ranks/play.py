@@ -3,8 +3,6 @@
 FILE takes what they leave. With "card" they run on the stand-ins for CuPy, cuBLAS and NCCL.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

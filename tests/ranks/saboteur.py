@@ -4,8 +4,6 @@ HOW may also be "card": all is well, on the stand-ins for CuPy, cuBLAS and NCCL;
 not open a file below ``runs`` for writing.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Which of several ranks reads what: the first all of it, the others only what they train on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

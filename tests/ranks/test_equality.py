@@ -1,7 +1,5 @@
 """The same training for any number of ranks: real processes under MPI against one process alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path

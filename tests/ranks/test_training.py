@@ -1,7 +1,5 @@
 """Whole trainings on several ranks, as real processes: what they write, say, and how they end."""
 
-from __future__ import annotations
-
 import json
 import signal
 import sys

@@ -3,8 +3,6 @@
 Ranks 0, 1 and 2 are taken to be one host, 3 and 4 another; FILE takes a line when each begins and ends.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 

@@ -1,7 +1,5 @@
 """Models that leave tinygan: run by onnxruntime, read back from safetensors, and what is refused."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import asdict
 from pathlib import Path

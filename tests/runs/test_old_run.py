@@ -3,8 +3,6 @@
 ``golden/old_run`` was trained by it for 4 of 6 steps, and ``after_epoch_0002.npz`` is what it came to itself.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

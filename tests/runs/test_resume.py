@@ -1,7 +1,5 @@
 """A run that goes on ends with the bits of one never stopped; and everything saved is needed for that."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The state of a run: what it holds, what a checkpoint may hold, and the averaged generator."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The loop: signals are noted, no state that is not finite is saved, each checkpoint writes the report."""
 
-from __future__ import annotations
-
 import io
 import os
 import signal

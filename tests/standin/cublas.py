@@ -1,7 +1,5 @@
 """cuBLAS on the processor: the functions that `tinygan.cuda.blas` calls, by their documentation."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable
 from typing import Any

@@ -3,8 +3,6 @@
 The stand-in runs the very kernels, compiled by the C compiler, and products as cuBLAS defines them.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator
 

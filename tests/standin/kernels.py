@@ -1,7 +1,5 @@
 """CUDA kernels on the processor: the source, compiled by the C compiler, called for every thread."""
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import re

@@ -3,8 +3,6 @@
 The processes meet through MPI; a sum is work on a stream of the stand-in for CuPy, as a kernel is.
 """
 
-from __future__ import annotations
-
 import ctypes
 from importlib import import_module
 from types import ModuleType

@@ -1,7 +1,5 @@
 """The stand-ins in a process of its own, where no fixture can put them in place."""
 
-from __future__ import annotations
-
 import sys
 
 from tests.standin import cupy as standin

@@ -1,7 +1,5 @@
 """That the stand-in is strict, and late, as the real thing is."""
 
-from __future__ import annotations
-
 import json
 import re
 

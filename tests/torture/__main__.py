@@ -1,7 +1,5 @@
 """``python -m tests.torture``: the long figures, written to ``benchmarks/results/reliability.json``."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

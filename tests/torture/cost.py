@@ -1,7 +1,5 @@
 """What it costs to check every loss and gradient before each update, as a share of the step."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from statistics import median

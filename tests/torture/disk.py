@@ -1,7 +1,5 @@
 """A disk that fails at the Nth thing asked of it, for every N: what was saved stays; one line says why."""
 
-from __future__ import annotations
-
 import builtins
 import errno
 import io

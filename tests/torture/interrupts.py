@@ -4,8 +4,6 @@ The signals of `tests.torture.signals` come at random; these come while pictures
 reports and the animation are being written, each of them in turn.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Saving while being killed: whatever the instant, the newest checkpoint or the one before it loads."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

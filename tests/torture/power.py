@@ -7,8 +7,6 @@ happened, each folder for itself. (The model is that of SQLite's test6.c and of 
 a file's bytes are safe after fsync of the file, a name after fsync of its folder.)
 """
 
-from __future__ import annotations
-
 import io
 import os
 import random

@@ -1,7 +1,5 @@
 """Two processes after the same folder at the same time: one wins each time, and each gets its own number."""
 
-from __future__ import annotations
-
 import multiprocessing
 from contextlib import ExitStack
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training interrupted by signals at random instants, and resumed: bit for bit as without them."""
 
-from __future__ import annotations
-
 import random
 import signal
 import subprocess

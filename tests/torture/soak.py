@@ -1,7 +1,5 @@
 """A long run: memory, open files and threads stay what they were."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

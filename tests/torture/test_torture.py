@@ -1,7 +1,5 @@
 """Short versions of the long tests; and that each of them notices when its promise is broken."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Runs to make reports of: folders as a training leaves them, without the training."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The explained step is the real one, and every figure in it can be found again."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What is measured of a run, on players made for it, and what is said of the numbers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

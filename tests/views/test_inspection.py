@@ -1,7 +1,5 @@
 """What is measured of a layer, against values worked out by hand or in another way."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The report in a real browser, used as a person uses it: headless Chromium, driven by Playwright."""
 
-from __future__ import annotations
-
 import base64
 import io
 import os

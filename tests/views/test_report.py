@@ -1,7 +1,5 @@
 """The page as text: what is in it, how large it is, and what it does with what is missing or hostile."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -5,8 +5,6 @@ of our own, with a workspace of its own, may be captured (cuBLAS documentation, 
 takes any leading dimension and any step from one matrix of a batch to the next.
 """
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable, Iterable, Sequence
 from ctypes import c_char_p, c_float, c_int, c_longlong, c_size_t, c_void_p

@@ -1,7 +1,5 @@
 """The card's memory, planned before any is taken: the networks' sizes, a step's buffers, the weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from math import prod
 from typing import Any, NamedTuple

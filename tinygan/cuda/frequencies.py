@@ -14,8 +14,6 @@ and their transposes for everything else, ' being the transpose. Pictures lie pl
 stride 2 the four phases of a place are neighbours, as 4 C channels.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

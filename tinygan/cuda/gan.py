@@ -9,8 +9,6 @@ once, N real pictures and M fakes; a map of a quarter of the pictures' side is (
 one of half the side (places, T, 4 phases, channels). See ``kernels.cu``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import prod
 

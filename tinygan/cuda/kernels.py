@@ -1,7 +1,5 @@
 """The kernels of ``kernels.cu``: compiled for a model's sizes, launched with checked arguments."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from pathlib import Path

@@ -6,8 +6,6 @@ know the step's number, and the order of the images. The partial batch at the en
 other shapes, and a graph of its own.
 """
 
-from __future__ import annotations
-
 import time
 from contextlib import suppress
 from typing import Any

@@ -4,8 +4,6 @@ A large ``.npy`` stays where it is, and parts of it are read as they are needed;
 size or dtype, it is converted once (see converted.py). An ``.npz`` is read as a whole.
 """
 
-from __future__ import annotations
-
 import math
 import zipfile
 from collections.abc import Callable, Iterator

@@ -8,8 +8,6 @@ A file is used if its sidecar says that it was made of the source as it is now, 
 its pictures are what the sidecar says. A part is used if every byte is (CRC-32).
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """What a data set is: pictures as bytes, in memory or in a file, and where they came from."""
 
-from __future__ import annotations
-
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator

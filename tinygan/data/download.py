@@ -3,8 +3,6 @@
 Only the SHA-256 is trusted: not the address, not the server, not what lies in the cache.
 """
 
-from __future__ import annotations
-
 import hashlib
 import threading
 import time

@@ -1,7 +1,5 @@
 """A folder of pictures, nested or not: PNG and JPEG, by content, in the order of their paths."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence

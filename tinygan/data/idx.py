@@ -6,8 +6,6 @@
 08 says "unsigned bytes", 03 "three dimensions". (http://yann.lecun.com/exdb/mnist, end of page)
 """
 
-from __future__ import annotations
-
 import gzip
 import math
 import struct

@@ -5,8 +5,6 @@ Once mapped, the file can be used as memory, and the operating system reads a pa
 gives it back: so whatever is taken from a `Mapped` is a copy, and the pages go back at once.
 """
 
-from __future__ import annotations
-
 import math
 import mmap
 from collections.abc import Iterator

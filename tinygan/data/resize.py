@@ -1,7 +1,5 @@
 """Crop and resize: any picture to the size and the number of channels of the model."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 

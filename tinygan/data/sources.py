@@ -1,7 +1,5 @@
 """The data sets with names, the places where they may lie, and what `auto` means."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import replace

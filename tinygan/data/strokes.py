@@ -5,8 +5,6 @@ slants, bends, stretches and turns the whole, then draws it: a pixel is ink wher
 than its radius, with a soft edge.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinygan.data.templates import TRAIL, templates

@@ -1,7 +1,5 @@
 """How digits are written: the points a pen passes through, and the smooth curves through them."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import NamedTuple
 

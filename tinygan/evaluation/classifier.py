@@ -5,8 +5,6 @@ images of each set and their labels, which a GAN never sees. Of the 10,000 test 
 91.5 % (Fashion-MNIST) and 99.9 % (`strokes`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from importlib import resources

@@ -4,8 +4,6 @@ A number alone says little. The floor is what other real images of the same set 
 better. The ceiling is what noise gets.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

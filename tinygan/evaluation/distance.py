@@ -9,8 +9,6 @@ features of our own small classifier it is called FCD here, a Fréchet classifie
 which uses the features of one certain large network, and is not comparable with one.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

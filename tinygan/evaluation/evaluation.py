@@ -1,7 +1,5 @@
 """The evaluation of a run's generator, while training and afterwards: which pictures meet which."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path

@@ -4,8 +4,6 @@ A set of features is taken for the union of balls around its members, each as la
 the K-th nearest other member.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

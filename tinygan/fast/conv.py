@@ -83,8 +83,6 @@ there are four pairs and one real frequency: 13 products, not 16.
  [-76. -85.]]
 """
 
-from __future__ import annotations
-
 from functools import lru_cache, wraps
 from math import inf
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """The layers of a DCGAN by name: what `models.py` makes, recognised for the fast step on any device."""
 
-from __future__ import annotations
-
 from math import inf
 from typing import NamedTuple, cast
 

@@ -16,8 +16,6 @@ Conv1: (512, 28, 28, 1) -> (512, 14, 14, 64); ConvT3: (256, 14, 14, 64) -> (256,
 float32, NumPy 2.4.6 with OpenBLAS 0.3.31, 2 threads of an AMD EPYC (Zen 4).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import nan
 from typing import cast

@@ -3,8 +3,6 @@
 `tinygan.fast.conv` derives the algorithm; here are its matrices and the loops over them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, reduce

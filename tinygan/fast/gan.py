@@ -22,8 +22,6 @@ between writing and reading is the whole batch needed, for its moments.
                             dy of the norm   dgamma, dbeta    gradient of x
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice

@@ -9,8 +9,6 @@ at the 24 GB/s that a copy reaches there. Pieces of 128 KB were slower: Python's
 too often.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import sqrt
 

@@ -6,8 +6,6 @@ docstrings and layout. If you change one for good, change its twins, and write d
 test of this file prints.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import linecache

@@ -1,7 +1,5 @@
 """Sums and moments of channels, in pieces: each piece's share first, then the shares in their order."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 

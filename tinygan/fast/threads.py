@@ -7,8 +7,6 @@ one thread and with sixteen. For that, matrix products must not be split a secon
 which is held to one thread while the pieces are computed, and let go afterwards.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """One process by itself, and what every kind of ranks can be asked."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Many processes that add up by MPI, or, with a graphics card each, by NCCL."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -5,8 +5,6 @@ moments over the whole batch; every other op sees one example at a time and stay
 sum over examples, so `step.summed` adds up those of all ranks before anybody learns.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

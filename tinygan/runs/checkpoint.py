@@ -6,8 +6,6 @@ attributes), so its closing comment seals the file: SHA-256 of every byte before
 checkpoint from a stranger can be refused, but it cannot run code.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

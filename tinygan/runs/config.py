@@ -1,7 +1,5 @@
 """What ``config.json`` holds: the commands of a run, its settings, data, device and versions."""
 
-from __future__ import annotations
-
 import platform
 import shlex
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ the weights.
 Both formats need a package of their own, which is imported only when it is needed.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The loop over epochs: batches in, pictures, statistics and checkpoints out."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Callable, Iterator

@@ -3,8 +3,6 @@
 Where the output is no terminal (a file, a pipe, a notebook) plain lines appear now and then instead.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import time

@@ -1,7 +1,5 @@
 """What takes the steps of a run: the batch that each one sees, on any device and any number of ranks."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The picture grids of a run as an animation: which ones to show, and the GIF (and MP4) file."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ It takes the step that the run would take next, with the readable engine, and de
 the way: noise, picture, logit, both losses, gradients, new weights.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator
 from itertools import groupby

@@ -3,8 +3,6 @@
 The page's half is ``page/network.js``, which computes what `layers.Network` computes.
 """
 
-from __future__ import annotations
-
 from itertools import islice
 from typing import Any, NamedTuple
 

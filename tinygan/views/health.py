@@ -4,8 +4,6 @@ A GAN's losses need not fall, so they do not show it. These numbers do better: h
 different G's pictures are from each other, and how much of the networks is at work.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

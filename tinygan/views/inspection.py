@@ -1,7 +1,5 @@
 """Every layer of both networks, measured on one batch of a run: size, work, time, numbers, code."""
 
-from __future__ import annotations
-
 import inspect
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """From arrays of images to one picture: values to bytes, many images to a grid and back, PNG files."""
 
-from __future__ import annotations
-
 import io
 import math
 import warnings

@@ -1,7 +1,5 @@
 """The layers of a network as a table: name, output shape, numbers."""
 
-from __future__ import annotations
-
 from math import prod
 from typing import NamedTuple
 

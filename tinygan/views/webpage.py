@@ -4,8 +4,6 @@ Samples, real images, curves, verdicts, configuration, and the trained networks 
 of the files in ``page/``, to which the run is added as JSON; it needs no network and no other file.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import json
