@@ -83,7 +83,7 @@ there are four pairs and one real frequency: 13 products, not 16.
  [-76. -85.]]
 """
 
-from functools import lru_cache, wraps
+from functools import lru_cache
 from math import inf
 from typing import Any, NamedTuple
 
@@ -111,7 +111,6 @@ class Saved(NamedTuple):
 def _twin(original: Op, transposed: bool) -> Op:
     """`original`, faster where a plan is."""
 
-    @wraps(original.forward)
     def forward(
         x: Array, w: Array, b: Array | None, *, stride: Stride = 1, padding: Padding = "same"
     ) -> tuple[Array, Any]:
@@ -126,7 +125,6 @@ def _twin(original: Op, transposed: bool) -> Op:
         lower(lifted, kernel, _into(y, b))
         return y, Saved(plan, lifted, kernel)
 
-    @wraps(original.backward)
     def backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
         if not isinstance(saved, Saved):
             return original.backward(saved, dy, wanted)
@@ -144,6 +142,7 @@ def _twin(original: Op, transposed: bool) -> Op:
                 lower(gradient, kernel, _into(dx))
         return dx, dw, channel_sums(dy) if want_b else None
 
+    forward.__name__, forward.__doc__ = original.forward.__name__, original.forward.__doc__
     return Op(forward, backward)
 
 
