@@ -26,7 +26,8 @@ class Player(worker.Player):
     ) -> None:
         keep_memory()
         given = precision if device == "gpu" and variant == "fast" else "float32"
-        self.backend = backend.choose(device, variant, threads=threads, precision=given)
+        backend.use_threads(threads)
+        self.backend = backend.choose(device, variant, precision=given)
         self.version = (
             f"tinygan {tinygan.__version__}, {self.backend.xp.__name__} {self.backend.xp.__version__}"
         )

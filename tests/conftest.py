@@ -7,7 +7,7 @@ and the GPU's turn of a `backend` test, skip themselves where there is no usable
 import pytest
 
 from tinygan.arrays import Backend
-from tinygan.backend import choose, gpu
+from tinygan.backend import choose, probed
 from tinygan.errors import DeviceError
 
 collect_ignore_glob = ["golden/*.py"]  # needs TensorFlow; run by hand, not by pytest
@@ -25,7 +25,7 @@ def _every_backend():
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu"):
         try:
-            gpu()
+            probed()
         except DeviceError as problem:
             pytest.skip(str(problem))
 

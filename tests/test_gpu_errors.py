@@ -14,7 +14,7 @@ import pytest
 from tests.checks import one_line
 from tinygan import backend as backends
 from tinygan.arrays import Backend
-from tinygan.backend import choose, cpu, gpu
+from tinygan.backend import choose, cpu, probed
 from tinygan.errors import DataError, DeviceError
 
 # The classes of CuPy and cuda.pathfinder, as bare as the originals.
@@ -35,11 +35,11 @@ LAST = "runs/0001/checkpoints/epoch_0020.npz"
 
 @pytest.fixture
 def fresh_gpu(monkeypatch):
-    """`gpu` as if it had never been called, before and after; one CuPy is installed."""
-    gpu.cache_clear()
+    """`probed` as if it had never been called, before and after; one CuPy is installed."""
+    probed.cache_clear()
     installed(monkeypatch, "cupy-cuda13x")
     yield monkeypatch
-    gpu.cache_clear()
+    probed.cache_clear()
 
 
 def installed(monkeypatch, *packages):
@@ -266,7 +266,7 @@ def test_auto_falls_back_to_the_cpu_and_reports_one_sentence(fresh_gpu):
 
 
 def test_cpu_never_looks_for_a_gpu(fresh_gpu):
-    fresh_gpu.setattr(backends, "gpu", lambda *arguments: pytest.fail("looked for a GPU"))
+    fresh_gpu.setattr(backends, "probed", lambda *arguments: pytest.fail("looked for a GPU"))
     lines = []
     assert choose("cpu", say=lines.append).device == "cpu" and lines == []
 

@@ -27,29 +27,8 @@ def cpu(engine: str = "readable") -> Backend:
 
 
 @cache
-def gpu(engine: str = "readable", precision: str = "auto", number: int | None = None) -> Backend:
-    """CuPy on the graphics card. By default the fast engine uses TF32 where the card has it.
-
-    There are no faster ops there: only many small calls are slow on a card, so its fast engine is a step as
-    a whole (`cuda`). Several processes on one host give each its `number`, and take the cards in
-    turns.
-
-    Raises:
-        DeviceError: CuPy is missing, or a first kernel, matrix product and synchronisation fail.
-        UsageError: TF32 is asked for, and the engine or the card has none.
-    """
-    cupy = probed(number)
-    able = int(cupy.cuda.Device().compute_capability) >= TF32_SINCE
-    if precision == "tf32" and (engine != "fast" or not able):
-        reason = "this card has none" if engine == "fast" else "the readable engine computes in float32"
-        raise UsageError(f"--precision tf32: {reason}. Use --precision float32.")
-    if precision == "auto":
-        precision = "tf32" if able and engine == "fast" else "float32"
-    return Backend(cupy, "gpu", engine, precision=precision)
-
-
 def probed(number: int | None = None) -> ModuleType:
-    """CuPy, after a first kernel, matrix product and synchronisation; for `number`, see `gpu`.
+    """CuPy, after a first kernel, matrix product and synchronisation; for `number`, see `choose`.
 
     Raises:
         DeviceError: it is missing, or one of these fails.
@@ -76,25 +55,23 @@ def choose(
     device: str = "auto",
     engine: str = "auto",
     say: Callable[[str], object] = print,
-    threads: int | None = None,
     precision: str = "auto",
     number: int | None = None,
 ) -> Backend:
     """The backend for ``--device`` and ``--engine``; `auto` prefers the GPU and says why it does not.
 
-    `threads` is passed on to `use_threads`; None leaves that as it is. `precision`, `number`: see `gpu`.
+    By default the fast engine uses TF32 on a card that has it. Several processes on one host give each its
+    `number`, and take the cards in turns.
 
     Raises:
         DeviceError: `device` is ``"gpu"`` and there is no usable one.
-        UsageError: an unknown name, or a precision that the device does not have; or `engine` is ``"fast"``,
-            and a function was changed that it has its own version of.
+        UsageError: an unknown name, or a precision that the device or the engine does not have; or `engine`
+            is ``"fast"``, and a function was changed that it has its own version of.
     """
     given = ("device", device, DEVICES), ("engine", engine, ENGINES), ("precision", precision, PRECISIONS)
     for what, name, known in given:
         if name not in known:
             raise UsageError(f"unknown {what} {name!r}. Use one of: {', '.join(known)}.")
-    if threads is not None:
-        use_threads(threads)
     if device != "cpu":
         try:
             return _on_a_card(engine, say, precision, number)
@@ -109,13 +86,22 @@ def choose(
 
 
 def _on_a_card(engine: str, say: Callable[[str], object], precision: str, number: int | None) -> Backend:
-    probed(number)  # whether there is one comes first
+    """CuPy on the graphics card, without twins: there only many small calls are slow, so its fast engine is
+    a step as a whole (`cuda`)."""
+    cupy = probed(number)  # whether there is one comes first
     edits = changed(ORIGINALS | CARD_ORIGINALS) if engine != "readable" else []
     refuse(engine, edits)
     if edits:
         say(f"engine   {described(edits)}: readable, which is slower")
-        engine, precision = "readable", "float32" if precision == "auto" else precision
-    return gpu("readable" if engine == "readable" else "fast", precision, number)
+        engine = "readable"
+    fast = engine != "readable"
+    able = int(cupy.cuda.Device().compute_capability) >= TF32_SINCE
+    if precision == "tf32" and not (fast and able):
+        reason = "this card has none" if fast else "the readable engine computes in float32"
+        raise UsageError(f"--precision tf32: {reason}. Use --precision float32.")
+    if precision == "auto":
+        precision = "tf32" if fast and able else "float32"
+    return Backend(cupy, "gpu", "fast" if fast else "readable", precision=precision)
 
 
 def shared_by(backend: Backend, ranks: Ranks) -> Backend:

@@ -53,11 +53,9 @@ def keep_memory() -> None:
 
 def limit_blas_threads(count: int) -> bool:
     """Let NumPy's matrix products use `count` threads; False where its BLAS offers no such switch."""
-    switch = _blas_switch()
-    if switch is None:
-        return False
-    switch(count)
-    return True
+    if switch := _blas_switch():
+        switch(count)
+    return switch is not None
 
 
 @cache

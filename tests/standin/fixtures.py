@@ -10,7 +10,7 @@ import pytest
 
 from tests.standin import cupy as standin
 from tests.standin.kernels import COMPILER
-from tinygan.backend import Backend, choose, gpu
+from tinygan.backend import Backend, choose, probed
 from tinygan.cuda import blas
 
 MakeBackend = Callable[..., Backend]  # engine, precision
@@ -25,9 +25,9 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[standin.Card]:
     library = make_library(blas.SIGNATURES)
     monkeypatch.setitem(sys.modules, "cupy", module)
     monkeypatch.setattr(blas, "load", lambda: blas.declared(library))
-    gpu.cache_clear()
+    probed.cache_clear()
     yield card
-    gpu.cache_clear()
+    probed.cache_clear()
 
 
 @pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
