@@ -26,18 +26,19 @@ class Terminal(io.StringIO):
 class Clock:
     now = 1000.0
 
-    def __call__(self) -> float:
-        return self.now
-
 
 @pytest.fixture(autouse=True)
-def wide_terminal(monkeypatch):
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of each test; and its terminal is wide."""
+    clock = Clock()
+    monkeypatch.setattr("tinygan.runs.progress.monotonic", lambda: clock.now)
     monkeypatch.setenv("COLUMNS", "200")
+    return clock
 
 
-def started(kind: Any = Terminal, total_steps: int = 100, **named: Any) -> tuple[Any, Clock, Progress]:
-    out, clock = kind(), Clock()
-    return out, clock, Progress(out, total_steps, clock=clock, **named)
+def started(kind: Any = Terminal, total_steps: int = 100, **named: Any) -> tuple[Any, Progress]:
+    out = kind()
+    return out, Progress(out, total_steps, **named)
 
 
 def steps(
@@ -45,7 +46,7 @@ def steps(
 ) -> None:
     for step in range(first, first + count):
         clock.now += seconds
-        progress.update(3, 100, step, 235, 0.8412, 1.284, 0.6249, 0.41, images)
+        progress.update(f"epoch 3/100  step {step}/235", (0.8412, 1.284, 0.6249, 0.41), images)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +60,8 @@ def test_times_read_like_a_person_says_them(seconds, text):
     assert duration(seconds) == text
 
 
-def test_the_line_says_everything():
-    out, clock, progress = started(total_steps=23_500, done_steps=470)
+def test_the_line_says_everything(clock):
+    out, progress = started(total_steps=23_500, done_steps=470)
     steps(progress, clock, 120, 0.2)
     assert out.screen() == [
         "epoch 3/100  step 120/235  loss G 0.84 D 1.28  D(x) 0.62 D(G(z)) 0.41  "
@@ -68,8 +69,8 @@ def test_the_line_says_everything():
     ]
 
 
-def test_the_time_left_appears_after_twenty_steps_of_this_process():
-    out, clock, progress = started(total_steps=235, done_steps=100)
+def test_the_time_left_appears_after_twenty_steps_of_this_process(clock):
+    out, progress = started(total_steps=235, done_steps=100)
     steps(progress, clock, 19, 1.0)
     assert "left" not in out.getvalue()
     assert "256 images/s" in out.getvalue()
@@ -77,15 +78,15 @@ def test_the_time_left_appears_after_twenty_steps_of_this_process():
     assert out.screen()[0].endswith("  256 images/s  2 min left")  # 235 - 100 - 20 = 115 s
 
 
-def test_a_slow_start_does_not_spoil_the_estimate():
-    out, clock, progress = started(total_steps=120)
+def test_a_slow_start_does_not_spoil_the_estimate(clock):
+    out, progress = started(total_steps=120)
     steps(progress, clock, 1, 300.0)
     steps(progress, clock, 19, 0.5)
     assert out.screen()[0].endswith("512 images/s  50 s left")
 
 
-def test_the_estimate_follows_a_change_of_speed():
-    out, clock, progress = started(total_steps=500)
+def test_the_estimate_follows_a_change_of_speed(clock):
+    out, progress = started(total_steps=500)
     steps(progress, clock, 200, 1.0)
     steps(progress, clock, 100, 0.1, images=2)
     steps(progress, clock, 100, 0.1, images=2)
@@ -93,28 +94,28 @@ def test_the_estimate_follows_a_change_of_speed():
     assert out.screen()[0].endswith("20 images/s  10 s left")
 
 
-def test_slow_training_shows_a_decimal():
-    out, clock, progress = started()
+def test_slow_training_shows_a_decimal(clock):
+    out, progress = started()
     steps(progress, clock, 3, 40.0)
     assert out.screen()[0].endswith("6.4 images/s")
 
 
-def test_a_clock_that_stands_still_is_no_error():
-    out, clock, progress = started()
+def test_a_clock_that_stands_still_is_no_error(clock):
+    out, progress = started()
     steps(progress, clock, 30, 0.0)
     progress.close()
     assert "images/s" not in out.getvalue()
 
 
-def test_a_terminal_line_is_redrawn_ten_times_a_second_at_most():
-    out, clock, progress = started(total_steps=10_000)
+def test_a_terminal_line_is_redrawn_ten_times_a_second_at_most(clock):
+    out, progress = started(total_steps=10_000)
     steps(progress, clock, 1000, 1 / 128)  # 7.8 s
     assert 60 <= out.getvalue().count("\r") <= 80
     assert "\n" not in out.getvalue()
 
 
-def test_closing_leaves_the_last_step_standing():
-    out, clock, progress = started(total_steps=235)
+def test_closing_leaves_the_last_step_standing(clock):
+    out, progress = started(total_steps=235)
     steps(progress, clock, 235, 1 / 512)
     assert "step 235/235" not in out.getvalue()
     progress.close()
@@ -125,25 +126,25 @@ def test_closing_leaves_the_last_step_standing():
     assert out.getvalue().count("\n") == 1
 
 
-def test_a_line_is_cut_to_the_width_of_the_terminal(monkeypatch):
+def test_a_line_is_cut_to_the_width_of_the_terminal(monkeypatch, clock):
     monkeypatch.setenv("COLUMNS", "40")
-    out, clock, progress = started()
+    out, progress = started()
     steps(progress, clock, 50, 1.0)
     progress.line("-")
     assert max(len(part) for part in out.getvalue().replace("\n", "\r").split("\r")) == 39
 
 
-def test_a_shorter_line_leaves_nothing_of_the_longer_one():
-    out, clock, progress = started()
+def test_a_shorter_line_leaves_nothing_of_the_longer_one(clock):
+    out, progress = started()
     clock.now += 1
-    progress.update(1, 1, 100, 100, 12345.0, 1.0, 0.5, 0.5, 0)
+    progress.update("epoch 1/1  step 100/100", (12345.0, 1.0, 0.5, 0.5), 0)
     clock.now += 1
-    progress.update(1, 1, 1, 100, 1.0, 1.0, 0.5, 0.5, 0)
+    progress.update("epoch 1/1  step 1/100", (1.0, 1.0, 0.5, 0.5), 0)
     assert out.screen() == ["epoch 1/1  step 1/100  loss G 1.00 D 1.00  D(x) 0.50 D(G(z)) 0.50  0.0 images/s"]
 
 
-def test_a_full_line_stands_above_the_moving_one():
-    out, clock, progress = started()
+def test_a_full_line_stands_above_the_moving_one(clock):
+    out, progress = started()
     progress.line("start")
     steps(progress, clock, 2, 1.0)
     progress.line("saved")
@@ -155,8 +156,8 @@ def test_a_full_line_stands_above_the_moving_one():
     assert out.screen()[3:] == ["end", ""]
 
 
-def test_where_there_is_no_terminal_plain_lines_come_now_and_then():
-    out, clock, progress = started(io.StringIO, 1000, every_seconds=30)
+def test_where_there_is_no_terminal_plain_lines_come_now_and_then(clock):
+    out, progress = started(io.StringIO, 1000)
     steps(progress, clock, 235, 1.0)
     progress.line("saved")
     progress.close()
@@ -169,15 +170,15 @@ def test_where_there_is_no_terminal_plain_lines_come_now_and_then():
     assert lines[-1] == "saved"
 
 
-def test_slow_steps_are_reported_before_the_twentieth():
-    out, clock, progress = started(io.StringIO, 1000, every_seconds=30)
+def test_slow_steps_are_reported_before_the_twentieth(clock):
+    out, progress = started(io.StringIO, 1000)
     steps(progress, clock, 4, 20.0)
     assert [line.split()[3] for line in out.getvalue().splitlines()] == ["2/235", "4/235"]
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_quiet_prints_only_full_lines(stream):
-    out, clock, progress = started(stream, quiet=True)
+def test_quiet_prints_only_full_lines(stream, clock):
+    out, progress = started(stream, quiet=True)
     steps(progress, clock, 100, 1.0)
     progress.line("warning: x")
     progress.close()
@@ -185,7 +186,7 @@ def test_quiet_prints_only_full_lines(stream):
 
 
 @pytest.mark.parametrize("kind", [Terminal, io.StringIO])
-def test_a_stream_that_fails_is_left_alone(kind):
+def test_a_stream_that_fails_is_left_alone(kind, clock):
     class Broken(kind):
         tries = 0
 
@@ -193,7 +194,7 @@ def test_a_stream_that_fails_is_left_alone(kind):
             self.tries += 1
             raise BrokenPipeError
 
-    stream, clock, progress = started(Broken)
+    stream, progress = started(Broken)
     steps(progress, clock, 50, 1.0)
     progress.line("done")
     progress.close()

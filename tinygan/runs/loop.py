@@ -120,8 +120,8 @@ class Training:
                     )
                 state.sums += measured
                 losses.append(measured)
-                at = (epoch + 1, self.settings.epochs, place, self.steps_per_epoch)
-                self.progress.update(*at, *measured, images=min(size, images - (place - 1) * size))
+                at = f"epoch {epoch + 1}/{self.settings.epochs}  step {place}/{self.steps_per_epoch}"
+                self.progress.update(at, measured, images=min(size, images - (place - 1) * size))
             stop = self.ranks.heard(received[0] if received else 0)
         if self.ranks.writes:
             self.run.append_losses(np.array(losses))

@@ -5,14 +5,15 @@ Where the output is no terminal (a file, a pipe, a notebook) plain lines appear 
 
 import os
 import shutil
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
+from time import monotonic
 from typing import TextIO
 
 _STEPS_BEFORE_ESTIMATE = 20  # the first steps are slow: caches, memory and GPU kernels are being set up
 _STEPS_IN_ESTIMATE = 100  # a moving window: other programs come and go
 _SECONDS_PER_REDRAW = 0.1
+_SECONDS_PER_LINE = 30  # where the output is no terminal
 
 
 def duration(seconds: float) -> str:
@@ -32,66 +33,42 @@ class Progress:
     """The progress of `total_steps` training steps, `done_steps` of which an earlier process did.
 
     On a terminal one line is rewritten at most ten times a second; on any other `stream` a line is printed
-    after 20 steps and every `every_seconds`. `quiet` turns that off, but not `line`. A stream that fails,
+    after 20 steps and every 30 seconds. `quiet` turns that off, but not `line`. A stream that fails,
     because its reader has gone or its disk is full, is not written to again: a run is worth more than
     what it prints.
     """
 
-    def __init__(
-        self,
-        stream: TextIO,
-        total_steps: int,
-        done_steps: int = 0,
-        quiet: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-        every_seconds: float = 30,
-    ) -> None:
+    def __init__(self, stream: TextIO, total_steps: int, done_steps: int = 0, quiet: bool = False) -> None:
         self._stream = stream
         self._total = total_steps
         self._done = done_steps
         self._quiet = quiet
-        self._clock = clock
-        self._every = every_seconds
         self._moves = stream.isatty()
         self._fails = False
         self._shown = ""  # what stands on the terminal's last line
         self._status = ""  # what should stand there
         self._steps = 0  # of this process
         self._images = 0
-        self._last_time = clock()  # of the last line printed
+        self._last_time = monotonic()  # of the last line printed
         # (time, images so far) after each of the last steps; the first entry starts the window
         self._window: deque[tuple[float, int]] = deque(maxlen=_STEPS_IN_ESTIMATE + 1)
 
-    def update(
-        self,
-        epoch: int,
-        epochs: int,
-        step_in_epoch: int,
-        steps_in_epoch: int,
-        g_loss: float,
-        d_loss: float,
-        real_score: float,
-        fake_score: float,
-        images: int,
-    ) -> None:
-        """One step is done: `epoch` and `step_in_epoch` count from 1, the scores are means of D in [0, 1],
-        `images` is how many real images the step took."""
-        now = self._clock()
+    def update(self, place: str, measured: Sequence[float], images: int) -> None:
+        """One step is done: at `place`, with `measured` (see `Trainer.steps`) and so many real `images`."""
+        now = monotonic()
         self._steps += 1
         self._done += 1
         self._images += images
         self._window.append((now, self._images))
         if self._quiet:
             return
-        self._status = (
-            f"epoch {epoch}/{epochs}  step {step_in_epoch}/{steps_in_epoch}  loss G {g_loss:.2f} "
-            f"D {d_loss:.2f}  D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}{self._speed()}"
-        )
+        scores = "loss G {:.2f} D {:.2f}  D(x) {:.2f} D(G(z)) {:.2f}".format(*measured)
+        self._status = f"{place}  {scores}{self._speed()}"
         if self._moves:
             if not self._shown or now - self._last_time >= _SECONDS_PER_REDRAW:
                 self._draw(self._status)
                 self._last_time = now
-        elif self._steps == _STEPS_BEFORE_ESTIMATE or now - self._last_time >= self._every:
+        elif self._steps == _STEPS_BEFORE_ESTIMATE or now - self._last_time >= _SECONDS_PER_LINE:
             self._write(self._status + "\n")
             self._last_time = now
 
