@@ -13,8 +13,6 @@ from typing import NoReturn
 from tinygan import backend
 from tinygan.errors import CheckpointError, DeviceError, TinyganError, UsageError, one_line
 
-INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
-
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are `UsageError`s, and that takes no abbreviated options."""
@@ -74,7 +72,7 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
         remedy = "Use a smaller --batch-size, --size or --width."
         return _tell(f"error: out of memory ({problem}). {remedy}", DeviceError.exit_code)
     except KeyboardInterrupt:
-        return _tell("interrupted", INTERRUPTED)
+        return _tell("interrupted", 130)  # as a shell reports a process that SIGINT ended
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         return _tell("", 1)
     except OSError as problem:

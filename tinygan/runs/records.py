@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -43,8 +42,8 @@ class Records:
     losses_path = Inside("losses.f32")
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Write `config` as readable JSON, atomically. Raises CheckpointError, TypeError if no JSON."""
-        text = json.dumps(config, indent=2, default=_plain) + "\n"
+        """Write `config` as readable JSON, atomically. Raises CheckpointError."""
+        text = json.dumps(config, indent=2) + "\n"
         write_atomically(self.config_path, text.encode())
 
     def read_config(self) -> dict[str, Any]:
@@ -73,7 +72,7 @@ class Records:
         append(self.log_path, text.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
 
     def append_stats(self, row: dict[str, Any]) -> None:
-        """Append `row` (str, finite numbers, lists; NumPy scalars too) to the statistics.
+        """Append `row` (str, finite numbers, lists, dicts) to the statistics.
 
         Raises CheckpointError when it cannot be written, ValueError for NaN and infinities.
         """
@@ -164,13 +163,4 @@ def _parsed(text: bytes) -> Any:
 
 
 def _row(row: dict[str, Any]) -> bytes:
-    return json.dumps(row, default=_plain, allow_nan=False).encode() + b"\n"
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy scalar as a Python number, a path as text; TypeError for what JSON cannot hold."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if getattr(value, "shape", None) == ():
-        return value.item()
-    raise TypeError(f"{type(value).__name__} does not fit into JSON")
+    return json.dumps(row, allow_nan=False).encode() + b"\n"

@@ -68,9 +68,8 @@ class State:
             for key, tensor in _tensors(network).items()
         }
 
-    def set_weights(self, arrays: Mapping[str, np.ndarray], path: Path) -> None:
-        """Take over what `weights` gave. Raises CheckpointError as `restore` does."""
-        _check_fit(self.weights(), arrays, path)
+    def set_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over what `weights` gave."""
         for name, network in self.networks.items():
             for key, tensor in _tensors(network).items():
                 tensor.data = network.backend.array(arrays[f"{name}/{key}"])
@@ -105,7 +104,7 @@ class State:
         self.step = int(arrays["step"])
         self.sums = arrays["sums"].copy()
         self.preview_noise = arrays["preview_noise"]
-        self.set_weights({name: arrays[name] for name in self.weights()}, path)
+        self.set_weights(arrays)
         for network, adam in ((self.G, self.adam_G), (self.D, self.adam_D)):
             array = network.backend.array
             for key in adam.parameters:
@@ -181,7 +180,8 @@ def load(
         arrays, meta = read_safetensors(path)
         settings = saved_settings(meta, path, arrays)
         state = State(settings, backend or CPU)
-        state.set_weights(arrays, path)
+        _check_fit(state.weights(), arrays, path)
+        state.set_weights(arrays)
         return Trained(state.shown_G, state.D, settings, path)
     files = RunFolder.checkpoint_files(where, Path(out))
     state, settings, path = restored(files, backend or CPU, say)

@@ -9,13 +9,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from tinygan.arrays import CPU, Array, Backend
+from tinygan.arrays import Array, Backend
 from tinygan.data import Dataset, load, normalise
 from tinygan.errors import CheckpointError, DataError, NonFiniteError, UsageError
 from tinygan.rng import Stream, stream
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.step import ON_A_CARD, Measured, Step, unfit
+from tinygan.step import ON_A_CARD, Step
 
 
 def images_of(settings: Settings, say: Callable[[str], object], data_dir: Path | None = None) -> Dataset:
@@ -106,14 +106,6 @@ def trainer(state: State, data: Dataset, settings: Settings, backend: Backend) -
     return found
 
 
-def unsuited(settings: Settings, backend: Backend) -> str:
-    """Why the fast engine of a graphics card cannot train these networks; nothing if it can, or need not."""
-    if (backend.device, backend.engine) != ("gpu", "fast"):
-        return ""
-    state = State(settings, CPU)
-    return unfit(state.G, state.D, "gpu")
-
-
 class Batch(NamedTuple):
     """The arguments of `gan.train_step` after the networks and their Adams; or one rank's part of them."""
 
@@ -146,17 +138,13 @@ class StepByStep:
         measured = np.full((count, 4), np.nan)
         try:
             for row in measured:
-                row[:] = [float(number) for number in self._step()]
+                batch = self.batch()
+                self.step += 1
+                row[:] = [float(number) for number in self.one.take(*batch)]
+                if self.state.average:
+                    self.state.average.update(self.step)
         except NonFiniteError as problem:
             self.trouble = str(problem)
-        return measured
-
-    def _step(self) -> Measured:
-        batch = self.batch()
-        self.step += 1
-        measured = self.one.take(*batch)
-        if self.state.average:
-            self.state.average.update(self.step)
         return measured
 
     def _share(self, count: int) -> int:
