@@ -14,7 +14,13 @@ from typing import IO, Any, BinaryIO
 from tinygan.errors import CheckpointError, FileError, one_line
 
 TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")  # what `write_atomically` names a file meanwhile
-LOCK_POLL_SECONDS = 0.05
+
+try:
+    import msvcrt  # Windows alone has it
+
+    fcntl = None
+except ImportError:
+    import fcntl
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
@@ -109,37 +115,22 @@ def locked(path: Path, busy: Callable[[str], object]) -> Iterator[None]:
         while not _taken(file):
             file.seek(0)
             busy(file.read(200).strip() or "another process")
-            time.sleep(LOCK_POLL_SECONDS)
+            time.sleep(0.05)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
         yield
 
 
-_BYTE = 1 << 30  # on Windows a locked byte cannot be read, so it is one far behind the text
-
-
-try:
-    import msvcrt  # Windows alone has it
-except ImportError:
-    import fcntl
-
-    def _taken(file: IO[Any]) -> bool:
-        """Try to lock the open file until it is closed."""
-        try:
+def _taken(file: IO[Any]) -> bool:
+    """Try to lock the open file until it is closed."""
+    try:
+        if fcntl:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            # Some network file systems know no locks: the work is worth more than its lock.
-            return problem.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
-        return True
-
-else:
-
-    def _taken(file: IO[Any]) -> bool:
-        """Try to lock the open file until it is closed."""
-        os.lseek(file.fileno(), _BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
-        except OSError:
-            return False
-        return True
+        else:
+            os.lseek(file.fileno(), 1 << 30, os.SEEK_SET)  # far behind the text: a locked byte cannot be read
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore
+    except OSError as problem:
+        # Some network file systems know no locks: the work is worth more than its lock.
+        return bool(fcntl) and problem.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+    return True

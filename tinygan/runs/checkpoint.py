@@ -79,10 +79,10 @@ def newest_intact(
             arrays, meta = read(path)
         except CheckpointError as error:
             failures.append(error)
-            continue
-        for failure in failures:
-            say(f"warning: {failure} Falling back to {path}.")
-        return path, arrays, meta
+        else:
+            for failure in failures:
+                say(f"warning: {failure} Falling back to {path}.")
+            return path, arrays, meta
     if not failures:
         raise CheckpointError("the run has no checkpoint yet. Start again with 'python -m tinygan.train'.")
     if len(failures) == 1:

@@ -34,7 +34,8 @@ class RunFolder(Records):
         `name` is reduced to a-z, 0-9 and dashes. Processes that call this at the same time get different
         numbers. Raises CheckpointError when `out` is a file or cannot be written; nothing is left then.
         """
-        suffix = _slug(name)
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+        suffix = re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "run"  # safe on every system
         try:
             new = [folder for folder in (out, *out.parents) if not folder.exists()]
             out.mkdir(parents=True, exist_ok=True)
@@ -199,12 +200,6 @@ def _newest_run(out: Path, trained: bool) -> Path:
     newest = [path for _, path in sorted(runs, reverse=True)]
     fit = [path for path in newest if RunFolder(path).checkpoints()] if trained else []
     return (fit or newest)[0]
-
-
-def _slug(name: str) -> str:
-    """``"My Cats: 64x64"`` -> ``"my-cats-64x64"``; safe in a path on every system."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "run"
 
 
 def _cannot_make(out: Path, error: OSError) -> CheckpointError:

@@ -76,8 +76,7 @@ class Progress:
         """Print `text` on a line of its own; on a terminal the moving line goes on below it."""
         self._draw("")
         self._write(text + "\n")
-        if self._moves and self._status:
-            self._draw(self._status)
+        self._draw(self._status)
 
     def close(self) -> None:
         """Leave the last state of the moving line standing and end it; `line` may still be called."""

@@ -56,8 +56,6 @@ class Records:
                 config = _parsed(self.config_path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise damaged(self.config_path, str(error)) from error
-        if not isinstance(config, dict):
-            raise damaged(self.config_path, "no JSON object")
         config = {**dict.fromkeys(GROUPS, {}), "commands": [], **config}
         if odd := [name for name in GROUPS if not isinstance(config[name], dict)]:
             raise damaged(self.config_path, f"{odd[0]} is no object")
@@ -93,8 +91,6 @@ class Records:
                 continue
             try:
                 row = _parsed(line)
-                if not isinstance(row, dict):
-                    raise ValueError("no JSON object")
                 if any(type(row.get(name, 0)) is not int for name in ("epoch", "step")):
                     raise ValueError("epoch or step is no whole number")
             except (ValueError, RecursionError) as error:
@@ -151,15 +147,18 @@ def damaged(path: Path, what: str) -> CheckpointError:
     return CheckpointError(f"{path} is damaged: {what}. Name another run.")
 
 
-def _parsed(text: bytes) -> Any:
-    """JSON as Python; ValueError for what is none, NaN and infinities included."""
+def _parsed(text: bytes) -> dict[str, Any]:
+    """A JSON object; ValueError for what is none, NaN and infinities included."""
 
     def finite(number: str) -> float:
         if not math.isfinite(value := float(number)):
             raise ValueError(f"{number} is no finite number")
         return value
 
-    return json.loads(text, parse_float=finite, parse_constant=finite)
+    found = json.loads(text, parse_float=finite, parse_constant=finite)
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    return found
 
 
 def _row(row: dict[str, Any]) -> bytes:
