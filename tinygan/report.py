@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tinygan import backend, cli
 from tinygan.errors import printable
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.state import State, configured_settings, restored
+from tinygan.runs.state import State, restored, saved_settings
 from tinygan.views.webpage import write_report
 
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     if files := [file] if file else run.checkpoints():
         state, _, _ = restored(files, backend.cpu(), cli.warn)
     else:
-        state = State(configured_settings(run.read_config(), run.config_path), backend.cpu())
+        state = State(saved_settings(run.read_config(), run.config_path), backend.cpu())
         print("note     the run has no checkpoint yet: the page shows its untrained generator")
     path = write_report(run, state)
     print(f"report   {printable(str(path))} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")

@@ -123,7 +123,6 @@ def resumed(
         run, file = RunFolder.find(where or None, out)
         if held:
             held.enter_context(run.locked())
-            run.sweep()
         return run, *checkpoint.newest_intact([file] if file else run.checkpoints(), output.warn)
 
     run, file, arrays, meta = ranks.by_first(found)
@@ -254,12 +253,9 @@ class Job:
             taking = trainer(self.state, self.images, self.settings, self.device)
         evaluation = self._evaluation()
         facts, state, total = self.facts(taking.how), self.state, self.schedule.total_steps
-        config = {}
-        if self.ranks.writes:
-            config = configuration(
-                arguments, self.settings, self.device, self.images, self.threads, taking.how
-            )
-        run = self.run = self.output.run = self.ranks.by_first(lambda: self._folder(config, held))
+        run = self.run = self.output.run = self.ranks.by_first(
+            lambda: self._folder(arguments, taking.how, held)
+        )
         progress = self.output.progress = Progress(sys.stdout, total, state.step, self.output.quiet)
         if state.step:
             facts.append(f"resume   {self.start.file} at step {state.step:,} of {total:,}")
@@ -289,9 +285,10 @@ class Job:
             return None
         return Evaluation(self.settings, say=self.output.say)
 
-    def _folder(self, config: dict[str, Any], held: ExitStack) -> RunFolder:
+    def _folder(self, arguments: Sequence[str], how: str, held: ExitStack) -> RunFolder:
         """The run's folder, made or prepared for going on."""
         run, start = self.start.run, self.start
+        config = configuration(arguments, self.settings, self.device, self.images, self.threads, how)
         if run is None:
             run = RunFolder.create(start.out, self.images.name)
             held.enter_context(run.locked())

@@ -22,7 +22,7 @@ from tinygan.errors import DataError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings
-from tinygan.runs.state import State, configured_settings, restored
+from tinygan.runs.state import State, restored, saved_settings
 from tinygan.runs.trainer import schedule
 from tinygan.views.webpage import write_report
 
@@ -129,7 +129,7 @@ def _seal(mutant: bytes) -> bytes:
 def _read_checkpoint(folder: Path) -> object:
     path = folder / "epoch_0001.npz"
     _, meta = checkpoint.read(path)
-    return configured_settings(meta, path)
+    return saved_settings(meta, path)
 
 
 def _meta(settings: Settings) -> bytes:

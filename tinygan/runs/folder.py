@@ -156,7 +156,10 @@ class RunFolder(Records):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Within this no other process writes here. Raises CheckpointError where one does, or nobody can."""
+        """Within this no other process writes here; what writers that were killed have left is gone.
+
+        Raises CheckpointError where one does, or nobody can.
+        """
 
         def busy(holder: str) -> None:
             raise CheckpointError(
@@ -170,12 +173,9 @@ class RunFolder(Records):
                 raise CheckpointError(
                     f"cannot write into {self.path}: {one_line(error)}. Copy the run."
                 ) from error
+            for folder in (self.path, self.samples_dir, self.checkpoints_dir):
+                sweep(folder)
             yield
-
-    def sweep(self) -> None:
-        """Delete what writers that were killed have left; the caller holds the run's lock."""
-        for folder in (self.path, self.samples_dir, self.checkpoints_dir):
-            sweep(folder)
 
 
 def _names(folder: Path) -> list[str]:

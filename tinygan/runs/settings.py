@@ -58,22 +58,21 @@ def known_recipe(value: str) -> str:
 
 def setting(
     default: Any, help: str, check: Check | None = None, *, resumed: str = "may change", added: bool = False,
-    advanced: bool = False, **option: Any,
+    **option: Any,
 ) -> Any:  # fmt: skip
     """A setting and its option.
 
     `resumed`: a run that goes on ``"may change"`` it; or has it ``"fixed"``, since it decides the run's
     numbers (so do the data, wherever they lie: the checkpoint knows their digest); or ``"forgets"`` it,
     since each command says it for itself. `added`: older checkpoints lack it, and the default is what was
-    done then. `advanced`: listed behind the others. `option`: what argparse takes.
+    done then. `option`: what argparse takes.
     """
-    facts = {"check": check, "resumed": resumed, "added": added, "advanced": advanced}
+    facts = {"check": check, "resumed": resumed, "added": added}
     return field(default=default, metadata={**facts, "option": {"help": help, **option}})
 
 
 FIXED: dict[str, Any] = {"resumed": "fixed"}
-SIZE: dict[str, Any] = {"resumed": "fixed", "advanced": True}  # `check_sizes` checks the model's sizes
-EVERY: dict[str, Any] = {"advanced": True, "metavar": "EPOCHS"}
+EVERY: dict[str, Any] = {"metavar": "EPOCHS"}
 
 
 @dataclass(frozen=True)
@@ -102,19 +101,20 @@ class Settings:
     batch_size: int = setting(256, "default: the recipe's", at_least(1), **FIXED)
     lr: float = setting(1e-4, "Adam's step size (see --lr-d); default: the recipe's", positive, **FIXED)
     seed: int = setting(0, "of all random numbers; default: 0", at_least(0), **FIXED)
-    limit: int | None = setting(None, "use the first N images", at_least(1), metavar="N", **SIZE)
+    limit: int | None = setting(None, "use the first N images", at_least(1), metavar="N", **FIXED)
     steps: int | None = setting(
-        None, "stop after N steps in all", at_least(0), resumed="forgets", advanced=True, metavar="N"
+        None, "stop after N steps in all", at_least(0), resumed="forgets", metavar="N"
     )
-    size: int = setting(28, "side of the pictures, default: 28", **SIZE)
-    channels: int = setting(1, "1 grey (default) or 3 colour", grey_or_colour, **SIZE)
-    width: int = setting(64, "channels at half size; default: 64", **SIZE)
-    noise_dim: int = setting(100, "numbers behind a picture; default: 100", **SIZE)
+    # `check_sizes` checks the model's sizes.
+    size: int = setting(28, "side of the pictures, default: 28", **FIXED)
+    channels: int = setting(1, "1 grey (default) or 3 colour", grey_or_colour, **FIXED)
+    width: int = setting(64, "channels at half size; default: 64", **FIXED)
+    noise_dim: int = setting(100, "numbers behind a picture; default: 100", **FIXED)
     lr_d: float | None = setting(
-        None, "D's own step size; default: the recipe's", positive, added=True, **SIZE
+        None, "D's own step size; default: the recipe's", positive, added=True, **FIXED
     )
-    beta1: float = setting(0.9, "Adam's memory; default: the recipe's", below_one, **SIZE)
-    beta2: float = setting(0.999, "... of squares; default: the recipe's", below_one, added=True, **SIZE)
+    beta1: float = setting(0.9, "Adam's memory; default: the recipe's", below_one, **FIXED)
+    beta2: float = setting(0.999, "... of squares; default: the recipe's", below_one, added=True, **FIXED)
     average: float = setting(
         0.0,
         "make the pictures with weights averaged over the steps, which forget at this rate (such as 0.999); "
@@ -122,25 +122,25 @@ class Settings:
         below_one,
         added=True,
         metavar="DECAY",
-        **SIZE,
+        **FIXED,
     )
-    engine: str = setting("auto", "default: auto", advanced=True, choices=ENGINES)
+    engine: str = setting("auto", "default: auto", choices=ENGINES)
     precision: str = setting(
         "auto",
         "of matrix products on a GPU: tf32 rounds their factors to 10 bits and is faster, float32 "
         "does not. auto (default): tf32 where the card and the engine have it; config.json says which",
         added=True,
-        advanced=True,
+       
         choices=PRECISIONS,
     )
-    threads: int | None = setting(None, "default: all usable cores", thread_count, advanced=True, metavar="N")
+    threads: int | None = setting(None, "default: all usable cores", thread_count, metavar="N")
     sample_every: int = setting(1, "default: 1", at_least(1), **EVERY)
     checkpoint_every: int = setting(20, "default: 20", at_least(1), **EVERY)
     metrics_every: int | None = setting(
         None, "evaluate (see tinygan.evaluate) so often", at_least(1), added=True, **EVERY
     )
-    no_gif: bool = setting(False, "make no animation", resumed="forgets", advanced=True)
-    no_report: bool = setting(False, "write no report.html", resumed="forgets", added=True, advanced=True)
+    no_gif: bool = setting(False, "make no animation", resumed="forgets")
+    no_report: bool = setting(False, "write no report.html", resumed="forgets", added=True)
 
     @property
     def kernels(self) -> int:
@@ -185,11 +185,12 @@ def option(name: str) -> str:
 
 def add_options(parser: ArgumentParser) -> None:
     """Give `parser` an option for every setting; those that are not given are absent from its result."""
-    advanced = parser.add_argument_group("advanced")
     converters: dict[str, Any] = {"int": {"type": int}, "float": {"type": float}, "str": {}}
+    group: Any = parser
     for name, known in DESCRIBED.items():
         more = converters.get(kinds(known)[0], {"action": "store_true"}) | known.metadata["option"]
-        group = advanced if known.metadata["advanced"] else parser
+        if name == "limit":  # and all behind it
+            group = parser.add_argument_group("advanced")
         group.add_argument(option(name), default=SUPPRESS, **more)
 
 

@@ -203,41 +203,30 @@ def restored(
     return state, settings, path
 
 
-def saved_settings(meta: Mapping[str, Any], path: Path, arrays: Mapping[str, np.ndarray]) -> Settings:
-    """The settings inside a checkpoint's `meta`, whose model has no more weights than `arrays` hold.
+def saved_settings(
+    meta: Mapping[str, Any], path: Path, arrays: Mapping[str, np.ndarray] | None = None
+) -> Settings:
+    """The settings in the `meta` of a checkpoint, or in the configuration of a run that has none yet.
 
-    So a small file cannot make `State` take much memory, whatever it says. Raises CheckpointError when
-    the settings make no sense, or ask for a larger model.
+    Raises CheckpointError when they make no sense, or ask for more weights than `arrays` hold (without them,
+    `MOST_UNTRAINED`): so a small file cannot make `State` take much memory, whatever it says.
     """
-    settings = _parsed(meta, path)
-    held = sum(array.size for array in arrays.values())
+    try:
+        settings = resumed_settings(dict(meta["settings"]), {}, str(path))
+    except (KeyError, TypeError, ValueError, OverflowError, UsageError) as problem:
+        what = printable(str(problem).rstrip("."))
+        raise CheckpointError(
+            f"{path} has damaged settings: {what:.200}. Use another checkpoint."
+        ) from problem
+    held = MOST_UNTRAINED if arrays is None else sum(array.size for array in arrays.values())
+    if settings.kernels > held and arrays is None:
+        raise CheckpointError(
+            f"{path} asks for {settings.kernels:,} weights, and there is no checkpoint; up to {held:,} are "
+            "shown untrained. Name another run."
+        )
     if settings.kernels > held:
         raise CheckpointError(
             f"{path} does not fit the model: its settings ask for {settings.kernels:,} weights, and it has "
             f"{held:,} numbers. Start a new run."
         )
     return settings
-
-
-def configured_settings(config: Mapping[str, Any], path: Path) -> Settings:
-    """The settings of a run that has no checkpoint yet, from its configuration at `path`.
-
-    Raises CheckpointError when they make no sense, or ask for a model too large to be shown on trust.
-    """
-    settings = _parsed(config, path)
-    if settings.kernels > MOST_UNTRAINED:
-        raise CheckpointError(
-            f"{path} asks for {settings.kernels:,} weights, and there is no checkpoint; up to "
-            f"{MOST_UNTRAINED:,} are shown untrained. Name another run."
-        )
-    return settings
-
-
-def _parsed(meta: Mapping[str, Any], path: Path) -> Settings:
-    try:
-        return resumed_settings(dict(meta["settings"]), {}, str(path))
-    except (KeyError, TypeError, ValueError, OverflowError, UsageError) as problem:
-        what = printable(str(problem).rstrip("."))
-        raise CheckpointError(
-            f"{path} has damaged settings: {what:.200}. Use another checkpoint."
-        ) from problem
