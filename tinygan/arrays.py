@@ -55,11 +55,11 @@ class Backend:
         capability = self.xp.cuda.Device().compute_capability
         cublas = self.xp.cuda.cublas.getVersion(self.xp.cuda.get_cublas_handle())
         nvrtc = "{}.{}".format(*self.xp.cuda.nvrtc.getVersion())
+        versions = {"driver's CUDA": runtime.driverGetVersion(), "CUDA": runtime.runtimeGetVersion()}
         return {
             "card": runtime.getDeviceProperties(number)["name"].decode(),
             "compute capability": f"{capability[:-1]}.{capability[-1]}",
-            "driver's CUDA": cuda_version(runtime.driverGetVersion()),
-            "CUDA": cuda_version(runtime.runtimeGetVersion()),
+            **{name: f"{found // 1000}.{found % 1000 // 10}" for name, found in versions.items()},  # of 12040
             "CUDA libraries": f"cuBLAS {cublas}, NVRTC {nvrtc}",  # on which the last bits depend
         }
 
@@ -81,11 +81,6 @@ class Backend:
 
 
 CPU = Backend()  # NumPy, and every function as it stands
-
-
-def cuda_version(number: int) -> str:
-    """12040, as CUDA says it, is 12.4."""
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def array_module(array: Array) -> ModuleType:

@@ -5,6 +5,7 @@ import math
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -17,22 +18,18 @@ def usable_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         cores = os.cpu_count() or 1
-    try:
+    with suppress(OSError, ValueError):  # no control group, or "max": no quota
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no control group, or "max": no quota
-        pass
     return cores
 
 
 def processor_name() -> str:
     """The processor's name, as the system gives it."""
-    try:
+    with suppress(OSError):  # not Linux
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:  # not Linux
-        pass
     return platform.processor() or platform.machine()
 
 

@@ -131,11 +131,7 @@ class NCCL(MPI):
     """
 
     def __init__(self, ranks: MPI, xp: Any) -> None:
-        """Each of the `ranks` has chosen its card.
-
-        Raises:
-            DeviceError: NCCL is missing, or ranks share a card.
-        """
+        """Each of the `ranks` has chosen its card. Raises as `backend.shared_by`."""
         from cupy.cuda import nccl  # pyright: ignore[reportMissingImports]
 
         vars(self).update(vars(ranks))  # they know their neighbours already

@@ -24,7 +24,7 @@ from tinygan.runs.trainer import Trainer, schedule
 from tinygan.views.animation import frame_indices, load_frames, write_gif
 from tinygan.views.health import MEASURED_ON, measure, verdict
 from tinygan.views.pictures import grid, save_png, to_uint8
-from tinygan.views.webpage import write_report
+from tinygan.views.webpage import MEASURED, write_report
 
 
 class StoppedError(TinyganError):
@@ -173,17 +173,14 @@ class Training:
         health = measure(state.G, state.D, self.images, state.G.backend.array(self.noise))
         if not np.isfinite(health).all():
             raise self._spoilt(epoch, "what the networks make is not finite any more")
-        g_loss, d_loss, real_score, fake_score = (float(mean) for mean in state.sums / self.steps_per_epoch)
+        means = dict(zip(MEASURED, (state.sums / self.steps_per_epoch).tolist(), strict=True))
         speed, found = images / seconds, verdict(health)
         due = settings.metrics_every and epoch % settings.metrics_every == 0
         evaluated = self.evaluation(state.shown_G) if self.evaluation and due else None
         row = {
             "epoch": epoch,
             "step": state.step,
-            "g_loss": g_loss,
-            "d_loss": d_loss,
-            "real_score": real_score,
-            "fake_score": fake_score,
+            **means,
             "seconds": round(seconds, 3),  # of this process; less than the epoch's after a resumption
             "images_per_second": round(speed, 1),
             "health": {name: round(number, 4) for name, number in health._asdict().items()},
@@ -191,9 +188,10 @@ class Training:
             "advice": found.advice,
         }
         self.run.append_stats(row | ({"evaluation": evaluated} if evaluated else {}))
+        shown = "mean loss G {g_loss:.3f} D {d_loss:.3f}  D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}"
         lines = [
-            f"epoch {epoch}/{settings.epochs} done  mean loss G {g_loss:.3f} D {d_loss:.3f}  "
-            f"D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}  {seconds:.3g} s  {speed:,.0f} images/s",
+            f"epoch {epoch}/{settings.epochs} done  {shown.format(**means)}  {seconds:.3g} s  "
+            f"{speed:,.0f} images/s",
             f"         {found}",
         ]
         if evaluated:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS, ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from math import inf
 from typing import Any
@@ -32,12 +32,9 @@ KINDS = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "
 Check = Callable[[Any], str]  # what is wrong with a value, as the end of a sentence; nothing if it is right
 
 
-def at_least(least: int) -> Check:
-    return lambda value: f"is less than {least}" if value < least else ""
-
-
-def thread_count(value: int) -> str:
-    return at_least(1)(value) or ("is more than 1024" if value > 1024 else "")  # each takes memory of its own
+def at_least(least: int, most: float = inf) -> Check:
+    over = f"is more than {most}"
+    return lambda value: f"is less than {least}" if value < least else over if value > most else ""
 
 
 def positive(value: float) -> str:
@@ -48,12 +45,8 @@ def below_one(value: float) -> str:
     return "" if 0 <= value < 1 else "is not in [0, 1)"
 
 
-def grey_or_colour(value: int) -> str:
-    return "" if value in (1, 3) else "is neither 1 (grey) nor 3 (colour)"
-
-
-def known_recipe(value: str) -> str:
-    return "" if value in RECIPES else f"is none of {', '.join(RECIPES)}"
+def one_of(values: Collection[Any], otherwise: str) -> Check:
+    return lambda value: "" if value in values else otherwise
 
 
 def setting(
@@ -93,7 +86,7 @@ class Settings:
         "quick: batch 64, Adam 2e-4, beta1 0.5, clear pictures after 3 epochs; "
         "best: batch 64, Adam 8e-4 (D 4e-4, or it runs away), beta1 0 (no momentum), beta2 0.99 (a short "
         "memory), pictures by averaged weights (0.999): the best ones in the same time",
-        known_recipe,
+        one_of(RECIPES, f"is none of {', '.join(RECIPES)}"),
         choices=tuple(RECIPES),
         **FIXED,
     )
@@ -107,7 +100,9 @@ class Settings:
     )
     # `check_sizes` checks the model's sizes.
     size: int = setting(28, "side of the pictures, default: 28", **FIXED)
-    channels: int = setting(1, "1 grey (default) or 3 colour", grey_or_colour, **FIXED)
+    channels: int = setting(
+        1, "1 grey (default) or 3 colour", one_of((1, 3), "is neither 1 (grey) nor 3 (colour)"), **FIXED
+    )
     width: int = setting(64, "channels at half size; default: 64", **FIXED)
     noise_dim: int = setting(100, "numbers behind a picture; default: 100", **FIXED)
     lr_d: float | None = setting(
@@ -133,7 +128,8 @@ class Settings:
        
         choices=PRECISIONS,
     )
-    threads: int | None = setting(None, "default: all usable cores", thread_count, metavar="N")
+    # Each thread takes memory of its own.
+    threads: int | None = setting(None, "default: all usable cores", at_least(1, 1024), metavar="N")
     sample_every: int = setting(1, "default: 1", at_least(1), **EVERY)
     checkpoint_every: int = setting(20, "default: 20", at_least(1), **EVERY)
     metrics_every: int | None = setting(

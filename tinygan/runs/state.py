@@ -193,8 +193,7 @@ def restored(
 ) -> tuple[State, Settings, Path]:
     """The state in the first intact one of the checkpoints `files`, its settings, and which file it was.
 
-    Raises:
-        CheckpointError: there is none, or none that is intact.
+    Raises CheckpointError where there is none.
     """
     path, arrays, meta = checkpoint.newest_intact(files, say)
     settings = saved_settings(meta, path, arrays)
