@@ -28,11 +28,7 @@ def cpu(engine: str = "readable") -> Backend:
 
 @cache
 def probed(number: int | None = None) -> ModuleType:
-    """CuPy, after a first kernel, matrix product and synchronisation; for `number`, see `choose`.
-
-    Raises:
-        DeviceError: it is missing, or one of these fails.
-    """
+    """CuPy, after a first kernel, matrix product and synchronisation. Raises DeviceError; see `choose`."""
     try:
         import cupy  # pyright: ignore[reportMissingImports]
 

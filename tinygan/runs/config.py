@@ -69,11 +69,7 @@ def configuration(
 
 
 def reconfigure(run: RunFolder, config: dict[str, Any]) -> list[str]:
-    """Write `config` in place of the run's own, whose commands stay in front; returns warnings.
-
-    Raises:
-        CheckpointError: the run's own is damaged, or the new one cannot be written.
-    """
+    """Write `config` in place of the run's own, whose commands stay in front; returns warnings."""
     before = run.read_config()
     run.write_config(config | {"commands": [*before["commands"], *config["commands"]]})
     lines, usual = [], {"ranks": 1, "changed": []}

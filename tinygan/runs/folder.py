@@ -1,7 +1,4 @@
-"""The run folder ``runs/0003-fashion-mnist/``: where a run keeps its files.
-
-A run gets the next free number and is never overwritten.
-"""
+"""The run folder ``runs/0003-fashion-mnist/``: where a run keeps its files."""
 
 from __future__ import annotations
 

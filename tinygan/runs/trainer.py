@@ -90,8 +90,7 @@ class Trainer(Protocol):
 def trainer(state: State, data: Dataset, settings: Settings, backend: Backend) -> Trainer:
     """What takes the steps of a run: on a graphics card the fast engine keeps the whole run there.
 
-    Raises:
-        UsageError: a function was changed that the engine asked for, or several ranks, have a version of.
+    Raises as `Step`.
     """
     step_by_step = StepByStep(state, data, settings, backend)
     if step_by_step.how != ON_A_CARD:
