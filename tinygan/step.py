@@ -68,7 +68,9 @@ class Step:
             why = described(edits) or unfit(G, D, self.backend.device)
             if why and strict:
                 raise UsageError(f"--engine fast: {why}. Use --engine auto.")
-            self.how = f"{BY_OPS}: {why}; {_slower(edits)}" if why else self._speed_up()
+            convolutions = any(name.startswith(("ops.conv.", "ops.geometry.")) for name in edits)
+            slower = f"{'up to 4' if convolutions else 'about 1.3'} times slower"
+            self.how = f"{BY_OPS}: {why}; {slower}" if why else self._speed_up()
             for op in twins([]).keys() - twins(edits):  # of what was replaced since the backend was made
                 cast(dict, self.backend.twins).pop(op, None)
             # `adam_steps` stands in for that very class.
@@ -128,11 +130,6 @@ class Step:
                 self.adam_D.step(for_D)
                 self.adam_G.step(for_G)
         return measured
-
-
-def _slower(edits: list[str]) -> str:
-    convolutions = any(name.startswith(("ops.conv.", "ops.geometry.")) for name in edits)
-    return f"{'up to 4' if convolutions else 'about 1.3'} times slower"
 
 
 def unfit(G: Network, D: Network, device: str) -> str:

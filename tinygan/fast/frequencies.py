@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
+from itertools import groupby, product
 from math import ceil, nan
 from typing import NamedTuple
 
@@ -16,7 +17,6 @@ from tinygan.fast.direct import Read, Write, reader
 from tinygan.fast.threads import POOL, blocks
 
 Pair = tuple[int, int]
-RowsOf = Callable[[slice], object]
 
 
 class Axis(NamedTuple):
@@ -153,32 +153,26 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
         places = pixels(height, width)
         turned = angles(pairs, places - centre)
         table = np.concatenate([np.cos(turned), np.cos(angles(reals, places)), -np.sin(turned)])
-        odd = np.array([not np.allclose(row, row[::-1]) for row in table])
-        cuts = [0, *(np.flatnonzero(odd[1:] != odd[:-1]) + 1), len(table)]
-        groups = []
-        for start, end in zip(cuts[:-1], cuts[1:], strict=True):
-            kept = table.shape[1] // 2 if odd[start] else table.shape[1] - table.shape[1] // 2
-            matrix = np.ascontiguousarray(table[start:end, :kept].astype(dtype))
-            groups.append((slice(int(start), int(end)), matrix, bool(odd[start])))
-        return Grid(table.shape[1], tuple(groups)), centre
+        groups, half, start = [], len(places) // 2, 0
+        for odd, some in groupby(table, lambda row: not np.allclose(row, row[::-1])):
+            matrix = np.array([row[: half if odd else len(places) - half] for row in some], dtype)
+            groups.append((slice(start, start + len(matrix)), matrix, odd))
+            start += len(matrix)
+        return Grid(len(places), tuple(groups)), centre
 
     large, large_centre = grid(rows.seen, columns.seen)
     small, small_centre = grid(rows.out, columns.out)
     weight = rows.n * columns.n
     phases = []
-    for a in range(rows.stride):
-        for b in range(columns.stride):
-            vertical = [i for i in range(kernel[0]) if rows.offset(i)[0] == a]
-            horizontal = [j for j in range(kernel[1]) if columns.offset(j)[0] == b]
-            if vertical and horizontal:
-                taps = np.array(
-                    [(rows.offset(i)[1], columns.offset(j)[1]) for i in vertical for j in horizontal]
-                )
-                turned = angles(pairs, taps - (large_centre - small_centre))
-                table = np.concatenate([2 * np.cos(turned), np.cos(angles(reals, taps)), 2 * np.sin(turned)])
-                phases.append((vertical[0], horizontal[0], (table / weight).astype(dtype)))
-            else:  # a stride larger than the kernel leaves phases that no tap looks at
-                phases.append((0, 0, np.zeros((weight, 0), dtype)))
+    for a, b in np.ndindex(rows.stride, columns.stride):
+        top, left = (a + rows.before) % rows.stride, (b + columns.before) % columns.stride
+        vertical = [rows.offset(i)[1] for i in range(top, kernel[0], rows.stride)]
+        horizontal = [columns.offset(j)[1] for j in range(left, kernel[1], columns.stride)]
+        # No taps at all, where the stride is larger than the kernel.
+        taps = np.array([*product(vertical, horizontal)], float).reshape(-1, 2)
+        turned = angles(pairs, taps - (large_centre - small_centre))
+        table = np.concatenate([2 * np.cos(turned), np.cos(angles(reals, taps)), 2 * np.sin(turned)])
+        phases.append((top, left, (table / weight).astype(dtype)))
     return Transform(len(pairs), len(reals), large, small, tuple(phases))
 
 
@@ -230,7 +224,7 @@ class Frequencies:
             phase, some = part
             row, column, matrix = self.transform.kernel[phase]
             taps = w[row :: self.rows.stride, column :: self.columns.stride].reshape(-1, self.C * self.F)
-            np.matmul(matrix, taps[: matrix.shape[1], some], out=W[:, phase, some])
+            np.matmul(matrix, taps[:, some], out=W[:, phase, some])
 
         POOL.each(piece, self._kernel_pieces())
         return W.reshape(self.frequencies, self.phases * self.C, self.F)
@@ -243,9 +237,8 @@ class Frequencies:
         def piece(part: tuple[int, slice]) -> None:
             phase, some = part
             row, column, matrix = self.transform.kernel[phase]
-            if matrix.shape[1]:
-                taps = dw[row :: self.rows.stride, column :: self.columns.stride, some]
-                taps[...] = np.matmul(matrix.T, dW[:, phase, some]).reshape(taps.shape)
+            taps = dw[row :: self.rows.stride, column :: self.columns.stride, some]
+            taps[...] = np.matmul(matrix.T, dW[:, phase, some]).reshape(taps.shape)
 
         POOL.each(piece, self._kernel_pieces())
         return dw.reshape(*self.taps, self.C, self.F)
@@ -347,7 +340,9 @@ class Frequencies:
         self._each_frequency(piece, alone, x.shape[1])
         return y
 
-    def _each_frequency(self, pair: RowsOf, alone: RowsOf, tiles: int) -> None:
+    def _each_frequency(
+        self, pair: Callable[[slice], object], alone: Callable[[slice], object], tiles: int
+    ) -> None:
         """Call `pair` with the rows of real parts and `alone` with those of real frequencies, by pieces."""
         m, numbers = self.transform.pairs, 4 * tiles * max(self.phases * self.C, self.F)
         pieces = [(pair, some) for some in blocks(m, numbers)]
@@ -374,21 +369,16 @@ class Frequencies:
             pads = (max(0, -top), max(0, bottom - H)), (max(0, -left), max(0, right - W))
             x = np.pad(x, ((0, 0), *pads, (0, 0)))
             top, left = top + pads[0][0], left + pads[1][0]
-        if self.tiles == 1:
-            # (N, seen S, seen S, C) -> (N, seen, S, seen, S, C) -> (N, seen, seen, S, S, C)
-            seen = x[:, top : top + r.seen * r.stride, left : left + c.seen * c.stride]
-            seen = seen.reshape(N, r.seen, r.stride, c.seen, c.stride, C).transpose(0, 1, 3, 2, 4, 5)
-        else:
-            # A view with an axis each for image, tile, pixel and phase: tiles are `out` pixels apart, overlap
-            # by seen - out, and a pixel's phases are neighbours. (N, tiles, tiles, seen, seen, S, S, C)
-            n, down, along, channel = x.strides
-            seen = np.lib.stride_tricks.as_strided(
-                x[:, top:, left:],
-                (N, r.tiles, c.tiles, r.seen, c.seen, r.stride, c.stride, C),
-                (n, down * r.stride * r.out, along * c.stride * c.out, down * r.stride, along * c.stride,
-                 down, along, channel),
-                writeable=False,
-            )  # fmt: skip
+        # A view with an axis each for image, tile, pixel and phase: tiles are `out` pixels apart, overlap
+        # by seen - out, and a pixel's phases are neighbours. (N, tiles, tiles, seen, seen, S, S, C)
+        n, down, along, channel = x.strides
+        seen = np.lib.stride_tricks.as_strided(
+            x[:, top:, left:],
+            (N, r.tiles, c.tiles, r.seen, c.seen, r.stride, c.stride, C),
+            (n, down * r.stride * r.out, along * c.stride * c.out, down * r.stride, along * c.stride,
+             down, along, channel),
+            writeable=False,
+        )  # fmt: skip
         return seen.reshape(N * self.tiles, r.seen * c.seen, self.phases * C)
 
     def _merge(self, tiles: Array) -> Array:
