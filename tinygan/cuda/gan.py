@@ -9,7 +9,6 @@ once, N real pictures and M fakes; a map of a quarter of the pictures' side is (
 one of half the side (places, T, 4 phases, channels). See ``kernels.cu``.
 """
 
-from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -19,12 +18,13 @@ from tinygan.autograd import Tensor
 from tinygan.average import Average
 from tinygan.cuda import buffers
 from tinygan.cuda.blas import Blas
-from tinygan.cuda.buffers import MEASURED, TAPS, ActivationBuffers, Flat, LiftedBuffers, NormBuffers
+from tinygan.cuda.buffers import MEASURED, ActivationBuffers, Flat, LiftedBuffers, NormBuffers
 from tinygan.cuda.frequencies import Convolution
 from tinygan.cuda.kernels import Kernels, chunks
 from tinygan.fast.dcgan import DownStage, UpStage, bias_of, layers_of
 from tinygan.layers import Network
 from tinygan.optim import Adam
+from tinygan.rng import mask_rate
 
 
 def alike(adam_G: Adam, adam_D: Adam) -> bool:
@@ -47,15 +47,10 @@ class DCGAN:
         adam_G: Adam,
         adam_D: Adam,
         batch: int,
-        keep_scales: Sequence[float],
         average: Average | None = None,
         whole: int | None = None,
-        check_reuse: bool = False,
     ) -> None:
-        """`keep_scales`: 1 / (1 - rate) of D's two dropouts; `average`: of G, if there is one.
-
-        `batch` is the number of fakes in a step, of `whole` that all ranks make together. `check_reuse`
-        finds out whether a buffer is read after its memory was used again: see `buffers.ReuseCheck`.
+        """`batch` is the number of fakes in a step, of `whole` that all ranks make together; `average`: of G.
 
         Raises:
             UsageError: the batch or the networks need an array of more than 2^31 numbers.
@@ -68,18 +63,14 @@ class DCGAN:
         buffers.refuse_uncountable(sizes, batch)
         xp = self.xp = G.backend.xp
         self.stream = xp.cuda.Stream(non_blocking=True)
-        self.blas = blas = Blas(xp, self.stream, G.backend.precision)
+        self.blas = Blas(xp, self.stream, G.backend.precision)
         self.kernels = Kernels(xp, sizes.side, sizes.channels)
-        memory = buffers.Memory(xp, apart=check_reuse)
-        self.buffers = buffers.Buffers(memory, sizes, batch)
-        if check_reuse:
-            self.blas.check = self.kernels.check = buffers.ReuseCheck(self.buffers, memory)
+        self.memory = buffers.Memory(xp)
+        self.buffers = buffers.Buffers(self.memory, sizes, batch)
         self.dense_G, (self.up1, self.up2, self.up3), (self.down1, self.down2), self.dense_D = layers_of(G, D)
-        self.keep_scale = dict(zip((self.down1, self.down2), keep_scales, strict=True))
-        side, _, _, C0, C1, C2, D1, D2 = sizes
-        self.frequencies_up1 = Convolution(xp, blas, side, C1, C0, TAPS, 1)
-        self.frequencies_up2 = Convolution(xp, blas, side, C2, C1, TAPS, 2)
-        self.frequencies_down2 = Convolution(xp, blas, side, D1, D2, TAPS, 2)
+        self.rates = {stage: mask_rate(stage.dropout.rate) for stage in (self.down1, self.down2)}
+        # By the stride: up1's, and that of up2 and down2.
+        self.frequencies = {stride: Convolution(xp, self.blas, sizes.side, stride) for stride in (1, 2)}
         self._adopt()
         self.wait_for_default_stream()
 
@@ -193,9 +184,9 @@ class DCGAN:
         b, window, C2 = self.buffers, self.sizes.window, self.sizes.C2
         self.blas.product(b.noise, self.dense_G.kernel.data, b.norm0.h)
         self._normalise(self.up1, b.norm0)
-        self._up(self.up1, self.frequencies_up1, b.norm0, b.up1, b.norm1)
+        self._up(self.up1, b.norm0, b.up1, b.norm1)
         self._normalise(self.up2, b.norm1)
-        self._up(self.up2, self.frequencies_up2, b.norm1, b.up2, b.norm2)
+        self._up(self.up2, b.norm1, b.up2, b.norm2)
         self._normalise(self.up3, b.norm2)
         kernel = self.up3.conv.kernel.data.reshape(window, C2)
         self.blas.product(b.norm2.a.reshape(-1, C2), kernel.T, b.windows_G.reshape(-1, window))
@@ -209,30 +200,28 @@ class DCGAN:
         self._kernel_gradient(windows, b.norm2.a.reshape(-1, C2), self.gradient_of[kernel])
         self.blas.product(windows, kernel.data.reshape(window, C2), b.norm2.da.reshape(-1, C2))
         self._normalise_backward(self.up3, b.norm2)
-        self._up_backward(self.up2, self.frequencies_up2, b.norm1, b.up2, b.norm2)
+        self._up_backward(self.up2, b.norm1, b.up2, b.norm2)
         self._normalise_backward(self.up2, b.norm1)
-        self._up_backward(self.up1, self.frequencies_up1, b.norm0, b.up1, b.norm1)
+        self._up_backward(self.up1, b.norm0, b.up1, b.norm1)
         self._normalise_backward(self.up1, b.norm0)
         self.blas.product(b.noise.T, b.norm0.dh, self.gradient_of[self.dense_G.kernel])
 
-    def _up(
-        self, stage: UpStage, conv: Convolution, before: NormBuffers, up: LiftedBuffers, after: NormBuffers
-    ) -> None:
+    def _up(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
         """A transposed convolution, by frequencies: a of one map -> h of the next."""
-        conv.lift(conv.K, stage.conv.kernel.data, up.W)
-        conv.lift(conv.S, before.a, up.Y)
-        conv.up(up.Y, up.W, up.X)
-        conv.lower(conv.L, up.X, after.h)
+        conv = self.frequencies[stage.conv.stride]
+        conv.lift(conv.K, stage.conv.kernel.data, b.W)
+        conv.lift(conv.S, before.a, b.Y)
+        conv.up(b.Y, b.W, b.X)
+        conv.lower(conv.L, b.X, after.h)
 
-    def _up_backward(
-        self, stage: UpStage, conv: Convolution, before: NormBuffers, up: LiftedBuffers, after: NormBuffers
-    ) -> None:
+    def _up_backward(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
         """dh of the next map -> da of this one, and the kernel's gradient."""
-        conv.lift(conv.L, after.dh, up.dX)
-        conv.kernel_gradient(up.dX, up.Y, up.dW)
-        conv.lower(conv.K, up.dW, self.gradient_of[stage.conv.kernel])
-        conv.down(up.dX, up.W, up.dY)
-        conv.lower(conv.S, up.dY, before.da)
+        conv = self.frequencies[stage.conv.stride]
+        conv.lift(conv.L, after.dh, b.dX)
+        conv.kernel_gradient(b.dX, b.Y, b.dW)
+        conv.lower(conv.K, b.dW, self.gradient_of[stage.conv.kernel])
+        conv.down(b.dX, b.W, b.dY)
+        conv.lower(conv.S, b.dY, before.da)
 
     def _normalise(self, stage: UpStage, n: NormBuffers) -> None:
         """a = LeakyReLU(batch norm of h), and the running values."""
@@ -283,7 +272,7 @@ class DCGAN:
 
     def _discriminator_forward(self, T: int) -> None:
         """The first T pictures -> logits."""
-        b, s, conv = self.buffers, self.sizes, self.frequencies_down2
+        b, s, conv = self.buffers, self.sizes, self.frequencies[2]
         windows = part(b.windows_D, 4 * s.P * T, s.window)
         self.kernels.flat("im2col", windows.size, b.pictures[:T], T, windows)
         b1, b2 = part(b.activation1.b, 4 * s.P * T, s.D1), part(b.activation2.b, s.P, T, s.D2)
@@ -300,7 +289,7 @@ class DCGAN:
 
     def _discriminator_backward(self, T: int) -> None:
         """D's gradients, and in `activation1.db` that of each logit by the first convolution's result."""
-        b, s, conv, kernels = self.buffers, self.sizes, self.frequencies_down2, self.kernels
+        b, s, conv, kernels = self.buffers, self.sizes, self.frequencies[2], self.kernels
         weights = b.slopes_D
         b2, dense = part(b.activation2.b, s.P * T, s.D2), self.dense_D.kernel
         # A share for each place is all of its sum.
@@ -323,7 +312,7 @@ class DCGAN:
     def _activate(self, stage: DownStage, act: ActivationBuffers, T: int) -> None:
         """b = dropout(LeakyReLU(b + bias)), in place."""
         b, mask = self._rows(act.b, T), self._rows(act.mask, T)
-        settings = stage.relu.slope, self.keep_scale[stage]
+        settings = stage.relu.slope, 1 / (1 - self.rates[stage])
         self.kernels.rows("activate", *b.shape, b, bias_of(stage.conv).data, mask, *b.shape, *settings)
 
     def _activate_backward(
@@ -335,7 +324,7 @@ class DCGAN:
         count, each = chunks(rows, C)
         self.kernels.shares(
             "activate_back", count, C, db, given, same, b, mask, self.buffers.slopes_D, rows, C, each, T,
-            act.b.shape[2], stage.relu.slope, self.keep_scale[stage], shares,
+            act.b.shape[2], stage.relu.slope, 1 / (1 - self.rates[stage]), shares,
         )  # fmt: skip
         bias = self.gradient_of[bias_of(stage.conv)]
         self.kernels.shares("total", 1, C, shares, count, C, 1, bias, bias, lanes=32)
@@ -352,10 +341,6 @@ class DCGAN:
         self.blas.product(*parts, shares)
         size = gradient.size
         self.kernels.shares("total", 1, size, shares, count, size, 1, gradient, gradient, lanes=32)
-
-    def close(self) -> None:
-        """Give cuBLAS's handle back, after the graphs that were captured with it."""
-        self.blas.close()
 
 
 def part(buffer: Array, *shape: int) -> Array:

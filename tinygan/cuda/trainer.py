@@ -16,9 +16,9 @@ from tinygan.average import Average
 from tinygan.cuda.buffers import MEASURED, sizes_of
 from tinygan.cuda.gan import DCGAN, alike
 from tinygan.errors import DeviceError, UsageError
-from tinygan.layers import Dropout, Network
+from tinygan.layers import Network
 from tinygan.optim import Adam
-from tinygan.rng import MASK_STEPS, key, mask_rate, stream
+from tinygan.rng import MASK_STEPS, key, stream
 
 SECONDS_A_LOOK = 0.1  # how long the card may go on before its losses are read
 UPLOADED = 64 << 20  # bytes of images at a time
@@ -44,25 +44,20 @@ class Trainer:
         step: int = 0,
         graphs: bool = True,
         average: Average | None = None,
-        check_reuse: bool = False,
     ) -> None:
         """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken.
 
-        Without `graphs` every kernel is launched by itself: slower, and the same bits. `check_reuse`: see
-        `DCGAN`.
+        Without `graphs` every kernel is launched by itself: slower, and the same bits.
 
         Raises:
             UsageError: the networks are not the DCGAN, or too large (see `buffers.sizes_of`).
             DeviceError: the images are too many for the card's memory.
         """
-        if not sizes_of(G, D) or not alike(adam_G, adam_D) or not len(images) >= batch_size:
+        if not sizes_of(G, D) or not alike(adam_G, adam_D):
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
-        layers = [layer for layer in D.layers.values() if isinstance(layer, Dropout)]
-        self.rates = [mask_rate(layer.rate) for layer in layers]
-        keep_scales = [1 / (1 - rate) for rate in self.rates]
         self.ranks, self.fakes = G.backend.ranks, G.backend.ranks.part(batch_size)
         share = self.fakes.stop - self.fakes.start
-        self.dcgan = DCGAN(G, D, adam_G, adam_D, share, keep_scales, average, batch_size, check_reuse)
+        self.dcgan = DCGAN(G, D, adam_G, adam_D, share, average, batch_size)
         self.adams, self.seed, self.step, self.with_graphs = (adam_G, adam_D), seed, step, graphs
         self.batch, self.images = batch_size, len(images)
         self.steps_per_epoch = -(-len(images) // batch_size)
@@ -70,7 +65,7 @@ class Trainer:
         try:
             self.data = xp.empty(images.shape, dtype=xp.uint8)
         except MemoryError as problem:
-            if images.nbytes < sum(array.nbytes for array in self.dcgan.buffers.arrays()):
+            if images.nbytes < self.dcgan.memory.bytes():
                 raise  # a smaller batch is the remedy
             raise DeviceError(
                 f"the {images.nbytes / 1e9:.1f} GB of images are more than the GPU has room for. Use "
@@ -167,7 +162,7 @@ class Trainer:
         kernels.flat("draw_noise", -(-(start % 4 + noise.size) // 4), noise, start, noise.size, *words, clock)
         words = key(self.seed, stream(self.seed, "dropout").path, 3)  # ... .at(step, which, layer)
         for which, (part, first, count) in enumerate(((real, 0, N), (fakes, N, M))):
-            for layer, (rate, mask) in enumerate(zip(self.rates, masks, strict=True)):
+            for layer, (rate, mask) in enumerate(zip(dcgan.rates.values(), masks, strict=True)):
                 scale, C = 2 - layer, mask.shape[-1]
                 each, steps = dcgan.sizes.P * scale * scale * C, round(rate * MASK_STEPS)
                 start = part.start * each
@@ -185,4 +180,4 @@ class Trainer:
     def close(self) -> None:
         """Give the graphs and cuBLAS's handle back."""
         self.graphs.clear()
-        self.dcgan.close()
+        self.dcgan.blas.close()
