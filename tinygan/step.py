@@ -60,8 +60,10 @@ class Step:
             raise UsageError(
                 f"{shared}: it may need the whole batch, and a rank has a part. Start one process."
             )
-        self.losses_and_gradients: Callable[..., LossesAndGradients] = partial(gan.losses_and_gradients, G, D)
-        self.train_step = gan.train_step if "gan.train_step" in edits else None  # then called as it is
+        self.compute: Callable[..., LossesAndGradients] = partial(gan.losses_and_gradients, G, D)
+        self.moves_weights = "gan.train_step" in edits  # then that one is called as it is
+        if self.moves_weights:
+            self.compute = partial(gan.train_step, G, D, adam_G, adam_D)
         self.how, self.in_pieces = BY_OPS, False
         if self.backend.engine == "fast":
             refuse("fast" if strict else "auto", edits)
@@ -81,10 +83,10 @@ class Step:
         """Take the fast engine's step where it pays; returns `how`."""
         if self.backend.device == "gpu":
             return ON_A_CARD
-        for batch in self.batches:
-            if name := fast_gan.unplanned(self.G, self.D, *batch):
-                return f"{BY_OPS}: for {name} the definition is the fastest at this size"
-        self.losses_and_gradients = fast_gan.FusedStep(self.G, self.D, self.batches).losses_and_gradients
+        fused = fast_gan.FusedStep(self.G, self.D, self.batches)
+        if fused.unplanned:
+            return f"{BY_OPS}: for {fused.unplanned} the definition is the fastest at this size"
+        self.compute = fused.losses_and_gradients
         return AS_A_WHOLE
 
     def plans(self) -> list[str]:
@@ -108,19 +110,15 @@ class Step:
             NonFiniteError: a loss or a gradient is not finite. No weight has changed then, unless
                 `gan.train_step` was: that one is called as it stands.
         """
-        batch = images, noise, real_masks, fake_masks
         # Woken, BLAS's own threads would spin for milliseconds, and take the cores from the pool's.
         with POOL.blas_alone() if self.how == AS_A_WHOLE else nullcontext():
-            if self.train_step:
-                found = self.train_step(self.G, self.D, self.adam_G, self.adam_D, *batch)
-            else:
-                found = self.losses_and_gradients(*batch)
+            found = self.compute(images, noise, real_masks, fake_masks)
             if not isinstance(found, LossesAndGradients):
-                name = "train_step" if self.train_step else "losses_and_gradients"
+                name = "train_step" if self.moves_weights else "losses_and_gradients"
                 raise UsageError(f"gan.{name} returned a {type(found).__name__}, not LossesAndGradients.")
             measured, for_D, for_G = summed(self.backend.ranks, found)
             check_finite([("G's loss", measured.generator_loss), ("D's loss", measured.discriminator_loss)])
-            if self.train_step:
+            if self.moves_weights:
                 return measured
             check_finite(named(self.D, for_D))
             check_finite(named(self.G, for_G))

@@ -199,17 +199,17 @@ class Flat:
             size = prod(tensor.shape)
             self.places[name] = (slice(at, at + size), tensor.shape)
             at += -(-size // 32) * 32
-        self.size, self.xp = at, xp
+        self.size, self.xp, self.tensors = at, xp, tensors
 
     def zeros(self, more: int = 0) -> tuple[Array, dict[str, Array]]:
         """A new long array, with so many numbers behind its parts, and these by name."""
         whole = self.xp.zeros(self.size + more, dtype=self.xp.float32)
         return whole, {name: whole[part].reshape(shape) for name, (part, shape) in self.places.items()}
 
-    def adopt(self, tensors: dict[str, Tensor]) -> Array:
+    def adopt(self) -> Array:
         """A new long array with the tensors' values, whose parts become the tensors' arrays."""
         whole, parts = self.zeros()
-        for name, tensor in tensors.items():
+        for name, tensor in self.tensors.items():
             parts[name][...] = tensor.data
             tensor.data = parts[name]
         return whole

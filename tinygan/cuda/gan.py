@@ -84,7 +84,7 @@ class DCGAN:
         xp, (adam_G, adam_D) = self.xp, self.adams
         named = {f"{net.name}/{name}": p for net in (self.G, self.D) for name, p in net.parameters.items()}
         flat = Flat(xp, named)
-        self.weights, self.places = flat.adopt(named), flat.places
+        self.weights, self.places = flat.adopt(), flat.places
         self.buffers.trouble[0] = self.weights.size
         self.of_G = flat.places[f"{self.D.name}/{next(iter(self.D.parameters))}"][0].start
         self.gradients, gradients = flat.zeros(4)  # and what `losses` finds: ranks add up all of it
@@ -97,13 +97,13 @@ class DCGAN:
                 for old, new in ((adam.m, averages), (adam.v, squares)):
                     new[full][...] = old[name]
                     old[name] = new[full]
-        running = Flat(xp, self.G.statistics).adopt(self.G.statistics)
+        running = Flat(xp, self.G.statistics).adopt()
         self.averaged: list[tuple[Array, Array]] = []  # averages, and what they are averages of
         if self.average:
             # Laid out like their sources; G's weights are the beginning of all weights.
             for sources, values in ((self.G.parameters, self.weights), (self.G.statistics, running)):
                 averaged = {name: self.average.averaged[name] for name in sources}
-                self.averaged.append((Flat(xp, averaged).adopt(averaged), values))
+                self.averaged.append((Flat(xp, averaged).adopt(), values))
         self.set_clock(0, adam_G.t)
 
     def set_clock(self, step: int, t: int) -> None:

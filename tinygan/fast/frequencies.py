@@ -36,7 +36,7 @@ class Axis(NamedTuple):
 
     @property
     def reach(self) -> tuple[int, int]:
-        """The first pixel that a tile sees, and the one after the last; both may lie outside the picture."""
+        """The first pixel that a tile sees, 0 or before the picture; and the one after the last."""
         end = self.start + (self.tiles - 1) * self.out + self.seen
         return self.start * self.stride, end * self.stride
 
@@ -176,6 +176,7 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
     return Transform(len(pairs), len(reals), large, small, tuple(phases))
 
 
+@dataclass(eq=False)
 class Frequencies:
     """A convolution between a large picture (its input) and a small one (its result), by frequencies.
 
@@ -184,24 +185,20 @@ class Frequencies:
     channels; the lifted kernel is (frequencies, S^2 C, F).
     """
 
-    def __init__(
-        self,
-        large: tuple[int, int, int],
-        small: tuple[int, int, int],
-        kernel: Pair,
-        rows: Axis,
-        columns: Axis,
-        dtype: str,
-        weighed: float = nan,
-    ) -> None:
-        """`weighed`: what this way was reckoned to cost, as a share of what `direct.Direct` would."""
-        self.weighed = weighed
-        self.large, self.small, self.taps, self.rows, self.columns = large, small, kernel, rows, columns
-        self.transform = transform(rows, columns, kernel, dtype)
-        self.dtype = np.dtype(dtype)
+    large: tuple[int, int, int]
+    small: tuple[int, int, int]
+    kernel: Pair
+    rows: Axis
+    columns: Axis
+    dtype: str
+    weighed: float = nan  # what this way was reckoned to cost, as a share of what `direct.Direct` would
+
+    def __post_init__(self) -> None:
+        rows, columns = self.rows, self.columns
+        self.transform = transform(rows, columns, self.kernel, self.dtype)
         self.tiles = rows.tiles * columns.tiles
         self.phases = rows.stride * columns.stride
-        self.C, self.F = large[2], small[2]
+        self.C, self.F = self.large[2], self.small[2]
         self.frequencies = 2 * self.transform.pairs + self.transform.reals
         numbers = max(rows.seen * columns.seen * self.phases * self.C, rows.out * columns.out * self.F)
         self.numbers = numbers * self.tiles
@@ -231,7 +228,7 @@ class Frequencies:
 
     def lower_kernel(self, dW: Array) -> Array:
         """The adjoint of `lift_kernel`: the gradient of w from that of the lifted kernel."""
-        dw = np.zeros((*self.taps, self.C * self.F), self.dtype)
+        dw = np.zeros((*self.kernel, self.C * self.F), self.dtype)
         dW = dW.reshape(self.frequencies, self.phases, self.C * self.F)
 
         def piece(part: tuple[int, slice]) -> None:
@@ -241,7 +238,7 @@ class Frequencies:
             taps[...] = np.matmul(matrix.T, dW[:, phase, some]).reshape(taps.shape)
 
         POOL.each(piece, self._kernel_pieces())
-        return dw.reshape(*self.taps, self.C, self.F)
+        return dw.reshape(*self.kernel, self.C, self.F)
 
     def _kernel_pieces(self) -> list[tuple[int, slice]]:
         some = blocks(self.C * self.F, 2 * self.frequencies)
@@ -363,17 +360,15 @@ class Frequencies:
         """Large images (N, H, W, C) -> what each tile sees (tiles, pixels, phases C)."""
         r, c = self.rows, self.columns
         N, H, W, C = x.shape
-        top, bottom = r.reach
-        left, right = c.reach
-        if top < 0 or left < 0 or bottom > H or right > W:
-            pads = (max(0, -top), max(0, bottom - H)), (max(0, -left), max(0, right - W))
+        (top, bottom), (left, right) = r.reach, c.reach
+        pads = (-top, max(0, bottom - H)), (-left, max(0, right - W))
+        if pads != ((0, 0), (0, 0)):
             x = np.pad(x, ((0, 0), *pads, (0, 0)))
-            top, left = top + pads[0][0], left + pads[1][0]
         # A view with an axis each for image, tile, pixel and phase: tiles are `out` pixels apart, overlap
         # by seen - out, and a pixel's phases are neighbours. (N, tiles, tiles, seen, seen, S, S, C)
         n, down, along, channel = x.strides
         seen = np.lib.stride_tricks.as_strided(
-            x[:, top:, left:],
+            x,
             (N, r.tiles, c.tiles, r.seen, c.seen, r.stride, c.stride, C),
             (n, down * r.stride * r.out, along * c.stride * c.out, down * r.stride, along * c.stride,
              down, along, channel),
@@ -395,14 +390,12 @@ class Frequencies:
         (top, bottom), (left, right) = r.reach, c.reach
         if self.tiles == 1 and top == left == 0:
             return parts[0, 0, :, :H, :W]
-        height, width = max(H, bottom) - min(top, 0), max(W, right) - min(left, 0)
-        whole = np.zeros((N, height, width, C), self.dtype)
+        whole = np.zeros((N, max(H, bottom) - top, max(W, right) - left, C), self.dtype)
         for i in range(r.tiles):
             for j in range(c.tiles):
-                y, x = i * r.out * r.stride + max(top, 0), j * c.out * c.stride + max(left, 0)
+                y, x = i * r.out * r.stride, j * c.out * c.stride
                 whole[:, y : y + r.seen * r.stride, x : x + c.seen * c.stride] += parts[i, j]
-        y, x = -min(top, 0), -min(left, 0)
-        return whole[:, y : y + H, x : x + W]
+        return whole[:, -top : H - top, -left : W - left]
 
     def _join(self, tiles: Array) -> Array:
         """Tiles of the result (tiles, pixels, F) -> small images (N, OH, OW, F)."""

@@ -69,29 +69,24 @@ def plans(network: Network, N: int) -> dict[str, Plan | None]:
     return found
 
 
-def unplanned(G: Network, D: Network, N: int, M: int) -> str:
-    """The first convolution that has no faster way for N real images and M fakes; nothing if all have."""
-    for network, count in ((G, M), (D, N + M)):
-        for name, plan in plans(network, count).items():
-            if plan is None:
-                return f"{network.name}/{name}"
-    return ""
-
-
 class FusedStep:
-    """`gan.losses_and_gradients`, faster, for two networks that are not `unfit`.
+    """`gan.losses_and_gradients`, faster, for two networks that are not `unfit`, where none is `unplanned`.
 
     Layers and plans are looked up once, when this is made. What a step needs besides, its passes take and
     give back.
     """
 
     def __init__(self, G: Network, D: Network, batches: Iterable[tuple[int, int]]) -> None:
-        """`batches`: the (N, M) that a step may have, N real images and M fakes, none of them `unplanned`."""
+        """`batches`: the (N, M) that a step may have, N real images and M fakes."""
         self.G, self.D, self.layers = G, D, layers_of(G, D)
-        self.plans = {
-            (N, M): (cast(list[Plan], [*plans(G, M).values()]), cast(list[Plan], [*plans(D, N + M).values()]))
-            for N, M in batches
-        }
+        self.plans: dict[tuple[int, int], list[list[Plan]]] = {}
+        self.unplanned = ""  # the first convolution that has no faster way at one of these sizes
+        for N, M in batches:
+            for network, count in ((G, M), (D, N + M)):
+                found = plans(network, count)
+                missing = (f"{network.name}/{name}" for name, plan in found.items() if plan is None)
+                self.unplanned = self.unplanned or next(missing, "")
+                self.plans.setdefault((N, M), []).append(cast(list[Plan], list(found.values())))
 
     def losses_and_gradients(
         self, images: Array, noise: Array, real_masks: Iterable[Mask], fake_masks: Iterable[Mask]
@@ -186,8 +181,8 @@ class Normed:
 
     def settle_gradient(self) -> Gradients:
         """All gradients are written: those of gamma and beta. The formula is that of `ops.batchnorm`."""
-        dbeta = reduce.in_order({start: pair[0] for start, pair in self.shares.items()})
-        dgamma = reduce.in_order({start: pair[1] for start, pair in self.shares.items()}) * self.inverse_std
+        dbeta, dgamma = (np.sum(part, axis=0) for part in zip(*reduce.in_order(self.shares), strict=True))
+        dgamma = dgamma * self.inverse_std
         count = np.array(self.x.size / self.x.shape[-1], self.x.dtype)
         offset, stretch, count = self.ranks.sum(dbeta, dgamma, count)
         self.stretch = -self.scale * self.inverse_std * stretch / count
@@ -329,7 +324,7 @@ class DiscriminatorPass:
         for number in reversed(range(len(self.plans))):
             plan, conv, K = self.plans[number], self.stages[number].conv, self.kernels.pop()
             Y = plan.lift_small(g, count)
-            gradients[bias_of(conv)] = reduce.in_order(shares)
+            gradients[bias_of(conv)] = np.sum(reduce.in_order(shares), axis=0)
             shares.clear()
             if number:
                 g = self.factors[number - 1]  # becomes the gradient, in place
