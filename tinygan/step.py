@@ -11,7 +11,7 @@ from tinygan.arrays import Array
 from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast import gan as fast_gan
 from tinygan.fast.optim import adam_steps
-from tinygan.fast.originals import added, changed, described, refuse, twins
+from tinygan.fast.originals import added, changed, described, twins
 from tinygan.fast.threads import POOL
 from tinygan.gan import LossesAndGradients
 from tinygan.layers import Conv2DTranspose, Mask, Network
@@ -66,7 +66,6 @@ class Step:
             self.compute = partial(gan.train_step, G, D, adam_G, adam_D)
         self.how, self.in_pieces = BY_OPS, False
         if self.backend.engine == "fast":
-            refuse("fast" if strict else "auto", edits)
             why = described(edits) or unfit(G, D, self.backend.device)
             if why and strict:
                 raise UsageError(f"--engine fast: {why}. Use --engine auto.")
@@ -120,8 +119,9 @@ class Step:
             check_finite([("G's loss", measured.generator_loss), ("D's loss", measured.discriminator_loss)])
             if self.moves_weights:
                 return measured
-            check_finite(named(self.D, for_D))
-            check_finite(named(self.G, for_G))
+            for network, gradients in ((self.D, for_D), (self.G, for_G)):
+                names = (f"the gradient of {network.name}/{name}" for name in network.parameters)
+                check_finite(zip(names, gradients, strict=True))
             if self.in_pieces:
                 adam_steps((self.adam_D, for_D), (self.adam_G, for_G))
             else:
@@ -160,9 +160,3 @@ def check_finite(arrays: Iterable[tuple[str, Array]]) -> None:
         flat = array.reshape(-1)
         if not isfinite(float(flat @ flat)):
             raise NonFiniteError(f"{name} is not finite")
-
-
-def named(network: Network, gradients: Iterable[Array]) -> Iterable[tuple[str, Array]]:
-    """The gradients of all parameters, with words for each."""
-    names = (f"the gradient of {network.name}/{name}" for name in network.parameters)
-    return zip(names, gradients, strict=True)

@@ -171,7 +171,7 @@ def critic(
 
 
 # With pieces of 400 numbers the blocks of one layer begin at other images than those of the next.
-@pytest.mark.parametrize(("slope", "piece"), [(0.3, 100), (0.3, 400), (-0.5, 400), (1, 400)])
+@pytest.mark.parametrize(("slope", "piece"), [(0.3, 100), (0.3, 400), (0, 400), (1, 400)])
 def test_other_stages_slopes_and_rates_are_computed_in_pieces_of_any_size(fused, monkeypatch, slope, piece):
     monkeypatch.setattr(threads, "PIECE", piece)
     force_plan(monkeypatch, "whole")
@@ -201,6 +201,7 @@ RELU = LeakyReLU()
         (maker(), critic(), ""),
         (maker(bias=True), critic(), "generator/00_dense"),
         (maker(slope=1.5), critic(), "generator/02_leaky_relu"),  # the larger of x and 1.5 x is not it
+        (maker(), critic(slope=-0.5), "discriminator/01_leaky_relu"),
         (maker(channels=3), critic(), "discriminator"),  # which takes grey pictures
         (maker(), critic(bias=False), "discriminator/00_conv"),
         (maker(), critic()[-2:], "discriminator/00_reshape"),

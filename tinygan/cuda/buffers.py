@@ -72,7 +72,6 @@ def sizes_of(G: Network, D: Network) -> Sizes | None:
         and 1 <= side <= LARGEST_SIDE
         and [layer.kernel.shape for layer in (dense_G, *convolutions, dense_D)] == shapes
         and [layer.stride for layer in convolutions] == [1, 2, 2, 2, 2]
-        and all(stage.relu.slope > 0 for stage in (*up, *down))
         and all(tensor.dtype == np.float32 for tensor in tensors)
     ):
         return sizes
@@ -109,9 +108,8 @@ class Memory:
 class NormBuffers:
     """Around a batch norm of G and its LeakyReLU: C channels; `shape`: of activations."""
 
-    def __init__(self, take: Memory, C: int, *shape: int, before: tuple[int, ...] = ()) -> None:
-        """`before`: the shape in front of the activation, if that is another."""
-        self.h = take(*(before or shape))
+    def __init__(self, take: Memory, C: int, *shape: int) -> None:
+        self.h = take(prod(shape) // C, C)
         self.dh = take.again(self.h)
         self.a, self.da = take(*shape), take(*shape)  # activations
         self.mean, self.inverse_std = take(C), take(C)
@@ -144,7 +142,7 @@ class Buffers:
         T, P, window = 2 * M, s.P, s.window
         self.noise = take(M, s.noise)
         # G's three maps, and between them two convolutions by frequencies.
-        self.norm0 = NormBuffers(take, P * s.C0, P, M, s.C0, before=(M, P * s.C0))
+        self.norm0 = NormBuffers(take, P * s.C0, P, M, s.C0)
         self.up1 = LiftedBuffers(take, s.rows(1), M, s.C1, s.C0)
         self.norm1 = NormBuffers(take, s.C1, P, M, s.C1)
         self.up2 = LiftedBuffers(take, s.rows(2), M, 4 * s.C2, s.C1)

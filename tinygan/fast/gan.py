@@ -50,7 +50,7 @@ Gradients = dict[Tensor, Array]  # by the parameter
 
 def unfit(G: Network, D: Network) -> str:
     """What about these networks a `FusedStep` cannot compute; nothing if it can."""
-    odd = odd_layer(G, D, steepest=1)  # `Normed.read` takes the larger of x and slope x
+    odd = odd_layer(G, D)
     if odd or D.input_shape != G.shapes[list(G.layers)[-1]] or D.shapes[list(D.layers)[-1]] != (1,):
         return f"models.py was changed at {odd or D.name}"
     dtypes = {tensor.dtype.char for net in (G, D) for tensor in net.parameters.values()}
