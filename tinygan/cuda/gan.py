@@ -46,27 +46,27 @@ class DCGAN:
         D: Network,
         adam_G: Adam,
         adam_D: Adam,
-        batch: int,
+        all_M: int,
         average: Average | None = None,
-        whole: int | None = None,
     ) -> None:
-        """`batch` is the number of fakes in a step, of `whole` that all ranks make together; `average`: of G.
+        """`all_M`: the fakes in a step, of which each of several ranks makes its part; `average`: of G.
 
         Raises:
             UsageError: the batch or the networks need an array of more than 2^31 numbers.
         """
         sizes = buffers.sizes_of(G, D)
         assert sizes, "not the DCGAN: see `buffers.sizes_of`"
-        self.sizes, self.batch, self.all_M = sizes, batch, whole or batch
         self.G, self.D, self.adams, self.average = G, D, (adam_G, adam_D), average
-        self.ranks = G.backend.ranks
-        buffers.refuse_uncountable(sizes, batch)
+        self.sizes, self.all_M, self.ranks = sizes, all_M, G.backend.ranks
+        self.fakes = self.ranks.part(all_M)
+        self.batch = self.fakes.stop - self.fakes.start
+        buffers.refuse_uncountable(sizes, self.batch)
         xp = self.xp = G.backend.xp
         self.stream = xp.cuda.Stream(non_blocking=True)
         self.blas = Blas(xp, self.stream, G.backend.precision)
         self.kernels = Kernels(xp, sizes.side, sizes.channels)
         self.memory = buffers.Memory(xp)
-        self.buffers = buffers.Buffers(self.memory, sizes, batch)
+        self.buffers = buffers.Buffers(self.memory, sizes, self.batch)
         self.dense_G, (self.up1, self.up2, self.up3), (self.down1, self.down2), self.dense_D = layers_of(G, D)
         self.rates = {stage: mask_rate(stage.dropout.rate) for stage in (self.down1, self.down2)}
         # By the stride: up1's, and that of up2 and down2.

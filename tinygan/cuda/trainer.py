@@ -55,9 +55,7 @@ class Trainer:
         """
         if not sizes_of(G, D) or not alike(adam_G, adam_D):
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
-        self.ranks, self.fakes = G.backend.ranks, G.backend.ranks.part(batch_size)
-        share = self.fakes.stop - self.fakes.start
-        self.dcgan = DCGAN(G, D, adam_G, adam_D, share, average, batch_size)
+        self.dcgan = DCGAN(G, D, adam_G, adam_D, batch_size, average)
         self.adams, self.seed, self.step, self.with_graphs = (adam_G, adam_D), seed, step, graphs
         self.batch, self.images = batch_size, len(images)
         self.steps_per_epoch = -(-len(images) // batch_size)
@@ -96,7 +94,7 @@ class Trainer:
         # Looking costs a little, waiting for news too; the first steps compile and say nothing.
         seconds = max(1e-9, time.perf_counter() - start) / max(1, count)
         stride = max(1, min(MEASURED, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
-        self.stride = self.ranks.from_first(stride)
+        self.stride = self.dcgan.ranks.from_first(stride)
         return np.array(done)
 
     def _some(self, count: int) -> np.ndarray:
@@ -150,7 +148,7 @@ class Trainer:
         dcgan.tick()
         pictures, noise, clock = b.pictures, b.noise, b.clock
         masks = b.activation1.mask, b.activation2.mask
-        real, fakes = self.ranks.part(all_N), self.fakes
+        real, fakes = dcgan.ranks.part(all_N), dcgan.fakes
         N, M = real.stop - real.start, dcgan.batch
         if N:  # of a small last batch some ranks have none
             kernels.flat(
