@@ -14,7 +14,7 @@ and their transposes for everything else, ' being the transpose. Pictures lie pl
 stride 2 the four phases of a place are neighbours, as 4 C channels.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,16 +26,10 @@ TAPS = 5  # side of every kernel
 ALIGNED = 4  # float32 numbers in 16 bytes, as tensor cores like to read them
 
 
-class Constants(NamedTuple):
-    """The matrices of a convolution, float64. R' is R, filled up with columns of zeros."""
+def constants(cut: Axis) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """L (places, R'), S (places, R') and K (taps, R' phases) of a convolution, float64.
 
-    large: np.ndarray  # L (places, R')
-    small: np.ndarray  # S (places, R')
-    kernel: np.ndarray  # K (taps, R' phases)
-
-
-def constants(cut: Axis) -> Constants:
-    """L, S and K of a convolution both axes of which are `cut` so: whole, in a single tile.
+    Both its axes are `cut` so: whole, in a single tile. R' is R, filled up with columns of zeros.
 
     For a frequency that has a conjugate, X = p + iq and conj W = c + id make three real products,
     (p + q) c, p (d - c) and q (c + d), of which the first and third make the real part of Y by
@@ -63,7 +57,7 @@ def constants(cut: Axis) -> Constants:
         cos, sin, real = waves(np.array([(down, along)]))
         row = filled(2 * cos, 2 * sin - 2 * cos, 2 * cos + 2 * sin, real)[0] / (cut.n * cut.n)
         kernel[tap, :, a * cut.stride + b] = row
-    return Constants(large, small, kernel.reshape(len(kernel), -1))
+    return large, small, kernel.reshape(len(kernel), -1)
 
 
 def axis(side: int, stride: int) -> Axis:

@@ -27,12 +27,6 @@ from tinygan.optim import Adam
 from tinygan.rng import mask_rate
 
 
-def alike(adam_G: Adam, adam_D: Adam) -> bool:
-    """Whether one kernel can serve both: the same settings but for lr, and as many steps taken."""
-    facts = [(adam.t, adam.beta1, adam.beta2, adam.eps) for adam in (adam_G, adam_D)]
-    return facts[0] == facts[1] and type(adam_G) is type(adam_D) is Adam
-
-
 class DCGAN:
     """Both networks and their Adams on the card, with all the memory a step needs.
 
@@ -119,11 +113,26 @@ class DCGAN:
     def train_step(self, N: int, all_N: int) -> None:
         """The step, from what `pictures[:N]`, `noise` and the masks hold, on the current stream.
 
+        From a loss or a gradient on that is not finite, no weight moves: see `trouble`.
         Where several ranks share the batch that is one's part of it, and all_N are real in the whole.
         """
+        b, kernels, adam, size = self.buffers, self.kernels, self.adams[0], self.weights.size
         self.losses_and_gradients(N, all_N)
         self.ranks.add_up(self.gradients)
-        self.update_weights()
+        kernels.flat(
+            "check_finite", size, self.gradients, size, self.gradients[-4:], b.measured, MEASURED, b.clock,
+            b.trouble,
+        )  # fmt: skip
+        kernels.flat(
+            "adam", size, self.weights, self.gradients, self.averages, self.squares, size, self.of_G, b.rate,
+            adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.eps, b.clock, b.trouble,
+        )  # fmt: skip
+        for averaged, values in self.averaged:
+            assert self.average
+            kernels.flat(
+                "average", averaged.size, averaged, values, averaged.size, b.clock, self.average.EVERY,
+                self.average.decay,
+            )  # fmt: skip
 
     def losses_and_gradients(self, N: int, all_N: int) -> None:
         """As `gan.losses_and_gradients`: into `gradients`, with the losses and scores at its end."""
@@ -146,18 +155,6 @@ class DCGAN:
         )
         self._generator_backward()
 
-    def update_weights(self) -> None:
-        """Both Adams, unless a loss or a gradient is not finite: see `trouble`."""
-        b, kernels, adam, size = self.buffers, self.kernels, self.adams[0], self.weights.size
-        kernels.flat(
-            "check_finite", size, self.gradients, size, self.gradients[-4:], b.measured, MEASURED, b.clock,
-            b.trouble,
-        )  # fmt: skip
-        kernels.flat(
-            "adam", size, self.weights, self.gradients, self.averages, self.squares, size, self.of_G, b.rate,
-            adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.eps, b.clock, b.trouble,
-        )  # fmt: skip
-
     def trouble(self) -> tuple[int, str] | None:
         """The number of the step that had the first number that is not finite, and where."""
         at, step = map(int, self.xp.asnumpy(self.buffers.trouble))
@@ -167,15 +164,6 @@ class DCGAN:
             return step, "a loss is not finite"
         name = next(name for name, (part, _) in self.places.items() if at < part.stop)
         return step, f"the gradient of {name} is not finite"
-
-    def update_average(self) -> None:
-        """G's average, if there is one: see `average.Average`."""
-        for averaged, values in self.averaged:
-            assert self.average
-            self.kernels.flat(
-                "average", averaged.size, averaged, values, averaged.size, self.buffers.clock,
-                self.average.EVERY, self.average.decay,
-            )  # fmt: skip
 
     # G.
 
@@ -292,9 +280,7 @@ class DCGAN:
         b, s, conv, kernels = self.buffers, self.sizes, self.frequencies[2], self.kernels
         weights = b.slopes_D
         b2, dense = part(b.activation2.b, s.P * T, s.D2), self.dense_D.kernel
-        # A share for each place is all of its sum.
-        sums = s.P * T, s.D2, T, T, 1, self.gradient_of[dense]
-        kernels.shares("weighted_sums", s.P, s.D2, b2, weights, *sums)
+        kernels.shares("weighted_sums", s.P, s.D2, b2, weights, T, s.D2, self.gradient_of[dense])
         self._activate_backward(self.down2, b.activation2, T, dense.data, same=T)
         X, dX, dY = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.dX, b.down2.dY))
         conv.lift(conv.S, part(b.activation2.db, s.P, T, s.D2), dY)

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygan.average import Average
 from tinygan.cuda.buffers import MEASURED, sizes_of
-from tinygan.cuda.gan import DCGAN, alike
+from tinygan.cuda.gan import DCGAN
 from tinygan.errors import DeviceError, UsageError
 from tinygan.layers import Network
 from tinygan.optim import Adam
@@ -53,7 +53,9 @@ class Trainer:
             UsageError: the networks are not the DCGAN, or too large (see `buffers.sizes_of`).
             DeviceError: the images are too many for the card's memory.
         """
-        if not sizes_of(G, D) or not alike(adam_G, adam_D):
+        # One kernel serves both Adams: nothing but their lr may differ.
+        of_G, of_D = ((type(a), a.t, a.beta1, a.beta2, a.eps) for a in (adam_G, adam_D))
+        if not sizes_of(G, D) or of_G != of_D or type(adam_G) is not Adam:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
         self.dcgan = DCGAN(G, D, adam_G, adam_D, batch_size, average)
         self.adams, self.seed, self.step, self.with_graphs = (adam_G, adam_D), seed, step, graphs
@@ -170,7 +172,6 @@ class Trainer:
                         *words, clock, which, layer, steps, C, scale, N + M, first,
                     )  # fmt: skip
         dcgan.train_step(N, all_N)
-        dcgan.update_average()
         if all_N == self.batch:
             self.launches = kernels.launches + dcgan.blas.products - before
             self.operations = dcgan.blas.operations - operations
