@@ -8,7 +8,7 @@ from tinygan.cuda.gan import DCGAN, part
 from tinygan.errors import NonFiniteError
 from tinygan.layers import Dropout, Network
 from tinygan.optim import Adam
-from tinygan.rng import Stream, mask_rate
+from tinygan.rng import Stream
 from tinygan.step import Measured
 
 
@@ -30,8 +30,7 @@ def step_on_a_card(
     drops = {name: layer for name, layer in D.layers.items() if isinstance(layer, Dropout)}
     N, M, xp = len(images), len(noise), G.backend.xp
     masks = [list(islice(some, len(drops))) for some in (real_masks, fake_masks)]
-    rates = [mask_rate(layer.rate) for layer in drops.values()]
-    dcgan = DCGAN(G, D, adam_G, adam_D, M, [1 / (1 - rate) for rate in rates])
+    dcgan = DCGAN(G, D, adam_G, adam_D, M)
     try:
         dcgan.buffers.pictures[:N] = images
         dcgan.buffers.noise[...] = noise
@@ -48,7 +47,7 @@ def step_on_a_card(
         if found := dcgan.trouble():
             raise NonFiniteError(found[1])
     finally:
-        dcgan.close()
+        dcgan.blas.close()
     for adam in (adam_G, adam_D):
         adam.t += 1
     return Measured(*dcgan.buffers.measured[0])

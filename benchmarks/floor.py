@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,10 @@ def naive_operations(batch: int) -> int:
     return 2 * batch * (generator + discriminator)
 
 
-def step_bytes(arrays: Iterable[Any], weights: int) -> int:
-    """Bytes that pass memory if each array of a step is written once and read once, and Adam reads four
+def step_bytes(buffers: int, weights: int) -> int:
+    """Bytes that pass memory if those of a step's buffers are written once and read once, and Adam reads four
     numbers for each weight and writes three; each gradient is written once before."""
-    return sum(2 * array.nbytes for array in arrays) + 4 * 8 * weights
+    return 2 * buffers + 4 * 8 * weights
 
 
 def rates(backend: Backend) -> dict[str, float]:

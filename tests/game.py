@@ -42,21 +42,13 @@ class Game:
     def players(self) -> tuple[Network, Network, Adam, Adam]:
         return self.G, self.D, self.adam_G, self.adam_D
 
-    def batch(self, t: int, N: int = 4, M: int = 6, sources: str = "streams") -> Batch:
-        """That of step t; `sources`: "streams", "masks" or "masks of numbers"."""
+    def batch(self, t: int, N: int = 4, M: int = 6) -> Batch:
+        """That of step t."""
         images = np.tanh(numbers(100 + t, N, *self.D.input_shape)).astype(self.D.dtype)
         noise = numbers(200 + t, M, *self.G.input_shape).astype(self.G.dtype)
-        return images, noise, self.kept(t, 0, N, sources), self.kept(t, 1, M, sources)
-
-    def kept(self, t: int, which: int, N: int, sources: str) -> list[Any]:
-        shapes = [shape for name, shape in self.D.shapes.items() if "dropout" in name]
-        if sources == "streams":
-            return list(islice(stream(0, "dropout").at(t, which).split(), len(shapes)))
-        kind = bool if sources == "masks" else self.D.dtype
-        places = [1000 * t + 10 * which + at for at in range(len(shapes))]
-        return [
-            (numbers(at, N, *shape) > -0.5).astype(kind) for at, shape in zip(places, shapes, strict=True)
-        ]
+        dropouts = sum("dropout" in name for name in self.D.layers)
+        real, fake = (list(islice(stream(0, "dropout").at(t, which).split(), dropouts)) for which in (0, 1))
+        return images, noise, real, fake
 
     def step(self, batch: Batch) -> gan.LossesAndGradients:
         return gan.train_step(*self.players, *batch)

@@ -146,7 +146,8 @@ def test_fakes_have_dropout_masks_of_their_own():
     def after(real, fake):
         game = Game()
         images, noise, *_ = game.batch(0)
-        game.step((images, noise, game.kept(0, real, 4, "streams"), game.kept(0, fake, 6, "streams")))
+        masks = [stream(0, "dropout").at(0, which).split() for which in (real, fake)]
+        game.step((images, noise, masks[0], masks[1]))
         return game.bytes()
 
     assert after(0, 1) != after(0, 2) and after(0, 1) != after(2, 1)

@@ -52,12 +52,12 @@ def test_the_fast_engine_takes_it_as_a_whole_and_the_readable_one_op_by_op() -> 
 def test_one_size_that_does_not_pay_is_enough_to_go_op_by_op() -> None:
     one = made(cpu("fast"), batches=[(N, M), (1, 1)])
     assert one.how.startswith(BY_OPS) and "the definition is the fastest at this size" in one.how
-    assert cast(partial, one.losses_and_gradients).func is gan.losses_and_gradients
+    assert cast(partial, one.compute).func is gan.losses_and_gradients
 
 
 def test_it_is_not_decided_again(monkeypatch: pytest.MonkeyPatch) -> None:
     one = made(cpu("fast"))
-    for module, name in ((step, "changed"), (fast_gan, "unplanned"), (fast_gan, "unfit")):
+    for module, name in ((step, "changed"), (fast_gan, "plans"), (fast_gan, "unfit")):
         monkeypatch.setattr(module, name, None)  # whoever calls it fails
     one.take(*batch())
     one.take(*batch())

@@ -11,7 +11,7 @@ from tinygan.arrays import Array
 from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast import gan as fast_gan
 from tinygan.fast.optim import adam_steps
-from tinygan.fast.originals import added, changed, described, refuse, twins
+from tinygan.fast.originals import added, changed, described, twins
 from tinygan.fast.threads import POOL
 from tinygan.gan import LossesAndGradients
 from tinygan.layers import Conv2DTranspose, Mask, Network
@@ -60,15 +60,18 @@ class Step:
             raise UsageError(
                 f"{shared}: it may need the whole batch, and a rank has a part. Start one process."
             )
-        self.losses_and_gradients: Callable[..., LossesAndGradients] = partial(gan.losses_and_gradients, G, D)
-        self.train_step = gan.train_step if "gan.train_step" in edits else None  # then called as it is
+        self.compute: Callable[..., LossesAndGradients] = partial(gan.losses_and_gradients, G, D)
+        self.moves_weights = "gan.train_step" in edits  # then that one is called as it is
+        if self.moves_weights:
+            self.compute = partial(gan.train_step, G, D, adam_G, adam_D)
         self.how, self.in_pieces = BY_OPS, False
         if self.backend.engine == "fast":
-            refuse("fast" if strict else "auto", edits)
             why = described(edits) or unfit(G, D, self.backend.device)
             if why and strict:
                 raise UsageError(f"--engine fast: {why}. Use --engine auto.")
-            self.how = f"{BY_OPS}: {why}; {_slower(edits)}" if why else self._speed_up()
+            convolutions = any(name.startswith(("ops.conv.", "ops.geometry.")) for name in edits)
+            slower = f"{'up to 4' if convolutions else 'about 1.3'} times slower"
+            self.how = f"{BY_OPS}: {why}; {slower}" if why else self._speed_up()
             for op in twins([]).keys() - twins(edits):  # of what was replaced since the backend was made
                 cast(dict, self.backend.twins).pop(op, None)
             # `adam_steps` stands in for that very class.
@@ -79,10 +82,10 @@ class Step:
         """Take the fast engine's step where it pays; returns `how`."""
         if self.backend.device == "gpu":
             return ON_A_CARD
-        for batch in self.batches:
-            if name := fast_gan.unplanned(self.G, self.D, *batch):
-                return f"{BY_OPS}: for {name} the definition is the fastest at this size"
-        self.losses_and_gradients = fast_gan.FusedStep(self.G, self.D, self.batches).losses_and_gradients
+        fused = fast_gan.FusedStep(self.G, self.D, self.batches)
+        if fused.unplanned:
+            return f"{BY_OPS}: for {fused.unplanned} the definition is the fastest at this size"
+        self.compute = fused.losses_and_gradients
         return AS_A_WHOLE
 
     def plans(self) -> list[str]:
@@ -106,33 +109,25 @@ class Step:
             NonFiniteError: a loss or a gradient is not finite. No weight has changed then, unless
                 `gan.train_step` was: that one is called as it stands.
         """
-        batch = images, noise, real_masks, fake_masks
         # Woken, BLAS's own threads would spin for milliseconds, and take the cores from the pool's.
         with POOL.blas_alone() if self.how == AS_A_WHOLE else nullcontext():
-            if self.train_step:
-                found = self.train_step(self.G, self.D, self.adam_G, self.adam_D, *batch)
-            else:
-                found = self.losses_and_gradients(*batch)
+            found = self.compute(images, noise, real_masks, fake_masks)
             if not isinstance(found, LossesAndGradients):
-                name = "train_step" if self.train_step else "losses_and_gradients"
+                name = "train_step" if self.moves_weights else "losses_and_gradients"
                 raise UsageError(f"gan.{name} returned a {type(found).__name__}, not LossesAndGradients.")
             measured, for_D, for_G = summed(self.backend.ranks, found)
             check_finite([("G's loss", measured.generator_loss), ("D's loss", measured.discriminator_loss)])
-            if self.train_step:
+            if self.moves_weights:
                 return measured
-            check_finite(named(self.D, for_D))
-            check_finite(named(self.G, for_G))
+            for network, gradients in ((self.D, for_D), (self.G, for_G)):
+                names = (f"the gradient of {network.name}/{name}" for name in network.parameters)
+                check_finite(zip(names, gradients, strict=True))
             if self.in_pieces:
                 adam_steps((self.adam_D, for_D), (self.adam_G, for_G))
             else:
                 self.adam_D.step(for_D)
                 self.adam_G.step(for_G)
         return measured
-
-
-def _slower(edits: list[str]) -> str:
-    convolutions = any(name.startswith(("ops.conv.", "ops.geometry.")) for name in edits)
-    return f"{'up to 4' if convolutions else 'about 1.3'} times slower"
 
 
 def unfit(G: Network, D: Network, device: str) -> str:
@@ -165,9 +160,3 @@ def check_finite(arrays: Iterable[tuple[str, Array]]) -> None:
         flat = array.reshape(-1)
         if not isfinite(float(flat @ flat)):
             raise NonFiniteError(f"{name} is not finite")
-
-
-def named(network: Network, gradients: Iterable[Array]) -> Iterable[tuple[str, Array]]:
-    """The gradients of all parameters, with words for each."""
-    names = (f"the gradient of {network.name}/{name}" for name in network.parameters)
-    return zip(names, gradients, strict=True)

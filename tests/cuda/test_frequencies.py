@@ -19,11 +19,10 @@ class Products:
         np.matmul(a, b, out=out)
 
 
-def convolution(side, C, F, taps, stride):
+def convolution(side, stride):
     """A `Convolution` whose constants are left in float64."""
-    plan = Convolution(np, cast(Blas, Products()), side, C, F, taps, stride)
-    cut = axis(side, taps, stride)
-    plan.L, plan.S, plan.K = constants(cut, cut, (taps, taps))
+    plan = Convolution(np, cast(Blas, Products()), side, stride)
+    plan.L, plan.S, plan.K = constants(axis(side, stride))
     return plan
 
 
@@ -31,7 +30,7 @@ def convolution(side, C, F, taps, stride):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_it_is_the_readable_convolution_and_its_gradients(side, stride):
     T, C, F, taps = 3, 2, 3, 5
-    plan = convolution(side, C, F, taps, stride)
+    plan = convolution(side, stride)
     x, w = numbers(1, T, side * stride, side * stride, C), numbers(2, taps, taps, C, F)
     dy = numbers(3, T, side, side, F)
     y, saved = readable.conv2d_forward(x, w, None, stride=stride, padding="same")
@@ -64,11 +63,11 @@ def test_it_is_the_readable_convolution_and_its_gradients(side, stride):
 
 
 def test_the_tutorials_layers_take_as_many_products_as_the_derivation_says():
-    assert [lifted_rows(axis(7, 5, stride).n) for stride in (1, 2)] == [(121, 124), (94, 96)]
+    assert [lifted_rows(axis(7, stride).n) for stride in (1, 2)] == [(121, 124), (94, 96)]
 
 
 def test_rows_past_the_frequencies_change_nothing():
-    plan = convolution(7, 2, 3, 5, 1)
+    plan = convolution(7, 1)
     X = numbers(1, *(plan.rows, 2, 2))
     found, again = np.empty((49, 2, 2)), np.empty((49, 2, 2))
     plan.lower(plan.L, X, found)

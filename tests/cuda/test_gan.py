@@ -106,7 +106,7 @@ def test_layers_settings_are_those_of_the_networks(make_backend, no_fallback):
         for net in (some.G, some.D):
             for number, layer in enumerate(net.layers.values()):
                 if isinstance(layer, LeakyReLU):
-                    layer.slope = 0.1 + 0.05 * number
+                    layer.slope = 0.05 * (number - 1) if net is some.D else 0.1 + 0.05 * number
                 if isinstance(layer, Dropout):
                     layer.rate = 0.05 * number
                 if isinstance(layer, BatchNorm):

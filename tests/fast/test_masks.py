@@ -25,10 +25,10 @@ def two_threads():
 def test_the_mask_is_that_of_the_stream_also_of_a_part_of_a_batch(two_threads, shape, rate):
     place, whole = stream(3, "dropout").at(7, 1), np.zeros((shape[0] + 2, *shape[1:]), bool)
     mask = whole[1:-1]
-    draw((place, rate, mask))
+    draw([(place, rate, mask)])
     assert (mask == place.keep(shape, rate)).all() and not whole[0].any() and not whole[-1].any()
     later = place.of_examples_from(3)
-    draw((later, rate, mask))
+    draw([(later, rate, mask)])
     assert (mask == later.keep(shape, rate)).all()
 
 

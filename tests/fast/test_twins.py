@@ -226,6 +226,8 @@ def test_nothing_is_changed_and_gradients_do_not_depend_on_which_others_are_want
     before = contents(arrays, attributes, y, saved, dy)
     everything = op.backward(saved, dy, (True,) * len(arrays))
     for wanted in product((False, True), repeat=len(arrays)):
+        if not any(wanted):  # an op of which nothing is wanted is not on the way back
+            continue
         found = op.backward(saved, dy, wanted)
         for f, e, want in zip(found, everything, wanted, strict=True):
             same_bits(f, e if want else None)

@@ -6,7 +6,7 @@ takes any leading dimension and any step from one matrix of a batch to the next.
 """
 
 import ctypes
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from ctypes import c_char_p, c_float, c_int, c_longlong, c_size_t, c_void_p
 from typing import Any, NamedTuple
 
@@ -14,29 +14,26 @@ from tinygan.arrays import Array
 from tinygan.errors import DeviceError
 
 # Argument types of the functions used, from cublas_api.h; each returns a status.
-POINTER, COUNT, STEP = c_void_p, c_int, c_longlong
 SIGNATURES: dict[str, Sequence[Any]] = {
     "cublasCreate_v2": [ctypes.POINTER(c_void_p)],
     "cublasDestroy_v2": [c_void_p],
     "cublasSetStream_v2": [c_void_p, c_void_p],
-    "cublasSetWorkspace_v2": [c_void_p, POINTER, c_size_t],
+    "cublasSetWorkspace_v2": [c_void_p, c_void_p, c_size_t],
     "cublasGemmStridedBatchedEx": [
         c_void_p, c_int, c_int,  # handle, and whether A and B are transposed
-        COUNT, COUNT, COUNT,  # m, n, k
+        c_int, c_int, c_int,  # m, n, k
         ctypes.POINTER(c_float),  # alpha
-        POINTER, c_int, COUNT, STEP,  # A, its type, leading dimension, step to the next matrix
-        POINTER, c_int, COUNT, STEP,  # B
+        c_void_p, c_int, c_int, c_longlong,  # A, its type, leading dimension, step to the next matrix
+        c_void_p, c_int, c_int, c_longlong,  # B
         ctypes.POINTER(c_float),  # beta
-        POINTER, c_int, COUNT, STEP,  # C
-        COUNT, c_int, c_int,  # number of matrices, computation, algorithm
+        c_void_p, c_int, c_int, c_longlong,  # C
+        c_int, c_int, c_int,  # number of matrices, computation, algorithm
     ],
 }  # fmt: skip
 FLOAT32 = 0  # CUDA_R_32F, library_types.h
 COMPUTE = {"float32": 68, "tf32": 77}  # CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32
 DEFAULT_ALGORITHM = -1  # CUBLAS_GEMM_DEFAULT
 WORKSPACE = 32 << 20  # bytes; what cuBLAS recommends for Hopper, and more than older cards need
-
-Check = Callable[[Iterable[Array], Iterable[Array]], object]  # of arrays that are read and written
 
 
 class CUBLASError(RuntimeError):
@@ -129,7 +126,6 @@ class Blas:
         self.one, self.zero = c_float(1), c_float(0)
         self.handle = c_void_p()
         self.products = self.operations = 0  # computed so far
-        self.check: Check | None = None  # see `buffers.ReuseCheck`
         self._call("cublasCreate_v2", ctypes.byref(self.handle))
         self._call("cublasSetStream_v2", self.handle, stream.ptr)
         # After the stream: setting a stream takes the workspace away.
@@ -145,10 +141,8 @@ class Blas:
         m, n, k, first, second, result, batch = arguments(a, b, out)
         self.products += 1
         self.operations += 2 * m * n * k * batch
-        if self.check:
-            self.check((a, b), (out,))
         self._call(
-            "cublasGemmStridedBatchedEx", self.handle, int(first.transposed), int(second.transposed),
+            "cublasGemmStridedBatchedEx", self.handle, first.transposed, second.transposed,
             m, n, k, ctypes.byref(self.one),
             b.data.ptr, FLOAT32, first.leading, first.step,
             a.data.ptr, FLOAT32, second.leading, second.step,

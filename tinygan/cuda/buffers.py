@@ -1,6 +1,5 @@
 """The card's memory, planned before any is taken: the networks' sizes, a step's buffers, the weights."""
 
-from collections.abc import Iterable
 from math import prod
 from typing import Any, NamedTuple
 
@@ -8,14 +7,12 @@ import numpy as np
 
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
-from tinygan.cuda.blas import WORKSPACE
-from tinygan.cuda.frequencies import axis, lifted_rows
+from tinygan.cuda.frequencies import TAPS, axis, lifted_rows
 from tinygan.cuda.kernels import chunks
 from tinygan.errors import UsageError
 from tinygan.fast.dcgan import layers_of, odd_layer
 from tinygan.layers import Network
 
-TAPS = 5
 MEASURED = 64  # steps whose losses the card keeps until they are read
 INDEXED = (1 << 31) - 4096  # numbers that a C int counts, and a block's threads more
 LARGEST_SIDE = 32  # of the maps that are transformed whole; the matrices grow with its fourth power
@@ -49,7 +46,7 @@ class Sizes(NamedTuple):
 
     def rows(self, stride: int) -> int:
         """Of what a convolution of this stride lifts, between the smallest map and the next."""
-        return lifted_rows(axis(self.side, TAPS, stride).n)[1]
+        return lifted_rows(axis(self.side, stride).n)[1]
 
 
 def sizes_of(G: Network, D: Network) -> Sizes | None:
@@ -75,7 +72,6 @@ def sizes_of(G: Network, D: Network) -> Sizes | None:
         and 1 <= side <= LARGEST_SIDE
         and [layer.kernel.shape for layer in (dense_G, *convolutions, dense_D)] == shapes
         and [layer.stride for layer in convolutions] == [1, 2, 2, 2, 2]
-        and all(stage.relu.slope > 0 for stage in (*up, *down))
         and all(tensor.dtype == np.float32 for tensor in tensors)
     ):
         return sizes
@@ -85,11 +81,9 @@ def sizes_of(G: Network, D: Network) -> Sizes | None:
 class Memory:
     """Hands out buffers of the card, or, without `xp`, only counts them."""
 
-    def __init__(self, xp: Any = None, apart: bool = False) -> None:
-        """With `apart` no two buffers share memory."""
-        self.xp, self.apart = xp, apart
+    def __init__(self, xp: Any = None) -> None:
+        self.xp = xp
         self.planned: list[tuple[tuple[int, ...], Any]] = []  # shape and dtype of each buffer
-        self.owner: dict[int, int] = {}  # addresses, taken apart: of a buffer, of the one it would share with
 
     def __call__(self, *shape: int, dtype: Any = np.float32) -> Array:
         """A new buffer: of zeros, not whatever was there (see `Convolution.down`)."""
@@ -98,11 +92,7 @@ class Memory:
 
     def again(self, buffer: Array) -> Array:
         """The memory of a buffer whose numbers are not needed any more, for others of its shape."""
-        if not self.apart:
-            return buffer
-        other, at = self(*buffer.shape), address(buffer)
-        self.owner[address(other)] = self.owner.get(at, at)
-        return other
+        return buffer
 
     def bytes(self) -> int:
         return sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.planned)
@@ -112,19 +102,14 @@ class Memory:
         return max(prod(shape) for shape, _ in self.planned)
 
 
-def address(array: Any) -> int:
-    return array.data.ptr
-
-
 # In what follows a `d` before a name means the gradient.
 
 
 class NormBuffers:
     """Around a batch norm of G and its LeakyReLU: C channels; `shape`: of activations."""
 
-    def __init__(self, take: Memory, C: int, *shape: int, before: tuple[int, ...] = ()) -> None:
-        """`before`: the shape in front of the activation, if that is another."""
-        self.h = take(*(before or shape))
+    def __init__(self, take: Memory, C: int, *shape: int) -> None:
+        self.h = take(prod(shape) // C, C)
         self.dh = take.again(self.h)
         self.a, self.da = take(*shape), take(*shape)  # activations
         self.mean, self.inverse_std = take(C), take(C)
@@ -157,7 +142,7 @@ class Buffers:
         T, P, window = 2 * M, s.P, s.window
         self.noise = take(M, s.noise)
         # G's three maps, and between them two convolutions by frequencies.
-        self.norm0 = NormBuffers(take, P * s.C0, P, M, s.C0, before=(M, P * s.C0))
+        self.norm0 = NormBuffers(take, P * s.C0, P, M, s.C0)
         self.up1 = LiftedBuffers(take, s.rows(1), M, s.C1, s.C0)
         self.norm1 = NormBuffers(take, s.C1, P, M, s.C1)
         self.up2 = LiftedBuffers(take, s.rows(2), M, 4 * s.C2, s.C1)
@@ -185,47 +170,6 @@ class Buffers:
         self.clock, self.rate = take(2, dtype=np.int64), take(2)  # see `tick`
         self.trouble = take(2, dtype=np.int32)  # see `check_finite`
 
-    def named(self) -> dict[str, Array]:
-        """All buffers, ``up1.X`` and so on; those that share memory too."""
-        found = {}
-        for name, value in vars(self).items():
-            inner = vars(value) if type(value).__module__ == __name__ else None
-            found |= {f"{name}.{key}": array for key, array in inner.items()} if inner else {name: value}
-        return found
-
-    def arrays(self) -> list[Array]:
-        """The buffers, without those that have another's memory."""
-        return list({address(array): array for array in self.named().values()}.values())
-
-
-class ReuseCheck:
-    """For tests: fails where a buffer is read after another one has taken its memory.
-
-    It watches what kernels and products read and write, in buffers that were taken apart: so an address tells
-    which one was meant.
-    """
-
-    def __init__(self, buffers: Buffers, memory: Memory) -> None:
-        self.ranges = {name: (address(x), address(x) + x.nbytes) for name, x in buffers.named().items()}
-        self.memory = {name: memory.owner.get(at, at) for name, (at, _) in self.ranges.items()}
-        self.holds: dict[int, str] = {}  # which buffer a memory was written as, last
-
-    def __call__(self, read: Iterable[Array], written: Iterable[Array]) -> None:
-        """A kernel or product reads and writes these.
-
-        Raises:
-            RuntimeError: one that is read is gone.
-        """
-        for name in self._names(read):
-            holds = self.holds.get(self.memory[name], name)
-            if holds != name:
-                raise RuntimeError(f"{name} is read, but its memory holds {holds}")
-        self.holds |= {self.memory[name]: name for name in self._names(written)}
-
-    def _names(self, arrays: Iterable[Array]) -> list[str]:
-        places = [address(array) for array in arrays]
-        return [name for name, (start, end) in self.ranges.items() if any(start <= at < end for at in places)]
-
 
 def refuse_uncountable(sizes: Sizes, batch: int) -> None:
     """Raise UsageError unless the kernels' counters reach every element of every array."""
@@ -243,12 +187,6 @@ def counted(sizes: Sizes, batch: int) -> Memory:
     return memory
 
 
-def memory(sizes: Sizes, batch: int, weights: int, images: int) -> int:
-    """Bytes on the card, counted beforehand, for so many weights (of both networks) and images."""
-    data = images * (prod(sizes.picture(1)) + 4)
-    return counted(sizes, batch).bytes() + 4 * 4 * weights + data + WORKSPACE
-
-
 class Flat:
     """Tensors whose arrays are parts of one long array, each beginning at a multiple of 32 numbers."""
 
@@ -259,17 +197,17 @@ class Flat:
             size = prod(tensor.shape)
             self.places[name] = (slice(at, at + size), tensor.shape)
             at += -(-size // 32) * 32
-        self.size, self.xp = at, xp
+        self.size, self.xp, self.tensors = at, xp, tensors
 
     def zeros(self, more: int = 0) -> tuple[Array, dict[str, Array]]:
         """A new long array, with so many numbers behind its parts, and these by name."""
         whole = self.xp.zeros(self.size + more, dtype=self.xp.float32)
         return whole, {name: whole[part].reshape(shape) for name, (part, shape) in self.places.items()}
 
-    def adopt(self, tensors: dict[str, Tensor]) -> Array:
+    def adopt(self) -> Array:
         """A new long array with the tensors' values, whose parts become the tensors' arrays."""
         whole, parts = self.zeros()
-        for name, tensor in tensors.items():
+        for name, tensor in self.tensors.items():
             parts[name][...] = tensor.data
             tensor.data = parts[name]
         return whole

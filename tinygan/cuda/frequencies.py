@@ -14,7 +14,7 @@ and their transposes for everything else, ' being the transpose. Pictures lie pl
 stride 2 the four phases of a place are neighbours, as 4 C channels.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,25 +22,20 @@ from tinygan.arrays import Array
 from tinygan.cuda.blas import Blas
 from tinygan.fast.frequencies import Axis, circles, pixels, whole
 
+TAPS = 5  # side of every kernel
 ALIGNED = 4  # float32 numbers in 16 bytes, as tensor cores like to read them
 
 
-class Constants(NamedTuple):
-    """The matrices of a convolution, float64. R' is R, filled up with columns of zeros."""
+def constants(cut: Axis) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """L (places, R'), S (places, R') and K (taps, R' phases) of a convolution, float64.
 
-    large: np.ndarray  # L (places, R')
-    small: np.ndarray  # S (places, R')
-    kernel: np.ndarray  # K (taps, R' phases)
-
-
-def constants(rows: Axis, columns: Axis, taps: tuple[int, int]) -> Constants:
-    """L, S and K of a convolution whose axes are whole (a single tile).
+    Both its axes are `cut` so: whole, in a single tile. R' is R, filled up with columns of zeros.
 
     For a frequency that has a conjugate, X = p + iq and conj W = c + id make three real products,
     (p + q) c, p (d - c) and q (c + d), of which the first and third make the real part of Y by
     their difference, the first and second its imaginary part by their sum.
     """
-    circle = circles((rows.n, columns.n))
+    circle = circles((cut.n, cut.n))
 
     def waves(places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cosines and sines of the pairs, cosines of the reals: (places, frequencies)."""
@@ -51,25 +46,23 @@ def constants(rows: Axis, columns: Axis, taps: tuple[int, int]) -> Constants:
         table = np.concatenate(parts, axis=-1)
         return np.pad(table, ((0, 0), (0, -table.shape[1] % ALIGNED)))
 
-    cos, sin, real = waves(pixels(rows.seen, columns.seen))
+    cos, sin, real = waves(pixels(cut.seen, cut.seen))
     large = filled(cos - sin, cos, -sin, real)
-    cos, sin, real = waves(pixels(rows.out, columns.out))
+    cos, sin, real = waves(pixels(cut.out, cut.out))
     small = filled(cos - sin, -sin, -cos, real)
 
-    phases = rows.stride * columns.stride
-    kernel = np.zeros((taps[0] * taps[1], large.shape[1], phases))
-    for tap, (i, j) in enumerate(np.ndindex(taps)):
-        (a, down), (b, along) = rows.offset(i), columns.offset(j)
+    kernel = np.zeros((TAPS * TAPS, large.shape[1], cut.stride * cut.stride))
+    for tap, (i, j) in enumerate(np.ndindex(TAPS, TAPS)):
+        (a, down), (b, along) = cut.offset(i), cut.offset(j)
         cos, sin, real = waves(np.array([(down, along)]))
-        row = filled(2 * cos, 2 * sin - 2 * cos, 2 * cos + 2 * sin, real)[0] / (rows.n * columns.n)
-        kernel[tap, :, a * columns.stride + b] = row
-    return Constants(large, small, kernel.reshape(len(kernel), -1))
+        row = filled(2 * cos, 2 * sin - 2 * cos, 2 * cos + 2 * sin, real)[0] / (cut.n * cut.n)
+        kernel[tap, :, a * cut.stride + b] = row
+    return large, small, kernel.reshape(len(kernel), -1)
 
 
-def axis(side: int, taps: int, stride: int) -> Axis:
+def axis(side: int, stride: int) -> Axis:
     """Of a square picture with 'same' padding: side `stride` times `side` before, `side` after."""
-    total = max((side - 1) * stride + taps - side * stride, 0)
-    return whole(side * stride, side, taps, stride, total // 2)
+    return whole(side * stride, side, TAPS, stride, (TAPS - stride) // 2)
 
 
 def lifted_rows(n: int) -> tuple[int, int]:
@@ -80,22 +73,21 @@ def lifted_rows(n: int) -> tuple[int, int]:
 
 
 class Convolution:
-    """A convolution from `C` channels of a large square picture to `F` of a small one, 'same' padding.
+    """A convolution from C channels of a large square picture to F of a small one, 'same' padding.
 
     The small picture has `side` x `side` places; the large one `stride` times as many pixels an axis. Lifted,
     for T examples: X (rows, T, phases C) and Y (rows, T, F); the kernel: W (rows, phases C, F).
     """
 
-    def __init__(self, xp: Any, blas: Blas, side: int, C: int, F: int, taps: int, stride: int) -> None:
-        cut = axis(side, taps, stride)
-        matrices = constants(cut, cut, (taps, taps))
-        self.L, self.S, self.K = (xp.asarray(np.asarray(m, np.float32)) for m in matrices)
+    def __init__(self, xp: Any, blas: Blas, side: int, stride: int) -> None:
+        cut = axis(side, stride)
+        self.L, self.S, self.K = (xp.asarray(np.asarray(m, np.float32)) for m in constants(cut))
         self.R, self.rows = lifted_rows(cut.n)
         self.blas = blas
 
     def lift(self, matrix: Array, x: Array, X: Array) -> None:
         """x -> X: with L the large picture (places, T, phases C), with S the small one (places, T, F), with K
-        the kernel (taps, taps, C, F)."""
+        the kernel (TAPS, TAPS, C, F)."""
         inside, outside = matrix.shape
         self.blas.product(matrix.T, x.reshape(inside, -1), X.reshape(outside, -1))
 

@@ -9,7 +9,6 @@ once, N real pictures and M fakes; a map of a quarter of the pictures' side is (
 one of half the side (places, T, 4 phases, channels). See ``kernels.cu``.
 """
 
-from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -19,18 +18,13 @@ from tinygan.autograd import Tensor
 from tinygan.average import Average
 from tinygan.cuda import buffers
 from tinygan.cuda.blas import Blas
-from tinygan.cuda.buffers import MEASURED, TAPS, ActivationBuffers, Flat, LiftedBuffers, NormBuffers
+from tinygan.cuda.buffers import MEASURED, ActivationBuffers, Flat, LiftedBuffers, NormBuffers
 from tinygan.cuda.frequencies import Convolution
 from tinygan.cuda.kernels import Kernels, chunks
 from tinygan.fast.dcgan import DownStage, UpStage, bias_of, layers_of
 from tinygan.layers import Network
 from tinygan.optim import Adam
-
-
-def alike(adam_G: Adam, adam_D: Adam) -> bool:
-    """Whether one kernel can serve both: the same settings but for lr, and as many steps taken."""
-    facts = [(adam.t, adam.beta1, adam.beta2, adam.eps) for adam in (adam_G, adam_D)]
-    return facts[0] == facts[1] and type(adam_G) is type(adam_D) is Adam
+from tinygan.rng import mask_rate
 
 
 class DCGAN:
@@ -46,40 +40,31 @@ class DCGAN:
         D: Network,
         adam_G: Adam,
         adam_D: Adam,
-        batch: int,
-        keep_scales: Sequence[float],
+        all_M: int,
         average: Average | None = None,
-        whole: int | None = None,
-        check_reuse: bool = False,
     ) -> None:
-        """`keep_scales`: 1 / (1 - rate) of D's two dropouts; `average`: of G, if there is one.
-
-        `batch` is the number of fakes in a step, of `whole` that all ranks make together. `check_reuse`
-        finds out whether a buffer is read after its memory was used again: see `buffers.ReuseCheck`.
+        """`all_M`: the fakes in a step, of which each of several ranks makes its part; `average`: of G.
 
         Raises:
             UsageError: the batch or the networks need an array of more than 2^31 numbers.
         """
         sizes = buffers.sizes_of(G, D)
         assert sizes, "not the DCGAN: see `buffers.sizes_of`"
-        self.sizes, self.batch, self.all_M = sizes, batch, whole or batch
         self.G, self.D, self.adams, self.average = G, D, (adam_G, adam_D), average
-        self.ranks = G.backend.ranks
-        buffers.refuse_uncountable(sizes, batch)
+        self.sizes, self.all_M, self.ranks = sizes, all_M, G.backend.ranks
+        self.fakes = self.ranks.part(all_M)
+        self.batch = self.fakes.stop - self.fakes.start
+        buffers.refuse_uncountable(sizes, self.batch)
         xp = self.xp = G.backend.xp
         self.stream = xp.cuda.Stream(non_blocking=True)
-        self.blas = blas = Blas(xp, self.stream, G.backend.precision)
+        self.blas = Blas(xp, self.stream, G.backend.precision)
         self.kernels = Kernels(xp, sizes.side, sizes.channels)
-        memory = buffers.Memory(xp, apart=check_reuse)
-        self.buffers = buffers.Buffers(memory, sizes, batch)
-        if check_reuse:
-            self.blas.check = self.kernels.check = buffers.ReuseCheck(self.buffers, memory)
+        self.memory = buffers.Memory(xp)
+        self.buffers = buffers.Buffers(self.memory, sizes, self.batch)
         self.dense_G, (self.up1, self.up2, self.up3), (self.down1, self.down2), self.dense_D = layers_of(G, D)
-        self.keep_scale = dict(zip((self.down1, self.down2), keep_scales, strict=True))
-        side, _, _, C0, C1, C2, D1, D2 = sizes
-        self.frequencies_up1 = Convolution(xp, blas, side, C1, C0, TAPS, 1)
-        self.frequencies_up2 = Convolution(xp, blas, side, C2, C1, TAPS, 2)
-        self.frequencies_down2 = Convolution(xp, blas, side, D1, D2, TAPS, 2)
+        self.rates = {stage: mask_rate(stage.dropout.rate) for stage in (self.down1, self.down2)}
+        # By the stride: up1's, and that of up2 and down2.
+        self.frequencies = {stride: Convolution(xp, self.blas, sizes.side, stride) for stride in (1, 2)}
         self._adopt()
         self.wait_for_default_stream()
 
@@ -93,7 +78,7 @@ class DCGAN:
         xp, (adam_G, adam_D) = self.xp, self.adams
         named = {f"{net.name}/{name}": p for net in (self.G, self.D) for name, p in net.parameters.items()}
         flat = Flat(xp, named)
-        self.weights, self.places = flat.adopt(named), flat.places
+        self.weights, self.places = flat.adopt(), flat.places
         self.buffers.trouble[0] = self.weights.size
         self.of_G = flat.places[f"{self.D.name}/{next(iter(self.D.parameters))}"][0].start
         self.gradients, gradients = flat.zeros(4)  # and what `losses` finds: ranks add up all of it
@@ -106,13 +91,13 @@ class DCGAN:
                 for old, new in ((adam.m, averages), (adam.v, squares)):
                     new[full][...] = old[name]
                     old[name] = new[full]
-        running = Flat(xp, self.G.statistics).adopt(self.G.statistics)
+        running = Flat(xp, self.G.statistics).adopt()
         self.averaged: list[tuple[Array, Array]] = []  # averages, and what they are averages of
         if self.average:
             # Laid out like their sources; G's weights are the beginning of all weights.
             for sources, values in ((self.G.parameters, self.weights), (self.G.statistics, running)):
                 averaged = {name: self.average.averaged[name] for name in sources}
-                self.averaged.append((Flat(xp, averaged).adopt(averaged), values))
+                self.averaged.append((Flat(xp, averaged).adopt(), values))
         self.set_clock(0, adam_G.t)
 
     def set_clock(self, step: int, t: int) -> None:
@@ -128,11 +113,26 @@ class DCGAN:
     def train_step(self, N: int, all_N: int) -> None:
         """The step, from what `pictures[:N]`, `noise` and the masks hold, on the current stream.
 
+        From a loss or a gradient on that is not finite, no weight moves: see `trouble`.
         Where several ranks share the batch that is one's part of it, and all_N are real in the whole.
         """
+        b, kernels, adam, size = self.buffers, self.kernels, self.adams[0], self.weights.size
         self.losses_and_gradients(N, all_N)
         self.ranks.add_up(self.gradients)
-        self.update_weights()
+        kernels.flat(
+            "check_finite", size, self.gradients, size, self.gradients[-4:], b.measured, MEASURED, b.clock,
+            b.trouble,
+        )  # fmt: skip
+        kernels.flat(
+            "adam", size, self.weights, self.gradients, self.averages, self.squares, size, self.of_G, b.rate,
+            adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.eps, b.clock, b.trouble,
+        )  # fmt: skip
+        for averaged, values in self.averaged:
+            assert self.average
+            kernels.flat(
+                "average", averaged.size, averaged, values, averaged.size, b.clock, self.average.EVERY,
+                self.average.decay,
+            )  # fmt: skip
 
     def losses_and_gradients(self, N: int, all_N: int) -> None:
         """As `gan.losses_and_gradients`: into `gradients`, with the losses and scores at its end."""
@@ -155,18 +155,6 @@ class DCGAN:
         )
         self._generator_backward()
 
-    def update_weights(self) -> None:
-        """Both Adams, unless a loss or a gradient is not finite: see `trouble`."""
-        b, kernels, adam, size = self.buffers, self.kernels, self.adams[0], self.weights.size
-        kernels.flat(
-            "check_finite", size, self.gradients, size, self.gradients[-4:], b.measured, MEASURED, b.clock,
-            b.trouble,
-        )  # fmt: skip
-        kernels.flat(
-            "adam", size, self.weights, self.gradients, self.averages, self.squares, size, self.of_G, b.rate,
-            adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.eps, b.clock, b.trouble,
-        )  # fmt: skip
-
     def trouble(self) -> tuple[int, str] | None:
         """The number of the step that had the first number that is not finite, and where."""
         at, step = map(int, self.xp.asnumpy(self.buffers.trouble))
@@ -177,15 +165,6 @@ class DCGAN:
         name = next(name for name, (part, _) in self.places.items() if at < part.stop)
         return step, f"the gradient of {name} is not finite"
 
-    def update_average(self) -> None:
-        """G's average, if there is one: see `average.Average`."""
-        for averaged, values in self.averaged:
-            assert self.average
-            self.kernels.flat(
-                "average", averaged.size, averaged, values, averaged.size, self.buffers.clock,
-                self.average.EVERY, self.average.decay,
-            )  # fmt: skip
-
     # G.
 
     def _generator_forward(self, pictures: Array) -> None:
@@ -193,9 +172,9 @@ class DCGAN:
         b, window, C2 = self.buffers, self.sizes.window, self.sizes.C2
         self.blas.product(b.noise, self.dense_G.kernel.data, b.norm0.h)
         self._normalise(self.up1, b.norm0)
-        self._up(self.up1, self.frequencies_up1, b.norm0, b.up1, b.norm1)
+        self._up(self.up1, b.norm0, b.up1, b.norm1)
         self._normalise(self.up2, b.norm1)
-        self._up(self.up2, self.frequencies_up2, b.norm1, b.up2, b.norm2)
+        self._up(self.up2, b.norm1, b.up2, b.norm2)
         self._normalise(self.up3, b.norm2)
         kernel = self.up3.conv.kernel.data.reshape(window, C2)
         self.blas.product(b.norm2.a.reshape(-1, C2), kernel.T, b.windows_G.reshape(-1, window))
@@ -209,30 +188,28 @@ class DCGAN:
         self._kernel_gradient(windows, b.norm2.a.reshape(-1, C2), self.gradient_of[kernel])
         self.blas.product(windows, kernel.data.reshape(window, C2), b.norm2.da.reshape(-1, C2))
         self._normalise_backward(self.up3, b.norm2)
-        self._up_backward(self.up2, self.frequencies_up2, b.norm1, b.up2, b.norm2)
+        self._up_backward(self.up2, b.norm1, b.up2, b.norm2)
         self._normalise_backward(self.up2, b.norm1)
-        self._up_backward(self.up1, self.frequencies_up1, b.norm0, b.up1, b.norm1)
+        self._up_backward(self.up1, b.norm0, b.up1, b.norm1)
         self._normalise_backward(self.up1, b.norm0)
         self.blas.product(b.noise.T, b.norm0.dh, self.gradient_of[self.dense_G.kernel])
 
-    def _up(
-        self, stage: UpStage, conv: Convolution, before: NormBuffers, up: LiftedBuffers, after: NormBuffers
-    ) -> None:
+    def _up(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
         """A transposed convolution, by frequencies: a of one map -> h of the next."""
-        conv.lift(conv.K, stage.conv.kernel.data, up.W)
-        conv.lift(conv.S, before.a, up.Y)
-        conv.up(up.Y, up.W, up.X)
-        conv.lower(conv.L, up.X, after.h)
+        conv = self.frequencies[stage.conv.stride]
+        conv.lift(conv.K, stage.conv.kernel.data, b.W)
+        conv.lift(conv.S, before.a, b.Y)
+        conv.up(b.Y, b.W, b.X)
+        conv.lower(conv.L, b.X, after.h)
 
-    def _up_backward(
-        self, stage: UpStage, conv: Convolution, before: NormBuffers, up: LiftedBuffers, after: NormBuffers
-    ) -> None:
+    def _up_backward(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
         """dh of the next map -> da of this one, and the kernel's gradient."""
-        conv.lift(conv.L, after.dh, up.dX)
-        conv.kernel_gradient(up.dX, up.Y, up.dW)
-        conv.lower(conv.K, up.dW, self.gradient_of[stage.conv.kernel])
-        conv.down(up.dX, up.W, up.dY)
-        conv.lower(conv.S, up.dY, before.da)
+        conv = self.frequencies[stage.conv.stride]
+        conv.lift(conv.L, after.dh, b.dX)
+        conv.kernel_gradient(b.dX, b.Y, b.dW)
+        conv.lower(conv.K, b.dW, self.gradient_of[stage.conv.kernel])
+        conv.down(b.dX, b.W, b.dY)
+        conv.lower(conv.S, b.dY, before.da)
 
     def _normalise(self, stage: UpStage, n: NormBuffers) -> None:
         """a = LeakyReLU(batch norm of h), and the running values."""
@@ -283,7 +260,7 @@ class DCGAN:
 
     def _discriminator_forward(self, T: int) -> None:
         """The first T pictures -> logits."""
-        b, s, conv = self.buffers, self.sizes, self.frequencies_down2
+        b, s, conv = self.buffers, self.sizes, self.frequencies[2]
         windows = part(b.windows_D, 4 * s.P * T, s.window)
         self.kernels.flat("im2col", windows.size, b.pictures[:T], T, windows)
         b1, b2 = part(b.activation1.b, 4 * s.P * T, s.D1), part(b.activation2.b, s.P, T, s.D2)
@@ -300,12 +277,10 @@ class DCGAN:
 
     def _discriminator_backward(self, T: int) -> None:
         """D's gradients, and in `activation1.db` that of each logit by the first convolution's result."""
-        b, s, conv, kernels = self.buffers, self.sizes, self.frequencies_down2, self.kernels
+        b, s, conv, kernels = self.buffers, self.sizes, self.frequencies[2], self.kernels
         weights = b.slopes_D
         b2, dense = part(b.activation2.b, s.P * T, s.D2), self.dense_D.kernel
-        # A share for each place is all of its sum.
-        sums = s.P * T, s.D2, T, T, 1, self.gradient_of[dense]
-        kernels.shares("weighted_sums", s.P, s.D2, b2, weights, *sums)
+        kernels.shares("weighted_sums", s.P, s.D2, b2, weights, T, s.D2, self.gradient_of[dense])
         self._activate_backward(self.down2, b.activation2, T, dense.data, same=T)
         X, dX, dY = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.dX, b.down2.dY))
         conv.lift(conv.S, part(b.activation2.db, s.P, T, s.D2), dY)
@@ -323,7 +298,7 @@ class DCGAN:
     def _activate(self, stage: DownStage, act: ActivationBuffers, T: int) -> None:
         """b = dropout(LeakyReLU(b + bias)), in place."""
         b, mask = self._rows(act.b, T), self._rows(act.mask, T)
-        settings = stage.relu.slope, self.keep_scale[stage]
+        settings = stage.relu.slope, 1 / (1 - self.rates[stage])
         self.kernels.rows("activate", *b.shape, b, bias_of(stage.conv).data, mask, *b.shape, *settings)
 
     def _activate_backward(
@@ -335,7 +310,7 @@ class DCGAN:
         count, each = chunks(rows, C)
         self.kernels.shares(
             "activate_back", count, C, db, given, same, b, mask, self.buffers.slopes_D, rows, C, each, T,
-            act.b.shape[2], stage.relu.slope, self.keep_scale[stage], shares,
+            act.b.shape[2], stage.relu.slope, 1 / (1 - self.rates[stage]), shares,
         )  # fmt: skip
         bias = self.gradient_of[bias_of(stage.conv)]
         self.kernels.shares("total", 1, C, shares, count, C, 1, bias, bias, lanes=32)
@@ -352,10 +327,6 @@ class DCGAN:
         self.blas.product(*parts, shares)
         size = gradient.size
         self.kernels.shares("total", 1, size, shares, count, size, 1, gradient, gradient, lanes=32)
-
-    def close(self) -> None:
-        """Give cuBLAS's handle back, after the graphs that were captured with it."""
-        self.blas.close()
 
 
 def part(buffer: Array, *shape: int) -> Array:

@@ -178,17 +178,15 @@ __global__ void batch_statistics(const float *shares, int chunks, const float *x
     }
 }
 
-// shares (chunks, C): sums of the rows of x, row (.., t, phase) times weights[t].
-__global__ void weighted_sums(const float *x, const float *weights, int rows, int C, int chunk, int T,
-                              int phases, float *shares) {
+// sums (chunks, C): of the T rows of each chunk of x, row t times weights[t].
+__global__ void weighted_sums(const float *x, const float *weights, int T, int C, float *sums) {
     __shared__ float shared[1024];
-    int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
+    int c = COLUMN;
     float sum = 0;
     if (c < C)
-        for (int row = CHUNK * chunk + threadIdx.y; row < end; row += LANES)
-            sum += weights[(unsigned)row / phases % T] * x[row * C + c];
+        for (int t = threadIdx.y; t < T; t += LANES) sum += weights[t] * x[(CHUNK * T + t) * C + c];
     sum = block_sum(shared, sum);
-    if (c < C && threadIdx.y == 0) shares[CHUNK * C + c] = sum;
+    if (c < C && threadIdx.y == 0) sums[CHUNK * C + c] = sum;
 }
 
 // out (kinds, C): the sums of shares (chunks, kinds, C).
@@ -279,7 +277,7 @@ __global__ void activate(float *a, const float *bias, const unsigned char *mask,
 
 // g = the gradient of what `activate` was given, from that of its result: `from_a` (rows, C), or, if
 // one and the same for `same` rows, (rows / same, C). On the way the bias's gradient: shares
-// (chunks, C), as `weighted_sums` of g. g may be from_a itself.
+// (chunks, C), sums of the rows of g, row (.., t, phase) times weights[t]. g may be from_a itself.
 __global__ void activate_back(float *g, const float *from_a, int same, const float *a,
                               const unsigned char *mask, const float *weights, int rows, int C, int chunk,
                               int T, int phases, float slope, float growth, float *shares) {

@@ -7,11 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.cuda.blas import Check
-
 SOURCE = Path(__file__).with_name("kernels.cu")
 THREADS = 256  # in a block
-IN_PLACE = ("activate", "scale_rows")  # these read the buffer that they write
 NUMBERS = {"int": np.int32, "float": np.float32, "double": np.float64, "word": np.uint64}
 POINTERS = {
     "float": np.float32, "int": np.int32, "unsigned char": np.uint8, "long long": np.int64
@@ -58,16 +55,10 @@ class Kernels:
         self.module = xp.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=options(side, channels))
         self.functions = {name: self.module.get_function(name) for name in signatures()}
         self.launches = 0
-        self.check: Check | None = None  # see `buffers.ReuseCheck`
 
     def launch(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
-        parameters = signatures()[name]
-        values = tuple(p.convert(value) for p, value in zip(parameters, arguments, strict=True))
+        values = tuple(p.convert(value) for p, value in zip(signatures()[name], arguments, strict=True))
         self.launches += 1
-        if self.check:
-            arrays = [(p.const, value) for p, value in zip(parameters, values, strict=True) if p.pointer]
-            read = [value for const, value in arrays if const or name in IN_PLACE]
-            self.check(read, [value for const, value in arrays if not const])
         self.functions[name](grid, block, values)
 
     def flat(self, name: str, threads: int, *arguments: Any) -> None:

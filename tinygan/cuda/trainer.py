@@ -14,11 +14,11 @@ import numpy as np
 
 from tinygan.average import Average
 from tinygan.cuda.buffers import MEASURED, sizes_of
-from tinygan.cuda.gan import DCGAN, alike
+from tinygan.cuda.gan import DCGAN
 from tinygan.errors import DeviceError, UsageError
-from tinygan.layers import Dropout, Network
+from tinygan.layers import Network
 from tinygan.optim import Adam
-from tinygan.rng import MASK_STEPS, key, mask_rate, stream
+from tinygan.rng import MASK_STEPS, key, stream
 
 SECONDS_A_LOOK = 0.1  # how long the card may go on before its losses are read
 UPLOADED = 64 << 20  # bytes of images at a time
@@ -44,25 +44,20 @@ class Trainer:
         step: int = 0,
         graphs: bool = True,
         average: Average | None = None,
-        check_reuse: bool = False,
     ) -> None:
         """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken.
 
-        Without `graphs` every kernel is launched by itself: slower, and the same bits. `check_reuse`: see
-        `DCGAN`.
+        Without `graphs` every kernel is launched by itself: slower, and the same bits.
 
         Raises:
             UsageError: the networks are not the DCGAN, or too large (see `buffers.sizes_of`).
             DeviceError: the images are too many for the card's memory.
         """
-        if not sizes_of(G, D) or not alike(adam_G, adam_D) or not len(images) >= batch_size:
+        # One kernel serves both Adams: nothing but their lr may differ.
+        of_G, of_D = ((type(a), a.t, a.beta1, a.beta2, a.eps) for a in (adam_G, adam_D))
+        if not sizes_of(G, D) or of_G != of_D or type(adam_G) is not Adam:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
-        layers = [layer for layer in D.layers.values() if isinstance(layer, Dropout)]
-        self.rates = [mask_rate(layer.rate) for layer in layers]
-        keep_scales = [1 / (1 - rate) for rate in self.rates]
-        self.ranks, self.fakes = G.backend.ranks, G.backend.ranks.part(batch_size)
-        share = self.fakes.stop - self.fakes.start
-        self.dcgan = DCGAN(G, D, adam_G, adam_D, share, keep_scales, average, batch_size, check_reuse)
+        self.dcgan = DCGAN(G, D, adam_G, adam_D, batch_size, average)
         self.adams, self.seed, self.step, self.with_graphs = (adam_G, adam_D), seed, step, graphs
         self.batch, self.images = batch_size, len(images)
         self.steps_per_epoch = -(-len(images) // batch_size)
@@ -70,7 +65,7 @@ class Trainer:
         try:
             self.data = xp.empty(images.shape, dtype=xp.uint8)
         except MemoryError as problem:
-            if images.nbytes < sum(array.nbytes for array in self.dcgan.buffers.arrays()):
+            if images.nbytes < self.dcgan.memory.bytes():
                 raise  # a smaller batch is the remedy
             raise DeviceError(
                 f"the {images.nbytes / 1e9:.1f} GB of images are more than the GPU has room for. Use "
@@ -101,7 +96,7 @@ class Trainer:
         # Looking costs a little, waiting for news too; the first steps compile and say nothing.
         seconds = max(1e-9, time.perf_counter() - start) / max(1, count)
         stride = max(1, min(MEASURED, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
-        self.stride = self.ranks.from_first(stride)
+        self.stride = self.dcgan.ranks.from_first(stride)
         return np.array(done)
 
     def _some(self, count: int) -> np.ndarray:
@@ -155,7 +150,7 @@ class Trainer:
         dcgan.tick()
         pictures, noise, clock = b.pictures, b.noise, b.clock
         masks = b.activation1.mask, b.activation2.mask
-        real, fakes = self.ranks.part(all_N), self.fakes
+        real, fakes = dcgan.ranks.part(all_N), dcgan.fakes
         N, M = real.stop - real.start, dcgan.batch
         if N:  # of a small last batch some ranks have none
             kernels.flat(
@@ -167,7 +162,7 @@ class Trainer:
         kernels.flat("draw_noise", -(-(start % 4 + noise.size) // 4), noise, start, noise.size, *words, clock)
         words = key(self.seed, stream(self.seed, "dropout").path, 3)  # ... .at(step, which, layer)
         for which, (part, first, count) in enumerate(((real, 0, N), (fakes, N, M))):
-            for layer, (rate, mask) in enumerate(zip(self.rates, masks, strict=True)):
+            for layer, (rate, mask) in enumerate(zip(dcgan.rates.values(), masks, strict=True)):
                 scale, C = 2 - layer, mask.shape[-1]
                 each, steps = dcgan.sizes.P * scale * scale * C, round(rate * MASK_STEPS)
                 start = part.start * each
@@ -177,7 +172,6 @@ class Trainer:
                         *words, clock, which, layer, steps, C, scale, N + M, first,
                     )  # fmt: skip
         dcgan.train_step(N, all_N)
-        dcgan.update_average()
         if all_N == self.batch:
             self.launches = kernels.launches + dcgan.blas.products - before
             self.operations = dcgan.blas.operations - operations
@@ -185,4 +179,4 @@ class Trainer:
     def close(self) -> None:
         """Give the graphs and cuBLAS's handle back."""
         self.graphs.clear()
-        self.dcgan.close()
+        self.dcgan.blas.close()

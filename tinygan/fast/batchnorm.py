@@ -23,10 +23,8 @@ def batch_norm_forward(
     of_batch: bool = False, eps: float = 1e-3,
 ) -> tuple[Array, Any]:  # fmt: skip
     """`ops.batchnorm.batch_norm_forward`, faster."""
-    if mean is None:
-        (mean, variance), of_batch = readable.moments(x), True
     channels = (gamma, beta, mean, variance)
-    if any(a.shape != x.shape[-1:] for a in channels) or not plain(x, *channels):
+    if mean is None or any(a.shape != x.shape[-1:] for a in channels) or not plain(x, *channels):
         return readable.batch_norm_forward(
             x, gamma, beta, mean=mean, variance=variance, of_batch=of_batch, eps=eps
         )

@@ -91,8 +91,9 @@ import numpy as np
 
 from tinygan.arrays import Array
 from tinygan.autograd import Gradients, Op, Wanted
+from tinygan.fast import plain
 from tinygan.fast.direct import Direct, Write
-from tinygan.fast.frequencies import Frequencies, axis_choices
+from tinygan.fast.frequencies import Axis, Frequencies, axis_choices
 from tinygan.fast.reduce import channel_sums
 from tinygan.ops import conv as readable
 from tinygan.ops.geometry import Padding, Pads, Stride, conv2d_pads, conv2d_transpose_size, stride_pair
@@ -114,9 +115,8 @@ def _twin(original: Op, transposed: bool) -> Op:
     def forward(
         x: Array, w: Array, b: Array | None, *, stride: Stride = 1, padding: Padding = "same"
     ) -> tuple[Array, Any]:
-        usual = _usual(x, w, b, *((3, 2) if transposed else (2, 3)))
         given = x.shape, w.shape, x.dtype.char, stride, padding
-        plan = plan_of(*given, transposed=transposed) if usual else None
+        plan = plan_of(*given, transposed=transposed) if _fit(x, w, b, transposed) else None
         if plan is None:
             return original.forward(x, w, b, stride=stride, padding=padding)
         lift, lower = (plan.lift_small, plan.up) if transposed else (plan.lift_large, plan.down)
@@ -150,11 +150,14 @@ def plan_of(
     x: Any, w: Any, dtype: str, stride: Stride, padding: Padding = "same", *, transposed: bool
 ) -> Plan | None:
     """`conv_plan` for the shapes x (N, H, W, C) and w (KH, KW, C, F), or, transposed, w (KH, KW, F, C)."""
-    strides = stride_pair(stride)
-    if not transposed:
-        return conv_plan(x, w, strides, conv2d_pads(x[1:3], w[:2], strides, padding), dtype)
-    size, pads = conv2d_transpose_size(x[1:3], w[:2], strides, padding)
-    return conv_plan((x[0], *size, w[2]), w, strides, pads, dtype, x[1:3])
+    strides, size = stride_pair(stride), x[1:3]
+    if transposed:
+        large, pads = conv2d_transpose_size(size, w[:2], strides, padding)
+        return conv_plan((x[0], *large, w[2]), size, w, strides, pads, dtype)
+    pads = conv2d_pads(size, w[:2], strides, padding)
+    axes = zip(size, pads, w[:2], strides, strict=True)
+    height, width = ((side + sum(pad) - K) // S + 1 for side, pad, K, S in axes)
+    return conv_plan(x, (height, width), w, strides, pads, dtype)
 
 
 # Which way is the fastest? Costs are in multiplications; a number that is written or read counts as
@@ -162,69 +165,53 @@ def plan_of(
 
 MOVED = 8  # multiplications in the time of moving one number to or from memory
 LIFTING = 2  # the products of a transform are small, and slower by this
+FEW = 4  # channels, up to which their windows are copied pixel by pixel
 
 
 @lru_cache(maxsize=256)
 def conv_plan(
     large: tuple[int, int, int, int],
+    small: tuple[int, int],
     kernel: tuple[int, int, int, int],
     stride: tuple[int, int],
     pads: Pads,
     dtype: str,
-    small: tuple[int, int] | None = None,
 ) -> Plan | None:
-    """The cheapest plan for a convolution of `large` (N, H, W, C) by `kernel` (KH, KW, C, F).
+    """The cheapest plan for a convolution of `large` (N, H, W, C) to the size `small` by (KH, KW, C, F).
 
-    `small` is the size of the result, where the formula for `pads` does not give it: a transposed
-    convolution may make a picture that its adjoint would not use to the edge. None: `ops.conv` is
-    the fastest.
+    None: `ops.conv` is the fastest.
     """
     N, H, W, C = large
     KH, KW, _, F = kernel
-    if small is None:
-        (top, bottom), (left, right) = pads
-        small = (H + top + bottom - KH) // stride[0] + 1, (W + left + right - KW) // stride[1] + 1
     windows = N * small[0] * small[1] * KH * KW * C
-    best, plan = 3 * windows * F + MOVED * 4 * windows, None
-    by_windows, by_frequencies = best, inf
-    shapes = (H, W, C), (*small, F), (KH, KW)
+    by_windows = 3 * windows * F + MOVED * 4 * windows
     phases = stride[0] * stride[1]
+    costs: dict[tuple[Axis, Axis], float] = {}  # by frequencies, for each way to cut the axes
     for rows in axis_choices(H, small[0], KH, stride[0], pads[0][0]):
         for columns in axis_choices(W, small[1], KW, stride[1], pads[1][0]):
             frequencies, tiles = rows.n * columns.n, N * rows.tiles * columns.tiles
             lifted = tiles * frequencies * (phases * C + F)
             pixels = rows.seen * columns.seen * phases * C + rows.out * columns.out * F
-            cost = (
+            costs[rows, columns] = (
                 3 * 1.5 * tiles * frequencies * phases * C * F
                 + 2 * LIFTING * tiles * frequencies * pixels / 2
                 + MOVED * (4 * lifted + 4 * tiles * pixels)
                 + (9 * KH * KW + MOVED * 10 * phases) * frequencies * C * F
             )
-            by_frequencies = min(by_frequencies, cost)
-            if cost < best:
-                best, plan = cost, (rows, columns)
+    axes, by_frequencies = min(costs.items(), key=lambda choice: choice[1], default=(None, inf))
     weighed = by_frequencies / max(by_windows, 1)
-    if plan is not None:
-        return Frequencies(*shapes, *plan, dtype, weighed)
-    if min(C, F) <= FEW and C * KH * KW * small[0] * small[1] > 0:
-        return Direct(*shapes, stride, pads, dtype, weighed) if C <= FEW else None
-    return None
+    shapes = (H, W, C), (*small, F), (KH, KW)
+    if axes and by_frequencies < by_windows:
+        return Frequencies(*shapes, *axes, dtype, weighed)
+    return Direct(*shapes, stride, pads, dtype, weighed) if C <= FEW else None
 
 
-FEW = 4  # channels, up to which their windows are copied pixel by pixel
-
-
-def _usual(x: Array, w: Array, b: Array | None, channels: int, filters: int) -> bool:
+def _fit(x: Array, w: Array, b: Array | None, transposed: bool) -> bool:
     """Whether the arrays fit each other and are of a kind that a plan can take."""
-    return (
-        x.ndim == w.ndim == 4
-        and x.dtype == w.dtype
-        and x.dtype.char in "fd"
-        and x.shape[3] == w.shape[channels]
-        and x.size * w.size > 0
-        and (b is None or b.shape == (w.shape[filters],))
-        and (b is None or np.promote_types(x.dtype, b.dtype) == x.dtype)  # else y has b's dtype
-    )
+    if not plain(x, w, b) or not x.ndim == w.ndim == 4:
+        return False
+    C, F = (w.shape[3], w.shape[2]) if transposed else w.shape[2:]
+    return x.shape[3] == C and (b is None or b.shape == (F,))
 
 
 def _into(y: Array, b: Array | None = None) -> Write:

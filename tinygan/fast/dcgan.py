@@ -1,6 +1,5 @@
 """The layers of a DCGAN by name: what `models.py` makes, recognised for the fast step on any device."""
 
-from math import inf
 from typing import NamedTuple, cast
 
 from tinygan import layers
@@ -52,25 +51,26 @@ def bias_of(layer: layers.Linear) -> Tensor:
     return layer.bias
 
 
-def odd_layer(G: Network, D: Network, steepest: float = inf) -> str:
+def odd_layer(G: Network, D: Network) -> str:
     """The first layer, or else the network, that is not a DCGAN's; nothing if all are.
 
-    G may have any number of stages, and D one or more. `steepest` is the largest slope of G's LeakyReLUs.
+    G may have any number of stages, and D one or more. Slopes are from 0 to 1: so LeakyReLU is the larger of
+    x and slope x, and its result has the sign of x.
     """
     stages_G, stages_D = max(1, (len(G.layers) - 3) // 3), max(1, (len(D.layers) - 2) // 3)
     up = [layers.Conv2DTranspose, layers.BatchNorm, layers.LeakyReLU] * (stages_G - 1)
     down = [layers.Conv2D, layers.LeakyReLU, layers.Dropout] * stages_D
     first = [layers.Dense, layers.BatchNorm, layers.LeakyReLU, layers.Reshape]
     for_G, for_D = [*first, *up, layers.Conv2DTranspose, layers.Tanh], [*down, layers.Reshape, layers.Dense]
-    return _odd(G, for_G, (), steepest) or _odd(D, for_D, (layers.Conv2D, layers.Dense), inf)
+    return _odd(G, for_G, ()) or _odd(D, for_D, (layers.Conv2D, layers.Dense))
 
 
-def _odd(network: Network, kinds: list[type[Layer]], biased: tuple[type[Layer], ...], steepest: float) -> str:
+def _odd(network: Network, kinds: list[type[Layer]], biased: tuple[type[Layer], ...]) -> str:
     """The first layer that is not of these kinds, or has another bias, slope or rate; nothing if all fit."""
     for i, (name, layer) in enumerate(network.layers.items()):
         kind = kinds[i] if i < len(kinds) else None
         bias = getattr(layer, "bias", None) is not None
-        in_range = getattr(layer, "slope", 0) <= steepest and 0 <= getattr(layer, "rate", 0) < 1
+        in_range = 0 <= getattr(layer, "slope", 0) <= 1 and 0 <= getattr(layer, "rate", 0) < 1
         if type(layer) is not kind or bias != (kind in biased) or not in_range:
             return f"{network.name}/{name}"
     # Each layer runs once, and as `layers.Network` runs it.

@@ -17,6 +17,7 @@ float32, NumPy 2.4.6 with OpenBLAS 0.3.31, 2 threads of an AMD EPYC (Zen 4).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import nan
 from typing import cast
 
@@ -37,6 +38,7 @@ def reader(images: Array | Read) -> Read:
     return images if callable(images) else lambda block: images[block]
 
 
+@dataclass(eq=False)
 class Direct:
     """A convolution between a large picture (its input) and a small one (its result), by windows.
 
@@ -44,23 +46,18 @@ class Direct:
     is (N, KH KW C, OH OW); kernel and small picture need no lifting.
     """
 
-    def __init__(
-        self,
-        large: tuple[int, int, int],
-        small: tuple[int, int, int],
-        kernel: tuple[int, int],
-        stride: tuple[int, int],
-        pads: Pads,
-        dtype: str,
-        weighed: float = nan,
-    ) -> None:
-        """`weighed`: what frequencies were reckoned to cost, as a share of what this way does."""
-        self.weighed = weighed
-        self.large, self.small, self.kernel, self.stride, self.pads = large, small, kernel, stride, pads
-        self.dtype = np.dtype(dtype)
-        self.rows = kernel[0] * kernel[1] * large[2]
-        self.pixels = small[0] * small[1]
-        self.numbers = self.pixels * max(self.rows, small[2])
+    large: tuple[int, int, int]
+    small: tuple[int, int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pads: Pads
+    dtype: str
+    weighed: float = nan  # what frequencies were reckoned to cost, as a share of what this way does
+
+    def __post_init__(self) -> None:
+        self.rows = self.kernel[0] * self.kernel[1] * self.large[2]
+        self.pixels = self.small[0] * self.small[1]
+        self.numbers = self.pixels * max(self.rows, self.small[2])
 
     def __str__(self) -> str:
         return (

@@ -8,6 +8,8 @@
 float32, NumPy 2.4.6, 2 threads of an AMD EPYC (Zen 4). Version 1 of the mask is `rng.Stream.keep`.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from tinygan.arrays import Array
@@ -30,9 +32,7 @@ def dropout_forward(x: Array, *, mask: Array, rate: float) -> tuple[Array, tuple
 
 def dropout_backward(saved: tuple[Array, float], dy: Array, wanted: Wanted) -> Gradients:
     """`ops.dropout.dropout_backward`, faster."""
-    if not plain(dy):
-        return readable.dropout_backward(saved, dy, wanted)
-    return (_masked(dy, *saved) if wanted[0] else None,)
+    return (_masked(dy, *saved),) if plain(dy) else readable.dropout_backward(saved, dy, wanted)
 
 
 def _masked(x: Array, mask: Array, scale: float) -> Array:
@@ -48,7 +48,7 @@ def _masked(x: Array, mask: Array, scale: float) -> Array:
     return y
 
 
-def draw(*masks: tuple[Stream, float, Array]) -> None:
+def draw(masks: Iterable[tuple[Stream, float, Array]]) -> None:
     """For each (stream, rate, out): out (N, ...) = `stream.keep(out.shape, rate)`, on the threads."""
     pieces = [
         (stream, rate, part, stream.first * out[0].size + start)

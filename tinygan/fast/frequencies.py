@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
+from itertools import groupby, product
 from math import ceil, nan
 from typing import NamedTuple
 
@@ -16,7 +17,6 @@ from tinygan.fast.direct import Read, Write, reader
 from tinygan.fast.threads import POOL, blocks
 
 Pair = tuple[int, int]
-RowsOf = Callable[[slice], object]
 
 
 class Axis(NamedTuple):
@@ -36,7 +36,7 @@ class Axis(NamedTuple):
 
     @property
     def reach(self) -> tuple[int, int]:
-        """The first pixel that a tile sees, and the one after the last; both may lie outside the picture."""
+        """The first pixel that a tile sees, 0 or before the picture; and the one after the last."""
         end = self.start + (self.tiles - 1) * self.out + self.seen
         return self.start * self.stride, end * self.stride
 
@@ -153,35 +153,30 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
         places = pixels(height, width)
         turned = angles(pairs, places - centre)
         table = np.concatenate([np.cos(turned), np.cos(angles(reals, places)), -np.sin(turned)])
-        odd = np.array([not np.allclose(row, row[::-1]) for row in table])
-        cuts = [0, *(np.flatnonzero(odd[1:] != odd[:-1]) + 1), len(table)]
-        groups = []
-        for start, end in zip(cuts[:-1], cuts[1:], strict=True):
-            kept = table.shape[1] // 2 if odd[start] else table.shape[1] - table.shape[1] // 2
-            matrix = np.ascontiguousarray(table[start:end, :kept].astype(dtype))
-            groups.append((slice(int(start), int(end)), matrix, bool(odd[start])))
-        return Grid(table.shape[1], tuple(groups)), centre
+        groups, half, start = [], len(places) // 2, 0
+        for odd, some in groupby(table, lambda row: not np.allclose(row, row[::-1])):
+            matrix = np.array([row[: half if odd else len(places) - half] for row in some], dtype)
+            groups.append((slice(start, start + len(matrix)), matrix, odd))
+            start += len(matrix)
+        return Grid(len(places), tuple(groups)), centre
 
     large, large_centre = grid(rows.seen, columns.seen)
     small, small_centre = grid(rows.out, columns.out)
     weight = rows.n * columns.n
     phases = []
-    for a in range(rows.stride):
-        for b in range(columns.stride):
-            vertical = [i for i in range(kernel[0]) if rows.offset(i)[0] == a]
-            horizontal = [j for j in range(kernel[1]) if columns.offset(j)[0] == b]
-            if vertical and horizontal:
-                taps = np.array(
-                    [(rows.offset(i)[1], columns.offset(j)[1]) for i in vertical for j in horizontal]
-                )
-                turned = angles(pairs, taps - (large_centre - small_centre))
-                table = np.concatenate([2 * np.cos(turned), np.cos(angles(reals, taps)), 2 * np.sin(turned)])
-                phases.append((vertical[0], horizontal[0], (table / weight).astype(dtype)))
-            else:  # a stride larger than the kernel leaves phases that no tap looks at
-                phases.append((0, 0, np.zeros((weight, 0), dtype)))
+    for a, b in np.ndindex(rows.stride, columns.stride):
+        top, left = (a + rows.before) % rows.stride, (b + columns.before) % columns.stride
+        vertical = [rows.offset(i)[1] for i in range(top, kernel[0], rows.stride)]
+        horizontal = [columns.offset(j)[1] for j in range(left, kernel[1], columns.stride)]
+        # No taps at all, where the stride is larger than the kernel.
+        taps = np.array([*product(vertical, horizontal)], float).reshape(-1, 2)
+        turned = angles(pairs, taps - (large_centre - small_centre))
+        table = np.concatenate([2 * np.cos(turned), np.cos(angles(reals, taps)), 2 * np.sin(turned)])
+        phases.append((top, left, (table / weight).astype(dtype)))
     return Transform(len(pairs), len(reals), large, small, tuple(phases))
 
 
+@dataclass(eq=False)
 class Frequencies:
     """A convolution between a large picture (its input) and a small one (its result), by frequencies.
 
@@ -190,24 +185,20 @@ class Frequencies:
     channels; the lifted kernel is (frequencies, S^2 C, F).
     """
 
-    def __init__(
-        self,
-        large: tuple[int, int, int],
-        small: tuple[int, int, int],
-        kernel: Pair,
-        rows: Axis,
-        columns: Axis,
-        dtype: str,
-        weighed: float = nan,
-    ) -> None:
-        """`weighed`: what this way was reckoned to cost, as a share of what `direct.Direct` would."""
-        self.weighed = weighed
-        self.large, self.small, self.taps, self.rows, self.columns = large, small, kernel, rows, columns
-        self.transform = transform(rows, columns, kernel, dtype)
-        self.dtype = np.dtype(dtype)
+    large: tuple[int, int, int]
+    small: tuple[int, int, int]
+    kernel: Pair
+    rows: Axis
+    columns: Axis
+    dtype: str
+    weighed: float = nan  # what this way was reckoned to cost, as a share of what `direct.Direct` would
+
+    def __post_init__(self) -> None:
+        rows, columns = self.rows, self.columns
+        self.transform = transform(rows, columns, self.kernel, self.dtype)
         self.tiles = rows.tiles * columns.tiles
         self.phases = rows.stride * columns.stride
-        self.C, self.F = large[2], small[2]
+        self.C, self.F = self.large[2], self.small[2]
         self.frequencies = 2 * self.transform.pairs + self.transform.reals
         numbers = max(rows.seen * columns.seen * self.phases * self.C, rows.out * columns.out * self.F)
         self.numbers = numbers * self.tiles
@@ -230,25 +221,24 @@ class Frequencies:
             phase, some = part
             row, column, matrix = self.transform.kernel[phase]
             taps = w[row :: self.rows.stride, column :: self.columns.stride].reshape(-1, self.C * self.F)
-            np.matmul(matrix, taps[: matrix.shape[1], some], out=W[:, phase, some])
+            np.matmul(matrix, taps[:, some], out=W[:, phase, some])
 
         POOL.each(piece, self._kernel_pieces())
         return W.reshape(self.frequencies, self.phases * self.C, self.F)
 
     def lower_kernel(self, dW: Array) -> Array:
         """The adjoint of `lift_kernel`: the gradient of w from that of the lifted kernel."""
-        dw = np.zeros((*self.taps, self.C * self.F), self.dtype)
+        dw = np.zeros((*self.kernel, self.C * self.F), self.dtype)
         dW = dW.reshape(self.frequencies, self.phases, self.C * self.F)
 
         def piece(part: tuple[int, slice]) -> None:
             phase, some = part
             row, column, matrix = self.transform.kernel[phase]
-            if matrix.shape[1]:
-                taps = dw[row :: self.rows.stride, column :: self.columns.stride, some]
-                taps[...] = np.matmul(matrix.T, dW[:, phase, some]).reshape(taps.shape)
+            taps = dw[row :: self.rows.stride, column :: self.columns.stride, some]
+            taps[...] = np.matmul(matrix.T, dW[:, phase, some]).reshape(taps.shape)
 
         POOL.each(piece, self._kernel_pieces())
-        return dw.reshape(*self.taps, self.C, self.F)
+        return dw.reshape(*self.kernel, self.C, self.F)
 
     def _kernel_pieces(self) -> list[tuple[int, slice]]:
         some = blocks(self.C * self.F, 2 * self.frequencies)
@@ -347,7 +337,9 @@ class Frequencies:
         self._each_frequency(piece, alone, x.shape[1])
         return y
 
-    def _each_frequency(self, pair: RowsOf, alone: RowsOf, tiles: int) -> None:
+    def _each_frequency(
+        self, pair: Callable[[slice], object], alone: Callable[[slice], object], tiles: int
+    ) -> None:
         """Call `pair` with the rows of real parts and `alone` with those of real frequencies, by pieces."""
         m, numbers = self.transform.pairs, 4 * tiles * max(self.phases * self.C, self.F)
         pieces = [(pair, some) for some in blocks(m, numbers)]
@@ -368,27 +360,20 @@ class Frequencies:
         """Large images (N, H, W, C) -> what each tile sees (tiles, pixels, phases C)."""
         r, c = self.rows, self.columns
         N, H, W, C = x.shape
-        top, bottom = r.reach
-        left, right = c.reach
-        if top < 0 or left < 0 or bottom > H or right > W:
-            pads = (max(0, -top), max(0, bottom - H)), (max(0, -left), max(0, right - W))
+        (top, bottom), (left, right) = r.reach, c.reach
+        pads = (-top, max(0, bottom - H)), (-left, max(0, right - W))
+        if pads != ((0, 0), (0, 0)):
             x = np.pad(x, ((0, 0), *pads, (0, 0)))
-            top, left = top + pads[0][0], left + pads[1][0]
-        if self.tiles == 1:
-            # (N, seen S, seen S, C) -> (N, seen, S, seen, S, C) -> (N, seen, seen, S, S, C)
-            seen = x[:, top : top + r.seen * r.stride, left : left + c.seen * c.stride]
-            seen = seen.reshape(N, r.seen, r.stride, c.seen, c.stride, C).transpose(0, 1, 3, 2, 4, 5)
-        else:
-            # A view with an axis each for image, tile, pixel and phase: tiles are `out` pixels apart, overlap
-            # by seen - out, and a pixel's phases are neighbours. (N, tiles, tiles, seen, seen, S, S, C)
-            n, down, along, channel = x.strides
-            seen = np.lib.stride_tricks.as_strided(
-                x[:, top:, left:],
-                (N, r.tiles, c.tiles, r.seen, c.seen, r.stride, c.stride, C),
-                (n, down * r.stride * r.out, along * c.stride * c.out, down * r.stride, along * c.stride,
-                 down, along, channel),
-                writeable=False,
-            )  # fmt: skip
+        # A view with an axis each for image, tile, pixel and phase: tiles are `out` pixels apart, overlap
+        # by seen - out, and a pixel's phases are neighbours. (N, tiles, tiles, seen, seen, S, S, C)
+        n, down, along, channel = x.strides
+        seen = np.lib.stride_tricks.as_strided(
+            x,
+            (N, r.tiles, c.tiles, r.seen, c.seen, r.stride, c.stride, C),
+            (n, down * r.stride * r.out, along * c.stride * c.out, down * r.stride, along * c.stride,
+             down, along, channel),
+            writeable=False,
+        )  # fmt: skip
         return seen.reshape(N * self.tiles, r.seen * c.seen, self.phases * C)
 
     def _merge(self, tiles: Array) -> Array:
@@ -405,14 +390,12 @@ class Frequencies:
         (top, bottom), (left, right) = r.reach, c.reach
         if self.tiles == 1 and top == left == 0:
             return parts[0, 0, :, :H, :W]
-        height, width = max(H, bottom) - min(top, 0), max(W, right) - min(left, 0)
-        whole = np.zeros((N, height, width, C), self.dtype)
+        whole = np.zeros((N, max(H, bottom) - top, max(W, right) - left, C), self.dtype)
         for i in range(r.tiles):
             for j in range(c.tiles):
-                y, x = i * r.out * r.stride + max(top, 0), j * c.out * c.stride + max(left, 0)
+                y, x = i * r.out * r.stride, j * c.out * c.stride
                 whole[:, y : y + r.seen * r.stride, x : x + c.seen * c.stride] += parts[i, j]
-        y, x = -min(top, 0), -min(left, 0)
-        return whole[:, y : y + H, x : x + W]
+        return whole[:, -top : H - top, -left : W - left]
 
     def _join(self, tiles: Array) -> Array:
         """Tiles of the result (tiles, pixels, F) -> small images (N, OH, OW, F)."""

@@ -50,7 +50,7 @@ Gradients = dict[Tensor, Array]  # by the parameter
 
 def unfit(G: Network, D: Network) -> str:
     """What about these networks a `FusedStep` cannot compute; nothing if it can."""
-    odd = odd_layer(G, D, steepest=1)  # `Normed.read` takes the larger of x and slope x
+    odd = odd_layer(G, D)
     if odd or D.input_shape != G.shapes[list(G.layers)[-1]] or D.shapes[list(D.layers)[-1]] != (1,):
         return f"models.py was changed at {odd or D.name}"
     dtypes = {tensor.dtype.char for net in (G, D) for tensor in net.parameters.values()}
@@ -69,39 +69,33 @@ def plans(network: Network, N: int) -> dict[str, Plan | None]:
     return found
 
 
-def unplanned(G: Network, D: Network, N: int, M: int) -> str:
-    """The first convolution that has no faster way for N real images and M fakes; nothing if all have."""
-    for network, count in ((G, M), (D, N + M)):
-        for name, plan in plans(network, count).items():
-            if plan is None:
-                return f"{network.name}/{name}"
-    return ""
-
-
 class FusedStep:
-    """`gan.losses_and_gradients`, faster, for two networks that are not `unfit`.
+    """`gan.losses_and_gradients`, faster, for two networks that are not `unfit`, where none is `unplanned`.
 
     Layers and plans are looked up once, when this is made. What a step needs besides, its passes take and
     give back.
     """
 
     def __init__(self, G: Network, D: Network, batches: Iterable[tuple[int, int]]) -> None:
-        """`batches`: the (N, M) that a step may have, N real images and M fakes, none of them `unplanned`."""
+        """`batches`: the (N, M) that a step may have, N real images and M fakes."""
         self.G, self.D, self.layers = G, D, layers_of(G, D)
-        self.plans = {
-            (N, M): (cast(list[Plan], [*plans(G, M).values()]), cast(list[Plan], [*plans(D, N + M).values()]))
-            for N, M in batches
-        }
+        self.plans: dict[tuple[int, int], list[list[Plan]]] = {}
+        self.unplanned = ""  # the first convolution that has no faster way at one of these sizes
+        for N, M in batches:
+            for network, count in ((G, M), (D, N + M)):
+                found = plans(network, count)
+                missing = (f"{network.name}/{name}" for name, plan in found.items() if plan is None)
+                self.unplanned = self.unplanned or next(missing, "")
+                self.plans.setdefault((N, M), []).append(cast(list[Plan], list(found.values())))
 
     def losses_and_gradients(
         self, images: Array, noise: Array, real_masks: Iterable[Mask], fake_masks: Iterable[Mask]
     ) -> LossesAndGradients:
         """What the batch gives; one that does not fit goes to `gan.losses_and_gradients`."""
         G, D, N, M = self.G, self.D, len(images), len(noise)
-        count = len(self.layers.down)
-        masks = list(islice(real_masks, count)), list(islice(fake_masks, count))
-        if not self._fit(images, noise, *masks):
-            return gan.losses_and_gradients(G, D, images, noise, *masks)  # which says what is wrong
+        real, fake = (list(islice(masks, len(self.layers.down))) for masks in (real_masks, fake_masks))
+        if not self._fit(images, noise, [*real, *fake]):
+            return gan.losses_and_gradients(G, D, images, noise, real, fake)  # which says what is wrong
         for_G, for_D = self.plans[N, M]
         generator, discriminator = GeneratorPass(self.layers, for_G), DiscriminatorPass(self.layers, for_D)
         # Forward: real images and fakes pass D as one batch.
@@ -109,16 +103,16 @@ class FusedStep:
         both[:N] = images
         fakes = both[N:]
         generator.forward(noise, fakes)
-        logits = discriminator.forward(both, [(slice(N), masks[0]), (slice(N, None), masks[1])])
+        logits = discriminator.forward(both, [(slice(N), real), (slice(N, None), fake)])
         bce, one = G.backend.twin(bce_with_logits), logits.dtype.type(1)
-        real_loss, real = bce.forward(logits[:N], target=1.0)
-        fake_loss, fake = bce.forward(logits[N:], target=0.0)
+        real_loss, of_real = bce.forward(logits[:N], target=1.0)
+        fake_loss, of_fake = bce.forward(logits[N:], target=0.0)
         g_loss, fooled = bce.forward(logits[N:], target=1.0)
 
         # Backward: D's output is one number for each image, and no image meets another on the way. So one
         # pass with 1 for that number serves both losses: each image's share is multiplied by the gradient of
         # the loss by its logit, and only where images are added up, or leave D.
-        weights_D = np.concatenate([bce.backward(saved, one, (True,))[0] for saved in (real, fake)])
+        weights_D = np.concatenate([bce.backward(saved, one, (True,))[0] for saved in (of_real, of_fake)])
         (weights_G,) = bce.backward(fooled, one, (True,))
         fake_gradient = np.empty_like(fakes)
         gradients = discriminator.backward(weights_D, N, fake_gradient)
@@ -129,23 +123,14 @@ class FusedStep:
         of_D, of_G = ([gradients[p] for p in net.parameters.values()] for net in (D, G))
         return LossesAndGradients(Tensor(fakes, G.backend), real_logits, fake_logits, *losses, of_D, of_G)
 
-    def _fit(self, images: Array, noise: Array, *masks: Sequence[Mask]) -> bool:
-        """Whether the batch has the networks' dtype and shapes, and its masks have, or are streams, all."""
-        N, M = len(images), len(noise)
-        # One of several ranks may have no image (N = 0), but each has noise.
-        if (N, M) not in self.plans or M == 0 or not (_ready(self.G, noise) and _ready(self.D, images)):
-            return False
-        shapes = [(count, *plan.small) for count in (N, M) for plan in self.plans[N, M][1]]
-        sources = [source for some in masks for source in some]
-        if len(sources) != len(shapes) or any(isinstance(source, Stream) for source in sources):
-            return len(sources) == len(shapes) and all(isinstance(source, Stream) for source in sources)
-        return [getattr(source, "shape", None) for source in sources] == shapes
-
-
-def _ready(network: Network, batch: Array) -> bool:
-    """Whether the batch has the network's dtype and input shape."""
-    shape = network.input_shape
-    return isinstance(batch, np.ndarray) and batch.dtype == network.dtype and batch.shape[1:] == shape
+    def _fit(self, images: Array, noise: Array, masks: list[Mask]) -> bool:
+        """Whether the batch has planned sizes, the networks' dtype and shapes, and streams for its masks."""
+        given = [(batch.dtype, batch.shape[1:]) for batch in (noise, images)]
+        return (
+            (len(images), len(noise)) in self.plans
+            and given == [(network.dtype, network.input_shape) for network in (self.G, self.D)]
+            and [type(mask) for mask in masks] == 2 * len(self.layers.down) * [Stream]
+        )
 
 
 class Normed:
@@ -196,8 +181,8 @@ class Normed:
 
     def settle_gradient(self) -> Gradients:
         """All gradients are written: those of gamma and beta. The formula is that of `ops.batchnorm`."""
-        dbeta = reduce.in_order({start: pair[0] for start, pair in self.shares.items()})
-        dgamma = reduce.in_order({start: pair[1] for start, pair in self.shares.items()}) * self.inverse_std
+        dbeta, dgamma = (np.sum(part, axis=0) for part in zip(*reduce.in_order(self.shares), strict=True))
+        dgamma = dgamma * self.inverse_std
         count = np.array(self.x.size / self.x.shape[-1], self.x.dtype)
         offset, stretch, count = self.ranks.sum(dbeta, dgamma, count)
         self.stretch = -self.scale * self.inverse_std * stretch / count
@@ -239,13 +224,13 @@ class GeneratorPass:
         first.settle(M, mean, squares)
         self.noise = noise
         self.kernels, self.lifted = [], []
-        for number, (stage, plan) in enumerate(zip(self.stages, self.plans, strict=True), 1):
+        following = [*self.normed[1:], None]
+        for stage, plan, before, after in zip(self.stages, self.plans, self.normed, following, strict=True):
             K = plan.lift_kernel(stage.conv.kernel.data)
-            Y = plan.lift_small(self.normed[number - 1].read, M)
+            Y = plan.lift_small(before.read, M)
             self.kernels.append(K)
             self.lifted.append(Y)
-            if number < len(self.plans):
-                after = self.normed[number]
+            if after:
                 plan.up(Y, K, after.write)
                 after.settle(*reduce.merged(after.parts))
             else:
@@ -284,12 +269,16 @@ class DiscriminatorPass:
     def __init__(self, layers: DCGAN, plans: Sequence[Plan]) -> None:
         self.stages, self.dense, self.plans = layers.down, layers.dense_D, plans
 
-    def forward(self, pictures: Array, sources: Sequence[tuple[slice, Sequence[Mask]]]) -> Array:
-        """Logits (N, 1) of pictures (N, H, W, C); `sources` has the dropout sources of parts of the batch."""
+    def forward(self, pictures: Array, sources: Iterable[tuple[slice, Sequence[Stream]]]) -> Array:
+        """Logits (N, 1) of pictures (N, H, W, C); `sources` has the dropout streams of parts of the batch."""
         N, dtype = len(pictures), pictures.dtype
-        drawn = isinstance(sources[0][1][0], Stream)  # then all are, and drop at another rate by a hair
-        rates = [mask_rate(s.dropout.rate) if drawn else s.dropout.rate for s in self.stages]
-        masks = self._masks(N, sources, rates)
+        rates = [mask_rate(stage.dropout.rate) for stage in self.stages]
+        masks = [np.empty((N, *plan.small), bool) for plan in self.plans]
+        draw(
+            (stream, rate, mask[part])
+            for part, streams in sources
+            for stream, rate, mask in zip(streams, rates, masks, strict=True)
+        )
         self.kernels, self.lifted, self.factors = [], [], []
         self.results = pictures
         for stage, plan, mask, rate in zip(self.stages, self.plans, masks, rates, strict=True):
@@ -305,21 +294,6 @@ class DiscriminatorPass:
         weights = (parameter.data for parameter in self.dense.parameters.values())
         logits, _ = dense_forward(self.results.reshape(N, -1), *weights)
         return logits
-
-    def _masks(
-        self, N: int, sources: Sequence[tuple[slice, Sequence[Mask]]], rates: Sequence[float]
-    ) -> list[Array]:
-        """What the dropout sources say, for the whole batch: a mask for each layer."""
-        masks = [np.empty((N, *plan.small), bool) for plan in self.plans]
-        streams = []
-        for part, of_part in sources:
-            for mask, rate, source in zip(masks, rates, of_part, strict=True):
-                if isinstance(source, Stream):
-                    streams.append((source, rate, mask[part]))
-                else:
-                    np.copyto(mask[part], source, casting="unsafe")
-        draw(*streams)
-        return masks
 
     def backward(self, weights: Array, N: int, out: Array) -> Gradients:
         """Gradients of the parameters, for a loss with the slope weights[i] (N + M, 1) at logit i.
@@ -350,7 +324,7 @@ class DiscriminatorPass:
         for number in reversed(range(len(self.plans))):
             plan, conv, K = self.plans[number], self.stages[number].conv, self.kernels.pop()
             Y = plan.lift_small(g, count)
-            gradients[bias_of(conv)] = reduce.in_order(shares)
+            gradients[bias_of(conv)] = np.sum(reduce.in_order(shares), axis=0)
             shares.clear()
             if number:
                 g = self.factors[number - 1]  # becomes the gradient, in place

@@ -25,7 +25,7 @@ def over_rows(function: Callable[..., T], *arrays: Array) -> list[T]:
         found[block.start] = function(*(matrix[block] for matrix in matrices))
 
     POOL.each(piece, blocks(*matrices[0].shape))
-    return [found[start] for start in sorted(found)]
+    return in_order(found)
 
 
 def share(x: Array, weights: Array | None = None) -> Array:
@@ -33,9 +33,9 @@ def share(x: Array, weights: Array | None = None) -> Array:
     return (np.ones(len(x), x.dtype) if weights is None else weights) @ x
 
 
-def in_order(shares: Mapping[int, Array]) -> Array:
-    """The sum of the pieces' shares, which are kept by the number of their first row or image."""
-    return np.sum([shares[start] for start in sorted(shares)], axis=0)
+def in_order(parts: Mapping[int, T]) -> list[T]:
+    """What pieces gave, which is kept by the number of their first row or image."""
+    return [parts[start] for start in sorted(parts)]
 
 
 def channel_sums(x: Array) -> Array:
@@ -58,10 +58,8 @@ def merged(parts: Mapping[int, tuple[int, Array, Array]]) -> tuple[float, Array,
     equation 2.1, for any number of parts: each part's own squares and the distance of its mean.
     Unlike the mean of squares less the square of the mean, it cancels nothing.
     """
-    ordered = [parts[start] for start in sorted(parts)]
-    counts = np.array([count for count, _, _ in ordered], ordered[0][1].dtype)
-    means = np.stack([mean for _, mean, _ in ordered])
-    squares = np.stack([square for _, _, square in ordered])
+    numbers, means, squares = map(np.stack, zip(*in_order(parts), strict=True))
+    counts = numbers.astype(means.dtype)
     total = counts.sum()
     mean = counts @ means / total
     return total, mean, squares.sum(axis=0) + counts @ (means - mean) ** 2

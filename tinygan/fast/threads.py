@@ -38,15 +38,11 @@ class Pool:
         return self._threads
 
     def resize(self, threads: int) -> None:
-        """Use `threads` from now on. One, where BLAS cannot be held to one itself."""
-        self.close()
-        self._threads = threads if limit_blas_threads(threads) else 1
-
-    def close(self) -> None:
-        """End the workers; they start again when needed. Also done at the end of the process."""
+        """Use `threads` from now on, and end the others. One, where BLAS cannot be held to one itself."""
         if self._executor:
             self._executor.shutdown()
             self._executor = None
+        self._threads = threads if limit_blas_threads(threads) else 1
 
     def each(self, function: Callable[[Piece], object], pieces: Sequence[Piece]) -> None:
         """Call `function` on every piece, in any order; an exception in one ends the call and is raised.

@@ -1,0 +1,94 @@
+"""A check that no buffer of the step on a card is read after another one has taken its memory."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from tinygan.arrays import Array
+from tinygan.cuda import buffers
+from tinygan.cuda.blas import Blas
+from tinygan.cuda.buffers import Buffers, Memory
+from tinygan.cuda.kernels import Kernels, signatures
+from tinygan.cuda.trainer import DCGAN
+
+IN_PLACE = ("activate", "scale_rows")  # kernels that read the buffer that they write
+
+
+def address(array: Any) -> int:
+    return array.data.ptr
+
+
+def named(own: Buffers) -> dict[str, Array]:
+    """All buffers, ``up1.X`` and so on; those that share memory too."""
+    found = {}
+    for name, value in vars(own).items():
+        inner = vars(value) if type(value).__module__ == buffers.__name__ else None
+        found |= {f"{name}.{key}": array for key, array in inner.items()} if inner else {name: value}
+    return found
+
+
+class Apart(Memory):
+    """No two buffers share memory: so an address tells which one was meant."""
+
+    def __init__(self, xp: Any = None) -> None:
+        super().__init__(xp)
+        self.owner: dict[int, int] = {}  # addresses: of a buffer, of the one it would share with
+
+    def again(self, buffer: Array) -> Array:
+        if self.xp is None:
+            return buffer
+        other, at = self(*buffer.shape), address(buffer)
+        self.owner[address(other)] = self.owner.get(at, at)
+        return other
+
+
+class ReuseCheck:
+    """Watches what kernels and products read and write."""
+
+    def __init__(self, own: Buffers, memory: Apart) -> None:
+        self.ranges = {name: (address(x), address(x) + x.nbytes) for name, x in named(own).items()}
+        self.memory = {name: memory.owner.get(at, at) for name, (at, _) in self.ranges.items()}
+        self.holds: dict[int, str] = {}  # which buffer a memory was written as, last
+
+    def __call__(self, read: Iterable[Array], written: Iterable[Array]) -> None:
+        """A kernel or product reads and writes these.
+
+        Raises:
+            RuntimeError: one that is read is gone.
+        """
+        for name in self.names(read):
+            holds = self.holds.get(self.memory[name], name)
+            if holds != name:
+                raise RuntimeError(f"{name} is read, but its memory holds {holds}")
+        self.holds |= {self.memory[name]: name for name in self.names(written)}
+
+    def names(self, arrays: Iterable[Array]) -> list[str]:
+        places = [address(array) for array in arrays]
+        return [name for name, (start, end) in self.ranges.items() if any(start <= at < end for at in places)]
+
+
+def check_reuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a step fails where a buffer is read after its memory was used again."""
+    checks: dict[Any, ReuseCheck] = {}  # by what launches and multiplies
+    start, launch, product = DCGAN.__init__, Kernels.launch, Blas.product
+
+    def checked(own: DCGAN, *arguments: Any) -> None:
+        start(own, *arguments)
+        assert isinstance(own.memory, Apart)
+        checks[own.kernels] = checks[own.blas] = ReuseCheck(own.buffers, own.memory)
+
+    def launched(own: Kernels, name: str, grid: Any, block: Any, *arguments: Any) -> None:
+        arrays = [(p.const, x) for p, x in zip(signatures()[name], arguments, strict=True) if p.pointer]
+        read = [x for const, x in arrays if const or name in IN_PLACE]
+        checks[own](read, [x for const, x in arrays if not const])
+        launch(own, name, grid, block, *arguments)
+
+    def multiplied(own: Blas, a: Array, b: Array, out: Array) -> None:
+        checks[own]((a, b), (out,))
+        product(own, a, b, out)
+
+    monkeypatch.setattr(buffers, "Memory", Apart)
+    monkeypatch.setattr(DCGAN, "__init__", checked)
+    monkeypatch.setattr(Kernels, "launch", launched)
+    monkeypatch.setattr(Blas, "product", multiplied)
