@@ -35,7 +35,7 @@ from tinygan.runs.trainer import (
     trainer,
     unsuited,
 )
-from tinygan.views.summary import summary
+from tinygan.views.inspection import summary
 
 
 def parser() -> cli.Parser:

@@ -36,15 +36,17 @@ def text_of(state: State) -> str:
     return "\n".join([*(" ".join([title, *lines]) for title, lines in explain(state, DATA, SETTINGS))])
 
 
-def test_explaining_a_step_takes_it(state: State) -> None:
+def test_weights_and_adams_take_the_step_that_is_explained(state: State) -> None:
     expected = State(SETTINGS, cpu())
     expected.restore(state.arrays(), Path("copy"))
     text_of(state)
     StepByStep(expected, DATA, SETTINGS, cpu()).steps(1)
     ours, theirs = state.arrays(), expected.arrays()
-    for name in ours.keys() - {"step"}:
+    players = [name for name in ours if name.startswith(("generator/", "discriminator/"))]
+    moved = [name for name in players if "running" not in name]
+    assert len(moved) > 40
+    for name in moved:
         assert (ours[name] == theirs[name]).all(), name
-    assert state.step == 8
 
 
 def test_the_losses_named_are_those_of_the_step(state: State) -> None:

@@ -24,8 +24,8 @@ from tinygan.runs.records import GROUPS, damaged
 from tinygan.runs.state import PREVIEWS, State
 from tinygan.views import health
 from tinygan.views.explorer import Exported, directions, export
+from tinygan.views.inspection import rows
 from tinygan.views.pictures import grid, png, read_png, tiles
-from tinygan.views.summary import rows
 
 EVALUATED = ("fcd", "error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
 MEASURED = ("g_loss", "d_loss", "real_score", "fake_score")  # of every step
