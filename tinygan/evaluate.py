@@ -10,8 +10,7 @@ import numpy as np
 
 from tinygan import backend, cli, machine
 from tinygan.errors import UsageError
-from tinygan.evaluation.comparison import Compared
-from tinygan.evaluation.evaluation import SAMPLES, Evaluation
+from tinygan.evaluation.evaluation import SAMPLES, Compared, Evaluation
 from tinygan.evaluation.neighbours import K, nearest
 from tinygan.files import write_atomically
 from tinygan.runs.state import load

@@ -71,8 +71,9 @@ function drawBars(canvas, noise) {
 class Explorer {
   /** `run` is the page's contents; the weights lie in elements of their own. */
   constructor(run) {
-    this.generator = new Network(run.generator, byId("generator-weights").textContent);
-    this.discriminator = new Network(run.discriminator, byId("discriminator-weights").textContent);
+    const [generator, discriminator] = run.networks;
+    this.generator = new Network(generator, byId("generator-weights").textContent);
+    this.discriminator = new Network(discriminator, byId("discriminator-weights").textContent);
     this.shape = this.discriminator.input;
     this.directions = run.directions;
     this.noiseSize = run.noise[0].length;
