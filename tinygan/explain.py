@@ -2,7 +2,7 @@
 
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -73,20 +73,15 @@ def main(arguments: Sequence[str]) -> int:
     stepping = StepByStep(state, images, settings, device)
     batch = stepping.batch()
     if in_words:
-        print_step(explain(state, images, settings))
+        for title, sentences in explain(state, images, settings):
+            print(title)
+            for sentence in sentences:
+                print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
     elif options.layer:
         print_layer(state, batch, options.layer, folder_of(path))
     else:
         print_layers(state, batch, path, stepping.how)
     return 0
-
-
-def print_step(parts: Iterable[tuple[str, list[str]]]) -> None:
-    """Titles, and the sentences below them."""
-    for title, sentences in parts:
-        print(title)
-        for sentence in sentences:
-            print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
 
 
 def print_layers(state: State, batch: Batch, path: Path, how: str) -> None:
@@ -123,9 +118,8 @@ def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
     print(f"  method: {'as the formula says' if words.startswith(how) else how}")
     stem = f"{network.name}_{key}"
     if isinstance(layer, Conv2D | Conv2DTranspose):
-        show(
-            layer.kernel.data.reshape(*layer.kernel.shape[:2], -1), folder / f"{stem}_kernels.png", "kernels"
-        )
+        kernels = layer.kernel.data.reshape(*layer.kernel.shape[:2], -1)
+        show(kernels, folder / f"{stem}_kernels.png", "kernels")
     if len(y.shape) == 4:
         show(y.data[0], folder / f"{stem}_maps.png", "maps of the first example")
 
@@ -135,10 +129,8 @@ def show(maps: np.ndarray, path: Path, what: str) -> None:
     shown = maps[:, :, :LARGEST]
     scaled = shown / max(float(np.abs(shown).max()), 1e-12)
     save_png(path, grid(scaled.transpose(2, 0, 1)[..., None]))
-    print(
-        f"  {what}: {path}"
-        + (f", the first {LARGEST} of {maps.shape[2]:,}" if maps.shape[2] > LARGEST else "")
-    )
+    part = f", the first {LARGEST} of {maps.shape[2]:,}" if maps.shape[2] > LARGEST else ""
+    print(f"  {what}: {path}{part}")
 
 
 def find_layer(state: State, name: str) -> tuple[Network, str]:

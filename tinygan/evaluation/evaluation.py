@@ -121,7 +121,6 @@ class Evaluation:
         return {"floor": floor, "ceiling": ceiling}
 
     def __call__(self, G: Network) -> dict[str, float]:
-        """For the statistics: G's distance, its error, precision, recall and coverage; floor,
-        ceiling and samples beside them."""
+        """For the statistics: the figures of G's pictures, the `bounds` and the number of samples."""
         found = self.comparison.compare(self.pictures(G)).figures | self.bounds
         return {**{name: round(number, 4) for name, number in found.items()}, "samples": self.samples}

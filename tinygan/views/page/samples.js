@@ -4,9 +4,8 @@
 
 /** Draw the tiles of a grid without gaps (an image) onto a canvas, magnified and with gaps. */
 function drawTiles(canvas, image, [height, width]) {
-  const columns = Math.max(1, Math.floor(image.naturalWidth / width));
-  const rows = Math.max(1, Math.floor(image.naturalHeight / height));
-  const scale = Math.max(1, Math.ceil(600 / image.naturalWidth)), gap = 6;
+  const columns = image.naturalWidth / width, rows = image.naturalHeight / height;
+  const scale = Math.ceil(600 / image.naturalWidth), gap = 6;
   canvas.width = columns * (width * scale + gap) - gap;
   canvas.height = rows * (height * scale + gap) - gap;
   const context = canvas.getContext("2d");
@@ -28,7 +27,7 @@ class Player {
     this.button = byId("play");
     this.timer = null;
     this.images = run.frames.map(({ picture }) => Object.assign(new Image(), { src: picture }));
-    this.slider.max = Math.max(0, run.frames.length - 1);
+    this.slider.max = run.frames.length - 1;
     this.slider.addEventListener("input", () => {
       this.pause();
       this.show(Number(this.slider.value));
@@ -71,13 +70,12 @@ class Player {
   }
 
   play() {
-    if (Number(this.slider.value) >= this.images.length - 1) this.show(0);
+    if (this.index === this.images.length - 1) this.show(0);
     this.button.textContent = "Pause";
     byId("epoch-facts").setAttribute("aria-live", "off"); // five epochs a second are too many to be read out
     this.timer = setInterval(() => {
-      const next = Number(this.slider.value) + 1;
-      if (next < this.images.length) this.show(next);
-      if (next >= this.images.length - 1) this.pause();
+      this.show(this.index + 1);
+      if (this.index === this.images.length - 1) this.pause();
     }, 200);
   }
 
