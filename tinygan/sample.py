@@ -114,7 +114,10 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
         write_interpolation(trained.G, noise, options.interpolate, path)
         print(f"{options.num} noise vectors, {options.interpolate} frames between neighbours: {path}")
     elif options.through_training:
-        checkpoints = checkpoints_of(trained)
+        checkpoints = RunFolder(trained.run_folder).checkpoints()[::-1]  # the oldest first
+        if trained.path.name not in [file.name for file in checkpoints]:
+            where = f"{trained.path} is in no run's folder"
+            raise CheckpointError(f"{where}: name the run, not a copy of its checkpoint.")
         path = destination(options, trained, f"through_training_seed_{seed}.png")
         columns = write_through_training(checkpoints, device, noise, path)
         print(f"{options.num} pictures from {', '.join(columns)}: {path}")
@@ -183,18 +186,6 @@ def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
     if math.sin(angle) < 1e-6:  # the same direction, or opposite ones
         return (1 - t) * a + t * b
     return (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
-
-
-def checkpoints_of(trained: Trained) -> list[Path]:
-    """The checkpoints of the run that `trained` is of, oldest first.
-
-    Raises CheckpointError where it is not in the folder of its run any more.
-    """
-    files = RunFolder(trained.run_folder).checkpoints()
-    if trained.path.name not in [file.name for file in files]:
-        where = f"{trained.path} is in no run's folder"
-        raise CheckpointError(f"{where}: name the run, not a copy of its checkpoint.")
-    return files[::-1]
 
 
 def write_through_training(

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from tinygan.runs.state import State
 from tinygan.runs.trainer import Batch
 
 PACKAGE = Path(__file__).parent.parent.parent
-REPEATS = 3  # of which the fastest counts
 
 
 class Row(NamedTuple):
@@ -133,8 +132,8 @@ def products(layer: Layer, x: Sequence[int], y: Sequence[int]) -> int:
 
 
 def milliseconds(call: Callable[[], object]) -> float:
-    """The least time that `call` takes, on a CPU."""
-    return 1000 * min(timeit.repeat(call, number=1, repeat=REPEATS))
+    """The time of `call` on a CPU, the least of three."""
+    return 1000 * min(timeit.repeat(call, number=1, repeat=3))
 
 
 def method(network: Network, node: Node) -> tuple[str, str]:
@@ -159,9 +158,8 @@ def formula(op: Op) -> str:
 
 def line_of(code: Callable[..., object]) -> str:
     """Where a function or a class begins: ``tinygan/ops/conv.py:61``."""
-    itself: Any = getattr(code, "__code__", code)  # not what a twin wraps
-    path = Path(inspect.getsourcefile(itself) or "")
-    return f"{path.relative_to(PACKAGE).as_posix()}:{inspect.getsourcelines(itself)[1]}"
+    path = Path(inspect.getsourcefile(code) or "")
+    return f"{path.relative_to(PACKAGE).as_posix()}:{inspect.getsourcelines(code)[1]}"
 
 
 def table(network: Network, facts: Sequence[LayerFacts]) -> list[str]:

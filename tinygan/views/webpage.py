@@ -1,7 +1,6 @@
 """The report of a run: one file, ``report.html``, that holds all there is to see of it.
 
-Samples, real images, curves, verdicts, configuration, and the trained networks themselves. The page is made
-of the files in ``page/``, to which the run is added as JSON; it needs no network and no other file.
+The page is made of the files in ``page/``, to which the run is added as JSON, and the trained networks.
 """
 
 import base64
