@@ -9,7 +9,7 @@ float64, h = 1e-5 leaves about ten digits.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -227,27 +227,26 @@ def parser() -> cli.Parser:
 def main(arguments: Sequence[str]) -> int:
     """Check what `arguments` ask for; returns 0 if all agree, else 1."""
     options = parser().parse_args(arguments)
-    ops = {op.__name__: op for op in cases()}
-    if options.op is not None and options.op not in ops:
+    ops = [op.__name__ for op in cases()]
+    if options.op not in (None, *ops):
         raise UsageError(f"--op {options.op} is no op. Use one of {', '.join(ops)}.")
     device = backends.choose(options.device, options.engine, say=lambda line: None)
     print(f"device {device.device}, engine {device.engine}, float64, step {STEP:g}, tolerance {TOLERANCE:g}")
     print(f"{'op':<24}{'points':>8}{'worst relative error':>22}")
     failed = []
     with device.failures():
-        for name in [options.op] if options.op else ops:
-            failed += printed(name, check_op(device, ops[name]))
-        for name, result in ({} if options.op else check_losses(device)).items():
-            failed += printed(name, result)
+        for name, result in results(device, options.op):
+            verdict = "pass" if result.passed else "FAIL"
+            print(f"{name:<24}{result.points:>8,}{result.error:>22.1e}  {verdict}", flush=True)
+            failed += [] if result.passed else [name]
     print(f"failed: {', '.join(failed)}" if failed else "all gradients agree with differences")
     return 1 if failed else 0
 
 
-def printed(name: str, result: Result) -> list[str]:
-    """Print a line of the table; returns the name if the check failed."""
-    verdict = "pass" if result.passed else "FAIL"
-    print(f"{name:<24}{result.points:>8,}{result.error:>22.1e}  {verdict}", flush=True)
-    return [] if result.passed else [name]
+def results(backend: Backend, name: str | None) -> Iterator[tuple[str, Result]]:
+    """What there is to check by name, each when it is asked for: the op `name`, or all ops and the losses."""
+    yield from ((op.__name__, check_op(backend, op)) for op in cases() if name in (None, op.__name__))
+    yield from () if name else check_losses(backend).items()
 
 
 if __name__ == "__main__":

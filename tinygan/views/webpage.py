@@ -52,7 +52,6 @@ def write_report(run: RunFolder, state: State) -> Path:
         "limits": {name.lower(): getattr(health, name) for name in LIMITS},
         "stats": stats,
         "curves": curves(run.read_losses(), stats),
-        "size": [height, width],
         "frames": _frames(run, stats, height, width),
         "reals": _sprite(run.reals_path, min(PREVIEWS, images), height, width),
         "networks": [

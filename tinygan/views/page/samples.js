@@ -2,8 +2,8 @@
 
 "use strict";
 
-/** Draw the tiles of a grid without gaps (an image) onto a canvas, magnified and with gaps. */
-function drawTiles(canvas, image, [height, width]) {
+/** Draw the tiles of a grid without gaps (an image) onto a canvas, magnified and with gaps; the shape is the data's. */
+function drawTiles(canvas, image, [, height, width]) {
   const columns = image.naturalWidth / width, rows = image.naturalHeight / height;
   const scale = Math.ceil(600 / image.naturalWidth), gap = 6;
   canvas.width = columns * (width * scale + gap) - gap;
@@ -35,7 +35,7 @@ class Player {
     this.button.addEventListener("click", () => (this.timer ? this.pause() : this.play()));
     if (run.reals) {
       const image = Object.assign(new Image(), { src: run.reals });
-      image.decode().then(() => drawTiles(byId("real-grid"), image, run.size));
+      image.decode().then(() => drawTiles(byId("real-grid"), image, run.config.data.shape));
     }
     byId("real-grid").parentElement.hidden = !run.reals;
     byId("player").hidden = run.frames.length < 2;
@@ -59,7 +59,7 @@ class Player {
     this.onEpoch(epoch);
     this.index = index;
     await this.images[index].decode();
-    if (this.index === index) drawTiles(byId("sample-grid"), this.images[index], this.run.size);
+    if (this.index === index) drawTiles(byId("sample-grid"), this.images[index], this.run.config.data.shape);
   }
 
   facts(epoch) {
