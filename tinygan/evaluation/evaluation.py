@@ -5,7 +5,7 @@ better. The ceiling is what noise gets.
 """
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,9 +90,9 @@ class Evaluation:
             shape = f"{settings.size}x{settings.size}x{settings.channels}"
             raise UsageError(f"no classifier for pictures of {shape}: evaluations need 28x28x1.")
         classifier = load_classifier(settings.data, cpu("fast"))
-        self._data = settings.data
-        self._folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
-        self.test = data.load(settings.data, data_dir=self._folder, split="test", say=say).images
+        folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
+        self._load = partial(data.load, settings.data, data_dir=folder)
+        self.test = self._load(split="test", say=say).images
         count = len(self.test)
         if samples > count:
             raise DataError(f"{samples:,} pictures are more than the {count:,} test images. Use fewer.")
@@ -106,7 +106,7 @@ class Evaluation:
 
     def train_images(self, say: Callable[[str], object] = print) -> np.ndarray:
         """All training images (N, 28, 28, 1) uint8, however few of them the run has seen."""
-        return data.load(self._data, data_dir=self._folder, say=say).images
+        return self._load(say=say).images
 
     def others(self, train: np.ndarray) -> dict[str, np.ndarray]:
         """For comparison: real images (samples, 28, 28, 1) from `train`, and as much noise."""

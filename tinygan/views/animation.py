@@ -1,7 +1,6 @@
 """The picture grids of a run as an animation: which ones to show, and the GIF (and MP4) file."""
 
 import importlib.util
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,13 +18,8 @@ def frame_indices(count: int) -> list[int]:
     As in the tutorial: picture i is kept when ``round(2 sqrt(i))`` grows; at the end the last one of all
     (once more, if it was kept). No pictures give an empty list.
     """
-    kept, last = [], -1.0
-    for i in range(count):
-        frame = 2 * math.sqrt(i)
-        if round(frame) > round(last):
-            last = frame
-            kept.append(i)
-    return kept + [count - 1] if count else []
+    _, kept = np.unique(np.rint(2 * np.sqrt(np.arange(count))), return_index=True)
+    return [*kept.tolist(), count - 1] if count else []
 
 
 def write_gif(path: Path, pixels: np.ndarray, seconds_per_frame: float = 0.2) -> None:
