@@ -90,12 +90,8 @@ def print_layers(state: State, batch: Batch, path: Path, how: str) -> None:
     print(f"{path}, engine {engine}, {len(batch.noise)} vectors of noise, {len(batch.images)} images")
     print(f"A training step is taken {how}.")
     for network, facts in zip((state.G, state.D), layer_facts(state, batch), strict=True):
-        print()
-        for line in table(network, facts):
-            print(line)
-    print()
-    for line in textwrap.wrap(LEGEND, WIDTH):
-        print(line)
+        print("", *table(network, facts), sep="\n")
+    print("", textwrap.fill(LEGEND, WIDTH), sep="\n")
 
 
 def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:

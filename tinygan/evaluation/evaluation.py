@@ -116,9 +116,8 @@ class Evaluation:
     @cached_property
     def bounds(self) -> dict[str, float]:
         """The floor and the ceiling of the distance: what real training images and noise get."""
-        others = self.others(self.train_images(say=lambda line: None))
-        floor, ceiling = (self.comparison.fcd(images) for images in others.values())
-        return {"floor": floor, "ceiling": ceiling}
+        others = self.others(self.train_images(say=lambda line: None)).values()
+        return dict(zip(("floor", "ceiling"), map(self.comparison.fcd, others), strict=True))
 
     def __call__(self, G: Network) -> dict[str, float]:
         """For the statistics: the figures of G's pictures, the `bounds` and the number of samples."""

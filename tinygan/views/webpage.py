@@ -43,7 +43,7 @@ def write_report(run: RunFolder, state: State) -> Path:
     name = printable(run.path.resolve().name)
     networks = state.shown_G, state.D
     edits = unlike(*networks)  # of what the page computes by itself
-    layers, weights = zip(*(([], "") if edits else export(network) for network in networks), strict=True)
+    exported = [([], "") if edits else export(network) for network in networks]
     contents = {
         "name": name,
         "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),
@@ -55,15 +55,16 @@ def write_report(run: RunFolder, state: State) -> Path:
         "frames": _frames(run, stats, height, width),
         "reals": _sprite(run.reals_path, min(PREVIEWS, images), height, width),
         "networks": [
-            {"name": network.name, "input": network.input_shape, "rows": rows(network), "layers": found}
-            for network, found in zip(networks, layers, strict=True)
+            {"name": network.name, "input": network.input_shape, "rows": rows(network), "layers": layers}
+            for network, (layers, _) in zip(networks, exported, strict=True)
         ],
         "step": state.step,
         "edits": edits,
         "directions": [] if edits else _rounded(directions(state.shown_G)),
         "noise": _rounded(state.preview_noise),
     }
-    write_atomically(run.report_path, page(f"{name}: report", contents, weights).encode())
+    text = page(f"{name}: report", contents, [weights for _, weights in exported])
+    write_atomically(run.report_path, text.encode())
     return run.report_path
 
 
