@@ -60,6 +60,13 @@ def test_the_losses_named_are_those_of_the_step(state: State) -> None:
     assert text.startswith("Step 8, in epoch 2 It sees 8 real images and 16 vectors of noise.")
 
 
+def test_right_answers_are_counted(state: State) -> None:
+    found = gan.losses_and_gradients(state.G, state.D, *StepByStep(state, DATA, SETTINGS, cpu()).batch())
+    real, fake = (loss.sigmoid(logits.data) for logits in (found.real_logits, found.fake_logits))
+    right = f"{np.sum(real > 0.5)} of 8 real images and {np.sum(fake < 0.5)} of 16 fakes"
+    assert f"It is right about {right}" in text_of(state)
+
+
 def test_the_arithmetic_is_right(state: State) -> None:
     text = text_of(state)
 

@@ -6,7 +6,8 @@ import pytest
 
 from tests.checks import numbers
 from tinygan.autograd import Tensor
-from tinygan.layers import Mode
+from tinygan.errors import UsageError
+from tinygan.layers import LeakyReLU, Mode, Network
 from tinygan.models import generator
 from tinygan.views.explorer import directions, encode
 
@@ -75,6 +76,11 @@ def test_the_first_direction_is_the_one_that_moves_the_first_layers_most():
 
 def test_a_generator_of_few_noise_numbers_has_as_few_directions():
     assert directions(made_up(noise_dim=2)).shape == (2, 2)
+
+
+def test_a_generator_that_does_not_begin_with_a_dense_layer_has_no_directions():
+    with pytest.raises(UsageError, match="begins with a dense layer"):
+        directions(Network("generator", (6,), [LeakyReLU(), LeakyReLU()]))
 
 
 def test_directions_have_their_largest_number_positive():
