@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     wanted = np.eye(CLASSES, dtype=np.float32)[labels(options.name, "train")]
     test, answers = data.load(options.name, split="test").images, labels(options.name, "test")
 
-    network = new_classifier(stream(0, "init"), device)
+    network = new_classifier(device)
     parameters = network.parameters
     adam = Adam(parameters, LR)
     steps = len(images) // BATCH  # an epoch; what is left over waits for another order

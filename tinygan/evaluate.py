@@ -10,8 +10,7 @@ import numpy as np
 
 from tinygan import backend, cli, machine
 from tinygan.errors import UsageError
-from tinygan.evaluation.comparison import Compared
-from tinygan.evaluation.evaluation import SAMPLES, Evaluation
+from tinygan.evaluation.evaluation import SAMPLES, Compared, Evaluation
 from tinygan.evaluation.neighbours import K, nearest
 from tinygan.files import write_atomically
 from tinygan.runs.state import load
@@ -66,8 +65,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
     save_png(path, grid(np.stack(rows_of_8, axis=1).reshape(-1, *train.shape[1:]), columns=8))
 
     print(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
-    for line in [*table(compared), *classes(names, compared["generator"], real.classes)]:
-        print(line)
+    print(*table(compared), *classes(names, compared["generator"], real.classes), sep="\n")
     verdict = "memorised?" if apart.mean() < MEMORISED * usual.mean() else "not memorised"
     print(
         f"nearest   {SHOWN} of them differ from the nearest training image by {apart.mean():.0f} of 255 "

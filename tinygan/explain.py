@@ -2,7 +2,7 @@
 
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -73,20 +73,15 @@ def main(arguments: Sequence[str]) -> int:
     stepping = StepByStep(state, images, settings, device)
     batch = stepping.batch()
     if in_words:
-        print_step(explain(state, images, settings))
+        for title, sentences in explain(state, images, settings):
+            print(title)
+            for sentence in sentences:
+                print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
     elif options.layer:
         print_layer(state, batch, options.layer, folder_of(path))
     else:
         print_layers(state, batch, path, stepping.how)
     return 0
-
-
-def print_step(parts: Iterable[tuple[str, list[str]]]) -> None:
-    """Titles, and the sentences below them."""
-    for title, sentences in parts:
-        print(title)
-        for sentence in sentences:
-            print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
 
 
 def print_layers(state: State, batch: Batch, path: Path, how: str) -> None:
@@ -95,12 +90,8 @@ def print_layers(state: State, batch: Batch, path: Path, how: str) -> None:
     print(f"{path}, engine {engine}, {len(batch.noise)} vectors of noise, {len(batch.images)} images")
     print(f"A training step is taken {how}.")
     for network, facts in zip((state.G, state.D), layer_facts(state, batch), strict=True):
-        print()
-        for line in table(network, facts):
-            print(line)
-    print()
-    for line in textwrap.wrap(LEGEND, WIDTH):
-        print(line)
+        print("", *table(network, facts), sep="\n")
+    print("", textwrap.fill(LEGEND, WIDTH), sep="\n")
 
 
 def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
@@ -123,9 +114,8 @@ def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
     print(f"  method: {'as the formula says' if words.startswith(how) else how}")
     stem = f"{network.name}_{key}"
     if isinstance(layer, Conv2D | Conv2DTranspose):
-        show(
-            layer.kernel.data.reshape(*layer.kernel.shape[:2], -1), folder / f"{stem}_kernels.png", "kernels"
-        )
+        kernels = layer.kernel.data.reshape(*layer.kernel.shape[:2], -1)
+        show(kernels, folder / f"{stem}_kernels.png", "kernels")
     if len(y.shape) == 4:
         show(y.data[0], folder / f"{stem}_maps.png", "maps of the first example")
 
@@ -135,10 +125,8 @@ def show(maps: np.ndarray, path: Path, what: str) -> None:
     shown = maps[:, :, :LARGEST]
     scaled = shown / max(float(np.abs(shown).max()), 1e-12)
     save_png(path, grid(scaled.transpose(2, 0, 1)[..., None]))
-    print(
-        f"  {what}: {path}"
-        + (f", the first {LARGEST} of {maps.shape[2]:,}" if maps.shape[2] > LARGEST else "")
-    )
+    part = f", the first {LARGEST} of {maps.shape[2]:,}" if maps.shape[2] > LARGEST else ""
+    print(f"  {what}: {path}{part}")
 
 
 def find_layer(state: State, name: str) -> tuple[Network, str]:

@@ -29,10 +29,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     if not (options.onnx or options.safetensors):
         raise UsageError("nothing to write. Use --onnx FILE or --safetensors FILE, or both.")
-    for option, ending in (("onnx", ".onnx"), ("safetensors", ".safetensors")):
-        path = getattr(options, option)
-        if path and path.suffix != ending:  # by which tinygan.load recognises the file
-            raise UsageError(f"--{option} {path} does not end in {ending}. Choose another name.")
+    for option, path in (("onnx", options.onnx), ("safetensors", options.safetensors)):
+        if path and path.suffix != f".{option}":  # by which tinygan.load recognises the file
+            raise UsageError(f"--{option} {path} does not end in .{option}. Choose another name.")
     files = RunFolder.checkpoint_files(options.run, options.runs)
     state, settings, path = restored(files, backend.cpu(), cli.warn)
     meta = {"tinygan": tinygan.__version__, "step": state.step, "settings": asdict(settings)}

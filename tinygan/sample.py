@@ -91,12 +91,12 @@ def check(options: argparse.Namespace) -> None:
         )
     if options.interpolate is not None and (options.interpolate < 2 or options.num < 2):
         raise UsageError("--interpolate needs at least 2 frames, and --num at least 2 ends.")
+    fitting = ("gif",) if options.interpolate else (options.format,) if options.format else FORMATS
     if options.out and not options.separate:
         ending = options.out.suffix.lower()
-        wanted = ".gif" if options.interpolate else f".{options.format}" if options.format else None
-        if ending not in ([wanted] if wanted else [f".{known}" for known in FORMATS]):
-            fitting = wanted or " or ".join(f".{known}" for known in FORMATS)
-            raise UsageError(f"--out {options.out} does not end in {fitting}. Choose another name.")
+        if ending[1:] not in fitting:
+            endings = " or ".join(f".{known}" for known in fitting)
+            raise UsageError(f"--out {options.out} does not end in {endings}. Choose another name.")
         options.format = options.format or ending[1:]
     options.format = options.format or "png"
     if options.format == "npy" and other_kind:
@@ -107,25 +107,23 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
     """Make the pictures on `device`."""
     trained = load(options.run, options.runs, device, say=cli.warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
+    noise = sample_noise(seed, options.num, trained.G)
     name = f"{trained.path.stem}_seed_{seed}"
     if options.interpolate:
-        name = f"interpolation_{name}.gif"
-    elif options.through_training:
-        name = f"through_training_seed_{seed}.png"
-    else:
-        name = f"samples_{name}" if options.separate else f"samples_{name}.{options.format}"
-    path = options.out or trained.run_folder / name
-    checkpoints = checkpoints_of(trained) if options.through_training else []
-    make_folder(path if options.separate else path.parent)
-
-    noise = sample_noise(seed, options.num, trained.G)
-    if options.interpolate:
+        path = destination(options, trained, f"interpolation_{name}.gif")
         write_interpolation(trained.G, noise, options.interpolate, path)
         print(f"{options.num} noise vectors, {options.interpolate} frames between neighbours: {path}")
     elif options.through_training:
+        checkpoints = RunFolder(trained.run_folder).checkpoints()[::-1]  # the oldest first
+        if trained.path.name not in [file.name for file in checkpoints]:
+            where = f"{trained.path} is in no run's folder"
+            raise CheckpointError(f"{where}: name the run, not a copy of its checkpoint.")
+        path = destination(options, trained, f"through_training_seed_{seed}.png")
         columns = write_through_training(checkpoints, device, noise, path)
         print(f"{options.num} pictures from {', '.join(columns)}: {path}")
     else:
+        ending = "" if options.separate else f".{options.format}"
+        path = destination(options, trained, f"samples_{name}{ending}")
         pictures = pictures_of(trained.G, noise)
         write_pictures(pictures, options, path)
         print(f"{options.num} pictures from {trained.path}: {path}{'/' if options.separate else ''}")
@@ -133,12 +131,15 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
     return 0
 
 
-def make_folder(path: Path) -> None:
-    """Make `path` and its parents. Raises CheckpointError where that is impossible."""
+def destination(options: argparse.Namespace, trained: Trained, name: str) -> Path:
+    """--out, or `name` in the run; its folder is made. Raises CheckpointError where that is impossible."""
+    path = options.out or trained.run_folder / name
+    folder = path if options.separate else path.parent
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise CheckpointError(f"cannot make {path}: {problem.strerror}. Use another --out.") from problem
+        raise CheckpointError(f"cannot make {folder}: {problem.strerror}. Use another --out.") from problem
+    return path
 
 
 def write_pictures(pictures: np.ndarray, options: argparse.Namespace, path: Path) -> None:
@@ -185,19 +186,6 @@ def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
     if math.sin(angle) < 1e-6:  # the same direction, or opposite ones
         return (1 - t) * a + t * b
     return (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
-
-
-def checkpoints_of(trained: Trained) -> list[Path]:
-    """The checkpoints of the run that `trained` is of, oldest first.
-
-    Raises CheckpointError where it is not in the folder of its run any more.
-    """
-    files = RunFolder(trained.run_folder).checkpoints()
-    if trained.path.name not in [file.name for file in files]:
-        raise CheckpointError(
-            f"{trained.path} is in no run's folder: name the run, not a copy of its checkpoint."
-        )
-    return files[::-1]
 
 
 def write_through_training(

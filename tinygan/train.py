@@ -27,7 +27,7 @@ from tinygan.runs.settings import Settings, add_options, new_settings, resumed_s
 from tinygan.runs.state import State, saved_settings
 from tinygan.runs.trainer import StepByStep, check_images, images_of, measure_step_seconds, schedule, trainer
 from tinygan.step import unfit
-from tinygan.views.summary import summary
+from tinygan.views.inspection import summary
 
 
 def parser() -> cli.Parser:

@@ -6,7 +6,8 @@ import pytest
 
 from tests.checks import numbers
 from tinygan.autograd import Tensor
-from tinygan.layers import Mode
+from tinygan.errors import UsageError
+from tinygan.layers import LeakyReLU, Mode, Network
 from tinygan.models import generator
 from tinygan.views.explorer import directions, encode
 
@@ -50,9 +51,9 @@ def test_numbers_of_any_size_can_be_written(number, comes_back):
 
 
 def test_directions_are_unit_vectors_at_right_angles():
-    found = directions(made_up(), 4)
-    assert found.shape == (4, 6) and found.dtype == np.float32
-    assert found @ found.T == pytest.approx(np.eye(4), abs=1e-5)
+    found = directions(made_up(noise_dim=12))
+    assert found.shape == (8, 12) and found.dtype == np.float32
+    assert found @ found.T == pytest.approx(np.eye(8), abs=1e-5)
 
 
 def test_the_first_direction_is_the_one_that_moves_the_first_layers_most():
@@ -65,7 +66,7 @@ def test_the_first_direction_is_the_one_that_moves_the_first_layers_most():
         out = norm(dense(Tensor(ends), Mode()), Mode()).data
         return np.linalg.norm(out[0] - out[1])
 
-    found = [moved(direction) for direction in directions(G, 6)]
+    found = [moved(direction) for direction in directions(G)]
     others = numbers(1, 200, 6)
     others /= np.linalg.norm(others, axis=1, keepdims=True)
     random = [moved(direction) for direction in others]
@@ -75,6 +76,11 @@ def test_the_first_direction_is_the_one_that_moves_the_first_layers_most():
 
 def test_a_generator_of_few_noise_numbers_has_as_few_directions():
     assert directions(made_up(noise_dim=2)).shape == (2, 2)
+
+
+def test_a_generator_that_does_not_begin_with_a_dense_layer_has_no_directions():
+    with pytest.raises(UsageError, match="begins with a dense layer"):
+        directions(Network("generator", (6,), [LeakyReLU(), LeakyReLU()]))
 
 
 def test_directions_have_their_largest_number_positive():

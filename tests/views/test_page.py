@@ -476,7 +476,7 @@ def test_a_direction_pushes_the_noise_and_goes_back(visit: Visit, made: Made) ->
     start = state.preview_noise[:1]
     visit.set("#directions label:nth-child(2) input", -2.5)
     visit.set("#directions label:nth-child(1) input", 3)
-    first, second = directions(state.G, 2)
+    first, second = directions(state.G)[:2]
     shows(visit, state, start + 3 * first - 2.5 * second)
     assert visit.text("#directions .value") == "3.0"
     # The ends of a walk are pushed like the picture.

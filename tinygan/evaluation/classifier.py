@@ -16,7 +16,7 @@ from tinygan.autograd import Tensor, no_grad
 from tinygan.data import normalise
 from tinygan.errors import CheckpointError, UsageError
 from tinygan.layers import BatchNorm, Conv2D, Dense, Dropout, Init, LeakyReLU, Mode, Network, Reshape
-from tinygan.rng import Stream, stream
+from tinygan.rng import stream
 
 SIDE, CLASSES, FEATURES = 28, 10, 64
 BATCH = 500  # images that are run together
@@ -36,9 +36,9 @@ NAMES = {
 }  # fmt: skip
 
 
-def new_classifier(start: Stream | None = None, backend: Backend = CPU) -> Network:
+def new_classifier(backend: Backend = CPU) -> Network:
     """Pictures (N, 28, 28, 1) in [-1, 1] -> logits (N, 10), one for each class; untrained."""
-    init = Init(start or stream(0, "init"), backend)
+    init = Init(stream(0, "init"), backend)
     return Network("classifier", (SIDE, SIDE, 1), [               # 28, 28, 1
         Conv2D(init, 1, 24, kernel=5, stride=2, bias=False),   # 14, 14, 24
         BatchNorm(init, 24),                                   # 14, 14, 24
@@ -91,7 +91,7 @@ def load_classifier(name: str, backend: Backend = CPU) -> Classifier:
     data = (resources.files("tinygan.evaluation") / "weights" / f"{name}.npz").read_bytes()
     if hashlib.sha256(data).hexdigest() != DIGESTS[name]:
         raise CheckpointError(f"the weights of the classifier for {name} are damaged. Install tinygan again.")
-    network = new_classifier(backend=backend)
+    network = new_classifier(backend)
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         for key, tensor in (network.parameters | network.statistics).items():
             tensor.data = network.backend.array(arrays[key].astype(np.float32))

@@ -9,18 +9,11 @@ features of our own small classifier it is called FCD here, a Fréchet classifie
 which uses the features of one certain large network, and is not comparable with one.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 BOOTSTRAPS = 50  # enough for an error of which one digit is read
 
-
-class Moments(NamedTuple):
-    """Mean (F,) and covariance (F, F) of features."""
-
-    mean: np.ndarray
-    covariance: np.ndarray
+Moments = tuple[np.ndarray, np.ndarray]  # mean (F,) and covariance (F, F) of features
 
 
 def moments(features: np.ndarray) -> Moments:
@@ -28,7 +21,7 @@ def moments(features: np.ndarray) -> Moments:
     x = features.astype(np.float64)
     mean = x.mean(axis=0)
     x -= mean
-    return Moments(mean, x.T @ x / (len(x) - 1))
+    return mean, x.T @ x / (len(x) - 1)
 
 
 def frechet(a: Moments, b: Moments) -> float:
@@ -37,21 +30,22 @@ def frechet(a: Moments, b: Moments) -> float:
     The eigenvalues of S1 S2, whose roots the trace adds up, are those of R S2 R with R the root of S1,
     which is symmetric: two symmetric eigenvalue problems, exact also where a covariance is singular.
     """
-    values, vectors = np.linalg.eigh(a.covariance)
+    (mu1, S1), (mu2, S2) = a, b
+    values, vectors = np.linalg.eigh(S1)
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
-    middle = root @ b.covariance @ root
+    middle = root @ S2 @ root
     roots = np.sqrt(np.maximum(np.linalg.eigvalsh((middle + middle.T) / 2), 0))
-    apart = a.mean - b.mean
-    distance = apart @ apart + np.trace(a.covariance) + np.trace(b.covariance) - 2 * roots.sum()
+    apart = mu1 - mu2
+    distance = apart @ apart + np.trace(S1) + np.trace(S2) - 2 * roots.sum()
     return max(0.0, float(distance))  # rounding may leave -1e-15
 
 
-def standard_error(features: np.ndarray, reference: np.ndarray, seed: int = 0) -> float:
+def standard_error(features: np.ndarray, reference: np.ndarray) -> float:
     """The spread of the distance between features (N, F) and (M, F) when both sets are drawn again.
 
     The bootstrap (Efron 1979): N of the N features and M of the M, with replacement, `BOOTSTRAPS` times.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     found = []
     for _ in range(BOOTSTRAPS):
         drawn = (moments(part[random.integers(0, len(part), len(part))]) for part in (features, reference))

@@ -1,16 +1,22 @@
-"""The evaluation of a run's generator, while training and afterwards: which pictures meet which."""
+"""The evaluation of a run's generator, while training and afterwards: which pictures meet which.
+
+A number alone says little. The floor is what other real images of the same set get: no generator need be
+better. The ceiling is what noise gets.
+"""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from tinygan import data
 from tinygan.backend import cpu
 from tinygan.errors import DataError, UsageError
-from tinygan.evaluation.classifier import load_classifier, new_classifier
-from tinygan.evaluation.comparison import Comparison, noise
+from tinygan.evaluation.classifier import Classifier, load_classifier, new_classifier
+from tinygan.evaluation.distance import frechet, moments, standard_error
+from tinygan.evaluation.neighbours import overlap
 from tinygan.fast.originals import unlike
 from tinygan.layers import Network
 from tinygan.runs.settings import Settings
@@ -24,6 +30,43 @@ def unmeasurable() -> str:
     """Why FCD cannot be measured: a reader changed what its classifier is made of. Else nothing."""
     edits = unlike(new_classifier())
     return edits and f"{edits}: FCD cannot be measured, since its classifier needs the original."
+
+
+class Compared(NamedTuple):
+    """What `Comparison.compare` finds."""
+
+    figures: dict[str, float]  # fcd, the Fréchet distance, its standard error, and the shares of an `Overlap`
+    classes: np.ndarray  # (10,) shares of the pictures
+
+
+class Comparison:
+    """Compares pictures with real ones that no generator was trained on."""
+
+    def __init__(self, classifier: Classifier, test: np.ndarray) -> None:
+        """`test`: the images (M, 28, 28, 1) uint8 of the set's test half."""
+        self.classifier = classifier
+        self.features, chosen = classifier.features_and_classes(test)
+        self.classes = self._shares(chosen)
+
+    def compare(self, pictures: np.ndarray) -> Compared:
+        """Compare pictures (N, 28, 28, 1) uint8 with min(N, M) of the real ones."""
+        features, chosen = self.classifier.features_and_classes(pictures)
+        real = self.features[: len(features)]
+        distance = {"fcd": frechet(moments(features), moments(real)), "error": standard_error(features, real)}
+        return Compared(distance | overlap(real, features)._asdict(), self._shares(chosen))
+
+    def fcd(self, pictures: np.ndarray) -> float:
+        """The distance alone: `compare` without its error and the rest, which take ten times as long."""
+        features, _ = self.classifier.features_and_classes(pictures)
+        return frechet(moments(features), moments(self.features[: len(features)]))
+
+    def _shares(self, chosen: np.ndarray) -> np.ndarray:
+        return np.bincount(chosen, minlength=len(self.classifier.classes)) / len(chosen)
+
+
+def noise(count: int, seed: int) -> np.ndarray:
+    """Pictures without any sense, (count, 28, 28, 1) uint8: every pixel any brightness."""
+    return np.random.default_rng(seed).integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
 
 
 class Evaluation:
@@ -47,14 +90,13 @@ class Evaluation:
             shape = f"{settings.size}x{settings.size}x{settings.channels}"
             raise UsageError(f"no classifier for pictures of {shape}: evaluations need 28x28x1.")
         classifier = load_classifier(settings.data, cpu("fast"))
-        self._data = settings.data
-        self._folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
-        test = data.load(settings.data, data_dir=self._folder, split="test", say=say).images
-        if samples > len(test):
-            raise DataError(f"{samples:,} pictures are more than the {len(test):,} test images. Use fewer.")
-        self.samples = samples
-        self.test = test
-        self.comparison = Comparison(classifier, test)
+        folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
+        self._load = partial(data.load, settings.data, data_dir=folder)
+        self.test = self._load(split="test", say=say).images
+        count = len(self.test)
+        if samples > count:
+            raise DataError(f"{samples:,} pictures are more than the {count:,} test images. Use fewer.")
+        self.samples, self.comparison = samples, Comparison(classifier, self.test)
         # Not the previews' noise, by which models are chosen.
         self.seed = settings.seed + 1 if seed is None else seed
 
@@ -64,7 +106,7 @@ class Evaluation:
 
     def train_images(self, say: Callable[[str], object] = print) -> np.ndarray:
         """All training images (N, 28, 28, 1) uint8, however few of them the run has seen."""
-        return data.load(self._data, data_dir=self._folder, say=say).images
+        return self._load(say=say).images
 
     def others(self, train: np.ndarray) -> dict[str, np.ndarray]:
         """For comparison: real images (samples, 28, 28, 1) from `train`, and as much noise."""
@@ -74,12 +116,10 @@ class Evaluation:
     @cached_property
     def bounds(self) -> dict[str, float]:
         """The floor and the ceiling of the distance: what real training images and noise get."""
-        others = self.others(self.train_images(say=lambda line: None))
-        floor, ceiling = (self.comparison.fcd(images) for images in others.values())
-        return {"floor": floor, "ceiling": ceiling}
+        others = self.others(self.train_images(say=lambda line: None)).values()
+        return dict(zip(("floor", "ceiling"), map(self.comparison.fcd, others), strict=True))
 
     def __call__(self, G: Network) -> dict[str, float]:
-        """For the statistics: G's distance, its error, precision, recall and coverage; floor,
-        ceiling and samples beside them."""
+        """For the statistics: the figures of G's pictures, the `bounds` and the number of samples."""
         found = self.comparison.compare(self.pictures(G)).figures | self.bounds
         return {**{name: round(number, 4) for name, number in found.items()}, "samples": self.samples}

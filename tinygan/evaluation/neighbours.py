@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinygan.views.health import squared_distances
+
 K = 5
 ROWS = 1000  # of a table of distances made at a time: 10,000 by 10,000 would take 800 MB
 
@@ -40,12 +42,6 @@ def overlap(real: np.ndarray, fake: np.ndarray) -> Overlap:
     return Overlap(
         float(precise.mean()), float(np.concatenate(recalled).mean()), float(np.concatenate(covered).mean())
     )
-
-
-def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """|a_i - b_j|^2 for a (N, F) and b (M, F): (N, M)."""
-    squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * a @ b.T
-    return np.maximum(squares, 0)  # where rounding leaves something below
 
 
 def _radii(x: np.ndarray) -> np.ndarray:

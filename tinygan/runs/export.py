@@ -146,13 +146,13 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
     try:
         with safe_open(path, framework="np") as file:
             meta = json.loads((file.metadata() or {})[META])
+            if not isinstance(meta, dict):
+                raise KeyError(META)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except KeyError as error:
         raise CheckpointError(f"{path} holds no model of tinygan's. Name another file.") from error
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {one_line(error)}. Name another file.") from error
-    if not isinstance(meta, dict):
-        raise CheckpointError(f"{path} holds no model of tinygan's. Name another file.")
     return arrays, meta
 
 

@@ -5,7 +5,6 @@
     health.py       how the training is going, measured and put into words
     webpage.py      report.html, the report: all of it on one page, made of the files in page/
     explorer.py     the networks as that page runs them
-    summary.py      the layers of a network as a table
-    inspection.py   every layer measured on one batch
+    inspection.py   the layers of a network as a table; every one measured on a batch
     explanation.py  one training step in words
 """

@@ -1,7 +1,6 @@
 """The picture grids of a run as an animation: which ones to show, and the GIF (and MP4) file."""
 
 import importlib.util
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,17 +18,12 @@ def frame_indices(count: int) -> list[int]:
     As in the tutorial: picture i is kept when ``round(2 sqrt(i))`` grows; at the end the last one of all
     (once more, if it was kept). No pictures give an empty list.
     """
-    kept, last = [], -1.0
-    for i in range(count):
-        frame = 2 * math.sqrt(i)
-        if round(frame) > round(last):
-            last = frame
-            kept.append(i)
-    return kept + [count - 1] if count else []
+    _, kept = np.unique(np.rint(2 * np.sqrt(np.arange(count))), return_index=True)
+    return [*kept.tolist(), count - 1] if count else []
 
 
-def write_gif(path: Path, pixels: np.ndarray, seconds_per_frame: float = 0.2) -> list[Path]:
-    """Write `pixels`, uint8 (frames, H, W, C), as a looping GIF; return the files written.
+def write_gif(path: Path, pixels: np.ndarray, seconds_per_frame: float = 0.2) -> None:
+    """Write `pixels`, uint8 (frames, H, W, C), as a looping GIF.
 
     Where the package imageio_ffmpeg is installed, an .mp4 of the same name is written beside it. A GIF
     counts in 1/100 s. Pillow joins equal successive frames into one that lasts as long as all of them, so
@@ -47,10 +41,8 @@ def write_gif(path: Path, pixels: np.ndarray, seconds_per_frame: float = 0.2) ->
     )
     assert data is not None
     write_atomically(path, data)
-    if importlib.util.find_spec("imageio_ffmpeg") is None:
-        return [path]
-    _write_mp4(path.with_suffix(".mp4"), pixels, 1 / seconds_per_frame)
-    return [path, path.with_suffix(".mp4")]
+    if importlib.util.find_spec("imageio_ffmpeg"):
+        _write_mp4(path.with_suffix(".mp4"), pixels, 1 / seconds_per_frame)
 
 
 def load_frames(frames: Sequence[Path]) -> np.ndarray:

@@ -24,8 +24,7 @@ from tinygan.runs import trainer
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
 from tinygan.runs.trainer import StepByStep, schedule
-
-PACKAGE = Path(models.__file__).parent.parent
+from tinygan.views.inspection import PACKAGE
 
 
 def place(module: ModuleType, code: str) -> str:
@@ -37,9 +36,9 @@ def place(module: ModuleType, code: str) -> str:
 
 
 def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[str, list[str]]]:
-    """The next step of `state`, which it takes: pairs of a title and the sentences below it.
+    """The next step of `state`, of the readable engine: pairs of a title and the sentences below it.
 
-    `state` is of the readable engine; afterwards it is where `gan.train_step` would have left it.
+    The weights and both Adams of `state` take the step; the rest of it is spoilt.
 
     Raises:
         UsageError: the words do not fit the code, for a function was changed.
@@ -48,7 +47,7 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     if edits := [name for name in changed() if name.startswith(in_words)]:
         raise UsageError(f"{described(edits)}: tinygan.explain has words for the original alone.")
     step = _Step(state, data, settings)
-    yield f"Step {state.step:,}, in epoch {step.epoch}", step.batch()
+    yield f"Step {state.step + 1:,}, in epoch {step.epoch}", step.batch()
     yield "Noise", step.from_noise()
     yield "The generator", step.generator()
     yield "The discriminator", step.discriminator()
@@ -76,13 +75,9 @@ class _Step:
         self.new = self._weight_m_v()
         self.d_loss, self.g_loss = float(self.found.d_loss), float(self.found.g_loss)
         # D's answers to the first real image and to the first fake.
-        self.real, self.fake = (
-            float(logits.data[0, 0]) for logits in (self.found.real_logits, self.found.fake_logits)
-        )
+        self.real = float(self.found.real_logits.data[0, 0])
+        self.fake = float(self.found.fake_logits.data[0, 0])
         self.p_real, self.p_fake = (float(loss.sigmoid(np.asarray(x))) for x in (self.real, self.fake))
-        state.step += 1
-        if state.average:
-            state.average.update(state.step)
 
     def _weight_m_v(self) -> list[float]:
         """The followed weight, and Adam's averages of its gradients and of their squares."""
@@ -115,10 +110,7 @@ class _Step:
     def discriminator(self) -> list[str]:
         dropout = any(getattr(layer, "rate", 0) for layer in self.D.layers.values())
         why = f"Dropout makes it less certain in training. {place(models, 'Dropout(')}" if dropout else ""
-        real, fake = (
-            int((logits.data * sign > 0).sum())
-            for logits, sign in ((self.found.real_logits, 1), (self.found.fake_logits, -1))
-        )
+        real, fake = (self.found.real_logits.data > 0).sum(), (self.found.fake_logits.data < 0).sum()
         return [
             f"It gives the first real image the logit {self.real:+.3f}: as a probability of being real, "
             f"1 / (1 + exp({-self.real:.3f})) = {self.p_real:.3f}. {place(gan, 'real_logits = D(')} "
@@ -130,10 +122,8 @@ class _Step:
 
     def losses(self) -> list[str]:
         p_real, p_fake, log_p_fake = self.p_real, self.p_fake, np.log(self.p_fake)
-        real_half, fake_half = (
-            float(loss.bce_with_logits(logits, target=target))
-            for logits, target in ((self.found.real_logits, 1.0), (self.found.fake_logits, 0.0))
-        )
+        real_half = float(loss.bce_with_logits(self.found.real_logits, target=1.0))
+        fake_half = float(loss.bce_with_logits(self.found.fake_logits, target=0.0))
         return [
             f"D's target for a real image is 1. The first one's loss is -log({p_real:.3f}) = "
             f"{-np.log(p_real):.3f}, on average over the batch {real_half:.3f}. "
@@ -194,10 +184,7 @@ class _Step:
         return sentences
 
     def afterwards(self) -> list[str]:
-        statistics = {name: tensor.data for name, tensor in self.G.statistics.items()}
-        after = gan.losses_and_gradients(self.G, self.D, *self.stepping.batch())  # the same batch once more
-        for name, tensor in self.G.statistics.items():  # this second pass is not part of the training
-            tensor.data = statistics[name]
+        after = gan.losses_and_gradients(self.G, self.D, *self.stepping.batch())
         return [
             f"The same batch once more: D's loss goes from {self.d_loss:.4f} to {float(after.d_loss):.4f}, "
             f"G's from {self.g_loss:.4f} to {float(after.g_loss):.4f}. Both networks have changed at once, "

@@ -4,7 +4,7 @@ The page's half is ``page/network.js``, which computes what `layers.Network` com
 """
 
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,15 +20,11 @@ _BASE = len(_DIGITS)  # 93
 _LARGEST = _BASE**2 // 2  # of two digits with a sign: 4324
 
 
-class Exported(NamedTuple):
-    """A network as a page takes it."""
+def export(network: Network) -> tuple[list[dict[str, Any]], str]:
+    """The layers of `network` for network.js, a JSON object each, and their arrays, as `encode` writes them.
 
-    layers: list[dict[str, Any]]  # a JSON object each: see network.js
-    weights: str  # the arrays one after the other, each as `encode` writes it
-
-
-def export(network: Network) -> Exported:
-    """`network` for a page, where all kernels of convolutions are (KH, KW, F, C), as transposed ones are."""
+    There all kernels of convolutions are (KH, KW, F, C), as transposed ones are.
+    """
     found, weights = [], []
     for name, layer, shape, arrays, pads in described(network):
         if isinstance(layer, Conv2D):
@@ -45,7 +41,7 @@ def export(network: Network) -> Exported:
             }
         )
         weights += [encode(array) for array in arrays.values()]
-    return Exported(found, "".join(weights))
+    return found, "".join(weights)
 
 
 def encode(array: np.ndarray) -> str:
@@ -64,20 +60,20 @@ def encode(array: np.ndarray) -> str:
     return _DIGITS[np.stack([codes // _BASE, codes % _BASE], axis=-1)].tobytes().decode()
 
 
-def directions(G: Network, count: int = DIRECTIONS) -> np.ndarray:
-    """Unit vectors (count, noise_dim) float32 of noise, along which the first layer's output changes most.
+def directions(G: Network) -> np.ndarray:
+    """Unit vectors (8, noise_dim) float32 of noise, along which the first layer's output changes most.
 
     Its principal directions, the strongest first, as the batch normalisation behind it scales it:
     with A = W gamma / sqrt(variance + eps), noise z becomes z A, whose covariance for standard normal z
     is A^T A; seen from z these directions are the eigenvectors of A A^T (Shen & Zhou 2021, arXiv
-    2007.06600, equation 7). A generator of fewer than `count` noise numbers has fewer.
+    2007.06600, equation 7). A generator of fewer than 8 noise numbers has fewer.
     """
     first, second = islice(described(G), 2)
     if not isinstance(first.layer, Dense):
         raise UsageError("the explorer needs a generator that begins with a dense layer.")
     A = first.arrays["kernel"].astype(np.float64) * second.arrays.get("scale", 1)  # (noise_dim, features)
     _, vectors = np.linalg.eigh(A @ A.T)  # columns, by growing eigenvalue
-    found = vectors.T[::-1][:count]
+    found = vectors.T[::-1][:DIRECTIONS]
     # A direction and its opposite are one; the sign is fixed, so that two computers agree.
     largest = np.abs(found).argmax(axis=1)
     return (found * np.sign(found[np.arange(len(found)), largest])[:, None]).astype(np.float32)

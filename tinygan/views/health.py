@@ -71,12 +71,16 @@ def _distances(pictures: np.ndarray) -> tuple[float, float]:
     count, flat = len(pictures), pictures.reshape(len(pictures), -1).astype(np.float64)
     if count == 1:
         return 0.0, 0.0
-    norms = (flat * flat).sum(axis=1)
-    squares = norms[:, None] + norms[None] - 2 * flat @ flat.T
-    distances = np.sqrt(np.maximum(squares, 0))[~np.eye(count, dtype=bool)].reshape(count, count - 1)
+    distances = np.sqrt(squared_distances(flat, flat))[~np.eye(count, dtype=bool)].reshape(count, count - 1)
     # Rounding leaves something between two that are equal: far less than one step of one pixel.
     distances[distances < 1 / 255] = 0
     return float(distances.mean()), float(distances.min(axis=1).mean())
+
+
+def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """|a_i - b_j|^2 for a (N, F) and b (M, F): (N, M)."""
+    squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * a @ b.T
+    return np.maximum(squares, 0)  # where rounding leaves something below
 
 
 # When a number is worth a warning. In a run that goes well D takes about 60 to 90 of 100 pictures

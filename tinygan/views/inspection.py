@@ -1,7 +1,7 @@
-"""Every layer of both networks, measured on one batch of a run: size, work, time, numbers, code."""
+"""The layers of a network as a table; every one measured on a batch: size, work, time, numbers, code."""
 
 import inspect
-import time
+import timeit
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -17,10 +17,38 @@ from tinygan.layers import Conv2D, Conv2DTranspose, Dense, Layer, LeakyReLU, Mod
 from tinygan.rng import Stream, stream
 from tinygan.runs.state import State
 from tinygan.runs.trainer import Batch
-from tinygan.views.summary import rows
 
 PACKAGE = Path(__file__).parent.parent.parent
-REPEATS = 3  # of which the fastest counts
+
+
+class Row(NamedTuple):
+    """A layer, or the total of a network."""
+
+    name: str
+    shape: tuple[int, ...]  # of the output, without N
+    trained: int  # numbers that training changes
+    gathered: int  # running means and variances
+
+
+def rows(network: Network) -> list[Row]:
+    """A row for each layer, and one for the whole network at the end."""
+    found = []
+    for name, layer in network.layers.items():
+        sizes = [sum(prod(x.shape) for x in kind.values()) for kind in (layer.parameters, layer.statistics)]
+        found.append(Row(name, network.shapes[name], *sizes))
+    totals = (sum(row.trained for row in found), sum(row.gathered for row in found))
+    return [*found, Row("in all", found[-1].shape, *totals)]
+
+
+def summary(network: Network) -> list[str]:
+    """The rows as lines of text."""
+    *layers, total = rows(network)
+    lines = [f"{network.name:<24}{'output shape':<18}{'parameters':>12}"]
+    for row in layers:
+        lines.append(f"{row.name:<24}{'x'.join(map(str, row.shape)):<18}{row.trained + row.gathered:>12,}")
+    fixed = f" ({total.gathered:,} of them do not train: running means and variances)"
+    note = fixed if total.gathered else ""
+    return [*lines, f"{'in all':<42}{total.trained + total.gathered:>12,}{note}"]
 
 
 class LayerFacts(NamedTuple):
@@ -71,14 +99,13 @@ def _facts(
         assert y.node is not None
         op, inputs, saved = y.node
         wanted = tuple(tensor is not None for tensor in inputs)
-        forward = milliseconds(network, lambda layer=layer, x=x: layer(x, Mode(True, masks.split())))
-        backward = milliseconds(network, partial(op.backward, saved, dy, wanted))
-        out, slope = (network.backend.numpy(array) for array in (y.data, dy))
-        alive = (out > 0).any(axis=tuple(range(out.ndim - 1)))
+        forward = milliseconds(lambda layer=layer, x=x: layer(x, Mode(True, masks.split())))
+        backward = milliseconds(partial(op.backward, saved, dy, wanted))
+        alive = (y.data > 0).any(axis=tuple(range(len(y.shape) - 1)))
         found.append(
             LayerFacts(
                 row.name, row.shape, row.trained + row.gathered, products(layer, x.shape[1:], row.shape),
-                forward, backward, *mean_and_spread(out), *mean_and_spread(slope),
+                forward, backward, *mean_and_spread(y.data), *mean_and_spread(dy),
                 float(1 - alive.mean()) if isinstance(layer, LeakyReLU) else None, *method(network, y.node),
             )
         )  # fmt: skip
@@ -104,16 +131,9 @@ def products(layer: Layer, x: Sequence[int], y: Sequence[int]) -> int:
     return 0
 
 
-def milliseconds(network: Network, call: Callable[[], object]) -> float:
-    """The least time that `call` takes, with everything on the device finished."""
-    times, backend = [], network.backend
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        call()
-        if backend.device == "gpu":
-            backend.xp.cuda.Device().synchronize()
-        times.append(1000 * (time.perf_counter() - start))
-    return min(times)
+def milliseconds(call: Callable[[], object]) -> float:
+    """The time of `call` on a CPU, the least of three."""
+    return 1000 * min(timeit.repeat(call, number=1, repeat=3))
 
 
 def method(network: Network, node: Node) -> tuple[str, str]:
@@ -138,7 +158,6 @@ def formula(op: Op) -> str:
 
 def line_of(code: Callable[..., object]) -> str:
     """Where a function or a class begins: ``tinygan/ops/conv.py:61``."""
-    code = inspect.unwrap(code)
     path = Path(inspect.getsourcefile(code) or "")
     return f"{path.relative_to(PACKAGE).as_posix()}:{inspect.getsourcelines(code)[1]}"
 

@@ -34,19 +34,16 @@ def grid(
     if images.ndim != 4 or 0 in images.shape or images.shape[3] not in (1, 3):
         raise ShapeError(f"a grid of images of shape {images.shape}. Pass (N, H, W, C) with C 1 or 3, N > 0.")
     N, H, W, C = images.shape
-    columns = math.ceil(math.sqrt(N)) if columns is None else columns
-    if columns < 1 or (scale is not None and scale < 1) or gap < 0:
-        raise ShapeError(f"a grid of {columns} columns, scale {scale}, gap {gap}. Use 1, 1, 0 or more.")
-    scale = math.ceil(_WIDTH / (columns * W)) if scale is None else scale
+    columns = columns or math.ceil(math.sqrt(N))
+    scale = scale or math.ceil(_WIDTH / (columns * W))
     pixels = images if images.dtype == np.uint8 else to_uint8(images)
-    tiles = pixels.repeat(scale, axis=1).repeat(scale, axis=2)  # (N, H scale, W scale, C)
     rows = math.ceil(N / columns)
     down, right = H * scale + gap, W * scale + gap  # from one tile to the next
-    page = np.full((rows * down - gap, columns * right - gap, C), _BACKGROUND, dtype=np.uint8)
-    for i, tile in enumerate(tiles):
-        top, left = i // columns * down, i % columns * right
-        page[top : top + H * scale, left : left + W * scale] = tile
-    return page
+    tiles = np.full((rows * columns, down, right, C), _BACKGROUND, dtype=np.uint8)
+    tiles[:N, : H * scale, : W * scale] = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+    in_rows = tiles.reshape(rows, columns, down, right, C).swapaxes(1, 2)
+    page = in_rows.reshape(rows * down, columns * right, C)
+    return page[: rows * down - gap, : columns * right - gap]
 
 
 def tiles(page: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
@@ -55,32 +52,25 @@ def tiles(page: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
     Raises ShapeError when that is no such grid.
     """
     columns = math.ceil(math.sqrt(count))
-    scale = math.ceil(_WIDTH / (columns * width))
+    rows, scale = math.ceil(count / columns), math.ceil(_WIDTH / (columns * width))
     down, right = height * scale + _GAP, width * scale + _GAP
-    expected = (math.ceil(count / columns) * down - _GAP, columns * right - _GAP)
+    expected = (rows * down - _GAP, columns * right - _GAP)
     if page.shape[:2] != expected:
         raise ShapeError(f"a picture of {page.shape[:2]}; a grid of {count} images is {expected}.")
-    found = np.empty((count, height, width, page.shape[2]), page.dtype)
-    for i in range(count):
-        top, left = i // columns * down, i % columns * right
-        found[i] = page[top : top + height * scale : scale, left : left + width * scale : scale]
-    return found
+    whole = np.pad(page, ((0, _GAP), (0, _GAP), (0, 0)))
+    in_rows = whole.reshape(rows, down, columns, right, -1).swapaxes(1, 2)[:, :, ::scale, ::scale]
+    return in_rows[:, :, :height, :width].reshape(-1, height, width, page.shape[2])[:count]
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """uint8 `pixels` (H, W, C), C 1 or 3, as the bytes of a PNG file. Raises ShapeError for other arrays."""
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype != np.uint8:
-        raise ShapeError(f"a picture of {pixels.dtype} {pixels.shape}. Pass uint8 (H, W, C) with C 1 or 3.")
+    """uint8 `pixels` (H, W, C), C 1 or 3, as the bytes of a PNG file."""
     file = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, format="PNG")
     return file.getvalue()
 
 
 def save_png(path: Path, pixels: np.ndarray) -> None:
-    """Write uint8 `pixels` (H, W, C), C 1 or 3, as a PNG file, atomically.
-
-    Raises ShapeError for other arrays, CheckpointError when the file cannot be written.
-    """
+    """Write uint8 `pixels` (H, W, C), C 1 or 3, as a PNG file, atomically. Raises CheckpointError."""
     write_atomically(path, png(pixels))
 
 

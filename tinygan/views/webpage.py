@@ -1,7 +1,6 @@
 """The report of a run: one file, ``report.html``, that holds all there is to see of it.
 
-Samples, real images, curves, verdicts, configuration, and the trained networks themselves. The page is made
-of the files in ``page/``, to which the run is added as JSON; it needs no network and no other file.
+The page is made of the files in ``page/``, to which the run is added as JSON, and the trained networks.
 """
 
 import base64
@@ -9,7 +8,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,9 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.records import GROUPS, damaged
 from tinygan.runs.state import PREVIEWS, State
 from tinygan.views import health
-from tinygan.views.explorer import Exported, directions, export
+from tinygan.views.explorer import directions, export
+from tinygan.views.inspection import rows
 from tinygan.views.pictures import grid, png, read_png, tiles
-from tinygan.views.summary import rows
 
 EVALUATED = ("fcd", "error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
 MEASURED = ("g_loss", "d_loss", "real_score", "fake_score")  # of every step
@@ -44,7 +43,7 @@ def write_report(run: RunFolder, state: State) -> Path:
     name = printable(run.path.resolve().name)
     networks = state.shown_G, state.D
     edits = unlike(*networks)  # of what the page computes by itself
-    generator, discriminator = (Exported([], "") if edits else export(network) for network in networks)
+    exported = [([], "") if edits else export(network) for network in networks]
     contents = {
         "name": name,
         "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),
@@ -53,39 +52,34 @@ def write_report(run: RunFolder, state: State) -> Path:
         "limits": {name.lower(): getattr(health, name) for name in LIMITS},
         "stats": stats,
         "curves": curves(run.read_losses(), stats),
-        "size": [height, width],
-        "previews": PREVIEWS,
         "frames": _frames(run, stats, height, width),
         "reals": _sprite(run.reals_path, min(PREVIEWS, images), height, width),
         "networks": [
-            {"name": network.name, "input": network.input_shape, "rows": rows(network)}
-            for network in (state.G, state.D)
+            {"name": network.name, "input": network.input_shape, "rows": rows(network), "layers": layers}
+            for network, (layers, _) in zip(networks, exported, strict=True)
         ],
         "step": state.step,
-        "generator": {"input": state.G.input_shape, "layers": generator.layers},
-        "discriminator": {"input": state.D.input_shape, "layers": discriminator.layers},
         "edits": edits,
         "directions": [] if edits else _rounded(directions(state.shown_G)),
         "noise": _rounded(state.preview_noise),
     }
-    weights = {"generator-weights": generator.weights, "discriminator-weights": discriminator.weights}
-    text = page(f"{name}: report", contents, weights)
-    path = run.report_path
-    write_atomically(path, text.encode())
-    return path
+    text = page(f"{name}: report", contents, [weights for _, weights in exported])
+    write_atomically(run.report_path, text.encode())
+    return run.report_path
 
 
-def page(title: str, contents: dict[str, Any], weights: Mapping[str, str]) -> str:
-    """The page as HTML: ``page/page.html`` with the files that it names, `contents` and `weights` put in."""
+def page(title: str, contents: dict[str, Any], weights: Sequence[str]) -> str:
+    """The page as HTML: ``page/page.html`` with the files that it names, `contents` and the `weights` of G
+    and D put in."""
     folder = resources.files("tinygan.views") / "page"
+    # No "</script>" or "<!--" of a file's name may end the element it lies in.
+    data = json.dumps(contents, allow_nan=False).replace("<", "\\u003c")
+    parts = {"title": html.escape(title), "contents": data}
+    parts |= zip(("generator-weights", "discriminator-weights"), weights, strict=True)
 
     def put_in(match: re.Match[str]) -> str:
         name = match[1]
-        if name == "title":
-            return html.escape(title)
-        if name == "contents":  # no "</script>" or "<!--" of a file's name may end the element it lies in
-            return json.dumps(contents, allow_nan=False).replace("<", "\\u003c")
-        return weights[name] if name in weights else (folder / name).read_text(encoding="utf-8")
+        return parts[name] if name in parts else (folder / name).read_text(encoding="utf-8")
 
     return re.sub(r"\{\{ (\S+) \}\}", put_in, (folder / "page.html").read_text(encoding="utf-8"))
 
@@ -151,11 +145,12 @@ def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any
 def _frames(run: RunFolder, stats: Sequence[dict[str, Any]], height: int, width: int) -> list[dict[str, Any]]:
     """The sample grids there are, up to the last epoch of the statistics."""
     last = max((row["epoch"] for row in stats), default=0)
-    found = []
-    for epoch in run.sampled_epochs():
-        if epoch <= last and (sprite := _sprite(run.sample_path(epoch), PREVIEWS, height, width)):
-            found.append({"epoch": epoch, "picture": sprite})
-    return found
+    found = (
+        {"epoch": epoch, "picture": _sprite(run.sample_path(epoch), PREVIEWS, height, width)}
+        for epoch in run.sampled_epochs()
+        if epoch <= last
+    )
+    return [frame for frame in found if frame["picture"]]
 
 
 def _sprite(path: Path, count: int, height: int, width: int) -> str | None:
@@ -164,7 +159,7 @@ def _sprite(path: Path, count: int, height: int, width: int) -> str | None:
         images = tiles(read_png(path), count, height, width)
     except (CheckpointError, ShapeError):
         return None
-    data = png(grid(images, columns=math.ceil(math.sqrt(count)), scale=1, gap=0))
+    data = png(grid(images, scale=1, gap=0))
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 

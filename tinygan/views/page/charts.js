@@ -95,7 +95,7 @@ class Chart {
     }
     parts.push(svg("text", { x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 1, "text-anchor": "middle" }, "epoch"));
     for (const { value } of this.guesses) parts.push(across(value, "guess"));
-    if (this.marked !== null && this.marked <= this.lastEpoch) parts.push(down(this.marked, "marker"));
+    if (this.marked !== null) parts.push(down(this.marked, "marker"));
     this.lines.forEach((line, n) => {
       const raw = line.high ? { class: "raw", fill: line.color, d: band(line, X, Y) } : { class: "thin", stroke: line.color, d: path(line.x, line.y, X, Y) };
       if (this.reach || line.high) parts.push(svg("path", raw));
@@ -174,7 +174,7 @@ function stepCharts({ curves, steps_per_epoch: stepsPerEpoch }) {
 
 /** The charts of what was measured at the end of epochs. */
 function epochCharts({ stats, limits }) {
-  const health = (name, color, key) => perEpoch(stats, name, color, (row) => row.health?.[key]);
+  const health = (name, color, key) => perEpoch(stats, name, color, (row) => row.health[key]);
   return stats.length === 0 ? [] : [
     ...evaluationCharts(stats.filter((row) => row.evaluation.fcd !== undefined)),
     { title: "How often D is right", top: 1, write: percent,

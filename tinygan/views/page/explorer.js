@@ -19,7 +19,7 @@ const SECONDS_A_WALK = 3;
 
 /** `count` independent standard normal numbers (Box & Muller 1958). */
 function drawNoise(count) {
-  return Float64Array.from({ length: count }, () =>
+  return Array.from({ length: count }, () =>
     Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random()));
 }
 
@@ -71,8 +71,9 @@ function drawBars(canvas, noise) {
 class Explorer {
   /** `run` is the page's contents; the weights lie in elements of their own. */
   constructor(run) {
-    this.generator = new Network(run.generator, byId("generator-weights").textContent);
-    this.discriminator = new Network(run.discriminator, byId("discriminator-weights").textContent);
+    const [generator, discriminator] = run.networks;
+    this.generator = new Network(generator, byId("generator-weights").textContent);
+    this.discriminator = new Network(discriminator, byId("discriminator-weights").textContent);
     this.shape = this.discriminator.input;
     this.directions = run.directions;
     this.noiseSize = run.noise[0].length;
@@ -86,7 +87,7 @@ class Explorer {
     this.drawDiscriminator = this.addLayers(this.discriminator.layers, byId("discriminator-layers"));
     byId("discriminator").addEventListener("toggle", () => this.draw());
     this.addButtons();
-    this.start(Float64Array.from(run.noise[0]));
+    this.start(run.noise[0]);
   }
 
   /** Draw the generator's picture for some noise. */
@@ -166,8 +167,7 @@ class Explorer {
     this.strollingSince = now;
     if (this.walked >= 1) {
       this.from = this.to;
-      this.to = drawNoise(this.noiseSize);
-      this.drawEnds();
+      this.setGoal(drawNoise(this.noiseSize));
       this.walkTo(0);
     } else {
       this.walkTo(Math.min(1, this.walked + Math.min(seconds, 0.3) / SECONDS_A_WALK));
@@ -185,8 +185,8 @@ class Explorer {
       const canvas = element("canvas");
       const button = element("button", { type: "button", "aria-label": `Picture ${i + 1}` }, canvas);
       button.addEventListener("click", () => {
-        if (byId("as-start").checked) this.start(Float64Array.from(noise));
-        else this.setGoal(Float64Array.from(noise));
+        if (byId("as-start").checked) this.start(noise);
+        else this.setGoal(noise);
       });
       byId("starts").append(button);
       setTimeout(() => this.drawPictureOf(noise, canvas)); // a task each, so that the page does not freeze meanwhile

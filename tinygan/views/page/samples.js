@@ -2,11 +2,10 @@
 
 "use strict";
 
-/** Draw the tiles of a grid without gaps (an image) onto a canvas, magnified and with gaps. */
-function drawTiles(canvas, image, [height, width]) {
-  const columns = Math.max(1, Math.floor(image.naturalWidth / width));
-  const rows = Math.max(1, Math.floor(image.naturalHeight / height));
-  const scale = Math.max(1, Math.ceil(600 / image.naturalWidth)), gap = 6;
+/** Draw the tiles of a grid without gaps (an image) onto a canvas, magnified and with gaps; the shape is the data's. */
+function drawTiles(canvas, image, [, height, width]) {
+  const columns = image.naturalWidth / width, rows = image.naturalHeight / height;
+  const scale = Math.ceil(600 / image.naturalWidth), gap = 6;
   canvas.width = columns * (width * scale + gap) - gap;
   canvas.height = rows * (height * scale + gap) - gap;
   const context = canvas.getContext("2d");
@@ -28,7 +27,7 @@ class Player {
     this.button = byId("play");
     this.timer = null;
     this.images = run.frames.map(({ picture }) => Object.assign(new Image(), { src: picture }));
-    this.slider.max = Math.max(0, run.frames.length - 1);
+    this.slider.max = run.frames.length - 1;
     this.slider.addEventListener("input", () => {
       this.pause();
       this.show(Number(this.slider.value));
@@ -36,7 +35,7 @@ class Player {
     this.button.addEventListener("click", () => (this.timer ? this.pause() : this.play()));
     if (run.reals) {
       const image = Object.assign(new Image(), { src: run.reals });
-      image.decode().then(() => drawTiles(byId("real-grid"), image, run.size));
+      image.decode().then(() => drawTiles(byId("real-grid"), image, run.config.data.shape));
     }
     byId("real-grid").parentElement.hidden = !run.reals;
     byId("player").hidden = run.frames.length < 2;
@@ -60,7 +59,7 @@ class Player {
     this.onEpoch(epoch);
     this.index = index;
     await this.images[index].decode();
-    if (this.index === index) drawTiles(byId("sample-grid"), this.images[index], this.run.size);
+    if (this.index === index) drawTiles(byId("sample-grid"), this.images[index], this.run.config.data.shape);
   }
 
   facts(epoch) {
@@ -71,13 +70,12 @@ class Player {
   }
 
   play() {
-    if (Number(this.slider.value) >= this.images.length - 1) this.show(0);
+    if (this.index === this.images.length - 1) this.show(0);
     this.button.textContent = "Pause";
     byId("epoch-facts").setAttribute("aria-live", "off"); // five epochs a second are too many to be read out
     this.timer = setInterval(() => {
-      const next = Number(this.slider.value) + 1;
-      if (next < this.images.length) this.show(next);
-      if (next >= this.images.length - 1) this.pause();
+      this.show(this.index + 1);
+      if (this.index === this.images.length - 1) this.pause();
     }, 200);
   }
 

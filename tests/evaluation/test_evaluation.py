@@ -8,7 +8,7 @@ import pytest
 from tinygan.backend import cpu
 from tinygan.data.strokes import strokes
 from tinygan.evaluation.classifier import load_classifier
-from tinygan.evaluation.comparison import Compared, Comparison, noise
+from tinygan.evaluation.evaluation import Compared, Comparison, noise
 from tinygan.evaluation.neighbours import Overlap
 
 N = 1000
