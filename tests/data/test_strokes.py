@@ -9,7 +9,6 @@ import pytest
 from tinygan.data import load
 from tinygan.data.strokes import BLOCK, labelled_strokes, strokes
 from tinygan.data.templates import TEMPLATES, parse
-from tinygan.errors import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +87,6 @@ def test_train_and_test_sets_are_different_digits():
     train, test = (load("strokes", split=split, limit=9) for split in ("train", "test"))
     assert train.name == test.name == "strokes" and train.source.startswith("built in")
     assert train.sha256 != test.sha256
-
-
-@pytest.mark.parametrize(("count", "seed"), [(-1, 0), (1, -1)])
-def test_negative_numbers_are_refused(count, seed):
-    with pytest.raises(UsageError, match="negative"):
-        strokes(count, seed)
 
 
 @pytest.mark.slow
