@@ -21,8 +21,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[standin.Card]:
     """From now on CuPy and cuBLAS are the stand-ins; this is the card behind them."""
     if COMPILER is None:
         pytest.skip("no C compiler to run the kernels with")
-    module, card, make_library = standin.make()
-    library = make_library(blas.SIGNATURES)
+    module, card, library = standin.make()
     monkeypatch.setitem(sys.modules, "cupy", module)
     monkeypatch.setattr(blas, "load", lambda: blas.declared(library))
     gpu.cache_clear()
