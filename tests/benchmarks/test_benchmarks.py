@@ -18,7 +18,6 @@ from benchmarks.__main__ import Machine, compare
 from benchmarks.competitors import (
     COMPETITORS,
     FailedError,
-    Worker,
     difference,
     installed,
     installed_bytes,
@@ -112,13 +111,15 @@ def result_of(**seconds):
     }  # fmt: skip
 
 
-def test_the_table_names_what_is_not_installed_and_how_to_get_it():
-    last = report.table(result_of(tinygan=1.0)).splitlines()[-1]
-    assert "jax" in last and "pip install -e '.[bench]'" in last
+@pytest.mark.parametrize(("device", "packages"), [("cpu", "'.[bench]'"), ("gpu", "'.[bench]' 'jax[cuda13]'")])
+def test_the_table_names_what_is_not_installed_and_how_to_get_it(device, packages):
+    last = report.table(result_of(tinygan=1.0) | {"device": device}).splitlines()[-1]
+    assert "jax" in last and f"pip install -e {packages}" in last
 
 
-def test_bars_are_as_long_as_the_seconds_they_stand_for(tmp_path):
-    report.plot(tmp_path / "plot.png", result_of(tinygan=1.0, pytorch=3.0))
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_bars_are_as_long_as_the_seconds_they_stand_for(tmp_path, device):
+    report.plot(tmp_path / "plot.png", result_of(tinygan=1.0, pytorch=3.0) | {"device": device})
     with Image.open(tmp_path / "plot.png") as picture:
         rows = [report.TOP + n * (report.BAR + report.GAP) + report.BAR // 2 for n in (0, 1)]
         colours = [[picture.getpixel((x, y)) for x in range(picture.width)] for y in rows]
@@ -126,13 +127,6 @@ def test_bars_are_as_long_as_the_seconds_they_stand_for(tmp_path):
         row.count(colour) for row, colour in zip(colours, ((47, 158, 98), (154, 165, 177)), strict=True)
     ]
     assert lengths[1] / lengths[0] == pytest.approx(3, rel=0.02)
-
-
-def test_a_worker_that_ends_says_why(tmp_path, monkeypatch):
-    (tmp_path / "ends.py").write_text("raise SystemExit('no such luck')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(FailedError, match="no such luck"):
-        Worker(replace(COMPETITORS["tinygan"], module="ends"), 2, 1, "cpu")
 
 
 def test_installed_size_counts_what_a_package_requires():

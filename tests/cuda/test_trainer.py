@@ -245,21 +245,12 @@ def count(*networks):
     return sum(parameter.data.size for net in networks for parameter in net.parameters.values())
 
 
-def seed_sizes():
+@pytest.mark.parametrize(("size", "expected"), [(256, 0.62e9), (4096, 6.8e9)])  # README: 0.6 and 6.8 GB
+def test_a_batch_takes_the_memory_that_is_promised(size, expected):
     networks = generator(), discriminator()
     sizes = buffers.sizes_of(*networks)
-    assert sizes is not None
-    return sizes, count(*networks)
-
-
-def test_the_tutorials_batch_takes_less_than_two_gigabytes():
-    sizes, weights = seed_sizes()
-    assert buffers.memory(sizes, 256, weights, 60_000) == pytest.approx(0.62e9, rel=0.02)  # README: 0.6 GB
-
-
-def test_a_batch_of_4096_fits_a_card_of_16_gigabytes():
-    sizes, weights = seed_sizes()
-    assert buffers.memory(sizes, 4096, weights, 60_000) == pytest.approx(6.8e9, rel=0.02)  # README: 6.8 GB
+    assert sizes
+    assert buffers.memory(sizes, size, count(*networks), 60_000) == pytest.approx(expected, rel=0.02)
 
 
 def test_the_plan_counts_the_memory_that_is_taken(card):
