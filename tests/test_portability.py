@@ -87,16 +87,6 @@ def test_folders_whose_names_are_no_unicode_work(tmp_path: Path) -> None:
     works("train", "--resume", run, "--epochs", 2, cwd=tmp_path)
 
 
-def test_a_home_that_cannot_be_written_needs_another_cache_and_says_so(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.write_text("a file: nobody can write below it, root included")
-    env = {"HOME": str(home), "USERPROFILE": str(home), "XDG_CACHE_HOME": "", "TINYGAN_CACHE": ""}
-    named = tinygan("train", *TINY[2:], "--data", "fashion-mnist", cwd=tmp_path, **env)
-    fails(named, 4, "cannot use the cache", "Set TINYGAN_CACHE")
-    auto = works("train", *TINY[2:], "--epochs", 1, cwd=tmp_path, **env)
-    assert auto.stderr == "" and "using the built-in strokes" in auto.stdout
-
-
 WITHOUT = """
 import os, runpy, signal, sys
 for name in ("resource", "pwd", "grp", "termios", "pty"):
