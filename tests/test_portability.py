@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +15,6 @@ import pytest
 from tests.commands import RUN, TINY, copy_of, ended, fails, start, tinygan, works
 
 FLAT = ("--device", "cpu", "--width", "2", "--noise-dim", "5")
-
-
-def slow(*values: Any) -> Any:
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def saved(name: str, cwd: Path, images: np.ndarray) -> str:
@@ -116,7 +111,7 @@ def test_output_in_any_encoding(encoding: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-@pytest.mark.parametrize("columns", [40, slow(1)])
+@pytest.mark.parametrize("columns", [40, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_line_that_moves_fits_a_narrow_terminal_and_has_no_colours(tmp_path: Path, columns: int) -> None:
     import fcntl
     import pty

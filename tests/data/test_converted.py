@@ -202,16 +202,6 @@ def test_what_was_cut_goes_on_and_comes_to_the_same(
     assert sorted(path.suffix for path in loaded.cache.iterdir()) == [".json", ".lock", ".npy"]
 
 
-def test_a_part_of_another_state_of_the_folder_is_begun_anew(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cut(photos, 6, 0, monkeypatch)
-    (photos / "01.png").unlink(missing_ok=True)
-    (photos / "00.png").unlink()
-    assert Loaded(photos).opened == COUNT
-    assert Loaded(photos).data.sha256 == plain(photos).sha256
-
-
 def damaged(path: Path) -> Iterator[str]:
     """Every kind of damage to the file, one after the other."""
     whole = path.read_bytes()

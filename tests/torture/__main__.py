@@ -52,23 +52,16 @@ def main() -> int:
     }
     before = json.loads(options.json.read_text()) if options.json.exists() else {}
     results = before.get("results", {})
+    system = {"platform": platform.platform(), "python": platform.python_version()}
+    system |= {"numpy": np.__version__, "pillow": PIL.__version__}
     for name, test in tests.items():
         if options.only in (None, name):
             began = time.monotonic()
             with tempfile.TemporaryDirectory() as place:
                 results[name] = test(Path(place), options.seed)
             print(f"{name}: {time.monotonic() - began:.0f} s: {json.dumps(results[name])}", flush=True)
-            options.json.write_text(json.dumps({"system": system(), "results": results}, indent=2) + "\n")
+            options.json.write_text(json.dumps({"system": system, "results": results}, indent=2) + "\n")
     return 0
-
-
-def system() -> dict[str, str]:
-    return {
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
-    }
 
 
 if __name__ == "__main__":
