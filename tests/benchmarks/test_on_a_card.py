@@ -8,7 +8,6 @@ from benchmarks.__main__ import main
 from benchmarks.competitors import COMPETITORS, DEFAULTS, LOSS_TOLERANCE
 from benchmarks.tinygan_dcgan import Player
 from tests.benchmarks.test_benchmarks import result_of, run
-from tests.standin.fixtures import card, make_backend  # noqa: F401
 from tinygan.backend import cpu
 from tinygan.errors import UsageError
 
@@ -18,7 +17,7 @@ def player(device, engine, precision="float32"):
 
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("tf32", marks=pytest.mark.slow)])
-def test_a_step_on_a_card_is_that_of_the_readable_engine(card, precision):  # noqa: F811
+def test_a_step_on_a_card_is_that_of_the_readable_engine(card, precision):
     theirs, ours = player("cpu", "readable"), player("gpu", "fast", precision)
     assert ours.backend.precision == precision
     ours.set_weights(theirs.get_weights())
@@ -26,7 +25,7 @@ def test_a_step_on_a_card_is_that_of_the_readable_engine(card, precision):  # no
 
 
 @pytest.mark.slow
-def test_timed_steps_are_the_trainers_and_tell_what_they_take(card, monkeypatch):  # noqa: F811
+def test_timed_steps_are_the_trainers_and_tell_what_they_take(card, monkeypatch):
     monkeypatch.setattr(floor, "SIDE", 64)
     monkeypatch.setattr(floor, "COPIED", 1 << 16)
     ours = player("gpu", "fast")

@@ -102,25 +102,19 @@ class Recorder:
         self.operations.append(Operation("fsync", self.open_files[descriptor]))
 
 
-class Expected(NamedTuple):
-    """What must be there after the first `operations`: a run with a configuration, and its saves."""
-
-    operations: int
-    saves: int
-
-
-def recorded(place: Path, saves: int) -> tuple[list[Operation], list[Expected]]:
-    """The operations of a run with that number of saves, made at `place`; what each stage of it promises."""
+def recorded(place: Path, saves: int) -> tuple[list[Operation], list[int]]:
+    """The operations of a run with that number of saves, made at `place`; how many there were when it had its
+    configuration, and after each save."""
     recorder = Recorder(place)
     with recorder.patched():
         run = RunFolder.create(place / OUT, "run")
         run.write_config({"settings": {}})
-        stages = [Expected(len(recorder.operations), 0)]
+        stages = [len(recorder.operations)]
         for number in range(1, saves + 1):
             run.append_losses(np.full((2, 4), number))
             run.append_stats({"epoch": number, "step": 2 * number})
             checkpoint.save(run.checkpoint_path(number), state(number), {})
-            stages.append(Expected(len(recorder.operations), number))
+            stages.append(len(recorder.operations))
     return recorder.operations, stages
 
 
@@ -177,23 +171,23 @@ def _kept(whole: bytes, chance: random.Random) -> bytes:
     return whole[:at] + (bytes(len(whole) - at) if how == "zeros" else chance.randbytes(len(whole) - at))
 
 
-def problem_with(out: Path, stage: Expected | None) -> str | None:
-    """None if the run in `out` is what this stage promises and can go on, and a new one can begin."""
+def problem_with(out: Path, saves: int | None) -> str | None:
+    """None if the run in `out`, where one is promised, holds its `saves` and can go on, and a new one can begin."""
     try:
         run, _ = RunFolder.find(None, out)
         run.read_config()
-        if stage and (problem := survived(run, stage.saves)):
-            return problem
-        if stage:
+        if saves is not None:
+            if problem := survived(run, saves):
+                return problem
             rows, losses = run.read_stats(), run.read_losses()
-            if [row["epoch"] for row in rows][: stage.saves] != list(range(1, stage.saves + 1)):
-                return f"save {stage.saves} was over, and the statistics are {rows}"
-            if not np.array_equal(losses[: 2 * stage.saves, 0], np.repeat(range(1, stage.saves + 1), 2)):
-                return f"save {stage.saves} was over, and the losses are {losses[:, 0]}"
-            run.keep_stats_until(2 * stage.saves)
+            if [row["epoch"] for row in rows][:saves] != list(range(1, saves + 1)):
+                return f"save {saves} was over, and the statistics are {rows}"
+            if not np.array_equal(losses[: 2 * saves, 0], np.repeat(range(1, saves + 1), 2)):
+                return f"save {saves} was over, and the losses are {losses[:, 0]}"
+            run.keep_stats_until(2 * saves)
     except CheckpointError as problem:
-        if stage:
-            return f"stage {stage}: {problem}"
+        if saves is not None:
+            return f"save {saves} was over: {problem}"
     try:
         RunFolder.create(out, "next")
     except CheckpointError as problem:
@@ -211,8 +205,8 @@ def power_cuts(place: Path, count: int, seed: int, saves: int = 3) -> dict[str, 
         cut, disk = number % (len(operations) + 1), place / "disk"
         shutil.rmtree(disk, ignore_errors=True)
         after_the_cut(operations[:cut], chance, disk)
-        stage = next((stage for stage in reversed(stages) if stage.operations <= cut), None)
-        if problem := problem_with(disk / OUT, stage):
+        passed = sum(stage <= cut for stage in stages)
+        if problem := problem_with(disk / OUT, passed - 1 if passed else None):
             wrong.append(f"after operation {cut}: {problem}")
     found = {"states": count, "seed": seed, "operations": len(operations)}
     return found | {"bad": len(wrong), "first": wrong[:5]}

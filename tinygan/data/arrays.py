@@ -18,7 +18,7 @@ from tinygan.data.mapped import CHUNK, Mapped, chunks
 from tinygan.data.resize import fit_all
 from tinygan.errors import DataError
 
-NAMES = ("images", "x_train", "arr_0")  # preferred where an .npz holds several arrays
+PREFERRED = ("images", "x_train", "arr_0")  # where an .npz holds several arrays
 LARGEST = 8 << 30  # bytes that are read into memory
 LARGE = 256 << 20  # bytes, before or after conversion; more are mapped, and converted once for all runs
 
@@ -75,10 +75,11 @@ def load_array(
 
 
 def read_npz(path: Path) -> np.ndarray | Mapped:
-    """The only array of an .npz file, or the one with the first of `NAMES` that it holds."""
+    """The only array of an .npz file, or the one with the first of `PREFERRED` that it holds."""
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        name = next(iter(members)) if len(members) == 1 else next((n for n in NAMES if n in members), None)
+        wanted = members if len(members) == 1 else PREFERRED
+        name = next((name for name in wanted if name in members), None)
         if name is None:
             raise DataError(f"{path} holds the arrays {sorted(members)}. Name one of them 'images'.")
         with archive.open(members[name]) as file:
