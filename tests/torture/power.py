@@ -172,7 +172,7 @@ def _kept(whole: bytes, chance: random.Random) -> bytes:
 
 
 def problem_with(out: Path, saves: int | None) -> str | None:
-    """None if the run in `out`, where one is promised, holds its `saves` and can go on, and a new one can begin."""
+    """None if the run in `out`, where promised, holds its `saves` and goes on, and a new one can begin."""
     try:
         run, _ = RunFolder.find(None, out)
         run.read_config()
