@@ -108,7 +108,7 @@ def verdict_and_step(state: State, settings: Settings) -> tuple[float, float]:
     """
     shape = (max(MEASURED_ON, settings.batch_size), settings.size, settings.size, settings.channels)
     made_up = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    images = normalise(np, made_up[:MEASURED_ON], np.float32)
+    images = normalise(made_up[:MEASURED_ON])
     noise = sample_noise(1, MEASURED_ON, state.G)
     data = Dataset("made up", made_up[: settings.batch_size], "here")
     taking = trainer(State(settings, state.G.backend), data, settings, state.G.backend)

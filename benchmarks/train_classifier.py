@@ -19,7 +19,7 @@ from tinygan.autograd import grad
 from tinygan.data import normalise
 from tinygan.data.download import Pinned
 from tinygan.data.idx import read_idx
-from tinygan.data.sources import FASHION, STROKES, Search
+from tinygan.data.sources import FASHION, STROKES, located
 from tinygan.data.strokes import labelled_strokes
 from tinygan.evaluation.classifier import CLASSES, NAMES, Classifier, new_classifier
 from tinygan.layers import Network
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
             chosen = order[step * BATCH : (step + 1) * BATCH]
             batch = varied(images[chosen], random, options.name in MIRRORED)
             masks = stream(0, "dropout").at(adam.t).split()
-            loss = bce_with_logits(network(normalise(np, batch), True, masks), target=wanted[chosen])
+            loss = bce_with_logits(network(normalise(batch), True, masks), target=wanted[chosen])
             adam.step(grad(loss, list(parameters.values())))
         accuracy = (Classifier(options.name, network).features_and_classes(test)[1] == answers).mean()
         print(f"epoch {epoch + 1}/{EPOCHS}  {accuracy:.2%} of {len(test):,} test images", flush=True)
@@ -92,7 +92,7 @@ def labels(name: str, split: str, data_dir: Path | None = None) -> np.ndarray:
     """What each image of "fashion-mnist" or "strokes" shows, 0 to 9: (N,) uint8; else as `data.load`."""
     if name == "strokes":
         return labelled_strokes(*STROKES[split])[1]
-    return read_idx(Search(data_dir, print).located(name, LABELS[split]), "label")
+    return read_idx(located(name, LABELS[split], data_dir, print), "label")
 
 
 def pack(network: Network) -> bytes:

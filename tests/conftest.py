@@ -1,13 +1,20 @@
 """What all tests share: on which devices and engines they run.
 
-A test that takes `backend` runs once for every device and engine there is. Tests marked `gpu`,
-and the GPU's turn of a `backend` test, skip themselves where there is no usable GPU.
+A test that takes `backend` runs once for every device and engine there is; one that takes `make_backend`,
+on the stand-in for CuPy and on a GPU. Tests marked `gpu`, and the GPU's turn of the others, skip themselves
+where there is no usable GPU.
 """
+
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.standin import cupy as standin
+from tests.standin.kernels import COMPILER
 from tinygan.arrays import Backend
 from tinygan.backend import choose, probed
+from tinygan.cuda import blas
 from tinygan.errors import DeviceError
 
 collect_ignore_glob = ["golden/*.py"]  # needs TensorFlow; run by hand, not by pytest
@@ -34,3 +41,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def backend(request: pytest.FixtureRequest) -> Backend:
     device, engine = request.param
     return choose(device, engine)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[standin.Card]:
+    """From now on CuPy and cuBLAS are the stand-ins; this is the card behind them."""
+    if COMPILER is None:
+        pytest.skip("no C compiler to run the kernels with")
+    module, card, library = standin.make()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setattr(blas, "load", lambda: blas.declared(library))
+    probed.cache_clear()
+    yield card
+    probed.cache_clear()
+
+
+@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
+def make_backend(request: pytest.FixtureRequest) -> Callable[..., Backend]:
+    """Makes the backend of a precision and an engine."""
+    if request.param == "stand-in":
+        request.getfixturevalue("card")
+
+    def make(precision: str = "float32", engine: str = "fast") -> Backend:
+        return choose("gpu", engine, precision=precision)
+
+    return make

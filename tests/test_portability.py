@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +15,6 @@ import pytest
 from tests.commands import RUN, TINY, copy_of, ended, fails, start, tinygan, works
 
 FLAT = ("--device", "cpu", "--width", "2", "--noise-dim", "5")
-
-
-def slow(*values: Any) -> Any:
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def saved(name: str, cwd: Path, images: np.ndarray) -> str:
@@ -87,16 +82,6 @@ def test_folders_whose_names_are_no_unicode_work(tmp_path: Path) -> None:
     works("train", "--resume", run, "--epochs", 2, cwd=tmp_path)
 
 
-def test_a_home_that_cannot_be_written_needs_another_cache_and_says_so(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.write_text("a file: nobody can write below it, root included")
-    env = {"HOME": str(home), "USERPROFILE": str(home), "XDG_CACHE_HOME": "", "TINYGAN_CACHE": ""}
-    named = tinygan("train", *TINY[2:], "--data", "fashion-mnist", cwd=tmp_path, **env)
-    fails(named, 4, "cannot use the cache", "Set TINYGAN_CACHE")
-    auto = works("train", *TINY[2:], "--epochs", 1, cwd=tmp_path, **env)
-    assert auto.stderr == "" and "using the built-in strokes" in auto.stdout
-
-
 WITHOUT = """
 import os, runpy, signal, sys
 for name in ("resource", "pwd", "grp", "termios", "pty"):
@@ -126,7 +111,7 @@ def test_output_in_any_encoding(encoding: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-@pytest.mark.parametrize("columns", [40, slow(1)])
+@pytest.mark.parametrize("columns", [40, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_line_that_moves_fits_a_narrow_terminal_and_has_no_colours(tmp_path: Path, columns: int) -> None:
     import fcntl
     import pty

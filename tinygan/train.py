@@ -13,6 +13,7 @@ import numpy as np
 from tinygan import backend, cli, machine
 from tinygan.arrays import CPU, Backend
 from tinygan.data import Dataset
+from tinygan.data.dataset import fingerprint
 from tinygan.data.sources import NAMES
 from tinygan.errors import DataError, DeviceError, TinyganError
 from tinygan.evaluation.evaluation import Evaluation, unmeasurable
@@ -159,7 +160,7 @@ def load_images(start: Start, ranks: Ranks, output: Output) -> Dataset:
     """The images, the same ones on all `ranks`, and in a run that goes on those that it was trained on."""
     with ranks.first_alone():  # what it downloads, the others find
         images = images_of(start.settings, output.say)
-    if others := ranks.others(images.fingerprint):
+    if others := ranks.others(fingerprint(images.images)):
         raise DataError(
             f"{', '.join(others)}: {images.source} holds other images than rank 0 has. "
             "Give every host the same data."

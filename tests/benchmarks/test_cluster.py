@@ -37,11 +37,6 @@ def test_a_step_is_its_part_of_the_computing_and_then_its_sums(nodes, link):
     assert grows == pytest.approx(0.356 / (0.356 + sums))
 
 
-def test_a_link_that_costs_nothing_leaves_the_computing_alone():
-    for nodes in SIZES:
-        assert step_seconds(WORK, 256, nodes, FREE) == pytest.approx(0.256 / nodes)
-
-
 def exchange(arrays, partners, parts, taken, hops, sent):
     """Every node sends a part of its array to its partner, who adds it or keeps it."""
     before = [array.copy() for array in arrays]

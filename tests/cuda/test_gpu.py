@@ -1,6 +1,5 @@
 """What only a real card can show: the tutorial's full size, its memory, the real images."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.checks import numbers
 from tests.cuda.checks import TUTORIAL, check_full_step, players
 from tinygan import data
 from tinygan.backend import choose
@@ -22,21 +20,6 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_full_step_is_that_of_the_readable_engine_in_float64():
     check_full_step()
-
-
-@pytest.mark.parametrize("precision", ["float32", "tf32"])
-def test_fifty_full_steps_with_graphs_without_and_again(precision):
-    images = (numbers(0, 1000, 28, 28, 1) * 60 + 128).clip(0, 255).astype(np.uint8)  # three batches and 232
-    found = []
-    for graphs in (True, False, True):
-        backend = choose("gpu", "fast", precision=precision)
-        ours = players(backend, TUTORIAL)
-        taking = Trainer(*ours, images, 256, 3, graphs=graphs)
-        found.append((taking.steps(50), ours.arrays()))
-        taking.close()
-    for measured, arrays in found[1:]:
-        assert (measured == found[0][0]).all()
-        assert all((arrays[name] == values).all() for name, values in found[0][1].items())
 
 
 def test_the_tutorials_batch_takes_less_than_two_gigabytes_of_the_card():
@@ -68,14 +51,7 @@ def test_the_real_images_train_resume_and_make_pictures(tmp_path):
     for out, steps in (("whole", ["400"]), ("parts", ["150"])):
         run("train", "--data", "fashion-mnist", "--epochs", "2", "--steps", *steps, "--out", out, "--no-gif")
     run("train", "--resume", "--out", "parts", "--steps", "400")
-    rows = [
-        [
-            json.loads(line)
-            for line in (tmp_path / out / "0001-fashion-mnist/stats.jsonl").read_text().splitlines()
-        ]
-        for out in ("whole", "parts")
-    ]
-    keys = ("step", "g_loss", "d_loss", "real_score", "fake_score")
-    assert [[row[key] for key in keys] for row in rows[0]] == [[row[key] for key in keys] for row in rows[1]]
+    whole, parts = ((tmp_path / out / "0001-fashion-mnist/losses.f32") for out in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
     run("sample", "--runs", "whole", "--num", "16", "--out", "pictures.png")
     assert (tmp_path / "pictures.png").stat().st_size > 1000

@@ -251,27 +251,14 @@ def count(*networks):
     return sum(parameter.data.size for net in networks for parameter in net.parameters.values())
 
 
-def seed_sizes():
+@pytest.mark.parametrize(("size", "expected"), [(256, 0.62e9), (4096, 6.8e9)])  # README: 0.6 and 6.8 GB
+def test_a_batch_takes_the_memory_that_is_promised(size, expected):
     networks = generator(), discriminator()
     sizes = buffers.sizes_of(*networks)
-    assert sizes is not None
-    return sizes, count(*networks)
-
-
-def memory(sizes, batch, weights, images):
-    """Bytes on the card, for so many weights (of both networks) and images."""
-    data = images * (prod(sizes.picture(1)) + 4)
-    return buffers.counted(sizes, batch).bytes() + 4 * 4 * weights + data + WORKSPACE
-
-
-def test_the_tutorials_batch_takes_less_than_two_gigabytes():
-    sizes, weights = seed_sizes()
-    assert memory(sizes, 256, weights, 60_000) == pytest.approx(0.62e9, rel=0.02)  # README: 0.6 GB
-
-
-def test_a_batch_of_4096_fits_a_card_of_16_gigabytes():
-    sizes, weights = seed_sizes()
-    assert memory(sizes, 4096, weights, 60_000) == pytest.approx(6.8e9, rel=0.02)  # README: 6.8 GB
+    assert sizes
+    data = 60_000 * (prod(sizes.picture(1)) + 4)
+    taken = buffers.counted(sizes, size).bytes() + 4 * 4 * count(*networks) + data + WORKSPACE
+    assert taken == pytest.approx(expected, rel=0.02)
 
 
 def test_the_plan_counts_the_memory_that_is_taken(card):

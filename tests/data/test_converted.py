@@ -23,6 +23,14 @@ from tinygan.errors import DataError
 COUNT = 12
 
 
+@pytest.fixture(autouse=True)
+def small_and_with_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache is the folder `pictures` of the test's own, and a little is a lot."""
+    monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path))
+    monkeypatch.setattr(folder, "FEW", 3)
+    monkeypatch.setattr(arrays, "LARGE", 500)
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of pictures of two sizes, one of which cannot be read."""
@@ -40,8 +48,8 @@ def photos(tmp_path: Path) -> Path:
 class Loaded:
     """What `load_folder` gives with a cache beside the folder, the lines said, and the pictures opened."""
 
-    def __init__(self, photos: Path, limit: int | None = None, few: int = 3) -> None:
-        self.cache = photos.parent / "cache"
+    def __init__(self, photos: Path, limit: int | None = None) -> None:
+        self.cache = photos.parent / "pictures"
         self.lines: list[str] = []
         self.opened = 0
         real = folder.open_picture
@@ -52,7 +60,7 @@ class Loaded:
 
         folder.open_picture = count
         try:
-            self.data = load_folder(photos, 4, 1, limit, self.cache, self.lines.append, few)
+            self.data = load_folder(photos, 4, 1, limit, self.lines.append)
         finally:
             folder.open_picture = real
 
@@ -64,7 +72,13 @@ class Loaded:
 
 def plain(photos: Path, limit: int | None = None) -> Dataset:
     """The same in memory."""
-    return load_folder(photos, 4, 1, limit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder, "FEW", 1000)
+        return load_folder(photos, 4, 1, limit, ignore)
+
+
+def ignore(line: str) -> None:
+    """To say nothing."""
 
 
 def test_a_folder_is_converted_once_and_then_mapped(photos: Path) -> None:
@@ -79,8 +93,9 @@ def test_a_folder_is_converted_once_and_then_mapped(photos: Path) -> None:
     assert sorted(path.suffix for path in first.cache.iterdir()) == [".json", ".lock", ".npy"]
 
 
-def test_few_pictures_leave_no_file(photos: Path) -> None:
-    loaded = Loaded(photos, few=COUNT + 1)
+def test_few_pictures_leave_no_file(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "FEW", COUNT + 1)
+    loaded = Loaded(photos)
     assert isinstance(loaded.data.images, np.ndarray) and not loaded.cache.exists()
 
 
@@ -167,7 +182,7 @@ def cut(photos: Path, after: int, every: float, monkeypatch: pytest.MonkeyPatch)
         patch.setattr(folder, "open_picture", stop)
         patch.setattr(converted, "SAVE_SECONDS", every)
         with pytest.raises(Stop):
-            load_folder(photos, 4, 1, None, photos.parent / "cache", lambda line: None, 3)
+            load_folder(photos, 4, 1, None, ignore)
 
 
 @pytest.mark.parametrize("after", [0, 1, 4, 5, COUNT])
@@ -185,16 +200,6 @@ def test_what_was_cut_goes_on_and_comes_to_the_same(
     loaded.stored.unlink()
     assert Loaded(photos).stored.read_bytes() == whole
     assert sorted(path.suffix for path in loaded.cache.iterdir()) == [".json", ".lock", ".npy"]
-
-
-def test_a_part_of_another_state_of_the_folder_is_begun_anew(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cut(photos, 6, 0, monkeypatch)
-    (photos / "01.png").unlink(missing_ok=True)
-    (photos / "00.png").unlink()
-    assert Loaded(photos).opened == COUNT
-    assert Loaded(photos).data.sha256 == plain(photos).sha256
 
 
 def damaged(path: Path) -> Iterator[str]:
@@ -217,7 +222,7 @@ def damaged(path: Path) -> Iterator[str]:
 def test_what_is_damaged_is_converted_again(
     photos: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    expected, cache = plain(photos), photos.parent / "cache"
+    expected, cache = plain(photos), photos.parent / "pictures"
     if suffix.startswith(".part"):
         cut(photos, 6, 0, monkeypatch)
     else:
@@ -236,7 +241,7 @@ def test_what_is_damaged_is_converted_again(
 
 
 def test_where_the_cache_cannot_be_written_memory_serves(photos: Path) -> None:
-    (photos.parent / "cache").write_bytes(b"in the way")
+    (photos.parent / "pictures").write_bytes(b"in the way")
     loaded = Loaded(photos)
     assert loaded.data.sha256 == plain(photos).sha256 and isinstance(loaded.data.images, np.ndarray)
     assert loaded.data.notes[:-1] == plain(photos).notes
@@ -244,9 +249,11 @@ def test_where_the_cache_cannot_be_written_memory_serves(photos: Path) -> None:
     assert len(loaded.lines) == 1 and "in memory" in loaded.lines[0]
 
 
-def test_without_a_home_memory_serves(photos: Path) -> None:
-    lines: list[str] = []
-    data = load_folder(photos, 4, 1, None, None, lines.append, 3)
+def test_without_a_home_memory_serves(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TINYGAN_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    data = Loaded(photos).data
     assert data.sha256 == plain(photos).sha256 and "no home folder" in data.notes[-1]
 
 
@@ -269,8 +276,9 @@ def test_a_full_disk_leaves_no_part_behind(photos: Path, monkeypatch: pytest.Mon
 READ = """
 import sys
 from pathlib import Path
-from tinygan.data.folder import load_folder
-data = load_folder(Path(sys.argv[1]), 4, 1, None, Path(sys.argv[2]), print, 3)
+from tinygan.data import folder
+folder.FEW = 3
+data = folder.load_folder(Path(sys.argv[1]), 4, 1, None, print)
 print(data.sha256, type(data.images).__name__)
 """
 
@@ -294,7 +302,7 @@ def test_a_cache_that_may_only_be_read_serves_if_it_is_good(
 def test_processes_that_convert_the_same_at_the_same_time_agree(photos: Path) -> None:
     for number in range(12, 150):
         Image.new("L", (4, 4), number).save(photos / f"{number:03}.png")
-    command = [sys.executable, "-c", READ, str(photos), str(photos.parent / "cache")]
+    command = [sys.executable, "-c", READ, str(photos)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     outputs = [process.communicate()[0].splitlines() for process in running]
     assert {lines[-1] for lines in outputs} == {f"{plain(photos).sha256} Mapped"}
@@ -333,19 +341,21 @@ def test_arrays_are_converted_as_in_memory(
     array = np.random.default_rng(1).integers(0, 256, (50, height, 5, 3))
     np.save(tmp_path / "a.npy", (array / 127.5 - 1 if dtype[0] == "f" else array).astype(dtype))
     for limit in (None, 20):
-        memory = load_array(tmp_path / "a.npy", size, 1, limit)
-        cache, lines = tmp_path / "cache", []
+        with monkeypatch.context() as patch:
+            patch.setattr(arrays, "LARGE", 1 << 20)
+            memory = load_array(tmp_path / "a.npy", size, 1, limit, ignore)
+        lines: list[str] = []
         for time in range(2):
             if time:  # not even the range of the numbers is looked for again
-                monkeypatch.setattr(arrays, "range_of", None)
-            data = load_array(tmp_path / "a.npy", size, 1, limit, cache, lines.append, 500)
+                patch.setattr(arrays, "range_of", None)
+            data = load_array(tmp_path / "a.npy", size, 1, limit, lines.append)
             assert isinstance(data.images, Mapped) and data.sha256 == memory.sha256
             assert data.notes[:-1] == memory.notes and "stored" in data.notes[-1]
-        monkeypatch.undo()
+        patch.undo()
         assert sum("once" in line for line in lines) == 1
-    assert len(list(cache.glob("*.npy"))) == 2
+    assert len(list((tmp_path / "pictures").glob("*.npy"))) == 2
     os.utime(tmp_path / "a.npy", ns=(1, 1))
-    load_array(tmp_path / "a.npy", size, 1, 20, cache, lines.append, 500)
+    load_array(tmp_path / "a.npy", size, 1, 20, lines.append)
     assert "once" in lines[-1]
 
 
@@ -355,8 +365,8 @@ def test_numbers_of_no_known_range_are_refused_wherever_they_stand(tmp_path: Pat
         array[place, 1, 2] = value
         np.save(tmp_path / "a.npy", array)
         with pytest.raises(DataError, match="holds numbers from"):
-            load_array(tmp_path / "a.npy", 4, 1, None, tmp_path / "cache", lambda line: None, 0)
-    assert not [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"]
+            load_array(tmp_path / "a.npy", 4, 1, None, ignore)
+    assert not [path for path in (tmp_path / "pictures").iterdir() if path.suffix != ".lock"]
 
 
 def test_headers_are_as_long_for_any_number_of_images() -> None:

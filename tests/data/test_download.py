@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.train_classifier import LABELS
 from tinygan.data import download
-from tinygan.data.download import PAUSES, HttpsOnly, Pinned, fetch, https_opener
+from tinygan.data.download import PAUSES, HttpsOnly, Pinned, fetch, open_address
 from tinygan.data.sources import PINNED
 from tinygan.errors import DataError
 
@@ -79,7 +79,8 @@ def open_here(address: str):
 
 
 @pytest.fixture(autouse=True)
-def without_waiting(monkeypatch):
+def here_without_waiting(monkeypatch):
+    monkeypatch.setattr(download, "open_address", open_here)
     monkeypatch.setattr(download, "PAUSES", (0, 0))
 
 
@@ -88,25 +89,22 @@ def pinned(server: str, *folders: str) -> Pinned:
     return Pinned("file", mirrors, len(BODY), hashlib.sha256(BODY).hexdigest())
 
 
-def refused(folder, file: Pinned, open_address=open_here) -> str:
+def refused(folder, file: Pinned) -> str:
     with pytest.raises(DataError) as error:
-        fetch(file, folder, lambda line: None, open_address)
+        fetch(file, folder, lambda line: None)
     assert list(folder.iterdir()) == []  # neither the file nor a part of it
     text = str(error.value)
     assert "\n" not in text
     return text
 
 
-def test_a_good_file_is_kept_and_not_asked_for_again(tmp_path, server):
+def test_a_good_file_is_kept_and_not_asked_for_again(tmp_path, server, monkeypatch):
     lines = []
-    path = fetch(pinned(server, "good"), tmp_path, lines.append, open_here)
+    path = fetch(pinned(server, "good"), tmp_path, lines.append)
     assert path.read_bytes() == BODY and path == tmp_path / "file"
     assert "0.0 of 0.0 MB" in lines[-1]
-
-    def nobody_may_call(address):
-        raise AssertionError(address)
-
-    assert fetch(pinned(server, "good"), tmp_path, lines.append, nobody_may_call) == path
+    monkeypatch.setattr(download, "open_address", None)
+    assert fetch(pinned(server, "good"), tmp_path, lines.append) == path
 
 
 def test_a_download_that_is_cut_leaves_nothing(tmp_path, server):
@@ -134,29 +132,29 @@ def test_an_answer_that_comes_drop_by_drop_ends_with_the_time_for_all_of_it(tmp_
         ("reset", "reset", 3),
     ],
 )
-def test_a_wrong_answer_leaves_nothing(tmp_path, server, how, word, times):
+def test_a_wrong_answer_leaves_nothing(tmp_path, server, monkeypatch, how, word, times):
     asked = []
 
     def counted(address: str):
         asked.append(address)
         return open_here(address)
 
-    assert word in refused(tmp_path, pinned(server, how), counted)
+    monkeypatch.setattr(download, "open_address", counted)
+    assert word in refused(tmp_path, pinned(server, how))
     assert len(asked) == times
 
 
 @pytest.mark.parametrize("how", ["says-more", "says-nonsense"])
 def test_a_wrong_length_does_not_matter_where_the_bytes_are_right(tmp_path, server, how):
-    assert fetch(pinned(server, how), tmp_path, lambda line: None, open_here).read_bytes() == BODY
+    assert fetch(pinned(server, how), tmp_path, lambda line: None).read_bytes() == BODY
 
 
 def test_the_opener_that_is_used_follows_no_redirect_to_plain_http_and_waits_no_longer(server, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(download, "CONNECT_SECONDS", 0.2)
-    opened = https_opener()
     with pytest.raises(OSError, match="not HTTPS"):
-        opened(server + "plain/file")
-    with pytest.raises(TimeoutError), opened(server + "stall/file") as answer:
+        open_address(server + "plain/file")
+    with pytest.raises(TimeoutError), open_address(server + "stall/file") as answer:
         answer.read()
 
 
@@ -170,13 +168,13 @@ def test_every_address_is_https_and_every_file_pinned():
 
 def test_the_next_mirror_is_tried(tmp_path, server):
     file = pinned(server, "wrong", "cut50", "missing", "good")
-    assert fetch(file, tmp_path, lambda line: None, open_here).read_bytes() == BODY
+    assert fetch(file, tmp_path, lambda line: None).read_bytes() == BODY
 
 
 def test_a_damaged_cache_is_noticed_and_replaced(tmp_path, server):
     (tmp_path / "file").write_bytes(BODY[:-1] + b"?")
     lines = []
-    assert fetch(pinned(server, "good"), tmp_path, lines.append, open_here).read_bytes() == BODY
+    assert fetch(pinned(server, "good"), tmp_path, lines.append).read_bytes() == BODY
     assert "damaged" in lines[0]
 
 
@@ -189,13 +187,13 @@ def test_a_server_that_does_not_exist_is_given_up_at_once(tmp_path):
 def test_a_cache_that_cannot_be_written_is_refused(tmp_path, server):
     (tmp_path / "in the way").write_text("")
     with pytest.raises(DataError, match="TINYGAN_CACHE"):
-        fetch(pinned(server, "good"), tmp_path / "in the way" / "cache", lambda line: None, open_here)
+        fetch(pinned(server, "good"), tmp_path / "in the way" / "cache", lambda line: None)
 
 
 def test_a_download_that_cannot_be_kept_is_refused(tmp_path, server):
     (tmp_path / "file" / "in the way").mkdir(parents=True)
     with pytest.raises(DataError, match="cannot download file: "):
-        fetch(pinned(server, "good"), tmp_path, lambda line: None, open_here)
+        fetch(pinned(server, "good"), tmp_path, lambda line: None)
 
 
 def test_a_server_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
@@ -203,7 +201,8 @@ def test_a_server_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "CONNECT_SECONDS", 0.1)
     never, start = threading.Event(), time.monotonic()
     file = pinned("https://silent/", "a", "b")
-    assert "no answer in 0.1 seconds" in refused(tmp_path, file, lambda address: never.wait(60))
+    monkeypatch.setattr(download, "open_address", lambda address: never.wait(60))
+    assert "no answer in 0.1 seconds" in refused(tmp_path, file)
     never.set()
     assert time.monotonic() - start < 3
 
@@ -217,6 +216,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(tmp_path, server, monkeypa
     def one_after_the_other(address: str):
         return open_here(address.replace("/x/", f"/{answers.pop(0)}/"))
 
-    assert fetch(file, tmp_path, lines.append, one_after_the_other).read_bytes() == BODY
+    monkeypatch.setattr(download, "open_address", one_after_the_other)
+    assert fetch(file, tmp_path, lines.append).read_bytes() == BODY
     assert waited == [1, 5] and not answers
     assert sum("trying again" in line for line in lines) == 2

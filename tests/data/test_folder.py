@@ -113,19 +113,6 @@ def test_an_empty_folder_is_refused(tmp_path):
         load(str(tmp_path), size=4)
 
 
-def test_pillow_s_syntax_error_is_an_unreadable_picture(tmp_path):
-    """A mutant of `tests.fuzz`, whose chunk of pixels says that it is empty: Pillow 13 raises SyntaxError."""
-    picture(tmp_path / "good.png", grey(1))
-    broken = bytes.fromhex(
-        "89504e470d0a1a0a0000000d49484452000000080000000808020000004b6d29dc0000000249444154789c05c1bb0a9e364df3f7"
-        "fb41088ba2c018abaada34cdf33cd4344d08a1aaaa9224b9ae6bdbb6388e6559fe0330a659f1e2a843f20000000049454e44ae42"
-        "6082"
-    )
-    (tmp_path / "broken.png").write_bytes(broken)
-    data = load(str(tmp_path), size=4)
-    assert len(data.images) == 1 and "broken.png: " in data.notes[0]
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names or pipes")
 def test_links_to_themselves_and_pipes_are_passed_over(tmp_path):
     picture(tmp_path / "good.png", grey(1))

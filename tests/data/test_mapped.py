@@ -1,8 +1,6 @@
 """Arrays that stay in their files are the same data sets as those that are read."""
 
 import hashlib
-import math
-import os
 import sys
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from tests.data.peak import peak
 from tinygan.backend import cpu
 from tinygan.data import Dataset, arrays, load, mapped
 from tinygan.data.arrays import load_array
-from tinygan.data.converted import header
+from tinygan.data.dataset import fingerprint
 from tinygan.data.mapped import Mapped, chunks
 from tinygan.errors import DataError
 from tinygan.runs.settings import Settings
@@ -24,14 +22,19 @@ IMAGES = np.random.default_rng(3).integers(0, 256, (19, 8, 8, 1), dtype=np.uint8
 SETTINGS = Settings(size=8, width=3, noise_dim=5, batch_size=4)
 
 
+@pytest.fixture(autouse=True)
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "LARGE", 0)
+
+
 def quiet(line: str) -> None:
     pass
 
 
-def opened(path: Path, array: np.ndarray = IMAGES, limit: int | None = None, large: int = 0) -> Dataset:
+def opened(path: Path, array: np.ndarray = IMAGES, limit: int | None = None) -> Dataset:
     """The array as a mapped data set."""
     np.save(path, array)
-    return load_array(path, 8, 1, limit, say=quiet, large=large)
+    return load_array(path, 8, 1, limit, quiet)
 
 
 def trained(data: Dataset) -> dict[str, np.ndarray]:
@@ -43,12 +46,15 @@ def trained(data: Dataset) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("shape", [(19, 8, 8), (19, 8, 8, 1)])
-def test_mapped_equals_read(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    read = opened(tmp_path / "a.npy", IMAGES.reshape(shape), large=1 << 20)
+def test_mapped_equals_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
     data = opened(tmp_path / "a.npy", IMAGES.reshape(shape))
+    monkeypatch.setattr(arrays, "LARGE", 1 << 20)
+    read = opened(tmp_path / "a.npy", IMAGES.reshape(shape))
     assert isinstance(read.images, np.ndarray) and isinstance(data.images, Mapped)
     assert data.images.shape == read.images.shape == IMAGES.shape
-    assert (data.sha256, data.fingerprint) == (read.sha256, read.fingerprint)
+    assert data.sha256 == read.sha256 and fingerprint(data.images) == fingerprint(read.images)
     numbers = np.random.default_rng(0).permutation(19)
     for which in (0, -1, slice(2, 5), slice(None), slice(17, 40), slice(5, 5), slice(9, 2, -3), numbers):
         assert (data.images[which] == IMAGES[which]).all()
@@ -71,11 +77,11 @@ def test_the_digest_is_that_of_earlier_versions_whatever_the_chunks(
 
 def test_a_fingerprint_sees_the_ends_and_the_shape() -> None:
     images = np.zeros((1000, 2, 2, 1), np.uint8)
-    seen = {Dataset("a", images, "").fingerprint, Dataset("a", images[:-1], "").fingerprint}
+    seen = {fingerprint(images), fingerprint(images[:-1])}
     for number in (0, 999):
         other = images.copy()
         other[number] = 1
-        seen.add(Dataset("a", other, "").fingerprint)
+        seen.add(fingerprint(other))
     assert len(seen) == 4
 
 
@@ -84,7 +90,7 @@ def test_what_stays_in_its_file_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", IMAGES)
     np.savez(tmp_path / "a.npz", IMAGES)
     for name in ("a.npz", "a.npy"):
-        load_array(tmp_path / name, 8, 1, None, say=lines.append, large=0)
+        load_array(tmp_path / name, 8, 1, None, lines.append)
     assert len(lines) == 1 and str(tmp_path / "a.npy") in lines[0]
 
 
@@ -126,11 +132,10 @@ def test_a_large_header_must_fit_its_file(tmp_path: Path) -> None:
     for content in (whole[:-1], whole + b"x", whole[:200]):
         (tmp_path / "a.npy").write_bytes(content)
         with pytest.raises(DataError, match="declares 1,216 bytes"):
-            load_array(tmp_path / "a.npy", 8, 1, None, say=quiet, large=0)
+            load_array(tmp_path / "a.npy", 8, 1, None, quiet)
 
 
 def test_one_picture_many_times_is_still_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays.load_array, "__defaults__", (None, print, 0))
     monkeypatch.setattr(mapped, "CHUNK", 256)
     same = np.broadcast_to(IMAGES[:1], IMAGES.shape).copy()
     np.save(tmp_path / "a.npy", same)
@@ -143,10 +148,8 @@ def test_one_picture_many_times_is_still_noticed(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to measure with")
 def test_pages_are_given_back(tmp_path: Path) -> None:
-    shape = (1 << 14, 64, 64, 1)  # 64 MB
-    (tmp_path / "a.npy").write_bytes(header(shape))
-    os.truncate(tmp_path / "a.npy", len(header(shape)) + math.prod(shape))
-    images = load_array(tmp_path / "a.npy", 64, 1, None, say=quiet, large=0).images
+    np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (1 << 14, 64, 64, 1))  # 64 MB
+    images = load_array(tmp_path / "a.npy", 64, 1, None, quiet).images
     ballast = np.ones(max(0, peak() - resident()) + (40 << 20), np.uint8)  # so that any more is a new peak
     before = peak()
     for start in range(0, len(images), 256):

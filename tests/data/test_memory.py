@@ -23,11 +23,7 @@ TRAIN = ("-m", "tests.data.peak", "tinygan.train", "--no-gif", "--no-report", "-
 def sparse(path: Path, dtype: str, shape: tuple[int, ...]) -> None:
     """An array of `BYTES` that takes nearly no disk: zeros, and some images that are none."""
     images = BYTES // (np.dtype(dtype).itemsize * int(np.prod(shape)))
-    with path.open("wb") as file:
-        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (images, *shape)}
-        np.lib.format.write_array_header_1_0(file, header)
-        file.truncate(file.tell() + BYTES // images * images)
-    array = np.lib.format.open_memmap(path, "r+")
+    array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), (images, *shape))
     for number in (1, images // 2, images - 1):
         array[number] = np.linspace(0, 1 if dtype == "f4" else 255, array[0].size).reshape(shape)
 

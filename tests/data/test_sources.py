@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygan.data import load, normalise
+from tinygan.data import download, load, normalise
 from tinygan.data.sources import PINNED, TEST, TRAIN
 from tinygan.errors import DataError, UsageError
 
@@ -26,9 +26,10 @@ def no_network(address: str):
 
 @pytest.fixture(autouse=True)
 def own_places(tmp_path, monkeypatch):
-    """An empty cache, and no data folder from outside."""
+    """An empty cache, no data folder from outside, and no network."""
     monkeypatch.delenv("TINYGAN_DATA", raising=False)
     monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(download, "open_address", no_network)
 
 
 def put(folder: Path, name: str = "fashion-mnist", packed: bool = True) -> Path:
@@ -42,13 +43,13 @@ def put(folder: Path, name: str = "fashion-mnist", packed: bool = True) -> Path:
 @pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])
 def test_a_set_is_found_in_the_data_folder(tmp_path, name, packed):
     path = put(tmp_path / "data", name, packed)
-    data = load(name, data_dir=tmp_path / "data", open_address=no_network)
+    data = load(name, data_dir=tmp_path / "data")
     assert data.images.shape == (3, 28, 28, 1) and data.source == str(path) and data.name == name
 
 
 def test_a_set_lying_directly_in_the_data_folder_is_found(tmp_path):
     path = put(tmp_path / "data")
-    assert load("fashion-mnist", data_dir=path.parent, open_address=no_network).source == str(path)
+    assert load("fashion-mnist", data_dir=path.parent).source == str(path)
 
 
 def test_a_user_without_a_home_is_refused_with_a_remedy(monkeypatch):
@@ -56,7 +57,7 @@ def test_a_user_without_a_home_is_refused_with_a_remedy(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     with pytest.raises(DataError, match="TINYGAN_CACHE"):
-        load("fashion-mnist", open_address=no_network)
+        load("fashion-mnist")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments):
 )
 def test_data_that_is_not_there_is_refused(tmp_path, name, folder, words):
     with pytest.raises(DataError, match=words):
-        load(name, data_dir=folder and tmp_path / folder, open_address=no_network)
+        load(name, data_dir=folder and tmp_path / folder)
 
 
 def test_a_file_that_is_not_the_official_one_is_used_with_a_note(tmp_path):
@@ -89,13 +90,13 @@ def test_a_file_that_is_not_the_official_one_is_used_with_a_note(tmp_path):
 def test_the_environment_may_name_the_data_folder(tmp_path, monkeypatch):
     path = put(tmp_path / "data")
     monkeypatch.setenv("TINYGAN_DATA", str(tmp_path / "data"))
-    assert load("auto", open_address=no_network).source == str(path)
+    assert load("auto").source == str(path)
 
 
 def test_auto_uses_strokes_and_says_so_in_one_line(monkeypatch):
     monkeypatch.setenv("TINYGAN_DATA", "/nowhere/at/all")
     lines = []
-    data = load("auto", limit=5, say=lines.append, open_address=no_network)
+    data = load("auto", limit=5, say=lines.append)
     assert data.name == "strokes" and data.images.shape == (5, 28, 28, 1)
     assert sum("strokes" in line for line in lines) == 1
     assert all("\n" not in line for line in lines)
@@ -109,10 +110,9 @@ def test_a_set_is_brought_to_another_size_and_colour(tmp_path):
 
 def test_pixels_are_normalised_to_the_range_of_tanh():
     pixels = np.arange(256, dtype=np.uint8)
-    for dtype in (np.float32, np.float64):
-        result = normalise(np, pixels, dtype)
-        assert result.dtype == dtype and result[0] == -1 and result[255] == 1
-        assert np.allclose(result, [(x - 127.5) / 127.5 for x in range(256)], atol=1e-7)
+    result = normalise(pixels)
+    assert result.dtype == np.float32 and result[0] == -1 and result[255] == 1
+    assert np.allclose(result, [(x - 127.5) / 127.5 for x in range(256)], atol=1e-7)
 
 
 @needs_real

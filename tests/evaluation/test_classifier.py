@@ -55,7 +55,7 @@ def test_features_are_what_the_last_layer_decides_by():
     network = found._network
     *_, last = network.layers.values()
     with no_grad():
-        logits = network(normalise(np, images)).data
+        logits = network(normalise(images)).data
         assert last(Tensor(features), Mode()).data == pytest.approx(logits, abs=1e-5)
     assert (chosen == logits.argmax(axis=1)).all()
 

@@ -4,9 +4,10 @@
 """
 
 import json
+import os
 import random
-import resource
 import struct
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -15,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests.commands import ROOT
 from tests.fuzz.formats import Format, formats
 from tinygan.errors import TinyganError
 
@@ -89,6 +91,8 @@ def outcome(form: Format, content: bytes, folder: Path) -> str | None:
 
 def run(name: str, count: int, seed: int) -> dict[str, Any]:
     """What became of `count` mutants; the first few that went wrong, with what each was made of."""
+    import resource  # of POSIX alone
+
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")
     form = formats()[name]
@@ -106,6 +110,16 @@ def run(name: str, count: int, seed: int) -> dict[str, Any]:
             if found not in ("read", "refused") and len(wrong) < 5:
                 wrong.append({"number": str(number), "content": content.hex(), "problem": str(found)})
     return {"format": name, "mutants": count, "seed": seed, **tally, "first": wrong}
+
+
+def run_apart(name: str, count: int, seed: int) -> dict[str, Any]:
+    """`run` in a process of its own, as it limits its memory."""
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz.mutants", name, str(count), str(seed)],
+        cwd=ROOT, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from tests.ranks.launch import finish, needs_mpi, start
@@ -37,23 +36,24 @@ def train(ranks: int, cwd: Path, *more: str) -> str:
     return output
 
 
+def sabotaged(cwd: Path, how: str, rank: int, step: int, *more: str) -> tuple[int, str, str]:
+    """How a training on two ranks ends, one of which does what `tests.ranks.saboteur` calls `how`."""
+    command = ("-m", "tests.ranks.saboteur", how, str(rank), str(step), *TRAIN, *more)
+    return finish(2, *command, cwd=cwd, seconds=60)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which two ranks have trained from end to end, the second without writing into the run."""
     folder = tmp_path_factory.mktemp("whole")
-    code, output, errors = finish(2, "-m", "tests.ranks.saboteur", "idle", "1", "0", *TRAIN, cwd=folder)
+    code, output, errors = sabotaged(folder, "idle", 1, 0)
     assert code == 0, errors
     (folder / "output.txt").write_text(output, encoding="utf-8")
     return folder
 
 
-def weights(folder: Path) -> dict[str, np.ndarray]:
-    arrays, _ = read(folder / LAST)
-    return arrays
-
-
 def differ_by_rounding(one: Path, other: Path) -> bool:
-    a, b = weights(one), weights(other)
+    a, b = read(one / LAST)[0], read(other / LAST)[0]
     assert a.keys() == b.keys()
     return all(abs(a[name] - b[name]).max() <= 2e-4 * max(1e-3, abs(a[name]).max()) for name in a)
 
@@ -84,8 +84,7 @@ def test_a_run_goes_on_with_more_and_with_fewer_ranks(tmp_path: Path, whole: Pat
 def test_a_signal_to_one_rank_saves_and_the_run_goes_on_bit_for_bit(
     tmp_path: Path, whole: Path, rank: int
 ) -> None:
-    command = ("-m", "tests.ranks.saboteur", "signal", str(rank), "6", *TRAIN)
-    code, output, errors = finish(2, *command, cwd=tmp_path)
+    code, output, errors = sabotaged(tmp_path, "signal", rank, 6)
     assert code == 130 and errors.count("everything is saved") == 1, errors
     assert "Traceback" not in errors and output.count("saved ") == 3
     train(2, tmp_path, "--resume")
@@ -97,8 +96,7 @@ def test_a_signal_to_one_rank_saves_and_the_run_goes_on_bit_for_bit(
 @pytest.mark.parametrize("how", [pytest.param("raise", marks=pytest.mark.slow), "kill"])
 def test_a_rank_that_fails_ends_all_of_them(tmp_path: Path, whole: Path, how: str, rank: int) -> None:
     start = time.monotonic()
-    command = ("-m", "tests.ranks.saboteur", how, str(rank), "7", *TRAIN)
-    code, output, errors = finish(2, *command, cwd=tmp_path, seconds=60)
+    code, output, errors = sabotaged(tmp_path, how, rank, 7)
     assert code != 0 and time.monotonic() - start < 40
     assert f"saved    {RUN / 'checkpoints/epoch_0002.npz'}" in output  # named, and whole:
     if how == "raise":
@@ -111,8 +109,7 @@ def test_a_rank_that_fails_ends_all_of_them(tmp_path: Path, whole: Path, how: st
 @needs_mpi
 @EITHER_RANK
 def test_a_number_that_is_not_finite_on_one_rank_stops_all_with_one_line(tmp_path: Path, rank: int) -> None:
-    command = ("-m", "tests.ranks.saboteur", "nan", str(rank), "7", *TRAIN)
-    code, _, errors = finish(2, *command, cwd=tmp_path)
+    code, _, errors = sabotaged(tmp_path, "nan", rank, 7)
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert code == 6 and len(lines) == 1 and "Traceback" not in errors, errors
     assert "epoch 3, step 8" in lines[0] and "epoch_0002.npz" in lines[0]
@@ -168,8 +165,8 @@ def test_what_is_the_same_on_all_ranks_is_printed_once(
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler to run the kernels with")
 def test_ranks_with_a_card_each_train_the_same_and_a_processor_goes_on(tmp_path: Path, whole: Path) -> None:
     """On the stand-ins: NCCL's sums in the graph, and a checkpoint that one process reads."""
-    options = [*TRAIN, "--device", "gpu", "--precision", "float32", "--steps", "10"]
-    code, output, errors = finish(2, "-m", "tests.ranks.saboteur", "card", "0", "0", *options, cwd=tmp_path)
+    options = ("--device", "gpu", "--precision", "float32", "--steps", "10")
+    code, output, errors = sabotaged(tmp_path, "card", 0, 0, *options)
     assert code == 0 and output.count("ranks    2 on 1 host") == 1, errors
     device = json.loads((tmp_path / RUN / "config.json").read_text())["device"]
     assert (device["device"], device["engine"], device["ranks"]) == ("gpu", "fast", 2)
@@ -206,9 +203,7 @@ def test_what_nccl_lacks_is_refused_with_its_remedy(
 
 @needs_mpi
 def test_a_rank_with_other_weights_is_named(tmp_path: Path) -> None:
-    options = [*TRAIN, "--steps", "6"]
-    command = ("-m", "tests.ranks.saboteur", "drift", "1", "4", *options)
-    code, output, errors = finish(2, *command, cwd=tmp_path)
+    code, output, errors = sabotaged(tmp_path, "drift", 1, 4, "--steps", "6")
     assert code == 0, errors
     before, after = output.split("epoch_0001.npz", 1)
     assert "other weights" not in before and after.count("warning: rank 1 on ") == 1

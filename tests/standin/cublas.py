@@ -15,16 +15,6 @@ def tf32(x: np.ndarray) -> np.ndarray:
     return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
-class StatusName:
-    """A function with types that can be declared; ctypes has no callbacks that return text."""
-
-    argtypes: Any = None
-    restype: Any = None
-
-    def __call__(self, status: int) -> bytes:
-        return {1: b"CUBLAS_STATUS_NOT_INITIALIZED", INVALID: b"CUBLAS_STATUS_INVALID_VALUE"}[status]
-
-
 class Cublas:
     """`enqueue(stream, work)` gets the work; `owns(address, bytes)` says whether memory was handed out."""
 
@@ -37,7 +27,8 @@ class Cublas:
         self.enqueue, self.owns, self.streams, self.workspaces = enqueue, owns, {}, {}
         for name, types in signatures.items():
             setattr(self, name, ctypes.CFUNCTYPE(ctypes.c_int, *types)(getattr(self, name[6:].lower())))
-        self.cublasGetStatusName = StatusName()
+        names = {1: b"CUBLAS_STATUS_NOT_INITIALIZED", INVALID: b"CUBLAS_STATUS_INVALID_VALUE"}
+        self.cublasGetStatusName = lambda status: names[status]  # ctypes has no callbacks that return text
 
     def create_v2(self, handle: Any) -> int:
         handle[0] = 0x1000 + len(self.streams)

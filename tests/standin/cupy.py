@@ -21,6 +21,7 @@ import numpy as np
 
 from tests.standin import kernels
 from tests.standin.cublas import Cublas
+from tinygan.cuda import blas
 
 NAMES = json.loads(Path(__file__).with_name("names.json").read_text(encoding="utf-8"))
 DTYPES = (
@@ -230,14 +231,8 @@ class Array:
     def __float__(self) -> float:
         return float(self.get())
 
-    def __int__(self) -> int:
-        return int(self.get())
-
     def __bool__(self) -> bool:
         return bool(self.get())
-
-    def __repr__(self) -> str:
-        return f"cupy{self._numpy!r}"
 
 
 def unwrapped(value: Any) -> Any:
@@ -316,8 +311,8 @@ class RawModule:
         return Kernel(self.card, self, name)
 
 
-def make(capability: str = "90") -> tuple[ModuleType, Card, Callable[[Any], Any]]:
-    """The module, its card, and what makes a cuBLAS on that card from signatures."""
+def make() -> tuple[ModuleType, Card, Cublas]:
+    """The module, its card, and the cuBLAS on that card."""
     card = Card()
     array = type("ndarray", (Array,), {"card": card, "__module__": "cupy"})
     Array.card = card  # results of operators are plain Arrays
@@ -377,16 +372,21 @@ def make(capability: str = "90") -> tuple[ModuleType, Card, Callable[[Any], Any]
 
     module = ModuleType("cupy")
     device = SimpleNamespace(
-        synchronize=lambda: [card.wait(queue) for queue in card.queues], compute_capability=capability, id=0,
+        synchronize=lambda: [card.wait(queue) for queue in card.queues], compute_capability="90", id=0,
         use=lambda: None,
     )  # fmt: skip
+
+    def device_of(device_number: Any = None) -> Any:
+        assert device_number in (None, 0), "there is one card"
+        return device
+
     module.__dict__.update(
         __getattr__=ask, __version__="14.2.0", ndarray=array, is_available=lambda: True,
         empty=fresh, zeros=zeros, asarray=asarray, asnumpy=asnumpy,
         RawModule=type("RawModule", (RawModule,), {"card": card}),
         get_default_memory_pool=lambda: SimpleNamespace(total_bytes=lambda: card.taken),
         cuda=SimpleNamespace(
-            Stream=stream, Graph=Graph, Device=lambda device=None: device_of(device),
+            Stream=stream, Graph=Graph, Device=device_of,
             get_current_stream=lambda device_id=-1: card.current[-1] if card.current else null,
             runtime=SimpleNamespace(
                 CUDARuntimeError=CUDARuntimeError,
@@ -402,8 +402,4 @@ def make(capability: str = "90") -> tuple[ModuleType, Card, Callable[[Any], Any]
         ),
     )  # fmt: skip
 
-    def device_of(number: Any) -> Any:
-        assert number in (None, 0), "there is one card"
-        return device
-
-    return module, card, lambda signatures: Cublas(signatures, card.enqueue, card.owns)
+    return module, card, Cublas(blas.SIGNATURES, card.enqueue, card.owns)

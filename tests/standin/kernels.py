@@ -1,7 +1,6 @@
 """CUDA kernels on the processor: the source, compiled by the C compiler, called for every thread."""
 
 import ctypes
-import hashlib
 import re
 import shutil
 import subprocess
@@ -32,22 +31,16 @@ def compiled(source: str, options: tuple[str, ...]) -> tuple[Any, dict[str, list
             f"int launch_{name}(const unsigned *grid, const unsigned *block, void **a, int backwards) "
             f"{{ return run(call_{name}, grid, block, a, {barriers}, backwards); }}"
         )
-    text = "\n".join(parts)
-    digest = hashlib.sha256((text + " ".join(options)).encode()).hexdigest()[:16]
-    folder = Path(tempfile.mkdtemp(prefix="tinygan-kernels-"))
-    try:
-        (folder / "kernels.c").write_text(text, encoding="utf-8")
-        library = folder / f"{digest}.so"
-        assert COMPILER, "no C compiler"
+    assert COMPILER, "no C compiler"
+    with tempfile.TemporaryDirectory(prefix="tinygan-kernels-") as folder:
+        Path(folder, "kernels.c").write_text("\n".join(parts), encoding="utf-8")
         command = [
             COMPILER, "-std=gnu11", "-O2", "-U_FORTIFY_SOURCE", "-shared", "-fPIC",
             "-Wall", "-Werror", "-Wno-unused-function", "-Wno-unused-variable",
-            *options, "-o", str(library), str(folder / "kernels.c"), "-lm",
+            *options, "-o", f"{folder}/kernels.so", f"{folder}/kernels.c", "-lm",
         ]  # fmt: skip
         subprocess.run(command, check=True)
-        return ctypes.CDLL(str(library)), kernels
-    finally:
-        shutil.rmtree(folder)
+        return ctypes.CDLL(f"{folder}/kernels.so"), kernels
 
 
 SIZES = {"int": 4, "float": 4, "double": 8, "word": 8}

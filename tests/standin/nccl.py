@@ -40,11 +40,11 @@ class NcclCommunicator:
         self.card.enqueue(stream, lambda: self.comm.Allreduce(self.mpi.IN_PLACE, values))
 
 
-def make(card: Any, available: bool = True) -> ModuleType:
+def make(card: Any) -> ModuleType:
     """The module, for a card of the stand-in."""
     module = ModuleType("cupy.cuda.nccl")
     module.__dict__.update(
-        available=available, NCCL_FLOAT32=7, NCCL_FLOAT64=8, NCCL_SUM=0, NcclError=NcclError,
+        available=True, NCCL_FLOAT32=7, NCCL_FLOAT64=8, NCCL_SUM=0, NcclError=NcclError,
         get_unique_id=lambda: tuple(range(-64, 64)),
         NcclCommunicator=type("NcclCommunicator", (NcclCommunicator,), {"card": card}),
     )  # fmt: skip

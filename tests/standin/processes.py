@@ -9,8 +9,7 @@ from tinygan.cuda import blas
 
 def stand_in() -> None:
     """From now on CuPy, cuBLAS and NCCL are the stand-ins."""
-    module, card, make_library = standin.make()
-    library = make_library(blas.SIGNATURES)
+    module, card, library = standin.make()
     module.cuda.nccl = nccl.make(card)
     sys.modules |= {"cupy": module, "cupy.cuda": module.cuda}
     blas.load = lambda: blas.declared(library)

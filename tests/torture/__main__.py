@@ -2,9 +2,7 @@
 
 import argparse
 import json
-import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +15,7 @@ import PIL
 
 from tests.commands import ROOT
 from tests.fuzz.formats import formats
+from tests.fuzz.mutants import run_apart
 from tests.torture.cost import check_costs
 from tests.torture.disk import failures
 from tests.torture.interrupts import interrupts
@@ -27,22 +26,6 @@ from tests.torture.signals import signals
 from tests.torture.soak import soak
 
 RESULT = ROOT / "benchmarks" / "results" / "reliability.json"
-
-
-def mutants(count: int, seed: int) -> list[dict[str, Any]]:
-    """`count` mutants of each format, a process for each: it limits its memory."""
-    found = []
-    for name in formats():
-        result = subprocess.run(
-            [sys.executable, "-m", "tests.fuzz.mutants", name, str(count), str(seed)],
-            cwd=ROOT,
-            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        found.append(json.loads(result.stdout))
-    return found
 
 
 def main() -> int:
@@ -60,30 +43,25 @@ def main() -> int:
         "rivals": lambda place, seed: rivals(place, round(100 * options.share)),
         "interrupts": lambda place, seed: interrupts(place, round(1 / options.share)),
         "signals": lambda place, seed: signals(place, round(200 * options.share), seed),
-        "mutants": lambda place, seed: mutants(round(100_000 * options.share), seed),
+        "mutants": lambda place, seed: [
+            run_apart(name, round(100_000 * options.share), seed) for name in formats()
+        ],
         "cost of the non-finite check": lambda place, seed: check_costs(max(3, round(30 * options.share))),
         "soak": lambda place, seed: soak(place, max(400, round(2000 * options.share)), "--no-report"),
         "soak with reports": lambda place, seed: soak(place, max(400, round(2000 * options.share))),
     }
     before = json.loads(options.json.read_text()) if options.json.exists() else {}
     results = before.get("results", {})
+    system = {"platform": platform.platform(), "python": platform.python_version()}
+    system |= {"numpy": np.__version__, "pillow": PIL.__version__}
     for name, test in tests.items():
         if options.only in (None, name):
             began = time.monotonic()
             with tempfile.TemporaryDirectory() as place:
                 results[name] = test(Path(place), options.seed)
             print(f"{name}: {time.monotonic() - began:.0f} s: {json.dumps(results[name])}", flush=True)
-            options.json.write_text(json.dumps({"system": system(), "results": results}, indent=2) + "\n")
+            options.json.write_text(json.dumps({"system": system, "results": results}, indent=2) + "\n")
     return 0
-
-
-def system() -> dict[str, str]:
-    return {
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
-    }
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ import builtins
 import errno
 import io
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -90,36 +92,35 @@ def going_on(out: Path, expected: str) -> str | None:
     return None
 
 
-def fail_once(out: Path, nth: int, for_good: bool, expected: str) -> tuple[bool, str, str | None]:
-    """One run on a failing disk: whether there was an `nth`, how it ended, and what is wrong, if anything."""
+def fail_once(out: Path, nth: int, for_good: bool, expected: str) -> tuple[str, str | None]:
+    """One run on a failing disk: how it ended ('' where there was no `nth`), and what is wrong."""
     with failing(nth, for_good) as counted:
         done = tinygan("train", *SETTINGS, "--out", out, cwd=out.parent)
     if counted() < nth:
-        return False, "", None
+        return "", None
     code, lines = done.returncode, done.stderr.splitlines()
     if code not in (0, 5) or (code and len([line for line in lines if line.startswith("error: ")]) != 1):
-        return True, "wrong", f"operation {nth}: exit code {code}: {done.stderr[-500:]}"
+        return "wrong", f"exit code {code}: {done.stderr[-500:]}"
     if problem := damage(out):
-        return True, "wrong", f"operation {nth}: {problem}"
+        return "wrong", problem
     if code and not list(out.glob("*/checkpoints/*")):
-        return True, "nothing was saved yet", None
+        return "nothing was saved yet", None
     if problem := going_on(out, expected):
-        return True, "wrong", f"operation {nth}: {problem}"
-    return True, "resumed", None
+        return "wrong", problem
+    return "resumed", None
 
 
 def failures(place: Path, every: int = 1) -> dict[str, Any]:
     """Each operation of a run fails, or one in `every`: once alone, once with all that follow."""
     expected = whole(place / "whole")
-    tally: dict[str, int] = {}
+    tally: Counter[str] = Counter()
     wrong = []
     for for_good in (False, True):
-        nth, there_was = 1, True
-        while there_was:
-            there_was, ending, problem = fail_once(place / f"{nth}-{for_good}", nth, for_good, expected)
-            if there_was:
-                tally[ending] = tally.get(ending, 0) + 1
+        for nth in count(1, every):
+            ending, problem = fail_once(place / f"{nth}-{for_good}", nth, for_good, expected)
+            if not ending:
+                break
+            tally[ending] += 1
             if problem:
-                wrong.append(problem)
-            nth += every
-    return {"failures": sum(tally.values()), **tally, "wrong": len(wrong), "first": wrong[:5]}
+                wrong.append(f"operation {nth}: {problem}")
+    return {"failures": tally.total(), **tally, "wrong": len(wrong), "first": wrong[:5]}

@@ -6,8 +6,10 @@ reports and the animation are being written, each of them in turn.
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -45,43 +47,36 @@ def interrupt_once(out: Path, nth: int, times: int, expected: str) -> tuple[str,
         return "", "", None
     name, code, errors = synced()[nth - 1], done.returncode, done.stderr
     if code not in (0, 130) or len(errors.splitlines()) > 1:
-        return name, "wrong", f"{name}: exit code {code}: {errors[-500:]}"
+        return name, "wrong", f"exit code {code}: {errors[-500:]}"
     if problem := damage(out):
-        return name, "wrong", f"{name}: {problem}"
+        return name, "wrong", problem
     if not list(out.glob("*/checkpoints/*")):
         claimed = "saved" in errors or code == 0
-        return name, "nothing was saved yet", f"{name}: {errors!r}, and nothing is" if claimed else None
+        return name, "nothing was saved yet", f"{errors!r}, and nothing is" if claimed else None
     if code and times == 1 and "everything is saved" not in errors and not (out / LAST).exists():
-        return name, "wrong", f"{name}: not saved at once: {errors!r}"
+        return name, "wrong", f"not saved at once: {errors!r}"
     if problem := going_on(out, expected):
-        return name, "wrong", f"{name}: {problem}"
+        return name, "wrong", problem
     if len([*out.glob("*/training.gif"), *out.glob("*/report.html")]) < 2:
-        return name, "wrong", f"{name}: no animation or no report"
+        return name, "wrong", "no animation or no report"
     return name, "resumed", None
 
 
 def interrupts(place: Path, every: int = 1) -> dict[str, Any]:
     """A run for each thing that a run writes, or for one in `every`: interrupted there, once and twice."""
     expected = whole(place / "whole")
-    tally: dict[str, int] = {}
+    tally: Counter[str] = Counter()
     names: set[str] = set()
     wrong = []
     for times in (1, 2):
-        nth, there_was = 1 + (times - 1) * every // 2, True  # other things than the first time, if not all
-        while there_was:
+        for nth in count(1 + (times - 1) * every // 2, every):  # other things than the first time, if not all
             name, ending, problem = interrupt_once(place / f"{nth}-{times}", nth, times, expected)
-            there_was = bool(name)
-            if there_was:
-                tally[ending] = tally.get(ending, 0) + 1
-                stem, _, suffix = name.strip(".").partition(".")
-                names.add(f"{stem.rstrip('_0123456789')}.{suffix.split('.')[0]}" if suffix else "a folder")
+            if not name:
+                break
+            tally[ending] += 1
+            stem, _, suffix = name.strip(".").partition(".")
+            names.add(f"{stem.rstrip('_0123456789')}.{suffix.split('.')[0]}" if suffix else "a folder")
             if problem:
-                wrong.append(f"operation {nth}: {problem}")
-            nth += every
-    return {
-        "interruptions": sum(tally.values()),
-        "while_writing": sorted(names),
-        **tally,
-        "wrong": len(wrong),
-        "first": wrong[:5],
-    }
+                wrong.append(f"operation {nth}, {name}: {problem}")
+    found = {"interruptions": tally.total(), "while_writing": sorted(names), **tally}
+    return found | {"wrong": len(wrong), "first": wrong[:5]}

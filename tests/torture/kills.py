@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,7 @@ def exits(folder: Path) -> dict[str, Any]:
     """The process of the third save ends just before, and just after, each thing it asks of the disk."""
     tally, wrong = {"before": 0, "after": 0}, []
     for when in tally:
-        nth, there_was = 1, True
-        while there_was:
+        for nth in count(1):
             run = RunFolder(folder / f"{when} {nth}")
             run.checkpoints_dir.mkdir(parents=True)
             for number in (1, 2):
@@ -83,12 +83,11 @@ def exits(folder: Path) -> dict[str, Any]:
                 with dying(nth, when):
                     checkpoint.save(run.checkpoint_path(3, None), state(3), {})
                 os._exit(0)
-            there_was = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == DEAD
-            if there_was:
-                tally[when] += 1
-                if problem := survived(run, 2):
-                    wrong.append(f"{when} operation {nth}: {problem}")
-            nth += 1
+            if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != DEAD:
+                break
+            tally[when] += 1
+            if problem := survived(run, 2):
+                wrong.append(f"{when} operation {nth}: {problem}")
     return {"exits": sum(tally.values()), **tally, "lost": len(wrong), "first": wrong[:5]}
 
 
@@ -109,25 +108,19 @@ def dying(nth: int, when: str) -> AbstractContextManager[None]:
     return asked(("fsync", "replace", "open", "close"), take)
 
 
-def kills(folder: Path, count: int, seed: int) -> dict[str, Any]:
-    """Kills at random instants of one of the first five saves, `count` of them."""
+def kills(folder: Path, times: int, seed: int) -> dict[str, Any]:
+    """Kills at random instants of one of the first five saves, `times` of them."""
     began = time.monotonic()
     for number in range(5):
         checkpoint.save(folder / f"{number}.npz", state(number), {})
     one_save = (time.monotonic() - began) / 5
     instants, saves, inside, wrong = random.Random(seed), 0, 0, []
-    for number in range(count):
+    for number in range(times):
         instant = instants.randrange(5), instants.uniform(0.0, one_save)
         finished, within, problem = kill_once(folder / str(number), *instant)
         saves += finished
         inside += within
         if problem:
             wrong.append(problem)
-    return {
-        "kills": count,
-        "seed": seed,
-        "saves": saves,
-        "with_a_file_half_written": inside,
-        "lost": len(wrong),
-        "first": wrong[:5],
-    }
+    found = {"kills": times, "seed": seed, "saves": saves, "with_a_file_half_written": inside}
+    return found | {"lost": len(wrong), "first": wrong[:5]}

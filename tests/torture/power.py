@@ -12,7 +12,6 @@ import os
 import random
 import shutil
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +30,7 @@ DEEP = 0  # the number of the folder that is
 
 
 class Operation(NamedTuple):
-    what: str  # mkdir, create, write, rename, remove, fsync
+    what: str  # mkdir, create, write, rename, fsync
     node: int  # the number of a file or a folder; of the folder in which names change
     name: str = ""
     value: Any = None  # the number of what gets the name, the bytes, the new name
@@ -57,20 +56,11 @@ class Recorder:
 
     def patched(self) -> ExitStack:
         """What puts this recorder in the place of the system's functions."""
-        real = {name: getattr(os, name) for name in ("mkdir", "rmdir", "unlink", "rename", "replace", "open")}
+        real = {name: getattr(os, name) for name in ("mkdir", "replace", "open")}
 
         def mkdir(path: Any, *arguments: Any) -> None:
             real["mkdir"](path, *arguments)
             self.new("mkdir", str(path))
-
-        def removing(name: str) -> Callable[..., None]:
-            def remove(path: Any, *arguments: Any, **named: Any) -> None:
-                real[name](path, *arguments, **named)
-                parent, last = os.path.split(str(path))
-                del self.nodes[str(path)]
-                self.operations.append(Operation("remove", self.nodes[parent], last))
-
-            return remove
 
         def rename(source: Any, target: Any) -> None:
             real["replace"](source, target)
@@ -87,8 +77,8 @@ class Recorder:
 
         stack = ExitStack()
         for name, function in {
-            "mkdir": mkdir, "rmdir": removing("rmdir"), "unlink": removing("unlink"), "rename": rename,
-            "replace": rename, "open": open_folder, "fsync": self.fsync,
+            "mkdir": mkdir, "rmdir": None, "unlink": None,  # in a run without failures nothing is removed
+            "rename": rename, "replace": rename, "open": open_folder, "fsync": self.fsync,
         }.items():  # fmt: skip
             stack.enter_context(patch.object(os, name, function))
         stack.enter_context(patch.object(files, "open", self.open, create=True))
@@ -112,25 +102,19 @@ class Recorder:
         self.operations.append(Operation("fsync", self.open_files[descriptor]))
 
 
-class Expected(NamedTuple):
-    """What must be there after the first `operations`: a run with a configuration, and its saves."""
-
-    operations: int
-    saves: int
-
-
-def recorded(place: Path, saves: int) -> tuple[list[Operation], list[Expected]]:
-    """The operations of a run with that number of saves, made at `place`; what each stage of it promises."""
+def recorded(place: Path, saves: int) -> tuple[list[Operation], list[int]]:
+    """The operations of a run with that number of saves, made at `place`; how many there were when it had its
+    configuration, and after each save."""
     recorder = Recorder(place)
     with recorder.patched():
         run = RunFolder.create(place / OUT, "run")
         run.write_config({"settings": {}})
-        stages = [Expected(len(recorder.operations), 0)]
+        stages = [len(recorder.operations)]
         for number in range(1, saves + 1):
             run.append_losses(np.full((2, 4), number))
             run.append_stats({"epoch": number, "step": 2 * number})
             checkpoint.save(run.checkpoint_path(number), state(number), {})
-            stages.append(Expected(len(recorder.operations), number))
+            stages.append(len(recorder.operations))
     return recorder.operations, stages
 
 
@@ -170,8 +154,6 @@ def after_the_cut(operations: list[Operation], chance: random.Random, place: Pat
 def _apply(names: dict[str, int], change: Operation) -> None:
     if change.what in ("mkdir", "create"):
         names[change.name] = change.value
-    elif change.what == "remove":
-        names.pop(change.name, None)
     elif change.name in names:
         names[change.value] = names.pop(change.name)
 
@@ -189,23 +171,23 @@ def _kept(whole: bytes, chance: random.Random) -> bytes:
     return whole[:at] + (bytes(len(whole) - at) if how == "zeros" else chance.randbytes(len(whole) - at))
 
 
-def problem_with(out: Path, stage: Expected | None) -> str | None:
-    """None if the run in `out` is what this stage promises and can go on, and a new one can begin."""
+def problem_with(out: Path, saves: int | None) -> str | None:
+    """None if the run in `out`, where promised, holds its `saves` and goes on, and a new one can begin."""
     try:
         run, _ = RunFolder.find(None, out)
         run.read_config()
-        if stage and (problem := survived(run, stage.saves)):
-            return problem
-        if stage:
+        if saves is not None:
+            if problem := survived(run, saves):
+                return problem
             rows, losses = run.read_stats(), run.read_losses()
-            if [row["epoch"] for row in rows][: stage.saves] != list(range(1, stage.saves + 1)):
-                return f"save {stage.saves} was over, and the statistics are {rows}"
-            if not np.array_equal(losses[: 2 * stage.saves, 0], np.repeat(range(1, stage.saves + 1), 2)):
-                return f"save {stage.saves} was over, and the losses are {losses[:, 0]}"
-            run.keep_stats_until(2 * stage.saves)
+            if [row["epoch"] for row in rows][:saves] != list(range(1, saves + 1)):
+                return f"save {saves} was over, and the statistics are {rows}"
+            if not np.array_equal(losses[: 2 * saves, 0], np.repeat(range(1, saves + 1), 2)):
+                return f"save {saves} was over, and the losses are {losses[:, 0]}"
+            run.keep_stats_until(2 * saves)
     except CheckpointError as problem:
-        if stage:
-            return f"stage {stage}: {problem}"
+        if saves is not None:
+            return f"save {saves} was over: {problem}"
     try:
         RunFolder.create(out, "next")
     except CheckpointError as problem:
@@ -223,13 +205,8 @@ def power_cuts(place: Path, count: int, seed: int, saves: int = 3) -> dict[str, 
         cut, disk = number % (len(operations) + 1), place / "disk"
         shutil.rmtree(disk, ignore_errors=True)
         after_the_cut(operations[:cut], chance, disk)
-        stage = next((stage for stage in reversed(stages) if stage.operations <= cut), None)
-        if problem := problem_with(disk / OUT, stage):
+        passed = sum(stage <= cut for stage in stages)
+        if problem := problem_with(disk / OUT, passed - 1 if passed else None):
             wrong.append(f"after operation {cut}: {problem}")
-    return {
-        "states": count,
-        "seed": seed,
-        "operations": len(operations),
-        "bad": len(wrong),
-        "first": wrong[:5],
-    }
+    found = {"states": count, "seed": seed, "operations": len(operations)}
+    return found | {"bad": len(wrong), "first": wrong[:5]}

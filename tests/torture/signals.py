@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def interrupt_once(
 
 def signals(folder: Path, count: int, seed: int) -> dict[str, Any]:
     """`count` signals at random instants; every fourth time a second one follows at once."""
-    chance, tally, wrong = random.Random(seed), {}, []
+    chance, tally, wrong = random.Random(seed), Counter(), []
     whole = folder / "whole"
     whole.mkdir()
     process, began = begun(whole), time.monotonic()
@@ -71,7 +72,7 @@ def signals(folder: Path, count: int, seed: int) -> dict[str, Any]:
         cwd.mkdir()
         kind = chance.choice((signal.SIGINT, signal.SIGTERM))
         ending, problem = interrupt_once(cwd, kind, chance.uniform(0, length), number % 4 == 3, expected)
-        tally[ending] = tally.get(ending, 0) + 1
+        tally[ending] += 1
         if problem:
             wrong.append(problem)
     return {"signals": count, "seed": seed, **tally, "wrong": len(wrong), "first": wrong[:5]}

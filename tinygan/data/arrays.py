@@ -12,29 +12,23 @@ from typing import IO
 
 import numpy as np
 
-from tinygan.data.converted import Conversion, Tally, converted, in_memory
+from tinygan.data.converted import Conversion, Tally, converted
 from tinygan.data.dataset import Dataset, reading
 from tinygan.data.mapped import CHUNK, Mapped, chunks
 from tinygan.data.resize import fit_all
 from tinygan.errors import DataError
 
-NAMES = ("images", "x_train", "arr_0")  # preferred where an .npz holds several arrays
+PREFERRED = ("images", "x_train", "arr_0")  # where an .npz holds several arrays
 LARGEST = 8 << 30  # bytes that are read into memory
 LARGE = 256 << 20  # bytes, before or after conversion; more are mapped, and converted once for all runs
 
 
 def load_array(
-    path: Path,
-    size: int,
-    channels: int,
-    limit: int | None,
-    cache: Path | None = None,
-    say: Callable[[str], object] = print,
-    large: int = LARGE,
+    path: Path, size: int, channels: int, limit: int | None, say: Callable[[str], object]
 ) -> Dataset:
     """The pictures of an array (N, H, W) or (N, H, W, C): bytes, or numbers in [0, 1], [-1, 1] or [0, 255].
 
-    What is larger than `large` and has to be converted is stored in the folder `cache`.
+    What is larger than `LARGE` and has to be converted is stored in the cache.
 
     Raises:
         DataError: the file is damaged, or holds something else.
@@ -46,7 +40,7 @@ def load_array(
             array = read_npz(path)
         else:
             with path.open("rb") as file:
-                array = read_npy(file, facts.st_size, str(path), limit, pixels, large)
+                array = read_npy(file, facts.st_size, str(path), limit, pixels, LARGE)
     if array.ndim != 4 or array.shape[-1] not in (1, 3) or 0 in array.shape:
         raise DataError(f"{path} holds shape {array.shape}. It needs (N, H, W) or (N, H, W, C), C 1 or 3.")
     if isinstance(array, np.ndarray):
@@ -71,8 +65,7 @@ def load_array(
     state = f"{facts.st_size} {facts.st_mtime_ns}"
     limited = limit if limit == len(array) else None
     conversion = Conversion(path, state, len(array), shape, pieces, limited)
-    is_large = len(array) * row > large
-    images, tally, stored = converted(conversion, cache, say) if is_large else in_memory(conversion)
+    images, tally, stored = converted(conversion, len(array) * row > LARGE, say)
     notes = [f"numbers  taken as {tally.scale}"] if tally.scale else []
     if array.shape[1:] != shape:
         height, width, depth = array.shape[1:]
@@ -82,10 +75,11 @@ def load_array(
 
 
 def read_npz(path: Path) -> np.ndarray | Mapped:
-    """The only array of an .npz file, or the one with the first of `NAMES` that it holds."""
+    """The only array of an .npz file, or the one with the first of `PREFERRED` that it holds."""
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        name = next(iter(members)) if len(members) == 1 else next((n for n in NAMES if n in members), None)
+        wanted = members if len(members) == 1 else PREFERRED
+        name = next((name for name in wanted if name in members), None)
         if name is None:
             raise DataError(f"{path} holds the arrays {sorted(members)}. Name one of them 'images'.")
         with archive.open(members[name]) as file:
@@ -131,8 +125,8 @@ def range_of(array: np.ndarray | Mapped, path: Path) -> tuple[float, float, str]
     taken to be in (empty for uint8)."""
     if array.dtype == np.uint8:
         return 0.0, 1.0, ""
-    ends = [(part.min(), part.max()) for part in chunks(array)]
-    low, high = (float(end) for end in (np.min([low for low, _ in ends]), np.max([high for _, high in ends])))
+    ends = np.array([(part.min(), part.max()) for part in chunks(array)])
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
     if -1 <= low < 0 and high <= 1:
         return 1.0, 127.5, "[-1, 1]"
     if 0 <= low and high <= 1:

@@ -17,7 +17,7 @@ import re
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.data.dataset import fingerprint
+from tinygan.data.dataset import cache_folder, fingerprint
 from tinygan.data.mapped import CHUNK, Mapped
 from tinygan.errors import DataError, one_line
 from tinygan.files import keep, locked, sweep, write_atomically
@@ -60,43 +60,37 @@ class Conversion:
     pieces: Callable[[Tally], Iterator[np.ndarray]]  # (K, H, W, C) uint8 each, behind `Tally.done`; counts it
     limit: int | None = None  # where only the first images were asked for: how many
 
-    @property
-    def name(self) -> str:
-        """Of its files in the cache: one for each source, shape and limit."""
-        size, _, channels = self.shape
-        where = os.fsencode(os.path.abspath(self.source)) + f" {self.shape} {self.limit}".encode()
-        plain = re.sub(r"[^A-Za-z0-9_-]", "_", self.source.name)[:40]
-        return f"{plain}-{size}x{size}x{channels}-{hashlib.sha256(where).hexdigest()[:16]}"
 
+def converted(
+    conversion: Conversion, is_large: bool, say: Callable[[str], object]
+) -> tuple[Any, Tally, list[str]]:
+    """The converted images (N, H, W, C) uint8, their tally, and notes on where they lie.
 
-def in_memory(conversion: Conversion) -> tuple[Any, Tally, Sequence[str]]:
-    """The converted images (N, H, W, C) uint8, their tally, and notes: none."""
+    If there is much of it, they lie in a file in the cache, which is made or completed first. Where that
+    cannot be written they are converted in memory, and a note says so.
+    """
+    notes = []
+    if is_large:
+        try:
+            cache, reason = cache_folder() / "pictures", ""
+        except DataError:
+            cache, reason = None, "there is no home folder"
+        if cache:
+            stored = Stored(cache, conversion, say)
+            try:
+                images, tally = stored.images()
+                size = f"{images.nbytes / 1e6:,.0f} MB"
+                return images, tally, [f"stored   {size} in {stored.file}, converted; it may be deleted"]
+            except OSError as problem:
+                reason = one_line(problem)
+        why = f"in memory: {cache or 'a cache'} cannot be written ({reason})"
+        say(f"convert  {conversion.source} {why}")
+        notes = [f"note     converted {why}"]
     images, tally = np.empty((conversion.total, *conversion.shape), np.uint8), Tally()
     for piece in conversion.pieces(tally):
         images[tally.images : tally.images + len(piece)] = piece
         tally.images += len(piece)
-    return images[: tally.images], tally, ()
-
-
-def converted(
-    conversion: Conversion, cache: Path | None, say: Callable[[str], object]
-) -> tuple[Any, Tally, Sequence[str]]:
-    """The same from a file in the folder `cache`, which is made or completed first.
-
-    Where that cannot be written they are converted in memory, and a note says so.
-    """
-    reason = "there is no home folder"
-    if cache:
-        stored = Stored(cache, conversion, say)
-        try:
-            images, tally = stored.images()
-            size = f"{images.nbytes / 1e6:,.0f} MB"
-            return images, tally, [f"stored   {size} in {stored.file}, converted; it may be deleted"]
-        except OSError as problem:
-            reason = one_line(problem)
-    why = f"in memory: {cache or 'a cache'} cannot be written ({reason})"
-    say(f"convert  {conversion.source} {why}")
-    return *in_memory(conversion)[:2], [f"note     converted {why}"]
+    return images[: tally.images], tally, notes
 
 
 class Stored:
@@ -104,8 +98,13 @@ class Stored:
 
     def __init__(self, cache: Path, conversion: Conversion, say: Callable[[str], object]) -> None:
         self.cache, self.conversion, self.say = cache, conversion, say
+        # One name for each source, shape and limit.
+        source, (size, _, channels) = conversion.source, conversion.shape
+        where = os.fsencode(os.path.abspath(source)) + f" {conversion.shape} {conversion.limit}".encode()
+        plain = re.sub(r"[^A-Za-z0-9_-]", "_", source.name)[:40]
+        self.name = f"{plain}-{size}x{size}x{channels}-{hashlib.sha256(where).hexdigest()[:16]}"
         self.file, self.sidecar, self.part, self.part_sidecar, self.lock = (
-            cache / f"{conversion.name}{suffix}"
+            cache / f"{self.name}{suffix}"
             for suffix in (".npy", ".json", ".part", ".part.json", ".lock")
         )
         self.patient_until = time.monotonic() + WAIT_SECONDS
@@ -161,7 +160,7 @@ class Stored:
     def convert(self) -> None:
         """Write the file, from where a process before this one has left off. Raises OSError."""
         shape, total = self.conversion.shape, self.conversion.total
-        sweep(self.cache, self.conversion.name)
+        sweep(self.cache, self.name)
         tally, crc = self._begun()
         start = len(header((0, *shape)))
         left = (total - tally.done) * math.prod(shape)

@@ -1,12 +1,13 @@
 """What a data set is: pictures as bytes, in memory or in a file, and where they came from."""
 
 import hashlib
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from types import ModuleType
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,14 +32,9 @@ class Dataset:
         """A digest of the shape and every pixel: two sets are the same if and only if these are."""
         return _digest(self.images.shape, chunks(self.images))
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """A digest of the shape and of images spread evenly over it: enough to notice another."""
-        return fingerprint(self.images)
-
 
 def fingerprint(images: Any) -> str:
-    """As `Dataset.fingerprint`."""
+    """A digest of the shape of `images`, and of some spread evenly over them: enough to notice others."""
     numbers = np.linspace(0, len(images) - 1, min(len(images), FINGERPRINTED)).astype(int)
     return _digest(images.shape, [images[numbers]])
 
@@ -66,12 +62,21 @@ def reading(before: str, after: str = "") -> Iterator[None]:
         raise DataError(f"{before}: {one_line(problem)}{after}") from problem
 
 
-def normalise(xp: ModuleType, images: Any, dtype: Any = np.float32) -> Any:
-    """Bytes 0 .. 255 to [-1, 1], the range of the generator's tanh: (x - 127.5) / 127.5.
+def cache_folder() -> Path:
+    """Where downloads and converted pictures are kept: TINYGAN_CACHE, or ``tinygan`` in the user's cache."""
+    if os.environ.get("TINYGAN_CACHE"):
+        return Path(os.environ["TINYGAN_CACHE"])
+    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(base or Path.home() / ".cache") / "tinygan"
+    except RuntimeError:  # a user without a home, as in some containers
+        raise DataError("there is no home folder to keep downloads in. Set TINYGAN_CACHE.") from None
 
-    Shapes: any; `images` uint8 on the device of `xp`, the result of `dtype`.
 
-    >>> normalise(np, np.array([0, 51, 255], np.uint8))
+def normalise(images: Any) -> Any:
+    """Bytes 0 .. 255 to float32 in [-1, 1], the range of the generator's tanh: (x - 127.5) / 127.5.
+
+    >>> normalise(np.array([0, 51, 255], np.uint8))
     array([-1. , -0.6,  1. ], dtype=float32)
     """
-    return (images.astype(dtype) - 127.5) / 127.5
+    return (images.astype(np.float32) - 127.5) / 127.5

@@ -45,10 +45,9 @@ class HttpsOnly(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def https_opener() -> Callable[[str], Any]:
-    """A function that opens an address for reading."""
-    opener = urllib.request.build_opener(HttpsOnly)
-    return lambda address: opener.open(address, timeout=CONNECT_SECONDS)
+def open_address(address: str) -> Any:
+    """The answer of `address`, open for reading."""
+    return urllib.request.build_opener(HttpsOnly).open(address, timeout=CONNECT_SECONDS)
 
 
 def is_intact(path: Path, file: Pinned) -> bool:
@@ -56,12 +55,7 @@ def is_intact(path: Path, file: Pinned) -> bool:
     return path.stat().st_size == file.size and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
 
 
-def fetch(
-    file: Pinned,
-    folder: Path,
-    say: Callable[[str], object],
-    open_address: Callable[[str], Any] | None = None,
-) -> Path:
+def fetch(file: Pinned, folder: Path, say: Callable[[str], object]) -> Path:
     """The path of `file` in `folder`: as it lies there if intact, else downloaded from the first good mirror.
 
     Where answers broke off, all mirrors are tried again after each of `PAUSES`. The file appears under its
@@ -71,7 +65,6 @@ def fetch(
         DataError: no mirror gave the right file; the text has the reason of the last one.
     """
     target = folder / file.name
-    open_address = open_address or https_opener()
     try:
         if target.exists():
             if is_intact(target, file):
@@ -81,13 +74,13 @@ def fetch(
     except OSError as problem:
         raise DataError(f"cannot use the cache {folder}: {one_line(problem)}. Set TINYGAN_CACHE.") from None
     try:
-        write_atomically(target, downloaded(file, say, open_address))
+        write_atomically(target, downloaded(file, say))
     except CheckpointError as problem:
         raise DataError(f"cannot download {file.name}: {one_line(problem.__cause__ or problem)}") from None
     return target
 
 
-def downloaded(file: Pinned, say: Callable[[str], object], open_address: Callable[[str], Any]) -> bytes:
+def downloaded(file: Pinned, say: Callable[[str], object]) -> bytes:
     """The bytes of `file` from the first good mirror. Raises DataError."""
     deadline = time.monotonic() + TOTAL_SECONDS
     reason = "no mirror"
@@ -96,7 +89,7 @@ def downloaded(file: Pinned, say: Callable[[str], object], open_address: Callabl
         for mirror in file.mirrors:
             answer = None
             try:
-                answer = within(CONNECT_SECONDS, open_address, mirror + file.name)
+                answer = opened_in_time(mirror + file.name)
                 return received(answer, mirror + file.name, file, deadline, say)
             except DataError as problem:
                 reason = str(problem)
@@ -112,8 +105,8 @@ def downloaded(file: Pinned, say: Callable[[str], object], open_address: Callabl
     raise DataError(f"cannot download {file.name}: {reason}")
 
 
-def within(seconds: float, open_address: Callable[[str], Any], address: str) -> Any:
-    """The open answer of `address`, if it comes in time.
+def opened_in_time(address: str) -> Any:
+    """`open_address` of it, for at most `CONNECT_SECONDS`.
 
     A socket's own timeout counts anew for every address of a host, and not at all while its name is
     looked up: without a network both together can take minutes. So a thread waits, and is left behind.
@@ -131,11 +124,11 @@ def within(seconds: float, open_address: Callable[[str], Any], address: str) -> 
 
     threading.Thread(target=wait, daemon=True).start()
     try:
-        return answer.result(timeout=seconds)
+        return answer.result(timeout=CONNECT_SECONDS)
     except FutureTimeoutError:
         if answer.done():  # it is that of `open_address`
             raise
-        raise TimeoutError(f"no answer in {seconds:g} seconds") from None
+        raise TimeoutError(f"no answer in {CONNECT_SECONDS:g} seconds") from None
 
 
 def received(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from tinygan.data.converted import NAMED, Conversion, Tally, converted, in_memory
+from tinygan.data.converted import NAMED, Conversion, Tally, converted
 from tinygan.data.dataset import Dataset, reading
 from tinygan.data.resize import fit
 from tinygan.errors import DataError
@@ -19,17 +19,11 @@ FEW = 1000  # pictures that are not worth a file in the cache: they take a secon
 
 
 def load_folder(
-    folder: Path,
-    size: int,
-    channels: int,
-    limit: int | None,
-    cache: Path | None = None,
-    say: Callable[[str], object] = print,
-    few: int = FEW,
+    folder: Path, size: int, channels: int, limit: int | None, say: Callable[[str], object]
 ) -> Dataset:
     """The pictures below `folder`, cropped and resized; the first `limit` of them.
 
-    Up to `few` of them are converted in memory, every time; more are stored in the folder `cache` once.
+    Up to `FEW` of them are converted in memory, every time; more are stored in the cache once.
 
     Raises:
         DataError: no picture can be read.
@@ -53,9 +47,9 @@ def load_folder(
 
     most = min(len(files), limit or len(files))
     limited = most if most < len(files) else None
-    state = listing(folder, files) if most > few else ""
+    state = listing(folder, files) if most > FEW else ""
     conversion = Conversion(folder.resolve(), state, most, (size, size, channels), pieces, limited)
-    images, tally, stored = converted(conversion, cache, say) if most > few else in_memory(conversion)
+    images, tally, stored = converted(conversion, most > FEW, say)
     if not len(images):
         reason = f" The first of {tally.unreadable}: {tally.named[0]}." if tally.named else ""
         raise DataError(f"no readable PNG or JPEG picture in {folder}.{reason} Name a folder with pictures.")

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from os.path import exists, isdir, isfile  # they answer False where pathlib raises: names too long
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from tinygan.data.dataset import Dataset
+from tinygan.data.dataset import Dataset, cache_folder
 from tinygan.data.download import Pinned, fetch, is_intact
 from tinygan.data.idx import read_idx
 from tinygan.data.mapped import chunks
@@ -52,14 +51,13 @@ def load(
     limit: int | None = None,
     split: str = "train",
     say: Callable[[str], object] = print,
-    open_address: Callable[[str], Any] | None = None,
 ) -> Dataset:
     """The data set `name`: one of `NAMES`, a folder of pictures, or an .npy or .npz file.
 
     Its images are (N, size, size, channels) uint8; `limit` takes the first N; `split` is "train" or
     "test" and counts for the named sets. `data_dir`, or else the environment's TINYGAN_DATA, holds
     ``<name>/train-images-idx3-ubyte.gz`` (or the same unpacked). "auto" is fashion-mnist, or strokes
-    where that cannot be had; `say` then says so. `open_address` stands in for the network in tests.
+    where that cannot be had; `say` then says so.
 
     Raises:
         DataError: the set is missing or damaged. A name other than "auto" never becomes another.
@@ -69,15 +67,24 @@ def load(
         raise UsageError(f"size {size}, channels {channels}, limit {limit}: use 1 or more; channels 1 or 3.")
     if split not in STROKES:
         raise UsageError(f"split {split!r} is neither of {', '.join(STROKES)}.")
-    search = Search(data_dir, say, open_address)
+
+    def say_printable(line: str) -> None:  # a path may hold anything, a line break included
+        say(printable(line))
+
     try:
         if data_dir is not None and not isdir(data_dir):
             raise DataError(f"--data-dir {data_dir} is no folder. Name the one that holds fashion-mnist/.")
         if name in NAMES:
-            data = fitted(search.named(name, split, limit), size, channels, limit)
+            data = named(name, split, limit, data_dir, say_printable)
+            images = data.images[:limit]
+            if images.shape[1:] != (size, size, channels):
+                from tinygan.data.resize import fit_all  # Pillow is needed only now
+
+                images = fit_all(images, size, channels)
+            data = replace(data, images=images)
         else:
-            data = from_path(Path(name), size, channels, limit, search.say)
-    except DataError as problem:  # a path may hold anything, a line break included
+            data = from_path(Path(name), size, channels, limit, say_printable)
+    except DataError as problem:
         raise DataError(printable(str(problem))) from problem
     notes = tuple(map(printable, data.notes))
     count, one = len(data.images), data.images[0]
@@ -86,99 +93,64 @@ def load(
     return replace(data, source=printable(data.source), notes=notes)
 
 
-def fitted(data: Dataset, size: int, channels: int, limit: int | None) -> Dataset:
-    """The first `limit` images of a named set, (N, size, size, channels)."""
-    images = data.images[:limit]
-    if images.shape[1:] != (size, size, channels):
-        from tinygan.data.resize import fit_all  # Pillow is needed only now
-
-        images = fit_all(images, size, channels)
-    return replace(data, images=images)
-
-
 def from_path(
     path: Path, size: int, channels: int, limit: int | None, say: Callable[[str], object]
 ) -> Dataset:
     """A folder of pictures or an array file."""
-    try:
-        cache = cache_folder() / "pictures"
-    except DataError:  # without a home folder; most sets need no cache
-        cache = None
     if isdir(path):
         from tinygan.data.folder import load_folder
 
-        return load_folder(path, size, channels, limit, cache, say)
+        return load_folder(path, size, channels, limit, say)
     if path.suffix in (".npy", ".npz") and isfile(path):
         from tinygan.data.arrays import load_array
 
-        return load_array(path, size, channels, limit, cache, say)
+        return load_array(path, size, channels, limit, say)
     found = "is neither a folder nor an .npy or .npz file" if exists(path) else "does not exist"
     raise DataError(f"--data {path} {found}. Use {', '.join(NAMES)}, or the path of such a one.")
 
 
-class Search(NamedTuple):
-    """The places where files of named sets may lie, and where to report what was found."""
-
-    data_dir: Path | None
-    output: Callable[[str], object]
-    open_address: Callable[[str], Any] | None = None
-
-    def say(self, line: str) -> None:
-        """One line to the user, whatever the names in it hold."""
-        self.output(printable(line))
-
-    def named(self, name: str, split: str, limit: int | None) -> Dataset:
-        """One of `NAMES`; of the strokes only the first `limit` are drawn."""
-        if name != "strokes":
-            try:
-                return self.pinned("fashion-mnist" if name == "auto" else name, split)
-            except DataError as problem:
-                if name != "auto":
-                    raise
-                reason = str(problem).partition(". ")[0]
-                self.say(f"no Fashion-MNIST ({reason}): using the built-in strokes.")
-        count, seed = STROKES[split]
-        return Dataset("strokes", strokes(min(count, limit or count), seed), "built in, drawn by strokes.py")
-
-    def pinned(self, name: str, split: str) -> Dataset:
-        """fashion-mnist or mnist; a note if it is a packed file, but not the official one."""
-        file, notes = PINNED[name, split], ()
-        path = self.located(name, file)
-        images = read_idx(path, "image")[..., None]
-        if path.suffix == ".gz" and not is_intact(path, file):
-            which = f"{path} is not the official {name} file (its SHA-256 differs)"
-            notes = (f"note     {which}; using it as it is",)
-        return Dataset(name, images, str(path), notes)
-
-    def located(self, name: str, file: Pinned) -> Path:
-        """Where a file of the set `name` lies, packed or not: in the data folder, in the set's subfolder of
-        it, or in the cache, perhaps just fetched."""
-        environment = os.environ.get("TINYGAN_DATA")
-        given = self.data_dir or (Path(environment) if environment else None)
-        if given:
-            for place in (given / name, given):
-                for path in (place / file.name, place / file.name.removesuffix(".gz")):
-                    if isfile(path):
-                        return path
-            if self.data_dir:
-                missing = given / name / file.name
-                raise DataError(f"{missing} is missing. Put it there, or leave out --data-dir.")
-            self.say(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere.")
+def named(
+    name: str, split: str, limit: int | None, data_dir: Path | None, say: Callable[[str], object]
+) -> Dataset:
+    """One of `NAMES`, with a note if its file is packed, but not the official one. Of the strokes only the
+    first `limit` are drawn."""
+    if name != "strokes":
+        official = "fashion-mnist" if name == "auto" else name
         try:
-            return fetch(file, cache_folder() / name, self.say, self.open_address)
+            file, notes = PINNED[official, split], ()
+            path = located(official, file, data_dir, say)
+            images = read_idx(path, "image")[..., None]
+            if path.suffix == ".gz" and not is_intact(path, file):
+                which = f"{path} is not the official {official} file (its SHA-256 differs)"
+                notes = (f"note     {which}; using it as it is",)
+            return Dataset(official, images, str(path), notes)
         except DataError as problem:
-            raise DataError(
-                f"{problem}. Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and "
-                "use --data-dir DIR; or use --data strokes."
-            ) from problem
+            if name != "auto":
+                raise
+            reason = str(problem).partition(". ")[0]
+            say(f"no Fashion-MNIST ({reason}): using the built-in strokes.")
+    count, seed = STROKES[split]
+    return Dataset("strokes", strokes(min(count, limit or count), seed), "built in, drawn by strokes.py")
 
 
-def cache_folder() -> Path:
-    """Where downloads and converted pictures are kept: TINYGAN_CACHE, or ``tinygan`` in the user's cache."""
-    if os.environ.get("TINYGAN_CACHE"):
-        return Path(os.environ["TINYGAN_CACHE"])
-    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+def located(name: str, file: Pinned, data_dir: Path | None, say: Callable[[str], object]) -> Path:
+    """Where a file of the set `name` lies, packed or not: in the data folder, in the set's subfolder of it,
+    or in the cache, perhaps just fetched."""
+    environment = os.environ.get("TINYGAN_DATA")
+    given = data_dir or (Path(environment) if environment else None)
+    if given:
+        for place in (given / name, given):
+            for path in (place / file.name, place / file.name.removesuffix(".gz")):
+                if isfile(path):
+                    return path
+        if data_dir:
+            missing = given / name / file.name
+            raise DataError(f"{missing} is missing. Put it there, or leave out --data-dir.")
+        say(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere.")
     try:
-        return Path(base or Path.home() / ".cache") / "tinygan"
-    except RuntimeError:  # a user without a home, as in some containers
-        raise DataError("there is no home folder to keep downloads in. Set TINYGAN_CACHE.") from None
+        return fetch(file, cache_folder() / name, say)
+    except DataError as problem:
+        raise DataError(
+            f"{problem}. Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and "
+            "use --data-dir DIR; or use --data strokes."
+        ) from problem

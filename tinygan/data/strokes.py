@@ -8,7 +8,6 @@ than its radius, with a soft edge.
 import numpy as np
 
 from tinygan.data.templates import TRAIL, templates
-from tinygan.errors import UsageError
 
 SIDE = 28  # pixels
 BOX = 20.0  # pixels; a digit is as high or as wide as that and centred on its mass, as in MNIST
@@ -17,18 +16,12 @@ BLOCK = 500  # images drawn together, from one random generator
 
 
 def strokes(count: int, seed: int) -> np.ndarray:
-    """`count` digits of the set `seed`, (count, 28, 28, 1) uint8; the first n are the same for every count.
-
-    Raises:
-        UsageError: `count` or `seed` is negative.
-    """
+    """`count` digits of the set `seed`, (count, 28, 28, 1) uint8; a larger `count` adds to them."""
     return labelled_strokes(count, seed)[0]
 
 
 def labelled_strokes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """As `strokes`, and which digit each image is: (count,) uint8."""
-    if count < 0 or seed < 0:
-        raise UsageError(f"strokes: count {count} and seed {seed} must not be negative.")
     images = np.empty((count, SIDE, SIDE, 1), np.uint8)
     labels = np.empty(count, np.uint8)
     for start in range(0, count, BLOCK):

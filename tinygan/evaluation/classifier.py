@@ -71,7 +71,7 @@ class Classifier:
         backend = self._network.backend
         with no_grad():
             for start in range(0, len(images), BATCH):
-                x = Tensor(backend.array(normalise(np, images[start : start + BATCH])), backend)
+                x = Tensor(backend.array(normalise(images[start : start + BATCH])), backend)
                 *_, (_, before), (_, last) = self._network.outputs(x, Mode())
                 features.append(backend.numpy(before.data))
                 logits.append(backend.numpy(last.data))

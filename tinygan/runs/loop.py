@@ -54,9 +54,8 @@ class Training:
         self.progress, self.say, self.evaluation = progress, say, evaluation
         self.ranks = state.G.backend.ranks
         self.steps_per_epoch, self.total_steps = schedule(settings, len(data.images), self.ranks.size)
-        xp = state.G.backend.xp
         # Health is always measured on the same images and noise.
-        self.images = normalise(xp, state.G.backend.array(data.images[:MEASURED_ON]), np.float32)
+        self.images = normalise(state.G.backend.array(data.images[:MEASURED_ON]))
         self.noise = stream(settings.seed, "samples").at(1).normal((MEASURED_ON, settings.noise_dim))
 
     def complete(self) -> None:

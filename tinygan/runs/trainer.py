@@ -164,7 +164,7 @@ class StepByStep:
         noise = stream(settings.seed, "noise").at(self.step).normal((size, settings.noise_dim))
         dropout = stream(settings.seed, "dropout").at(self.step)
         return Batch(
-            normalise(backend.xp, backend.array(images[numbers[real]]), np.float32),
+            normalise(backend.array(images[numbers[real]])),
             backend.array(noise[fake]),
             dropout.at(0).of_examples_from(real.start).split(),
             dropout.at(1).of_examples_from(fake.start).split(),
