@@ -251,14 +251,18 @@ def count(*networks):
     return sum(parameter.data.size for net in networks for parameter in net.parameters.values())
 
 
+def memory(sizes, batch, weights, images):
+    """Bytes on the card, for the weights of both networks and the images."""
+    data = images * (prod(sizes.picture(1)) + 4)
+    return buffers.counted(sizes, batch).bytes() + 4 * 4 * weights + data + WORKSPACE
+
+
 @pytest.mark.parametrize(("size", "expected"), [(256, 0.62e9), (4096, 6.8e9)])  # README: 0.6 and 6.8 GB
 def test_a_batch_takes_the_memory_that_is_promised(size, expected):
     networks = generator(), discriminator()
     sizes = buffers.sizes_of(*networks)
     assert sizes
-    data = 60_000 * (prod(sizes.picture(1)) + 4)
-    taken = buffers.counted(sizes, size).bytes() + 4 * 4 * count(*networks) + data + WORKSPACE
-    assert taken == pytest.approx(expected, rel=0.02)
+    assert memory(sizes, size, count(*networks), 60_000) == pytest.approx(expected, rel=0.02)
 
 
 def test_the_plan_counts_the_memory_that_is_taken(card):
