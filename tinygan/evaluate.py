@@ -65,7 +65,10 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
     save_png(path, grid(np.stack(rows_of_8, axis=1).reshape(-1, *train.shape[1:]), columns=8))
 
     print(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
-    print(*table(compared), *classes(names, compared["generator"], real.classes), sep="\n")
+    print(*table(compared), sep="\n")
+    found = zip(names, compared["generator"].classes, real.classes, strict=True)
+    shares = [f"{name} {share:.0%} ({wanted:.0%})" for name, share, wanted in found]
+    print(f"classes   {', '.join(shares[:5])},\n          {', '.join(shares[5:])}")
     verdict = "memorised?" if apart.mean() < MEMORISED * usual.mean() else "not memorised"
     print(
         f"nearest   {SHOWN} of them differ from the nearest training image by {apart.mean():.0f} of 255 "
@@ -104,15 +107,6 @@ def table(compared: dict[str, Compared]) -> list[str]:
         f"precision are they good?  recall, coverage: is everything there?  By {K} nearest neighbours, so",
         "          that one odd real image, far from all others, can lend noise a high precision",
     ]
-
-
-def classes(names: Sequence[str], found: Compared, real: np.ndarray) -> list[str]:
-    """How the pictures spread over the classes, as the classifier sees them."""
-    shares = [
-        f"{name} {share:.0%} ({wanted:.0%})"
-        for name, share, wanted in zip(names, found.classes, real, strict=True)
-    ]
-    return ["classes   " + ", ".join(shares[:5]) + ",", "          " + ", ".join(shares[5:])]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +97,8 @@ def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
     """One layer: words, shapes, pictures."""
     network, key = find_layer(state, name)
     first = Tensor(batch.noise if network is state.G else batch.images, network.backend)
-    made = outputs(network, first, stream(0, "dropout"))
-    x, y = list(pairwise([first, *made]))[list(network.layers).index(key)]
+    at = list(network.layers).index(key)
+    x, y = [first, *outputs(network, first, stream(0, "dropout"))][at : at + 2]
     assert y.node is not None
     how, where = method(network, y.node)
     words = formula(original(network, y.node))
@@ -131,14 +130,14 @@ def show(maps: np.ndarray, path: Path, what: str) -> None:
 
 def find_layer(state: State, name: str) -> tuple[Network, str]:
     """The network and the key of the layer `name`. Raises UsageError where there is none, or two."""
-    all_of_them = [(network, key) for network in (state.G, state.D) for key in network.layers]
-    found = [(network, key) for network, key in all_of_them if name in (key, f"{network.name}/{key}")]
+    layers = {
+        f"{network.name}/{key}": (network, key) for network in (state.G, state.D) for key in network.layers
+    }
+    found = [full for full in layers if name in (full, full.partition("/")[2])]
     if len(found) != 1:
-        names = ", ".join(f"{network.name}/{key}" for network, key in found or all_of_them)
-        raise UsageError(
-            f"--layer {name} is {'in both networks' if found else 'no layer'}. Use one of {names}."
-        )
-    return found[0]
+        problem = "in both networks" if found else "no layer"
+        raise UsageError(f"--layer {name} is {problem}. Use one of {', '.join(found or layers)}.")
+    return layers[found[0]]
 
 
 if __name__ == "__main__":
