@@ -64,8 +64,6 @@ def imports(path: Path, module: str) -> frozenset[str]:
                 found.add(full if full in SOURCES else base)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in BY_NAME:
             name = node.args[0] if node.args else None
-            if module == "tinygan.runs.export":  # imports by a variable as yet
-                continue
             assert isinstance(name, ast.Constant), f"{module}: {ast.unparse(node)}"
             found.add(name.value)
     return frozenset(found)

@@ -140,8 +140,8 @@ class _Step:
         found, p_fake, M = self.found, self.p_fake, self.M
         to_logit, to_picture = grad(found.g_loss, [found.fake_logits, found.fakes])
         (d_to_logit,) = grad(found.d_loss, [found.fake_logits])
-        _, row, column, _ = np.unravel_index(np.abs(to_picture[:1]).argmax(), to_picture[:1].shape)
-        slope = float(to_picture[0, row, column, 0])
+        row, column, channel = np.unravel_index(np.abs(to_picture[0]).argmax(), to_picture[0].shape)
+        slope = float(to_picture[0, row, column, channel])
         return [
             f"By how much does G's loss change with the first fake's logit? (sigmoid - target) / batch = "
             f"({p_fake:.3f} - 1) / {M} = {float(to_logit[0, 0]):+.5f}: it falls as the logit rises. "
