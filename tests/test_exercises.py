@@ -52,14 +52,19 @@ def copy_package(folder: Path) -> None:
     shutil.copytree(ROOT / "tinygan", folder / "tinygan", ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def trained(folder: Path, *arguments: str) -> tuple[str, list[float]]:
-    """What `train` says and its losses, with the package in `folder`."""
-    shutil.rmtree(folder / "runs", ignore_errors=True)
-    result = subprocess.run(
+def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Train with the package in `folder`."""
+    return subprocess.run(
         [sys.executable, "-m", "tinygan.train", *ARGUMENTS, *arguments],
         cwd=folder, capture_output=True, text=True, timeout=120,
         env={**os.environ, "PYTHONPATH": str(folder)},
     )  # fmt: skip
+
+
+def trained(folder: Path, *arguments: str) -> tuple[str, list[float]]:
+    """What `train` says and its losses."""
+    shutil.rmtree(folder / "runs", ignore_errors=True)
+    result = train(folder, *arguments)
     assert result.returncode == 0, result.stderr
     stats = json.loads((folder / "runs/0001-strokes/stats.jsonl").read_text().splitlines()[-1])
     return result.stdout, [stats["g_loss"], stats["d_loss"]]
@@ -97,10 +102,7 @@ def test_an_exercise_is_what_runs_on_both_engines(
     assert losses != pytest.approx(unchanged[1], rel=1e-5)  # the edit makes a difference
     assert losses == pytest.approx(trained(tmp_path, "--engine", "readable")[1], rel=1e-4)
     if expected and ("changed" in expected or "models" in expected):
-        result = subprocess.run(
-            [sys.executable, "-m", "tinygan.train", *ARGUMENTS, "--engine", "fast"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+        result = train(tmp_path, "--engine", "fast")
         assert result.returncode == 2 and result.stderr.startswith(f"error: --engine fast: {expected}")
 
 
@@ -109,11 +111,7 @@ def test_an_edit_with_which_fcd_cannot_be_measured_costs_the_evaluations_alone(t
     copy_package(tmp_path)
     path = tmp_path / "tinygan/ops/activation.py"
     path.write_text(path.read_text().replace("slope: float = 0.3", "slope: float = 0.2"))
-    result = subprocess.run(
-        [sys.executable, "-m", "tinygan.train", *ARGUMENTS, "--metrics-every", "1"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )  # fmt: skip
+    result = train(tmp_path, "--metrics-every", "1")
     assert result.returncode == 0 and "done     3 steps" in result.stdout
     line = "warning: --metrics-every is left out. ops.activation.leaky_relu was changed: FCD cannot"
     assert result.stderr.startswith(line)

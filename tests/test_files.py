@@ -170,13 +170,6 @@ def test_a_second_process_learns_who_writes_until_that_one_is_dead(tmp_path: Pat
         assert str(os.getpid()) in (tmp_path / ".lock").read_text()
 
 
-def test_a_lock_is_free_again_afterwards_and_one_to_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    for _ in range(2):
-        with RunFolder(tmp_path).locked(), RunFolder(tmp_path / "other").locked():
-            pass
-
-
 def test_the_lock_of_windows_holds_a_byte_behind_the_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""The step on a card against the readable engine in float64."""
+"""The step on a card, of both engines, against the readable engine in float64."""
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from tests.cuda.checks import (
     players,
     reference,
 )
+from tinygan import conv2d
 from tinygan.backend import cpu
 from tinygan.cuda import buffers
 from tinygan.layers import BatchNorm, Conv2D, Dropout, LeakyReLU
@@ -132,3 +133,36 @@ def test_old_arrays_stay_as_they_were(make_backend):
     assert all((backend.numpy(array) == old).all() for array, old in zip(kept, before, strict=True))
     now = [p.data for net in ours[:2] for p in (net.parameters | net.statistics).values()]
     assert not any((backend.numpy(a) == old).all() for a, old in zip(now, before, strict=True))
+
+
+# The readable engine: every file of `ops/` as it is.
+
+
+@pytest.mark.parametrize("sizes", CASES[:3], ids=str)
+def test_two_steps_are_those_of_the_processor(make_backend, sizes):
+    backend = make_backend(engine="readable")
+    assert backend.engine == "readable" and backend.precision == "float32" and not backend.twins
+    expected, after = reference(sizes, steps=2)
+    found, ours = play(backend, sizes, steps=2)
+    assert np.array(found) == pytest.approx(np.array(expected), rel=1e-4)
+    for name, values in after.items():
+        if not name.endswith(("/m", "/v")):
+            assert distance(ours[name], values) < 1e-4, name
+
+
+def test_its_arrays_stay_on_the_card(make_backend):
+    backend = make_backend(engine="readable")
+    ours = players(backend, CASES[2])
+    images, noise = map(backend.array, batch(CASES[2]))
+    measured = Taking(ours, CASES[2]).take(images, noise, *masks())
+    weights = [p.data for net in ours[:2] for p in net.parameters.values()]
+    arrays = [*measured, *weights, *ours.adam_G.m.values()]
+    assert all(type(array).__module__.startswith("cupy") for array in arrays)
+    assert all(array.dtype == np.float32 for array in arrays)
+
+
+def test_public_functions_find_the_card_by_their_arrays(make_backend):
+    backend = make_backend(engine="readable")
+    y = conv2d(backend.array(np.ones((1, 4, 4, 1), "f")), backend.array(np.ones((3, 3, 1, 2), "f")))
+    assert y.backend.device == "gpu" and y.shape == (1, 4, 4, 2)
+    assert backend.numpy(y.data)[0, 1, 1, 0] == 9

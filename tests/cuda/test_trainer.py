@@ -30,10 +30,15 @@ SETTINGS = Settings(size=8, width=3, noise_dim=5, batch_size=BATCH, lr=1e-3, lr_
 DATA = Dataset("noise", IMAGES, "nowhere")
 
 
+def begun(backend, *step, **options):
+    """Players and their trainer."""
+    ours = players(backend, SMALL)
+    return ours, Trainer(*ours, IMAGES, BATCH, 7, *step, **options)
+
+
 def run(backend, counts, **options):
     """What the steps measured, and all arrays afterwards; so many steps at a time."""
-    ours = players(backend, SMALL)
-    taking = Trainer(*ours, IMAGES, BATCH, 7, **options)
+    ours, taking = begun(backend, **options)
     measured = np.concatenate([taking.steps(count) for count in counts])
     arrays = ours.arrays()
     taking.close()
@@ -75,7 +80,7 @@ def test_no_buffer_is_read_after_its_memory_was_used_again(make_backend, monkeyp
 
 def test_a_buffer_that_is_read_after_its_memory_was_used_again_is_found(make_backend, monkeypatch):
     check_reuse(monkeypatch)
-    taking = Trainer(*players(make_backend(), SMALL), IMAGES, BATCH, 7)
+    _, taking = begun(make_backend())
     dcgan, own, right = taking.dcgan, taking.dcgan.buffers, Convolution.lift
 
     def and_dY(conv, matrix, x, X):  # noqa: N802
@@ -106,8 +111,7 @@ def test_more_steps_than_the_card_keeps_losses_of_are_all_measured(make_backend)
 
 
 def test_full_and_partial_batches_have_a_graph_each(make_backend):
-    backend = make_backend()
-    taking = Trainer(*players(backend, SMALL), IMAGES, BATCH, 7)
+    _, taking = begun(make_backend())
     taking.steps(7)
     assert sorted(taking.graphs) == [3, 4] and 60 < taking.launches < 120
     taking.close()
@@ -131,8 +135,7 @@ def test_the_same_run_on_a_processor_measures_the_same(make_backend):
 def test_adam_counts_its_own_steps(make_backend):
     """Six steps taken before, and the fifth of Adam: its step size is that of the sixth, then the seventh."""
     backend = make_backend()
-    ours = players(backend, SMALL)
-    taking = Trainer(*ours, IMAGES, BATCH, 7, 6)
+    ours, taking = begun(backend, 6)
     taking.steps(2)
     own = taking.dcgan.buffers
     assert backend.numpy(own.clock).tolist() == [8, 7] and ours.adam_G.t == ours.adam_D.t == 7
@@ -151,9 +154,7 @@ def quiet():
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("net", [0, 1])
 def test_no_weight_moves_from_a_number_on_that_is_not_finite(make_backend, net, value):
-    backend = make_backend()
-    ours = players(backend, SMALL)
-    taking = Trainer(*ours, IMAGES, BATCH, 7)
+    ours, taking = begun(make_backend())
     assert np.isfinite(taking.steps(4)).all() and taking.trouble == ""
     name, tensor = list(ours[net].parameters.items())[2]
     tensor.data[:1] = value
@@ -172,8 +173,7 @@ def test_no_weight_moves_from_a_number_on_that_is_not_finite(make_backend, net, 
 
 @pytest.mark.usefixtures("quiet")
 def test_the_step_that_went_wrong_is_told_although_one_looks_later(make_backend):
-    backend = make_backend()
-    ours = players(backend, SMALL)
+    ours = players(make_backend(), SMALL)
     ours.adam_G.lr = 1e38
     taking = Trainer(*ours, IMAGES, BATCH, 7)
     rows = taking.steps(5)
@@ -197,8 +197,7 @@ def test_a_single_step_refuses_a_number_that_is_not_finite(make_backend, beta1):
 
 
 def test_no_step_copies_anything_to_the_host(card):
-    backend = choose("gpu")
-    taking = Trainer(*players(backend, SMALL), IMAGES, BATCH, 7)
+    _, taking = begun(choose("gpu"))
     taking.steps(6)
     before = card.copies
     taking.steps(40)
@@ -206,8 +205,7 @@ def test_no_step_copies_anything_to_the_host(card):
 
 
 def test_one_looks_about_ten_times_a_second(card, monkeypatch):
-    backend = choose("gpu")
-    taking = Trainer(*players(backend, SMALL), IMAGES, BATCH, 7)
+    _, taking = begun(choose("gpu"))
     times = [0.0]
     monkeypatch.setattr(fast_trainer, "time", SimpleNamespace(perf_counter=lambda: times[0]))
     found = []
@@ -224,9 +222,7 @@ def test_one_looks_about_ten_times_a_second(card, monkeypatch):
 
 
 def test_every_weight_begins_where_a_card_likes_to_read(make_backend):
-    backend = make_backend()
-    ours = players(backend, SMALL)
-    taking = Trainer(*ours, IMAGES, BATCH, 7)
+    ours, taking = begun(make_backend())
     start = taking.dcgan.weights.data.ptr
     for net in ours[:2]:
         for tensor in net.parameters.values():
@@ -266,8 +262,7 @@ def test_a_batch_takes_the_memory_that_is_promised(size, expected):
 
 
 def test_the_plan_counts_the_memory_that_is_taken(card):
-    backend = choose("gpu")
-    ours = players(backend, SMALL)
+    ours = players(choose("gpu"), SMALL)
     sizes, weights = buffers.sizes_of(ours.G, ours.D), count(ours.G, ours.D)
     before = card.taken
     assert sizes
@@ -277,8 +272,7 @@ def test_the_plan_counts_the_memory_that_is_taken(card):
 
 
 def test_a_batch_too_large_for_the_kernels_counters_is_refused(make_backend):
-    backend = make_backend()
-    ours = players(backend, SMALL)
+    ours = players(make_backend(), SMALL)
     with pytest.raises(UsageError, match="or less") as error:
         Trainer(*ours, np.zeros((10**8, 8, 8, 1), np.bool_).view(np.uint8), 10**8, 7)
     most, sizes = int(re.findall(r"--batch-size (\d+)", str(error.value))[0]), buffers.sizes_of(*ours[:2])
@@ -288,15 +282,13 @@ def test_a_batch_too_large_for_the_kernels_counters_is_refused(make_backend):
 
 
 def test_networks_too_large_for_the_kernels_counters_are_refused_too(card, monkeypatch):
-    backend = choose("gpu")
     monkeypatch.setattr(buffers, "INDEXED", 1000)
     with pytest.raises(UsageError, match="Use a smaller --width"):
-        Trainer(*players(backend, SMALL), IMAGES, BATCH, 7)
+        begun(choose("gpu"))
 
 
 def test_a_capture_that_fails_says_why_and_is_ended(card, monkeypatch):
-    backend = choose("gpu")
-    taking = Trainer(*players(backend, SMALL), IMAGES, BATCH, 7)
+    _, taking = begun(choose("gpu"))
     taking.steps(5)  # the next is the second partial batch
 
     def fail(N, all_N):

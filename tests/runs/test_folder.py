@@ -197,7 +197,13 @@ def test_a_last_row_cut_short_by_a_kill_is_left_out_and_cleared_away(tmp_path, t
     assert run.read_stats() == [{"epoch": 1, "step": 10}, {"epoch": 1, "step": 20}]
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[1]", '{"step"', '{"epoch": 1, "step": 2.5}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nonsense", "[1]", '{"step"', '{"epoch": 1, "step": 2.5}', '{"epoch": "x", "step": 9}',
+        '{"epoch": 2, "step": NaN}', '{"epoch": 2, "step": 9, "g_loss": 1e999}',
+    ],
+)  # fmt: skip
 def test_a_damaged_row_in_the_middle_is_named(tmp_path, line):
     run, row = make_run(tmp_path), '{"epoch": 1, "step": 1}\n'
     run.stats_path.write_text(row + line + "\n" + row)

@@ -1,5 +1,6 @@
-"""The state of a run: what it holds, what a checkpoint may hold, and the averaged generator."""
+"""The state of a run: what it holds, that it goes on, what a checkpoint may hold, the averaged generator."""
 
+import shutil
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.commands import fails, tinygan
-from tinygan import gan, layers, models, optim
+from tinygan import gan, layers, models, optim, train
 from tinygan.arrays import CPU
 from tinygan.backend import cpu
 from tinygan.data import Dataset
@@ -24,9 +25,12 @@ DATA = Dataset("noise", np.random.default_rng(1).integers(0, 256, (19, 8, 8, 1),
 TENSORS = 16  # weights and running statistics of a generator
 
 
-def go(state: State, steps: int, settings: Settings = SETTINGS) -> State:
-    for _ in trainer(state, DATA, settings, cpu()).steps(steps):
+def go(state: State, steps: int, settings: Settings = SETTINGS, engine: str = "readable") -> State:
+    taking = trainer(state, DATA, settings, cpu(engine))
+    for measured in taking.steps(steps):
+        state.sums += measured
         state.step += 1
+    taking.close()
     return state
 
 
@@ -67,6 +71,79 @@ def test_a_checkpoint_without_the_average_is_refused(tmp_path: Path) -> None:
     plain = State(replace(SETTINGS, average=0.0), cpu()).arrays()
     with pytest.raises(CheckpointError, match="average/00_dense/kernel"):
         State(SETTINGS, cpu()).restore(plain, tmp_path)
+
+
+# A run that goes on ends with the bits of one never stopped; and everything saved is needed for that.
+
+
+STEPS = 9  # three epochs of 8, 8 and 3 images; the average moves at step 8
+MOVED = 8  # by now every array has
+
+
+def ended(state: State) -> str:
+    return checkpoint.content_digest(state.arrays(), {})
+
+
+@pytest.fixture(scope="module", params=["readable", "fast"])
+def whole(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """An engine, and the digest of what a run without a stop ends with on it."""
+    return request.param, ended(go(State(SETTINGS, cpu(request.param)), STEPS, engine=request.param))
+
+
+@pytest.mark.parametrize("stop", range(1, STEPS))
+def test_a_run_resumed_after_any_step_ends_with_the_same_bits(
+    tmp_path: Path, whole: tuple[str, str], stop: int
+) -> None:
+    engine, expected = whole
+    file = tmp_path / "it.npz"
+    checkpoint.save(file, go(State(SETTINGS, cpu(engine)), stop, engine=engine).arrays(), {})
+    resumed = State(SETTINGS, cpu(engine))
+    resumed.restore(checkpoint.read(file)[0], file)
+    assert ended(go(resumed, STEPS - stop, engine=engine)) == expected
+
+
+def test_leaving_out_any_one_of_the_saved_arrays_shows(tmp_path: Path, whole: tuple[str, str]) -> None:
+    """The control: another run's start in the place of one of the arrays changes the end."""
+    engine, expected = whole
+    arrays = go(State(SETTINGS, cpu(engine)), MOVED, engine=engine).arrays()
+    arrays = {name: array.copy() for name, array in arrays.items()}  # some are the living ones
+    other = State(replace(SETTINGS, seed=1), cpu(engine)).arrays()
+    unseen = []
+    for left_out in arrays:
+        resumed = State(SETTINGS, cpu(engine))
+        resumed.restore(arrays | {left_out: other[left_out].copy()}, tmp_path)
+        if ended(go(resumed, STEPS - MOVED, engine=engine)) == expected:
+            unseen.append(left_out)
+    assert unseen == [] and len(arrays) > 60
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"lr": 2e-3}, {"beta1": 0.6}, {"average": 0.05}])
+def test_leaving_out_any_one_of_the_saved_settings_shows(
+    tmp_path: Path, whole: tuple[str, str], change: dict[str, float]
+) -> None:
+    engine, expected = whole
+    settings = replace(SETTINGS, **change)
+    resumed = State(settings, cpu(engine))
+    resumed.restore(go(State(SETTINGS, cpu(engine)), 4, engine=engine).arrays(), tmp_path)
+    assert ended(go(resumed, STEPS - 4, settings, engine)) != expected
+
+
+@pytest.mark.parametrize("engine", ["readable", "fast"])
+def test_a_run_of_the_version_before_goes_on(tmp_path: Path, engine: str) -> None:
+    """It was trained before ops became objects, for 4 of 6 steps; ``after_epoch_0002.npz`` is its own end."""
+    old, run = Path(__file__).parent.parent / "golden/old_run", tmp_path / "runs/0001-strokes"
+    shutil.copytree(old, run)
+    (run / "samples").mkdir()
+    options = f"--resume {run} --device cpu --engine {engine} --no-gif --no-report"
+    assert train.main(options.split()) == 0
+    found, _ = checkpoint.read(run / "checkpoints/epoch_0002.npz")
+    expected, _ = checkpoint.read(old / "after_epoch_0002.npz")
+    assert found.keys() == expected.keys() and found["step"] == expected["step"] == 6
+    for name, array in expected.items():
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape), name
+        off = np.abs(found[name] - array) / max(1, np.abs(array).max())
+        # Where a gradient is next to nothing, rounding alone decides which way Adam steps.
+        assert off.max() <= 4e-3 and (off > 1e-4).mean() <= 0.02, (name, off.max())
 
 
 # Checkpoints that somebody made with bad intentions: digest and seal are right.
