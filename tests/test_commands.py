@@ -445,6 +445,8 @@ def test_a_name_that_is_too_long_is_no_run(command: str, tmp_path: Path) -> None
 
 def test_a_file_that_cannot_have_its_name_is_refused(trained: Path) -> None:
     fails(tinygan("sample", "--out", "x" * 300 + ".png", cwd=trained), 5, "cannot write")
+    walk = ("--num", 2, "--interpolate", 2, "--out", "x" * 300 + ".gif")
+    fails(tinygan("sample", *walk, cwd=trained), 5, "cannot write")
     fails(tinygan("sample", "--separate", "--out", "x" * 300, cwd=trained), 5, "cannot make", "--out")
 
 

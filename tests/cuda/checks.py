@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 
 from benchmarks.card import step_on_a_card
 from tests.checks import numbers
 from tinygan import models
-from tinygan.backend import Backend, choose, cpu
+from tinygan.backend import Backend, cpu
 from tinygan.layers import Network
 from tinygan.optim import Adam
 from tinygan.rng import Stream, stream
@@ -86,15 +85,10 @@ def batch(sizes: Sizes, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.float32), numbers(seed + 2, sizes.M, sizes.noise).astype(np.float32)
 
 
-class Taking:
-    """Takes their steps with batches of these sizes: on a card with its kernels, where these serve."""
-
-    def __init__(self, ours: Players, sizes: Sizes) -> None:
-        self.ours, self.step = ours, Step(*ours, batches=[(sizes.N, sizes.M)])
-
-    def take(self, *batch: Any) -> Measured:
-        on_a_card = self.step.how == ON_A_CARD
-        return step_on_a_card(*self.ours, *batch) if on_a_card else self.step.take(*batch)
+def take(ours: Players, *batch: Any) -> Measured:
+    """A step of theirs: on a card with its kernels, where these serve."""
+    step = Step(*ours, batches=[(len(batch[0]), len(batch[1]))])
+    return step_on_a_card(*ours, *batch) if step.how == ON_A_CARD else step.take(*batch)
 
 
 def masks(step: int = 3, seed: int = 0) -> tuple[Sequence[Stream], Sequence[Stream]]:
@@ -112,12 +106,10 @@ def play(
     backend: Backend, sizes: Sizes, steps: int = 1, dtype: Any = np.float32
 ) -> tuple[list[list[float]], dict[str, np.ndarray]]:
     """The same on a backend."""
-    ours = players(backend, sizes, dtype)
-    taking, measured = Taking(ours, sizes), []
+    ours, measured = players(backend, sizes, dtype), []
     for step in range(steps):
         images, noise = (backend.array(values.astype(dtype)) for values in batch(sizes, step))
-        result = taking.take(images, noise, *masks(step))
-        measured.append([float(number) for number in result])
+        measured.append([float(number) for number in take(ours, images, noise, *masks(step))])
     return measured, ours.arrays()
 
 
@@ -131,22 +123,3 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
     """The length of the difference, relative to the expected length."""
     assert found.shape == expected.shape
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
-
-
-def check_full_step() -> None:
-    """A step of the tutorial's size on both engines of the GPU, in each precision, against float64."""
-    expected, after = reference(TUTORIAL)
-    exact = gradients(after, TUTORIAL)
-    for engine, precision, tolerance, of_gradients in (
-        ("readable", "float32", 1e-5, 3e-3), ("fast", "float32", 1e-5, 3e-3), ("fast", "tf32", 5e-3, 0.1)
-    ):  # fmt: skip
-        backend = choose("gpu", engine, precision=precision)
-        measured, ours = play(backend, TUTORIAL)
-        assert measured[0] == pytest.approx(expected[0], rel=tolerance)
-        for name in after:
-            if not name.endswith(("/m", "/v")):
-                assert distance(ours[name], after[name]) < tolerance, (engine, precision, name)
-        # Where a sign changes by rounding, LeakyReLU's slope does: see test_gan.
-        found = gradients(ours, TUTORIAL)
-        errors = {name: distance(found[name], exact[name]) for name in exact}
-        assert max(errors.values()) < of_gradients, (engine, precision, errors)

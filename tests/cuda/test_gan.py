@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from tests.cuda import checks
 from tests.cuda.checks import (
     CASES,
     SMALL,
-    Taking,
+    TUTORIAL,
     batch,
     distance,
     gradients,
@@ -15,9 +14,10 @@ from tests.cuda.checks import (
     play,
     players,
     reference,
+    take,
 )
 from tinygan import conv2d
-from tinygan.backend import cpu
+from tinygan.backend import choose, cpu
 from tinygan.cuda import buffers
 from tinygan.layers import BatchNorm, Conv2D, Dropout, LeakyReLU
 from tinygan.step import BY_OPS, Step
@@ -55,9 +55,30 @@ def test_a_step_is_that_of_the_readable_engine_in_float64(
     assert max(errors.values()) < of_gradients, errors
 
 
-@pytest.mark.slow
-def test_what_a_card_has_to_pass_at_full_size_the_stand_in_passes(card):
-    checks.check_full_step()
+@pytest.mark.parametrize(
+    "where", [pytest.param("card", marks=pytest.mark.slow), pytest.param(None, marks=pytest.mark.gpu)]
+)
+def test_a_step_of_the_tutorial_s_size_is_that_of_the_readable_engine_in_float64(
+    where: str | None, request: pytest.FixtureRequest
+):
+    """On both engines, in each precision; on the stand-in, or a real card."""
+    if where:
+        request.getfixturevalue(where)
+    expected, after = reference(TUTORIAL)
+    exact = gradients(after, TUTORIAL)
+    for engine, precision, tolerance, of_gradients in (
+        ("readable", "float32", 1e-5, 3e-3), ("fast", "float32", 1e-5, 3e-3), ("fast", "tf32", 5e-3, 0.1)
+    ):  # fmt: skip
+        backend = choose("gpu", engine, precision=precision)
+        measured, ours = play(backend, TUTORIAL)
+        assert measured[0] == pytest.approx(expected[0], rel=tolerance)
+        for name in after:
+            if not name.endswith(("/m", "/v")):
+                assert distance(ours[name], after[name]) < tolerance, (engine, precision, name)
+        # Where a sign changes by rounding, LeakyReLU's slope does.
+        found = gradients(ours, TUTORIAL)
+        errors = {name: distance(found[name], exact[name]) for name in exact}
+        assert max(errors.values()) < of_gradients, (engine, precision, errors)
 
 
 def test_tf32_is_really_less_precise(make_backend):
@@ -113,8 +134,8 @@ def test_layers_settings_are_those_of_the_networks(make_backend, no_fallback):
                 if isinstance(layer, BatchNorm):
                     layer.momentum, layer.eps = 0.5 + 0.05 * number, 0.01 * (1 + number)
     images, noise = batch(sizes)
-    Taking(ours, sizes).take(backend.array(images), backend.array(noise), *masks())
-    Taking(theirs, sizes).take(images.astype(np.float64), noise.astype(np.float64), *masks())
+    take(ours, backend.array(images), backend.array(noise), *masks())
+    take(theirs, images.astype(np.float64), noise.astype(np.float64), *masks())
     found, expected = ours.arrays(), theirs.arrays()
     for name in expected:
         if not name.endswith(("/m", "/v")):
@@ -129,7 +150,7 @@ def test_old_arrays_stay_as_they_were(make_backend):
     kept = [p.data for net in ours[:2] for p in (net.parameters | net.statistics).values()]
     before = [backend.numpy(array) for array in kept]
     images, noise = map(backend.array, batch(SMALL))
-    Taking(ours, SMALL).take(images, noise, *masks())
+    take(ours, images, noise, *masks())
     assert all((backend.numpy(array) == old).all() for array, old in zip(kept, before, strict=True))
     now = [p.data for net in ours[:2] for p in (net.parameters | net.statistics).values()]
     assert not any((backend.numpy(a) == old).all() for a, old in zip(now, before, strict=True))
@@ -154,7 +175,7 @@ def test_its_arrays_stay_on_the_card(make_backend):
     backend = make_backend(engine="readable")
     ours = players(backend, CASES[2])
     images, noise = map(backend.array, batch(CASES[2]))
-    measured = Taking(ours, CASES[2]).take(images, noise, *masks())
+    measured = take(ours, images, noise, *masks())
     weights = [p.data for net in ours[:2] for p in net.parameters.values()]
     arrays = [*measured, *weights, *ours.adam_G.m.values()]
     assert all(type(array).__module__.startswith("cupy") for array in arrays)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.cuda.checks import SMALL, Taking, batch, distance, masks, players
+from tests.cuda.checks import SMALL, TUTORIAL, batch, distance, masks, players, take
 from tests.cuda.reuse import check_reuse
 from tests.standin import kernels as standin
 from tinygan.backend import choose, cpu
@@ -190,7 +190,7 @@ def test_a_single_step_refuses_a_number_that_is_not_finite(make_backend, beta1):
     images, noise = map(backend.array, batch(SMALL))
     noise[:1] = np.inf
     with pytest.raises(NonFiniteError, match="is not finite"):
-        Taking(ours, SMALL).take(images, noise, *masks())
+        take(ours, images, noise, *masks())
     assert ours.adam_G.t == ours.adam_D.t == 5
     after = ours.arrays()
     assert all((after[name] == before[name]).all() for name in before if "running" not in name)
@@ -230,14 +230,10 @@ def test_every_weight_begins_where_a_card_likes_to_read(make_backend):
 
 
 def test_what_it_cannot_train_is_refused_in_one_line(make_backend):
-    backend = make_backend()
-    ours = players(backend, SMALL)
+    ours = players(make_backend(), SMALL)
     ours.adam_D.beta2 = 0.5
     with pytest.raises(UsageError, match="DCGAN.*--engine readable"):
         Trainer(*ours, IMAGES, BATCH, 7)
-    large = np.zeros((4, 132, 132, 1), np.uint8)
-    with pytest.raises(UsageError, match="DCGAN.*--engine readable"):
-        Trainer(*players(backend, SMALL._replace(size=132, width=1)), large, BATCH, 7)
 
 
 # Memory, by the plan.
@@ -269,6 +265,20 @@ def test_the_plan_counts_the_memory_that_is_taken(card):
     Trainer(*ours, IMAGES, BATCH, 7)
     # Beyond the plan: the constant matrices of two convolutions, and weights rounded up to 128 bytes.
     assert 0 < card.taken - before - memory(sizes, BATCH, weights, len(IMAGES)) < 100_000
+
+
+@pytest.mark.gpu
+def test_the_tutorials_batch_takes_less_than_two_gigabytes_of_the_card():
+    import cupy  # pyright: ignore[reportMissingImports]
+
+    pool = cupy.get_default_memory_pool()
+    pool.free_all_blocks()
+    before = pool.total_bytes()
+    backend = choose("gpu")
+    taking = Trainer(*players(backend, TUTORIAL), np.zeros((60_000, 28, 28, 1), np.uint8), 256, 0)
+    taking.steps(4)
+    assert pool.total_bytes() - before < 2e9
+    taking.close()
 
 
 def test_a_batch_too_large_for_the_kernels_counters_is_refused(make_backend):

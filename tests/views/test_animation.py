@@ -1,7 +1,6 @@
 """The animation: the tutorial's choice of frames, and a GIF that loops."""
 
 import importlib.util
-import os
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -99,21 +98,6 @@ def test_pictures_of_different_sizes_are_refused_by_name(tmp_path):
     ):
         write_gif(tmp_path / "a.gif", load_frames([*paths, tmp_path / "odd.png"]))
     assert not (tmp_path / "a.gif").exists()
-
-
-def test_a_disk_that_is_full_keeps_the_gif_before(tmp_path, monkeypatch, no_ffmpeg):
-    path = tmp_path / "a.gif"
-    paths = pictures(tmp_path, 2)
-    path.write_bytes(b"old")
-
-    def full(_):
-        raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match="No space left on device"):
-        write_gif(path, load_frames(paths))
-    assert path.read_bytes() == b"old"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.gif", "epoch_0000.png", "epoch_0001.png"]
 
 
 @pytest.mark.skipif(not HAS_FFMPEG, reason="needs imageio_ffmpeg")
