@@ -1,7 +1,7 @@
 """The game that tests play: both networks with their Adams, and a batch for every step."""
 
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,26 @@ from tinygan.rng import stream
 from tinygan.step import AS_A_WHOLE, Measured, Step
 
 Batch = tuple[np.ndarray, np.ndarray, Any, Any]  # images, noise, and what dropout keeps of real and fake
+
+
+class Players(NamedTuple):
+    G: Network
+    D: Network
+    adam_G: Adam
+    adam_D: Adam
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything they hold, by name, as NumPy arrays."""
+        found = {}
+        for net, adam in ((self.G, self.adam_G), (self.D, self.adam_D)):
+            take = net.backend.numpy
+            for name, tensor in (net.parameters | net.statistics).items():
+                found[f"{net.name}/{name}"] = take(tensor.data)
+            for name in adam.parameters:
+                found[f"{net.name}/{name}/m"], found[f"{net.name}/{name}/v"] = map(
+                    take, (adam.m[name], adam.v[name])
+                )
+        return found
 
 
 class Game:
@@ -39,8 +59,8 @@ class Game:
         self.adam_G, self.adam_D = Adam(G.parameters, 1e-3), Adam(D.parameters, 1e-3)
 
     @property
-    def players(self) -> tuple[Network, Network, Adam, Adam]:
-        return self.G, self.D, self.adam_G, self.adam_D
+    def players(self) -> Players:
+        return Players(self.G, self.D, self.adam_G, self.adam_D)
 
     def batch(self, t: int, N: int = 4, M: int = 6) -> Batch:
         """That of step t."""
@@ -60,13 +80,7 @@ class Game:
         return step.take(*batch)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Every array the game has, by name."""
-        state = {}
-        for name, net, adam in (("G", self.G, self.adam_G), ("D", self.D, self.adam_D)):
-            state |= {f"{name}/{key}": t.data for key, t in (net.parameters | net.statistics).items()}
-            state |= {f"{name}/{key}/m": a for key, a in adam.m.items()}
-            state |= {f"{name}/{key}/v": a for key, a in adam.v.items()}
-        return state
+        return self.players.arrays()
 
     def bytes(self) -> dict[str, bytes]:
         return {name: array.tobytes() for name, array in self.state().items()}

@@ -60,7 +60,7 @@ def test_losses_and_gradients_alone_move_no_weight():
     found = gan.losses_and_gradients(game.G, game.D, *game.batch(0, N=3, M=4))
     after = game.bytes()
     assert {name for name in before if before[name] != after[name]} == {
-        f"G/{name}" for name in game.G.statistics
+        f"generator/{name}" for name in game.G.statistics
     }  # those have seen the fakes
     assert game.adam_G.t == game.adam_D.t == 0
     assert [found.fakes.shape, found.real_logits.shape, found.fake_logits.shape] == [

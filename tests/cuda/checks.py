@@ -7,9 +7,9 @@ import numpy as np
 
 from benchmarks.card import step_on_a_card
 from tests.checks import numbers
+from tests.game import Players
 from tinygan import models
 from tinygan.backend import Backend, cpu
-from tinygan.layers import Network
 from tinygan.optim import Adam
 from tinygan.rng import Stream, stream
 from tinygan.step import ON_A_CARD, Measured, Step
@@ -33,26 +33,6 @@ CASES = [
     Sizes(4, 1, 1, 1, 1, 2),
     Sizes(32, 3, 5, 11, 4, 4),
 ]
-
-
-class Players(NamedTuple):
-    G: Network
-    D: Network
-    adam_G: Adam
-    adam_D: Adam
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Everything they hold, by name, as NumPy arrays."""
-        found = {}
-        for net, adam in ((self.G, self.adam_G), (self.D, self.adam_D)):
-            take = net.backend.numpy
-            for name, tensor in (net.parameters | net.statistics).items():
-                found[f"{net.name}/{name}"] = take(tensor.data)
-            for name in adam.parameters:
-                found[f"{net.name}/{name}/m"], found[f"{net.name}/{name}/v"] = map(
-                    take, (adam.m[name], adam.v[name])
-                )
-        return found
 
 
 def players(backend: Backend, sizes: Sizes, dtype: Any = np.float32, seed: int = 0) -> Players:

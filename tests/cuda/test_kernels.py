@@ -1,4 +1,4 @@
-"""Each kernel by itself against `ops`, or against a loop written from its definition."""
+"""Kernels by themselves, against `ops`, or a loop written from their definition; test_gan has all of them."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ from tests.checks import numbers
 from tests.standin import kernels as standin
 from tinygan.autograd import Tensor
 from tinygan.cuda.kernels import Kernels, chunks
-from tinygan.ops import activation, batchnorm, conv, dropout, loss
+from tinygan.ops import loss
 from tinygan.optim import Adam
 from tinygan.rng import key, stream
 
 SIDE, CHANNELS = 3, 2
-P, HALF, FULL, WINDOW = SIDE * SIDE, 2 * SIDE, 4 * SIDE, 25 * CHANNELS
+P = SIDE * SIDE
 
 
 @pytest.fixture
@@ -85,69 +85,6 @@ def test_moments_are_those_of_each_channel(run, rows, C):
     assert found["running_variance"] == pytest.approx(0.9 * running[1] + 0.1 * variance, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize(("rows", "C", "width"), [(50, 33, 33), (6, 12, 4), (300, 70, 70), (5, 130, 13)])
-def test_batch_norm_and_leaky_relu_are_those_of_ops(run, rows, C, width):
-    h, gamma, beta, da = normal(1, rows, C), normal(2, C), normal(3, C), normal(4, rows, C)
-    mean, variance = h.mean(axis=0), h.var(axis=0)
-    inverse = 1 / np.sqrt(variance + np.float32(1e-3))
-    y, saved = batchnorm.batch_norm_forward(
-        h, gamma, beta, mean=mean, variance=variance, of_batch=True, eps=1e-3
-    )
-    a, slopes = activation.leaky_relu_forward(y, slope=0.3)
-    given = {"h": h, "mean": mean, "inverse": inverse, "gamma": gamma, "beta": beta}
-
-    def outward(values):  # columns become places: (C / width, rows, width)
-        return values.reshape(rows, C // width, width).transpose(1, 0, 2)
-
-    found = run(
-        "rows", "normalise", rows, C, **given, rows_=rows, C=C, width=width, slope=0.3,
-        a=empty(C // width, rows, width),
-    )  # fmt: skip
-    assert found["a"] == pytest.approx(outward(a), rel=1e-5, abs=1e-5)
-
-    (g,) = activation.leaky_relu_backward(slopes, da, (True,))
-    dh, dgamma, dbeta = batchnorm.batch_norm_backward(saved, g, (True, True, True))
-    count, each = chunks(rows, C)
-    shares = run(
-        "shares", "normalise_sums", count, C, da=outward(da), **given, rows=rows, C=C, width=width,
-        chunk=each, slope=0.3, shares=empty(count, 2, C),
-    )["shares"]  # fmt: skip
-    given_sums = {"shares": shares, "chunks": count, "C": C, "kinds": 2, "out0": empty(C), "out1": empty(C)}
-    sums = run("shares", "total", 1, C, **given_sums, lanes=32)
-    assert sums["out0"] == pytest.approx(dbeta, rel=1e-4, abs=1e-4)
-    assert sums["out1"] == pytest.approx(dgamma, rel=1e-4, abs=1e-4)
-    found = run(
-        "rows", "normalise_back", rows, C, da=outward(da), **given, dgamma=dgamma, dbeta=dbeta, M=rows,
-        rows_=rows, C=C, width=width, slope=0.3, dh=empty(rows, C),
-    )  # fmt: skip
-    assert found["dh"] == pytest.approx(dh, rel=1e-4, abs=1e-5)
-
-
-@pytest.mark.parametrize(("rows", "C", "same"), [(90, 5, 1), (333, 70, 9), (64, 130, 64)])
-def test_bias_leaky_relu_and_dropout_are_those_of_ops(run, rows, C, same):
-    a, bias = normal(1, rows, C), normal(2, C)
-    mask = (numbers(3, rows, C) > 0.5).astype(np.uint8)
-    given = {"mask": mask, "rows_": rows, "C": C, "slope": 0.3, "growth": 1 / (1 - 0.25)}
-    y, slopes = activation.leaky_relu_forward(a + bias, slope=0.3)
-    y, saved = dropout.dropout_forward(y, mask=mask, rate=0.25)
-    found = run("rows", "activate", rows, C, a=a, bias=bias, **given)["a"]
-    assert found == pytest.approx(y, rel=1e-6, abs=1e-7)
-
-    dy = normal(5, rows // same, C)
-    (g,) = dropout.dropout_backward(saved, np.repeat(dy, same, axis=0), (True,))
-    (g,) = activation.leaky_relu_backward(slopes, g, (True,))
-    count, each = chunks(rows, C)
-    weights, T, phases = normal(6, 3), 3, 4
-    back = run(
-        "shares", "activate_back", count, C, g=empty(rows, C), dy=dy, same=same, a=found, mask=mask,
-        weights=weights, rows=rows, C=C, chunk=each, T=T, phases=phases, slope=0.3, growth=1 / (1 - 0.25),
-        shares=empty(count, C),
-    )  # fmt: skip
-    assert back["g"] == pytest.approx(g, rel=1e-6, abs=1e-7)
-    of_row = weights[np.arange(rows) // phases % T].astype(np.float64)
-    assert back["shares"].sum(axis=0) == pytest.approx(of_row @ back["g"], rel=1e-4, abs=1e-4)
-
-
 @pytest.mark.parametrize("scale", [1, 2])
 @pytest.mark.parametrize(("N", "M", "C"), [(3, 3, 16), (1, 4, 70), (2, 1, 1), (5, 2, 9), (2, 2, 12)])
 @pytest.mark.parametrize("before", [0, 1, 3])
@@ -209,33 +146,6 @@ def test_losses_scores_and_slopes_are_those_of_ops(run, spread, N, M, others):
     assert found["D"] == pytest.approx(np.concatenate(slopes[1:]), rel=1e-5, abs=1e-9)
     assert found["G"] == pytest.approx(slopes[0], rel=1e-5, abs=1e-9)
     assert found["dbias"] == pytest.approx(sum(s.sum() for s in slopes[1:]), rel=1e-4, abs=1e-6)
-
-
-def test_windows_and_their_adjoint_are_those_of_the_convolution(run):
-    T = 3
-    x = normal(1, T, FULL, FULL, CHANNELS)
-    size = P * T * 4 * WINDOW
-    columns = run("flat", "im2col", size, x=x, T=T, columns=empty(P, T, 4, WINDOW))["columns"]
-    w = normal(2, 5, 5, CHANNELS, 4)
-    y, saved = conv.conv2d_forward(x, w, None, stride=2, padding="same")
-    assert images_of(columns @ w.reshape(WINDOW, 4), T, 2) == pytest.approx(y, rel=1e-4, abs=1e-4)
-
-    dy = normal(3, *y.shape)
-    dx = np.asarray(conv.conv2d_backward(saved, dy, (True, False, False))[0])
-    places = np.empty((P, T, 4, 4), np.float32)
-    for y_ in range(HALF):
-        for x_ in range(HALF):
-            places[y_ // 2 * SIDE + x_ // 2, :, y_ % 2 * 2 + x_ % 2] = dy[:, y_, x_]
-    windows = places @ w.reshape(WINDOW, 4).T
-    found = run("flat", "col2im_tanh", dx.size, columns=windows, T=T, pictures=empty(*dx.shape))["pictures"]
-    assert found == pytest.approx(np.tanh(dx), rel=1e-4, abs=1e-4)
-    slopes, pictures = normal(4, T), np.tanh(normal(5, *dx.shape))
-    found = run(
-        "flat", "col2im_tanh_backward", dx.size, columns=windows, T=T, slopes=slopes, pictures=pictures,
-        g=empty(*dx.shape),
-    )["g"]  # fmt: skip
-    expected = dx * slopes[:, None, None, None] * (1 - pictures**2)
-    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 256, 1000])
