@@ -618,7 +618,7 @@ def test_a_report_of_a_checkpoint_shows_its_generator_and_of_none_an_untrained_o
     run = copy_of(trained, tmp_path)
     works("report", checkpoint(tmp_path, 2), cwd=tmp_path)
     found = in_page(run / "report.html")
-    assert found["step"] == 2 * TINY_STEPS and len(found["stats"]) == 4
+    assert found["step"] == 2 * TINY_STEPS and len(found["stats"]) == 4 and len(found["frames"]) == 5
     shutil.rmtree(run / "checkpoints")
     assert "no checkpoint yet" in works("report", cwd=tmp_path).stdout
     assert in_page(run / "report.html")["step"] == 0

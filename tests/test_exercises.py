@@ -30,17 +30,12 @@ EXPECTED = {
 ARGUMENTS = "--data strokes --limit 64 --batch-size 32 --width 8 --steps 3 --no-gif --no-report".split()
 
 
-def bare(line: str) -> str:
-    """A line of code without the comment at its end."""
-    return line.partition("  #")[0].rstrip()
-
-
 def edited(lines: list[str], diff: list[str]) -> list[str]:
     """`lines` with every run of ``-`` lines replaced by the ``+`` lines behind it, wherever it stands."""
     hunks = re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)*)", "\n".join(diff) + "\n", re.M)
     for old, new in hunks:
         old, new = ([line[1:] for line in part.splitlines()] for part in (old, new))
-        code = [bare(line) for line in lines]
+        code = [line.partition("  #")[0].rstrip() for line in lines]  # without comments
         found = [at for at in range(len(lines)) if code[at : at + len(old)] == old]
         assert found, f"README's exercise does not fit the file: {old}"
         for at in reversed(found):

@@ -4,13 +4,13 @@ import errno
 import os
 import platform
 import runpy
-import subprocess
 import sys
 import types
 from pathlib import Path
 
 import pytest
 
+from tests.commands import start
 from tinygan import files
 from tinygan.errors import CheckpointError
 from tinygan.files import append, sync_folder, write_atomically
@@ -153,10 +153,7 @@ with RunFolder(Path(sys.argv[1])).locked():
 
 
 def test_a_second_process_learns_who_writes_until_that_one_is_dead(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-    )  # fmt: skip
+    process = start("-c", HOLD, tmp_path, cwd=tmp_path)
     try:
         assert process.stdout and process.stdout.readline() == "held\n"
         with pytest.raises(CheckpointError, match=f"is being written by process {process.pid} on"):

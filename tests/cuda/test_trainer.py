@@ -143,14 +143,11 @@ def test_adam_counts_its_own_steps(make_backend):
     assert backend.numpy(own.rate) == pytest.approx(rate, rel=1e-6)
 
 
-@pytest.fixture
-def quiet():
-    """NumPy underneath the stand-in warns of what a card does not."""
-    with np.errstate(all="ignore"):
-        yield
+# NumPy underneath the stand-in warns of what a card does not.
+QUIET = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
-@pytest.mark.usefixtures("quiet")
+@QUIET
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("net", [0, 1])
 def test_no_weight_moves_from_a_number_on_that_is_not_finite(make_backend, net, value):
@@ -171,7 +168,7 @@ def test_no_weight_moves_from_a_number_on_that_is_not_finite(make_backend, net, 
     assert np.isnan(taking.steps(1)).all()
 
 
-@pytest.mark.usefixtures("quiet")
+@QUIET
 def test_the_step_that_went_wrong_is_told_although_one_looks_later(make_backend):
     ours = players(make_backend(), SMALL)
     ours.adam_G.lr = 1e38
@@ -180,7 +177,7 @@ def test_the_step_that_went_wrong_is_told_although_one_looks_later(make_backend)
     assert np.isfinite(rows[:1]).all() and np.isnan(rows[1:]).all() and "is not finite" in taking.trouble
 
 
-@pytest.mark.usefixtures("quiet")
+@QUIET
 @pytest.mark.parametrize("beta1", [0.8, 0.7])  # the other's too; or of this Adam alone: not for the kernels
 def test_a_single_step_refuses_a_number_that_is_not_finite(make_backend, beta1):
     backend = make_backend()

@@ -61,11 +61,6 @@ def npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def members_of(path: Path) -> list[tuple[str, bytes]]:
-    with zipfile.ZipFile(path) as archive:
-        return [(name, archive.read(name)) for name in archive.namelist()]
-
-
 def as_meta(value: object) -> bytes:
     return npy(np.frombuffer(json.dumps(value).encode(), dtype=np.uint8))
 
@@ -192,7 +187,8 @@ def test_flips_under_a_seal_computed_anew_change_nothing_or_are_noticed(tmp_path
 
 
 def test_members_that_are_missing_or_doubled_or_foreign_are_refused(saved):
-    members = members_of(saved)
+    with zipfile.ZipFile(saved) as archive:
+        members = [(name, archive.read(name)) for name in archive.namelist()]
     for name in ("meta.npy", "digest.npy", "steps.npy"):
         write_zip(saved, [member for member in members if member[0] != name])
         assert "damaged" in refusal(saved)

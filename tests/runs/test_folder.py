@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.test_files import names
 from tinygan.errors import CheckpointError
 from tinygan.runs.folder import RunFolder
 
@@ -15,10 +16,6 @@ def make_run(out: Path, name: str = "strokes") -> RunFolder:
     run = RunFolder.create(out, name)
     run.write_config({"name": name})
     return run
-
-
-def files_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 # create
@@ -56,7 +53,7 @@ def test_a_number_taken_under_another_name_since_we_looked_is_not_shared(tmp_pat
 
     monkeypatch.setattr(os, "mkdir", other_process_first)
     assert RunFolder.create(tmp_path, "mine").path.name == "0002-mine"
-    assert files_in(tmp_path) == ["0001-other", "0002-mine"]
+    assert names(tmp_path) == ["0001-other", "0002-mine"]
 
 
 @pytest.mark.parametrize("name", ["0001", "samples", "checkpoints"])
@@ -71,7 +68,7 @@ def test_a_folder_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch, name
     monkeypatch.setattr(os, "mkdir", refuse)
     with pytest.raises(CheckpointError, match="Permission denied"):
         RunFolder.create(tmp_path, "mnist")
-    assert files_in(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 # find

@@ -12,8 +12,6 @@ from tinygan.errors import CheckpointError
 from tinygan.views.animation import frame_indices, load_frames, write_gif
 from tinygan.views.pictures import save_png
 
-HAS_FFMPEG = importlib.util.find_spec("imageio_ffmpeg") is not None
-
 
 @pytest.fixture
 def no_ffmpeg(monkeypatch):
@@ -100,7 +98,7 @@ def test_pictures_of_different_sizes_are_refused_by_name(tmp_path):
     assert not (tmp_path / "a.gif").exists()
 
 
-@pytest.mark.skipif(not HAS_FFMPEG, reason="needs imageio_ffmpeg")
+@pytest.mark.skipif(not importlib.util.find_spec("imageio_ffmpeg"), reason="needs imageio_ffmpeg")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its reader leaves pipes open
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_video_beside_the_gif_where_ffmpeg_is_installed(tmp_path, channels):

@@ -145,6 +145,11 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture
+def state(made: Made) -> State:
+    return made[1]
+
+
+@pytest.fixture
 def visit(open_report: Open, made: Made) -> Visit:
     return open_report(made[0].report_path)
 
@@ -415,8 +420,7 @@ def test_the_generator_on_the_page_makes_what_generate_makes(open_report: Open, 
 
 
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
-def test_every_layer_computes_what_its_layer_computes(visit: Visit, made: Made, player: str) -> None:
-    _, state = made
+def test_every_layer_computes_what_its_layer_computes(visit: Visit, state: State, player: str) -> None:
     noise = sample_noise(3, 1, state.G)
     network, x = (state.G, noise) if player == "generator" else (state.D, pictures_of(state.G, noise))
     outputs = visit.page.evaluate(
@@ -429,8 +433,7 @@ def test_every_layer_computes_what_its_layer_computes(visit: Visit, made: Made, 
             assert np.abs(found - expected).max() < 5e-3 * max(1, np.abs(expected).max())
 
 
-def test_the_decision_of_the_discriminator_stands_below_the_picture(visit: Visit, made: Made) -> None:
-    _, state = made
+def test_the_decision_of_the_discriminator_stands_below_the_picture(visit: Visit, state: State) -> None:
     with no_grad():
         logit = float(state.D(pictures_of(state.G, state.preview_noise[:1])).data[0, 0])
     assert visit.text("#decision") == f"D: {100 / (1 + np.exp(-logit)):.0f} % real"
@@ -455,8 +458,7 @@ def shows(visit: Visit, state: State, noise: np.ndarray, canvas: str = "#picture
     assert np.abs(shown - to_uint8(pictures_of(state.G, noise))[0]).max() <= 1
 
 
-def test_pictures_of_the_training_are_the_start_or_the_goal(visit: Visit, made: Made) -> None:
-    _, state = made
+def test_pictures_of_the_training_are_the_start_or_the_goal(visit: Visit, state: State) -> None:
     noise = state.preview_noise
     shows(visit, state, noise[:1])
     visit.click("#starts button:nth-child(7)")
@@ -471,8 +473,7 @@ def test_pictures_of_the_training_are_the_start_or_the_goal(visit: Visit, made: 
     shows(visit, state, noise[2:3], "#walk-to")
 
 
-def test_a_direction_pushes_the_noise_and_goes_back(visit: Visit, made: Made) -> None:
-    _, state = made
+def test_a_direction_pushes_the_noise_and_goes_back(visit: Visit, state: State) -> None:
     start = state.preview_noise[:1]
     visit.set("#directions label:nth-child(2) input", -2.5)
     visit.set("#directions label:nth-child(1) input", 3)
@@ -489,8 +490,7 @@ def test_a_direction_pushes_the_noise_and_goes_back(visit: Visit, made: Made) ->
     shows(visit, state, start)
 
 
-def test_a_walk_leads_from_one_picture_to_the_other(visit: Visit, made: Made) -> None:
-    _, state = made
+def test_a_walk_leads_from_one_picture_to_the_other(visit: Visit, state: State) -> None:
     ends = [visit.pixels("#walk-from"), visit.pixels("#walk-to")]
     assert (visit.pixels("#picture") == ends[0]).all() and (ends[0] != ends[1]).any()
     visit.set("#walk", 1)
@@ -526,9 +526,8 @@ def test_walking_by_itself_goes_on_until_it_is_paused_or_scrolled_away(visit: Vi
 
 
 def test_new_noise_is_normally_distributed_and_redraws_the_maps_of_every_layer(
-    visit: Visit, made: Made
+    visit: Visit, state: State
 ) -> None:
-    _, state = made
     assert visit.page.locator("#layers canvas").count() == len(state.G.layers)
     maps = [f"#layers figure:nth-child({n + 1}) canvas" for n in range(len(state.G.layers))]
     noise, before = visit.noise(), [visit.pixels(canvas) for canvas in maps]

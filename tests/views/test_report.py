@@ -270,11 +270,3 @@ def test_where_steps_are_unknown_the_means_of_their_epochs_stand() -> None:
     losses[10:] = 3
     found = curves(losses, [stats_row(1), stats_row(2) | {"g_loss": 0.5}, stats_row(3)])
     assert found["mean"][0] == pytest.approx([0.71] * 5 + [0.5] * 5 + [3] * 5)
-
-
-def test_the_state_on_the_page_may_be_older_than_the_statistics(tmp_path: Path) -> None:
-    """A run that was killed between two checkpoints has pictures and losses past the newest one."""
-    run, _ = made_up_run(tmp_path, epochs=3, **SMALL)
-    state: State = made_up_state(step=STEPS_PER_EPOCH, **SMALL)
-    found = contents(write_report(run, state))
-    assert found["step"] == STEPS_PER_EPOCH and len(found["frames"]) == 4
