@@ -76,7 +76,7 @@ def test_no_buffer_is_read_after_its_memory_was_used_again(make_backend, monkeyp
 def test_a_buffer_that_is_read_after_its_memory_was_used_again_is_found(make_backend, monkeypatch):
     check_reuse(monkeypatch)
     taking = Trainer(*players(make_backend(), SMALL), IMAGES, BATCH, 7)
-    dcgan, own, right = taking.dcgan, taking.dcgan.buffers, Convolution.lift
+    card, own, right = taking.card, taking.card.buffers, Convolution.lift
 
     def and_dY(conv, matrix, x, X):  # noqa: N802
         right(conv, matrix, x, X)
@@ -85,9 +85,9 @@ def test_a_buffer_that_is_read_after_its_memory_was_used_again_is_found(make_bac
 
     taking.steps(1)
     with pytest.raises(RuntimeError, match=r"up1\.X is read, but its memory holds up1\.dX"):
-        dcgan.frequencies[1].lower(dcgan.frequencies[1].L, own.up1.X, own.norm1.h)
+        card.frequencies[1].lower(card.frequencies[1].L, own.up1.X, own.norm1.h)
     with pytest.raises(RuntimeError, match=r"norm2\.h is read, but its memory holds norm2\.dh"):
-        dcgan._normalise(dcgan.up3, own.norm2)
+        card._normalise(card.up3, own.norm2)
     monkeypatch.setattr(Convolution, "lift", and_dY)
     with pytest.raises(RuntimeError, match=r"up1\.Y is read, but its memory holds up1\.dY"):
         taking.steps(1)
@@ -134,7 +134,7 @@ def test_adam_counts_its_own_steps(make_backend):
     ours = players(backend, SMALL)
     taking = Trainer(*ours, IMAGES, BATCH, 7, 6)
     taking.steps(2)
-    own = taking.dcgan.buffers
+    own = taking.card.buffers
     assert backend.numpy(own.clock).tolist() == [8, 7] and ours.adam_G.t == ours.adam_D.t == 7
     rate = 1e-3 * np.sqrt(1 - 0.999**7) / (1 - 0.8**7)
     assert backend.numpy(own.rate) == pytest.approx(rate, rel=1e-6)
@@ -227,7 +227,7 @@ def test_every_weight_begins_where_a_card_likes_to_read(make_backend):
     backend = make_backend()
     ours = players(backend, SMALL)
     taking = Trainer(*ours, IMAGES, BATCH, 7)
-    start = taking.dcgan.weights.data.ptr
+    start = taking.card.weights.data.ptr
     for net in ours[:2]:
         for tensor in net.parameters.values():
             assert (tensor.data.data.ptr - start) % 128 == 0
@@ -302,7 +302,7 @@ def test_a_capture_that_fails_says_why_and_is_ended(card, monkeypatch):
     def fail(N, all_N):
         raise RuntimeError("the reason")
 
-    monkeypatch.setattr(taking.dcgan, "train_step", fail)
+    monkeypatch.setattr(taking.card, "train_step", fail)
     with pytest.raises(RuntimeError, match="the reason"):
         taking.steps(1)
     assert card.capturing is None and list(taking.graphs) == [4]
