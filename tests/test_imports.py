@@ -141,7 +141,7 @@ def test_only_the_backend_cuda_and_the_ranks_import_cupy():
             assert not [name for name in packages if name.startswith(("cupy", "cuda"))], module
 
 
-def test_only_the_backend_the_step_and_the_runs_import_fast():
+def test_the_reading_path_the_data_and_the_commands_do_not_import_fast():
     for module in SOURCES:
         own = room(module).partition(".")[0]
         if own not in ("fast", "cuda", "backend", "step", "runs", "evaluation", "views"):

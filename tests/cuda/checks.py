@@ -1,6 +1,7 @@
 """Games to play on a card and, as a reference, in float64 on the processor."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ from benchmarks.card import step_on_a_card
 from tests.checks import numbers
 from tinygan import models
 from tinygan.backend import Backend, choose, cpu
+from tinygan.cuda import buffers
+from tinygan.cuda.blas import WORKSPACE
 from tinygan.layers import Network
 from tinygan.optim import Adam
 from tinygan.rng import Stream, stream
@@ -150,3 +153,9 @@ def check_full_step() -> None:
         found = gradients(ours, TUTORIAL)
         errors = {name: distance(found[name], exact[name]) for name in exact}
         assert max(errors.values()) < of_gradients, (engine, precision, errors)
+
+
+def memory(sizes: buffers.Sizes, batch: int, weights: int, images: int) -> int:
+    """Bytes on the card, for the weights of both networks and the images."""
+    data = images * (prod(sizes.picture(1)) + 4)
+    return buffers.counted(sizes, batch).bytes() + 4 * 4 * weights + data + WORKSPACE

@@ -1,19 +1,17 @@
 """Runs on a card: graphs, random numbers, epochs, resumption, memory."""
 
 import re
-from math import prod
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tests.cuda.checks import SMALL, Taking, batch, distance, masks, players
+from tests.cuda.checks import SMALL, Taking, batch, distance, masks, memory, players
 from tests.cuda.reuse import check_reuse
 from tests.standin import kernels as standin
 from tinygan.backend import choose, cpu
 from tinygan.cuda import buffers
 from tinygan.cuda import trainer as fast_trainer
-from tinygan.cuda.blas import WORKSPACE
 from tinygan.cuda.buffers import MEASURED
 from tinygan.cuda.frequencies import Convolution
 from tinygan.cuda.trainer import Trainer
@@ -249,12 +247,6 @@ def test_what_it_cannot_train_is_refused_in_one_line(make_backend):
 
 def count(*networks):
     return sum(parameter.data.size for net in networks for parameter in net.parameters.values())
-
-
-def memory(sizes, batch, weights, images):
-    """Bytes on the card, for the weights of both networks and the images."""
-    data = images * (prod(sizes.picture(1)) + 4)
-    return buffers.counted(sizes, batch).bytes() + 4 * 4 * weights + data + WORKSPACE
 
 
 @pytest.mark.parametrize(("size", "expected"), [(256, 0.62e9), (4096, 6.8e9)])  # README: 0.6 and 6.8 GB
