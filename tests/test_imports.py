@@ -60,6 +60,7 @@ def imports(path: Path, module: str) -> frozenset[str]:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, base] if base else above)
             for alias in node.names:
+                assert base != "importlib" or not alias.asname, f"{module}: {ast.unparse(node)}"
                 full = f"{base}.{alias.name}"
                 found.add(full if full in SOURCES else base)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in BY_NAME:
