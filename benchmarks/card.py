@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from tinygan.arrays import Array
-from tinygan.cuda.gan import DCGAN, part
+from tinygan.cuda.gan import CardStep, part
 from tinygan.errors import NonFiniteError
 from tinygan.layers import Dropout, Network
 from tinygan.optim import Adam
@@ -30,27 +30,27 @@ def step_on_a_card(
     drops = {name: layer for name, layer in D.layers.items() if isinstance(layer, Dropout)}
     N, M, xp = len(images), len(noise), G.backend.xp
     masks = [list(islice(some, len(drops))) for some in (real_masks, fake_masks)]
-    dcgan = DCGAN(G, D, adam_G, adam_D, M)
+    step = CardStep(G, D, adam_G, adam_D, M)
     try:
-        dcgan.buffers.pictures[:N] = images
-        dcgan.buffers.noise[...] = noise
-        of_all = dcgan.buffers.activation1.mask, dcgan.buffers.activation2.mask
+        step.buffers.pictures[:N] = images
+        step.buffers.noise[...] = noise
+        of_all = step.buffers.activation1.mask, step.buffers.activation2.mask
         for first, count, some in ((0, N, masks[0]), (N, M, masks[1])):
             for buffer, mask, (name, layer) in zip(of_all, some, drops.items(), strict=True):
                 drawn = xp.asarray(mask.keep((count, *D.shapes[name]), layer.rate))
-                _put_mask(dcgan.sizes.side, buffer, drawn, first, N + M)
-        dcgan.wait_for_default_stream()
-        with dcgan.stream:
-            dcgan.tick()
-            dcgan.train_step(N, N)
-            dcgan.stream.synchronize()
-        if found := dcgan.trouble():
+                _put_mask(step.sizes.side, buffer, drawn, first, N + M)
+        step.wait_for_default_stream()
+        with step.stream:
+            step.tick()
+            step.train_step(N, N)
+            step.stream.synchronize()
+        if found := step.trouble():
             raise NonFiniteError(found[1])
     finally:
-        dcgan.blas.close()
+        step.blas.close()
     for adam in (adam_G, adam_D):
         adam.t += 1
-    return Measured(*dcgan.buffers.measured[0])
+    return Measured(*step.buffers.measured[0])
 
 
 def _put_mask(side: int, buffer: Array, mask: Array, first: int, T: int) -> None:

@@ -30,7 +30,7 @@ def parser() -> cli.Parser:
     parser.add_argument("--only", default=",".join(RECIPES), metavar="NAME,...", help="default: %(default)s")
     parser.add_argument("--minutes", type=float, default=5, help="of training for each; default: 5")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="0 to N - 1; default: 3")
-    parser.add_argument("--samples", type=int, default=SAMPLES, help="pictures to judge; default: 10000")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="pictures to evaluate; default: 10000")
     parser.add_argument("--data", default="fashion-mnist", choices=("fashion-mnist", "strokes"))
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
     parser.add_argument("--device", choices=backend.DEVICES, default="cpu", help="default: cpu")

@@ -60,6 +60,7 @@ def imports(path: Path, module: str) -> frozenset[str]:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, base] if base else above)
             for alias in node.names:
+                assert base != "importlib" or not alias.asname, f"{module}: {ast.unparse(node)}"
                 full = f"{base}.{alias.name}"
                 found.add(full if full in SOURCES else base)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in BY_NAME:
@@ -141,7 +142,7 @@ def test_only_the_backend_cuda_and_the_ranks_import_cupy():
             assert not [name for name in packages if name.startswith(("cupy", "cuda"))], module
 
 
-def test_only_the_backend_the_step_and_the_runs_import_fast():
+def test_the_reading_path_the_data_and_the_commands_do_not_import_fast():
     for module in SOURCES:
         own = room(module).partition(".")[0]
         if own not in ("fast", "cuda", "backend", "step", "runs", "evaluation", "views"):

@@ -88,6 +88,13 @@ def test_the_map_shows_what_there_is():
         assert name.endswith("/") or (ROOT / "tinygan" / f"{name}.py").is_file(), name
 
 
+@pytest.mark.parametrize("room", ["fast", "cuda", "ranks", "data", "runs", "views", "evaluation"])
+def test_a_room_lists_its_files(room):
+    folder = ROOT / "tinygan" / room
+    listed = set(re.findall(r"[\w.]+\.(?:py|cu)\b", (folder / "__init__.py").read_text(encoding="utf-8")))
+    assert {path.name for path in folder.glob("[!_]*.*") if path.suffix in (".py", ".cu")} <= listed
+
+
 def test_what_does_not_exist_is_found():
     assert len(NAMED) > 40 and TUTORIAL <= NAMED
     for name in ("gan.leap", "leap", "ops/leap.py", "leap.py"):

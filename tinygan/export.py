@@ -10,8 +10,8 @@ import tinygan
 from tinygan import backend, cli
 from tinygan.errors import UsageError
 from tinygan.files import write_atomically
-from tinygan.runs.export import onnx_model, write_safetensors
 from tinygan.runs.folder import RunFolder
+from tinygan.runs.formats import onnx_model, write_safetensors
 from tinygan.runs.state import restored
 
 

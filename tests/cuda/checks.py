@@ -1,6 +1,7 @@
 """Games to play on a card and, as a reference, in float64 on the processor."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ from tests.checks import numbers
 from tests.game import Players
 from tinygan import models
 from tinygan.backend import Backend, cpu
+from tinygan.cuda import buffers
+from tinygan.cuda.blas import WORKSPACE
 from tinygan.optim import Adam
 from tinygan.rng import Stream, stream
 from tinygan.step import ON_A_CARD, Measured, Step
@@ -103,3 +106,9 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
     """The length of the difference, relative to the expected length."""
     assert found.shape == expected.shape
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def memory(sizes: buffers.Sizes, batch: int, weights: int, images: int) -> int:
+    """Bytes on the card, for the weights of both networks and the images."""
+    data = images * (prod(sizes.picture(1)) + 4)
+    return buffers.counted(sizes, batch).bytes() + 4 * 4 * weights + data + WORKSPACE

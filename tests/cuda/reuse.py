@@ -10,7 +10,7 @@ from tinygan.cuda import buffers
 from tinygan.cuda.blas import Blas
 from tinygan.cuda.buffers import Buffers, Memory
 from tinygan.cuda.kernels import Kernels, signatures
-from tinygan.cuda.trainer import DCGAN
+from tinygan.cuda.trainer import CardStep
 
 IN_PLACE = ("activate", "scale_rows")  # kernels that read the buffer that they write
 
@@ -71,9 +71,9 @@ class ReuseCheck:
 def check_reuse(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on a step fails where a buffer is read after its memory was used again."""
     checks: dict[Any, ReuseCheck] = {}  # by what launches and multiplies
-    start, launch, product = DCGAN.__init__, Kernels.launch, Blas.product
+    start, launch, product = CardStep.__init__, Kernels.launch, Blas.product
 
-    def checked(own: DCGAN, *arguments: Any) -> None:
+    def checked(own: CardStep, *arguments: Any) -> None:
         start(own, *arguments)
         assert isinstance(own.memory, Apart)
         checks[own.kernels] = checks[own.blas] = ReuseCheck(own.buffers, own.memory)
@@ -89,6 +89,6 @@ def check_reuse(monkeypatch: pytest.MonkeyPatch) -> None:
         product(own, a, b, out)
 
     monkeypatch.setattr(buffers, "Memory", Apart)
-    monkeypatch.setattr(DCGAN, "__init__", checked)
+    monkeypatch.setattr(CardStep, "__init__", checked)
     monkeypatch.setattr(Kernels, "launch", launched)
     monkeypatch.setattr(Blas, "product", multiplied)

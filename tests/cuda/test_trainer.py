@@ -1,19 +1,17 @@
 """Runs on a card: graphs, random numbers, epochs, resumption, memory."""
 
 import re
-from math import prod
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tests.cuda.checks import SMALL, TUTORIAL, batch, distance, masks, players, take
+from tests.cuda.checks import SMALL, TUTORIAL, batch, distance, masks, memory, players, take
 from tests.cuda.reuse import check_reuse
 from tests.standin import kernels as standin
 from tinygan.backend import choose, cpu
 from tinygan.cuda import buffers
 from tinygan.cuda import trainer as fast_trainer
-from tinygan.cuda.blas import WORKSPACE
 from tinygan.cuda.buffers import MEASURED
 from tinygan.cuda.frequencies import Convolution
 from tinygan.cuda.trainer import Trainer
@@ -81,7 +79,7 @@ def test_no_buffer_is_read_after_its_memory_was_used_again(make_backend, monkeyp
 def test_a_buffer_that_is_read_after_its_memory_was_used_again_is_found(make_backend, monkeypatch):
     check_reuse(monkeypatch)
     _, taking = begun(make_backend())
-    dcgan, own, right = taking.dcgan, taking.dcgan.buffers, Convolution.lift
+    card, own, right = taking.card, taking.card.buffers, Convolution.lift
 
     def and_dY(conv, matrix, x, X):  # noqa: N802
         right(conv, matrix, x, X)
@@ -90,9 +88,9 @@ def test_a_buffer_that_is_read_after_its_memory_was_used_again_is_found(make_bac
 
     taking.steps(1)
     with pytest.raises(RuntimeError, match=r"up1\.X is read, but its memory holds up1\.dX"):
-        dcgan.frequencies[1].lower(dcgan.frequencies[1].L, own.up1.X, own.norm1.h)
+        card.frequencies[1].lower(card.frequencies[1].L, own.up1.X, own.norm1.h)
     with pytest.raises(RuntimeError, match=r"norm2\.h is read, but its memory holds norm2\.dh"):
-        dcgan._normalise(dcgan.up3, own.norm2)
+        card._normalise(card.up3, own.norm2)
     monkeypatch.setattr(Convolution, "lift", and_dY)
     with pytest.raises(RuntimeError, match=r"up1\.Y is read, but its memory holds up1\.dY"):
         taking.steps(1)
@@ -137,7 +135,7 @@ def test_adam_counts_its_own_steps(make_backend):
     backend = make_backend()
     ours, taking = begun(backend, 6)
     taking.steps(2)
-    own = taking.dcgan.buffers
+    own = taking.card.buffers
     assert backend.numpy(own.clock).tolist() == [8, 7] and ours.adam_G.t == ours.adam_D.t == 7
     rate = 1e-3 * np.sqrt(1 - 0.999**7) / (1 - 0.8**7)
     assert backend.numpy(own.rate) == pytest.approx(rate, rel=1e-6)
@@ -220,7 +218,7 @@ def test_one_looks_about_ten_times_a_second(card, monkeypatch):
 
 def test_every_weight_begins_where_a_card_likes_to_read(make_backend):
     ours, taking = begun(make_backend())
-    start = taking.dcgan.weights.data.ptr
+    start = taking.card.weights.data.ptr
     for net in ours[:2]:
         for tensor in net.parameters.values():
             assert (tensor.data.data.ptr - start) % 128 == 0
@@ -238,12 +236,6 @@ def test_what_it_cannot_train_is_refused_in_one_line(make_backend):
 
 def count(*networks):
     return sum(parameter.data.size for net in networks for parameter in net.parameters.values())
-
-
-def memory(sizes, batch, weights, images):
-    """Bytes on the card, for the weights of both networks and the images."""
-    data = images * (prod(sizes.picture(1)) + 4)
-    return buffers.counted(sizes, batch).bytes() + 4 * 4 * weights + data + WORKSPACE
 
 
 @pytest.mark.parametrize(("size", "expected"), [(256, 0.62e9), (4096, 6.8e9)])  # README: 0.6 and 6.8 GB
@@ -301,7 +293,7 @@ def test_a_capture_that_fails_says_why_and_is_ended(card, monkeypatch):
     def fail(N, all_N):
         raise RuntimeError("the reason")
 
-    monkeypatch.setattr(taking.dcgan, "train_step", fail)
+    monkeypatch.setattr(taking.card, "train_step", fail)
     with pytest.raises(RuntimeError, match="the reason"):
         taking.steps(1)
     assert card.capturing is None and list(taking.graphs) == [4]

@@ -158,6 +158,10 @@ def test_another_op_equals_its_twin(name, shapes, attributes):
     compare(name, arrays, **attributes)
 
 
+def test_batch_norm_that_is_given_no_moments_takes_its_own():
+    compare("batch_norm", [numbers(at, *shape) for at, shape in enumerate([(6, 5, 4, 3), (3,), (3,)])])
+
+
 def test_every_fast_op_is_compared():
     assert {op.__name__ for op in FAST.twins} == {*CONVOLUTIONS, *(name for name, _, _ in OTHERS)}
 

@@ -4,11 +4,11 @@ The algorithm is that of `tinygan.fast`: convolution by frequencies, D once for 
 fakes together. What differs is what a card is good and bad at: it multiplies large matrices at great
 speed, moves memory fast, and loses time with every small call.
 
-    blas.py      matrix products by cuBLAS, on a handle that a CUDA graph may capture
+    blas.py         matrix products by cuBLAS, on a handle that a CUDA graph may capture
     frequencies.py  convolution as four of them
-    kernels.cu   everything between the products, and Adam: CUDA source
-    kernels.py   compiles it, launches its kernels with checked arguments
-    buffers.py   sizes, and the card's memory, planned before any is taken
-    gan.py       the step
-    trainer.py   a run: data, random numbers, graphs
+    kernels.cu      everything between the products, and Adam: CUDA source
+    kernels.py      compiles it, launches its kernels with checked arguments
+    buffers.py      sizes, and the card's memory, planned before any is taken
+    gan.py          the step
+    trainer.py      a run: data, random numbers, graphs
 """

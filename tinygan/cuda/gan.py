@@ -27,7 +27,7 @@ from tinygan.optim import Adam
 from tinygan.rng import mask_rate
 
 
-class DCGAN:
+class CardStep:
     """Both networks and their Adams on the card, with all the memory a step needs.
 
     The tensors' arrays, and the Adams' averages, become parts of long arrays that `train_step` changes

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygan.average import Average
 from tinygan.cuda.buffers import MEASURED, sizes_of
-from tinygan.cuda.gan import DCGAN
+from tinygan.cuda.gan import CardStep
 from tinygan.errors import DeviceError, UsageError
 from tinygan.layers import Network
 from tinygan.optim import Adam
@@ -57,15 +57,15 @@ class Trainer:
         of_G, of_D = ((type(a), a.t, a.beta1, a.beta2, a.eps) for a in (adam_G, adam_D))
         if not sizes_of(G, D) or of_G != of_D or type(adam_G) is not Adam:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
-        self.dcgan = DCGAN(G, D, adam_G, adam_D, batch_size, average)
+        self.card = CardStep(G, D, adam_G, adam_D, batch_size, average)
         self.adams, self.seed, self.step, self.with_graphs = (adam_G, adam_D), seed, step, graphs
         self.batch, self.images = batch_size, len(images)
         self.steps_per_epoch = -(-len(images) // batch_size)
-        xp = self.dcgan.xp
+        xp = self.card.xp
         try:
             self.data = xp.empty(images.shape, dtype=xp.uint8)
         except MemoryError as problem:
-            if images.nbytes < self.dcgan.memory.bytes():
+            if images.nbytes < self.card.memory.bytes():
                 raise  # a smaller batch is the remedy
             raise DeviceError(
                 f"the {images.nbytes / 1e9:.1f} GB of images are more than the GPU has room for. Use "
@@ -77,7 +77,7 @@ class Trainer:
         self.order = xp.zeros(len(images), dtype=xp.int32)
         self.epoch = -1  # whose order that is
         self.uploads: list[np.ndarray] = []  # kept until the card has certainly read them
-        self.dcgan.set_clock(step, adam_G.t)
+        self.card.set_clock(step, adam_G.t)
         self.graphs: dict[int, Any] = {}  # by the number of real images in the whole batch
         self.seen: set[int] = set()
         self.launches = self.operations = 0  # kernels and products of a step; what the products compute
@@ -90,22 +90,22 @@ class Trainer:
         NaN from a step on that had a number that was not finite; see `trouble`. No weight has moved since.
         """
         start, done = time.perf_counter(), []
-        self.dcgan.wait_for_default_stream()  # the arrays may have been read, or changed, since the last call
+        self.card.wait_for_default_stream()  # the arrays may have been read, or changed, since the last call
         while len(done) < count:
             done += list(self._some(min(count - len(done), MEASURED)))
         # Looking costs a little, waiting for news too; the first steps compile and say nothing.
         seconds = max(1e-9, time.perf_counter() - start) / max(1, count)
         stride = max(1, min(MEASURED, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
-        self.stride = self.dcgan.ranks.from_first(stride)
+        self.stride = self.card.ranks.from_first(stride)
         return np.array(done)
 
     def _some(self, count: int) -> np.ndarray:
-        dcgan = self.dcgan
-        with dcgan.stream:
+        card = self.card
+        with card.stream:
             for _ in range(count):
                 self._one()
-            measured = dcgan.xp.asnumpy(dcgan.buffers.measured)  # waits for all of it
-            found = dcgan.trouble()
+            measured = card.xp.asnumpy(card.buffers.measured)  # waits for all of it
+            found = card.trouble()
         self.uploads.clear()
         steps = np.arange(self.step - count, self.step)
         rows = measured[steps % MEASURED].astype(np.float64)
@@ -115,27 +115,27 @@ class Trainer:
         return rows
 
     def _one(self) -> None:
-        dcgan = self.dcgan
+        card = self.card
         epoch, place = divmod(self.step, self.steps_per_epoch)
         if epoch != self.epoch:
             order = stream(self.seed, "shuffle").at(epoch).permutation(self.images)
             self.uploads.append(order.astype(np.int32))
-            self.order.set(self.uploads[-1], stream=dcgan.stream)
+            self.order.set(self.uploads[-1], stream=card.stream)
             self.epoch = epoch
         N = min(self.batch, self.images - place * self.batch)
         if N in self.graphs:
-            self.graphs[N].launch(dcgan.stream)
+            self.graphs[N].launch(card.stream)
         elif N in self.seen and self.with_graphs:
             # Everything was loaded and compiled by the step before; capturing does not execute it.
-            dcgan.stream.begin_capture()
+            card.stream.begin_capture()
             try:
                 self._launch(N)
             except BaseException:
                 with suppress(Exception):  # it would say that the capture is invalid, and not why
-                    dcgan.stream.end_capture()
+                    card.stream.end_capture()
                 raise
-            graph = self.graphs[N] = dcgan.stream.end_capture()
-            graph.launch(dcgan.stream)
+            graph = self.graphs[N] = card.stream.end_capture()
+            graph.launch(card.stream)
         else:
             self._launch(N)
             self.seen.add(N)
@@ -145,13 +145,13 @@ class Trainer:
 
     def _launch(self, all_N: int) -> None:
         """A step, with what it needs of a batch with so many real images."""
-        dcgan, kernels, b = self.dcgan, self.dcgan.kernels, self.dcgan.buffers
-        before, operations = kernels.launches + dcgan.blas.products, dcgan.blas.operations
-        dcgan.tick()
+        card, kernels, b = self.card, self.card.kernels, self.card.buffers
+        before, operations = kernels.launches + card.blas.products, card.blas.operations
+        card.tick()
         pictures, noise, clock = b.pictures, b.noise, b.clock
         masks = b.activation1.mask, b.activation2.mask
-        real, fakes = dcgan.ranks.part(all_N), dcgan.fakes
-        N, M = real.stop - real.start, dcgan.batch
+        real, fakes = card.ranks.part(all_N), card.fakes
+        N, M = real.stop - real.start, card.batch
         if N:  # of a small last batch some ranks have none
             kernels.flat(
                 "gather", N * pictures[0].size, pictures, self.data, self.order, clock, real.start, N,
@@ -162,21 +162,21 @@ class Trainer:
         kernels.flat("draw_noise", -(-(start % 4 + noise.size) // 4), noise, start, noise.size, *words, clock)
         words = key(self.seed, stream(self.seed, "dropout").path, 3)  # ... .at(step, which, layer)
         for which, (part, first, count) in enumerate(((real, 0, N), (fakes, N, M))):
-            for layer, (rate, mask) in enumerate(zip(dcgan.rates.values(), masks, strict=True)):
+            for layer, (rate, mask) in enumerate(zip(card.rates.values(), masks, strict=True)):
                 scale, C = 2 - layer, mask.shape[-1]
-                each, steps = dcgan.sizes.P * scale * scale * C, round(rate * MASK_STEPS)
+                each, steps = card.sizes.P * scale * scale * C, round(rate * MASK_STEPS)
                 start = part.start * each
                 if count:
                     kernels.flat(
                         "draw_mask", -(-(start % 16 + count * each) // 16), mask, start, count * each,
                         *words, clock, which, layer, steps, C, scale, N + M, first,
                     )  # fmt: skip
-        dcgan.train_step(N, all_N)
+        card.train_step(N, all_N)
         if all_N == self.batch:
-            self.launches = kernels.launches + dcgan.blas.products - before
-            self.operations = dcgan.blas.operations - operations
+            self.launches = kernels.launches + card.blas.products - before
+            self.operations = card.blas.operations - operations
 
     def close(self) -> None:
         """Give the graphs and cuBLAS's handle back."""
         self.graphs.clear()
-        self.dcgan.blas.close()
+        self.card.blas.close()

@@ -1,6 +1,7 @@
 """Pictures to learn from: by name, from a folder, or from an array file.
 
-    sources.py    the named sets, where they are found, and the `auto` rule
+    dataset.py    what a set is: images, digest, where it came from
+    sources.py    the named sets, their mirrors, where they are found, and the `auto` rule
     idx.py        the file format of MNIST and Fashion-MNIST
     download.py   fetching a pinned file, so that nothing wrong is ever kept
     strokes.py    the built-in set: digits drawn by a random hand

@@ -12,6 +12,7 @@ the steps.
     conv.py        derives the first, and picks one of them or the twin
     dcgan.py       the layers of a DCGAN by name, or the first that is another
     gan.py         losses and gradients of a step as a whole
+    activation.py, batchnorm.py, dense.py, dropout.py     twins of the other ops
     optim.py       Adam in pieces
     originals.py   which functions all this stands in for, and whether they were changed
 """

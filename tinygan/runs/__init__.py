@@ -4,8 +4,9 @@
     folder.py      the numbered run folder: how it is made, found and locked
     records.py     what grows with the run: configuration, log, statistics, losses
     checkpoint.py  one file holding everything a run needs to go on; damage is always noticed
-    state.py       what training changes: networks, Adams, the step; models loaded from a run
-    export.py      models in other programs' formats: ONNX and safetensors
+    config.py      what config.json holds, and what makes a resumed run differ from it
+    state.py       what training changes: networks, Adams, the step; models loaded from a run; samples
+    formats.py     models in other programs' formats: ONNX and safetensors
     trainer.py     what takes the steps: the batch of each, on any device
     progress.py    the line that moves on the terminal, with the time left
     loop.py        the epochs: batches in, pictures, statistics and checkpoints out

@@ -125,7 +125,6 @@ class Settings:
         "of matrix products on a GPU: tf32 rounds their factors to 10 bits and is faster, float32 "
         "does not. auto (default): tf32 where the card and the engine have it; config.json says which",
         added=True,
-       
         choices=PRECISIONS,
     )
     # Each thread takes memory of its own.

@@ -18,8 +18,8 @@ from tinygan.errors import CheckpointError, UsageError, printable
 from tinygan.layers import Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
-from tinygan.runs.export import read_safetensors
 from tinygan.runs.folder import RunFolder
+from tinygan.runs.formats import read_safetensors
 from tinygan.runs.settings import Settings, resumed_settings
 
 PREVIEWS = 16

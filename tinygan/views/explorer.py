@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygan.errors import UsageError
 from tinygan.layers import Conv2D, Dense, Network
-from tinygan.runs.export import described
+from tinygan.runs.formats import described
 
 DIRECTIONS = 8
 BLOCK = 64  # numbers that share a scale
@@ -20,7 +20,7 @@ _BASE = len(_DIGITS)  # 93
 _LARGEST = _BASE**2 // 2  # of two digits with a sign: 4324
 
 
-def export(network: Network) -> tuple[list[dict[str, Any]], str]:
+def for_page(network: Network) -> tuple[list[dict[str, Any]], str]:
     """The layers of `network` for network.js, a JSON object each, and their arrays, as `encode` writes them.
 
     There all kernels of convolutions are (KH, KW, F, C), as transposed ones are.

@@ -22,7 +22,7 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.records import GROUPS, damaged
 from tinygan.runs.state import PREVIEWS, State
 from tinygan.views import health
-from tinygan.views.explorer import directions, export
+from tinygan.views.explorer import directions, for_page
 from tinygan.views.inspection import rows
 from tinygan.views.pictures import grid, png, read_png, tiles
 
@@ -43,7 +43,7 @@ def write_report(run: RunFolder, state: State) -> Path:
     name = printable(run.path.resolve().name)
     networks = state.shown_G, state.D
     edits = unlike(*networks)  # of what the page computes by itself
-    exported = [([], "") if edits else export(network) for network in networks]
+    exported = [([], "") if edits else for_page(network) for network in networks]
     contents = {
         "name": name,
         "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),

@@ -13,7 +13,7 @@ from tests.views.reports import made_up_state
 from tinygan import layers
 from tinygan.errors import CheckpointError, UsageError
 from tinygan.rng import stream
-from tinygan.runs.export import onnx_model, write_safetensors
+from tinygan.runs.formats import onnx_model, write_safetensors
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State, Trained, load, pictures_of, sample_noise
 
