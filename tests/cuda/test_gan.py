@@ -91,17 +91,14 @@ def test_tf32_is_really_less_precise(make_backend):
     assert errors[0] < 1e-6 < 1e-5 < errors[1]
 
 
-def odd_slope(ours):
-    next(layer for layer in ours.D.layers.values() if isinstance(layer, LeakyReLU)).slope = -0.1
-
-
-def odd_stride(ours):
-    next(layer for layer in ours.D.layers.values() if isinstance(layer, Conv2D)).stride = 1
+def change(ours, kind, name, value):
+    """Another setting of D's first layer of this kind."""
+    setattr(next(layer for layer in ours.D.layers.values() if isinstance(layer, kind)), name, value)
 
 
 def test_what_the_kernels_cannot_do_is_left_to_the_ops(make_backend):
     ours = players(make_backend(), SMALL)
-    odd_slope(ours)
+    change(ours, LeakyReLU, "slope", -0.1)
     how = f"{BY_OPS}: models.py makes other layers than the fast one knows on a GPU; about 1.3 times slower"
     assert Step(*ours, [(SMALL.N, SMALL.M)]).how == how
 
@@ -110,9 +107,9 @@ def test_networks_of_another_kind_are_told_from_the_dcgan(card):
     sizes = CASES[1]
     ours = players(cpu(), sizes)
     assert buffers.sizes_of(ours.G, ours.D) == buffers.Sizes(7, 1, 20, 32, 16, 8, 8, 16)
-    for change in (odd_slope, odd_stride):
+    for setting in ((LeakyReLU, "slope", -0.1), (Conv2D, "stride", 1)):
         other = players(cpu(), sizes)
-        change(other)
+        change(other, *setting)
         assert buffers.sizes_of(other.G, other.D) is None
     assert buffers.sizes_of(players(cpu(), sizes, np.float64).G, ours.D) is None
     assert buffers.sizes_of(ours.G, ours.G) is None

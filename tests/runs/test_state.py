@@ -208,10 +208,7 @@ def test_a_count_of_steps_that_cannot_be_is_refused(tmp_path: Path, name: str, v
 
 
 def test_what_a_reader_replaces_is_what_a_run_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Mine(optim.Adam):
-        pass
-
-    original = models.discriminator
+    Mine, original = type("Mine", (optim.Adam,), {}), models.discriminator  # noqa: N806
     monkeypatch.setattr(optim, "Adam", Mine)
     monkeypatch.setattr(
         models, "discriminator", lambda *given, **named: original(*given, **named | {"width": 3})
