@@ -31,9 +31,8 @@ class Players(NamedTuple):
             for name, tensor in (net.parameters | net.statistics).items():
                 found[f"{net.name}/{name}"] = take(tensor.data)
             for name in adam.parameters:
-                found[f"{net.name}/{name}/m"], found[f"{net.name}/{name}/v"] = map(
-                    take, (adam.m[name], adam.v[name])
-                )
+                found[f"{net.name}/{name}/m"] = take(adam.m[name])
+                found[f"{net.name}/{name}/v"] = take(adam.v[name])
         return found
 
 

@@ -104,14 +104,13 @@ def test_what_the_kernels_cannot_do_is_left_to_the_ops(make_backend):
 
 
 def test_networks_of_another_kind_are_told_from_the_dcgan(card):
-    sizes = CASES[1]
-    ours = players(cpu(), sizes)
+    ours = players(cpu(), CASES[1])
     assert buffers.sizes_of(ours.G, ours.D) == buffers.Sizes(7, 1, 20, 32, 16, 8, 8, 16)
     for setting in ((LeakyReLU, "slope", -0.1), (Conv2D, "stride", 1)):
-        other = players(cpu(), sizes)
+        other = players(cpu(), CASES[1])
         change(other, *setting)
         assert buffers.sizes_of(other.G, other.D) is None
-    assert buffers.sizes_of(players(cpu(), sizes, np.float64).G, ours.D) is None
+    assert buffers.sizes_of(players(cpu(), CASES[1], np.float64).G, ours.D) is None
     assert buffers.sizes_of(ours.G, ours.G) is None
     large = players(cpu(), SMALL._replace(size=4 * buffers.LARGEST_SIDE + 4, width=1))
     assert buffers.sizes_of(large.G, large.D) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_commands import TINY
+from tests.commands import TINY
 from tinygan import cli, sample, train
 from tinygan.errors import UsageError
 from tinygan.runs.checkpoint import content_digest, read

@@ -1,6 +1,5 @@
 """What a page gets of a generator: its layers, its weights, and the directions worth a slider."""
 
-
 import numpy as np
 import pytest
 
