@@ -75,7 +75,7 @@ def reconfigure(run: RunFolder, before: dict[str, Any], config: dict[str, Any]) 
     for group, name in ((group, name) for group, names in BITS.items() for name in names):
         old, new = ({**usual, **some[group]}.get(name) for some in (before, config))
         # Older versions did not write the step down, or named another file of the same step.
-        same = name == "step" and (old is None or str(old).partition(" (")[0] == new.partition(" (")[0])
+        same = name == "step" and (old is None or str(old).partition(" (")[0] == str(new).partition(" (")[0])
         if old != new and not same:
             lines.append(f"warning: {name} was {old} and is {new}: the run goes on, but not bit for bit.")
     return lines
