@@ -32,6 +32,7 @@ from tests.commands import (
 )
 from tinygan import cli
 from tinygan.runs.checkpoint import read, save
+from tinygan.runs.config import reconfigure
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import load
 from tinygan.views.pictures import grid, read_png, save_png, tiles, to_uint8
@@ -646,6 +647,37 @@ def test_a_report_that_fails_does_not_stop_the_training(problem: str, tmp_path: 
     words = "without epoch" if problem == "damaged statistics" else "no regular file"
     assert "warning: no report: " in printed and words in printed and "The report" not in printed
     assert checkpoint(tmp_path, 2).exists()
+
+
+def test_a_resumption_that_fails_changes_nothing_of_the_run(tmp_path: Path) -> None:
+    works("train", *TINY, "--epochs", 1, "--no-report", cwd=tmp_path)
+    config, stats_file = (tmp_path / RUN / name for name in ("config.json", "stats.jsonl"))
+    stats_file.write_text("garbage\n" + stats_file.read_text())
+    before = config.read_bytes(), stats_file.read_bytes()
+    fails(tinygan("train", "--resume", "--epochs", 2, cwd=tmp_path), 5, "stats.jsonl is damaged in line 1")
+    assert before == (config.read_bytes(), stats_file.read_bytes())
+
+
+def test_a_memory_that_is_full_when_the_training_begins_is_one_line_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(images: np.ndarray) -> np.ndarray:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("tinygan.runs.loop.normalise", full)
+    words = "out of memory at --batch-size 32 (no room). Use --batch-size 16."
+    fails(tinygan("train", *TINY, cwd=tmp_path), 3, words)
+    assert (tmp_path / RUN / "log.txt").read_text().endswith(f"error: {words}\n")
+
+
+def test_a_step_that_moved_to_another_file_is_the_same_step(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, "run")
+    old, new, other = (
+        {"device": {"step": step}, "versions": {}, "commands": []}
+        for step in ("as a whole (tinygan/fast/cuda/gan.py)", "as a whole (tinygan/cuda/gan.py)", "op by op")
+    )
+    assert reconfigure(run, old, new) == []
+    assert len(reconfigure(run, old, other)) == 1
 
 
 # Evaluations.

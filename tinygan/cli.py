@@ -41,8 +41,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def seed(text: str) -> int:
-    """A seed from its text. Raises UsageError where it is less than 0."""
-    if (number := int(text)) < 0:
+    """A seed from its text. Raises UsageError where it is no whole number, or less than 0."""
+    try:
+        number = int(text)
+    except ValueError as problem:
+        raise UsageError(f"--seed {text} is not a whole number.") from problem
+    if number < 0:
         raise UsageError(f"--seed {number} is less than 0.")
     return number
 

@@ -264,14 +264,15 @@ class Job:
                 facts.append("         That is complete: use a larger --epochs or --steps to go on.")
         say = self.output.say
         say(f"run      {run.path}", *facts)
-        training = Training(run, state, self.images, self.settings, taking, progress, say, evaluation)
 
         def last() -> str:
             return f"Last checkpoint: {newest}." if (newest := self.newest()) else ""
 
         try:
             with self.ranks.together(last), self.failures():  # the first may end this process
-                training.complete()
+                Training(
+                    run, state, self.images, self.settings, taking, progress, say, evaluation
+                ).complete()
         finally:
             progress.close()
             taking.close()
@@ -295,13 +296,14 @@ class Job:
             held.enter_context(run.locked())
             run.write_config(config)
             return run
-        for line in reconfigure(run, config):
-            self.output.warn(line)
+        before = run.read_config()
         run.keep_stats_until(self.state.step)
         for path in run.checkpoints():  # newer ones, to which the next --resume would jump
             if path.name == start.file.name:
                 break
             path.replace(path.with_name(path.name + ".old"))
+        for line in reconfigure(run, before, config):  # last: a resumption that failed leaves no trace there
+            self.output.warn(line)
         return run
 
     def _leftovers(self, run: RunFolder) -> list[str]:

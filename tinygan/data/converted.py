@@ -27,7 +27,7 @@ import numpy as np
 
 from tinygan.data.dataset import cache_folder, fingerprint
 from tinygan.data.mapped import CHUNK, Mapped
-from tinygan.errors import DataError, one_line
+from tinygan.errors import CheckpointError, DataError, one_line
 from tinygan.files import keep, locked, sweep, write_atomically
 
 SAVE_SECONDS = 5.0  # between two notes of how far it has come
@@ -81,8 +81,8 @@ def converted(
                 images, tally = stored.images()
                 size = f"{images.nbytes / 1e6:,.0f} MB"
                 return images, tally, [f"stored   {size} in {stored.file}, converted; it may be deleted"]
-            except OSError as problem:
-                reason = one_line(problem)
+            except (OSError, CheckpointError) as problem:
+                reason = one_line(problem.__cause__ or problem)
         why = f"in memory: {cache or 'a cache'} cannot be written ({reason})"
         say(f"convert  {conversion.source} {why}")
         notes = [f"note     converted {why}"]
@@ -123,7 +123,7 @@ class Stored:
                             self.part.unlink()
                         raise
                     found = self.found()
-        except OSError:
+        except (OSError, CheckpointError):
             found = self.found()  # a cache that can be read and not written is a cache
             if found is None:
                 raise

@@ -126,8 +126,8 @@ def opened_in_time(address: str) -> Any:
     try:
         return answer.result(timeout=CONNECT_SECONDS)
     except FutureTimeoutError:
-        if answer.done():  # it is that of `open_address`
-            raise
+        if answer.done():  # just now, or with a failure of this kind
+            return answer.result()
         raise TimeoutError(f"no answer in {CONNECT_SECONDS:g} seconds") from None
 
 

@@ -68,13 +68,14 @@ def configuration(
     }
 
 
-def reconfigure(run: RunFolder, config: dict[str, Any]) -> list[str]:
-    """Write `config` in place of the run's own, whose commands stay in front; returns warnings."""
-    before = run.read_config()
+def reconfigure(run: RunFolder, before: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """Write `config` in place of what was there `before`, whose commands stay in front; returns warnings."""
     run.write_config(config | {"commands": [*before["commands"], *config["commands"]]})
     lines, usual = [], {"ranks": 1, "changed": []}
     for group, name in ((group, name) for group, names in BITS.items() for name in names):
         old, new = ({**usual, **some[group]}.get(name) for some in (before, config))
-        if old != new and (name, old) != ("step", None):  # which older versions did not write down
+        # Older versions did not write the step down, or named another file of the same step.
+        same = name == "step" and (old is None or str(old).partition(" (")[0] == str(new).partition(" (")[0])
+        if old != new and not same:
             lines.append(f"warning: {name} was {old} and is {new}: the run goes on, but not bit for bit.")
     return lines

@@ -103,7 +103,7 @@ def _statistics(run: RunFolder) -> list[dict[str, Any]]:
 
     rows = run.read_stats()
     if not all("epoch" in row and "step" in row for row in rows):
-        raise damaged(run.stats_path, "a row without epoch or step")
+        raise CheckpointError(f"{run.stats_path} is damaged: a row without epoch or step. Delete it.")
     return [
         {
             **numbers(row, ("epoch", "step", *MEASURED, "seconds", "images_per_second")),
