@@ -12,7 +12,7 @@ from tests.standin import kernels as standin
 from tinygan.backend import choose, cpu
 from tinygan.cuda import buffers
 from tinygan.cuda import trainer as fast_trainer
-from tinygan.cuda.buffers import MEASURED
+from tinygan.cuda.buffers import STEPS_KEPT
 from tinygan.cuda.frequencies import Convolution
 from tinygan.cuda.trainer import Trainer
 from tinygan.data import Dataset
@@ -102,7 +102,7 @@ def test_how_often_one_looks_changes_nothing(make_backend):
 
 @pytest.mark.slow
 def test_more_steps_than_the_card_keeps_losses_of_are_all_measured(make_backend):
-    count = 2 * MEASURED + 3
+    count = 2 * STEPS_KEPT + 3
     at_once = run(make_backend(), [count])
     same(at_once, run(make_backend(), [1] * count))
     assert len(np.unique(at_once[0], axis=0)) == count
@@ -213,7 +213,7 @@ def test_one_looks_about_ten_times_a_second(card, monkeypatch):
         monkeypatch.setattr(taking, "_some", later)
         taking.steps(taking.stride)
         found.append(taking.stride)
-    assert found == [2, 4, 8, 16, 32, MEASURED, MEASURED, MEASURED, 10, 10, 1]
+    assert found == [2, 4, 8, 16, 32, STEPS_KEPT, STEPS_KEPT, STEPS_KEPT, 10, 10, 1]
 
 
 def test_every_weight_begins_where_a_card_likes_to_read(make_backend):

@@ -13,7 +13,7 @@ from tinygan.errors import UsageError
 from tinygan.fast.dcgan import layers_of, odd_layer
 from tinygan.layers import Network
 
-MEASURED = 64  # steps whose losses the card keeps until they are read
+STEPS_KEPT = 64  # steps whose losses the card keeps until they are read
 INDEXED = (1 << 31) - 4096  # numbers that a C int counts, and a block's threads more
 LARGEST_SIDE = 32  # of the maps that are transformed whole; the matrices grow with its fourth power
 
@@ -166,7 +166,7 @@ class Buffers:
         of_rows = [2 * chunks(*shape)[0] * shape[1] for shape in rows]
         self.shares = take(max(*of_rows, *(4 * P * window * C for C in (s.C2, s.D1))))
         self.sums = take(2, max(P * s.C0, s.C1, s.C2))  # that several ranks add up
-        self.measured = take(MEASURED, 4)  # losses and scores of the last steps
+        self.measured = take(STEPS_KEPT, 4)  # losses and scores of the last steps
         self.clock, self.rate = take(2, dtype=np.int64), take(2)  # see `tick`
         self.trouble = take(2, dtype=np.int32)  # see `check_finite`
 

@@ -18,7 +18,7 @@ from tinygan.autograd import Tensor
 from tinygan.average import Average
 from tinygan.cuda import buffers
 from tinygan.cuda.blas import Blas
-from tinygan.cuda.buffers import MEASURED, ActivationBuffers, Flat, LiftedBuffers, NormBuffers
+from tinygan.cuda.buffers import STEPS_KEPT, ActivationBuffers, Flat, LiftedBuffers, NormBuffers
 from tinygan.cuda.frequencies import Convolution
 from tinygan.cuda.kernels import Kernels, chunks
 from tinygan.fast.dcgan import DownStage, UpStage, bias_of, layers_of
@@ -120,7 +120,7 @@ class CardStep:
         self.losses_and_gradients(N, all_N)
         self.ranks.add_up(self.gradients)
         kernels.flat(
-            "check_finite", size, self.gradients, size, self.gradients[-4:], b.measured, MEASURED, b.clock,
+            "check_finite", size, self.gradients, size, self.gradients[-4:], b.measured, STEPS_KEPT, b.clock,
             b.trouble,
         )  # fmt: skip
         kernels.flat(

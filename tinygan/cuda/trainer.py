@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.average import Average
-from tinygan.cuda.buffers import MEASURED, sizes_of
+from tinygan.cuda.buffers import STEPS_KEPT, sizes_of
 from tinygan.cuda.gan import CardStep
 from tinygan.errors import DeviceError, UsageError
 from tinygan.layers import Network
@@ -92,10 +92,10 @@ class Trainer:
         start, done = time.perf_counter(), []
         self.card.wait_for_default_stream()  # the arrays may have been read, or changed, since the last call
         while len(done) < count:
-            done += list(self._some(min(count - len(done), MEASURED)))
+            done += list(self._some(min(count - len(done), STEPS_KEPT)))
         # Looking costs a little, waiting for news too; the first steps compile and say nothing.
         seconds = max(1e-9, time.perf_counter() - start) / max(1, count)
-        stride = max(1, min(MEASURED, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
+        stride = max(1, min(STEPS_KEPT, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
         self.stride = self.card.ranks.from_first(stride)
         return np.array(done)
 
@@ -108,7 +108,7 @@ class Trainer:
             found = card.trouble()
         self.uploads.clear()
         steps = np.arange(self.step - count, self.step)
-        rows = measured[steps % MEASURED].astype(np.float64)
+        rows = measured[steps % STEPS_KEPT].astype(np.float64)
         if found:
             first, self.trouble = found
             rows[steps + 1 >= first] = np.nan

@@ -20,7 +20,7 @@ OPSET = 17  # the operators of ONNX 1.12 (2022): none of those used here has cha
 META = "tinygan"  # the key of our own words in a safetensors file
 
 
-class Described(NamedTuple):
+class LayerParts(NamedTuple):
     """A layer as it computes outside of training, in NumPy arrays."""
 
     name: str
@@ -30,7 +30,7 @@ class Described(NamedTuple):
     pads: Pads | None  # of a convolution: the zeros around its input; of a transposed one: what is cropped
 
 
-def described(network: layers.Network) -> Iterator[Described]:
+def layer_by_layer(network: layers.Network) -> Iterator[LayerParts]:
     """The layers of `network`, first to last."""
     shape = network.input_shape
     for name, layer in network.layers.items():
@@ -44,7 +44,7 @@ def described(network: layers.Network) -> Iterator[Described]:
             how = (H, W), (KH, KW), (S, S), "same"
             pads = conv2d_pads(*how) if isinstance(layer, layers.Conv2D) else conv2d_transpose_size(*how)[1]
         shape = network.shapes[name]
-        yield Described(name, layer, shape, arrays, pads)
+        yield LayerParts(name, layer, shape, arrays, pads)
 
 
 def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
@@ -98,7 +98,7 @@ def _onnx_nodes(G: layers.Network) -> tuple[list[Any], list[Any]]:
         nodes.append(helper.make_node(operator, inputs, [made], name=made, **attributes))
         at = made
 
-    for name, layer, shape, arrays, pads in described(G):
+    for name, layer, shape, arrays, pads in layer_by_layer(G):
         across = (-1, 1, 1) if len(shape) == 3 else (-1,)  # of one number for each channel
         if isinstance(layer, layers.Dense):
             then("MatMul", name, "kernel", arrays["kernel"])

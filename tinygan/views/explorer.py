@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygan.errors import UsageError
 from tinygan.layers import Conv2D, Dense, Network
-from tinygan.runs.formats import described
+from tinygan.runs.formats import layer_by_layer
 
 DIRECTIONS = 8
 BLOCK = 64  # numbers that share a scale
@@ -26,7 +26,7 @@ def for_page(network: Network) -> tuple[list[dict[str, Any]], str]:
     There all kernels of convolutions are (KH, KW, F, C), as transposed ones are.
     """
     found, weights = [], []
-    for name, layer, shape, arrays, pads in described(network):
+    for name, layer, shape, arrays, pads in layer_by_layer(network):
         if isinstance(layer, Conv2D):
             arrays["kernel"] = arrays["kernel"].swapaxes(2, 3)
         found.append(
@@ -68,7 +68,7 @@ def directions(G: Network) -> np.ndarray:
     is A^T A; seen from z these directions are the eigenvectors of A A^T (Shen & Zhou 2021, arXiv
     2007.06600, equation 7). A generator of fewer than 8 noise numbers has fewer.
     """
-    first, second = islice(described(G), 2)
+    first, second = islice(layer_by_layer(G), 2)
     if not isinstance(first.layer, Dense):
         raise UsageError("the explorer needs a generator that begins with a dense layer.")
     A = first.arrays["kernel"].astype(np.float64) * second.arrays.get("scale", 1)  # (noise_dim, features)
