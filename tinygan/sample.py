@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygan import backend, cli
-from tinygan.errors import CheckpointError, UsageError
+from tinygan.errors import CheckpointError, UsageError, one_line
 from tinygan.files import write_atomically
 from tinygan.layers import Network
 from tinygan.ops.loss import sigmoid
@@ -138,7 +138,7 @@ def destination(options: argparse.Namespace, trained: Trained, name: str) -> Pat
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise CheckpointError(f"cannot make {folder}: {problem.strerror}. Use another --out.") from problem
+        raise CheckpointError(f"cannot make {folder}: {one_line(problem)}. Use another --out.") from problem
     return path
 
 

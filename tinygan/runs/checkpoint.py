@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.errors import CheckpointError
+from tinygan.errors import CheckpointError, one_line
 from tinygan.files import write_atomically
 
 FORMAT = 1
@@ -58,9 +58,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except CheckpointError:
         raise
     except OSError as error:
-        raise CheckpointError(
-            f"cannot read {path}: {error.strerror or error}. Use another checkpoint."
-        ) from error
+        raise CheckpointError(f"cannot read {path}: {one_line(error)}. Use another checkpoint.") from error
     except Exception as error:  # a hostile zip can raise nearly anything: MemoryError, struct.error, ...
         raise _damaged(path, f"{type(error).__name__} while reading") from error
 

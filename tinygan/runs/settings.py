@@ -94,6 +94,7 @@ class Settings:
     batch_size: int = setting(256, "default: the recipe's", at_least(1), **FIXED)
     lr: float = setting(1e-4, "Adam's step size (see --lr-d); default: the recipe's", positive, **FIXED)
     seed: int = setting(0, "of all random numbers; default: 0", at_least(0), **FIXED)
+    # From here on the options are listed as advanced: see `add_options`.
     limit: int | None = setting(None, "use the first N images", at_least(1), metavar="N", **FIXED)
     steps: int | None = setting(
         None, "stop after N steps in all", at_least(0), resumed="forgets", metavar="N"
@@ -184,7 +185,7 @@ def add_options(parser: ArgumentParser) -> None:
     group: Any = parser
     for name, known in DESCRIBED.items():
         more = converters.get(kinds(known)[0], {"action": "store_true"}) | known.metadata["option"]
-        if name == "limit":  # and all behind it
+        if name == "limit":
             group = parser.add_argument_group("advanced")
         group.add_argument(option(name), default=SUPPRESS, **more)
 
