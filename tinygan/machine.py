@@ -1,4 +1,7 @@
-"""This computer: its cores, its processor's name, and two switches of its libraries."""
+"""This computer: its cores, its processor's name, and two switches of its libraries.
+
+How many threads a run takes is chosen where it starts: `train.choose_device`.
+"""
 
 import ctypes
 import math

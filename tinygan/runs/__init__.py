@@ -1,6 +1,6 @@
 """One training on disk.
 
-    settings.py    every setting of a run, the recipes, and what a resumed run may change
+    settings.py    every setting of a run, its command-line option, the recipes, and what a resume may change
     folder.py      the numbered run folder: how it is made, found and locked
     records.py     what grows with the run: configuration, log, statistics, losses
     checkpoint.py  one file holding everything a run needs to go on; damage is always noticed
