@@ -135,6 +135,12 @@ __device__ float block_sum(float *shared, float value) {
     return sum;
 }
 
+// shares[CHUNK, kind] = the block's sum of `value`; shares (chunks, kinds, C).
+__device__ void store_block_sum(float *shared, float value, int kind, int kinds, int C, float *shares) {
+    float sum = block_sum(shared, value);
+    if (COLUMN < C && threadIdx.y == 0) shares[(CHUNK * kinds + kind) * C + COLUMN] = sum;
+}
+
 // shares (chunks, 2, C): the sums of x - x0 and of (x - x0)^2, with x0 (C) the first row, say. Distances
 // from a number of about the mean cancel little when they are subtracted (Chan, Golub & LeVeque 1983).
 __global__ void moments(const float *x, const float *x0, int rows, int C, int chunk, float *shares) {
@@ -147,12 +153,8 @@ __global__ void moments(const float *x, const float *x0, int rows, int C, int ch
             sum += distance;
             squares += distance * distance;
         }
-    sum = block_sum(shared, sum);
-    squares = block_sum(shared, squares);
-    if (c < C && threadIdx.y == 0) {
-        shares[2 * CHUNK * C + c] = sum;
-        shares[(2 * CHUNK + 1) * C + c] = squares;
-    }
+    store_block_sum(shared, sum, 0, 2, C, shares);
+    store_block_sum(shared, squares, 1, 2, C, shares);
 }
 
 // mean, inverse_std (C) from those shares; the running values take a step towards the batch's.
@@ -185,11 +187,10 @@ __global__ void weighted_sums(const float *x, const float *weights, int T, int C
     float sum = 0;
     if (c < C)
         for (int t = threadIdx.y; t < T; t += LANES) sum += weights[t] * x[(CHUNK * T + t) * C + c];
-    sum = block_sum(shared, sum);
-    if (c < C && threadIdx.y == 0) sums[CHUNK * C + c] = sum;
+    store_block_sum(shared, sum, 0, 1, C, sums);
 }
 
-// out (kinds, C): the sums of shares (chunks, kinds, C).
+// out0 and, of two kinds, out1 (C): the sums of shares (chunks, kinds, C).
 __global__ void total(const float *shares, int chunks, int C, int kinds, float *out0, float *out1) {
     __shared__ float shared[1024];
     int c = COLUMN;
@@ -242,12 +243,8 @@ __global__ void normalise_sums(const float *da, const float *h, const float *mea
             sum += g;
             product += g * xhat;
         }
-    sum = block_sum(shared, sum);
-    product = block_sum(shared, product);
-    if (c < C && threadIdx.y == 0) {
-        shares[2 * CHUNK * C + c] = sum;
-        shares[(2 * CHUNK + 1) * C + c] = product;
-    }
+    store_block_sum(shared, sum, 0, 2, C, shares);
+    store_block_sum(shared, product, 1, 2, C, shares);
 }
 
 // dh = gamma inverse_std (g - (dbeta + xhat dgamma) / M), of M rows in the whole batch; dh may be h itself.
@@ -292,8 +289,7 @@ __global__ void activate_back(float *g, const float *from_a, int same, const flo
             sum += weights[(unsigned)row / phases % T] * result;
             g[row * C + c] = result;
         }
-    sum = block_sum(shared, sum);
-    if (c < C && threadIdx.y == 0) shares[CHUNK * C + c] = sum;
+    store_block_sum(shared, sum, 0, 1, C, shares);
 }
 
 // x (rows, C), row (.., t, phase) times weights[t].

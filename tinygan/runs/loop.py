@@ -56,7 +56,8 @@ class Training:
         self.steps_per_epoch, self.total_steps = schedule(settings, len(data.images), self.ranks.size)
         # Health is always measured on the same images and noise.
         self.images = normalise(state.G.backend.array(data.images[:MEASURED_ON]))
-        self.noise = stream(settings.seed, "samples").at(1).normal((MEASURED_ON, settings.noise_dim))
+        noise = stream(settings.seed, "samples").at(1).normal((MEASURED_ON, settings.noise_dim))
+        self.noise = state.G.backend.array(noise)
 
     def complete(self) -> None:
         """Train to the end.
@@ -128,20 +129,20 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint and the report; on all ranks, which must have come to the same weights."""
+        arrays = self.state.arrays()
         if self.ranks.writes:
-            path = self._save_checkpoint()
+            path = self._save_checkpoint(arrays)
             if self.ranks.size > 1:  # a rank that is killed ends all of them: none can say it then
                 self.say(f"saved    {path}")
             self._write_report()
         # Nobody goes on, or stops, before it is written; and all have taken the same steps.
-        digest = checkpoint.content_digest(self.state.arrays(), {}) if self.ranks.size > 1 else ""
+        digest = checkpoint.content_digest(arrays, {}) if self.ranks.size > 1 else ""
         if others := self.ranks.others(digest):
             self.say(f"warning: {', '.join(others)} came to other weights: is every host's NumPy the same?")
 
-    def _save_checkpoint(self) -> Path:
+    def _save_checkpoint(self, arrays: dict[str, np.ndarray]) -> Path:
         epoch, place = divmod(self.state.step, self.steps_per_epoch)
         path = self.run.checkpoint_path(epoch, self.state.step if place else None)
-        arrays = self.state.arrays()
         bad = next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
         if bad:
             raise self._spoilt(epoch + 1, f"{bad} is not finite any more")
@@ -169,7 +170,7 @@ class Training:
     def _close_epoch(self, epoch: int, images: int, seconds: float) -> None:
         """Statistics, two lines and pictures for the epoch that has just been completed."""
         settings, state = self.settings, self.state
-        health = measure(state.G, state.D, self.images, state.G.backend.array(self.noise))
+        health = measure(state.G, state.D, self.images, self.noise)
         if not np.isfinite(health).all():
             raise self._spoilt(epoch, "what the networks make is not finite any more")
         means = dict(zip(MEASURED, (state.sums / self.steps_per_epoch).tolist(), strict=True))
