@@ -25,6 +25,7 @@ import numpy as np
 
 from tinygan.arrays import Array
 from tinygan.fast.threads import POOL, blocks
+from tinygan.ops.conv import col2im
 from tinygan.ops.geometry import Pads
 
 # Both are called with blocks of the batch, by several threads: `Read` gives the images of a block,
@@ -115,16 +116,11 @@ class Direct:
 
     def up(self, Y: Array, W: Array, write: Write) -> None:
         """Its adjoint: small picture Y -> `write(block, images of the large picture)`."""
-        (KH, KW), (SH, SW), (OH, OW, _), (H, W_, C) = self.kernel, self.stride, self.small, self.large
-        (top, bottom), (left, right) = self.pads
+        (OH, OW, _), C = self.small, self.large[2]
 
         def piece(block: slice) -> None:
-            cols = np.matmul(Y[block], W.T).reshape(-1, OH, OW, KH, KW, C)
-            x = np.zeros((len(cols), H + top + bottom, W_ + left + right, C), self.dtype)
-            for i in range(KH):
-                for j in range(KW):
-                    x[:, i : i + OH * SH : SH, j : j + OW * SW : SW] += cols[:, :, :, i, j]
-            write(block, x[:, top : top + H, left : left + W_])
+            cols = np.matmul(Y[block], W.T).reshape(-1, OH, OW, *self.kernel, C)
+            write(block, col2im(cols, (len(cols), *self.large), self.stride, self.pads))
 
         POOL.each(piece, blocks(len(Y), self.rows * self.pixels))
 
