@@ -107,3 +107,12 @@ def test_states_made_from_the_same_arrays_go_their_own_ways(tmp_path):
         adam_steps((state.adam_G, [np.ones_like(p.data) for p in state.G.parameters.values()]))
         found.append(contents(state.adam_G.m, state.adam_G.v))
     assert found[0] == found[1]
+
+
+def test_gradients_too_few_for_one_optimiser_leave_all_of_them_as_they_were():
+    first, second = start("f"), start("f")
+    before = contents([t.data for t in first.parameters.values()], list(first.m.values()))
+    with pytest.raises(ValueError, match="shorter"):
+        adam_steps((first, gradients(0, "f")), (second, gradients(0, "f")[:-1]))
+    assert (first.t, second.t) == (0, 0)
+    assert contents([t.data for t in first.parameters.values()], list(first.m.values())) == before

@@ -30,9 +30,10 @@ def adam_steps(*updates: tuple[Adam, Sequence[Array]]) -> None:
         for adam, gradients in updates:
             adam.step(gradients)
         return
+    # Gradients too few or too many are refused before anything moves.
+    paired = [(adam, [*zip(adam.parameters.items(), found, strict=True)]) for adam, found in updates]
     pieces = []
-    for adam, gradients in updates:
-        both = list(zip(adam.parameters.items(), gradients, strict=True))  # complains before anything moves
+    for adam, both in paired:
         adam.t += 1
         rate = adam.lr * sqrt(1 - adam.beta2**adam.t) / (1 - adam.beta1**adam.t)
         for (name, parameter), g in both:
