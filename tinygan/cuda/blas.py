@@ -11,7 +11,7 @@ from ctypes import c_char_p, c_float, c_int, c_longlong, c_size_t, c_void_p
 from typing import Any, NamedTuple
 
 from tinygan.arrays import Array
-from tinygan.errors import DeviceError
+from tinygan.errors import DeviceError, one_line
 
 # Argument types of the functions used, from cublas_api.h; each returns a status.
 SIGNATURES: dict[str, Sequence[Any]] = {
@@ -93,9 +93,8 @@ def load() -> Any:
         found = pathfinder.load_nvidia_dynamic_lib("cublas")
         library = ctypes.CDLL(found.abs_path, handle=found._handle_uint)  # the one that CuPy has loaded
     except (AttributeError, ImportError, OSError, RuntimeError) as problem:
-        reason = next(iter(str(problem).splitlines()), type(problem).__name__)
         raise DeviceError(
-            f'cuBLAS cannot be loaded: {reason}. Install it: pip install "cupy-cuda13x[ctk]" '
+            f'cuBLAS cannot be loaded: {one_line(problem)}. Install it: pip install "cupy-cuda13x[ctk]" '
             '(CUDA 12: "cupy-cuda12x[ctk]").'
         ) from problem
     return declared(library)

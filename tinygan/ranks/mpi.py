@@ -198,7 +198,7 @@ def started() -> Ranks:
         from mpi4py import MPI as mpi  # noqa: N811
     except (ImportError, RuntimeError) as problem:
         raise UsageError(
-            f"{size} processes were started, and mpi4py is no help: {str(problem).splitlines()[0]}. "
+            f"{size} processes were started, and mpi4py is no help: {one_line(problem)}. "
             "pip install 'tinygan[mpi]', or start one process."
         ) from problem
     found = mpi.COMM_WORLD.Get_size()
