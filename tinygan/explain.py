@@ -69,14 +69,15 @@ def main(arguments: Sequence[str]) -> int:
     device = backend.choose("cpu", settings.engine, say=cli.warn)
     state = State(settings, device)
     state.restore(arrays, path)
-    stepping = StepByStep(state, images, settings, device)
-    batch = stepping.batch()
     if in_words:
         for title, sentences in explain(state, images, settings):
             print(title)
             for sentence in sentences:
                 print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
-    elif options.layer:
+        return 0
+    stepping = StepByStep(state, images, settings, device)
+    batch = stepping.batch()
+    if options.layer:
         print_layer(state, batch, options.layer, folder_of(path))
     else:
         print_layers(state, batch, path, stepping.how)

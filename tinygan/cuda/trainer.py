@@ -58,7 +58,7 @@ class Trainer:
         if not sizes_of(G, D) or of_G != of_D or type(adam_G) is not Adam:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
         self.card = CardStep(G, D, adam_G, adam_D, batch_size, average)
-        self.adams, self.seed, self.step, self.with_graphs = (adam_G, adam_D), seed, step, graphs
+        self.seed, self.step, self.with_graphs = seed, step, graphs
         self.batch, self.images = batch_size, len(images)
         self.steps_per_epoch = -(-len(images) // batch_size)
         xp = self.card.xp
@@ -140,7 +140,7 @@ class Trainer:
             self._launch(N)
             self.seen.add(N)
         self.step += 1
-        for adam in self.adams:
+        for adam in self.card.adams:
             adam.t += 1
 
     def _launch(self, all_N: int) -> None:
