@@ -21,7 +21,6 @@ from tinygan import backend, cli
 from tinygan.data import Dataset, normalise
 from tinygan.errors import CheckpointError, UsageError
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.settings import Settings
 from tinygan.runs.state import State, pictures_of, restored, sample_noise
 from tinygan.runs.trainer import schedule, trainer
 from tinygan.views.health import MEASURED_ON, measure
@@ -64,9 +63,9 @@ def main(arguments: Sequence[str]) -> int:
     files = [file] if file else run.checkpoints()
     if not files:
         raise CheckpointError(f"{run.path} has no checkpoint yet. Name another run.")
-    state, settings, _ = restored(files, backend.cpu("fast"), lambda line: print(line, file=sys.stderr))
-    verdict, step = verdict_and_step(state, settings)
-    steps = schedule(settings, run.read_config()["data"]["shape"][0]).steps_per_epoch
+    state, _ = restored(files, backend.cpu("fast"), lambda line: print(line, file=sys.stderr))
+    verdict, step = verdict_and_step(state)
+    steps = schedule(state.settings, run.read_config()["data"]["shape"][0]).steps_per_epoch
     result: dict[str, Any] = {
         "command": " ".join(["python", "-m", "benchmarks.page", *arguments]),
         "hardware": hardware(),
@@ -101,17 +100,18 @@ def timed(function: Callable[[], object], turns: int) -> float:
     return statistics.median(seconds)
 
 
-def verdict_and_step(state: State, settings: Settings) -> tuple[float, float]:
+def verdict_and_step(state: State) -> tuple[float, float]:
     """Seconds of what a training measures at the end of an epoch, and of its step, in turns: medians.
 
     Which images they see does not change them.
     """
+    settings = state.settings
     shape = (max(MEASURED_ON, settings.batch_size), settings.size, settings.size, settings.channels)
     made_up = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     images = normalise(made_up[:MEASURED_ON])
     noise = sample_noise(1, MEASURED_ON, state.G)
     data = Dataset("made up", made_up[: settings.batch_size], "here")
-    taking = trainer(State(settings, state.G.backend), data, settings, state.G.backend)
+    taking = trainer(State(settings, state.backend), data)
     verdicts, steps = [], []
     for _ in range(TURNS):
         steps.append(timed(lambda: taking.steps(1), 1))

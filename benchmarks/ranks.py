@@ -320,7 +320,7 @@ def serve() -> int:
         shape = (4 * settings.batch_size, settings.size, settings.size, settings.channels)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         state = State(settings, device)
-        taking = trainer(state, Dataset("random", images, "memory"), settings, device)
+        taking = trainer(state, Dataset("random", images, "memory"))
         taking.steps(1)
         reply(ranks, {"version": version(ranks), "started": time.time()})
         while (request := next_request(ranks)) is not None:

@@ -46,7 +46,7 @@ class Contender:
         self.recipe, self.seed = recipe, seed
         self.settings = new_settings({"recipe": recipe, "seed": seed, "data": images.name})
         self.state = State(self.settings, device)
-        self.taking = trainer(self.state, images, self.settings, device)
+        self.taking = trainer(self.state, images)
         self.steps_per_epoch = schedule(self.settings, len(images.images)).steps_per_epoch
         self.steps, self.seconds = 0, 0.0
 

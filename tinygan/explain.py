@@ -66,16 +66,15 @@ def main(arguments: Sequence[str]) -> int:
     # Words follow the code that is for reading; a device's speed is measured by training there.
     own = "auto" if settings.engine == "fast" else settings.engine  # fast was asked for then, not now
     settings = replace(settings, engine="readable" if in_words else options.engine or own)
-    device = backend.choose("cpu", settings.engine, say=cli.warn)
-    state = State(settings, device)
+    state = State(settings, backend.choose("cpu", settings.engine, say=cli.warn))
     state.restore(arrays, path)
     if in_words:
-        for title, sentences in explain(state, images, settings):
+        for title, sentences in explain(state, images):
             print(title)
             for sentence in sentences:
                 print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
         return 0
-    stepping = StepByStep(state, images, settings, device)
+    stepping = StepByStep(state, images)
     batch = stepping.batch()
     if options.layer:
         print_layer(state, batch, options.layer, folder_of(path))

@@ -33,8 +33,8 @@ def main(arguments: Sequence[str]) -> int:
         if path and path.suffix != f".{option}":  # by which tinygan.load recognises the file
             raise UsageError(f"--{option} {path} does not end in .{option}. Choose another name.")
     files = RunFolder.checkpoint_files(options.run, options.runs)
-    state, settings, path = restored(files, backend.cpu(), cli.warn)
-    meta = {"tinygan": tinygan.__version__, "step": state.step, "settings": asdict(settings)}
+    state, path = restored(files, backend.cpu(), cli.warn)
+    meta = {"tinygan": tinygan.__version__, "step": state.step, "settings": asdict(state.settings)}
     if options.onnx:
         about = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}
         put(options.onnx, onnx_model(state.shown_G, about), f"the generator of {path}")

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     run, file = RunFolder.find(options.run, options.runs)
     if files := [file] if file else run.checkpoints():
-        state, _, _ = restored(files, backend.cpu(), cli.warn)
+        state, _ = restored(files, backend.cpu(), cli.warn)
     else:
         state = State(saved_settings(run.read_config(), run.config_path), backend.cpu())
         print("note     the run has no checkpoint yet: the page shows its untrained generator")

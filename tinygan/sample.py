@@ -156,8 +156,7 @@ def write_pictures(pictures: np.ndarray, options: argparse.Namespace, path: Path
 
 def print_decisions(trained: Trained, picture: np.ndarray) -> None:
     """The discriminator's logit of a generated `picture` (1, H, W, C), before its training and after."""
-    untrained = State(trained.settings, trained.D.backend)
-    before = Trained(untrained.G, untrained.D, trained.settings, trained.path)
+    before = Trained(State(trained.settings, trained.D.backend), trained.path)
     for when, model in (("untrained", before), ("trained", trained)):
         logit = float(model.logits(picture)[0])
         real = float(sigmoid(np.asarray(logit)))
@@ -195,7 +194,7 @@ def write_through_training(
     columns, names = [], []
     for file in checkpoints:
         try:
-            state, _, _ = restored([file], device, cli.warn)
+            state, _ = restored([file], device, cli.warn)
         except CheckpointError as problem:
             cli.warn(f"warning: {problem}")
             continue

@@ -204,7 +204,7 @@ class Job:
 
     def newest(self) -> Path | None:
         """The run's newest checkpoint, if there is one."""
-        return next(iter(self.run.checkpoints()), None) if self.run else None
+        return self.run.newest() if self.run else None
 
     def facts(self, how: str) -> list[str]:
         """What is trained, where and how: a line each; `how`: a step is taken, in words."""
@@ -232,7 +232,7 @@ class Job:
     def rehearse(self) -> None:
         """Check all that can be checked before a training, and say what it would be."""
         with self.failures():
-            taking = StepByStep(self.state, self.images, self.settings, self.device)
+            taking = StepByStep(self.state, self.images)
             if self.run is None and self.ranks.writes:
                 RunFolder.try_out(self.start.out)
             seconds = measure_step_seconds(self.settings, self.images, self.device)
@@ -251,7 +251,7 @@ class Job:
     def train(self, arguments: Sequence[str], held: ExitStack) -> None:
         """Train to the end, in a folder whose lock `held` keeps."""
         with self.failures():  # on a card a trainer takes its memory, before there is a folder
-            taking = trainer(self.state, self.images, self.settings, self.device)
+            taking = trainer(self.state, self.images)
         evaluation = self._evaluation()
         facts, state, total = self.facts(taking.how), self.state, self.schedule.total_steps
         run = self.run = self.output.run = self.ranks.by_first(
@@ -271,7 +271,7 @@ class Job:
         try:
             with self.ranks.together(last), self.failures():  # the first may end this process
                 Training(
-                    run, state, self.images, self.settings, taking, progress, say, evaluation
+                    run, state, self.images, self.schedule, taking, progress, say, evaluation
                 ).complete()
         finally:
             progress.close()

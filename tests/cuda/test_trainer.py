@@ -120,8 +120,8 @@ def test_the_same_run_on_a_processor_measures_the_same(make_backend):
     """Images, noise and masks are the same ones: nine steps, three epochs with a partial batch each."""
     backend = make_backend()
     ours, theirs = State(SETTINGS, backend), State(SETTINGS, cpu())
-    found = trainer(ours, DATA, SETTINGS, backend).steps(9)
-    expected = StepByStep(theirs, DATA, SETTINGS, cpu()).steps(9)
+    found = trainer(ours, DATA).steps(9)
+    expected = StepByStep(theirs, DATA).steps(9)
     assert found == pytest.approx(expected, rel=1e-4)
     found, expected = ours.arrays(), theirs.arrays()
     for name in expected:

@@ -40,7 +40,7 @@ def opened(path: Path, array: np.ndarray = IMAGES, limit: int | None = None) -> 
 def trained(data: Dataset) -> dict[str, np.ndarray]:
     """All that six steps leave, the partial batch among them."""
     state = State(SETTINGS, cpu("fast"))
-    taking = trainer(state, data, SETTINGS, cpu("fast"))
+    taking = trainer(state, data)
     assert np.isfinite(taking.steps(6)).all()
     return state.arrays()
 

@@ -148,8 +148,8 @@ def _signed(meta: bytes) -> bytes:
 
 def _restore(folder: Path) -> object:
     """As `tinygan.load` does."""
-    state, settings, _ = restored([folder / "epoch_0001.npz"], cpu(), lambda line: None)
-    return schedule(settings, 4), state
+    state, _ = restored([folder / "epoch_0001.npz"], cpu(), lambda line: None)
+    return schedule(state.settings, 4), state
 
 
 def _config() -> dict[str, object]:

@@ -40,7 +40,7 @@ def played(ranks: Ranks, engine: str, dtype: str) -> dict[str, np.ndarray]:
     G = models.generator(stream(0, "init").at(0), noise_dim=SETTINGS.noise_dim, **picture)
     D = models.discriminator(stream(0, "init").at(1), **picture)
     adams = Adam(G.parameters, 1e-3), Adam(D.parameters, 1e-3)
-    batches = StepByStep(State(SETTINGS, backend), DATA, SETTINGS, backend)
+    batches = StepByStep(State(SETTINGS, backend), DATA)
     by_ops = engine == "readable" or (engine == "mixed" and ranks.writes)
     # The first rank may have sizes for which more does not pay, where another's do.
     taking = Step(G, D, *adams, [*batches.one.batches, *([(1, 1)] if by_ops else [])])
@@ -63,7 +63,7 @@ def trained_on_a_card(ranks: Ranks, engine: str) -> dict[str, np.ndarray]:
     backend = choose("gpu", engine, precision="float32", number=ranks.number_here)
     backend = shared_by(backend, ranks)
     state = State(SETTINGS, backend)
-    taking = trainer(state, DATA, SETTINGS, backend)
+    taking = trainer(state, DATA)
     measured = np.concatenate([taking.steps(3) for _ in range(3)])
     left = {f"{engine}/{name}": array for name, array in state.arrays().items()}
     taking.close()

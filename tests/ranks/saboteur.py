@@ -20,7 +20,7 @@ def sabotaged(how: str, rank: int, step: int) -> Any:
     honest = StepByStep.batch
 
     def failing(self: StepByStep) -> Any:
-        if self.step == step and self.backend.ranks.rank == rank:
+        if self.step == step and self.state.backend.ranks.rank == rank:
             if how == "raise":
                 raise RuntimeError("on purpose")
             if how == "kill":

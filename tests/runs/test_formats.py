@@ -89,7 +89,7 @@ def test_safetensors_give_both_networks_back(tmp_path: Path) -> None:
     state = made_up_state(**SMALL)
     path = saved(tmp_path, state)
     found = load(path)
-    before = Trained(state.G, state.D, Settings(**SMALL), path)
+    before = Trained(state, path)
     pictures = before.generate(5)
     assert (found.generate(5) == pictures).all()
     assert (found.logits(pictures) == before.logits(pictures)).all()

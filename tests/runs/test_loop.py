@@ -17,7 +17,7 @@ from tinygan.runs.loop import Training, _signals
 from tinygan.runs.progress import Progress
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.runs.trainer import trainer
+from tinygan.runs.trainer import Schedule, trainer
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -59,8 +59,8 @@ def test_no_array_that_is_not_finite_is_ever_saved(tmp_path: Path, value: float)
     settings = Settings(size=4, width=1, noise_dim=2, batch_size=2, average=0.5)
     data = Dataset("black", np.zeros((4, 4, 4, 1), np.uint8), "nowhere")
     run, state = RunFolder.create(tmp_path, "run"), State(settings, cpu())
-    good, taking = state.arrays(), trainer(state, data, settings, cpu())
-    training = Training(run, state, data, settings, taking, Progress(io.StringIO(), 2), print)
+    good, taking = state.arrays(), trainer(state, data)
+    training = Training(run, state, data, Schedule(2, 2), taking, Progress(io.StringIO(), 2), print)
     names = [name for name, array in good.items() if array.dtype.kind == "f" and array.size]
     assert len(names) > 60
     for name in names:

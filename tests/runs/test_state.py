@@ -25,8 +25,8 @@ DATA = Dataset("noise", np.random.default_rng(1).integers(0, 256, (19, 8, 8, 1),
 TENSORS = 16  # weights and running statistics of a generator
 
 
-def go(state: State, steps: int, settings: Settings = SETTINGS, engine: str = "readable") -> State:
-    taking = trainer(state, DATA, settings, cpu(engine))
+def go(state: State, steps: int) -> State:
+    taking = trainer(state, DATA)
     for measured in taking.steps(steps):
         state.sums += measured
         state.step += 1
@@ -37,7 +37,7 @@ def go(state: State, steps: int, settings: Settings = SETTINGS, engine: str = "r
 def test_the_average_starts_where_training_does_and_follows_every_weight_and_statistic() -> None:
     state = State(SETTINGS, cpu())
     start, expected = state.weights(), {}
-    taking = trainer(state, DATA, SETTINGS, cpu())
+    taking = trainer(state, DATA)
     for t, d in ((1, 2 / 11), (2, 3 / 12), (3, 4 / 13)):
         taking.steps(8)
         now = state.weights()
@@ -61,7 +61,7 @@ def test_both_adams_have_the_settings() -> None:
 
 def test_averaging_does_not_change_the_training() -> None:
     averaged, plain = go(State(SETTINGS, cpu()), 20), State(replace(SETTINGS, average=0.0), cpu())
-    go(plain, 20, replace(SETTINGS, average=0.0))
+    go(plain, 20)
     ours, theirs = averaged.weights(), plain.weights()
     assert len(ours) == len(theirs) + TENSORS
     assert all((ours[name] == theirs[name]).all() for name in theirs)
@@ -87,7 +87,7 @@ def ended(state: State) -> str:
 @pytest.fixture(scope="module", params=["readable", "fast"])
 def whole(request: pytest.FixtureRequest) -> tuple[str, str]:
     """An engine, and the digest of what a run without a stop ends with on it."""
-    return request.param, ended(go(State(SETTINGS, cpu(request.param)), STEPS, engine=request.param))
+    return request.param, ended(go(State(SETTINGS, cpu(request.param)), STEPS))
 
 
 @pytest.mark.parametrize("stop", range(1, STEPS))
@@ -96,23 +96,23 @@ def test_a_run_resumed_after_any_step_ends_with_the_same_bits(
 ) -> None:
     engine, expected = whole
     file = tmp_path / "it.npz"
-    checkpoint.save(file, go(State(SETTINGS, cpu(engine)), stop, engine=engine).arrays(), {})
+    checkpoint.save(file, go(State(SETTINGS, cpu(engine)), stop).arrays(), {})
     resumed = State(SETTINGS, cpu(engine))
     resumed.restore(checkpoint.read(file)[0], file)
-    assert ended(go(resumed, STEPS - stop, engine=engine)) == expected
+    assert ended(go(resumed, STEPS - stop)) == expected
 
 
 def test_leaving_out_any_one_of_the_saved_arrays_shows(tmp_path: Path, whole: tuple[str, str]) -> None:
     """The control: another run's start in the place of one of the arrays changes the end."""
     engine, expected = whole
-    arrays = go(State(SETTINGS, cpu(engine)), MOVED, engine=engine).arrays()
+    arrays = go(State(SETTINGS, cpu(engine)), MOVED).arrays()
     arrays = {name: array.copy() for name, array in arrays.items()}  # some are the living ones
     other = State(replace(SETTINGS, seed=1), cpu(engine)).arrays()
     unseen = []
     for left_out in arrays:
         resumed = State(SETTINGS, cpu(engine))
         resumed.restore(arrays | {left_out: other[left_out].copy()}, tmp_path)
-        if ended(go(resumed, STEPS - MOVED, engine=engine)) == expected:
+        if ended(go(resumed, STEPS - MOVED)) == expected:
             unseen.append(left_out)
     assert unseen == [] and len(arrays) > 60
 
@@ -124,8 +124,8 @@ def test_leaving_out_any_one_of_the_saved_settings_shows(
     engine, expected = whole
     settings = replace(SETTINGS, **change)
     resumed = State(settings, cpu(engine))
-    resumed.restore(go(State(SETTINGS, cpu(engine)), 4, engine=engine).arrays(), tmp_path)
-    assert ended(go(resumed, STEPS - 4, settings, engine)) != expected
+    resumed.restore(go(State(SETTINGS, cpu(engine)), 4).arrays(), tmp_path)
+    assert ended(go(resumed, STEPS - 4)) != expected
 
 
 @pytest.mark.parametrize("engine", ["readable", "fast"])

@@ -23,7 +23,7 @@ def check_cost(engine: str, steps: int) -> dict[str, float]:
     """
     settings, device = Settings(), backend.cpu(engine)
     pixels = np.random.default_rng(0).integers(0, 256, (settings.batch_size, 28, 28, 1), dtype=np.uint8)
-    taking = trainer(State(settings, device), Dataset("noise", pixels, "nowhere"), settings, device)
+    taking = trainer(State(settings, device), Dataset("noise", pixels, "nowhere"))
     check, spent = step.check_finite, 0.0
 
     def timed(arrays: Iterable[tuple[str, Any]]) -> None:

@@ -27,20 +27,20 @@ DATA = Dataset("strokes", strokes(56, 0), "made up")
 def state() -> State:
     """After seven steps: Adam has moments, the running statistics have moved, the average is due."""
     state = State(SETTINGS, cpu())
-    StepByStep(state, DATA, SETTINGS, cpu()).steps(7)
+    StepByStep(state, DATA).steps(7)
     state.step = 7
     return state
 
 
 def text_of(state: State) -> str:
-    return "\n".join([*(" ".join([title, *lines]) for title, lines in explain(state, DATA, SETTINGS))])
+    return "\n".join([*(" ".join([title, *lines]) for title, lines in explain(state, DATA))])
 
 
 def test_weights_and_adams_take_the_step_that_is_explained(state: State) -> None:
     expected = State(SETTINGS, cpu())
     expected.restore(state.arrays(), Path("copy"))
     text_of(state)
-    StepByStep(expected, DATA, SETTINGS, cpu()).steps(1)
+    StepByStep(expected, DATA).steps(1)
     ours, theirs = state.arrays(), expected.arrays()
     players = [name for name in ours if name.startswith(("generator/", "discriminator/"))]
     moved = [name for name in players if "running" not in name]
@@ -53,7 +53,7 @@ def test_the_losses_named_are_those_of_the_step(state: State) -> None:
     expected = State(SETTINGS, cpu())
     expected.restore(state.arrays(), Path("copy"))
     text = text_of(state)
-    ((g_loss, d_loss, _, _),) = StepByStep(expected, DATA, SETTINGS, cpu()).steps(1)
+    ((g_loss, d_loss, _, _),) = StepByStep(expected, DATA).steps(1)
     assert f"the sum of both averages: {d_loss:.3f}" in text
     assert f"on average {g_loss:.3f}: G's loss" in text
     assert f"D's loss goes from {d_loss:.4f} to" in text
@@ -61,7 +61,7 @@ def test_the_losses_named_are_those_of_the_step(state: State) -> None:
 
 
 def test_right_answers_are_counted(state: State) -> None:
-    found = gan.losses_and_gradients(state.G, state.D, *StepByStep(state, DATA, SETTINGS, cpu()).batch())
+    found = gan.losses_and_gradients(state.G, state.D, *StepByStep(state, DATA).batch())
     real, fake = (loss.sigmoid(logits.data) for logits in (found.real_logits, found.fake_logits))
     right = f"{np.sum(real > 0.5)} of 8 real images and {np.sum(fake < 0.5)} of 16 fakes"
     assert f"It is right about {right}" in text_of(state)
@@ -119,7 +119,7 @@ def test_a_layer_that_was_changed_is_explained_all_the_same(
 
 def test_every_sentence_names_a_line_of_code(state: State) -> None:
     files = set()
-    for title, sentences in explain(state, DATA, SETTINGS):
+    for title, sentences in explain(state, DATA):
         for sentence in sentences:
             assert re.search(r" \[tinygan/[\w/]+\.py:\d+\]$", sentence), (title, sentence)
             for file, line in re.findall(r"\[(tinygan/[\w/]+\.py):(\d+)\]", sentence):

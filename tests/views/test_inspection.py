@@ -23,7 +23,7 @@ def made(engine: str = "readable", **settings: Any) -> tuple[State, Batch]:
     chosen = Settings(data="strokes", **{"batch_size": 16, "width": 4, "noise_dim": 6, **settings})
     backend: Backend = choose("cpu", engine, lambda line: None)
     state = State(chosen, backend)
-    return state, StepByStep(state, DATA, chosen, backend).batch()
+    return state, StepByStep(state, DATA).batch()
 
 
 def test_the_tutorials_networks_take_the_products_that_were_counted_by_hand() -> None:

@@ -146,6 +146,10 @@ class RunFolder(Records):
                 found.append((int(epoch), -1 if step is None else int(step), name))
         return [self.checkpoints_dir / name for _, _, name in sorted(found, reverse=True)]
 
+    def newest(self) -> Path | None:
+        """The newest checkpoint, if there is one. Raises CheckpointError."""
+        return next(iter(self.checkpoints()), None)
+
     def sampled_epochs(self) -> list[int]:
         """The epochs of which ``samples/`` has a grid, in order. Raises CheckpointError."""
         names = _names(self.samples_dir)

@@ -18,9 +18,8 @@ from tinygan.rng import stream
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.progress import Progress
-from tinygan.runs.settings import Settings
 from tinygan.runs.state import PREVIEWS, State, pictures_of
-from tinygan.runs.trainer import Trainer, schedule
+from tinygan.runs.trainer import Schedule, Trainer
 from tinygan.views.animation import frame_indices, load_frames, write_gif
 from tinygan.views.health import MEASURED_ON, measure, verdict
 from tinygan.views.pictures import grid, save_png, to_uint8
@@ -46,18 +45,17 @@ class Training:
     """
 
     def __init__(
-        self, run: RunFolder, state: State, data: Dataset, settings: Settings, taking: Trainer,
+        self, run: RunFolder, state: State, data: Dataset, schedule: Schedule, taking: Trainer,
         progress: Progress, say: Callable[..., object],
         evaluation: Callable[[Network], dict[str, float]] | None = None,
     ) -> None:  # fmt: skip
-        self.run, self.state, self.data, self.settings, self.taking = run, state, data, settings, taking
+        self.run, self.state, self.data, self.settings, self.taking = run, state, data, state.settings, taking
         self.progress, self.say, self.evaluation = progress, say, evaluation
-        self.ranks = state.G.backend.ranks
-        self.steps_per_epoch, self.total_steps = schedule(settings, len(data.images), self.ranks.size)
+        self.ranks, (self.steps_per_epoch, self.total_steps) = state.backend.ranks, schedule
         # Health is always measured on the same images and noise.
-        self.images = normalise(state.G.backend.array(data.images[:MEASURED_ON]))
-        noise = stream(settings.seed, "samples").at(1).normal((MEASURED_ON, settings.noise_dim))
-        self.noise = state.G.backend.array(noise)
+        self.images = normalise(state.backend.array(data.images[:MEASURED_ON]))
+        noise = stream(self.settings.seed, "samples").at(1).normal((MEASURED_ON, *state.G.input_shape))
+        self.noise = state.backend.array(noise)
 
     def complete(self) -> None:
         """Train to the end.
@@ -113,10 +111,9 @@ class Training:
                 place += 1
                 state.step += 1
                 if not np.isfinite(measured).all():
-                    good = next(iter(self.run.checkpoints()), "none yet")
                     raise NonFiniteError(
-                        f"epoch {epoch + 1}, step {state.step}: {self.taking.trouble}. "
-                        f"Last good checkpoint: {good}. Start a new run with a smaller --lr."
+                        f"epoch {epoch + 1}, step {state.step}: {self.taking.trouble}. Last good checkpoint: "
+                        f"{self.run.newest() or 'none yet'}. Start a new run with a smaller --lr."
                     )
                 state.sums += measured
                 losses.append(measured)

@@ -41,6 +41,7 @@ class State:
     """The networks, their Adams and the position of a run, as they are before its first step."""
 
     def __init__(self, settings: Settings, backend: Backend) -> None:
+        self.settings, self.backend = settings, backend
         init = stream(settings.seed, "init")
         both: dict[str, Any] = {name: getattr(settings, name) for name in ("size", "channels", "width")}
         both["backend"] = backend
@@ -136,8 +137,8 @@ def folder_of(checkpoint_file: Path) -> Path:
 class Trained:
     """A generator and its discriminator, ready to use. Made by `load`."""
 
-    def __init__(self, G: Network, D: Network, settings: Settings, path: Path) -> None:
-        self.G, self.D, self.settings, self.path = G, D, settings, path
+    def __init__(self, state: State, path: Path) -> None:
+        self.G, self.D, self.settings, self.path = state.shown_G, state.D, state.settings, path
 
     @property
     def run_folder(self) -> Path:
@@ -178,28 +179,22 @@ def load(
     if where is not None and Path(where).suffix == ".safetensors":
         path = Path(where)
         arrays, meta = read_safetensors(path)
-        settings = saved_settings(meta, path, arrays)
-        state = State(settings, backend or CPU)
+        state = State(saved_settings(meta, path, arrays), backend or CPU)
         _check_fit(state.weights(), arrays, path)
         state.set_weights(arrays)
-        return Trained(state.shown_G, state.D, settings, path)
-    files = RunFolder.checkpoint_files(where, Path(out))
-    state, settings, path = restored(files, backend or CPU, say)
-    return Trained(state.shown_G, state.D, settings, path)
+        return Trained(state, path)
+    return Trained(*restored(RunFolder.checkpoint_files(where, Path(out)), backend or CPU, say))
 
 
-def restored(
-    files: Sequence[Path], backend: Backend, say: Callable[[str], object]
-) -> tuple[State, Settings, Path]:
-    """The state in the first intact one of the checkpoints `files`, its settings, and which file it was.
+def restored(files: Sequence[Path], backend: Backend, say: Callable[[str], object]) -> tuple[State, Path]:
+    """The state in the first intact one of the checkpoints `files`, and which file it was.
 
     Raises CheckpointError where there is none.
     """
     path, arrays, meta = checkpoint.newest_intact(files, say)
-    settings = saved_settings(meta, path, arrays)
-    state = State(settings, backend)
+    state = State(saved_settings(meta, path, arrays), backend)
     state.restore(arrays, path)
-    return state, settings, path
+    return state, path
 
 
 def saved_settings(

@@ -87,17 +87,17 @@ class Trainer(Protocol):
         ...
 
 
-def trainer(state: State, data: Dataset, settings: Settings, backend: Backend) -> Trainer:
+def trainer(state: State, data: Dataset) -> Trainer:
     """What takes the steps of a run: on a graphics card the fast engine keeps the whole run there.
 
     Raises as `Step`.
     """
-    step_by_step = StepByStep(state, data, settings, backend)
+    step_by_step = StepByStep(state, data)
     if step_by_step.how != ON_A_CARD:
         return step_by_step
     from tinygan.cuda.trainer import Trainer as OnCard  # not needed, and not loaded, on a processor
 
-    networks = state.G, state.D, state.adam_G, state.adam_D
+    networks, settings = (state.G, state.D, state.adam_G, state.adam_D), state.settings
     found = OnCard(
         *networks, data.images, settings.batch_size, settings.seed, state.step, average=state.average
     )
@@ -123,14 +123,12 @@ class StepByStep:
     stride = 1
     trouble = ""
 
-    def __init__(self, state: State, data: Dataset, settings: Settings, backend: Backend) -> None:
-        self.state, self.data, self.settings, self.backend = state, data, settings, backend
+    def __init__(self, state: State, data: Dataset) -> None:
+        self.state, self.data = state, data
         self.step, self.epoch, self.order = state.step, -1, np.zeros(0, int)
-        size = settings.batch_size
+        size, strict = state.settings.batch_size, state.settings.engine == "fast"
         batches = {(self._share(N), self._share(size)) for N in (size, len(data.images) % size or size)}
-        self.one = Step(
-            state.G, state.D, state.adam_G, state.adam_D, batches, strict=settings.engine == "fast"
-        )
+        self.one = Step(state.G, state.D, state.adam_G, state.adam_D, batches, strict)
         self.how = self.one.how
 
     def steps(self, count: int) -> np.ndarray:
@@ -148,12 +146,12 @@ class StepByStep:
 
     def _share(self, count: int) -> int:
         """How many of `count` examples are this rank's."""
-        part = self.backend.ranks.part(count)
+        part = self.state.backend.ranks.part(count)
         return part.stop - part.start
 
     def batch(self) -> Batch:
         """What the next step sees."""
-        settings, backend, ranks = self.settings, self.backend, self.backend.ranks
+        settings, backend, ranks = self.state.settings, self.state.backend, self.state.backend.ranks
         images, size = self.data.images, settings.batch_size
         epoch, place = divmod(self.step, math.ceil(len(images) / size))
         if epoch != self.epoch:
@@ -176,8 +174,7 @@ class StepByStep:
 
 def measure_step_seconds(settings: Settings, data: Dataset, backend: Backend) -> float:
     """Seconds one full step takes, on networks that are thrown away; the first steps warm up."""
-    images = data.images[: settings.batch_size]
-    taking = trainer(State(settings, backend), replace(data, images=images), settings, backend)
+    taking = trainer(State(settings, backend), replace(data, images=data.images[: settings.batch_size]))
     seconds = []
     for _ in range(4):
         count, start = taking.stride, time.perf_counter()

@@ -21,9 +21,8 @@ from tinygan.fast.originals import changed, described
 from tinygan.layers import Network
 from tinygan.ops import loss
 from tinygan.runs import trainer
-from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.runs.trainer import StepByStep, schedule
+from tinygan.runs.trainer import StepByStep
 from tinygan.views.inspection import PACKAGE
 
 
@@ -35,7 +34,7 @@ def place(module: ModuleType, code: str) -> str:
     return ""
 
 
-def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[str, list[str]]]:
+def explain(state: State, data: Dataset) -> Iterator[tuple[str, list[str]]]:
     """The next step of `state`, of the readable engine: pairs of a title and the sentences below it.
 
     The weights and both Adams of `state` take the step; the rest of it is spoilt.
@@ -46,7 +45,7 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
     in_words = ("gan.", "ops.loss.", "autograd.grad", "optim.")
     if edits := [name for name in changed() if name.startswith(in_words)]:
         raise UsageError(f"{described(edits)}: tinygan.explain has words for the original alone.")
-    step = _Step(state, data, settings)
+    step = _Step(state, data)
     yield f"Step {state.step + 1:,}, in epoch {step.epoch}", step.batch()
     yield "Noise", step.from_noise()
     yield "The generator", step.generator()
@@ -60,11 +59,11 @@ def explain(state: State, data: Dataset, settings: Settings) -> Iterator[tuple[s
 class _Step:
     """A training step, taken when this object is made; each method describes a part of it in sentences."""
 
-    def __init__(self, state: State, data: Dataset, settings: Settings) -> None:
+    def __init__(self, state: State, data: Dataset) -> None:
         self.G, self.D, self.adam_G, self.average = state.G, state.D, state.adam_G, state.average
-        self.epoch = state.step // schedule(settings, len(data.images))[0] + 1
-        self.stepping = StepByStep(state, data, settings, state.G.backend)
+        self.stepping = StepByStep(state, data)
         batch = self.stepping.batch()
+        self.epoch = self.stepping.epoch + 1
         self.images, self.noise = batch.images, batch.noise
         self.N, self.M = len(self.images), len(self.noise)
         # The weight that is followed: in the middle of G's last kernel.
