@@ -6,6 +6,9 @@ An error's text is one line: what was found, what was expected, what to do.
 2
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class TinyganError(Exception):
     """A failure the user can act on; commands print `mark` and its text, and exit with `exit_code`."""
@@ -57,6 +60,15 @@ def one_line(problem: BaseException) -> str:
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror
     return next(iter(str(problem).splitlines()), "") or type(problem).__name__
+
+
+@contextmanager
+def failing(what: str, remedy: str, kind: type[TinyganError] = CheckpointError) -> Iterator[None]:
+    """Within this an OSError becomes an error of `kind`: `what`, a colon, the reason, `remedy`."""
+    try:
+        yield
+    except OSError as problem:
+        raise kind(f"{what}: {one_line(problem)}. {remedy}") from problem
 
 
 def printable(text: str) -> str:

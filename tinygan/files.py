@@ -11,9 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from tinygan.errors import CheckpointError, FileError, one_line
+from tinygan.errors import CheckpointError, FileError, failing
 
 TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")  # what `write_atomically` names a file meanwhile
+REMEDY = "Free some space or choose another folder."
 
 try:
     import msvcrt  # Windows alone has it
@@ -38,7 +39,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
         raise CheckpointError(f"{path} is no regular file. Choose the name of a file.")
     # The name is new each time: two writers of one path never share a half-written file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    with _failures(path):
+    with failing(f"cannot write {path}", REMEDY, FileError):
         try:
             with open(temporary, "xb") as file:
                 file.write(content) if isinstance(content, bytes) else content(file)
@@ -52,7 +53,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
 
 def append(path: Path, data: bytes) -> None:
     """Add `data` to the end of `path`, and hand it to the disk. Raises FileError."""
-    with _failures(path):
+    with failing(f"cannot write {path}", REMEDY, FileError):
         new = not path.exists()
         with open(path, "ab") as file:
             file.write(data)
@@ -90,17 +91,6 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _failures(path: Path) -> Iterator[None]:
-    """Raise a FileError in place of an OSError."""
-    try:
-        yield
-    except OSError as error:
-        raise FileError(
-            f"cannot write {path}: {one_line(error)}. Free some space or choose another folder."
-        ) from error
 
 
 @contextmanager

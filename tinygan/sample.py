@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygan import backend, cli
-from tinygan.errors import CheckpointError, UsageError, one_line
+from tinygan.errors import CheckpointError, UsageError, failing
 from tinygan.files import write_atomically
 from tinygan.layers import Network
 from tinygan.ops.loss import sigmoid
@@ -135,10 +135,8 @@ def destination(options: argparse.Namespace, trained: Trained, name: str) -> Pat
     """--out, or `name` in the run; its folder is made. Raises CheckpointError where that is impossible."""
     path = options.out or trained.run_folder / name
     folder = path if options.separate else path.parent
-    try:
+    with failing(f"cannot make {folder}", "Use another --out."):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise CheckpointError(f"cannot make {folder}: {one_line(problem)}. Use another --out.") from problem
     return path
 
 

@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from tinygan.errors import CheckpointError, DataError, one_line
+from tinygan.errors import CheckpointError, DataError, failing, one_line
 from tinygan.files import write_atomically
 
 CHUNK = 1 << 18
@@ -65,14 +65,12 @@ def fetch(file: Pinned, folder: Path, say: Callable[[str], object]) -> Path:
         DataError: no mirror gave the right file; the text has the reason of the last one.
     """
     target = folder / file.name
-    try:
+    with failing(f"cannot use the cache {folder}", "Set TINYGAN_CACHE.", DataError):
         if target.exists():
             if is_intact(target, file):
                 return target
             say(f"{target} is damaged; downloading it again.")
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise DataError(f"cannot use the cache {folder}: {one_line(problem)}. Set TINYGAN_CACHE.") from None
     try:
         write_atomically(target, downloaded(file, say))
     except CheckpointError as problem:

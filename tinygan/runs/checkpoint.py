@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.errors import CheckpointError, one_line
+from tinygan.errors import CheckpointError, failing
 from tinygan.files import write_atomically
 
 FORMAT = 1
@@ -54,11 +54,10 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         if not path.is_file():
             raise CheckpointError(f"{path} is no file. Name a checkpoint in a run's folder 'checkpoints'.")
-        return _parse(_read_sealed(path), path)
+        with failing(f"cannot read {path}", "Use another checkpoint."):
+            return _parse(_read_sealed(path), path)
     except CheckpointError:
         raise
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {one_line(error)}. Use another checkpoint.") from error
     except Exception as error:  # a hostile zip can raise nearly anything: MemoryError, struct.error, ...
         raise _damaged(path, f"{type(error).__name__} while reading") from error
 

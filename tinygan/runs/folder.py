@@ -9,10 +9,10 @@ import shutil
 import tempfile
 import unicodedata
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from tinygan.errors import CheckpointError, one_line
+from tinygan.errors import CheckpointError, failing
 from tinygan.files import locked, sweep, sync_folder
 from tinygan.runs.records import Inside, Records, reading
 
@@ -33,7 +33,7 @@ class RunFolder(Records):
         """
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
         suffix = re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "run"  # safe on every system
-        try:
+        with _making(out):
             new = [folder for folder in (out, *out.parents) if not folder.exists()]
             out.mkdir(parents=True, exist_ok=True)
             while True:
@@ -59,18 +59,13 @@ class RunFolder(Records):
                 for folder in (path, out, *(made.parent for made in new)):
                     sync_folder(folder)
                 return RunFolder(path)
-        except OSError as error:
-            raise _cannot_make(out, error) from error
 
     @staticmethod
     def try_out(out: Path) -> None:
         """Raise the CheckpointError that `create` would raise; nothing is left behind."""
         existing = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.exists(path))
-        try:
-            with tempfile.TemporaryDirectory(prefix=".tinygan-", dir=existing):
-                pass
-        except OSError as error:
-            raise _cannot_make(out, error) from error
+        with _making(out), tempfile.TemporaryDirectory(prefix=".tinygan-", dir=existing):
+            pass
 
     @staticmethod
     def find(where: str | Path | None, out: Path, trained: bool = False) -> tuple[RunFolder, Path | None]:
@@ -86,7 +81,7 @@ class RunFolder(Records):
             f"Name a run folder such as {out / '0001-fashion-mnist'}, "
             "or a checkpoint file in its folder 'checkpoints'."
         )
-        try:
+        with failing(f"cannot look into {path}", remedy):
             if where is None:
                 return RunFolder(_newest_run(out, trained)), None
             if path.is_dir():
@@ -98,8 +93,6 @@ class RunFolder(Records):
                 raise CheckpointError(f"{path} does not exist. {remedy}")
             if not (run / "config.json").is_file():
                 raise CheckpointError(f"{path} is no run: {run / 'config.json'} is missing. {remedy}")
-        except OSError as error:
-            raise CheckpointError(f"cannot look into {path}: {one_line(error)}. {remedy}") from error
         return RunFolder(run), checkpoint
 
     @staticmethod
@@ -168,12 +161,8 @@ class RunFolder(Records):
             )
 
         with ExitStack() as held:
-            try:
+            with failing(f"cannot write into {self.path}", "Copy the run."):
                 held.enter_context(locked(self.path / ".lock", busy))
-            except OSError as error:
-                raise CheckpointError(
-                    f"cannot write into {self.path}: {one_line(error)}. Copy the run."
-                ) from error
             for folder in (self.path, self.samples_dir, self.checkpoints_dir):
                 sweep(folder)
             yield
@@ -203,7 +192,5 @@ def _newest_run(out: Path, trained: bool) -> Path:
     return (fit or newest)[0]
 
 
-def _cannot_make(out: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(
-        f"cannot make a run folder in {out}: {one_line(error)}. Choose a folder you can write with --out."
-    )
+def _making(out: Path) -> AbstractContextManager[None]:
+    return failing(f"cannot make a run folder in {out}", "Choose a folder you can write with --out.")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinygan.errors import CheckpointError, one_line
+from tinygan.errors import CheckpointError, failing
 from tinygan.files import append, write_atomically
 
 GROUPS = ("settings", "data", "device", "versions")  # of a configuration
@@ -134,13 +133,9 @@ class Records:
         write_atomically(self.losses_path, losses.tobytes())
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Raise a CheckpointError in place of an OSError."""
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {one_line(error)}. Name another run.") from error
+def reading(path: Path) -> AbstractContextManager[None]:
+    """Within this an OSError becomes a CheckpointError."""
+    return failing(f"cannot read {path}", "Name another run.")
 
 
 def damaged(path: Path, what: str) -> CheckpointError:
