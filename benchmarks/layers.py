@@ -18,6 +18,7 @@ from benchmarks import report
 from benchmarks.competitors import hardware
 from tinygan import backend, cli
 from tinygan.errors import UsageError
+from tinygan.fast.threads import POOL
 from tinygan.machine import keep_memory, usable_cores
 from tinygan.ops.conv import conv2d, conv2d_transpose
 from tinygan.ops.dense import dense
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     if min(options.batch, options.threads, options.rounds) < 1:
         raise UsageError("--batch, --threads and --rounds must be at least 1.")
     keep_memory()
-    backend.use_threads(options.threads)
+    POOL.resize(options.threads)
     peak = matrix_product_peak()
     print(
         f"{hardware()['processor']}, {options.threads} threads, batch {options.batch}, float32; "

@@ -35,6 +35,7 @@ from benchmarks.competitors import Answering, FailedError, hardware, note, take_
 from tinygan import backend, cli
 from tinygan.data import Dataset
 from tinygan.errors import TinyganError, UsageError
+from tinygan.fast.threads import POOL
 from tinygan.machine import keep_memory, usable_cores
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import MPI, started
@@ -315,7 +316,7 @@ def serve() -> int:
             raise UsageError("python -m benchmarks.ranks starts the workers itself.")
         settings = Settings(**setup["settings"])
         keep_memory()
-        backend.use_threads(setup["settings"]["threads"])
+        POOL.resize(setup["settings"]["threads"])
         device = backend.shared_by(backend.choose("cpu", "fast"), ranks)
         shape = (4 * settings.batch_size, settings.size, settings.size, settings.channels)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -16,6 +16,7 @@ from tinygan.backend import Backend
 from tinygan.data import Dataset
 from tinygan.errors import UsageError
 from tinygan.evaluation.evaluation import SAMPLES, Evaluation
+from tinygan.fast.threads import POOL
 from tinygan.runs.settings import RECIPES, new_settings
 from tinygan.runs.state import State, pictures_of
 from tinygan.runs.trainer import schedule, trainer
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
             raise UsageError(f"there is no folder {folder}. Make it first.")
     machine.keep_memory()
     device = backend.choose(options.device)
-    backend.use_threads(machine.usable_cores())
+    POOL.resize(machine.usable_cores())
     images = data.load(options.data, data_dir=options.data_dir)
     first = new_settings({"recipe": names[0], "data": images.name})
     evaluation = Evaluation(first, options.data_dir, samples=options.samples)

@@ -8,6 +8,7 @@ import tinygan
 from benchmarks import floor, worker
 from benchmarks.worker import SIZE, Weights, serve
 from tinygan import backend, gan, rng
+from tinygan.fast.threads import POOL
 from tinygan.layers import Dropout
 from tinygan.machine import keep_memory
 from tinygan.step import ON_A_CARD, Step
@@ -26,7 +27,7 @@ class Player(worker.Player):
     ) -> None:
         keep_memory()
         given = precision if device == "gpu" and variant == "fast" else "float32"
-        backend.use_threads(threads)
+        POOL.resize(threads)
         self.backend = backend.choose(device, variant, precision=given)
         self.version = (
             f"tinygan {tinygan.__version__}, {self.backend.xp.__name__} {self.backend.xp.__version__}"

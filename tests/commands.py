@@ -12,7 +12,6 @@ from typing import Any
 from unittest.mock import patch
 
 from tinygan import cli
-from tinygan.backend import use_threads
 from tinygan.fast.threads import POOL
 from tinygan.runs.checkpoint import content_digest, read
 
@@ -44,7 +43,7 @@ def tinygan(
             code = int(stop.code or 0)
         finally:
             os.chdir(before)
-            use_threads(threads)
+            POOL.resize(threads)
     texts = []
     for stream in (printed, errors):
         stream.flush()

@@ -11,9 +11,7 @@ from types import ModuleType
 from tinygan.arrays import CPU, DEVICES, ENGINES, PRECISIONS, Backend
 from tinygan.errors import DeviceError, UsageError
 from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, changed, described, refuse, twins
-from tinygan.fast.threads import POOL
 from tinygan.gpu_errors import first_failure, import_failure
-from tinygan.machine import limit_blas_threads
 from tinygan.ranks import twins as shared
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import MPI, NCCL
@@ -109,12 +107,3 @@ def shared_by(backend: Backend, ranks: Ranks) -> Backend:
     if isinstance(ranks, MPI) and backend.device == "gpu":
         ranks = NCCL(ranks, backend.xp)
     return replace(backend, ranks=ranks, twins={**backend.twins, **shared.twins(ranks)})
-
-
-def use_threads(count: int) -> bool:
-    """Compute with `count` threads from now on: matrix products, and the fast engine's own pool.
-
-    False where NumPy's BLAS has no switch; then it decides for itself, and the pool has one thread.
-    """
-    POOL.resize(count)
-    return limit_blas_threads(count)

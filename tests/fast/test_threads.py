@@ -24,7 +24,6 @@ from tests.fast.checks import (
 )
 from tests.test_backend import openblas_threads
 from tests.test_commands import TINY, tinygan
-from tinygan import backend as backends
 from tinygan.fast import threads
 from tinygan.fast.threads import POOL, Pool, blocks
 from tinygan.runs.checkpoint import read
@@ -146,7 +145,7 @@ def test_there_are_as_many_as_usable_cores_and_without_a_switch_for_blas_one(mon
 @pytest.mark.parametrize("count", COUNTS)
 def test_the_choice_of_threads_sets_the_pool_and_blas(count):
     get = openblas_threads()
-    assert backends.use_threads(count) is True
+    assert POOL.resize(count) is True
     assert POOL.threads == count and get() == count
 
 
@@ -237,9 +236,10 @@ def test_blocks_cover_everything_once_in_order(count, each):
 
 USE = """
 import numpy as np
-from tinygan.backend import cpu, use_threads
+from tinygan.backend import cpu
+from tinygan.fast.threads import POOL
 from tinygan.ops.conv import conv2d
-use_threads(2)
+POOL.resize(2)
 x, w = np.ones((64, 14, 14, 32), "f"), np.ones((5, 5, 32, 32), "f")
 cpu("fast").twin(conv2d).forward(x, w, None)
 import threading

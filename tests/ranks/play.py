@@ -11,8 +11,9 @@ import numpy as np
 
 from tests.standin.processes import stand_in
 from tinygan import models
-from tinygan.backend import choose, cpu, shared_by, use_threads
+from tinygan.backend import choose, cpu, shared_by
 from tinygan.data import Dataset
+from tinygan.fast.threads import POOL
 from tinygan.optim import Adam
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import started
@@ -81,7 +82,7 @@ def both(ranks: Ranks) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     ranks = started()
-    use_threads(1)
+    POOL.resize(1)
     with ranks.together():
         if sys.argv[2:] == ["card"]:
             stand_in()

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygan import backend, machine, step
 from tinygan.data import Dataset
+from tinygan.fast.threads import POOL
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
 from tinygan.runs.trainer import trainer
@@ -53,5 +54,5 @@ def check_cost(engine: str, steps: int) -> dict[str, float]:
 
 def check_costs(steps: int) -> dict[str, Any]:
     """Both engines, on all cores."""
-    backend.use_threads(machine.usable_cores())
+    POOL.resize(machine.usable_cores())
     return {engine: check_cost(engine, steps) for engine in ("fast", "readable")}

@@ -37,12 +37,17 @@ class Pool:
             self.resize(usable_cores())
         return self._threads
 
-    def resize(self, threads: int) -> None:
-        """Use `threads` from now on, and end the others. One, where BLAS cannot be held to one itself."""
+    def resize(self, threads: int) -> bool:
+        """Use `threads` from now on, in matrix products as well, and end the others.
+
+        False where NumPy's BLAS has no switch: then it decides for itself, and the pool has one thread.
+        """
         if self._executor:
             self._executor.shutdown()
             self._executor = None
-        self._threads = threads if limit_blas_threads(threads) else 1
+        switched = limit_blas_threads(threads)
+        self._threads = threads if switched else 1
+        return switched
 
     def each(self, function: Callable[[Piece], object], pieces: Sequence[Piece]) -> None:
         """Call `function` on every piece, in any order; an exception in one ends the call and is raised.

@@ -139,11 +139,7 @@ class Trained:
 
     def __init__(self, state: State, path: Path) -> None:
         self.G, self.D, self.settings, self.path = state.shown_G, state.D, state.settings, path
-
-    @property
-    def run_folder(self) -> Path:
-        """Where its pictures belong: the run's folder, or beside a checkpoint that lies elsewhere."""
-        return folder_of(self.path)
+        self.run_folder = folder_of(path)  # where its pictures belong
 
     def generate(self, n: int, seed: int = 0) -> np.ndarray:
         """`n` new pictures (n, H, W, C), float32 in [-1, 1]; the same ones for the same `seed`.
