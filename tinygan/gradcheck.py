@@ -21,7 +21,6 @@ from tinygan.arrays import Array, Backend
 from tinygan.autograd import Op, Tensor, add, grad
 from tinygan.errors import UsageError
 from tinygan.gan import discriminator_loss, generator_loss, losses_and_gradients
-from tinygan.layers import Network
 from tinygan.models import discriminator, generator
 from tinygan.ops.activation import leaky_relu, tanh
 from tinygan.ops.batchnorm import batch_norm
@@ -122,53 +121,53 @@ projected = Op(lambda y, *, r: ((y * r).sum(), r), lambda r, dy, wanted: (dy * r
 
 def check_op(backend: Backend, op: Op) -> Result:
     """All `cases` of `op`: the gradient of sum(r y) by every input, for random numbers r."""
-    return _together([_case_error(backend, op, case) for case in cases()[op]])
+    return _together([_check_case(backend, op, case) for case in cases()[op]])
 
 
-def _case_error(backend: Backend, op: Op, case: Case) -> Result:
+def _check_case(backend: Backend, op: Op, case: Case) -> Result:
     given = {k: backend.array(v) if isinstance(v, np.ndarray) else v for k, v in case.attributes.items()}
+    inputs = [None if array is None else Tensor(backend.array(array), backend) for array in case.arrays]
 
-    def function(tensors: list[Tensor]) -> Tensor:
-        rest = iter(tensors)
-        y = op(*(None if array is None else next(rest) for array in case.arrays), **given)
+    def loss() -> Tensor:
+        y = op(*inputs, **given)
         return projected(y, r=backend.array(np.asarray(numbers(9, *y.shape))))
 
-    return loss_error(function, [array for array in case.arrays if array is not None], backend)
+    return check_all_of(loss, [tensor for tensor in inputs if tensor])
 
 
-def slopes(
-    loss: Callable[[], Tensor], tensor: Tensor, gradient: Array, directions: Iterable[np.ndarray]
-) -> np.ndarray:
-    """How fast `loss` changes as `tensor` moves along n directions: (2, n), by gradient, by differences."""
-    backend, start, found = tensor.backend, tensor.data, []
-    for direction in directions:
-        sides = []
-        for sign in (1, -1):
-            tensor.data = start + sign * STEP * backend.array(direction)
-            sides.append(float(loss()))
-        by_gradient = float((backend.numpy(gradient) * direction).sum())
-        found.append((by_gradient, (sides[0] - sides[1]) / (2 * STEP)))
-    tensor.data = start
-    return np.array(found).T
+def check_all_of(loss: Callable[[], Tensor], tensors: Sequence[Tensor]) -> Result:
+    """The gradient of `loss` by every number of `tensors`."""
+    return compare(loss, tensors, grad(loss(), tensors), lambda x: np.eye(x.data.size).reshape(-1, *x.shape))
 
 
-def loss_error(
-    function: Callable[[list[Tensor]], Tensor], inputs: Sequence[np.ndarray], backend: Backend
-) -> Result:
-    """Compare `grad` of a scalar function of tensors with differences in every entry of `inputs`."""
-    tensors = [Tensor(backend.array(array), backend) for array in inputs]
+def compare(
+    loss: Callable[[], Tensor], tensors: Iterable[Tensor], gradients: Iterable[Array],
+    directions: Callable[[Tensor], Iterable[np.ndarray]],
+) -> Result:  # fmt: skip
+    """How fast `loss` changes as each tensor moves along its `directions`: by gradient, by differences."""
     results = []
-    for tensor, gradient in zip(tensors, grad(function(tensors), tensors), strict=True):
-        entries = np.eye(gradient.size).reshape(-1, *tensor.shape)
-        compared = slopes(lambda: function(tensors), tensor, gradient, entries)
-        results.append(Result(relative_error(*compared), len(entries)))
+    for tensor, gradient in zip(tensors, gradients, strict=True):
+        backend, start, found = tensor.backend, tensor.data, []
+        for direction in directions(tensor):
+            sides = []
+            for sign in (1, -1):
+                tensor.data = start + sign * STEP * backend.array(direction)
+                sides.append(float(loss()))
+            by_gradient = float((backend.numpy(gradient) * direction).sum())
+            found.append((by_gradient, (sides[0] - sides[1]) / (2 * STEP)))
+        tensor.data = start
+        results.append(Result(relative_error(*np.array(found).T), len(found)))
     return _together(results)
 
 
-DIRECTIONS = 8  # random ones, for each parameter of both networks
+def some_directions(tensor: Tensor) -> Iterator[np.ndarray]:
+    """A few random ones of length 1."""
+    for number in range(8):
+        direction = numbers(number, *tensor.shape)
+        yield direction / np.linalg.norm(direction)
 
 
-def network_error(backend: Backend) -> Result:
+def check_networks(backend: Backend) -> Result:
     """Both losses through a narrow pair of networks, in random directions of every parameter.
 
     LeakyReLU's corner is met by chance only: the step is small against the numbers.
@@ -181,31 +180,20 @@ def network_error(backend: Backend) -> Result:
         [backend.array((numbers(s, 4, n, n, c) > -0.5) * 1.0) for n, c in ((4, 2), (2, 4))] for s in (3, 4)
     ]
     step = partial(losses_and_gradients, G, D, images, noise, *masks)
-    found = step()
+    found, of_D, of_G = step(), D.parameters.values(), G.parameters.values()
     return _together([
-        _along_directions(D, lambda: step().d_loss, found.d_gradients),
-        _along_directions(G, lambda: step().g_loss, found.g_gradients),
+        compare(lambda: step().d_loss, of_D, found.d_gradients, some_directions),
+        compare(lambda: step().g_loss, of_G, found.g_gradients, some_directions),
     ])  # fmt: skip
-
-
-def _along_directions(network: Network, loss: Callable[[], Tensor], gradients: Sequence[Array]) -> Result:
-    """The slope of `loss` along random directions of each parameter of `network`, against its gradient."""
-    parts = []
-    for which, (parameter, gradient) in enumerate(zip(network.parameters.values(), gradients, strict=True)):
-        directions = [numbers(100 * which + number, *parameter.shape) for number in range(DIRECTIONS)]
-        unit = [direction / np.linalg.norm(direction) for direction in directions]
-        parts.append(slopes(loss, parameter, gradient, unit))
-    compared = np.concatenate(parts, axis=1)
-    return Result(relative_error(*compared), compared.shape[1])
 
 
 def check_losses(backend: Backend) -> dict[str, Result]:
     """Both losses with respect to logits, and with respect to the parameters of both networks."""
-    logits = [3 * numbers(1, 5, 1), 3 * numbers(2, 4, 1)]
+    real, fake = (Tensor(backend.array(3 * numbers(count, count, 1)), backend) for count in (5, 4))
     return {
-        "discriminator_loss": loss_error(lambda x: discriminator_loss(x[0], x[1]), logits, backend),
-        "generator_loss": loss_error(lambda x: generator_loss(x[0]), logits[1:], backend),
-        "both, through G and D": network_error(backend),
+        "discriminator_loss": check_all_of(lambda: discriminator_loss(real, fake), [real, fake]),
+        "generator_loss": check_all_of(lambda: generator_loss(fake), [fake]),
+        "both, through G and D": check_networks(backend),
     }
 
 
