@@ -43,7 +43,7 @@ class Player(worker.Player):
         self.images, self.noise = self.backend.array(images), self.backend.array(noise)
         self.masks = rng.stream(0, "dropout")
         (G, D), (adam_G, adam_D) = self.networks.values(), self.adams
-        self.taking = Step(G, D, adam_G, adam_D, [(len(images), len(noise))])
+        self.taking = Step(G, D, adam_G, adam_D, [(len(images), len(noise))], variant == "fast")
         self.trainer: Any = None  # on a card; made when steps are timed
 
     def step(self) -> tuple[float, float]:

@@ -68,6 +68,8 @@ def test_a_changed_loss_is_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gan, "generator_loss", lambda logits: gan.bce_with_logits(logits, target=0.5))
     one, after = taken(cpu("fast"))
     assert one.how == f"{BY_OPS}: gan.generator_loss was changed; about 1.3 times slower"
+    with pytest.raises(UsageError, match=r"^--engine fast: gan\.generator_loss was changed\. Use --eng"):
+        Step(*Game(cpu("fast"), width=8).players, [(N, M)], strict=True)
     assert after[0] != pytest.approx(before[0], rel=1e-3) and after[1] == pytest.approx(before[1], rel=1e-5)
 
 

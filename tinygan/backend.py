@@ -10,12 +10,14 @@ from types import ModuleType
 
 from tinygan.arrays import CPU, DEVICES, ENGINES, PRECISIONS, Backend
 from tinygan.errors import DeviceError, UsageError
-from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, changed, described, refuse, twins
+from tinygan.fast.originals import changed, twins
+from tinygan.fast.threads import POOL
 from tinygan.gpu_errors import first_failure, import_failure
 from tinygan.ranks import twins as shared
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import MPI, NCCL
 
+use_threads = POOL.resize  # in matrix products and in the fast engine, from now on
 TF32_SINCE = 80  # compute capability, times ten, of the first cards that have it (Ampere)
 
 
@@ -59,8 +61,7 @@ def choose(
 
     Raises:
         DeviceError: `device` is ``"gpu"`` and there is no usable one.
-        UsageError: an unknown name, or a precision that the device or the engine does not have; or `engine`
-            is ``"fast"``, and a function was changed that it has its own version of.
+        UsageError: an unknown name, or a precision that the device or the engine does not have.
     """
     given = ("device", device, DEVICES), ("engine", engine, ENGINES), ("precision", precision, PRECISIONS)
     for what, name, known in given:
@@ -68,26 +69,20 @@ def choose(
             raise UsageError(f"unknown {what} {name!r}. Use one of: {', '.join(known)}.")
     if device != "cpu":
         try:
-            return _on_a_card(engine, say, precision, number)
+            return _on_a_card(engine, precision, number)
         except DeviceError as problem:
             if device == "gpu":
                 raise
             say(f"no GPU: {str(problem).partition('. ')[0]}; the CPU it is.")
     if precision == "tf32":
         raise UsageError("--precision tf32 needs a GPU. Leave it out, or use --device gpu.")
-    refuse(engine, changed())
     return cpu("readable" if engine == "readable" else "fast")
 
 
-def _on_a_card(engine: str, say: Callable[[str], object], precision: str, number: int | None) -> Backend:
+def _on_a_card(engine: str, precision: str, number: int | None) -> Backend:
     """CuPy on the graphics card, without twins: there only many small calls are slow, so its fast engine is
     a step as a whole (`cuda`)."""
     cupy = probed(number)  # whether there is one comes first
-    edits = changed(ORIGINALS | CARD_ORIGINALS) if engine != "readable" else []
-    refuse(engine, edits)
-    if edits:
-        say(f"engine   {described(edits)}: readable, which is slower")
-        engine = "readable"
     fast = engine != "readable"
     able = int(cupy.cuda.Device().compute_capability) >= TF32_SINCE
     if precision == "tf32" and not (fast and able):

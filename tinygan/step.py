@@ -11,7 +11,7 @@ from tinygan.arrays import Array
 from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast import gan as fast_gan
 from tinygan.fast.optim import adam_steps
-from tinygan.fast.originals import added, changed, described, twins
+from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, added, changed, described, twins
 from tinygan.fast.threads import POOL
 from tinygan.gan import LossesAndGradients
 from tinygan.layers import Conv2DTranspose, Mask, Network
@@ -66,7 +66,7 @@ class Step:
             self.compute = partial(gan.train_step, G, D, adam_G, adam_D)
         self.how, self.in_pieces = BY_OPS, False
         if self.backend.engine == "fast":
-            why = described(edits) or unfit(G, D, self.backend.device)
+            why = unfit(G, D, self.backend.device)
             if why and strict:
                 raise UsageError(f"--engine fast: {why}. Use --engine auto.")
             convolutions = any(name.startswith(("ops.conv.", "ops.geometry.")) for name in edits)
@@ -131,11 +131,13 @@ class Step:
 
 
 def unfit(G: Network, D: Network, device: str) -> str:
-    """Why the fast engine's step on that device cannot take these networks; nothing if it can."""
+    """Why the fast engine's step on that device cannot stand in for `gan.train_step`; nothing if it can."""
     if device == "cpu":
-        return fast_gan.unfit(G, D)
+        return described(changed()) or fast_gan.unfit(G, D)
     from tinygan.cuda.buffers import LARGEST_SIDE, sizes_of  # not loaded on a processor
 
+    if edits := changed(ORIGINALS | CARD_ORIGINALS):
+        return described(edits)
     if D.input_shape[0] > 4 * LARGEST_SIDE:
         return f"on a GPU the fast one takes pictures up to --size {4 * LARGEST_SIDE}"
     return "" if sizes_of(G, D) else "models.py makes other layers than the fast one knows on a GPU"

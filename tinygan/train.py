@@ -17,7 +17,6 @@ from tinygan.data.dataset import fingerprint
 from tinygan.data.sources import NAMES
 from tinygan.errors import DataError, DeviceError, TinyganError
 from tinygan.evaluation.evaluation import Evaluation, unmeasurable
-from tinygan.fast.threads import POOL
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import started
 from tinygan.runs import checkpoint
@@ -151,7 +150,7 @@ def choose_device(settings: Settings, ranks: Ranks, output: Output) -> tuple[Bac
         )
     device = backend.shared_by(device, ranks)
     threads = settings.threads or device.ranks.threads(machine.usable_cores())
-    if not POOL.resize(threads) and settings.threads:
+    if not backend.use_threads(threads) and settings.threads:
         why = "this NumPy's BLAS cannot be told how many threads to use"
         output.warn(f"warning: {why}; --threads has no effect.")
     return device, threads

@@ -134,14 +134,6 @@ def described(edits: list[str]) -> str:
     return f"{', '.join(first)} and {last} were changed" if first else f"{last} was changed"
 
 
-def refuse(engine: str, edits: list[str]) -> None:
-    """Raise a UsageError where the fast engine was asked for, and cannot do what was edited."""
-    if engine == "fast" and edits:
-        raise UsageError(
-            f"--engine fast: {described(edits)}, and it has a version of its own. Use --engine auto."
-        )
-
-
 def digest(thing: Any) -> str:
     """8 hexadecimal digits for a function, an op (both its functions) or a class (methods and numbers)."""
     text = "\n".join(map(repr, _parts(thing)))
