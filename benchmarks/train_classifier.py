@@ -21,7 +21,7 @@ from tinygan.data.download import Pinned
 from tinygan.data.idx import read_idx
 from tinygan.data.sources import FASHION, STROKES, located
 from tinygan.data.strokes import labelled_strokes
-from tinygan.evaluation.classifier import CLASSES, NAMES, Classifier, new_classifier
+from tinygan.evaluation.classifier import CLASSES, NAMES, features_and_classes, new_classifier
 from tinygan.layers import Network
 from tinygan.ops.loss import bce_with_logits
 from tinygan.optim import Adam
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
             masks = stream(0, "dropout").at(adam.t).split()
             loss = bce_with_logits(network(normalise(batch), True, masks), target=wanted[chosen])
             adam.step(grad(loss, list(parameters.values())))
-        accuracy = (Classifier(options.name, network).features_and_classes(test)[1] == answers).mean()
+        accuracy = (features_and_classes(network, test)[1] == answers).mean()
         print(f"epoch {epoch + 1}/{EPOCHS}  {accuracy:.2%} of {len(test):,} test images", flush=True)
     packed = pack(network)
     out = options.out or Path(f"{options.name}.npz")

@@ -635,17 +635,11 @@ def test_no_report_and_no_film_are_made_where_none_are_wanted_and_a_resumed_run_
     assert "complete" in again and "report.html" in again and all(file.is_file() for file in files)
 
 
-@pytest.mark.parametrize("problem", ["report.html is a folder", "damaged statistics"])
-def test_a_report_that_fails_does_not_stop_the_training(problem: str, tmp_path: Path) -> None:
+def test_a_report_that_fails_does_not_stop_the_training(tmp_path: Path) -> None:
     works("train", *TINY, "--epochs", 1, "--no-report", cwd=tmp_path)
-    if problem == "damaged statistics":
-        with open(tmp_path / RUN / "stats.jsonl", "a") as file:
-            file.write("{}\n")
-    else:
-        (tmp_path / RUN / "report.html").mkdir()
+    (tmp_path / RUN / "report.html").mkdir()
     printed = works("train", "--resume", "--epochs", 2, cwd=tmp_path).stdout
-    words = "without epoch" if problem == "damaged statistics" else "no regular file"
-    assert "warning: no report: " in printed and words in printed and "The report" not in printed
+    assert "warning: no report: " in printed and "no regular file" in printed and "The report" not in printed
     assert checkpoint(tmp_path, 2).exists()
 
 

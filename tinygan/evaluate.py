@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygan import backend, cli, machine
 from tinygan.errors import UsageError
+from tinygan.evaluation.classifier import NAMES
 from tinygan.evaluation.evaluation import SAMPLES, Compared, Evaluation
 from tinygan.evaluation.neighbours import K, nearest
 from tinygan.files import write_atomically
@@ -53,7 +54,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
     trained = load(options.run, options.runs, device, say=cli.warn)
     evaluation = Evaluation(trained.settings, options.data_dir, print, options.samples, options.seed)
     real, test, n, seed = evaluation.comparison, evaluation.test, options.samples, evaluation.seed
-    names = real.classifier.classes
+    names = NAMES[trained.settings.data]
     train = evaluation.train_images()
     pictures = evaluation.pictures(trained.G)
     rows = {"generator": pictures, **evaluation.others(train)}

@@ -10,12 +10,12 @@ import pytest
 from benchmarks.train_classifier import labels, pack, varied
 from tests.checks import one_line
 from tinygan.autograd import Tensor, no_grad
-from tinygan.backend import choose
+from tinygan.backend import cpu
 from tinygan.data import load, normalise
 from tinygan.data.strokes import labelled_strokes
 from tinygan.errors import CheckpointError, UsageError
 from tinygan.evaluation import classifier as module
-from tinygan.evaluation.classifier import DIGESTS, NAMES, load_classifier, new_classifier
+from tinygan.evaluation.classifier import DIGESTS, NAMES, features_and_classes, load_classifier
 from tinygan.layers import Mode
 
 DATA = Path(os.environ.get("TINYGAN_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -23,7 +23,7 @@ DATA = Path(os.environ.get("TINYGAN_DATA") or Path(__file__).parents[3] / "share
 
 def test_drawn_digits_are_read_right():
     images, answers = labelled_strokes(1000, 1)
-    _, found = load_classifier("strokes").features_and_classes(images)
+    _, found = features_and_classes(load_classifier("strokes"), images)
     assert (found == answers).mean() > 0.99
 
 
@@ -36,7 +36,7 @@ def test_the_stated_accuracy_is_reached_on_all_test_images(name, accuracy):
     images = load(name, data_dir=DATA if DATA.is_dir() else None, split="test").images
     answers = labels(name, "test", DATA if DATA.is_dir() else None)
     assert len(images) == len(answers) == 10_000
-    _, found = load_classifier(name, choose("cpu", "fast", lambda line: None)).features_and_classes(images)
+    _, found = features_and_classes(load_classifier(name, cpu("fast")), images)
     assert (found == answers).mean() == pytest.approx(accuracy, abs=0.0005)
 
 
@@ -48,11 +48,10 @@ def test_weights_take_less_than_500_kilobytes(name):
 
 
 def test_features_are_what_the_last_layer_decides_by():
-    found = load_classifier("strokes")
+    network = load_classifier("strokes")
     images, _ = labelled_strokes(7, 5)
-    features, chosen = found.features_and_classes(images)
+    features, chosen = features_and_classes(network, images)
     assert features.shape == (7, 64) and features.dtype == np.float32
-    network = found._network
     *_, last = network.layers.values()
     with no_grad():
         logits = network(normalise(images)).data
@@ -63,9 +62,9 @@ def test_features_are_what_the_last_layer_decides_by():
 def test_features_depend_on_their_own_picture_only(monkeypatch):
     images, _ = labelled_strokes(20, 5)
     found = load_classifier("strokes")
-    together = found.features_and_classes(images)
+    together = features_and_classes(found, images)
     monkeypatch.setattr(module, "BATCH", 6)
-    parts = found.features_and_classes(images)
+    parts = features_and_classes(found, images)
     assert together[0] == pytest.approx(parts[0], abs=1e-3)
     assert (together[1] == parts[1]).all()
 
@@ -85,9 +84,9 @@ def test_other_weights_than_those_pinned_are_refused(monkeypatch):
 
 
 def test_packing_is_reproducible_and_rounds_to_float16():
-    network = new_classifier()
+    network = module.new_classifier()
     packed = pack(network)
-    assert packed == pack(new_classifier())
+    assert packed == pack(module.new_classifier())
     for tensor in network.parameters.values():
         tensor.data = tensor.data * 2
     assert packed != pack(network)

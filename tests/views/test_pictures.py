@@ -84,7 +84,7 @@ def test_every_truncation_of_a_png_and_every_flip_of_a_bit_is_noticed_or_harmles
         try:
             assert (read_png(path) == pixels).all()  # only the end mark is missing
         except CheckpointError as error:
-            assert str(error).startswith(f"cannot read {path}: it is no intact PNG picture.")
+            assert str(error).startswith(f"cannot read {path}: ") and "\n" not in str(error)
             refused += 1
     assert refused >= len(data) - 20
     for place in range(8 * len(data)):
@@ -110,7 +110,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_they_take_memory(tmp_pat
 
 
 def test_a_missing_picture_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match="No such file or directory"):
+    with pytest.raises(CheckpointError, match="gone.png: not a file, or a link to none"):
         read_png(tmp_path / "gone.png")
 
 

@@ -111,25 +111,21 @@ class Stored:
 
     def images(self) -> tuple[Any, Tally]:
         """The images, from the file that is there already if it is good. Raises OSError."""
-        try:
-            self.cache.mkdir(parents=True, exist_ok=True)
-            with locked(self.lock, self._waiting):
-                found = self.found()
-                if found is None:
-                    try:
-                        self.convert()
-                    except (OSError, DataError):  # a full disk, perhaps, and the run will need it
-                        with suppress(OSError):
-                            self.part.unlink()
-                        raise
-                    found = self.found()
-        except (OSError, CheckpointError):
-            found = self.found()  # a cache that can be read and not written is a cache
-            if found is None:
+        if found := self.found():  # also in a cache that cannot be written
+            return found
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with locked(self.lock, self._waiting):
+            if found := self.found():  # another process has made it meanwhile
+                return found
+            try:
+                self.convert()
+            except (OSError, DataError):  # a full disk, perhaps, and the run will need it
+                with suppress(OSError):
+                    self.part.unlink()
                 raise
-        if found is None:
-            raise OSError(CHANGED)
-        return found
+        if found := self.found():
+            return found
+        raise OSError(CHANGED)
 
     def _waiting(self, holder: str) -> None:
         """Say once, after a while, that another process has the lock."""

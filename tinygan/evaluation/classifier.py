@@ -55,30 +55,22 @@ def new_classifier(backend: Backend = CPU) -> Network:
     ])  # fmt: skip
 
 
-class Classifier:
-    """A trained classifier. Made by `load_classifier`."""
+def features_and_classes(classifier: Network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 28, 28, 1) uint8 -> features (N, 64) float32 and the likeliest class of each (N,).
 
-    def __init__(self, name: str, network: Network) -> None:
-        self.classes = NAMES[name]
-        self._network = network
-
-    def features_and_classes(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images (N, 28, 28, 1) uint8 -> features (N, 64) float32 and the likeliest class of each (N,).
-
-        The features are those behind the last LeakyReLU, which the last layer makes its choice by.
-        """
-        features, logits = [], []
-        backend = self._network.backend
-        with no_grad():
-            for start in range(0, len(images), BATCH):
-                x = Tensor(backend.array(normalise(images[start : start + BATCH])), backend)
-                *_, (_, before), (_, last) = self._network.outputs(x, Mode())
-                features.append(backend.numpy(before.data))
-                logits.append(backend.numpy(last.data))
-        return np.concatenate(features), np.concatenate(logits).argmax(axis=1)
+    The features are those behind the last LeakyReLU, which the last layer makes its choice by.
+    """
+    features, logits, backend = [], [], classifier.backend
+    with no_grad():
+        for start in range(0, len(images), BATCH):
+            x = Tensor(backend.array(normalise(images[start : start + BATCH])), backend)
+            *_, (_, before), (_, last) = classifier.outputs(x, Mode())
+            features.append(backend.numpy(before.data))
+            logits.append(backend.numpy(last.data))
+    return np.concatenate(features), np.concatenate(logits).argmax(axis=1)
 
 
-def load_classifier(name: str, backend: Backend = CPU) -> Classifier:
+def load_classifier(name: str, backend: Backend = CPU) -> Network:
     """The classifier that was trained on the set `name`.
 
     Raises:
@@ -95,4 +87,4 @@ def load_classifier(name: str, backend: Backend = CPU) -> Classifier:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         for key, tensor in (network.parameters | network.statistics).items():
             tensor.data = network.backend.array(arrays[key].astype(np.float32))
-    return Classifier(name, network)
+    return network

@@ -14,7 +14,7 @@ import numpy as np
 from tinygan import data
 from tinygan.backend import cpu
 from tinygan.errors import DataError, UsageError
-from tinygan.evaluation.classifier import Classifier, load_classifier, new_classifier
+from tinygan.evaluation.classifier import CLASSES, features_and_classes, load_classifier, new_classifier
 from tinygan.evaluation.distance import frechet, moments, standard_error
 from tinygan.evaluation.neighbours import overlap
 from tinygan.fast.originals import unlike
@@ -42,26 +42,27 @@ class Compared(NamedTuple):
 class Comparison:
     """Compares pictures with real ones that no generator was trained on."""
 
-    def __init__(self, classifier: Classifier, test: np.ndarray) -> None:
+    def __init__(self, classifier: Network, test: np.ndarray) -> None:
         """`test`: the images (M, 28, 28, 1) uint8 of the set's test half."""
         self.classifier = classifier
-        self.features, chosen = classifier.features_and_classes(test)
-        self.classes = self._shares(chosen)
+        self.features, chosen = features_and_classes(classifier, test)
+        self.classes = _shares(chosen)
 
     def compare(self, pictures: np.ndarray) -> Compared:
         """Compare pictures (N, 28, 28, 1) uint8 with min(N, M) of the real ones."""
-        features, chosen = self.classifier.features_and_classes(pictures)
+        features, chosen = features_and_classes(self.classifier, pictures)
         real = self.features[: len(features)]
         distance = {"fcd": frechet(moments(features), moments(real)), "error": standard_error(features, real)}
-        return Compared(distance | overlap(real, features)._asdict(), self._shares(chosen))
+        return Compared(distance | overlap(real, features)._asdict(), _shares(chosen))
 
     def fcd(self, pictures: np.ndarray) -> float:
         """The distance alone: `compare` without its error and the rest, which take ten times as long."""
-        features, _ = self.classifier.features_and_classes(pictures)
+        features, _ = features_and_classes(self.classifier, pictures)
         return frechet(moments(features), moments(self.features[: len(features)]))
 
-    def _shares(self, chosen: np.ndarray) -> np.ndarray:
-        return np.bincount(chosen, minlength=len(self.classifier.classes)) / len(chosen)
+
+def _shares(chosen: np.ndarray) -> np.ndarray:
+    return np.bincount(chosen, minlength=CLASSES) / len(chosen)
 
 
 def noise(count: int, seed: int) -> np.ndarray:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -128,7 +127,13 @@ class Training:
         """Write a checkpoint and the report; on all ranks, which must have come to the same weights."""
         arrays = self.state.arrays()
         if self.ranks.writes:
-            path = self._save_checkpoint(arrays)
+            epoch, place = divmod(self.state.step, self.steps_per_epoch)
+            for name, array in arrays.items():
+                if not np.isfinite(array).all():
+                    raise self._spoilt(epoch + 1, f"{name} is not finite any more")
+            path = self.run.checkpoint_path(epoch, self.state.step if place else None)
+            meta = {"settings": asdict(self.settings), "data_sha256": self.data.sha256}
+            checkpoint.save(path, arrays, meta)
             if self.ranks.size > 1:  # a rank that is killed ends all of them: none can say it then
                 self.say(f"saved    {path}")
             self._write_report()
@@ -136,16 +141,6 @@ class Training:
         digest = checkpoint.content_digest(arrays, {}) if self.ranks.size > 1 else ""
         if others := self.ranks.others(digest):
             self.say(f"warning: {', '.join(others)} came to other weights: is every host's NumPy the same?")
-
-    def _save_checkpoint(self, arrays: dict[str, np.ndarray]) -> Path:
-        epoch, place = divmod(self.state.step, self.steps_per_epoch)
-        path = self.run.checkpoint_path(epoch, self.state.step if place else None)
-        bad = next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
-        if bad:
-            raise self._spoilt(epoch + 1, f"{bad} is not finite any more")
-        meta = {"settings": asdict(self.settings), "data_sha256": self.data.sha256}
-        checkpoint.save(path, arrays, meta)
-        return path
 
     def _spoilt(self, epoch: int, what: str) -> NonFiniteError:
         """The error for numbers that an update spoilt after the losses were measured."""

@@ -90,7 +90,7 @@ class Records:
                 continue
             try:
                 row = _parsed(line)
-                if any(type(row.get(name, 0)) is not int for name in ("epoch", "step")):
+                if any(type(row.get(name)) is not int for name in ("epoch", "step")):
                     raise ValueError("epoch or step is no whole number")
             except (ValueError, RecursionError) as error:
                 text = f"{self.stats_path} is damaged in line {number}: {error}. Delete that line."
@@ -125,7 +125,7 @@ class Records:
         Raises CheckpointError.
         """
         if self.stats_path.exists():
-            kept = b"".join(_row(row) for row in self.read_stats() if row.get("step", 0) <= step)
+            kept = b"".join(_row(row) for row in self.read_stats() if row["step"] <= step)
             write_atomically(self.stats_path, kept)
         losses = np.full((step, 4), np.nan, "<f4")
         found = self.read_losses()[:step]

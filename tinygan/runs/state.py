@@ -51,6 +51,7 @@ class State:
         self.adam_G = optim.Adam(self.G.parameters, settings.lr, *betas)
         self.adam_D = optim.Adam(self.D.parameters, settings.lr_d or settings.lr, *betas)
         self.networks = {"generator": self.G, "discriminator": self.D}
+        self.adams = {"generator": self.adam_G, "discriminator": self.adam_D}
         self.shown_G, self.average = self.G, None  # the generator whose pictures are shown and kept
         if settings.average:
             self.shown_G = models.generator(init.at(0), **for_G)
@@ -64,7 +65,7 @@ class State:
     def weights(self) -> dict[str, np.ndarray]:
         """The parameters and running statistics of all networks, by the names that `arrays` uses."""
         return {
-            f"{name}/{key}": network.backend.numpy(tensor.data)
+            f"{name}/{key}": self.backend.numpy(tensor.data)
             for name, network in self.networks.items()
             for key, tensor in _tensors(network).items()
         }
@@ -73,7 +74,7 @@ class State:
         """Take over what `weights` gave."""
         for name, network in self.networks.items():
             for key, tensor in _tensors(network).items():
-                tensor.data = network.backend.array(arrays[f"{name}/{key}"])
+                tensor.data = self.backend.array(arrays[f"{name}/{key}"])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it by name, as NumPy arrays."""
@@ -83,12 +84,10 @@ class State:
             "preview_noise": self.preview_noise,
             **self.weights(),
         }
-        for network, adam in ((self.G, self.adam_G), (self.D, self.adam_D)):
-            numpy = network.backend.numpy
-            for key in adam.parameters:
-                arrays[f"{network.name}/{key}/m"] = numpy(adam.m[key])
-                arrays[f"{network.name}/{key}/v"] = numpy(adam.v[key])
-            arrays[f"{network.name}/adam_t"] = np.array(adam.t, np.int64)
+        for name, adam in self.adams.items():
+            for kind, averages in (("m", adam.m), ("v", adam.v)):
+                arrays |= {f"{name}/{key}/{kind}": self.backend.numpy(averages[key]) for key in averages}
+            arrays[f"{name}/adam_t"] = np.array(adam.t, np.int64)
         return arrays
 
     def restore(self, arrays: Mapping[str, np.ndarray], path: Path) -> None:
@@ -106,13 +105,11 @@ class State:
         self.sums = arrays["sums"].copy()
         self.preview_noise = arrays["preview_noise"]
         self.set_weights(arrays)
-        for network, adam in ((self.G, self.adam_G), (self.D, self.adam_D)):
-            array = network.backend.array
-            for key in adam.parameters:
-                # Copies: Adam may update its averages in place.
-                adam.m[key] = array(arrays[f"{network.name}/{key}/m"].copy())
-                adam.v[key] = array(arrays[f"{network.name}/{key}/v"].copy())
-            adam.t = int(arrays[f"{network.name}/adam_t"])
+        for name, adam in self.adams.items():
+            for kind, averages in (("m", adam.m), ("v", adam.v)):
+                for key in averages:  # copies: Adam may update them in place
+                    averages[key] = self.backend.array(arrays[f"{name}/{key}/{kind}"].copy())
+            adam.t = int(arrays[f"{name}/adam_t"])
 
 
 def _tensors(network: Network) -> dict[str, Tensor]:
@@ -208,15 +205,10 @@ def saved_settings(
         raise CheckpointError(
             f"{path} has damaged settings: {what:.200}. Use another checkpoint."
         ) from problem
-    held = MOST_UNTRAINED if arrays is None else sum(array.size for array in arrays.values())
-    if settings.kernels > held and arrays is None:
-        raise CheckpointError(
-            f"{path} asks for {settings.kernels:,} weights, and there is no checkpoint; up to {held:,} are "
-            "shown untrained. Name another run."
-        )
-    if settings.kernels > held:
-        raise CheckpointError(
-            f"{path} does not fit the model: its settings ask for {settings.kernels:,} weights, and it has "
-            f"{held:,} numbers. Start a new run."
-        )
+    most, why = MOST_UNTRAINED, "without a checkpoint at most {:,} are shown"
+    if arrays is not None:
+        most, why = sum(array.size for array in arrays.values()), "it has {:,} numbers"
+    if settings.kernels > most:
+        asked = f"its settings ask for {settings.kernels:,} weights, and {why.format(most)}"
+        raise CheckpointError(f"{path} does not fit the model: {asked}. Name another run.")
     return settings

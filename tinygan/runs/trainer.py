@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from tinygan.rng import Stream, stream
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
 from tinygan.step import ON_A_CARD, Step
+
+if TYPE_CHECKING:  # not needed, and not loaded, on a processor
+    from tinygan.cuda.trainer import Trainer as OnCard
 
 
 def images_of(settings: Settings, say: Callable[[str], object], data_dir: Path | None = None) -> Dataset:
@@ -64,38 +67,21 @@ def schedule(settings: Settings, images: int, ranks: int = 1) -> Schedule:
     return Schedule(steps_per_epoch, total if settings.steps is None else min(total, settings.steps))
 
 
-class Trainer(Protocol):
-    """What takes the steps of a run, from the one that `State` has reached.
-
-    Which images a step sees, its noise and its masks are functions of the seed and the step's number:
-    the same ones for every trainer, on every device.
-    """
-
-    how: str  # how it takes a step, in words
-    stride: int  # steps worth taking before their results are read
-    trouble: str  # what was not finite, once anything was
-
-    def steps(self, count: int) -> np.ndarray:
-        """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake.
-
-        NaN from a step on that had a number that was not finite; no weight has moved since.
-        """
-        ...
-
-    def close(self) -> object:
-        """Give back what it holds on its device."""
-        ...
+Trainer: TypeAlias = "StepByStep | OnCard"
 
 
 def trainer(state: State, data: Dataset) -> Trainer:
-    """What takes the steps of a run: on a graphics card the fast engine keeps the whole run there.
+    """What takes the steps of a run, from the one that `state` has reached.
+
+    On a graphics card the fast engine keeps the whole run there. Which images a step sees, its noise and its
+    masks are functions of the seed and the step's number: the same ones for every trainer, on every device.
 
     Raises as `Step`.
     """
     step_by_step = StepByStep(state, data)
     if step_by_step.how != ON_A_CARD:
         return step_by_step
-    from tinygan.cuda.trainer import Trainer as OnCard  # not needed, and not loaded, on a processor
+    from tinygan.cuda.trainer import Trainer as OnCard
 
     networks, settings = (state.G, state.D, state.adam_G, state.adam_D), state.settings
     found = OnCard(
@@ -120,8 +106,8 @@ class StepByStep:
     Each rank takes its part of every batch: the images, noise and masks that one process alone would use.
     """
 
-    stride = 1
-    trouble = ""
+    stride = 1  # steps worth taking before their results are read
+    trouble = ""  # what was not finite, once anything was
 
     def __init__(self, state: State, data: Dataset) -> None:
         self.state, self.data = state, data
@@ -129,9 +115,13 @@ class StepByStep:
         size, strict = state.settings.batch_size, state.settings.engine == "fast"
         batches = {(self._share(N), self._share(size)) for N in (size, len(data.images) % size or size)}
         self.one = Step(state.G, state.D, state.adam_G, state.adam_D, batches, strict)
-        self.how = self.one.how
+        self.how = self.one.how  # it takes a step, in words
 
     def steps(self, count: int) -> np.ndarray:
+        """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake.
+
+        NaN from a step on that had a number that was not finite; no weight has moved since.
+        """
         measured = np.full((count, 4), np.nan)
         try:
             for row in measured:
@@ -169,7 +159,7 @@ class StepByStep:
         )
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Give back what it holds on its device: nothing."""
 
 
 def measure_step_seconds(settings: Settings, data: Dataset, backend: Backend) -> float:

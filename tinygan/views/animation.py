@@ -30,17 +30,9 @@ def write_gif(path: Path, pixels: np.ndarray, seconds_per_frame: float = 0.2) ->
     a reader may count fewer frames; the time is right. Raises CheckpointError when a file cannot be
     written.
     """
-    data = iio.imwrite(
-        "<bytes>",
-        pixels[..., 0] if pixels.shape[-1] == 1 else pixels,
-        plugin="pillow",
-        extension=".gif",
-        is_batch=True,
-        loop=0,
-        duration=round(seconds_per_frame * 100) * 10,
-    )
-    assert data is not None
-    write_atomically(path, data)
+    shown = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    how = {"is_batch": True, "loop": 0, "duration": round(seconds_per_frame * 100) * 10}
+    write_atomically(path, iio.imwrite("<bytes>", shown, plugin="pillow", extension=".gif", **how))
     if importlib.util.find_spec("imageio_ffmpeg"):
         _write_mp4(path.with_suffix(".mp4"), pixels, 1 / seconds_per_frame)
 

@@ -2,18 +2,17 @@
 
 import io
 import math
-import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tinygan.errors import CheckpointError, ShapeError
+from tinygan.data.folder import open_picture
+from tinygan.errors import CheckpointError, DataError, ShapeError
 from tinygan.files import write_atomically
 
 _BACKGROUND = 255  # white: the images of both MNISTs are dark at the edge, so the tiles stay apart
 _GAP = 2  # pixels between two tiles
-_LARGEST = 64_000_000  # pixels of a picture that is read; a small file may unpack to far more
 _WIDTH = 500  # a grid is magnified to at least so many pixels: 28x28 images are too small at size
 
 
@@ -75,20 +74,9 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def read_png(path: Path) -> np.ndarray:
-    """A PNG file as uint8 (H, W, C): C is 1 for greyscale, else 3. Raises CheckpointError."""
+    """A picture as uint8 (H, W, C): C is 1 for greyscale, else 3. Raises CheckpointError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own warning comes later, and stops nothing
-            image = Image.open(path, formats=["PNG"])
-        with image:
-            if image.width * image.height > _LARGEST:
-                raise CheckpointError(
-                    f"{path} has {image.width}x{image.height} pixels, more than {_LARGEST:,}. Remove it."
-                )
-            pixels = np.array(image if image.mode == "L" else image.convert("RGB"))
-    except CheckpointError:
-        raise
-    except Exception as error:  # Pillow raises SyntaxError, ValueError, zlib.error, ... for a damaged file
-        reason = getattr(error, "strerror", None) or "it is no intact PNG picture"
-        raise CheckpointError(f"cannot read {path}: {reason}. Delete it or name another one.") from error
+        pixels = np.array(open_picture(path))
+    except DataError as problem:
+        raise CheckpointError(f"cannot read {problem}. Delete it or name another one.") from problem
     return pixels.reshape(*pixels.shape[:2], -1)

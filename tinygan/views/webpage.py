@@ -101,9 +101,6 @@ def _statistics(run: RunFolder) -> list[dict[str, Any]]:
         found = row if isinstance(row, dict) else {}
         return {name: found[name] for name in names if type(found.get(name)) in (int, float)}
 
-    rows = run.read_stats()
-    if not all("epoch" in row and "step" in row for row in rows):
-        raise CheckpointError(f"{run.stats_path} is damaged: a row without epoch or step. Delete it.")
     return [
         {
             **numbers(row, ("epoch", "step", *MEASURED, "seconds", "images_per_second")),
@@ -111,7 +108,7 @@ def _statistics(run: RunFolder) -> list[dict[str, Any]]:
             "health": numbers(row.get("health"), health.Health._fields),
             "evaluation": numbers(row.get("evaluation"), EVALUATED),
         }
-        for row in rows
+        for row in run.read_stats()
     ]
 
 
