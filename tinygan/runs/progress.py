@@ -3,6 +3,7 @@
 Where the output is no terminal (a file, a pipe, a notebook) plain lines appear now and then instead.
 """
 
+import os
 import shutil
 from collections import deque
 from collections.abc import Sequence
@@ -100,7 +101,7 @@ class Progress:
         """Put `text` in place of the moving line, blanks over what is left of the longer one before."""
         if not self._moves:
             return
-        text = text[: shutil.get_terminal_size().columns - 1]  # the last column would wrap on some terminals
+        text = text[: self._columns() - 1]  # the last column would wrap on some terminals
         if text == self._shown:
             return
         self._write("\r" + text.ljust(len(self._shown)) + ("" if text else "\r"))
@@ -114,3 +115,9 @@ class Progress:
             self._stream.flush()
         except OSError:
             self._fails = True
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or 80
+        except (OSError, ValueError):  # a stream without a descriptor
+            return shutil.get_terminal_size().columns
