@@ -52,16 +52,12 @@ def nearest(pictures: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.nd
     """The nearest of `images` (M, H, W, C) to each of `pictures` (N, H, W, C), all uint8, and how far it is.
 
     Returns indices (N,) and distances (N,): the root of the mean squared difference of a pixel, in units
-    of 1/255.
+    of 1/255. The table of all distances is kept, so N should be small.
     """
     flat = pictures.reshape(len(pictures), -1).astype(np.float32)
-    best = np.full(len(flat), np.inf)
-    found = np.zeros(len(flat), np.int64)
+    tables = []
     for start in range(0, len(images), ROWS):
         part = images[start : start + ROWS].reshape(-1, flat.shape[1]).astype(np.float32)
-        distances = squared_distances(flat, part)
-        place = distances.argmin(axis=1)
-        distance = distances[np.arange(len(flat)), place]
-        found = np.where(distance < best, start + place, found)
-        best = np.minimum(best, distance)
-    return found, np.sqrt(best / flat.shape[1])
+        tables.append(squared_distances(flat, part))
+    distances = np.concatenate(tables, axis=1)  # (N, M)
+    return distances.argmin(axis=1), np.sqrt(distances.min(axis=1).astype(np.float64) / flat.shape[1])
