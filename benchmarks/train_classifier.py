@@ -20,7 +20,7 @@ from tinygan.data import normalise
 from tinygan.data.download import Pinned
 from tinygan.data.idx import read_idx
 from tinygan.data.sources import FASHION, STROKES, located
-from tinygan.data.strokes import labelled_strokes
+from tinygan.data.strokes import strokes
 from tinygan.evaluation.classifier import CLASSES, NAMES, features_and_classes, new_classifier
 from tinygan.layers import Network
 from tinygan.ops.loss import bce_with_logits
@@ -91,7 +91,7 @@ def varied(images: np.ndarray, random: np.random.Generator, mirrored: bool) -> n
 def labels(name: str, split: str, data_dir: Path | None = None) -> np.ndarray:
     """What each image of "fashion-mnist" or "strokes" shows, 0 to 9: (N,) uint8; else as `data.load`."""
     if name == "strokes":
-        return labelled_strokes(*STROKES[split])[1]
+        return strokes(*STROKES[split])[1]
     return read_idx(located(name, LABELS[split], data_dir, print), "label")
 
 

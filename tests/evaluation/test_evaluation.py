@@ -16,12 +16,12 @@ SHARES = ("precision", "recall", "coverage")
 
 @pytest.fixture(scope="module")
 def against() -> Comparison:
-    return Comparison(load_classifier("strokes", cpu("fast")), strokes(N, 1))
+    return Comparison(load_classifier("strokes", cpu("fast")), strokes(N, 1)[0])
 
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    return strokes(N, 0)
+    return strokes(N, 0)[0]
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,8 @@ def named(
             reason = str(problem).partition(". ")[0]
             say(f"no Fashion-MNIST ({reason}): using the built-in strokes.")
     count, seed = STROKES[split]
-    return Dataset("strokes", strokes(min(count, limit or count), seed), "built in, drawn by strokes.py")
+    images, _ = strokes(min(count, limit or count), seed)
+    return Dataset("strokes", images, "built in, drawn by strokes.py")
 
 
 def located(name: str, file: Pinned, data_dir: Path | None, say: Callable[[str], object]) -> Path:
