@@ -48,7 +48,6 @@ class Format(NamedTuple):
 def formats() -> dict[str, Format]:
     """All of them by name."""
     idx = b"".join([bytes([0, 0, 8, 3]), struct.pack(">3I", *PIXELS.shape), PIXELS.tobytes()])
-    labels = bytes([0, 0, 8, 1]) + struct.pack(">I", 5) + bytes(range(5))
     npy = [_saved(np.save, array) for array in (PIXELS, PIXELS / 255, PIXELS[..., None].astype(np.int16))]
     npz = [_saved(np.savez, images=PIXELS), _saved(np.savez_compressed, images=PIXELS, other=PIXELS[0])]
     saved = _checkpoint()
@@ -56,12 +55,11 @@ def formats() -> dict[str, Format]:
     row = {"epoch": 1, "step": 2, "g_loss": 0.7, "d_loss": 1.3, "real_score": 0.5, "fake_score": 0.4}
     rows = b"".join(json.dumps(row | {"epoch": e, "step": 2 * e}).encode() + b"\n" for e in (1, 2, 3))
     return {
-        "idx": Format("images", [idx], lambda folder: read_idx(folder / "images", "image")),
-        "labels": Format("labels", [labels], lambda folder: read_idx(folder / "labels", "label")),
+        "idx": Format("images", [idx], lambda folder: read_idx(folder / "images")),
         "gz": Format(
             "images.gz",
             [gzip.compress(idx, 9, mtime=0), gzip.compress(idx, 0, mtime=0)],
-            lambda folder: read_idx(folder / "images.gz", "image"),
+            lambda folder: read_idx(folder / "images.gz"),
         ),
         "npy": Format("a.npy", npy, _read_and_mapped),
         "npz": Format("a.npz", npz, lambda folder: load_array(folder / "a.npz", 8, 1, None, str)),

@@ -119,7 +119,7 @@ def named(
         try:
             file, notes = PINNED[official, split], ()
             path = located(official, file, data_dir, say)
-            images = read_idx(path, "image")[..., None]
+            images = read_idx(path)[..., None]
             if path.suffix == ".gz" and not is_intact(path, file):
                 which = f"{path} is not the official {official} file (its SHA-256 differs)"
                 notes = (f"note     {which}; using it as it is",)
