@@ -41,16 +41,11 @@ def read_idx(path: Path) -> np.ndarray:
             if not 0 < size <= LARGEST:
                 raise DataError(f"{path} declares {shape} bytes; 1 to {LARGEST:,} in all are read.")
             chunks, missing = [], size + 1
-            try:
-                # In pieces: one large read takes the memory before it finds the bytes.
-                while missing and (chunk := file.read(min(missing, CHUNK))):
-                    chunks.append(chunk)
-                    missing -= len(chunk)
-                found = b"".join(chunks)
-            except MemoryError as problem:
-                raise DataError(
-                    f"{path} holds more than there is memory for. Free some, or use other data."
-                ) from problem
+            # In pieces: one large read takes the memory before it finds the bytes.
+            while missing and (chunk := file.read(min(missing, CHUNK))):
+                chunks.append(chunk)
+                missing -= len(chunk)
+            found = b"".join(chunks)
     if len(found) != size:
         holds = "more" if len(found) > size else f"{len(found):,}"
         raise DataError(f"{path} declares {size:,} bytes and holds {holds}. Delete it and get it again.")
