@@ -20,7 +20,7 @@ from tinygan.data import arrays, converted
 from tinygan.data.arrays import load_array
 from tinygan.data.folder import load_folder
 from tinygan.data.idx import read_idx
-from tinygan.errors import DataError
+from tinygan.errors import DataError, FileError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings
@@ -95,7 +95,7 @@ def _read_and_mapped(folder: Path) -> object:
             refusals.append(problem)
             return "refused"
 
-    no_cache = Mock(side_effect=DataError)
+    no_cache = Mock(side_effect=FileError)
     refusals: list[DataError] = []
     assert found(1 << 20) == found(0)
     if refusals:

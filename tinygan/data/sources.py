@@ -11,7 +11,7 @@ from tinygan.data.download import Pinned, fetch, is_intact
 from tinygan.data.idx import read_idx
 from tinygan.data.mapped import chunks
 from tinygan.data.strokes import strokes
-from tinygan.errors import DataError, UsageError, printable
+from tinygan.errors import CheckpointError, DataError, UsageError, printable
 
 FASHION = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -150,8 +150,8 @@ def located(name: str, file: Pinned, data_dir: Path | None, say: Callable[[str],
         say(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere.")
     try:
         return fetch(file, cache_folder() / name, say)
-    except DataError as problem:
+    except (DataError, CheckpointError) as problem:
         raise DataError(
-            f"{problem}. Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and "
+            f"{problem} Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and "
             "use --data-dir DIR; or use --data strokes."
         ) from problem
