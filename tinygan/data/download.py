@@ -10,7 +10,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -118,13 +117,12 @@ def opened_in_time(address: str) -> Any:
         except BaseException as problem:
             answer.set_exception(problem)
 
-    threading.Thread(target=wait, daemon=True).start()
-    try:
-        return answer.result(timeout=CONNECT_SECONDS)
-    except FutureTimeoutError:
-        if answer.done():  # just now, or with a failure of this kind
-            return answer.result()
-        raise TimeoutError(f"no answer in {CONNECT_SECONDS:g} seconds") from None
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    if not answer.done():
+        raise TimeoutError(f"no answer in {CONNECT_SECONDS:g} seconds")
+    return answer.result()
 
 
 def received(
