@@ -4,6 +4,7 @@ One-against-all: ten logistic regressions on shared features, so that the loss i
 Adam whose step size falls along a cosine; images are shifted by a pixel, and garments are mirrored.
 """
 
+import gzip
 import hashlib
 import io
 import math
@@ -18,9 +19,8 @@ from tinygan import backend, cli, data
 from tinygan.autograd import grad
 from tinygan.data import normalise
 from tinygan.data.download import Pinned
-from tinygan.data.idx import read_idx
 from tinygan.data.sources import FASHION, STROKES, located
-from tinygan.data.strokes import labelled_strokes
+from tinygan.data.strokes import strokes
 from tinygan.evaluation.classifier import CLASSES, NAMES, features_and_classes, new_classifier
 from tinygan.layers import Network
 from tinygan.ops.loss import bce_with_logits
@@ -91,8 +91,10 @@ def varied(images: np.ndarray, random: np.random.Generator, mirrored: bool) -> n
 def labels(name: str, split: str, data_dir: Path | None = None) -> np.ndarray:
     """What each image of "fashion-mnist" or "strokes" shows, 0 to 9: (N,) uint8; else as `data.load`."""
     if name == "strokes":
-        return labelled_strokes(*STROKES[split])[1]
-    return read_idx(located(name, LABELS[split], data_dir, print), "label")
+        return strokes(*STROKES[split])[1]
+    path = located(name, LABELS[split], data_dir, print)
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        return np.frombuffer(file.read()[8:], np.uint8)  # behind a magic number and how many they are
 
 
 def pack(network: Network) -> bytes:

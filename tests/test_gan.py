@@ -20,7 +20,7 @@ def test_first_losses_are_near_those_of_a_discriminator_that_cannot_tell():
     game = Game()
     game.play(models.generator(width=16), models.discriminator(width=16))
     _, noise, real_masks, fake_masks = game.batch(0, 16, 16)
-    step = game.take((normalise(strokes(16, 0)), noise, real_masks, fake_masks))
+    step = game.take((normalise(strokes(16, 0)[0]), noise, real_masks, fake_masks))
     assert float(step.discriminator_loss) == pytest.approx(2 * log(2), abs=0.15)
     assert float(step.generator_loss) == pytest.approx(log(2), abs=0.1)
     assert float(step.real_score) == pytest.approx(0.5, abs=0.1)

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.train_classifier import LABELS
 from tinygan.data import download
 from tinygan.data.download import PAUSES, HttpsOnly, Pinned, fetch, open_address
-from tinygan.data.sources import PINNED
+from tinygan.data.sources import PINNED, located
 from tinygan.errors import DataError
 
 BODY = bytes(range(256)) * 40
@@ -190,10 +190,12 @@ def test_a_cache_that_cannot_be_written_is_refused(tmp_path, server):
         fetch(pinned(server, "good"), tmp_path / "in the way" / "cache", lambda line: None)
 
 
-def test_a_download_that_cannot_be_kept_is_refused(tmp_path, server):
-    (tmp_path / "file" / "in the way").mkdir(parents=True)
-    with pytest.raises(DataError, match="cannot download file: "):
-        fetch(pinned(server, "good"), tmp_path, lambda line: None)
+def test_a_download_that_cannot_be_kept_is_refused(tmp_path, server, monkeypatch):
+    monkeypatch.delenv("TINYGAN_DATA", raising=False)
+    monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path))
+    (tmp_path / "set" / "file" / "in the way").mkdir(parents=True)
+    with pytest.raises(DataError, match="no regular file.*[.] Get it by hand"):
+        located("set", pinned(server, "good"), None, lambda line: None)
 
 
 def test_a_server_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from tests.checks import one_line
 from tinygan.autograd import Tensor, no_grad
 from tinygan.backend import cpu
 from tinygan.data import load, normalise
-from tinygan.data.strokes import labelled_strokes
+from tinygan.data.strokes import strokes
 from tinygan.errors import CheckpointError, UsageError
 from tinygan.evaluation import classifier as module
 from tinygan.evaluation.classifier import DIGESTS, NAMES, features_and_classes, load_classifier
@@ -22,7 +22,7 @@ DATA = Path(os.environ.get("TINYGAN_DATA") or Path(__file__).parents[3] / "share
 
 
 def test_drawn_digits_are_read_right():
-    images, answers = labelled_strokes(1000, 1)
+    images, answers = strokes(1000, 1)
     _, found = features_and_classes(load_classifier("strokes"), images)
     assert (found == answers).mean() > 0.99
 
@@ -49,7 +49,7 @@ def test_weights_take_less_than_500_kilobytes(name):
 
 def test_features_are_what_the_last_layer_decides_by():
     network = load_classifier("strokes")
-    images, _ = labelled_strokes(7, 5)
+    images, _ = strokes(7, 5)
     features, chosen = features_and_classes(network, images)
     assert features.shape == (7, 64) and features.dtype == np.float32
     *_, last = network.layers.values()
@@ -60,7 +60,7 @@ def test_features_are_what_the_last_layer_decides_by():
 
 
 def test_features_depend_on_their_own_picture_only(monkeypatch):
-    images, _ = labelled_strokes(20, 5)
+    images, _ = strokes(20, 5)
     found = load_classifier("strokes")
     together = features_and_classes(found, images)
     monkeypatch.setattr(module, "BATCH", 6)
@@ -93,7 +93,7 @@ def test_packing_is_reproducible_and_rounds_to_float16():
 
 
 def test_variations_shift_by_a_pixel_and_mirror_half():
-    images, _ = labelled_strokes(400, 2)
+    images, _ = strokes(400, 2)
     same = varied(images, np.random.default_rng(3), mirrored=False)
     shift = [
         (down, right)

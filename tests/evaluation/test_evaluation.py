@@ -9,20 +9,19 @@ from tinygan.backend import cpu
 from tinygan.data.strokes import strokes
 from tinygan.evaluation.classifier import load_classifier
 from tinygan.evaluation.evaluation import Compared, Comparison, noise
-from tinygan.evaluation.neighbours import Overlap
 
 N = 1000
-SHARES = Overlap._fields
+SHARES = ("precision", "recall", "coverage")
 
 
 @pytest.fixture(scope="module")
 def against() -> Comparison:
-    return Comparison(load_classifier("strokes", cpu("fast")), strokes(N, 1))
+    return Comparison(load_classifier("strokes", cpu("fast")), strokes(N, 1)[0])
 
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    return strokes(N, 0)
+    return strokes(N, 0)[0]
 
 
 @pytest.fixture(scope="module")

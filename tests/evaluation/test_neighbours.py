@@ -31,7 +31,7 @@ def by_definition(real, fake):
     coverage = np.mean(
         [any(distance(r, f) <= s for f in fake) for r, s in zip(real, real_radius, strict=False)]
     )
-    return precision, recall, coverage
+    return {"precision": precision, "recall": recall, "coverage": coverage}
 
 
 @pytest.mark.parametrize(("n", "m", "shift"), [(30, 25, 0.5), (25, 30, 1.5), (12, 40, 0.0)])

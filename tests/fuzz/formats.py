@@ -20,7 +20,7 @@ from tinygan.data import arrays, converted
 from tinygan.data.arrays import load_array
 from tinygan.data.folder import load_folder
 from tinygan.data.idx import read_idx
-from tinygan.errors import DataError
+from tinygan.errors import DataError, FileError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings
@@ -48,7 +48,6 @@ class Format(NamedTuple):
 def formats() -> dict[str, Format]:
     """All of them by name."""
     idx = b"".join([bytes([0, 0, 8, 3]), struct.pack(">3I", *PIXELS.shape), PIXELS.tobytes()])
-    labels = bytes([0, 0, 8, 1]) + struct.pack(">I", 5) + bytes(range(5))
     npy = [_saved(np.save, array) for array in (PIXELS, PIXELS / 255, PIXELS[..., None].astype(np.int16))]
     npz = [_saved(np.savez, images=PIXELS), _saved(np.savez_compressed, images=PIXELS, other=PIXELS[0])]
     saved = _checkpoint()
@@ -56,12 +55,11 @@ def formats() -> dict[str, Format]:
     row = {"epoch": 1, "step": 2, "g_loss": 0.7, "d_loss": 1.3, "real_score": 0.5, "fake_score": 0.4}
     rows = b"".join(json.dumps(row | {"epoch": e, "step": 2 * e}).encode() + b"\n" for e in (1, 2, 3))
     return {
-        "idx": Format("images", [idx], lambda folder: read_idx(folder / "images", "image")),
-        "labels": Format("labels", [labels], lambda folder: read_idx(folder / "labels", "label")),
+        "idx": Format("images", [idx], lambda folder: read_idx(folder / "images")),
         "gz": Format(
             "images.gz",
             [gzip.compress(idx, 9, mtime=0), gzip.compress(idx, 0, mtime=0)],
-            lambda folder: read_idx(folder / "images.gz", "image"),
+            lambda folder: read_idx(folder / "images.gz"),
         ),
         "npy": Format("a.npy", npy, _read_and_mapped),
         "npz": Format("a.npz", npz, lambda folder: load_array(folder / "a.npz", 8, 1, None, str)),
@@ -97,7 +95,7 @@ def _read_and_mapped(folder: Path) -> object:
             refusals.append(problem)
             return "refused"
 
-    no_cache = Mock(side_effect=DataError)
+    no_cache = Mock(side_effect=FileError)
     refusals: list[DataError] = []
     assert found(1 << 20) == found(0)
     if refusals:

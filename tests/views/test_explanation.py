@@ -20,7 +20,7 @@ from tinygan.runs.trainer import StepByStep
 from tinygan.views.explanation import PACKAGE, explain, place
 
 SETTINGS = Settings(data="strokes", batch_size=16, width=4, noise_dim=6, lr=1e-3, average=0.9)
-DATA = Dataset("strokes", strokes(56, 0), "made up")
+DATA = Dataset("strokes", strokes(56, 0)[0], "made up")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tinygan.runs.state import State
 from tinygan.runs.trainer import Batch, StepByStep
 from tinygan.views.inspection import layer_facts, table
 
-DATA = Dataset("strokes", strokes(40, 0), "made up")
+DATA = Dataset("strokes", strokes(40, 0)[0], "made up")
 
 
 def made(engine: str = "readable", **settings: Any) -> tuple[State, Batch]:

@@ -107,17 +107,14 @@ def read_npy(
         raise DataError(f"{where} holds {dtype}. It needs whole or floating-point numbers.")
     shape = (*shape, 1) if len(shape) == 3 else shape
     declared, rows = math.prod(shape) * dtype.itemsize, shape[0] if shape else 0
+    if declared != size - file.tell():
+        raise DataError(f"{where} declares {declared:,} bytes and has {size - file.tell():,}. Save it again.")
     # In Fortran's order an image lies scattered over the whole file.
     if not fortran_order and max(declared, rows * pixels) > large:
-        if declared != size - file.tell():
-            raise DataError(f"{where} declares {declared:,} bytes and has {size - file.tell():,}.")
         return Mapped(file, (min(rows, limit or rows), *shape[1:]), dtype)
-    if not 0 <= declared <= min(size, LARGEST):  # not below 0: a read of -1 bytes is a read of all
-        raise DataError(f"{where} declares {declared:,} bytes and has at most {min(size, LARGEST):,}.")
-    data = file.read(declared)
-    if len(data) != declared or file.read(1):
-        raise DataError(f"{where} does not hold the {declared:,} bytes it declares. Save it again.")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+    if declared > LARGEST:
+        raise DataError(f"{where} declares {declared:,} bytes; up to {LARGEST:,} can be read into memory.")
+    return np.frombuffer(file.read(declared), dtype).reshape(shape, order="F" if fortran_order else "C")
 
 
 def range_of(array: np.ndarray | Mapped, path: Path) -> tuple[float, float, str]:

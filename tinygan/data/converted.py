@@ -71,19 +71,16 @@ def converted(
     """
     notes = []
     if is_large:
+        cache: object = "a cache"
         try:
-            cache, reason = cache_folder() / "pictures", ""
-        except DataError:
-            cache, reason = None, "there is no home folder"
-        if cache:
+            cache = cache_folder() / "pictures"
             stored = Stored(cache, conversion, say)
-            try:
-                images, tally = stored.images()
-                size = f"{images.nbytes / 1e6:,.0f} MB"
-                return images, tally, [f"stored   {size} in {stored.file}, converted; it may be deleted"]
-            except (OSError, CheckpointError) as problem:
-                reason = one_line(problem.__cause__ or problem)
-        why = f"in memory: {cache or 'a cache'} cannot be written ({reason})"
+            images, tally = stored.images()
+            size = f"{images.nbytes / 1e6:,.0f} MB"
+            return images, tally, [f"stored   {size} in {stored.file}, converted; it may be deleted"]
+        except (OSError, CheckpointError) as problem:
+            reason = one_line(problem.__cause__ or problem)
+        why = f"in memory: {cache} cannot be written ({reason})"
         say(f"convert  {conversion.source} {why}")
         notes = [f"note     converted {why}"]
     images, tally = np.empty((conversion.total, *conversion.shape), np.uint8), Tally()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.data.mapped import chunks
-from tinygan.errors import DataError, one_line
+from tinygan.errors import DataError, FileError, one_line
 
 FINGERPRINTED = 64  # images that a fingerprint is made of
 
@@ -58,19 +58,21 @@ def reading(before: str, after: str = "") -> Iterator[None]:
             yield
     except DataError:
         raise
+    except MemoryError as full:
+        raise DataError(f"{before}: more than there is memory for. Free some, or use other data.") from full
     except Exception as problem:  # SyntaxError and tokenize.TokenError included
         raise DataError(f"{before}: {one_line(problem)}{after}") from problem
 
 
 def cache_folder() -> Path:
-    """Where downloads and converted pictures are kept: TINYGAN_CACHE, or ``tinygan`` in the user's cache."""
+    """Where downloads and conversions are kept: TINYGAN_CACHE, or in the user's cache. Raises FileError."""
     if os.environ.get("TINYGAN_CACHE"):
         return Path(os.environ["TINYGAN_CACHE"])
     base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
     try:
         return Path(base or Path.home() / ".cache") / "tinygan"
     except RuntimeError:  # a user without a home, as in some containers
-        raise DataError("there is no home folder to keep downloads in. Set TINYGAN_CACHE.") from None
+        raise FileError("there is no home folder. Set TINYGAN_CACHE.") from None
 
 
 def normalise(images: Any) -> Any:

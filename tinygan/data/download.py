@@ -10,13 +10,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from tinygan.errors import CheckpointError, DataError, failing, one_line
+from tinygan.errors import DataError, failing, one_line
 from tinygan.files import write_atomically
 
 CHUNK = 1 << 18
@@ -63,6 +62,7 @@ def fetch(file: Pinned, folder: Path, say: Callable[[str], object]) -> Path:
 
     Raises:
         DataError: no mirror gave the right file; the text has the reason of the last one.
+        CheckpointError: the file cannot be written, as from `write_atomically`.
     """
     target = folder / file.name
     with failing(f"cannot use the cache {folder}", "Set TINYGAN_CACHE.", DataError):
@@ -71,10 +71,7 @@ def fetch(file: Pinned, folder: Path, say: Callable[[str], object]) -> Path:
                 return target
             say(f"{target} is damaged; downloading it again.")
         folder.mkdir(parents=True, exist_ok=True)
-    try:
-        write_atomically(target, downloaded(file, say))
-    except CheckpointError as problem:
-        raise DataError(f"cannot download {file.name}: {one_line(problem.__cause__ or problem)}") from None
+    write_atomically(target, downloaded(file, say))
     return target
 
 
@@ -100,7 +97,7 @@ def downloaded(file: Pinned, say: Callable[[str], object]) -> bytes:
             break
         say(f"download {file.name}: {reason}; trying again in {pause} s")
         time.sleep(pause)
-    raise DataError(f"cannot download {file.name}: {reason}")
+    raise DataError(f"cannot download {file.name}: {reason}.")
 
 
 def opened_in_time(address: str) -> Any:
@@ -120,13 +117,12 @@ def opened_in_time(address: str) -> Any:
         except BaseException as problem:
             answer.set_exception(problem)
 
-    threading.Thread(target=wait, daemon=True).start()
-    try:
-        return answer.result(timeout=CONNECT_SECONDS)
-    except FutureTimeoutError:
-        if answer.done():  # just now, or with a failure of this kind
-            return answer.result()
-        raise TimeoutError(f"no answer in {CONNECT_SECONDS:g} seconds") from None
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    if not answer.done():
+        raise TimeoutError(f"no answer in {CONNECT_SECONDS:g} seconds")
+    return answer.result()
 
 
 def received(

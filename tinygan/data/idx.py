@@ -1,7 +1,6 @@
 """IDX, the file format of MNIST: a magic number, the sizes, then the bytes; plain or gzipped.
 
     00 00 08 03 | images | rows | columns | pixels ...     each size a big-endian 32-bit number
-    00 00 08 01 | labels | labels ...
 
 08 says "unsigned bytes", 03 "three dimensions". (http://yann.lecun.com/exdb/mnist, end of page)
 """
@@ -18,42 +17,35 @@ from tinygan.errors import DataError
 
 CHUNK = 1 << 20  # bytes
 LARGEST = 1 << 30  # bytes; MNIST has 47 million pixels
-DIMENSIONS = {"image": 3, "label": 1}
+MAGIC = bytes([0, 0, 8, 3])
 
 
-def read_idx(path: Path, kind: str) -> np.ndarray:
-    """An IDX file's "image"s, (N, H, W) uint8, or "label"s, (N,) uint8.
+def read_idx(path: Path) -> np.ndarray:
+    """The images in an IDX file, (N, H, W) uint8.
 
     Never reads more than the header declares, and one byte, whatever the file unpacks to.
 
     Raises:
         DataError: the file cannot be read, has another format, or is longer or shorter than it declares.
     """
-    dimensions = DIMENSIONS[kind]
-    magic, length = bytes([0, 0, 8, dimensions]), 4 + 4 * dimensions
     with reading(f"{path} cannot be read", ". Get it again."):
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            header = file.read(length)
-            if len(header) < length or header[:4] != magic:
+            header = file.read(16)
+            if len(header) < 16 or header[:4] != MAGIC:
                 raise DataError(
-                    f"{path} starts with {header[:4].hex(' ') or 'nothing'}, not {magic.hex(' ')}: it is no "
-                    f"IDX {kind} file. Delete it, or put the right file in its place."
+                    f"{path} starts with {header[:4].hex(' ') or 'nothing'}, not {MAGIC.hex(' ')}: it is no "
+                    "IDX image file. Delete it, or put the right file in its place."
                 )
-            shape = struct.unpack(f">{dimensions}I", header[4:])
+            shape = struct.unpack(">3I", header[4:])
             size = math.prod(shape)
             if not 0 < size <= LARGEST:
                 raise DataError(f"{path} declares {shape} bytes; 1 to {LARGEST:,} in all are read.")
             chunks, missing = [], size + 1
-            try:
-                # In pieces: one large read takes the memory before it finds the bytes.
-                while missing and (chunk := file.read(min(missing, CHUNK))):
-                    chunks.append(chunk)
-                    missing -= len(chunk)
-                found = b"".join(chunks)
-            except MemoryError as problem:
-                raise DataError(
-                    f"{path} holds more than there is memory for. Free some, or use other data."
-                ) from problem
+            # In pieces: one large read takes the memory before it finds the bytes.
+            while missing and (chunk := file.read(min(missing, CHUNK))):
+                chunks.append(chunk)
+                missing -= len(chunk)
+            found = b"".join(chunks)
     if len(found) != size:
         holds = "more" if len(found) > size else f"{len(found):,}"
         raise DataError(f"{path} declares {size:,} bytes and holds {holds}. Delete it and get it again.")

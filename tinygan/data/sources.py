@@ -11,7 +11,7 @@ from tinygan.data.download import Pinned, fetch, is_intact
 from tinygan.data.idx import read_idx
 from tinygan.data.mapped import chunks
 from tinygan.data.strokes import strokes
-from tinygan.errors import DataError, UsageError, printable
+from tinygan.errors import CheckpointError, DataError, UsageError, printable
 
 FASHION = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -119,7 +119,7 @@ def named(
         try:
             file, notes = PINNED[official, split], ()
             path = located(official, file, data_dir, say)
-            images = read_idx(path, "image")[..., None]
+            images = read_idx(path)[..., None]
             if path.suffix == ".gz" and not is_intact(path, file):
                 which = f"{path} is not the official {official} file (its SHA-256 differs)"
                 notes = (f"note     {which}; using it as it is",)
@@ -130,7 +130,8 @@ def named(
             reason = str(problem).partition(". ")[0]
             say(f"no Fashion-MNIST ({reason}): using the built-in strokes.")
     count, seed = STROKES[split]
-    return Dataset("strokes", strokes(min(count, limit or count), seed), "built in, drawn by strokes.py")
+    images, _ = strokes(min(count, limit or count), seed)
+    return Dataset("strokes", images, "built in, drawn by strokes.py")
 
 
 def located(name: str, file: Pinned, data_dir: Path | None, say: Callable[[str], object]) -> Path:
@@ -149,8 +150,8 @@ def located(name: str, file: Pinned, data_dir: Path | None, say: Callable[[str],
         say(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere.")
     try:
         return fetch(file, cache_folder() / name, say)
-    except DataError as problem:
+    except (DataError, CheckpointError) as problem:
         raise DataError(
-            f"{problem}. Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and "
+            f"{problem} Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and "
             "use --data-dir DIR; or use --data strokes."
         ) from problem

@@ -15,13 +15,9 @@ MARGIN = 2.0  # pixels between the pen and the border; its pressure and soft edg
 BLOCK = 500  # images drawn together, from one random generator
 
 
-def strokes(count: int, seed: int) -> np.ndarray:
-    """`count` digits of the set `seed`, (count, 28, 28, 1) uint8; a larger `count` adds to them."""
-    return labelled_strokes(count, seed)[0]
-
-
-def labelled_strokes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `strokes`, and which digit each image is: (count,) uint8."""
+def strokes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` digits of the set `seed`, (count, 28, 28, 1) uint8, and which digit each is, (count,) uint8;
+    a larger `count` adds to them."""
     images = np.empty((count, SIDE, SIDE, 1), np.uint8)
     labels = np.empty(count, np.uint8)
     for start in range(0, count, BLOCK):

@@ -35,7 +35,7 @@ def unmeasurable() -> str:
 class Compared(NamedTuple):
     """What `Comparison.compare` finds."""
 
-    figures: dict[str, float]  # fcd, the Fréchet distance, its standard error, and the shares of an `Overlap`
+    figures: dict[str, float]  # fcd, the Fréchet distance, its standard error, and the shares of `overlap`
     classes: np.ndarray  # (10,) shares of the pictures
 
 
@@ -53,7 +53,7 @@ class Comparison:
         features, chosen = features_and_classes(self.classifier, pictures)
         real = self.features[: len(features)]
         distance = {"fcd": frechet(moments(features), moments(real)), "error": standard_error(features, real)}
-        return Compared(distance | overlap(real, features)._asdict(), _shares(chosen))
+        return Compared(distance | overlap(real, features), _shares(chosen))
 
     def fcd(self, pictures: np.ndarray) -> float:
         """The distance alone: `compare` without its error and the rest, which take ten times as long."""

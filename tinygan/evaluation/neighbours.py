@@ -4,8 +4,6 @@ A set of features is taken for the union of balls around its members, each as la
 the K-th nearest other member.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from tinygan.views.health import squared_distances
@@ -14,19 +12,15 @@ K = 5
 ROWS = 1000  # of a table of distances made at a time: 10,000 by 10,000 would take 800 MB
 
 
-class Overlap(NamedTuple):
-    """Each in [0, 1], and near 1 for two halves of one set."""
+def overlap(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
+    """How features (N, F) of real pictures and (M, F) of fakes overlap, N and M above `K`: shares by name.
 
-    precision: float  # share of fakes in the balls of real pictures: are they good?
-    recall: float  # share of real pictures in the balls of fakes: all kinds? one outlier covers much
-    coverage: float  # share of real pictures in whose ball lies a fake: the same, not deceived by outliers
+        precision  of the fakes in the balls of real pictures: are they good?
+        recall     of the real pictures in the balls of fakes: all kinds? one outlier covers much
+        coverage   of the real pictures in whose ball lies a fake: the same, not deceived by outliers
 
-
-def overlap(real: np.ndarray, fake: np.ndarray) -> Overlap:
-    """The `Overlap` of features (N, F) of real pictures and (M, F) of fakes, N and M above `K`.
-
-    Precision and recall as in Kynkäänniemi et al. 2019 (arXiv 1904.06991, equation 1), coverage as in
-    Naeem et al. 2020 (arXiv 2002.09797, equation 3).
+    Each is in [0, 1], and near 1 for two halves of one set. Precision and recall as in Kynkäänniemi et
+    al. 2019 (arXiv 1904.06991, equation 1), coverage as in Naeem et al. 2020 (arXiv 2002.09797, equation 3).
     """
     real, fake = real.astype(np.float64), fake.astype(np.float64)
     real_radius, fake_radius = _radii(real), _radii(fake)
@@ -39,9 +33,8 @@ def overlap(real: np.ndarray, fake: np.ndarray) -> Overlap:
         precise |= near.any(axis=0)
         covered.append(near.any(axis=1))
         recalled.append((distances <= fake_radius).any(axis=1))
-    return Overlap(
-        float(precise.mean()), float(np.concatenate(recalled).mean()), float(np.concatenate(covered).mean())
-    )
+    which = {"precision": precise, "recall": np.concatenate(recalled), "coverage": np.concatenate(covered)}
+    return {name: float(found.mean()) for name, found in which.items()}
 
 
 def _radii(x: np.ndarray) -> np.ndarray:
@@ -59,16 +52,12 @@ def nearest(pictures: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.nd
     """The nearest of `images` (M, H, W, C) to each of `pictures` (N, H, W, C), all uint8, and how far it is.
 
     Returns indices (N,) and distances (N,): the root of the mean squared difference of a pixel, in units
-    of 1/255.
+    of 1/255. The table of all distances is kept, so N should be small.
     """
     flat = pictures.reshape(len(pictures), -1).astype(np.float32)
-    best = np.full(len(flat), np.inf)
-    found = np.zeros(len(flat), np.int64)
+    tables = []
     for start in range(0, len(images), ROWS):
         part = images[start : start + ROWS].reshape(-1, flat.shape[1]).astype(np.float32)
-        distances = squared_distances(flat, part)
-        place = distances.argmin(axis=1)
-        distance = distances[np.arange(len(flat)), place]
-        found = np.where(distance < best, start + place, found)
-        best = np.minimum(best, distance)
-    return found, np.sqrt(best / flat.shape[1])
+        tables.append(squared_distances(flat, part))
+    distances = np.concatenate(tables, axis=1)  # (N, M)
+    return distances.argmin(axis=1), np.sqrt(distances.min(axis=1).astype(np.float64) / flat.shape[1])
