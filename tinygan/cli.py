@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from tinygan import backend
-from tinygan.errors import CheckpointError, DeviceError, TinyganError, UsageError, one_line
+from tinygan import backend, gpu_errors
+from tinygan.errors import CheckpointError, TinyganError, UsageError, one_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,7 +59,7 @@ def warn(line: str) -> None:
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
     """Run `command` and return its exit code; an error becomes one line on stderr and its code.
 
-    Anything that is not a `TinyganError` is a bug and keeps its traceback.
+    Anything that is no `TinyganError`, full memory or fault of a GPU is a bug and keeps its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
@@ -67,14 +67,12 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
         here, arguments = os.path.dirname(os.path.realpath(__file__)), sys.argv[1:]
         sys.path[:] = [path for path in sys.path if os.path.realpath(path) != here]
     try:
-        code = command(arguments)
+        with gpu_errors.failures():
+            code = command(arguments)
         sys.stdout.flush()  # a failure here can still be printed
         return code
     except TinyganError as problem:
         return _tell(f"{problem.mark}{problem}", problem.exit_code)
-    except MemoryError as problem:
-        remedy = "Use a smaller --batch-size, --size or --width."
-        return _tell(f"error: out of memory ({problem}). {remedy}", DeviceError.exit_code)
     except KeyboardInterrupt:
         return _tell("interrupted", 130)  # as a shell reports a process that SIGINT ended
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`

@@ -44,9 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.json and options.json.is_dir():
         raise UsageError(f"--json {options.json} is a folder. Name a file in it.")
     machine.keep_memory()  # the tables of distances are made again and again
-    device = backend.choose(options.device, say=lambda line: None)
-    with device.failures():
-        return evaluate(options, device)
+    return evaluate(options, backend.choose(options.device, say=lambda line: None))
 
 
 def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:

@@ -68,9 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     """Make pictures as `arguments` say; returns the exit code."""
     options = parser().parse_args(arguments)
     check(options)
-    device = backend.choose(options.device, say=lambda line: None)
-    with device.failures():
-        return make(options, device)
+    return make(options, backend.choose(options.device, say=lambda line: None))
 
 
 def check(options: argparse.Namespace) -> None:

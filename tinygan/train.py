@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import backend, cli, machine
+from tinygan import backend, cli, gpu_errors, machine
 from tinygan.arrays import CPU, Backend
 from tinygan.data import Dataset
 from tinygan.data.dataset import fingerprint
@@ -195,7 +195,7 @@ class Job:
         What fails is logged, if there is a log.
         """
         try:
-            with self.device.failures(self.settings.batch_size, self.newest):
+            with gpu_errors.failures(self.settings.batch_size, self.newest):
                 yield
         except TinyganError as problem:
             with suppress(TinyganError):  # a full disk may be the problem
