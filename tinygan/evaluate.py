@@ -23,14 +23,12 @@ LEAST = 100  # fewer pictures say nothing about a distribution
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", of_a_run=True)
+    shared = *cli.OF_A_RUN, "--device", "--data-dir", "--seed"
+    parser = cli.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", *shared)
     parser.add_argument(
         "--samples", type=int, default=SAMPLES, metavar="N", help=f"pictures to measure; default: {SAMPLES}"
     )
-    parser.add_seed()
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
-    parser.add_data_dir()
-    parser.add_device()
     return parser
 
 

@@ -203,10 +203,8 @@ def _together(results: Sequence[Result]) -> Result:
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser(
-        "tinygan.gradcheck", "Check all gradients against finite differences, in float64."
-    )
-    parser.add_device()
+    purpose = "Check all gradients against finite differences, in float64."
+    parser = cli.Parser("tinygan.gradcheck", purpose, "--device")
     parser.add_argument("--engine", choices=backends.ENGINES, default="auto", help="default: auto")
     parser.add_argument("--op", metavar="NAME", help="one op only; default: all of them, and both losses")
     return parser
