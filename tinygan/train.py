@@ -149,7 +149,7 @@ def choose_device(settings: Settings, ranks: Ranks, output: Output) -> tuple[Bac
             f"rank 0 computes {ranks.from_first(computes)}, and {', '.join(others)} not so. Use --device cpu."
         )
     device = backend.shared_by(device, ranks)
-    threads = settings.threads or device.ranks.threads(machine.usable_cores())
+    threads = settings.threads or max(1, machine.usable_cores() // ranks.sharing)
     if not backend.use_threads(threads) and settings.threads:
         why = "this NumPy's BLAS cannot be told how many threads to use"
         output.warn(f"warning: {why}; --threads has no effect.")
