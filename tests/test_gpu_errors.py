@@ -13,9 +13,10 @@ import pytest
 
 from tests.checks import one_line
 from tinygan import backend as backends
-from tinygan.arrays import Backend
-from tinygan.backend import choose, cpu, probed
+from tinygan import cli
+from tinygan.backend import choose, probed
 from tinygan.errors import DataError, DeviceError
+from tinygan.gpu_errors import failures
 
 # The classes of CuPy and cuda.pathfinder, as bare as the originals.
 CUDARuntimeError = type("CUDARuntimeError", (RuntimeError,), {})
@@ -273,12 +274,9 @@ def fails(problem):
     raise problem
 
 
-ON_GPU = Backend(np, "gpu")  # of CuPy it needs nothing
-
-
-def failure(problem, backend=ON_GPU, **keywords):
+def failure(problem, **keywords):
     """The line that `problem` becomes during a run."""
-    with pytest.raises(DeviceError) as error, backend.failures(**keywords):
+    with pytest.raises(DeviceError) as error, failures(**keywords):
         raise problem
     assert error.value.__cause__ is problem and error.value.exit_code == 3
     return one_line(error)
@@ -316,13 +314,14 @@ def test_a_card_that_fails_during_a_run_is_told_with_what_to_do(problem, given, 
     assert failure(problem, **given) == line
 
 
-def test_a_full_memory_of_the_processor_is_told_too():
-    with pytest.raises(DeviceError) as error, cpu().failures(batch_size=256):
+def test_a_full_memory_of_the_processor_is_told_too_by_every_command(capsys):
+    with pytest.raises(DeviceError) as error, failures(batch_size=256):
         np.empty(1 << 58)
     text = one_line(error)
     assert text.startswith("out of memory at --batch-size 256 (Unable to allocate ")
     assert text.endswith("Use --batch-size 128.") and "GPU" not in text
-    assert failure(MemoryError(), cpu()) == "out of memory. Use a smaller --width or --size."
+    assert cli.run(lambda arguments: fails(MemoryError()), []) == 3
+    assert capsys.readouterr().err == "error: out of memory. Use a smaller --width or --size.\n"
     assert failure(MemoryError(), batch_size=4) == "out of memory at --batch-size 4. Use --batch-size 2."
 
 
@@ -340,7 +339,7 @@ def test_a_full_memory_of_the_processor_is_told_too():
     ],
 )  # fmt: skip
 def test_what_is_no_fault_of_the_device_passes_unchanged(problem):
-    with pytest.raises(type(problem)) as error, ON_GPU.failures(256, lambda: pytest.fail("asked")):
+    with pytest.raises(type(problem)) as error, failures(256, lambda: pytest.fail("asked")):
         raise problem
     assert error.value is problem and problem.__cause__ is None
 
@@ -354,8 +353,8 @@ def test_a_failure_on_the_cpu_imports_no_cupy(monkeypatch):
     for name in [name for name in sys.modules if name.startswith(("cupy", "cuda"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Watch(), *sys.meta_path])
-    failure(MemoryError(), cpu(), batch_size=8)
-    with pytest.raises(RuntimeError, match="a bug"), cpu().failures():
+    failure(MemoryError(), batch_size=8)
+    with pytest.raises(RuntimeError, match="a bug"), failures():
         raise RuntimeError("a bug")
 
 

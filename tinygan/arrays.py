@@ -1,15 +1,13 @@
 """Which library an array belongs to, NumPy or CuPy, and who computes with it."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from tinygan.gpu_errors import run_failure
 from tinygan.ranks.alone import ALONE, Ranks
 
 DEVICES = ("auto", "cpu", "gpu")
@@ -62,22 +60,6 @@ class Backend:
             **{name: f"{found // 1000}.{found % 1000 // 10}" for name, found in versions.items()},  # of 12040
             "CUDA libraries": f"cuBLAS {cublas}, NVRTC {nvrtc}",  # on which the last bits depend
         }
-
-    @contextmanager
-    def failures(
-        self, batch_size: int | None = None, last: Callable[[], object] | None = None
-    ) -> Iterator[None]:
-        """Within this, a full memory or a GPU that fails is a `DeviceError` that says how to go on.
-
-        `batch_size` is the one in use; `last` finds the newest checkpoint, None where there is none yet.
-        """
-        try:
-            yield
-        except Exception as problem:
-            failure = run_failure(self.device, problem, batch_size, last)
-            if failure is None:
-                raise
-            raise failure from problem
 
 
 CPU = Backend()  # NumPy, and every function as it stands

@@ -67,30 +67,25 @@ def choose(
     for what, name, known in given:
         if name not in known:
             raise UsageError(f"unknown {what} {name!r}. Use one of: {', '.join(known)}.")
+    engine = "fast" if engine == "auto" else engine
     if device != "cpu":
         try:
-            return _on_a_card(engine, precision, number)
+            cupy = probed(number)
         except DeviceError as problem:
             if device == "gpu":
                 raise
             say(f"no GPU: {str(problem).partition('. ')[0]}; the CPU it is.")
+        else:
+            able = int(cupy.cuda.Device().compute_capability) >= TF32_SINCE
+            best = "tf32" if able and engine == "fast" else "float32"
+            if precision == "tf32" and best != "tf32":
+                why = "this card has none" if engine == "fast" else "the readable engine computes in float32"
+                raise UsageError(f"--precision tf32: {why}. Use --precision float32.")
+            # It has no twins: there only many small calls are slow, so its fast engine is a step as a whole.
+            return Backend(cupy, "gpu", engine, precision=best if precision == "auto" else precision)
     if precision == "tf32":
         raise UsageError("--precision tf32 needs a GPU. Leave it out, or use --device gpu.")
-    return cpu("readable" if engine == "readable" else "fast")
-
-
-def _on_a_card(engine: str, precision: str, number: int | None) -> Backend:
-    """CuPy on the graphics card, without twins: there only many small calls are slow, so its fast engine is
-    a step as a whole (`cuda`)."""
-    cupy = probed(number)  # whether there is one comes first
-    fast = engine != "readable"
-    able = int(cupy.cuda.Device().compute_capability) >= TF32_SINCE
-    if precision == "tf32" and not (fast and able):
-        reason = "this card has none" if fast else "the readable engine computes in float32"
-        raise UsageError(f"--precision tf32: {reason}. Use --precision float32.")
-    if precision == "auto":
-        precision = "tf32" if fast and able else "float32"
-    return Backend(cupy, "gpu", "fast" if fast else "readable", precision=precision)
+    return cpu(engine)
 
 
 def shared_by(backend: Backend, ranks: Ranks) -> Backend:

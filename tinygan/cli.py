@@ -8,47 +8,47 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from tinygan import backend
-from tinygan.errors import CheckpointError, DeviceError, TinyganError, UsageError, one_line
+from tinygan import backend, gpu_errors
+from tinygan.errors import CheckpointError, TinyganError, UsageError, one_line
+
+
+def seed(text: str) -> int:
+    """A seed from its text. Raises ValueError where it is no whole number, UsageError where less than 0."""
+    number = int(text)
+    if number < 0:
+        raise UsageError(f"--seed {number} is less than 0.")
+    return number
+
+
+# What commands that train nothing share.
+OF_A_RUN = ("run", "--runs")
+OPTIONS: dict[str, dict[str, Any]] = {
+    "run": {
+        "nargs": "?",
+        "metavar": "RUN|FILE",
+        "help": "run folder, or a checkpoint file; default: the newest run",
+    },
+    "--runs": {"type": Path, "default": Path("runs"), "help": "folder of runs; default: runs"},
+    "--device": {"choices": backend.DEVICES, "default": "auto", "help": "default: auto"},
+    "--data-dir": {"type": Path, "metavar": "DIR", "help": "where fashion-mnist/ lies"},
+    # Of pictures that no training has shown.
+    "--seed": {"type": seed, "help": "of the noise; default: one more than the run's own"},
+}
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are `UsageError`s, and that takes no abbreviated options."""
 
-    def __init__(self, module: str, description: str, of_a_run: bool = False) -> None:
+    def __init__(self, module: str, description: str, *shared: str) -> None:
+        """`shared`: which of `OPTIONS` it has."""
         super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
-        if of_a_run:
-            which = "run folder, or a checkpoint file; default: the newest run"
-            self.add_argument("run", nargs="?", metavar="RUN|FILE", help=which)
-            self.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
-
-    def add_device(self) -> None:
-        """--device: where a command that trains nothing computes."""
-        self.add_argument("--device", choices=backend.DEVICES, default="auto", help="default: auto")
-
-    def add_data_dir(self) -> None:
-        """--data-dir: where the images of a run lie now."""
-        self.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
-
-    def add_seed(self) -> None:
-        """--seed: of pictures that no training has shown; None if it is not given."""
-        self.add_argument("--seed", type=seed, help="of the noise; default: one more than the run's own")
+        for option in shared:
+            self.add_argument(option, **OPTIONS[option])
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}. {self.prog} --help lists the options.")
-
-
-def seed(text: str) -> int:
-    """A seed from its text. Raises UsageError where it is no whole number, or less than 0."""
-    try:
-        number = int(text)
-    except ValueError as problem:
-        raise UsageError(f"--seed {text} is not a whole number.") from problem
-    if number < 0:
-        raise UsageError(f"--seed {number} is less than 0.")
-    return number
 
 
 def warn(line: str) -> None:
@@ -59,7 +59,7 @@ def warn(line: str) -> None:
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
     """Run `command` and return its exit code; an error becomes one line on stderr and its code.
 
-    Anything that is not a `TinyganError` is a bug and keeps its traceback.
+    Anything that is no `TinyganError`, full memory or fault of a GPU is a bug and keeps its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
@@ -67,14 +67,12 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
         here, arguments = os.path.dirname(os.path.realpath(__file__)), sys.argv[1:]
         sys.path[:] = [path for path in sys.path if os.path.realpath(path) != here]
     try:
-        code = command(arguments)
+        with gpu_errors.failures():
+            code = command(arguments)
         sys.stdout.flush()  # a failure here can still be printed
         return code
     except TinyganError as problem:
         return _tell(f"{problem.mark}{problem}", problem.exit_code)
-    except MemoryError as problem:
-        remedy = "Use a smaller --batch-size, --size or --width."
-        return _tell(f"error: out of memory ({problem}). {remedy}", DeviceError.exit_code)
     except KeyboardInterrupt:
         return _tell("interrupted", 130)  # as a shell reports a process that SIGINT ended
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`

@@ -23,14 +23,12 @@ LEAST = 100  # fewer pictures say nothing about a distribution
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", of_a_run=True)
+    shared = *cli.OF_A_RUN, "--device", "--data-dir", "--seed"
+    parser = cli.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", *shared)
     parser.add_argument(
         "--samples", type=int, default=SAMPLES, metavar="N", help=f"pictures to measure; default: {SAMPLES}"
     )
-    parser.add_seed()
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
-    parser.add_data_dir()
-    parser.add_device()
     return parser
 
 
@@ -44,9 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.json and options.json.is_dir():
         raise UsageError(f"--json {options.json} is a folder. Name a file in it.")
     machine.keep_memory()  # the tables of distances are made again and again
-    device = backend.choose(options.device, say=lambda line: None)
-    with device.failures():
-        return evaluate(options, device)
+    return evaluate(options, backend.choose(options.device, say=lambda line: None))
 
 
 def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:

@@ -37,7 +37,7 @@ LEGEND = (
 
 def parser() -> cli.Parser:
     purpose = "Explain one training step of a run, with its real numbers and the lines of code."
-    parser = cli.Parser("tinygan.explain", purpose, of_a_run=True)
+    parser = cli.Parser("tinygan.explain", purpose, *cli.OF_A_RUN, "--data-dir")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--layers", action="store_true", help="all layers instead: work, time, numbers")
     what.add_argument(
@@ -47,7 +47,6 @@ def parser() -> cli.Parser:
         "generator/NAME or discriminator/NAME where both have one of that name",
     )
     parser.add_argument("--engine", choices=backend.ENGINES, help="whose ops to show; default: the run's")
-    parser.add_data_dir()
     return parser
 
 

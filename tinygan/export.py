@@ -16,7 +16,7 @@ from tinygan.runs.state import restored
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("tinygan.export", "Write a trained model for other programs.", of_a_run=True)
+    parser = cli.Parser("tinygan.export", "Write a trained model for other programs.", *cli.OF_A_RUN)
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="the generator as ONNX: noise to pictures")
     parser.add_argument(
         "--safetensors", type=Path, metavar="FILE", help="both networks' weights; tinygan.load reads it"

@@ -3,8 +3,8 @@
 import os
 import re
 import shlex
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tinygan.errors import DeviceError, printable
@@ -79,29 +79,33 @@ def first_failure(cupy: Any, problem: Exception) -> str:
     return f"the GPU failed its first product ({reason}). Check it with nvidia-smi"
 
 
-def run_failure(
-    device: str, problem: Exception, batch_size: int | None, last: Callable[[], object] | None
-) -> DeviceError | None:
-    """What `Backend.failures` raises instead of `problem`; None if that is no fault of the device."""
-    reason, kinds, full = _reason(problem), _kinds(problem), _out_of_memory(problem)
-    if not full and (device == "cpu" or not kinds & GPU_FAULTS or reason.startswith(MISTAKES)):
-        return None
-    checkpoint = last and last()
-    resume = f"go on from the last checkpoint: --resume {shlex.quote(str(checkpoint))}"
-    if full:
-        on_card = kinds & {"OutOfMemoryError", *GPU_FAULTS}
-        found = "the GPU's memory is full" if on_card else "out of memory"
-        found += f" at --batch-size {batch_size}" if batch_size else ""
-        found += f" ({reason})" if str(problem) else ""
-        halved = batch_size and batch_size // 2
-        remedy = f"--batch-size {halved}" if halved else "a smaller --width or --size"
-        if not checkpoint:
-            return DeviceError(f"{found}. Use {remedy}.")
-        # A resumed run keeps its batch size and its networks.
-        return DeviceError(f"{found}. Start a new run with {remedy}, or free memory and {resume}")
-    again = "start again (last checkpoint: none yet)" if last else "try again"
-    then = resume if checkpoint else f"{again}, or use --device cpu."
-    return DeviceError(f"the GPU failed ({reason}). Check it with nvidia-smi, then {then}")
+@contextmanager
+def failures(batch_size: int | None = None, last: Callable[[], object] | None = None) -> Iterator[None]:
+    """Within this, a full memory or a GPU that fails is a `DeviceError` that says how to go on.
+
+    `batch_size` is the one in use; `last` finds the newest checkpoint, None where there is none yet.
+    """
+    try:
+        yield
+    except Exception as problem:
+        reason, kinds, full = _reason(problem), _kinds(problem), _out_of_memory(problem)
+        if not full and (not kinds & GPU_FAULTS or reason.startswith(MISTAKES)):
+            raise
+        checkpoint = last and last()
+        resume = f"go on from the last checkpoint: --resume {shlex.quote(str(checkpoint))}"
+        if full:
+            on_card = kinds & {"OutOfMemoryError", *GPU_FAULTS}
+            found = "the GPU's memory is full" if on_card else "out of memory"
+            found += f" at --batch-size {batch_size}" if batch_size else ""
+            found += f" ({reason})" if str(problem) else ""
+            halved = batch_size and batch_size // 2
+            remedy = f"--batch-size {halved}" if halved else "a smaller --width or --size"
+            # A resumed run keeps its batch size and its networks.
+            anew = f"Start a new run with {remedy}, or free memory and {resume}"
+            raise DeviceError(f"{found}. {anew if checkpoint else f'Use {remedy}.'}") from problem
+        again = "start again (last checkpoint: none yet)" if last else "try again"
+        then = resume if checkpoint else f"{again}, or use --device cpu."
+        raise DeviceError(f"the GPU failed ({reason}). Check it with nvidia-smi, then {then}") from problem
 
 
 def _reason(problem: BaseException) -> str:

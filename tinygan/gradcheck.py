@@ -11,6 +11,7 @@ float64, h = 1e-5 leaves about ten digits.
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -187,14 +188,12 @@ def check_networks(backend: Backend) -> Result:
     ])  # fmt: skip
 
 
-def check_losses(backend: Backend) -> dict[str, Result]:
-    """Both losses with respect to logits, and with respect to the parameters of both networks."""
+def check_losses(backend: Backend) -> Iterator[tuple[str, Result]]:
+    """Both losses with respect to logits, and with respect to the parameters of both networks, by name."""
     real, fake = (Tensor(backend.array(3 * numbers(count, count, 1)), backend) for count in (5, 4))
-    return {
-        "discriminator_loss": check_all_of(lambda: discriminator_loss(real, fake), [real, fake]),
-        "generator_loss": check_all_of(lambda: generator_loss(fake), [fake]),
-        "both, through G and D": check_networks(backend),
-    }
+    yield "discriminator_loss", check_all_of(lambda: discriminator_loss(real, fake), [real, fake])
+    yield "generator_loss", check_all_of(lambda: generator_loss(fake), [fake])
+    yield "both, through G and D", check_networks(backend)
 
 
 def _together(results: Sequence[Result]) -> Result:
@@ -203,10 +202,8 @@ def _together(results: Sequence[Result]) -> Result:
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser(
-        "tinygan.gradcheck", "Check all gradients against finite differences, in float64."
-    )
-    parser.add_device()
+    purpose = "Check all gradients against finite differences, in float64."
+    parser = cli.Parser("tinygan.gradcheck", purpose, "--device")
     parser.add_argument("--engine", choices=backends.ENGINES, default="auto", help="default: auto")
     parser.add_argument("--op", metavar="NAME", help="one op only; default: all of them, and both losses")
     return parser
@@ -215,26 +212,20 @@ def parser() -> cli.Parser:
 def main(arguments: Sequence[str]) -> int:
     """Check what `arguments` ask for; returns 0 if all agree, else 1."""
     options = parser().parse_args(arguments)
-    ops = [op.__name__ for op in cases()]
+    ops = {op.__name__: op for op in cases()}
     if options.op not in (None, *ops):
         raise UsageError(f"--op {options.op} is no op. Use one of {', '.join(ops)}.")
     device = backends.choose(options.device, options.engine, say=lambda line: None)
     print(f"device {device.device}, engine {device.engine}, float64, step {STEP:g}, tolerance {TOLERANCE:g}")
     print(f"{'op':<24}{'points':>8}{'worst relative error':>22}")
+    checked = ((name, check_op(device, op)) for name, op in ops.items() if options.op in (None, name))
     failed = []
-    with device.failures():
-        for name, result in results(device, options.op):
-            verdict = "pass" if result.passed else "FAIL"
-            print(f"{name:<24}{result.points:>8,}{result.error:>22.1e}  {verdict}", flush=True)
-            failed += [] if result.passed else [name]
+    for name, result in chain(checked, () if options.op else check_losses(device)):
+        verdict = "pass" if result.passed else "FAIL"
+        print(f"{name:<24}{result.points:>8,}{result.error:>22.1e}  {verdict}", flush=True)
+        failed += [] if result.passed else [name]
     print(f"failed: {', '.join(failed)}" if failed else "all gradients agree with differences")
     return 1 if failed else 0
-
-
-def results(backend: Backend, name: str | None) -> Iterator[tuple[str, Result]]:
-    """What there is to check by name, each when it is asked for: the op `name`, or all ops and the losses."""
-    yield from ((op.__name__, check_op(backend, op)) for op in cases() if name in (None, op.__name__))
-    yield from () if name else check_losses(backend).items()
 
 
 if __name__ == "__main__":

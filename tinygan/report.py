@@ -11,7 +11,7 @@ from tinygan.views.webpage import write_report
 
 
 def parser() -> cli.Parser:
-    return cli.Parser("tinygan.report", "Write report.html into the folder of a run.", of_a_run=True)
+    return cli.Parser("tinygan.report", "Write report.html into the folder of a run.", *cli.OF_A_RUN)
 
 
 def main(arguments: Sequence[str]) -> int:

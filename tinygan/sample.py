@@ -24,10 +24,10 @@ MOST = 1_000_000  # pictures at a time: 3 GB of them
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", of_a_run=True)
+    shared = *cli.OF_A_RUN, "--device", "--seed"
+    parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared)
     parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
     parser.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
-    parser.add_seed()
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -52,7 +52,6 @@ def parser() -> cli.Parser:
         metavar="PATH",
         help="a .png, .npy or (--interpolate) .gif file, or (--separate) a folder; default: in the run",
     )
-    parser.add_device()
     return parser
 
 
@@ -68,9 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     """Make pictures as `arguments` say; returns the exit code."""
     options = parser().parse_args(arguments)
     check(options)
-    device = backend.choose(options.device, say=lambda line: None)
-    with device.failures():
-        return make(options, device)
+    return make(options, backend.choose(options.device, say=lambda line: None))
 
 
 def check(options: argparse.Namespace) -> None:

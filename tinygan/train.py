@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import backend, cli, machine
+from tinygan import backend, cli, gpu_errors, machine
 from tinygan.arrays import CPU, Backend
 from tinygan.data import Dataset
 from tinygan.data.dataset import fingerprint
@@ -149,7 +149,7 @@ def choose_device(settings: Settings, ranks: Ranks, output: Output) -> tuple[Bac
             f"rank 0 computes {ranks.from_first(computes)}, and {', '.join(others)} not so. Use --device cpu."
         )
     device = backend.shared_by(device, ranks)
-    threads = settings.threads or device.ranks.threads(machine.usable_cores())
+    threads = settings.threads or max(1, machine.usable_cores() // ranks.sharing)
     if not backend.use_threads(threads) and settings.threads:
         why = "this NumPy's BLAS cannot be told how many threads to use"
         output.warn(f"warning: {why}; --threads has no effect.")
@@ -195,7 +195,7 @@ class Job:
         What fails is logged, if there is a log.
         """
         try:
-            with self.device.failures(self.settings.batch_size, self.newest):
+            with gpu_errors.failures(self.settings.batch_size, self.newest):
                 yield
         except TinyganError as problem:
             with suppress(TinyganError):  # a full disk may be the problem

@@ -13,6 +13,7 @@ class Ranks:
     rank = 0  # 0 .. size - 1; rank 0 writes
     size = 1
     number_here: int | None = None  # among those on this host, where there are several ranks
+    sharing = 1  # how many of them have the same cores
     words = ""  # a line about them, where there are several
 
     @property
@@ -40,10 +41,6 @@ class Ranks:
         It travels with the next `sum`, so that what one rank knows, all act on after the same step.
         """
         return number
-
-    def threads(self, cores: int) -> int:
-        """This rank's share of the `cores` that it may use."""
-        return cores
 
     def from_first(self, value: Any = None) -> Any:
         """What rank 0 gave for `value`; nobody goes on before rank 0 has come."""

@@ -48,9 +48,6 @@ class MPI(Ranks):
         self._number = number
         return int(self._numbers.max())
 
-    def threads(self, cores: int) -> int:
-        return max(1, cores // self.sharing)
-
     def from_first(self, value: Any = None) -> Any:
         return self.comm.bcast(value)
 
