@@ -96,7 +96,7 @@ class Trainer:
         # Looking costs a little, waiting for news too; the first steps compile and say nothing.
         seconds = max(1e-9, time.perf_counter() - start) / max(1, count)
         stride = max(1, min(STEPS_KEPT, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
-        self.stride = self.card.ranks.from_first(stride)
+        self.stride = self.card.ranks.by_first(lambda: stride)
         return np.array(done)
 
     def _some(self, count: int) -> np.ndarray:

@@ -45,10 +45,6 @@ class Ranks:
         """This rank's share of the `cores` that it may use."""
         return cores
 
-    def from_first(self, value: Any = None) -> Any:
-        """What rank 0 gave for `value`; nobody goes on before rank 0 has come."""
-        return value
-
     def by_first(self, work: Callable[[], T]) -> T:
         """What `work` returns to rank 0, which alone does it; a `TinyganError` it raises, all raise."""
         return work()
