@@ -151,7 +151,7 @@ class Trainer:
         pictures, noise, clock = b.pictures, b.noise, b.clock
         masks = b.activation1.mask, b.activation2.mask
         real, fakes = card.ranks.part(all_N), card.fakes
-        N, M = real.stop - real.start, card.batch
+        N, M = len(real), card.batch
         if N:  # of a small last batch some ranks have none
             kernels.flat(
                 "gather", N * pictures[0].size, pictures, self.data, self.order, clock, real.start, N,

@@ -20,9 +20,9 @@ class Ranks:
         """Whether this rank is the one that prints and writes files."""
         return self.rank == 0
 
-    def part(self, count: int) -> slice:
+    def part(self, count: int) -> range:
         """Which of `count` examples are this rank's: parts in the order of ranks, as even as can be."""
-        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def sum(self, *arrays: Any) -> tuple[Any, ...]:
         """The sum of each array over all ranks: arrays of one dtype on one device, any shapes.
