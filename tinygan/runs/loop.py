@@ -110,10 +110,7 @@ class Training:
                 place += 1
                 state.step += 1
                 if not np.isfinite(measured).all():
-                    raise NonFiniteError(
-                        f"epoch {epoch + 1}, step {state.step}: {self.taking.trouble}. Last good checkpoint: "
-                        f"{self.run.newest() or 'none yet'}. Start a new run with a smaller --lr."
-                    )
+                    raise self._spoilt(self.taking.trouble)
                 state.sums += measured
                 losses.append(measured)
                 at = f"epoch {epoch + 1}/{self.settings.epochs}  step {place}/{self.steps_per_epoch}"
@@ -130,7 +127,7 @@ class Training:
             epoch, place = divmod(self.state.step, self.steps_per_epoch)
             for name, array in arrays.items():
                 if not np.isfinite(array).all():
-                    raise self._spoilt(epoch + 1, f"{name} is not finite any more")
+                    raise self._spoilt(f"{name} is not finite any more")
             path = self.run.checkpoint_path(epoch, self.state.step if place else None)
             meta = {"settings": asdict(self.settings), "data_sha256": self.data.sha256}
             checkpoint.save(path, arrays, meta)
@@ -142,10 +139,12 @@ class Training:
         if others := self.ranks.others(digest):
             self.say(f"warning: {', '.join(others)} came to other weights: is every host's NumPy the same?")
 
-    def _spoilt(self, epoch: int, what: str) -> NonFiniteError:
-        """The error for numbers that an update spoilt after the losses were measured."""
+    def _spoilt(self, what: str) -> NonFiniteError:
+        """The error for numbers that the last step spoilt: those that it measured, or by its update."""
+        epoch = (self.state.step - 1) // self.steps_per_epoch + 1
         where = f"epoch {epoch}, step {self.state.step}"
-        return NonFiniteError(f"{where}: {what}; not saved. Start a new run with a smaller --lr.")
+        last = f"Last good checkpoint: {self.run.newest() or 'none yet'}"
+        return NonFiniteError(f"{where}: {what}. {last}. Start a new run with a smaller --lr.")
 
     def _write_report(self) -> None:
         if not self.settings.no_report:
@@ -164,7 +163,7 @@ class Training:
         settings, state = self.settings, self.state
         health = measure(state.G, state.D, self.images, self.noise)
         if not np.isfinite(health).all():
-            raise self._spoilt(epoch, "what the networks make is not finite any more")
+            raise self._spoilt("what the networks make is not finite any more")
         means = dict(zip(MEASURED, (state.sums / self.steps_per_epoch).tolist(), strict=True))
         speed, found = images / seconds, verdict(health)
         due = settings.metrics_every and epoch % settings.metrics_every == 0
