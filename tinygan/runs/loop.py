@@ -67,17 +67,14 @@ class Training:
         if self.state.step == 0 and self.ranks.writes:
             self._save_previews(0)
             save_png(self.run.reals_path, grid(self.data.images[:PREVIEWS]))
-        trained_before = self.state.step >= self.total_steps
         # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
         with _signals() as received, np.errstate(over="ignore", invalid="ignore"):
+            if self.state.step >= self.total_steps:  # then no epoch will save it
+                self.save()
             while self.state.step < self.total_steps:
                 stop = self._epoch(received)
                 if stop and self.state.step < self.total_steps:
                     raise StoppedError(stop, self.run.resume_command)
-            if self.total_steps == 0:
-                self.save()
-            elif trained_before and self.ranks.writes:
-                self._write_report()
         if self.ranks.writes and not self.settings.no_gif:
             epochs = self.state.step // self.steps_per_epoch
             frames = [self.run.sample_path(epoch) for epoch in self.run.sampled_epochs() if epoch <= epochs]
@@ -85,23 +82,21 @@ class Training:
 
     def _epoch(self, received: list[int]) -> int:
         """Train to the end of an epoch, or of all steps; returns the signal that stops the run, or 0."""
-        state, size, start = self.state, self.settings.batch_size, time.perf_counter()
+        state, start = self.state, time.perf_counter()
         epoch, first = divmod(state.step, self.steps_per_epoch)
-        place, stop = self._steps(epoch, first, received)
-        if place < self.steps_per_epoch:
-            self.save()
-            return stop
-        if self.ranks.writes:
-            images = len(self.data.images) - first * size
-            self._close_epoch(epoch + 1, images, time.perf_counter() - start)
-        state.sums = np.zeros_like(state.sums)
+        self._steps(epoch, first, received)
+        if state.step % self.steps_per_epoch == 0:
+            if self.ranks.writes:
+                images = len(self.data.images) - first * self.settings.batch_size
+                self._close_epoch(epoch + 1, images, time.perf_counter() - start)
+            state.sums = np.zeros_like(state.sums)
         stop = self.ranks.heard(received[0] if received else 0)
         if stop or (epoch + 1) % self.settings.checkpoint_every == 0 or state.step == self.total_steps:
             self.save()
         return stop
 
-    def _steps(self, epoch: int, place: int, received: list[int]) -> tuple[int, int]:
-        """Take the steps of an epoch from `place` on; returns the place reached, and a signal or 0."""
+    def _steps(self, epoch: int, place: int, received: list[int]) -> None:
+        """Take the steps of an epoch from `place` on, until all are taken or a signal stops the run."""
         state, size, images = self.state, self.settings.batch_size, len(self.data.images)
         last, stop, losses = min(self.steps_per_epoch, place + self.total_steps - state.step), 0, []
         # An epoch that is complete is closed before a signal stops the run.
@@ -118,7 +113,6 @@ class Training:
             stop = self.ranks.heard(received[0] if received else 0)
         if self.ranks.writes:
             self.run.append_losses(np.array(losses))
-        return place, stop
 
     def save(self) -> None:
         """Write a checkpoint and the report; on all ranks, which must have come to the same weights."""
