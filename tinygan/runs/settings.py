@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields
 from math import inf
 from typing import Any
 
@@ -187,7 +187,7 @@ def add_options(parser: ArgumentParser) -> None:
 def new_settings(given: Mapping[str, Any]) -> Settings:
     """Defaults, then the recipe's values, then what was `given`."""
     values = RECIPES[given.get("recipe", Settings.recipe)]
-    return replace(Settings(), **{**values, **given}).check()
+    return Settings(**{**values, **given}).check()
 
 
 def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: str) -> Settings:
@@ -213,6 +213,5 @@ def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: st
             )
     if given.get("epochs", saved["epochs"]) < saved["epochs"]:
         raise UsageError(f"{run} has --epochs {saved['epochs']}; it may grow, not shrink.")
-    forgotten = [name for name, known in DESCRIBED.items() if known.metadata["resumed"] == "forgets"]
-    kept = {name: value for name, value in saved.items() if name not in forgotten}
+    kept = {name: saved[name] for name, known in DESCRIBED.items() if known.metadata["resumed"] != "forgets"}
     return Settings(**{**kept, **given}).check()
