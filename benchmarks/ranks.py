@@ -353,7 +353,7 @@ def next_request(ranks: Ranks) -> Any:
         come = ranks.comm.Ibarrier()
         while not come.Test():
             time.sleep(0.005)
-    line = ranks.from_first(line)
+    line = ranks.by_first(lambda: line)
     return json.loads(line) if line else None
 
 

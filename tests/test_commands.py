@@ -423,7 +423,7 @@ def test_gpu_without_a_gpu_is_refused_with_the_remedy(tmp_path: Path) -> None:
         (["--beta2", "-0.1"], 2, ["--beta2 -0.1"]),
         (["--average", "1"], 2, ["--average 1"]),
         (["--size", "30"], 2, ["30", "--size"]),
-        (["--channels", "2"], 2, ["--channels 2"]),
+        (["--channels", "2"], 2, ["--channels", "2", "1, 3"]),
         (["--width", "0"], 2, ["width"]),
         (["--recipe", "slow"], 2, ["slow", "quick"]),
         ([*TINY, "--size", "32", "--metrics-every", "1"], 2, ["no classifier for pictures of 32x32x1"]),

@@ -146,7 +146,8 @@ def choose_device(settings: Settings, ranks: Ranks, output: Output) -> tuple[Bac
     computes = f"on the {device.device} in {device.precision}"
     if others := ranks.others(computes):
         raise DeviceError(
-            f"rank 0 computes {ranks.from_first(computes)}, and {', '.join(others)} not so. Use --device cpu."
+            f"rank 0 computes {ranks.by_first(lambda: computes)}, and {', '.join(others)} not so. "
+            "Use --device cpu."
         )
     device = backend.shared_by(device, ranks)
     threads = settings.threads or max(1, machine.usable_cores() // ranks.sharing)
@@ -165,7 +166,7 @@ def load_images(start: Start, ranks: Ranks, output: Output) -> Dataset:
             f"{', '.join(others)}: {images.source} holds other images than rank 0 has. "
             "Give every host the same data."
         )
-    digest = ranks.from_first(images.sha256 if ranks.writes else "")  # one reads all of them for it
+    digest = ranks.by_first(lambda: images.sha256)  # one reads all of them for it
     if start.run:
         check_images(images, digest, start.data_sha256, start.run.path)
     return images

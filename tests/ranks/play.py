@@ -91,7 +91,7 @@ if __name__ == "__main__":
             left = both(ranks)
         # Every rank's numbers must be those of rank 0, to the last bit.
         digest = {name: array.tobytes() for name, array in left.items()}
-        assert ranks.from_first(digest) == digest, f"rank {ranks.rank} has other numbers"
+        assert ranks.by_first(lambda: digest) == digest, f"rank {ranks.rank} has other numbers"
         if ranks.writes:
             arrays: dict[str, Any] = left  # of any type, or they might be taken for the function's options
             np.savez(Path(sys.argv[1]), **arrays)

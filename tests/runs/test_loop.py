@@ -65,7 +65,7 @@ def test_no_array_that_is_not_finite_is_ever_saved(tmp_path: Path, value: float)
     assert len(names) > 60
     for name in names:
         state.arrays = lambda name=name: good | {name: np.full_like(good[name], value)}
-        with pytest.raises(NonFiniteError, match=f"{name} is not finite any more; not saved"):
+        with pytest.raises(NonFiniteError, match=f"{name} is not finite any more. Last good"):
             training.save()
     assert run.checkpoints() == []
 

@@ -53,7 +53,7 @@ class CardStep:
         self.G, self.D, self.adams, self.average = G, D, (adam_G, adam_D), average
         self.sizes, self.all_M, self.ranks = sizes, all_M, G.backend.ranks
         self.fakes = self.ranks.part(all_M)
-        self.batch = self.fakes.stop - self.fakes.start
+        self.batch = len(self.fakes)
         buffers.refuse_uncountable(sizes, self.batch)
         xp = self.xp = G.backend.xp
         self.stream = xp.cuda.Stream(non_blocking=True)

@@ -96,7 +96,7 @@ class Trainer:
         # Looking costs a little, waiting for news too; the first steps compile and say nothing.
         seconds = max(1e-9, time.perf_counter() - start) / max(1, count)
         stride = max(1, min(STEPS_KEPT, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
-        self.stride = self.card.ranks.from_first(stride)
+        self.stride = self.card.ranks.by_first(lambda: stride)
         return np.array(done)
 
     def _some(self, count: int) -> np.ndarray:
@@ -151,7 +151,7 @@ class Trainer:
         pictures, noise, clock = b.pictures, b.noise, b.clock
         masks = b.activation1.mask, b.activation2.mask
         real, fakes = card.ranks.part(all_N), card.fakes
-        N, M = real.stop - real.start, card.batch
+        N, M = len(real), card.batch
         if N:  # of a small last batch some ranks have none
             kernels.flat(
                 "gather", N * pictures[0].size, pictures, self.data, self.order, clock, real.start, N,

@@ -21,9 +21,9 @@ class Ranks:
         """Whether this rank is the one that prints and writes files."""
         return self.rank == 0
 
-    def part(self, count: int) -> slice:
+    def part(self, count: int) -> range:
         """Which of `count` examples are this rank's: parts in the order of ranks, as even as can be."""
-        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def sum(self, *arrays: Any) -> tuple[Any, ...]:
         """The sum of each array over all ranks: arrays of one dtype on one device, any shapes.
@@ -41,10 +41,6 @@ class Ranks:
         It travels with the next `sum`, so that what one rank knows, all act on after the same step.
         """
         return number
-
-    def from_first(self, value: Any = None) -> Any:
-        """What rank 0 gave for `value`; nobody goes on before rank 0 has come."""
-        return value
 
     def by_first(self, work: Callable[[], T]) -> T:
         """What `work` returns to rank 0, which alone does it; a `TinyganError` it raises, all raise."""

@@ -48,9 +48,6 @@ class MPI(Ranks):
         self._number = number
         return int(self._numbers.max())
 
-    def from_first(self, value: Any = None) -> Any:
-        return self.comm.bcast(value)
-
     def by_first(self, work: Callable[[], T]) -> T:
         result, problem = None, None
         if self.writes:
@@ -72,14 +69,14 @@ class MPI(Ranks):
     def first_alone(self) -> Iterator[None]:
         leads = self.neighbours.Get_rank() == 0  # rank 0 does, on its host
         if not self.writes:
-            self.from_first()
+            self.comm.Barrier()
         if not leads:
             self.neighbours.Barrier()
         try:
             yield
         finally:  # what failed here is for the others to find out
             if self.writes:
-                self.from_first()
+                self.comm.Barrier()
             if leads:
                 self.neighbours.Barrier()
 
@@ -139,7 +136,7 @@ class NCCL(MPI):
                 "mpi-cuda12), or use --device cpu."
             )
         try:
-            number = self.from_first(self.nccl.get_unique_id() if self.writes else None)
+            number = self.by_first(self.nccl.get_unique_id)
             self.cards = self.nccl.NcclCommunicator(self.size, number, self.rank)
         except (self.nccl.NcclError, KeyError) as problem:  # newer errors of NCCL have no name there
             raise DeviceError(

@@ -20,13 +20,10 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings
 
 # What makes a resumed run differ from an uninterrupted one in its last bits.
-BITS = {
-    "device": (
-        "device", "engine", "precision", "threads", "ranks", "step", "changed", "processor", "card",
-        "CUDA libraries",
-    ),
-    "versions": ("tinygan", "numpy", "blas", "cupy"),
-}  # fmt: skip
+BITS = (
+    "device", "engine", "precision", "threads", "ranks", "step", "changed", "processor", "card",
+    "CUDA libraries", "tinygan", "numpy", "blas", "cupy",
+)  # fmt: skip
 
 
 def configuration(
@@ -72,8 +69,9 @@ def reconfigure(run: RunFolder, before: dict[str, Any], config: dict[str, Any]) 
     """Write `config` in place of what was there `before`, whose commands stay in front; returns warnings."""
     run.write_config(config | {"commands": [*before["commands"], *config["commands"]]})
     lines, usual = [], {"ranks": 1, "changed": []}
-    for group, name in ((group, name) for group, names in BITS.items() for name in names):
-        old, new = ({**usual, **some[group]}.get(name) for some in (before, config))
+    was, now = ({**usual, **some["device"], **some["versions"]} for some in (before, config))
+    for name in BITS:
+        old, new = was.get(name), now.get(name)
         # Older versions did not write the step down, or named another file of the same step.
         same = name == "step" and (old is None or str(old).partition(" (")[0] == str(new).partition(" (")[0])
         if old != new and not same:

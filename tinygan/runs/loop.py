@@ -67,17 +67,14 @@ class Training:
         if self.state.step == 0 and self.ranks.writes:
             self._save_previews(0)
             save_png(self.run.reals_path, grid(self.data.images[:PREVIEWS]))
-        trained_before = self.state.step >= self.total_steps
         # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
         with _signals() as received, np.errstate(over="ignore", invalid="ignore"):
+            if self.state.step >= self.total_steps:  # then no epoch will save it
+                self.save()
             while self.state.step < self.total_steps:
                 stop = self._epoch(received)
                 if stop and self.state.step < self.total_steps:
                     raise StoppedError(stop, self.run.resume_command)
-            if self.total_steps == 0:
-                self.save()
-            elif trained_before and self.ranks.writes:
-                self._write_report()
         if self.ranks.writes and not self.settings.no_gif:
             epochs = self.state.step // self.steps_per_epoch
             frames = [self.run.sample_path(epoch) for epoch in self.run.sampled_epochs() if epoch <= epochs]
@@ -85,23 +82,21 @@ class Training:
 
     def _epoch(self, received: list[int]) -> int:
         """Train to the end of an epoch, or of all steps; returns the signal that stops the run, or 0."""
-        state, size, start = self.state, self.settings.batch_size, time.perf_counter()
+        state, start = self.state, time.perf_counter()
         epoch, first = divmod(state.step, self.steps_per_epoch)
-        place, stop = self._steps(epoch, first, received)
-        if place < self.steps_per_epoch:
-            self.save()
-            return stop
-        if self.ranks.writes:
-            images = len(self.data.images) - first * size
-            self._close_epoch(epoch + 1, images, time.perf_counter() - start)
-        state.sums = np.zeros_like(state.sums)
+        self._steps(epoch, first, received)
+        if state.step % self.steps_per_epoch == 0:
+            if self.ranks.writes:
+                images = len(self.data.images) - first * self.settings.batch_size
+                self._close_epoch(epoch + 1, images, time.perf_counter() - start)
+            state.sums = np.zeros_like(state.sums)
         stop = self.ranks.heard(received[0] if received else 0)
         if stop or (epoch + 1) % self.settings.checkpoint_every == 0 or state.step == self.total_steps:
             self.save()
         return stop
 
-    def _steps(self, epoch: int, place: int, received: list[int]) -> tuple[int, int]:
-        """Take the steps of an epoch from `place` on; returns the place reached, and a signal or 0."""
+    def _steps(self, epoch: int, place: int, received: list[int]) -> None:
+        """Take the steps of an epoch from `place` on, until all are taken or a signal stops the run."""
         state, size, images = self.state, self.settings.batch_size, len(self.data.images)
         last, stop, losses = min(self.steps_per_epoch, place + self.total_steps - state.step), 0, []
         # An epoch that is complete is closed before a signal stops the run.
@@ -110,10 +105,7 @@ class Training:
                 place += 1
                 state.step += 1
                 if not np.isfinite(measured).all():
-                    raise NonFiniteError(
-                        f"epoch {epoch + 1}, step {state.step}: {self.taking.trouble}. Last good checkpoint: "
-                        f"{self.run.newest() or 'none yet'}. Start a new run with a smaller --lr."
-                    )
+                    raise self._spoilt(self.taking.trouble)
                 state.sums += measured
                 losses.append(measured)
                 at = f"epoch {epoch + 1}/{self.settings.epochs}  step {place}/{self.steps_per_epoch}"
@@ -121,7 +113,6 @@ class Training:
             stop = self.ranks.heard(received[0] if received else 0)
         if self.ranks.writes:
             self.run.append_losses(np.array(losses))
-        return place, stop
 
     def save(self) -> None:
         """Write a checkpoint and the report; on all ranks, which must have come to the same weights."""
@@ -130,7 +121,7 @@ class Training:
             epoch, place = divmod(self.state.step, self.steps_per_epoch)
             for name, array in arrays.items():
                 if not np.isfinite(array).all():
-                    raise self._spoilt(epoch + 1, f"{name} is not finite any more")
+                    raise self._spoilt(f"{name} is not finite any more")
             path = self.run.checkpoint_path(epoch, self.state.step if place else None)
             meta = {"settings": asdict(self.settings), "data_sha256": self.data.sha256}
             checkpoint.save(path, arrays, meta)
@@ -142,10 +133,12 @@ class Training:
         if others := self.ranks.others(digest):
             self.say(f"warning: {', '.join(others)} came to other weights: is every host's NumPy the same?")
 
-    def _spoilt(self, epoch: int, what: str) -> NonFiniteError:
-        """The error for numbers that an update spoilt after the losses were measured."""
+    def _spoilt(self, what: str) -> NonFiniteError:
+        """The error for numbers that the last step spoilt: those that it measured, or by its update."""
+        epoch = (self.state.step - 1) // self.steps_per_epoch + 1
         where = f"epoch {epoch}, step {self.state.step}"
-        return NonFiniteError(f"{where}: {what}; not saved. Start a new run with a smaller --lr.")
+        last = f"Last good checkpoint: {self.run.newest() or 'none yet'}"
+        return NonFiniteError(f"{where}: {what}. {last}. Start a new run with a smaller --lr.")
 
     def _write_report(self) -> None:
         if not self.settings.no_report:
@@ -164,7 +157,7 @@ class Training:
         settings, state = self.settings, self.state
         health = measure(state.G, state.D, self.images, self.noise)
         if not np.isfinite(health).all():
-            raise self._spoilt(epoch, "what the networks make is not finite any more")
+            raise self._spoilt("what the networks make is not finite any more")
         means = dict(zip(MEASURED, (state.sums / self.steps_per_epoch).tolist(), strict=True))
         speed, found = images / seconds, verdict(health)
         due = settings.metrics_every and epoch % settings.metrics_every == 0

@@ -40,8 +40,7 @@ class Progress:
 
     def __init__(self, stream: TextIO, total_steps: int, done_steps: int = 0, quiet: bool = False) -> None:
         self._stream = stream
-        self._total = total_steps
-        self._done = done_steps
+        self._left = total_steps - done_steps
         self._quiet = quiet
         self._moves = stream.isatty()
         self._fails = False
@@ -57,7 +56,7 @@ class Progress:
         """One step is done: at `place`, with `measured` (see `Trainer.steps`) and so many real `images`."""
         now = monotonic()
         self._steps += 1
-        self._done += 1
+        self._left -= 1
         self._images += images
         self._window.append((now, self._images))
         if self._quiet:
@@ -94,7 +93,7 @@ class Progress:
         rate = (images - images_before) / seconds
         text = f"  {rate:,.0f} images/s" if rate >= 10 else f"  {rate:.1f} images/s"
         if self._steps >= _STEPS_BEFORE_ESTIMATE:
-            text += f"  {duration((self._total - self._done) * seconds / steps)} left"
+            text += f"  {duration(self._left * seconds / steps)} left"
         return text
 
     def _draw(self, text: str) -> None:

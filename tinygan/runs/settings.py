@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS, ArgumentParser
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
 from math import inf
 from typing import Any
 
@@ -45,10 +45,6 @@ def below_one(value: float) -> str:
     return "" if 0 <= value < 1 else "is not in [0, 1)"
 
 
-def one_of(values: Collection[Any], otherwise: str) -> Check:
-    return lambda value: "" if value in values else otherwise
-
-
 def setting(
     default: Any, help: str, check: Check | None = None, *, resumed: str = "may change", added: bool = False,
     **option: Any,
@@ -65,7 +61,6 @@ def setting(
 
 
 FIXED: dict[str, Any] = {"resumed": "fixed"}
-EVERY: dict[str, Any] = {"metavar": "EPOCHS"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,6 @@ class Settings:
         "quick: batch 64, Adam 2e-4, beta1 0.5, clear pictures after 3 epochs; "
         "best: batch 64, Adam 8e-4 (D 4e-4, or it runs away), beta1 0 (no momentum), beta2 0.99 (a short "
         "memory), pictures by averaged weights (0.999): the best ones in the same time",
-        one_of(RECIPES, f"is none of {', '.join(RECIPES)}"),
         choices=tuple(RECIPES),
         **FIXED,
     )
@@ -101,9 +95,7 @@ class Settings:
     )
     # `check_sizes` checks the model's sizes.
     size: int = setting(28, "side of the pictures, default: 28", **FIXED)
-    channels: int = setting(
-        1, "1 grey (default) or 3 colour", one_of((1, 3), "is neither 1 (grey) nor 3 (colour)"), **FIXED
-    )
+    channels: int = setting(1, "1 grey (default) or 3 colour", choices=(1, 3), **FIXED)
     width: int = setting(64, "channels at half size; default: 64", **FIXED)
     noise_dim: int = setting(100, "numbers behind a picture; default: 100", **FIXED)
     lr_d: float | None = setting(
@@ -130,10 +122,10 @@ class Settings:
     )
     # Each thread takes memory of its own.
     threads: int | None = setting(None, "default: all usable cores", at_least(1, 1024), metavar="N")
-    sample_every: int = setting(1, "default: 1", at_least(1), **EVERY)
-    checkpoint_every: int = setting(20, "default: 20", at_least(1), **EVERY)
+    sample_every: int = setting(1, "default: 1", at_least(1), metavar="EPOCHS")
+    checkpoint_every: int = setting(20, "default: 20", at_least(1), metavar="EPOCHS")
     metrics_every: int | None = setting(
-        None, "evaluate (see tinygan.evaluate) so often", at_least(1), added=True, **EVERY
+        None, "evaluate (see tinygan.evaluate) so often", at_least(1), added=True, metavar="EPOCHS"
     )
     no_gif: bool = setting(False, "make no animation", resumed="forgets")
     no_report: bool = setting(False, "write no report.html", resumed="forgets", added=True)
@@ -154,7 +146,9 @@ class Settings:
                 raise TypeError(f"{name} is {value!r:.40}, no {known.type}")
             if type(value) is int and value > MOST and name != "seed":
                 raise UsageError(f"{option(name)} is more than {MOST:,}.")
-            check = known.metadata["check"]
+            check, choices = known.metadata["check"], known.metadata["option"].get("choices")
+            if choices and value not in choices:
+                raise UsageError(f"{option(name)} {value!r:.40} is none of {', '.join(map(str, choices))}.")
             if check and value is not None and (problem := check(value)):
                 raise UsageError(f"{option(name)} {value!r:.40} {problem}.")
         check_sizes(self.size, width=self.width, noise_dim=self.noise_dim)
@@ -193,7 +187,7 @@ def add_options(parser: ArgumentParser) -> None:
 def new_settings(given: Mapping[str, Any]) -> Settings:
     """Defaults, then the recipe's values, then what was `given`."""
     values = RECIPES[given.get("recipe", Settings.recipe)]
-    return replace(Settings(), **{**values, **given}).check()
+    return Settings(**{**values, **given}).check()
 
 
 def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: str) -> Settings:
@@ -202,6 +196,7 @@ def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: st
     Raises:
         UsageError: something that decides the run's numbers would change, or the run would shrink.
         CheckpointError: `saved` are not settings of this version.
+        TypeError: one of them has another type.
     """
     added = {name: known.default for name, known in DESCRIBED.items() if known.metadata["added"]}
     saved = {**added, **saved}
@@ -218,9 +213,5 @@ def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: st
             )
     if given.get("epochs", saved["epochs"]) < saved["epochs"]:
         raise UsageError(f"{run} has --epochs {saved['epochs']}; it may grow, not shrink.")
-    try:
-        forgotten = [name for name, known in DESCRIBED.items() if known.metadata["resumed"] == "forgets"]
-        kept = {name: value for name, value in saved.items() if name not in forgotten}
-        return Settings(**{**kept, **given}).check()
-    except TypeError as problem:
-        raise CheckpointError(f"{run} has damaged settings: {problem}. Start a new run.") from problem
+    kept = {name: saved[name] for name, known in DESCRIBED.items() if known.metadata["resumed"] != "forgets"}
+    return Settings(**{**kept, **given}).check()

@@ -113,7 +113,8 @@ class StepByStep:
         self.state, self.data = state, data
         self.step, self.epoch, self.order = state.step, -1, np.zeros(0, int)
         size, strict = state.settings.batch_size, state.settings.engine == "fast"
-        batches = {(self._share(N), self._share(size)) for N in (size, len(data.images) % size or size)}
+        part = state.backend.ranks.part
+        batches = {(len(part(N)), len(part(size))) for N in (size, len(data.images) % size or size)}
         self.one = Step(state.G, state.D, state.adam_G, state.adam_D, batches, strict)
         self.how = self.one.how  # it takes a step, in words
 
@@ -134,11 +135,6 @@ class StepByStep:
             self.trouble = str(problem)
         return measured
 
-    def _share(self, count: int) -> int:
-        """How many of `count` examples are this rank's."""
-        part = self.state.backend.ranks.part(count)
-        return part.stop - part.start
-
     def batch(self) -> Batch:
         """What the next step sees."""
         settings, backend, ranks = self.state.settings, self.state.backend, self.state.backend.ranks
@@ -152,8 +148,8 @@ class StepByStep:
         noise = stream(settings.seed, "noise").at(self.step).normal((size, settings.noise_dim))
         dropout = stream(settings.seed, "dropout").at(self.step)
         return Batch(
-            normalise(backend.array(images[numbers[real]])),
-            backend.array(noise[fake]),
+            normalise(backend.array(images[numbers[real.start : real.stop]])),
+            backend.array(noise[fake.start : fake.stop]),
             dropout.at(0).of_examples_from(real.start).split(),
             dropout.at(1).of_examples_from(fake.start).split(),
         )
