@@ -26,7 +26,6 @@ MOST = 1_000_000  # pictures at a time: 3 GB of them
 def parser() -> cli.Parser:
     parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", of_a_run=True)
     parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
-    parser.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
     parser.add_seed()
     parser.add_argument(
         "--format",
@@ -34,6 +33,7 @@ def parser() -> cli.Parser:
         help="png (default), or npy: an array (N, H, W, C) float32 in [-1, 1]; default: as --out ends",
     )
     kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
     kind.add_argument("--separate", action="store_true", help="one file a picture, not magnified")
     kind.add_argument(
         "--interpolate",
@@ -75,9 +75,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def check(options: argparse.Namespace) -> None:
     """Fill in what follows from other options. Raises UsageError for what does not go together."""
-    other_kind = options.separate or options.interpolate or options.through_training
-    if options.grid and other_kind:
-        raise UsageError("--grid arranges pictures on one page; leave it out here.")
     places = options.grid[0] * options.grid[1] if options.grid else PREVIEWS
     options.num = places if options.num is None else options.num
     if options.num < 1:
@@ -99,7 +96,7 @@ def check(options: argparse.Namespace) -> None:
             raise UsageError(f"--out {options.out} does not end in {endings}. Choose another name.")
         options.format = options.format or ending[1:]
     options.format = options.format or "png"
-    if options.format == "npy" and other_kind:
+    if options.format == "npy" and (options.separate or options.interpolate or options.through_training):
         raise UsageError("--format npy writes one array of pictures; leave the other kinds out.")
 
 
