@@ -538,7 +538,7 @@ def test_sample_interpolates_in_a_looping_gif(trained: Path, tmp_path: Path) -> 
         ("--num 0", "--num 0"), ("--interpolate 1", "at least 2 frames"), ("--seed -1", "--seed -1"),
         ("--seed x", "--seed"), ("--bogus", "--bogus"), ("--num 1 --interpolate 5", "2 ends"),
         ("--separate --interpolate 5", "not allowed with"), ("--grid 0x3", "ROWSxCOLS"),
-        ("--grid 2x2 --num 5", "--grid 2x2 holds"), ("--grid 2x2 --separate", "leave it out"),
+        ("--grid 2x2 --num 5", "--grid 2x2 holds"), ("--grid 2x2 --separate", "not allowed with"),
         ("--format npy --separate", "leave the other"), ("--out x.jpg", "does not end in .png or .npy"),
         ("--out x.png --format npy", "does not end in .npy"), ("--out x.png --interpolate 5", "end in .gif"),
         ("--num 100000000000000000000", "more than 1,000,000"),

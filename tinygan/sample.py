@@ -27,13 +27,13 @@ def parser() -> cli.Parser:
     shared = *cli.OF_A_RUN, "--device", "--seed"
     parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared)
     parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
-    parser.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
     parser.add_argument(
         "--format",
         choices=FORMATS,
         help="png (default), or npy: an array (N, H, W, C) float32 in [-1, 1]; default: as --out ends",
     )
     kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
     kind.add_argument("--separate", action="store_true", help="one file a picture, not magnified")
     kind.add_argument(
         "--interpolate",
@@ -72,9 +72,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def check(options: argparse.Namespace) -> None:
     """Fill in what follows from other options. Raises UsageError for what does not go together."""
-    other_kind = options.separate or options.interpolate or options.through_training
-    if options.grid and other_kind:
-        raise UsageError("--grid arranges pictures on one page; leave it out here.")
     places = options.grid[0] * options.grid[1] if options.grid else PREVIEWS
     options.num = places if options.num is None else options.num
     if options.num < 1:
@@ -96,7 +93,7 @@ def check(options: argparse.Namespace) -> None:
             raise UsageError(f"--out {options.out} does not end in {endings}. Choose another name.")
         options.format = options.format or ending[1:]
     options.format = options.format or "png"
-    if options.format == "npy" and other_kind:
+    if options.format == "npy" and (options.separate or options.interpolate or options.through_training):
         raise UsageError("--format npy writes one array of pictures; leave the other kinds out.")
 
 

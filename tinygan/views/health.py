@@ -99,7 +99,7 @@ class Verdict(NamedTuple):
     """A few words, and what to try; nothing to try where all is well."""
 
     words: str
-    advice: str = ""
+    advice: str
 
     def __str__(self) -> str:
         return f"{self.words}. {self.advice}" if self.advice else self.words
@@ -113,28 +113,21 @@ def verdict(health: Health) -> Verdict:
             found = f"They differ {100 * health.diversity:.0f} % as much as real pictures"
         else:
             found = f"Nearest ones differ {100 * health.nearest:.0f} % as much as among real pictures"
-        return Verdict(
-            f"samples look alike: mode collapse? {found}",
-            f"Go on for some epochs; if it stays, {AGAIN}.",
-        )
-    if min(health.real_accuracy, health.fake_accuracy) >= CERTAIN:
-        return Verdict(
-            f"D is winning: {fake} % of fakes are rejected",
-            f"Usual in the first epochs; if it stays, {AGAIN}.",
-        )
-    if max(health.real_spread, health.fake_spread) < ASLEEP:
-        return Verdict(
-            "D says the same of every picture",
-            "Go on for an epoch; if it stays, start again with a smaller --lr.",
-        )
-    if health.fake_accuracy <= FOOLED:
-        return Verdict(
-            f"G is winning: D rejects {fake} % of fakes only",
-            "D often catches up; if it does not, start again with a smaller --lr.",
-        )
-    if health.dead > DEAD:
-        return Verdict(
-            f"{100 * health.dead:.0f} % of the LeakyReLU channels are dead",
-            "They learn slowly; if the pictures do not get better, start again with a smaller --lr.",
-        )
-    return Verdict(f"healthy: D recognises {real} % of real pictures and {fake} % of fakes")
+        words = f"samples look alike: mode collapse? {found}"
+        advice = f"Go on for some epochs; if it stays, {AGAIN}."
+    elif min(health.real_accuracy, health.fake_accuracy) >= CERTAIN:
+        words = f"D is winning: {fake} % of fakes are rejected"
+        advice = f"Usual in the first epochs; if it stays, {AGAIN}."
+    elif max(health.real_spread, health.fake_spread) < ASLEEP:
+        words = "D says the same of every picture"
+        advice = "Go on for an epoch; if it stays, start again with a smaller --lr."
+    elif health.fake_accuracy <= FOOLED:
+        words = f"G is winning: D rejects {fake} % of fakes only"
+        advice = "D often catches up; if it does not, start again with a smaller --lr."
+    elif health.dead > DEAD:
+        words = f"{100 * health.dead:.0f} % of the LeakyReLU channels are dead"
+        advice = "They learn slowly; if the pictures do not get better, start again with a smaller --lr."
+    else:
+        words = f"healthy: D recognises {real} % of real pictures and {fake} % of fakes"
+        advice = ""
+    return Verdict(words, advice)

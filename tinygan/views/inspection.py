@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygan.autograd import Node, Op, Tensor, grad
 from tinygan.gan import discriminator_loss, generator_loss
-from tinygan.layers import Conv2D, Conv2DTranspose, Dense, Layer, LeakyReLU, Mode, Network
+from tinygan.layers import Conv2DTranspose, Layer, LeakyReLU, Linear, Mode, Network
 from tinygan.rng import Stream, stream
 from tinygan.runs.state import State
 from tinygan.runs.trainer import Batch
@@ -120,15 +120,13 @@ def mean_and_spread(array: np.ndarray) -> tuple[float, float]:
 def products(layer: Layer, x: Sequence[int], y: Sequence[int]) -> int:
     """Multiply-adds that a layer's definition takes for one example x -> y; 0 where there is no kernel.
 
-    Dense: inputs times outputs. A convolution: each output is a sum of KH KW C products. A transposed one:
-    each input is added to KH KW F outputs.
+    A convolution: each output is a sum of KH KW C products. A transposed one: each input is added to KH KW F
+    outputs. Dense: inputs times outputs, as at a single place of a convolution.
     """
-    if isinstance(layer, Dense):
-        return prod(layer.kernel.shape)
-    if isinstance(layer, Conv2D | Conv2DTranspose):
-        places = y if isinstance(layer, Conv2D) else x
-        return prod(places[:2]) * prod(layer.kernel.shape)
-    return 0
+    if not isinstance(layer, Linear):
+        return 0
+    places = x if isinstance(layer, Conv2DTranspose) else y
+    return prod(places[:-1]) * prod(layer.kernel.shape)
 
 
 def milliseconds(call: Callable[[], object]) -> float:

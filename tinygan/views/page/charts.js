@@ -68,40 +68,38 @@ class Chart {
 
   /** The number of the point nearest to a pixel. */
   nearest(pixel) {
-    const wanted = ((pixel - MARGIN.left) / (this.width - MARGIN.left - MARGIN.right)) * this.lastEpoch;
-    const away = this.lines[0].x.map((epoch) => Math.abs(epoch - wanted));
+    const away = this.lines[0].x.map((epoch) => Math.abs(this.X(epoch) - pixel));
     return away.indexOf(Math.min(...away));
   }
 
   draw() {
     const { width, height } = this.svg.getBoundingClientRect();
     if (!width) return; // not on the screen yet
-    this.width = width;
     const smoothed = this.lines.map((line) => smooth(line.y, this.reach));
     const top = this.top ?? this.highest(smoothed);
-    const X = (epoch) => MARGIN.left + (epoch / this.lastEpoch) * (width - MARGIN.left - MARGIN.right);
+    this.X = (epoch) => MARGIN.left + (epoch / this.lastEpoch) * (width - MARGIN.left - MARGIN.right);
     const inside = (value) => Math.min(top, Math.max(0, value)); // few numbers lie above, on purpose: see highest
     const Y = (value) => height - MARGIN.bottom - (inside(value) / top) * (height - MARGIN.top - MARGIN.bottom);
     const across = (value, kind) =>
       svg("line", { class: kind, x1: MARGIN.left, x2: width - MARGIN.right, y1: Y(value), y2: Y(value) });
     const down = (epoch, kind) =>
-      svg("line", { class: kind, x1: X(epoch), x2: X(epoch), y1: MARGIN.top, y2: height - MARGIN.bottom });
+      svg("line", { class: kind, x1: this.X(epoch), x2: this.X(epoch), y1: MARGIN.top, y2: height - MARGIN.bottom });
     const parts = [];
     for (const value of ticks(0, top, 4)) {
       parts.push(across(value, "grid"), svg("text", { x: MARGIN.left - 6, y: Y(value) + 4, "text-anchor": "end" }, this.writeTick(value)));
     }
     for (const epoch of ticks(0, this.lastEpoch, Math.max(2, width / 90))) {
-      parts.push(svg("text", { x: X(epoch), y: height - MARGIN.bottom + 16, "text-anchor": "middle" }, number(epoch, 4)));
+      parts.push(svg("text", { x: this.X(epoch), y: height - MARGIN.bottom + 16, "text-anchor": "middle" }, number(epoch, 4)));
     }
     parts.push(svg("text", { x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 1, "text-anchor": "middle" }, "epoch"));
     for (const { value } of this.guesses) parts.push(across(value, "guess"));
     if (this.marked !== null) parts.push(down(this.marked, "marker"));
     this.lines.forEach((line, n) => {
-      const raw = line.high ? { class: "raw", fill: line.color, d: band(line, X, Y) } : { class: "thin", stroke: line.color, d: path(line.x, line.y, X, Y) };
+      const raw = line.high ? { class: "raw", fill: line.color, d: band(line, this.X, Y) } : { class: "thin", stroke: line.color, d: path(line.x, line.y, this.X, Y) };
       if (this.reach || line.high) parts.push(svg("path", raw));
-      parts.push(svg("path", { class: "line", stroke: line.color, d: path(line.x, smoothed[n], X, Y) }));
+      parts.push(svg("path", { class: "line", stroke: line.color, d: path(line.x, smoothed[n], this.X, Y) }));
       if (line.x.length === 1 && line.y[0] !== null) {
-        parts.push(svg("circle", { cx: X(line.x[0]), cy: Y(line.y[0]), r: 4, fill: line.color }));
+        parts.push(svg("circle", { cx: this.X(line.x[0]), cy: Y(line.y[0]), r: 4, fill: line.color }));
       }
     });
     if (this.at !== null) parts.push(down(this.lines[0].x[this.at], "cursor"));

@@ -86,7 +86,14 @@ class Explorer {
     this.drawLayers = this.addLayers(this.generator.layers, byId("layers"));
     this.drawDiscriminator = this.addLayers(this.discriminator.layers, byId("discriminator-layers"));
     byId("discriminator").addEventListener("toggle", () => this.draw());
-    this.addButtons();
+    byId("new-noise").addEventListener("click", () => this.start(drawNoise(this.noiseSize)));
+    byId("reset").addEventListener("click", () => this.reset());
+    byId("walk").addEventListener("input", (event) => {
+      this.setStrolling(false);
+      this.walkTo(Number(event.target.value));
+    });
+    byId("stroll").addEventListener("click", () => this.setStrolling(this.strollingSince === null));
+    byId("new-goal").addEventListener("click", () => this.setGoal(drawNoise(this.noiseSize)));
     this.start(run.noise[0]);
   }
 
@@ -230,16 +237,5 @@ class Explorer {
       return (output) => (kind === "tanh" ? drawPicture(canvas, output, map) : drawChannels(canvas, output, map));
     });
     return (outputs) => outputs.forEach((output, i) => drawings[i](output));
-  }
-
-  addButtons() {
-    byId("new-noise").addEventListener("click", () => this.start(drawNoise(this.noiseSize)));
-    byId("reset").addEventListener("click", () => this.reset());
-    byId("walk").addEventListener("input", (event) => {
-      this.setStrolling(false);
-      this.walkTo(Number(event.target.value));
-    });
-    byId("stroll").addEventListener("click", () => this.setStrolling(this.strollingSince === null));
-    byId("new-goal").addEventListener("click", () => this.setGoal(drawNoise(this.noiseSize)));
   }
 }

@@ -22,10 +22,8 @@ if (RUN.edits) {
 
 function showVerdict() {
   const last = RUN.stats.at(-1);
-  if (!last?.verdict) {
-    byId("verdict").textContent = RUN.stats.length ? "" : "No epoch is complete yet.";
-    return;
-  }
+  if (!last) byId("verdict").textContent = "No epoch is complete yet.";
+  if (!last?.verdict) return;
   byId("verdict").textContent = `Epoch ${last.epoch}. ${advice(last)}`;
   byId("verdict").classList.add(last.advice ? "bad" : "good"); // where all is well there is nothing to try
 }
