@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from itertools import groupby, product
 from math import ceil, nan
 from typing import NamedTuple
@@ -55,14 +55,12 @@ def whole(side: int, out: int, taps: int, stride: int, before: int) -> Axis:
 
 def axis_choices(side: int, out: int, taps: int, stride: int, before: int) -> list[Axis]:
     """The ways to cut one axis: whole, where zeros around the picture let n be smaller, or in tiles."""
-    places = [(tap - before) // stride for tap in range(taps)]
-    lowest, highest = min(places), max(places)
     one = whole(side, out, taps, stride, before)
+    (_, lowest), (_, highest) = one.offset(0), one.offset(taps - 1)
     choices = [one] if one.n <= 24 else []
-    for tile in range(2, 13):
-        if tile < out:
-            seen = tile + highest - lowest
-            choices.append(Axis(stride, before, ceil(out / tile), tile, seen, lowest, seen))
+    for tile in range(2, min(13, out)):
+        seen = tile + highest - lowest
+        choices.append(Axis(stride, before, ceil(out / tile), tile, seen, lowest, seen))
     return choices
 
 
@@ -217,32 +215,30 @@ class Frequencies:
         """w (KH, KW, C, F) -> (frequencies, phases C, F): real parts, real frequencies, imaginary parts."""
         W = np.empty((self.frequencies, self.phases, self.C * self.F), self.dtype)
 
-        def piece(part: tuple[int, slice]) -> None:
-            phase, some = part
-            row, column, matrix = self.transform.kernel[phase]
-            taps = w[row :: self.rows.stride, column :: self.columns.stride].reshape(-1, self.C * self.F)
-            np.matmul(matrix, taps[:, some], out=W[:, phase, some])
+        def piece(matrix: Array, taps: Array, lifted: Array) -> None:
+            np.matmul(matrix, taps.reshape(-1, taps.shape[2]), out=lifted)
 
-        POOL.each(piece, self._kernel_pieces())
+        self._each_phase(piece, w.reshape(*self.kernel, self.C * self.F), W)
         return W.reshape(self.frequencies, self.phases * self.C, self.F)
 
     def lower_kernel(self, dW: Array) -> Array:
         """The adjoint of `lift_kernel`: the gradient of w from that of the lifted kernel."""
         dw = np.zeros((*self.kernel, self.C * self.F), self.dtype)
-        dW = dW.reshape(self.frequencies, self.phases, self.C * self.F)
 
-        def piece(part: tuple[int, slice]) -> None:
-            phase, some = part
-            row, column, matrix = self.transform.kernel[phase]
-            taps = dw[row :: self.rows.stride, column :: self.columns.stride, some]
-            taps[...] = np.matmul(matrix.T, dW[:, phase, some]).reshape(taps.shape)
+        def piece(matrix: Array, taps: Array, lifted: Array) -> None:
+            taps[...] = np.matmul(matrix.T, lifted).reshape(taps.shape)
 
-        POOL.each(piece, self._kernel_pieces())
+        self._each_phase(piece, dw, dW.reshape(self.frequencies, self.phases, self.C * self.F))
         return dw.reshape(*self.kernel, self.C, self.F)
 
-    def _kernel_pieces(self) -> list[tuple[int, slice]]:
-        some = blocks(self.C * self.F, 2 * self.frequencies)
-        return [(phase, part) for phase in range(self.phases) for part in some]
+    def _each_phase(self, function: Callable[[Array, Array, Array], None], w: Array, W: Array) -> None:
+        """Call `function` with each phase's matrix, its taps in w and its part of W, by pieces of C F."""
+        pieces = [
+            (matrix, w[row :: self.rows.stride, column :: self.columns.stride, some], W[:, phase, some])
+            for phase, (row, column, matrix) in enumerate(self.transform.kernel)
+            for some in blocks(self.C * self.F, 2 * self.frequencies)
+        ]
+        POOL.each(lambda piece: function(*piece), pieces)
 
     # The pictures.
 
@@ -296,8 +292,7 @@ class Frequencies:
         x, y = X.transpose(0, 2, 1), Y
         scale = None if weights is None else np.repeat(weights, self.tiles)[:, None]
 
-        def piece(real: slice) -> None:  # dc = p^T dRe + q^T dIm, dd = p^T dIm - q^T dRe
-            imaginary = self._partner(real)
+        def piece(real: slice, imaginary: slice) -> None:  # dc = p^T dRe + q^T dIm, dd = p^T dIm - q^T dRe
             re = y[real] if scale is None else y[real] * scale
             im = y[imaginary] if scale is None else y[imaginary] * scale
             both = np.matmul(x[real] + x[imaginary], re + im)
@@ -318,10 +313,9 @@ class Frequencies:
         w = W.transpose(0, 2, 1) if adjoint else W
         y = np.empty((*x.shape[:2], w.shape[2]), self.dtype)
 
-        def piece(real: slice) -> None:
+        def piece(real: slice, imaginary: slice) -> None:
             # (p + iq)(c + id) with three products: p c - q d = k - q (c + d), p d + q c = k + p (d - c),
             # where k = (p + q) c. The adjoint is the same with real and imaginary parts exchanged.
-            imaginary = self._partner(real)
             c, d = w[real], w[imaginary]
             if adjoint:
                 real, imaginary = imaginary, real
@@ -338,18 +332,17 @@ class Frequencies:
         return y
 
     def _each_frequency(
-        self, pair: Callable[[slice], object], alone: Callable[[slice], object], tiles: int
+        self, pair: Callable[[slice, slice], None], alone: Callable[[slice], None], tiles: int
     ) -> None:
-        """Call `pair` with the rows of real parts and `alone` with those of real frequencies, by pieces."""
+        """Call `pair` with rows of real parts and of their imaginary parts, `alone` with those of real
+        frequencies, by pieces."""
         m, numbers = self.transform.pairs, 4 * tiles * max(self.phases * self.C, self.F)
-        pieces = [(pair, some) for some in blocks(m, numbers)]
-        pieces += [(alone, slice(m + k, m + k + 1)) for k in range(self.transform.reals)]
-        POOL.each(lambda piece: piece[0](piece[1]), pieces)
-
-    def _partner(self, real: slice) -> slice:
-        """The rows of the imaginary parts that belong to rows of real parts."""
-        shift = self.transform.pairs + self.transform.reals
-        return slice(real.start + shift, real.stop + shift)
+        shift = m + self.transform.reals  # from a real part to its imaginary part
+        pieces = [
+            partial(pair, some, slice(some.start + shift, some.stop + shift)) for some in blocks(m, numbers)
+        ]
+        pieces += [partial(alone, slice(row, row + 1)) for row in range(m, shift)]
+        POOL.each(lambda piece: piece(), pieces)
 
     # Between pictures and tiles.
 
