@@ -78,7 +78,7 @@ there are four pairs and one real frequency: 13 products, not 16.
 >>> X, W = plan.lift_large(x, 1), plan.lift_kernel(w)
 >>> float(X[4, 0, 0].round(6))                           # frequency (0, 0) is the sum of all pixels
 45.0
->>> plan.down(X, W, lambda block, y: print(y[0, :, :, 0].round(6)))     # 1 - 10 * 5 and so on
+>>> print(*plan.down(X, W, lambda block, y: y[0, :, :, 0].round(6)))    # 1 - 10 * 5 and so on
 [[-49. -58.]
  [-76. -85.]]
 """

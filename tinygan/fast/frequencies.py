@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygan.arrays import Array
 from tinygan.fast.direct import Read, Write, reader
-from tinygan.fast.threads import POOL, blocks
+from tinygan.fast.threads import POOL, Result, blocks
 
 Pair = tuple[int, int]
 
@@ -267,24 +267,26 @@ class Frequencies:
         """The part of a lifted small picture that begins with `image`."""
         return Y[:, image * self.tiles :]
 
-    def down(self, X: Array, W: Array, write: Write) -> None:
+    def down(self, X: Array, W: Array, write: Write[Result]) -> list[Result]:
         """The convolution: lifted large picture X -> `write(block, images of the small picture)`."""
-        self._lower(self.transform.small, self._join, self._multiply(X, W, adjoint=False), write)
+        return self._lower(self.transform.small, self._join, self._multiply(X, W, adjoint=False), write)
 
-    def up(self, Y: Array, W: Array, write: Write) -> None:
+    def up(self, Y: Array, W: Array, write: Write[Result]) -> list[Result]:
         """Its adjoint: lifted small picture Y -> `write(block, images of the large picture)`."""
-        self._lower(self.transform.large, self._merge, self._multiply(Y, W, adjoint=True), write)
+        return self._lower(self.transform.large, self._merge, self._multiply(Y, W, adjoint=True), write)
 
-    def _lower(self, grid: Grid, assemble: Callable[[Array], Array], Z: Array, write: Write) -> None:
+    def _lower(
+        self, grid: Grid, assemble: Callable[[Array], Array], Z: Array, write: Write[Result]
+    ) -> list[Result]:
         images_first = Z.transpose(1, 0, 2)
 
-        def piece(block: slice) -> None:
+        def piece(block: slice) -> Result:
             lifted = images_first[self._tiles_of(block)]
             tiles = np.empty((len(lifted), grid.pixels, Z.shape[2]), self.dtype)
             grid.lower(lifted, tiles)
-            write(block, assemble(tiles))
+            return write(block, assemble(tiles))
 
-        POOL.each(piece, blocks(Z.shape[1] // self.tiles, self.numbers))
+        return POOL.each(piece, blocks(Z.shape[1] // self.tiles, self.numbers))
 
     def kernel_gradient(self, X: Array, Y: Array, weights: Array | None = None) -> Array:
         """The kernel's gradient (KH, KW, C, F) from both lifted pictures; image i counts weights[i] times."""

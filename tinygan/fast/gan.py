@@ -146,12 +146,11 @@ class Normed:
         self.ranks = stage.norm.gamma.backend.ranks
         self.x: Array = np.empty(shape, dtype)
         self.gradient: Array = None  # until it is needed
-        self.parts: dict[int, tuple[int, Array, Array]] = {}
-        self.shares: dict[int, tuple[Array, Array]] = {}
 
-    def write(self, block: slice, x: Array) -> None:
+    def write(self, block: slice | tuple[slice, slice], x: Array) -> tuple[int, Array, Array]:
+        """Take a block, and give its `reduce.moments`."""
         self.x[block] = x
-        self.parts[block.start] = reduce.moments(reduce.rows(x))
+        return reduce.moments(reduce.rows(x))
 
     def settle(self, count: float, mean: Array, squares: Array) -> None:
         """All is written, and these are its `reduce.moments`."""
@@ -170,18 +169,18 @@ class Normed:
         y += self.shift
         return np.maximum(y, y * self.slope, out=y).reshape(-1, *self.images)
 
-    def write_gradient(self, block: slice, dy: Array) -> None:
-        """Take the gradient of the activations back to the batch norm's result."""
+    def write_gradient(self, block: slice, dy: Array) -> tuple[Array, Array]:
+        """Take the gradient of the activations back to the batch norm's result; give the block's shares."""
         x, g = self.x[block], self.gradient[block]
         np.multiply(x, self.scale, out=g)
         np.add(g, self.shift, out=g)
         leaky_derivative(g, self.slope, g)
         np.multiply(g, dy.reshape(g.shape), out=g)
-        self.shares[block.start] = reduce.share(reduce.rows(g)), reduce.share(reduce.rows(g * x))
+        return reduce.share(reduce.rows(g)), reduce.share(reduce.rows(g * x))
 
-    def settle_gradient(self) -> Gradients:
+    def settle_gradient(self, shares: list[tuple[Array, Array]]) -> Gradients:
         """All gradients are written: those of gamma and beta. The formula is that of `ops.batchnorm`."""
-        dbeta, dgamma = (np.sum(part, axis=0) for part in zip(*reduce.in_order(self.shares), strict=True))
+        dbeta, dgamma = (np.sum(part, axis=0) for part in zip(*shares, strict=True))
         dgamma = dgamma * self.inverse_std
         count = np.array(self.x.size / self.x.shape[-1], self.x.dtype)
         offset, stretch, count = self.ranks.sum(dbeta, dgamma, count)
@@ -213,15 +212,12 @@ class GeneratorPass:
             for stage, shape, plan in zip(self.stages, shapes, self.plans, strict=True)
         ]
         first = self.normed[0]
-        mean, squares = np.empty(columns, out.dtype), np.empty(columns, out.dtype)
 
-        def piece(some: slice) -> None:  # every column is a channel of its own
-            h = noise @ kernel[:, some]
-            first.x[:, some] = h
-            _, mean[some], squares[some] = reduce.moments(h)
+        def piece(some: slice) -> tuple[int, Array, Array]:  # every column is a channel of its own
+            return first.write((slice(None), some), noise @ kernel[:, some])
 
-        POOL.each(piece, blocks(columns, M))
-        first.settle(M, mean, squares)
+        _, means, squares = zip(*POOL.each(piece, blocks(columns, M)), strict=True)
+        first.settle(M, np.concatenate(means), np.concatenate(squares))
         self.noise = noise
         self.kernels, self.lifted = [], []
         following = [*self.normed[1:], None]
@@ -231,8 +227,7 @@ class GeneratorPass:
             self.kernels.append(K)
             self.lifted.append(Y)
             if after:
-                plan.up(Y, K, after.write)
-                after.settle(*reduce.merged(after.parts))
+                after.settle(*reduce.merged(plan.up(Y, K, after.write)))
             else:
                 plan.up(Y, K, lambda block, x: np.tanh(x, out=out[block]))
 
@@ -250,8 +245,7 @@ class GeneratorPass:
             X = plan.lift_large(read, M)
             gradients[stage.conv.kernel] = plan.kernel_gradient(X, self.lifted.pop())
             normed.gradient = np.empty_like(normed.x)
-            plan.down(X, self.kernels.pop(), normed.write_gradient)
-            gradients |= normed.settle_gradient()
+            gradients |= normed.settle_gradient(plan.down(X, self.kernels.pop(), normed.write_gradient))
             read = normed.read_gradient
         first = self.normed[0]
         dw = gradients[self.dense.kernel] = np.empty_like(self.dense.kernel.data)
@@ -324,7 +318,7 @@ class DiscriminatorPass:
         for number in reversed(range(len(self.plans))):
             plan, conv, K = self.plans[number], self.stages[number].conv, self.kernels.pop()
             Y = plan.lift_small(g, count)
-            gradients[bias_of(conv)] = np.sum(reduce.in_order(shares), axis=0)
+            gradients[bias_of(conv)] = np.sum([shares[start] for start in sorted(shares)], axis=0)
             shares.clear()
             if number:
                 g = self.factors[number - 1]  # becomes the gradient, in place
