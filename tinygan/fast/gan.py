@@ -33,7 +33,7 @@ from tinygan import gan, layers
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.fast import reduce
-from tinygan.fast.activation import leaky_derivative
+from tinygan.fast.activation import leaky_derivative, tanh_gradient
 from tinygan.fast.conv import Plan, plan_of
 from tinygan.fast.dcgan import DCGAN, DownStage, UpStage, bias_of, layers_of, odd_layer
 from tinygan.fast.dense import dense_forward, product
@@ -229,9 +229,7 @@ def generator_backward(layers: DCGAN, saved: Any, noise: Array, y: Array, dy: Ar
     gradients: Gradients = {dense: np.empty_like(dense.data)}
 
     def read(block: slice) -> Array:
-        dx = y[block] * y[block]
-        np.subtract(1, dx, out=dx)
-        return np.multiply(dx, dy[block], out=dx)
+        return tanh_gradient(y[block], dy[block])
 
     for normed in reversed(norms):
         conv, plan, K, Y = kept.pop()
