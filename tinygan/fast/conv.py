@@ -132,14 +132,13 @@ def _twin(original: Op, transposed: bool) -> Op:
         plan, lifted, kernel = saved
         want_x, want_w, want_b = wanted
         lift, lower = (plan.lift_large, plan.down) if transposed else (plan.lift_small, plan.up)
-        dx = dw = None
-        if want_x or want_w:
-            gradient = lift(np.ascontiguousarray(dy), len(dy))
-            large, small = (gradient, lifted) if transposed else (lifted, gradient)
-            dw = plan.kernel_gradient(large, small) if want_w else None
-            if want_x:
-                dx = np.empty((len(dy), *(plan.small if transposed else plan.large)), dy.dtype)
-                lower(gradient, kernel, _into(dx))
+        gradient = lift(np.ascontiguousarray(dy), len(dy))
+        large, small = (gradient, lifted) if transposed else (lifted, gradient)
+        dw = plan.kernel_gradient(large, small) if want_w else None
+        dx = None
+        if want_x:
+            dx = np.empty((len(dy), *(plan.small if transposed else plan.large)), dy.dtype)
+            lower(gradient, kernel, _into(dx))
         return dx, dw, channel_sums(dy) if want_b else None
 
     forward.__name__, forward.__doc__ = original.forward.__name__, original.forward.__doc__

@@ -19,7 +19,6 @@ float32, NumPy 2.4.6 with OpenBLAS 0.3.31, 2 threads of an AMD EPYC (Zen 4).
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import nan
-from typing import cast
 
 import numpy as np
 
@@ -94,11 +93,11 @@ class Direct:
         """N images of the small picture, as (N, OH OW, F)."""
         if not callable(images):
             return images.reshape(N, self.pixels, self.small[2])
-        read = images
+        read: Read = reader(images)
         Y = np.empty((N, self.pixels, self.small[2]), self.dtype)
 
         def piece(block: slice) -> None:
-            np.copyto(Y[block].reshape(-1, *self.small), cast(Array, read(block)))
+            np.copyto(Y[block].reshape(-1, *self.small), read(block))
 
         POOL.each(piece, blocks(N, self.numbers))
         return Y

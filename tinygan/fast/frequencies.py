@@ -95,10 +95,9 @@ class Grid:
             shares[is_odd].append(np.matmul(matrix.T, y[:, rows]))
         even = reduce(np.add, shares[False])
         out[:, half : self.pixels - half] = even[:, half:]
-        if half:
-            odd = reduce(np.add, shares[True], 0)  # a circle too short for the tile may have no odd rows
-            np.add(even[:, :half], odd, out=out[:, :half])
-            np.subtract(even[:, :half], odd, out=out[:, : -half - 1 : -1])
+        odd = reduce(np.add, shares[True], 0)  # a circle too short for the tile may have no odd rows
+        np.add(even[:, :half], odd, out=out[:, :half])
+        np.subtract(even[:, :half], odd, out=out[:, : -half - 1 : -1])
 
 
 class Transform(NamedTuple):
