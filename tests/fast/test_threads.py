@@ -61,11 +61,12 @@ def in_caller() -> bool:
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("pieces", [0, 1, 3, 1000])
-def test_each_piece_is_done_once(pool, pieces, count):
+def test_each_piece_is_done_once_and_results_come_in_their_order(pool, pieces, count):
     pool.resize(count)
     done: list[str] = []
-    pool.each(done.append, [f"piece {n}" for n in range(pieces)])
-    assert sorted(done) == sorted(f"piece {n}" for n in range(pieces))
+    expected = [f"piece {n}" for n in range(pieces)]
+    assert pool.each(lambda piece: done.append(piece) or piece, expected) == expected
+    assert sorted(done) == sorted(expected)
 
 
 def test_two_threads_work_at_once_in_the_callers_context_and_one_is_the_caller(pool):
@@ -178,11 +179,11 @@ def bits_in_every_way(result: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
     rng = np.random.default_rng(1)
     for order in (lambda n: range(n)[::-1], rng.permutation, rng.permutation):
 
-        def each(function: Any, pieces: Sequence[Any], order: Any = order) -> None:
+        def each(function: Any, pieces: Sequence[Any], order: Any = order) -> list[Any]:
             nonlocal most
             most = max(most, len(pieces))
-            for place in order(len(pieces)):
-                function(pieces[place])
+            results = {place: function(pieces[place]) for place in order(len(pieces))}
+            return [results[place] for place in range(len(pieces))]
 
         monkeypatch.setattr(POOL, "each", each)
         found.add(b"".join(contents(result())))

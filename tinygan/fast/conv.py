@@ -78,7 +78,7 @@ there are four pairs and one real frequency: 13 products, not 16.
 >>> X, W = plan.lift_large(x, 1), plan.lift_kernel(w)
 >>> float(X[4, 0, 0].round(6))                           # frequency (0, 0) is the sum of all pixels
 45.0
->>> plan.down(X, W, lambda block, y: print(y[0, :, :, 0].round(6)))     # 1 - 10 * 5 and so on
+>>> print(*plan.down(X, W, lambda block, y: y[0, :, :, 0].round(6)))    # 1 - 10 * 5 and so on
 [[-49. -58.]
  [-76. -85.]]
 """
@@ -132,14 +132,13 @@ def _twin(original: Op, transposed: bool) -> Op:
         plan, lifted, kernel = saved
         want_x, want_w, want_b = wanted
         lift, lower = (plan.lift_large, plan.down) if transposed else (plan.lift_small, plan.up)
-        dx = dw = None
-        if want_x or want_w:
-            gradient = lift(np.ascontiguousarray(dy), len(dy))
-            large, small = (gradient, lifted) if transposed else (lifted, gradient)
-            dw = plan.kernel_gradient(large, small) if want_w else None
-            if want_x:
-                dx = np.empty((len(dy), *(plan.small if transposed else plan.large)), dy.dtype)
-                lower(gradient, kernel, _into(dx))
+        gradient = lift(np.ascontiguousarray(dy), len(dy))
+        large, small = (gradient, lifted) if transposed else (lifted, gradient)
+        dw = plan.kernel_gradient(large, small) if want_w else None
+        dx = None
+        if want_x:
+            dx = np.empty((len(dy), *(plan.small if transposed else plan.large)), dy.dtype)
+            lower(gradient, kernel, _into(dx))
         return dx, dw, channel_sums(dy) if want_b else None
 
     forward.__name__, forward.__doc__ = original.forward.__name__, original.forward.__doc__

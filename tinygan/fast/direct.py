@@ -19,19 +19,19 @@ float32, NumPy 2.4.6 with OpenBLAS 0.3.31, 2 threads of an AMD EPYC (Zen 4).
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import nan
-from typing import cast
 
 import numpy as np
 
 from tinygan.arrays import Array
-from tinygan.fast.threads import POOL, blocks
+from tinygan.fast.threads import POOL, Result, blocks
 from tinygan.ops.conv import col2im
 from tinygan.ops.geometry import Pads
 
 # Both are called with blocks of the batch, by several threads: `Read` gives the images of a block,
-# (images, height, width, channels); `Write` takes them, as an array that it may change and keep.
+# (images, height, width, channels); `Write` takes them, as an array that it may change and keep. What
+# it returns, of all blocks in their order, is returned to whoever passed it.
 Read = Callable[[slice], Array]
-Write = Callable[[slice, Array], object]
+Write = Callable[[slice, Array], Result]
 
 
 def reader(images: Array | Read) -> Read:
@@ -93,11 +93,11 @@ class Direct:
         """N images of the small picture, as (N, OH OW, F)."""
         if not callable(images):
             return images.reshape(N, self.pixels, self.small[2])
-        read = images
+        read: Read = reader(images)
         Y = np.empty((N, self.pixels, self.small[2]), self.dtype)
 
         def piece(block: slice) -> None:
-            np.copyto(Y[block].reshape(-1, *self.small), cast(Array, read(block)))
+            np.copyto(Y[block].reshape(-1, *self.small), read(block))
 
         POOL.each(piece, blocks(N, self.numbers))
         return Y
@@ -106,34 +106,31 @@ class Direct:
         """The part of a lifted small picture that begins with `image`."""
         return Y[image:]
 
-    def down(self, X: Array, W: Array, write: Write) -> None:
+    def down(self, X: Array, W: Array, write: Write[Result]) -> list[Result]:
         """The convolution: lifted large picture X -> `write(block, images of the small picture)`."""
 
-        def piece(block: slice) -> None:
-            write(block, np.matmul(X[block].transpose(0, 2, 1), W).reshape(-1, *self.small))
+        def piece(block: slice) -> Result:
+            return write(block, np.matmul(X[block].transpose(0, 2, 1), W).reshape(-1, *self.small))
 
-        POOL.each(piece, blocks(len(X), self.numbers))
+        return POOL.each(piece, blocks(len(X), self.numbers))
 
-    def up(self, Y: Array, W: Array, write: Write) -> None:
+    def up(self, Y: Array, W: Array, write: Write[Result]) -> list[Result]:
         """Its adjoint: small picture Y -> `write(block, images of the large picture)`."""
         (OH, OW, _), C = self.small, self.large[2]
 
-        def piece(block: slice) -> None:
+        def piece(block: slice) -> Result:
             cols = np.matmul(Y[block], W.T).reshape(-1, OH, OW, *self.kernel, C)
-            write(block, col2im(cols, (len(cols), *self.large), self.stride, self.pads))
+            return write(block, col2im(cols, (len(cols), *self.large), self.stride, self.pads))
 
-        POOL.each(piece, blocks(len(Y), self.rows * self.pixels))
+        return POOL.each(piece, blocks(len(Y), self.rows * self.pixels))
 
     def kernel_gradient(self, X: Array, Y: Array, weights: Array | None = None) -> Array:
         """The kernel's gradient (KH, KW, C, F) from both lifted pictures; image i counts weights[i] times."""
-        pieces = blocks(len(X), self.numbers)
-        sums = np.empty((len(pieces), self.rows * self.small[2]), self.dtype)
         ones = np.ones(len(X), self.dtype) if weights is None else weights
 
-        def piece(number: int) -> None:
-            block = pieces[number]
-            shares = np.matmul(X[block], Y[block]).reshape(-1, sums.shape[1])
-            np.matmul(ones[block], shares, out=sums[number])
+        def piece(block: slice) -> Array:
+            shares = np.matmul(X[block], Y[block])
+            return np.matmul(ones[block], shares.reshape(len(shares), -1))
 
-        POOL.each(piece, range(len(pieces)))
-        return sums.sum(axis=0).reshape(*self.kernel, self.large[2], self.small[2])
+        sums = POOL.each(piece, blocks(len(X), self.numbers))
+        return np.sum(sums, axis=0).reshape(*self.kernel, self.large[2], self.small[2])

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from itertools import groupby, product
 from math import ceil, nan
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygan.arrays import Array
 from tinygan.fast.direct import Read, Write, reader
-from tinygan.fast.threads import POOL, blocks
+from tinygan.fast.threads import POOL, Result, blocks
 
 Pair = tuple[int, int]
 
@@ -55,14 +55,12 @@ def whole(side: int, out: int, taps: int, stride: int, before: int) -> Axis:
 
 def axis_choices(side: int, out: int, taps: int, stride: int, before: int) -> list[Axis]:
     """The ways to cut one axis: whole, where zeros around the picture let n be smaller, or in tiles."""
-    places = [(tap - before) // stride for tap in range(taps)]
-    lowest, highest = min(places), max(places)
     one = whole(side, out, taps, stride, before)
+    (_, lowest), (_, highest) = one.offset(0), one.offset(taps - 1)
     choices = [one] if one.n <= 24 else []
-    for tile in range(2, 13):
-        if tile < out:
-            seen = tile + highest - lowest
-            choices.append(Axis(stride, before, ceil(out / tile), tile, seen, lowest, seen))
+    for tile in range(2, min(13, out)):
+        seen = tile + highest - lowest
+        choices.append(Axis(stride, before, ceil(out / tile), tile, seen, lowest, seen))
     return choices
 
 
@@ -97,10 +95,9 @@ class Grid:
             shares[is_odd].append(np.matmul(matrix.T, y[:, rows]))
         even = reduce(np.add, shares[False])
         out[:, half : self.pixels - half] = even[:, half:]
-        if half:
-            odd = reduce(np.add, shares[True], 0)  # a circle too short for the tile may have no odd rows
-            np.add(even[:, :half], odd, out=out[:, :half])
-            np.subtract(even[:, :half], odd, out=out[:, : -half - 1 : -1])
+        odd = reduce(np.add, shares[True], 0)  # a circle too short for the tile may have no odd rows
+        np.add(even[:, :half], odd, out=out[:, :half])
+        np.subtract(even[:, :half], odd, out=out[:, : -half - 1 : -1])
 
 
 class Transform(NamedTuple):
@@ -217,32 +214,30 @@ class Frequencies:
         """w (KH, KW, C, F) -> (frequencies, phases C, F): real parts, real frequencies, imaginary parts."""
         W = np.empty((self.frequencies, self.phases, self.C * self.F), self.dtype)
 
-        def piece(part: tuple[int, slice]) -> None:
-            phase, some = part
-            row, column, matrix = self.transform.kernel[phase]
-            taps = w[row :: self.rows.stride, column :: self.columns.stride].reshape(-1, self.C * self.F)
-            np.matmul(matrix, taps[:, some], out=W[:, phase, some])
+        def piece(matrix: Array, taps: Array, lifted: Array) -> None:
+            np.matmul(matrix, taps.reshape(-1, taps.shape[2]), out=lifted)
 
-        POOL.each(piece, self._kernel_pieces())
+        self._each_phase(piece, w.reshape(*self.kernel, self.C * self.F), W)
         return W.reshape(self.frequencies, self.phases * self.C, self.F)
 
     def lower_kernel(self, dW: Array) -> Array:
         """The adjoint of `lift_kernel`: the gradient of w from that of the lifted kernel."""
         dw = np.zeros((*self.kernel, self.C * self.F), self.dtype)
-        dW = dW.reshape(self.frequencies, self.phases, self.C * self.F)
 
-        def piece(part: tuple[int, slice]) -> None:
-            phase, some = part
-            row, column, matrix = self.transform.kernel[phase]
-            taps = dw[row :: self.rows.stride, column :: self.columns.stride, some]
-            taps[...] = np.matmul(matrix.T, dW[:, phase, some]).reshape(taps.shape)
+        def piece(matrix: Array, taps: Array, lifted: Array) -> None:
+            taps[...] = np.matmul(matrix.T, lifted).reshape(taps.shape)
 
-        POOL.each(piece, self._kernel_pieces())
+        self._each_phase(piece, dw, dW.reshape(self.frequencies, self.phases, self.C * self.F))
         return dw.reshape(*self.kernel, self.C, self.F)
 
-    def _kernel_pieces(self) -> list[tuple[int, slice]]:
-        some = blocks(self.C * self.F, 2 * self.frequencies)
-        return [(phase, part) for phase in range(self.phases) for part in some]
+    def _each_phase(self, function: Callable[[Array, Array, Array], None], w: Array, W: Array) -> None:
+        """Call `function` with each phase's matrix, its taps in w and its part of W, by pieces of C F."""
+        pieces = [
+            (matrix, w[row :: self.rows.stride, column :: self.columns.stride, some], W[:, phase, some])
+            for phase, (row, column, matrix) in enumerate(self.transform.kernel)
+            for some in blocks(self.C * self.F, 2 * self.frequencies)
+        ]
+        POOL.each(lambda piece: function(*piece), pieces)
 
     # The pictures.
 
@@ -271,24 +266,26 @@ class Frequencies:
         """The part of a lifted small picture that begins with `image`."""
         return Y[:, image * self.tiles :]
 
-    def down(self, X: Array, W: Array, write: Write) -> None:
+    def down(self, X: Array, W: Array, write: Write[Result]) -> list[Result]:
         """The convolution: lifted large picture X -> `write(block, images of the small picture)`."""
-        self._lower(self.transform.small, self._join, self._multiply(X, W, adjoint=False), write)
+        return self._lower(self.transform.small, self._join, self._multiply(X, W, adjoint=False), write)
 
-    def up(self, Y: Array, W: Array, write: Write) -> None:
+    def up(self, Y: Array, W: Array, write: Write[Result]) -> list[Result]:
         """Its adjoint: lifted small picture Y -> `write(block, images of the large picture)`."""
-        self._lower(self.transform.large, self._merge, self._multiply(Y, W, adjoint=True), write)
+        return self._lower(self.transform.large, self._merge, self._multiply(Y, W, adjoint=True), write)
 
-    def _lower(self, grid: Grid, assemble: Callable[[Array], Array], Z: Array, write: Write) -> None:
+    def _lower(
+        self, grid: Grid, assemble: Callable[[Array], Array], Z: Array, write: Write[Result]
+    ) -> list[Result]:
         images_first = Z.transpose(1, 0, 2)
 
-        def piece(block: slice) -> None:
+        def piece(block: slice) -> Result:
             lifted = images_first[self._tiles_of(block)]
             tiles = np.empty((len(lifted), grid.pixels, Z.shape[2]), self.dtype)
             grid.lower(lifted, tiles)
-            write(block, assemble(tiles))
+            return write(block, assemble(tiles))
 
-        POOL.each(piece, blocks(Z.shape[1] // self.tiles, self.numbers))
+        return POOL.each(piece, blocks(Z.shape[1] // self.tiles, self.numbers))
 
     def kernel_gradient(self, X: Array, Y: Array, weights: Array | None = None) -> Array:
         """The kernel's gradient (KH, KW, C, F) from both lifted pictures; image i counts weights[i] times."""
@@ -296,8 +293,7 @@ class Frequencies:
         x, y = X.transpose(0, 2, 1), Y
         scale = None if weights is None else np.repeat(weights, self.tiles)[:, None]
 
-        def piece(real: slice) -> None:  # dc = p^T dRe + q^T dIm, dd = p^T dIm - q^T dRe
-            imaginary = self._partner(real)
+        def piece(real: slice, imaginary: slice) -> None:  # dc = p^T dRe + q^T dIm, dd = p^T dIm - q^T dRe
             re = y[real] if scale is None else y[real] * scale
             im = y[imaginary] if scale is None else y[imaginary] * scale
             both = np.matmul(x[real] + x[imaginary], re + im)
@@ -318,10 +314,9 @@ class Frequencies:
         w = W.transpose(0, 2, 1) if adjoint else W
         y = np.empty((*x.shape[:2], w.shape[2]), self.dtype)
 
-        def piece(real: slice) -> None:
+        def piece(real: slice, imaginary: slice) -> None:
             # (p + iq)(c + id) with three products: p c - q d = k - q (c + d), p d + q c = k + p (d - c),
             # where k = (p + q) c. The adjoint is the same with real and imaginary parts exchanged.
-            imaginary = self._partner(real)
             c, d = w[real], w[imaginary]
             if adjoint:
                 real, imaginary = imaginary, real
@@ -338,18 +333,17 @@ class Frequencies:
         return y
 
     def _each_frequency(
-        self, pair: Callable[[slice], object], alone: Callable[[slice], object], tiles: int
+        self, pair: Callable[[slice, slice], None], alone: Callable[[slice], None], tiles: int
     ) -> None:
-        """Call `pair` with the rows of real parts and `alone` with those of real frequencies, by pieces."""
+        """Call `pair` with rows of real parts and of their imaginary parts, `alone` with those of real
+        frequencies, by pieces."""
         m, numbers = self.transform.pairs, 4 * tiles * max(self.phases * self.C, self.F)
-        pieces = [(pair, some) for some in blocks(m, numbers)]
-        pieces += [(alone, slice(m + k, m + k + 1)) for k in range(self.transform.reals)]
-        POOL.each(lambda piece: piece[0](piece[1]), pieces)
-
-    def _partner(self, real: slice) -> slice:
-        """The rows of the imaginary parts that belong to rows of real parts."""
-        shift = self.transform.pairs + self.transform.reals
-        return slice(real.start + shift, real.stop + shift)
+        shift = m + self.transform.reals  # from a real part to its imaginary part
+        pieces = [
+            partial(pair, some, slice(some.start + shift, some.stop + shift)) for some in blocks(m, numbers)
+        ]
+        pieces += [partial(alone, slice(row, row + 1)) for row in range(m, shift)]
+        POOL.each(lambda piece: piece(), pieces)
 
     # Between pictures and tiles.
 

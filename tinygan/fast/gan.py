@@ -33,7 +33,7 @@ from tinygan import gan, layers
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.fast import reduce
-from tinygan.fast.activation import leaky_derivative
+from tinygan.fast.activation import leaky_derivative, tanh_gradient
 from tinygan.fast.conv import Plan, plan_of
 from tinygan.fast.dcgan import DCGAN, DownStage, UpStage, bias_of, layers_of, odd_layer
 from tinygan.fast.dense import dense_forward, product
@@ -97,13 +97,13 @@ class FusedStep:
         if not self._fit(images, noise, [*real, *fake]):
             return gan.losses_and_gradients(G, D, images, noise, real, fake)  # which says what is wrong
         for_G, for_D = self.plans[N, M]
-        generator, discriminator = GeneratorPass(self.layers, for_G), DiscriminatorPass(self.layers, for_D)
         # Forward: real images and fakes pass D as one batch.
         both = np.empty((N + M, *images.shape[1:]), images.dtype)
         both[:N] = images
         fakes = both[N:]
-        generator.forward(noise, fakes)
-        logits = discriminator.forward(both, [(slice(N), real), (slice(N, None), fake)])
+        saved_G = generator_forward(self.layers, for_G, noise, fakes)
+        sources = [(slice(N), real), (slice(N, None), fake)]
+        logits, saved_D = discriminator_forward(self.layers, for_D, both, sources)
         bce, one = G.backend.twin(bce_with_logits), logits.dtype.type(1)
         real_loss, of_real = bce.forward(logits[:N], target=1.0)
         fake_loss, of_fake = bce.forward(logits[N:], target=0.0)
@@ -115,9 +115,9 @@ class FusedStep:
         weights_D = np.concatenate([bce.backward(saved, one, (True,))[0] for saved in (of_real, of_fake)])
         (weights_G,) = bce.backward(fooled, one, (True,))
         fake_gradient = np.empty_like(fakes)
-        gradients = discriminator.backward(weights_D, N, fake_gradient)
+        gradients = discriminator_backward(self.layers, saved_D, weights_D, N, fake_gradient)
         fake_gradient *= weights_G[:, :, None, None]
-        gradients |= generator.backward(fakes, fake_gradient)
+        gradients |= generator_backward(self.layers, saved_G, noise, fakes, fake_gradient)
         real_logits, fake_logits = Tensor(logits[:N], G.backend), Tensor(logits[N:], G.backend)
         losses = Tensor(real_loss + fake_loss, G.backend), Tensor(g_loss, G.backend)
         of_D, of_G = ([gradients[p] for p in net.parameters.values()] for net in (D, G))
@@ -146,12 +146,11 @@ class Normed:
         self.ranks = stage.norm.gamma.backend.ranks
         self.x: Array = np.empty(shape, dtype)
         self.gradient: Array = None  # until it is needed
-        self.parts: dict[int, tuple[int, Array, Array]] = {}
-        self.shares: dict[int, tuple[Array, Array]] = {}
 
-    def write(self, block: slice, x: Array) -> None:
+    def write(self, block: slice | tuple[slice, slice], x: Array) -> tuple[int, Array, Array]:
+        """Take a block, and give its `reduce.moments`."""
         self.x[block] = x
-        self.parts[block.start] = reduce.moments(reduce.rows(x))
+        return reduce.moments(reduce.rows(x))
 
     def settle(self, count: float, mean: Array, squares: Array) -> None:
         """All is written, and these are its `reduce.moments`."""
@@ -170,18 +169,18 @@ class Normed:
         y += self.shift
         return np.maximum(y, y * self.slope, out=y).reshape(-1, *self.images)
 
-    def write_gradient(self, block: slice, dy: Array) -> None:
-        """Take the gradient of the activations back to the batch norm's result."""
+    def write_gradient(self, block: slice, dy: Array) -> tuple[Array, Array]:
+        """Take the gradient of the activations back to the batch norm's result; give the block's shares."""
         x, g = self.x[block], self.gradient[block]
         np.multiply(x, self.scale, out=g)
         np.add(g, self.shift, out=g)
         leaky_derivative(g, self.slope, g)
         np.multiply(g, dy.reshape(g.shape), out=g)
-        self.shares[block.start] = reduce.share(reduce.rows(g)), reduce.share(reduce.rows(g * x))
+        return reduce.share(reduce.rows(g)), reduce.share(reduce.rows(g * x))
 
-    def settle_gradient(self) -> Gradients:
+    def settle_gradient(self, shares: list[tuple[Array, Array]]) -> Gradients:
         """All gradients are written: those of gamma and beta. The formula is that of `ops.batchnorm`."""
-        dbeta, dgamma = (np.sum(part, axis=0) for part in zip(*reduce.in_order(self.shares), strict=True))
+        dbeta, dgamma = (np.sum(part, axis=0) for part in zip(*shares, strict=True))
         dgamma = dgamma * self.inverse_std
         count = np.array(self.x.size / self.x.shape[-1], self.x.dtype)
         offset, stretch, count = self.ranks.sum(dbeta, dgamma, count)
@@ -197,142 +196,120 @@ class Normed:
         return dx
 
 
-class GeneratorPass:
-    """G's forward and backward pass over one batch."""
+def generator_forward(layers: DCGAN, plans: Sequence[Plan], noise: Array, out: Array) -> Any:
+    """noise (M, noise_dim) -> out (M, H, W, C). Returns what `generator_backward` needs."""
+    M, kernel = len(noise), layers.dense_G.kernel.data
+    columns = kernel.shape[1]
+    shapes = [(columns,), *(plan.large for plan in plans[:-1])]
+    norms = [
+        Normed(stage, (M, *shape), plan.small, out.dtype)
+        for stage, shape, plan in zip(layers.up, shapes, plans, strict=True)
+    ]
 
-    def __init__(self, layers: DCGAN, plans: Sequence[Plan]) -> None:
-        self.dense, self.stages, self.plans = layers.dense_G, layers.up, plans
+    def piece(some: slice) -> tuple[int, Array, Array]:  # every column is a channel of its own
+        return norms[0].write((slice(None), some), noise @ kernel[:, some])
 
-    def forward(self, noise: Array, out: Array) -> None:
-        """noise (M, noise_dim) -> out (M, H, W, C)."""
-        M, kernel = len(noise), self.dense.kernel.data
-        columns = kernel.shape[1]
-        shapes = [(columns,), *(plan.large for plan in self.plans[:-1])]
-        self.normed = [
-            Normed(stage, (M, *shape), plan.small, out.dtype)
-            for stage, shape, plan in zip(self.stages, shapes, self.plans, strict=True)
-        ]
-        first = self.normed[0]
-        mean, squares = np.empty(columns, out.dtype), np.empty(columns, out.dtype)
-
-        def piece(some: slice) -> None:  # every column is a channel of its own
-            h = noise @ kernel[:, some]
-            first.x[:, some] = h
-            _, mean[some], squares[some] = reduce.moments(h)
-
-        POOL.each(piece, blocks(columns, M))
-        first.settle(M, mean, squares)
-        self.noise = noise
-        self.kernels, self.lifted = [], []
-        following = [*self.normed[1:], None]
-        for stage, plan, before, after in zip(self.stages, self.plans, self.normed, following, strict=True):
-            K = plan.lift_kernel(stage.conv.kernel.data)
-            Y = plan.lift_small(before.read, M)
-            self.kernels.append(K)
-            self.lifted.append(Y)
-            if after:
-                plan.up(Y, K, after.write)
-                after.settle(*reduce.merged(after.parts))
-            else:
-                plan.up(Y, K, lambda block, x: np.tanh(x, out=out[block]))
-
-    def backward(self, y: Array, dy: Array) -> Gradients:
-        """Gradients of the parameters; y and dy (M, H, W, C) are the pictures and their gradient."""
-        M = len(y)
-        gradients: Gradients = {}
-
-        def read(block: slice) -> Array:
-            dx = y[block] * y[block]
-            np.subtract(1, dx, out=dx)
-            return np.multiply(dx, dy[block], out=dx)
-
-        for stage, plan, normed in [*zip(self.stages, self.plans, self.normed, strict=True)][::-1]:
-            X = plan.lift_large(read, M)
-            gradients[stage.conv.kernel] = plan.kernel_gradient(X, self.lifted.pop())
-            normed.gradient = np.empty_like(normed.x)
-            plan.down(X, self.kernels.pop(), normed.write_gradient)
-            gradients |= normed.settle_gradient()
-            read = normed.read_gradient
-        first = self.normed[0]
-        dw = gradients[self.dense.kernel] = np.empty_like(self.dense.kernel.data)
-
-        def columns(some: slice) -> None:
-            np.matmul(self.noise.T, first.read_gradient(slice(None), some), out=dw[:, some])
-
-        POOL.each(columns, blocks(dw.shape[1], M))
-        return gradients
+    _, means, squares = zip(*POOL.each(piece, blocks(columns, M)), strict=True)
+    norms[0].settle(M, np.concatenate(means), np.concatenate(squares))
+    kept = []
+    for stage, plan, before, after in zip(layers.up, plans, norms, [*norms[1:], None], strict=True):
+        K = plan.lift_kernel(stage.conv.kernel.data)
+        Y = plan.lift_small(before.read, M)
+        kept.append((stage.conv, plan, K, Y))
+        if after:
+            after.settle(*reduce.merged(plan.up(Y, K, after.write)))
+        else:
+            plan.up(Y, K, lambda block, x: np.tanh(x, out=out[block]))
+    return norms, kept
 
 
-class DiscriminatorPass:
-    """D's forward and backward pass over one batch."""
+def generator_backward(layers: DCGAN, saved: Any, noise: Array, y: Array, dy: Array) -> Gradients:
+    """Gradients of the parameters; y and dy (M, H, W, C) are the pictures and their gradient."""
+    (norms, kept), M, dense = saved, len(y), layers.dense_G.kernel
+    gradients: Gradients = {dense: np.empty_like(dense.data)}
 
-    def __init__(self, layers: DCGAN, plans: Sequence[Plan]) -> None:
-        self.stages, self.dense, self.plans = layers.down, layers.dense_D, plans
+    def read(block: slice) -> Array:
+        return tanh_gradient(y[block], dy[block])
 
-    def forward(self, pictures: Array, sources: Iterable[tuple[slice, Sequence[Stream]]]) -> Array:
-        """Logits (N, 1) of pictures (N, H, W, C); `sources` has the dropout streams of parts of the batch."""
-        N, dtype = len(pictures), pictures.dtype
-        rates = [mask_rate(stage.dropout.rate) for stage in self.stages]
-        masks = [np.empty((N, *plan.small), bool) for plan in self.plans]
-        draw(
-            (stream, rate, mask[part])
-            for part, streams in sources
-            for stream, rate, mask in zip(streams, rates, masks, strict=True)
-        )
-        self.kernels, self.lifted, self.factors = [], [], []
-        self.results = pictures
-        for stage, plan, mask, rate in zip(self.stages, self.plans, masks, rates, strict=True):
-            K = plan.lift_kernel(stage.conv.kernel.data)
-            X = plan.lift_large(self.results, N)
-            shape = (N, *plan.small)
-            results, factors = np.empty(shape, dtype), np.empty(shape, dtype)
-            plan.down(X, K, _activation(stage, mask, rate, results, factors))
-            self.kernels.append(K)
-            self.lifted.append(X)
-            self.factors.append(factors)
-            self.results = results
-        weights = (parameter.data for parameter in self.dense.parameters.values())
-        logits, _ = dense_forward(self.results.reshape(N, -1), *weights)
-        return logits
+    for normed in reversed(norms):
+        conv, plan, K, Y = kept.pop()
+        X = plan.lift_large(read, M)
+        gradients[conv.kernel] = plan.kernel_gradient(X, Y)
+        normed.gradient = np.empty_like(normed.x)
+        gradients |= normed.settle_gradient(plan.down(X, K, normed.write_gradient))
+        read = normed.read_gradient
 
-    def backward(self, weights: Array, N: int, out: Array) -> Gradients:
-        """Gradients of the parameters, for a loss with the slope weights[i] (N + M, 1) at logit i.
+    def columns(some: slice) -> None:
+        np.matmul(noise.T, norms[0].read_gradient(slice(None), some), out=gradients[dense][:, some])
 
-        `out` (M, H, W, C) takes the gradient of each logit from the Nth on with respect to its picture.
-        """
-        count, each = len(weights), weights[:, 0]
-        rows = self.dense.kernel.data.reshape(self.plans[-1].small)
-        gradients: Gradients = {
-            self.dense.kernel: product(self.results.reshape(count, -1).T, weights),
-            bias_of(self.dense): weights.sum(axis=0),
-        }
-        shares: dict[int, Array] = {}
+    POOL.each(columns, blocks(dense.shape[1], M))
+    return gradients
 
-        def share(block: slice, g: Array) -> Array:
-            """Note the block's share in the bias's gradient."""
-            pixels = g.shape[1] * g.shape[2]
-            shares[block.start] = reduce.share(reduce.rows(g), np.repeat(each[block], pixels))
-            return g
 
-        def read(block: slice) -> Array:
-            return share(block, rows * self.factors[-1][block])
+def discriminator_forward(
+    layers: DCGAN, plans: Sequence[Plan], pictures: Array, sources: Iterable[tuple[slice, Sequence[Stream]]]
+) -> tuple[Array, Any]:
+    """Logits (N, 1) of pictures (N, H, W, C), and what `discriminator_backward` needs.
 
-        def write(factors: Array, block: slice, dx: Array) -> None:
-            share(block, np.multiply(dx, factors[block], out=factors[block]))
+    `sources` has the dropout streams of parts of the batch.
+    """
+    N, dtype = len(pictures), pictures.dtype
+    rates = [mask_rate(stage.dropout.rate) for stage in layers.down]
+    masks = [np.empty((N, *plan.small), bool) for plan in plans]
+    draw(
+        (stream, rate, mask[part])
+        for part, streams in sources
+        for stream, rate, mask in zip(streams, rates, masks, strict=True)
+    )
+    kept, all_factors, results = [], [], pictures
+    for stage, plan, mask, rate in zip(layers.down, plans, masks, rates, strict=True):
+        K = plan.lift_kernel(stage.conv.kernel.data)
+        X = plan.lift_large(results, N)
+        results, factors = np.empty(mask.shape, dtype), np.empty(mask.shape, dtype)
+        plan.down(X, K, _activation(stage, mask, rate, results, factors))
+        kept.append((stage.conv, plan, K, X))
+        all_factors.append(factors)
+    weights = (parameter.data for parameter in layers.dense_D.parameters.values())
+    logits, (flat, _) = dense_forward(results.reshape(N, -1), *weights)
+    return logits, (kept, all_factors, flat)
 
-        g: Array | Read = read
-        for number in reversed(range(len(self.plans))):
-            plan, conv, K = self.plans[number], self.stages[number].conv, self.kernels.pop()
-            Y = plan.lift_small(g, count)
-            gradients[bias_of(conv)] = np.sum(reduce.in_order(shares), axis=0)
-            shares.clear()
-            if number:
-                g = self.factors[number - 1]  # becomes the gradient, in place
-                plan.up(Y, K, partial(write, g))
-            else:
-                plan.up(plan.since(Y, N), K, lambda block, dx: np.copyto(out[block], dx))
-            gradients[conv.kernel] = plan.kernel_gradient(self.lifted.pop(), Y, each)
-        return gradients
+
+def discriminator_backward(layers: DCGAN, saved: Any, weights: Array, N: int, out: Array) -> Gradients:
+    """Gradients of the parameters, for a loss with the slope weights[i] (N + M, 1) at logit i.
+
+    `out` (M, H, W, C) takes the gradient of each logit from the Nth on with respect to its picture.
+    """
+    kept, factors, flat = saved
+    count, each, last, dense = len(weights), weights[:, 0], factors.pop(), layers.dense_D
+    rows = dense.kernel.data.reshape(last.shape[1:])
+    gradients: Gradients = {dense.kernel: product(flat.T, weights), bias_of(dense): weights.sum(axis=0)}
+    shares: dict[int, Array] = {}
+
+    def share(block: slice, g: Array) -> Array:
+        """Note the block's share in the bias's gradient."""
+        pixels = g.shape[1] * g.shape[2]
+        shares[block.start] = reduce.share(reduce.rows(g), np.repeat(each[block], pixels))
+        return g
+
+    def read(block: slice) -> Array:
+        return share(block, rows * last[block])
+
+    def write(factors: Array, block: slice, dx: Array) -> None:
+        share(block, np.multiply(dx, factors[block], out=factors[block]))
+
+    g: Array | Read = read
+    while kept:
+        conv, plan, K, X = kept.pop()
+        Y = plan.lift_small(g, count)
+        gradients[bias_of(conv)] = np.sum([shares[start] for start in sorted(shares)], axis=0)
+        shares.clear()
+        if factors:
+            g = factors.pop()  # becomes the gradient, in place
+            plan.up(Y, K, partial(write, g))
+        else:
+            plan.up(plan.since(Y, N), K, lambda block, dx: np.copyto(out[block], dx))
+        gradients[conv.kernel] = plan.kernel_gradient(X, Y, each)
+    return gradients
 
 
 def _activation(stage: DownStage, mask: Array, rate: float, results: Array, factors: Array) -> Write:

@@ -1,15 +1,12 @@
 """Sums and moments of channels, in pieces: each piece's share first, then the shares in their order."""
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from tinygan.arrays import Array
-from tinygan.fast.threads import POOL, blocks
+from tinygan.fast.threads import POOL, Result, blocks
 from tinygan.ranks.alone import Ranks
-
-T = TypeVar("T")
 
 
 def rows(x: Array) -> Array:
@@ -17,25 +14,17 @@ def rows(x: Array) -> Array:
     return x.reshape(-1, x.shape[-1])
 
 
-def over_rows(function: Callable[..., T], *arrays: Array) -> list[T]:
+def over_rows(function: Callable[..., Result], *arrays: Array) -> list[Result]:
     """`function` of the same rows of each array (N, ..., C), piece by piece; the results in order."""
-    matrices, found = [rows(array) for array in arrays], {}
-
-    def piece(block: slice) -> None:
-        found[block.start] = function(*(matrix[block] for matrix in matrices))
-
-    POOL.each(piece, blocks(*matrices[0].shape))
-    return in_order(found)
+    matrices = [rows(array) for array in arrays]
+    return POOL.each(
+        lambda block: function(*(matrix[block] for matrix in matrices)), blocks(*matrices[0].shape)
+    )
 
 
 def share(x: Array, weights: Array | None = None) -> Array:
     """The sum of the rows of x (rows, C), weighted: a matrix product, several times as fast as `sum`."""
     return (np.ones(len(x), x.dtype) if weights is None else weights) @ x
-
-
-def in_order(parts: Mapping[int, T]) -> list[T]:
-    """What pieces gave, which is kept by the number of their first row or image."""
-    return [parts[start] for start in sorted(parts)]
 
 
 def channel_sums(x: Array) -> Array:
@@ -51,14 +40,14 @@ def moments(x: Array) -> tuple[int, Array, Array]:
     return len(x), mean, share(centred)
 
 
-def merged(parts: Mapping[int, tuple[int, Array, Array]]) -> tuple[float, Array, Array]:
+def merged(parts: Iterable[tuple[int, Array, Array]]) -> tuple[float, Array, Array]:
     """`moments` of the union of pieces whose `moments` are given.
 
     The formula is Chan, Golub & LeVeque 1983, "Algorithms for Computing the Sample Variance",
     equation 2.1, for any number of parts: each part's own squares and the distance of its mean.
     Unlike the mean of squares less the square of the mean, it cancels nothing.
     """
-    numbers, means, squares = map(np.stack, zip(*in_order(parts), strict=True))
+    numbers, means, squares = map(np.stack, zip(*parts, strict=True))
     counts = numbers.astype(means.dtype)
     total = counts.sum()
     mean = counts @ means / total

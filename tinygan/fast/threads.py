@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tinygan.arrays import Array
 from tinygan.machine import limit_blas_threads, usable_cores
 
 Piece = TypeVar("Piece")
+Result = TypeVar("Result")
 PIECE = 1 << 18  # numbers in a piece: 1 MB of float32, about a core's own cache; smaller ones cost handovers
 
 
@@ -49,18 +50,19 @@ class Pool:
         self._threads = threads if switched else 1
         return switched
 
-    def each(self, function: Callable[[Piece], object], pieces: Sequence[Piece]) -> None:
-        """Call `function` on every piece, in any order; an exception in one ends the call and is raised.
+    def each(self, function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
+        """Call `function` on every piece, in any order; what it returned, in the order of the pieces.
 
-        The function must not call `each` itself.
+        An exception in one ends the call and is raised. The function must not call `each` itself.
         """
         threads = min(self.threads, len(pieces))
-        rest = iter(pieces)  # of a sequence, an iterator that threads may share
+        found: list[Any] = [None] * len(pieces)
+        rest = iter(range(len(pieces)))  # an iterator that threads may share
 
         def work() -> None:
             try:
-                for piece in rest:
-                    function(piece)
+                for number in rest:
+                    found[number] = function(pieces[number])
             except BaseException:
                 for _ in rest:  # nobody starts another one
                     pass
@@ -78,6 +80,7 @@ class Pool:
         for problem in problems:
             if problem:
                 raise problem
+        return found
 
     def _workers(self) -> ThreadPoolExecutor:
         if self._executor is None or self._process != os.getpid():  # a fork copies no threads
