@@ -276,7 +276,7 @@ def test_a_batch_too_large_for_the_kernels_counters_is_refused(make_backend):
         Trainer(*ours, np.zeros((10**8, 8, 8, 1), np.bool_).view(np.uint8), 10**8, 7)
     most, sizes = int(re.findall(r"--batch-size (\d+)", str(error.value))[0]), buffers.sizes_of(*ours[:2])
     assert sizes
-    counters = [buffers.counted(sizes, n).largest() for n in (most, most + 8)]
+    counters = [buffers.counted(sizes, n).largest for n in (most, most + 8)]
     assert counters[0] < 2**31 - 1024 * 4 < counters[1]  # a block of 1,024 threads may count beyond, 4 each
 
 

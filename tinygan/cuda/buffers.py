@@ -83,23 +83,17 @@ class Memory:
 
     def __init__(self, xp: Any = None) -> None:
         self.xp = xp
-        self.planned: list[tuple[tuple[int, ...], Any]] = []  # shape and dtype of each buffer
+        self.bytes = self.largest = 0  # of all buffers together; numbers in the largest of them
 
     def __call__(self, *shape: int, dtype: Any = np.float32) -> Array:
         """A new buffer: of zeros, not whatever was there (see `Convolution.down`)."""
-        self.planned.append((shape, dtype))
+        self.bytes += prod(shape) * np.dtype(dtype).itemsize
+        self.largest = max(self.largest, prod(shape))
         return self.xp.zeros(shape, dtype=dtype) if self.xp else None
 
     def again(self, buffer: Array) -> Array:
         """The memory of a buffer whose numbers are not needed any more, for others of its shape."""
         return buffer
-
-    def bytes(self) -> int:
-        return sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.planned)
-
-    def largest(self) -> int:
-        """Numbers in the largest buffer."""
-        return max(prod(shape) for shape, _ in self.planned)
 
 
 # In what follows a `d` before a name means the gradient.
@@ -173,10 +167,10 @@ class Buffers:
 
 def refuse_uncountable(sizes: Sizes, batch: int) -> None:
     """Raise UsageError unless the kernels' counters reach every element of every array."""
-    largest = counted(sizes, batch).largest()
+    largest = counted(sizes, batch).largest
     if largest >= INDEXED:
         smaller = f"--batch-size {max(1, batch * INDEXED // largest)} or less"
-        remedy = smaller if counted(sizes, 1).largest() < INDEXED else "a smaller --width"
+        remedy = smaller if counted(sizes, 1).largest < INDEXED else "a smaller --width"
         raise UsageError(f"the fast engine cannot count this on a GPU. Use {remedy}.")
 
 

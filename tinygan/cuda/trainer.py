@@ -65,7 +65,7 @@ class Trainer:
         try:
             self.data = xp.empty(images.shape, dtype=xp.uint8)
         except MemoryError as problem:
-            if images.nbytes < self.card.memory.bytes():
+            if images.nbytes < self.card.memory.bytes:
                 raise  # a smaller batch is the remedy
             raise DeviceError(
                 f"the {images.nbytes / 1e9:.1f} GB of images are more than the GPU has room for. Use "
