@@ -11,8 +11,6 @@ one of half the side (places, T, 4 phases, channels). See ``kernels.cu``.
 
 from math import prod
 
-import numpy as np
-
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.average import Average
@@ -42,8 +40,10 @@ class CardStep:
         adam_D: Adam,
         all_M: int,
         average: Average | None = None,
+        step: int = 0,
     ) -> None:
-        """`all_M`: the fakes in a step, of which each of several ranks makes its part; `average`: of G.
+        """`all_M`: the fakes in a step, of which each of several ranks makes its part; `average`: of G;
+        `step`: how many were taken.
 
         Raises:
             UsageError: the batch or the networks need an array of more than 2^31 numbers.
@@ -61,6 +61,7 @@ class CardStep:
         self.kernels = Kernels(xp, sizes.side, sizes.channels)
         self.memory = buffers.Memory(xp)
         self.buffers = buffers.Buffers(self.memory, sizes, self.batch)
+        self.buffers.clock[0], self.buffers.clock[1] = step, adam_G.t
         self.dense_G, (self.up1, self.up2, self.up3), (self.down1, self.down2), self.dense_D = layers_of(G, D)
         self.rates = {stage: mask_rate(stage.dropout.rate) for stage in (self.down1, self.down2)}
         # By the stride: up1's, and that of up2 and down2.
@@ -98,12 +99,6 @@ class CardStep:
             for sources, values in ((self.G.parameters, self.weights), (self.G.statistics, running)):
                 averaged = {name: self.average.averaged[name] for name in sources}
                 self.averaged.append((Flat(xp, averaged).adopt(), values))
-        self.set_clock(0, adam_G.t)
-
-    def set_clock(self, step: int, t: int) -> None:
-        """So many steps have been taken, and so many of Adam."""
-        self.time = np.array([step, t], np.int64)  # kept: the copy may read it later
-        self.buffers.clock.set(self.time)
 
     def tick(self) -> None:
         """Another step begins."""

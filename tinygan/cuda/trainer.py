@@ -57,7 +57,7 @@ class Trainer:
         of_G, of_D = ((type(a), a.t, a.beta1, a.beta2, a.eps) for a in (adam_G, adam_D))
         if not sizes_of(G, D) or of_G != of_D or type(adam_G) is not Adam:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
-        self.card = CardStep(G, D, adam_G, adam_D, batch_size, average)
+        self.card = CardStep(G, D, adam_G, adam_D, batch_size, average, step)
         self.seed, self.step, self.with_graphs = seed, step, graphs
         self.batch, self.images = batch_size, len(images)
         self.steps_per_epoch = -(-len(images) // batch_size)
@@ -77,7 +77,6 @@ class Trainer:
         self.order = xp.zeros(len(images), dtype=xp.int32)
         self.epoch = -1  # whose order that is
         self.uploads: list[np.ndarray] = []  # kept until the card has certainly read them
-        self.card.set_clock(step, adam_G.t)
         self.graphs: dict[int, Any] = {}  # by the number of real images in the whole batch
         self.seen: set[int] = set()
         self.launches = self.operations = 0  # kernels and products of a step; what the products compute
