@@ -166,9 +166,7 @@ class CardStep:
         """noise -> pictures (M, H, W, channels)."""
         b, window, C2 = self.buffers, self.sizes.window, self.sizes.C2
         self.blas.product(b.noise, self.dense_G.kernel.data, b.norm0.h)
-        self._normalise(self.up1, b.norm0)
         self._up(self.up1, b.norm0, b.up1, b.norm1)
-        self._normalise(self.up2, b.norm1)
         self._up(self.up2, b.norm1, b.up2, b.norm2)
         self._normalise(self.up3, b.norm2)
         kernel = self.up3.conv.kernel.data.reshape(window, C2)
@@ -184,13 +182,12 @@ class CardStep:
         self.blas.product(windows, kernel.data.reshape(window, C2), b.norm2.da.reshape(-1, C2))
         self._normalise_backward(self.up3, b.norm2)
         self._up_backward(self.up2, b.norm1, b.up2, b.norm2)
-        self._normalise_backward(self.up2, b.norm1)
         self._up_backward(self.up1, b.norm0, b.up1, b.norm1)
-        self._normalise_backward(self.up1, b.norm0)
         self.blas.product(b.noise.T, b.norm0.dh, self.gradient_of[self.dense_G.kernel])
 
     def _up(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
-        """A transposed convolution, by frequencies: a of one map -> h of the next."""
+        """h of one map -> h of the next: the stage, its transposed convolution by frequencies."""
+        self._normalise(stage, before)
         conv = self.frequencies[stage.conv.stride]
         conv.lift(conv.K, stage.conv.kernel.data, b.W)
         conv.lift(conv.S, before.a, b.Y)
@@ -198,13 +195,14 @@ class CardStep:
         conv.lower(conv.L, b.X, after.h)
 
     def _up_backward(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
-        """dh of the next map -> da of this one, and the kernel's gradient."""
+        """dh of the next map -> dh of this one, and the gradients of the stage."""
         conv = self.frequencies[stage.conv.stride]
         conv.lift(conv.L, after.dh, b.dX)
         conv.kernel_gradient(b.dX, b.Y, b.dW)
         conv.lower(conv.K, b.dW, self.gradient_of[stage.conv.kernel])
         conv.down(b.dX, b.W, b.dY)
         conv.lower(conv.S, b.dY, before.da)
+        self._normalise_backward(stage, before)
 
     def _normalise(self, stage: UpStage, n: NormBuffers) -> None:
         """a = LeakyReLU(batch norm of h), and the running values."""
@@ -286,8 +284,7 @@ class CardStep:
         db1, windows = part(b.activation1.db, s.P, T, 4 * s.D1), part(b.windows_D, 4 * s.P * T, s.window)
         conv.lower(conv.L, dX, db1)
         self._activate_backward(self.down1, b.activation1, T, db1, same=1)
-        rows, window = windows.shape
-        kernels.rows("scale_rows", rows, window, windows, weights, rows, window, T, 4)
+        kernels.rows("scale_rows", *windows.shape, windows, weights, *windows.shape, T, 4)
         self._kernel_gradient(windows, db1.reshape(-1, s.D1), self.gradient_of[self.down1.conv.kernel])
 
     def _activate(self, stage: DownStage, act: ActivationBuffers, T: int) -> None:
