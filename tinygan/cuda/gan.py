@@ -254,14 +254,13 @@ class CardStep:
     def _discriminator_forward(self, T: int) -> None:
         """The first T pictures -> logits."""
         b, s, conv = self.buffers, self.sizes, self.frequencies[2]
-        windows = part(b.windows_D, 4 * s.P * T, s.window)
+        windows, b1, b2 = (self._rows(x, T) for x in (b.windows_D, b.activation1.b, b.activation2.b))
         self.kernels.flat("im2col", windows.size, b.pictures[:T], T, windows)
-        b1, b2 = part(b.activation1.b, 4 * s.P * T, s.D1), part(b.activation2.b, s.P, T, s.D2)
         self.blas.product(windows, self.down1.conv.kernel.data.reshape(s.window, s.D1), b1)
         self._activate(self.down1, b.activation1, T)
         X, Y = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.Y))
         conv.lift(conv.K, self.down2.conv.kernel.data, b.down2.W)
-        conv.lift(conv.L, b1.reshape(s.P, T, 4 * s.D1), X)
+        conv.lift(conv.L, b1, X)
         conv.down(X, b.down2.W, Y)
         conv.lower(conv.S, Y, b2)
         self._activate(self.down2, b.activation2, T)
@@ -271,21 +270,21 @@ class CardStep:
     def _discriminator_backward(self, T: int) -> None:
         """D's gradients, and in `activation1.db` that of each logit by the first convolution's result."""
         b, s, conv, kernels = self.buffers, self.sizes, self.frequencies[2], self.kernels
-        weights = b.slopes_D
-        b2, dense = part(b.activation2.b, s.P * T, s.D2), self.dense_D.kernel
+        weights, dense = b.slopes_D, self.dense_D.kernel
+        b2, db2 = (self._rows(x, T) for x in (b.activation2.b, b.activation2.db))
         kernels.shares("weighted_sums", s.P, s.D2, b2, weights, T, s.D2, self.gradient_of[dense])
         self._activate_backward(self.down2, b.activation2, T, dense.data, same=T)
         X, dX, dY = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.dX, b.down2.dY))
-        conv.lift(conv.S, part(b.activation2.db, s.P, T, s.D2), dY)
+        conv.lift(conv.S, db2, dY)
         conv.up(dY, b.down2.W, dX)
         kernels.rows("scale_rows", conv.R * T, s.D2, dY, weights, conv.R * T, s.D2, T, 1)
         conv.kernel_gradient(X, dY, b.down2.dW)
         conv.lower(conv.K, b.down2.dW, self.gradient_of[self.down2.conv.kernel])
-        db1, windows = part(b.activation1.db, s.P, T, 4 * s.D1), part(b.windows_D, 4 * s.P * T, s.window)
+        windows, db1 = (self._rows(x, T) for x in (b.windows_D, b.activation1.db))
         conv.lower(conv.L, dX, db1)
         self._activate_backward(self.down1, b.activation1, T, db1, same=1)
         kernels.rows("scale_rows", *windows.shape, windows, weights, *windows.shape, T, 4)
-        self._kernel_gradient(windows, db1.reshape(-1, s.D1), self.gradient_of[self.down1.conv.kernel])
+        self._kernel_gradient(windows, db1, self.gradient_of[self.down1.conv.kernel])
 
     def _activate(self, stage: DownStage, act: ActivationBuffers, T: int) -> None:
         """b = dropout(LeakyReLU(b + bias)), in place."""
