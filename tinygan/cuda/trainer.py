@@ -59,7 +59,6 @@ class Trainer:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
         self.card = CardStep(G, D, adam_G, adam_D, batch_size, average, step)
         self.seed, self.step, self.with_graphs = seed, step, graphs
-        self.batch, self.images = batch_size, len(images)
         self.steps_per_epoch = -(-len(images) // batch_size)
         xp = self.card.xp
         try:
@@ -117,14 +116,12 @@ class Trainer:
         card = self.card
         epoch, place = divmod(self.step, self.steps_per_epoch)
         if epoch != self.epoch:
-            order = stream(self.seed, "shuffle").at(epoch).permutation(self.images)
+            order = stream(self.seed, "shuffle").at(epoch).permutation(len(self.data))
             self.uploads.append(order.astype(np.int32))
             self.order.set(self.uploads[-1], stream=card.stream)
             self.epoch = epoch
-        N = min(self.batch, self.images - place * self.batch)
-        if N in self.graphs:
-            self.graphs[N].launch(card.stream)
-        elif N in self.seen and self.with_graphs:
+        N = min(card.all_M, len(self.data) - place * card.all_M)
+        if self.with_graphs and N in self.seen and N not in self.graphs:
             # Everything was loaded and compiled by the step before; capturing does not execute it.
             card.stream.begin_capture()
             try:
@@ -133,8 +130,9 @@ class Trainer:
                 with suppress(Exception):  # it would say that the capture is invalid, and not why
                     card.stream.end_capture()
                 raise
-            graph = self.graphs[N] = card.stream.end_capture()
-            graph.launch(card.stream)
+            self.graphs[N] = card.stream.end_capture()
+        if N in self.graphs:
+            self.graphs[N].launch(card.stream)
         else:
             self._launch(N)
             self.seen.add(N)
@@ -154,7 +152,7 @@ class Trainer:
         if N:  # of a small last batch some ranks have none
             kernels.flat(
                 "gather", N * pictures[0].size, pictures, self.data, self.order, clock, real.start, N,
-                self.batch, self.steps_per_epoch,
+                card.all_M, self.steps_per_epoch,
             )  # fmt: skip
         words = key(self.seed, stream(self.seed, "noise").path, 1)  # ... .at(step)
         start = fakes.start * noise.shape[1]
@@ -171,7 +169,7 @@ class Trainer:
                         *words, clock, which, layer, steps, C, scale, N + M, first,
                     )  # fmt: skip
         card.train_step(N, all_N)
-        if all_N == self.batch:
+        if all_N == card.all_M:
             self.launches = kernels.launches + card.blas.products - before
             self.operations = card.blas.operations - operations
 
