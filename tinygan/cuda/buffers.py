@@ -182,7 +182,7 @@ def counted(sizes: Sizes, batch: int) -> Memory:
 
 
 class Flat:
-    """Tensors whose arrays are parts of one long array, each beginning at a multiple of 32 numbers."""
+    """Tensors whose arrays become parts of a long one, `whole`, each from a multiple of 32 numbers on."""
 
     def __init__(self, xp: Any, tensors: dict[str, Tensor]) -> None:
         self.places: dict[str, tuple[slice, tuple[int, ...]]] = {}
@@ -191,17 +191,13 @@ class Flat:
             size = prod(tensor.shape)
             self.places[name] = (slice(at, at + size), tensor.shape)
             at += -(-size // 32) * 32
-        self.size, self.xp, self.tensors = at, xp, tensors
+        self.size, self.xp = at, xp
+        self.whole, parts = self.zeros()
+        for name, tensor in tensors.items():
+            parts[name][...] = tensor.data
+            tensor.data = parts[name]
 
     def zeros(self, more: int = 0) -> tuple[Array, dict[str, Array]]:
         """A new long array, with so many numbers behind its parts, and these by name."""
         whole = self.xp.zeros(self.size + more, dtype=self.xp.float32)
         return whole, {name: whole[part].reshape(shape) for name, (part, shape) in self.places.items()}
-
-    def adopt(self) -> Array:
-        """A new long array with the tensors' values, whose parts become the tensors' arrays."""
-        whole, parts = self.zeros()
-        for name, tensor in self.tensors.items():
-            parts[name][...] = tensor.data
-            tensor.data = parts[name]
-        return whole

@@ -79,7 +79,7 @@ class CardStep:
         xp, (adam_G, adam_D) = self.xp, self.adams
         named = {f"{net.name}/{name}": p for net in (self.G, self.D) for name, p in net.parameters.items()}
         flat = Flat(xp, named)
-        self.weights, self.places = flat.adopt(), flat.places
+        self.weights, self.places = flat.whole, flat.places
         self.buffers.trouble[0] = self.weights.size
         self.of_G = flat.places[f"{self.D.name}/{next(iter(self.D.parameters))}"][0].start
         self.gradients, gradients = flat.zeros(4)  # and what `losses` finds: ranks add up all of it
@@ -92,13 +92,13 @@ class CardStep:
                 for old, new in ((adam.m, averages), (adam.v, squares)):
                     new[full][...] = old[name]
                     old[name] = new[full]
-        running = Flat(xp, self.G.statistics).adopt()
+        running = Flat(xp, self.G.statistics).whole
         self.averaged: list[tuple[Array, Array]] = []  # averages, and what they are averages of
         if self.average:
             # Laid out like their sources; G's weights are the beginning of all weights.
             for sources, values in ((self.G.parameters, self.weights), (self.G.statistics, running)):
                 averaged = {name: self.average.averaged[name] for name in sources}
-                self.averaged.append((Flat(xp, averaged).adopt(), values))
+                self.averaged.append((Flat(xp, averaged).whole, values))
 
     def tick(self) -> None:
         """Another step begins."""
