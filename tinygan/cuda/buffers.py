@@ -57,14 +57,13 @@ def sizes_of(G: Network, D: Network) -> Sizes | None:
     if (len(up), len(down)) != (3, 2):
         return None
     side, channels, noise = D.input_shape[0] // 4, D.input_shape[2], G.input_shape[0]
-    filters = [stage.conv.kernel.shape[3] for stage in (*up, *down)]
-    sizes = Sizes(side, channels, noise, *filters)
-    _, _, _, C0, C1, C2, D1, D2 = sizes
+    convolutions = [stage.conv for stage in (*up, *down)]
+    C0, C1, C2, D1, D2 = (layer.kernel.shape[3] for layer in convolutions)
+    sizes = Sizes(side, channels, noise, C0, C1, C2, D1, D2)
     shapes = [
         (noise, sizes.P * C0), (TAPS, TAPS, C1, C0), (TAPS, TAPS, C2, C1), (TAPS, TAPS, channels, C2),
         (TAPS, TAPS, channels, D1), (TAPS, TAPS, D1, D2), (sizes.P * D2, 1),
     ]  # fmt: skip
-    convolutions = [stage.conv for stage in (*up, *down)]
     tensors = *G.parameters.values(), *G.statistics.values(), *D.parameters.values()
     if (
         (1, *D.input_shape) == sizes.picture(1)
