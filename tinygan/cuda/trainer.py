@@ -87,29 +87,25 @@ class Trainer:
 
         NaN from a step on that had a number that was not finite; see `trouble`. No weight has moved since.
         """
-        start, done = time.perf_counter(), []
-        self.card.wait_for_default_stream()  # the arrays may have been read, or changed, since the last call
-        while len(done) < count:
-            done += list(self._some(min(count - len(done), STEPS_KEPT)))
+        card, start, rows = self.card, time.perf_counter(), np.empty((count, 4))
+        card.wait_for_default_stream()  # the arrays may have been read, or changed, since the last call
+        for first in range(0, count, STEPS_KEPT):
+            some = rows[first : first + STEPS_KEPT]
+            steps = np.arange(self.step, self.step + len(some))
+            with card.stream:
+                for _ in some:
+                    self._one()
+                measured = card.xp.asnumpy(card.buffers.measured)  # waits for all of it
+                found = card.trouble()
+            self.uploads.clear()
+            some[:] = measured[steps % STEPS_KEPT]
+            if found:
+                since, self.trouble = found
+                some[steps + 1 >= since] = np.nan
         # Looking costs a little, waiting for news too; the first steps compile and say nothing.
         seconds = max(1e-9, time.perf_counter() - start) / max(1, count)
         stride = max(1, min(STEPS_KEPT, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
-        self.stride = self.card.ranks.from_first(stride)
-        return np.array(done)
-
-    def _some(self, count: int) -> np.ndarray:
-        card = self.card
-        with card.stream:
-            for _ in range(count):
-                self._one()
-            measured = card.xp.asnumpy(card.buffers.measured)  # waits for all of it
-            found = card.trouble()
-        self.uploads.clear()
-        steps = np.arange(self.step - count, self.step)
-        rows = measured[steps % STEPS_KEPT].astype(np.float64)
-        if found:
-            first, self.trouble = found
-            rows[steps + 1 >= first] = np.nan
+        self.stride = card.ranks.from_first(stride)
         return rows
 
     def _one(self) -> None:
