@@ -85,7 +85,7 @@ class Player(worker.Player):
             facts |= {
                 "launches": self.trainer.launches,
                 "operations": self.trainer.operations,
-                "bytes": floor.step_bytes(self.trainer.card.memory.bytes(), weights),
+                "bytes": floor.step_bytes(self.trainer.card.memory.bytes, weights),
             }
         return facts
 

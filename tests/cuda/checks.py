@@ -111,4 +111,4 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
 def memory(sizes: buffers.Sizes, batch: int, weights: int, images: int) -> int:
     """Bytes on the card, for the weights of both networks and the images."""
     data = images * (prod(sizes.picture(1)) + 4)
-    return buffers.counted(sizes, batch).bytes() + 4 * 4 * weights + data + WORKSPACE
+    return buffers.counted(sizes, batch).bytes + 4 * 4 * weights + data + WORKSPACE

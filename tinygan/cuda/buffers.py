@@ -57,14 +57,13 @@ def sizes_of(G: Network, D: Network) -> Sizes | None:
     if (len(up), len(down)) != (3, 2):
         return None
     side, channels, noise = D.input_shape[0] // 4, D.input_shape[2], G.input_shape[0]
-    filters = [stage.conv.kernel.shape[3] for stage in (*up, *down)]
-    sizes = Sizes(side, channels, noise, *filters)
-    _, _, _, C0, C1, C2, D1, D2 = sizes
+    convolutions = [stage.conv for stage in (*up, *down)]
+    C0, C1, C2, D1, D2 = (layer.kernel.shape[3] for layer in convolutions)
+    sizes = Sizes(side, channels, noise, C0, C1, C2, D1, D2)
     shapes = [
         (noise, sizes.P * C0), (TAPS, TAPS, C1, C0), (TAPS, TAPS, C2, C1), (TAPS, TAPS, channels, C2),
         (TAPS, TAPS, channels, D1), (TAPS, TAPS, D1, D2), (sizes.P * D2, 1),
     ]  # fmt: skip
-    convolutions = [stage.conv for stage in (*up, *down)]
     tensors = *G.parameters.values(), *G.statistics.values(), *D.parameters.values()
     if (
         (1, *D.input_shape) == sizes.picture(1)
@@ -83,23 +82,17 @@ class Memory:
 
     def __init__(self, xp: Any = None) -> None:
         self.xp = xp
-        self.planned: list[tuple[tuple[int, ...], Any]] = []  # shape and dtype of each buffer
+        self.bytes = self.largest = 0  # of all buffers together; numbers in the largest of them
 
     def __call__(self, *shape: int, dtype: Any = np.float32) -> Array:
         """A new buffer: of zeros, not whatever was there (see `Convolution.down`)."""
-        self.planned.append((shape, dtype))
+        self.bytes += prod(shape) * np.dtype(dtype).itemsize
+        self.largest = max(self.largest, prod(shape))
         return self.xp.zeros(shape, dtype=dtype) if self.xp else None
 
     def again(self, buffer: Array) -> Array:
         """The memory of a buffer whose numbers are not needed any more, for others of its shape."""
         return buffer
-
-    def bytes(self) -> int:
-        return sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.planned)
-
-    def largest(self) -> int:
-        """Numbers in the largest buffer."""
-        return max(prod(shape) for shape, _ in self.planned)
 
 
 # In what follows a `d` before a name means the gradient.
@@ -173,10 +166,10 @@ class Buffers:
 
 def refuse_uncountable(sizes: Sizes, batch: int) -> None:
     """Raise UsageError unless the kernels' counters reach every element of every array."""
-    largest = counted(sizes, batch).largest()
+    largest = counted(sizes, batch).largest
     if largest >= INDEXED:
         smaller = f"--batch-size {max(1, batch * INDEXED // largest)} or less"
-        remedy = smaller if counted(sizes, 1).largest() < INDEXED else "a smaller --width"
+        remedy = smaller if counted(sizes, 1).largest < INDEXED else "a smaller --width"
         raise UsageError(f"the fast engine cannot count this on a GPU. Use {remedy}.")
 
 
@@ -188,7 +181,7 @@ def counted(sizes: Sizes, batch: int) -> Memory:
 
 
 class Flat:
-    """Tensors whose arrays are parts of one long array, each beginning at a multiple of 32 numbers."""
+    """Tensors whose arrays become parts of a long one, `whole`, each from a multiple of 32 numbers on."""
 
     def __init__(self, xp: Any, tensors: dict[str, Tensor]) -> None:
         self.places: dict[str, tuple[slice, tuple[int, ...]]] = {}
@@ -197,17 +190,13 @@ class Flat:
             size = prod(tensor.shape)
             self.places[name] = (slice(at, at + size), tensor.shape)
             at += -(-size // 32) * 32
-        self.size, self.xp, self.tensors = at, xp, tensors
+        self.size, self.xp = at, xp
+        self.whole, parts = self.zeros()
+        for name, tensor in tensors.items():
+            parts[name][...] = tensor.data
+            tensor.data = parts[name]
 
     def zeros(self, more: int = 0) -> tuple[Array, dict[str, Array]]:
         """A new long array, with so many numbers behind its parts, and these by name."""
         whole = self.xp.zeros(self.size + more, dtype=self.xp.float32)
         return whole, {name: whole[part].reshape(shape) for name, (part, shape) in self.places.items()}
-
-    def adopt(self) -> Array:
-        """A new long array with the tensors' values, whose parts become the tensors' arrays."""
-        whole, parts = self.zeros()
-        for name, tensor in self.tensors.items():
-            parts[name][...] = tensor.data
-            tensor.data = parts[name]
-        return whole

@@ -46,9 +46,8 @@ def constants(cut: Axis) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         table = np.concatenate(parts, axis=-1)
         return np.pad(table, ((0, 0), (0, -table.shape[1] % ALIGNED)))
 
-    cos, sin, real = waves(pixels(cut.seen, cut.seen))
+    cos, sin, real = waves(pixels(cut.out, cut.out))  # a phase of the large picture has the same
     large = filled(cos - sin, cos, -sin, real)
-    cos, sin, real = waves(pixels(cut.out, cut.out))
     small = filled(cos - sin, -sin, -cos, real)
 
     kernel = np.zeros((TAPS * TAPS, large.shape[1], cut.stride * cut.stride))

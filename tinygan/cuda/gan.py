@@ -11,8 +11,6 @@ one of half the side (places, T, 4 phases, channels). See ``kernels.cu``.
 
 from math import prod
 
-import numpy as np
-
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.average import Average
@@ -42,8 +40,10 @@ class CardStep:
         adam_D: Adam,
         all_M: int,
         average: Average | None = None,
+        step: int = 0,
     ) -> None:
-        """`all_M`: the fakes in a step, of which each of several ranks makes its part; `average`: of G.
+        """`all_M`: the fakes in a step, of which each of several ranks makes its part; `average`: of G;
+        `step`: how many were taken.
 
         Raises:
             UsageError: the batch or the networks need an array of more than 2^31 numbers.
@@ -61,6 +61,7 @@ class CardStep:
         self.kernels = Kernels(xp, sizes.side, sizes.channels)
         self.memory = buffers.Memory(xp)
         self.buffers = buffers.Buffers(self.memory, sizes, self.batch)
+        self.buffers.clock[0], self.buffers.clock[1] = step, adam_G.t
         self.dense_G, (self.up1, self.up2, self.up3), (self.down1, self.down2), self.dense_D = layers_of(G, D)
         self.rates = {stage: mask_rate(stage.dropout.rate) for stage in (self.down1, self.down2)}
         # By the stride: up1's, and that of up2 and down2.
@@ -78,7 +79,7 @@ class CardStep:
         xp, (adam_G, adam_D) = self.xp, self.adams
         named = {f"{net.name}/{name}": p for net in (self.G, self.D) for name, p in net.parameters.items()}
         flat = Flat(xp, named)
-        self.weights, self.places = flat.adopt(), flat.places
+        self.weights, self.places = flat.whole, flat.places
         self.buffers.trouble[0] = self.weights.size
         self.of_G = flat.places[f"{self.D.name}/{next(iter(self.D.parameters))}"][0].start
         self.gradients, gradients = flat.zeros(4)  # and what `losses` finds: ranks add up all of it
@@ -91,19 +92,13 @@ class CardStep:
                 for old, new in ((adam.m, averages), (adam.v, squares)):
                     new[full][...] = old[name]
                     old[name] = new[full]
-        running = Flat(xp, self.G.statistics).adopt()
+        running = Flat(xp, self.G.statistics).whole
         self.averaged: list[tuple[Array, Array]] = []  # averages, and what they are averages of
         if self.average:
             # Laid out like their sources; G's weights are the beginning of all weights.
             for sources, values in ((self.G.parameters, self.weights), (self.G.statistics, running)):
                 averaged = {name: self.average.averaged[name] for name in sources}
-                self.averaged.append((Flat(xp, averaged).adopt(), values))
-        self.set_clock(0, adam_G.t)
-
-    def set_clock(self, step: int, t: int) -> None:
-        """So many steps have been taken, and so many of Adam."""
-        self.time = np.array([step, t], np.int64)  # kept: the copy may read it later
-        self.buffers.clock.set(self.time)
+                self.averaged.append((Flat(xp, averaged).whole, values))
 
     def tick(self) -> None:
         """Another step begins."""
@@ -171,9 +166,7 @@ class CardStep:
         """noise -> pictures (M, H, W, channels)."""
         b, window, C2 = self.buffers, self.sizes.window, self.sizes.C2
         self.blas.product(b.noise, self.dense_G.kernel.data, b.norm0.h)
-        self._normalise(self.up1, b.norm0)
         self._up(self.up1, b.norm0, b.up1, b.norm1)
-        self._normalise(self.up2, b.norm1)
         self._up(self.up2, b.norm1, b.up2, b.norm2)
         self._normalise(self.up3, b.norm2)
         kernel = self.up3.conv.kernel.data.reshape(window, C2)
@@ -189,13 +182,12 @@ class CardStep:
         self.blas.product(windows, kernel.data.reshape(window, C2), b.norm2.da.reshape(-1, C2))
         self._normalise_backward(self.up3, b.norm2)
         self._up_backward(self.up2, b.norm1, b.up2, b.norm2)
-        self._normalise_backward(self.up2, b.norm1)
         self._up_backward(self.up1, b.norm0, b.up1, b.norm1)
-        self._normalise_backward(self.up1, b.norm0)
         self.blas.product(b.noise.T, b.norm0.dh, self.gradient_of[self.dense_G.kernel])
 
     def _up(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
-        """A transposed convolution, by frequencies: a of one map -> h of the next."""
+        """h of one map -> h of the next: the stage, its transposed convolution by frequencies."""
+        self._normalise(stage, before)
         conv = self.frequencies[stage.conv.stride]
         conv.lift(conv.K, stage.conv.kernel.data, b.W)
         conv.lift(conv.S, before.a, b.Y)
@@ -203,13 +195,14 @@ class CardStep:
         conv.lower(conv.L, b.X, after.h)
 
     def _up_backward(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
-        """dh of the next map -> da of this one, and the kernel's gradient."""
+        """dh of the next map -> dh of this one, and the gradients of the stage."""
         conv = self.frequencies[stage.conv.stride]
         conv.lift(conv.L, after.dh, b.dX)
         conv.kernel_gradient(b.dX, b.Y, b.dW)
         conv.lower(conv.K, b.dW, self.gradient_of[stage.conv.kernel])
         conv.down(b.dX, b.W, b.dY)
         conv.lower(conv.S, b.dY, before.da)
+        self._normalise_backward(stage, before)
 
     def _normalise(self, stage: UpStage, n: NormBuffers) -> None:
         """a = LeakyReLU(batch norm of h), and the running values."""
@@ -261,14 +254,13 @@ class CardStep:
     def _discriminator_forward(self, T: int) -> None:
         """The first T pictures -> logits."""
         b, s, conv = self.buffers, self.sizes, self.frequencies[2]
-        windows = part(b.windows_D, 4 * s.P * T, s.window)
+        windows, b1, b2 = (self._rows(x, T) for x in (b.windows_D, b.activation1.b, b.activation2.b))
         self.kernels.flat("im2col", windows.size, b.pictures[:T], T, windows)
-        b1, b2 = part(b.activation1.b, 4 * s.P * T, s.D1), part(b.activation2.b, s.P, T, s.D2)
         self.blas.product(windows, self.down1.conv.kernel.data.reshape(s.window, s.D1), b1)
         self._activate(self.down1, b.activation1, T)
         X, Y = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.Y))
         conv.lift(conv.K, self.down2.conv.kernel.data, b.down2.W)
-        conv.lift(conv.L, b1.reshape(s.P, T, 4 * s.D1), X)
+        conv.lift(conv.L, b1, X)
         conv.down(X, b.down2.W, Y)
         conv.lower(conv.S, Y, b2)
         self._activate(self.down2, b.activation2, T)
@@ -278,22 +270,21 @@ class CardStep:
     def _discriminator_backward(self, T: int) -> None:
         """D's gradients, and in `activation1.db` that of each logit by the first convolution's result."""
         b, s, conv, kernels = self.buffers, self.sizes, self.frequencies[2], self.kernels
-        weights = b.slopes_D
-        b2, dense = part(b.activation2.b, s.P * T, s.D2), self.dense_D.kernel
+        weights, dense = b.slopes_D, self.dense_D.kernel
+        b2, db2 = (self._rows(x, T) for x in (b.activation2.b, b.activation2.db))
         kernels.shares("weighted_sums", s.P, s.D2, b2, weights, T, s.D2, self.gradient_of[dense])
         self._activate_backward(self.down2, b.activation2, T, dense.data, same=T)
         X, dX, dY = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.dX, b.down2.dY))
-        conv.lift(conv.S, part(b.activation2.db, s.P, T, s.D2), dY)
+        conv.lift(conv.S, db2, dY)
         conv.up(dY, b.down2.W, dX)
         kernels.rows("scale_rows", conv.R * T, s.D2, dY, weights, conv.R * T, s.D2, T, 1)
         conv.kernel_gradient(X, dY, b.down2.dW)
         conv.lower(conv.K, b.down2.dW, self.gradient_of[self.down2.conv.kernel])
-        db1, windows = part(b.activation1.db, s.P, T, 4 * s.D1), part(b.windows_D, 4 * s.P * T, s.window)
+        windows, db1 = (self._rows(x, T) for x in (b.windows_D, b.activation1.db))
         conv.lower(conv.L, dX, db1)
         self._activate_backward(self.down1, b.activation1, T, db1, same=1)
-        rows, window = windows.shape
-        kernels.rows("scale_rows", rows, window, windows, weights, rows, window, T, 4)
-        self._kernel_gradient(windows, db1.reshape(-1, s.D1), self.gradient_of[self.down1.conv.kernel])
+        kernels.rows("scale_rows", *windows.shape, windows, weights, *windows.shape, T, 4)
+        self._kernel_gradient(windows, db1, self.gradient_of[self.down1.conv.kernel])
 
     def _activate(self, stage: DownStage, act: ActivationBuffers, T: int) -> None:
         """b = dropout(LeakyReLU(b + bias)), in place."""

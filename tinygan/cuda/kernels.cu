@@ -333,15 +333,14 @@ __global__ void losses(const float *logits, int N, int M, int all_N, int all_M, 
             sums[1] += softplus(-x);
             sums[3] += s;
             slopes_D[t] = -other / all_N;
-            sums[5] += slopes_D[t];
         } else {
             sums[0] += softplus(-x);
             sums[2] += softplus(x);
             sums[4] += s;
             slopes_D[t] = s / all_M;
             slopes_G[t - N] = -other / all_M;
-            sums[5] += slopes_D[t];
         }
+        sums[5] += slopes_D[t];
     }
     for (int i = 0; i < 6; ++i) sums[i] = block_sum(shared, sums[i]);
     if (threadIdx.y == 0) {

@@ -57,15 +57,14 @@ class Trainer:
         of_G, of_D = ((type(a), a.t, a.beta1, a.beta2, a.eps) for a in (adam_G, adam_D))
         if not sizes_of(G, D) or of_G != of_D or type(adam_G) is not Adam:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
-        self.card = CardStep(G, D, adam_G, adam_D, batch_size, average)
+        self.card = CardStep(G, D, adam_G, adam_D, batch_size, average, step)
         self.seed, self.step, self.with_graphs = seed, step, graphs
-        self.batch, self.images = batch_size, len(images)
         self.steps_per_epoch = -(-len(images) // batch_size)
         xp = self.card.xp
         try:
             self.data = xp.empty(images.shape, dtype=xp.uint8)
         except MemoryError as problem:
-            if images.nbytes < self.card.memory.bytes():
+            if images.nbytes < self.card.memory.bytes:
                 raise  # a smaller batch is the remedy
             raise DeviceError(
                 f"the {images.nbytes / 1e9:.1f} GB of images are more than the GPU has room for. Use "
@@ -77,7 +76,6 @@ class Trainer:
         self.order = xp.zeros(len(images), dtype=xp.int32)
         self.epoch = -1  # whose order that is
         self.uploads: list[np.ndarray] = []  # kept until the card has certainly read them
-        self.card.set_clock(step, adam_G.t)
         self.graphs: dict[int, Any] = {}  # by the number of real images in the whole batch
         self.seen: set[int] = set()
         self.launches = self.operations = 0  # kernels and products of a step; what the products compute
@@ -89,43 +87,37 @@ class Trainer:
 
         NaN from a step on that had a number that was not finite; see `trouble`. No weight has moved since.
         """
-        start, done = time.perf_counter(), []
-        self.card.wait_for_default_stream()  # the arrays may have been read, or changed, since the last call
-        while len(done) < count:
-            done += list(self._some(min(count - len(done), STEPS_KEPT)))
+        card, start, rows = self.card, time.perf_counter(), np.empty((count, 4))
+        card.wait_for_default_stream()  # the arrays may have been read, or changed, since the last call
+        for first in range(0, count, STEPS_KEPT):
+            some = rows[first : first + STEPS_KEPT]
+            steps = np.arange(self.step, self.step + len(some))
+            with card.stream:
+                for _ in some:
+                    self._one()
+                measured = card.xp.asnumpy(card.buffers.measured)  # waits for all of it
+                found = card.trouble()
+            self.uploads.clear()
+            some[:] = measured[steps % STEPS_KEPT]
+            if found:
+                since, self.trouble = found
+                some[steps + 1 >= since] = np.nan
         # Looking costs a little, waiting for news too; the first steps compile and say nothing.
         seconds = max(1e-9, time.perf_counter() - start) / max(1, count)
         stride = max(1, min(STEPS_KEPT, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
-        self.stride = self.card.ranks.by_first(lambda: stride)
-        return np.array(done)
-
-    def _some(self, count: int) -> np.ndarray:
-        card = self.card
-        with card.stream:
-            for _ in range(count):
-                self._one()
-            measured = card.xp.asnumpy(card.buffers.measured)  # waits for all of it
-            found = card.trouble()
-        self.uploads.clear()
-        steps = np.arange(self.step - count, self.step)
-        rows = measured[steps % STEPS_KEPT].astype(np.float64)
-        if found:
-            first, self.trouble = found
-            rows[steps + 1 >= first] = np.nan
+        self.stride = card.ranks.by_first(lambda: stride)
         return rows
 
     def _one(self) -> None:
         card = self.card
         epoch, place = divmod(self.step, self.steps_per_epoch)
         if epoch != self.epoch:
-            order = stream(self.seed, "shuffle").at(epoch).permutation(self.images)
+            order = stream(self.seed, "shuffle").at(epoch).permutation(len(self.data))
             self.uploads.append(order.astype(np.int32))
             self.order.set(self.uploads[-1], stream=card.stream)
             self.epoch = epoch
-        N = min(self.batch, self.images - place * self.batch)
-        if N in self.graphs:
-            self.graphs[N].launch(card.stream)
-        elif N in self.seen and self.with_graphs:
+        N = min(card.all_M, len(self.data) - place * card.all_M)
+        if self.with_graphs and N in self.seen and N not in self.graphs:
             # Everything was loaded and compiled by the step before; capturing does not execute it.
             card.stream.begin_capture()
             try:
@@ -134,8 +126,9 @@ class Trainer:
                 with suppress(Exception):  # it would say that the capture is invalid, and not why
                     card.stream.end_capture()
                 raise
-            graph = self.graphs[N] = card.stream.end_capture()
-            graph.launch(card.stream)
+            self.graphs[N] = card.stream.end_capture()
+        if N in self.graphs:
+            self.graphs[N].launch(card.stream)
         else:
             self._launch(N)
             self.seen.add(N)
@@ -155,7 +148,7 @@ class Trainer:
         if N:  # of a small last batch some ranks have none
             kernels.flat(
                 "gather", N * pictures[0].size, pictures, self.data, self.order, clock, real.start, N,
-                self.batch, self.steps_per_epoch,
+                card.all_M, self.steps_per_epoch,
             )  # fmt: skip
         words = key(self.seed, stream(self.seed, "noise").path, 1)  # ... .at(step)
         start = fakes.start * noise.shape[1]
@@ -172,7 +165,7 @@ class Trainer:
                         *words, clock, which, layer, steps, C, scale, N + M, first,
                     )  # fmt: skip
         card.train_step(N, all_N)
-        if all_N == self.batch:
+        if all_N == card.all_M:
             self.launches = kernels.launches + card.blas.products - before
             self.operations = card.blas.operations - operations
 
