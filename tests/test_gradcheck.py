@@ -8,10 +8,11 @@ import pytest
 from tests.checks import OPS, forward, one_line
 from tinygan import gradcheck
 from tinygan.arrays import CPU, Backend
-from tinygan.autograd import Op
+from tinygan.autograd import Op, Tensor, grad
 from tinygan.backend import choose
 from tinygan.errors import UsageError
 from tinygan.gradcheck import TOLERANCE, cases, check_losses, check_op
+from tinygan.ops.loss import bce_with_logits
 
 
 def spoilt(name: str, change: float) -> Backend:
@@ -41,6 +42,17 @@ def test_wrong_gradients_are_found_in_the_losses_of_the_networks(name):
     results = dict(check_losses(spoilt(name, 1.001)))
     assert not results["both, through G and D"].passed
     assert results["generator_loss"].passed == (name != "bce_with_logits")
+
+
+def test_a_weight_that_changes_nothing_is_compared_on_the_scale_of_the_others():
+    x, idle = Tensor(np.array([0.3])), Tensor(np.array([1.0]))
+
+    def loss() -> Tensor:
+        return bce_with_logits(x, target=1.0)
+
+    (slope,) = grad(loss(), [x])
+    found = gradcheck.compare(loss, [x, idle], [slope, np.zeros(1)], gradcheck.some_directions)
+    assert found.passed and found.points == 16
 
 
 def test_a_gradient_that_is_no_number_fails():

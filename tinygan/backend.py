@@ -10,7 +10,7 @@ from types import ModuleType
 
 from tinygan.arrays import CPU, DEVICES, ENGINES, PRECISIONS, Backend
 from tinygan.errors import DeviceError, UsageError
-from tinygan.fast.originals import changed, twins
+from tinygan.fast.originals import changed, described, twins
 from tinygan.fast.threads import POOL
 from tinygan.gpu_errors import first_failure, import_failure
 from tinygan.ranks import twins as shared
@@ -61,12 +61,15 @@ def choose(
 
     Raises:
         DeviceError: `device` is ``"gpu"`` and there is no usable one.
-        UsageError: an unknown name, or a precision that the device or the engine does not have.
+        UsageError: an unknown name, or a precision that the device or the engine does not have; or `engine`
+            is ``"fast"``, and a function was changed that it has its own version of.
     """
     given = ("device", device, DEVICES), ("engine", engine, ENGINES), ("precision", precision, PRECISIONS)
     for what, name, known in given:
         if name not in known:
             raise UsageError(f"unknown {what} {name!r}. Use one of: {', '.join(known)}.")
+    if engine == "fast" and (edits := described(changed())):
+        raise UsageError(f"--engine fast: {edits}, and it has a version of its own. Use --engine auto.")
     engine = "fast" if engine == "auto" else engine
     if device != "cpu":
         try:

@@ -137,8 +137,11 @@ def _check_case(backend: Backend, op: Op, case: Case) -> Result:
 
 
 def check_all_of(loss: Callable[[], Tensor], tensors: Sequence[Tensor]) -> Result:
-    """The gradient of `loss` by every number of `tensors`."""
-    return compare(loss, tensors, grad(loss(), tensors), lambda x: np.eye(x.data.size).reshape(-1, *x.shape))
+    """The gradient of `loss` by every number of `tensors`, each of which has a scale of its own."""
+    return _together([
+        compare(loss, [tensor], [gradient], lambda x: np.eye(x.data.size).reshape(-1, *x.shape))
+        for tensor, gradient in zip(tensors, grad(loss(), tensors), strict=True)
+    ])  # fmt: skip
 
 
 def compare(
@@ -146,9 +149,9 @@ def compare(
     directions: Callable[[Tensor], Iterable[np.ndarray]],
 ) -> Result:  # fmt: skip
     """How fast `loss` changes as each tensor moves along its `directions`: by gradient, by differences."""
-    results = []
+    found = []
     for tensor, gradient in zip(tensors, gradients, strict=True):
-        backend, start, found = tensor.backend, tensor.data, []
+        backend, start = tensor.backend, tensor.data
         for direction in directions(tensor):
             sides = []
             for sign in (1, -1):
@@ -157,8 +160,7 @@ def compare(
             by_gradient = float((backend.numpy(gradient) * direction).sum())
             found.append((by_gradient, (sides[0] - sides[1]) / (2 * STEP)))
         tensor.data = start
-        results.append(Result(relative_error(*np.array(found).T), len(found)))
-    return _together(results)
+    return Result(relative_error(*np.array(found).T), len(found))
 
 
 def some_directions(tensor: Tensor) -> Iterator[np.ndarray]:

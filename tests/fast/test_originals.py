@@ -10,7 +10,7 @@ import pytest
 
 from tinygan import autograd, gan, layers, models, optim
 from tinygan.autograd import Op
-from tinygan.backend import cpu
+from tinygan.backend import choose, cpu
 from tinygan.errors import UsageError
 from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, changed, digest, unlike
 from tinygan.ops import activation, batchnorm, conv, dense, dropout, geometry, loss
@@ -103,6 +103,8 @@ def test_what_is_replaced_at_run_time_is_named(
 ) -> None:
     monkeypatch.setattr(where, name, mine)
     assert noticed in changed()
+    with pytest.raises(UsageError, match=r"^--engine fast: .* changed.*Use --engine auto\.$"):
+        choose("cpu", "fast")
 
 
 @pytest.mark.parametrize(

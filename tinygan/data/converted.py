@@ -108,21 +108,24 @@ class Stored:
 
     def images(self) -> tuple[Any, Tally]:
         """The images, from the file that is there already if it is good. Raises OSError."""
-        if found := self.found():  # also in a cache that cannot be written
-            return found
-        self.cache.mkdir(parents=True, exist_ok=True)
-        with locked(self.lock, self._waiting):
-            if found := self.found():  # another process has made it meanwhile
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with locked(self.lock, self._waiting):
+                if found := self.found():
+                    return found
+                try:
+                    self.convert()
+                except (OSError, DataError):  # a full disk, perhaps, and the run will need it
+                    with suppress(OSError):
+                        self.part.unlink()
+                    raise
+                if found := self.found():
+                    return found
+                raise OSError(CHANGED)
+        except (OSError, CheckpointError):
+            if found := self.found():  # a cache that can be read and not written is a cache
                 return found
-            try:
-                self.convert()
-            except (OSError, DataError):  # a full disk, perhaps, and the run will need it
-                with suppress(OSError):
-                    self.part.unlink()
-                raise
-        if found := self.found():
-            return found
-        raise OSError(CHANGED)
+            raise
 
     def _waiting(self, holder: str) -> None:
         """Say once, after a while, that another process has the lock."""

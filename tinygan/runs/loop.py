@@ -50,7 +50,8 @@ class Training:
     ) -> None:  # fmt: skip
         self.run, self.state, self.data, self.settings, self.taking = run, state, data, state.settings, taking
         self.progress, self.say, self.evaluation = progress, say, evaluation
-        self.ranks, (self.steps_per_epoch, self.total_steps) = state.backend.ranks, schedule
+        self.steps_per_epoch, self.total_steps = schedule
+        self.ranks = state.backend.ranks
         # Health is always measured on the same images and noise.
         self.images = normalise(state.backend.array(data.images[:MEASURED_ON]))
         noise = stream(self.settings.seed, "samples").at(1).normal((MEASURED_ON, *state.G.input_shape))

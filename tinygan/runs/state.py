@@ -205,10 +205,15 @@ def saved_settings(
         raise CheckpointError(
             f"{path} has damaged settings: {what:.200}. Use another checkpoint."
         ) from problem
-    most, why = MOST_UNTRAINED, "without a checkpoint at most {:,} are shown"
-    if arrays is not None:
-        most, why = sum(array.size for array in arrays.values()), "it has {:,} numbers"
-    if settings.kernels > most:
-        asked = f"its settings ask for {settings.kernels:,} weights, and {why.format(most)}"
-        raise CheckpointError(f"{path} does not fit the model: {asked}. Name another run.")
+    held = MOST_UNTRAINED if arrays is None else sum(array.size for array in arrays.values())
+    if settings.kernels > held:
+        if arrays is None:
+            raise CheckpointError(
+                f"{path} asks for {settings.kernels:,} weights, and there is no checkpoint; up to {held:,} are "
+                "shown untrained. Name another run."
+            )
+        raise CheckpointError(
+            f"{path} does not fit the model: its settings ask for {settings.kernels:,} weights, and it has "
+            f"{held:,} numbers. Start a new run."
+        )
     return settings
