@@ -209,8 +209,8 @@ def saved_settings(
     if settings.kernels > held:
         if arrays is None:
             raise CheckpointError(
-                f"{path} asks for {settings.kernels:,} weights, and there is no checkpoint; up to {held:,} are "
-                "shown untrained. Name another run."
+                f"{path} asks for {settings.kernels:,} weights, and there is no checkpoint; up to {held:,} "
+                "are shown untrained. Name another run."
             )
         raise CheckpointError(
             f"{path} does not fit the model: its settings ask for {settings.kernels:,} weights, and it has "
