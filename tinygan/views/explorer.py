@@ -23,12 +23,12 @@ _LARGEST = _BASE**2 // 2  # of two digits with a sign: 4324
 def for_page(network: Network) -> tuple[list[dict[str, Any]], str]:
     """The layers of `network` for network.js, a JSON object each, and their arrays, as `encode` writes them.
 
-    There all kernels are (..., F, C), from C channels to F, as those of transposed convolutions are here.
+    There all kernels of convolutions are (KH, KW, F, C), as transposed ones are.
     """
     found, weights = [], []
     for name, layer, shape, arrays, pads in layer_by_layer(network):
-        if isinstance(layer, Dense | Conv2D):
-            arrays["kernel"] = arrays["kernel"].swapaxes(-2, -1)
+        if isinstance(layer, Conv2D):
+            arrays["kernel"] = arrays["kernel"].swapaxes(2, 3)
         found.append(
             {
                 "kind": layer.name,

@@ -23,7 +23,7 @@ class Network {
         weights[name] = numbers.subarray(place, place + size(shape));
         place += Math.ceil(size(shape) / BLOCK) * BLOCK;
       }
-      const joined = layer.stride ? joinedPlaces(layer, input) : [[Int32Array.of(0), Int32Array.of(0)]];
+      const joined = layer.stride && joinedPlaces(layer, input);
       input = layer.shape;
       return { ...layer, weights, joined };
     });
@@ -36,10 +36,23 @@ class Network {
   }
 }
 
+/** Numbers in the shape [..., F] that begin with a bias for each of the F outputs or filters, or with 0. */
+function biased(shape, bias) {
+  const y = new Float64Array(size(shape));
+  return bias ? y.map((_, i) => bias[i % bias.length]) : y;
+}
+
 // What each kind of layer does to x, with its weights, its `shape` and what else describes it.
 const OPS = {
-  // Every output is a weighted sum of all inputs, and a bias: a convolution of maps with a single place.
-  dense: convolve,
+  // Every output is a weighted sum of all inputs, and a bias.
+  dense(x, { weights: { kernel, bias }, shape }) {
+    const y = biased(shape, bias), outputs = y.length;
+    for (let i = 0; i < x.length; i++) {
+      const scale = x[i], row = i * outputs;
+      for (let j = 0; j < outputs; j++) y[j] += scale * kernel[row + j];
+    }
+    return y;
+  },
 
   // With the running mean and variance: (x - mean) / sqrt(variance + eps) gamma + beta, which is a
   // scale and a shift for every channel.
@@ -63,14 +76,12 @@ const OPS = {
 };
 
 /**
- * Any linear layer: each of the K x K taps of a kernel (K, K, filters, C) adds a weighted sum of the C
- * numbers at each place of x to the numbers at another place of y, which begin with a bias for each filter,
- * or with 0. A dense layer's kernel is (filters, C): one tap, from the only place of x to the only one of y.
+ * Either convolution: each of the K x K taps of a kernel (K, K, filters, C) adds a weighted sum of the C
+ * numbers at each place of x to the numbers at another place of y.
  * Four places at a time: each weight is read once for four products, which makes it twice as fast.
  */
 function convolve(x, { weights: { kernel, bias }, joined, shape }) {
-  const filters = shape.at(-1), C = kernel.length / joined.length / filters;
-  const y = new Float64Array(size(shape)).map((_, i) => (bias ? bias[i % filters] : 0));
+  const filters = shape[2], C = kernel.length / joined.length / filters, y = biased(shape, bias);
   joined.forEach(([from, to], tap) => {
     for (let f = 0; f < filters; f++) {
       const row = (tap * filters + f) * C;
