@@ -34,7 +34,7 @@ from tinygan import cli
 from tinygan.runs.checkpoint import read, save
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import load
-from tinygan.views.pictures import grid, read_png, save_png, tiles, to_uint8
+from tinygan.views.pictures import grid, read_picture, save_png, tiles, to_uint8
 
 
 def preview(cwd: Path, epoch: int) -> Path:
@@ -43,7 +43,7 @@ def preview(cwd: Path, epoch: int) -> Path:
 
 def pictures(path: Path) -> np.ndarray:
     """The 16 pictures of a grid."""
-    return tiles(read_png(path), 16, 28, 28)
+    return tiles(read_picture(path), 16, 28, 28)
 
 
 def stats(cwd: Path) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ def test_the_log_holds_what_was_printed(training: tuple[Path, Result]) -> None:
 
 
 def test_the_grids_differ_from_epoch_to_epoch_and_are_played_in_a_loop(trained: Path) -> None:
-    grids = [read_png(preview(trained, epoch)) for epoch in range(5)]
+    grids = [read_picture(preview(trained, epoch)) for epoch in range(5)]
     assert all(grid.shape[0] >= 400 for grid in grids)  # large enough to see
     assert all((a != b).any() for a, b in zip(grids[:-1], grids[1:], strict=True))
     frames, loops = gif_frames(trained / RUN / "training.gif")
@@ -223,7 +223,7 @@ def test_a_run_stopped_after_any_step_goes_on_as_if_it_had_not_been(trained: Pat
     works("train", "--resume", "--epochs", 4, "--checkpoint-every", 2, cwd=tmp_path)
     assert digest(checkpoint(tmp_path, 4)) == digest(checkpoint(trained, 4))
     for epoch in range(5):
-        assert (read_png(preview(tmp_path, epoch)) == read_png(preview(trained, epoch))).all()
+        assert (read_picture(preview(tmp_path, epoch)) == read_picture(preview(trained, epoch))).all()
     ours, theirs = stats(tmp_path), stats(trained)
     for row in ours + theirs:
         del row["seconds"], row["images_per_second"]
@@ -479,15 +479,15 @@ def test_sample_writes_a_grid_and_prints_both_decisions(trained: Path, tmp_path:
     printed = works("sample", "--num", 10, "--out", tmp_path / "grid.png", cwd=trained).stdout
     assert re.search(r"untrained: logit [+-]\d", printed)
     assert re.search(r", trained: logit [+-]\d", printed)
-    assert read_png(tmp_path / "grid.png").ndim == 3
+    assert read_picture(tmp_path / "grid.png").ndim == 3
 
 
 def test_sample_is_the_same_for_one_seed_and_differs_between_seeds(trained: Path, tmp_path: Path) -> None:
     grids = []
     for seed in (0, 3, 3):
         works("sample", "--seed", seed, "--out", tmp_path / "a.png", cwd=trained)
-        grids.append(read_png(tmp_path / "a.png"))
-    assert (grids[0] == read_png(preview(trained, 4))).all()  # 0: the run's own
+        grids.append(read_picture(tmp_path / "a.png"))
+    assert (grids[0] == read_picture(preview(trained, 4))).all()  # 0: the run's own
     assert (grids[1] == grids[2]).all() and (grids[0] != grids[1]).any()
 
 
@@ -497,13 +497,14 @@ def test_all_that_shows_pictures_shows_the_averaged_generator_s(tmp_path: Path) 
         run = ("train", *TINY, "--epochs", 3, "--lr", 0.01, "--no-gif", "--checkpoint-every", 3, *averaged)
         works(*run, cwd=tmp_path)
     average, plain = (tmp_path / "runs" / name for name in ("0001-strokes", "0002-strokes"))
-    previews = [read_png(run / "samples/epoch_0003.png") for run in (average, plain)]
+    previews = [read_picture(run / "samples/epoch_0003.png") for run in (average, plain)]
     assert (previews[0] != previews[1]).any()
-    assert (read_png(average / "samples/epoch_0000.png") == read_png(plain / "samples/epoch_0000.png")).all()
+    untrained = [read_picture(run / "samples/epoch_0000.png") for run in (average, plain)]
+    assert (untrained[0] == untrained[1]).all()
     through = grid(tiles(previews[0], 16, 28, 28)[:2], columns=1)
     for options, expected in ((["--num", 16], previews[0]), (["--through-training", "--num", 2], through)):
         works("sample", average, "--seed", 0, *options, "--out", tmp_path / "a.png", cwd=tmp_path)
-        assert (read_png(tmp_path / "a.png") == expected).all()
+        assert (read_picture(tmp_path / "a.png") == expected).all()
     onnx = pytest.importorskip("onnx")
     works("export", average, "--onnx", tmp_path / "g.onnx", cwd=tmp_path)
     kernel = onnx.numpy_helper.to_array(onnx.load(tmp_path / "g.onnx").graph.initializer[0])
@@ -516,13 +517,13 @@ def test_sample_separate_writes_one_file_a_picture(trained: Path, tmp_path: Path
     works("sample", "--num", 11, "--separate", "--out", tmp_path / "pictures", cwd=trained)
     files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert files == [f"{number:02}.png" for number in range(11)]
-    assert read_png(tmp_path / "pictures/03.png").shape == (28, 28, 1)
+    assert read_picture(tmp_path / "pictures/03.png").shape == (28, 28, 1)
 
 
 def test_sample_reads_a_checkpoint_that_was_copied_elsewhere(trained: Path, tmp_path: Path) -> None:
     shutil.copy(checkpoint(trained, 4), tmp_path / "mine.npz")
     works("sample", "mine.npz", "--seed", 0, cwd=tmp_path)
-    assert (read_png(tmp_path / "samples_mine_seed_0.png") == read_png(preview(trained, 4))).all()
+    assert (read_picture(tmp_path / "samples_mine_seed_0.png") == read_picture(preview(trained, 4))).all()
     fails(tinygan("sample", "mine.npz", "--through-training", cwd=tmp_path), 5, "name the run")
 
 
@@ -553,7 +554,7 @@ def test_sample_arranges_pictures_in_a_grid_of_any_shape(trained: Path, tmp_path
     for more, shown in (((), 16), (("--num", 9), 9)):
         works("sample", "--grid", "2x8", *more, "--seed", 0, "--out", tmp_path / "wide.png", cwd=trained)
         expected = grid(pictures(preview(trained, 4))[:shown], columns=8)
-        assert (read_png(tmp_path / "wide.png") == expected).all()
+        assert (read_picture(tmp_path / "wide.png") == expected).all()
 
 
 def test_sample_writes_the_very_numbers(trained: Path, tmp_path: Path) -> None:
@@ -570,7 +571,7 @@ def test_sample_shows_the_same_noise_through_the_training(trained: Path, tmp_pat
     assert "epoch_0002, epoch_0004" in works(*through, cwd=tmp_path).stdout
     previews = np.stack([pictures(preview(trained, epoch)) for epoch in (2, 4)], axis=1)
     expected = grid(previews.reshape(32, 28, 28, 1), columns=2)
-    assert (read_png(tmp_path / "through.png") == expected).all()
+    assert (read_picture(tmp_path / "through.png") == expected).all()
     damaged = checkpoint(tmp_path, 2)
     damaged.write_bytes(damaged.read_bytes()[:-1])
     result = works(*through, cwd=tmp_path)
@@ -677,7 +678,7 @@ def test_an_evaluation_stands_beside_its_floor_and_its_ceiling(trained: Path, tm
     assert f"{judged['generator']['fcd']:.2f} +- {judged['generator']['error']:.2f}" in lines["generator"]
     assert "the floor" in lines["real"] and "the ceiling" in lines["noise"] and "No FID" in lines["FCD"]
     assert sum(found["classes"].values()) == pytest.approx(1) and len(found["nearest"]["rms"]) == 16
-    assert read_png(run / "nearest_epoch_0004_seed_1.png").shape[2] == 1
+    assert read_picture(run / "nearest_epoch_0004_seed_1.png").shape[2] == 1
 
 
 @pytest.mark.parametrize(
@@ -768,8 +769,8 @@ def test_explain_shows_one_layer(trained: Path, tmp_path: Path) -> None:
     printed = works("explain", "--layer", "generator/07_conv_transpose", cwd=tmp_path).stdout
     assert "here: x (32, 7, 7, 4) -> y (32, 14, 14, 2)" in printed
     assert "kernel (5, 5, 2, 4), trained" in printed and "sum over c" in printed
-    assert read_png(run / "generator_07_conv_transpose_kernels.png").shape[2] == 1
-    assert tiles(read_png(run / "generator_07_conv_transpose_maps.png"), 2, 14, 14).std() > 0
+    assert read_picture(run / "generator_07_conv_transpose_kernels.png").shape[2] == 1
+    assert tiles(read_picture(run / "generator_07_conv_transpose_maps.png"), 2, 14, 14).std() > 0
 
 
 def test_explain_follows_a_step(trained: Path) -> None:

@@ -15,7 +15,7 @@ from tinygan.errors import CheckpointError, TinyganError, UsageError, one_line
 
 
 def seed(text: str) -> int:
-    """A seed from its text. Raises ValueError where it is no whole number, UsageError where less than 0."""
+    """A seed from its text. Raises ValueError if it is not a whole number, UsageError if less than 0."""
     number = int(text)
     if number < 0:
         raise UsageError(f"--seed {number} is less than 0.")
@@ -59,7 +59,7 @@ def warn(line: str) -> None:
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
     """Run `command` and return its exit code; an error becomes one line on stderr and its code.
 
-    Anything that is no `TinyganError`, full memory or fault of a GPU is a bug and keeps its traceback.
+    Anything but a `TinyganError`, a full memory or a failing GPU is a bug and keeps its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be Unicode

@@ -11,7 +11,7 @@ from tests.commands import TINY
 from tinygan import cli, sample, train
 from tinygan.errors import UsageError
 from tinygan.runs.checkpoint import content_digest, read
-from tinygan.views.pictures import read_png
+from tinygan.views.pictures import read_picture
 
 EVERY_ENGINE = pytest.mark.parametrize("engine", ["fast", "readable"])
 
@@ -97,7 +97,7 @@ def test_samples_are_those_of_the_processor(go, tmp_path, engine):
     go(*TINY, "--epochs", 1, "--engine", engine)
     for device in ("gpu", "cpu"):
         assert sample.main(["--device", device, "--num", "4", "--out", str(tmp_path / f"{device}.png")]) == 0
-    pictures = [read_png(tmp_path / f"{device}.png").astype(int) for device in ("gpu", "cpu")]
+    pictures = [read_picture(tmp_path / f"{device}.png").astype(int) for device in ("gpu", "cpu")]
     assert abs(pictures[0] - pictures[1]).max() <= 1
 
 

@@ -295,8 +295,9 @@ def test_a_file_that_cannot_be_read_is_refused(saved, monkeypatch):
     def denied(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", denied)
-    assert "Permission denied" in refusal(saved)
+    for what in ("builtins.open", "pathlib.Path.is_file"):
+        monkeypatch.setattr(what, denied)
+        assert "Permission denied" in refusal(saved)
 
 
 def test_running_out_of_memory_is_a_refusal_too(saved, monkeypatch):

@@ -22,7 +22,7 @@ from tinygan.runs.state import State, pictures_of, sample_noise
 from tinygan.sample import great_circle
 from tinygan.views import health
 from tinygan.views.explorer import directions
-from tinygan.views.pictures import read_png, tiles, to_uint8
+from tinygan.views.pictures import read_picture, tiles, to_uint8
 from tinygan.views.webpage import write_report
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -164,7 +164,7 @@ def grid_of(visit: Visit, canvas: str = "#sample-grid") -> np.ndarray:
 
 def wait_for_grid(visit: Visit, path: Path, canvas: str = "#sample-grid") -> None:
     """Wait until a canvas shows the pictures of the grid in `path`."""
-    expected = tiles(read_png(path), 16, 28, 28)[..., 0]
+    expected = tiles(read_picture(path), 16, 28, 28)[..., 0]
     visit.until(f"document.querySelector('{canvas}').width > 300")  # the size that a canvas is born with
     deadline = time.monotonic() + 5
     while not (grid_of(visit, canvas) == expected).all() and time.monotonic() < deadline:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tinygan.errors import CheckpointError, ShapeError
-from tinygan.views.pictures import grid, read_png, save_png, tiles, to_uint8
+from tinygan.views.pictures import grid, read_picture, save_png, tiles, to_uint8
 
 
 def test_values_become_bytes_by_rounding_and_clipping():
@@ -61,7 +61,7 @@ def test_other_shapes_are_refused(shape):
 def test_a_png_comes_back_exactly(tmp_path, shape):
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     save_png(tmp_path / "picture.png", pixels)
-    again = read_png(tmp_path / "picture.png")
+    again = read_picture(tmp_path / "picture.png")
     assert again.dtype == np.uint8
     assert again.shape == shape
     assert (again == pixels).all()
@@ -70,7 +70,7 @@ def test_a_png_comes_back_exactly(tmp_path, shape):
 
 def test_pngs_of_other_kinds_are_read_as_colours(tmp_path):
     Image.new("RGBA", (2, 3), (10, 20, 30, 255)).save(tmp_path / "a.png")
-    assert read_png(tmp_path / "a.png").tolist() == [[[10, 20, 30]] * 2] * 3
+    assert read_picture(tmp_path / "a.png").tolist() == [[[10, 20, 30]] * 2] * 3
 
 
 def test_every_truncation_of_a_png_and_every_flip_of_a_bit_is_noticed_or_harmless(tmp_path):
@@ -82,7 +82,7 @@ def test_every_truncation_of_a_png_and_every_flip_of_a_bit_is_noticed_or_harmles
     for length in range(len(data)):
         path.write_bytes(data[:length])
         try:
-            assert (read_png(path) == pixels).all()  # only the end mark is missing
+            assert (read_picture(path) == pixels).all()  # only the end mark is missing
         except CheckpointError as error:
             assert str(error).startswith(f"cannot read {path}: ") and "\n" not in str(error)
             refused += 1
@@ -92,7 +92,7 @@ def test_every_truncation_of_a_png_and_every_flip_of_a_bit_is_noticed_or_harmles
         changed[place // 8] ^= 1 << place % 8
         path.write_bytes(changed)
         try:
-            read_png(path)
+            read_picture(path)
         except CheckpointError as error:
             assert "\n" not in str(error)
 
@@ -103,7 +103,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_they_take_memory(tmp_pat
     assert path.stat().st_size < 100_000
     tracemalloc.start()
     with pytest.raises(CheckpointError, match="10000x9000 pixels, more than"):
-        read_png(path)
+        read_picture(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1_000_000
@@ -111,7 +111,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_they_take_memory(tmp_pat
 
 def test_a_missing_picture_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="gone.png: not a file, or a link to none"):
-        read_png(tmp_path / "gone.png")
+        read_picture(tmp_path / "gone.png")
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 16])

@@ -19,7 +19,7 @@ from tinygan.errors import CheckpointError
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.views.pictures import grid, read_png, save_png, tiles
+from tinygan.views.pictures import grid, read_picture, save_png, tiles
 from tinygan.views.webpage import MOST_POINTS, curves, page, write_report
 
 SMALL: dict[str, Any] = {"width": 2, "noise_dim": 5}
@@ -94,7 +94,7 @@ def test_the_layer_table_counts_what_trains_and_what_does_not(tmp_path: Path) ->
 def test_pictures_are_those_of_the_grids_without_magnification(run: RunFolder, state: State) -> None:
     found = contents(write_report(run, state))
     for url, path in ((found["frames"][1]["picture"], run.sample_path(1)), (found["reals"], run.reals_path)):
-        images = tiles(read_png(path), 16, 28, 28)
+        images = tiles(read_picture(path), 16, 28, 28)
         assert (picture(url) == grid(images, scale=1, gap=0)[:, :, 0]).all()
 
 

@@ -79,7 +79,7 @@ def converted(
             size = f"{images.nbytes / 1e6:,.0f} MB"
             return images, tally, [f"stored   {size} in {stored.file}, converted; it may be deleted"]
         except (OSError, CheckpointError) as problem:
-            reason = one_line(problem.__cause__ or problem)
+            reason = one_line(problem.__cause__ or problem).partition(". ")[0]
         why = f"in memory: {cache} cannot be written ({reason})"
         say(f"convert  {conversion.source} {why}")
         notes = [f"note     converted {why}"]

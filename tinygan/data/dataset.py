@@ -59,7 +59,8 @@ def reading(before: str, after: str = "") -> Iterator[None]:
     except DataError:
         raise
     except MemoryError as full:
-        raise DataError(f"{before}: more than there is memory for. Free some, or use other data.") from full
+        remedy = after and ". Free some, or use other data."
+        raise DataError(f"{before}: more than there is memory for{remedy}") from full
     except Exception as problem:  # SyntaxError and tokenize.TokenError included
         raise DataError(f"{before}: {one_line(problem)}{after}") from problem
 

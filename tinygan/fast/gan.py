@@ -197,7 +197,7 @@ class Normed:
 
 
 def generator_forward(layers: DCGAN, plans: Sequence[Plan], noise: Array, out: Array) -> Any:
-    """noise (M, noise_dim) -> out (M, H, W, C). Returns what `generator_backward` needs."""
+    """noise (M, noise_dim) -> out (M, H, W, C). Returns what `generator_backward` needs, and uses up."""
     M, kernel = len(noise), layers.dense_G.kernel.data
     columns = kernel.shape[1]
     shapes = [(columns,), *(plan.large for plan in plans[:-1])]
@@ -249,7 +249,7 @@ def generator_backward(layers: DCGAN, saved: Any, noise: Array, y: Array, dy: Ar
 def discriminator_forward(
     layers: DCGAN, plans: Sequence[Plan], pictures: Array, sources: Iterable[tuple[slice, Sequence[Stream]]]
 ) -> tuple[Array, Any]:
-    """Logits (N, 1) of pictures (N, H, W, C), and what `discriminator_backward` needs.
+    """Logits (N, 1) of pictures (N, H, W, C), and what `discriminator_backward` needs, and uses up.
 
     `sources` has the dropout streams of parts of the batch.
     """
@@ -294,8 +294,8 @@ def discriminator_backward(layers: DCGAN, saved: Any, weights: Array, N: int, ou
     def read(block: slice) -> Array:
         return share(block, rows * last[block])
 
-    def write(factors: Array, block: slice, dx: Array) -> None:
-        share(block, np.multiply(dx, factors[block], out=factors[block]))
+    def write(those: Array, block: slice, dx: Array) -> None:
+        share(block, np.multiply(dx, those[block], out=those[block]))
 
     g: Array | Read = read
     while kept:

@@ -52,9 +52,10 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     checkpoint, or has a newer format.
     """
     try:
-        if not path.is_file():
-            raise CheckpointError(f"{path} is no file. Name a checkpoint in a run's folder 'checkpoints'.")
         with failing(f"cannot read {path}", "Use another checkpoint."):
+            if not path.is_file():
+                remedy = "Name a checkpoint in a run's folder 'checkpoints'."
+                raise CheckpointError(f"{path} is no file. {remedy}")
             return _parse(_read_sealed(path), path)
     except CheckpointError:
         raise

@@ -70,8 +70,10 @@ class Training:
             save_png(self.run.reals_path, grid(self.data.images[:PREVIEWS]))
         # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
         with _signals() as received, np.errstate(over="ignore", invalid="ignore"):
-            if self.state.step >= self.total_steps:  # then no epoch will save it
+            if self.total_steps == 0:  # then no epoch will save it
                 self.save()
+            elif self.state.step >= self.total_steps and self.ranks.writes:
+                self._write_report()
             while self.state.step < self.total_steps:
                 stop = self._epoch(received)
                 if stop and self.state.step < self.total_steps:

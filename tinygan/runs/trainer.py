@@ -116,7 +116,7 @@ class StepByStep:
         part = state.backend.ranks.part
         batches = {(len(part(N)), len(part(size))) for N in (size, len(data.images) % size or size)}
         self.one = Step(state.G, state.D, state.adam_G, state.adam_D, batches, strict)
-        self.how = self.one.how  # it takes a step, in words
+        self.how = self.one.how  # in words: how a step is taken
 
     def steps(self, count: int) -> np.ndarray:
         """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake.

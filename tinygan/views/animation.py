@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygan.errors import CheckpointError
 from tinygan.files import write_atomically
-from tinygan.views.pictures import read_png
+from tinygan.views.pictures import read_picture
 
 
 def frame_indices(count: int) -> list[int]:
@@ -44,7 +44,7 @@ def load_frames(frames: Sequence[Path]) -> np.ndarray:
     """
     if not frames:
         raise CheckpointError("an animation of no pictures. Train for at least one epoch first.")
-    pictures = [read_png(frame) for frame in frames]
+    pictures = [read_picture(frame) for frame in frames]
     for frame, picture in zip(frames, pictures, strict=True):
         if picture.shape != pictures[0].shape:
             raise CheckpointError(

@@ -73,8 +73,8 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
     write_atomically(path, png(pixels))
 
 
-def read_png(path: Path) -> np.ndarray:
-    """A picture as uint8 (H, W, C): C is 1 for greyscale, else 3. Raises CheckpointError."""
+def read_picture(path: Path) -> np.ndarray:
+    """A PNG or JPEG file as uint8 (H, W, C): C is 1 for greyscale, else 3. Raises CheckpointError."""
     try:
         pixels = np.array(open_picture(path))
     except DataError as problem:

@@ -24,7 +24,7 @@ from tinygan.runs.state import PREVIEWS, State
 from tinygan.views import health
 from tinygan.views.explorer import directions, for_page
 from tinygan.views.inspection import rows
-from tinygan.views.pictures import grid, png, read_png, tiles
+from tinygan.views.pictures import grid, png, read_picture, tiles
 
 EVALUATED = ("fcd", "error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
 MEASURED = ("g_loss", "d_loss", "real_score", "fake_score")  # of every step
@@ -142,17 +142,18 @@ def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any
 def _frames(run: RunFolder, stats: Sequence[dict[str, Any]], height: int, width: int) -> list[dict[str, Any]]:
     """The sample grids there are, up to the last epoch of the statistics."""
     last = max((row["epoch"] for row in stats), default=0)
-    return [
-        {"epoch": epoch, "picture": picture}
+    found = (
+        {"epoch": epoch, "picture": _sprite(run.sample_path(epoch), PREVIEWS, height, width)}
         for epoch in run.sampled_epochs()
-        if epoch <= last and (picture := _sprite(run.sample_path(epoch), PREVIEWS, height, width))
-    ]
+        if epoch <= last
+    )
+    return [frame for frame in found if frame["picture"]]
 
 
 def _sprite(path: Path, count: int, height: int, width: int) -> str | None:
     """The grid in `path` as a data: URL of a PNG, not magnified and without gaps; None if there is none."""
     try:
-        images = tiles(read_png(path), count, height, width)
+        images = tiles(read_picture(path), count, height, width)
     except (CheckpointError, ShapeError):
         return None
     data = png(grid(images, scale=1, gap=0))
