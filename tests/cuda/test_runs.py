@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.commands import TINY
-from tinygan import cli, sample, train
+from tinygan import average, cli, gan, sample, train
 from tinygan.errors import UsageError
 from tinygan.runs.checkpoint import content_digest, read
 from tinygan.views.pictures import read_picture
@@ -115,6 +115,17 @@ def test_pictures_too_large_for_the_fast_engine_are_left_to_the_readable_one(go,
     assert "engine readable" in text
     with pytest.raises(UsageError, match="--engine fast: .* up to --size 128. Use --engine auto"):
         train.main([*given, "--batch-size", "2", "--engine", "fast"])
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "edited"),
+    [(gan, "generator_loss", "gan.generator_loss"), (average.Average, "update", "average.Average")],
+)
+def test_what_was_edited_is_not_left_to_the_cards_step(card, capsys, monkeypatch, where, name, edited):
+    original = getattr(where, name)
+    monkeypatch.setattr(where, name, lambda *given: original(*given))
+    assert train.main(["--device", "gpu", *TINY, "--dry-run"]) == 0
+    assert f"engine   readable: {edited} was changed" in capsys.readouterr().out
 
 
 def test_a_full_card_names_the_batch_size_to_try_and_leaves_no_folder(card, tmp_path, monkeypatch, capsys):

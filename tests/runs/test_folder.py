@@ -197,8 +197,8 @@ def test_a_last_row_cut_short_by_a_kill_is_left_out_and_cleared_away(tmp_path, t
 @pytest.mark.parametrize(
     "line",
     [
-        "nonsense", "[1]", '{"step"', '{"epoch": 1, "step": 2.5}', '{"epoch": "x", "step": 9}',
-        '{"epoch": 2, "step": NaN}', '{"epoch": 2, "step": 9, "g_loss": 1e999}',
+        "nonsense", "[1]", "{}", '{"epoch": 2}', '{"step"', '{"epoch": 1, "step": 2.5}',
+        '{"epoch": "x", "step": 9}', '{"epoch": 2, "step": NaN}', '{"epoch": 2, "step": 9, "g_loss": 1e999}',
     ],
 )  # fmt: skip
 def test_a_damaged_row_in_the_middle_is_named(tmp_path, line):

@@ -78,5 +78,6 @@ def read_picture(path: Path) -> np.ndarray:
     try:
         pixels = np.array(open_picture(path))
     except DataError as problem:
-        raise CheckpointError(f"cannot read {problem}. Delete it or name another one.") from problem
+        reason = str(problem).rstrip(".")
+        raise CheckpointError(f"cannot read {reason}. Delete it or name another one.") from problem
     return pixels.reshape(*pixels.shape[:2], -1)
