@@ -12,13 +12,12 @@ from tinygan import backend, cli, machine
 from tinygan.errors import UsageError
 from tinygan.evaluation.classifier import NAMES
 from tinygan.evaluation.evaluation import SAMPLES, Compared, Evaluation
-from tinygan.evaluation.neighbours import K, nearest
+from tinygan.evaluation.neighbours import K, memorised, nearest
 from tinygan.files import write_atomically
 from tinygan.runs.state import load
 from tinygan.views.pictures import grid, save_png
 
 SHOWN = 16  # samples whose nearest training images are shown
-MEMORISED = 0.5  # of the distance that real images have from the training set: half of it is no chance
 LEAST = 100  # fewer pictures say nothing about a distribution
 
 
@@ -66,7 +65,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
     found = zip(names, compared["generator"].classes, real.classes, strict=True)
     shares = [f"{name} {share:.0%} ({wanted:.0%})" for name, share, wanted in found]
     print(f"classes   {', '.join(shares[:5])},\n          {', '.join(shares[5:])}")
-    verdict = "memorised?" if apart.mean() < MEMORISED * usual.mean() else "not memorised"
+    verdict = "memorised?" if memorised(apart, usual) else "not memorised"
     print(
         f"nearest   {SHOWN} of them differ from the nearest training image by {apart.mean():.0f} of 255 "
         f"(root mean square of the pixels), test images by {usual.mean():.0f}: {verdict}"

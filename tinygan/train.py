@@ -299,10 +299,7 @@ class Job:
             return run
         before = run.read_config()
         run.keep_stats_until(self.state.step)
-        for path in run.checkpoints():  # newer ones, to which the next --resume would jump
-            if path.name == start.file.name:
-                break
-            path.replace(path.with_name(path.name + ".old"))
+        run.set_newer_aside(start.file)
         for line in reconfigure(run, before, config):  # last: a resumption that failed leaves no trace there
             self.output.warn(line)
         return run

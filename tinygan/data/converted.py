@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.data.dataset import cache_folder, fingerprint
+from tinygan.data.dataset import fingerprint
+from tinygan.data.download import cache_folder
 from tinygan.data.mapped import CHUNK, Mapped
 from tinygan.errors import CheckpointError, DataError, one_line
 from tinygan.files import keep, locked, sweep, write_atomically

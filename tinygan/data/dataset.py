@@ -1,19 +1,17 @@
 """What a data set is: pictures as bytes, in memory or in a file, and where they came from."""
 
 import hashlib
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinygan.data.mapped import chunks
-from tinygan.errors import DataError, FileError, one_line
+from tinygan.errors import DataError, one_line
 
 FINGERPRINTED = 64  # images that a fingerprint is made of
 
@@ -63,17 +61,6 @@ def reading(before: str, after: str = "") -> Iterator[None]:
         raise DataError(f"{before}: more than there is memory for{remedy}") from full
     except Exception as problem:  # SyntaxError and tokenize.TokenError included
         raise DataError(f"{before}: {one_line(problem)}{after}") from problem
-
-
-def cache_folder() -> Path:
-    """Where downloads and conversions are kept: TINYGAN_CACHE, or in the user's cache. Raises FileError."""
-    if os.environ.get("TINYGAN_CACHE"):
-        return Path(os.environ["TINYGAN_CACHE"])
-    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
-    try:
-        return Path(base or Path.home() / ".cache") / "tinygan"
-    except RuntimeError:  # a user without a home, as in some containers
-        raise FileError("there is no home folder. Set TINYGAN_CACHE.") from None
 
 
 def normalise(images: Any) -> Any:

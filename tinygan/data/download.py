@@ -4,6 +4,7 @@ Only the SHA-256 is trusted: not the address, not the server, not what lies in t
 """
 
 import hashlib
+import os
 import threading
 import time
 import urllib.error
@@ -15,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from tinygan.errors import DataError, failing, one_line
+from tinygan.errors import DataError, FileError, failing, one_line
 from tinygan.files import write_atomically
 
 CHUNK = 1 << 18
@@ -47,6 +48,17 @@ class HttpsOnly(urllib.request.HTTPRedirectHandler):
 def open_address(address: str) -> Any:
     """The answer of `address`, open for reading."""
     return urllib.request.build_opener(HttpsOnly).open(address, timeout=CONNECT_SECONDS)
+
+
+def cache_folder() -> Path:
+    """Where downloads and conversions are kept: TINYGAN_CACHE, or in the user's cache. Raises FileError."""
+    if os.environ.get("TINYGAN_CACHE"):
+        return Path(os.environ["TINYGAN_CACHE"])
+    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(base or Path.home() / ".cache") / "tinygan"
+    except RuntimeError:  # a user without a home, as in some containers
+        raise FileError("there is no home folder. Set TINYGAN_CACHE.") from None
 
 
 def is_intact(path: Path, file: Pinned) -> bool:

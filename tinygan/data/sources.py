@@ -6,8 +6,8 @@ from dataclasses import replace
 from os.path import exists, isdir, isfile  # they answer False where pathlib raises: names too long
 from pathlib import Path
 
-from tinygan.data.dataset import Dataset, cache_folder
-from tinygan.data.download import Pinned, fetch, is_intact
+from tinygan.data.dataset import Dataset
+from tinygan.data.download import Pinned, cache_folder, fetch, is_intact
 from tinygan.data.idx import read_idx
 from tinygan.data.mapped import chunks
 from tinygan.data.strokes import strokes

@@ -9,6 +9,7 @@ import numpy as np
 from tinygan.views.health import squared_distances
 
 K = 5
+MEMORISED = 0.5  # of the distance that real images have from the training set: half of it is no chance
 ROWS = 1000  # of a table of distances made at a time: 10,000 by 10,000 would take 800 MB
 
 
@@ -61,3 +62,9 @@ def nearest(pictures: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.nd
         tables.append(squared_distances(flat, part))
     distances = np.concatenate(tables, axis=1)  # (N, M)
     return distances.argmin(axis=1), np.sqrt(distances.min(axis=1).astype(np.float64) / flat.shape[1])
+
+
+def memorised(apart: np.ndarray, usual: np.ndarray) -> bool:
+    """Are pictures at distances `apart` (N,) from their nearest training images so near that they may be
+    copies? `usual` (M,): those distances of real images that nobody trained on."""
+    return bool(apart.mean() < MEMORISED * usual.mean())

@@ -10,6 +10,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 from tinygan.errors import CheckpointError, failing
@@ -138,6 +139,13 @@ class RunFolder(Records):
                 # A file without a step is from the end of its epoch: older than any step after it.
                 found.append((int(epoch), -1 if step is None else int(step), name))
         return [self.checkpoints_dir / name for _, _, name in sorted(found, reverse=True)]
+
+    def set_newer_aside(self, checkpoint: Path) -> None:
+        """Rename the checkpoints that are newer to ``.old``: a run goes on from `checkpoint`, and the next
+        ``--resume`` would jump to them. Raises CheckpointError."""
+        with failing(f"cannot rename checkpoints in {self.checkpoints_dir}", "Copy the run."):
+            for path in takewhile(lambda path: path.name != checkpoint.name, self.checkpoints()):
+                path.replace(path.with_name(path.name + ".old"))
 
     def newest(self) -> Path | None:
         """The newest checkpoint, if there is one. Raises CheckpointError."""
