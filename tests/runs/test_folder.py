@@ -140,6 +140,15 @@ def test_checkpoints_are_ordered_by_the_numbers_in_their_names(tmp_path):
     assert [path.name for path in oldest_first[1:3]] == ["epoch_0003.npz", "epoch_0003_step_0000583.npz"]
 
 
+def test_newer_checkpoints_are_set_aside_and_kept(tmp_path):
+    run = make_run(tmp_path)
+    for epoch in (1, 2, 3):
+        run.checkpoint_path(epoch).write_bytes(b"")
+    run.set_newer_aside(run.checkpoint_path(2))
+    assert run.checkpoints() == [run.checkpoint_path(2), run.checkpoint_path(1)]
+    assert (run.checkpoints_dir / "epoch_0003.npz.old").exists()
+
+
 # configuration, log, statistics
 
 
