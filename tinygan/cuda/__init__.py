@@ -6,7 +6,7 @@ speed, moves memory fast, and loses time with every small call.
 
     blas.py         matrix products by cuBLAS, on a handle that a CUDA graph may capture
     frequencies.py  convolution as four of them
-    kernels.cu      everything between the products, from bytes to images to Adam: CUDA source
+    kernels.cu      everything between the products, from the images' bytes to Adam: CUDA source
     kernels.py      compiles it, launches its kernels with checked arguments
     buffers.py      sizes, and the card's memory, planned before any is taken
     gan.py          the step

@@ -1,10 +1,10 @@
 """One training on disk.
 
     settings.py    every setting of a run, its command-line option, the recipes, and what a resume may change
-    folder.py      the numbered run folder: how it is made, found and locked; which checkpoint is the newest
+    folder.py      the numbered run folder: made, found, locked; its checkpoints, newer ones set aside
     records.py     what grows with the run: configuration, log, statistics, losses
     checkpoint.py  one file holding everything a run needs to go on; damage is always noticed
-    config.py      what config.json holds, and what a resumed run is warned of when it differs
+    config.py      what config.json holds, and warnings where a resumed run differs from it
     state.py       what training changes: networks, Adams, the step; models loaded from a run; samples
     formats.py     models in other programs' formats: ONNX and safetensors
     trainer.py     what takes the steps: the batch of each, on any device
