@@ -20,14 +20,12 @@ def by_definition(real, fake):
     def radius(points, i):
         return sorted(distance(points[i], other) for j, other in enumerate(points) if j != i)[K - 1]
 
-    def inside(points, centres, radii):
-        balls = list(zip(centres, radii, strict=True))
+    def inside(points, balls):
         return np.mean([any(distance(point, centre) <= r for centre, r in balls) for point in points])
 
-    real_radius, fake_radius = ([radius(x, i) for i in range(len(x))] for x in (real, fake))
-    precision, recall = inside(fake, real, real_radius), inside(real, fake, fake_radius)
-    balls = zip(real, real_radius, strict=True)
-    coverage = np.mean([any(distance(r, f) <= s for f in fake) for r, s in balls])
+    real_balls, fake_balls = ([(x[i], radius(x, i)) for i in range(len(x))] for x in (real, fake))
+    precision, recall = inside(fake, real_balls), inside(real, fake_balls)
+    coverage = np.mean([any(distance(centre, f) <= r for f in fake) for centre, r in real_balls])
     return {"precision": precision, "recall": recall, "coverage": coverage}
 
 

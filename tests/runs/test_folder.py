@@ -142,11 +142,12 @@ def test_checkpoints_are_ordered_by_the_numbers_in_their_names(tmp_path):
 
 def test_newer_checkpoints_are_set_aside_and_kept(tmp_path):
     run = make_run(tmp_path)
-    run.checkpoint_path(2).write_bytes(b"")
-    run.set_newer_aside(run.checkpoint_path(1))
-    assert (run.checkpoints_dir / "epoch_0002.npz.old").exists() and not run.checkpoints()
-    run.checkpoint_path(3).write_bytes(b"")
-    (run.checkpoints_dir / "epoch_0003.npz.old").mkdir()  # in its way
+    for epoch in (1, 2, 3):
+        run.checkpoint_path(epoch).write_bytes(b"")
+    run.set_newer_aside(run.checkpoint_path(2))
+    assert [path.name for path in run.checkpoints()] == ["epoch_0002.npz", "epoch_0001.npz"]
+    assert (run.checkpoints_dir / "epoch_0003.npz.old").is_file()
+    (run.checkpoints_dir / "epoch_0002.npz.old").mkdir()  # in its way
     with pytest.raises(CheckpointError, match="cannot rename checkpoints"):
         run.set_newer_aside(run.checkpoint_path(1))
 

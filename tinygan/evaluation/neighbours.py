@@ -65,6 +65,8 @@ def nearest(pictures: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def memorised(apart: np.ndarray, usual: np.ndarray) -> bool:
-    """Are pictures at distances `apart` (N,) from their nearest training images so near that they may be
-    copies? `usual` (M,): those distances of real images that nobody trained on."""
+    """Whether pictures may be copies: mean(apart) < MEMORISED mean(usual).
+
+    `apart` (N,) is how far they are from their nearest training images, `usual` (M,) how far test images are.
+    """
     return bool(apart.mean() < MEMORISED * usual.mean())

@@ -5,6 +5,6 @@ networks and takes its part of every batch. A gradient is a sum over the batch: 
 each found, and all take the same step.
 
     alone.py   one process: nothing is added up; which part of a batch each rank takes
-    mpi.py     many of them (https://www.mpi-forum.org), with graphics cards or without; how they are noticed
+    mpi.py     many of them (https://www.mpi-forum.org), with graphics cards or without; what detects them
     twins.py   the ops that look across a batch: its moments, and the mean of the losses
 """

@@ -142,7 +142,7 @@ class RunFolder(Records):
 
     def set_newer_aside(self, checkpoint: Path) -> None:
         """Rename the checkpoints that are newer to ``.old``: a run goes on from `checkpoint`, and the next
-        ``--resume`` would jump to them. All, if none has its name. Raises CheckpointError."""
+        ``--resume`` would jump to them. All of them, if none has its name. Raises CheckpointError."""
         with failing(f"cannot rename checkpoints in {self.checkpoints_dir}", "Copy the run."):
             for path in takewhile(lambda path: path.name != checkpoint.name, self.checkpoints()):
                 path.replace(path.with_name(path.name + ".old"))
