@@ -44,11 +44,12 @@ def fresh_gpu(monkeypatch):
 
 
 def installed(monkeypatch, *packages):
-    def distribution(name):
+    def version(name):
         if name not in packages:
             raise metadata.PackageNotFoundError(name)
+        return "1"
 
-    monkeypatch.setattr(metadata, "distribution", distribution)
+    monkeypatch.setattr(metadata, "version", version)
 
 
 def fake_cupy(monkeypatch, problem=None, stage="kernel", driver=13000, toolkit=13020):
@@ -322,6 +323,8 @@ def test_a_full_memory_of_the_processor_is_told_too_by_every_command(capsys):
     assert text.endswith("Use --batch-size 128.") and "GPU" not in text
     assert cli.run(lambda arguments: fails(MemoryError()), []) == 3
     assert capsys.readouterr().err == "error: out of memory. Use a smaller --width or --size.\n"
+    numpy_s = MemoryError("Unable to allocate 400. GiB for an array with shape (2, 3). More words.")
+    assert "(Unable to allocate 400. GiB for an array with shape (2, 3)). Use" in failure(numpy_s)
     assert failure(MemoryError(), batch_size=4) == "out of memory at --batch-size 4. Use --batch-size 2."
 
 

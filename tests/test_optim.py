@@ -1,5 +1,7 @@
 """Adam and the average of weights, against their formulas in plain Python."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,14 @@ def test_a_gradient_of_another_shape_or_dtype_is_refused_and_nothing_moves(wrong
     with pytest.raises(UsageError, match=r"Adam got float\d\d .* for b\. It needs float32 \(4,\)\.$"):
         adam.step([np.ones(4, np.float32), wrong])
     assert adam.t == 0 and all((p.data == 1).all() for p in parameters.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("lr", -1), ("lr", math.inf), ("beta1", 1), ("beta2", -1), ("eps", math.nan)]
+)
+def test_numbers_that_adam_cannot_have_are_refused(name, wrong):
+    with pytest.raises(UsageError, match=f"Adam got .*{name} {wrong}"):
+        Adam({}, **{name: wrong})
 
 
 def test_too_few_gradients_are_refused():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.oracles import philox
+from tinygan.errors import UsageError
 from tinygan.rng import STREAMS, Stream, key, stream
 
 
@@ -87,9 +88,10 @@ def test_a_permutation_holds_every_number_once():
     assert sorted(order) == list(range(1000)) and list(order) != list(range(1000))
 
 
-def test_unknown_names_are_refused():
-    with pytest.raises(ValueError):
-        stream(0, "weather")
+@pytest.mark.parametrize(("seed", "name"), [(0, "mine"), (-1, "init"), (0.5, "init"), (None, "init")])
+def test_unknown_names_and_seeds_that_are_no_number_are_refused(seed, name):
+    with pytest.raises(UsageError, match="Use one of init, shuffle, noise|Use a whole number"):
+        stream(seed, name)
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (4, 7, 7, 1), (6,)])

@@ -6,8 +6,12 @@ An error's text is one line: what was found, what was expected, what to do.
 2
 """
 
-from collections.abc import Iterator
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class TinyganError(Exception):
@@ -62,6 +66,23 @@ def one_line(problem: BaseException) -> str:
     return next(iter(str(problem).splitlines()), "") or type(problem).__name__
 
 
+def first_sentence(text: str) -> str:
+    """`text` up to the first full stop between two words.
+
+    >>> first_sentence("Unable to allocate 400. GiB for an array. Use less.")
+    'Unable to allocate 400. GiB for an array'
+    """
+    return re.split(r"(?<!\d)\. ", text, maxsplit=1)[0].rstrip(".")
+
+
+def pasted(*words: str) -> str:
+    """A command line to paste into the shell of this system: ``sh``, or on Windows ``cmd.exe``."""
+    if os.name != "nt":
+        return shlex.join(words)
+    # It knows double quotes alone, and no file name there holds one.
+    return " ".join(word if re.fullmatch(r"[\w.:/\\=-]+", word) else f'"{word}"' for word in words)
+
+
 @contextmanager
 def failing(what: str, remedy: str, kind: type[TinyganError] = CheckpointError) -> Iterator[None]:
     """Within this an OSError becomes an error of `kind`: `what`, a colon, the reason, `remedy`."""
@@ -71,6 +92,16 @@ def failing(what: str, remedy: str, kind: type[TinyganError] = CheckpointError) 
         raise kind(f"{what}: {one_line(problem)}. {remedy}") from problem
 
 
+@contextmanager
+def by_product(what: str, warn: Callable[[str], object]) -> Iterator[None]:
+    """Within this an exception becomes a warning, in a line: the result is worth more than `what`."""
+    try:
+        yield
+    except Exception as problem:
+        kind = "" if isinstance(problem, (TinyganError, OSError)) else f"{type(problem).__name__}: "
+        warn(f"warning: no {what}: {kind}{one_line(problem)}")
+
+
 def printable(text: str) -> str:
     r"""`text` with everything escaped that a file name may hold and no terminal or log should be sent.
 
@@ -78,3 +109,17 @@ def printable(text: str) -> str:
     'cat\\nfalse alarm \\x1b[31m \\udcff é'
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def put(text: str, stream: Any) -> None:
+    """Write `text` to a stream at once, with what its encoding lacks escaped; where there is none, nowhere.
+
+    A program without a terminal has no streams, or objects in their place that can do nothing but write.
+    """
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+    except UnicodeEncodeError as problem:
+        stream.write(text.encode(problem.encoding, "backslashreplace").decode(problem.encoding))
+    getattr(stream, "flush", bool)()

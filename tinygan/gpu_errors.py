@@ -2,12 +2,11 @@
 
 import os
 import re
-import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from tinygan.errors import DeviceError, printable
+from tinygan.errors import DeviceError, first_sentence, pasted, printable
 
 # CuPy's exceptions are told by the names of their classes and the starts of their texts: where there
 # is no CuPy there are no classes, and that of cuBLAS comes with a library which may be missing.
@@ -31,7 +30,7 @@ def import_failure(problem: BaseException) -> str:
     while problem.__cause__:  # CuPy wraps it in a page of advice
         problem = problem.__cause__
     found = f"CuPy is installed, but cannot be imported ({type(problem).__name__}: {_reason(problem)})"
-    packages = _cupy_packages()
+    packages = cupy_packages()
     if len(packages) > 1:
         return _too_many(found, packages)
     return f"{found}. Install it anew: {_exchange(packages, _wheel(packages) or 'cupy-cuda13x')}"
@@ -39,7 +38,7 @@ def import_failure(problem: BaseException) -> str:
 
 def first_failure(cupy: Any, problem: Exception) -> str:
     """Why the GPU, or what CuPy needs in order to use it, failed at its first use, and the remedy."""
-    reason, kinds, packages = _reason(problem), _kinds(problem), _cupy_packages()
+    reason, kinds, packages = _reason(problem), _kinds(problem), cupy_packages()
     if _out_of_memory(problem):
         return (
             f"the GPU's memory is full already ({reason}). Stop what else uses it (nvidia-smi lists it), "
@@ -92,7 +91,7 @@ def failures(batch_size: int | None = None, last: Callable[[], object] | None = 
         if not full and (not kinds & GPU_FAULTS or reason.startswith(MISTAKES)):
             raise
         checkpoint = last and last()
-        resume = f"go on from the last checkpoint: --resume {shlex.quote(str(checkpoint))}"
+        resume = f"go on from the last checkpoint: --resume {pasted(str(checkpoint))}"
         if full:
             on_card = kinds & {"OutOfMemoryError", *GPU_FAULTS}
             found = "the GPU's memory is full" if on_card else "out of memory"
@@ -114,7 +113,7 @@ def _reason(problem: BaseException) -> str:
     """The sentence of an exception's text that says most, or its kind where it has no text."""
     lines = [line for line in (line.strip(" *") for line in str(problem).splitlines()) if line]
     errors = [line for line in lines if "error:" in line]
-    return printable(next(iter(errors + lines), type(problem).__name__)).partition(". ")[0].rstrip(".")
+    return first_sentence(printable(next(iter(errors + lines), type(problem).__name__)))
 
 
 def _kinds(problem: BaseException) -> set[str]:
@@ -126,30 +125,29 @@ def _out_of_memory(problem: Exception) -> bool:
     return isinstance(problem, MemoryError) or told  # CuPy's own OutOfMemoryError is a MemoryError
 
 
-def _cupy_packages() -> list[str]:
-    """The installed packages that bring CuPy; there must be only one."""
+def cupy_packages() -> dict[str, str]:
+    """The versions of the installed packages that bring CuPy, of which there must be only one."""
     from importlib import metadata  # 20 ms, which no command without a fault should wait for
 
-    found = []
+    found = {}
     for name in ("cupy", "cupy-cuda12x", "cupy-cuda13x"):
         with suppress(metadata.PackageNotFoundError):
-            metadata.distribution(name)
-            found.append(name)
+            found[name] = metadata.version(name)
     return found
 
 
-def _wheel(packages: list[str]) -> str | None:
+def _wheel(packages: Collection[str]) -> str | None:
     """That of the `packages` which has the extra ``[ctk]``: pip then installs the toolkit's libraries."""
     return next((name for name in packages if name.startswith("cupy-cuda")), None)
 
 
-def _exchange(packages: list[str], wheel: str) -> str:
+def _exchange(packages: Collection[str], wheel: str) -> str:
     """How to have `wheel` instead of the `packages` that are installed."""
     removal = f"pip uninstall {' '.join(packages)}, then " if packages else ""
     return f'{removal}pip install "{wheel}[ctk]"'
 
 
-def _too_many(found: str, packages: list[str]) -> str:
+def _too_many(found: str, packages: Collection[str]) -> str:
     return (
         f"{found}: {' and '.join(packages)} are installed, and they overwrite each other. Keep one: "
         f"{_exchange(packages, 'cupy-cuda13x')} (for a driver of CUDA 12: cupy-cuda12x)"

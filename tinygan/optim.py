@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from math import inf, sqrt
 
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
@@ -21,6 +21,9 @@ class Adam:
     it stands outside the root, as in Keras.
 
     `parameters`: tensors by name. lr: about how far one moves in a step. (The command passes its own lr.)
+
+    Raises:
+        UsageError: lr or eps is negative or infinite, or beta1 or beta2 is not in [0, 1).
     """
 
     def __init__(
@@ -30,6 +33,9 @@ class Adam:
         self.parameters = dict(parameters)
         # Python's own floats: they leave float32 arrays as they are, which NumPy's float64 would not.
         self.lr, self.beta1, self.beta2, self.eps = map(float, (lr, beta1, beta2, eps))
+        if not (0 <= self.lr < inf and 0 <= self.eps < inf and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            given = f"lr {lr}, beta1 {beta1}, beta2 {beta2}, eps {eps}"
+            raise UsageError(f"Adam got {given}. It needs lr and eps from 0 on, betas from 0 to below 1.")
         self.t = 0  # steps taken
         self.m = {name: p.backend.xp.zeros_like(p.data) for name, p in self.parameters.items()}
         self.v = {name: p.backend.xp.zeros_like(p.data) for name, p in self.parameters.items()}

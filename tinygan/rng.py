@@ -124,5 +124,13 @@ class Stream:
 
 
 def stream(seed: int, name: str) -> Stream:
-    """The root of the stream `name` (one of `STREAMS`) for a run's `seed` (>= 0)."""
+    """The root of the stream `name` (one of `STREAMS`) for a run's `seed`, a whole number from 0 on.
+
+    Raises:
+        UsageError: another name, or another seed.
+    """
+    if name not in STREAMS:
+        raise UsageError(f"no stream is named {name!r}. Use one of {', '.join(STREAMS)}, or add it.")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise UsageError(f"the seed is {seed!r}. Use a whole number from 0 on.")
     return Stream(seed, (STREAMS.index(name),))

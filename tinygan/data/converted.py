@@ -28,7 +28,7 @@ import numpy as np
 from tinygan.data.dataset import fingerprint
 from tinygan.data.download import cache_folder
 from tinygan.data.mapped import CHUNK, Mapped
-from tinygan.errors import CheckpointError, DataError, one_line
+from tinygan.errors import CheckpointError, DataError, first_sentence, one_line
 from tinygan.files import keep, locked, sweep, write_atomically
 
 SAVE_SECONDS = 5.0  # between two notes of how far it has come
@@ -80,7 +80,7 @@ def converted(
             size = f"{images.nbytes / 1e6:,.0f} MB"
             return images, tally, [f"stored   {size} in {stored.file}, converted; it may be deleted"]
         except (OSError, CheckpointError) as problem:
-            reason = one_line(problem.__cause__ or problem).partition(". ")[0]
+            reason = first_sentence(one_line(problem.__cause__ or problem))
         why = f"in memory: {cache} cannot be written ({reason})"
         say(f"convert  {conversion.source} {why}")
         notes = [f"note     converted {why}"]

@@ -11,7 +11,7 @@ from tinygan.data.download import Pinned, cache_folder, fetch, is_intact
 from tinygan.data.idx import read_idx
 from tinygan.data.mapped import chunks
 from tinygan.data.strokes import strokes
-from tinygan.errors import CheckpointError, DataError, UsageError, printable
+from tinygan.errors import CheckpointError, DataError, UsageError, first_sentence, printable
 
 FASHION = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -127,7 +127,7 @@ def named(
         except DataError as problem:
             if name != "auto":
                 raise
-            reason = str(problem).partition(". ")[0]
+            reason = first_sentence(str(problem))
             say(f"no Fashion-MNIST ({reason}): using the built-in strokes.")
     count, seed = STROKES[split]
     images, _ = strokes(min(count, limit or count), seed)
