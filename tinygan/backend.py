@@ -9,7 +9,7 @@ from functools import cache
 from types import ModuleType
 
 from tinygan.arrays import CPU, DEVICES, ENGINES, PRECISIONS, Backend
-from tinygan.errors import DeviceError, UsageError
+from tinygan.errors import DeviceError, UsageError, first_sentence
 from tinygan.fast.originals import changed, described, twins
 from tinygan.fast.threads import POOL
 from tinygan.gpu_errors import first_failure, import_failure
@@ -17,7 +17,7 @@ from tinygan.ranks import twins as shared
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import MPI, NCCL
 
-use_threads = POOL.resize  # in matrix products and in the fast engine, from now on
+use_threads = POOL.sized  # in matrix products and in the fast engine, as long as this context lasts
 TF32_SINCE = 80  # compute capability, times ten, of the first cards that have it (Ampere)
 
 
@@ -77,7 +77,7 @@ def choose(
         except DeviceError as problem:
             if device == "gpu":
                 raise
-            say(f"no GPU: {str(problem).partition('. ')[0]}; the CPU it is.")
+            say(f"no GPU: {first_sentence(str(problem))}; the CPU it is.")
         else:
             able = int(cupy.cuda.Device().compute_capability) >= TF32_SINCE
             best = "tf32" if able and engine == "fast" else "float32"

@@ -1,7 +1,4 @@
-"""This computer: its cores, its processor's name, and two switches of its libraries.
-
-How many threads a run takes is chosen where it starts: `train.choose_device`.
-"""
+"""This computer: its cores, how many threads to use, its processor's name, and switches of its libraries."""
 
 import ctypes
 import math
@@ -27,6 +24,24 @@ def usable_cores() -> int:
     return cores
 
 
+def default_threads(sharing: int = 1) -> tuple[int, str]:
+    """How many threads to use where nobody says, and where the number comes from, in words.
+
+    The usable cores, of which `sharing` processes take an equal part; fewer where the environment, or the
+    program that this process belongs to, allows NumPy's BLAS fewer (as ``threadpoolctl`` does).
+    """
+    which = "all usable cores" if sharing == 1 else "its share of the cores"
+    limits = [(max(1, usable_cores() // sharing), which)]
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # in the order that OpenBLAS reads them
+        first = os.environ.get(name, "").partition(",")[0].strip()
+        if first.isdecimal() and int(first):
+            limits.append((int(first), name))
+            break
+    if found := blas_threads():
+        limits.append((found, "the limit of NumPy's BLAS"))
+    return min(limits, key=lambda limit: limit[0])
+
+
 def processor_name() -> str:
     """The processor's name, as the system gives it."""
     with suppress(OSError):  # not Linux
@@ -40,7 +55,7 @@ def keep_memory() -> None:
     """Let freed memory stay with the process, where the C library has a switch for it (glibc).
 
     Otherwise it gives every large array back to the system, which has to clear the memory again for the
-    next one, in every step. Not for a program that shares its process with others.
+    next one, in every step. It cannot be undone: only for a process of our own.
     """
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
     try:
@@ -54,22 +69,28 @@ def keep_memory() -> None:
 def limit_blas_threads(count: int) -> bool:
     """Let NumPy's matrix products use `count` threads; False where its BLAS offers no such switch."""
     if switch := _blas_switch():
-        switch(count)
+        switch[0](count)
     return switch is not None
 
 
+def blas_threads() -> int:
+    """How many threads NumPy's matrix products use now; 0 where its BLAS does not say."""
+    switch = _blas_switch()
+    return switch[1]() if switch else 0
+
+
 @cache
-def _blas_switch() -> Callable[[int], None] | None:
-    """The function of NumPy's BLAS that sets its number of threads.
+def _blas_switch() -> tuple[Callable[[int], None], Callable[[], int]] | None:
+    """The functions of NumPy's BLAS that set its number of threads, and that get it.
 
     NumPy's wheels carry an OpenBLAS whose switch is called through ctypes, in the library already loaded.
     """
     package = Path(np.__file__).parent
     for library in [*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")]:
         blas = ctypes.CDLL(str(library))
-        for symbol in ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads"):
-            if hasattr(blas, symbol):
-                switch = getattr(blas, symbol)
-                switch.argtypes, switch.restype = [ctypes.c_int], None
-                return switch
+        for symbol in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads"):
+            if hasattr(blas, symbol.format("set")):
+                switch, count = (getattr(blas, symbol.format(verb)) for verb in ("set", "get"))
+                switch.argtypes, switch.restype, count.restype = [ctypes.c_int], None, ctypes.c_int
+                return switch, count
     return None

@@ -141,7 +141,7 @@ def test_blas_does_not_get_its_threads_back_before_the_step_is_over(fused, monke
     game.take(game.batch(0))  # the networks' shapes are known from now on
     counts: list[int] = []
     monkeypatch.setattr(threads, "limit_blas_threads", lambda count: counts.append(count) or True)
-    monkeypatch.setattr(threads.POOL, "_threads", 3)
+    monkeypatch.setattr(threads, "blas_threads", lambda: 3)
     game.take(game.batch(1))
     assert counts[-1] == 3 and set(counts[:-1]) == {1}
 

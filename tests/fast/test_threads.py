@@ -24,6 +24,7 @@ from tests.fast.checks import (
 )
 from tests.test_backend import openblas_threads
 from tests.test_commands import TINY, tinygan
+from tinygan import machine
 from tinygan.fast import threads
 from tinygan.fast.threads import POOL, Pool, blocks
 from tinygan.runs.checkpoint import read
@@ -130,9 +131,12 @@ def test_resizing_ends_the_threads_and_they_start_again(pool):
 
 
 def test_there_are_as_many_as_usable_cores_and_without_a_switch_for_blas_one(monkeypatch):
-    monkeypatch.setattr(threads, "usable_cores", lambda: 3)
-    monkeypatch.setattr(threads, "limit_blas_threads", lambda count: True)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 3)
+    monkeypatch.setattr(machine, "blas_threads", lambda: 8)
     assert Pool().threads == 3
+    monkeypatch.setattr(machine, "blas_threads", lambda: 2)  # what the program that we are part of allows it
+    assert Pool().threads == 2
+    monkeypatch.setattr(threads, "blas_threads", lambda: 0)
     monkeypatch.setattr(threads, "limit_blas_threads", lambda count: False)
     pool = Pool()
     assert pool.threads == 1

@@ -4,7 +4,7 @@ NumPy lets go of Python's interpreter lock while it computes, so threads run at 
 Work is cut into pieces whose bounds depend on the shapes alone, never on the number of threads,
 and every sum over pieces is taken in their order: the result is the same to the last bit with
 one thread and with sixteen. For that, matrix products must not be split a second time by BLAS,
-which is held to one thread while the pieces are computed, and let go afterwards.
+which is held to one thread while the pieces are computed, and gets back what it had afterwards.
 """
 
 import os
@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from threading import Lock
 from typing import Any, TypeVar
 
 from tinygan.arrays import Array
-from tinygan.machine import limit_blas_threads, usable_cores
+from tinygan.machine import blas_threads, default_threads, limit_blas_threads
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -29,13 +30,17 @@ class Pool:
         self._threads = 0  # not decided yet
         self._executor: ThreadPoolExecutor | None = None
         self._process = 0  # that started them
-        self._inside = 0  # depth of `blas_alone`
+        self._lock = Lock()  # several threads of a program may use the pool
+        self._inside = self._users = 0  # how many are in `blas_alone`, and in `sized`
+        self._blas = 0  # what BLAS gets back after `blas_alone`
+        self._before = 0, 0  # threads of the pool and of BLAS before `sized`
 
     @property
     def threads(self) -> int:
-        """How many there are: what `resize` said, else one for every usable core."""
+        """How many there are: what `resize` said, else what this machine and its BLAS allow."""
         if not self._threads:
-            self.resize(usable_cores())
+            count, _ = default_threads()
+            self._threads = count if blas_threads() else 1
         return self._threads
 
     def resize(self, threads: int) -> bool:
@@ -43,10 +48,32 @@ class Pool:
 
         False where NumPy's BLAS has no switch: then it decides for itself, and the pool has one thread.
         """
+        with self._lock:
+            return self._resize(threads, threads)
+
+    @contextmanager
+    def sized(self, threads: int) -> Iterator[bool]:
+        """Within this `resize`, whose answer it gives; afterwards the pool and BLAS are as they were."""
+        with self._lock:
+            if not self._users:
+                self._before = self._threads, blas_threads()
+            self._users += 1
+            switched = self._resize(threads, threads)
+        try:
+            yield switched
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._resize(*self._before)
+
+    def _resize(self, threads: int, blas: int) -> bool:
         if self._executor:
             self._executor.shutdown()
             self._executor = None
-        switched = limit_blas_threads(threads)
+        # A product that is being computed stays with its thread.
+        switched = bool(blas_threads()) if self._inside else limit_blas_threads(blas)
+        self._blas = blas
         self._threads = threads if switched else 1
         return switched
 
@@ -69,10 +96,10 @@ class Pool:
                 raise
 
         with self.blas_alone():
-            others = []
-            for _ in range(threads - 1):
-                # In a copy of the caller's context, which holds NumPy's error handling.
-                others.append(self._workers().submit(copy_context().run, work))
+            with self._lock:  # `resize` ends the workers
+                # In copies of the caller's context, which holds NumPy's error handling.
+                contexts = [copy_context() for _ in range(threads - 1)]
+                others = [self._workers().submit(context.run, work) for context in contexts]
             try:
                 work()
             finally:
@@ -84,20 +111,26 @@ class Pool:
 
     def _workers(self) -> ThreadPoolExecutor:
         if self._executor is None or self._process != os.getpid():  # a fork copies no threads
-            self._executor, self._process = ThreadPoolExecutor(self.threads - 1, "tinygan"), os.getpid()
+            size = max(1, self._threads - 1)
+            self._executor, self._process = ThreadPoolExecutor(size, "tinygan"), os.getpid()
         return self._executor
 
     @contextmanager
     def blas_alone(self) -> Iterator[None]:
         """Inside this block a matrix product stays in the thread that asks for it."""
-        self._inside += 1
-        limit_blas_threads(1)
+        _ = self.threads  # decided by what BLAS may use outside
+        with self._lock:
+            if not self._inside:
+                self._blas = blas_threads()
+                limit_blas_threads(1)
+            self._inside += 1
         try:
             yield
         finally:
-            self._inside -= 1
-            if not self._inside:
-                limit_blas_threads(self.threads)
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    limit_blas_threads(self._blas)
 
 
 # One for the process, as its BLAS is; nothing else in the engine outlives a call.
