@@ -76,6 +76,8 @@ def trained(training: tuple[Path, Result]) -> Path:
     ("command", "words"),
     [
         (["-m", "tinygan"], "python -m tinygan.train "),
+        (["-m", "tinygan", "--help"], "python -m tinygan.train "),
+        (["-m", "tinygan", "--version"], f"numpy     {np.__version__}\n"),
         (["-m", "tinygan.train", "--help"], "--device"),
         (["train.py", "--help"], "--device"),
     ],
@@ -84,6 +86,15 @@ def test_commands_are_listed_and_start_as_modules_and_as_files(command: list[str
     """In the folder of the modules, which come first there."""
     done = ended(start(*command, cwd=ROOT / "tinygan"))
     assert done.returncode == 0 and words in done.stdout, done.stderr
+
+
+def test_a_word_that_is_no_command_is_refused_with_the_right_call(tmp_path: Path) -> None:
+    for words, right in (
+        (("train", "--epochs", 3), "python -m tinygan.train --epochs 3."),
+        (("smaple",), "python -m tinygan.sample."),
+        (("xyz",), "one that python -m tinygan lists."),
+    ):
+        fails(ended(start("-m", "tinygan", *words, cwd=tmp_path)), 2, repr(words[0]), f"Use {right}")
 
 
 def test_a_command_that_is_started_in_the_package_s_folder_hides_no_other_package(monkeypatch) -> None:
@@ -103,7 +114,7 @@ def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
     files = {"config.json", "log.txt", "stats.jsonl", "losses.f32"}
     files |= {"reals.png", "training.gif", "report.html", ".lock"}
     samples = {f"samples/epoch_{epoch:04}.png" for epoch in range(5)}
-    checkpoints = {"checkpoints/epoch_0002.npz", "checkpoints/epoch_0004.npz"}
+    checkpoints = {f"checkpoints/{name}.npz" for name in ("epoch_0002", "epoch_0004", "latest")}
     assert names == files | samples | checkpoints
 
 
@@ -286,10 +297,12 @@ def test_a_damaged_newest_checkpoint_is_passed_over_loudly_and_half_a_file_swept
 ) -> None:
     half = copy_of(trained, tmp_path) / ".config.json.12-0a1b2c3d.tmp"
     half.write_text("{")
-    newest = checkpoint(tmp_path, 4)
-    newest.write_bytes(newest.read_bytes()[:-100])
-    warned = works("train", "--resume", cwd=tmp_path).stderr
-    assert "warning" in warned and "epoch_0002.npz" in warned and not half.exists()
+    for newest in (RunFolder(tmp_path / RUN).latest_path, checkpoint(tmp_path, 4)):
+        newest.write_bytes(newest.read_bytes()[:-100])
+    warned = works("train", "--resume", cwd=tmp_path).stderr.splitlines()
+    assert len(warned) == 2 and all("Falling back to runs/0001-strokes" in line for line in warned)
+    assert "latest.npz is damaged" in warned[0] and "epoch_0004.npz is damaged" in warned[1]
+    assert not half.exists()
 
 
 @pytest.mark.parametrize(
@@ -302,6 +315,7 @@ def test_resuming_with_other_settings_is_refused(trained: Path, option: str, val
 def test_an_unreadable_checkpoint_is_refused(trained: Path, tmp_path: Path) -> None:
     run = copy_of(trained, tmp_path)
     checkpoint(tmp_path, 4).unlink()
+    RunFolder(run).latest_path.unlink()
     checkpoint(tmp_path, 2).write_bytes(b"not a checkpoint")
     for command in ("train", "--resume"), ("sample",), ("report",):
         fails(tinygan(*command, cwd=tmp_path), 5, "epoch_0002.npz")
@@ -332,7 +346,8 @@ def test_nothing_to_resume_or_to_show(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-def test_a_process_that_gets_a_signal_saves_and_another_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGUSR1, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_a_process_that_gets_a_signal_saves_and_another_goes_on(tmp_path: Path, number: int) -> None:
     """Bit for bit as one that was never stopped; meanwhile nobody else may write there."""
     endless = (*TINY, "--epochs", 100_000, "--checkpoint-every", 50_000, "--no-gif")
     process = start("-m", "tinygan.train", *endless, cwd=tmp_path, stdout=subprocess.DEVNULL)
@@ -341,10 +356,9 @@ def test_a_process_that_gets_a_signal_saves_and_another_goes_on(tmp_path: Path) 
     while not statistics.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     fails(tinygan("train", "--resume", cwd=tmp_path), 5, f"is being written by process {process.pid} on")
-    assert tinygan("train", "--resume", "--dry-run", cwd=tmp_path).returncode == 5  # no checkpoint yet
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     errors = ended(process).stderr
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == 128 + number
     assert errors.startswith("interrupted; everything is saved") and len(errors.splitlines()) == 1
     assert f"python -m tinygan.train --resume {RUN}" in errors
     assert (tmp_path / RUN / "log.txt").read_text().endswith(errors)
@@ -639,8 +653,9 @@ def test_no_report_and_no_film_are_made_where_none_are_wanted_and_a_resumed_run_
 def test_a_report_that_fails_does_not_stop_the_training(tmp_path: Path) -> None:
     works("train", *TINY, "--epochs", 1, "--no-report", cwd=tmp_path)
     (tmp_path / RUN / "report.html").mkdir()
-    printed = works("train", "--resume", "--epochs", 2, cwd=tmp_path).stdout
-    assert "warning: no report: " in printed and "no regular file" in printed and "The report" not in printed
+    done = works("train", "--resume", "--epochs", 2, cwd=tmp_path)
+    assert "warning: no report: " in done.stderr and "no regular file" in done.stderr
+    assert "The report" not in done.stdout
     assert checkpoint(tmp_path, 2).exists()
 
 
@@ -734,7 +749,7 @@ def test_export_writes_what_other_programs_read(trained: Path, tmp_path: Path) -
     pytest.importorskip("safetensors")
     weights = tmp_path / "both.safetensors"
     printed = works("export", "--onnx", tmp_path / "g.onnx", "--safetensors", weights, cwd=trained).stdout
-    assert len(printed.splitlines()) == 2 and "epoch_0004.npz" in printed
+    assert len(printed.splitlines()) == 2 and printed.count("latest.npz") == 2
     assert (load(weights).generate(3) == load(trained / RUN).generate(3)).all()
     fails(tinygan("explain", weights, cwd=tmp_path), 5, "holds weights alone")
     fails(tinygan("export", weights, "--onnx", "g.onnx", cwd=tmp_path), 5, "holds weights alone")
@@ -795,4 +810,5 @@ def test_explain_refuses_other_images(trained: Path, tmp_path: Path) -> None:
     copy_of(trained, tmp_path)
     arrays, meta = read(checkpoint(tmp_path, 4))
     save(checkpoint(tmp_path, 4), arrays, meta | {"data_sha256": "0" * 64})
-    fails(tinygan("explain", cwd=tmp_path), 5, "was trained on other images")
+    result = tinygan("explain", checkpoint(tmp_path, 4), cwd=tmp_path)
+    fails(result, 5, "was trained on other images")

@@ -224,8 +224,15 @@ def test_importing_tinygan_pulls_in_nothing_that_is_not_needed():
     foreign = {n.split(".")[0] for n in loaded} - {"tinygan"} - set(sys.stdlib_module_names)
     assert foreign == set()
     assert not loaded & {"urllib.request", "http.client", "ssl", "asyncio", "sqlite3", "unittest", "tkinter"}
-    engines = ("tinygan.fast", "tinygan.data", "tinygan.backend", "tinygan.step", "tinygan.ranks.mpi")
-    assert not [n for n in loaded if n.startswith(engines)]
+    later = ("fast", "backend", "step", "ranks.mpi", "data", "runs", "views", "cli")
+    assert not [n for n in loaded if n.startswith(tuple(f"tinygan.{name}" for name in later))]
+
+
+def test_what_reads_runs_is_loaded_when_it_is_asked_for():
+    assert in_fresh_python("import tinygan; print(tinygan.load.__module__)") == "tinygan.runs.state"
+    assert in_fresh_python("from tinygan import *; print(load.__name__)") == "load"
+    with pytest.raises(AttributeError, match="'tinygan' has no attribute 'lode'"):
+        _ = tinygan.lode  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_importing_tinygan_takes_less_than_three_tenths_of_a_second_more_than_numpy():

@@ -86,7 +86,7 @@ WITHOUT = """
 import os, runpy, signal, sys
 for name in ("resource", "pwd", "grp", "termios", "pty"):
     sys.modules[name] = None
-for name in ("SIGHUP", "sched_getaffinity", "fork", "getuid", "fchmod", "mkfifo"):
+for name in ("SIGHUP", "SIGUSR1", "sched_getaffinity", "fork", "getuid", "fchmod", "mkfifo"):
     for module in (os, signal):
         vars(module).pop(name, None)
 runpy.run_module("tinygan.train", run_name="__main__")
@@ -159,6 +159,16 @@ def bound_by_permissions() -> Iterator[None]:
         assert libc.capset(version_and_thread, kept) == 0
 
 
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    folder.chmod(0o555)
+    try:
+        with bound_by_permissions():
+            yield
+    finally:
+        folder.chmod(0o755)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("trained")
@@ -174,7 +184,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("runs", ("train", *TINY)),
         (RUN, ("train", "--resume", "--epochs", "2")),
         (RUN / "checkpoints", ("train", "--resume", "--epochs", "2")),
-        (RUN / "samples", ("train", "--resume", "--epochs", "2")),
         (RUN, ("sample",)),
         (RUN, ("report",)),
     ],
@@ -184,12 +193,56 @@ def test_a_folder_that_may_only_be_read_is_reported_in_one_line(
 ) -> None:
     copy_of(trained, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.npz")}
-    (tmp_path / locked).chmod(0o555)
-    try:
-        with bound_by_permissions():
-            done = tinygan(*command, cwd=tmp_path)
-    finally:
-        (tmp_path / locked).chmod(0o755)
+    with read_only(tmp_path / locked):
+        done = tinygan(*command, cwd=tmp_path)
     fails(done, 5, "Permission denied")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.npz")} == before
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+LAYER = ("explain", "--layer", "generator/04_conv_transpose")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' capabilities")
+@pytest.mark.parametrize(
+    ("locked", "command", "printed"),
+    [
+        (RUN, ("evaluate", "--samples", "100"), "nearest   16 of them"),
+        (RUN, LAYER, "method: "),
+        (RUN / "samples", ("train", "--resume", "--epochs", "2"), "done     6 steps"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_a_warning_beside_the_result(
+    trained: Path, tmp_path: Path, locked: Path, command: tuple[str, ...], printed: str
+) -> None:
+    copy_of(trained, tmp_path)
+    with read_only(tmp_path / locked):
+        done = works(*command, cwd=tmp_path)
+    warned = done.stderr.splitlines()
+    assert printed in done.stdout and warned
+    assert all(line.startswith("warning: no picture of ") and "Permission denied" in line for line in warned)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' capabilities")
+def test_every_command_writes_where_it_is_told_to(trained: Path, tmp_path: Path) -> None:
+    """To a folder, under the names it chooses, or to a file; the run may only be read."""
+    copy_of(trained, tmp_path)
+    with read_only(tmp_path / RUN):
+        for command in (
+            ("evaluate", "--samples", "100"), ("evaluate", "--samples", "100", "--out", "near.png"), LAYER,
+            ("sample",), ("sample", "--out", "few.npy"), ("sample", "--num", "2", "--interpolate", "2"),
+            ("sample", "--through-training"), ("sample", "--separate", "--num", "2", "--out", "new/apart"),
+            ("report",), ("report", "--out", "page.html"),
+            ("export", "--onnx", "--safetensors"), ("export", "--onnx", "g.onnx"),
+        ):  # fmt: skip
+            out = () if "--out" in command else ("--out", "new/place")
+            assert works(*command, *out, cwd=tmp_path).stderr == ""
+    assert sorted(path.name for path in (tmp_path / "new/place").iterdir()) == [
+        "epoch_0001.onnx", "epoch_0001.safetensors", "generator_04_conv_transpose_kernels.png",
+        "generator_04_conv_transpose_maps.png", "interpolation_epoch_0001_seed_1.gif",
+        "nearest_epoch_0001_seed_1.png", "report.html", "samples_epoch_0001_seed_1.png",
+        "through_training_seed_1.png",
+    ]  # fmt: skip
+    files = ("near.png", "few.npy", "new/apart/0.png", "new/apart/1.png", "page.html", "g.onnx")
+    assert all((tmp_path / name).is_file() for name in files)
+    fails(tinygan("explain", "--out", "x", cwd=tmp_path), 2, "--layer")

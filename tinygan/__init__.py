@@ -16,6 +16,8 @@ same faster, on a GPU or on several processes, and `step.py`, which picks one; `
 `evaluation/` and the commands (``python -m tinygan`` lists them) around it. README has a map.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from tinygan import models, optim
 from tinygan.autograd import Tensor, grad, no_grad
 from tinygan.ops.activation import leaky_relu, tanh
@@ -24,10 +26,21 @@ from tinygan.ops.conv import conv2d, conv2d_transpose
 from tinygan.ops.dense import dense, reshape
 from tinygan.ops.dropout import dropout
 from tinygan.ops.loss import bce_with_logits
-from tinygan.runs.state import load
+
+if TYPE_CHECKING:
+    from tinygan.runs.state import load
 
 __version__ = "0.1.0"
 __all__ = [
     "Tensor", "batch_norm", "bce_with_logits", "conv2d", "conv2d_transpose", "dense", "dropout", "grad",
     "leaky_relu", "load", "models", "no_grad", "optim", "reshape", "tanh",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """`load`, and with it all that reads runs, when it is first asked for."""
+    if name == "load":
+        from tinygan.runs.state import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,11 @@
-"""``python -m tinygan``: the list of commands."""
+"""``python -m tinygan``: the list of commands, and with ``--version`` the versions of what they use."""
+
+import difflib
+import sys
+
+from tinygan import cli
+from tinygan.errors import UsageError, pasted
+from tinygan.runs.config import versions
 
 COMMANDS = {
     "train": "train the DCGAN: pictures, checkpoints, statistics, an animation",
@@ -10,6 +17,24 @@ COMMANDS = {
     "report": "put what there is to see of a run on one page: samples, curves, the generator itself",
 }
 
+
+def main(arguments: cli.Arguments = ()) -> int:
+    """List commands or versions; returns the exit code. Raises UsageError for anything else."""
+    first, *rest = cli.words(arguments) or ["--help"]
+    if first == "--version":
+        for name, version in versions().items():
+            print(f"{name:<9} {version}")
+    elif first in ("-h", "--help"):
+        for name, purpose in COMMANDS.items():
+            print(f"python -m tinygan.{name:<9} {purpose}")
+    else:
+        near = difflib.get_close_matches(first, COMMANDS, 1)
+        right = "one that python -m tinygan lists"
+        if near:
+            right = pasted("python", "-m", f"tinygan.{near[0]}", *rest)
+        raise UsageError(f"python -m tinygan has no command or option {first!r:.40}. Use {right}.")
+    return 0
+
+
 if __name__ == "__main__":
-    for name, purpose in COMMANDS.items():
-        print(f"python -m tinygan.{name:<9} {purpose}")
+    sys.exit(cli.run(main))

@@ -4,14 +4,17 @@ import argparse
 import errno
 import io
 import os
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
-from tinygan import backend, gpu_errors
-from tinygan.errors import CheckpointError, TinyganError, UsageError, one_line
+from tinygan import backend, gpu_errors, machine
+from tinygan.errors import CheckpointError, TinyganError, UsageError, failing, one_line, put
+
+Arguments: TypeAlias = "str | Iterable[object]"  # a command line, or its words: text, numbers, paths
 
 
 def seed(text: str) -> int:
@@ -33,6 +36,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--runs": {"type": Path, "default": Path("runs"), "help": "folder of runs; default: runs"},
     "--device": {"choices": backend.DEVICES, "default": "auto", "help": "default: auto"},
     "--data-dir": {"type": Path, "metavar": "DIR", "help": "where fashion-mnist/ lies"},
+    "--out": {
+        "type": Path,
+        "metavar": "PATH",
+        "help": "where to write: a file with that ending, or a folder; default: in the run",
+    },
     # Of pictures that no training has shown.
     "--seed": {"type": seed, "help": "of the noise; default: one more than the run's own"},
 }
@@ -47,29 +55,65 @@ class Parser(argparse.ArgumentParser):
         for option in shared:
             self.add_argument(option, **OPTIONS[option])
 
+    def parse(self, arguments: Arguments) -> argparse.Namespace:
+        """The options in `arguments`. Raises UsageError."""
+        return self.parse_args(words(arguments))
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}. {self.prog} --help lists the options.")
 
 
+def words(arguments: Arguments) -> list[str]:
+    """The words of a command line; those of text as a shell would split it. Raises UsageError."""
+    if not isinstance(arguments, str):
+        paths = str, bytes, os.PathLike
+        return [os.fsdecode(word) if isinstance(word, paths) else str(word) for word in arguments]
+    lexer = shlex.shlex(arguments, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    if os.name == "nt":
+        lexer.escape = ""  # backslashes part folders there
+    try:
+        return list(lexer)
+    except ValueError as problem:
+        raise UsageError(f"{arguments!r:.80}: {problem}. Close it, or pass a list of words.") from problem
+
+
 def warn(line: str) -> None:
     """Print a line on stderr, beside the answer."""
-    print(line, file=sys.stderr, flush=True)
+    put(line + "\n", sys.stderr)
+
+
+def placed(out: Path | None, folder: Path, name: str) -> Path:
+    """Where a command writes: `out`, if it ends as `name` does; else `name` in the folder `out`, which is
+    made, or without it in `folder`. Raises CheckpointError."""
+    if out is None:
+        return folder / name
+    is_file = out.suffix.lower() == Path(name).suffix and not os.path.isdir(out)
+    return in_folder(out if is_file else out / name)
+
+
+def in_folder(path: Path) -> Path:
+    """`path`, whose folder is made. Raises CheckpointError."""
+    with failing(f"cannot make {path.parent}", "Use another --out."):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
     """Run `command` and return its exit code; an error becomes one line on stderr and its code.
 
-    Anything but a `TinyganError`, a full memory or a failing GPU is a bug and keeps its traceback.
+    Without `arguments` it is what this process was started for. Anything but a `TinyganError`, a full memory
+    or a failing GPU is a bug and keeps its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
-    if arguments is None:  # started as a file or in the package's folder, where NVIDIA's `cuda` would be ours
-        here, arguments = os.path.dirname(os.path.realpath(__file__)), sys.argv[1:]
-        sys.path[:] = [path for path in sys.path if os.path.realpath(path) != here]
+    if arguments is None:
+        _prepare_process()
+        arguments = sys.argv[1:]
     try:
         with gpu_errors.failures():
             code = command(arguments)
-        sys.stdout.flush()  # a failure here can still be printed
+        put("", sys.stdout)  # a failure here can still be printed
         return code
     except TinyganError as problem:
         return _tell(f"{problem.mark}{problem}", problem.exit_code)
@@ -83,13 +127,25 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
         return _tell(f"error: cannot write the output: {one_line(problem)}.", CheckpointError.exit_code)
 
 
+def _prepare_process() -> None:
+    """What a process that runs one command, and nothing else, needs."""
+    # Where it was started as a file or in the package's folder, NVIDIA's `cuda` would be ours.
+    here = os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.realpath(path) != here]
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed: a file that gets this number would get what a library prints
+            os.open(os.devnull, os.O_RDWR)
+    machine.keep_memory()
+
+
 def _tell(line: str, code: int) -> int:
     """Print the last line; where a stream has failed, as a terminal that has gone, do without."""
     for stream, text in ((sys.stdout, ""), (sys.stderr, line and line + "\n")):
         try:
-            stream.write(text)
-            stream.flush()
+            put(text, stream)
         except OSError:
-            with suppress(OSError):  # or the exit would try to flush it again
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            with suppress(AttributeError, OSError):  # or the exit would try to flush it again
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # pyright: ignore[reportOptionalMemberAccess]
     return code

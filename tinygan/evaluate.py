@@ -3,13 +3,12 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tinygan import backend, cli, machine
-from tinygan.errors import UsageError
+from tinygan import backend, cli
+from tinygan.errors import UsageError, by_product
 from tinygan.evaluation.classifier import NAMES
 from tinygan.evaluation.evaluation import SAMPLES, Compared, Evaluation
 from tinygan.evaluation.neighbours import K, memorised, nearest
@@ -22,7 +21,7 @@ LEAST = 100  # fewer pictures say nothing about a distribution
 
 
 def parser() -> cli.Parser:
-    shared = *cli.OF_A_RUN, "--device", "--data-dir", "--seed"
+    shared = *cli.OF_A_RUN, "--device", "--data-dir", "--seed", "--out"
     parser = cli.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", *shared)
     parser.add_argument(
         "--samples", type=int, default=SAMPLES, metavar="N", help=f"pictures to measure; default: {SAMPLES}"
@@ -31,21 +30,20 @@ def parser() -> cli.Parser:
     return parser
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: cli.Arguments = ()) -> int:
     """Evaluate as `arguments` say; returns the exit code."""
-    options = parser().parse_args(arguments)
+    options = parser().parse(arguments)
     if options.samples < LEAST:
         raise UsageError(f"--samples {options.samples} is less than {LEAST}: too few to say anything.")
     if options.json and not options.json.absolute().parent.is_dir():  # found now, not after a minute
         raise UsageError(f"--json {options.json}: there is no folder {options.json.parent}. Make it first.")
     if options.json and options.json.is_dir():
         raise UsageError(f"--json {options.json} is a folder. Name a file in it.")
-    machine.keep_memory()  # the tables of distances are made again and again
     return evaluate(options, backend.choose(options.device, say=lambda line: None))
 
 
 def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
-    """Generate, measure and print."""
+    """Generate, measure, print, and show the nearest training images."""
     trained = load(options.run, options.runs, device, say=cli.warn)
     evaluation = Evaluation(trained.settings, options.data_dir, print, options.samples, options.seed)
     real, test, n, seed = evaluation.comparison, evaluation.test, options.samples, evaluation.seed
@@ -56,10 +54,6 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
     compared = {name: real.compare(images) for name, images in rows.items()}
     index, apart = nearest(pictures[:SHOWN], train)
     _, usual = nearest(test[:SHOWN], train)
-    path = trained.run_folder / f"nearest_{trained.path.stem}_seed_{seed}.png"
-    rows_of_8 = [part.reshape(-1, 8, *part.shape[1:]) for part in (pictures[:SHOWN], train[index])]
-    save_png(path, grid(np.stack(rows_of_8, axis=1).reshape(-1, *train.shape[1:]), columns=8))
-
     print(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
     print(*table(compared), sep="\n")
     found = zip(names, compared["generator"].classes, real.classes, strict=True)
@@ -70,7 +64,11 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
         f"nearest   {SHOWN} of them differ from the nearest training image by {apart.mean():.0f} of 255 "
         f"(root mean square of the pixels), test images by {usual.mean():.0f}: {verdict}"
     )
-    print(f"          each beside that image: {path}")
+    with by_product("picture of them", cli.warn):
+        path = cli.placed(options.out, trained.run_folder, f"nearest_{trained.name}_seed_{seed}.png")
+        rows_of_8 = [part.reshape(-1, 8, *part.shape[1:]) for part in (pictures[:SHOWN], train[index])]
+        save_png(path, grid(np.stack(rows_of_8, axis=1).reshape(-1, *train.shape[1:]), columns=8))
+        print(f"          each beside that image: {path}")
     if options.json:
         figures = {
             "model": str(trained.path),

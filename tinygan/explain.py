@@ -2,7 +2,6 @@
 
 import sys
 import textwrap
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from tinygan import backend, cli
 from tinygan.autograd import Tensor
-from tinygan.errors import UsageError
+from tinygan.errors import UsageError, by_product
 from tinygan.layers import Conv2D, Conv2DTranspose, Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
@@ -47,12 +46,17 @@ def parser() -> cli.Parser:
         "generator/NAME or discriminator/NAME where both have one of that name",
     )
     parser.add_argument("--engine", choices=backend.ENGINES, help="whose ops to show; default: the run's")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where the pictures of --layer go; default: the run"
+    )
     return parser
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: cli.Arguments = ()) -> int:
     """Print what `arguments` ask for; returns the exit code. Nothing of the run is changed."""
-    options = parser().parse_args(arguments)
+    options = parser().parse(arguments)
+    if options.out and not options.layer:
+        raise UsageError("--out is where the pictures of --layer go. Add --layer NAME, or leave it out.")
     in_words = not (options.layers or options.layer)
     if in_words and options.engine == "fast":
         raise UsageError("the step in words is the readable engine's. Leave --engine out, or add --layers.")
@@ -76,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
     stepping = StepByStep(state, images)
     batch = stepping.batch()
     if options.layer:
-        print_layer(state, batch, options.layer, folder_of(path))
+        print_layer(state, batch, options.layer, options.out or folder_of(path))
     else:
         print_layers(state, batch, path, stepping.how)
     return 0
@@ -113,18 +117,20 @@ def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
     stem = f"{network.name}_{key}"
     if isinstance(layer, Conv2D | Conv2DTranspose):
         kernels = layer.kernel.data.reshape(*layer.kernel.shape[:2], -1)
-        show(kernels, folder / f"{stem}_kernels.png", "kernels")
+        show(kernels, folder, f"{stem}_kernels.png", "kernels")
     if len(y.shape) == 4:
-        show(y.data[0], folder / f"{stem}_maps.png", "maps of the first example")
+        show(y.data[0], folder, f"{stem}_maps.png", "maps of the first example")
 
 
-def show(maps: np.ndarray, path: Path, what: str) -> None:
+def show(maps: np.ndarray, folder: Path, name: str, what: str) -> None:
     """Write maps (H, W, K) as a grid: grey is 0, white and black the largest numbers above and below."""
     shown = maps[:, :, :LARGEST]
     scaled = shown / max(float(np.abs(shown).max()), 1e-12)
-    save_png(path, grid(scaled.transpose(2, 0, 1)[..., None]))
     part = f", the first {LARGEST} of {maps.shape[2]:,}" if maps.shape[2] > LARGEST else ""
-    print(f"  {what}: {path}{part}")
+    with by_product(f"picture of the {what}", cli.warn):
+        path = cli.in_folder(folder / name)
+        save_png(path, grid(scaled.transpose(2, 0, 1)[..., None]))
+        print(f"  {what}: {path}{part}")
 
 
 def find_layer(state: State, name: str) -> tuple[Network, str]:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,41 +11,43 @@ from tinygan.errors import UsageError
 from tinygan.files import write_atomically
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.formats import onnx_model, write_safetensors
-from tinygan.runs.state import restored
+from tinygan.runs.state import folder_of, restored
+
+KINDS = {
+    "onnx": "the generator as ONNX: noise to pictures; default: named after the checkpoint",
+    "safetensors": "both networks' weights, which tinygan.load reads; likewise",
+}
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("tinygan.export", "Write a trained model for other programs.", *cli.OF_A_RUN)
-    parser.add_argument("--onnx", type=Path, metavar="FILE", help="the generator as ONNX: noise to pictures")
-    parser.add_argument(
-        "--safetensors", type=Path, metavar="FILE", help="both networks' weights; tinygan.load reads it"
-    )
+    parser = cli.Parser("tinygan.export", "Write a trained model for other programs.", *cli.OF_A_RUN, "--out")
+    for kind, what in KINDS.items():
+        parser.add_argument(f"--{kind}", nargs="?", const=Path(), type=Path, metavar="FILE", help=what)
     return parser
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: cli.Arguments = ()) -> int:
     """Write what `arguments` ask for; returns the exit code."""
-    options = parser().parse_args(arguments)
-    if not (options.onnx or options.safetensors):
-        raise UsageError("nothing to write. Use --onnx FILE or --safetensors FILE, or both.")
-    for option, path in (("onnx", options.onnx), ("safetensors", options.safetensors)):
-        if path and path.suffix != f".{option}":  # by which tinygan.load recognises the file
-            raise UsageError(f"--{option} {path} does not end in .{option}. Choose another name.")
+    options = parser().parse(arguments)
+    wanted = {kind: path for kind in KINDS if (path := vars(options)[kind]) is not None}
+    if not wanted:
+        raise UsageError("nothing to write. Use --onnx or --safetensors, or both.")
+    for kind, path in wanted.items():
+        if path.name and path.suffix != f".{kind}":  # by which tinygan.load recognises the file
+            raise UsageError(f"--{kind} {path} does not end in .{kind}. Choose another name.")
     files = RunFolder.checkpoint_files(options.run, options.runs)
     state, path = restored(files, backend.cpu(), cli.warn)
     meta = {"tinygan": tinygan.__version__, "step": state.step, "settings": asdict(state.settings)}
-    if options.onnx:
-        about = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}
-        put(options.onnx, onnx_model(state.shown_G, about), f"the generator of {path}")
-    if options.safetensors:
-        put(options.safetensors, write_safetensors(state.weights(), meta), f"both networks of {path}")
+    for kind, file in wanted.items():
+        if kind == "onnx":
+            texts = {key: text if isinstance(text, str) else json.dumps(text) for key, text in meta.items()}
+            content, what = onnx_model(state.shown_G, texts), "the generator"
+        else:
+            content, what = write_safetensors(state.weights(), meta), "both networks"
+        file = file if file.name else cli.placed(options.out, folder_of(path), f"{state.name}.{kind}")
+        write_atomically(file, content)
+        print(f"{file}: {what} of {path}, {len(content) / 1e6:.1f} MB")
     return 0
-
-
-def put(path: Path, content: bytes, what: str) -> None:
-    """Write a file and say so."""
-    write_atomically(path, content)
-    print(f"{path}: {what}, {len(content) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

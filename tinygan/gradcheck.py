@@ -20,7 +20,7 @@ from tinygan import backend as backends
 from tinygan import cli
 from tinygan.arrays import Array, Backend
 from tinygan.autograd import Op, Tensor, add, grad
-from tinygan.errors import UsageError
+from tinygan.errors import UsageError, put
 from tinygan.gan import discriminator_loss, generator_loss, losses_and_gradients
 from tinygan.models import discriminator, generator
 from tinygan.ops.activation import leaky_relu, tanh
@@ -211,9 +211,9 @@ def parser() -> cli.Parser:
     return parser
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: cli.Arguments = ()) -> int:
     """Check what `arguments` ask for; returns 0 if all agree, else 1."""
-    options = parser().parse_args(arguments)
+    options = parser().parse(arguments)
     ops = {op.__name__: op for op in cases()}
     if options.op not in (None, *ops):
         raise UsageError(f"--op {options.op} is no op. Use one of {', '.join(ops)}.")
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str]) -> int:
     failed = []
     for name, result in chain(checked, () if options.op else check_losses(device)):
         verdict = "pass" if result.passed else "FAIL"
-        print(f"{name:<24}{result.points:>8,}{result.error:>22.1e}  {verdict}", flush=True)
+        put(f"{name:<24}{result.points:>8,}{result.error:>22.1e}  {verdict}\n", sys.stdout)
         failed += [] if result.passed else [name]
     print(f"failed: {', '.join(failed)}" if failed else "all gradients agree with differences")
     return 1 if failed else 0

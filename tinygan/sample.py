@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygan import backend, cli
-from tinygan.errors import CheckpointError, UsageError, failing
+from tinygan.errors import CheckpointError, UsageError
 from tinygan.files import write_atomically
 from tinygan.layers import Network
 from tinygan.ops.loss import sigmoid
@@ -24,7 +25,7 @@ MOST = 1_000_000  # pictures at a time: 3 GB of them
 
 
 def parser() -> cli.Parser:
-    shared = *cli.OF_A_RUN, "--device", "--seed"
+    shared = *cli.OF_A_RUN, "--device", "--seed", "--out"
     parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared)
     parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
     parser.add_argument(
@@ -46,12 +47,6 @@ def parser() -> cli.Parser:
         action="store_true",
         help="the same noise at every checkpoint of the run: a row a picture, the oldest on the left",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="PATH",
-        help="a .png, .npy or (--interpolate) .gif file, or (--separate) a folder; default: in the run",
-    )
     return parser
 
 
@@ -63,9 +58,9 @@ def rows_and_columns(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: cli.Arguments = ()) -> int:
     """Make pictures as `arguments` say; returns the exit code."""
-    options = parser().parse_args(arguments)
+    options = parser().parse(arguments)
     check(options)
     return make(options, backend.choose(options.device, say=lambda line: None))
 
@@ -86,12 +81,12 @@ def check(options: argparse.Namespace) -> None:
     if options.interpolate is not None and (options.interpolate < 2 or options.num < 2):
         raise UsageError("--interpolate needs at least 2 frames, and --num at least 2 ends.")
     fitting = ("gif",) if options.interpolate else (options.format,) if options.format else FORMATS
-    if options.out and not options.separate:
-        ending = options.out.suffix.lower()
-        if ending[1:] not in fitting:
+    ending = options.out.suffix.lower()[1:] if options.out and not options.separate else ""
+    if ending and not os.path.isdir(options.out):
+        if ending not in fitting:
             endings = " or ".join(f".{known}" for known in fitting)
             raise UsageError(f"--out {options.out} does not end in {endings}. Choose another name.")
-        options.format = options.format or ending[1:]
+        options.format = options.format or ending
     options.format = options.format or "png"
     if options.format == "npy" and (options.separate or options.interpolate or options.through_training):
         raise UsageError("--format npy writes one array of pictures; leave the other kinds out.")
@@ -102,9 +97,9 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
     trained = load(options.run, options.runs, device, say=cli.warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
     noise = sample_noise(seed, options.num, trained.G)
-    name = f"{trained.path.stem}_seed_{seed}"
+    name = f"{trained.name}_seed_{seed}"
     if options.interpolate:
-        path = destination(options, trained, f"interpolation_{name}.gif")
+        path = cli.placed(options.out, trained.run_folder, f"interpolation_{name}.gif")
         write_interpolation(trained.G, noise, options.interpolate, path)
         print(f"{options.num} noise vectors, {options.interpolate} frames between neighbours: {path}")
     elif options.through_training:
@@ -112,38 +107,35 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
         if trained.path.name not in [file.name for file in checkpoints]:
             where = f"{trained.path} is in no run's folder"
             raise CheckpointError(f"{where}: name the run, not a copy of its checkpoint.")
-        path = destination(options, trained, f"through_training_seed_{seed}.png")
+        path = cli.placed(options.out, trained.run_folder, f"through_training_seed_{seed}.png")
         columns = write_through_training(checkpoints, device, noise, path)
         print(f"{options.num} pictures from {', '.join(columns)}: {path}")
     else:
-        ending = "" if options.separate else f".{options.format}"
-        path = destination(options, trained, f"samples_{name}{ending}")
         pictures = pictures_of(trained.G, noise)
-        write_pictures(pictures, options, path)
+        if options.separate:
+            path = options.out or trained.run_folder / f"samples_{name}"
+            write_separately(pictures, path)
+        else:
+            path = cli.placed(options.out, trained.run_folder, f"samples_{name}.{options.format}")
+            write_together(pictures, path, options.grid)
         print(f"{options.num} pictures from {trained.path}: {path}{'/' if options.separate else ''}")
         print_decisions(trained, pictures[:1])
     return 0
 
 
-def destination(options: argparse.Namespace, trained: Trained, name: str) -> Path:
-    """--out, or `name` in the run; its folder is made. Raises CheckpointError where that is impossible."""
-    path = options.out or trained.run_folder / name
-    folder = path if options.separate else path.parent
-    with failing(f"cannot make {folder}", "Use another --out."):
-        folder.mkdir(parents=True, exist_ok=True)
-    return path
+def write_separately(pictures: np.ndarray, folder: Path) -> None:
+    """Write pictures (N, H, W, C), float32 in [-1, 1], a file each in a folder."""
+    digits = len(str(len(pictures) - 1))
+    for number, picture in enumerate(to_uint8(pictures)):
+        save_png(cli.in_folder(folder / f"{number:0{digits}}.png"), picture)
 
 
-def write_pictures(pictures: np.ndarray, options: argparse.Namespace, path: Path) -> None:
-    """Write pictures (N, H, W, C), float32 in [-1, 1]: one grid, one array, or a file each in a folder."""
-    if options.separate:
-        digits = len(str(options.num - 1))
-        for number, picture in enumerate(to_uint8(pictures)):
-            save_png(path / f"{number:0{digits}}.png", picture)
-    elif options.format == "npy":
+def write_together(pictures: np.ndarray, path: Path, shape: tuple[int, int] | None) -> None:
+    """Write pictures (N, H, W, C), float32 in [-1, 1], as an array or as one grid of `shape`."""
+    if path.suffix.lower() == ".npy":
         write_atomically(path, lambda file: np.save(file, pictures))
     else:
-        save_png(path, grid(pictures, columns=options.grid[1] if options.grid else None))
+        save_png(path, grid(pictures, columns=shape[1] if shape else None))
 
 
 def print_decisions(trained: Trained, picture: np.ndarray) -> None:
@@ -163,7 +155,7 @@ def write_interpolation(G: Network, noise: np.ndarray, frames: int, path: Path) 
     """
     steps = [great_circle(*ends, frames) for ends in zip(noise, np.roll(noise, -1, axis=0), strict=True)]
     pictures = pictures_of(G, np.concatenate(steps))
-    write_gif(path, np.stack([grid(picture[None]) for picture in pictures]), seconds_per_frame=0.05)
+    write_gif(path, np.stack([grid(picture[None]) for picture in pictures]), cli.warn, seconds_per_frame=0.05)
 
 
 def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
@@ -190,8 +182,9 @@ def write_through_training(
         except CheckpointError as problem:
             cli.warn(f"warning: {problem}")
             continue
-        columns.append(to_uint8(pictures_of(state.shown_G, noise)))
-        names.append(file.stem)
+        if state.name not in names:  # the latest may be one of those that stay
+            columns.append(to_uint8(pictures_of(state.shown_G, noise)))
+            names.append(state.name)
     in_rows = np.stack(columns, axis=1)  # (N, checkpoints, H, W, C)
     save_png(path, grid(in_rows.reshape(-1, *in_rows.shape[2:]), columns=len(columns)))
     return names

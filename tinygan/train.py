@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from tinygan.arrays import CPU, Backend
 from tinygan.data import Dataset
 from tinygan.data.dataset import fingerprint
 from tinygan.data.sources import NAMES
-from tinygan.errors import DataError, DeviceError, TinyganError
+from tinygan.errors import DataError, DeviceError, TinyganError, pasted, put
 from tinygan.evaluation.evaluation import Evaluation, unmeasurable
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import started
@@ -48,9 +48,13 @@ def parser() -> cli.Parser:
     return parser
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Train as `arguments` say; returns the exit code."""
-    ranks = started()
+def main(arguments: cli.Arguments = ()) -> int:
+    """Train as `arguments` say; returns the exit code, or raises a `TinyganError`.
+
+    Python, and the program that calls this, are as they were afterwards. In a thread that is not the main one
+    no signal stops the training.
+    """
+    arguments, ranks = cli.words(arguments), started()
     with ranks.together(), ExitStack() as held:
         if not ranks.writes:
             held.enter_context(redirect_stdout(held.enter_context(open(os.devnull, "w", encoding="utf-8"))))
@@ -63,11 +67,11 @@ def main(arguments: Sequence[str]) -> int:
             start = Start(new_settings(given), out)
         else:
             start = resumed(resume, out, given, ranks, None if dry_run else held, output)
-        job = Job(start, ranks, output)
+        job = Job(start, ranks, output, held)
         if dry_run:
             job.rehearse()
         else:
-            job.train(arguments, held)
+            job.train(arguments)
     return 0
 
 
@@ -95,11 +99,13 @@ class Output:
             if self.progress:
                 self.progress.line(line)
             else:
-                print(line, flush=True)
+                put(line + "\n", sys.stdout)
 
     def warn(self, line: str) -> None:
         self.log(line)
-        if self.writes:
+        if self.writes and self.progress:
+            self.progress.around(lambda: cli.warn(line))
+        elif self.writes:
             cli.warn(line)
 
 
@@ -110,7 +116,7 @@ class Start:
     settings: Settings
     out: Path  # the folder of the runs
     run: RunFolder | None = None
-    file: Path = Path()
+    file: Path = Path()  # without a name, if the run was stopped before it had saved anything
     arrays: dict[str, np.ndarray] | None = None
     data_sha256: str | None = None
 
@@ -120,22 +126,31 @@ def resumed(
 ) -> Start:
     """The start of a run that goes on, with the settings `given` now; `held` keeps its lock."""
 
-    def found() -> tuple[RunFolder, Path, dict[str, np.ndarray], dict[str, Any]]:
+    def found() -> tuple[RunFolder, Path, dict[str, np.ndarray] | None, dict[str, Any]]:
         run, file = RunFolder.find(where or None, out)
         if held:
             held.enter_context(run.locked())
-        return run, *checkpoint.newest_intact([file] if file else run.checkpoints(), output.warn)
+        files = [file] if file else run.checkpoints()
+        if not files and len(run.read_stats()) < 2:  # stopped in its first epoch; else they were deleted
+            config = run.read_config()
+            return run, Path(), None, config | {"data_sha256": config["data"].get("sha256")}
+        return run, *checkpoint.newest_intact(files, output.warn)
 
     run, file, arrays, meta = ranks.by_first(found)
     if given.get("data") == "auto":  # whatever was found then
         del given["data"]
-    settings = resumed_settings(asdict(saved_settings(meta, file, arrays)), given, str(run.path))
+    saved = saved_settings(meta, file if arrays else run.config_path, arrays)
+    settings = resumed_settings(asdict(saved), given, str(run.path))
     return Start(settings, out, run, file, arrays, meta.get("data_sha256"))
 
 
-def choose_device(settings: Settings, ranks: Ranks, output: Output) -> tuple[Backend, int]:
-    """The device that all `ranks` compute on, and this one's number of threads."""
-    machine.keep_memory()
+def choose_device(
+    settings: Settings, ranks: Ranks, output: Output, held: ExitStack
+) -> tuple[Backend, int, str]:
+    """The device that all `ranks` compute on, this one's number of threads, and where that comes from.
+
+    The threads are in use for as long as `held` lasts.
+    """
     how = {"precision": settings.precision, "number": ranks.number_here}
     device = backend.choose(settings.device, settings.engine, output.say, **how)
     if settings.engine == "auto" and (device.device, device.engine) == ("gpu", "fast"):
@@ -150,11 +165,13 @@ def choose_device(settings: Settings, ranks: Ranks, output: Output) -> tuple[Bac
             "Use --device cpu."
         )
     device = backend.shared_by(device, ranks)
-    threads = settings.threads or max(1, machine.usable_cores() // ranks.sharing)
-    if not backend.use_threads(threads) and settings.threads:
+    threads, source = machine.default_threads(ranks.sharing)
+    if settings.threads:
+        threads, source = settings.threads, "--threads"
+    if not held.enter_context(backend.use_threads(threads)) and settings.threads:
         why = "this NumPy's BLAS cannot be told how many threads to use"
         output.warn(f"warning: {why}; --threads has no effect.")
-    return device, threads
+    return device, threads, source
 
 
 def load_images(start: Start, ranks: Ranks, output: Output) -> Dataset:
@@ -175,9 +192,10 @@ def load_images(start: Start, ranks: Ranks, output: Output) -> Dataset:
 class Job:
     """A training with everything that it needs: made once, then rehearsed or trained."""
 
-    def __init__(self, start: Start, ranks: Ranks, output: Output) -> None:
-        self.start, self.output, self.run = start, output, start.run
-        self.device, self.threads = choose_device(start.settings, ranks, output)
+    def __init__(self, start: Start, ranks: Ranks, output: Output, held: ExitStack) -> None:
+        """`held` keeps what lasts as long as the job: locks, threads."""
+        self.start, self.output, self.run, self.held = start, output, start.run, held
+        self.device, self.threads, self.source = choose_device(start.settings, ranks, output, held)
         self.ranks = self.device.ranks
         self.images = load_images(start, self.ranks, output)
         # A run that resumes must not choose again what "auto" means.
@@ -213,7 +231,8 @@ class Job:
         N, H, W, C = images.images.shape
         card = device.card()
         library = f"{'NumPy' if device.device == 'cpu' else 'CuPy'} {device.xp.__version__}"
-        where = f"{card['card']}, {device.precision}" if card else f"{self.threads} threads"
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)} ({self.source})"
+        where = f"{card['card']}, {device.precision}" if card else threads
         one = "note     --batch-size 1: batch normalisation of a single picture takes G's noise away"
         return [
             *images.notes,
@@ -249,21 +268,20 @@ class Job:
             f"time     about {left}: {steps:,} steps of {seconds:.3g} s (measured)",
         )
 
-    def train(self, arguments: Sequence[str], held: ExitStack) -> None:
-        """Train to the end, in a folder whose lock `held` keeps."""
+    def train(self, arguments: list[str]) -> None:
+        """Train to the end."""
         with self.failures():  # on a card a trainer takes its memory, before there is a folder
             taking = trainer(self.state, self.images)
         evaluation = self._evaluation()
         facts, state, total = self.facts(taking.how), self.state, self.schedule.total_steps
-        run = self.run = self.output.run = self.ranks.by_first(
-            lambda: self._folder(arguments, taking.how, held)
-        )
+        run = self.run = self.output.run = self.ranks.by_first(lambda: self._folder(arguments, taking.how))
         progress = self.output.progress = Progress(sys.stdout, total, state.step, self.output.quiet)
-        if state.step:
-            facts.append(f"resume   {self.start.file} at step {state.step:,} of {total:,}")
+        if self.start.run:
+            where = self.start.file if self.start.arrays else "nothing saved yet, so from the start:"
+            facts.append(f"resume   {where} at step {state.step:,} of {total:,}")
             if state.step >= total:
                 facts.append("         That is complete: use a larger --epochs or --steps to go on.")
-        say = self.output.say
+        say, warn = self.output.say, self.output.warn
         say(f"run      {run.path}", *facts)
 
         def last() -> str:
@@ -272,7 +290,7 @@ class Job:
         try:
             with self.ranks.together(last), self.failures():  # the first may end this process
                 Training(
-                    run, state, self.images, self.schedule, taking, progress, say, evaluation
+                    run, state, self.images, self.schedule, taking, progress, say, warn, evaluation
                 ).complete()
         finally:
             progress.close()
@@ -288,13 +306,13 @@ class Job:
             return None
         return Evaluation(self.settings, say=self.output.say)
 
-    def _folder(self, arguments: Sequence[str], how: str, held: ExitStack) -> RunFolder:
+    def _folder(self, arguments: list[str], how: str) -> RunFolder:
         """The run's folder, made or prepared for going on."""
         run, start = self.start.run, self.start
         config = configuration(arguments, self.settings, self.device, self.images, self.threads, how)
         if run is None:
             run = RunFolder.create(start.out, self.images.name)
-            held.enter_context(run.locked())
+            self.held.enter_context(run.locked())
             run.write_config(config)
             return run
         before = run.read_config()
@@ -310,11 +328,12 @@ class Job:
         lines = [
             f"done     {state.step:,} steps. Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}"
         ]
-        if not settings.no_gif:
+        if not settings.no_gif and run.gif_path.is_file():
             lines.append(f"         The training as a film: {run.gif_path}")
         if not settings.no_report and run.report_path.is_file():
             lines.append(f"         The report, to open in a browser: {run.report_path}")
-        lines.append(f"         More pictures: python -m tinygan.sample {run.path}")
+        more = pasted("python", "-m", "tinygan.sample", str(run.path))
+        lines.append(f"         More pictures: {more}")
         if state.step < settings.epochs * self.schedule.steps_per_epoch:
             lines.append(f"         Go on with: {run.resume_command}")
         return lines

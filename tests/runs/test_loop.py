@@ -1,25 +1,28 @@
-"""The loop: signals are noted, no state that is not finite is saved, each checkpoint writes the report."""
+"""The loop: signals, what is saved and when, and that nothing but the training itself can end a training."""
 
 import io
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.commands import TINY, TINY_STEPS, works
+from tests.commands import RUN, TINY, TINY_STEPS, checkpoint, digest, fails, tinygan, works
 from tinygan.backend import cpu
 from tinygan.data import Dataset
 from tinygan.errors import NonFiniteError
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.loop import Training, _signals
+from tinygan.runs.loop import SECONDS_ON_A_CARD, Training, _signals
 from tinygan.runs.progress import Progress
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
 from tinygan.runs.trainer import Schedule, trainer
+from tinygan.views.pictures import save_png
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -54,13 +57,24 @@ def test_under_nohup_a_terminal_that_goes_is_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_handler_that_could_not_be_brought_back_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was not installed by Python, which knows it as None."""
+    handlers, getsignal = [], signal.getsignal
+    monkeypatch.setattr(signal, "getsignal", lambda n: None if n == signal.SIGTERM else getsignal(n))
+    monkeypatch.setattr(signal, "signal", lambda number, handler: handlers.append(number))
+    with _signals():
+        pass
+    assert signal.SIGTERM not in handlers and handlers.count(signal.SIGINT) == 2
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_no_array_that_is_not_finite_is_ever_saved(tmp_path: Path, value: float) -> None:
     settings = Settings(size=4, width=1, noise_dim=2, batch_size=2, average=0.5)
     data = Dataset("black", np.zeros((4, 4, 4, 1), np.uint8), "nowhere")
     run, state = RunFolder.create(tmp_path, "run"), State(settings, cpu())
     good, taking = state.arrays(), trainer(state, data)
-    training = Training(run, state, data, Schedule(2, 2), taking, Progress(io.StringIO(), 2), print)
+    training = Training(run, state, data, Schedule(2, 2), taking, Progress(io.StringIO(), 2), print, print)
     names = [name for name, array in good.items() if array.dtype.kind == "f" and array.size]
     assert len(names) > 60
     for name in names:
@@ -68,6 +82,114 @@ def test_no_array_that_is_not_finite_is_ever_saved(tmp_path: Path, value: float)
         with pytest.raises(NonFiniteError, match=f"{name} is not finite any more. Last good"):
             training.save()
     assert run.checkpoints() == []
+
+
+class Killed(BaseException):
+    """What ends a run as ``kill -9`` does: nobody saves anything any more."""
+
+
+@pytest.mark.parametrize(("minutes", "step"), [(5, 0), (1e-9, 2)])
+def test_a_run_that_is_killed_in_its_first_epoch_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, step: int
+) -> None:
+    """From its start, or where an epoch is long from the last save inside it."""
+
+    def die(*arguments: object) -> None:
+        raise Killed
+
+    run = ("train", *TINY, "--epochs", 2, "--save-minutes", minutes)
+    with monkeypatch.context() as killing, pytest.raises(Killed):
+        killing.setattr(Training, "_close_epoch", die)
+        works(*run, cwd=tmp_path)
+    went_on = works("train", "--resume", cwd=tmp_path)
+    assert f"at step {step} of 6\n" in went_on.stdout and went_on.stderr == ""
+    (tmp_path / "whole").mkdir()
+    works(*run, cwd=tmp_path / "whole")
+    assert digest(checkpoint(tmp_path, 2)) == digest(checkpoint(tmp_path / "whole", 2))
+    both = [RunFolder(cwd / RUN).read_losses() for cwd in (tmp_path, tmp_path / "whole")]
+    assert (both[0] == both[1]).all() and len(both[0]) == 6
+
+
+def test_of_the_checkpoints_that_stay_only_as_many_as_wanted_do(tmp_path: Path) -> None:
+    works("train", *TINY, "--epochs", 5, "--checkpoint-every", 2, "--keep", 2, "--steps", 13, cwd=tmp_path)
+    run = RunFolder(tmp_path / RUN)
+    names = [path.name for path in run.checkpoints()]
+    assert names == ["latest.npz", "epoch_0004_step_0000013.npz", "epoch_0004.npz"]
+    assert digest(run.latest_path) == digest(run.checkpoints()[1])
+    works("train", "--resume", "--keep", 1, cwd=tmp_path)
+    assert [path.name for path in run.checkpoints()] == ["latest.npz", "epoch_0005.npz"]
+
+
+def test_a_run_whose_checkpoints_were_deleted_does_not_start_again(tmp_path: Path) -> None:
+    works("train", *TINY, "--epochs", 2, cwd=tmp_path)
+    for path in RunFolder(tmp_path / RUN).checkpoints():
+        path.unlink()
+    fails(tinygan("train", "--resume", "--epochs", 3, cwd=tmp_path), 5, "no checkpoint", "were deleted")
+    assert len(RunFolder(tmp_path / RUN).read_stats()) == 2
+
+
+def test_a_card_saves_after_fifteen_seconds_of_short_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There an epoch may be over in two, and a save take a tenth."""
+    now, saved = [0.0], []
+
+    def count(run: RunFolder, arrays: object, *rest: object) -> None:
+        saved.append(now[0])
+
+    def a_minute(*arguments: object) -> None:
+        now[0] += 6.0
+
+    monkeypatch.setattr("tinygan.runs.loop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tinygan.runs.loop.SECONDS_ON_A_CARD", 15.0)
+    monkeypatch.setattr(RunFolder, "save", count)
+    monkeypatch.setattr(Training, "_close_epoch", a_minute)
+    settings = Settings(size=4, width=1, noise_dim=2, batch_size=2, epochs=9, no_gif=True, no_report=True)
+    data = Dataset("black", np.zeros((4, 4, 4, 1), np.uint8), "nowhere")
+    state = State(settings, cpu())
+    training = Training(
+        RunFolder.create(tmp_path, "run"), state, data, Schedule(2, 18), trainer(state, data),
+        Progress(io.StringIO(), 18), print, print,
+    )  # fmt: skip
+    training.rarely = SECONDS_ON_A_CARD
+    training.complete()
+    assert saved == [18.0, 36.0, 54.0]  # after the third, sixth and ninth epoch
+
+
+@pytest.mark.parametrize("broken", ["the animation", "the samples", "the reals", "the evaluation"])
+def test_what_is_no_result_does_not_end_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("on purpose\nin detail")
+
+    def save_png(path: Path, pixels: np.ndarray) -> None:
+        if (path.name == "reals.png") == (broken == "the reals"):
+            fail()
+
+    names = {"the animation": "write_gif", "the samples": "save_png", "the reals": "save_png"}
+    if broken == "the evaluation":
+        monkeypatch.setattr("tinygan.train.Evaluation", lambda *arguments, **named: fail)
+    else:
+        double = fail if broken == "the animation" else save_png
+        monkeypatch.setattr(f"tinygan.runs.loop.{names[broken]}", double)
+    done = works("train", *TINY, "--epochs", 2, "--metrics-every", 2, "--no-report", "--quiet", cwd=tmp_path)
+    warned = [line for line in done.stderr.splitlines() if line.endswith(": on purpose")]
+    assert len(warned) == (3 if broken == "the samples" else 1)
+    assert all(line.startswith("warning: no ") for line in warned)
+    assert checkpoint(tmp_path, 2).exists() and "on purpose" in (tmp_path / RUN / "log.txt").read_text()
+
+
+def test_a_preview_of_another_size_and_a_missing_folder_are_no_reason_to_end(tmp_path: Path) -> None:
+    works("train", *TINY, "--epochs", 2, cwd=tmp_path)
+    samples = tmp_path / RUN / "samples"
+    save_png(samples / "epoch_0001.png", np.zeros((9, 9, 1), np.uint8))
+    done = works("train", "--resume", "--epochs", 3, cwd=tmp_path)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("warning: ") and "epoch_0001.png is (9, 9, 1), and not (" in line
+    shutil.rmtree(samples)
+    assert works("train", "--resume", "--epochs", 4, cwd=tmp_path).stderr == ""
+    assert [path.name for path in samples.iterdir()] == ["epoch_0004.png"]
 
 
 def test_every_checkpoint_writes_the_report_of_all_epochs_so_far(

@@ -50,10 +50,11 @@ def interrupt_once(out: Path, nth: int, times: int, expected: str) -> tuple[str,
         return name, "wrong", f"exit code {code}: {errors[-500:]}"
     if problem := damage(out):
         return name, "wrong", problem
-    if not list(out.glob("*/checkpoints/*")):
+    if not list(out.glob("*/config.json")):
         claimed = "saved" in errors or code == 0
-        return name, "nothing was saved yet", f"{errors!r}, and nothing is" if claimed else None
-    if code and times == 1 and "everything is saved" not in errors and not (out / LAST).exists():
+        return name, "had not begun", f"{errors!r}, and nothing is" if claimed else None
+    trained = any(out.glob("*/losses.f32")) and not (out / LAST).exists()
+    if code and times == 1 and trained and "everything is saved" not in errors:
         return name, "wrong", f"not saved at once: {errors!r}"
     if problem := going_on(out, expected):
         return name, "wrong", problem

@@ -25,15 +25,18 @@ def state(number: int) -> dict[str, np.ndarray]:
     return {"weights": np.full(50_000, number, np.float32), "step": np.array(number)}
 
 
+def save(run: RunFolder, number: int) -> None:
+    """What a run does at the end of its epoch `number`, of which it keeps the last even one."""
+    run.save(state(number), {}, None if number % 2 else run.checkpoint_path(number), keep=1)
+
+
 def save_for_ever(run: RunFolder, pipe: int) -> None:
     """One checkpoint after the other, each number written into the `pipe` once its save is over."""
     number = 0
     while True:
         number += 1
-        checkpoint.save(run.checkpoint_path(number, None), state(number), {})
+        save(run, number)
         os.write(pipe, number.to_bytes(4, "little"))
-        for old in run.checkpoints()[3:]:
-            old.unlink()
 
 
 def survived(run: RunFolder, finished: int) -> str | None:
@@ -70,23 +73,23 @@ def kill_once(folder: Path, saves: int, seconds: float) -> tuple[int, bool, str 
 
 
 def exits(folder: Path) -> dict[str, Any]:
-    """The process of the third save ends just before, and just after, each thing it asks of the disk."""
+    """The process of the fourth save ends just before, and just after, each thing it asks of the disk."""
     tally, wrong = {"before": 0, "after": 0}, []
     for when in tally:
         for nth in count(1):
             run = RunFolder(folder / f"{when} {nth}")
             run.checkpoints_dir.mkdir(parents=True)
-            for number in (1, 2):
-                checkpoint.save(run.checkpoint_path(number, None), state(number), {})
+            for number in (1, 2, 3):
+                save(run, number)
             child = os.fork()
             if child == 0:
                 with dying(nth, when):
-                    checkpoint.save(run.checkpoint_path(3, None), state(3), {})
+                    save(run, 4)
                 os._exit(0)
             if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != DEAD:
                 break
             tally[when] += 1
-            if problem := survived(run, 2):
+            if problem := survived(run, 3):
                 wrong.append(f"{when} operation {nth}: {problem}")
     return {"exits": sum(tally.values()), **tally, "lost": len(wrong), "first": wrong[:5]}
 
@@ -105,7 +108,7 @@ def dying(nth: int, when: str) -> AbstractContextManager[None]:
             os._exit(DEAD)
         return result
 
-    return asked(("fsync", "replace", "open", "close"), take)
+    return asked(("fsync", "replace", "open", "close", "unlink"), take)
 
 
 def kills(folder: Path, times: int, seed: int) -> dict[str, Any]:

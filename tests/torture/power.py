@@ -1,6 +1,6 @@
 """A run while the power fails, on a disk that keeps of unsynced writes what it likes.
 
-What `RunFolder.create`, its files and three checkpoints ask of the disk is recorded. Then the disk is
+What `RunFolder.create`, its files and four checkpoints ask of the disk is recorded. Then the disk is
 rebuilt as a power cut after any of these operations may leave it: bytes that were not synced may be there,
 missing, cut short, zeros or garbage; of the changes of names in a folder that was not synced the first few
 happened, each folder for itself. (The model is that of SQLite's test6.c and of ALICE, Pillai et al. 2014:
@@ -19,10 +19,9 @@ from unittest.mock import patch
 
 import numpy as np
 
-from tests.torture.kills import state, survived
+from tests.torture.kills import save, survived
 from tinygan import files
 from tinygan.errors import CheckpointError
-from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 
 OUT = "deep/runs"  # two folders that are not there yet
@@ -30,7 +29,7 @@ DEEP = 0  # the number of the folder that is
 
 
 class Operation(NamedTuple):
-    what: str  # mkdir, create, write, rename, fsync
+    what: str  # mkdir, create, write, rename, unlink, fsync
     node: int  # the number of a file or a folder; of the folder in which names change
     name: str = ""
     value: Any = None  # the number of what gets the name, the bytes, the new name
@@ -56,7 +55,7 @@ class Recorder:
 
     def patched(self) -> ExitStack:
         """What puts this recorder in the place of the system's functions."""
-        real = {name: getattr(os, name) for name in ("mkdir", "replace", "open")}
+        real = {name: getattr(os, name) for name in ("mkdir", "replace", "unlink", "open")}
 
         def mkdir(path: Any, *arguments: Any) -> None:
             real["mkdir"](path, *arguments)
@@ -70,6 +69,12 @@ class Recorder:
                 self.nodes[str(target) + path[len(str(source)) :]] = self.nodes.pop(path)
             self.operations.append(Operation("rename", self.nodes[parent], old, new))
 
+        def unlink(path: Any) -> None:
+            real["unlink"](path)
+            parent, name = os.path.split(str(path))
+            del self.nodes[str(path)]
+            self.operations.append(Operation("unlink", self.nodes[parent], name))
+
         def open_folder(path: Any, *arguments: Any, **named: Any) -> int:
             descriptor = real["open"](path, *arguments, **named)
             self.open_files[descriptor] = self.nodes.get(str(path), -1)
@@ -77,7 +82,7 @@ class Recorder:
 
         stack = ExitStack()
         for name, function in {
-            "mkdir": mkdir, "rmdir": None, "unlink": None,  # in a run without failures nothing is removed
+            "mkdir": mkdir, "rmdir": None, "unlink": unlink,  # in a run without failures no folder is removed
             "rename": rename, "replace": rename, "open": open_folder, "fsync": self.fsync,
         }.items():  # fmt: skip
             stack.enter_context(patch.object(os, name, function))
@@ -113,7 +118,7 @@ def recorded(place: Path, saves: int) -> tuple[list[Operation], list[int]]:
         for number in range(1, saves + 1):
             run.append_losses(np.full((2, 4), number))
             run.append_stats({"epoch": number, "step": 2 * number})
-            checkpoint.save(run.checkpoint_path(number), state(number), {})
+            save(run, number)
             stages.append(len(recorder.operations))
     return recorder.operations, stages
 
@@ -155,7 +160,9 @@ def _apply(names: dict[str, int], change: Operation) -> None:
     if change.what in ("mkdir", "create"):
         names[change.name] = change.value
     elif change.name in names:
-        names[change.value] = names.pop(change.name)
+        node = names.pop(change.name)
+        if change.what == "rename":
+            names[change.value] = node
 
 
 def _kept(whole: bytes, chance: random.Random) -> bytes:
@@ -195,7 +202,7 @@ def problem_with(out: Path, saves: int | None) -> str | None:
     return None
 
 
-def power_cuts(place: Path, count: int, seed: int, saves: int = 3) -> dict[str, Any]:
+def power_cuts(place: Path, count: int, seed: int, saves: int = 4) -> dict[str, Any]:
     """`count` states of a disk after a power cut, spread evenly over the operations."""
     whole = place / "whole"
     whole.mkdir()

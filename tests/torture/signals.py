@@ -1,6 +1,7 @@
-"""Training interrupted by signals at random instants, and resumed: bit for bit as without them."""
+"""Training interrupted or killed at random instants, and resumed: bit for bit as without that."""
 
 import random
+import re
 import signal
 import subprocess
 import time
@@ -8,10 +9,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.commands import RUN, TINY, checkpoint, digest, ended, start
+from tests.commands import RUN, TINY, TINY_STEPS, checkpoint, digest, ended, start
+from tinygan.runs.folder import RunFolder
 
-# Twelve steps of four epochs, each of which closes with pictures, a report and a checkpoint.
-TRAIN = (*TINY, "--epochs", "4", "--checkpoint-every", "1", "--average", "0.9")
+# Twelve steps of four epochs, each of which closes with pictures and a save, every second with a report.
+TRAIN = (*TINY, "--epochs", "4", "--checkpoint-every", "2", "--average", "0.9")
+KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL)
 
 
 def training(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -44,22 +47,22 @@ def interrupt_once(
     errors, code = ended(process).stderr, process.returncode
     if code not in (0, 128 + number, -number) or "Traceback" in errors:
         return "wrong", f"exit code {code}: {errors[-500:]}"
-    if not list((cwd / RUN / "checkpoints").glob("*.npz")):
-        # A second signal, or one before training began: nothing was claimed, and nothing is lost.
-        claimed = code == 0 or "everything is saved" in errors
-        return "before the first checkpoint", "no checkpoint" if claimed else None
-    if code and not twice and "everything is saved" not in errors and not checkpoint(cwd, 4).exists():
-        return "wrong", f"not saved at once: exit code {code}: {errors[-500:]}"
+    epochs, steps = len(RunFolder(cwd / RUN).read_stats()), len(RunFolder(cwd / RUN).read_losses())
     again = ended(training(cwd, "--resume"))
     if again.returncode:
         return "wrong", f"resuming: exit code {again.returncode}: {again.stderr[-500:]}"
+    step = re.search(r"^resume .* at step (\d+) of 12$", again.stdout, re.M)
+    if not step or int(step[1]) < TINY_STEPS * (epochs - 1):
+        return "wrong", f"more than an epoch back after {epochs}: {again.stdout[-500:]}"
+    if "everything is saved" in errors and int(step[1]) != steps:
+        return "wrong", f"step {steps} was taken, and: {step[0]}"
     if digest(checkpoint(cwd, 4)) != expected:
         return "wrong", "the resumed run differs"
-    return "complete" if code == 0 else "resumed", None
+    return "complete" if code == 0 else "killed" if code == -signal.SIGKILL else "interrupted", None
 
 
 def signals(folder: Path, count: int, seed: int) -> dict[str, Any]:
-    """`count` signals at random instants; every fourth time a second one follows at once."""
+    """`count` signals at random instants, of all `KINDS`; every fourth time another one follows at once."""
     chance, tally, wrong = random.Random(seed), Counter(), []
     whole = folder / "whole"
     whole.mkdir()
@@ -70,8 +73,8 @@ def signals(folder: Path, count: int, seed: int) -> dict[str, Any]:
     for number in range(count):
         cwd = folder / str(number)
         cwd.mkdir()
-        kind = chance.choice((signal.SIGINT, signal.SIGTERM))
-        ending, problem = interrupt_once(cwd, kind, chance.uniform(0, length), number % 4 == 3, expected)
+        kind = KINDS[number % len(KINDS)]
+        ending, problem = interrupt_once(cwd, kind, chance.uniform(0, length), number // 4 % 4 == 3, expected)
         tally[ending] += 1
         if problem:
             wrong.append(problem)

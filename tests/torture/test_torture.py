@@ -27,7 +27,7 @@ def test_a_run_that_is_killed_while_saving_loses_nothing(tmp_path: Path) -> None
 def test_a_process_that_ends_before_or_after_any_operation_of_a_save_loses_nothing(tmp_path: Path) -> None:
     found = exits(tmp_path)
     assert found["lost"] == 0, found["first"]
-    assert found["before"] == found["after"] == 8
+    assert found["before"] == found["after"] == 17  # eight for each of two files, and one that is deleted
 
 
 @pytest.mark.skipif(os.name != "posix", reason="folders are synced on POSIX only")
@@ -87,16 +87,16 @@ def test_of_two_processes_one_wins_each_time(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-def test_a_run_that_is_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    found = signals(tmp_path, 6, 1)
+def test_a_run_that_is_interrupted_or_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    found = signals(tmp_path, 8, 1)  # two of each kind
     assert found["wrong"] == 0, found["first"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
 def test_a_run_that_is_interrupted_while_it_writes_loses_nothing(tmp_path: Path) -> None:
-    found = interrupts(tmp_path, every=5)
+    found = interrupts(tmp_path, every=4)
     assert found["wrong"] == 0, found["first"]
-    assert found["resumed"] >= 5 and {"epoch.npz", "epoch.png", "report.html"} <= set(found["while_writing"])
+    assert found["resumed"] >= 5 and {"latest.npz", "epoch.png", "log.txt"} <= set(found["while_writing"])
 
 
 @pytest.mark.slow

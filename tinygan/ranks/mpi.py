@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tinygan.errors import DeviceError, TinyganError, UsageError, one_line
+from tinygan.errors import DeviceError, TinyganError, UsageError, one_line, put
 from tinygan.ranks.alone import ALONE, Ranks, T
 
 # What the launchers of MPICH and Intel MPI, of Open MPI, and Slurm's srun put into each environment.
@@ -108,8 +108,8 @@ class MPI(Ranks):
         else:
             trace = "".join(traceback.format_exception(type(problem), problem, problem.__traceback__))
             text = f"{trace}error: {where} failed."
-        sys.stdout.flush()
-        print(f"{text} {remedy}".strip(), file=sys.stderr, flush=True)
+        put("", sys.stdout)
+        put(f"{text} {remedy}".strip() + "\n", sys.stderr)
         try:
             time.sleep(0.5)  # Hydra's mpiexec drops what it has not read by the abort, some 2 times in 100
         finally:  # a second Ctrl-C may not keep the others waiting

@@ -82,7 +82,8 @@ def newest_intact(
                 say(f"warning: {failure} Falling back to {path}.")
             return path, arrays, meta
     if not failures:
-        raise CheckpointError("the run has no checkpoint yet. Start again with 'python -m tinygan.train'.")
+        why = "none was saved yet, or they were deleted"
+        raise CheckpointError(f"the run has no checkpoint: {why}. Use another run.")
     if len(failures) == 1:
         raise failures[0]
     raise CheckpointError(

@@ -1,7 +1,6 @@
 """What ``config.json`` holds: the commands of a run, its settings, data, device and versions."""
 
 import platform
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -15,7 +14,9 @@ import tinygan
 from tinygan import machine
 from tinygan.arrays import Backend
 from tinygan.data import Dataset
+from tinygan.errors import pasted
 from tinygan.fast.originals import changed
+from tinygan.gpu_errors import cupy_packages
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings
 
@@ -26,14 +27,32 @@ BITS = (
 )  # fmt: skip
 
 
+def versions(device: Backend | None = None) -> dict[str, str]:
+    """The versions of all that computes and draws on `device`; without one, of what is installed."""
+    blas: Any = np.show_config(mode="dicts")
+    if device:
+        cupy = {"cupy": device.xp.__version__} if device.device == "gpu" else {}
+    else:
+        cupy = cupy_packages()
+    return {
+        "tinygan": tinygan.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        **cupy,
+        "blas": "{name} {version}".format(**blas["Build Dependencies"]["blas"]),
+        "pillow": PIL.__version__,
+        "imageio": imageio.__version__,
+        "platform": platform.platform(),
+    }
+
+
 def configuration(
     arguments: Sequence[str], settings: Settings, device: Backend, images: Dataset, threads: int, how: str
 ) -> dict[str, Any]:
     """The configuration of a run that ``train`` starts with `arguments`; `how`: a step is taken, in words."""
-    blas: Any = np.show_config(mode="dicts")
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return {
-        "commands": [{"time": now, "command": shlex.join(["python", "-m", "tinygan.train", *arguments])}],
+        "commands": [{"time": now, "command": pasted("python", "-m", "tinygan.train", *arguments)}],
         "settings": asdict(settings),
         "data": {
             "name": images.name,
@@ -52,16 +71,7 @@ def configuration(
             "processor": machine.processor_name(),
             **device.card(),
         },
-        "versions": {
-            "tinygan": tinygan.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            **({"cupy": device.xp.__version__} if device.device == "gpu" else {}),
-            "blas": "{name} {version}".format(**blas["Build Dependencies"]["blas"]),
-            "pillow": PIL.__version__,
-            "imageio": imageio.__version__,
-            "platform": platform.platform(),
-        },
+        "versions": versions(device),
     }
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import takewhile
 from pathlib import Path
 
-from tinygan.errors import CheckpointError, failing
+import numpy as np
+
+from tinygan.errors import CheckpointError, failing, pasted
 from tinygan.files import locked, sweep, sync_folder
+from tinygan.runs import checkpoint
 from tinygan.runs.records import Inside, Records, reading
 
 _RUN = re.compile(r"(\d{4,})(?:-.*)?")
 _SAMPLE = re.compile(r"epoch_(\d+)\.png")
 _CHECKPOINT = re.compile(r"epoch_(\d+)(?:_step_(\d+))?\.npz")
+LATEST = "latest.npz"
 
 
 class RunFolder(Records):
@@ -106,6 +109,7 @@ class RunFolder(Records):
 
     samples_dir = Inside("samples")  # the picture grids
     checkpoints_dir = Inside("checkpoints")
+    latest_path = Inside(f"checkpoints/{LATEST}")  # the checkpoint that each save replaces
     reals_path = Inside("reals.png")  # a grid of training images
     gif_path = Inside("training.gif")
     report_path = Inside("report.html")  # all of it on one page
@@ -113,38 +117,55 @@ class RunFolder(Records):
     @property
     def resume_command(self) -> str:
         """What to type to go on with this run."""
-        return shlex.join(["python", "-m", "tinygan.train", "--resume", str(self.path)])
+        return pasted("python", "-m", "tinygan.train", "--resume", str(self.path))
 
     def sample_path(self, epoch: int) -> Path:
         """``samples/epoch_0007.png``: the grid after 7 finished epochs; 0 is before training."""
         return self.samples_dir / f"epoch_{epoch:04d}.png"
 
     def checkpoint_path(self, epoch: int, step: int | None = None) -> Path:
-        """``checkpoints/epoch_0020.npz`` at the end of an epoch; with `step` in the middle of one.
+        """The name of a checkpoint that stays: ``checkpoints/epoch_0020.npz``; with `step`, inside an epoch.
 
         `epoch` counts finished epochs, `step` all steps of the run: ``epoch_0003_step_0000583.npz``.
         """
         inside = "" if step is None else f"_step_{step:07d}"
         return self.checkpoints_dir / f"epoch_{epoch:04d}{inside}.npz"
 
+    def save(
+        self, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object],
+        kept: Path | None = None, keep: int | None = None,
+    ) -> None:  # fmt: skip
+        """Write the checkpoint ``latest.npz``, and the same as `kept` if it is one that stays.
+
+        With `keep`, of those that stay only so many, the newest ones, do. Raises CheckpointError.
+        """
+        for path in filter(None, (kept, self.latest_path)):
+            checkpoint.save(path, arrays, meta)
+        if kept and keep:
+            with failing(f"cannot delete old checkpoints in {self.checkpoints_dir}", "Leave --keep out."):
+                for old in self.checkpoints()[1 + keep :]:
+                    os.unlink(old)
+
     def checkpoints(self) -> list[Path]:
-        """The checkpoint files, newest first by the numbers in their names; other files are ignored.
+        """The checkpoint files, newest first: the latest, then by the numbers in their names; no other files.
 
         Raises CheckpointError when the folder cannot be read.
         """
         found = []
-        for name in _names(self.checkpoints_dir):
+        names = _names(self.checkpoints_dir)
+        for name in names:
             if match := _CHECKPOINT.fullmatch(name):
                 epoch, step = match.groups()
                 # A file without a step is from the end of its epoch: older than any step after it.
                 found.append((int(epoch), -1 if step is None else int(step), name))
-        return [self.checkpoints_dir / name for _, _, name in sorted(found, reverse=True)]
+        in_order = [LATEST] * (LATEST in names) + [name for _, _, name in sorted(found, reverse=True)]
+        return [self.checkpoints_dir / name for name in in_order]
 
-    def set_newer_aside(self, checkpoint: Path) -> None:
-        """Rename the checkpoints that are newer to ``.old``: a run goes on from `checkpoint`, and the next
+    def set_newer_aside(self, start: Path) -> None:
+        """Rename the checkpoints that are newer to ``.old``: a run goes on from the one `start`, and the next
         ``--resume`` would jump to them. All of them, if none has its name. Raises CheckpointError."""
         with failing(f"cannot rename checkpoints in {self.checkpoints_dir}", "Copy the run."):
-            for path in takewhile(lambda path: path.name != checkpoint.name, self.checkpoints()):
+            for path in takewhile(lambda path: path.name != start.name, self.checkpoints()):
                 path.replace(path.with_name(path.name + ".old"))
 
     def newest(self) -> Path | None:
@@ -158,7 +179,8 @@ class RunFolder(Records):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Within this no other process writes here; what writers that were killed have left is gone.
+        """Within this no other process writes here; what writers that were killed have left is gone, and
+        the folders in it that somebody deleted are there again.
 
         Raises CheckpointError where one does, or nobody can.
         """
@@ -171,9 +193,17 @@ class RunFolder(Records):
         with ExitStack() as held:
             with failing(f"cannot write into {self.path}", "Copy the run."):
                 held.enter_context(locked(self.path / ".lock", busy))
-            for folder in (self.path, self.samples_dir, self.checkpoints_dir):
-                sweep(folder)
+                for folder in (self.path, self.samples_dir, self.checkpoints_dir):
+                    folder.mkdir(exist_ok=True)
+                    sweep(folder)
             yield
+
+
+def name_of(path: Path, meta: Mapping[str, object]) -> str:
+    """What pictures made by the checkpoint at `path` are named after: its own name, or that under which the
+    latest one would stay."""
+    name = str(meta.get("name"))
+    return name if path.name == LATEST and _CHECKPOINT.fullmatch(f"{name}.npz") else path.stem
 
 
 def _names(folder: Path) -> list[str]:

@@ -1,17 +1,19 @@
 """The loop over epochs: batches in, pictures, statistics and checkpoints out."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from tinygan.data import Dataset, normalise
-from tinygan.errors import NonFiniteError, TinyganError
+from tinygan.errors import NonFiniteError, TinyganError, by_product
 from tinygan.layers import Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
@@ -24,34 +26,44 @@ from tinygan.views.health import MEASURED_ON, measure, verdict
 from tinygan.views.pictures import grid, save_png, to_uint8
 from tinygan.views.webpage import MEASURED, write_report
 
+SAVE = 1  # what a rank may ask all of them for: to save and go on; or else to stop with an exit code
+STOPPED = 128  # by the signal whose number is added, as shells report it
+# On a card an epoch takes a second or two, and a save a tenth of one: there it may take 1 % of the time.
+SECONDS_ON_A_CARD = 15.0
+
 
 class StoppedError(TinyganError):
     """A signal ended the run after its step was finished and saved."""
 
     mark = ""  # it was asked for
 
-    def __init__(self, signal_number: int, remedy: str) -> None:
+    def __init__(self, exit_code: int, remedy: str) -> None:
         super().__init__(f"interrupted; everything is saved. Go on with: {remedy}")
-        self.exit_code = 128 + signal_number
+        self.exit_code = exit_code
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the line alone."""
+        return [str(self)]
 
 
 class Training:
     """The training of `state` to the end of its schedule, which leaves everything in the folder of `run`.
 
-    `taking` takes the steps; `say` prints lines and logs them; `progress` shows the moving one; `evaluation`
-    measures the generator for the statistics every `settings.metrics_every` epochs. Where several ranks
-    train, all of them must do this, and the first alone writes.
+    `taking` takes the steps; `say` and `warn` print lines and log them; `progress` shows the moving one;
+    `evaluation` measures the generator for the statistics every `settings.metrics_every` epochs. Where
+    several ranks train, all of them must do this, and the first alone writes.
     """
 
     def __init__(
         self, run: RunFolder, state: State, data: Dataset, schedule: Schedule, taking: Trainer,
-        progress: Progress, say: Callable[..., object],
+        progress: Progress, say: Callable[..., object], warn: Callable[[str], object],
         evaluation: Callable[[Network], dict[str, float]] | None = None,
     ) -> None:  # fmt: skip
         self.run, self.state, self.data, self.settings, self.taking = run, state, data, state.settings, taking
-        self.progress, self.say, self.evaluation = progress, say, evaluation
+        self.progress, self.say, self.warn, self.evaluation = progress, say, warn, evaluation
         self.steps_per_epoch, self.total_steps = schedule
-        self.ranks = state.backend.ranks
+        self.ranks, self.saved = state.backend.ranks, time.monotonic()  # and when that was done last
+        self.rarely = SECONDS_ON_A_CARD if state.backend.device == "gpu" else 0.0
         # Health is always measured on the same images and noise.
         self.images = normalise(state.backend.array(data.images[:MEASURED_ON]))
         noise = stream(self.settings.seed, "samples").at(1).normal((MEASURED_ON, *state.G.input_shape))
@@ -61,51 +73,74 @@ class Training:
         """Train to the end.
 
         Raises:
-            StoppedError: SIGINT, SIGTERM or SIGHUP arrived; the run was saved and can be resumed.
+            StoppedError: a signal arrived (see `_signals`); the run was saved and can be resumed.
             NonFiniteError: a loss or a weight is NaN or infinite; no checkpoint holds it.
             CheckpointError: the run folder cannot be written.
         """
         if self.state.step == 0 and self.ranks.writes:
             self._save_previews(0)
-            save_png(self.run.reals_path, grid(self.data.images[:PREVIEWS]))
+            with by_product("picture of the training images", self.warn):
+                save_png(self.run.reals_path, grid(self.data.images[:PREVIEWS]))
         # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
         with _signals() as received, np.errstate(over="ignore", invalid="ignore"):
             if self.total_steps == 0:  # then no epoch will save it
                 self.save()
-            elif self.state.step >= self.total_steps and self.ranks.writes:
+            if self.state.step >= self.total_steps:
                 self._write_report()
             while self.state.step < self.total_steps:
                 stop = self._epoch(received)
                 if stop and self.state.step < self.total_steps:
                     raise StoppedError(stop, self.run.resume_command)
         if self.ranks.writes and not self.settings.no_gif:
-            epochs = self.state.step // self.steps_per_epoch
-            frames = [self.run.sample_path(epoch) for epoch in self.run.sampled_epochs() if epoch <= epochs]
-            write_gif(self.run.gif_path, load_frames([frames[i] for i in frame_indices(len(frames))]))
+            with by_product("animation", self.warn):
+                done = self.state.step // self.steps_per_epoch
+                epochs = [epoch for epoch in self.run.sampled_epochs() if epoch <= done]
+                frames = [self.run.sample_path(epochs[i]) for i in frame_indices(len(epochs))]
+                write_gif(self.run.gif_path, load_frames(frames, self.warn), self.warn)
 
     def _epoch(self, received: list[int]) -> int:
-        """Train to the end of an epoch, or of all steps; returns the signal that stops the run, or 0."""
+        """Train to the end of an epoch, or of all steps; returns the exit code with which to stop, or 0."""
         state, start = self.state, time.perf_counter()
         epoch, first = divmod(state.step, self.steps_per_epoch)
-        self._steps(epoch, first, received)
+        end, asked = min((epoch + 1) * self.steps_per_epoch, self.total_steps), 0
+        # An epoch that is complete is closed before a signal stops the run.
+        while state.step < end and asked <= STOPPED:
+            if asked == SAVE:
+                self.save()
+            asked = self._steps(end, received)
         if state.step % self.steps_per_epoch == 0:
             if self.ranks.writes:
                 images = len(self.data.images) - first * self.settings.batch_size
                 self._close_epoch(epoch + 1, images, time.perf_counter() - start)
             state.sums = np.zeros_like(state.sums)
-        stop = self.ranks.heard(received[0] if received else 0)
-        if stop or (epoch + 1) % self.settings.checkpoint_every == 0 or state.step == self.total_steps:
+        asked = self.ranks.heard(self._wish(received, self.rarely))
+        if asked or not self.rarely or self._stays():
             self.save()
+        stop = asked if asked > STOPPED else 0
+        if stop or self._stays():
+            self._write_report()
         return stop
 
-    def _steps(self, epoch: int, place: int, received: list[int]) -> None:
-        """Take the steps of an epoch from `place` on, until all are taken or a signal stops the run."""
+    def _wish(self, received: list[int], seconds: float) -> int:
+        """What this rank asks for: to stop; to save, if `seconds` have gone by since the last save; or 0."""
+        if received:
+            return STOPPED + received[0]
+        return SAVE if self.ranks.writes and time.monotonic() - self.saved >= seconds > 0 else 0
+
+    def _stays(self) -> bool:
+        """Whether the checkpoint of the step that was reached is one to keep."""
+        epoch, place = divmod(self.state.step, self.steps_per_epoch)
+        regular = place == 0 and epoch % self.settings.checkpoint_every == 0
+        return regular or self.state.step == self.total_steps
+
+    def _steps(self, end: int, received: list[int]) -> int:
+        """Take the steps of an epoch up to the one with the number `end`, or until a rank asks for something,
+        which is returned."""
         state, size, images = self.state, self.settings.batch_size, len(self.data.images)
-        last, stop, losses = min(self.steps_per_epoch, place + self.total_steps - state.step), 0, []
-        # An epoch that is complete is closed before a signal stops the run.
-        while place < last and not stop:
-            for measured in self.taking.steps(min(self.taking.stride, last - place)):
-                place += 1
+        asked, losses = 0, []
+        while state.step < end and not asked:
+            for measured in self.taking.steps(min(self.taking.stride, end - state.step)):
+                epoch, place = state.step // self.steps_per_epoch, state.step % self.steps_per_epoch + 1
                 state.step += 1
                 if not np.isfinite(measured).all():
                     raise self._spoilt(self.taking.trouble)
@@ -113,12 +148,13 @@ class Training:
                 losses.append(measured)
                 at = f"epoch {epoch + 1}/{self.settings.epochs}  step {place}/{self.steps_per_epoch}"
                 self.progress.update(at, measured, images=min(size, images - (place - 1) * size))
-            stop = self.ranks.heard(received[0] if received else 0)
+            asked = self.ranks.heard(self._wish(received, 60 * self.settings.save_minutes))
         if self.ranks.writes:
             self.run.append_losses(np.array(losses))
+        return asked
 
     def save(self) -> None:
-        """Write a checkpoint and the report; on all ranks, which must have come to the same weights."""
+        """Write the checkpoint; on all ranks, which must have come to the same weights."""
         arrays = self.state.arrays()
         if self.ranks.writes:
             epoch, place = divmod(self.state.step, self.steps_per_epoch)
@@ -126,15 +162,14 @@ class Training:
                 if not np.isfinite(array).all():
                     raise self._spoilt(f"{name} is not finite any more")
             path = self.run.checkpoint_path(epoch, self.state.step if place else None)
-            meta = {"settings": asdict(self.settings), "data_sha256": self.data.sha256}
-            checkpoint.save(path, arrays, meta)
-            if self.ranks.size > 1:  # a rank that is killed ends all of them: none can say it then
-                self.say(f"saved    {path}")
-            self._write_report()
+            meta = {"name": path.stem, "settings": asdict(self.settings), "data_sha256": self.data.sha256}
+            self.run.save(arrays, meta, path if self._stays() else None, self.settings.keep)
         # Nobody goes on, or stops, before it is written; and all have taken the same steps.
         digest = checkpoint.content_digest(arrays, {}) if self.ranks.size > 1 else ""
         if others := self.ranks.others(digest):
-            self.say(f"warning: {', '.join(others)} came to other weights: is every host's NumPy the same?")
+            self.warn(f"warning: {', '.join(others)} came to other weights: is every host's NumPy the same?")
+        self.ranks.heard(0)  # what was asked for is done
+        self.saved = time.monotonic()
 
     def _spoilt(self, what: str) -> NonFiniteError:
         """The error for numbers that the last step spoilt: those that it measured, or by its update."""
@@ -144,16 +179,15 @@ class Training:
         return NonFiniteError(f"{where}: {what}. {last}. Start a new run with a smaller --lr.")
 
     def _write_report(self) -> None:
-        if not self.settings.no_report:
-            try:
+        if self.ranks.writes and not self.settings.no_report:
+            with by_product("report", self.warn):
                 write_report(self.run, self.state)
-            except Exception as problem:  # whatever it is: the training is worth more than its report
-                self.say(f"warning: no report: {str(problem) or type(problem).__name__}")
 
     def _save_previews(self, epoch: int) -> None:
         """The grid of pictures for the fixed noise."""
         pictures = pictures_of(self.state.shown_G, self.state.preview_noise)
-        save_png(self.run.sample_path(epoch), grid(to_uint8(pictures)))
+        with by_product("picture of the samples", self.warn):
+            save_png(self.run.sample_path(epoch), grid(to_uint8(pictures)))
 
     def _close_epoch(self, epoch: int, images: int, seconds: float) -> None:
         """Statistics, two lines and pictures for the epoch that has just been completed."""
@@ -164,7 +198,10 @@ class Training:
         means = dict(zip(MEASURED, (state.sums / self.steps_per_epoch).tolist(), strict=True))
         speed, found = images / seconds, verdict(health)
         due = settings.metrics_every and epoch % settings.metrics_every == 0
-        evaluated = self.evaluation(state.shown_G) if self.evaluation and due else None
+        evaluated = None
+        if self.evaluation and due:
+            with by_product("evaluation", self.warn):
+                evaluated = self.evaluation(state.shown_G)
         row = {
             "epoch": epoch,
             "step": state.step,
@@ -197,22 +234,29 @@ class Training:
 def _signals() -> Iterator[list[int]]:
     """Collect the signals to stop in the list this yields; a second one stops the process at once.
 
-    SIGHUP says that the terminal has gone; where it is ignored already, as under nohup, it stays so.
+    Those are Ctrl-C; SIGTERM and SIGUSR1, which Kubernetes and Slurm send some time before they end a
+    process; and SIGHUP, when the terminal has gone (where that is ignored already, as under nohup, it stays
+    so). Only the main thread gets signals: in another one nothing is changed.
     """
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         if received:
-            raise SystemExit(128 + number)
+            raise SystemExit(STOPPED + number)
         received.append(number)
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
-    if hang_up and signal.getsignal(hang_up) is not signal.SIG_IGN:
-        numbers.append(hang_up)
-    before: dict[int, Any] = {number: signal.signal(number, note) for number in numbers}
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in filter(partial(hasattr, signal), ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")):
+            number = getattr(signal, name)  # Windows lacks some
+            before = signal.getsignal(number)
+            # One that Python did not install (None) it could not bring back.
+            if before is not None and (name, before) != ("SIGHUP", signal.SIG_IGN):
+                handlers[number] = before
     try:
+        for number in handlers:
+            signal.signal(number, note)
         yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

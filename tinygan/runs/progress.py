@@ -6,9 +6,11 @@ Where the output is no terminal (a file, a pipe, a notebook) plain lines appear 
 import os
 import shutil
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TextIO
+
+from tinygan.errors import put
 
 _STEPS_BEFORE_ESTIMATE = 20  # the first steps are slow: caches, memory and GPU kernels are being set up
 _STEPS_IN_ESTIMATE = 100  # a moving window: other programs come and go
@@ -33,17 +35,19 @@ class Progress:
     """The progress of `total_steps` training steps, `done_steps` of which an earlier process did.
 
     On a terminal one line is rewritten at most ten times a second; on any other `stream` a line is printed
-    after 20 steps and every 30 seconds. `quiet` turns that off, but not `line`. A stream that fails,
-    because its reader has gone or its disk is full, is not written to again: a run is worth more than
-    what it prints.
+    after 20 steps and every 30 seconds; where there is none, nowhere. `quiet` turns that off, but not `line`.
+    A stream that fails, because its reader has gone or its disk is full, is not written to again: a run is
+    worth more than what it prints.
     """
 
-    def __init__(self, stream: TextIO, total_steps: int, done_steps: int = 0, quiet: bool = False) -> None:
+    def __init__(
+        self, stream: TextIO | None, total_steps: int, done_steps: int = 0, quiet: bool = False
+    ) -> None:
         self._stream = stream
         self._left = total_steps - done_steps
         self._quiet = quiet
-        self._moves = stream.isatty()
-        self._fails = False
+        self._fails = getattr(stream, "closed", False)
+        self._moves = not self._fails and getattr(stream, "isatty", bool)()
         self._shown = ""  # what stands on the terminal's last line
         self._status = ""  # what should stand there
         self._steps = 0  # of this process
@@ -73,8 +77,12 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Print `text` on a line of its own; on a terminal the moving line goes on below it."""
+        self.around(lambda: self._write(text + "\n"))
+
+    def around(self, printing: Callable[[], object]) -> None:
+        """Do what prints lines elsewhere on the same terminal."""
         self._draw("")
-        self._write(text + "\n")
+        printing()
         self._draw(self._status)
 
     def close(self) -> None:
@@ -110,13 +118,12 @@ class Progress:
         if self._fails:
             return
         try:
-            self._stream.write(text)
-            self._stream.flush()
-        except OSError:
+            put(text, self._stream)
+        except (OSError, ValueError):  # ValueError: it was closed
             self._fails = True
 
     def _columns(self) -> int:
         try:
-            return os.get_terminal_size(self._stream.fileno()).columns or 80
-        except (OSError, ValueError):  # a stream without a descriptor
+            return os.get_terminal_size(self._stream.fileno()).columns or 80  # pyright: ignore
+        except (AttributeError, OSError, ValueError):  # a stream without a descriptor
             return shutil.get_terminal_size().columns

@@ -123,7 +123,22 @@ class Settings:
     # Each thread takes memory of its own.
     threads: int | None = setting(None, "default: all usable cores", at_least(1, 1024), metavar="N")
     sample_every: int = setting(1, "default: 1", at_least(1), metavar="EPOCHS")
-    checkpoint_every: int = setting(20, "default: 20", at_least(1), metavar="EPOCHS")
+    checkpoint_every: int = setting(
+        20,
+        "how often to keep one, beside latest.npz, which is saved after every epoch; default: 20",
+        at_least(1),
+        metavar="EPOCHS",
+    )
+    save_minutes: float = setting(
+        5.0,
+        "how often to save latest.npz inside a long epoch; default: 5",
+        positive,
+        added=True,
+        metavar="MINUTES",
+    )
+    keep: int | None = setting(
+        None, "how many checkpoints to keep; default: all", at_least(1), added=True, metavar="N"
+    )
     metrics_every: int | None = setting(
         None, "evaluate (see tinygan.evaluate) so often", at_least(1), added=True, metavar="EPOCHS"
     )

@@ -18,7 +18,7 @@ from tinygan.errors import CheckpointError, UsageError, printable
 from tinygan.layers import Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
-from tinygan.runs.folder import RunFolder
+from tinygan.runs.folder import RunFolder, name_of
 from tinygan.runs.formats import read_safetensors
 from tinygan.runs.settings import Settings, resumed_settings
 
@@ -57,6 +57,7 @@ class State:
             self.shown_G = models.generator(init.at(0), **for_G)
             self.average = Average(_tensors(self.shown_G), _tensors(self.G), settings.average)
             self.networks["average"] = self.shown_G
+        self.name = "untrained"  # of the checkpoint it is from
         self.step = 0  # steps taken in all; the epoch and the place in it follow from it
         self.sums = np.zeros(4)  # of this epoch so far: both losses, both scores (float64)
         # The noise behind the pictures of every epoch: always the same, so that one can compare.
@@ -136,7 +137,7 @@ class Trained:
 
     def __init__(self, state: State, path: Path) -> None:
         self.G, self.D, self.settings, self.path = state.shown_G, state.D, state.settings, path
-        self.run_folder = folder_of(path)  # where its pictures belong
+        self.run_folder, self.name = folder_of(path), state.name  # where its pictures belong, and as what
 
     def generate(self, n: int, seed: int = 0) -> np.ndarray:
         """`n` new pictures (n, H, W, C), float32 in [-1, 1]; the same ones for the same `seed`.
@@ -175,6 +176,7 @@ def load(
         state = State(saved_settings(meta, path, arrays), backend or CPU)
         _check_fit(state.weights(), arrays, path)
         state.set_weights(arrays)
+        state.name = path.stem
         return Trained(state, path)
     return Trained(*restored(RunFolder.checkpoint_files(where, Path(out)), backend or CPU, say))
 
@@ -187,6 +189,7 @@ def restored(files: Sequence[Path], backend: Backend, say: Callable[[str], objec
     path, arrays, meta = checkpoint.newest_intact(files, say)
     state = State(saved_settings(meta, path, arrays), backend)
     state.restore(arrays, path)
+    state.name = name_of(path, meta)
     return state, path
 
 

@@ -1,13 +1,14 @@
 """The picture grids of a run as an animation: which ones to show, and the GIF (and MP4) file."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 
-from tinygan.errors import CheckpointError
+from tinygan.errors import CheckpointError, by_product
 from tinygan.files import write_atomically
 from tinygan.views.pictures import read_picture
 
@@ -22,54 +23,56 @@ def frame_indices(count: int) -> list[int]:
     return [*kept.tolist(), count - 1] if count else []
 
 
-def write_gif(path: Path, pixels: np.ndarray, seconds_per_frame: float = 0.2) -> None:
+def write_gif(
+    path: Path, pixels: np.ndarray, warn: Callable[[str], object], seconds_per_frame: float = 0.2
+) -> None:
     """Write `pixels`, uint8 (frames, H, W, C), as a looping GIF.
 
-    Where the package imageio_ffmpeg is installed, an .mp4 of the same name is written beside it. A GIF
-    counts in 1/100 s. Pillow joins equal successive frames into one that lasts as long as all of them, so
-    a reader may count fewer frames; the time is right. Raises CheckpointError when a file cannot be
-    written.
+    Where the package imageio_ffmpeg is installed, an .mp4 of the same name is written beside it, or a line
+    through `warn` says why not. A GIF counts in 1/100 s. Pillow joins equal successive frames into one that
+    lasts as long as all of them, so a reader may count fewer frames; the time is right.
+    Raises CheckpointError when the GIF cannot be written.
     """
     shown = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
     how = {"is_batch": True, "loop": 0, "duration": round(seconds_per_frame * 100) * 10}
     write_atomically(path, iio.imwrite("<bytes>", shown, plugin="pillow", extension=".gif", **how))
     if importlib.util.find_spec("imageio_ffmpeg"):
-        _write_mp4(path.with_suffix(".mp4"), pixels, 1 / seconds_per_frame)
+        video = path.with_suffix(".mp4")
+        with by_product(f"{video} by imageio_ffmpeg", warn):  # a foreign process: missing, killed, too old
+            _write_mp4(video, pixels, 1 / seconds_per_frame)
 
 
-def load_frames(frames: Sequence[Path]) -> np.ndarray:
+def load_frames(frames: Sequence[Path], warn: Callable[[str], object]) -> np.ndarray:
     """The PNG files `frames`, in order, as one uint8 array (frames, H, W, C).
 
-    Raises CheckpointError when there is no frame, sizes differ, or a file cannot be read.
+    Those that cannot be read, or have another size than most, are left out: a line each through `warn`.
+    Raises CheckpointError when none is left.
     """
-    if not frames:
+    pictures: dict[Path, np.ndarray] = {}
+    for frame in frames:
+        try:
+            pictures.setdefault(frame, read_picture(frame))
+        except CheckpointError as problem:
+            warn(f"warning: {problem} The animation does without it.")
+    if not pictures:
         raise CheckpointError("an animation of no pictures. Train for at least one epoch first.")
-    pictures = [read_picture(frame) for frame in frames]
-    for frame, picture in zip(frames, pictures, strict=True):
-        if picture.shape != pictures[0].shape:
-            raise CheckpointError(
-                f"{frame} is {picture.shape}, but {frames[0]} is {pictures[0].shape} (height, width, "
-                "channels). An animation needs pictures of one size: remove the odd ones."
-            )
-    return np.stack(pictures)
+    (shape, _), *_ = Counter(picture.shape for picture in pictures.values()).most_common(1)
+    for frame in [frame for frame, picture in pictures.items() if picture.shape != shape]:
+        odd = f"{frame} is {pictures.pop(frame).shape}, and not {shape} (height, width, channels)"
+        warn(f"warning: {odd}. The animation does without it.")
+    return np.stack([pictures[frame] for frame in frames if frame in pictures])
 
 
 def _write_mp4(path: Path, pixels: np.ndarray, frames_per_second: float) -> None:
     _, H, W, C = pixels.shape
     # h264 works in blocks of 16x16 pixels; imageio would stretch the picture, a margin keeps it sharp.
     padded = np.pad(pixels, ((0, 0), (0, -H % 16), (0, -W % 16), (0, 0)), constant_values=255)
-    try:
-        data = iio.imwrite(
-            "<bytes>",
-            padded if C == 3 else padded.repeat(3, axis=-1),
-            plugin="FFMPEG",
-            extension=".mp4",
-            fps=frames_per_second,
-        )
-    except Exception as error:  # the ffmpeg program is a foreign process: it may be missing, killed, too old
-        raise CheckpointError(
-            f"cannot write {path}: {type(error).__name__} in imageio_ffmpeg. The GIF is done; "
-            "uninstall imageio_ffmpeg to do without the video."
-        ) from error
+    data = iio.imwrite(
+        "<bytes>",
+        padded if C == 3 else padded.repeat(3, axis=-1),
+        plugin="FFMPEG",
+        extension=".mp4",
+        fps=frames_per_second,
+    )
     assert data is not None
     write_atomically(path, data)

@@ -32,8 +32,9 @@ LIMITS = ("COLLAPSED", "REPEATED", "CERTAIN", "FOOLED", "ASLEEP", "DEAD")  # of 
 MOST_POINTS = 2000  # of a curve: more than a screen has pixels across
 
 
-def write_report(run: RunFolder, state: State) -> Path:
-    """Write ``report.html`` into the folder of `run`, whose networks are now as in `state`; return its path.
+def write_report(run: RunFolder, state: State, path: Path | None = None) -> Path:
+    """Write the report of `run`, whose networks are now as in `state`, to `path`, or else into its folder as
+    ``report.html``; return where it is.
 
     Pictures that cannot be read are left out. Raises CheckpointError when the configuration or the
     statistics are damaged, or the file cannot be written.
@@ -64,8 +65,9 @@ def write_report(run: RunFolder, state: State) -> Path:
         "noise": _rounded(state.preview_noise),
     }
     text = page(f"{name}: report", contents, [weights for _, weights in exported])
-    write_atomically(run.report_path, text.encode())
-    return run.report_path
+    path = path or run.report_path
+    write_atomically(path, text.encode())
+    return path
 
 
 def page(title: str, contents: dict[str, Any], weights: Sequence[str]) -> str:
