@@ -16,7 +16,7 @@ import PIL
 from tests.commands import ROOT
 from tests.fuzz.formats import formats
 from tests.fuzz.mutants import run_apart
-from tests.torture.cost import check_costs
+from tests.torture.cost import check_costs, save_cost
 from tests.torture.disk import failures
 from tests.torture.interrupts import interrupts
 from tests.torture.kills import exits, kills
@@ -47,6 +47,7 @@ def main() -> int:
             run_apart(name, round(100_000 * options.share), seed) for name in formats()
         ],
         "cost of the non-finite check": lambda place, seed: check_costs(max(3, round(30 * options.share))),
+        "cost of the checkpoint": lambda place, seed: save_cost(place, max(3, round(30 * options.share))),
         "soak": lambda place, seed: soak(place, max(400, round(2000 * options.share)), "--no-report"),
         "soak with reports": lambda place, seed: soak(place, max(400, round(2000 * options.share))),
     }

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture.cost import check_cost
+from tests.torture.cost import check_cost, save_cost
 from tests.torture.disk import failures
 from tests.torture.interrupts import interrupts
 from tests.torture.kills import exits, kills
@@ -102,6 +102,11 @@ def test_a_run_that_is_interrupted_while_it_writes_loses_nothing(tmp_path: Path)
 @pytest.mark.slow
 def test_checking_losses_and_gradients_costs_little() -> None:
     assert check_cost("fast", 5)["percent"] < 2  # about 0.5 where nothing else runs
+
+
+@pytest.mark.slow
+def test_saving_after_every_epoch_costs_less_than_one_percent(tmp_path: Path) -> None:
+    assert save_cost(tmp_path, 5)["percent"] < 1  # about 0.2
 
 
 @pytest.mark.slow
