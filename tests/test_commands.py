@@ -685,7 +685,8 @@ def test_a_memory_that_is_full_when_the_training_begins_is_one_line_in_the_log(
 
 def test_an_evaluation_stands_beside_its_floor_and_its_ceiling(trained: Path, tmp_path: Path) -> None:
     run, figures = trained / RUN, tmp_path / "figures.json"
-    printed = works("evaluate", run, "--samples", 300, "--json", figures, cwd=tmp_path).stdout
+    out = ("--json", figures, "--out", tmp_path / "new")
+    printed = works("evaluate", run, "--samples", 300, *out, cwd=tmp_path).stdout
     lines = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
     found = json.loads(figures.read_text())
     judged = found["judged"]
@@ -693,7 +694,7 @@ def test_an_evaluation_stands_beside_its_floor_and_its_ceiling(trained: Path, tm
     assert f"{judged['generator']['fcd']:.2f} +- {judged['generator']['error']:.2f}" in lines["generator"]
     assert "the floor" in lines["real"] and "the ceiling" in lines["noise"] and "No FID" in lines["FCD"]
     assert sum(found["classes"].values()) == pytest.approx(1) and len(found["nearest"]["rms"]) == 16
-    assert read_picture(run / "nearest_epoch_0004_seed_1.png").shape[2] == 1
+    assert read_picture(tmp_path / "new/nearest_epoch_0004_seed_1.png").shape[2] == 1
 
 
 @pytest.mark.parametrize(

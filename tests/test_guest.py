@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.commands import RUN, TINY, checkpoint, clean_environment, digest, ended, start, works
-from tinygan import cli, evaluate, machine, sample, train
+from tinygan import cli, machine, sample, train
 from tinygan.errors import UsageError, pasted
 from tinygan.fast.threads import POOL
 from tinygan.runs.folder import RunFolder
@@ -118,6 +118,15 @@ def test_without_streams_everything_works_in_silence(tmp_path: Path) -> None:
     RunFolder(tmp_path / RUN).read_stats()  # nothing was printed into a file
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell that closes descriptors")
+def test_no_file_of_a_command_gets_the_number_of_a_stream_that_was_closed(tmp_path: Path) -> None:
+    """A library of another language would print into it."""
+    code = "import os; from tinygan import cli; cli.run(lambda words: os._exit(os.open(os.devnull, 0)))"
+    line = shlex.join([sys.executable, "-c", code]) + " <&- >&- 2>&-"
+    done = subprocess.run(["sh", "-c", line], env=clean_environment(tmp_path), timeout=60)
+    assert done.returncode == 3
+
+
 # Libraries.
 
 
@@ -138,7 +147,8 @@ def test_libraries_handlers_and_the_folder_are_found_as_they_were(
         assert threading.active_count() == threads
         with pytest.raises(UsageError):
             train.main(["--resume", "--lr", 7])
-        assert evaluate.main(["--samples", 100]) == sample.main() == 0
+        assert sample.main() == 0
+        assert threading.active_count() == threads
         assert found() == before
 
 
@@ -180,6 +190,7 @@ def test_arguments_may_be_text_numbers_and_paths(here: Path) -> None:
     assert (here / "few.png").is_file()
     config = RunFolder(out / "0001-strokes").read_config()
     assert shlex.split(config["commands"][0]["command"])[3:7] == ["--limit", "80", "--batch-size", "32"]
+    assert train.main(b"--resume --dry-run --out 'my runs' --quiet") == 0
     with pytest.raises(UsageError, match="No closing quotation"):
         train.main("--out 'my")
 

@@ -229,20 +229,28 @@ def test_every_command_writes_where_it_is_told_to(trained: Path, tmp_path: Path)
     copy_of(trained, tmp_path)
     with read_only(tmp_path / RUN):
         for command in (
-            ("evaluate", "--samples", "100"), ("evaluate", "--samples", "100", "--out", "near.png"), LAYER,
-            ("sample",), ("sample", "--out", "few.npy"), ("sample", "--num", "2", "--interpolate", "2"),
+            LAYER, ("sample",), ("sample", "--out", "few.npy"),
+            ("sample", "--num", "2", "--interpolate", "2"),
             ("sample", "--through-training"), ("sample", "--separate", "--num", "2", "--out", "new/apart"),
             ("report",), ("report", "--out", "page.html"),
             ("export", "--onnx", "--safetensors"), ("export", "--onnx", "g.onnx"),
         ):  # fmt: skip
-            out = () if "--out" in command else ("--out", "new/place")
+            out = () if {"--out", "g.onnx"} & {*command} else ("--out", "new/place")
             assert works(*command, *out, cwd=tmp_path).stderr == ""
     assert sorted(path.name for path in (tmp_path / "new/place").iterdir()) == [
         "epoch_0001.onnx", "epoch_0001.safetensors", "generator_04_conv_transpose_kernels.png",
         "generator_04_conv_transpose_maps.png", "interpolation_epoch_0001_seed_1.gif",
-        "nearest_epoch_0001_seed_1.png", "report.html", "samples_epoch_0001_seed_1.png",
+        "report.html", "samples_epoch_0001_seed_1.png",
         "through_training_seed_1.png",
     ]  # fmt: skip
-    files = ("near.png", "few.npy", "new/apart/0.png", "new/apart/1.png", "page.html", "g.onnx")
+    files = ("few.npy", "new/apart/0.png", "new/apart/1.png", "page.html", "g.onnx")
     assert all((tmp_path / name).is_file() for name in files)
-    fails(tinygan("explain", "--out", "x", cwd=tmp_path), 2, "--layer")
+    for command, words in (
+        (("explain", "--out", "x"), "--layer"), (("report", "--out", "page.htm"), "does not end in .html"),
+        (("export", "--onnx", "--safetensors", "--out", "both.onnx"), "does not end in .safetensors"),
+        (("export", "--onnx", "g.onnx", "--out", "new"), "only once"),
+    ):  # fmt: skip
+        fails(tinygan(*command, cwd=tmp_path), 2, words)
+    assert not list(tmp_path.glob("both*")) + list(tmp_path.glob("page.htm"))
+    works("report", "--out", "v1.2", cwd=tmp_path)
+    assert (tmp_path / "v1.2/report.html").is_file()

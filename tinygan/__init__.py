@@ -37,6 +37,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+def __dir__() -> list[str]:
+    return [*globals(), "load"]
+
+
 def __getattr__(name: str) -> Any:
     """`load`, and with it all that reads runs, when it is first asked for."""
     if name == "load":

@@ -28,7 +28,7 @@ def main(arguments: cli.Arguments = ()) -> int:
         for name, purpose in COMMANDS.items():
             print(f"python -m tinygan.{name:<9} {purpose}")
     else:
-        near = difflib.get_close_matches(first, COMMANDS, 1)
+        near = difflib.get_close_matches(first.removeprefix("tinygan."), COMMANDS, 1)
         right = "one that python -m tinygan lists"
         if near:
             right = pasted("python", "-m", f"tinygan.{near[0]}", *rest)

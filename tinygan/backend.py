@@ -18,6 +18,7 @@ from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import MPI, NCCL
 
 use_threads = POOL.sized  # in matrix products and in the fast engine, as long as this context lasts
+default_threads = POOL.default  # how many where no number is given, and where this one comes from
 TF32_SINCE = 80  # compute capability, times ten, of the first cards that have it (Ampere)
 
 

@@ -4,17 +4,18 @@ import argparse
 import errno
 import io
 import os
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from tinygan import backend, gpu_errors, machine
 from tinygan.errors import CheckpointError, TinyganError, UsageError, failing, one_line, put
 
-Arguments: TypeAlias = "str | Iterable[object]"  # a command line, or its words: text, numbers, paths
+Arguments: TypeAlias = "str | bytes | Iterable[object]"  # a command line, or its words: text, numbers, paths
 
 
 def seed(text: str) -> int:
@@ -39,7 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--out": {
         "type": Path,
         "metavar": "PATH",
-        "help": "where to write: a file with that ending, or a folder; default: in the run",
+        "help": "a file to write, or a folder to write into; default: the run's folder",
     },
     # Of pictures that no training has shown.
     "--seed": {"type": seed, "help": "of the noise; default: one more than the run's own"},
@@ -65,9 +66,10 @@ class Parser(argparse.ArgumentParser):
 
 def words(arguments: Arguments) -> list[str]:
     """The words of a command line; those of text as a shell would split it. Raises UsageError."""
-    if not isinstance(arguments, str):
+    if not isinstance(arguments, str | bytes):
         paths = str, bytes, os.PathLike
         return [os.fsdecode(word) if isinstance(word, paths) else str(word) for word in arguments]
+    arguments = os.fsdecode(arguments)
     lexer = shlex.shlex(arguments, posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters = True, ""
     if os.name == "nt":
@@ -79,17 +81,39 @@ def words(arguments: Arguments) -> list[str]:
 
 
 def warn(line: str) -> None:
-    """Print a line on stderr, beside the answer."""
-    put(line + "\n", sys.stderr)
+    """Print a line on stderr, beside the answer; what cannot be printed there is no reason to end."""
+    with suppress(OSError, ValueError):
+        put(line + "\n", sys.stderr)
+
+
+@contextmanager
+def computing(device: str, engine: str = "auto") -> Iterator[backend.Backend]:
+    """What computes a command that trains nothing, with its threads. Raises as `backend.choose`."""
+    chosen = backend.choose(device, engine, say=lambda line: None)
+    with backend.use_threads(backend.default_threads()[0]):
+        yield chosen
+
+
+def ending(out: Path | None) -> str:
+    """That of the file that ``--out`` names, such as ``.png``; nothing where it names a folder."""
+    is_file = out and not os.path.isdir(out) and re.fullmatch(r"\.[A-Za-z]\w*", out.suffix)
+    return out.suffix.lower() if out and is_file else ""
 
 
 def placed(out: Path | None, folder: Path, name: str) -> Path:
-    """Where a command writes: `out`, if it ends as `name` does; else `name` in the folder `out`, which is
-    made, or without it in `folder`. Raises CheckpointError."""
+    """Where a command writes: to the file `out`; or as `name` into the folder `out`, which is made; without
+    `out`, into `folder`.
+
+    Raises:
+        UsageError: the file has another ending than `name`.
+        CheckpointError: the folder cannot be made.
+    """
     if out is None:
         return folder / name
-    is_file = out.suffix.lower() == Path(name).suffix and not os.path.isdir(out)
-    return in_folder(out if is_file else out / name)
+    wanted = Path(name).suffix
+    if ending(out) not in ("", wanted):
+        raise UsageError(f"--out {out} does not end in {wanted}. Choose another name, or a folder.")
+    return in_folder(out if ending(out) else out / name)
 
 
 def in_folder(path: Path) -> Path:
@@ -114,7 +138,7 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
         with gpu_errors.failures():
             code = command(arguments)
         put("", sys.stdout)  # a failure here can still be printed
-        return code
+        return _tell("", code)
     except TinyganError as problem:
         return _tell(f"{problem.mark}{problem}", problem.exit_code)
     except KeyboardInterrupt:

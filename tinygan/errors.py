@@ -67,12 +67,12 @@ def one_line(problem: BaseException) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """`text` up to the first full stop between two words.
+    """`text` up to its first full stop.
 
     >>> first_sentence("Unable to allocate 400. GiB for an array. Use less.")
     'Unable to allocate 400. GiB for an array'
     """
-    return re.split(r"(?<!\d)\. ", text, maxsplit=1)[0].rstrip(".")
+    return re.split(r"\. (?![KMGTPE]iB|bytes)", text, maxsplit=1)[0].rstrip(".")  # NumPy writes "400. GiB"
 
 
 def pasted(*words: str) -> str:
@@ -116,7 +116,7 @@ def put(text: str, stream: Any) -> None:
 
     A program without a terminal has no streams, or objects in their place that can do nothing but write.
     """
-    if stream is None:
+    if stream is None or getattr(stream, "closed", False):
         return
     try:
         stream.write(text)

@@ -39,7 +39,8 @@ def main(arguments: cli.Arguments = ()) -> int:
         raise UsageError(f"--json {options.json}: there is no folder {options.json.parent}. Make it first.")
     if options.json and options.json.is_dir():
         raise UsageError(f"--json {options.json} is a folder. Name a file in it.")
-    return evaluate(options, backend.choose(options.device, say=lambda line: None))
+    with cli.computing(options.device) as device:
+        return evaluate(options, device)
 
 
 def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
@@ -64,7 +65,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
         f"nearest   {SHOWN} of them differ from the nearest training image by {apart.mean():.0f} of 255 "
         f"(root mean square of the pixels), test images by {usual.mean():.0f}: {verdict}"
     )
-    with by_product("picture of them", cli.warn):
+    with by_product("picture of the nearest images", cli.warn):
         path = cli.placed(options.out, trained.run_folder, f"nearest_{trained.name}_seed_{seed}.png")
         rows_of_8 = [part.reshape(-1, 8, *part.shape[1:]) for part in (pictures[:SHOWN], train[index])]
         save_png(path, grid(np.stack(rows_of_8, axis=1).reshape(-1, *train.shape[1:]), columns=8))

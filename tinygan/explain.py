@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygan import backend, cli
 from tinygan.autograd import Tensor
+from tinygan.data import Dataset
 from tinygan.errors import UsageError, by_product
 from tinygan.layers import Conv2D, Conv2DTranspose, Network
 from tinygan.rng import stream
@@ -69,21 +70,25 @@ def main(arguments: cli.Arguments = ()) -> int:
     # Words follow the code that is for reading; a device's speed is measured by training there.
     own = "auto" if settings.engine == "fast" else settings.engine  # fast was asked for then, not now
     settings = replace(settings, engine="readable" if in_words else options.engine or own)
-    state = State(settings, backend.choose("cpu", settings.engine, say=cli.warn))
-    state.restore(arrays, path)
-    if in_words:
-        for title, sentences in explain(state, images):
-            print(title)
-            for sentence in sentences:
-                print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
-        return 0
-    stepping = StepByStep(state, images)
-    batch = stepping.batch()
-    if options.layer:
-        print_layer(state, batch, options.layer, options.out or folder_of(path))
-    else:
-        print_layers(state, batch, path, stepping.how)
+    with cli.computing("cpu", settings.engine) as device:
+        state = State(settings, device)
+        state.restore(arrays, path)
+        stepping = StepByStep(state, images)
+        if in_words:
+            print_step(state, images)
+        elif options.layer:
+            print_layer(state, stepping.batch(), options.layer, options.out or folder_of(path))
+        else:
+            print_layers(state, stepping.batch(), path, stepping.how)
     return 0
+
+
+def print_step(state: State, images: Dataset) -> None:
+    """The next training step in words."""
+    for title, sentences in explain(state, images):
+        print(title)
+        for sentence in sentences:
+            print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
 
 
 def print_layers(state: State, batch: Batch, path: Path, how: str) -> None:

@@ -15,38 +15,43 @@ from tinygan.runs.state import folder_of, restored
 
 KINDS = {
     "onnx": "the generator as ONNX: noise to pictures; default: named after the checkpoint",
-    "safetensors": "both networks' weights, which tinygan.load reads; likewise",
+    "safetensors": "both networks' weights, which tinygan.load reads; default: named after the checkpoint",
 }
 
 
 def parser() -> cli.Parser:
     parser = cli.Parser("tinygan.export", "Write a trained model for other programs.", *cli.OF_A_RUN, "--out")
     for kind, what in KINDS.items():
-        parser.add_argument(f"--{kind}", nargs="?", const=Path(), type=Path, metavar="FILE", help=what)
+        parser.add_argument(f"--{kind}", nargs="?", const="", metavar="FILE", help=what)
     return parser
 
 
 def main(arguments: cli.Arguments = ()) -> int:
     """Write what `arguments` ask for; returns the exit code."""
     options = parser().parse(arguments)
-    wanted = {kind: path for kind in KINDS if (path := vars(options)[kind]) is not None}
+    wanted = {kind: file for kind in KINDS if (file := vars(options)[kind]) is not None}
     if not wanted:
         raise UsageError("nothing to write. Use --onnx or --safetensors, or both.")
-    for kind, path in wanted.items():
-        if path.name and path.suffix != f".{kind}":  # by which tinygan.load recognises the file
-            raise UsageError(f"--{kind} {path} does not end in .{kind}. Choose another name.")
+    for kind, file in wanted.items():
+        if file and options.out:
+            raise UsageError(f"--{kind} {file} and --out {options.out}: say only once where to write.")
+        if file and Path(file).suffix != f".{kind}":  # by which tinygan.load recognises the file
+            raise UsageError(f"--{kind} {file} does not end in .{kind}. Choose another name.")
     files = RunFolder.checkpoint_files(options.run, options.runs)
     state, path = restored(files, backend.cpu(), cli.warn)
     meta = {"tinygan": tinygan.__version__, "step": state.step, "settings": asdict(state.settings)}
-    for kind, file in wanted.items():
+    places = {
+        kind: Path(file) if file else cli.placed(options.out, folder_of(path), f"{state.name}.{kind}")
+        for kind, file in wanted.items()
+    }
+    for kind, place in places.items():
         if kind == "onnx":
             texts = {key: text if isinstance(text, str) else json.dumps(text) for key, text in meta.items()}
             content, what = onnx_model(state.shown_G, texts), "the generator"
         else:
             content, what = write_safetensors(state.weights(), meta), "both networks"
-        file = file if file.name else cli.placed(options.out, folder_of(path), f"{state.name}.{kind}")
-        write_atomically(file, content)
-        print(f"{file}: {what} of {path}, {len(content) / 1e6:.1f} MB")
+        write_atomically(place, content)
+        print(f"{place}: {what} of {path}, {len(content) / 1e6:.1f} MB")
     return 0
 
 

@@ -24,11 +24,11 @@ def usable_cores() -> int:
     return cores
 
 
-def default_threads(sharing: int = 1) -> tuple[int, str]:
-    """How many threads to use where nobody says, and where the number comes from, in words.
+def default_threads(blas: int, sharing: int = 1) -> tuple[int, str]:
+    """How many threads to use where no number is given, and where this one comes from, in words.
 
-    The usable cores, of which `sharing` processes take an equal part; fewer where the environment, or the
-    program that this process belongs to, allows NumPy's BLAS fewer (as ``threadpoolctl`` does).
+    The usable cores, of which `sharing` processes take an equal part; fewer where the environment allows
+    fewer, or `blas`: how many threads NumPy's BLAS may use (0: unknown), which ``threadpoolctl`` limits.
     """
     which = "all usable cores" if sharing == 1 else "its share of the cores"
     limits = [(max(1, usable_cores() // sharing), which)]
@@ -37,8 +37,8 @@ def default_threads(sharing: int = 1) -> tuple[int, str]:
         if first.isdecimal() and int(first):
             limits.append((int(first), name))
             break
-    if found := blas_threads():
-        limits.append((found, "the limit of NumPy's BLAS"))
+    if blas:
+        limits.append((blas, "the limit of NumPy's BLAS"))
     return min(limits, key=lambda limit: limit[0])
 
 

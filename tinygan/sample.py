@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -62,7 +61,8 @@ def main(arguments: cli.Arguments = ()) -> int:
     """Make pictures as `arguments` say; returns the exit code."""
     options = parser().parse(arguments)
     check(options)
-    return make(options, backend.choose(options.device, say=lambda line: None))
+    with cli.computing(options.device) as device:
+        return make(options, device)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -81,8 +81,7 @@ def check(options: argparse.Namespace) -> None:
     if options.interpolate is not None and (options.interpolate < 2 or options.num < 2):
         raise UsageError("--interpolate needs at least 2 frames, and --num at least 2 ends.")
     fitting = ("gif",) if options.interpolate else (options.format,) if options.format else FORMATS
-    ending = options.out.suffix.lower()[1:] if options.out and not options.separate else ""
-    if ending and not os.path.isdir(options.out):
+    if (ending := cli.ending(options.out)[1:]) and not options.separate:
         if ending not in fitting:
             endings = " or ".join(f".{known}" for known in fitting)
             raise UsageError(f"--out {options.out} does not end in {endings}. Choose another name.")

@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinygan import backend, cli, gpu_errors, machine
+from tinygan import backend, cli, gpu_errors
 from tinygan.arrays import CPU, Backend
 from tinygan.data import Dataset
 from tinygan.data.dataset import fingerprint
@@ -99,7 +99,8 @@ class Output:
             if self.progress:
                 self.progress.line(line)
             else:
-                put(line + "\n", sys.stdout)
+                with suppress(OSError, ValueError):  # a run is worth more than what it prints
+                    put(line + "\n", sys.stdout)
 
     def warn(self, line: str) -> None:
         self.log(line)
@@ -118,7 +119,7 @@ class Start:
     run: RunFolder | None = None
     file: Path = Path()  # without a name, if the run was stopped before it had saved anything
     arrays: dict[str, np.ndarray] | None = None
-    data_sha256: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
 def resumed(
@@ -133,7 +134,8 @@ def resumed(
         files = [file] if file else run.checkpoints()
         if not files and len(run.read_stats()) < 2:  # stopped in its first epoch; else they were deleted
             config = run.read_config()
-            return run, Path(), None, config | {"data_sha256": config["data"].get("sha256")}
+            meta = {"settings": config["settings"], "data_sha256": config["data"].get("sha256")}
+            return run, Path(), None, meta
         return run, *checkpoint.newest_intact(files, output.warn)
 
     run, file, arrays, meta = ranks.by_first(found)
@@ -141,7 +143,7 @@ def resumed(
         del given["data"]
     saved = saved_settings(meta, file if arrays else run.config_path, arrays)
     settings = resumed_settings(asdict(saved), given, str(run.path))
-    return Start(settings, out, run, file, arrays, meta.get("data_sha256"))
+    return Start(settings, out, run, file, arrays, meta)
 
 
 def choose_device(
@@ -165,7 +167,7 @@ def choose_device(
             "Use --device cpu."
         )
     device = backend.shared_by(device, ranks)
-    threads, source = machine.default_threads(ranks.sharing)
+    threads, source = backend.default_threads(ranks.sharing)
     if settings.threads:
         threads, source = settings.threads, "--threads"
     if not held.enter_context(backend.use_threads(threads)) and settings.threads:
@@ -185,7 +187,7 @@ def load_images(start: Start, ranks: Ranks, output: Output) -> Dataset:
         )
     digest = ranks.by_first(lambda: images.sha256)  # one reads all of them for it
     if start.run:
-        check_images(images, digest, start.data_sha256, start.run.path)
+        check_images(images, digest, start.meta.get("data_sha256"), start.run.path)
     return images
 
 
@@ -277,7 +279,7 @@ class Job:
         run = self.run = self.output.run = self.ranks.by_first(lambda: self._folder(arguments, taking.how))
         progress = self.output.progress = Progress(sys.stdout, total, state.step, self.output.quiet)
         if self.start.run:
-            where = self.start.file if self.start.arrays else "nothing saved yet, so from the start:"
+            where = self.start.file if self.start.arrays else "nothing was saved yet: starting again"
             facts.append(f"resume   {where} at step {state.step:,} of {total:,}")
             if state.step >= total:
                 facts.append("         That is complete: use a larger --epochs or --steps to go on.")
@@ -317,7 +319,8 @@ class Job:
             return run
         before = run.read_config()
         run.keep_stats_until(self.state.step)
-        run.set_newer_aside(start.file)
+        if start.arrays:
+            run.go_on_from(start.file, start.arrays, start.meta)
         for line in reconfigure(run, before, config):  # last: a resumption that failed leaves no trace there
             self.output.warn(line)
         return run

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -132,9 +133,9 @@ def test_resizing_ends_the_threads_and_they_start_again(pool):
 
 def test_there_are_as_many_as_usable_cores_and_without_a_switch_for_blas_one(monkeypatch):
     monkeypatch.setattr(machine, "usable_cores", lambda: 3)
-    monkeypatch.setattr(machine, "blas_threads", lambda: 8)
+    monkeypatch.setattr(threads, "blas_threads", lambda: 8)
     assert Pool().threads == 3
-    monkeypatch.setattr(machine, "blas_threads", lambda: 2)  # what the program that we are part of allows it
+    monkeypatch.setattr(threads, "blas_threads", lambda: 2)  # what the program that we are part of allows it
     assert Pool().threads == 2
     monkeypatch.setattr(threads, "blas_threads", lambda: 0)
     monkeypatch.setattr(threads, "limit_blas_threads", lambda count: False)
@@ -169,6 +170,45 @@ def test_blas_has_one_thread_inside_until_the_outer_block_ends_and_its_own_again
         assert get() == 1
         raise ValueError
     assert get() == 2
+
+
+def test_a_choice_made_while_pieces_are_computed_reaches_blas_when_they_are_done():
+    get = openblas_threads()
+    POOL.resize(2)
+    with POOL.blas_alone():
+        assert POOL.resize(4) and get() == 1
+    assert get() == POOL.threads == 4
+
+
+def test_the_limit_of_blas_is_that_from_outside_the_pool():
+    get = openblas_threads()
+    POOL.resize(2)
+    with ExitStack() as inside:
+        inside.enter_context(POOL.blas_alone())
+        with POOL.sized(4):
+            assert POOL.default()[0] == min(2, machine.usable_cores())
+            inside.close()
+            assert get() == 4
+            with POOL.sized(1):
+                assert POOL.default()[0] == min(2, machine.usable_cores())
+    assert get() == POOL.threads == 2
+
+
+def test_the_number_may_change_while_others_use_the_pool(pool):
+    ends = threading.Event()
+
+    def change() -> None:
+        while not ends.wait(0.0005):
+            pool.resize(2)
+
+    other = threading.Thread(target=change)
+    other.start()
+    try:
+        for _ in range(300):
+            assert pool.each(lambda piece: piece + 1, range(3)) == [1, 2, 3]
+    finally:
+        ends.set()
+        other.join(30)
 
 
 # The same bits with any number of threads, and in whatever order pieces are done.

@@ -9,6 +9,7 @@ import pytest
 
 from tests.test_files import names
 from tinygan.errors import CheckpointError
+from tinygan.runs.checkpoint import read, save
 from tinygan.runs.folder import RunFolder
 
 
@@ -140,16 +141,52 @@ def test_checkpoints_are_ordered_by_the_numbers_in_their_names(tmp_path):
     assert [path.name for path in oldest_first[1:3]] == ["epoch_0003.npz", "epoch_0003_step_0000583.npz"]
 
 
-def test_newer_checkpoints_are_set_aside_and_kept(tmp_path):
+def states(run: RunFolder) -> dict[str, int]:
+    """What lies among the checkpoints of `run`, by name."""
+    return {path.name: int(read(path)[0]["step"]) for path in run.checkpoints_dir.iterdir()}
+
+
+def go_on_from(run: RunFolder, start: Path) -> None:
+    run.go_on_from(start, *read(start))
+
+
+def test_newer_checkpoints_are_set_aside_and_kept_and_the_start_is_the_latest(tmp_path):
     run = make_run(tmp_path)
     for epoch in (1, 2, 3):
-        run.checkpoint_path(epoch).write_bytes(b"")
-    run.set_newer_aside(run.checkpoint_path(2))
-    assert [path.name for path in run.checkpoints()] == ["epoch_0002.npz", "epoch_0001.npz"]
-    assert (run.checkpoints_dir / "epoch_0003.npz.old").is_file()
-    (run.checkpoints_dir / "epoch_0002.npz.old").mkdir()  # in its way
+        run.save({"step": np.array(epoch)}, {}, run.checkpoint_path(epoch))
+    go_on_from(run, run.latest_path)
+    assert states(run) == {"latest.npz": 3, "epoch_0003.npz": 3, "epoch_0002.npz": 2, "epoch_0001.npz": 1}
+    go_on_from(run, run.checkpoint_path(2))
+    first = {"latest.npz": 2, "latest.npz.old": 3, "epoch_0003.npz.old": 3}
+    assert states(run) == first | {"epoch_0002.npz": 2, "epoch_0001.npz": 1}
+    go_on_from(run, run.checkpoints_dir / "latest.npz.old")  # none of the run's any more
+    second = {"latest.npz": 3, "latest.npz.old2": 2, "epoch_0002.npz.old": 2, "epoch_0001.npz.old": 1}
+    assert states(run) == first | second
+    backup = tmp_path / "backup/latest.npz"
+    backup.parent.mkdir()
+    save(backup, {"step": np.array(9)}, {})
+    go_on_from(run, backup)
+    assert states(run) == first | second | {"latest.npz": 9, "latest.npz.old3": 3}
+
+
+def test_checkpoints_that_cannot_be_renamed_are_reported(tmp_path, monkeypatch):
+    run = make_run(tmp_path)
+    for epoch in (1, 2):
+        run.save({"step": np.array(epoch)}, {}, run.checkpoint_path(epoch))
+
+    def refuse(*paths):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(CheckpointError, match="cannot rename checkpoints"):
-        run.set_newer_aside(run.checkpoint_path(1))
+        go_on_from(run, run.checkpoint_path(1))
+
+
+def test_a_folder_of_checkpoints_that_was_deleted_is_made_again(tmp_path):
+    run = make_run(tmp_path)
+    run.checkpoints_dir.rmdir()
+    run.save({"step": np.array(1)}, {})
+    assert states(run) == {"latest.npz": 1}
 
 
 # configuration, log, statistics

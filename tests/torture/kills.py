@@ -27,7 +27,8 @@ def state(number: int) -> dict[str, np.ndarray]:
 
 def save(run: RunFolder, number: int) -> None:
     """What a run does at the end of its epoch `number`, of which it keeps the last even one."""
-    run.save(state(number), {}, None if number % 2 else run.checkpoint_path(number), keep=1)
+    run.save(state(number), {}, None if number % 2 else run.checkpoint_path(number))
+    run.prune(1)
 
 
 def save_for_ever(run: RunFolder, pipe: int) -> None:

@@ -126,5 +126,5 @@ def test_a_video_that_fails_is_one_line_and_the_gif_is_there(tmp_path, monkeypat
     warned: list[str] = []
     write_gif(tmp_path / "a.gif", load_frames(pictures(tmp_path, 2), print), warned.append)
     (line,) = warned
-    assert line.endswith("a.mp4 by imageio_ffmpeg: RuntimeError: No ffmpeg exe could be found.")
+    assert line.endswith("a.mp4 with imageio_ffmpeg: RuntimeError: No ffmpeg exe could be found.")
     assert (tmp_path / "a.gif").exists()

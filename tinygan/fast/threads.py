@@ -29,19 +29,28 @@ class Pool:
     def __init__(self) -> None:
         self._threads = 0  # not decided yet
         self._executor: ThreadPoolExecutor | None = None
-        self._process = 0  # that started them
         self._lock = Lock()  # several threads of a program may use the pool
         self._inside = self._users = 0  # how many are in `blas_alone`, and in `sized`
         self._blas = 0  # what BLAS gets back after `blas_alone`
         self._before = 0, 0  # threads of the pool and of BLAS before `sized`
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
 
     @property
     def threads(self) -> int:
         """How many there are: what `resize` said, else what this machine and its BLAS allow."""
         if not self._threads:
-            count, _ = default_threads()
+            count, _ = self.default()
             self._threads = count if blas_threads() else 1
         return self._threads
+
+    def default(self, sharing: int = 1) -> tuple[int, str]:
+        """`machine.default_threads`, by what BLAS may use when the pool does not limit it."""
+        with self._lock:
+            return default_threads(self._before[1] if self._users else self._own_blas(), sharing)
+
+    def _own_blas(self) -> int:
+        return self._blas if self._inside else blas_threads()
 
     def resize(self, threads: int) -> bool:
         """Use `threads` from now on, in matrix products as well, and end the others.
@@ -56,7 +65,7 @@ class Pool:
         """Within this `resize`, whose answer it gives; afterwards the pool and BLAS are as they were."""
         with self._lock:
             if not self._users:
-                self._before = self._threads, blas_threads()
+                self._before = self._threads, self._own_blas()
             self._users += 1
             switched = self._resize(threads, threads)
         try:
@@ -110,10 +119,14 @@ class Pool:
         return found
 
     def _workers(self) -> ThreadPoolExecutor:
-        if self._executor is None or self._process != os.getpid():  # a fork copies no threads
-            size = max(1, self._threads - 1)
-            self._executor, self._process = ThreadPoolExecutor(size, "tinygan"), os.getpid()
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(max(1, self._threads - 1), "tinygan")
         return self._executor
+
+    def _forked(self) -> None:
+        """A fork copies no threads: nobody else is in the pool, or holds its lock."""
+        limit_blas_threads(self._own_blas())
+        self._executor, self._lock, self._inside, self._users = None, Lock(), 0, 0
 
     @contextmanager
     def blas_alone(self) -> Iterator[None]:

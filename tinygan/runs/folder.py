@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygan.errors import CheckpointError, failing, pasted
-from tinygan.files import locked, sweep, sync_folder
+from tinygan.files import REMEDY, locked, sweep, sync_folder
 from tinygan.runs import checkpoint
 from tinygan.runs.records import Inside, Records, reading
 
@@ -132,19 +132,24 @@ class RunFolder(Records):
         return self.checkpoints_dir / f"epoch_{epoch:04d}{inside}.npz"
 
     def save(
-        self, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object],
-        kept: Path | None = None, keep: int | None = None,
-    ) -> None:  # fmt: skip
+        self, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object], kept: Path | None = None
+    ) -> None:
         """Write the checkpoint ``latest.npz``, and the same as `kept` if it is one that stays.
 
-        With `keep`, of those that stay only so many, the newest ones, do. Raises CheckpointError.
+        Raises CheckpointError.
         """
+        if not self.checkpoints_dir.exists():  # somebody deleted it meanwhile
+            with failing(f"cannot make {self.checkpoints_dir}", REMEDY):
+                self.checkpoints_dir.mkdir()
+                sync_folder(self.path)
         for path in filter(None, (kept, self.latest_path)):
             checkpoint.save(path, arrays, meta)
-        if kept and keep:
-            with failing(f"cannot delete old checkpoints in {self.checkpoints_dir}", "Leave --keep out."):
-                for old in self.checkpoints()[1 + keep :]:
-                    os.unlink(old)
+
+    def prune(self, keep: int) -> None:
+        """Delete the checkpoints that stay, but for the newest `keep`. Raises CheckpointError."""
+        with failing(f"cannot delete old checkpoints in {self.checkpoints_dir}", "Leave --keep out."):
+            for old in [path for path in self.checkpoints() if path.name != LATEST][keep:]:
+                os.unlink(old)
 
     def checkpoints(self) -> list[Path]:
         """The checkpoint files, newest first: the latest, then by the numbers in their names; no other files.
@@ -161,12 +166,23 @@ class RunFolder(Records):
         in_order = [LATEST] * (LATEST in names) + [name for _, _, name in sorted(found, reverse=True)]
         return [self.checkpoints_dir / name for name in in_order]
 
-    def set_newer_aside(self, start: Path) -> None:
-        """Rename the checkpoints that are newer to ``.old``: a run goes on from the one `start`, and the next
-        ``--resume`` would jump to them. All of them, if none has its name. Raises CheckpointError."""
+    def go_on_from(
+        self, start: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]
+    ) -> None:
+        """Make the checkpoint `start`, of these `arrays` and `meta`, the latest, and set newer ones aside.
+
+        Those are all, if it is none of the run's. They are renamed to ``.old``, ``.old2`` and so on, for the
+        next ``--resume`` would jump to them; at each instant there is one to go on from.
+        Raises CheckpointError.
+        """
         with failing(f"cannot rename checkpoints in {self.checkpoints_dir}", "Copy the run."):
-            for path in takewhile(lambda path: path.name != start.name, self.checkpoints()):
-                path.replace(path.with_name(path.name + ".old"))
+            newer = list(takewhile(lambda path: not os.path.samefile(path, start), self.checkpoints()))
+            for path in newer:
+                olds = (path.with_name(f"{path.name}.old{number}") for number in ("", *range(2, 10_000)))
+                aside = next(old for old in olds if not old.exists())
+                shutil.copy2(path, aside) if path.name == LATEST else path.rename(aside)
+        if newer or start.name != LATEST:
+            self.save(arrays, meta)
 
     def newest(self) -> Path | None:
         """The newest checkpoint, if there is one. Raises CheckpointError."""

@@ -46,6 +46,13 @@ class StoppedError(TinyganError):
         return [str(self)]
 
 
+class Signals:
+    """The signals to stop that have come."""
+
+    number = 0  # of the first one
+    breaks = False  # whether it breaks off what is being done, which is no result
+
+
 class Training:
     """The training of `state` to the end of its schedule, which leaves everything in the folder of `run`.
 
@@ -62,7 +69,8 @@ class Training:
         self.run, self.state, self.data, self.settings, self.taking = run, state, data, state.settings, taking
         self.progress, self.say, self.warn, self.evaluation = progress, say, warn, evaluation
         self.steps_per_epoch, self.total_steps = schedule
-        self.ranks, self.saved = state.backend.ranks, time.monotonic()  # and when that was done last
+        self.ranks, self.saved = state.backend.ranks, time.monotonic()  # when that was done last
+        self.unsaved = True  # until it was
         self.rarely = SECONDS_ON_A_CARD if state.backend.device == "gpu" else 0.0
         # Health is always measured on the same images and noise.
         self.images = normalise(state.backend.array(data.images[:MEASURED_ON]))
@@ -98,7 +106,7 @@ class Training:
                 frames = [self.run.sample_path(epochs[i]) for i in frame_indices(len(epochs))]
                 write_gif(self.run.gif_path, load_frames(frames, self.warn), self.warn)
 
-    def _epoch(self, received: list[int]) -> int:
+    def _epoch(self, received: Signals) -> int:
         """Train to the end of an epoch, or of all steps; returns the exit code with which to stop, or 0."""
         state, start = self.state, time.perf_counter()
         epoch, first = divmod(state.step, self.steps_per_epoch)
@@ -111,20 +119,20 @@ class Training:
         if state.step % self.steps_per_epoch == 0:
             if self.ranks.writes:
                 images = len(self.data.images) - first * self.settings.batch_size
-                self._close_epoch(epoch + 1, images, time.perf_counter() - start)
+                self._close_epoch(epoch + 1, images, time.perf_counter() - start, received)
             state.sums = np.zeros_like(state.sums)
         asked = self.ranks.heard(self._wish(received, self.rarely))
-        if asked or not self.rarely or self._stays():
+        if asked or not self.rarely or self.unsaved or self._stays():
             self.save()
         stop = asked if asked > STOPPED else 0
         if stop or self._stays():
             self._write_report()
         return stop
 
-    def _wish(self, received: list[int], seconds: float) -> int:
+    def _wish(self, received: Signals, seconds: float) -> int:
         """What this rank asks for: to stop; to save, if `seconds` have gone by since the last save; or 0."""
-        if received:
-            return STOPPED + received[0]
+        if received.number:
+            return STOPPED + received.number
         return SAVE if self.ranks.writes and time.monotonic() - self.saved >= seconds > 0 else 0
 
     def _stays(self) -> bool:
@@ -133,7 +141,7 @@ class Training:
         regular = place == 0 and epoch % self.settings.checkpoint_every == 0
         return regular or self.state.step == self.total_steps
 
-    def _steps(self, end: int, received: list[int]) -> int:
+    def _steps(self, end: int, received: Signals) -> int:
         """Take the steps of an epoch up to the one with the number `end`, or until a rank asks for something,
         which is returned."""
         state, size, images = self.state, self.settings.batch_size, len(self.data.images)
@@ -163,13 +171,16 @@ class Training:
                     raise self._spoilt(f"{name} is not finite any more")
             path = self.run.checkpoint_path(epoch, self.state.step if place else None)
             meta = {"name": path.stem, "settings": asdict(self.settings), "data_sha256": self.data.sha256}
-            self.run.save(arrays, meta, path if self._stays() else None, self.settings.keep)
+            self.run.save(arrays, meta, path if self._stays() else None)
+            if self.settings.keep:
+                with by_product("deletion of older checkpoints", self.warn):
+                    self.run.prune(self.settings.keep)
         # Nobody goes on, or stops, before it is written; and all have taken the same steps.
         digest = checkpoint.content_digest(arrays, {}) if self.ranks.size > 1 else ""
         if others := self.ranks.others(digest):
             self.warn(f"warning: {', '.join(others)} came to other weights: is every host's NumPy the same?")
         self.ranks.heard(0)  # what was asked for is done
-        self.saved = time.monotonic()
+        self.saved, self.unsaved = time.monotonic(), False
 
     def _spoilt(self, what: str) -> NonFiniteError:
         """The error for numbers that the last step spoilt: those that it measured, or by its update."""
@@ -187,9 +198,10 @@ class Training:
         """The grid of pictures for the fixed noise."""
         pictures = pictures_of(self.state.shown_G, self.state.preview_noise)
         with by_product("picture of the samples", self.warn):
+            self.run.samples_dir.mkdir(exist_ok=True)
             save_png(self.run.sample_path(epoch), grid(to_uint8(pictures)))
 
-    def _close_epoch(self, epoch: int, images: int, seconds: float) -> None:
+    def _close_epoch(self, epoch: int, images: int, seconds: float, received: Signals) -> None:
         """Statistics, two lines and pictures for the epoch that has just been completed."""
         settings, state = self.settings, self.state
         health = measure(state.G, state.D, self.images, self.noise)
@@ -199,9 +211,12 @@ class Training:
         speed, found = images / seconds, verdict(health)
         due = settings.metrics_every and epoch % settings.metrics_every == 0
         evaluated = None
-        if self.evaluation and due:
+        if self.evaluation and due and not received.number:
+            # It may take longer than there is left, once a signal has come.
+            received.breaks = True
             with by_product("evaluation", self.warn):
                 evaluated = self.evaluation(state.shown_G)
+            received.breaks = False
         row = {
             "epoch": epoch,
             "step": state.step,
@@ -231,19 +246,21 @@ class Training:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect the signals to stop in the list this yields; a second one stops the process at once.
+def _signals() -> Iterator[Signals]:
+    """Note the first signal to stop in what this yields; a second one stops the process at once.
 
     Those are Ctrl-C; SIGTERM and SIGUSR1, which Kubernetes and Slurm send some time before they end a
     process; and SIGHUP, when the terminal has gone (where that is ignored already, as under nohup, it stays
     so). Only the main thread gets signals: in another one nothing is changed.
     """
-    received: list[int] = []
+    received = Signals()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if received:
+        if received.number:
             raise SystemExit(STOPPED + number)
-        received.append(number)
+        received.number = number
+        if received.breaks:
+            raise InterruptedError("a signal to stop came")
 
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():

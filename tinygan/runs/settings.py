@@ -121,7 +121,12 @@ class Settings:
         choices=PRECISIONS,
     )
     # Each thread takes memory of its own.
-    threads: int | None = setting(None, "default: all usable cores", at_least(1, 1024), metavar="N")
+    threads: int | None = setting(
+        None,
+        "default: all usable cores, or fewer where OMP_NUM_THREADS or NumPy's BLAS allows fewer",
+        at_least(1, 1024),
+        metavar="N",
+    )
     sample_every: int = setting(1, "default: 1", at_least(1), metavar="EPOCHS")
     checkpoint_every: int = setting(
         20,
@@ -137,7 +142,7 @@ class Settings:
         metavar="MINUTES",
     )
     keep: int | None = setting(
-        None, "how many checkpoints to keep; default: all", at_least(1), added=True, metavar="N"
+        None, "how many to keep beside latest.npz; default: all", at_least(1), added=True, metavar="N"
     )
     metrics_every: int | None = setting(
         None, "evaluate (see tinygan.evaluate) so often", at_least(1), added=True, metavar="EPOCHS"

@@ -38,7 +38,7 @@ def write_gif(
     write_atomically(path, iio.imwrite("<bytes>", shown, plugin="pillow", extension=".gif", **how))
     if importlib.util.find_spec("imageio_ffmpeg"):
         video = path.with_suffix(".mp4")
-        with by_product(f"{video} by imageio_ffmpeg", warn):  # a foreign process: missing, killed, too old
+        with by_product(f"{video} with imageio_ffmpeg", warn):  # a foreign process: missing, killed, too old
             _write_mp4(video, pixels, 1 / seconds_per_frame)
 
 
@@ -55,7 +55,7 @@ def load_frames(frames: Sequence[Path], warn: Callable[[str], object]) -> np.nda
         except CheckpointError as problem:
             warn(f"warning: {problem} The animation does without it.")
     if not pictures:
-        raise CheckpointError("an animation of no pictures. Train for at least one epoch first.")
+        raise CheckpointError("there are no pictures. Train for another epoch to make some.")
     (shape, _), *_ = Counter(picture.shape for picture in pictures.values()).most_common(1)
     for frame in [frame for frame, picture in pictures.items() if picture.shape != shape]:
         odd = f"{frame} is {pictures.pop(frame).shape}, and not {shape} (height, width, channels)"
