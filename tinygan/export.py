@@ -13,7 +13,7 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.formats import onnx_model, write_safetensors
 from tinygan.runs.state import folder_of, restored
 
-KINDS = {
+CONTENTS = {
     "onnx": "the generator as ONNX: noise to pictures; default: named after the checkpoint",
     "safetensors": "both networks' weights, which tinygan.load reads; default: named after the checkpoint",
 }
@@ -21,7 +21,7 @@ KINDS = {
 
 def parser() -> cli.Parser:
     parser = cli.Parser("tinygan.export", "Write a trained model for other programs.", *cli.OF_A_RUN, "--out")
-    for kind, what in KINDS.items():
+    for kind, what in CONTENTS.items():
         parser.add_argument(f"--{kind}", nargs="?", const="", metavar="FILE", help=what)
     return parser
 
@@ -29,7 +29,7 @@ def parser() -> cli.Parser:
 def main(arguments: cli.Arguments = ()) -> int:
     """Write what `arguments` ask for; returns the exit code."""
     options = parser().parse(arguments)
-    wanted = {kind: file for kind in KINDS if (file := vars(options)[kind]) is not None}
+    wanted = {kind: file for kind in CONTENTS if (file := vars(options)[kind]) is not None}
     if not wanted:
         raise UsageError("nothing to write. Use --onnx or --safetensors, or both.")
     for kind, file in wanted.items():
