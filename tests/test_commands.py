@@ -705,6 +705,7 @@ def test_an_evaluation_stands_beside_its_floor_and_its_ceiling(trained: Path, tm
         (["--seed", "-1"], 2, "--seed -1"),
         (["--json", "gone/figures.json"], 2, "there is no folder gone"),
         (["--json", "."], 2, "--json . is a folder"),
+        (["--out", "near.jpg"], 2, "--out near.jpg does not end in .png"),
     ],
 )
 def test_evaluate_refuses_what_it_cannot_do(

@@ -248,7 +248,7 @@ def test_every_command_writes_where_it_is_told_to(trained: Path, tmp_path: Path)
     for command, words in (
         (("explain", "--out", "x"), "--layer"), (("report", "--out", "page.htm"), "does not end in .html"),
         (("export", "--onnx", "--safetensors", "--out", "both.onnx"), "does not end in .safetensors"),
-        (("export", "--onnx", "g.onnx", "--out", "new"), "only once"),
+        (("export", "--onnx", "g.onnx", "--out", "new"), "both name the place"),
     ):  # fmt: skip
         fails(tinygan(*command, cwd=tmp_path), 2, words)
     assert not list(tmp_path.glob("both*")) + list(tmp_path.glob("page.htm"))

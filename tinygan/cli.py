@@ -81,21 +81,21 @@ def words(arguments: Arguments) -> list[str]:
 
 
 def warn(line: str) -> None:
-    """Print a line on stderr, beside the answer; what cannot be printed there is no reason to end."""
+    """Print a line on stderr, beside the answer; a failure to print is ignored."""
     with suppress(OSError, ValueError):
         put(line + "\n", sys.stderr)
 
 
 @contextmanager
 def computing(device: str, engine: str = "auto") -> Iterator[backend.Backend]:
-    """What computes a command that trains nothing, with its threads. Raises as `backend.choose`."""
+    """The device for a command that trains nothing, with its threads in use. Raises as `backend.choose`."""
     chosen = backend.choose(device, engine, say=lambda line: None)
     with backend.use_threads(backend.default_threads()[0]):
         yield chosen
 
 
 def ending(out: Path | None) -> str:
-    """That of the file that ``--out`` names, such as ``.png``; nothing where it names a folder."""
+    """The ending of the file that ``--out`` names, such as ``.png``; nothing where it names a folder."""
     is_file = out and not os.path.isdir(out) and re.fullmatch(r"\.[A-Za-z]\w*", out.suffix)
     return out.suffix.lower() if out and is_file else ""
 

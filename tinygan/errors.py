@@ -112,7 +112,7 @@ def printable(text: str) -> str:
 
 
 def put(text: str, stream: Any) -> None:
-    """Write `text` to a stream at once, with what its encoding lacks escaped; where there is none, nowhere.
+    """Write `text` to a stream at once, with what its encoding lacks escaped; without a stream, do nothing.
 
     A program without a terminal has no streams, or objects in their place that can do nothing but write.
     """

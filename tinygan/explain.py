@@ -48,7 +48,7 @@ def parser() -> cli.Parser:
     )
     parser.add_argument("--engine", choices=backend.ENGINES, help="whose ops to show; default: the run's")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where the pictures of --layer go; default: the run"
+        "--out", type=Path, metavar="DIR", help="folder for the pictures of --layer; default: the run's"
     )
     return parser
 

@@ -14,14 +14,15 @@ from tinygan.runs.formats import onnx_model, write_safetensors
 from tinygan.runs.state import folder_of, restored
 
 CONTENTS = {
-    "onnx": "the generator as ONNX: noise to pictures; default: named after the checkpoint",
-    "safetensors": "both networks' weights, which tinygan.load reads; default: named after the checkpoint",
+    "onnx": "the generator as ONNX: noise to pictures",
+    "safetensors": "both networks' weights, which tinygan.load reads",
 }
 
 
 def parser() -> cli.Parser:
     parser = cli.Parser("tinygan.export", "Write a trained model for other programs.", *cli.OF_A_RUN, "--out")
     for kind, what in CONTENTS.items():
+        what += "; default: named after the checkpoint"
         parser.add_argument(f"--{kind}", nargs="?", const="", metavar="FILE", help=what)
     return parser
 
@@ -34,8 +35,8 @@ def main(arguments: cli.Arguments = ()) -> int:
         raise UsageError("nothing to write. Use --onnx or --safetensors, or both.")
     for kind, file in wanted.items():
         if file and options.out:
-            raise UsageError(f"--{kind} {file} and --out {options.out}: say only once where to write.")
-        if file and Path(file).suffix != f".{kind}":  # by which tinygan.load recognises the file
+            raise UsageError(f"--{kind} {file} and --out {options.out} both name the place. Use one.")
+        if file and Path(file).suffix.lower() != f".{kind}":  # by which tinygan.load recognises the file
             raise UsageError(f"--{kind} {file} does not end in .{kind}. Choose another name.")
     files = RunFolder.checkpoint_files(options.run, options.runs)
     state, path = restored(files, backend.cpu(), cli.warn)

@@ -51,8 +51,8 @@ def parser() -> cli.Parser:
 def main(arguments: cli.Arguments = ()) -> int:
     """Train as `arguments` say; returns the exit code, or raises a `TinyganError`.
 
-    Python, and the program that calls this, are as they were afterwards. In a thread that is not the main one
-    no signal stops the training.
+    Python, and the program that calls this, are as they were afterwards. Only in the main thread do signals
+    stop the training.
     """
     arguments, ranks = cli.words(arguments), started()
     with ranks.together(), ExitStack() as held:
@@ -318,9 +318,9 @@ class Job:
             run.write_config(config)
             return run
         before = run.read_config()
-        run.keep_stats_until(self.state.step)
-        if start.arrays:
+        if start.arrays:  # first: a resumption that fails here, or is killed, drops no rows
             run.go_on_from(start.file, start.arrays, start.meta)
+        run.keep_stats_until(self.state.step)
         for line in reconfigure(run, before, config):  # last: a resumption that failed leaves no trace there
             self.output.warn(line)
         return run

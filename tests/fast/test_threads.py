@@ -315,6 +315,29 @@ raise SystemExit("the child waits for threads that it does not have")
 """
 
 
+INSIDE = """
+import os
+from tinygan.fast.threads import POOL
+from tinygan.machine import blas_threads
+before = POOL.threads, blas_threads()
+with POOL.sized(1), POOL.blas_alone():
+    child = os.fork()
+    if not child:
+        assert (POOL.threads, blas_threads()) == before, (POOL.threads, blas_threads())
+with POOL.sized(3):
+    assert blas_threads() == 3
+assert (POOL.threads, blas_threads()) == before, (POOL.threads, blas_threads())
+if child:
+    raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_process_forked_inside_the_pool_has_one_that_nobody_uses():
+    done = subprocess.run([sys.executable, "-c", INSIDE], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_process_starts_threads_of_its_own(pool):
     done = subprocess.run([sys.executable, "-c", USE + FORK], capture_output=True, text=True, timeout=60)

@@ -112,6 +112,21 @@ def test_a_run_that_is_killed_in_its_first_epoch_goes_on(
     assert (both[0] == both[1]).all() and len(both[0]) == 6
 
 
+def test_a_resumption_that_is_killed_at_its_beginning_drops_no_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*arguments: object) -> None:
+        raise Killed
+
+    works("train", *TINY, "--epochs", 2, "--checkpoint-every", 1, cwd=tmp_path)
+    with monkeypatch.context() as killing, pytest.raises(Killed):
+        killing.setattr(RunFolder, "go_on_from", die)
+        tinygan("train", "--resume", checkpoint(tmp_path, 1), cwd=tmp_path)
+    assert len(RunFolder(tmp_path / RUN).read_stats()) == 2
+    works("train", "--resume", checkpoint(tmp_path, 1), "--steps", 4, cwd=tmp_path)
+    assert len(RunFolder(tmp_path / RUN).read_stats()) == 1
+
+
 def test_of_the_checkpoints_that_stay_only_as_many_as_wanted_do(tmp_path: Path) -> None:
     works("train", *TINY, "--epochs", 5, "--checkpoint-every", 2, "--keep", 2, "--steps", 13, cwd=tmp_path)
     run = RunFolder(tmp_path / RUN)
@@ -199,7 +214,7 @@ def test_a_signal_breaks_off_an_evaluation_and_the_run_is_saved(
 
     monkeypatch.setattr("tinygan.train.Evaluation", lambda *arguments, **named: long)
     done = tinygan("train", *TINY, "--epochs", 2, "--metrics-every", 1, "--no-report", cwd=tmp_path)
-    assert done.returncode == 143 and "warning: no evaluation: a signal to stop came\n" in done.stderr
+    assert done.returncode == 143 and "warning: no evaluation: a signal to stop arrived\n" in done.stderr
     assert "everything is saved" in done.stderr and len(RunFolder(tmp_path / RUN).read_stats()) == 1
     works("train", "--resume", "--metrics-every", 5, cwd=tmp_path)
     assert checkpoint(tmp_path, 2).exists()

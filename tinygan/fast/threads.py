@@ -72,7 +72,7 @@ class Pool:
             yield switched
         finally:
             with self._lock:
-                self._users -= 1
+                self._users = max(0, self._users - 1)  # 0 already: in a fork
                 if not self._users:
                     self._resize(*self._before)
 
@@ -125,8 +125,10 @@ class Pool:
 
     def _forked(self) -> None:
         """A fork copies no threads: nobody else is in the pool, or holds its lock."""
-        limit_blas_threads(self._own_blas())
+        before = self._before if self._users else (self._threads, self._own_blas())
         self._executor, self._lock, self._inside, self._users = None, Lock(), 0, 0
+        self._before = before
+        self._resize(*before)
 
     @contextmanager
     def blas_alone(self) -> Iterator[None]:
@@ -141,7 +143,7 @@ class Pool:
             yield
         finally:
             with self._lock:
-                self._inside -= 1
+                self._inside = max(0, self._inside - 1)
                 if not self._inside:
                     limit_blas_threads(self._blas)
 

@@ -1,7 +1,7 @@
 """One training on disk.
 
     settings.py    every setting of a run, its command-line option, the recipes, and what a resume may change
-    folder.py      the numbered run folder: made, found, locked; its checkpoints: the latest, those that stay
+    folder.py      the numbered run folder: made, found, locked; its checkpoints, latest and numbered
     records.py     what grows with the run: configuration, log, statistics, losses
     checkpoint.py  one file holding everything a run needs to go on; damage is always noticed
     config.py      what config.json holds: versions and so on; warnings where a resumed run differs from it

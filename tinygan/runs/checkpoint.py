@@ -157,7 +157,7 @@ def _read_sealed(path: Path) -> bytes:
         file.seek(max(size - end, 0))
         # Looked at first: a large file of another kind is not read at all.
         if not file.read(end).startswith(_SEAL):
-            if path.suffix == ".safetensors":
+            if path.suffix.lower() == ".safetensors":
                 raise CheckpointError(
                     f"{path} holds weights alone, which sample and evaluate read. Name the run it came from."
                 )

@@ -9,13 +9,13 @@ import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from itertools import takewhile
+from itertools import chain, count, takewhile
 from pathlib import Path
 
 import numpy as np
 
 from tinygan.errors import CheckpointError, failing, pasted
-from tinygan.files import REMEDY, locked, sweep, sync_folder
+from tinygan.files import REMEDY, locked, sweep, sync_folder, write_atomically
 from tinygan.runs import checkpoint
 from tinygan.runs.records import Inside, Records, reading
 
@@ -138,15 +138,13 @@ class RunFolder(Records):
 
         Raises CheckpointError.
         """
-        if not self.checkpoints_dir.exists():  # somebody deleted it meanwhile
-            with failing(f"cannot make {self.checkpoints_dir}", REMEDY):
-                self.checkpoints_dir.mkdir()
-                sync_folder(self.path)
+        with failing(f"cannot make {self.checkpoints_dir}", REMEDY):
+            self.checkpoints_dir.mkdir(exist_ok=True)  # somebody may have deleted it
         for path in filter(None, (kept, self.latest_path)):
             checkpoint.save(path, arrays, meta)
 
     def prune(self, keep: int) -> None:
-        """Delete the checkpoints that stay, but for the newest `keep`. Raises CheckpointError."""
+        """Delete all but the newest `keep` of the numbered checkpoints. Raises CheckpointError."""
         with failing(f"cannot delete old checkpoints in {self.checkpoints_dir}", "Leave --keep out."):
             for old in [path for path in self.checkpoints() if path.name != LATEST][keep:]:
                 os.unlink(old)
@@ -171,16 +169,19 @@ class RunFolder(Records):
     ) -> None:
         """Make the checkpoint `start`, of these `arrays` and `meta`, the latest, and set newer ones aside.
 
-        Those are all, if it is none of the run's. They are renamed to ``.old``, ``.old2`` and so on, for the
-        next ``--resume`` would jump to them; at each instant there is one to go on from.
+        If `start` is not one of the run's, all are. They are renamed to ``.old``, ``.old2`` and so on, for
+        the next ``--resume`` would jump to them. At each instant there is one to go on from.
         Raises CheckpointError.
         """
         with failing(f"cannot rename checkpoints in {self.checkpoints_dir}", "Copy the run."):
             newer = list(takewhile(lambda path: not os.path.samefile(path, start), self.checkpoints()))
             for path in newer:
-                olds = (path.with_name(f"{path.name}.old{number}") for number in ("", *range(2, 10_000)))
+                olds = (path.with_name(f"{path.name}.old{number}") for number in chain([""], count(2)))
                 aside = next(old for old in olds if not old.exists())
-                shutil.copy2(path, aside) if path.name == LATEST else path.rename(aside)
+                if path.name == LATEST:
+                    write_atomically(aside, path.read_bytes())
+                else:
+                    path.rename(aside)
         if newer or start.name != LATEST:
             self.save(arrays, meta)
 
@@ -216,10 +217,10 @@ class RunFolder(Records):
 
 
 def name_of(path: Path, meta: Mapping[str, object]) -> str:
-    """What pictures made by the checkpoint at `path` are named after: its own name, or that under which the
-    latest one would stay."""
-    name = str(meta.get("name"))
-    return name if path.name == LATEST and _CHECKPOINT.fullmatch(f"{name}.npz") else path.stem
+    """What pictures made by the checkpoint at `path` are named after: its own name; for ``latest.npz`` and
+    for one set aside, the numbered name of the same step."""
+    name, is_named = str(meta.get("name")), path.suffix == ".npz" and path.name != LATEST
+    return path.stem if is_named or not _CHECKPOINT.fullmatch(f"{name}.npz") else name
 
 
 def _names(folder: Path) -> list[str]:

@@ -47,10 +47,10 @@ class StoppedError(TinyganError):
 
 
 class Signals:
-    """The signals to stop that have come."""
+    """Which signal to stop has arrived, if any."""
 
     number = 0  # of the first one
-    breaks = False  # whether it breaks off what is being done, which is no result
+    breaks = False  # whether it may abort the current work, whose result can be spared
 
 
 class Training:
@@ -69,8 +69,8 @@ class Training:
         self.run, self.state, self.data, self.settings, self.taking = run, state, data, state.settings, taking
         self.progress, self.say, self.warn, self.evaluation = progress, say, warn, evaluation
         self.steps_per_epoch, self.total_steps = schedule
-        self.ranks, self.saved = state.backend.ranks, time.monotonic()  # when that was done last
-        self.unsaved = True  # until it was
+        self.ranks, self.saved = state.backend.ranks, time.monotonic()  # the time of the last save
+        self.unsaved = True  # whether this process has not saved yet
         self.rarely = SECONDS_ON_A_CARD if state.backend.device == "gpu" else 0.0
         # Health is always measured on the same images and noise.
         self.images = normalise(state.backend.array(data.images[:MEASURED_ON]))
@@ -212,11 +212,12 @@ class Training:
         due = settings.metrics_every and epoch % settings.metrics_every == 0
         evaluated = None
         if self.evaluation and due and not received.number:
-            # It may take longer than there is left, once a signal has come.
-            received.breaks = True
             with by_product("evaluation", self.warn):
-                evaluated = self.evaluation(state.shown_G)
-            received.breaks = False
+                try:  # it may take longer than a signal leaves us
+                    received.breaks = True
+                    evaluated = self.evaluation(state.shown_G)
+                finally:
+                    received.breaks = False
         row = {
             "epoch": epoch,
             "step": state.step,
@@ -260,7 +261,7 @@ def _signals() -> Iterator[Signals]:
             raise SystemExit(STOPPED + number)
         received.number = number
         if received.breaks:
-            raise InterruptedError("a signal to stop came")
+            raise TinyganError("a signal to stop arrived")
 
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():

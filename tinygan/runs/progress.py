@@ -35,7 +35,7 @@ class Progress:
     """The progress of `total_steps` training steps, `done_steps` of which an earlier process did.
 
     On a terminal one line is rewritten at most ten times a second; on any other `stream` a line is printed
-    after 20 steps and every 30 seconds; where there is none, nowhere. `quiet` turns that off, but not `line`.
+    after 20 steps and every 30 seconds; without a stream, nothing is. `quiet` turns that off, but not `line`.
     A stream that fails, because its reader has gone or its disk is full, is not written to again: a run is
     worth more than what it prints.
     """

@@ -170,7 +170,7 @@ def load(
         CheckpointError: there is none, or none that is intact.
         UsageError: the package safetensors is needed and missing.
     """
-    if where is not None and Path(where).suffix == ".safetensors":
+    if where is not None and Path(where).suffix.lower() == ".safetensors":
         path = Path(where)
         arrays, meta = read_safetensors(path)
         state = State(saved_settings(meta, path, arrays), backend or CPU)
