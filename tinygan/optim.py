@@ -1,7 +1,5 @@
 """Adam: gradient descent in which each weight has its own step size."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import inf, sqrt
 
@@ -21,9 +19,7 @@ class Adam:
     it stands outside the root, as in Keras.
 
     `parameters`: tensors by name. lr: about how far one moves in a step. (The command passes its own lr.)
-
-    Raises:
-        UsageError: lr or eps is negative or infinite, or beta1 or beta2 is not in [0, 1).
+    Raises UsageError unless lr and eps are finite and at least 0, and the betas in [0, 1).
     """
 
     def __init__(
@@ -33,9 +29,8 @@ class Adam:
         self.parameters = dict(parameters)
         # Python's own floats: they leave float32 arrays as they are, which NumPy's float64 would not.
         self.lr, self.beta1, self.beta2, self.eps = map(float, (lr, beta1, beta2, eps))
-        if not (0 <= self.lr < inf and 0 <= self.eps < inf and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            given = f"lr {lr}, beta1 {beta1}, beta2 {beta2}, eps {eps}"
-            raise UsageError(f"Adam got {given}. It needs lr and eps from 0 on, betas from 0 to below 1.")
+        if not (0 <= lr < inf and 0 <= eps < inf and 0 <= beta1 < 1 and 0 <= beta2 < 1):
+            raise UsageError(f"Adam got {lr=}, {beta1=}, {beta2=}, {eps=}. Use lr, eps >= 0, 0 <= betas < 1.")
         self.t = 0  # steps taken
         self.m = {name: p.backend.xp.zeros_like(p.data) for name, p in self.parameters.items()}
         self.v = {name: p.backend.xp.zeros_like(p.data) for name, p in self.parameters.items()}

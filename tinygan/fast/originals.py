@@ -41,7 +41,7 @@ ORIGINALS: dict[Any, dict[str, str]] = {
         "Op": "da1ee852", "Tensor": "0de6005a", "grad": "64fedc09", "_inputs_first": "2830863d",
         "add": "df2ac0ef",
     },
-    optim: {"Adam": "383bf5cd"},
+    optim: {"Adam": "8632854f"},
     activation: {"leaky_relu": "3285beba", "tanh": "220223ee"},
     batchnorm: {"moments": "eb47a213", "batch_norm": "49b1baf5"},
     conv: {"im2col": "e6877395", "col2im": "b7f661ef", "conv2d": "fbe09e2b", "conv2d_transpose": "6aece6ca"},
