@@ -125,12 +125,12 @@ def test_a_number_that_is_not_finite_on_one_rank_stops_all_with_one_line(tmp_pat
 @pytest.mark.slow
 def test_a_file_that_the_first_rank_alone_cannot_write_ends_all_and_is_logged(tmp_path: Path) -> None:
     train(1, tmp_path, *TRAIN, "--steps", "3")
-    (tmp_path / RUN / "training.gif").unlink()
-    (tmp_path / RUN / "training.gif").mkdir()
+    (tmp_path / LAST).mkdir()
     code, _, errors = finish(2, "-m", "tinygan.train", "--resume", cwd=tmp_path)
     line = next(line for line in errors.splitlines() if line.startswith("error: "))
-    assert code == 5 and line.startswith("error: rank 0 on ") and f"Last checkpoint: {LAST}" in line
-    assert "training.gif is no regular file" in (tmp_path / RUN / "log.txt").read_text().splitlines()[-1]
+    last = line.partition("Last checkpoint: ")[2]
+    assert code == 5 and line.startswith("error: rank 0 on ") and "latest.npz" in last
+    assert "epoch_0004.npz is no regular file" in (tmp_path / RUN / "log.txt").read_text().splitlines()[-1]
 
 
 @needs_mpi
