@@ -753,6 +753,9 @@ def test_export_writes_what_other_programs_read(trained: Path, tmp_path: Path) -
     printed = works("export", "--onnx", tmp_path / "g.onnx", "--safetensors", weights, cwd=trained).stdout
     assert len(printed.splitlines()) == 2 and printed.count("latest.npz") == 2
     assert (load(weights).generate(3) == load(trained / RUN).generate(3)).all()
+    works("export", "--onnx", "--safetensors", "--out", tmp_path / "new", cwd=trained)
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert names == {"epoch_0004.onnx", "epoch_0004.safetensors"}
     fails(tinygan("explain", weights, cwd=tmp_path), 5, "holds weights alone")
     fails(tinygan("export", weights, "--onnx", "g.onnx", cwd=tmp_path), 5, "holds weights alone")
 

@@ -35,7 +35,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def blas_limited_to(count: int) -> Iterator[None]:
     """As ``threadpoolctl.threadpool_limits`` does it."""
     before = machine.blas_threads()
-    assert machine.limit_blas_threads(count)
+    if not machine.limit_blas_threads(count):
+        pytest.skip("this NumPy's BLAS cannot be told how many threads to use")
     try:
         yield
     finally:

@@ -333,7 +333,7 @@ if child:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_process_forked_inside_the_pool_has_one_that_nobody_uses():
+def test_a_process_forked_inside_the_pool_has_one_that_nobody_uses(pool):
     done = subprocess.run([sys.executable, "-c", INSIDE], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
