@@ -73,7 +73,7 @@ def words(arguments: Arguments) -> list[str]:
     lexer = shlex.shlex(arguments, posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters = True, ""
     if os.name == "nt":
-        lexer.escape = ""  # backslashes part folders there
+        lexer.escape = ""  # backslashes separate folders there
     try:
         return list(lexer)
     except ValueError as problem:
@@ -94,10 +94,15 @@ def computing(device: str, engine: str = "auto") -> Iterator[backend.Backend]:
         yield chosen
 
 
-def ending(out: Path | None) -> str:
-    """The ending of the file that ``--out`` names, such as ``.png``; nothing where it names a folder."""
-    is_file = out and not os.path.isdir(out) and re.fullmatch(r"\.[A-Za-z]\w*", out.suffix)
-    return out.suffix.lower() if out and is_file else ""
+def ending(out: Path | None, *allowed: str) -> str:
+    """The ending of the file that ``--out`` names, one of those `allowed`, such as ``.png``; nothing where it
+    names a folder. Raises UsageError for another one."""
+    if not out or os.path.isdir(out) or not re.fullmatch(r"\.[A-Za-z]\w*", out.suffix):
+        return ""
+    if out.suffix.lower() not in allowed:
+        endings = " or ".join(allowed)
+        raise UsageError(f"--out {out} does not end in {endings}. Choose another name, or a folder.")
+    return out.suffix.lower()
 
 
 def placed(out: Path | None, folder: Path, name: str) -> Path:
@@ -110,17 +115,16 @@ def placed(out: Path | None, folder: Path, name: str) -> Path:
     """
     if out is None:
         return folder / name
-    wanted = Path(name).suffix
-    if ending(out) not in ("", wanted):
-        raise UsageError(f"--out {out} does not end in {wanted}. Choose another name, or a folder.")
-    return in_folder(out if ending(out) else out / name)
+    if ending(out, Path(name).suffix):
+        return made(out.parent) / out.name
+    return made(out) / name
 
 
-def in_folder(path: Path) -> Path:
-    """`path`, whose folder is made. Raises CheckpointError."""
-    with failing(f"cannot make {path.parent}", "Use another --out."):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+def made(folder: Path) -> Path:
+    """`folder`, which is made if it is not there. Raises CheckpointError."""
+    with failing(f"cannot make {folder}", "Use another --out."):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
@@ -138,7 +142,7 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
         with gpu_errors.failures():
             code = command(arguments)
         put("", sys.stdout)  # a failure here can still be printed
-        return _tell("", code)
+        return _tell("", code)  # one of stderr would change the exit code
     except TinyganError as problem:
         return _tell(f"{problem.mark}{problem}", problem.exit_code)
     except KeyboardInterrupt:
@@ -159,7 +163,7 @@ def _prepare_process() -> None:
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
-        except OSError:  # closed: a file that gets this number would get what a library prints
+        except OSError:  # closed: the next file would get its number, and what a library prints
             os.open(os.devnull, os.O_RDWR)
     machine.keep_memory()
 

@@ -35,8 +35,7 @@ def main(arguments: cli.Arguments = ()) -> int:
     options = parser().parse(arguments)
     if options.samples < LEAST:
         raise UsageError(f"--samples {options.samples} is less than {LEAST}: too few to say anything.")
-    if cli.ending(options.out) not in ("", ".png"):
-        raise UsageError(f"--out {options.out} does not end in .png. Choose another name, or a folder.")
+    cli.ending(options.out, ".png")  # refused now, not after a minute
     if options.json and not options.json.absolute().parent.is_dir():  # found now, not after a minute
         raise UsageError(f"--json {options.json}: there is no folder {options.json.parent}. Make it first.")
     if options.json and options.json.is_dir():

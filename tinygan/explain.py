@@ -73,10 +73,11 @@ def main(arguments: cli.Arguments = ()) -> int:
     with cli.computing("cpu", settings.engine) as device:
         state = State(settings, device)
         state.restore(arrays, path)
-        stepping = StepByStep(state, images)
         if in_words:
             print_step(state, images)
-        elif options.layer:
+            return 0
+        stepping = StepByStep(state, images)
+        if options.layer:
             print_layer(state, stepping.batch(), options.layer, options.out or folder_of(path))
         else:
             print_layers(state, stepping.batch(), path, stepping.how)
@@ -133,7 +134,7 @@ def show(maps: np.ndarray, folder: Path, name: str, what: str) -> None:
     scaled = shown / max(float(np.abs(shown).max()), 1e-12)
     part = f", the first {LARGEST} of {maps.shape[2]:,}" if maps.shape[2] > LARGEST else ""
     with by_product(f"picture of the {what}", cli.warn):
-        path = cli.in_folder(folder / name)
+        path = cli.made(folder) / name
         save_png(path, grid(scaled.transpose(2, 0, 1)[..., None]))
         print(f"  {what}: {path}{part}")
 

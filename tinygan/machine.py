@@ -30,7 +30,7 @@ def default_threads(blas: int, sharing: int = 1) -> tuple[int, str]:
     The usable cores, of which `sharing` processes take an equal part; fewer where the environment allows
     fewer, or `blas`: how many threads NumPy's BLAS may use (0: unknown), which ``threadpoolctl`` limits.
     """
-    which = "all usable cores" if sharing == 1 else "its share of the cores"
+    which = "all usable cores" if sharing == 1 else "this rank's share of the cores"
     limits = [(max(1, usable_cores() // sharing), which)]
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # in the order that OpenBLAS reads them
         first = os.environ.get(name, "").partition(",")[0].strip()

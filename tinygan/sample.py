@@ -81,12 +81,8 @@ def check(options: argparse.Namespace) -> None:
     if options.interpolate is not None and (options.interpolate < 2 or options.num < 2):
         raise UsageError("--interpolate needs at least 2 frames, and --num at least 2 ends.")
     fitting = ("gif",) if options.interpolate else (options.format,) if options.format else FORMATS
-    if (ending := cli.ending(options.out)[1:]) and not options.separate:
-        if ending not in fitting:
-            endings = " or ".join(f".{known}" for known in fitting)
-            raise UsageError(f"--out {options.out} does not end in {endings}. Choose another name.")
-        options.format = options.format or ending
-    options.format = options.format or "png"
+    ending = "" if options.separate else cli.ending(options.out, *(f".{known}" for known in fitting))
+    options.format = options.format or ending[1:] or "png"
     if options.format == "npy" and (options.separate or options.interpolate or options.through_training):
         raise UsageError("--format npy writes one array of pictures; leave the other kinds out.")
 
@@ -112,7 +108,7 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
     else:
         pictures = pictures_of(trained.G, noise)
         if options.separate:
-            path = options.out or trained.run_folder / f"samples_{name}"
+            path = cli.made(options.out or trained.run_folder / f"samples_{name}")
             write_separately(pictures, path)
         else:
             path = cli.placed(options.out, trained.run_folder, f"samples_{name}.{options.format}")
@@ -126,7 +122,7 @@ def write_separately(pictures: np.ndarray, folder: Path) -> None:
     """Write pictures (N, H, W, C), float32 in [-1, 1], a file each in a folder."""
     digits = len(str(len(pictures) - 1))
     for number, picture in enumerate(to_uint8(pictures)):
-        save_png(cli.in_folder(folder / f"{number:0{digits}}.png"), picture)
+        save_png(folder / f"{number:0{digits}}.png", picture)
 
 
 def write_together(pictures: np.ndarray, path: Path, shape: tuple[int, int] | None) -> None:

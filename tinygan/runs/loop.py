@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -27,6 +26,7 @@ from tinygan.views.pictures import grid, save_png, to_uint8
 from tinygan.views.webpage import MEASURED, write_report
 
 SAVE = 1  # what a rank may ask all of them for: to save and go on; or else to stop with an exit code
+STOPPING = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")  # signals; Windows lacks some
 STOPPED = 128  # by the signal whose number is added, as shells report it
 # On a card an epoch takes a second or two, and a save a tenth of one: there it may take 1 % of the time.
 SECONDS_ON_A_CARD = 15.0
@@ -265,11 +265,10 @@ def _signals() -> Iterator[Signals]:
 
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        for name in filter(partial(hasattr, signal), ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")):
-            number = getattr(signal, name)  # Windows lacks some
+        for number in [number for number in signal.Signals if number.name in STOPPING]:
             before = signal.getsignal(number)
             # One that Python did not install (None) it could not bring back.
-            if before is not None and (name, before) != ("SIGHUP", signal.SIG_IGN):
+            if before is not None and (number.name, before) != ("SIGHUP", signal.SIG_IGN):
                 handlers[number] = before
     try:
         for number in handlers:

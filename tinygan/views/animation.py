@@ -49,9 +49,9 @@ def load_frames(frames: Sequence[Path], warn: Callable[[str], object]) -> np.nda
     Raises CheckpointError when none is left.
     """
     pictures: dict[Path, np.ndarray] = {}
-    for frame in frames:
+    for frame in dict.fromkeys(frames):
         try:
-            pictures.setdefault(frame, read_picture(frame))
+            pictures[frame] = read_picture(frame)
         except CheckpointError as problem:
             warn(f"warning: {problem} The animation does without it.")
     if not pictures:
