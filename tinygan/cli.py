@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from tinygan import backend, gpu_errors, machine
-from tinygan.errors import CheckpointError, TinyganError, UsageError, failing, one_line, put
+from tinygan.errors import (
+    CheckpointError,
+    TinyganError,
+    UsageError,
+    failing,
+    filled,
+    one_line,
+    printable,
+    put,
+)
 
 Arguments: TypeAlias = "str | bytes | Iterable[object]"  # a command line, or its words: text, numbers, paths
 
@@ -26,6 +35,11 @@ def seed(text: str) -> int:
     return number
 
 
+def path(text: str) -> Path:
+    """A path from its text, as `filled`."""
+    return Path(filled(text))
+
+
 # What commands that train nothing share.
 OF_A_RUN = ("run", "--runs")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -34,11 +48,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "RUN|FILE",
         "help": "run folder, or a checkpoint file; default: the newest run",
     },
-    "--runs": {"type": Path, "default": Path("runs"), "help": "folder of runs; default: runs"},
+    "--runs": {"type": path, "default": Path("runs"), "help": "folder of runs; default: runs"},
     "--device": {"choices": backend.DEVICES, "default": "auto", "help": "default: auto"},
-    "--data-dir": {"type": Path, "metavar": "DIR", "help": "where fashion-mnist/ lies"},
+    "--data-dir": {"type": path, "metavar": "DIR", "help": "where fashion-mnist/ lies"},
     "--out": {
-        "type": Path,
+        "type": path,
         "metavar": "PATH",
         "help": "a file to write, or a folder to write into; default: the run's folder",
     },
@@ -83,7 +97,7 @@ def words(arguments: Arguments) -> list[str]:
 def warn(line: str) -> None:
     """Print a line on stderr, beside the answer; a failure to print is ignored."""
     with suppress(OSError, ValueError):
-        put(line + "\n", sys.stderr)
+        put(printable(line) + "\n", sys.stderr)
 
 
 @contextmanager

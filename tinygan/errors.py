@@ -9,6 +9,8 @@ An error's text is one line: what was found, what was expected, what to do.
 import os
 import re
 import shlex
+import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +21,9 @@ class TinyganError(Exception):
 
     exit_code = 1
     mark = "error: "  # what the command's line begins with
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(TinyganError):
@@ -109,6 +114,21 @@ def printable(text: str) -> str:
     'cat\\nfalse alarm \\x1b[31m \\udcff é'
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def filled(text: str) -> str:
+    """The text of an option that names something; a variable of a shell that is not set leaves it empty.
+
+    Raises ArgumentTypeError, of which a parser makes a `UsageError`.
+    """
+    if not text:
+        raise ArgumentTypeError("it is empty: name something, or leave it out")
+    return text
+
+
+def say(line: str) -> None:
+    """Print a line on stdout, with all escaped that a file name may hold and no terminal should be sent."""
+    put(printable(line) + "\n", sys.stdout)
 
 
 def put(text: str, stream: Any) -> None:

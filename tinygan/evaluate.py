@@ -3,12 +3,11 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from tinygan import backend, cli
-from tinygan.errors import UsageError, by_product
+from tinygan.errors import UsageError, by_product, say
 from tinygan.evaluation.classifier import NAMES
 from tinygan.evaluation.evaluation import SAMPLES, Compared, Evaluation
 from tinygan.evaluation.neighbours import K, memorised, nearest
@@ -26,7 +25,7 @@ def parser() -> cli.Parser:
     parser.add_argument(
         "--samples", type=int, default=SAMPLES, metavar="N", help=f"pictures to measure; default: {SAMPLES}"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument("--json", type=cli.path, metavar="FILE", help="write all figures there too")
     return parser
 
 
@@ -47,16 +46,16 @@ def main(arguments: cli.Arguments = ()) -> int:
 def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
     """Generate, measure, print, and show the nearest training images."""
     trained = load(options.run, options.runs, device, say=cli.warn)
-    evaluation = Evaluation(trained.settings, options.data_dir, print, options.samples, options.seed)
+    evaluation = Evaluation(trained.settings, options.data_dir, say, options.samples, options.seed)
     real, test, n, seed = evaluation.comparison, evaluation.test, options.samples, evaluation.seed
     names = NAMES[trained.settings.data]
-    train = evaluation.train_images()
+    train = evaluation.train_images(say)
     pictures = evaluation.pictures(trained.G)
     rows = {"generator": pictures, **evaluation.others(train)}
     compared = {name: real.compare(images) for name, images in rows.items()}
     index, apart = nearest(pictures[:SHOWN], train)
     _, usual = nearest(test[:SHOWN], train)
-    print(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
+    say(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
     print(*table(compared), sep="\n")
     found = zip(names, compared["generator"].classes, real.classes, strict=True)
     shares = [f"{name} {share:.0%} ({wanted:.0%})" for name, share, wanted in found]
@@ -70,7 +69,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
         path = cli.placed(options.out, trained.run_folder, f"nearest_{trained.name}_seed_{seed}.png")
         rows_of_8 = [part.reshape(-1, 8, *part.shape[1:]) for part in (pictures[:SHOWN], train[index])]
         save_png(path, grid(np.stack(rows_of_8, axis=1).reshape(-1, *train.shape[1:]), columns=8))
-        print(f"          each beside that image: {path}")
+        say(f"          each beside that image: {path}")
     if options.json:
         figures = {
             "model": str(trained.path),
@@ -84,7 +83,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
         }
         text = json.dumps(figures, indent=2) + "\n"
         write_atomically(options.json, text.encode())
-        print(f"figures   {options.json}")
+        say(f"figures   {options.json}")
     return 0
 
 

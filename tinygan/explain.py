@@ -10,7 +10,7 @@ import numpy as np
 from tinygan import backend, cli
 from tinygan.autograd import Tensor
 from tinygan.data import Dataset
-from tinygan.errors import UsageError, by_product
+from tinygan.errors import UsageError, by_product, say
 from tinygan.layers import Conv2D, Conv2DTranspose, Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
@@ -48,7 +48,7 @@ def parser() -> cli.Parser:
     )
     parser.add_argument("--engine", choices=backend.ENGINES, help="whose ops to show; default: the run's")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the pictures of --layer; default: the run's"
+        "--out", type=cli.path, metavar="DIR", help="folder for the pictures of --layer; default: the run's"
     )
     return parser
 
@@ -65,7 +65,7 @@ def main(arguments: cli.Arguments = ()) -> int:
     path, arrays, meta = checkpoint.newest_intact(files, cli.warn)
     settings = saved_settings(meta, path, arrays)
     images = images_of(settings, cli.warn, options.data_dir)
-    check_images(images, images.sha256, meta.get("data_sha256"), path)
+    check_images(images, images.sha256, meta.get("data_sha256"), path, RunFolder(folder_of(path)))
     schedule(settings, len(images.images))  # whether there is a batch of them
     # Words follow the code that is for reading; a device's speed is measured by training there.
     own = "auto" if settings.engine == "fast" else settings.engine  # fast was asked for then, not now
@@ -95,7 +95,7 @@ def print_step(state: State, images: Dataset) -> None:
 def print_layers(state: State, batch: Batch, path: Path, how: str) -> None:
     """A table of both networks; `how`: the way a training step is taken."""
     engine = state.G.backend.engine
-    print(f"{path}, engine {engine}, {len(batch.noise)} vectors of noise, {len(batch.images)} images")
+    say(f"{path}, engine {engine}, {len(batch.noise)} vectors of noise, {len(batch.images)} images")
     print(f"A training step is taken {how}.")
     for network, facts in zip((state.G, state.D), layer_facts(state, batch), strict=True):
         print("", *table(network, facts), sep="\n")
@@ -136,7 +136,7 @@ def show(maps: np.ndarray, folder: Path, name: str, what: str) -> None:
     with by_product(f"picture of the {what}", cli.warn):
         path = cli.made(folder) / name
         save_png(path, grid(scaled.transpose(2, 0, 1)[..., None]))
-        print(f"  {what}: {path}{part}")
+        say(f"  {what}: {path}{part}")
 
 
 def find_layer(state: State, name: str) -> tuple[Network, str]:

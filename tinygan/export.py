@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tinygan
 from tinygan import backend, cli
-from tinygan.errors import UsageError
+from tinygan.errors import UsageError, say
 from tinygan.files import write_atomically
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.formats import onnx_model, write_safetensors
@@ -52,7 +52,7 @@ def main(arguments: cli.Arguments = ()) -> int:
         else:
             content, what = write_safetensors(state.weights(), meta), "both networks"
         write_atomically(place, content)
-        print(f"{place}: {what} of {path}, {len(content) / 1e6:.1f} MB")
+        say(f"{place}: {what} of {path}, {len(content) / 1e6:.1f} MB")
     return 0
 
 

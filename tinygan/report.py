@@ -3,7 +3,7 @@
 import sys
 
 from tinygan import backend, cli
-from tinygan.errors import printable
+from tinygan.errors import say
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import State, restored, saved_settings
 from tinygan.views.webpage import write_report
@@ -23,7 +23,7 @@ def main(arguments: cli.Arguments = ()) -> int:
         state = State(saved_settings(run.read_config(), run.config_path), backend.cpu())
         print("note     the run has no checkpoint yet: the page shows its untrained generator")
     path = write_report(run, state, cli.placed(options.out, run.path, run.report_path.name))
-    print(f"report   {printable(str(path))} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
+    say(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
     return 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygan import backend, cli
-from tinygan.errors import CheckpointError, UsageError
+from tinygan.errors import CheckpointError, UsageError, say
 from tinygan.files import write_atomically
 from tinygan.layers import Network
 from tinygan.ops.loss import sigmoid
@@ -96,7 +96,7 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
     if options.interpolate:
         path = cli.placed(options.out, trained.run_folder, f"interpolation_{name}.gif")
         write_interpolation(trained.G, noise, options.interpolate, path)
-        print(f"{options.num} noise vectors, {options.interpolate} frames between neighbours: {path}")
+        say(f"{options.num} noise vectors, {options.interpolate} frames between neighbours: {path}")
     elif options.through_training:
         checkpoints = RunFolder(trained.run_folder).checkpoints()[::-1]  # the oldest first
         if trained.path.name not in [file.name for file in checkpoints]:
@@ -104,7 +104,7 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
             raise CheckpointError(f"{where}: name the run, not a copy of its checkpoint.")
         path = cli.placed(options.out, trained.run_folder, f"through_training_seed_{seed}.png")
         columns = write_through_training(checkpoints, device, noise, path)
-        print(f"{options.num} pictures from {', '.join(columns)}: {path}")
+        say(f"{options.num} pictures from {', '.join(columns)}: {path}")
     else:
         pictures = pictures_of(trained.G, noise)
         if options.separate:
@@ -113,7 +113,7 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
         else:
             path = cli.placed(options.out, trained.run_folder, f"samples_{name}.{options.format}")
             write_together(pictures, path, options.grid)
-        print(f"{options.num} pictures from {trained.path}: {path}{'/' if options.separate else ''}")
+        say(f"{options.num} pictures from {trained.path}: {path}{'/' if options.separate else ''}")
         print_decisions(trained, pictures[:1])
     return 0
 

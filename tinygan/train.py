@@ -13,9 +13,10 @@ import numpy as np
 from tinygan import backend, cli, gpu_errors
 from tinygan.arrays import CPU, Backend
 from tinygan.data import Dataset
-from tinygan.data.dataset import fingerprint
+from tinygan.data.dataset import fingerprint, spread
+from tinygan.data.download import cache_folder
 from tinygan.data.sources import NAMES
-from tinygan.errors import DataError, DeviceError, TinyganError, pasted, put
+from tinygan.errors import DataError, DeviceError, TinyganError, by_product, filled, pasted, printable, say
 from tinygan.evaluation.evaluation import Evaluation, unmeasurable
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import started
@@ -29,17 +30,22 @@ from tinygan.runs.state import State, saved_settings
 from tinygan.runs.trainer import StepByStep, check_images, images_of, measure_step_seconds, schedule, trainer
 from tinygan.step import unfit
 from tinygan.views.inspection import summary
+from tinygan.views.pictures import grid, save_png
+
+SHOWN = 64  # images that a dry run shows
+FEW = 1000  # images: fewer of them are learnt by heart
 
 
 def parser() -> cli.Parser:
     """Options of settings that were not given are absent from the result: defaults and recipes come later."""
     parser = cli.Parser("tinygan.train", "Train the DCGAN on small pictures.")
     add_options(parser)
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
+    parser.add_argument("--out", type=cli.path, default=Path("runs"), help="folder of runs; default: runs")
     parser.add_argument(
         "--resume",
         nargs="?",
-        const="",
+        const=False,  # a text would be converted
+        type=filled,
         metavar="RUN|FILE",
         help="go on with a run (bare: the newest) or from one of its checkpoint files",
     )
@@ -61,12 +67,12 @@ def main(arguments: cli.Arguments = ()) -> int:
         given = vars(parser().parse_args(arguments))
         out, resume, dry_run, quiet = (given.pop(name) for name in ("out", "resume", "dry_run", "quiet"))
         output = Output(ranks, quiet)
-        if "data" in given and given["data"] not in NAMES and os.path.exists(given["data"]):
+        if given.get("data") and given["data"] not in NAMES and os.path.exists(given["data"]):
             given["data"] = os.path.abspath(given["data"])  # a run may be resumed from elsewhere
         if resume is None:
             start = Start(new_settings(given), out)
         else:
-            start = resumed(resume, out, given, ranks, None if dry_run else held, output)
+            start = resumed(resume or None, out, given, ranks, None if dry_run else held, output)
         job = Job(start, ranks, output, held)
         if dry_run:
             job.rehearse()
@@ -88,7 +94,7 @@ class Output:
         self.progress: Progress | None = None  # the line on the terminal that moves
 
     def log(self, *lines: str) -> None:
-        self.early += lines
+        self.early += map(printable, lines)
         if self.run and self.writes and self.early:
             self.run.log(*self.early)
             self.early = []
@@ -97,10 +103,10 @@ class Output:
         self.log(*lines)
         for line in () if self.quiet else lines:
             if self.progress:
-                self.progress.line(line)
+                self.progress.line(printable(line))
             else:
                 with suppress(OSError, ValueError):  # a run is worth more than what it prints
-                    put(line + "\n", sys.stdout)
+                    say(line)
 
     def warn(self, line: str) -> None:
         self.log(line)
@@ -123,12 +129,12 @@ class Start:
 
 
 def resumed(
-    where: str, out: Path, given: dict[str, Any], ranks: Ranks, held: ExitStack | None, output: Output
+    where: str | None, out: Path, given: dict[str, Any], ranks: Ranks, held: ExitStack | None, output: Output
 ) -> Start:
     """The start of a run that goes on, with the settings `given` now; `held` keeps its lock."""
 
     def found() -> tuple[RunFolder, Path, dict[str, np.ndarray] | None, dict[str, Any]]:
-        run, file = RunFolder.find(where or None, out)
+        run, file = RunFolder.find(where, out)
         if held:
             held.enter_context(run.locked())
         files = [file] if file else run.checkpoints()
@@ -187,7 +193,7 @@ def load_images(start: Start, ranks: Ranks, output: Output) -> Dataset:
         )
     digest = ranks.by_first(lambda: images.sha256)  # one reads all of them for it
     if start.run:
-        check_images(images, digest, start.meta.get("data_sha256"), start.run.path)
+        check_images(images, digest, start.meta.get("data_sha256"), start.run.path, start.run)
     return images
 
 
@@ -236,9 +242,11 @@ class Job:
         threads = f"{self.threads} thread{'s' * (self.threads != 1)} ({self.source})"
         where = f"{card['card']}, {device.precision}" if card else threads
         one = "note     --batch-size 1: batch normalisation of a single picture takes G's noise away"
+        few = f"note     {N:,} pictures are few: D will learn them by heart, and G will repeat them"
         return [
             *images.notes,
             *([one] if settings.batch_size == 1 else []),
+            *([few + "; --flip adds their mirror images" * (not settings.flip)] if N < FEW else []),
             f"data     {images.name}: {N:,} images {H}x{W}x{C} ({images.source})",
             f"device   {device.device}, {library}, engine {device.engine}, {where}",
             f"step     {how}",
@@ -267,8 +275,20 @@ class Job:
             "",
             *(f"conv     {plan}" for plan in taking.one.plans()),
             *self.facts(taking.how),
+            *self._look(),
             f"time     about {left}: {steps:,} steps of {seconds:.3g} s (measured)",
         )
+
+    def _look(self) -> list[str]:
+        """What the networks will see: a picture in the cache, and what a reading of all images finds."""
+        lines = [f"images   {self.images.census()}"]
+        with by_product("picture of what the networks will see", self.output.warn):
+            path = cache_folder() / "reals.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shown = spread(self.images.images, SHOWN)
+            save_png(path, grid(shown))
+            lines.append(f"         {len(shown)} of them, as the networks will see them: {path}")
+        return lines
 
     def train(self, arguments: list[str]) -> None:
         """Train to the end."""
@@ -316,6 +336,8 @@ class Job:
             run = RunFolder.create(start.out, self.images.name)
             self.held.enter_context(run.locked())
             run.write_config(config)
+            with by_product("list of the picture files", self.output.warn):
+                run.write_files(self.images.files)
             return run
         before = run.read_config()
         if start.arrays:  # first: a resumption that fails here, or is killed, drops no rows

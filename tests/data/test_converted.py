@@ -13,21 +13,24 @@ import pytest
 from PIL import Image
 
 from tinygan import files
-from tinygan.data import Dataset, arrays, converted, dataset, folder
+from tinygan.data import Dataset, arrays, converted, dataset, pictures
 from tinygan.data.arrays import load_array
+from tinygan.data.collection import Entry, collected
 from tinygan.data.converted import header
-from tinygan.data.folder import listing, load_folder, picture_files
 from tinygan.data.mapped import Mapped
+from tinygan.data.pictures import Room, load_pictures
+from tinygan.data.resize import Shape
 from tinygan.errors import DataError
 
 COUNT = 12
+SHAPE = Shape(4, 1)
 
 
 @pytest.fixture(autouse=True)
 def small_and_with_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache is the folder `pictures` of the test's own, and a little is a lot."""
     monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path))
-    monkeypatch.setattr(folder, "FEW", 3)
+    monkeypatch.setattr(pictures, "FEW", 3)
     monkeypatch.setattr(arrays, "LARGE", 500)
 
 
@@ -52,17 +55,15 @@ class Loaded:
         self.cache = photos.parent / "pictures"
         self.lines: list[str] = []
         self.opened = 0
-        real = folder.open_picture
+        real = pictures.attempt
 
-        def count(path: Path) -> Image.Image:
+        def count(entry: Entry, shape: Shape, room: Room) -> object:
             self.opened += 1
-            return real(path)
+            return real(entry, shape, room)
 
-        folder.open_picture = count
-        try:
-            self.data = load_folder(photos, 4, 1, limit, self.lines.append)
-        finally:
-            folder.open_picture = real
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pictures, "attempt", count)
+            self.data = load_pictures(collected(photos), SHAPE, limit, self.lines.append)
 
     @property
     def stored(self) -> Path:
@@ -73,8 +74,8 @@ class Loaded:
 def plain(photos: Path, limit: int | None = None) -> Dataset:
     """The same in memory."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "FEW", 1000)
-        return load_folder(photos, 4, 1, limit, ignore)
+        patch.setattr(pictures, "FEW", 1000)
+        return load_pictures(collected(photos), SHAPE, limit, ignore)
 
 
 def ignore(line: str) -> None:
@@ -94,7 +95,7 @@ def test_a_folder_is_converted_once_and_then_mapped(photos: Path) -> None:
 
 
 def test_few_pictures_leave_no_file(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "FEW", COUNT + 1)
+    monkeypatch.setattr(pictures, "FEW", COUNT + 1)
     loaded = Loaded(photos)
     assert isinstance(loaded.data.images, np.ndarray) and not loaded.cache.exists()
 
@@ -113,7 +114,7 @@ def test_a_limit_takes_the_first_pictures_and_has_a_file_of_its_own(photos: Path
 
 def test_every_change_of_a_folder_changes_its_state(photos: Path) -> None:
     def state() -> str:
-        return listing(photos, picture_files(photos))
+        return collected(photos).state()
 
     for picture in photos.rglob("*.png"):
         os.utime(picture, ns=(0, 0))
@@ -170,19 +171,20 @@ def test_a_file_is_never_taken_for_that_of_an_older_sidecar(
 
 def cut(photos: Path, after: int, every: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin a conversion and stop it when `after` pictures have been opened."""
-    real, left = folder.open_picture, [after]
+    real, left = pictures.attempt, [after]
 
-    def stop(path: Path) -> Image.Image:
+    def stop(entry: Entry, shape: Shape, room: Room) -> object:
         left[0] -= 1
         if left[0] < 0:
             raise Stop
-        return real(path)
+        return real(entry, shape, room)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "open_picture", stop)
+        patch.setattr(pictures, "usable_cores", lambda: 1)  # one after the other
+        patch.setattr(pictures, "attempt", stop)
         patch.setattr(converted, "SAVE_SECONDS", every)
         with pytest.raises(Stop):
-            load_folder(photos, 4, 1, None, ignore)
+            load_pictures(collected(photos), SHAPE, None, ignore)
 
 
 @pytest.mark.parametrize("after", [0, 1, 4, 5, COUNT])
@@ -276,9 +278,9 @@ def test_a_full_disk_leaves_no_part_behind(photos: Path, monkeypatch: pytest.Mon
 READ = """
 import sys
 from pathlib import Path
-from tinygan.data import folder
-folder.FEW = 3
-data = folder.load_folder(Path(sys.argv[1]), 4, 1, None, print)
+from tinygan.data import collection, pictures, resize
+pictures.FEW = 3
+data = pictures.load_pictures(collection.collected(Path(sys.argv[1])), resize.Shape(4, 1), None, print)
 print(data.sha256, type(data.images).__name__)
 """
 
@@ -320,7 +322,7 @@ def test_who_waits_for_another_process_says_so(photos: Path, monkeypatch: pytest
 
 def test_progress_says_how_much_time_is_left(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter(range(0, 10_000, 10))
-    clock = SimpleNamespace(monotonic=lambda: next(seconds), sleep=None)
+    clock = SimpleNamespace(monotonic=lambda: next(seconds), time=lambda: 0.0)
     monkeypatch.setattr(converted, "time", clock)
     lines = Loaded(photos).lines
     # Ten seconds for each picture; the fourth of 13 files is none.
@@ -343,19 +345,19 @@ def test_arrays_are_converted_as_in_memory(
     for limit in (None, 20):
         with monkeypatch.context() as patch:
             patch.setattr(arrays, "LARGE", 1 << 20)
-            memory = load_array(tmp_path / "a.npy", size, 1, limit, ignore)
+            memory = load_array(tmp_path / "a.npy", Shape(size, 1), limit, ignore)
         lines: list[str] = []
         for time in range(2):
             if time:  # not even the range of the numbers is looked for again
-                patch.setattr(arrays, "range_of", None)
-            data = load_array(tmp_path / "a.npy", size, 1, limit, lines.append)
+                patch.setattr(arrays, "scale_of", None)
+            data = load_array(tmp_path / "a.npy", Shape(size, 1), limit, lines.append)
             assert isinstance(data.images, Mapped) and data.sha256 == memory.sha256
             assert data.notes[:-1] == memory.notes and "stored" in data.notes[-1]
         patch.undo()
         assert sum("once" in line for line in lines) == 1
     assert len(list((tmp_path / "pictures").glob("*.npy"))) == 2
     os.utime(tmp_path / "a.npy", ns=(1, 1))
-    load_array(tmp_path / "a.npy", size, 1, 20, lines.append)
+    load_array(tmp_path / "a.npy", Shape(size, 1), 20, lines.append)
     assert "once" in lines[-1]
 
 
@@ -364,8 +366,8 @@ def test_numbers_of_no_known_range_are_refused_wherever_they_stand(tmp_path: Pat
         array = np.zeros((50, 4, 4), np.float32)
         array[place, 1, 2] = value
         np.save(tmp_path / "a.npy", array)
-        with pytest.raises(DataError, match="holds numbers from"):
-            load_array(tmp_path / "a.npy", 4, 1, None, ignore)
+        with pytest.raises(DataError, match="holds numbers"):
+            load_array(tmp_path / "a.npy", SHAPE, None, ignore)
     assert not [path for path in (tmp_path / "pictures").iterdir() if path.suffix != ".lock"]
 
 

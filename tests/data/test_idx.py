@@ -62,7 +62,7 @@ def test_damaged_and_absurd_files_are_refused(tmp_path, name, content, word):
     ("name", "content", "word", "most"),
     [
         ("bomb.gz", gzip.compress(PLAIN + bytes(50_000_000), mtime=0), "more", 1_000_000),
-        ("short", header(2**18, 64, 64) + PIXELS, "declares 1,073,741,824 bytes and holds 24", 10_000_000),
+        ("short", header(2**16, 64, 64) + PIXELS, "declares 268,435,456 bytes and holds 24", 10_000_000),
     ],
 )
 def test_no_more_is_taken_than_is_declared_and_there(tmp_path, name, content, word, most):

@@ -74,7 +74,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments):
         ("fashion-mnist", None, "no network.*--data-dir DIR; or use --data strokes"),  # never another set
         ("auto", "missing", "missing"),  # nor a folder that was not named
         ("cats", None, "cats.*does not exist.*strokes"),
-        (__file__, None, "neither a folder nor"),
+        (__file__, None, "no data that is read"),
     ],
 )
 def test_data_that_is_not_there_is_refused(tmp_path, name, folder, words):

@@ -18,8 +18,10 @@ from PIL import Image
 from tinygan.backend import cpu
 from tinygan.data import arrays, converted
 from tinygan.data.arrays import load_array
-from tinygan.data.folder import load_folder
+from tinygan.data.collection import collected
 from tinygan.data.idx import read_idx
+from tinygan.data.pictures import load_pictures
+from tinygan.data.resize import Shape
 from tinygan.errors import DataError, FileError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
@@ -62,7 +64,7 @@ def formats() -> dict[str, Format]:
             lambda folder: read_idx(folder / "images.gz"),
         ),
         "npy": Format("a.npy", npy, _read_and_mapped),
-        "npz": Format("a.npz", npz, lambda folder: load_array(folder / "a.npz", 8, 1, None, str)),
+        "npz": Format("a.npz", npz, lambda folder: load_array(folder / "a.npz", Shape(8, 1), None, str)),
         "png": Format(
             "a.png", [_picture(mode, "PNG") for mode in ("L", "RGB", "RGBA", "P", "I;16")], _folder
         ),
@@ -90,7 +92,7 @@ def _read_and_mapped(folder: Path) -> object:
     def found(large: int) -> str:
         try:
             with patch.object(arrays, "LARGE", large), patch.object(converted, "cache_folder", no_cache):
-                return load_array(folder / "a.npy", 8, 1, None, str).sha256
+                return load_array(folder / "a.npy", Shape(8, 1), None, str).sha256
         except DataError as problem:
             refusals.append(problem)
             return "refused"
@@ -110,7 +112,7 @@ def _picture(mode: str, kind: str) -> bytes:
 
 
 def _folder(folder: Path) -> object:
-    return load_folder(folder, 8, 1, None, str)
+    return load_pictures(collected(folder), Shape(8, 1), None, str)
 
 
 def _checkpoint() -> bytes:

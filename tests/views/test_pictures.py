@@ -110,7 +110,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_they_take_memory(tmp_pat
 
 
 def test_a_missing_picture_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match="gone.png: not a file, or a link to none"):
+    with pytest.raises(CheckpointError, match="gone.png: No such file"):
         read_picture(tmp_path / "gone.png")
 
 

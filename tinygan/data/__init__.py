@@ -1,4 +1,4 @@
-"""Pictures to learn from: by name, from a folder, or from an array file.
+"""Pictures to learn from: by name, from a folder or an archive, from arrays or a table.
 
     dataset.py    what a set is: images, digest, where it came from; bytes to -1 .. 1
     sources.py    the named sets, their mirrors, where they are found, and the `auto` rule
@@ -6,11 +6,15 @@
     download.py   the cache folder; fetching a pinned file, so that nothing wrong is ever kept
     strokes.py    the built-in set: digits drawn by a random hand
     templates.py  the ways to write each digit, which that hand varies
-    folder.py     a folder of PNG and JPEG pictures
-    arrays.py     .npy and .npz files, and the range of their numbers
+    collection.py which files of a folder, a zip or a tar are pictures, and why others are left out
+    pictures.py   what such files hold, decoded on all cores
+    arrays.py     .npy and .npz files: which array, in which layout
+    ranges.py     what numbers mean: 0 .. 1, -1 .. 1, 0 .. 255 and others
+    tables.py     CSV files, and CIFAR-10's binary version
+    foreign.py    formats that are not read, and commands that convert them
     mapped.py     arrays that stay in their files, of which parts are read
     converted.py  large sets of another size: converted once, into the cache
-    resize.py     crop and resize to the model's size
+    resize.py     crop, pad or stretch to the model's size; mirror images
 """
 
 from tinygan.data.dataset import Dataset, normalise

@@ -1,4 +1,4 @@
-"""Pictures in a NumPy file: ``.npy``, or ``.npz`` with one array or one named ``images``.
+"""Pictures in a NumPy file, ``.npy`` or ``.npz``: which array, and in which layout.
 
 A large ``.npy`` stays where it is, and parts of it are read as they are needed; if its images have another
 size or dtype, it is converted once (see converted.py). An ``.npz`` is read as a whole.
@@ -8,128 +8,171 @@ import math
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from tinygan.data.collection import METHODS, state_of
 from tinygan.data.converted import Conversion, Tally, converted
 from tinygan.data.dataset import Dataset, reading
-from tinygan.data.mapped import CHUNK, Mapped, chunks
-from tinygan.data.resize import fit_all
-from tinygan.errors import DataError
+from tinygan.data.mapped import CHUNK, Mapped
+from tinygan.data.ranges import scale_of
+from tinygan.data.resize import Shape, fit_all
+from tinygan.errors import DataError, pasted
 
-PREFERRED = ("images", "x_train", "arr_0")  # where an .npz holds several arrays
-LARGEST = 8 << 30  # bytes that are read into memory
+# Which array of an .npz is taken, where several could be pictures.
+PREFERRED = {
+    "train": ("train_images", "x_train", "X_train", "images", "imgs", "image", "data", "x", "X", "arr_0"),
+    "test": ("test_images", "x_test", "X_test"),
+}
+LARGEST = 1 << 29  # bytes that are read into memory at once
 LARGE = 256 << 20  # bytes, before or after conversion; more are mapped, and converted once for all runs
 
 
+class Stack(NamedTuple):
+    """Pictures of one size."""
+
+    images: Any  # (N, H, W, C), or (N, C, H, W) if `planes`: an array or a `Mapped` one
+    where: str  # in words
+    planes: bool = False
+
+
 def load_array(
-    path: Path, size: int, channels: int, limit: int | None, say: Callable[[str], object]
+    path: Path, shape: Shape, limit: int | None, say: Callable[[str], object], split: str = "train"
 ) -> Dataset:
-    """The pictures of an array (N, H, W) or (N, H, W, C): bytes, or numbers in [0, 1], [-1, 1] or [0, 255].
+    """The pictures of an array file, in a layout that `laid_out` knows, of numbers that `scale_of` knows.
 
-    What is larger than `LARGE` and has to be converted is stored in the cache.
-
-    Raises:
-        DataError: the file is damaged, or holds something else.
+    Of an .npz with several arrays one of the `split` is preferred. Raises DataError.
     """
-    shape, pixels = (size, size, channels), size * size * channels
     with reading(f"{path} cannot be read", ". Save it again."):
         facts = path.stat()  # before it is read: if it changes meanwhile, it is converted again
-        if path.suffix == ".npz":
-            array = read_npz(path)
+        if zipfile.is_zipfile(path):
+            stack = read_npz(path, limit, split)
         else:
             with path.open("rb") as file:
-                array = read_npy(file, facts.st_size, str(path), limit, pixels, LARGE)
-    if array.ndim != 4 or array.shape[-1] not in (1, 3) or 0 in array.shape:
-        raise DataError(f"{path} holds shape {array.shape}. It needs (N, H, W) or (N, H, W, C), C 1 or 3.")
-    if isinstance(array, np.ndarray):
-        array = array[:limit]
-    if array.dtype == np.uint8 and array.shape[1:] == shape:
-        if isinstance(array, Mapped):
-            gigabytes = f"{array.nbytes / 1e9:.1f} GB"
+                stack = read_npy(file, facts.st_size, str(path), limit, math.prod(shape.image), LARGE)
+    return from_stack(stack, path, state_of(facts), shape, limit, say)
+
+
+def from_stack(
+    stack: Stack, path: Path, state: str, shape: Shape, limit: int | None, say: Callable[[str], object]
+) -> Dataset:
+    """The data set of a `Stack` that was found at `path`, whose `state` changes when that does.
+
+    What is larger than `LARGE` and has to be converted is stored in the cache. Raises DataError.
+    """
+    images, where, planes = stack
+    total, was = len(images), images.shape[1:]
+    if planes:
+        was = (*was[1:], was[0])
+    notes = [f"layout   {where} has its channels first, {images.shape}: they are put last"] * planes
+    as_it_is = images.dtype == np.uint8 and was == shape.image and not (planes or shape.flip)
+    if as_it_is and not scale_of(images, where).words:
+        if isinstance(images, Mapped):
+            gigabytes = f"{images.nbytes / 1e9:.1f} GB"
             say(f"data     {gigabytes} stay in {path}: read once now, for a digest, and then as needed")
-        return Dataset(path.stem, array, str(path))
-    row = max(array.nbytes // len(array), pixels)
+        return Dataset(path.stem, images, where)
+    row = max(images.nbytes // total, math.prod(shape.image))
 
     def pieces(tally: Tally) -> Iterator[np.ndarray]:
-        add, times, tally.scale = range_of(array, path)
-        rows = max(1, CHUNK // row)
-        for start in range(tally.done, len(array), rows):
-            part = array[start : start + rows]
-            if tally.scale:
-                part = np.rint((part + add) * times).astype(np.uint8)
+        scale, rows = scale_of(images, where), max(1, CHUNK // row)
+        tally.scale = scale.words
+        for start in range(tally.done, total, rows):
+            part = scale.pixels(images[start : start + rows])
             tally.done += len(part)
-            yield fit_all(part, size, channels)
+            yield fit_all(part.transpose(0, 2, 3, 1) if planes else part, shape)
 
-    state = f"{facts.st_size} {facts.st_mtime_ns}"
-    limited = limit if limit == len(array) else None
-    conversion = Conversion(path, state, len(array), shape, pieces, limited)
-    images, tally, stored = converted(conversion, len(array) * row > LARGE, say)
-    notes = [f"numbers  taken as {tally.scale}"] if tally.scale else []
-    if array.shape[1:] != shape:
-        height, width, depth = array.shape[1:]
-        was, becomes = f"{height}x{width}x{depth}", f"{size}x{size}x{channels}"
-        notes.append(f"resized  {len(array):,} images from {was} to {becomes}, from their centre squares")
-    return Dataset(path.stem, images, str(path), (*notes, *stored))
+    limited = limit if limit == total else None
+    conversion = Conversion(path, f"{state} {where}", total, shape, pieces, limited)
+    made, tally, stored = converted(conversion, total * row > LARGE, say)
+    notes += [f"numbers  taken as {tally.scale}"] if tally.scale else []
+    if was != shape.image:
+        from_, to = ("x".join(map(str, image)) for image in (was, shape.image))
+        notes.append(f"resized  {total:,} images from {from_} to {to}, {shape.words}")
+        side = min(was[:2])
+        notes += shape.remarks(was[0] * was[1], side**2, total * (2 * side < shape.size))
+    return Dataset(path.stem, made, where, (*notes, *stored))
 
 
-def read_npz(path: Path) -> np.ndarray | Mapped:
-    """The only array of an .npz file, or the one with the first of `PREFERRED` that it holds."""
+def read_npz(path: Path, limit: int | None, split: str) -> Stack:
+    """The array of an .npz with the shape of pictures; of several, that of the `split`. Raises DataError."""
+    found: dict[str, tuple[zipfile.ZipInfo, tuple[int, ...]]] = {}
     with zipfile.ZipFile(path) as archive:
-        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        wanted = members if len(members) == 1 else PREFERRED
-        name = next((name for name in wanted if name in members), None)
-        if name is None:
-            raise DataError(f"{path} holds the arrays {sorted(members)}. Name one of them 'images'.")
-        with archive.open(members[name]) as file:
-            return read_npy(file, members[name].file_size, f"{name} in {path}")
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if info.compress_type not in METHODS:
+                raise DataError(f"{name} in {path} is packed in another way than by NumPy. Save it again.")
+            with archive.open(info) as file:
+                found[name] = info, read_header(file, f"{name} in {path}")[0]
+        # What has two sides of its own is no table of labels.
+        likely = {name: len(shape) for name, (_, shape) in found.items() if laid_out(shape)}
+        names = [name for name, depth in likely.items() if depth > 2] or list(likely)
+        if len(names) != 1:
+            names = [name for name in PREFERRED[split] if name in names] or [n for n in names if split in n]
+        if not names:
+            shapes = ", ".join(f"{name} {shape}" for name, (_, shape) in found.items())
+            raise DataError(f"{path} holds {shapes or 'nothing'}. Call the pictures among them 'images'.")
+        info, where = found[names[0]][0], str(path) if len(found) == 1 else f"{names[0]} in {path}"
+        if info.file_size > LARGEST:
+            unpack = pasted("python", "-m", "zipfile", "-e", str(path), str(path.with_suffix("")))
+            remedy = f"Type {unpack}, use --data {path.with_suffix('') / info.filename}."
+            raise DataError(f"{where} has {info.file_size:,} bytes, more than {LARGEST:,}. {remedy}")
+        with archive.open(info) as file:
+            return read_npy(file, info.file_size, where, limit)
 
 
 def read_npy(
-    file: IO[bytes], size: int, where: str, limit: int | None = None, pixels: int = 0, large: float = math.inf
-) -> np.ndarray | Mapped:
-    """The array in an open .npy file of `size` bytes, (N, H, W) as (N, H, W, 1).
+    file: IO[bytes], size: int, where: str, limit: int | None, pixels: int = 0, large: float = math.inf
+) -> Stack:
+    """The array in an open .npy file of `size` bytes; of its first images at most `limit`.
 
-    Where it is in C order and larger than `large` bytes, as it is or as bytes with `pixels` to an image, its
-    first `limit` images are mapped. Everything else is read, after its header has been checked.
+    Where it is in C order and larger than `large` bytes, as it is or with a byte for each of `pixels` to an
+    image, it is mapped. Everything else is read, after its header has been checked.
 
     Raises:
         DataError: it holds objects (which could run code), declares more or less than the file has, or is of
             an unknown version.
     """
+    shape, fortran_order, dtype = read_header(file, where)
+    if dtype.kind not in "buif":
+        raise DataError(f"{where} holds {dtype}. It needs whole or floating-point numbers.")
+    declared, laid = math.prod(shape) * dtype.itemsize, laid_out(shape)
+    if declared != size - file.tell():
+        raise DataError(f"{where} declares {declared:,} bytes and has {size - file.tell():,}. Save it again.")
+    if not laid:
+        wanted = "(N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, or (N, side * side)"
+        raise DataError(f"{where} holds shape {shape}. It needs {wanted}.")
+    planes = laid[1] in (1, 3) and laid[-1] not in (1, 3)
+    if not fortran_order and max(declared, laid[0] * pixels) > large:
+        return Stack(Mapped(file, (min(laid[0], limit or laid[0]), *laid[1:]), dtype), where, planes)
+    if declared > LARGEST:  # in Fortran's order, where an image lies scattered over the whole file
+        how = "numpy.save(FILE, numpy.ascontiguousarray(array))"
+        raise DataError(f"{where} has {declared:,} bytes in Fortran's order. Save it in C's: {how}.")
+    array = np.frombuffer(file.read(declared), dtype).reshape(shape, order="F" if fortran_order else "C")
+    return Stack(array.reshape(laid)[:limit], where, planes)
+
+
+def read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape, whether it is in Fortran's order, and the dtype of the array in an open .npy file.
+
+    Raises DataError, and as NumPy does where the file is damaged.
+    """
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise DataError(f"{where} has .npy version {version}; 1.0 and 2.0 are read. Save it again.")
-    shape, fortran_order, dtype = readers[version](file)
-    if dtype.kind not in "buif":
-        raise DataError(f"{where} holds {dtype}. It needs whole or floating-point numbers.")
-    shape = (*shape, 1) if len(shape) == 3 else shape
-    declared, rows = math.prod(shape) * dtype.itemsize, shape[0] if shape else 0
-    if declared != size - file.tell():
-        raise DataError(f"{where} declares {declared:,} bytes and has {size - file.tell():,}. Save it again.")
-    # In Fortran's order an image lies scattered over the whole file.
-    if not fortran_order and max(declared, rows * pixels) > large:
-        return Mapped(file, (min(rows, limit or rows), *shape[1:]), dtype)
-    if declared > LARGEST:
-        raise DataError(f"{where} declares {declared:,} bytes; up to {LARGEST:,} can be read into memory.")
-    return np.frombuffer(file.read(declared), dtype).reshape(shape, order="F" if fortran_order else "C")
+    return readers[version](file)
 
 
-def range_of(array: np.ndarray | Mapped, path: Path) -> tuple[float, float, str]:
-    """What to add to the numbers of `array`, then to multiply by, to have 0 .. 255, and the range they were
-    taken to be in (empty for uint8)."""
-    if array.dtype == np.uint8:
-        return 0.0, 1.0, ""
-    ends = np.array([(part.min(), part.max()) for part in chunks(array)])
-    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
-    if -1 <= low < 0 and high <= 1:
-        return 1.0, 127.5, "[-1, 1]"
-    if 0 <= low and high <= 1:
-        return 0.0, 255.0, "[0, 1]"
-    if 0 <= low and high <= 255:
-        return 0.0, 1.0, "[0, 255]"
-    raise DataError(  # NaN included
-        f"{path} holds numbers from {low:g} to {high:g}. Bring them to [0, 1], [-1, 1] or [0, 255]."
-    )
+def laid_out(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The four dimensions of pictures in an array of `shape`; nothing where it has none.
+
+    >>> laid_out((9, 28, 28)), laid_out((9, 784)), laid_out((9, 3, 32, 32)), laid_out((28, 28, 3))
+    ((9, 28, 28, 1), (9, 28, 28, 1), (9, 3, 32, 32), ())
+    """
+    if len(shape) == 2 and shape[1] > 15 and math.isqrt(shape[1]) ** 2 == shape[1]:
+        shape = (shape[0], math.isqrt(shape[1]), math.isqrt(shape[1]), 1)
+    elif len(shape) == 3 and shape[-1] not in (1, 3):  # that is one picture
+        shape = (*shape, 1)
+    fits = len(shape) == 4 and (shape[-1] in (1, 3, 4) or shape[1] in (1, 3)) and min(shape) > 0
+    return tuple(map(int, shape)) if fits else ()

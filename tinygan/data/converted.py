@@ -5,7 +5,8 @@
     <name>.lock    held by the process that reads or writes there
 
 A file is used if its sidecar says that it was made of the source as it is now, and if its length and some of
-its pictures are what the sidecar says. A part is used if every byte is (CRC-32).
+its pictures are what the sidecar says. A part is used if every byte is (CRC-32). What nobody has used for
+`DAYS` is deleted, and where all of it is more than TINYGAN_CACHE_LIMIT gigabytes, what was used longest ago.
 """
 
 import hashlib
@@ -28,7 +29,8 @@ import numpy as np
 from tinygan.data.dataset import fingerprint
 from tinygan.data.download import cache_folder
 from tinygan.data.mapped import CHUNK, Mapped
-from tinygan.errors import CheckpointError, DataError, first_sentence, one_line
+from tinygan.data.resize import Shape
+from tinygan.errors import CheckpointError, DataError, UsageError, first_sentence, one_line
 from tinygan.files import keep, locked, sweep, write_atomically
 
 SAVE_SECONDS = 5.0  # between two notes of how far it has come
@@ -36,6 +38,8 @@ SAY_SECONDS = 30.0  # between two lines about it; the first comes with the first
 WAIT_SECONDS = 1.0  # until another process that converts the same is worth a line
 CHANGED = "what was written there is something else when it is read"
 NAMED = 5  # of the unreadable files; the others are counted
+DAYS = 90
+LIMIT = 10.0  # gigabytes, of 10^9 bytes
 
 
 @dataclass
@@ -43,10 +47,14 @@ class Tally:
     """How far a conversion has come, and what a user should know of it."""
 
     done: int = 0  # pieces of the source: files, or images of an array
-    images: int = 0  # that became of them
+    images: int = 0  # that became of them, with their mirror images
     resized: int = 0
+    transparent: int = 0
+    small: int = 0  # with a side of less than half the one wanted
+    area: int = 0  # of all pictures, in pixels
+    square: int = 0  # of their centre squares
     unreadable: int = 0
-    named: list[str] = field(default_factory=list)  # the first `NAMED` of the unreadable
+    named: list[str] = field(default_factory=list)  # the first `NAMED` of the unreadable, and why
     scale: str = ""  # in which range an array's numbers were taken to be
 
 
@@ -56,10 +64,20 @@ class Conversion:
 
     source: Path
     state: str  # a digest that changes when the source does
-    total: int  # pieces of the source that become at most one image each
-    shape: tuple[int, int, int]  # of an image
+    total: int  # pieces of the source that become at most one image each, and its mirror image
+    shape: Shape
     pieces: Callable[[Tally], Iterator[np.ndarray]]  # (K, H, W, C) uint8 each, behind `Tally.done`; counts it
     limit: int | None = None  # where only the first images were asked for: how many
+
+    @property
+    def copies(self) -> int:
+        """How many images become of one."""
+        return 1 + self.shape.flip
+
+    def images(self, tally: Tally) -> Iterator[np.ndarray]:
+        """The pieces, each followed by its mirror images if those were asked for."""
+        for piece in self.pieces(tally):
+            yield np.concatenate([piece, piece[:, :, ::-1]]) if self.shape.flip else piece
 
 
 def converted(
@@ -72,20 +90,22 @@ def converted(
     """
     notes = []
     if is_large:
-        cache: object = "a cache"
+        cache, limit = "a cache", cache_limit()
         try:
             cache = cache_folder() / "pictures"
             stored = Stored(cache, conversion, say)
             images, tally = stored.images()
-            size = f"{images.nbytes / 1e6:,.0f} MB"
-            return images, tally, [f"stored   {size} in {stored.file}, converted; it may be deleted"]
+            facts = f"{images.nbytes / 1e6:,.0f} MB in {stored.file}, converted; it may be deleted"
+            taken = tidy(cache, limit, stored.name)
+            return images, tally, [f"stored   {facts} (the cache takes {taken:.1f} of {limit:g} GB)"]
         except (OSError, CheckpointError) as problem:
             reason = first_sentence(one_line(problem.__cause__ or problem))
         why = f"in memory: {cache} cannot be written ({reason})"
         say(f"convert  {conversion.source} {why}")
         notes = [f"note     converted {why}"]
-    images, tally = np.empty((conversion.total, *conversion.shape), np.uint8), Tally()
-    for piece in conversion.pieces(tally):
+    count, tally = conversion.total * conversion.copies, Tally()
+    images = np.empty((count, *conversion.shape.image), np.uint8)
+    for piece in conversion.images(tally):
         images[tally.images : tally.images + len(piece)] = piece
         tally.images += len(piece)
     return images[: tally.images], tally, notes
@@ -97,13 +117,13 @@ class Stored:
     def __init__(self, cache: Path, conversion: Conversion, say: Callable[[str], object]) -> None:
         self.cache, self.conversion, self.say = cache, conversion, say
         # One name for each source, shape and limit.
-        source, (size, _, channels) = conversion.source, conversion.shape
+        source, self.shape = conversion.source, conversion.shape.image
         where = os.fsencode(os.path.abspath(source)) + f" {conversion.shape} {conversion.limit}".encode()
         plain = re.sub(r"[^A-Za-z0-9_-]", "_", source.name)[:40]
-        self.name = f"{plain}-{size}x{size}x{channels}-{hashlib.sha256(where).hexdigest()[:16]}"
+        sides = "x".join(map(str, self.shape))
+        self.name = f"{plain}-{sides}-{hashlib.sha256(where).hexdigest()[:16]}"
         self.file, self.sidecar, self.part, self.part_sidecar, self.lock = (
-            cache / f"{self.name}{suffix}"
-            for suffix in (".npy", ".json", ".part", ".part.json", ".lock")
+            cache / f"{self.name}{suffix}" for suffix in (".npy", ".json", ".part", ".part.json", ".lock")
         )
         self.patient_until = time.monotonic() + WAIT_SECONDS
 
@@ -141,12 +161,14 @@ class Stored:
             with suppress(OSError):
                 images = self._mapped(self.file, tally.images)
                 if facts.get("fingerprint") == fingerprint(images):
+                    with suppress(OSError):
+                        os.utime(self.sidecar)  # when it was used last
                     return images, tally
         return None
 
     def _mapped(self, path: Path, count: int) -> Any:
         """The `count` images in a file. Raises OSError where its header or its length is another."""
-        shape = (count, *self.conversion.shape)
+        shape = (count, *self.shape)
         with path.open("rb") as file:
             start = header(shape)
             if file.read(len(start)) != start or file.seek(0, 2) != len(start) + math.prod(shape):
@@ -156,11 +178,11 @@ class Stored:
 
     def convert(self) -> None:
         """Write the file, from where a process before this one has left off. Raises OSError."""
-        shape, total = self.conversion.shape, self.conversion.total
+        shape, total = self.shape, self.conversion.total
         sweep(self.cache, self.name)
         tally, crc = self._begun()
         start = len(header((0, *shape)))
-        left = (total - tally.done) * math.prod(shape)
+        left = (total - tally.done) * math.prod(shape) * self.conversion.copies
         if shutil.disk_usage(self.cache).free < left:
             raise OSError(f"the disk has less than {left / 1e9:.1f} GB left")
         before = f", from number {tally.done + 1:,} on" if tally.done else ""
@@ -169,7 +191,7 @@ class Stored:
             file.seek(start + tally.images * math.prod(shape))
             saved = time.monotonic()
             said, begun, did = saved - SAY_SECONDS + SAVE_SECONDS, saved, -1
-            for piece in self.conversion.pieces(tally):
+            for piece in self.conversion.images(tally):
                 data = piece.tobytes()
                 file.write(data)
                 tally.images, crc = tally.images + len(piece), zlib.crc32(data, crc)
@@ -202,9 +224,9 @@ class Stored:
         tally, facts = self._noted(self.part_sidecar)
         if not tally or not self.part.is_file():
             return Tally(), 0
-        crc, left = 0, tally.images * math.prod(self.conversion.shape)
+        crc, left = 0, tally.images * math.prod(self.shape)
         with self.part.open("rb") as file:
-            file.seek(len(header((0, *self.conversion.shape))))
+            file.seek(len(header((0, *self.shape))))
             while left and (data := file.read(min(left, CHUNK))):
                 crc, left = zlib.crc32(data, crc), left - len(data)
         if left or crc != facts.get("crc"):
@@ -229,6 +251,39 @@ class Stored:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
         return None, {}
+
+
+def cache_limit() -> float:
+    """How much converted pictures may take together, in gigabytes: TINYGAN_CACHE_LIMIT. Raises UsageError."""
+    text = os.environ.get("TINYGAN_CACHE_LIMIT") or str(LIMIT)
+    with suppress(ValueError):
+        if float(text) >= 0:
+            return float(text)
+    raise UsageError(f"TINYGAN_CACHE_LIMIT {text!r:.40} is not a number of gigabytes, such as 10.")
+
+
+def tidy(cache: Path, limit: float, used: str) -> float:
+    """Delete what is old, or more than `limit` gigabytes, but for the set `used`; returns the gigabytes left.
+
+    A process that uses a set goes on with it (POSIX), or nobody can delete it (Windows). Raises OSError.
+    """
+    sets: dict[str, list[os.stat_result]] = {}
+    for path in cache.iterdir():
+        with suppress(OSError):  # deleted meanwhile
+            sets.setdefault(path.name.partition(".")[0], []).append(path.stat())
+    taken = sum(facts.st_size for files in sets.values() for facts in files)
+    last_used = {name: max(facts.st_mtime for facts in files) for name, files in sets.items()}
+    for name in sorted(sets.keys() - {used, ""}, key=last_used.__getitem__):
+        if taken > limit * 1e9 or last_used[name] < time.time() - DAYS * 86400:
+            with suppress(OSError, CheckpointError), locked(cache / f"{name}.lock", _busy):
+                for suffix in (".json", ".npy", ".part.json", ".part"):
+                    (cache / f"{name}{suffix}").unlink(missing_ok=True)
+                taken -= sum(facts.st_size for facts in sets[name])
+    return taken / 1e9
+
+
+def _busy(holder: str) -> None:
+    raise CheckpointError(f"{holder} uses it.")
 
 
 def header(shape: tuple[int, ...]) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.data.mapped import chunks
-from tinygan.errors import DataError, one_line
+from tinygan.errors import DataError, TinyganError, one_line
 
 FINGERPRINTED = 64  # images that a fingerprint is made of
 
@@ -23,18 +23,32 @@ class Dataset:
     name: str  # "fashion-mnist", "strokes", or the name of a folder or file
     images: Any  # (N, H, W, C) uint8: an array, or a `Mapped` one, of which parts are taken
     source: str  # where they came from, in words
-    notes: tuple[str, ...] = ()  # lines the user should see: what was skipped, converted, assumed
+    notes: tuple[str, ...] = ()  # lines the user should see: what was left out, converted, assumed
+    files: tuple[str, ...] = ()  # the names of picture files, where it was made of those
 
     @cached_property
     def sha256(self) -> str:
         """A digest of the shape and every pixel: two sets are the same if and only if these are."""
         return _digest(self.images.shape, chunks(self.images))
 
+    def census(self) -> str:
+        """How many images there were before, pixel by pixel, and how many are of one colour, in words."""
+        blank, seen = 0, [np.zeros(0, np.int64)]
+        for part in chunks(self.images):
+            blank += int((part == part[:, :1, :1]).all((1, 2, 3)).sum())
+            seen.append(np.array([hash(image.tobytes()) for image in part]))
+        again = len(self.images) - len(np.unique(np.concatenate(seen)))
+        return f"{again:,} duplicates, {blank:,} blank"
+
 
 def fingerprint(images: Any) -> str:
     """A digest of the shape of `images`, and of some spread evenly over them: enough to notice others."""
-    numbers = np.linspace(0, len(images) - 1, min(len(images), FINGERPRINTED)).astype(int)
-    return _digest(images.shape, [images[numbers]])
+    return _digest(images.shape, [spread(images, FINGERPRINTED)])
+
+
+def spread(images: Any, count: int) -> np.ndarray:
+    """`count` of the `images`, or all if there are fewer, evenly spread over them."""
+    return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
 
 
 def _digest(shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> str:
@@ -45,22 +59,30 @@ def _digest(shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> str:
 
 
 @contextmanager
-def reading(before: str, after: str = "") -> Iterator[None]:
+def reading(before: str = "", after: str = "") -> Iterator[None]:
+    """As `refusing`; warnings are dropped as well: of old headers, of odd metadata."""
+    with warnings.catch_warnings():  # of the whole process: not for several threads at once
+        warnings.simplefilter("ignore")
+        with refusing(before, after):
+            yield
+
+
+@contextmanager
+def refusing(before: str = "", after: str = "") -> Iterator[None]:
     """Within this, whatever a reader raises on a damaged or hostile file becomes a `DataError`.
 
-    Its text is `before`, a colon, the reason, `after`. Warnings are dropped: of old headers, of odd metadata.
+    Its text is `before`, a colon, the reason, `after`.
     """
+    before = before and f"{before}: "
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except DataError:
+        yield
+    except TinyganError:
         raise
     except MemoryError as full:
         remedy = after and ". Free some, or use other data."
-        raise DataError(f"{before}: more than there is memory for{remedy}") from full
+        raise DataError(f"{before}more than there is memory for{remedy}") from full
     except Exception as problem:  # SyntaxError and tokenize.TokenError included
-        raise DataError(f"{before}: {one_line(problem)}{after}") from problem
+        raise DataError(f"{before}{one_line(problem)}{after}") from problem
 
 
 def normalise(images: Any) -> Any:

@@ -16,7 +16,7 @@ from tinygan.data.dataset import reading
 from tinygan.errors import DataError
 
 CHUNK = 1 << 20  # bytes
-LARGEST = 1 << 30  # bytes; MNIST has 47 million pixels
+LARGEST = 3 << 28  # bytes; EMNIST has 547 million pixels
 MAGIC = bytes([0, 0, 8, 3])
 
 
@@ -29,7 +29,7 @@ def read_idx(path: Path) -> np.ndarray:
         DataError: the file cannot be read, has another format, or is longer or shorter than it declares.
     """
     with reading(f"{path} cannot be read", ". Get it again."):
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             header = file.read(16)
             if len(header) < 16 or header[:4] != MAGIC:
                 raise DataError(
@@ -40,12 +40,10 @@ def read_idx(path: Path) -> np.ndarray:
             size = math.prod(shape)
             if not 0 < size <= LARGEST:
                 raise DataError(f"{path} declares {shape} bytes; 1 to {LARGEST:,} in all are read.")
-            chunks, missing = [], size + 1
+            found = bytearray()
             # In pieces: one large read takes the memory before it finds the bytes.
-            while missing and (chunk := file.read(min(missing, CHUNK))):
-                chunks.append(chunk)
-                missing -= len(chunk)
-            found = b"".join(chunks)
+            while chunk := file.read(min(size + 1 - len(found), CHUNK)):
+                found += chunk
     if len(found) != size:
         holds = "more" if len(found) > size else f"{len(found):,}"
         raise DataError(f"{path} declares {size:,} bytes and holds {holds}. Delete it and get it again.")

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from tinygan.errors import DataError, printable
+from tinygan.errors import DataError
 
 CHUNK = 16 << 20  # bytes taken at once by who goes through all of an array
 
@@ -42,8 +42,7 @@ class Mapped:
     def __getitem__(self, which: Any) -> Any:
         """A copy in memory. Raises DataError where the file has been cut since it was opened."""
         if self._memory.size() < self._end:  # to touch what is missing would kill the process
-            what = printable(str(self.path))
-            raise DataError(f"{what} has become shorter while it was in use. Put the whole file back.")
+            raise DataError(f"{self.path} has become shorter while it was in use. Put the whole file back.")
         if isinstance(which, slice):
             start, stop, _ = which.indices(len(self))
             row = self.nbytes // len(self)

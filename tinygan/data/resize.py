@@ -1,26 +1,83 @@
-"""Crop and resize: any picture to the size and the number of channels of the model."""
+"""From any picture to the size and the number of channels of the model: crop, pad or stretch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 MODES = {1: "L", 3: "RGB"}
+WAYS = {
+    "crop": "from their centre squares",
+    "pad": "whole, between black bars where they are not square",
+    "stretch": "stretched to squares where they are none",
+}
+BAND = 256  # rows
+MUCH = 1 / 3  # of the pictures' area, which a crop leaves out
 
 
-def fit(picture: Image.Image, size: int, channels: int) -> np.ndarray:
-    """The centre square of `picture`, resized: (size, size, channels) uint8. `channels` is 1 or 3."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    square = picture.convert(MODES[channels]).crop((left, top, left + side, top + side))
-    if side != size:
-        square = square.resize((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(square).reshape(size, size, channels)
+@dataclass(frozen=True)
+class Shape:
+    """What pictures are brought to, and how: `resize` is one of `WAYS`; `flip` adds their mirror images."""
+
+    size: int
+    channels: int  # 1 or 3
+    resize: str = "crop"
+    flip: bool = False
+
+    @property
+    def words(self) -> str:
+        """How pictures of another size are brought to this one."""
+        return WAYS[self.resize]
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """The shape of one image."""
+        return self.size, self.size, self.channels
+
+    def remarks(self, area: float, square: float, small: int) -> Iterator[str]:
+        """Notes on pictures that have `area` pixels together, and `square` in their centre squares; `small`
+        of them have a side of less than half `size`."""
+        if self.resize == "crop" and square < (1 - MUCH) * area:
+            lost = f"{1 - square / area:.0%} of the pictures' area lies outside their centre squares"
+            yield f"note     {lost}: --resize pad or stretch keeps all of it"
+        if small:
+            yield f"note     {small:,} pictures are less than half of --size {self.size}, and blurred"
 
 
-def fit_all(images: np.ndarray, size: int, channels: int) -> np.ndarray:
-    """`images` (N, H, W, C) uint8, each fitted: (N, size, size, channels); unchanged if they fit already."""
-    if images.shape[1:] == (size, size, channels):
+def fit(picture: Image.Image, shape: Shape) -> np.ndarray:
+    """`picture`, (size, size, channels) uint8."""
+    side, target = min(picture.size), (shape.size, shape.size)
+    if shape.resize == "crop" and picture.size != (side, side):
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        picture = picture.crop((left, top, left + side, top + side))
+    picture = picture.convert(MODES[shape.channels])
+    if shape.resize == "pad":
+        picture = ImageOps.pad(picture, target, Image.Resampling.LANCZOS)
+    elif picture.size != target:
+        picture = picture.resize(target, Image.Resampling.LANCZOS)
+    return np.asarray(picture).reshape(shape.image)
+
+
+def on_white(picture: Image.Image) -> tuple[Image.Image, bool]:
+    """`picture` in grey or colour, on white where it is transparent; and whether it was so anywhere."""
+    if not picture.has_transparency_data:
+        return picture.convert("L" if picture.mode in ("1", "L") else "RGB"), False
+    result, transparent = Image.new("RGB", picture.size), False
+    for top in range(0, picture.height, BAND):  # whole, it would take five times the memory
+        band = picture.crop((0, top, picture.width, min(top + BAND, picture.height))).convert("RGBA")
+        transparent = transparent or band.getchannel("A").getextrema() != (255, 255)
+        result.paste(
+            Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB"), (0, top)
+        )
+    return result, transparent
+
+
+def fit_all(images: np.ndarray, shape: Shape) -> np.ndarray:
+    """`images` (N, H, W, C) uint8, C 1, 3 or 4 (with opacity), each fitted: (N, size, size, channels)."""
+    if images.shape[1:] == shape.image:
         return images
-    fitted = np.empty((len(images), size, size, channels), np.uint8)
+    fitted = np.empty((len(images), *shape.image), np.uint8)
     for target, image in zip(fitted, images, strict=True):
-        target[:] = fit(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), size, channels)
+        target[:] = fit(on_white(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image))[0], shape)
     return fitted

@@ -1,17 +1,29 @@
 """The data sets with names, the places where they may lie, and what `auto` means."""
 
+import gzip
 import os
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from os.path import exists, isdir, isfile  # they answer False where pathlib raises: names too long
 from pathlib import Path
+from typing import Any
 
-from tinygan.data.dataset import Dataset
+import numpy as np
+
+from tinygan.data.arrays import Stack, from_stack, load_array
+from tinygan.data.collection import collected, is_batch, state_of
+from tinygan.data.dataset import Dataset, reading
 from tinygan.data.download import Pinned, cache_folder, fetch, is_intact
-from tinygan.data.idx import read_idx
+from tinygan.data.foreign import remedy
+from tinygan.data.idx import MAGIC, read_idx
 from tinygan.data.mapped import chunks
+from tinygan.data.pictures import load_pictures
+from tinygan.data.resize import WAYS, Shape, fit_all
 from tinygan.data.strokes import strokes
-from tinygan.errors import CheckpointError, DataError, UsageError, first_sentence, printable
+from tinygan.data.tables import read_cifar, read_csv
+from tinygan.errors import CheckpointError, DataError, UsageError, first_sentence
 
 FASHION = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -22,6 +34,8 @@ MNIST = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 TRAIN, TEST = "train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"
+TORCHVISION = {"fashion-mnist": "FashionMNIST/raw", "mnist": "MNIST/raw"}
+CONTRAST = 64  # of 255: the least between the darkest and the brightest pixel
 
 # The official files: name, mirrors, bytes, SHA-256.
 PINNED = {
@@ -49,64 +63,105 @@ def load(
     size: int = 28,
     channels: int = 1,
     limit: int | None = None,
+    resize: str = "crop",
+    flip: bool = False,
     split: str = "train",
     say: Callable[[str], object] = print,
 ) -> Dataset:
-    """The data set `name`: one of `NAMES`, a folder of pictures, or an .npy or .npz file.
+    """The data set `name`: one of `NAMES`, or the path of one that `from_path` reads.
 
-    Its images are (N, size, size, channels) uint8; `limit` takes the first N; `split` is "train" or
-    "test" and counts for the named sets. `data_dir`, or else the environment's TINYGAN_DATA, holds
-    ``<name>/train-images-idx3-ubyte.gz`` (or the same unpacked). "auto" is fashion-mnist, or strokes
-    where that cannot be had; `say` then says so.
+    Its images are (N, size, size, channels) uint8; `resize`, "crop", "pad" or "stretch", says how others are
+    brought to it. `limit` takes the first N; `flip` adds their mirror images.
+    `split` is "train" or "test" and counts for the named sets. `data_dir`, or else the environment's
+    TINYGAN_DATA, holds ``<name>/train-images-idx3-ubyte.gz`` (or the same unpacked, or torchvision's folder).
+    "auto" is fashion-mnist, or strokes where that cannot be had; `say` then says so.
 
     Raises:
         DataError: the set is missing or damaged. A name other than "auto" never becomes another.
-        UsageError: a size, channels, a limit or a split that cannot be.
+        UsageError: a size, channels, a limit, a way to resize or a split that cannot be.
     """
     if size < 1 or channels not in (1, 3) or (limit is not None and limit < 1):
         raise UsageError(f"size {size}, channels {channels}, limit {limit}: use 1 or more; channels 1 or 3.")
-    if split not in STROKES:
-        raise UsageError(f"split {split!r} is neither of {', '.join(STROKES)}.")
-
-    def say_printable(line: str) -> None:  # a path may hold anything, a line break included
-        say(printable(line))
-
-    try:
-        if data_dir is not None and not isdir(data_dir):
-            raise DataError(f"--data-dir {data_dir} is no folder. Name the one that holds fashion-mnist/.")
-        if name in NAMES:
-            data = named(name, split, limit, data_dir, say_printable)
-            images = data.images[:limit]
-            if images.shape[1:] != (size, size, channels):
-                from tinygan.data.resize import fit_all  # Pillow is needed only now
-
-                images = fit_all(images, size, channels)
-            data = replace(data, images=images)
-        else:
-            data = from_path(Path(name), size, channels, limit, say_printable)
-    except DataError as problem:
-        raise DataError(printable(str(problem))) from problem
-    notes = tuple(map(printable, data.notes))
-    count, one = len(data.images), data.images[0]
-    if count > 1 and all((part == one).all() for part in chunks(data.images)):
-        notes += (f"note     there is only one picture to learn from, {count:,} times",)
-    return replace(data, source=printable(data.source), notes=notes)
+    if split not in STROKES or resize not in WAYS:
+        known = f"{', '.join(STROKES)}; {', '.join(WAYS)}"
+        raise UsageError(f"split {split!r} or resize {resize!r} is not known. Use one of {known}.")
+    shape = Shape(size, channels, resize, flip)
+    if not name:
+        raise DataError(f"--data is empty. Use {', '.join(NAMES)}, or a path.")
+    if data_dir is not None and not isdir(data_dir):
+        raise DataError(f"--data-dir {data_dir} is no folder. Name the one that holds fashion-mnist/.")
+    if name in NAMES:
+        data = named(name, split, limit, data_dir, say)
+        images = fit_all(data.images[:limit], shape)
+        data = replace(data, images=np.concatenate([images, images[:, :, ::-1]]) if flip else images)
+    else:
+        data = from_path(Path(name), shape, limit, say)
+    return replace(data, notes=(*data.notes, *remarks(data.images)))
 
 
-def from_path(
-    path: Path, size: int, channels: int, limit: int | None, say: Callable[[str], object]
-) -> Dataset:
-    """A folder of pictures or an array file."""
+def remarks(images: Any) -> Iterator[str]:
+    """Notes on images from which nothing, or little, can be learnt."""
+    count, one, low, high = len(images), images[0], 255, 0
+    if count > 1 and all((part == one).all() for part in chunks(images)):
+        yield f"note     there is only one picture to learn from, {count:,} times"
+    for part in chunks(images):
+        low, high = min(low, part.min()), max(high, part.max())
+        if high - low >= CONTRAST:
+            return
+    dark = "nearly black" if high < CONTRAST else "nearly of one colour"
+    yield f"note     the pictures are {dark}: all numbers are from {low} to {high}, of 0 to 255"
+
+
+def from_path(path: Path, shape: Shape, limit: int | None, say: Callable[[str], object]) -> Dataset:
+    """The pictures in a folder or a file, which is known by what it begins with.
+
+    Raises:
+        DataError: there are none, or the file is damaged, or of a kind that is not read.
+    """
+    if not exists(path):
+        raise DataError(f"--data {path} does not exist. Use {', '.join(NAMES)}, or the path of pictures.")
     if isdir(path):
-        from tinygan.data.folder import load_folder
+        return from_collection(path, shape, limit, say)
+    with reading(f"{path} cannot be read", ". Name another one."):
+        if not isfile(path):  # to open a named pipe would be to wait for ever
+            raise DataError(f"--data {path} is neither a folder nor a file. Name one of those.")
+        state = state_of(path.stat())
+        with path.open("rb") as file:
+            head = file.read(512)
+        if head.startswith(b"\x1f\x8b"):
+            with gzip.open(path) as file:
+                head = file.read(512)
+        zipped = zipfile.is_zipfile(path)
+        arrays = zipped and all(name.endswith(".npy") for name in zipfile.ZipFile(path).namelist())
+    if foreign := remedy(path, head):
+        raise DataError(f"{path} is {foreign}.")
+    if head.startswith(b"\x93NUMPY") or arrays:
+        return load_array(path, shape, limit, say)
+    if zipped or head[257:262] == b"ustar" or head.startswith(b"BZh"):
+        return from_collection(path, shape, limit, say)
+    if head.startswith(MAGIC):
+        stack = Stack(read_idx(path)[:limit, ..., None], str(path))
+    elif path.suffix.lower() == ".csv":
+        stack = read_csv(path)
+        stack = stack._replace(images=stack.images[:limit])
+    else:
+        kinds = "folders, zip and tar of pictures, .npy, .npz, IDX and .csv files"
+        raise DataError(f"--data {path} is no data that is read: {', '.join(NAMES)}, {kinds}.")
+    return from_stack(stack, path, state, shape, limit, say)
 
-        return load_folder(path, size, channels, limit, say)
-    if path.suffix in (".npy", ".npz") and isfile(path):
-        from tinygan.data.arrays import load_array
 
-        return load_array(path, size, channels, limit, say)
-    found = "is neither a folder nor an .npy or .npz file" if exists(path) else "does not exist"
-    raise DataError(f"--data {path} {found}. Use {', '.join(NAMES)}, or the path of such a one.")
+def from_collection(path: Path, shape: Shape, limit: int | None, say: Callable[[str], object]) -> Dataset:
+    """The pictures in a folder or an archive; or CIFAR-10's batches; or the file of MNIST in a folder."""
+    with reading(f"{path} cannot be read", ". Get it again."):
+        collection = collected(path)
+    if collection.names and all(map(is_batch, collection.names)):
+        stack = read_cifar(collection)
+        stack = stack._replace(images=stack.images[:limit])
+        return from_stack(stack, path, collection.state(), shape, limit, say)
+    for file in (TRAIN, TRAIN.removesuffix(".gz")):
+        if not collection.names and isfile(path / file):
+            return from_path(path / file, shape, limit, say)
+    return load_pictures(collection, shape, limit, say)
 
 
 def named(
@@ -119,6 +174,8 @@ def named(
         try:
             file, notes = PINNED[official, split], ()
             path = located(official, file, data_dir, say)
+            if path.suffix == ".npz":  # Keras' MNIST
+                return replace(load_array(path, Shape(28, 1), limit, say, split), name=official)
             images = read_idx(path)[..., None]
             if path.suffix == ".gz" and not is_intact(path, file):
                 which = f"{path} is not the official {official} file (its SHA-256 differs)"
@@ -135,23 +192,34 @@ def named(
 
 
 def located(name: str, file: Pinned, data_dir: Path | None, say: Callable[[str], object]) -> Path:
-    """Where a file of the set `name` lies, packed or not: in the data folder, in the set's subfolder of it,
-    or in the cache, perhaps just fetched."""
+    """Where a file of the set `name` lies, packed or not: in the data folder, in the set's subfolder of it or
+    torchvision's, or in the cache, where Keras or torchvision leave it, or in the cache, just fetched."""
     environment = os.environ.get("TINYGAN_DATA")
     given = data_dir or (Path(environment) if environment else None)
     if given:
-        for place in (given / name, given):
-            for path in (place / file.name, place / file.name.removesuffix(".gz")):
-                if isfile(path):
-                    return path
+        if path := found_in((given / name, given, given / TORCHVISION.get(name, name)), name, file):
+            return path
         if data_dir:
             missing = given / name / file.name
             raise DataError(f"{missing} is missing. Put it there, or leave out --data-dir.")
         say(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere.")
     try:
-        return fetch(file, cache_folder() / name, say)
+        cache = cache_folder() / name
+        others = [Path("data") / TORCHVISION.get(name, name)]  # in the current folder, as its examples do
+        with suppress(RuntimeError):  # no home
+            keras = Path.home() / ".keras" / "datasets"
+            others += [keras / name, keras]
+        if not isfile(cache / file.name) and (path := found_in(others, name, file)):
+            return path
+        return fetch(file, cache, say)
     except (DataError, CheckpointError) as problem:
         raise DataError(
             f"{problem} Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and "
             "use --data-dir DIR; or use --data strokes."
         ) from problem
+
+
+def found_in(places: Iterable[Path], name: str, file: Pinned) -> Path | None:
+    """The first of `places` that has a file of the set `name`, packed or not, or Keras' ``mnist.npz``."""
+    names = [file.name, file.name.removesuffix(".gz"), *(["mnist.npz"] if name == "mnist" else [])]
+    return next((place / name for place in places for name in names if isfile(place / name)), None)

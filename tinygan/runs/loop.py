@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.data import Dataset, normalise
+from tinygan.data.dataset import spread
 from tinygan.errors import NonFiniteError, TinyganError, by_product
 from tinygan.layers import Network
 from tinygan.rng import stream
@@ -88,7 +89,7 @@ class Training:
         if self.state.step == 0 and self.ranks.writes:
             self._save_previews(0)
             with by_product("picture of the training images", self.warn):
-                save_png(self.run.reals_path, grid(self.data.images[:PREVIEWS]))
+                save_png(self.run.reals_path, grid(spread(self.data.images, PREVIEWS)))
         # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
         with _signals() as received, np.errstate(over="ignore", invalid="ignore"):
             if self.total_steps == 0:  # then no epoch will save it

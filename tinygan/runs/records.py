@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.errors import CheckpointError, failing
+from tinygan.errors import CheckpointError, failing, printable
 from tinygan.files import append, write_atomically
 
+MOST_FILES = 100_000  # names; more would take longer than they are worth
 GROUPS = ("settings", "data", "device", "versions")  # of a configuration
 
 
@@ -39,6 +41,7 @@ class Records:
     # A row of four little-endian float32 numbers for each step, from the first on: the losses of G and D,
     # the mean scores of real pictures and fakes.
     losses_path = Inside("losses.f32")
+    files_path = Inside("images.txt")  # the names of the picture files of the data, a line each
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write `config` as readable JSON, atomically. Raises CheckpointError."""
@@ -62,6 +65,17 @@ class Records:
         if not isinstance(commands, list) or not all(isinstance(command, dict) for command in commands):
             raise damaged(self.config_path, "commands are no list of objects")
         return config
+
+    def write_files(self, names: Sequence[str]) -> None:
+        """Note which picture files the data were made of, up to `MOST_FILES`. Raises CheckpointError."""
+        if 0 < len(names) <= MOST_FILES:
+            write_atomically(self.files_path, "".join(f"{printable(name)}\n" for name in names).encode())
+
+    def read_files(self) -> list[str]:
+        """The names that `write_files` noted; none where there is no note, or no such one."""
+        with suppress(OSError, ValueError):
+            return self.files_path.read_text(encoding="utf-8").splitlines()
+        return []
 
     def log(self, *lines: str) -> None:
         """Append `lines` to the log. Raises CheckpointError when it cannot be written."""

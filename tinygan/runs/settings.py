@@ -9,7 +9,8 @@ from math import inf
 from typing import Any
 
 from tinygan.arrays import DEVICES, ENGINES, PRECISIONS
-from tinygan.errors import CheckpointError, UsageError, printable
+from tinygan.data.resize import WAYS
+from tinygan.errors import CheckpointError, UsageError, filled
 from tinygan.models import check_sizes
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -60,6 +61,13 @@ def setting(
     return field(default=default, metadata={**facts, "option": {"help": help, **option}})
 
 
+def side(text: str) -> int:
+    """The side of square pictures from its text. Raises UsageError for another one."""
+    if not text.strip().lstrip("+-").isdecimal():
+        raise UsageError(f"--size {text!r:.40} is not a whole number: the networks make square pictures.")
+    return int(text)
+
+
 FIXED: dict[str, Any] = {"resumed": "fixed"}
 
 
@@ -71,10 +79,11 @@ class Settings:
     data: str = setting(
         "auto",
         "auto (default: Fashion-MNIST, or the built-in strokes where it can't be had), fashion-mnist, "
-        "mnist, strokes, a folder of PNG and JPEG pictures, or an .npy/.npz file",
+        "mnist, strokes; or a folder, zip or tar of pictures, an .npy, .npz, IDX or .csv file",
         metavar="NAME|PATH",
+        type=filled,
     )
-    data_dir: str | None = setting(None, "where fashion-mnist/ or mnist/ lies", metavar="DIR")
+    data_dir: str | None = setting(None, "where fashion-mnist/ or mnist/ lies", metavar="DIR", type=filled)
     recipe: str = setting(
         "seed",
         "seed (default): the tutorial's settings, batch 256, Adam 1e-4, beta1 0.9; "
@@ -94,8 +103,18 @@ class Settings:
         None, "stop after N steps in all", at_least(0), resumed="forgets", metavar="N"
     )
     # `check_sizes` checks the model's sizes.
-    size: int = setting(28, "side of the pictures, default: 28", **FIXED)
+    size: int = setting(
+        28, "side of the pictures, which are square; default: 28", type=side, metavar="N", **FIXED
+    )
     channels: int = setting(1, "1 grey (default) or 3 colour", choices=(1, 3), **FIXED)
+    resize: str = setting(
+        "crop",
+        "how pictures become square: crop (default) takes the centre, pad adds black bars, stretch distorts",
+        choices=tuple(WAYS),
+        added=True,
+        **FIXED,
+    )
+    flip: bool = setting(False, "train on the pictures' mirror images as well", added=True, **FIXED)
     width: int = setting(64, "channels at half size; default: 64", **FIXED)
     noise_dim: int = setting(100, "numbers behind a picture; default: 100", **FIXED)
     lr_d: float | None = setting(
@@ -221,7 +240,7 @@ def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: st
     added = {name: known.default for name, known in DESCRIBED.items() if known.metadata["added"]}
     saved = {**added, **saved}
     if set(saved) != set(DESCRIBED):
-        odd = printable(", ".join(sorted(set(saved) ^ set(DESCRIBED))))
+        odd = ", ".join(sorted(set(saved) ^ set(DESCRIBED)))
         raise CheckpointError(
             f"{run} has other settings than this version knows ({odd:.80}). Start a new run."
         )

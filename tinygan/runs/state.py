@@ -14,7 +14,7 @@ from tinygan import gan, models, optim
 from tinygan.arrays import CPU, Backend
 from tinygan.autograd import Tensor, no_grad
 from tinygan.average import Average
-from tinygan.errors import CheckpointError, UsageError, printable
+from tinygan.errors import CheckpointError, UsageError
 from tinygan.layers import Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
@@ -204,7 +204,7 @@ def saved_settings(
     try:
         settings = resumed_settings(dict(meta["settings"]), {}, str(path))
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as problem:
-        what = printable(str(problem).rstrip("."))
+        what = str(problem).rstrip(".")
         raise CheckpointError(
             f"{path} has damaged settings: {what:.200}. Use another checkpoint."
         ) from problem

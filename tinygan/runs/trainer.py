@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -11,8 +12,10 @@ import numpy as np
 
 from tinygan.arrays import Array, Backend
 from tinygan.data import Dataset, load, normalise
-from tinygan.errors import CheckpointError, DataError, NonFiniteError, UsageError
+from tinygan.data.converted import NAMED
+from tinygan.errors import CheckpointError, DataError, NonFiniteError, UsageError, printable
 from tinygan.rng import Stream, stream
+from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
 from tinygan.step import ON_A_CARD, Step
@@ -29,15 +32,29 @@ def images_of(settings: Settings, say: Callable[[str], object], data_dir: Path |
         size=settings.size,
         channels=settings.channels,
         limit=settings.limit,
+        resize=settings.resize,
+        flip=settings.flip,
         say=say,
     )
 
 
-def check_images(images: Dataset, sha256: str, trained_on: object, where: Path) -> None:
-    """Raise CheckpointError unless `images`, whose digest is `sha256`, are what the model `where` was
-    `trained_on`."""
-    if sha256 != trained_on:
-        raise CheckpointError(f"{where} was trained on other images than {images.source} holds now.")
+def check_images(images: Dataset, sha256: str, trained_on: object, where: Path, run: RunFolder) -> None:
+    """Raise CheckpointError unless `images`, whose digest is `sha256`, are those that the model `where`, of
+    `run`, was `trained_on`; the text says what differs."""
+    if sha256 == trained_on:
+        return
+    differences = []
+    with suppress(CheckpointError, LookupError, TypeError):  # without its records
+        was, now = int(run.read_config()["data"]["shape"][0]), len(images.images)
+        differences.append(f"there were {was:,} and are {now:,}")
+        before, after = run.read_files(), list(map(printable, images.files))
+        for verb, names in (("came", set(after) - set(before)), ("went", set(before) - set(after))):
+            if names and before:
+                more = ", ..." if len(names) > NAMED else ""
+                differences.append(f"{len(names):,} {verb}: {', '.join(sorted(names)[:NAMED])}{more}")
+    told = f" ({'; '.join(differences)})" if differences else ""
+    problem = f"{where} was trained on other images than {images.source} holds now{told}"
+    raise CheckpointError(f"{problem}. Bring them back, or start a new run.")
 
 
 class Schedule(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tinygan.data.folder import open_picture
+from tinygan.data.pictures import open_picture
 from tinygan.errors import CheckpointError, DataError, ShapeError
 from tinygan.files import write_atomically
 

@@ -1,0 +1,246 @@
+"""Which files of a folder, a zip or a tar archive are pictures, and why the others are left out.
+
+Nothing in an archive is ever written to the disk, and what its headers say is not believed.
+"""
+
+import bz2
+import gzip
+import hashlib
+import io
+import os
+import posixpath
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple
+
+from tinygan.errors import DataError
+
+SUFFIXES = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff",
+)  # fmt: skip
+STARTS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")  # where there is none
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others can take memory without bounds
+LARGEST = 256 << 20  # bytes of one file
+EXPANSION, SPARE = 200, 1 << 30  # an archive may unpack to so many times its own size, and so many bytes more
+OTHERS = "not pictures"  # the reason that is told with the endings
+
+
+class Entry(NamedTuple):
+    """A file in a collection."""
+
+    name: str  # its path there, with slashes
+    problem: str  # why it is left out, if that is known
+    size: int  # bytes that it takes in memory when it is read
+    open: Callable[[], IO[bytes]]  # in any thread; raises whatever damaged files make readers raise
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The pictures among the files of `source`: a folder or an archive."""
+
+    source: Path
+    names: list[str]  # in the order in which they are read
+    left_out: dict[str, list[str]]  # for each reason the names of others
+    state: Callable[[], str]  # what changes when the files do
+    entries: Callable[[int], Iterator[Entry]]  # the pictures from a number on
+
+
+def collected(path: Path) -> Collection:
+    """The collection in the folder, or in the zip or tar archive, `path`.
+
+    Raises:
+        DataError: the folder belongs to a run; the archive is damaged, or unpacks to far more than it is.
+    """
+    if path.is_dir():
+        return folder(path.resolve())
+    facts, zipped = path.stat(), zipfile.is_zipfile(path)
+    files = partial(in_zip if zipped else in_tar, path)
+    found, left_out = sorted_out(files())
+
+    def entries(first: int) -> Iterator[Entry]:
+        wanted = {number for number, _ in found[first:]}
+        for number, entry in enumerate(files()):
+            if number in wanted:
+                yield entry if zipped else entry._replace(open=partial(io.BytesIO, entry.open().read()))
+
+    return Collection(path, [name for _, name in found], left_out, partial(state_of, facts), entries)
+
+
+def state_of(facts: os.stat_result) -> str:
+    """What changes when a file does."""
+    return f"{facts.st_size} {facts.st_mtime_ns}"
+
+
+def folder(root: Path) -> Collection:
+    """The collection below the folder `root`; links are followed. Raises DataError if it belongs to a run."""
+    for place in (root, *root.parents):
+        with suppress(OSError):
+            if is_config(opened(place / "config.json")):
+                raise DataError(f"{root} belongs to a run of tinygan, {place}. Name real pictures.")
+    found, left_out = sorted_out(in_folder(root))
+    names = sorted((name for _, name in found), key=lambda name: name.split("/"))
+
+    def state() -> str:
+        digest = hashlib.sha256()
+        for name in names:
+            text = "none"
+            with suppress(OSError):  # deleted meanwhile
+                text = state_of(os.stat(root / name))
+            digest.update(os.fsencode(name) + f"\0{text}\n".encode())
+        return digest.hexdigest()
+
+    def entries(first: int) -> Iterator[Entry]:
+        return (Entry(name, "", 0, partial(opened, root / name)) for name in names[first:])
+
+    return Collection(root, names, left_out, state, entries)
+
+
+def sorted_out(files: Iterable[Entry]) -> tuple[list[tuple[int, str]], dict[str, list[str]]]:
+    """The pictures, each with its number among all `files`, and the names of the others by the reason."""
+    found, runs, left_out = [], set(), {}
+    for number, entry in enumerate(files):
+        entry = entry._replace(name=posixpath.normpath(entry.name))
+        with suppress(Exception):  # what cannot be read is nothing that is looked for
+            if posixpath.basename(entry.name) == "config.json" and is_config(entry.open()):
+                runs.add(posixpath.dirname(entry.name) or ".")
+        if reason := entry.problem or why_not(entry):
+            left_out.setdefault(reason, []).append(entry.name)
+        else:
+            found.append((number, entry.name))
+    if runs:
+        own = {name for _, name in found if any(str(above) in runs for above in PurePosixPath(name).parents)}
+        left_out |= {"in runs of tinygan": sorted(own)} if own else {}
+        found = [(number, name) for number, name in found if name not in own]
+    return found, left_out
+
+
+def why_not(entry: Entry) -> str:
+    """Why a file is left out, by its name, and by its first bytes where the name has no ending; nothing if it
+    may be a picture."""
+    if entry.name.startswith(("/", "../")):
+        return "with paths that lead out of it"
+    if any(part.startswith(".") for part in entry.name.split("/")):
+        return "hidden"
+    if entry.size > LARGEST:
+        return f"larger than {LARGEST >> 20} MiB"
+    ending, head = posixpath.splitext(entry.name)[1].lower(), b""
+    if ending:
+        return "" if ending in SUFFIXES or is_batch(entry.name) else OTHERS
+    with suppress(Exception), entry.open() as file:
+        head = file.read(8)
+    if head.startswith(b"\x80"):
+        return "pickles, which can run code (of CIFAR-10 the binary version is read)"
+    return "" if head.startswith(STARTS) else OTHERS
+
+
+def is_batch(name: str) -> bool:
+    """Whether a file of this name is a batch of CIFAR-10's binary version."""
+    return posixpath.basename(name).startswith("data_batch_") and name.endswith(".bin")
+
+
+def is_config(file: IO[bytes]) -> bool:
+    """Whether this is the config.json of a run, damaged or not."""
+    with file:
+        content = file.read(1 << 20)
+    return b'"commands"' in content and b'"tinygan"' in content
+
+
+def in_words(left_out: dict[str, list[str]]) -> list[str]:
+    """How many files are left out for each reason.
+
+    >>> in_words({"hidden": [".a.png"], OTHERS: ["a.txt", "b.txt", "LICENSE"]})
+    ['1 hidden', '3 not pictures (.txt, LICENSE)']
+    """
+    kinds = dict.fromkeys(posixpath.splitext(name)[1] or name for name in left_out.get(OTHERS, ()))
+    which = ", ".join([*list(kinds)[:5], *(["..."] if len(kinds) > 5 else [])])
+    return [
+        f"{len(names):,} {reason}" + (f" ({which})" if reason == OTHERS else "")
+        for reason, names in left_out.items()
+    ]
+
+
+def in_folder(root: Path) -> Iterator[Entry]:
+    """The files below the folder `root`; a folder to which several paths lead is entered once."""
+    seen, closed = set(), []
+    for parent, folders, names in os.walk(root, followlinks=True, onerror=closed.append):
+        folders.sort()
+        facts, below = os.stat(parent), os.path.relpath(parent, root).replace(os.sep, "/")
+        if (facts.st_dev, facts.st_ino) in seen:
+            folders.clear()
+            yield Entry(below, "links to folders that are read already", 0, io.BytesIO)
+            continue
+        seen.add((facts.st_dev, facts.st_ino))
+        for name in names:
+            path = Path(parent, name)
+            problem = "" if os.path.isfile(path) else "no files" if os.path.exists(path) else "dead links"
+            yield Entry(f"{below}/{name}", problem, 0, partial(opened, path))
+    yield from (Entry(str(problem.filename), "closed folders", 0, io.BytesIO) for problem in closed)
+
+
+def opened(path: Path) -> IO[bytes]:
+    """The file `path`, open. Raises DataError, OSError."""
+    if os.path.exists(path) and not path.is_file():  # to open a named pipe would be to wait for ever
+        raise DataError("no file")
+    if path.stat().st_size > LARGEST:
+        raise DataError(f"larger than {LARGEST >> 20} MiB")
+    return path.open("rb")
+
+
+def in_zip(path: Path) -> Iterator[Entry]:
+    """The files in a zip archive. Raises DataError, and as `zipfile` does."""
+    archive, total = zipfile.ZipFile(path), 0
+
+    def unpacked(info: zipfile.ZipInfo) -> IO[bytes]:
+        with archive.open(info) as file:
+            return io.BytesIO(file.read(LARGEST))
+
+    for info in archive.infolist():
+        if not info.is_dir():
+            total = bounded(total + info.file_size, path)
+            readable = info.compress_type in METHODS and not info.flag_bits & 1
+            problem = "" if readable else "encrypted or packed in an unknown way"
+            if info.external_attr >> 28 == 0xA:  # a file type of Unix
+                problem = "links"
+            yield Entry(info.filename, problem, info.file_size, partial(unpacked, info))
+
+
+def in_tar(path: Path) -> Iterator[Entry]:
+    """The files in a tar archive, packed with gzip, bzip2 or not. Raises DataError, and as `tarfile` does."""
+    with path.open("rb") as file:
+        unpack: Any = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open}.get(file.read(2), open)
+    total = 0
+    with unpack(path, "rb") as file, tarfile.open(fileobj=Sparing(file), mode="r:") as archive:  # pyright: ignore
+        while member := archive.next():
+            archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - or it would keep all of them
+            total = bounded(total + member.size, path)
+            if not member.isdir():
+                problem = "" if member.isreg() and not member.issparse() else "links or no files"
+                yield Entry(member.name, problem, member.size, partial(archive.extractfile, member))  # pyright: ignore
+        file.seek(archive.offset)  # pyright: ignore[reportAttributeAccessIssue]
+        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # where an archive ends there are zeros, or nothing
+            raise DataError(f"{path} is damaged in the middle. Get it again.")
+
+
+def bounded(total: int, path: Path) -> int:
+    """`total`, how much an archive unpacks to so far. Raises DataError if that is far more than its size."""
+    most = EXPANSION * path.stat().st_size + SPARE
+    if total > most:
+        raise DataError(f"{path} unpacks to more than {most:,} bytes. Unpack it yourself, if it is no bomb.")
+    return total
+
+
+class Sparing:
+    """An open file of which nobody reads much at once: the headers of a tar may ask for anything."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= LARGEST:
+            raise DataError(f"a header declares {size:,} bytes")
+        return self.file.read(size)

@@ -1,0 +1,40 @@
+"""Formats that are not read, and the command that turns each into one that is."""
+
+import json
+from pathlib import Path
+
+from tinygan.errors import pasted
+
+# How a file begins, what its name ends in, what it is, and Python that converts SOURCE to ARRAY, an .npy file,
+# or to FOLDER (of a packed file: what was in it).
+KINDS = (
+    (b"\x89HDF\r\n", (".h5", ".hdf5"), "HDF5",
+     "import h5py, numpy; h5py.File(SOURCE).visititems(lambda name, d: numpy.save(ARRAY, d) "
+     'if len(getattr(d, "shape", ())) > 2 else None)'),
+    (b"PAR1", (".parquet",), "Parquet",
+     'import os, pandas; os.makedirs(FOLDER); [open(FOLDER + "/%07d.png" % i, "wb").write(p["bytes"]) '
+     'for i, p in enumerate(pandas.read_parquet(SOURCE)["image"])]'),
+    (b"", (".tfrecord",), "TFRecord",
+     'import os, tensorflow as tf; os.makedirs(FOLDER); [open(FOLDER + "/%07d.png" % i, "wb").write('
+     'tf.train.Example.FromString(r.numpy()).features.feature["image"].bytes_list.value[0]) '
+     "for i, r in enumerate(tf.data.TFRecordDataset(SOURCE))]"),
+    (b"MATLAB 5.0", (".mat",), "MATLAB's",
+     'import numpy, scipy.io; x = max((v for v in scipy.io.loadmat(SOURCE).values() if hasattr(v, "shape")), '
+     "key=lambda v: v.size); numpy.save(ARRAY, numpy.moveaxis(x, int(numpy.argmax(x.shape)), 0))"),
+    (b"\x80", (".pkl", ".pickle"), "a pickle, which can run code: only if you trust it",
+     'import numpy, pickle; numpy.save(ARRAY, pickle.load(open(SOURCE, "rb")))'),
+    (b"\xfd7zXZ\0", (".xz",), "packed with xz",
+     'import lzma, shutil; shutil.copyfileobj(lzma.open(SOURCE), open(FOLDER, "wb"))'),
+)  # fmt: skip
+
+
+def remedy(path: Path, head: bytes) -> str:
+    """What the file `path`, which begins with `head`, is, and how to convert it; nothing for other kinds."""
+    for start, endings, kind, program in KINDS:
+        if (start and head.startswith(start)) or any(ending in path.name.lower() for ending in endings):
+            array, folder = path.with_suffix(".npy"), path.with_suffix("" if path.suffix else ".d")
+            target = array if "ARRAY" in program else folder
+            for word, value in (("SOURCE", path), ("ARRAY", array), ("FOLDER", folder)):
+                program = program.replace(word, json.dumps(str(value)))
+            return f"{kind}. Convert it with {pasted('python', '-c', program)} and use --data {target}"
+    return ""

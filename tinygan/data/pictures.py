@@ -1,0 +1,181 @@
+"""Pictures from files, in a folder or an archive: decoded, and brought to the model's size, on all cores."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from tinygan.data.collection import Collection, Entry, in_words, opened
+from tinygan.data.converted import NAMED, Conversion, Tally, converted
+from tinygan.data.dataset import Dataset, reading, refusing
+from tinygan.data.resize import Shape, fit, on_white
+from tinygan.errors import DataError
+from tinygan.machine import usable_cores
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+LARGEST = 64_000_000  # pixels decoded at a time, of one picture or several; a small file may unpack to more
+GREYS = {"L;2": 85, "L;4": 17}  # pixels of 2 and 4 bits are multiplied by this, their transparent grey is not
+FEW = 1000  # pictures that are not worth a file in the cache: they take a second or two
+AHEAD = 4  # pictures for each core that wait for it, or for their turn
+HELD = 32 << 20  # bytes of files that wait
+
+Found: TypeAlias = tuple[np.ndarray, tuple[int, int], bool]
+
+
+def load_pictures(
+    collection: Collection, shape: Shape, limit: int | None, say: Callable[[str], object]
+) -> Dataset:
+    """The pictures of `collection`, the first `limit` of them.
+
+    Up to `FEW` of them are converted in memory, every time; more are stored in the cache once.
+
+    Raises:
+        DataError: no picture can be read.
+    """
+    names, source = collection.names, collection.source
+    most = min(len(names), limit or len(names))
+
+    def pieces(tally: Tally) -> Iterator[np.ndarray]:
+        with warnings.catch_warnings():  # of odd metadata; a matter of the whole process, not of a thread
+            warnings.simplefilter("ignore")
+            for number, found in decoded(collection.entries(tally.done), shape, most, tally):
+                tally.done = number + 1
+                if isinstance(found, DataError):
+                    tally.unreadable += 1
+                    if len(tally.named) < NAMED:
+                        tally.named.append(f"{names[number]} ({found})")
+                    continue
+                image, (width, height), transparent = found
+                side = min(width, height)
+                tally.resized += (width, height) != image.shape[:2]
+                tally.transparent += transparent
+                tally.small += 2 * side < shape.size
+                tally.area, tally.square = tally.area + width * height, tally.square + side**2
+                yield image[None]
+
+    limited = most if most < len(names) else None
+    state = collection.state() if most > FEW else ""
+    conversion = Conversion(source, state, most, shape, pieces, limited)
+    with reading(f"{source} cannot be read", ". Get it again."):  # an archive
+        images, tally, stored = converted(conversion, most > FEW, say)
+    left_out = in_words(collection.left_out)
+    if tally.unreadable:
+        more = ", ..." if tally.unreadable > len(tally.named) else ""
+        left_out.append(f"{tally.unreadable:,} that cannot be read: {', '.join(tally.named)}{more}")
+    if not len(images):
+        there = f"It has {', '.join(left_out)}. " if left_out else ""
+        raise DataError(f"no picture ({', '.join(FORMATS)}) in {source}. {there}Name another one.")
+    notes = [f"left out {', '.join(left_out)}"] if left_out else []
+    if tally.transparent:
+        notes.append(f"on white {tally.transparent:,} pictures that are transparent in places")
+    if tally.resized:
+        notes.append(f"resized  {tally.resized:,} pictures to {shape.size}x{shape.size}, {shape.words}")
+        notes += shape.remarks(tally.area, tally.square, tally.small)
+    name = source.name if source.is_dir() else source.stem
+    return Dataset(name or "pictures", images, str(source), (*notes, *stored), tuple(names))
+
+
+def decoded(
+    entries: Iterator[Entry], shape: Shape, most: int, tally: Tally
+) -> Iterator[tuple[int, Found | DataError]]:
+    """What becomes of `entries`, in order, each with its number.
+
+    The first is the number `tally.done`. No more are opened than could be needed for `most` pictures.
+    """
+    cores, number, room = usable_cores(), tally.done, Room(LARGEST)
+    waiting: deque[tuple[int, Future[Found | DataError]]] = deque()
+    with ThreadPoolExecutor(cores, "decode") as pool:  # Pillow decodes and resizes without Python's lock
+        try:
+            while True:
+                missing = most - (tally.done - tally.unreadable)
+                while len(waiting) < min(AHEAD * cores, missing) and sum(size for size, _ in waiting) < HELD:
+                    if not (entry := next(entries, None)):
+                        break
+                    waiting.append((entry.size, pool.submit(attempt, entry, shape, room)))
+                if not waiting:
+                    return
+                yield number, waiting.popleft()[1].result()
+                number += 1
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def attempt(entry: Entry, shape: Shape, room: Room) -> Found | DataError:
+    """One picture, fitted, its size before that, and whether it was transparent; or why it cannot be read."""
+    try:
+        with refusing(), entry.open() as file, identified(file) as picture:
+            with room.taken(picture.width * picture.height):
+                upright, transparent = decode(picture)
+                return fit(upright, shape), upright.size, transparent
+    except DataError as problem:
+        return problem
+
+
+def identified(file: IO[bytes]) -> ImageFile.ImageFile:
+    """The picture in an open file, not yet decoded. Raises DataError, and as Pillow does."""
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise DataError(f"none of {', '.join(FORMATS)}") from None
+
+
+class Room:
+    """Memory for so many pixels at a time, or for one picture that has more."""
+
+    def __init__(self, pixels: int) -> None:
+        self.free, self.most, self.changed = pixels, pixels, threading.Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Within this, they have their place."""
+        pixels = min(pixels, self.most)
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= pixels)
+            self.free -= pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += pixels
+                self.changed.notify_all()
+
+
+def decode(file: ImageFile.ImageFile) -> tuple[Image.Image, bool]:
+    """The picture in a file just opened: grey or colour, upright, on white where it is transparent; and
+    whether it is so anywhere. Raises DataError for too many pixels, or pixels of too many bits."""
+    most = LARGEST // 2 if file.format == "WEBP" else LARGEST  # its decoder takes twice the memory
+    if file.width * file.height > most:
+        raise DataError(f"{file.width}x{file.height} pixels, more than {most:,}")
+    layout = str(file.tile[0][3]) if file.tile else ""  # before it is loaded: the numbers as they are stored
+    file.load()
+    ImageOps.exif_transpose(file, in_place=True)
+    key = file.info.get("transparency")  # which grey or colour is transparent, if it is a number or three
+    if file.mode in ("F", "I", "I;16", "I;16B", "I;16L"):
+        numbers = np.asarray(file)
+        if file.mode == "F" or numbers.min() < 0 or numbers.max() > 0xFFFF:
+            raise DataError("its pixels have more than 16 bits")
+        clear = numbers == key if isinstance(key, int) else np.zeros(1, bool)
+        return Image.fromarray(np.where(clear, 255, numbers >> 8).astype(np.uint8)), bool(clear.any())
+    if isinstance(key, tuple) and "16" in layout:
+        file.info["transparency"] = tuple(number >> 8 for number in key)
+    elif isinstance(key, int) and layout in GREYS:
+        file.info["transparency"] = key * GREYS[layout]
+    return on_white(file)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """The picture in a file, as `decode` gives it. Raises DataError, which names the file."""
+    try:
+        with reading(), opened(path) as content, identified(content) as file:
+            return decode(file)[0]
+    except DataError as problem:
+        raise DataError(f"{path}: {problem}") from problem
