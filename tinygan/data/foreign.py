@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tinygan.errors import pasted
 
-# How a file begins, what its name ends in, what it is, and Python that converts SOURCE to ARRAY, an .npy file,
-# or to FOLDER (of a packed file: what was in it).
+# How a file begins, what its name ends in, what it is, and Python that converts SOURCE: to ARRAY, an .npy file,
+# or to FOLDER, of pictures (where it was packed: to what it was).
 KINDS = (
     (b"\x89HDF\r\n", (".h5", ".hdf5"), "HDF5",
      "import h5py, numpy; h5py.File(SOURCE).visititems(lambda name, d: numpy.save(ARRAY, d) "
