@@ -1,5 +1,6 @@
 """Formats that are not read: the command that is named turns them into one that is."""
 
+import gzip
 import importlib.util
 import lzma
 import pickle
@@ -53,7 +54,8 @@ def pickled(path: Path) -> None:
 
 def packed(path: Path) -> None:
     np.save(path.with_suffix(""), PIXELS)
-    path.write_bytes(lzma.compress(path.with_suffix("").read_bytes()))
+    pack = lzma.compress if path.suffix == ".xz" else gzip.compress
+    path.write_bytes(pack(path.with_suffix("").read_bytes()))
     path.with_suffix("").unlink()
 
 
@@ -66,6 +68,7 @@ def packed(path: Path) -> None:
         ("set-train.tfrecord-00000-of-00001", tfrecord, "tensorflow", "TFRecord"),
         ("a.pkl", pickled, "pickle", "pickle"),
         ("a.npy.xz", packed, "lzma", "xz"),
+        ("a.npy.gz", packed, "gzip", "gzip"),
     ],
 )
 def test_the_command_that_is_named_converts_it(

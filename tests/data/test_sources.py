@@ -52,6 +52,56 @@ def test_a_set_lying_directly_in_the_data_folder_is_found(tmp_path):
     assert load("fashion-mnist", data_dir=path.parent).source == str(path)
 
 
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home and a current folder of the test's own."""
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "home"
+
+
+def test_what_keras_has_downloaded_is_found(home):
+    path = put(home / ".keras" / "datasets")
+    assert load("fashion-mnist").source == str(path)
+    pixels = np.arange(2 * 784, dtype=np.uint16).reshape(2, 28, 28).astype(np.uint8)
+    arrays = {"x_train": pixels, "y_train": np.zeros(2), "x_test": pixels[:1], "y_test": np.zeros(1)}
+    np.savez(home / ".keras" / "datasets" / "mnist.npz", **arrays)
+    for options in ({}, {"data_dir": home / ".keras" / "datasets"}):
+        data = load("mnist", **options)
+        assert (data.images[..., 0] == pixels).all() and data.name == "mnist" and "x_train" in data.source
+        assert len(load("mnist", split="test", **options).images) == 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_torchvision_has_downloaded_is_found(home, packed):
+    path = put(Path.cwd() / "data" / "FashionMNIST", "raw", packed)
+    for options in ({}, {"data_dir": Path("data")}):
+        assert Path(load("fashion-mnist", **options).source).resolve() == path
+    assert load(str(path.parent)).images.shape == load(str(path)).images.shape == (3, 28, 28, 1)
+
+
+def test_what_tensorflow_datasets_has_downloaded_is_named(home):
+    folder = home / "tensorflow_datasets" / "fashion_mnist" / "3.0.1"
+    records = folder / "fashion_mnist-train.tfrecord-00000-of-00001"
+    records.parent.mkdir(parents=True)
+    records.touch()
+    with pytest.raises(DataError, match=f"--data {records} says how"):
+        load("fashion-mnist")
+    with pytest.raises(DataError, match="TFRecord.*Convert it with python -c"):
+        load(str(records))
+
+
+def test_the_cache_comes_before_what_others_have(home, tmp_path):
+    put(home / ".keras" / "datasets")
+    theirs = load("fashion-mnist").source
+    mine = put(tmp_path / "cache")
+    with pytest.raises(DataError):  # it is not intact, and there is no network
+        load("fashion-mnist")
+    mine.unlink()
+    assert load("fashion-mnist").source == theirs
+
+
 def test_a_user_without_a_home_is_refused_with_a_remedy(monkeypatch):
     monkeypatch.delenv("TINYGAN_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

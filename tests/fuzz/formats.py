@@ -5,9 +5,12 @@ import hashlib
 import io
 import json
 import struct
+import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import Mock, patch
@@ -16,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from tinygan.backend import cpu
-from tinygan.data import arrays, converted
+from tinygan.data import arrays, converted, load
 from tinygan.data.arrays import load_array
 from tinygan.data.collection import collected
 from tinygan.data.idx import read_idx
@@ -34,6 +37,16 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
 SMALL = Settings(size=4, width=1, noise_dim=2, batch_size=2)
 STATE = State(SMALL, cpu()).arrays()
 SIGNED = [SMALL, replace(SMALL, lr_d=0.5, limit=9, metrics_every=2, threads=1, recipe="best")]
+# The modes in which Pillow writes each format.
+PICTURES = {
+    "PNG": "L RGB RGBA P I;16",
+    "JPEG": "L RGB CMYK",
+    "WEBP": "RGB RGBA",
+    "BMP": "1 L P RGB",
+    "GIF": "L P",
+    "TIFF": "1 L P RGB RGBA CMYK I;16",
+}
+TIFFS = ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")
 SEAL = 64  # hexadecimal digits at the end of a checkpoint
 
 
@@ -65,10 +78,18 @@ def formats() -> dict[str, Format]:
         ),
         "npy": Format("a.npy", npy, _read_and_mapped),
         "npz": Format("a.npz", npz, lambda folder: load_array(folder / "a.npz", Shape(8, 1), None, str)),
-        "png": Format(
-            "a.png", [_picture(mode, "PNG") for mode in ("L", "RGB", "RGBA", "P", "I;16")], _folder
+        **{
+            kind.lower(): Format(f"a.{kind}", [_picture(mode, kind) for mode in modes.split()], _folder)
+            for kind, modes in PICTURES.items()
+        },
+        "tiff, packed": Format(
+            "a.tif", [_picture("RGB", "TIFF", compression=way) for way in TIFFS], _folder
         ),
-        "jpeg": Format("a.jpg", [_picture(mode, "JPEG") for mode in ("L", "RGB", "CMYK")], _folder),
+        "zip": Format("a.zip", [_zip(method) for method in (0, 8)], partial(_load, "a.zip")),
+        "tar": Format("a.tar", [_tar("w")], partial(_load, "a.tar")),
+        "tar, packed": Format("a.tgz", [_tar("w:gz"), _tar("w:bz2")], partial(_load, "a.tgz")),
+        "csv": Format("a.csv", [_csv(""), _csv("label" + ",pixel" * 64)], partial(_load, "a.csv")),
+        "cifar": Format("data_batch_1.bin", [bytes(range(250)) * 12 + bytes(73)], partial(_load, ".")),
         "checkpoint": Format("epoch_0001.npz", [saved], _read_checkpoint, exact=True),
         "sealed checkpoint": Format("epoch_0001.npz", [saved], _read_checkpoint, _seal),
         "signed settings": Format(
@@ -79,7 +100,7 @@ def formats() -> dict[str, Format]:
     }
 
 
-def _saved(save: Callable[..., object], *values: Any, **named: np.ndarray) -> bytes:
+def _saved(save: Callable[..., object], *values: Any, **named: Any) -> bytes:
     """What `save` writes into an open file."""
     file = io.BytesIO()
     save(file, *values, **named)
@@ -105,10 +126,42 @@ def _read_and_mapped(folder: Path) -> object:
     return None
 
 
-def _picture(mode: str, kind: str) -> bytes:
+def _picture(mode: str, kind: str, **options: Any) -> bytes:
     if mode == "I;16":
         return _saved(Image.fromarray(PIXELS[0].astype(np.uint16) * 257).save, kind)
-    return _saved(Image.fromarray(PIXELS[0]).convert(mode).save, kind)
+    return _saved(Image.fromarray(PIXELS[0]).convert(mode).save, kind, **options)
+
+
+def _members() -> dict[str, bytes]:
+    """What is in an archive."""
+    return {"a/1.png": _picture("L", "PNG"), "a/2.jpg": _picture("RGB", "JPEG"), "b.txt": b"no picture"}
+
+
+def _tar(mode: str) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:  # pyright: ignore
+        for name, content in _members().items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+def _zip(method: int) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, content in _members().items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def _csv(header: str) -> bytes:
+    rows = [",".join(map(str, [7, *image.ravel().tolist()])) for image in PIXELS]
+    return "\n".join([*([header] if header else []), *rows]).encode()
+
+
+def _load(name: str, folder: Path) -> object:
+    return load(str(folder / name), size=8, say=str)
 
 
 def _folder(folder: Path) -> object:

@@ -46,10 +46,11 @@ def load_array(
     """
     with reading(f"{path} cannot be read", ". Save it again."):
         facts = path.stat()  # before it is read: if it changes meanwhile, it is converted again
-        if zipfile.is_zipfile(path):
-            stack = read_npz(path, limit, split)
-        else:
-            with path.open("rb") as file:
+        with path.open("rb") as file:
+            if file.read(2) == b"PK":
+                stack = read_npz(path, limit, split)
+            else:
+                file.seek(0)
                 stack = read_npy(file, facts.st_size, str(path), limit, math.prod(shape.image), LARGE)
     return from_stack(stack, path, state_of(facts), shape, limit, say)
 

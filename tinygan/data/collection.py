@@ -58,7 +58,9 @@ def collected(path: Path) -> Collection:
     """
     if path.is_dir():
         return folder(path.resolve())
-    facts, zipped = path.stat(), zipfile.is_zipfile(path)
+    facts = path.stat()
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
     files = partial(in_zip if zipped else in_tar, path)
     found, left_out = sorted_out(files())
 

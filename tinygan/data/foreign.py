@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tinygan.errors import pasted
 
-# How a file begins, what its name ends in, what it is, and Python that converts SOURCE: to ARRAY, an .npy file,
-# or to FOLDER, of pictures (where it was packed: to what it was).
+# How a file begins, what its name holds, what it is, and Python that converts SOURCE to ARRAY, an .npy file,
+# or to FOLDER, of pictures or (where it is packed) what is in it.
 KINDS = (
     (b"\x89HDF\r\n", (".h5", ".hdf5"), "HDF5",
      "import h5py, numpy; h5py.File(SOURCE).visititems(lambda name, d: numpy.save(ARRAY, d) "
@@ -25,6 +25,8 @@ KINDS = (
      'import numpy, pickle; numpy.save(ARRAY, pickle.load(open(SOURCE, "rb")))'),
     (b"\xfd7zXZ\0", (".xz",), "packed with xz",
      'import lzma, shutil; shutil.copyfileobj(lzma.open(SOURCE), open(FOLDER, "wb"))'),
+    (b"\x1f\x8b", (), "packed with gzip",
+     'import gzip, shutil; shutil.copyfileobj(gzip.open(SOURCE), open(FOLDER, "wb"))'),
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections import deque
@@ -45,8 +46,7 @@ def load_pictures(
     most = min(len(names), limit or len(names))
 
     def pieces(tally: Tally) -> Iterator[np.ndarray]:
-        with warnings.catch_warnings():  # of odd metadata; a matter of the whole process, not of a thread
-            warnings.simplefilter("ignore")
+        with quiet():
             for number, found in decoded(collection.entries(tally.done), shape, most, tally):
                 tally.done = number + 1
                 if isinstance(found, DataError):
@@ -107,6 +107,19 @@ def decoded(
                 number += 1
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within this, Pillow says nothing about odd and damaged files, in no thread."""
+    log, silent = logging.getLogger("PIL"), logging.NullHandler()
+    log.addHandler(silent)  # without any handler its lines would go to stderr
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.removeHandler(silent)
 
 
 def attempt(entry: Entry, shape: Shape, room: Room) -> Found | DataError:

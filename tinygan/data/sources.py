@@ -130,14 +130,15 @@ def from_path(path: Path, shape: Shape, limit: int | None, say: Callable[[str], 
             head = file.read(512)
         if head.startswith(b"\x1f\x8b"):
             with gzip.open(path) as file:
-                head = file.read(512)
-        zipped = zipfile.is_zipfile(path)
-        arrays = zipped and all(name.endswith(".npy") for name in zipfile.ZipFile(path).namelist())
+                packed = file.read(512)
+            if packed.startswith(MAGIC) or packed[257:262] == b"ustar":
+                head = packed
+        names = zipfile.ZipFile(path).namelist() if head.startswith(b"PK") else [""]
     if foreign := remedy(path, head):
         raise DataError(f"{path} is {foreign}.")
-    if head.startswith(b"\x93NUMPY") or arrays:
+    if head.startswith(b"\x93NUMPY") or all(name.endswith(".npy") for name in names):
         return load_array(path, shape, limit, say)
-    if zipped or head[257:262] == b"ustar" or head.startswith(b"BZh"):
+    if head.startswith((b"PK", b"BZh")) or head[257:262] == b"ustar":
         return from_collection(path, shape, limit, say)
     if head.startswith(MAGIC):
         stack = Stack(read_idx(path)[:limit, ..., None], str(path))
@@ -213,6 +214,10 @@ def located(name: str, file: Pinned, data_dir: Path | None, say: Callable[[str],
             return path
         return fetch(file, cache, say)
     except (DataError, CheckpointError) as problem:
+        records = f"{name.replace('-', '_')}/*/*-train.tfrecord*"  # of TensorFlow Datasets
+        with suppress(RuntimeError):
+            for found in sorted((Path.home() / "tensorflow_datasets").glob(records)):
+                raise DataError(f"{problem} --data {found} says how to convert that one.") from problem
         raise DataError(
             f"{problem} Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and "
             "use --data-dir DIR; or use --data strokes."

@@ -40,6 +40,8 @@ def read_csv(path: Path) -> Stack:
             parts = []
             while block := list(itertools.islice(lines, ROWS)):
                 rows = np.loadtxt(block, np.float32, comments=None, delimiter=",", ndmin=2)
+                if rows.shape[1] != len(names):
+                    raise DataError(f"{path} has rows of {len(names)} and of {rows.shape[1]}. Get it again.")
                 parts.append(rows if label is None else np.delete(rows, label, axis=1))
                 if len(parts) * parts[0].nbytes > LARGEST:
                     raise DataError(f"{path} has more than {LARGEST:,} bytes of numbers. Save it as .npy.")
