@@ -81,9 +81,8 @@ def state_of(facts: os.stat_result) -> str:
 def folder(root: Path) -> Collection:
     """The collection below the folder `root`; links are followed. Raises DataError if it belongs to a run."""
     for place in (root, *root.parents):
-        with suppress(OSError):
-            if is_config(opened(place / "config.json")):
-                raise DataError(f"{root} belongs to a run of tinygan, {place}. Name real pictures.")
+        if is_config(partial(opened, place / "config.json")):
+            raise DataError(f"{root} belongs to a run of tinygan, {place}. Name real pictures.")
     found, left_out = sorted_out(in_folder(root))
     names = sorted((name for _, name in found), key=lambda name: name.split("/"))
 
@@ -107,9 +106,8 @@ def sorted_out(files: Iterable[Entry]) -> tuple[list[tuple[int, str]], dict[str,
     found, runs, left_out = [], set(), {}
     for number, entry in enumerate(files):
         entry = entry._replace(name=posixpath.normpath(entry.name))
-        with suppress(Exception):  # what cannot be read is nothing that is looked for
-            if posixpath.basename(entry.name) == "config.json" and is_config(entry.open()):
-                runs.add(posixpath.dirname(entry.name) or ".")
+        if posixpath.basename(entry.name) == "config.json" and is_config(entry.open):
+            runs.add(posixpath.dirname(entry.name) or ".")
         if reason := entry.problem or why_not(entry):
             left_out.setdefault(reason, []).append(entry.name)
         else:
@@ -145,11 +143,12 @@ def is_batch(name: str) -> bool:
     return posixpath.basename(name).startswith("data_batch_") and name.endswith(".bin")
 
 
-def is_config(file: IO[bytes]) -> bool:
+def is_config(opened: Callable[[], IO[bytes]]) -> bool:
     """Whether this is the config.json of a run, damaged or not."""
-    with file:
+    with suppress(Exception), opened() as file:  # what cannot be read is none
         content = file.read(1 << 20)
-    return b'"commands"' in content and b'"tinygan"' in content
+        return b'"commands"' in content and b'"tinygan"' in content
+    return False
 
 
 def in_words(left_out: dict[str, list[str]]) -> list[str]:
