@@ -122,7 +122,8 @@ __global__ void gather(float *pictures, const unsigned char *images, const int *
 #define LANES ((int)blockDim.y)
 
 // The sum of `value` over the threads of a block that have one channel: a power of two of them.
-__device__ float block_sum(float *shared, float value) {
+__device__ float block_sum(float value) {
+    __shared__ float shared[1024];
     int lane = threadIdx.y, width = blockDim.x, at = lane * width + threadIdx.x;
     shared[at] = value;
     for (int lanes = LANES / 2; lanes > 0; lanes /= 2) {
@@ -136,15 +137,14 @@ __device__ float block_sum(float *shared, float value) {
 }
 
 // shares[CHUNK, kind] = the block's sum of `value`; shares (chunks, kinds, C).
-__device__ void store_block_sum(float *shared, float value, int kind, int kinds, int C, float *shares) {
-    float sum = block_sum(shared, value);
+__device__ void store_block_sum(float value, int kind, int kinds, int C, float *shares) {
+    float sum = block_sum(value);
     if (COLUMN < C && threadIdx.y == 0) shares[(CHUNK * kinds + kind) * C + COLUMN] = sum;
 }
 
 // shares (chunks, 2, C): the sums of x - x0 and of (x - x0)^2, with x0 (C) the first row, say. Distances
 // from a number of about the mean cancel little when they are subtracted (Chan, Golub & LeVeque 1983).
 __global__ void moments(const float *x, const float *x0, int rows, int C, int chunk, float *shares) {
-    __shared__ float shared[1024];
     int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
     float sum = 0, squares = 0, origin = c < C ? x0[c] : 0;
     if (c < C)
@@ -153,24 +153,25 @@ __global__ void moments(const float *x, const float *x0, int rows, int C, int ch
             sum += distance;
             squares += distance * distance;
         }
-    store_block_sum(shared, sum, 0, 2, C, shares);
-    store_block_sum(shared, squares, 1, 2, C, shares);
+    store_block_sum(sum, 0, 2, C, shares);
+    store_block_sum(squares, 1, 2, C, shares);
+}
+
+// The sum over the chunks of one kind of shares (chunks, kinds, C), by one block for each 32 channels.
+__device__ float shares_block_sum(const float *shares, int chunks, int kind, int kinds, int C) {
+    float sum = 0;
+    if (COLUMN < C)
+        for (int i = threadIdx.y; i < chunks; i += LANES) sum += shares[(i * kinds + kind) * C + COLUMN];
+    return block_sum(sum);
 }
 
 // mean, inverse_std (C) from those shares; the running values take a step towards the batch's.
 __global__ void batch_statistics(const float *shares, int chunks, const float *x0, int rows, int C, float eps,
                        float momentum, float *mean, float *inverse_std, float *running_mean,
                        float *running_variance) {
-    __shared__ float shared[1024];
     int c = COLUMN;
-    float sum = 0, squares = 0;
-    if (c < C)
-        for (int i = threadIdx.y; i < chunks; i += LANES) {
-            sum += shares[2 * i * C + c];
-            squares += shares[(2 * i + 1) * C + c];
-        }
-    sum = block_sum(shared, sum);
-    squares = block_sum(shared, squares);
+    float sum = shares_block_sum(shares, chunks, 0, 2, C);
+    float squares = shares_block_sum(shares, chunks, 1, 2, C);
     if (c < C && threadIdx.y == 0) {
         float shift = sum / rows, variance = fmaxf(squares / rows - shift * shift, 0);
         mean[c] = x0[c] + shift;
@@ -182,24 +183,18 @@ __global__ void batch_statistics(const float *shares, int chunks, const float *x
 
 // sums (chunks, C): of the T rows of each chunk of x, row t times weights[t].
 __global__ void weighted_sums(const float *x, const float *weights, int T, int C, float *sums) {
-    __shared__ float shared[1024];
     int c = COLUMN;
     float sum = 0;
     if (c < C)
         for (int t = threadIdx.y; t < T; t += LANES) sum += weights[t] * x[(CHUNK * T + t) * C + c];
-    store_block_sum(shared, sum, 0, 1, C, sums);
+    store_block_sum(sum, 0, 1, C, sums);
 }
 
 // out0 and, of two kinds, out1 (C): the sums of shares (chunks, kinds, C).
 __global__ void total(const float *shares, int chunks, int C, int kinds, float *out0, float *out1) {
-    __shared__ float shared[1024];
-    int c = COLUMN;
     for (int kind = 0; kind < kinds; ++kind) {
-        float sum = 0;
-        if (c < C)
-            for (int i = threadIdx.y; i < chunks; i += LANES) sum += shares[(i * kinds + kind) * C + c];
-        sum = block_sum(shared, sum);
-        if (c < C && threadIdx.y == 0) (kind ? out1 : out0)[c] = sum;
+        float sum = shares_block_sum(shares, chunks, kind, kinds, C);
+        if (COLUMN < C && threadIdx.y == 0) (kind ? out1 : out0)[COLUMN] = sum;
     }
 }
 
@@ -233,7 +228,6 @@ __device__ float before_relu(float da, float xhat, float gamma, float beta, floa
 __global__ void normalise_sums(const float *da, const float *h, const float *mean, const float *inverse_std,
                                const float *gamma, const float *beta, int rows, int C, int width, int chunk,
                                float slope, float *shares) {
-    __shared__ float shared[1024];
     int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
     float sum = 0, product = 0;
     if (c < C)
@@ -243,8 +237,8 @@ __global__ void normalise_sums(const float *da, const float *h, const float *mea
             sum += g;
             product += g * xhat;
         }
-    store_block_sum(shared, sum, 0, 2, C, shares);
-    store_block_sum(shared, product, 1, 2, C, shares);
+    store_block_sum(sum, 0, 2, C, shares);
+    store_block_sum(product, 1, 2, C, shares);
 }
 
 // dh = gamma inverse_std (g - (dbeta + xhat dgamma) / M), of M rows in the whole batch; dh may be h itself.
@@ -278,7 +272,6 @@ __global__ void activate(float *a, const float *bias, const unsigned char *mask,
 __global__ void activate_back(float *g, const float *from_a, int same, const float *a,
                               const unsigned char *mask, const float *weights, int rows, int C, int chunk,
                               int T, int phases, float slope, float growth, float *shares) {
-    __shared__ float shared[1024];
     int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
     float sum = 0;
     if (c < C)
@@ -289,7 +282,7 @@ __global__ void activate_back(float *g, const float *from_a, int same, const flo
             sum += weights[(unsigned)row / phases % T] * result;
             g[row * C + c] = result;
         }
-    store_block_sum(shared, sum, 0, 1, C, shares);
+    store_block_sum(sum, 0, 1, C, shares);
 }
 
 // x (rows, C), row (.., t, phase) times weights[t].
@@ -302,12 +295,11 @@ __global__ void scale_rows(float *x, const float *weights, int rows, int C, int 
 
 // logits[t] = bias + sum over (p, c) of a[p, t, c] kernel[p, c]; a block for each t.
 __global__ void dense_logits(const float *a, const float *kernel, const float *bias, int T, int C, float *logits) {
-    __shared__ float shared[1024];
     float sum = 0;
     int t = blockIdx.x;
     for (int i = threadIdx.y; i < SIDE * SIDE * C; i += LANES)
         sum += a[(i / C * T + t) * C + i % C] * kernel[i];
-    sum = block_sum(shared, sum);
+    sum = block_sum(sum);
     if (threadIdx.y == 0) logits[t] = sum + *bias;
 }
 
@@ -324,7 +316,6 @@ __device__ float sigmoid(float x) {
 // the sum of slopes_D. The means are over all_N and all_M pictures, of which these may be a part. One block.
 __global__ void losses(const float *logits, int N, int M, int all_N, int all_M, float *found, float *slopes_D,
                       float *slopes_G, float *dbias) {
-    __shared__ float shared[1024];
     float sums[6] = {0, 0, 0, 0, 0, 0};
     for (int t = threadIdx.y; t < N + M; t += LANES) {
         float x = logits[t], s = sigmoid(x);
@@ -342,7 +333,7 @@ __global__ void losses(const float *logits, int N, int M, int all_N, int all_M, 
         }
         sums[5] += slopes_D[t];
     }
-    for (int i = 0; i < 6; ++i) sums[i] = block_sum(shared, sums[i]);
+    for (int i = 0; i < 6; ++i) sums[i] = block_sum(sums[i]);
     if (threadIdx.y == 0) {
         found[0] = sums[0] / all_M;
         found[1] = sums[1] / all_N + sums[2] / all_M;
