@@ -108,7 +108,8 @@ class Pool:
             with self._lock:  # `resize` ends the workers
                 # In copies of the caller's context, which holds NumPy's error handling.
                 contexts = [copy_context() for _ in range(threads - 1)]
-                others = [self._workers().submit(context.run, work) for context in contexts]
+                self._executor = self._executor or ThreadPoolExecutor(max(1, self._threads - 1), "tinygan")
+                others = [self._executor.submit(context.run, work) for context in contexts]
             try:
                 work()
             finally:
@@ -117,11 +118,6 @@ class Pool:
             if problem:
                 raise problem
         return found
-
-    def _workers(self) -> ThreadPoolExecutor:
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(max(1, self._threads - 1), "tinygan")
-        return self._executor
 
     def _forked(self) -> None:
         """A fork copies no threads: nobody else is in the pool, or holds its lock."""
