@@ -1,5 +1,6 @@
 """``python -m tinygan.explain``: one training step of a run in words, or its networks layer by layer."""
 
+import inspect
 import sys
 import textwrap
 from dataclasses import replace
@@ -9,7 +10,6 @@ import numpy as np
 
 from tinygan import backend, cli
 from tinygan.autograd import Tensor
-from tinygan.data import Dataset
 from tinygan.errors import UsageError, by_product, say
 from tinygan.layers import Conv2D, Conv2DTranspose, Network
 from tinygan.rng import stream
@@ -18,7 +18,7 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import State, folder_of, saved_settings
 from tinygan.runs.trainer import Batch, StepByStep, check_images, images_of, schedule
 from tinygan.views.explanation import explain
-from tinygan.views.inspection import formula, layer_facts, method, original, outputs, table
+from tinygan.views.inspection import layer_facts, method, original, outputs, table
 from tinygan.views.pictures import grid, save_png
 
 WIDTH = 100  # characters of a line
@@ -74,7 +74,10 @@ def main(arguments: cli.Arguments = ()) -> int:
         state = State(settings, device)
         state.restore(arrays, path)
         if in_words:
-            print_step(state, images)
+            for title, sentences in explain(state, images):
+                print(title)
+                for sentence in sentences:
+                    print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
             return 0
         stepping = StepByStep(state, images)
         if options.layer:
@@ -82,14 +85,6 @@ def main(arguments: cli.Arguments = ()) -> int:
         else:
             print_layers(state, stepping.batch(), path, stepping.how)
     return 0
-
-
-def print_step(state: State, images: Dataset) -> None:
-    """The next training step in words."""
-    for title, sentences in explain(state, images):
-        print(title)
-        for sentence in sentences:
-            print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
 
 
 def print_layers(state: State, batch: Batch, path: Path, how: str) -> None:
@@ -110,7 +105,7 @@ def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
     x, y = [first, *outputs(network, first, stream(0, "dropout"))][at : at + 2]
     assert y.node is not None
     how, where = method(network, y.node)
-    words = formula(original(network, y.node))
+    words = inspect.getdoc(original(network, y.node)) or ""
     print(f"{network.name}/{key} [{where}]")
     print(textwrap.indent(words, "  "))
     print(f"  here: x {x.shape} -> y {y.shape}")

@@ -109,28 +109,18 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
         pictures = pictures_of(trained.G, noise)
         if options.separate:
             path = cli.made(options.out or trained.run_folder / f"samples_{name}")
-            write_separately(pictures, path)
+            digits = len(str(len(pictures) - 1))
+            for number, picture in enumerate(to_uint8(pictures)):
+                save_png(path / f"{number:0{digits}}.png", picture)
         else:
             path = cli.placed(options.out, trained.run_folder, f"samples_{name}.{options.format}")
-            write_together(pictures, path, options.grid)
+            if options.format == "npy":
+                write_atomically(path, lambda file: np.save(file, pictures))
+            else:
+                save_png(path, grid(pictures, columns=options.grid[1] if options.grid else None))
         say(f"{options.num} pictures from {trained.path}: {path}{'/' if options.separate else ''}")
         print_decisions(trained, pictures[:1])
     return 0
-
-
-def write_separately(pictures: np.ndarray, folder: Path) -> None:
-    """Write pictures (N, H, W, C), float32 in [-1, 1], a file each in a folder."""
-    digits = len(str(len(pictures) - 1))
-    for number, picture in enumerate(to_uint8(pictures)):
-        save_png(folder / f"{number:0{digits}}.png", picture)
-
-
-def write_together(pictures: np.ndarray, path: Path, shape: tuple[int, int] | None) -> None:
-    """Write pictures (N, H, W, C), float32 in [-1, 1], as an array or as one grid of `shape`."""
-    if path.suffix.lower() == ".npy":
-        write_atomically(path, lambda file: np.save(file, pictures))
-    else:
-        save_png(path, grid(pictures, columns=shape[1] if shape else None))
 
 
 def print_decisions(trained: Trained, picture: np.ndarray) -> None:

@@ -141,17 +141,12 @@ def method(network: Network, node: Node) -> tuple[str, str]:
         return str(plan), f"{line_of(node.op.forward)}, {line_of(type(plan))}"
     if node.op is not op and op.__name__.startswith("conv2d"):  # a convolution without a plan
         return "its definition: frequencies would cost more", line_of(op.forward)
-    return formula(op).partition("\n")[0], line_of(node.op.forward)
+    return (inspect.getdoc(op) or "").partition("\n")[0], line_of(node.op.forward)
 
 
 def original(network: Network, node: Node) -> Op:
     """The op in `tinygan.ops` whose twin, perhaps, the network's engine used."""
     return next((op for op, twin in network.backend.twins.items() if twin is node.op), node.op)
-
-
-def formula(op: Op) -> str:
-    """What an op computes, in the words of its docstring."""
-    return inspect.cleandoc(op.__doc__ or "")
 
 
 def line_of(code: Callable[..., object]) -> str:
