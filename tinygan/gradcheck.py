@@ -214,24 +214,19 @@ def parser() -> cli.Parser:
 def main(arguments: cli.Arguments = ()) -> int:
     """Check what `arguments` ask for; returns 0 if all agree, else 1."""
     options = parser().parse(arguments)
-    ops = [op.__name__ for op in cases()]
+    ops = {op.__name__: op for op in cases()}
     if options.op not in (None, *ops):
         raise UsageError(f"--op {options.op} is no op. Use one of {', '.join(ops)}.")
     with cli.computing(options.device, options.engine) as device:
-        return check(device, options.op)
-
-
-def check(device: Backend, only: str | None) -> int:
-    """Check all ops and losses, or one op; print what comes of it."""
-    print(f"device {device.device}, engine {device.engine}, float64, step {STEP:g}, tolerance {TOLERANCE:g}")
-    print(f"{'op':<24}{'points':>8}{'worst relative error':>22}")
-    ops = {op.__name__: op for op in cases() if only in (None, op.__name__)}
-    checked = ((name, check_op(device, op)) for name, op in ops.items())
-    failed = []
-    for name, result in chain(checked, () if only else check_losses(device)):
-        verdict = "pass" if result.passed else "FAIL"
-        put(f"{name:<24}{result.points:>8,}{result.error:>22.1e}  {verdict}\n", sys.stdout)
-        failed += [] if result.passed else [name]
+        about = f"device {device.device}, engine {device.engine}"
+        print(f"{about}, float64, step {STEP:g}, tolerance {TOLERANCE:g}")
+        print(f"{'op':<24}{'points':>8}{'worst relative error':>22}")
+        checked = ((name, check_op(device, op)) for name, op in ops.items() if options.op in (None, name))
+        failed = []
+        for name, result in chain(checked, () if options.op else check_losses(device)):
+            verdict = "pass" if result.passed else "FAIL"
+            put(f"{name:<24}{result.points:>8,}{result.error:>22.1e}  {verdict}\n", sys.stdout)
+            failed += [] if result.passed else [name]
     print(f"failed: {', '.join(failed)}" if failed else "all gradients agree with differences")
     return 1 if failed else 0
 

@@ -92,7 +92,7 @@ import numpy as np
 from tinygan.arrays import Array
 from tinygan.autograd import Gradients, Op, Wanted
 from tinygan.fast import plain
-from tinygan.fast.direct import Direct, Write
+from tinygan.fast.direct import Direct
 from tinygan.fast.frequencies import Axis, Frequencies, axis_choices
 from tinygan.fast.reduce import channel_sums
 from tinygan.ops import conv as readable
@@ -122,7 +122,8 @@ def _twin(original: Op, transposed: bool) -> Op:
         lift, lower = (plan.lift_small, plan.up) if transposed else (plan.lift_large, plan.down)
         y = np.empty((len(x), *(plan.large if transposed else plan.small)), x.dtype)
         kernel, lifted = plan.lift_kernel(w), lift(np.ascontiguousarray(x), len(x))
-        lower(lifted, kernel, _into(y, b))
+        bias = 0 if b is None else b
+        lower(lifted, kernel, lambda block, images: np.add(images, bias, out=y[block]))
         return y, Saved(plan, lifted, kernel)
 
     def backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
@@ -138,7 +139,7 @@ def _twin(original: Op, transposed: bool) -> Op:
         dx = None
         if want_x:
             dx = np.empty((len(dy), *(plan.small if transposed else plan.large)), dy.dtype)
-            lower(gradient, kernel, _into(dx))
+            lower(gradient, kernel, lambda block, images: np.copyto(dx[block], images))
         return dx, dw, channel_sums(dy) if want_b else None
 
     forward.__name__, forward.__doc__ = original.forward.__name__, original.forward.__doc__
@@ -211,16 +212,6 @@ def _fit(x: Array, w: Array, b: Array | None, transposed: bool) -> bool:
         return False
     C, F = (w.shape[3], w.shape[2]) if transposed else w.shape[2:]
     return x.shape[3] == C and (b is None or b.shape == (F,))
-
-
-def _into(y: Array, b: Array | None = None) -> Write:
-    def write(block: slice, images: Array) -> None:
-        if b is None:
-            y[block] = images
-        else:
-            np.add(images, b, out=y[block])
-
-    return write
 
 
 TWINS = {
