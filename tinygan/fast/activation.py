@@ -18,20 +18,17 @@ from tinygan.ops import activation as readable
 
 def leaky_relu_forward(x: Array, *, slope: float = 0.3) -> tuple[Array, Array]:
     """`ops.activation.leaky_relu_forward`, faster."""
-    y, derivative = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
 
     def piece(x: Array, y: Array, derivative: Array) -> None:
         np.multiply(x, leaky_derivative(x, slope, derivative), out=y)
 
-    elementwise(piece, x, y, derivative)
+    y, derivative = elementwise(piece, x, results=2)
     return y, derivative
 
 
 def leaky_relu_backward(saved: Array, dy: Array, wanted: Wanted) -> Gradients:
     """`ops.activation.leaky_relu_backward`, faster."""
-    dx = np.empty(dy.shape, dy.dtype)
-    elementwise(lambda dy, derivative, dx: np.multiply(dy, derivative, out=dx), dy, saved, dx)
-    return (dx,)
+    return elementwise(np.multiply, dy, saved)
 
 
 def leaky_derivative(x: Array, slope: float, out: Array, scale: float = 1) -> Array:
@@ -47,16 +44,13 @@ def leaky_derivative(x: Array, slope: float, out: Array, scale: float = 1) -> Ar
 
 def tanh_forward(x: Array) -> tuple[Array, Array]:
     """`ops.activation.tanh_forward`, faster."""
-    y = np.empty(x.shape, x.dtype)
-    elementwise(lambda x, y: np.tanh(x, out=y), x, y)
+    (y,) = elementwise(np.tanh, x)
     return y, y
 
 
 def tanh_backward(saved: Array, dy: Array, wanted: Wanted) -> Gradients:
     """`ops.activation.tanh_backward`, faster."""
-    dx = np.empty(dy.shape, dy.dtype)
-    elementwise(tanh_gradient, saved, dy, dx)
-    return (dx,)
+    return elementwise(tanh_gradient, saved, dy)
 
 
 def tanh_gradient(y: Array, dy: Array, out: Array | None = None) -> Array:

@@ -86,16 +86,12 @@ class Direct:
 
     def lift_small(self, images: Array | Read, N: int) -> Array:
         """N images of the small picture, as (N, OH OW, F)."""
-        if not callable(images):
-            return images.reshape(N, self.pixels, self.small[2])
-        read: Read = reader(images)
-        Y = np.empty((N, self.pixels, self.small[2]), self.dtype)
-
-        def piece(block: slice) -> None:
-            np.copyto(Y[block].reshape(-1, *self.small), read(block))
-
-        POOL.each(piece, blocks(N, self.numbers))
-        return Y
+        Y: Array = images
+        if callable(images):
+            read: Read = images
+            Y = np.empty((N, *self.small), self.dtype)
+            POOL.each(lambda block: np.copyto(Y[block], read(block)), blocks(N, self.numbers))
+        return Y.reshape(N, self.pixels, self.small[2])
 
     def since(self, Y: Array, image: int) -> Array:
         """The part of a lifted small picture that begins with `image`."""

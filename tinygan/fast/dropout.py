@@ -37,14 +37,14 @@ def dropout_backward(saved: tuple[Array, float], dy: Array, wanted: Wanted) -> G
 
 def _masked(x: Array, mask: Array, scale: float) -> Array:
     """scale x where mask, else 0 whatever x is there: its bits and-ed with all ones or all zeros."""
-    y, number, whole = np.empty(x.shape, x.dtype), x.dtype.type(scale), f"i{x.dtype.itemsize}"
+    number, whole = x.dtype.type(scale), f"i{x.dtype.itemsize}"
 
     def piece(x: Array, mask: Array, y: Array) -> None:
         bits = np.multiply(x, number, out=y).view(whole)
         ones = np.not_equal(mask, 0).astype(whole)
         np.bitwise_and(bits, np.negative(ones, out=ones), out=bits)
 
-    elementwise(piece, x, mask, y)
+    (y,) = elementwise(piece, x, mask)
     return y
 
 

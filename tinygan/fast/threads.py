@@ -15,6 +15,8 @@ from contextvars import copy_context
 from threading import Lock
 from typing import Any, TypeVar
 
+import numpy as np
+
 from tinygan.arrays import Array
 from tinygan.machine import blas_threads, default_threads, limit_blas_threads
 
@@ -154,10 +156,12 @@ def blocks(count: int, numbers_each: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def elementwise(function: Callable[..., object], *arrays: Array) -> None:
+def elementwise(function: Callable[..., object], *arrays: Array, results: int = 1) -> tuple[Array, ...]:
     """Call `function` with the same block of each of these arrays of one shape, flat, until all are through.
 
-    It writes into the blocks of those that are results; these must be contiguous.
+    Behind them it gets those of so many new arrays, like the first, for its results; these are returned.
     """
-    flat = [array.reshape(-1) for array in arrays]
+    new = tuple(np.empty(arrays[0].shape, arrays[0].dtype) for _ in range(results))
+    flat = [array.reshape(-1) for array in (*arrays, *new)]
     POOL.each(lambda block: function(*(part[block] for part in flat)), blocks(flat[0].size, len(flat)))
+    return new

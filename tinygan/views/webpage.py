@@ -144,12 +144,10 @@ def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any
 def _frames(run: RunFolder, stats: Sequence[dict[str, Any]], height: int, width: int) -> list[dict[str, Any]]:
     """The sample grids there are, up to the last epoch of the statistics."""
     last = max((row["epoch"] for row in stats), default=0)
-    found = (
-        {"epoch": epoch, "picture": _sprite(run.sample_path(epoch), PREVIEWS, height, width)}
-        for epoch in run.sampled_epochs()
-        if epoch <= last
-    )
-    return [frame for frame in found if frame["picture"]]
+    epochs = [epoch for epoch in run.sampled_epochs() if epoch <= last]
+    pictures = [_sprite(run.sample_path(epoch), PREVIEWS, height, width) for epoch in epochs]
+    found = zip(epochs, pictures, strict=True)
+    return [{"epoch": epoch, "picture": picture} for epoch, picture in found if picture]
 
 
 def _sprite(path: Path, count: int, height: int, width: int) -> str | None:
