@@ -47,18 +47,12 @@ def dense_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
 
 def product(a: Array, b: Array) -> Array:
     """a (N, K) @ b (K, M), cut along the longer side of the result."""
-    result = np.empty((len(a), b.shape[1]), a.dtype)
-
-    def tall(block: slice) -> None:
-        np.matmul(a[block], b, out=result[block])
-
-    def wide(block: slice) -> None:
-        np.matmul(a, b[:, block], out=result[:, block])
-
+    result, all_of_them = np.empty((len(a), b.shape[1]), a.dtype), slice(None)
     if len(a) >= b.shape[1]:
-        POOL.each(tall, blocks(len(a), sum(b.shape)))
+        pieces = [(rows, all_of_them) for rows in blocks(len(a), sum(b.shape))]
     else:
-        POOL.each(wide, blocks(b.shape[1], sum(a.shape)))
+        pieces = [(all_of_them, columns) for columns in blocks(b.shape[1], sum(a.shape))]
+    POOL.each(lambda at: np.matmul(a[at[0]], b[:, at[1]], out=result[at]), pieces)
     return result
 
 
