@@ -12,7 +12,6 @@ import numpy as np
 from tinygan import backend, cli
 from tinygan.errors import CheckpointError, UsageError, say
 from tinygan.files import write_atomically
-from tinygan.layers import Network
 from tinygan.ops.loss import sigmoid
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import PREVIEWS, State, Trained, load, pictures_of, restored, sample_noise
@@ -95,7 +94,10 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
     name = f"{trained.name}_seed_{seed}"
     if options.interpolate:
         path = cli.placed(options.out, trained.run_folder, f"interpolation_{name}.gif")
-        write_interpolation(trained.G, noise, options.interpolate, path)
+        ends = zip(noise, np.roll(noise, -1, axis=0), strict=True)  # from the last one back to the first
+        ways = [great_circle(*both, options.interpolate) for both in ends]
+        frames = [grid(picture[None]) for picture in pictures_of(trained.G, np.concatenate(ways))]
+        write_gif(path, np.stack(frames), cli.warn, seconds_per_frame=0.05)
         say(f"{options.num} noise vectors, {options.interpolate} frames between neighbours: {path}")
     elif options.through_training:
         checkpoints = RunFolder(trained.run_folder).checkpoints()[::-1]  # the oldest first
@@ -132,21 +134,12 @@ def print_decisions(trained: Trained, picture: np.ndarray) -> None:
         print(f"D's decision on the first picture, {when}: logit {logit:+.4f}, {real:.0%} real")
 
 
-def write_interpolation(G: Network, noise: np.ndarray, frames: int, path: Path) -> None:
-    """A looping GIF that walks through the vectors `noise` (N, noise_dim) and back to the first.
-
-    On great circles: normal noise lies close to a sphere, and a straight line would cut through its
-    inside, where the generator was never trained.
-    """
-    steps = [great_circle(*ends, frames) for ends in zip(noise, np.roll(noise, -1, axis=0), strict=True)]
-    pictures = pictures_of(G, np.concatenate(steps))
-    write_gif(path, np.stack([grid(picture[None]) for picture in pictures]), cli.warn, seconds_per_frame=0.05)
-
-
 def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
     """`frames` points (frames, noise_dim) from `a` towards `b`, both (noise_dim,), without b itself.
 
-    sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985).
+    sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985): normal
+    noise lies close to a sphere, and a straight line would cut through its inside, where the generator was
+    never trained.
     """
     t = np.arange(frames, dtype=np.float32)[:, None] / np.float32(frames)
     cosine = float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
