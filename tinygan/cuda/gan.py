@@ -19,7 +19,7 @@ from tinygan.cuda.blas import Blas
 from tinygan.cuda.buffers import STEPS_KEPT, ActivationBuffers, Flat, LiftedBuffers, NormBuffers
 from tinygan.cuda.frequencies import Convolution
 from tinygan.cuda.kernels import Kernels, chunks
-from tinygan.fast.dcgan import DownStage, UpStage, bias_of, layers_of
+from tinygan.fast.dcgan import DownStage, UpStage, layers_of
 from tinygan.layers import Network
 from tinygan.optim import Adam
 from tinygan.rng import mask_rate
@@ -137,7 +137,7 @@ class CardStep:
         self._discriminator_forward(T)
         self.kernels.blocks(
             "losses", 1, b.logits, N, M, all_N, self.all_M, self.gradients[-4:], b.slopes_D, b.slopes_G,
-            self.gradient_of[bias_of(self.dense_D)],
+            self.gradient_of[self.dense_D.parameters["bias"]],
         )  # fmt: skip
         # Backward once through D, with 1 for each logit; each example's share is weighted where
         # examples are added up, or leave D. See `fast.gan`.
@@ -264,7 +264,7 @@ class CardStep:
         conv.down(X, b.down2.W, Y)
         conv.lower(conv.S, Y, b2)
         self._activate(self.down2, b.activation2, T)
-        kernel, bias = self.dense_D.kernel.data, bias_of(self.dense_D).data
+        kernel, bias = self.dense_D.kernel.data, self.dense_D.parameters["bias"].data
         self.kernels.blocks("dense_logits", T, b2, kernel, bias, T, s.D2, b.logits)
 
     def _discriminator_backward(self, T: int) -> None:
@@ -288,9 +288,9 @@ class CardStep:
 
     def _activate(self, stage: DownStage, act: ActivationBuffers, T: int) -> None:
         """b = dropout(LeakyReLU(b + bias)), in place."""
-        b, mask = self._rows(act.b, T), self._rows(act.mask, T)
-        settings = stage.relu.slope, 1 / (1 - self.rates[stage])
-        self.kernels.rows("activate", *b.shape, b, bias_of(stage.conv).data, mask, *b.shape, *settings)
+        b, mask, bias = self._rows(act.b, T), self._rows(act.mask, T), stage.conv.parameters["bias"].data
+        slope, growth = stage.relu.slope, 1 / (1 - self.rates[stage])
+        self.kernels.rows("activate", *b.shape, b, bias, mask, *b.shape, slope, growth)
 
     def _activate_backward(
         self, stage: DownStage, act: ActivationBuffers, T: int, given: Array, same: int
@@ -303,7 +303,7 @@ class CardStep:
             "activate_back", count, C, db, given, same, b, mask, self.buffers.slopes_D, rows, C, each, T,
             act.b.shape[2], stage.relu.slope, 1 / (1 - self.rates[stage]), shares,
         )  # fmt: skip
-        bias = self.gradient_of[bias_of(stage.conv)]
+        bias = self.gradient_of[stage.conv.parameters["bias"]]
         self.kernels.shares("total", 1, C, shares, count, C, 1, bias, bias, lanes=32)
 
     def _rows(self, x: Array, T: int) -> Array:

@@ -59,10 +59,8 @@ def batch_norm_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
             if of_batch:
                 np.multiply(xhat, stretch, out=dx)
                 np.add(dx, shift, out=dx)
-                np.subtract(dy, dx, out=dx)
-                np.multiply(dx, scale, out=dx)
-            else:
-                np.multiply(dy, scale, out=dx)
+                dy = np.subtract(dy, dx, out=dx)
+            np.multiply(dy, scale, out=dx)
 
         over_rows(piece, dy, xhat, dx)
     return dx, dgamma if want_gamma else None, dbeta if want_beta else None

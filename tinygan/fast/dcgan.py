@@ -3,7 +3,6 @@
 from typing import NamedTuple, cast
 
 from tinygan import layers
-from tinygan.autograd import Tensor
 from tinygan.layers import Layer, Network
 
 
@@ -43,12 +42,6 @@ def layers_of(G: Network, D: Network) -> DCGAN:
         [DownStage(*cast(list, outer[at : at + 3])) for at in range(0, len(outer), 3)],
         cast(layers.Dense, dense_D),
     )
-
-
-def bias_of(layer: layers.Linear) -> Tensor:
-    """The bias of one of D's layers, which all have one."""
-    assert layer.bias
-    return layer.bias
 
 
 def odd_layer(G: Network, D: Network) -> str:

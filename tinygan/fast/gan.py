@@ -35,7 +35,7 @@ from tinygan.autograd import Tensor
 from tinygan.fast import reduce
 from tinygan.fast.activation import leaky_derivative, tanh_gradient
 from tinygan.fast.conv import Plan, plan_of
-from tinygan.fast.dcgan import DCGAN, DownStage, UpStage, bias_of, layers_of, odd_layer
+from tinygan.fast.dcgan import DCGAN, DownStage, UpStage, layers_of, odd_layer
 from tinygan.fast.dense import dense_forward, product
 from tinygan.fast.direct import Read, Write
 from tinygan.fast.dropout import draw
@@ -280,9 +280,10 @@ def discriminator_backward(layers: DCGAN, saved: Any, weights: Array, N: int, ou
     `out` (M, H, W, C) takes the gradient of each logit from the Nth on with respect to its picture.
     """
     kept, factors, flat = saved
-    count, each, last, dense = len(weights), weights[:, 0], factors.pop(), layers.dense_D
-    rows = dense.kernel.data.reshape(last.shape[1:])
-    gradients: Gradients = {dense.kernel: product(flat.T, weights), bias_of(dense): weights.sum(axis=0)}
+    count, each, last = len(weights), weights[:, 0], factors.pop()
+    kernel, bias = layers.dense_D.parameters.values()
+    rows = kernel.data.reshape(last.shape[1:])
+    gradients: Gradients = {kernel: product(flat.T, weights), bias: weights.sum(axis=0)}
     shares: dict[int, Array] = {}
 
     def share(block: slice, g: Array) -> Array:
@@ -301,7 +302,7 @@ def discriminator_backward(layers: DCGAN, saved: Any, weights: Array, N: int, ou
     while kept:
         conv, plan, K, X = kept.pop()
         Y = plan.lift_small(g, count)
-        gradients[bias_of(conv)] = np.sum([shares[start] for start in sorted(shares)], axis=0)
+        gradients[conv.parameters["bias"]] = np.sum([shares[start] for start in sorted(shares)], axis=0)
         shares.clear()
         if factors:
             g = factors.pop()  # becomes the gradient, in place
@@ -314,7 +315,7 @@ def discriminator_backward(layers: DCGAN, saved: Any, weights: Array, N: int, ou
 
 def _activation(stage: DownStage, mask: Array, rate: float, results: Array, factors: Array) -> Write:
     """What follows a convolution: bias, LeakyReLU and dropout, the last two as one factor."""
-    bias, slope, scale = bias_of(stage.conv).data, stage.relu.slope, 1 / (1 - rate)
+    bias, slope, scale = stage.conv.parameters["bias"].data, stage.relu.slope, 1 / (1 - rate)
 
     def write(block: slice, h: Array) -> None:
         h += bias
