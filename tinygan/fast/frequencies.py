@@ -40,6 +40,10 @@ class Axis(NamedTuple):
         end = self.start + (self.tiles - 1) * self.out + self.seen
         return self.start * self.stride, end * self.stride
 
+    def side_by_side(self) -> "Axis":
+        """The same tiles of the result, as an axis that is cut without phases or overlaps."""
+        return self._replace(stride=1, before=0, seen=self.out, start=0)
+
     def offset(self, tap: int) -> tuple[int, int]:
         """(phase, how many places from a result's own place, counted from the tile's start)."""
         places, phase = divmod(tap - self.before, self.stride)
@@ -62,6 +66,9 @@ def axis_choices(side: int, out: int, taps: int, stride: int, before: int) -> li
         seen = tile + highest - lowest
         choices.append(Axis(stride, before, ceil(out / tile), tile, seen, lowest, seen))
     return choices
+
+
+Axes = tuple[Axis, Axis]  # rows, columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +200,9 @@ class Frequencies:
     def __post_init__(self) -> None:
         rows, columns = self.rows, self.columns
         self.transform = transform(rows, columns, self.kernel, self.dtype)
+        # How the large picture is cut, and the small one, whose tiles do not overlap.
+        self.axes = rows, columns
+        self.side_by_side = rows.side_by_side(), columns.side_by_side()
         self.tiles = rows.tiles * columns.tiles
         self.phases = rows.stride * columns.stride
         self.C, self.F = self.large[2], self.small[2]
@@ -243,21 +253,19 @@ class Frequencies:
 
     def lift_large(self, images: Array | Read, N: int) -> Array:
         """N images of the large picture, lifted: (frequencies, tiles, phases C)."""
-        return self._lift(self.transform.large, self._split, self.phases * self.C, images, N)
+        return self._lift(self.transform.large, self.axes, self.phases * self.C, images, N)
 
     def lift_small(self, images: Array | Read, N: int) -> Array:
         """N images of the small picture, lifted: (frequencies, tiles, F)."""
-        return self._lift(self.transform.small, self._spread, self.F, images, N)
+        return self._lift(self.transform.small, self.side_by_side, self.F, images, N)
 
-    def _lift(
-        self, grid: Grid, cut: Callable[[Array], Array], channels: int, images: Array | Read, N: int
-    ) -> Array:
+    def _lift(self, grid: Grid, axes: Axes, channels: int, images: Array | Read, N: int) -> Array:
         read = reader(images)
         Z = np.empty((self.frequencies, N * self.tiles, channels), self.dtype)
         images_first = Z.transpose(1, 0, 2)
 
         def piece(block: slice) -> None:
-            grid.lift(cut(read(block)), images_first[self._tiles_of(block)])
+            grid.lift(self._split(read(block), axes), images_first[self._tiles_of(block)])
 
         POOL.each(piece, blocks(N, self.numbers))
         return Z
@@ -268,14 +276,16 @@ class Frequencies:
 
     def down(self, X: Array, W: Array, write: Write[Result]) -> list[Result]:
         """The convolution: lifted large picture X -> `write(block, images of the small picture)`."""
-        return self._lower(self.transform.small, self._join, self._multiply(X, W, adjoint=False), write)
+        Y = self._multiply(X, W, adjoint=False)
+        return self._lower(self.transform.small, self.side_by_side, self.small, Y, write)
 
     def up(self, Y: Array, W: Array, write: Write[Result]) -> list[Result]:
         """Its adjoint: lifted small picture Y -> `write(block, images of the large picture)`."""
-        return self._lower(self.transform.large, self._merge, self._multiply(Y, W, adjoint=True), write)
+        X = self._multiply(Y, W, adjoint=True)
+        return self._lower(self.transform.large, self.axes, self.large, X, write)
 
     def _lower(
-        self, grid: Grid, assemble: Callable[[Array], Array], Z: Array, write: Write[Result]
+        self, grid: Grid, axes: Axes, shape: tuple[int, int, int], Z: Array, write: Write[Result]
     ) -> list[Result]:
         images_first = Z.transpose(1, 0, 2)
 
@@ -283,7 +293,7 @@ class Frequencies:
             lifted = images_first[self._tiles_of(block)]
             tiles = np.empty((len(lifted), grid.pixels, Z.shape[2]), self.dtype)
             grid.lower(lifted, tiles)
-            return write(block, assemble(tiles))
+            return write(block, self._merge(tiles, axes, shape))
 
         return POOL.each(piece, blocks(Z.shape[1] // self.tiles, self.numbers))
 
@@ -350,10 +360,9 @@ class Frequencies:
     def _tiles_of(self, block: slice) -> slice:
         return slice(block.start * self.tiles, block.stop * self.tiles)
 
-    def _split(self, x: Array) -> Array:
-        """Large images (N, H, W, C) -> what each tile sees (tiles, pixels, phases C)."""
-        r, c = self.rows, self.columns
-        N, H, W, C = x.shape
+    def _split(self, x: Array, axes: Axes) -> Array:
+        """Images (N, H, W, C) -> what each tile sees (tiles, pixels, phases C)."""
+        (r, c), (N, H, W, C) = axes, x.shape
         (top, bottom), (left, right) = r.reach, c.reach
         pads = (-top, max(0, bottom - H)), (-left, max(0, right - W))
         if pads != ((0, 0), (0, 0)):
@@ -368,13 +377,11 @@ class Frequencies:
              down, along, channel),
             writeable=False,
         )  # fmt: skip
-        return seen.reshape(N * self.tiles, r.seen * c.seen, self.phases * C)
+        return seen.reshape(N * self.tiles, r.seen * c.seen, r.stride * c.stride * C)
 
-    def _merge(self, tiles: Array) -> Array:
+    def _merge(self, tiles: Array, axes: Axes, shape: tuple[int, int, int]) -> Array:
         """The adjoint of `_split`, (tiles, pixels, phases C) -> (N, H, W, C); overlaps are added."""
-        r, c = self.rows, self.columns
-        H, W, C = self.large
-        N = len(tiles) // self.tiles
+        (r, c), (H, W, C), N = axes, shape, len(tiles) // self.tiles
         # (N, tiles, tiles, seen, seen, S, S, C)
         parts = tiles.reshape(N, r.tiles, c.tiles, r.seen, c.seen, r.stride, c.stride, C)
         # (tiles, tiles, N, seen, S, seen, S, C): a tile's pictures together, a pixel beside its phases
@@ -382,29 +389,12 @@ class Frequencies:
         # (tiles, tiles, N, seen S, seen S, C)
         parts = parts.reshape(r.tiles, c.tiles, N, r.seen * r.stride, c.seen * c.stride, C)
         (top, bottom), (left, right) = r.reach, c.reach
-        if self.tiles == 1 and top == left == 0:
-            return parts[0, 0, :, :H, :W]
+        if top == left == 0 and (self.tiles == 1 or axes == self.side_by_side):  # nothing overlaps
+            parts = parts.transpose(2, 0, 3, 1, 4, 5)  # (N, tiles, seen S, tiles, seen S, C)
+            return parts.reshape(N, r.tiles * r.seen * r.stride, -1, C)[:, :H, :W]
         whole = np.zeros((N, max(H, bottom) - top, max(W, right) - left, C), self.dtype)
         for i in range(r.tiles):
             for j in range(c.tiles):
                 y, x = i * r.out * r.stride, j * c.out * c.stride
                 whole[:, y : y + r.seen * r.stride, x : x + c.seen * c.stride] += parts[i, j]
         return whole[:, -top : H - top, -left : W - left]
-
-    def _join(self, tiles: Array) -> Array:
-        """Tiles of the result (tiles, pixels, F) -> small images (N, OH, OW, F)."""
-        r, c = self.rows, self.columns
-        OH, OW, F = self.small
-        parts = tiles.reshape(-1, r.tiles, c.tiles, r.out, c.out, F)  # (N, tiles, tiles, out, out, F)
-        parts = parts.transpose(0, 1, 3, 2, 4, 5)  # (N, tiles, out, tiles, out, F)
-        return parts.reshape(-1, r.tiles * r.out, c.tiles * c.out, F)[:, :OH, :OW]
-
-    def _spread(self, y: Array) -> Array:
-        """The adjoint of `_join`: small images (N, OH, OW, F) -> tiles (tiles, pixels, F)."""
-        r, c = self.rows, self.columns
-        N, OH, OW, F = y.shape
-        if self.tiles > 1:
-            y = np.pad(y, ((0, 0), (0, r.tiles * r.out - OH), (0, c.tiles * c.out - OW), (0, 0)))
-        parts = y.reshape(N, r.tiles, r.out, c.tiles, c.out, F)  # (N, tiles, out, tiles, out, F)
-        parts = parts.transpose(0, 1, 3, 2, 4, 5)  # (N, tiles, tiles, out, out, F)
-        return parts.reshape(N * self.tiles, r.out * c.out, F)
