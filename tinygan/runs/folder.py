@@ -154,14 +154,11 @@ class RunFolder(Records):
 
         Raises CheckpointError when the folder cannot be read.
         """
-        found = []
         names = _names(self.checkpoints_dir)
-        for name in names:
-            if match := _CHECKPOINT.fullmatch(name):
-                epoch, step = match.groups()
-                # A file without a step is from the end of its epoch: older than any step after it.
-                found.append((int(epoch), -1 if step is None else int(step), name))
-        in_order = [LATEST] * (LATEST in names) + [name for _, _, name in sorted(found, reverse=True)]
+        found = [match for name in names if (match := _CHECKPOINT.fullmatch(name))]
+        # A file without a step is from the end of its epoch: older than any step after it.
+        found.sort(key=lambda match: (int(match[1]), int(match[2] or -1), match[0]), reverse=True)
+        in_order = [LATEST] * (LATEST in names) + [match[0] for match in found]
         return [self.checkpoints_dir / name for name in in_order]
 
     def go_on_from(
