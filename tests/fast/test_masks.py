@@ -5,11 +5,11 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from tinygan.fast.dropout import PART, draw
-from tinygan.fast.threads import POOL
+from tinygan.fast.dropout import draw
+from tinygan.fast.threads import PIECE, POOL
 from tinygan.rng import MASK_STEPS, mask_rate, stream
 
-SHAPES = [(1, 5), (3, 7, 5, 2), (30, 14, 14, 64), (1, PART + 99), (7,), (0, 4)]  # some of several parts
+SHAPES = [(1, 5), (3, 7, 5, 2), (30, 14, 14, 64), (1, PIECE + 99), (7,), (0, 4)]  # some of several parts
 
 
 @pytest.fixture
@@ -35,14 +35,14 @@ def test_the_mask_is_that_of_the_stream_also_of_a_part_of_a_batch(two_threads, s
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 0.999])
 def test_the_share_kept_is_one_minus_the_rate_in_every_part(rate):
     mask = stream(0, "dropout").at(1).keep((1000, 1000), rate).reshape(-1)
-    for start in range(0, mask.size, PART):
-        part = mask[start : start + PART]
+    for start in range(0, mask.size, PIECE):
+        part = mask[start : start + PIECE]
         assert abs(part.mean() - (1 - rate)) <= 5 * sqrt(rate * (1 - rate) / part.size) + 1 / MASK_STEPS
 
 
 def test_parts_pictures_and_places_are_not_correlated():
     mask = stream(0, "dropout").at(1).keep((1024, 32, 32), 0.5).reshape(1024, -1) * 2.0 - 1
-    for moved in (1, 4, 16, PART // 1024):
+    for moved in (1, 4, 16, PIECE // 1024):
         for found in ((mask[:-moved] * mask[moved:]).mean(), (mask[:, :-moved] * mask[:, moved:]).mean()):
             assert abs(found) < 5 / sqrt(mask.size // 2)
 

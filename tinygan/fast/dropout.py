@@ -15,11 +15,9 @@ import numpy as np
 from tinygan.arrays import Array
 from tinygan.autograd import Gradients, Op, Wanted
 from tinygan.fast import plain
-from tinygan.fast.threads import POOL, elementwise
+from tinygan.fast.threads import POOL, blocks, elementwise
 from tinygan.ops import dropout as readable
 from tinygan.rng import Stream
-
-PART = 1 << 18  # elements of a mask that a thread draws at a time; a multiple of 16
 
 
 def dropout_forward(x: Array, *, mask: Array, rate: float) -> tuple[Array, tuple[Array, float]]:
@@ -51,10 +49,9 @@ def _masked(x: Array, mask: Array, scale: float) -> Array:
 def draw(masks: Iterable[tuple[Stream, float, Array]]) -> None:
     """For each (stream, rate, out): out (N, ...) = `stream.keep(out.shape, rate)`, on the threads."""
     pieces = [
-        (stream, rate, part, stream.first * out[0].size + start)
+        (stream, rate, out.reshape(-1)[part], stream.first * out[0].size + part.start)
         for stream, rate, out in masks
-        for start in range(0, out.size, PART)
-        for part in [out.reshape(-1)[start : start + PART]]
+        for part in blocks(out.size, 1)
     ]
     POOL.each(lambda piece: piece[0].keep_part(*piece[1:]), pieces)
 
