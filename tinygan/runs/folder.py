@@ -88,13 +88,11 @@ class RunFolder(Records):
         with failing(f"cannot look into {path}", remedy):
             if where is None:
                 return RunFolder(_newest_run(out, trained)), None
-            if path.is_dir():
-                run, checkpoint = path, None
-            elif path.exists():
-                checkpoint = Path(os.path.abspath(path))  # a bare file name has no parents to go up to
-                run = checkpoint.parent.parent
-            else:
+            if not path.exists():
                 raise CheckpointError(f"{path} does not exist. {remedy}")
+            # A bare file name has no parents to go up to.
+            checkpoint = None if path.is_dir() else Path(os.path.abspath(path))
+            run = checkpoint.parent.parent if checkpoint else path
             if not (run / "config.json").is_file():
                 raise CheckpointError(f"{path} is no run: {run / 'config.json'} is missing. {remedy}")
         return RunFolder(run), checkpoint
