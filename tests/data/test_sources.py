@@ -67,17 +67,17 @@ def test_what_keras_has_downloaded_is_found(home):
     pixels = np.arange(2 * 784, dtype=np.uint16).reshape(2, 28, 28).astype(np.uint8)
     arrays = {"x_train": pixels, "y_train": np.zeros(2), "x_test": pixels[:1], "y_test": np.zeros(1)}
     np.savez(home / ".keras" / "datasets" / "mnist.npz", **arrays)
-    for options in ({}, {"data_dir": home / ".keras" / "datasets"}):
-        data = load("mnist", **options)
+    for folder in (None, home / ".keras" / "datasets"):
+        data = load("mnist", data_dir=folder)
         assert (data.images[..., 0] == pixels).all() and data.name == "mnist" and "x_train" in data.source
-        assert len(load("mnist", split="test", **options).images) == 1
+        assert len(load("mnist", split="test", data_dir=folder).images) == 1
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_what_torchvision_has_downloaded_is_found(home, packed):
     path = put(Path.cwd() / "data" / "FashionMNIST", "raw", packed)
-    for options in ({}, {"data_dir": Path("data")}):
-        assert Path(load("fashion-mnist", **options).source).resolve() == path
+    for folder in (None, Path("data")):
+        assert Path(load("fashion-mnist", data_dir=folder).source).resolve() == path
     assert load(str(path.parent)).images.shape == load(str(path)).images.shape == (3, 28, 28, 1)
 
 
