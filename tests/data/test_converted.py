@@ -14,12 +14,12 @@ from PIL import Image
 
 from tinygan import files
 from tinygan.data import Dataset, arrays, converted, dataset, pictures
-from tinygan.data.arrays import load_array
 from tinygan.data.collection import Entry, collected
 from tinygan.data.converted import header
 from tinygan.data.mapped import Mapped
 from tinygan.data.pictures import Room, load_pictures
 from tinygan.data.resize import Shape
+from tinygan.data.sources import from_path
 from tinygan.errors import DataError
 
 COUNT = 12
@@ -345,19 +345,19 @@ def test_arrays_are_converted_as_in_memory(
     for limit in (None, 20):
         with monkeypatch.context() as patch:
             patch.setattr(arrays, "LARGE", 1 << 20)
-            memory = load_array(tmp_path / "a.npy", Shape(size, 1), limit, ignore)
+            memory = from_path(tmp_path / "a.npy", Shape(size, 1), limit, ignore)
         lines: list[str] = []
         for time in range(2):
             if time:  # not even the range of the numbers is looked for again
                 patch.setattr(arrays, "scale_of", None)
-            data = load_array(tmp_path / "a.npy", Shape(size, 1), limit, lines.append)
+            data = from_path(tmp_path / "a.npy", Shape(size, 1), limit, lines.append)
             assert isinstance(data.images, Mapped) and data.sha256 == memory.sha256
             assert data.notes[:-1] == memory.notes and "stored" in data.notes[-1]
         patch.undo()
         assert sum("once" in line for line in lines) == 1
     assert len(list((tmp_path / "pictures").glob("*.npy"))) == 2
     os.utime(tmp_path / "a.npy", ns=(1, 1))
-    load_array(tmp_path / "a.npy", Shape(size, 1), 20, lines.append)
+    from_path(tmp_path / "a.npy", Shape(size, 1), 20, lines.append)
     assert "once" in lines[-1]
 
 
@@ -367,7 +367,7 @@ def test_numbers_of_no_known_range_are_refused_wherever_they_stand(tmp_path: Pat
         array[place, 1, 2] = value
         np.save(tmp_path / "a.npy", array)
         with pytest.raises(DataError, match="holds numbers"):
-            load_array(tmp_path / "a.npy", SHAPE, None, ignore)
+            from_path(tmp_path / "a.npy", SHAPE, None, ignore)
     assert not [path for path in (tmp_path / "pictures").iterdir() if path.suffix != ".lock"]
 
 

@@ -10,10 +10,10 @@ import pytest
 from tests.data.peak import peak
 from tinygan.backend import cpu
 from tinygan.data import Dataset, arrays, load, mapped
-from tinygan.data.arrays import load_array
 from tinygan.data.dataset import fingerprint
 from tinygan.data.mapped import Mapped, chunks
 from tinygan.data.resize import Shape
+from tinygan.data.sources import from_path
 from tinygan.errors import DataError
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
@@ -35,7 +35,7 @@ def quiet(line: str) -> None:
 def opened(path: Path, array: np.ndarray = IMAGES, limit: int | None = None) -> Dataset:
     """The array as a mapped data set."""
     np.save(path, array)
-    return load_array(path, Shape(8, 1), limit, quiet)
+    return from_path(path, Shape(8, 1), limit, quiet)
 
 
 def trained(data: Dataset) -> dict[str, np.ndarray]:
@@ -91,7 +91,7 @@ def test_what_stays_in_its_file_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", IMAGES)
     np.savez(tmp_path / "a.npz", IMAGES)
     for name in ("a.npz", "a.npy"):
-        load_array(tmp_path / name, Shape(8, 1), None, lines.append)
+        from_path(tmp_path / name, Shape(8, 1), None, lines.append)
     assert len(lines) == 1 and str(tmp_path / "a.npy") in lines[0]
 
 
@@ -133,7 +133,7 @@ def test_a_large_header_must_fit_its_file(tmp_path: Path) -> None:
     for content in (whole[:-1], whole + b"x", whole[:200]):
         (tmp_path / "a.npy").write_bytes(content)
         with pytest.raises(DataError, match="declares 1,216 bytes"):
-            load_array(tmp_path / "a.npy", Shape(8, 1), None, quiet)
+            from_path(tmp_path / "a.npy", Shape(8, 1), None, quiet)
 
 
 def test_one_picture_many_times_is_still_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_one_picture_many_times_is_still_noticed(tmp_path: Path, monkeypatch: py
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to measure with")
 def test_pages_are_given_back(tmp_path: Path) -> None:
     np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (1 << 14, 64, 64, 1))  # 64 MB
-    images = load_array(tmp_path / "a.npy", Shape(64, 1), None, quiet).images
+    images = from_path(tmp_path / "a.npy", Shape(64, 1), None, quiet).images
     ballast = np.ones(max(0, peak() - resident()) + (40 << 20), np.uint8)  # so that any more is a new peak
     before = peak()
     for start in range(0, len(images), 256):

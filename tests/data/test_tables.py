@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinygan.data import load, tables
+from tinygan.data import arrays, load
 from tinygan.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 16), dtype=np.uint8)
@@ -25,7 +25,7 @@ ROWS = [",".join(map(str, row)) for row in PIXELS.tolist()]
     ],
 )
 def test_rows_of_digits_are_read_with_a_label_and_without(tmp_path, monkeypatch, header, row):
-    monkeypatch.setattr(tables, "ROWS", 2)
+    monkeypatch.setattr(arrays, "ROWS", 2)
     text = header + "".join(row.format(pixels) + "\n" for pixels in ROWS)
     (tmp_path / "a.CSV").write_text(text, encoding="utf-8")
     data = load(str(tmp_path / "a.CSV"), size=4)
@@ -55,7 +55,7 @@ def test_other_tables_are_refused_in_one_line(tmp_path, text, word):
 
 
 def test_a_table_too_large_for_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "LARGEST", 200)
+    monkeypatch.setattr(arrays, "LARGEST", 200)
     (tmp_path / "a.csv").write_text("\n".join(ROWS))
     with pytest.raises(DataError, match="more than 200 bytes"):
         load(str(tmp_path / "a.csv"), size=4)

@@ -20,11 +20,11 @@ from PIL import Image
 
 from tinygan.backend import cpu
 from tinygan.data import arrays, converted, load
-from tinygan.data.arrays import load_array
 from tinygan.data.collection import collected
 from tinygan.data.idx import read_idx
 from tinygan.data.pictures import load_pictures
 from tinygan.data.resize import Shape
+from tinygan.data.sources import from_path
 from tinygan.errors import DataError, FileError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
@@ -77,7 +77,7 @@ def formats() -> dict[str, Format]:
             lambda folder: read_idx(folder / "images.gz"),
         ),
         "npy": Format("a.npy", npy, _read_and_mapped),
-        "npz": Format("a.npz", npz, lambda folder: load_array(folder / "a.npz", Shape(8, 1), None, str)),
+        "npz": Format("a.npz", npz, lambda folder: from_path(folder / "a.npz", Shape(8, 1), None, str)),
         **{
             kind.lower(): Format(f"a.{kind}", [_picture(mode, kind) for mode in modes.split()], _folder)
             for kind, modes in PICTURES.items()
@@ -113,7 +113,7 @@ def _read_and_mapped(folder: Path) -> object:
     def found(large: int) -> str:
         try:
             with patch.object(arrays, "LARGE", large), patch.object(converted, "cache_folder", no_cache):
-                return load_array(folder / "a.npy", Shape(8, 1), None, str).sha256
+                return from_path(folder / "a.npy", Shape(8, 1), None, str).sha256
         except DataError as problem:
             refusals.append(problem)
             return "refused"

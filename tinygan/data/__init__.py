@@ -8,9 +8,8 @@
     templates.py  the ways to write each digit, which that hand varies
     collection.py which files of a folder, a zip or a tar are pictures, and why others are left out
     pictures.py   what such files hold, decoded on all cores
-    arrays.py     .npy and .npz files: which array, in which layout
+    arrays.py     pictures as numbers: .npy, .npz, CSV, CIFAR-10's binary version
     ranges.py     what numbers mean: 0 .. 1, -1 .. 1, 0 .. 255 and others
-    tables.py     CSV files, and CIFAR-10's binary version
     foreign.py    formats that are not read, and commands that convert them
     mapped.py     arrays that stay in their files, of which parts are read
     converted.py  large sets of another size: converted once, into the cache

@@ -1,10 +1,12 @@
-"""Pictures in a NumPy file, ``.npy`` or ``.npz``: which array, and in which layout.
+"""Pictures as numbers: NumPy files, tables of text (CSV), and the binary version of CIFAR-10.
 
 A large ``.npy`` stays where it is, and parts of it are read as they are needed; if its images have another
-size or dtype, it is converted once (see converted.py). An ``.npz`` is read as a whole.
+size or dtype, it is converted once (see converted.py). Everything else is read as a whole.
 """
 
+import itertools
 import math
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +14,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from tinygan.data.collection import METHODS, state_of
+from tinygan.data.collection import METHODS, Collection
 from tinygan.data.converted import Conversion, Tally, converted
-from tinygan.data.dataset import Dataset, reading
+from tinygan.data.dataset import Dataset
 from tinygan.data.mapped import CHUNK, Mapped
 from tinygan.data.ranges import scale_of
 from tinygan.data.resize import Shape, fit_all
@@ -27,6 +29,9 @@ PREFERRED = {
 }
 LARGEST = 1 << 29  # bytes that are read into memory at once
 LARGE = 256 << 20  # bytes, before or after conversion; more are mapped, and converted once for all runs
+ROWS, LINE = 1000, 1 << 20  # rows of a table that are parsed at once; characters, behind which a line is cut
+LABELS = ("label", "labels", "class", "target", "y")
+CIFAR = 3 * 32 * 32  # bytes of a picture, in front of which its label stands
 
 
 class Stack(NamedTuple):
@@ -37,24 +42,6 @@ class Stack(NamedTuple):
     planes: bool = False
 
 
-def load_array(
-    path: Path, shape: Shape, limit: int | None, say: Callable[[str], object], split: str = "train"
-) -> Dataset:
-    """The pictures of an array file, in a layout that `laid_out` knows, of numbers that `scale_of` knows.
-
-    Of an .npz with several arrays one of the `split` is preferred. Raises DataError.
-    """
-    with reading(f"{path} cannot be read", ". Save it again."):
-        facts = path.stat()  # before it is read: if it changes meanwhile, it is converted again
-        with path.open("rb") as file:
-            if file.read(2) == b"PK":
-                stack = read_npz(path, limit, split)
-            else:
-                file.seek(0)
-                stack = read_npy(file, facts.st_size, str(path), limit, math.prod(shape.image), LARGE)
-    return from_stack(stack, path, state_of(facts), shape, limit, say)
-
-
 def from_stack(
     stack: Stack, path: Path, state: str, shape: Shape, limit: int | None, say: Callable[[str], object]
 ) -> Dataset:
@@ -63,6 +50,7 @@ def from_stack(
     What is larger than `LARGE` and has to be converted is stored in the cache. Raises DataError.
     """
     images, where, planes = stack
+    images = images[:limit] if isinstance(images, np.ndarray) else images
     total, was = len(images), images.shape[1:]
     if planes:
         was = (*was[1:], was[0])
@@ -95,7 +83,16 @@ def from_stack(
     return Dataset(path.stem, made, where, (*notes, *stored))
 
 
-def read_npz(path: Path, limit: int | None, split: str) -> Stack:
+def read_array(path: Path, limit: int | None, split: str, pixels: int) -> Stack:
+    """The pictures in an array file, as `read_npz` and `read_npy` find them; raises as they do."""
+    with path.open("rb") as file:
+        if file.read(2) == b"PK":
+            return read_npz(path, split)
+        file.seek(0)
+        return read_npy(file, path.stat().st_size, str(path), limit, pixels)
+
+
+def read_npz(path: Path, split: str) -> Stack:
     """The array of an .npz with the shape of pictures; of several, that of the `split`. Raises DataError."""
     found: dict[str, tuple[zipfile.ZipInfo, tuple[int, ...]]] = {}
     with zipfile.ZipFile(path) as archive:
@@ -119,16 +116,16 @@ def read_npz(path: Path, limit: int | None, split: str) -> Stack:
             remedy = f"Type {unpack}, use --data {path.with_suffix('') / info.filename}."
             raise DataError(f"{where} has {info.file_size:,} bytes, more than {LARGEST:,}. {remedy}")
         with archive.open(info) as file:
-            return read_npy(file, info.file_size, where, limit)
+            return read_npy(file, info.file_size, where)
 
 
 def read_npy(
-    file: IO[bytes], size: int, where: str, limit: int | None, pixels: int = 0, large: float = math.inf
+    file: IO[bytes], size: int, where: str, limit: int | None = None, pixels: int | None = None
 ) -> Stack:
-    """The array in an open .npy file of `size` bytes; of its first images at most `limit`.
+    """The array in an open .npy file of `size` bytes, in a layout that `laid_out` knows.
 
-    Where it is in C order and larger than `large` bytes, as it is or with a byte for each of `pixels` to an
-    image, it is mapped. Everything else is read, after its header has been checked.
+    With a number of `pixels` its first `limit` images are mapped, if it is in C order and larger than `LARGE`
+    bytes, as it is or with a byte for each pixel. Everything else is read, after its header.
 
     Raises:
         DataError: it holds objects (which could run code), declares more or less than the file has, or is of
@@ -144,13 +141,13 @@ def read_npy(
         wanted = "(N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, or (N, side * side)"
         raise DataError(f"{where} holds shape {shape}. It needs {wanted}.")
     planes = laid[1] in (1, 3) and laid[-1] not in (1, 3)
-    if not fortran_order and max(declared, laid[0] * pixels) > large:
+    if pixels and not fortran_order and max(declared, laid[0] * pixels) > LARGE:
         return Stack(Mapped(file, (min(laid[0], limit or laid[0]), *laid[1:]), dtype), where, planes)
     if declared > LARGEST:  # in Fortran's order, where an image lies scattered over the whole file
         how = "numpy.save(FILE, numpy.ascontiguousarray(array))"
         raise DataError(f"{where} has {declared:,} bytes in Fortran's order. Save it in C's: {how}.")
     array = np.frombuffer(file.read(declared), dtype).reshape(shape, order="F" if fortran_order else "C")
-    return Stack(array.reshape(laid)[:limit], where, planes)
+    return Stack(array.reshape(laid), where, planes)
 
 
 def read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -177,3 +174,47 @@ def laid_out(shape: tuple[int, ...]) -> tuple[int, ...]:
         shape = (*shape, 1)
     fits = len(shape) == 4 and (shape[-1] in (1, 3, 4) or shape[1] in (1, 3)) and min(shape) > 0
     return tuple(map(int, shape)) if fits else ()
+
+
+def read_csv(path: Path) -> Stack:
+    """The pictures in a CSV file, as Kaggle has MNIST: one a row, side * side numbers, and perhaps a label.
+
+    The label is the column of that name; without names, the first one if only the others are a square. Raises
+    DataError, and as NumPy does.
+    """
+    with path.open(encoding="utf-8-sig") as file:
+        lines = iter(lambda: file.readline(LINE), "")
+        first = next(lines, "")
+        names = [name.strip(' "\r\n').lower() for name in first.split(",")]
+        if not re.search("[a-df-z]", first.lower()):  # numbers, which may have an exponent
+            lines = itertools.chain([first], lines)
+        is_square = math.isqrt(len(names)) ** 2 == len(names)
+        label = next((i for i, name in enumerate(names) if name in LABELS), None if is_square else 0)
+        side = math.isqrt(len(names) - (label is not None))
+        if side < 4 or side**2 != len(names) - (label is not None):
+            wanted = "side * side numbers, and perhaps a label, such as 785"
+            raise DataError(f"{path} has rows of {len(names)} ({first.strip():.40}...), not of {wanted}.")
+        parts = []
+        while block := list(itertools.islice(lines, ROWS)):
+            rows = np.loadtxt(block, np.float32, comments=None, delimiter=",", ndmin=2)
+            if rows.shape[1] != len(names):
+                raise DataError(f"{path} has rows of {len(names)} and of {rows.shape[1]}. Get it again.")
+            parts.append(rows if label is None else np.delete(rows, label, axis=1))
+            if len(parts) * parts[0].nbytes > LARGEST:
+                raise DataError(f"{path} has more than {LARGEST:,} bytes of numbers. Save it as .npy.")
+        return Stack(np.concatenate(parts).reshape(-1, side, side, 1), str(path))
+
+
+def read_cifar(collection: Collection) -> Stack:
+    """The pictures in all batches of CIFAR-10's binary version: for each a label, then red, green and blue.
+
+    Source: Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html. Raises DataError, and as files do.
+    """
+    batches = []
+    for entry in collection.entries(0):
+        with entry.open() as file:
+            data = np.frombuffer(file.read(), np.uint8)
+        if len(data) % (1 + CIFAR):
+            raise DataError(f"{entry.name}, {len(data):,} bytes, is no batch of CIFAR-10. Get it again.")
+        batches.append(data.reshape(-1, 1 + CIFAR)[:, 1:].reshape(-1, 3, 32, 32))
+    return Stack(np.concatenate(batches), str(collection.source), planes=True)

@@ -4,8 +4,8 @@
     <name>.part    a conversion under way, and <name>.part.json how far it had come a few seconds ago
     <name>.lock    held by the process that reads or writes there
 
-A file is used if its sidecar says that it was made of the source as it is now, and if its length and some of
-its pictures are what the sidecar says. A part is used if every byte is (CRC-32). What nobody has used for
+A file or a part is used if its sidecar says that it was made of the source as it is now, and if some of its
+pictures, and the length of a file, are what the sidecar says. What nobody has used for
 `DAYS` is deleted, and where all of it is more than TINYGAN_CACHE_LIMIT gigabytes, what was used longest ago.
 """
 
@@ -28,7 +28,7 @@ import numpy as np
 
 from tinygan.data.dataset import fingerprint
 from tinygan.data.download import cache_folder
-from tinygan.data.mapped import CHUNK, Mapped
+from tinygan.data.mapped import Mapped
 from tinygan.data.resize import Shape
 from tinygan.errors import CheckpointError, DataError, UsageError, first_sentence, one_line
 from tinygan.files import keep, locked, sweep, write_atomically
@@ -156,22 +156,29 @@ class Stored:
 
     def found(self) -> tuple[Any, Tally] | None:
         """The images in the file, unless it is missing, damaged, or made of the source as it was."""
-        tally, facts = self._noted(self.sidecar)
-        if tally:
+        if found := self._checked(self.file, self.sidecar):
             with suppress(OSError):
-                images = self._mapped(self.file, tally.images)
-                if facts.get("fingerprint") == fingerprint(images):
-                    with suppress(OSError):
-                        os.utime(self.sidecar)  # when it was used last
-                    return images, tally
+                os.utime(self.sidecar)  # when it was used last
+        return found
+
+    def _checked(self, path: Path, sidecar: Path) -> tuple[Any, Tally] | None:
+        """The images in a file or a part, if they are what its sidecar says, and made of the source as it is."""
+        tally, facts = self._noted(sidecar)
+        with suppress(OSError, ValueError):  # it is missing, or too short
+            if tally and fingerprint(images := self._mapped(path, tally.images)) == facts["fingerprint"]:
+                return images, tally
         return None
 
     def _mapped(self, path: Path, count: int) -> Any:
-        """The `count` images in a file. Raises OSError where its header or its length is another."""
+        """The `count` images in a file, or those at the beginning of a part.
+
+        Raises OSError where the file's header or its length is another, ValueError where the part is shorter.
+        """
         shape = (count, *self.shape)
         with path.open("rb") as file:
             start = header(shape)
-            if file.read(len(start)) != start or file.seek(0, 2) != len(start) + math.prod(shape):
+            is_whole = file.read(len(start)) == start and file.seek(0, 2) == len(start) + math.prod(shape)
+            if path == self.file and not is_whole:
                 raise OSError(CHANGED)
             file.seek(len(start))
             return Mapped(file, shape, np.dtype(np.uint8)) if count else np.empty(shape, np.uint8)
@@ -180,7 +187,7 @@ class Stored:
         """Write the file, from where a process before this one has left off. Raises OSError."""
         shape, total = self.shape, self.conversion.total
         sweep(self.cache, self.name)
-        tally, crc = self._begun()
+        _, tally = self._checked(self.part, self.part_sidecar) or (None, Tally())
         start = len(header((0, *shape)))
         left = (total - tally.done) * math.prod(shape) * self.conversion.copies
         if shutil.disk_usage(self.cache).free < left:
@@ -192,15 +199,14 @@ class Stored:
             saved = time.monotonic()
             said, begun, did = saved - SAY_SECONDS + SAVE_SECONDS, saved, -1
             for piece in self.conversion.images(tally):
-                data = piece.tobytes()
-                file.write(data)
-                tally.images, crc = tally.images + len(piece), zlib.crc32(data, crc)
+                file.write(piece.tobytes())
+                tally.images += len(piece)
                 now = time.monotonic()
                 if did < 0:  # before the first piece the range of an array's numbers was found
                     begun, did = now, tally.done
                 if now >= saved + SAVE_SECONDS:
                     keep(file)
-                    self._note(self.part_sidecar, tally, crc=crc)
+                    self._note(self.part, self.part_sidecar, tally)
                     saved = now
                 if now >= said + SAY_SECONDS and tally.done > did:
                     seconds = (now - begun) / (tally.done - did) * max(0, total - tally.done)
@@ -212,33 +218,15 @@ class Stored:
             file.write(header((tally.images, *shape)))
             keep(file)
         self.sidecar.unlink(missing_ok=True)  # at no time may an old one lie beside a new file
-        images = self._mapped(self.part, tally.images)
-        read_back = fingerprint(images)
-        del images  # a mapped file cannot be renamed on Windows
         os.replace(self.part, self.file)
-        self._note(self.sidecar, tally, fingerprint=read_back)
+        self._note(self.file, self.sidecar, tally)
         self.part_sidecar.unlink(missing_ok=True)
 
-    def _begun(self) -> tuple[Tally, int]:
-        """What the part holds, and its CRC; nothing if it is damaged or part of something else."""
-        tally, facts = self._noted(self.part_sidecar)
-        if not tally or not self.part.is_file():
-            return Tally(), 0
-        crc, left = 0, tally.images * math.prod(self.shape)
-        with self.part.open("rb") as file:
-            file.seek(len(header((0, *self.shape))))
-            while left and (data := file.read(min(left, CHUNK))):
-                crc, left = zlib.crc32(data, crc), left - len(data)
-        if left or crc != facts.get("crc"):
-            self.say(f"convert  {self.part} is damaged; beginning anew.")
-            return Tally(), 0
-        return tally, crc
-
-    def _note(self, path: Path, tally: Tally, **digest: int | str) -> None:
-        """Write a sidecar, all at once: JSON with a checksum. `digest` is of the images it describes."""
+    def _note(self, path: Path, sidecar: Path, tally: Tally) -> None:
+        """Write the sidecar of a file or a part, all at once: JSON with a checksum. Raises OSError."""
         about = {"source": str(self.conversion.source), "state": self.conversion.state}
-        facts = about | {"tally": asdict(tally)} | digest
-        write_atomically(path, json.dumps({"facts": facts, "crc": _checksum(facts)}, indent=1).encode())
+        facts = about | {"tally": asdict(tally), "fingerprint": fingerprint(self._mapped(path, tally.images))}
+        write_atomically(sidecar, json.dumps({"facts": facts, "crc": _checksum(facts)}, indent=1).encode())
 
     def _noted(self, path: Path) -> tuple[Tally | None, dict[str, Any]]:
         """What `_note` wrote about the source as it is now; None and {} where there is something else."""

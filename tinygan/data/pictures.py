@@ -91,7 +91,8 @@ def decoded(
 
     The first is the number `tally.done`. No more are opened than could be needed for `most` pictures.
     """
-    cores, number, room = usable_cores(), tally.done, Room(LARGEST)
+    cores, number = usable_cores(), tally.done
+    room = Room(cores)
     waiting: deque[tuple[int, Future[Found | DataError]]] = deque()
     with ThreadPoolExecutor(cores, "decode") as pool:  # Pillow decodes and resizes without Python's lock
         try:
@@ -142,24 +143,22 @@ def identified(file: IO[bytes]) -> ImageFile.ImageFile:
 
 
 class Room:
-    """Memory for so many pixels at a time, or for one picture that has more."""
+    """Memory for `LARGEST` pixels, in `parts` that are taken by pictures as large as one or several of them."""
 
-    def __init__(self, pixels: int) -> None:
-        self.free, self.most, self.changed = pixels, pixels, threading.Condition()
+    def __init__(self, parts: int) -> None:
+        self.parts, self.free, self.turn = parts, threading.Semaphore(parts), threading.Lock()
 
     @contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
         """Within this, they have their place."""
-        pixels = min(pixels, self.most)
-        with self.changed:
-            self.changed.wait_for(lambda: self.free >= pixels)
-            self.free -= pixels
+        parts = min(self.parts, 1 + pixels * self.parts // LARGEST)
+        with self.turn:  # or two that each have some might wait for each other
+            for _ in range(parts):
+                self.free.acquire()
         try:
             yield
         finally:
-            with self.changed:
-                self.free += pixels
-                self.changed.notify_all()
+            self.free.release(parts)
 
 
 def decode(file: ImageFile.ImageFile) -> tuple[Image.Image, bool]:

@@ -1,6 +1,7 @@
 """The data sets with names, the places where they may lie, and what `auto` means."""
 
 import gzip
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.data.arrays import Stack, from_stack, load_array
+from tinygan.data.arrays import Stack, from_stack, read_array, read_cifar, read_csv
 from tinygan.data.collection import collected, is_batch, state_of
 from tinygan.data.dataset import Dataset, reading
 from tinygan.data.download import Pinned, cache_folder, fetch, is_intact
@@ -22,7 +23,6 @@ from tinygan.data.mapped import chunks
 from tinygan.data.pictures import load_pictures
 from tinygan.data.resize import WAYS, Shape, fit_all
 from tinygan.data.strokes import strokes
-from tinygan.data.tables import read_cifar, read_csv
 from tinygan.errors import CheckpointError, DataError, UsageError, first_sentence
 
 FASHION = (
@@ -118,36 +118,29 @@ def from_path(path: Path, shape: Shape, limit: int | None, say: Callable[[str], 
     Raises:
         DataError: there are none, or the file is damaged, or of a kind that is not read.
     """
-    if not exists(path):
-        raise DataError(f"--data {path} does not exist. Use {', '.join(NAMES)}, or the path of pictures.")
     if isdir(path):
         return from_collection(path, shape, limit, say)
-    with reading(f"{path} cannot be read", ". Name another one."):
-        if not isfile(path):  # to open a named pipe would be to wait for ever
-            raise DataError(f"--data {path} is neither a folder nor a file. Name one of those.")
-        state = state_of(path.stat())
-        with path.open("rb") as file:
-            head = file.read(512)
-        if head.startswith(b"\x1f\x8b"):
-            with gzip.open(path) as file:
-                packed = file.read(512)
-            if packed.startswith(MAGIC) or packed[257:262] == b"ustar":
-                head = packed
-        names = zipfile.ZipFile(path).namelist() if head.startswith(b"PK") else [""]
-    if foreign := remedy(path, head):
-        raise DataError(f"{path} is {foreign}.")
-    if head.startswith(b"\x93NUMPY") or all(name.endswith(".npy") for name in names):
-        return load_array(path, shape, limit, say)
-    if head.startswith((b"PK", b"BZh")) or head[257:262] == b"ustar":
+    if not isfile(path):  # to open a named pipe would be to wait for ever
+        problem = "is neither a folder nor a file" if exists(path) else "does not exist"
+        raise DataError(f"--data {path} {problem}. Use {', '.join(NAMES)}, or the path of pictures.")
+    with reading(f"{path} cannot be read", ". Get it again, or name another one."):
+        state, head = state_of(path.stat()), beginning(path)
+        if foreign := remedy(path, head):
+            raise DataError(f"{path} is {foreign}.")
+        zipped = zipfile.ZipFile(path).namelist() if head.startswith(b"PK") else []
+        if head.startswith(b"\x93NUMPY") or (zipped and all(name.endswith(".npy") for name in zipped)):
+            stack = read_array(path, limit, "train", math.prod(shape.image))
+        elif head.startswith(MAGIC):
+            stack = Stack(read_idx(path)[..., None], str(path))
+        elif path.suffix.lower() == ".csv":
+            stack = read_csv(path)
+        elif zipped or head.startswith(b"BZh") or head[257:262] == b"ustar":
+            stack = None
+        else:
+            kinds = "folders, zip and tar of pictures, .npy, .npz, IDX and .csv files"
+            raise DataError(f"--data {path} is no data that is read: {', '.join(NAMES)}, {kinds}.")
+    if not stack:
         return from_collection(path, shape, limit, say)
-    if head.startswith(MAGIC):
-        stack = Stack(read_idx(path)[:limit, ..., None], str(path))
-    elif path.suffix.lower() == ".csv":
-        stack = read_csv(path)
-        stack = stack._replace(images=stack.images[:limit])
-    else:
-        kinds = "folders, zip and tar of pictures, .npy, .npz, IDX and .csv files"
-        raise DataError(f"--data {path} is no data that is read: {', '.join(NAMES)}, {kinds}.")
     return from_stack(stack, path, state, shape, limit, say)
 
 
@@ -155,14 +148,23 @@ def from_collection(path: Path, shape: Shape, limit: int | None, say: Callable[[
     """The pictures in a folder or an archive; or CIFAR-10's batches; or the file of MNIST in a folder."""
     with reading(f"{path} cannot be read", ". Get it again."):
         collection = collected(path)
-    if collection.names and all(map(is_batch, collection.names)):
-        stack = read_cifar(collection)
-        stack = stack._replace(images=stack.images[:limit])
-        return from_stack(stack, path, collection.state(), shape, limit, say)
+        if collection.names and all(map(is_batch, collection.names)):
+            return from_stack(read_cifar(collection), path, collection.state(), shape, limit, say)
     for file in (TRAIN, TRAIN.removesuffix(".gz")):
         if not collection.names and isfile(path / file):
             return from_path(path / file, shape, limit, say)
     return load_pictures(collection, shape, limit, say)
+
+
+def beginning(path: Path) -> bytes:
+    """The first bytes of a file; of what is packed in it, if that is an IDX file or a tar archive."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith(b"\x1f\x8b"):
+        with gzip.open(path) as file:
+            packed = file.read(512)
+        head = packed if packed.startswith(MAGIC) or packed[257:262] == b"ustar" else head
+    return head
 
 
 def named(
@@ -176,7 +178,9 @@ def named(
             file, notes = PINNED[official, split], ()
             path = located(official, file, data_dir, say)
             if path.suffix == ".npz":  # Keras' MNIST
-                return replace(load_array(path, Shape(28, 1), limit, say, split), name=official)
+                with reading(f"{path} cannot be read", ". Get it again."):
+                    stack = read_array(path, None, split, 784)
+                return replace(from_stack(stack, path, "", Shape(28, 1), limit, say), name=official)
             images = read_idx(path)[..., None]
             if path.suffix == ".gz" and not is_intact(path, file):
                 which = f"{path} is not the official {official} file (its SHA-256 differs)"
