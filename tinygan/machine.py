@@ -66,6 +66,12 @@ def keep_memory() -> None:
     mallopt(trim_threshold, (1 << 31) - 1)
 
 
+def release_memory() -> None:
+    """Give the memory that is free back to the system, where the C library has a call for it (glibc)."""
+    with suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def limit_blas_threads(count: int) -> bool:
     """Let NumPy's matrix products use `count` threads; False where its BLAS offers no such switch."""
     if switch := _blas_switch():

@@ -107,6 +107,7 @@ def test_a_batch_is_limited_and_resized(tmp_path):
         {"test_images": OTHER, "train_images": WANTED, "train_labels": np.zeros((2, 1))},
         {"x_test": OTHER, "x_train": WANTED, "y_train": np.zeros(2)},
         {"images": WANTED, "more": OTHER},
+        {"pretrained": OTHER, "train": WANTED},
         {"validation": OTHER, "my_train_set": WANTED},
         {"flat": WANTED.reshape(2, 16), "labels": np.zeros(2)},
     ],
@@ -123,7 +124,7 @@ def test_an_npz_too_large_for_memory_names_a_command_that_unpacks_it(tmp_path, m
     np.savez(tmp_path / "my data.npz", images=WANTED)
     with pytest.raises(DataError, match="more than 20") as error:
         load("my data.npz", size=4)
-    command, _, data = str(error.value).partition("Type ")[2].partition(", use --data ")
+    command, _, data = str(error.value).partition("Type ")[2].partition(" and use --data ")
     words = shlex.split(command)
     subprocess.run([sys.executable, *words[1:]], check=True)
     monkeypatch.undo()

@@ -119,6 +119,11 @@ def test_pictures_of_a_run_are_no_data(tmp_path, inside):
     refused(tmp_path / inside, "belongs to a run")
 
 
+def test_a_config_that_is_no_file_is_nothing(tmp_path):
+    (tmp_path / "config.json").mkdir()
+    assert values(read(folder(tmp_path, {"a.png": png(100), "b/config.json/c.png": png(110)}))) == [100, 110]
+
+
 def test_other_folders_with_a_configuration_are_data(tmp_path):
     assert values(read(folder(tmp_path, {"config.json": b"{}", "a.png": png(100)}))) == [100]
 
@@ -151,7 +156,7 @@ def test_pipes_are_never_opened(tmp_path):
     folder(tmp_path, {"good.png": png(100)})
     os.mkfifo(tmp_path / "pipe.png")
     os.mkfifo(tmp_path / "pipe")
-    assert "2 no files" in read(tmp_path).notes[0]
+    assert "2 pipes or devices" in read(tmp_path).notes[0]
 
 
 @linux
@@ -193,7 +198,7 @@ def test_links_and_devices_in_a_tar_are_left_out(tmp_path, kind):
         odd.type, odd.linkname = kind, "/etc/passwd"
         archive.addfile(odd)
     data = read(tmp_path / "a.tar")
-    assert values(data) == [100] and "1 links or no files" in data.notes[0]
+    assert values(data) == [100] and "1 links or devices" in data.notes[0]
 
 
 def test_links_in_a_zip_are_left_out(tmp_path):
@@ -260,9 +265,9 @@ def test_headers_of_a_tar_cannot_ask_for_memory(tmp_path):
 
 def test_the_state_of_an_archive_changes_with_it(tmp_path):
     path = zipped(tmp_path / "a.zip", {"a.png": png(100)})
-    before = collected(path).state()
+    before = collected(path).state
     os.utime(path, ns=(1, 1))
-    assert collected(path).state() != before
+    assert collected(path).state != before
 
 
 def test_the_batches_of_cifar_are_read_from_a_folder_and_a_tar(tmp_path):
@@ -276,9 +281,10 @@ def test_the_batches_of_cifar_are_read_from_a_folder_and_a_tar(tmp_path):
     refused(folder(tmp_path / "bad", {"data_batch_1.bin": b"short"}), "no batch of CIFAR-10")
 
 
-def test_the_folder_of_mnist_files_is_read(tmp_path):
+@pytest.mark.parametrize("place", ["", "MNIST/raw/"])
+def test_the_folder_of_mnist_files_is_read(tmp_path, place):
     raw = struct.pack(">4BIII", 0, 0, 8, 3, 2, 4, 4) + bytes(range(100, 132))
-    folder(tmp_path, {"train-images-idx3-ubyte": raw, "t10k-images-idx3-ubyte": raw})
+    folder(tmp_path, {f"{place}{name}-images-idx3-ubyte": raw for name in ("train", "t10k")})
     assert read(tmp_path).images.ravel().tolist() == list(range(100, 132))
 
 
@@ -290,7 +296,9 @@ def test_a_large_archive_takes_little_memory(tmp_path):
     path = tarred(tmp_path / "a.tar", {f"{n}.bmp": file.getvalue() for n in range(100)})
     code = (
         "from tests.data.peak import peak; from tinygan.data import load; "
-        f"load({str(path)!r}); print(peak())"
+        f"load({str(path)!r}, say=str); print(peak())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 250_000_000 < path.stat().st_size
+    environment = os.environ | {"TINYGAN_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert int(done.stdout) < 280_000_000 < path.stat().st_size

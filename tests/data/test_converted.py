@@ -114,7 +114,7 @@ def test_a_limit_takes_the_first_pictures_and_has_a_file_of_its_own(photos: Path
 
 def test_every_change_of_a_folder_changes_its_state(photos: Path) -> None:
     def state() -> str:
-        return collected(photos).state()
+        return collected(photos).state
 
     for picture in photos.rglob("*.png"):
         os.utime(picture, ns=(0, 0))

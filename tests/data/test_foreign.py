@@ -18,6 +18,7 @@ from tinygan.data import load
 from tinygan.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 4, 4), dtype=np.uint8)
+COLOURS = np.random.default_rng(1).integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)
 
 
 def png() -> bytes:
@@ -49,7 +50,10 @@ def tfrecord(path: Path) -> None:
 
 
 def pickled(path: Path) -> None:
-    path.write_bytes(pickle.dumps(PIXELS))
+    """An array; batches as CIFAR-10 has them; sets of pictures and labels, as MNIST was once."""
+    labels = np.zeros(7)
+    contents = {"a": PIXELS, "b": {"data": COLOURS.reshape(7, -1)}, "c": ((PIXELS, labels), (PIXELS[:2], labels))}
+    path.write_bytes(pickle.dumps(contents[path.stem]))
 
 
 def packed(path: Path) -> None:
@@ -67,6 +71,8 @@ def packed(path: Path) -> None:
         ("a.mat", matlab, "scipy", "MATLAB"),
         ("set-train.tfrecord-00000-of-00001", tfrecord, "tensorflow", "TFRecord"),
         ("a.pkl", pickled, "pickle", "pickle"),
+        ("b.pkl", pickled, "pickle", "pickle"),
+        ("c.pickle", pickled, "pickle", "pickle"),
         ("a.npy.xz", packed, "lzma", "xz"),
         ("a.npy.gz", packed, "gzip", "gzip"),
     ],
@@ -91,9 +97,17 @@ def test_the_command_that_is_named_converts_it(
     words = shlex.split(command)
     assert words[0] == "python"
     subprocess.run([sys.executable, *words[1:]], check=True)
+    if name == "b.pkl":
+        assert (load("b.npy", size=32, channels=3).images == COLOURS.transpose(0, 2, 3, 1)).all()
+        return
     images = load(data.rstrip("."), size=4).images
     expected = PIXELS[:1] if "png" in command else PIXELS
     assert (images == expected[..., None]).all()
+
+
+def test_names_that_hold_an_ending_are_none_of_them(tmp_path: Path) -> None:
+    np.save(tmp_path / "set.h5.materials.npy", PIXELS)
+    assert (load(str(tmp_path / "set.h5.materials.npy"), size=4).images == PIXELS[..., None]).all()
 
 
 @pytest.mark.parametrize(

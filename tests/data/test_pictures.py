@@ -1,6 +1,7 @@
 """Files of pictures: what every format becomes, compared with pixels computed here from the definition."""
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -144,10 +145,21 @@ def test_a_transparent_picture_is_put_on_white_band_by_band(tmp_path, monkeypatc
     assert (np.asarray(open_picture(tmp_path / "a.png")) == whole).all()
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tiffs_whose_zero_is_white_are_inverted(tmp_path, bits):
+    dtype, values = ("<u1", [0, 100, 255, 7]) if bits == 8 else ("<u2", [0, 25600, 65535, 1792])
+    tags = [(256, 4, 2), (257, 4, 2), (258, 3, bits), (259, 3, 1), (262, 3, 0), (273, 4, 200)]
+    tags += [(278, 4, 2), (279, 4, 4 * bits // 8)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(head.ljust(200, b"\0") + np.array(values, dtype).tobytes())
+    assert np.asarray(open_picture(tmp_path / "a.tif")).ravel().tolist() == [255, 155, 0, 248]
+
+
 def test_pixels_of_more_than_16_bits_are_refused(tmp_path):
     picture(tmp_path / "a.tif", np.full((4, 4), 1e5), dtype=np.int32)
     picture(tmp_path / "b.tif", np.full((4, 4), 0.5), dtype=np.float32)
-    with pytest.raises(DataError, match="2 that cannot be read.*more than 16 bits"):
+    with pytest.raises(DataError, match="2 that cannot be read.*fractions, negative, or of more than 16 bits"):
         read(tmp_path)
 
 
@@ -183,7 +195,7 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path, kind, monkeypa
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells how much memory is taken")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_largest_picture_takes_less_than_a_gigabyte(tmp_path, kind):
+def test_the_largest_pictures_take_less_than_a_gigabyte(tmp_path, kind):
     side = int((LARGEST // (1 + (kind == "WEBP"))) ** 0.5)
     blocks = np.random.default_rng(0).integers(0, 256, (side // 10, side // 10, 3), dtype=np.uint8)
     exif = Image.Exif()
@@ -193,13 +205,17 @@ def test_the_largest_picture_takes_less_than_a_gigabyte(tmp_path, kind):
         image.putalpha(99)
     options = {"JPEG": {"progressive": True}, "WEBP": {"method": 0}, "PNG": {"compress_level": 1}}
     image.save(tmp_path / "a.png", kind, exif=exif, **options.get(kind, {}))
+    for number in range(3):
+        os.link(tmp_path / "a.png", tmp_path / f"{number}.png")
     code = f"""
 from tests.data.peak import peak
 from tinygan.data import load
-load({str(tmp_path)!r}, channels=3)
+load({str(tmp_path)!r}, channels=3, say=str)
 print(peak())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = os.environ | {"TINYGAN_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert int(done.stdout) < 1 << 30
 
 

@@ -69,7 +69,7 @@ def test_pictures_much_smaller_than_the_size_are_told(tmp_path, side, told):
     for number in range(3):
         Image.new("L", (20, side), 80 * number).save(tmp_path / f"{number}.png")
     notes = load(str(tmp_path), size=16).notes
-    assert any("3 pictures are less than half of --size 16" in note for note in notes) == told
+    assert any("3 pictures are smaller than half of --size 16" in note for note in notes) == told
 
 
 @pytest.mark.parametrize("kind", ["folder", "array", "strokes"])

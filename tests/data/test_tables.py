@@ -18,6 +18,8 @@ ROWS = [",".join(map(str, row)) for row in PIXELS.tolist()]
         (f"label,{NAMES}\n", "7,{}"),  # Kaggle's train.csv
         (f"{NAMES}\n", "{}"),  # its test.csv
         (f"{NAMES},class\n", "{},7"),
+        (",".join(map(str, range(17))) + "\n", "7,{}"),
+        ("0," + ",".join(f"0.{number}" for number in range(1, 17)) + "\n", "7,{}"),
         (f'"label","{NAMES}"\r\n'.replace(",", '","', 1).replace('""', '"'), "7,{}"),
         ("", "7,{}"),
         ("", "{}"),
@@ -38,7 +40,8 @@ def test_rows_of_digits_are_read_with_a_label_and_without(tmp_path, monkeypatch,
     [
         ("", "rows of 1"),
         ("emotion,pixels,Usage\n0,70 80 82,Training\n", "rows of 3"),
-        (f"label,{NAMES}\n", "cannot be read"),
+        (f"label,{NAMES}\n", "has no pictures"),
+        (f"label,{NAMES}\n\n\n", "rows of 17 and of 1"),
         (f"label,{NAMES}\n7", "rows of 17 and of 1"),
         ("\n".join([f"7,{ROWS[0]}"] * 1000 + [ROWS[0]]), "rows of 17 and of 16"),
         (f"7,{ROWS[0]}\n7,1,2\n", "cannot be read"),

@@ -19,7 +19,7 @@ from tinygan.data.converted import Conversion, Tally, converted
 from tinygan.data.dataset import Dataset
 from tinygan.data.mapped import CHUNK, Mapped
 from tinygan.data.ranges import scale_of
-from tinygan.data.resize import Shape, fit_all
+from tinygan.data.resize import WAYS, Shape, fit_all
 from tinygan.errors import DataError, pasted
 
 # Which array of an .npz is taken, where several could be pictures.
@@ -52,6 +52,8 @@ def from_stack(
     images, where, planes = stack
     images = images[:limit] if isinstance(images, np.ndarray) else images
     total, was = len(images), images.shape[1:]
+    if not total:
+        raise DataError(f"{where} has no pictures. Name another one.")
     if planes:
         was = (*was[1:], was[0])
     notes = [f"layout   {where} has its channels first, {images.shape}: they are put last"] * planes
@@ -77,7 +79,7 @@ def from_stack(
     notes += [f"numbers  taken as {tally.scale}"] if tally.scale else []
     if was != shape.image:
         from_, to = ("x".join(map(str, image)) for image in (was, shape.image))
-        notes.append(f"resized  {total:,} images from {from_} to {to}, {shape.words}")
+        notes.append(f"resized  {total:,} images from {from_} to {to}, {WAYS[shape.resize]}")
         side = min(was[:2])
         notes += shape.remarks(was[0] * was[1], side**2, total * (2 * side < shape.size))
     return Dataset(path.stem, made, where, (*notes, *stored))
@@ -97,7 +99,9 @@ def read_npz(path: Path, split: str) -> Stack:
     found: dict[str, tuple[zipfile.ZipInfo, tuple[int, ...]]] = {}
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            name = info.filename.removesuffix(".npy")
+            name, is_array = info.filename.removesuffix(".npy"), info.filename.endswith(".npy")
+            if not is_array:
+                continue
             if info.compress_type not in METHODS:
                 raise DataError(f"{name} in {path} is packed in another way than by NumPy. Save it again.")
             with archive.open(info) as file:
@@ -106,14 +110,15 @@ def read_npz(path: Path, split: str) -> Stack:
         likely = {name: len(shape) for name, (_, shape) in found.items() if laid_out(shape)}
         names = [name for name, depth in likely.items() if depth > 2] or list(likely)
         if len(names) != 1:
-            names = [name for name in PREFERRED[split] if name in names] or [n for n in names if split in n]
+            of_split = [name for name in names if split in re.split("[^a-z]+", name.lower())]
+            names = [name for name in PREFERRED[split] if name in names] or of_split
         if not names:
             shapes = ", ".join(f"{name} {shape}" for name, (_, shape) in found.items())
             raise DataError(f"{path} holds {shapes or 'nothing'}. Call the pictures among them 'images'.")
         info, where = found[names[0]][0], str(path) if len(found) == 1 else f"{names[0]} in {path}"
         if info.file_size > LARGEST:
             unpack = pasted("python", "-m", "zipfile", "-e", str(path), str(path.with_suffix("")))
-            remedy = f"Type {unpack}, use --data {path.with_suffix('') / info.filename}."
+            remedy = f"Type {unpack} and use --data {path.with_suffix('') / info.filename}."
             raise DataError(f"{where} has {info.file_size:,} bytes, more than {LARGEST:,}. {remedy}")
         with archive.open(info) as file:
             return read_npy(file, info.file_size, where)
@@ -186,7 +191,9 @@ def read_csv(path: Path) -> Stack:
         lines = iter(lambda: file.readline(LINE), "")
         first = next(lines, "")
         names = [name.strip(' "\r\n').lower() for name in first.split(",")]
-        if not re.search("[a-df-z]", first.lower()):  # numbers, which may have an exponent
+        # Columns may be counted: 0, 1, 2 and so on, or by pandas 0, 0.1, 0.2.
+        counted = names[:2] in (["0", "1"], ["1", "2"], ["0", "0.1"]) and len(set(names)) == len(names)
+        if not counted and not re.search("[a-df-z]", first.lower()):  # numbers, which may have an exponent
             lines = itertools.chain([first], lines)
         is_square = math.isqrt(len(names)) ** 2 == len(names)
         label = next((i for i, name in enumerate(names) if name in LABELS), None if is_square else 0)
@@ -196,13 +203,14 @@ def read_csv(path: Path) -> Stack:
             raise DataError(f"{path} has rows of {len(names)} ({first.strip():.40}...), not of {wanted}.")
         parts = []
         while block := list(itertools.islice(lines, ROWS)):
-            rows = np.loadtxt(block, np.float32, comments=None, delimiter=",", ndmin=2)
+            rows = np.loadtxt(block, np.float32, comments=None, delimiter=",", quotechar='"', ndmin=2)
             if rows.shape[1] != len(names):
                 raise DataError(f"{path} has rows of {len(names)} and of {rows.shape[1]}. Get it again.")
             parts.append(rows if label is None else np.delete(rows, label, axis=1))
             if len(parts) * parts[0].nbytes > LARGEST:
                 raise DataError(f"{path} has more than {LARGEST:,} bytes of numbers. Save it as .npy.")
-        return Stack(np.concatenate(parts).reshape(-1, side, side, 1), str(path))
+        where = str(path) if label is None else f"{path} (but for column {label + 1}, the label)"
+        return Stack(np.concatenate(parts or [np.empty((0, side**2))]).reshape(-1, side, side, 1), where)
 
 
 def read_cifar(collection: Collection) -> Stack:

@@ -46,7 +46,8 @@ class Collection:
     source: Path
     names: list[str]  # in the order in which they are read
     left_out: dict[str, list[str]]  # for each reason the names of others
-    state: Callable[[], str]  # what changes when the files do
+    state: str  # it changes when the files do
+    size: int  # bytes of the files
     entries: Callable[[int], Iterator[Entry]]  # the pictures from a number on
 
 
@@ -70,7 +71,8 @@ def collected(path: Path) -> Collection:
             if number in wanted:
                 yield entry if zipped else entry._replace(open=partial(io.BytesIO, entry.open().read()))
 
-    return Collection(path, [name for _, name in found], left_out, partial(state_of, facts), entries)
+    names = [name for _, name in found]
+    return Collection(path, names, left_out, state_of(facts), facts.st_size, entries)
 
 
 def state_of(facts: os.stat_result) -> str:
@@ -85,20 +87,18 @@ def folder(root: Path) -> Collection:
             raise DataError(f"{root} belongs to a run of tinygan, {place}. Name real pictures.")
     found, left_out = sorted_out(in_folder(root))
     names = sorted((name for _, name in found), key=lambda name: name.split("/"))
-
-    def state() -> str:
-        digest = hashlib.sha256()
-        for name in names:
-            text = "none"
-            with suppress(OSError):  # deleted meanwhile
-                text = state_of(os.stat(root / name))
-            digest.update(os.fsencode(name) + f"\0{text}\n".encode())
-        return digest.hexdigest()
+    digest, sizes = hashlib.sha256(), [0] * len(names)
+    for number, name in enumerate(names):
+        with suppress(OSError):  # deleted meanwhile
+            facts = os.stat(root / name)
+            sizes[number] = facts.st_size
+            digest.update(os.fsencode(name) + f"\0{state_of(facts)}\n".encode())
 
     def entries(first: int) -> Iterator[Entry]:
-        return (Entry(name, "", 0, partial(opened, root / name)) for name in names[first:])
+        for name, size in zip(names[first:], sizes[first:], strict=True):
+            yield Entry(name, "", size, partial(opened, root / name))
 
-    return Collection(root, names, left_out, state, entries)
+    return Collection(root, names, left_out, digest.hexdigest(), sum(sizes), entries)
 
 
 def sorted_out(files: Iterable[Entry]) -> tuple[list[tuple[int, str]], dict[str, list[str]]]:
@@ -178,15 +178,17 @@ def in_folder(root: Path) -> Iterator[Entry]:
         seen.add((facts.st_dev, facts.st_ino))
         for name in names:
             path = Path(parent, name)
-            problem = "" if os.path.isfile(path) else "no files" if os.path.exists(path) else "dead links"
+            other = "pipes or devices" if os.path.exists(path) else "dead links"
+            problem = "" if os.path.isfile(path) else other
             yield Entry(f"{below}/{name}", problem, 0, partial(opened, path))
-    yield from (Entry(str(problem.filename), "closed folders", 0, io.BytesIO) for problem in closed)
+    for problem in closed:
+        yield Entry(str(problem.filename), "folders that cannot be opened", 0, io.BytesIO)
 
 
 def opened(path: Path) -> IO[bytes]:
     """The file `path`, open. Raises DataError, OSError."""
     if os.path.exists(path) and not path.is_file():  # to open a named pipe would be to wait for ever
-        raise DataError("no file")
+        raise DataError("a pipe or device")
     if path.stat().st_size > LARGEST:
         raise DataError(f"larger than {LARGEST >> 20} MiB")
     return path.open("rb")
@@ -220,7 +222,7 @@ def in_tar(path: Path) -> Iterator[Entry]:
             archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - or it would keep all of them
             total = bounded(total + member.size, path)
             if not member.isdir():
-                problem = "" if member.isreg() and not member.issparse() else "links or no files"
+                problem = "" if member.isreg() and not member.issparse() else "links or devices"
                 yield Entry(member.name, problem, member.size, partial(archive.extractfile, member))  # pyright: ignore
         file.seek(archive.offset)  # pyright: ignore[reportAttributeAccessIssue]
         if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # where an archive ends there are zeros, or nothing

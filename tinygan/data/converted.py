@@ -162,7 +162,7 @@ class Stored:
         return found
 
     def _checked(self, path: Path, sidecar: Path) -> tuple[Any, Tally] | None:
-        """The images in a file or a part, if they are what its sidecar says, and made of the source as it is."""
+        """The images in a file or a part, if its sidecar says so, and that the source is as it was."""
         tally, facts = self._noted(sidecar)
         with suppress(OSError, ValueError):  # it is missing, or too short
             if tally and fingerprint(images := self._mapped(path, tally.images)) == facts["fingerprint"]:

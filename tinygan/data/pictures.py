@@ -18,16 +18,18 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from tinygan.data.collection import Collection, Entry, in_words, opened
 from tinygan.data.converted import NAMED, Conversion, Tally, converted
 from tinygan.data.dataset import Dataset, reading, refusing
-from tinygan.data.resize import Shape, fit, on_white
+from tinygan.data.resize import WAYS, Shape, fit, on_white
 from tinygan.errors import DataError
-from tinygan.machine import usable_cores
+from tinygan.machine import release_memory, usable_cores
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 LARGEST = 64_000_000  # pixels decoded at a time, of one picture or several; a small file may unpack to more
+PHOTOMETRIC = 262  # the tag of a TIFF that says what its numbers mean
 GREYS = {"L;2": 85, "L;4": 17}  # pixels of 2 and 4 bits are multiplied by this, their transparent grey is not
-FEW = 1000  # pictures that are not worth a file in the cache: they take a second or two
+FEW, LIGHT = 1000, 64 << 20  # pictures, and bytes of their files, that take seconds: not worth a cache
 AHEAD = 4  # pictures for each core that wait for it, or for their turn
-HELD = 32 << 20  # bytes of files that wait
+HELD = 128 << 20  # bytes of files that wait
+TRIMMED = 1_000_000  # pixels; after larger pictures freed memory goes back to the system
 
 Found: TypeAlias = tuple[np.ndarray, tuple[int, int], bool]
 
@@ -37,7 +39,7 @@ def load_pictures(
 ) -> Dataset:
     """The pictures of `collection`, the first `limit` of them.
 
-    Up to `FEW` of them are converted in memory, every time; more are stored in the cache once.
+    A few small files are converted in memory, every time; more are stored in the cache once.
 
     Raises:
         DataError: no picture can be read.
@@ -63,25 +65,27 @@ def load_pictures(
                 yield image[None]
 
     limited = most if most < len(names) else None
-    state = collection.state() if most > FEW else ""
-    conversion = Conversion(source, state, most, shape, pieces, limited)
+    conversion = Conversion(source, collection.state, most, shape, pieces, limited)
+    is_large = most > FEW or collection.size * most > LIGHT * len(names)
     with reading(f"{source} cannot be read", ". Get it again."):  # an archive
-        images, tally, stored = converted(conversion, most > FEW, say)
+        images, tally, stored = converted(conversion, is_large, say)
     left_out = in_words(collection.left_out)
     if tally.unreadable:
         more = ", ..." if tally.unreadable > len(tally.named) else ""
         left_out.append(f"{tally.unreadable:,} that cannot be read: {', '.join(tally.named)}{more}")
     if not len(images):
         there = f"It has {', '.join(left_out)}. " if left_out else ""
-        raise DataError(f"no picture ({', '.join(FORMATS)}) in {source}. {there}Name another one.")
+        name = "Name another one, or one of its files."
+        raise DataError(f"no picture ({', '.join(FORMATS)}) in {source}. {there}{name}")
     notes = [f"left out {', '.join(left_out)}"] if left_out else []
     if tally.transparent:
         notes.append(f"on white {tally.transparent:,} pictures that are transparent in places")
     if tally.resized:
-        notes.append(f"resized  {tally.resized:,} pictures to {shape.size}x{shape.size}, {shape.words}")
+        size = f"{shape.size}x{shape.size}"
+        notes.append(f"resized  {tally.resized:,} pictures to {size}, {WAYS[shape.resize]}")
         notes += shape.remarks(tally.area, tally.square, tally.small)
     name = source.name if source.is_dir() else source.stem
-    return Dataset(name or "pictures", images, str(source), (*notes, *stored), tuple(names))
+    return Dataset(name or "pictures", images, str(source), (*notes, *stored), tuple(names[: tally.done]))
 
 
 def decoded(
@@ -124,14 +128,24 @@ def quiet() -> Iterator[None]:
 
 
 def attempt(entry: Entry, shape: Shape, room: Room) -> Found | DataError:
-    """One picture, fitted, its size before that, and whether it was transparent; or why it cannot be read."""
+    """What `shrunk` makes of a file, or why it cannot be read."""
     try:
         with refusing(), entry.open() as file, identified(file) as picture:
-            with room.taken(picture.width * picture.height):
-                upright, transparent = decode(picture)
-                return fit(upright, shape), upright.size, transparent
+            pixels = picture.width * picture.height
+            with room.taken(pixels):
+                found = shrunk(picture, shape)
+                picture.close()
+                if pixels > TRIMMED:  # or each thread would keep what it has taken for one
+                    release_memory()
+                return found
     except DataError as problem:
         return problem
+
+
+def shrunk(picture: ImageFile.ImageFile, shape: Shape) -> Found:
+    """A picture just opened, fitted; its size before; whether it is transparent. Raises as `decode`."""
+    upright, transparent = decode(picture)
+    return fit(upright, shape), upright.size, transparent
 
 
 def identified(file: IO[bytes]) -> ImageFile.ImageFile:
@@ -143,7 +157,7 @@ def identified(file: IO[bytes]) -> ImageFile.ImageFile:
 
 
 class Room:
-    """Memory for `LARGEST` pixels, in `parts` that are taken by pictures as large as one or several of them."""
+    """Memory for `LARGEST` pixels in equal `parts`, of which a picture takes as many as it needs."""
 
     def __init__(self, parts: int) -> None:
         self.parts, self.free, self.turn = parts, threading.Semaphore(parts), threading.Lock()
@@ -174,7 +188,9 @@ def decode(file: ImageFile.ImageFile) -> tuple[Image.Image, bool]:
     if file.mode in ("F", "I", "I;16", "I;16B", "I;16L"):
         numbers = np.asarray(file)
         if file.mode == "F" or numbers.min() < 0 or numbers.max() > 0xFFFF:
-            raise DataError("its pixels have more than 16 bits")
+            raise DataError("its pixels are fractions, negative, or of more than 16 bits")
+        if getattr(file, "tag_v2", {}).get(PHOTOMETRIC) == 0:  # in a TIFF: 0 is white
+            numbers = 0xFFFF - numbers
         clear = numbers == key if isinstance(key, int) else np.zeros(1, bool)
         return Image.fromarray(np.where(clear, 255, numbers >> 8).astype(np.uint8)), bool(clear.any())
     if isinstance(key, tuple) and "16" in layout:

@@ -13,7 +13,6 @@ WAYS = {
     "stretch": "stretched to squares where they are none",
 }
 BAND = 256  # rows
-MUCH = 1 / 3  # of the pictures' area, which a crop leaves out
 
 
 @dataclass(frozen=True)
@@ -26,23 +25,18 @@ class Shape:
     flip: bool = False
 
     @property
-    def words(self) -> str:
-        """How pictures of another size are brought to this one."""
-        return WAYS[self.resize]
-
-    @property
     def image(self) -> tuple[int, int, int]:
         """The shape of one image."""
         return self.size, self.size, self.channels
 
-    def remarks(self, area: float, square: float, small: int) -> Iterator[str]:
+    def remarks(self, area: int, square: int, small: int) -> Iterator[str]:
         """Notes on pictures that have `area` pixels together, and `square` in their centre squares; `small`
         of them have a side of less than half `size`."""
-        if self.resize == "crop" and square < (1 - MUCH) * area:
+        if self.resize == "crop" and 3 * square < 2 * area:
             lost = f"{1 - square / area:.0%} of the pictures' area lies outside their centre squares"
             yield f"note     {lost}: --resize pad or stretch keeps all of it"
         if small:
-            yield f"note     {small:,} pictures are less than half of --size {self.size}, and blurred"
+            yield f"note     {small:,} pictures are smaller than half of --size {self.size}: they get blurred"
 
 
 def fit(picture: Image.Image, shape: Shape) -> np.ndarray:

@@ -3,7 +3,6 @@
 import gzip
 import math
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -14,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from tinygan.data.arrays import Stack, from_stack, read_array, read_cifar, read_csv
-from tinygan.data.collection import collected, is_batch, state_of
-from tinygan.data.dataset import Dataset, reading
+from tinygan.data.collection import OTHERS, collected, is_batch, state_of
+from tinygan.data.dataset import Dataset, reading, spread
 from tinygan.data.download import Pinned, cache_folder, fetch, is_intact
 from tinygan.data.foreign import remedy
 from tinygan.data.idx import MAGIC, read_idx
@@ -35,7 +34,7 @@ MNIST = (
 )
 TRAIN, TEST = "train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"
 TORCHVISION = {"fashion-mnist": "FashionMNIST/raw", "mnist": "MNIST/raw"}
-CONTRAST = 64  # of 255: the least between the darkest and the brightest pixel
+CONTRAST = 32  # of 255: the least between a picture's darkest pixel and its brightest
 
 # The official files: name, mirrors, bytes, SHA-256.
 PINNED = {
@@ -101,15 +100,12 @@ def load(
 
 def remarks(images: Any) -> Iterator[str]:
     """Notes on images from which nothing, or little, can be learnt."""
-    count, one, low, high = len(images), images[0], 255, 0
+    count, one, some = len(images), images[0], spread(images, 4096)
     if count > 1 and all((part == one).all() for part in chunks(images)):
         yield f"note     there is only one picture to learn from, {count:,} times"
-    for part in chunks(images):
-        low, high = min(low, part.min()), max(high, part.max())
-        if high - low >= CONTRAST:
-            return
-    dark = "nearly black" if high < CONTRAST else "nearly of one colour"
-    yield f"note     the pictures are {dark}: all numbers are from {low} to {high}, of 0 to 255"
+    if faint := int((np.ptp(some, axis=(1, 2, 3)) < CONTRAST).sum()):
+        how = f"black or of one colour (the brightest pixel of these is {some.max()} of 255)"
+        yield f"note     {faint:,} of {len(some):,} pictures are nearly {how}"
 
 
 def from_path(path: Path, shape: Shape, limit: int | None, say: Callable[[str], object]) -> Dataset:
@@ -125,17 +121,17 @@ def from_path(path: Path, shape: Shape, limit: int | None, say: Callable[[str], 
         raise DataError(f"--data {path} {problem}. Use {', '.join(NAMES)}, or the path of pictures.")
     with reading(f"{path} cannot be read", ". Get it again, or name another one."):
         state, head = state_of(path.stat()), beginning(path)
-        if foreign := remedy(path, head):
-            raise DataError(f"{path} is {foreign}.")
-        zipped = zipfile.ZipFile(path).namelist() if head.startswith(b"PK") else []
-        if head.startswith(b"\x93NUMPY") or (zipped and all(name.endswith(".npy") for name in zipped)):
+        ending, zipped = path.suffix.lower(), head.startswith(b"PK")
+        if head.startswith(b"\x93NUMPY") or (zipped and ending == ".npz"):
             stack = read_array(path, limit, "train", math.prod(shape.image))
         elif head.startswith(MAGIC):
             stack = Stack(read_idx(path)[..., None], str(path))
-        elif path.suffix.lower() == ".csv":
+        elif ending == ".csv" and not head.startswith(b"\x1f\x8b"):
             stack = read_csv(path)
         elif zipped or head.startswith(b"BZh") or head[257:262] == b"ustar":
             stack = None
+        elif foreign := remedy(path, head):
+            raise DataError(f"{path} is {foreign}.")
         else:
             kinds = "folders, zip and tar of pictures, .npy, .npz, IDX and .csv files"
             raise DataError(f"--data {path} is no data that is read: {', '.join(NAMES)}, {kinds}.")
@@ -149,10 +145,10 @@ def from_collection(path: Path, shape: Shape, limit: int | None, say: Callable[[
     with reading(f"{path} cannot be read", ". Get it again."):
         collection = collected(path)
         if collection.names and all(map(is_batch, collection.names)):
-            return from_stack(read_cifar(collection), path, collection.state(), shape, limit, say)
-    for file in (TRAIN, TRAIN.removesuffix(".gz")):
-        if not collection.names and isfile(path / file):
-            return from_path(path / file, shape, limit, say)
+            return from_stack(read_cifar(collection), path, collection.state, shape, limit, say)
+    for name in () if collection.names else collection.left_out.get(OTHERS, ()):
+        if isdir(path) and Path(name).name in (TRAIN, TRAIN.removesuffix(".gz")):  # torchvision's folder
+            return from_path(path / name, shape, limit, say)
     return load_pictures(collection, shape, limit, say)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 TRAIL = 72  # points along the pen's way; closer together than the pen is wide
 FINE = 64  # points tried between two points of a template, to find evenly spaced ones
 
-# A digit, and a way to write it: points x,y on a sheet of 100 x 100, y downwards, through which the pen passes
+# A digit, and a way to write it: points x,y on a sheet of 100 x 100, y downwards, that the pen passes through
 # smoothly; it turns sharply at a "!" and is lifted at a "|".
 TEMPLATES = """\
 0 58,6 30,10 14,46 26,88 50,97 76,82 86,45 70,12 46,5

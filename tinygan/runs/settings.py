@@ -64,7 +64,7 @@ def setting(
 def side(text: str) -> int:
     """The side of square pictures from its text. Raises UsageError for another one."""
     if not text.strip().lstrip("+-").isdecimal():
-        raise UsageError(f"--size {text!r:.40} is not a whole number: the networks make square pictures.")
+        raise UsageError(f"--size {text!r:.40} is not a whole number. Name one side: pictures are square.")
     return int(text)
 
 

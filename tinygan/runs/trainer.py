@@ -48,6 +48,8 @@ def check_images(images: Dataset, sha256: str, trained_on: object, where: Path, 
         was, now = int(run.read_config()["data"]["shape"][0]), len(images.images)
         differences.append(f"there were {was:,} and are {now:,}")
         before, after = run.read_files(), list(map(printable, images.files))
+        if before == after:
+            differences.append("the names are the same")
         for verb, names in (("came", set(after) - set(before)), ("went", set(before) - set(after))):
             if names and before:
                 more = ", ..." if len(names) > NAMED else ""
