@@ -52,7 +52,8 @@ def tfrecord(path: Path) -> None:
 def pickled(path: Path) -> None:
     """An array; batches as CIFAR-10 has them; sets of pictures and labels, as MNIST was once."""
     labels = np.zeros(7)
-    contents = {"a": PIXELS, "b": {"data": COLOURS.reshape(7, -1)}, "c": ((PIXELS, labels), (PIXELS[:2], labels))}
+    batch, sets = {"data": COLOURS.reshape(7, -1)}, ((PIXELS, labels), (PIXELS[:2], labels))
+    contents = {"a": PIXELS, "b": batch, "c": sets}
     path.write_bytes(pickle.dumps(contents[path.stem]))
 
 

@@ -7,6 +7,7 @@ import bz2
 import gzip
 import hashlib
 import io
+import math
 import os
 import posixpath
 import tarfile
@@ -63,7 +64,7 @@ def collected(path: Path) -> Collection:
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
     files = partial(in_zip if zipped else in_tar, path)
-    found, left_out = sorted_out(files())
+    found, left_out = sorted_out(files(), EXPANSION * facts.st_size + SPARE)
 
     def entries(first: int) -> Iterator[Entry]:
         wanted = {number for number, _ in found[first:]}
@@ -85,7 +86,7 @@ def folder(root: Path) -> Collection:
     for place in (root, *root.parents):
         if is_config(partial(opened, place / "config.json")):
             raise DataError(f"{root} belongs to a run of tinygan, {place}. Name real pictures.")
-    found, left_out = sorted_out(in_folder(root))
+    found, left_out = sorted_out(in_folder(root), math.inf)
     names = sorted((name for _, name in found), key=lambda name: name.split("/"))
     digest, sizes = hashlib.sha256(), [0] * len(names)
     for number, name in enumerate(names):
@@ -101,10 +102,16 @@ def folder(root: Path) -> Collection:
     return Collection(root, names, left_out, digest.hexdigest(), sum(sizes), entries)
 
 
-def sorted_out(files: Iterable[Entry]) -> tuple[list[tuple[int, str]], dict[str, list[str]]]:
-    """The pictures, each with its number among all `files`, and the names of the others by the reason."""
-    found, runs, left_out = [], set(), {}
+def sorted_out(files: Iterable[Entry], most: float) -> tuple[list[tuple[int, str]], dict[str, list[str]]]:
+    """The pictures, each with its number among all `files`, and the names of the others by the reason.
+
+    Raises ValueError where the files are larger than `most` together.
+    """
+    found, runs, left_out, total = [], set(), {}, 0
     for number, entry in enumerate(files):
+        total += entry.size
+        if total > most:
+            raise ValueError(f"it unpacks to more than {most:,} bytes")
         entry = entry._replace(name=posixpath.normpath(entry.name))
         if posixpath.basename(entry.name) == "config.json" and is_config(entry.open):
             runs.add(posixpath.dirname(entry.name) or ".")
@@ -196,7 +203,7 @@ def opened(path: Path) -> IO[bytes]:
 
 def in_zip(path: Path) -> Iterator[Entry]:
     """The files in a zip archive. Raises DataError, and as `zipfile` does."""
-    archive, total = zipfile.ZipFile(path), 0
+    archive = zipfile.ZipFile(path)
 
     def unpacked(info: zipfile.ZipInfo) -> IO[bytes]:
         with archive.open(info) as file:
@@ -204,7 +211,6 @@ def in_zip(path: Path) -> Iterator[Entry]:
 
     for info in archive.infolist():
         if not info.is_dir():
-            total = bounded(total + info.file_size, path)
             readable = info.compress_type in METHODS and not info.flag_bits & 1
             problem = "" if readable else "encrypted or packed in an unknown way"
             if info.external_attr >> 28 == 0xA:  # a file type of Unix
@@ -216,25 +222,15 @@ def in_tar(path: Path) -> Iterator[Entry]:
     """The files in a tar archive, packed with gzip, bzip2 or not. Raises DataError, and as `tarfile` does."""
     with path.open("rb") as file:
         unpack: Any = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open}.get(file.read(2), open)
-    total = 0
     with unpack(path, "rb") as file, tarfile.open(fileobj=Sparing(file), mode="r:") as archive:  # pyright: ignore
         while member := archive.next():
             archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - or it would keep all of them
-            total = bounded(total + member.size, path)
             if not member.isdir():
                 problem = "" if member.isreg() and not member.issparse() else "links or devices"
                 yield Entry(member.name, problem, member.size, partial(archive.extractfile, member))  # pyright: ignore
         file.seek(archive.offset)  # pyright: ignore[reportAttributeAccessIssue]
         if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # where an archive ends there are zeros, or nothing
             raise DataError(f"{path} is damaged in the middle. Get it again.")
-
-
-def bounded(total: int, path: Path) -> int:
-    """`total`, how much an archive unpacks to so far. Raises DataError if that is far more than its size."""
-    most = EXPANSION * path.stat().st_size + SPARE
-    if total > most:
-        raise DataError(f"{path} unpacks to more than {most:,} bytes. Unpack it yourself, if it is no bomb.")
-    return total
 
 
 class Sparing:
@@ -245,5 +241,5 @@ class Sparing:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= LARGEST:
-            raise DataError(f"a header declares {size:,} bytes")
+            raise ValueError(f"a header declares {size:,} bytes")
         return self.file.read(size)

@@ -1,6 +1,6 @@
 """Pictures brought to the model's size once, into a file that the next run finds.
 
-    <name>.npy     the pictures, and <name>.json the sidecar: what they were made of, and how many
+    <name>.npy     the pictures, and <name>.npy.json the sidecar: what they were made of, and how many
     <name>.part    a conversion under way, and <name>.part.json how far it had come a few seconds ago
     <name>.lock    held by the process that reads or writes there
 
@@ -122,9 +122,7 @@ class Stored:
         plain = re.sub(r"[^A-Za-z0-9_-]", "_", source.name)[:40]
         sides = "x".join(map(str, self.shape))
         self.name = f"{plain}-{sides}-{hashlib.sha256(where).hexdigest()[:16]}"
-        self.file, self.sidecar, self.part, self.part_sidecar, self.lock = (
-            cache / f"{self.name}{suffix}" for suffix in (".npy", ".json", ".part", ".part.json", ".lock")
-        )
+        self.file, self.part, self.lock = (cache / f"{self.name}.{end}" for end in ("npy", "part", "lock"))
         self.patient_until = time.monotonic() + WAIT_SECONDS
 
     def images(self) -> tuple[Any, Tally]:
@@ -156,17 +154,23 @@ class Stored:
 
     def found(self) -> tuple[Any, Tally] | None:
         """The images in the file, unless it is missing, damaged, or made of the source as it was."""
-        if found := self._checked(self.file, self.sidecar):
+        if found := self._checked(self.file):
             with suppress(OSError):
-                os.utime(self.sidecar)  # when it was used last
+                os.utime(_sidecar(self.file))  # when it was used last
         return found
 
-    def _checked(self, path: Path, sidecar: Path) -> tuple[Any, Tally] | None:
+    def _checked(self, path: Path) -> tuple[Any, Tally] | None:
         """The images in a file or a part, if its sidecar says so, and that the source is as it was."""
-        tally, facts = self._noted(sidecar)
-        with suppress(OSError, ValueError):  # it is missing, or too short
-            if tally and fingerprint(images := self._mapped(path, tally.images)) == facts["fingerprint"]:
-                return images, tally
+        try:
+            with _sidecar(path).open(encoding="utf-8") as file:
+                found = json.loads(file.read(1 << 20))
+            facts = found["facts"]
+            if found["crc"] == _checksum(facts) and facts["state"] == self.conversion.state:
+                tally = Tally(**facts["tally"])
+                images = self._mapped(path, tally.images)
+                return (images, tally) if fingerprint(images) == facts["fingerprint"] else None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass
         return None
 
     def _mapped(self, path: Path, count: int) -> Any:
@@ -187,7 +191,7 @@ class Stored:
         """Write the file, from where a process before this one has left off. Raises OSError."""
         shape, total = self.shape, self.conversion.total
         sweep(self.cache, self.name)
-        _, tally = self._checked(self.part, self.part_sidecar) or (None, Tally())
+        _, tally = self._checked(self.part) or (None, Tally())
         start = len(header((0, *shape)))
         left = (total - tally.done) * math.prod(shape) * self.conversion.copies
         if shutil.disk_usage(self.cache).free < left:
@@ -206,7 +210,7 @@ class Stored:
                     begun, did = now, tally.done
                 if now >= saved + SAVE_SECONDS:
                     keep(file)
-                    self._note(self.part, self.part_sidecar, tally)
+                    self._note(self.part, tally)
                     saved = now
                 if now >= said + SAY_SECONDS and tally.done > did:
                     seconds = (now - begun) / (tally.done - did) * max(0, total - tally.done)
@@ -217,28 +221,21 @@ class Stored:
             file.seek(0)
             file.write(header((tally.images, *shape)))
             keep(file)
-        self.sidecar.unlink(missing_ok=True)  # at no time may an old one lie beside a new file
+        _sidecar(self.file).unlink(missing_ok=True)  # at no time may an old one lie beside a new file
         os.replace(self.part, self.file)
-        self._note(self.file, self.sidecar, tally)
-        self.part_sidecar.unlink(missing_ok=True)
+        self._note(self.file, tally)
+        _sidecar(self.part).unlink(missing_ok=True)
 
-    def _note(self, path: Path, sidecar: Path, tally: Tally) -> None:
+    def _note(self, path: Path, tally: Tally) -> None:
         """Write the sidecar of a file or a part, all at once: JSON with a checksum. Raises OSError."""
         about = {"source": str(self.conversion.source), "state": self.conversion.state}
         facts = about | {"tally": asdict(tally), "fingerprint": fingerprint(self._mapped(path, tally.images))}
-        write_atomically(sidecar, json.dumps({"facts": facts, "crc": _checksum(facts)}, indent=1).encode())
+        content = json.dumps({"facts": facts, "crc": _checksum(facts)}, indent=1)
+        write_atomically(_sidecar(path), content.encode())
 
-    def _noted(self, path: Path) -> tuple[Tally | None, dict[str, Any]]:
-        """What `_note` wrote about the source as it is now; None and {} where there is something else."""
-        try:
-            with path.open(encoding="utf-8") as file:
-                found = json.loads(file.read(1 << 20))
-            facts = found["facts"]
-            if found["crc"] == _checksum(facts) and facts["state"] == self.conversion.state:
-                return Tally(**facts["tally"]), facts
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            pass
-        return None, {}
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
 
 
 def cache_limit() -> float:
@@ -255,6 +252,10 @@ def tidy(cache: Path, limit: float, used: str) -> float:
 
     A process that uses a set goes on with it (POSIX), or nobody can delete it (Windows). Raises OSError.
     """
+
+    def busy(holder: str) -> None:
+        raise CheckpointError(f"{holder} uses it.")
+
     sets: dict[str, list[os.stat_result]] = {}
     for path in cache.iterdir():
         with suppress(OSError):  # deleted meanwhile
@@ -263,15 +264,11 @@ def tidy(cache: Path, limit: float, used: str) -> float:
     last_used = {name: max(facts.st_mtime for facts in files) for name, files in sets.items()}
     for name in sorted(sets.keys() - {used, ""}, key=last_used.__getitem__):
         if taken > limit * 1e9 or last_used[name] < time.time() - DAYS * 86400:
-            with suppress(OSError, CheckpointError), locked(cache / f"{name}.lock", _busy):
-                for suffix in (".json", ".npy", ".part.json", ".part"):
-                    (cache / f"{name}{suffix}").unlink(missing_ok=True)
+            with suppress(OSError, CheckpointError), locked(cache / f"{name}.lock", busy):
+                for path in set(cache.glob(f"{name}.*")) - {cache / f"{name}.lock"}:
+                    path.unlink()
                 taken -= sum(facts.st_size for facts in sets[name])
     return taken / 1e9
-
-
-def _busy(holder: str) -> None:
-    raise CheckpointError(f"{holder} uses it.")
 
 
 def header(shape: tuple[int, ...]) -> bytes:

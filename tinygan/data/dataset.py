@@ -1,6 +1,8 @@
 """What a data set is: pictures as bytes, in memory or in a file, and where they came from."""
 
 import hashlib
+import logging
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -60,11 +62,22 @@ def _digest(shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> str:
 
 @contextmanager
 def reading(before: str = "", after: str = "") -> Iterator[None]:
-    """As `refusing`; warnings are dropped as well: of old headers, of odd metadata."""
-    with warnings.catch_warnings():  # of the whole process: not for several threads at once
-        warnings.simplefilter("ignore")
-        with refusing(before, after):
+    """As `quiet` and `refusing`."""
+    with quiet(), refusing(before, after):
+        yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within this no thread warns of old headers, odd metadata or damaged pictures."""
+    log, silent = logging.getLogger("PIL"), logging.NullHandler()
+    log.addHandler(silent)  # without any handler its lines would go to stderr
+    try:
+        with warnings.catch_warnings():  # of the whole process: not in several threads at once
+            warnings.simplefilter("ignore")
             yield
+    finally:
+        log.removeHandler(silent)
 
 
 @contextmanager
@@ -82,7 +95,8 @@ def refusing(before: str = "", after: str = "") -> Iterator[None]:
         remedy = after and ". Free some, or use other data."
         raise DataError(f"{before}more than there is memory for{remedy}") from full
     except Exception as problem:  # SyntaxError and tokenize.TokenError included
-        raise DataError(f"{before}{one_line(problem)}{after}") from problem
+        reason = re.sub(" <.*>", "", one_line(problem))  # Pillow names objects
+        raise DataError(f"{before}{reason}{after}") from problem
 
 
 def normalise(images: Any) -> Any:

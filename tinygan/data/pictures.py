@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps
 
-from tinygan.data.collection import Collection, Entry, in_words, opened
+from tinygan.data.collection import Collection, Entry, in_words
 from tinygan.data.converted import NAMED, Conversion, Tally, converted
-from tinygan.data.dataset import Dataset, reading, refusing
+from tinygan.data.dataset import Dataset, quiet, reading, refusing
 from tinygan.data.resize import WAYS, Shape, fit, on_white
 from tinygan.errors import DataError
 from tinygan.machine import release_memory, usable_cores
@@ -49,12 +46,12 @@ def load_pictures(
 
     def pieces(tally: Tally) -> Iterator[np.ndarray]:
         with quiet():
-            for number, found in decoded(collection.entries(tally.done), shape, most, tally):
-                tally.done = number + 1
+            for found in decoded(collection.entries(tally.done), shape, most, tally):
+                tally.done += 1
                 if isinstance(found, DataError):
                     tally.unreadable += 1
                     if len(tally.named) < NAMED:
-                        tally.named.append(f"{names[number]} ({found})")
+                        tally.named.append(f"{names[tally.done - 1]} ({found})")
                     continue
                 image, (width, height), transparent = found
                 side = min(width, height)
@@ -90,12 +87,9 @@ def load_pictures(
 
 def decoded(
     entries: Iterator[Entry], shape: Shape, most: int, tally: Tally
-) -> Iterator[tuple[int, Found | DataError]]:
-    """What becomes of `entries`, in order, each with its number.
-
-    The first is the number `tally.done`. No more are opened than could be needed for `most` pictures.
-    """
-    cores, number = usable_cores(), tally.done
+) -> Iterator[Found | DataError]:
+    """What becomes of `entries`, in order; no more are opened than could be needed for `most` pictures."""
+    cores = usable_cores()
     room = Room(cores)
     waiting: deque[tuple[int, Future[Found | DataError]]] = deque()
     with ThreadPoolExecutor(cores, "decode") as pool:  # Pillow decodes and resizes without Python's lock
@@ -108,29 +102,15 @@ def decoded(
                     waiting.append((entry.size, pool.submit(attempt, entry, shape, room)))
                 if not waiting:
                     return
-                yield number, waiting.popleft()[1].result()
-                number += 1
+                yield waiting.popleft()[1].result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Within this, Pillow says nothing about odd and damaged files, in no thread."""
-    log, silent = logging.getLogger("PIL"), logging.NullHandler()
-    log.addHandler(silent)  # without any handler its lines would go to stderr
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.removeHandler(silent)
 
 
 def attempt(entry: Entry, shape: Shape, room: Room) -> Found | DataError:
     """What `shrunk` makes of a file, or why it cannot be read."""
     try:
-        with refusing(), entry.open() as file, identified(file) as picture:
+        with refusing(), entry.open() as file, Image.open(file, formats=FORMATS) as picture:
             pixels = picture.width * picture.height
             with room.taken(pixels):
                 found = shrunk(picture, shape)
@@ -146,14 +126,6 @@ def shrunk(picture: ImageFile.ImageFile, shape: Shape) -> Found:
     """A picture just opened, fitted; its size before; whether it is transparent. Raises as `decode`."""
     upright, transparent = decode(picture)
     return fit(upright, shape), upright.size, transparent
-
-
-def identified(file: IO[bytes]) -> ImageFile.ImageFile:
-    """The picture in an open file, not yet decoded. Raises DataError, and as Pillow does."""
-    try:
-        return Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError:
-        raise DataError(f"none of {', '.join(FORMATS)}") from None
 
 
 class Room:
@@ -198,12 +170,3 @@ def decode(file: ImageFile.ImageFile) -> tuple[Image.Image, bool]:
     elif isinstance(key, int) and layout in GREYS:
         file.info["transparency"] = key * GREYS[layout]
     return on_white(file)
-
-
-def open_picture(path: Path) -> Image.Image:
-    """The picture in a file, as `decode` gives it. Raises DataError, which names the file."""
-    try:
-        with reading(), opened(path) as content, identified(content) as file:
-            return decode(file)[0]
-    except DataError as problem:
-        raise DataError(f"{path}: {problem}") from problem

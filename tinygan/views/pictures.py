@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tinygan.data.pictures import open_picture
+from tinygan.data.collection import opened
+from tinygan.data.dataset import reading
+from tinygan.data.pictures import FORMATS, decode
 from tinygan.errors import CheckpointError, DataError, ShapeError
 from tinygan.files import write_atomically
 
@@ -76,8 +78,9 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
 def read_picture(path: Path) -> np.ndarray:
     """A PNG or JPEG file as uint8 (H, W, C): C is 1 for greyscale, else 3. Raises CheckpointError."""
     try:
-        pixels = np.array(open_picture(path))
+        with reading(), opened(path) as file, Image.open(file, formats=FORMATS) as picture:
+            pixels = np.array(decode(picture)[0])
     except DataError as problem:
         reason = str(problem).rstrip(".")
-        raise CheckpointError(f"cannot read {reason}. Delete it or name another one.") from problem
+        raise CheckpointError(f"cannot read {path}: {reason}. Delete it or name another one.") from problem
     return pixels.reshape(*pixels.shape[:2], -1)
