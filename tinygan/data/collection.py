@@ -107,22 +107,23 @@ def sorted_out(files: Iterable[Entry], most: float) -> tuple[list[tuple[int, str
 
     Raises ValueError where the files are larger than `most` together.
     """
-    found, runs, left_out, total = [], set(), {}, 0
-    for number, entry in enumerate(files):
+    seen, runs, total = [], set(), 0
+    for entry in files:
         total += entry.size
         if total > most:
             raise ValueError(f"it unpacks to more than {most:,} bytes")
         entry = entry._replace(name=posixpath.normpath(entry.name))
         if posixpath.basename(entry.name) == "config.json" and is_config(entry.open):
             runs.add(posixpath.dirname(entry.name) or ".")
-        if reason := entry.problem or why_not(entry):
-            left_out.setdefault(reason, []).append(entry.name)
+        seen.append((entry.name, entry.problem or why_not(entry)))
+    found, left_out = [], {}
+    for number, (name, reason) in enumerate(seen):
+        if runs and any(str(folder) in runs for folder in PurePosixPath(name).parents):
+            reason = "in runs of tinygan"
+        if reason:
+            left_out.setdefault(reason, []).append(name)
         else:
-            found.append((number, entry.name))
-    if runs:
-        own = {name for _, name in found if any(str(above) in runs for above in PurePosixPath(name).parents)}
-        left_out |= {"in runs of tinygan": sorted(own)} if own else {}
-        found = [(number, name) for number, name in found if name not in own]
+            found.append((number, name))
     return found, left_out
 
 
