@@ -92,7 +92,8 @@ FOOLED = 0.1  # of the fakes rejected: D teaches nothing either
 ASLEEP = 0.02  # spread of D's scores: it says the same of every picture
 DEAD = 0.25  # of the channels
 
-AGAIN = "start again with --recipe best, or where this is that one, with a smaller --lr"
+AGAIN = "start again with --recipe best, or where this is that one, with a smaller --lr."
+SLOWER = "start again with a smaller --lr."
 
 
 class Verdict(NamedTuple):
@@ -108,26 +109,22 @@ class Verdict(NamedTuple):
 def verdict(health: Health) -> Verdict:
     """The worst that these numbers show."""
     real, fake = round(100 * health.real_accuracy), round(100 * health.fake_accuracy)
-    if health.diversity < COLLAPSED or health.nearest < REPEATED:
-        if health.diversity < COLLAPSED:
-            found = f"They differ {100 * health.diversity:.0f} % as much as real pictures"
-        else:
+    alike = health.diversity < COLLAPSED
+    if alike or health.nearest < REPEATED:
+        found = f"They differ {100 * health.diversity:.0f} % as much as real pictures"
+        if not alike:
             found = f"Nearest ones differ {100 * health.nearest:.0f} % as much as among real pictures"
         words = f"samples look alike: mode collapse? {found}"
-        advice = f"Go on for some epochs; if it stays, {AGAIN}."
-    elif min(health.real_accuracy, health.fake_accuracy) >= CERTAIN:
+        return Verdict(words, f"Go on for some epochs; if it stays, {AGAIN}")
+    if min(health.real_accuracy, health.fake_accuracy) >= CERTAIN:
         words = f"D is winning: {fake} % of fakes are rejected"
-        advice = f"Usual in the first epochs; if it stays, {AGAIN}."
-    elif max(health.real_spread, health.fake_spread) < ASLEEP:
-        words = "D says the same of every picture"
-        advice = "Go on for an epoch; if it stays, start again with a smaller --lr."
-    elif health.fake_accuracy <= FOOLED:
+        return Verdict(words, f"Usual in the first epochs; if it stays, {AGAIN}")
+    if max(health.real_spread, health.fake_spread) < ASLEEP:
+        return Verdict("D says the same of every picture", f"Go on for an epoch; if it stays, {SLOWER}")
+    if health.fake_accuracy <= FOOLED:
         words = f"G is winning: D rejects {fake} % of fakes only"
-        advice = "D often catches up; if it does not, start again with a smaller --lr."
-    elif health.dead > DEAD:
+        return Verdict(words, f"D often catches up; if it does not, {SLOWER}")
+    if health.dead > DEAD:
         words = f"{100 * health.dead:.0f} % of the LeakyReLU channels are dead"
-        advice = "They learn slowly; if the pictures do not get better, start again with a smaller --lr."
-    else:
-        words = f"healthy: D recognises {real} % of real pictures and {fake} % of fakes"
-        advice = ""
-    return Verdict(words, advice)
+        return Verdict(words, f"They learn slowly; if the pictures do not get better, {SLOWER}")
+    return Verdict(f"healthy: D recognises {real} % of real pictures and {fake} % of fakes", "")
