@@ -56,10 +56,8 @@ def nearest(pictures: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.nd
     of 1/255. The table of all distances is kept, so N should be small.
     """
     flat = pictures.reshape(len(pictures), -1).astype(np.float32)
-    tables = []
-    for start in range(0, len(images), ROWS):
-        part = images[start : start + ROWS].reshape(-1, flat.shape[1]).astype(np.float32)
-        tables.append(squared_distances(flat, part))
+    parts = (images[start : start + ROWS] for start in range(0, len(images), ROWS))
+    tables = [squared_distances(flat, part.reshape(len(part), -1).astype(np.float32)) for part in parts]
     distances = np.concatenate(tables, axis=1)  # (N, M)
     return distances.argmin(axis=1), np.sqrt(distances.min(axis=1).astype(np.float64) / flat.shape[1])
 

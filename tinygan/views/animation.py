@@ -67,12 +67,7 @@ def _write_mp4(path: Path, pixels: np.ndarray, frames_per_second: float) -> None
     _, H, W, C = pixels.shape
     # h264 works in blocks of 16x16 pixels; imageio would stretch the picture, a margin keeps it sharp.
     padded = np.pad(pixels, ((0, 0), (0, -H % 16), (0, -W % 16), (0, 0)), constant_values=255)
-    data = iio.imwrite(
-        "<bytes>",
-        padded if C == 3 else padded.repeat(3, axis=-1),
-        plugin="FFMPEG",
-        extension=".mp4",
-        fps=frames_per_second,
-    )
+    colour = padded if C == 3 else padded.repeat(3, axis=-1)
+    data = iio.imwrite("<bytes>", colour, plugin="FFMPEG", extension=".mp4", fps=frames_per_second)
     assert data is not None
     write_atomically(path, data)

@@ -29,17 +29,10 @@ def for_page(network: Network) -> tuple[list[dict[str, Any]], str]:
     for name, layer, shape, arrays, pads in layer_by_layer(network):
         if isinstance(layer, Conv2D):
             arrays["kernel"] = arrays["kernel"].swapaxes(2, 3)
-        found.append(
-            {
-                "kind": layer.name,
-                "name": name,
-                "shape": shape,
-                "stride": getattr(layer, "stride", None),
-                "pads": pads and [before for before, _ in pads],
-                "slope": getattr(layer, "slope", None),
-                "weights": {key: array.shape for key, array in arrays.items()},
-            }
-        )
+        facts = {key: getattr(layer, key, None) for key in ("stride", "slope")}
+        facts["weights"] = {key: array.shape for key, array in arrays.items()}
+        facts["pads"] = pads and [before for before, _ in pads]
+        found.append({"kind": layer.name, "name": name, "shape": shape, **facts})
         weights += [encode(array) for array in arrays.values()]
     return found, "".join(weights)
 

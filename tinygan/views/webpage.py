@@ -79,11 +79,10 @@ def page(title: str, contents: dict[str, Any], weights: Sequence[str]) -> str:
     parts = {"title": html.escape(title), "contents": data}
     parts |= zip(("generator-weights", "discriminator-weights"), weights, strict=True)
 
-    def put_in(match: re.Match[str]) -> str:
-        name = match[1]
+    def part(name: str) -> str:
         return parts[name] if name in parts else (folder / name).read_text(encoding="utf-8")
 
-    return re.sub(r"\{\{ (\S+) \}\}", put_in, (folder / "page.html").read_text(encoding="utf-8"))
+    return re.sub(r"\{\{ (\S+) \}\}", lambda match: part(match[1]), part("page.html"))
 
 
 def _configuration(run: RunFolder) -> dict[str, Any]:
@@ -144,9 +143,8 @@ def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any
 def _frames(run: RunFolder, stats: Sequence[dict[str, Any]], height: int, width: int) -> list[dict[str, Any]]:
     """The sample grids there are, up to the last epoch of the statistics."""
     last = max((row["epoch"] for row in stats), default=0)
-    epochs = [epoch for epoch in run.sampled_epochs() if epoch <= last]
-    pictures = [_sprite(run.sample_path(epoch), PREVIEWS, height, width) for epoch in epochs]
-    found = zip(epochs, pictures, strict=True)
+    shown = [epoch for epoch in run.sampled_epochs() if epoch <= last]
+    found = ((epoch, _sprite(run.sample_path(epoch), PREVIEWS, height, width)) for epoch in shown)
     return [{"epoch": epoch, "picture": picture} for epoch, picture in found if picture]
 
 
