@@ -46,7 +46,11 @@ class Chart {
     this.key = element("ul", { class: "key" });
     this.figure = element("figure", { class: "chart" }, element("h3", {}, title), this.svg, this.key);
     new ResizeObserver(() => this.draw()).observe(this.svg);
-    const point = (event) => this.show({ at: this.nearest(event.clientX - this.svg.getBoundingClientRect().left) });
+    const point = ({ clientX }) => {
+      const pixel = clientX - this.svg.getBoundingClientRect().left;
+      const away = lines[0].x.map((epoch) => Math.abs(this.X(epoch) - pixel));
+      this.show({ at: away.indexOf(Math.min(...away)) });
+    };
     this.svg.addEventListener("pointermove", point);
     this.svg.addEventListener("pointerdown", point);
     this.svg.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && this.show({ at: null }));
@@ -66,12 +70,6 @@ class Chart {
     this.draw();
   }
 
-  /** The number of the point nearest to a pixel. */
-  nearest(pixel) {
-    const away = this.lines[0].x.map((epoch) => Math.abs(this.X(epoch) - pixel));
-    return away.indexOf(Math.min(...away));
-  }
-
   draw() {
     const { width, height } = this.svg.getBoundingClientRect();
     if (!width) return; // not on the screen yet
@@ -84,15 +82,13 @@ class Chart {
       svg("line", { class: kind, x1: MARGIN.left, x2: width - MARGIN.right, y1: Y(value), y2: Y(value) });
     const down = (epoch, kind) =>
       svg("line", { class: kind, x1: this.X(epoch), x2: this.X(epoch), y1: MARGIN.top, y2: height - MARGIN.bottom });
-    const parts = [];
-    for (const value of ticks(0, top, 4)) {
-      parts.push(across(value, "grid"), svg("text", { x: MARGIN.left - 6, y: Y(value) + 4, "text-anchor": "end" }, this.writeTick(value)));
-    }
-    for (const epoch of ticks(0, this.lastEpoch, Math.max(2, width / 90))) {
-      parts.push(svg("text", { x: this.X(epoch), y: height - MARGIN.bottom + 16, "text-anchor": "middle" }, number(epoch, 4)));
-    }
-    parts.push(svg("text", { x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 1, "text-anchor": "middle" }, "epoch"));
-    for (const { value } of this.guesses) parts.push(across(value, "guess"));
+    const label = (x, y, anchor, text) => svg("text", { x, y, "text-anchor": anchor }, text);
+    const parts = [
+      ...ticks(0, top, 4).flatMap((value) => [across(value, "grid"), label(MARGIN.left - 6, Y(value) + 4, "end", this.writeTick(value))]),
+      ...ticks(0, this.lastEpoch, Math.max(2, width / 90)).map((epoch) => label(this.X(epoch), height - MARGIN.bottom + 16, "middle", number(epoch, 4))),
+      label((MARGIN.left + width - MARGIN.right) / 2, height - 1, "middle", "epoch"),
+      ...this.guesses.map(({ value }) => across(value, "guess")),
+    ];
     if (this.marked !== null) parts.push(down(this.marked, "marker"));
     this.lines.forEach((line, n) => {
       const raw = line.high ? { class: "raw", fill: line.color, d: band(line, this.X, Y) } : { class: "thin", stroke: line.color, d: path(line.x, line.y, this.X, Y) };
@@ -134,19 +130,11 @@ function path(x, y, X, Y) {
   return text;
 }
 
-/** The d of the area between a line's low and high; stretches of nulls are left out. */
+/** The d of the area between a line's low and high, whose nulls are at the same places: each stroke there and back. */
 function band({ x, low, high }, X, Y) {
-  let text = "", start = 0;
-  for (let i = 0; i <= x.length; i++) {
-    if (i < x.length && low[i] !== null) continue;
-    if (i > start) {
-      const there = path(x.slice(start, i), high.slice(start, i), X, Y);
-      const back = path(x.slice(start, i).reverse(), low.slice(start, i).reverse(), X, Y);
-      text += `${there}${back.replace("M", "L")}Z`;
-    }
-    start = i + 1;
-  }
-  return text;
+  const strokes = (x, y) => path(x, y, X, Y).split("M").slice(1);
+  const back = strokes([...x].reverse(), [...low].reverse()).reverse();
+  return strokes(x, high).map((there, i) => `M${there}L${back[i]}Z`).join("");
 }
 
 const COLOR = { fake: "var(--fake)", real: "var(--real)", third: "var(--third)" };

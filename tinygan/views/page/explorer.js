@@ -71,15 +71,11 @@ function drawBars(canvas, noise) {
 class Explorer {
   /** `run` is the page's contents; the weights lie in elements of their own. */
   constructor(run) {
-    const [generator, discriminator] = run.networks;
-    this.generator = new Network(generator, byId("generator-weights").textContent);
-    this.discriminator = new Network(discriminator, byId("discriminator-weights").textContent);
-    this.shape = this.discriminator.input;
-    this.directions = run.directions;
-    this.noiseSize = run.noise[0].length;
-    this.walked = 0;
+    const weights = ["generator-weights", "discriminator-weights"].map((id) => byId(id).textContent);
+    [this.generator, this.discriminator] = run.networks.map((network, i) => new Network(network, weights[i]));
+    const shape = this.discriminator.input, noiseSize = run.noise[0].length;
+    Object.assign(this, { shape, noiseSize, directions: run.directions, walked: 0, waiting: false });
     this.strollingSince = null; // when the walk's last step was made; null while it rests
-    this.waiting = false;
     byId("noise-caption").textContent = `noise: ${this.noiseSize} numbers, normally distributed`;
     this.addStarts(run.noise);
     this.addDirections();
@@ -191,10 +187,7 @@ class Explorer {
     previews.forEach((noise, i) => {
       const canvas = element("canvas");
       const button = element("button", { type: "button", "aria-label": `Picture ${i + 1}` }, canvas);
-      button.addEventListener("click", () => {
-        if (byId("as-start").checked) this.start(noise);
-        else this.setGoal(noise);
-      });
+      button.addEventListener("click", () => (byId("as-start").checked ? this.start(noise) : this.setGoal(noise)));
       byId("starts").append(button);
       setTimeout(() => this.drawPictureOf(noise, canvas)); // a task each, so that the page does not freeze meanwhile
     });

@@ -63,11 +63,12 @@ function listing(caption, fields) {
   return table(caption, [["what", "whole"], ["value", "text"]], rows);
 }
 
-/** A number in [-1, 1] as a byte, as tinygan.views.pictures.to_uint8 does it: ties go to the even one. */
+const BYTE = new Uint8ClampedArray(1); // clips what it is given and rounds it, ties to the even one
+
+/** A number in [-1, 1] as a byte, as tinygan.views.pictures.to_uint8 does it. */
 function toByte(value) {
-  const x = Math.min(255, Math.max(0, value * 127.5 + 127.5));
-  const rounded = Math.round(x);
-  return rounded - x === 0.5 && rounded % 2 ? rounded - 1 : rounded;
+  BYTE[0] = value * 127.5 + 127.5;
+  return BYTE[0];
 }
 
 /** An opaque pixel as a 32-bit number, its bytes in a canvas's order, from three numbers of 0 to 255. */

@@ -21,18 +21,14 @@ function drawTiles(canvas, image, [, height, width]) {
 class Player {
   /** `run` is the page's contents; `onEpoch(epoch)` is called whenever another epoch is shown. */
   constructor(run, onEpoch) {
-    this.run = run;
-    this.onEpoch = onEpoch;
-    this.slider = byId("epoch");
-    this.button = byId("play");
-    this.timer = null;
+    Object.assign(this, { run, onEpoch, slider: byId("epoch"), timer: null });
     this.images = run.frames.map(({ picture }) => Object.assign(new Image(), { src: picture }));
     this.slider.max = run.frames.length - 1;
     this.slider.addEventListener("input", () => {
-      this.pause();
+      this.setPlaying(false);
       this.show(Number(this.slider.value));
     });
-    this.button.addEventListener("click", () => (this.timer ? this.pause() : this.play()));
+    byId("play").addEventListener("click", () => this.setPlaying(!this.timer));
     if (run.reals) {
       const image = Object.assign(new Image(), { src: run.reals });
       image.decode().then(() => drawTiles(byId("real-grid"), image, run.config.data.shape));
@@ -40,11 +36,8 @@ class Player {
     byId("real-grid").parentElement.hidden = !run.reals;
     byId("player").hidden = run.frames.length < 2;
     byId("sample-grid").hidden = run.frames.length === 0;
-    if (run.frames.length === 0) {
-      byId("sample-caption").textContent = "no pictures were found in the folder of the run";
-    } else {
-      this.show(run.frames.length - 1);
-    }
+    if (run.frames.length) this.show(run.frames.length - 1);
+    else byId("sample-caption").textContent = "no pictures were found in the folder of the run";
   }
 
   async show(index) {
@@ -69,20 +62,15 @@ class Player {
       `D(x) ${fixed(row.real_score, 2)}, D(G(z)) ${fixed(row.fake_score, 2)}. ${advice(row)}`;
   }
 
-  play() {
-    if (this.index === this.images.length - 1) this.show(0);
-    this.button.textContent = "Pause";
-    byId("epoch-facts").setAttribute("aria-live", "off"); // five epochs a second are too many to be read out
-    this.timer = setInterval(() => {
-      this.show(this.index + 1);
-      if (this.index === this.images.length - 1) this.pause();
-    }, 200);
-  }
-
-  pause() {
+  setPlaying(playing) {
+    const last = this.images.length - 1;
+    if (playing && this.index === last) this.show(0);
     clearInterval(this.timer);
-    this.timer = null;
-    this.button.textContent = "Play";
-    byId("epoch-facts").setAttribute("aria-live", "polite");
+    this.timer = playing ? setInterval(() => {
+      this.show(this.index + 1);
+      if (this.index === last) this.setPlaying(false);
+    }, 200) : null;
+    byId("play").textContent = playing ? "Pause" : "Play";
+    byId("epoch-facts").setAttribute("aria-live", playing ? "off" : "polite"); // five epochs a second are too many to be read out
   }
 }
