@@ -49,12 +49,9 @@ def probed(number: int | None = None) -> ModuleType:
 
 
 def choose(
-    device: str = "auto",
-    engine: str = "auto",
-    say: Callable[[str], object] = print,
-    precision: str = "auto",
-    number: int | None = None,
-) -> Backend:
+    device: str = "auto", engine: str = "auto", say: Callable[[str], object] = print,
+    precision: str = "auto", number: int | None = None,
+) -> Backend:  # fmt: skip
     """The backend for ``--device`` and ``--engine``; `auto` prefers the GPU and says why it does not.
 
     By default the fast engine uses TF32 on a card that has it. Several processes on one host give each its

@@ -45,9 +45,6 @@ def standard_error(features: np.ndarray, reference: np.ndarray) -> float:
 
     The bootstrap (Efron 1979): N of the N features and M of the M, with replacement, `BOOTSTRAPS` times.
     """
-    random = np.random.default_rng(0)
-    found = []
-    for _ in range(BOOTSTRAPS):
-        drawn = (moments(part[random.integers(0, len(part), len(part))]) for part in (features, reference))
-        found.append(frechet(*drawn))
-    return float(np.std(found, ddof=1))
+    random, both = np.random.default_rng(0), (features, reference)
+    drawn = ([moments(random.choice(part, len(part))) for part in both] for _ in range(BOOTSTRAPS))
+    return float(np.std([frechet(*pair) for pair in drawn], ddof=1))

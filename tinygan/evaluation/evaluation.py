@@ -74,13 +74,9 @@ class Evaluation:
     """What is needed to evaluate a run's generators: the classifier and the test half of the data set."""
 
     def __init__(
-        self,
-        settings: Settings,
-        data_dir: Path | None = None,
-        say: Callable[[str], object] = print,
-        samples: int = SAMPLES,
-        seed: int | None = None,
-    ) -> None:
+        self, settings: Settings, data_dir: Path | None = None, say: Callable[[str], object] = print,
+        samples: int = SAMPLES, seed: int | None = None,
+    ) -> None:  # fmt: skip
         """`seed`, of all that is drawn here, is by default one more than the run's own.
 
         Raises UsageError where no classifier fits, DataError where there are not enough test images.

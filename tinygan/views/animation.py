@@ -39,7 +39,14 @@ def write_gif(
     if importlib.util.find_spec("imageio_ffmpeg"):
         video = path.with_suffix(".mp4")
         with by_product(f"{video} with imageio_ffmpeg", warn):  # a foreign process: missing, killed, too old
-            _write_mp4(video, pixels, 1 / seconds_per_frame)
+            _, H, W, C = pixels.shape
+            # h264 has blocks of 16x16 pixels: imageio would stretch the picture, a margin keeps it sharp.
+            margin = (0, 0), (0, -H % 16), (0, -W % 16), (0, 0)
+            padded = np.pad(pixels, margin, constant_values=255).repeat(3 // C, axis=-1)
+            fps = 1 / seconds_per_frame
+            data = iio.imwrite("<bytes>", padded, plugin="FFMPEG", extension=".mp4", fps=fps)
+            assert data is not None
+            write_atomically(video, data)
 
 
 def load_frames(frames: Sequence[Path], warn: Callable[[str], object]) -> np.ndarray:
@@ -61,13 +68,3 @@ def load_frames(frames: Sequence[Path], warn: Callable[[str], object]) -> np.nda
         odd = f"{frame} is {pictures.pop(frame).shape}, and not {shape} (height, width, channels)"
         warn(f"warning: {odd}. The animation does without it.")
     return np.stack([pictures[frame] for frame in frames if frame in pictures])
-
-
-def _write_mp4(path: Path, pixels: np.ndarray, frames_per_second: float) -> None:
-    _, H, W, C = pixels.shape
-    # h264 works in blocks of 16x16 pixels; imageio would stretch the picture, a margin keeps it sharp.
-    padded = np.pad(pixels, ((0, 0), (0, -H % 16), (0, -W % 16), (0, 0)), constant_values=255)
-    colour = padded if C == 3 else padded.repeat(3, axis=-1)
-    data = iio.imwrite("<bytes>", colour, plugin="FFMPEG", extension=".mp4", fps=frames_per_second)
-    assert data is not None
-    write_atomically(path, data)

@@ -65,12 +65,9 @@ function showNetworks() {
       layer === "in all" ? layer : layer.replaceAll("_", " "),
       shape.map((size) => number(size)).join(" × "), number(trained), ...(gathers ? [gathered ? number(gathered) : ""] : []),
     ]);
-    const size = input.map((side) => number(side)).join(" × ");
-    byId("tables").append(table(
-      input.length === 1 ? `${name}, from ${size} numbers of noise` : `${name}, from ${size} pixels`,
-      [["layer", "whole"], ["output", "whole"], ["trained numbers", "number"], ...(gathers ? [["running values", "number"]] : [])],
-      lines,
-    ));
+    const from = `${input.map((side) => number(side)).join(" × ")} ${input.length === 1 ? "numbers of noise" : "pixels"}`;
+    const columns = [["layer", "whole"], ["output", "whole"], ["trained numbers", "number"], ...(gathers ? [["running values", "number"]] : [])];
+    byId("tables").append(table(`${name}, from ${from}`, columns, lines));
   }
 }
 
