@@ -99,11 +99,9 @@ def failures(batch_size: int | None = None, last: Callable[[], object] | None = 
             found += f" ({reason})" if str(problem) else ""
             halved = batch_size and batch_size // 2
             remedy = f"--batch-size {halved}" if halved else "a smaller --width or --size"
-            if not checkpoint:
-                raise DeviceError(f"{found}. Use {remedy}.") from problem
             # A resumed run keeps its batch size and its networks.
             anew = f"Start a new run with {remedy}, or free memory and {resume}"
-            raise DeviceError(f"{found}. {anew}") from problem
+            raise DeviceError(f"{found}. {anew if checkpoint else f'Use {remedy}.'}") from problem
         again = "start again (last checkpoint: none yet)" if last else "try again"
         then = resume if checkpoint else f"{again}, or use --device cpu."
         raise DeviceError(f"the GPU failed ({reason}). Check it with nvidia-smi, then {then}") from problem

@@ -169,9 +169,6 @@ def table(network: Network, facts: Sequence[LayerFacts]) -> list[str]:
             f"{at.slope_mean:>+14.0e}{at.slope_spread:>8.1e}{dead:>5}".rstrip()
         )
         lines.append(f"    {at.how} [{at.where}]")
-    forward, backward = sum(at.forward_ms for at in facts), sum(at.backward_ms for at in facts)
-    lines.append(
-        f"{'in all':<28}{sum(at.numbers for at in facts):>10,}{sum(at.products for at in facts):>14,}"
-        f"{forward:>11.2f}{backward:>12.2f}"
-    )
-    return lines
+    columns = ((at.numbers, at.products, at.forward_ms, at.backward_ms) for at in facts)
+    numbers, work, forward, backward = map(sum, zip(*columns, strict=True))
+    return [*lines, f"{'in all':<28}{numbers:>10,}{work:>14,}{forward:>11.2f}{backward:>12.2f}"]

@@ -3,6 +3,7 @@
 "use strict";
 
 const RUN = JSON.parse(byId("contents").textContent);
+const { config, stats } = RUN;
 
 byId("name").textContent = RUN.name;
 showVerdict();
@@ -21,7 +22,7 @@ if (RUN.edits) {
 }
 
 function showVerdict() {
-  const last = RUN.stats.at(-1);
+  const last = stats.at(-1);
   if (!last) byId("verdict").textContent = "No epoch is complete yet.";
   if (!last?.verdict) return;
   byId("verdict").textContent = `Epoch ${last.epoch}. ${advice(last)}`;
@@ -29,7 +30,6 @@ function showVerdict() {
 }
 
 function showFacts() {
-  const { config, stats } = RUN;
   const seconds = stats.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
   const speeds = stats.map((row) => row.images_per_second ?? 0).sort((a, b) => a - b);
   const [images, height, width, channels] = config.data.shape;
@@ -53,7 +53,7 @@ function showFacts() {
 function modelText() {
   const { step } = RUN, epoch = step / RUN.steps_per_epoch;
   if (step === 0) return "They are still untrained: all that the generator can make is noise.";
-  const average = RUN.config.settings.average ? " The generator's, here and in the samples, are averages over " +
+  const average = config.settings.average ? " The generator's, here and in the samples, are averages over " +
     "the last steps (--average); curves and verdicts are those of the weights that are trained." : "";
   return `Their weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to four digits.${average}`;
 }
@@ -72,7 +72,6 @@ function showNetworks() {
 }
 
 function showDetails() {
-  const { config, stats } = RUN;
   const columns = ["epoch", "loss G", "loss D", "D(x)", "D(G(z))", "images/s", "time"].map((title) => [title, "number"]);
   byId("epochs").append(table("Means of every epoch", [...columns, ["verdict", "text"]], stats.map((row) => [
     number(row.epoch), fixed(row.g_loss), fixed(row.d_loss), fixed(row.real_score, 2), fixed(row.fake_score, 2),
