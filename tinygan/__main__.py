@@ -29,9 +29,8 @@ def main(arguments: cli.Arguments = ()) -> int:
             print(f"python -m tinygan.{name:<9} {purpose}")
     else:
         near = difflib.get_close_matches(first.removeprefix("tinygan."), COMMANDS, 1)
-        right = "one that python -m tinygan lists"
-        if near:
-            right = pasted("python", "-m", f"tinygan.{near[0]}", *rest)
+        own = "one that python -m tinygan lists"
+        right = pasted("python", "-m", f"tinygan.{near[0]}", *rest) if near else own
         raise UsageError(f"python -m tinygan has no command or option {first!r:.40}. Use {right}.")
     return 0
 

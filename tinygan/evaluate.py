@@ -81,8 +81,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
             "test_classes": dict(zip(names, real.classes.tolist(), strict=True)),
             "nearest": {"training_images": index.tolist(), "rms": apart.tolist(), "test_rms": usual.tolist()},
         }
-        text = json.dumps(figures, indent=2) + "\n"
-        write_atomically(options.json, text.encode())
+        write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())
         say(f"figures   {options.json}")
     return 0
 

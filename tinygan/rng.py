@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import count
 from math import prod
 
 import numpy as np
@@ -31,8 +32,7 @@ MASK_STEPS = 1 << 16
 def mask_rate(rate: float) -> float:
     """The probability with which `Stream.keep` really drops: `rate` to the nearest 1/65536 below 1.
 
-    Raises:
-        UsageError: rate is not in [0, 1).
+    Raises UsageError where rate is not in [0, 1).
     """
     if not 0 <= rate < 1:
         raise UsageError(f"dropout rate {rate} is not in [0, 1).")
@@ -65,10 +65,7 @@ class Stream:
 
     def split(self) -> Iterator[Stream]:
         """Endless streams below this one: 0, 1, 2, ..."""
-        number = 0
-        while True:
-            yield self.at(number)
-            number += 1
+        return map(self.at, count())
 
     def generator(self) -> np.random.Generator:
         """A fresh NumPy generator (PCG64), seeded by the seed and the path alone."""
@@ -126,8 +123,7 @@ class Stream:
 def stream(seed: int, name: str) -> Stream:
     """The root of the stream `name` (one of `STREAMS`) for a run's `seed`, a whole number from 0 on.
 
-    Raises:
-        UsageError: another name, or another seed.
+    Raises UsageError for another name, or another seed.
     """
     if name not in STREAMS:
         raise UsageError(f"no stream is named {name!r}. Use one of {', '.join(STREAMS)}, or add it.")

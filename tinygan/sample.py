@@ -74,9 +74,8 @@ def check(options: argparse.Namespace) -> None:
     if pictures > MOST:
         raise UsageError(f"{pictures} pictures are more than {MOST:,}. Make them in parts, by --seed.")
     if options.num > places and options.grid:
-        raise UsageError(
-            f"--num {options.num} is more than --grid {options.grid[0]}x{options.grid[1]} holds."
-        )
+        size = "{}x{}".format(*options.grid)
+        raise UsageError(f"--num {options.num} is more than --grid {size} holds.")
     if options.interpolate is not None and (options.interpolate < 2 or options.num < 2):
         raise UsageError("--interpolate needs at least 2 frames, and --num at least 2 ends.")
     fitting = ("gif",) if options.interpolate else (options.format,) if options.format else FORMATS
@@ -153,19 +152,18 @@ def write_through_training(
     checkpoints: Sequence[Path], device: backend.Backend, noise: np.ndarray, path: Path
 ) -> list[str]:
     """Pictures of the same `noise` at each intact checkpoint, a row a vector; returns the columns' names."""
-    columns, names = [], []
+    columns: dict[str, np.ndarray] = {}
     for file in checkpoints:
         try:
             state, _ = restored([file], device, cli.warn)
         except CheckpointError as problem:
             cli.warn(f"warning: {problem}")
             continue
-        if state.name not in names:  # the latest may be one of those that stay
-            columns.append(to_uint8(pictures_of(state.shown_G, noise)))
-            names.append(state.name)
-    in_rows = np.stack(columns, axis=1)  # (N, checkpoints, H, W, C)
+        if state.name not in columns:  # the latest may be one of those that stay
+            columns[state.name] = to_uint8(pictures_of(state.shown_G, noise))
+    in_rows = np.stack(list(columns.values()), axis=1)  # (N, checkpoints, H, W, C)
     save_png(path, grid(in_rows.reshape(-1, *in_rows.shape[2:]), columns=len(columns)))
-    return names
+    return list(columns)
 
 
 if __name__ == "__main__":

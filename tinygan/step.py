@@ -47,11 +47,9 @@ class Step:
         self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, batches: Iterable[tuple[int, int]],
         strict: bool = False,
     ) -> None:  # fmt: skip
-        """`batches`: the numbers of real images and of noise vectors, (N, M), that a step may have.
-
-        Raises:
-            UsageError: a function was changed of which several ranks, or with `strict` the fast engine, have
-                their own version.
+        """`batches`: the numbers of real images and of noise vectors, (N, M), that a step may have. Raises
+        UsageError where a function was changed of which several ranks, or with `strict` the fast engine,
+        have their own version.
         """
         self.G, self.D, self.adam_G, self.adam_D = G, D, adam_G, adam_D
         self.backend, self.batches, edits = G.backend, sorted(batches), changed()
@@ -105,9 +103,8 @@ class Step:
     ) -> Measured:
         """One step, with the batch of `gan.train_step`, of which each of several ranks gives its part.
 
-        Raises:
-            NonFiniteError: a loss or a gradient is not finite. No weight has changed then, unless
-                `gan.train_step` was: that one is called as it stands.
+        Raises NonFiniteError where a loss or a gradient is not finite. No weight has changed then, unless
+        `gan.train_step` was: that one is called as it stands.
         """
         # Woken, BLAS's own threads would spin for milliseconds, and take the cores from the pool's.
         with POOL.blas_alone() if self.how == AS_A_WHOLE else nullcontext():

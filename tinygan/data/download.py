@@ -117,9 +117,7 @@ def opened_in_time(address: str) -> Any:
 
     A socket's own timeout counts anew for every address of a host, and not at all while its name is
     looked up: without a network both together can take minutes. So a thread waits, and is left behind.
-
-    Raises:
-        TimeoutError: it took longer. What `open_address` raises is raised here.
+    Raises TimeoutError where it took longer. What `open_address` raises is raised here.
     """
     answer: Future[Any] = Future()
 
@@ -137,14 +135,11 @@ def opened_in_time(address: str) -> Any:
     return answer.result()
 
 
-def received(
-    answer: Any, address: str, file: Pinned, deadline: float, say: Callable[[str], object]
-) -> bytes:
+def received(answer: Any, address: str, file: Pinned, deadline: float, say: Callable[[str], object]) -> bytes:
     """The bytes of `answer`, opened from `address`; at most one more than expected is taken.
 
-    Raises:
-        DataError: the answer is not the pinned file.
-        OSError, HTTPException, ValueError: the connection failed.
+    Raises DataError where the answer is not the pinned file, OSError, HTTPException or ValueError where the
+    connection failed.
     """
     parts, size, said = [], 0, 0.0
     with answer:

@@ -23,10 +23,8 @@ MAGIC = bytes([0, 0, 8, 3])
 def read_idx(path: Path) -> np.ndarray:
     """The images in an IDX file, (N, H, W) uint8.
 
-    Never reads more than the header declares, and one byte, whatever the file unpacks to.
-
-    Raises:
-        DataError: the file cannot be read, has another format, or is longer or shorter than it declares.
+    Never reads more than the header declares, and one byte, whatever the file unpacks to. Raises DataError
+    where the file cannot be read, has another format, or is longer or shorter than it declares.
     """
     with reading(f"{path} cannot be read", ". Get it again."):
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:

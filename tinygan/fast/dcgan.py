@@ -33,9 +33,8 @@ class DCGAN(NamedTuple):
 
 def layers_of(G: Network, D: Network) -> DCGAN:
     """The layers of two networks for which `odd_layer` finds nothing."""
-    g, d = list(G.layers.values()), list(D.layers.values())
-    dense_G, *inner = (layer for layer in g[:-1] if not isinstance(layer, layers.Reshape))
-    *outer, _, dense_D = d
+    dense_G, *inner, _ = (layer for layer in G.layers.values() if not isinstance(layer, layers.Reshape))
+    *outer, _, dense_D = D.layers.values()
     return DCGAN(
         cast(layers.Dense, dense_G),
         [UpStage(*cast(list, inner[at : at + 3])) for at in range(0, len(inner), 3)],

@@ -51,7 +51,7 @@ ORIGINALS: dict[Any, dict[str, str]] = {
         "stride_pair": "7b712d57", "conv2d_pads": "36eb4f4c", "conv2d_transpose_size": "86497d35",
         "_same_pads": "cd6300b3", "_explicit_pads": "dc6613f9",
     },
-    rng: {"Stream": "87fdb793", "mask_rate": "344ab093"},
+    rng: {"Stream": "41786e6b", "mask_rate": "344ab093"},
     loss: {"sigmoid": "2fa98e57", "bce_with_logits": "a3ae9a99"},
 }  # fmt: skip
 
@@ -73,9 +73,7 @@ def changed(originals: dict[Any, dict[str, str]] = ORIGINALS, read_again: bool =
     One that was replaced at run time counts too, in its own module or in another that imports it. None does
     where the package was installed without its sources. Without `read_again` a file is what it was when this
     process read it first, for what is edited later is not what it runs.
-
-    Raises:
-        UsageError: one was replaced, and what should run it still has the original.
+    Raises UsageError where one was replaced, and what should run it still has the original.
     """
     if read_again:
         linecache.checkcache()
@@ -136,8 +134,7 @@ def described(edits: list[str]) -> str:
 
 def digest(thing: Any) -> str:
     """8 hexadecimal digits for a function, an op (both its functions) or a class (methods and numbers)."""
-    text = "\n".join(map(repr, _parts(thing)))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256("\n".join(map(repr, _parts(thing))).encode()).hexdigest()[:8]
 
 
 def _parts(thing: Any) -> Iterator[Any]:
@@ -153,15 +150,11 @@ def _parts(thing: Any) -> Iterator[Any]:
                 yield name, value
     else:
         try:
-            yield _source(thing)
+            code = thing.__code__  # of the function itself: `inspect` goes through a wrapper to what it wraps
+            text = "".join(linecache.getlines(code.co_filename, thing.__globals__))
+            yield thing.__globals__.get("__name__"), _functions(text)[code.co_name, code.co_firstlineno]
         except (AttributeError, KeyError, SyntaxError, TypeError):
             yield repr(thing)  # not from a file: certainly not the original
-
-
-def _source(function: FunctionType) -> Any:
-    code = function.__code__  # of the function itself: `inspect` goes through a wrapper to what it wraps
-    text = "".join(linecache.getlines(code.co_filename, function.__globals__))
-    return function.__globals__.get("__name__"), _functions(text)[code.co_name, code.co_firstlineno]
 
 
 @cache

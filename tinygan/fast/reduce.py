@@ -17,9 +17,8 @@ def rows(x: Array) -> Array:
 def over_rows(function: Callable[..., Result], *arrays: Array) -> list[Result]:
     """`function` of the same rows of each array (N, ..., C), piece by piece; the results in order."""
     matrices = [rows(array) for array in arrays]
-    return POOL.each(
-        lambda block: function(*(matrix[block] for matrix in matrices)), blocks(*matrices[0].shape)
-    )
+    pieces = blocks(*matrices[0].shape)
+    return POOL.each(lambda block: function(*(matrix[block] for matrix in matrices)), pieces)
 
 
 def share(x: Array, weights: Array | None = None) -> Array:

@@ -116,9 +116,8 @@ class Pool:
                 work()
             finally:
                 problems = [other.exception() for other in others]  # waits
-        for problem in problems:
-            if problem:
-                raise problem
+        for problem in filter(None, problems):
+            raise problem
         return found
 
     def _forked(self) -> None:

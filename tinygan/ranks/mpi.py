@@ -25,11 +25,11 @@ class MPI(Ranks):
         self.mpi, self.comm = mpi, mpi.COMM_WORLD
         self.rank, self.size = self.comm.Get_rank(), self.comm.Get_size()
         self.host = mpi.Get_processor_name()
-        self.neighbours = neighbours = self.comm.Split_type(mpi.COMM_TYPE_SHARED)
-        self.number_here = neighbours.Get_rank()
+        self.neighbours = self.comm.Split_type(mpi.COMM_TYPE_SHARED)
+        self.number_here = self.neighbours.Get_rank()
         # Some launchers give each rank cores of its own, some leave all cores to all.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
-        self.sharing = sum(bool(cores & other) for other in neighbours.allgather(cores))
+        self.sharing = sum(bool(cores & other) for other in self.neighbours.allgather(cores))
         hosts = len(set(self.comm.allgather(self.host)))
         on = "1 host" if hosts == 1 else f"{hosts} hosts"
         self.words = f"ranks    {self.size} on {on}, with a part of every batch each"
@@ -85,18 +85,15 @@ class MPI(Ranks):
         try:
             yield
         except BaseException as problem:
-            if not self._all_failed():  # the others wait for this one, and would for ever
+            # Every rank comes here in a short time, if all failed alike.
+            meeting, until = self.failures.Ibarrier(), time.monotonic() + PATIENCE
+            while not (met := meeting.Test()) and time.monotonic() < until:
+                time.sleep(0.01)
+            if not met:  # the others wait for this one, and would for ever
                 self._abort(problem, remedy())
             if self.rank:  # rank 0 says it for all of them
                 raise SystemExit(_exit_code(problem)) from problem
             raise
-
-    def _all_failed(self) -> bool:
-        """Whether every rank has come here, in a short time."""
-        meeting, until = self.failures.Ibarrier(), time.monotonic() + PATIENCE
-        while not (met := meeting.Test()) and time.monotonic() < until:
-            time.sleep(0.01)
-        return met
 
     def _abort(self, problem: BaseException, remedy: str) -> NoReturn:
         """Say what happened here, and end all ranks."""
@@ -180,10 +177,8 @@ def apart(flat: Any, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
 def started() -> Ranks:
     """The ranks this process was started with: by ``mpiexec`` or ``srun``, or alone.
 
-    MPI is imported only where a launcher says that there are several processes.
-
-    Raises:
-        UsageError: mpi4py is missing, or belongs to another MPI than the launcher.
+    MPI is imported only where a launcher says that there are several processes. Raises UsageError where
+    mpi4py is missing, or belongs to another MPI than the launcher.
     """
     size = next((int(os.environ[name]) for name in SIZES if os.environ.get(name, "").isdigit()), 1)
     if size <= 1:

@@ -84,11 +84,10 @@ def newest_intact(
     if not failures:
         why = "none was saved yet, or they were deleted"
         raise CheckpointError(f"the run has no checkpoint: {why}. Use another run.")
-    if len(failures) == 1:
-        raise failures[0]
-    raise CheckpointError(
-        f"none of the run's {len(failures)} checkpoints can be used. The newest: {failures[0]}"
-    )
+    newest, *older = failures
+    if not older:
+        raise newest
+    raise CheckpointError(f"none of the run's {len(failures)} checkpoints can be used. The newest: {newest}")
 
 
 def packed(members: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
@@ -129,9 +128,8 @@ def _members(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> di
             )
         members[name] = np.asarray(array, order="C")
     try:
-        text = json.dumps(
-            {"format": FORMAT, "meta": dict(meta)}, sort_keys=True, allow_nan=False, separators=(",", ":")
-        )
+        content = {"format": FORMAT, "meta": dict(meta)}
+        text = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"cannot save the checkpoint's meta: {error}. Use str, int, float, bool, None, lists and dicts."

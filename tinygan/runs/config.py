@@ -30,15 +30,12 @@ BITS = (
 def versions(device: Backend | None = None) -> dict[str, str]:
     """The versions of all that computes and draws on `device`; without one, of what is installed."""
     blas: Any = np.show_config(mode="dicts")
-    if device:
-        cupy = {"cupy": device.xp.__version__} if device.device == "gpu" else {}
-    else:
-        cupy = cupy_packages()
+    used = {"cupy": device.xp.__version__} if device and device.device == "gpu" else {}
     return {
         "tinygan": tinygan.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        **cupy,
+        **(used if device else cupy_packages()),
         "blas": "{name} {version}".format(**blas["Build Dependencies"]["blas"]),
         "pillow": PIL.__version__,
         "imageio": imageio.__version__,

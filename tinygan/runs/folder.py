@@ -159,9 +159,7 @@ class RunFolder(Records):
         in_order = [LATEST] * (LATEST in names) + [match[0] for match in found]
         return [self.checkpoints_dir / name for name in in_order]
 
-    def go_on_from(
-        self, start: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]
-    ) -> None:
+    def go_on_from(self, start: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> None:
         """Make the checkpoint `start`, of these `arrays` and `meta`, the latest, and set newer ones aside.
 
         If `start` is not one of the run's, all are. They are renamed to ``.old``, ``.old2`` and so on, for
@@ -198,9 +196,7 @@ class RunFolder(Records):
         """
 
         def busy(holder: str) -> None:
-            raise CheckpointError(
-                f"{self.path} is being written by {holder}. Wait for it, or stop it first."
-            )
+            raise CheckpointError(f"{self.path} is being written by {holder}. Wait for it, or stop it first.")
 
         with ExitStack() as held:
             with failing(f"cannot write into {self.path}", "Copy the run."):
@@ -226,8 +222,7 @@ def _names(folder: Path) -> list[str]:
 
 def _numbered(out: Path) -> list[tuple[int, Path]]:
     """The run folders in `out` with their numbers, in no order."""
-    matches = ((_RUN.fullmatch(path.name), path) for path in out.iterdir())
-    return [(int(match.group(1)), path) for match, path in matches if match]
+    return [(int(match[1]), path) for path in out.iterdir() if (match := _RUN.fullmatch(path.name))]
 
 
 def _newest_run(out: Path, trained: bool) -> Path:

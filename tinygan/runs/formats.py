@@ -50,10 +50,8 @@ def layer_by_layer(network: layers.Network) -> Iterator[LayerParts]:
 def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
     """G as an ONNX file: ``noise`` (N, noise_dim) float32 -> ``pictures`` (N, H, W, C) float32 in [-1, 1].
 
-    As `gan.generate`, with the running statistics; any N. `about` becomes the model's metadata.
-
-    Raises:
-        UsageError: the package onnx is missing, or a layer computes what none of its operators does.
+    As `gan.generate`, with the running statistics; any N. `about` becomes the model's metadata. Raises
+    UsageError where the package onnx is missing, or a layer computes what none of its operators does.
     """
     from tinygan.fast.originals import unlike  # an engine, which those who read weights need not load
 
@@ -135,12 +133,8 @@ def write_safetensors(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any])
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What `write_safetensors` wrote.
-
-    Raises:
-        UsageError: the package safetensors is missing.
-        CheckpointError: the file is damaged, or tinygan did not write it.
-    """
+    """What `write_safetensors` wrote. Raises UsageError where the package safetensors is missing, and
+    CheckpointError where the file is damaged, or tinygan did not write it."""
     with _needed("safetensors"):
         from safetensors import SafetensorError, safe_open
     try:

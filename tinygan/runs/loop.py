@@ -265,12 +265,11 @@ def _signals() -> Iterator[Signals]:
             raise TinyganError("a signal to stop arrived")
 
     handlers: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in [number for number in signal.Signals if number.name in STOPPING]:
-            before = signal.getsignal(number)
-            # One that Python did not install (None) it could not bring back.
-            if before is not None and (number.name, before) != ("SIGHUP", signal.SIG_IGN):
-                handlers[number] = before
+    for number in signal.Signals if threading.current_thread() is threading.main_thread() else ():
+        before = signal.getsignal(number) if number.name in STOPPING else None
+        # One that Python did not install (None) it could not bring back.
+        if before is not None and (number.name, before) != ("SIGHUP", signal.SIG_IGN):
+            handlers[number] = before
     try:
         for number in handlers:
             signal.signal(number, note)

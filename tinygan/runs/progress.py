@@ -108,7 +108,11 @@ class Progress:
         """Put `text` in place of the moving line, blanks over what is left of the longer one before."""
         if not self._moves:
             return
-        text = text[: self._columns() - 1]  # the last column would wrap on some terminals
+        try:
+            columns = os.get_terminal_size(self._stream.fileno()).columns or 80  # pyright: ignore
+        except (AttributeError, OSError, ValueError):  # a stream without a descriptor
+            columns = shutil.get_terminal_size().columns
+        text = text[: columns - 1]  # the last column would wrap on some terminals
         if text == self._shown:
             return
         self._write("\r" + text.ljust(len(self._shown)) + ("" if text else "\r"))
@@ -121,9 +125,3 @@ class Progress:
             put(text, self._stream)
         except (OSError, ValueError):  # ValueError: it was closed
             self._fails = True
-
-    def _columns(self) -> int:
-        try:
-            return os.get_terminal_size(self._stream.fileno()).columns or 80  # pyright: ignore
-        except (AttributeError, OSError, ValueError):  # a stream without a descriptor
-            return shutil.get_terminal_size().columns

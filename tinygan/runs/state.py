@@ -79,12 +79,8 @@ class State:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it by name, as NumPy arrays."""
-        arrays = {
-            "step": np.array(self.step, np.int64),
-            "sums": self.sums,
-            "preview_noise": self.preview_noise,
-            **self.weights(),
-        }
+        arrays = {"step": np.array(self.step, np.int64), "sums": self.sums, **self.weights()}
+        arrays["preview_noise"] = self.preview_noise
         for name, adam in self.adams.items():
             for kind, averages in (("m", adam.m), ("v", adam.v)):
                 arrays |= {f"{name}/{key}/{kind}": self.backend.numpy(averages[key]) for key in averages}
@@ -94,9 +90,8 @@ class State:
     def restore(self, arrays: Mapping[str, np.ndarray], path: Path) -> None:
         """Take over what `arrays` saved; the shapes and dtypes must be those of this state.
 
-        Raises:
-            CheckpointError: an array is missing, superfluous, or of another shape or dtype, or counts
-                steps that cannot be.
+        Raises CheckpointError where an array is missing, superfluous, or of another shape or dtype, or
+        counts steps that cannot be.
         """
         _check_fit(self.arrays(), arrays, path)
         for name in ("step", "generator/adam_t", "discriminator/adam_t"):
@@ -142,8 +137,7 @@ class Trained:
     def generate(self, n: int, seed: int = 0) -> np.ndarray:
         """`n` new pictures (n, H, W, C), float32 in [-1, 1]; the same ones for the same `seed`.
 
-        Raises:
-            UsageError: n is less than 1, or seed less than 0.
+        Raises UsageError where n is less than 1, or seed less than 0.
         """
         if n < 1 or seed < 0:
             raise UsageError(f"generate got n {n} and seed {seed}. It needs n >= 1 and seed >= 0.")
@@ -164,11 +158,8 @@ def load(
 ) -> Trained:
     """The model of a run (its newest intact checkpoint), of a checkpoint file, or of the newest trained run.
 
-    `where` may also be a file that ``python -m tinygan.export --safetensors`` wrote.
-
-    Raises:
-        CheckpointError: there is none, or none that is intact.
-        UsageError: the package safetensors is needed and missing.
+    `where` may also be a file that ``python -m tinygan.export --safetensors`` wrote. Raises CheckpointError
+    where there is none, or none that is intact; UsageError where the package safetensors is missing.
     """
     if where is not None and Path(where).suffix.lower() == ".safetensors":
         path = Path(where)
@@ -204,10 +195,8 @@ def saved_settings(
     try:
         settings = resumed_settings(dict(meta["settings"]), {}, str(path))
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as problem:
-        what = str(problem).rstrip(".")
-        raise CheckpointError(
-            f"{path} has damaged settings: {what:.200}. Use another checkpoint."
-        ) from problem
+        what = str(problem).rstrip(".")[:200]
+        raise CheckpointError(f"{path} has damaged settings: {what}. Use another checkpoint.") from problem
     held = MOST_UNTRAINED if arrays is None else sum(array.size for array in arrays.values())
     if settings.kernels > held:
         if arrays is None:
