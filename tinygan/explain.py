@@ -78,11 +78,11 @@ def main(arguments: cli.Arguments = ()) -> int:
                 print(title)
                 for sentence in sentences:
                     print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
-            return 0
-        stepping = StepByStep(state, images)
-        if options.layer:
-            print_layer(state, stepping.batch(), options.layer, options.out or folder_of(path))
+        elif options.layer:
+            batch = StepByStep(state, images).batch()
+            print_layer(state, batch, options.layer, options.out or folder_of(path))
         else:
+            stepping = StepByStep(state, images)
             print_layers(state, stepping.batch(), path, stepping.how)
     return 0
 
@@ -106,8 +106,7 @@ def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
     assert y.node is not None
     how, where = method(network, y.node)
     words = inspect.getdoc(original(network, y.node)) or ""
-    print(f"{network.name}/{key} [{where}]")
-    print(textwrap.indent(words, "  "))
+    print(f"{network.name}/{key} [{where}]", textwrap.indent(words, "  "), sep="\n")
     print(f"  here: x {x.shape} -> y {y.shape}")
     layer = network.layers[key]
     for kind, tensors in (("trained", layer.parameters), ("gathered", layer.statistics)):
@@ -136,9 +135,8 @@ def show(maps: np.ndarray, folder: Path, name: str, what: str) -> None:
 
 def find_layer(state: State, name: str) -> tuple[Network, str]:
     """The network and the key of the layer `name`. Raises UsageError where there is none, or two."""
-    layers = {
-        f"{network.name}/{key}": (network, key) for network in (state.G, state.D) for key in network.layers
-    }
+    networks = state.G, state.D
+    layers = {f"{network.name}/{key}": (network, key) for network in networks for key in network.layers}
     found = [full for full in layers if name in (full, full.partition("/")[2])]
     if len(found) != 1:
         problem = "in both networks" if found else "no layer"

@@ -38,8 +38,7 @@ def main(arguments: cli.Arguments = ()) -> int:
             raise UsageError(f"--{kind} {file} and --out {options.out} both name the place. Use one.")
         if file and Path(file).suffix.lower() != f".{kind}":  # by which tinygan.load recognises the file
             raise UsageError(f"--{kind} {file} does not end in .{kind}. Choose another name.")
-    files = RunFolder.checkpoint_files(options.run, options.runs)
-    state, path = restored(files, backend.cpu(), cli.warn)
+    state, path = restored(RunFolder.checkpoint_files(options.run, options.runs), backend.cpu(), cli.warn)
     meta = {"tinygan": tinygan.__version__, "step": state.step, "settings": asdict(state.settings)}
     places = {
         kind: Path(file) if file else cli.placed(options.out, folder_of(path), f"{state.name}.{kind}")

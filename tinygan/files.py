@@ -29,11 +29,9 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
 
     When this returns, the file and its name have been handed to the disk (fsync), so that even a power
     cut cannot take them back. When anything fails, the file that was there stays and no temporary one
-    remains. Other exceptions of `content` pass through.
-
-    Raises:
-        FileError: the file cannot be written (full disk, read-only folder).
-        CheckpointError: `path` is a folder or another thing that is no regular file.
+    remains. Other exceptions of `content` pass through. Raises FileError where the file cannot be written
+    (full disk, read-only folder), CheckpointError where `path` is a folder or another thing that is no
+    regular file.
     """
     if not path.name or (os.path.exists(path) and not os.path.isfile(path)):
         raise CheckpointError(f"{path} is no regular file. Choose the name of a file.")

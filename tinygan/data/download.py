@@ -70,11 +70,8 @@ def fetch(file: Pinned, folder: Path, say: Callable[[str], object]) -> Path:
     """The path of `file` in `folder`: as it lies there if intact, else downloaded from the first good mirror.
 
     Where answers broke off, all mirrors are tried again after each of `PAUSES`. The file appears under its
-    name only when it is complete and its digest is right.
-
-    Raises:
-        DataError: no mirror gave the right file; the text has the reason of the last one.
-        CheckpointError: the file cannot be written, as from `write_atomically`.
+    name only when it is complete and its digest is right. Raises DataError where no mirror gave the right
+    file, with the reason of the last one, and what `write_atomically` raises where it cannot be written.
     """
     target = folder / file.name
     with failing(f"cannot use the cache {folder}", "Set TINYGAN_CACHE.", DataError):
@@ -141,11 +138,11 @@ def received(answer: Any, address: str, file: Pinned, deadline: float, say: Call
     Raises DataError where the answer is not the pinned file, OSError, HTTPException or ValueError where the
     connection failed.
     """
-    parts, size, said = [], 0, 0.0
+    content, size, said = bytearray(), 0, 0.0
     with answer:
         # read1 gives what has come; read would wait for all of it, whatever the deadline.
         while size <= file.size and (part := answer.read1(min(CHUNK, file.size + 1 - size))):
-            parts.append(part)
+            content += part
             size += len(part)
             if time.monotonic() > deadline:
                 raise DataError(f"{address} was too slow: {size:,} of {file.size:,} bytes in time")
@@ -156,7 +153,6 @@ def received(answer: Any, address: str, file: Pinned, deadline: float, say: Call
         raise ConnectionError(f"{address} gave {size:,} bytes, not {file.size:,}")
     if size > file.size:
         raise DataError(f"{address} gave more bytes, not {file.size:,}")
-    content = b"".join(parts)
     if (digest := hashlib.sha256(content).hexdigest()) != file.sha256:
         raise DataError(f"{address} gave another file: its SHA-256 is {digest[:16]}...")
-    return content
+    return bytes(content)

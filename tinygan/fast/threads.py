@@ -102,8 +102,7 @@ class Pool:
                 for number in rest:
                     found[number] = function(pieces[number])
             except BaseException:
-                for _ in rest:  # nobody starts another one
-                    pass
+                list(rest)  # nobody starts another one
                 raise
 
         with self.blas_alone():

@@ -168,10 +168,8 @@ def _exit_code(problem: BaseException) -> int:
 
 def apart(flat: Any, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     """The parts of a long array that have the sizes of these, in their shapes."""
-    ends = np.cumsum([array.size for array in arrays])
-    return tuple(
-        flat[end - array.size : end].reshape(array.shape) for end, array in zip(ends, arrays, strict=True)
-    )
+    ends = zip(np.cumsum([array.size for array in arrays]), arrays, strict=True)
+    return tuple(flat[end - array.size : end].reshape(array.shape) for end, array in ends)
 
 
 def started() -> Ranks:

@@ -48,15 +48,11 @@ def configuration(
 ) -> dict[str, Any]:
     """The configuration of a run that ``train`` starts with `arguments`; `how`: a step is taken, in words."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    data = {"name": images.name, "source": images.source, "sha256": images.sha256}
     return {
         "commands": [{"time": now, "command": pasted("python", "-m", "tinygan.train", *arguments)}],
         "settings": asdict(settings),
-        "data": {
-            "name": images.name,
-            "source": images.source,
-            "shape": list(images.images.shape),
-            "sha256": images.sha256,
-        },
+        "data": data | {"shape": list(images.images.shape)},
         "device": {
             "device": device.device,
             "engine": device.engine,

@@ -184,8 +184,7 @@ class RunFolder(Records):
 
     def sampled_epochs(self) -> list[int]:
         """The epochs of which ``samples/`` has a grid, in order. Raises CheckpointError."""
-        names = _names(self.samples_dir)
-        return sorted(int(match.group(1)) for name in names if (match := _SAMPLE.fullmatch(name)))
+        return sorted(int(at[1]) for name in _names(self.samples_dir) if (at := _SAMPLE.fullmatch(name)))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -233,8 +232,7 @@ def _newest_run(out: Path, trained: bool) -> Path:
             "'python -m tinygan.train', or name another folder of runs."
         )
     newest = [path for _, path in sorted(runs, reverse=True)]
-    fit = [path for path in newest if RunFolder(path).checkpoints()] if trained else []
-    return (fit or newest)[0]
+    return next((path for path in newest if trained and RunFolder(path).checkpoints()), newest[0])
 
 
 def _making(out: Path) -> AbstractContextManager[None]:

@@ -138,8 +138,7 @@ class Training:
 
     def _stays(self) -> bool:
         """Whether the checkpoint of the step that was reached is one to keep."""
-        epoch, place = divmod(self.state.step, self.steps_per_epoch)
-        regular = place == 0 and epoch % self.settings.checkpoint_every == 0
+        regular = self.state.step % (self.steps_per_epoch * self.settings.checkpoint_every) == 0
         return regular or self.state.step == self.total_steps
 
     def _steps(self, end: int, received: Signals) -> int:
@@ -231,11 +230,8 @@ class Training:
         }
         self.run.append_stats(row | ({"evaluation": evaluated} if evaluated else {}))
         shown = "mean loss G {g_loss:.3f} D {d_loss:.3f}  D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}"
-        lines = [
-            f"epoch {epoch}/{settings.epochs} done  {shown.format(**means)}  {seconds:.3g} s  "
-            f"{speed:,.0f} images/s",
-            f"         {found}",
-        ]
+        done = f"epoch {epoch}/{settings.epochs} done  {shown.format(**means)}"
+        lines = [f"{done}  {seconds:.3g} s  {speed:,.0f} images/s", f"         {found}"]
         if evaluated:
             lines.append(
                 "         FCD {fcd:.2f} +- {error:.2f} (real images {floor:.2f}, noise {ceiling:.0f}, "

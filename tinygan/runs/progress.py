@@ -22,10 +22,9 @@ def duration(seconds: float) -> str:
     """A time in the units that matter: '45 s', '12 min', '3 h 20 min', '6 days'."""
     if round(seconds) < 60:
         return f"{round(seconds)} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if not hours:
         return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
     if hours >= 48:
         return f"{round(hours / 24)} days"
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
@@ -113,15 +112,13 @@ class Progress:
         except (AttributeError, OSError, ValueError):  # a stream without a descriptor
             columns = shutil.get_terminal_size().columns
         text = text[: columns - 1]  # the last column would wrap on some terminals
-        if text == self._shown:
-            return
-        self._write("\r" + text.ljust(len(self._shown)) + ("" if text else "\r"))
-        self._shown = text
+        if text != self._shown:
+            self._write("\r" + text.ljust(len(self._shown)) + ("" if text else "\r"))
+            self._shown = text
 
     def _write(self, text: str) -> None:
-        if self._fails:
-            return
         try:
-            put(text, self._stream)
+            if not self._fails:
+                put(text, self._stream)
         except (OSError, ValueError):  # ValueError: it was closed
             self._fails = True
