@@ -55,7 +55,6 @@ ORIGINALS: dict[Any, dict[str, str]] = {
     loss: {"sigmoid": "2fa98e57", "bce_with_logits": "a3ae9a99"},
 }  # fmt: skip
 
-
 # What each kind of layer computes with outside training.
 USES = {
     "Dense": ["dense"], "Conv2D": ["conv2d", "im2col", *ORIGINALS[geometry]], "BatchNorm": ["batch_norm"],

@@ -102,8 +102,7 @@ class Training:
                     raise StoppedError(stop, self.run.resume_command)
         if self.ranks.writes and not self.settings.no_gif:
             with by_product("animation", self.warn):
-                done = self.state.step // self.steps_per_epoch
-                epochs = [epoch for epoch in self.run.sampled_epochs() if epoch <= done]
+                epochs = [n for n in self.run.sampled_epochs() if n * self.steps_per_epoch <= self.state.step]
                 frames = [self.run.sample_path(epochs[i]) for i in frame_indices(len(epochs))]
                 write_gif(self.run.gif_path, load_frames(frames, self.warn), self.warn)
 
