@@ -117,10 +117,7 @@ def printable(text: str) -> str:
 
 
 def filled(text: str) -> str:
-    """The text of an option that names something; a variable of a shell that is not set leaves it empty.
-
-    Raises ArgumentTypeError, of which a parser makes a `UsageError`.
-    """
+    """The text of an option that names something. Raises ArgumentTypeError where a shell left it empty."""
     if not text:
         raise ArgumentTypeError("it is empty: name something, or leave it out")
     return text

@@ -243,11 +243,11 @@ class Job:
         where = f"{card['card']}, {device.precision}" if card else threads
         one = "note     --batch-size 1: batch normalisation of a single picture takes G's noise away"
         few = f"note     {N:,} pictures are few: D will learn them by heart, and G will repeat them"
-        flip = "" if settings.flip else "; --flip adds their mirror images"
+        few += "" if settings.flip else "; --flip adds their mirror images"
         return [
             *images.notes,
             *([one] if settings.batch_size == 1 else []),
-            *([few + flip] if N < FEW * (1 + settings.flip) else []),
+            *([few] if N < FEW * (1 + settings.flip) else []),
             f"data     {images.name}: {N:,} images {H}x{W}x{C} ({images.source})",
             f"device   {device.device}, {library}, engine {device.engine}, {where}",
             f"step     {how}",

@@ -98,10 +98,8 @@ def read_npz(path: Path, split: str) -> Stack:
     """The array of an .npz with the shape of pictures; of several, that of the `split`. Raises DataError."""
     found: dict[str, tuple[zipfile.ZipInfo, tuple[int, ...]]] = {}
     with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            name, is_array = info.filename.removesuffix(".npy"), info.filename.endswith(".npy")
-            if not is_array:
-                continue
+        for info in (info for info in archive.infolist() if info.filename.endswith(".npy")):
+            name = info.filename.removesuffix(".npy")
             if info.compress_type not in METHODS:
                 raise DataError(f"{name} in {path} is packed in another way than by NumPy. Save it again.")
             with archive.open(info) as file:
@@ -132,9 +130,8 @@ def read_npy(
     With a number of `pixels` its first `limit` images are mapped, if it is in C order and larger than `LARGE`
     bytes, as it is or with a byte for each pixel. Everything else is read, after its header.
 
-    Raises:
-        DataError: it holds objects (which could run code), declares more or less than the file has, or is of
-            an unknown version.
+    Raises DataError where it holds objects (which could run code), declares more or less than the file has,
+    or is of an unknown version.
     """
     shape, fortran_order, dtype = read_header(file, where)
     if dtype.kind not in "buif":

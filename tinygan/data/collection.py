@@ -21,9 +21,7 @@ from typing import IO, Any, NamedTuple
 
 from tinygan.errors import DataError
 
-SUFFIXES = (
-    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff",
-)  # fmt: skip
+SUFFIXES = tuple(".png .apng .jpg .jpeg .jpe .jfif .webp .bmp .dib .gif .tif .tiff".split())
 STARTS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")  # where there is none
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others can take memory without bounds
 LARGEST = 256 << 20  # bytes of one file
@@ -53,11 +51,8 @@ class Collection:
 
 
 def collected(path: Path) -> Collection:
-    """The collection in the folder, or in the zip or tar archive, `path`.
-
-    Raises:
-        DataError: the folder belongs to a run; the archive is damaged, or unpacks to far more than it is.
-    """
+    """The collection in the folder, or in the zip or tar archive, `path`. Raises as those who read them, and
+    DataError where a folder belongs to a run."""
     if path.is_dir():
         return folder(path.resolve())
     facts = path.stat()
@@ -103,10 +98,8 @@ def folder(root: Path) -> Collection:
 
 
 def sorted_out(files: Iterable[Entry], most: float) -> tuple[list[tuple[int, str]], dict[str, list[str]]]:
-    """The pictures, each with its number among all `files`, and the names of the others by the reason.
-
-    Raises ValueError where the files are larger than `most` together.
-    """
+    """The pictures, each with its number among all `files`, and the names of the others by the reason. Raises
+    ValueError where the files are larger than `most` together."""
     seen, runs, total = [], set(), 0
     for entry in files:
         total += entry.size
@@ -128,8 +121,7 @@ def sorted_out(files: Iterable[Entry], most: float) -> tuple[list[tuple[int, str
 
 
 def why_not(entry: Entry) -> str:
-    """Why a file is left out, by its name, and by its first bytes where the name has no ending; nothing if it
-    may be a picture."""
+    """Why a file is left out, by its name, or its first bytes where that has no ending; or nothing."""
     if entry.name.startswith(("/", "../")):
         return "with paths that lead out of it"
     if any(part.startswith(".") for part in entry.name.split("/")):

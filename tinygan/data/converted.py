@@ -69,11 +69,6 @@ class Conversion:
     pieces: Callable[[Tally], Iterator[np.ndarray]]  # (K, H, W, C) uint8 each, behind `Tally.done`; counts it
     limit: int | None = None  # where only the first images were asked for: how many
 
-    @property
-    def copies(self) -> int:
-        """How many images become of one."""
-        return 1 + self.shape.flip
-
     def images(self, tally: Tally) -> Iterator[np.ndarray]:
         """The pieces, each followed by its mirror images if those were asked for."""
         for piece in self.pieces(tally):
@@ -103,7 +98,7 @@ def converted(
         why = f"in memory: {cache} cannot be written ({reason})"
         say(f"convert  {conversion.source} {why}")
         notes = [f"note     converted {why}"]
-    count, tally = conversion.total * conversion.copies, Tally()
+    count, tally = conversion.total * (1 + conversion.shape.flip), Tally()
     images = np.empty((count, *conversion.shape.image), np.uint8)
     for piece in conversion.images(tally):
         images[tally.images : tally.images + len(piece)] = piece
@@ -193,7 +188,7 @@ class Stored:
         sweep(self.cache, self.name)
         _, tally = self._checked(self.part) or (None, Tally())
         start = len(header((0, *shape)))
-        left = (total - tally.done) * math.prod(shape) * self.conversion.copies
+        left = (total - tally.done) * math.prod(shape) * (1 + self.conversion.shape.flip)
         if shutil.disk_usage(self.cache).free < left:
             raise OSError(f"the disk has less than {left / 1e9:.1f} GB left")
         before = f", from number {tally.done + 1:,} on" if tally.done else ""

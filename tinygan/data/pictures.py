@@ -21,7 +21,6 @@ from tinygan.machine import release_memory, usable_cores
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 LARGEST = 64_000_000  # pixels decoded at a time, of one picture or several; a small file may unpack to more
-PHOTOMETRIC = 262  # the tag of a TIFF that says what its numbers mean
 GREYS = {"L;2": 85, "L;4": 17}  # pixels of 2 and 4 bits are multiplied by this, their transparent grey is not
 FEW, LIGHT = 1000, 64 << 20  # pictures, and bytes of their files, that take seconds: not worth a cache
 AHEAD = 4  # pictures for each core that wait for it, or for their turn
@@ -34,12 +33,9 @@ Found: TypeAlias = tuple[np.ndarray, tuple[int, int], bool]
 def load_pictures(
     collection: Collection, shape: Shape, limit: int | None, say: Callable[[str], object]
 ) -> Dataset:
-    """The pictures of `collection`, the first `limit` of them.
+    """The pictures of `collection`, the first `limit` of them; raises DataError where there are none.
 
     A few small files are converted in memory, every time; more are stored in the cache once.
-
-    Raises:
-        DataError: no picture can be read.
     """
     names, source = collection.names, collection.source
     most = min(len(names), limit or len(names))
@@ -71,9 +67,8 @@ def load_pictures(
         more = ", ..." if tally.unreadable > len(tally.named) else ""
         left_out.append(f"{tally.unreadable:,} that cannot be read: {', '.join(tally.named)}{more}")
     if not len(images):
-        there = f"It has {', '.join(left_out)}. " if left_out else ""
-        name = "Name another one, or one of its files."
-        raise DataError(f"no picture ({', '.join(FORMATS)}) in {source}. {there}{name}")
+        there = f" It has {', '.join(left_out)}." if left_out else ""
+        raise DataError(f"no picture ({', '.join(FORMATS)}) in {source}.{there} Name other pictures.")
     notes = [f"left out {', '.join(left_out)}"] if left_out else []
     if tally.transparent:
         notes.append(f"on white {tally.transparent:,} pictures that are transparent in places")
@@ -161,7 +156,7 @@ def decode(file: ImageFile.ImageFile) -> tuple[Image.Image, bool]:
         numbers = np.asarray(file)
         if file.mode == "F" or numbers.min() < 0 or numbers.max() > 0xFFFF:
             raise DataError("its pixels are fractions, negative, or of more than 16 bits")
-        if getattr(file, "tag_v2", {}).get(PHOTOMETRIC) == 0:  # in a TIFF: 0 is white
+        if getattr(file, "tag_v2", {}).get(262) == 0:  # a TIFF's photometric interpretation: 0 is white
             numbers = 0xFFFF - numbers
         clear = numbers == key if isinstance(key, int) else np.zeros(1, bool)
         return Image.fromarray(np.where(clear, 255, numbers >> 8).astype(np.uint8)), bool(clear.any())

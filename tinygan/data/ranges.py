@@ -29,11 +29,8 @@ class Scale(NamedTuple):
 
 
 def scale_of(array: Any, where: str) -> Scale:
-    """The `Scale` for all numbers of `array`, which is `where`.
-
-    Raises:
-        DataError: they are in no range that can mean one thing only, or some are not finite.
-    """
+    """The `Scale` for all numbers of `array`, which is `where`. Raises DataError where they are in no range
+    that can mean one thing only, or some are not finite."""
     low, high, whole = np.inf, -np.inf, True
     for part in chunks(array):
         if array.dtype == np.uint8 and part.max() > 16:

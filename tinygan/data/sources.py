@@ -103,17 +103,14 @@ def remarks(images: Any) -> Iterator[str]:
     count, one, some = len(images), images[0], spread(images, 4096)
     if count > 1 and all((part == one).all() for part in chunks(images)):
         yield f"note     there is only one picture to learn from, {count:,} times"
-    if faint := int((np.ptp(some, axis=(1, 2, 3)) < CONTRAST).sum()):
-        how = f"black or of one colour (the brightest pixel of these is {some.max()} of 255)"
-        yield f"note     {faint:,} of {len(some):,} pictures are nearly {how}"
+    faint = some[np.ptp(some, axis=(1, 2, 3)) < CONTRAST]
+    if len(faint):
+        how = f"black or of one colour (their brightest pixel is {faint.max()} of 255)"
+        yield f"note     {len(faint):,} of {len(some):,} pictures are nearly {how}"
 
 
 def from_path(path: Path, shape: Shape, limit: int | None, say: Callable[[str], object]) -> Dataset:
-    """The pictures in a folder or a file, which is known by what it begins with.
-
-    Raises:
-        DataError: there are none, or the file is damaged, or of a kind that is not read.
-    """
+    """The pictures in a folder or a file, which is known by what it begins with. Raises DataError."""
     if isdir(path):
         return from_collection(path, shape, limit, say)
     if not isfile(path):  # to open a named pipe would be to wait for ever
@@ -126,7 +123,7 @@ def from_path(path: Path, shape: Shape, limit: int | None, say: Callable[[str], 
             stack = read_array(path, limit, "train", math.prod(shape.image))
         elif head.startswith(MAGIC):
             stack = Stack(read_idx(path)[..., None], str(path))
-        elif ending == ".csv" and not head.startswith(b"\x1f\x8b"):
+        elif ending == ".csv":
             stack = read_csv(path)
         elif zipped or head.startswith(b"BZh") or head[257:262] == b"ustar":
             stack = None

@@ -103,9 +103,7 @@ class Settings:
         None, "stop after N steps in all", at_least(0), resumed="forgets", metavar="N"
     )
     # `check_sizes` checks the model's sizes.
-    size: int = setting(
-        28, "side of the pictures, which are square; default: 28", type=side, metavar="N", **FIXED
-    )
+    size: int = setting(28, "side of the pictures, which are square; default: 28", type=side, **FIXED)
     channels: int = setting(1, "1 grey (default) or 3 colour", choices=(1, 3), **FIXED)
     resize: str = setting(
         "crop",

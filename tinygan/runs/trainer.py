@@ -43,19 +43,17 @@ def check_images(images: Dataset, sha256: str, trained_on: object, where: Path, 
     `run`, was `trained_on`; the text says what differs."""
     if sha256 == trained_on:
         return
-    differences = []
+    told = []
     with suppress(CheckpointError, LookupError, TypeError):  # without its records
         was, now = int(run.read_config()["data"]["shape"][0]), len(images.images)
-        differences.append(f"there were {was:,} and are {now:,}")
-        before, after = run.read_files(), list(map(printable, images.files))
-        if before == after:
-            differences.append("the names are the same")
-        for verb, names in (("came", set(after) - set(before)), ("went", set(before) - set(after))):
-            if names and before:
-                more = ", ..." if len(names) > NAMED else ""
-                differences.append(f"{len(names):,} {verb}: {', '.join(sorted(names)[:NAMED])}{more}")
-    told = f" ({'; '.join(differences)})" if differences else ""
-    problem = f"{where} was trained on other images than {images.source} holds now{told}"
+        before, after = set(run.read_files()), set(map(printable, images.files))
+        same = ["their names are the same"] * (before == after != set())
+        told = [f"there were {was:,} and are {now:,}", *same]
+        for verb, names in (("came", after - before), ("went", before - after)) if before else ():
+            more = ", ..." if len(names) > NAMED else ""
+            told += [f"{len(names):,} {verb}: {', '.join(sorted(names)[:NAMED])}{more}"] if names else []
+    differs = f" ({'; '.join(told)})" if told else ""
+    problem = f"{where} was trained on other images than {images.source} holds now{differs}"
     raise CheckpointError(f"{problem}. Bring them back, or start a new run.")
 
 
