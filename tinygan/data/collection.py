@@ -221,18 +221,18 @@ def in_tar(path: Path) -> Iterator[Entry]:
             if not member.isdir():
                 problem = "" if member.isreg() and not member.issparse() else "links or devices"
                 yield Entry(member.name, problem, member.size, partial(archive.extractfile, member))  # pyright: ignore
-        file.seek(archive.offset)  # pyright: ignore[reportAttributeAccessIssue]
-        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # where an archive ends there are zeros, or nothing
+        if archive.fileobj.last.strip(b"\0"):  # pyright: ignore - where an archive ends there are zeros, or nothing
             raise DataError(f"{path} is damaged in the middle. Get it again.")
 
 
 class Sparing:
-    """An open file of which nobody reads much at once: the headers of a tar may ask for anything."""
+    """An open file of which nobody reads much at once: a tar may ask for anything. `last`: what was read."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.seek, self.tell = file, file.seek, file.tell
+        self.file, self.seek, self.tell, self.last = file, file.seek, file.tell, b""
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= LARGEST:
             raise ValueError(f"a header declares {size:,} bytes")
-        return self.file.read(size)
+        self.last = self.file.read(size)
+        return self.last
