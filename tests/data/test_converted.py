@@ -371,6 +371,22 @@ def test_numbers_of_no_known_range_are_refused_wherever_they_stand(tmp_path: Pat
     assert not [path for path in (tmp_path / "pictures").iterdir() if path.suffix != ".lock"]
 
 
+def test_what_nobody_has_used_for_long_is_deleted(photos: Path) -> None:
+    def age(kept: Path) -> None:
+        for path in kept.parent.glob(f"{kept.stem}.*"):
+            os.utime(path, (0, 0))
+
+    old, used = Loaded(photos, limit=7).stored, Loaded(photos)
+    used = next(path for path in used.cache.glob("*.npy") if path != old)
+    age(old)
+    age(used)
+    assert Loaded(photos).opened == 0  # used again, which takes the other one away
+    assert used.exists() and not old.exists()
+    assert sorted(path.suffix for path in used.parent.iterdir()) == [".json", ".lock", ".lock", ".npy"]
+    limited = Loaded(photos, limit=7)
+    assert limited.opened == 8 and used.exists()  # as it was used
+
+
 def test_headers_are_as_long_for_any_number_of_images() -> None:
     lengths = {len(header((count, 64, 64, 3))) for count in (0, 1, 10**6, 10**12)}
     assert len(lengths) == 1

@@ -143,18 +143,36 @@ def test_a_transparent_picture_is_put_on_white_band_by_band(tmp_path, monkeypatc
     picture(tmp_path / "a.png", pixels)
     whole = read_picture(tmp_path / "a.png")
     monkeypatch.setattr("tinygan.data.resize.BAND", 2)
+    top = pixels.copy()
+    top[2:, :, 3] = 255  # opaque but for the first band
+    (tmp_path / "more").mkdir()
+    picture(tmp_path / "more" / "b.png", top)
+    assert read(tmp_path / "more").notes[0] == "on white 1 pictures that are transparent in places"
     assert (read_picture(tmp_path / "a.png") == whole).all()
+
+
+def tiff(pixels: np.ndarray, samples: int = 1) -> bytes:
+    """The file of grey `pixels` (H, W) whose 0 is white; `samples` is what it says there were for each."""
+    height, width = pixels.shape
+    tags = [(256, 4, width), (257, 4, height), (258, 3, 8 * pixels.itemsize), (259, 3, 1), (262, 3, 0)]
+    tags += [(273, 4, 200), (277, 3, samples), (278, 4, height), (279, 4, pixels.nbytes)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    return head.ljust(200, b"\0") + pixels.tobytes()
 
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_tiffs_whose_zero_is_white_are_inverted(tmp_path, bits):
     dtype, values = ("<u1", [0, 100, 255, 7]) if bits == 8 else ("<u2", [0, 25600, 65535, 1792])
-    tags = [(256, 4, 2), (257, 4, 2), (258, 3, bits), (259, 3, 1), (262, 3, 0), (273, 4, 200)]
-    tags += [(278, 4, 2), (279, 4, 4 * bits // 8)]
-    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
-    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
-    (tmp_path / "a.tif").write_bytes(head.ljust(200, b"\0") + np.array(values, dtype).tobytes())
+    (tmp_path / "a.tif").write_bytes(tiff(np.array(values, dtype).reshape(2, 2)))
     assert read_picture(tmp_path / "a.tif").ravel().tolist() == [255, 155, 0, 248]
+
+
+def test_what_pillow_says_of_damaged_files_is_not_printed(tmp_path, capsys):
+    picture(tmp_path / "good.png", grey(100))
+    (tmp_path / "a.tif").write_bytes(tiff(np.zeros((2, 2), np.uint8), samples=60_000))
+    assert "1 that cannot be read: a.tif" in read(tmp_path).notes[0]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_pixels_of_more_than_16_bits_are_refused(tmp_path):
