@@ -1,6 +1,7 @@
 """Files of pictures: what every format becomes, compared with pixels computed here from the definition."""
 
 import io
+import logging
 import os
 import struct
 import subprocess
@@ -168,7 +169,8 @@ def test_tiffs_whose_zero_is_white_are_inverted(tmp_path, bits):
     assert read_picture(tmp_path / "a.tif").ravel().tolist() == [255, 155, 0, 248]
 
 
-def test_what_pillow_says_of_damaged_files_is_not_printed(tmp_path, capsys):
+def test_what_pillow_says_of_damaged_files_is_not_printed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest's
     picture(tmp_path / "good.png", grey(100))
     (tmp_path / "a.tif").write_bytes(tiff(np.zeros((2, 2), np.uint8), samples=60_000))
     assert "1 that cannot be read: a.tif" in read(tmp_path).notes[0]

@@ -149,10 +149,7 @@ class Stored:
 
     def found(self) -> tuple[Any, Tally] | None:
         """The images in the file, unless it is missing, damaged, or made of the source as it was."""
-        if found := self._checked(self.file):
-            with suppress(OSError):
-                os.utime(_sidecar(self.file))  # when it was used last
-        return found
+        return self._checked(self.file)
 
     def _checked(self, path: Path) -> tuple[Any, Tally] | None:
         """The images in a file or a part, if its sidecar says so, and that the source is as it was."""
@@ -245,7 +242,7 @@ def cache_limit() -> float:
 def tidy(cache: Path, limit: float, used: str) -> float:
     """Delete what is old, or more than `limit` gigabytes, but for the set `used`; returns the gigabytes left.
 
-    A process that uses a set goes on with it (POSIX), or nobody can delete it (Windows). Raises OSError.
+    Who uses a set writes its lock; who still uses a deleted one goes on with it. Raises OSError.
     """
 
     def busy(holder: str) -> None:

@@ -106,7 +106,8 @@ def attempt(entry: Entry, shape: Shape, room: Room) -> Found | DataError:
     """What `shrunk` makes of a file, or why it cannot be read."""
     try:
         with refusing(), entry.open() as file, Image.open(file, formats=FORMATS) as picture:
-            pixels = picture.width * picture.height
+            # The decoder of WebP takes twice the memory.
+            pixels = picture.width * picture.height * (1 + (picture.format == "WEBP"))
             with room.taken(pixels):
                 found = shrunk(picture, shape)
                 picture.close()
@@ -145,7 +146,7 @@ class Room:
 def decode(file: ImageFile.ImageFile) -> tuple[Image.Image, bool]:
     """The picture in a file just opened: grey or colour, upright, on white where it is transparent; and
     whether it is so anywhere. Raises DataError for too many pixels, or pixels of too many bits."""
-    most = LARGEST // 2 if file.format == "WEBP" else LARGEST  # its decoder takes twice the memory
+    most = LARGEST // 2 if file.format == "WEBP" else LARGEST
     if file.width * file.height > most:
         raise DataError(f"{file.width}x{file.height} pixels, more than {most:,}")
     layout = str(file.tile[0][3]) if file.tile else ""  # before it is loaded: the numbers as they are stored
