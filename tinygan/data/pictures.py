@@ -22,6 +22,7 @@ from tinygan.machine import release_memory, usable_cores
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 LARGEST = 64_000_000  # pixels decoded at a time, of one picture or several; a small file may unpack to more
 GREYS = {"L;2": 85, "L;4": 17}  # pixels of 2 and 4 bits are multiplied by this, their transparent grey is not
+WEIGHTS: dict[str | None, int] = {"WEBP": 2}  # decoders that take more memory than the others
 FEW, LIGHT = 1000, 64 << 20  # pictures, and bytes of their files, that take seconds: not worth a cache
 AHEAD = 4  # pictures for each core that wait for it, or for their turn
 HELD = 128 << 20  # bytes of files that wait
@@ -106,8 +107,7 @@ def attempt(entry: Entry, shape: Shape, room: Room) -> Found | DataError:
     """What `shrunk` makes of a file, or why it cannot be read."""
     try:
         with refusing(), entry.open() as file, Image.open(file, formats=FORMATS) as picture:
-            # The decoder of WebP takes twice the memory.
-            pixels = picture.width * picture.height * (1 + (picture.format == "WEBP"))
+            pixels = picture.width * picture.height * WEIGHTS.get(picture.format, 1)
             with room.taken(pixels):
                 found = shrunk(picture, shape)
                 picture.close()
@@ -119,7 +119,7 @@ def attempt(entry: Entry, shape: Shape, room: Room) -> Found | DataError:
 
 
 def shrunk(picture: ImageFile.ImageFile, shape: Shape) -> Found:
-    """A picture just opened, fitted; its size before; whether it is transparent. Raises as `decode`."""
+    """A picture fitted, its size, if it is transparent; nothing large is held then. Raises as `decode`."""
     upright, transparent = decode(picture)
     return fit(upright, shape), upright.size, transparent
 
@@ -146,7 +146,7 @@ class Room:
 def decode(file: ImageFile.ImageFile) -> tuple[Image.Image, bool]:
     """The picture in a file just opened: grey or colour, upright, on white where it is transparent; and
     whether it is so anywhere. Raises DataError for too many pixels, or pixels of too many bits."""
-    most = LARGEST // 2 if file.format == "WEBP" else LARGEST
+    most = LARGEST // WEIGHTS.get(file.format, 1)
     if file.width * file.height > most:
         raise DataError(f"{file.width}x{file.height} pixels, more than {most:,}")
     layout = str(file.tile[0][3]) if file.tile else ""  # before it is loaded: the numbers as they are stored

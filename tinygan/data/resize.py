@@ -61,9 +61,8 @@ def on_white(picture: Image.Image) -> tuple[Image.Image, bool]:
     for top in range(0, picture.height, BAND):  # whole, it would take five times the memory
         band = picture.crop((0, top, picture.width, min(top + BAND, picture.height))).convert("RGBA")
         transparent = transparent or band.getchannel("A").getextrema() != (255, 255)
-        result.paste(
-            Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB"), (0, top)
-        )
+        white = Image.new("RGBA", band.size, "white")
+        result.paste(Image.alpha_composite(white, band).convert("RGB"), (0, top))
     return result, transparent
 
 

@@ -22,7 +22,7 @@ from tinygan.data.mapped import chunks
 from tinygan.data.pictures import load_pictures
 from tinygan.data.resize import WAYS, Shape, fit_all
 from tinygan.data.strokes import strokes
-from tinygan.errors import CheckpointError, DataError, UsageError, first_sentence
+from tinygan.errors import CheckpointError, DataError, UsageError, first_sentence, say
 
 FASHION = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -65,7 +65,7 @@ def load(
     resize: str = "crop",
     flip: bool = False,
     split: str = "train",
-    say: Callable[[str], object] = print,
+    say: Callable[[str], object] = say,
 ) -> Dataset:
     """The data set `name`: one of `NAMES`, or the path of one that `from_path` reads.
 
@@ -141,8 +141,9 @@ def from_collection(path: Path, shape: Shape, limit: int | None, say: Callable[[
     """The pictures in a folder or an archive; or CIFAR-10's batches; or the file of MNIST in a folder."""
     with reading(f"{path} cannot be read", ". Get it again."):
         collection = collected(path)
-        if collection.names and all(map(is_batch, collection.names)):
-            return from_stack(read_cifar(collection), path, collection.state, shape, limit, say)
+        stack = read_cifar(collection) if all(map(is_batch, collection.names or [""])) else None
+    if stack:
+        return from_stack(stack, path, collection.state, shape, limit, say)
     for name in () if collection.names else collection.left_out.get(OTHERS, ()):
         if isdir(path) and Path(name).name in (TRAIN, TRAIN.removesuffix(".gz")):  # torchvision's folder
             return from_path(path / name, shape, limit, say)

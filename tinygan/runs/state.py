@@ -14,7 +14,7 @@ from tinygan import gan, models, optim
 from tinygan.arrays import CPU, Backend
 from tinygan.autograd import Tensor, no_grad
 from tinygan.average import Average
-from tinygan.errors import CheckpointError, UsageError
+from tinygan.errors import CheckpointError, UsageError, say
 from tinygan.layers import Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
@@ -154,7 +154,7 @@ def load(
     where: str | Path | None = None,
     out: str | Path = "runs",
     backend: Backend | None = None,
-    say: Callable[[str], object] = print,
+    say: Callable[[str], object] = say,
 ) -> Trained:
     """The model of a run (its newest intact checkpoint), of a checkpoint file, or of the newest trained run.
 
