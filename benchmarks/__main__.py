@@ -1,24 +1,35 @@
 """``python -m benchmarks``: the seed's training step, tinygan beside TensorFlow, PyTorch and JAX.
 
-Each competitor runs in a process of its own. First each takes its first step alone, which is timed
-from the start of Python; then one small run proves that it computes what tinygan computes; then all
+Each competitor runs in a process of its own. First each proves in one small run that it computes what
+tinygan computes, and takes its first step alone, which is timed from the start of Python; then all
 take turns, A B C A B C ..., because other work on the machine would otherwise hit one more than
 another. Medians are reported, and ratios of medians; on a GPU also how far tinygan is from what the
-card could do, by rates that are measured in the same run.
+card could do, by rates that are measured in the same run. After every round the file of ``--json``
+holds what is known by then, so that no end of this process takes it away.
+
+With ``--seconds`` the comparison ends in time. Three quarters of it are there to get ready: each
+competitor in turn may use an equal part of what is left of them, and is dropped if it needs more. The
+last twentieth is there for what else a GPU's workers know. Between these the rounds lie, as many as fit.
 """
 
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
+from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, NoReturn
 
 from benchmarks import report
 from benchmarks.competitors import (
     COMPETITORS,
+    COMPILES_LONG,
     DEFAULTS,
     FailedError,
+    LateError,
+    Rows,
     Worker,
     chosen,
     difference,
@@ -27,6 +38,7 @@ from benchmarks.competitors import (
     note,
     parity_steps,
     reference,
+    share,
     take_turns,
 )
 from tinygan import cli
@@ -44,7 +56,10 @@ def parser() -> cli.Parser:
     )
     parser.add_argument("--only", metavar="NAME,...", help="of " + ", ".join(COMPETITORS))
     parser.add_argument("--rounds", type=int, default=6, help="turns for each; default: 6")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    parser.add_argument(
+        "--seconds", type=float, default=inf, metavar="N", help="for all; who is not ready in time is dropped"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, after every round")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it as bars")
     return parser
 
@@ -53,13 +68,18 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     if min(options.batch, options.threads, options.rounds) < 1:
         raise UsageError("--batch, --threads and --rounds must be at least 1.")
+    if not options.seconds > 0:
+        raise UsageError("--seconds must be more than 0.")
+    limit = TimeLimit(options.seconds)
+    if options.json and not (folder := options.json.absolute().parent).is_dir():
+        raise UsageError(f"there is no folder {folder}. Make it first.")  # found now, not after all the work
     on_card = options.device == "gpu"
     if options.precision == "tf32" and not on_card:
         raise UsageError("--precision tf32 needs --device gpu.")
     precision = options.precision or ("tf32" if on_card else "float32")
     present, absent = chosen(options.only, DEFAULTS[options.device])
     machine = Machine(options.threads, options.device, precision)
-    result: dict[str, Any] = {
+    result: report.Result = {
         "command": " ".join(["python", "-m", "benchmarks", *arguments]),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "hardware": hardware(),
@@ -67,12 +87,25 @@ def main(arguments: Sequence[str]) -> int:
         "precision": precision,
         "threads": options.threads,
         "batch": options.batch,
-        "competitors": compare(present, options.batch, machine, options.rounds),
+        "rounds": {"taken": 0, "of": options.rounds},
+        "competitors": {},
         "not installed": absent,
     }
-    print(report.table(result))
+
+    def after_round(rows: Rows, taken: int) -> None:
+        result["competitors"], result["rounds"]["taken"] = rows, taken
+        if options.json:
+            report.write_json(options.json, result | {"finished": False})
+        if taken < options.rounds and not sys.stderr.isatty():  # else the last table comes now anyway
+            print(report.table(result), end="\n\n", file=sys.stderr, flush=True)
+
+    try:
+        result["competitors"] = compare(present, options.batch, machine, options.rounds, limit, after_round)
+    finally:  # where it is interrupted, that of the rounds before
+        if result["competitors"]:
+            print(report.table(result), flush=True)
     if options.json:
-        report.write_json(options.json, result)
+        report.write_json(options.json, result | {"finished": True})
     if options.plot:
         report.plot(options.plot, result)
     if not any("median_seconds" in row for row in result["competitors"].values()):
@@ -88,46 +121,86 @@ class Machine(NamedTuple):
     precision: str = "float32"
 
 
-def compare(names: list[str], batch: int, machine: Machine, rounds: int) -> dict[str, dict[str, Any]]:
-    """Measure all `names`; what could not be measured has a "problem" instead of figures."""
-    rows: dict[str, dict[str, Any]] = {name: {"installed_bytes": installed_bytes(name)} for name in names}
-    check(rows, machine)
+class TimeLimit:
+    """When the parts of a comparison that may take so many seconds must be over, by `time.monotonic`."""
+
+    def __init__(self, seconds: float = inf) -> None:
+        now = time.monotonic()
+        self.ready, self.rounds, self.end = (now + part * seconds for part in (0.75, 0.95, 1))
+
+
+def compare(
+    names: Sequence[str],
+    batch: int,
+    machine: Machine,
+    rounds: int,
+    limit: TimeLimit | None = None,
+    after_round: Callable[[Rows, int], object] = lambda rows, taken: None,
+) -> Rows:
+    """Measure all `names`; what could not be measured has a "problem" instead of figures.
+
+    `after_round` gets what is known after each, and how many there were.
+    """
+    limit = limit or TimeLimit()
+    names = sorted(names, key=COMPILES_LONG.__contains__)  # these come last, and delay nobody
+    rows: Rows = {name: {"installed_bytes": installed_bytes(name)} for name in names}
+
+    def with_turns(turns: Rows) -> Rows:
+        return {name: row | turns.get(name, {}) for name, row in rows.items()}
+
     workers: dict[str, Worker] = {}
-    for name in names:
-        if "problem" not in rows[name]:
-            note(f"{name}: first step")
-            try:
-                workers[name] = Worker(COMPETITORS[name], batch, *machine)
-            except FailedError as problem:
-                rows[name]["problem"] = f"failed: {problem}"
-    for name, row in take_turns(workers, rounds, machine.device).items():
-        rows[name] |= row
-    for name, worker in workers.items():
-        rows[name] |= {"version": worker.version, "seconds_to_first_step": worker.seconds_to_start}
-        if machine.device == "gpu" and "problem" not in rows[name]:
-            try:
-                rows[name] |= worker.ask({"facts": 1})
-            except FailedError as problem:
-                rows[name]["facts"] = f"failed: {problem}"
-        worker.close()
+    try:
+        get_ready(rows, workers, batch, machine, limit.ready)
+        turns = take_turns(
+            workers, rounds, machine.device, limit.rounds,
+            lambda turns, taken: after_round(with_turns(turns), taken),
+        )  # fmt: skip
+        rows = with_turns(turns)
+        for name, worker in workers.items():
+            if machine.device == "gpu" and "problem" not in rows[name]:
+                worker.until = limit.end
+                try:
+                    rows[name] |= worker.ask({"facts": 1})
+                except FailedError as problem:
+                    rows[name]["facts"] = f"failed: {problem}"
+    finally:
+        for worker in workers.values():
+            worker.end()
     return rows
 
 
-def check(rows: dict[str, dict[str, Any]], machine: Machine) -> None:
-    """Give a "problem" to every competitor that does not compute what the readable engine computes."""
+def get_ready(rows: Rows, workers: dict[str, Worker], batch: int, machine: Machine, until: float) -> None:
+    """Put all that compute what the readable engine computes into `workers`, after their first step.
+
+    The others get a "problem", and so do those that are late.
+    """
     with tempfile.TemporaryDirectory() as folder:
         start, expected = reference(Path(folder))
-        for name, row in rows.items():
-            note(f"{name}: does it compute the same?")
+        for number, (name, row) in enumerate(rows.items()):
+            began, own = time.monotonic(), share(until, len(rows) - number)
             try:
-                found = parity_steps(COMPETITORS[name], start, *machine)
+                note(f"{name}: does it compute the same?")
+                found = parity_steps(COMPETITORS[name], start, *machine, until=own)
+                if other := difference(start, expected, found, machine.precision):
+                    row["problem"] = f"computes something else: {other}"
+                    continue
+                note(f"{name}: first step")
+                worker = Worker(COMPETITORS[name], batch, *machine, until=own)
+            except LateError:
+                row["problem"] = f"not ready after {max(0, own - began):.0f} s"
             except FailedError as problem:
                 row["problem"] = f"failed: {problem}"
-                continue
-            other = difference(start, expected, found, machine.precision)
-            if other:
-                row["problem"] = f"computes something else: {other}"
+            else:
+                workers[name] = worker
+                row |= {"version": worker.version, "seconds_to_first_step": worker.seconds_to_start}
+
+
+def stop(number: int, frame: object) -> NoReturn:
+    """End as Ctrl-C does: no worker stays behind."""
+    signal.signal(number, signal.SIG_IGN)  # `timeout` sends it twice
+    raise SystemExit(128 + number)  # as a shell reports it
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     sys.exit(cli.run(main))

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import floor
 from tinygan.errors import UsageError
+from tinygan.files import write_atomically
 
 Result = dict[str, Any]
 
@@ -25,6 +26,9 @@ def table(result: Result) -> str:
     lines = [f"{where}, batch {result['batch']}, {result['precision']}, Python {hardware['python']}", ""]
     lines += card_rows(rows) if on_card else processor_rows(rows)
     lines += [f"{name:<22}{row['problem']}" for name, row in rows.items() if "problem" in row]
+    rounds = result.get("rounds", {"taken": 0, "of": 0})
+    if rounds["taken"] < rounds["of"]:
+        lines += ["", f"after {rounds['taken']} of {rounds['of']} rounds"]
     facts = rows.get("tinygan", {})
     if on_card and "operations" in facts:
         lines += ["", *floor.lines(facts["median_seconds"], result["batch"], facts)]
@@ -84,11 +88,8 @@ def megabytes(count: int | None) -> str:
 
 
 def write_json(path: Path, result: Result) -> None:
-    """Raises: UsageError: the file cannot be written."""
-    try:
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    except OSError as problem:
-        raise UsageError(f"cannot write {path}: {problem.strerror}. Name another file.") from None
+    """All of it, or the file stays as it was. Raises: CheckpointError: it cannot be written."""
+    write_atomically(path, (json.dumps(result, indent=2) + "\n").encode())
 
 
 BAR, GAP, LEFT, RIGHT, TOP = 34, 16, 230, 190, 96  # pixels

@@ -6,6 +6,8 @@ padding, after a transposed one as a crop.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import sqrt
 from typing import Any
 
@@ -18,6 +20,8 @@ from benchmarks import worker
 from benchmarks.worker import NOISE_DIM, Weights, serve
 
 BEFORE, AFTER = 1, 2  # zeros around a picture that a 5 x 5 convolution of stride 2 halves
+LR, BETA1, BETA2, EPS = 1e-4, 0.9, 0.999, 1e-7
+LONG_AGO = 1e6  # steps, after which neither of Adam's averages needs a correction
 
 
 class Generator(nn.Module):
@@ -77,17 +81,16 @@ class Player(worker.Player):
         layout = torch.channels_last if last else torch.contiguous_format
         self.G = Generator().to(self.device, memory_format=layout)
         self.D = Discriminator(dropout).to(self.device, memory_format=layout)
-        self.adams = [  # without `capturable` PyTorch refuses to capture a step of Adam
-            torch.optim.Adam(network.parameters(), lr=1e-4, fused=True, capturable=variant == "graph")
-            for network in (self.G, self.D)
-        ]
+        self.adams = self.make_adams(captured=variant == "graph")
         pictures = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
         self.images = pictures.to(self.device, memory_format=layout)
         self.noise = torch.from_numpy(noise).to(self.device)
         self.ones = torch.ones(len(images), 1, device=self.device)
         self.zeros = torch.zeros(len(images), 1, device=self.device)
         self.t = 0
-        self.losses, self.graph, self.with_graph = self.both_losses, None, variant == "graph"
+        self.losses, self.variant = self.both_losses, variant
+        self.graph: Any = None
+        self.of_graph: Any = None  # the losses that it leaves
         if variant == "compile":
             # The graph of D(G(z)) is walked twice, once for each loss.
             torch._functorch.config.donated_buffer = False
@@ -100,54 +103,100 @@ class Player(worker.Player):
         entropy = functional.binary_cross_entropy_with_logits
         return entropy(fake, self.ones), entropy(real, self.ones) + entropy(fake, self.zeros)
 
+    def make_adams(self, captured: bool) -> list[Any]:
+        """G's and D's. A captured one has what may change between its steps on the card."""
+        lr = torch.tensor(LR, device=self.device) if captured else LR
+        return [
+            # Without `capturable` PyTorch refuses to capture a step of Adam.
+            torch.optim.Adam(
+                network.parameters(), lr, (BETA1, BETA2), EPS, fused=True,
+                capturable=captured and self.device.type == "cuda",
+            )
+            for network in (self.G, self.D)
+        ]  # fmt: skip
+
     def step(self) -> tuple[float, float]:
         self.t += 1
+        if self.variant == "graph":
+            if self.graph is None:
+                self.capture()
+            self.follow_keras(self.t)
+        else:
+            for adam in self.adams:
+                # PyTorch adds eps to the corrected root, Keras to the uncorrected one.
+                adam.param_groups[0]["eps"] = EPS / sqrt(1 - BETA2**self.t)
+        g_loss, d_loss = self.take()
+        return g_loss.item(), d_loss.item()
+
+    def follow_keras(self, t: int) -> None:
+        """Let the next step of captured Adams be Keras's step number `t`.
+
+        A graph keeps its eps, but Keras's is another one in each step, in PyTorch's terms; the two agree
+        once no average needs a correction. So the Adams' counts, which lie on the card as their rate does,
+        say that it is so, and the rate makes the corrections. Timed steps go without: they cost the same.
+        """
         for adam in self.adams:
-            # PyTorch adds eps to the corrected root, Keras to the uncorrected one.
-            adam.param_groups[0]["eps"] = 1e-7 / sqrt(1 - 0.999**self.t)
-        g_loss, d_loss = self.play()
+            adam.param_groups[0]["lr"].fill_(LR * sqrt(1 - BETA2**t) / (1 - BETA1**t))
+            for state in adam.state.values():
+                state["step"].fill_(LONG_AGO)
+
+    def take(self) -> tuple[Tensor, Tensor]:
+        """A step without waiting for it, as it is timed; the losses, which the next step may overwrite."""
+        if self.graph is not None:
+            self.graph.replay()
+            return self.of_graph
+        if self.variant == "compile" and self.device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()  # what max-autotune captures may be used again
+        losses = self.play()
         for adam in self.adams:
             adam.zero_grad()
-        return float(g_loss), float(d_loss)
+        return losses
 
     def play(self) -> tuple[Tensor, Tensor]:
-        """A step without waiting for it; gradients are left as they are."""
+        """A step; gradients are left as they are."""
         g_loss, d_loss = self.losses()
         d_loss.backward(inputs=list(self.D.parameters()), retain_graph=True)
         g_loss.backward(inputs=list(self.G.parameters()))
         for adam in self.adams:
             adam.step()
-        return g_loss, d_loss
+        return g_loss.detach(), d_loss.detach()
 
     def run(self, count: int) -> None:
-        if self.device.type == "cpu":
-            super().run(count)
-            return
-        if self.with_graph and self.graph is None:
+        if self.variant == "graph" and self.graph is None:
             self.capture()
         for _ in range(count):
-            if self.graph:
-                self.graph.replay()
-            else:
-                torch.compiler.cudagraph_mark_step_begin()
-                self.play()
-                for adam in self.adams:
-                    adam.zero_grad()
-        torch.cuda.synchronize()
+            self.take()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
 
     def capture(self) -> None:
         """Record a whole step as a graph, after some on a side stream (as PyTorch's manual says to)."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                self.play()
-                for adam in self.adams:
-                    adam.zero_grad()
-        torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):  # gradients are new arrays of the graph, overwritten each time
-            self.play()
+        with self.undone():
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    self.take()
+            torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):  # gradients are new arrays of the graph, overwritten each time
+            self.of_graph = self.play()
+        self.graph = graph
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Afterwards no step seems to have been taken, and nothing has moved: a graph knows addresses."""
+        before = [
+            {name: tensor.clone() for name, tensor in network.state_dict().items()}
+            for network in (self.G, self.D)
+        ]
+        yield
+        for network, tensors in zip((self.G, self.D), before, strict=True):
+            network.load_state_dict(tensors)
+        for adam in self.adams:
+            for state in adam.state.values():
+                for tensor in state.values():
+                    tensor.zero_()
 
     def card_bytes(self) -> int | None:
         return torch.cuda.max_memory_reserved() if self.device.type == "cuda" else None

@@ -27,6 +27,9 @@ from typing import Any
 import numpy as np
 
 SIZE, NOISE_DIM = 28, 100
+# With that of seed 0 a number before a leaky ReLU is so near to 0 that its sign is a matter of rounding:
+# TensorFlow's is another one, and its weights change otherwise by 1 %.
+PROOF_SEED = 1
 Weights = dict[str, np.ndarray]  # "generator/00_dense/kernel" and so on
 
 
@@ -39,7 +42,7 @@ class Player:
     version: str
 
     def step(self) -> tuple[float, float]:
-        """One training step on the batch; the losses of G and D, which are finished then."""
+        """One training step on the batch, taken as `run` takes it; the losses of G and D."""
         raise NotImplementedError
 
     def run(self, count: int) -> None:
@@ -82,7 +85,7 @@ def serve(make: Make) -> None:
         answers.flush()
 
     setup = json.loads(sys.stdin.readline())
-    images, noise = batch(setup["batch"])
+    images, noise = batch(setup["batch"], proof=bool(setup["weights"]))
     player = make(
         setup["variant"],
         setup["threads"],
@@ -129,8 +132,16 @@ def serve(make: Make) -> None:
         answer(figures | ({"losses": losses} if "losses" in request else {}))
 
 
-def batch(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images (size, 28, 28, 1) in [-1, 1] and noise (size, 100), float32; the same for every competitor."""
+def batch(size: int, proof: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Images (size, 28, 28, 1) in [-1, 1] and noise (size, 100), float32; the same for every competitor.
+
+    The images are made of bytes, and for a `proof` the noise is that of a training run's first step:
+    tinygan on a card takes nothing else.
+    """
     rng = np.random.default_rng(0)
-    images = rng.uniform(-1, 1, (size, SIZE, SIZE, 1)).astype(np.float32)
+    images = (rng.integers(0, 256, (size, SIZE, SIZE, 1)).astype(np.float32) - 127.5) / 127.5
+    if proof:
+        from tinygan.rng import stream  # those that are timed from Python's start on do not wait for it
+
+        return images, stream(PROOF_SEED, "noise").at(0).normal((size, NOISE_DIM))
     return images, rng.standard_normal((size, NOISE_DIM), dtype=np.float32)

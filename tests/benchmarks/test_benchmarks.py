@@ -9,11 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks import __main__ as main
-from benchmarks import competitors, generate, page, ranks, recipes, report
+from benchmarks import competitors, generate, page, ranks, recipes, report, worker
 from benchmarks.__main__ import Machine, compare
 from benchmarks.competitors import (
     COMPETITORS,
@@ -72,6 +73,8 @@ def test_the_comparison_prints_a_table_and_writes_json_and_a_picture(tmp_path, m
         (main, ("--only", "tinygan,caffe"), 2, "caffe"),
         (main, ("--rounds", "0"), 2, "--rounds"),
         (main, ("--batch", "many"), 2, "--batch"),
+        (main, ("--seconds", "0"), 2, "--seconds"),
+        (main, ("--json", "no/r.json"), 2, "no folder"),
         (recipes, ("--only", "slow"), 2, "slow"),
         (recipes, ("--minutes", "0"), 2, "--minutes"),
         (recipes, ("--seeds", "0"), 2, "--seeds"),
@@ -151,6 +154,39 @@ def test_every_competitor_computes_the_same(name, expected):
     assert difference(start, outcome, parity_steps(PEERS[name], start, 1, "cpu")) is None
 
 
+def test_a_captured_adam_follows_keras_and_its_warming_up_leaves_no_trace(expected):
+    torch = pytest.importorskip("torch")
+    from benchmarks.torch_dcgan import Player
+
+    start, outcome = expected
+    one = Player("eager", 1, "cpu", "float32", 0.0, *worker.batch(competitors.PARITY_BATCH, proof=True))
+    with np.load(start) as weights:
+        one.set_weights(dict(weights))
+    one.adams = one.make_adams(captured=True)
+    before = {name: tensor.clone() for name, tensor in one.G.state_dict().items()}
+    with one.undone():
+        one.take()
+        assert not torch.equal(one.G.norm1.running_mean, before["norm1.running_mean"])
+    assert all(torch.equal(before[name], tensor) for name, tensor in one.G.state_dict().items())
+    losses = []
+    for t in (1, 2):
+        one.follow_keras(t)
+        losses.append([loss.item() for loss in one.take()])
+    assert difference(start, outcome, (losses, one.get_weights())) is None
+
+
+def test_losses_come_from_the_steps_that_are_timed():
+    pytest.importorskip("torch")
+    from benchmarks.torch_dcgan import Player
+
+    one = Player("eager", 1, "cpu", "float32", 0.0, *worker.batch(2))
+    taken = []
+    take, one.take = one.take, lambda: taken.append(1) or take()
+    one.run(2)
+    one.step()
+    assert len(taken) == 3
+
+
 # tinygan's competitor, but for a padding of (2, 1) instead of (1, 2).
 WRONG_PADDING = """
 from benchmarks.tinygan_dcgan import Player
@@ -175,7 +211,7 @@ def test_a_competitor_that_pads_the_other_side_is_caught(expected, tmp_path, mon
 
 @pytest.mark.parametrize("answers", [0, 1, 2])  # it fails while it warms up, or in one of its turns
 def test_one_that_fails_on_the_way_does_not_take_the_others_with_it(answers):
-    def worker(answers):
+    def one(answers):
         def ask(request):
             if left.pop() == 0:
                 raise FailedError("gone")
@@ -184,7 +220,7 @@ def test_one_that_fails_on_the_way_does_not_take_the_others_with_it(answers):
         left = list(range(answers + 1))
         return SimpleNamespace(ask=ask)
 
-    workers: Any = {"tinygan": worker(9), "jax": worker(answers)}
+    workers: Any = {"tinygan": one(9), "jax": one(answers)}
     rows = competitors.take_turns(workers, rounds=2)
     assert rows["tinygan"]["ratio_to_tinygan"] == 1 and rows["jax"] == {"problem": "failed: gone"}
     lines = report.table(result_of(tinygan=1.0) | {"competitors": {"jax": rows["jax"]}}).splitlines()
@@ -195,21 +231,20 @@ def test_facts_that_are_missing_lose_nothing_else(monkeypatch):
     def ask(request):
         raise FailedError("gone")
 
-    one = SimpleNamespace(version="v", seconds_to_start=1.0, ask=ask, close=lambda: None)
-    monkeypatch.setattr(main, "Worker", lambda *arguments: one)
-    monkeypatch.setattr(main, "check", lambda rows, machine: None)
+    one = SimpleNamespace(ask=ask, end=lambda: None)
+    monkeypatch.setattr(main, "get_ready", lambda rows, workers, *rest: workers.update(tinygan=one))
     monkeypatch.setattr(main, "take_turns", lambda *arguments: {"tinygan": {"median_seconds": 1.0}})
     row = compare(["tinygan"], batch=2, machine=Machine(1, "gpu"), rounds=1)["tinygan"]
     assert row["median_seconds"] == 1 and row["facts"] == "failed: gone" and "problem" not in row
 
 
 def test_what_computes_something_else_is_named_and_not_timed(monkeypatch):
-    one = SimpleNamespace(version="v", seconds_to_start=1.0, close=lambda: None)
+    one = SimpleNamespace(version="v", seconds_to_start=1.0, end=lambda: None)
     fakes = {
         "reference": lambda folder: (folder, "tinygan"),
-        "parity_steps": lambda competitor, *rest: competitor.package,
+        "parity_steps": lambda competitor, *rest, until: competitor.package,
         "difference": lambda start, expected, found, precision: None if found == expected else "loss",
-        "Worker": lambda *arguments: one,
+        "Worker": lambda *arguments, until: one,
         "take_turns": lambda workers, *rest: {name: {"median_seconds": 1.0} for name in workers},
     }
     for name, fake in fakes.items():
