@@ -13,16 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from tinygan import backend, gpu_errors, machine
-from tinygan.errors import (
-    CheckpointError,
-    TinyganError,
-    UsageError,
-    failing,
-    filled,
-    one_line,
-    printable,
-    put,
-)
+from tinygan.errors import CheckpointError, TinyganError, UsageError, failing, filled, printable, put
 
 Arguments: TypeAlias = "str | bytes | Iterable[object]"  # a command line, or its words: text, numbers, paths
 
@@ -43,22 +34,16 @@ def path(text: str) -> Path:
 # What commands that train nothing share.
 OF_A_RUN = ("run", "--runs")
 OPTIONS: dict[str, dict[str, Any]] = {
-    "run": {
-        "nargs": "?",
-        "metavar": "RUN|FILE",
-        "help": "run folder, or a checkpoint file; default: the newest run",
-    },
+    "run": {"nargs": "?", "metavar": "RUN|FILE",
+            "help": "run folder, or a checkpoint file; default: the newest run"},
     "--runs": {"type": path, "default": Path("runs"), "help": "folder of runs; default: runs"},
     "--device": {"choices": backend.DEVICES, "default": "auto", "help": "default: auto"},
     "--data-dir": {"type": path, "metavar": "DIR", "help": "where fashion-mnist/ lies"},
-    "--out": {
-        "type": path,
-        "metavar": "PATH",
-        "help": "a file to write, or a folder to write into; default: the run's folder",
-    },
+    "--out": {"type": path, "metavar": "PATH",
+              "help": "a file to write, or a folder to write into; default: the run's folder"},
     # Of pictures that no training has shown.
     "--seed": {"type": seed, "help": "of the noise; default: one more than the run's own"},
-}
+}  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -121,11 +106,8 @@ def ending(out: Path | None, *allowed: str) -> str:
 
 def placed(out: Path | None, folder: Path, name: str) -> Path:
     """Where a command writes: to the file `out`; or as `name` into the folder `out`, which is made; without
-    `out`, into `folder`.
-
-    Raises:
-        UsageError: the file has another ending than `name`.
-        CheckpointError: the folder cannot be made.
+    `out`, into `folder`. Raises UsageError where the file has another ending than `name`, CheckpointError
+    where the folder cannot be made.
     """
     if out is None:
         return folder / name
@@ -166,7 +148,7 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
     except OSError as problem:
         if problem.errno not in (errno.ENOSPC, errno.EIO):  # those that write files raise their own
             raise
-        return _tell(f"error: cannot write the output: {one_line(problem)}.", CheckpointError.exit_code)
+        return _tell(f"error: cannot write the output: {problem.strerror}.", CheckpointError.exit_code)
 
 
 def _prepare_process() -> None:

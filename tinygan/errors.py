@@ -13,7 +13,9 @@ import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
+
+Printer: TypeAlias = Callable[[str], object]  # what a line is given to that somebody should see
 
 
 class TinyganError(Exception):
@@ -98,7 +100,7 @@ def failing(what: str, remedy: str, kind: type[TinyganError] = CheckpointError) 
 
 
 @contextmanager
-def by_product(what: str, warn: Callable[[str], object]) -> Iterator[None]:
+def by_product(what: str, warn: Printer) -> Iterator[None]:
     """Within this an exception becomes a warning, in a line: the result is worth more than `what`."""
     try:
         yield

@@ -22,15 +22,13 @@ LEAST = 100  # fewer pictures say nothing about a distribution
 def parser() -> cli.Parser:
     shared = *cli.OF_A_RUN, "--device", "--data-dir", "--seed", "--out"
     parser = cli.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", *shared)
-    parser.add_argument(
-        "--samples", type=int, default=SAMPLES, metavar="N", help=f"pictures to measure; default: {SAMPLES}"
-    )
+    samples = f"pictures to measure; default: {SAMPLES}"
+    parser.add_argument("--samples", type=int, default=SAMPLES, metavar="N", help=samples)
     parser.add_argument("--json", type=cli.path, metavar="FILE", help="write all figures there too")
     return parser
 
 
 def main(arguments: cli.Arguments = ()) -> int:
-    """Evaluate as `arguments` say; returns the exit code."""
     options = parser().parse(arguments)
     if options.samples < LEAST:
         raise UsageError(f"--samples {options.samples} is less than {LEAST}: too few to say anything.")
@@ -60,11 +58,9 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
     found = zip(names, compared["generator"].classes, real.classes, strict=True)
     shares = [f"{name} {share:.0%} ({wanted:.0%})" for name, share, wanted in found]
     print(f"classes   {', '.join(shares[:5])},\n          {', '.join(shares[5:])}")
+    far = f"{apart.mean():.0f} of 255 (root mean square of the pixels), test images by {usual.mean():.0f}"
     verdict = "memorised?" if memorised(apart, usual) else "not memorised"
-    print(
-        f"nearest   {SHOWN} of them differ from the nearest training image by {apart.mean():.0f} of 255 "
-        f"(root mean square of the pixels), test images by {usual.mean():.0f}: {verdict}"
-    )
+    print(f"nearest   {SHOWN} of them differ from the nearest training image by {far}: {verdict}")
     with by_product("picture of the nearest images", cli.warn):
         path = cli.placed(options.out, trained.run_folder, f"nearest_{trained.name}_seed_{seed}.png")
         rows_of_8 = [part.reshape(-1, 8, *part.shape[1:]) for part in (pictures[:SHOWN], train[index])]
@@ -72,15 +68,12 @@ def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
         say(f"          each beside that image: {path}")
     if options.json:
         figures = {
-            "model": str(trained.path),
-            "data": trained.settings.data,
-            "samples": n,
-            "seed": seed,
+            "model": str(trained.path), "data": trained.settings.data, "samples": n, "seed": seed,
             "judged": {name: one.figures for name, one in compared.items()},
             "classes": dict(zip(names, compared["generator"].classes.tolist(), strict=True)),
             "test_classes": dict(zip(names, real.classes.tolist(), strict=True)),
             "nearest": {"training_images": index.tolist(), "rms": apart.tolist(), "test_rms": usual.tolist()},
-        }
+        }  # fmt: skip
         write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())
         say(f"figures   {options.json}")
     return 0

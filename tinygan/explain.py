@@ -41,11 +41,9 @@ def parser() -> cli.Parser:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--layers", action="store_true", help="all layers instead: work, time, numbers")
     what.add_argument(
-        "--layer",
-        metavar="NAME",
-        help="one layer instead: its formula, its shapes, and pictures of its kernels and of what it makes; "
-        "generator/NAME or discriminator/NAME where both have one of that name",
-    )
+        "--layer", metavar="NAME", help="one layer instead: its formula, its shapes, and pictures of its "
+        "kernels and of what it makes; generator/NAME or discriminator/NAME where both have one of that name",
+    )  # fmt: skip
     parser.add_argument("--engine", choices=backend.ENGINES, help="whose ops to show; default: the run's")
     parser.add_argument(
         "--out", type=cli.path, metavar="DIR", help="folder for the pictures of --layer; default: the run's"

@@ -72,25 +72,24 @@ def cases() -> dict[Op, list[Case]]:
     """What every op is checked on: small, with all kinds of strides, kernels and pads."""
     x, mask = numbers(1, 2, 5, 4, 2), (numbers(2, 3, 4) > 0).astype(np.float64)
     windows = [
-        (kernel, {"stride": stride, "padding": padding})
-        for kernel, stride in (((3, 3), 1), ((5, 5), 2), ((2, 3), (1, 2)), ((1, 2), (2, 3)))
+        (size, {"stride": stride, "padding": padding})
+        for size, stride in (((3, 3), 1), ((5, 5), 2), ((2, 3), (1, 2)), ((1, 2), (2, 3)))
         for padding in ("same", "valid", ((1, 0), (0, 2)))
-        if padding != "valid" or kernel[0] <= x.shape[1] and kernel[1] <= x.shape[2]
+        if padding != "valid" or size[0] <= x.shape[1] and size[1] <= x.shape[2]
     ]
     # LeakyReLU has a corner at 0: differences across it would be of two slopes.
     off_the_corner = numbers(1, 4, 5) + 0.1 * np.sign(numbers(1, 4, 5))
     running = {"mean": numbers(4, 3), "variance": numbers(5, 3) ** 2}
+    targets = (0.0, 1.0, 0.9, mask.reshape(-1)[:7, None])
     # Enough pictures under a large kernel that the fast engine takes the way of frequencies.
     wide = Case((numbers(1, 4, 4, 4, 2), numbers(2, 5, 5, 2, 2), numbers(3, 2)), {"stride": 1})
     return {
         add: [Case((numbers(1, 2, 3), numbers(2, 2, 3)))],
         reshape: [Case((numbers(1, 2, 6),), {"shape": (3, 4)})],
         dense: [Case((numbers(1, 3, 4), numbers(2, 4, 2), bias)) for bias in (numbers(3, 2), None)],
-        conv2d: [
-            *(Case((x, numbers(4, *kernel, 2, 3), numbers(5, 3)), how) for kernel, how in windows), wide
-        ],
+        conv2d: [*(Case((x, numbers(4, *size, 2, 3), numbers(5, 3)), how) for size, how in windows), wide],
         conv2d_transpose: [
-            *(Case((x[:, :3, :3], numbers(4, *kernel, 3, 2), None), how) for kernel, how in windows), wide
+            *(Case((x[:, :3, :3], numbers(4, *size, 3, 2), None), how) for size, how in windows), wide
         ],
         batch_norm: [
             Case((numbers(1, 6, 3), numbers(2, 3), numbers(3, 3))),
@@ -100,10 +99,7 @@ def cases() -> dict[Op, list[Case]]:
         leaky_relu: [Case((off_the_corner,), {"slope": 0.3})],
         tanh: [Case((numbers(1, 4, 5),))],
         dropout: [Case((numbers(1, 3, 4),), {"mask": mask, "rate": 0.3})],
-        bce_with_logits: [
-            Case((3 * numbers(1, 7, 1),), {"target": target})
-            for target in (0.0, 1.0, 0.9, mask.reshape(-1)[:7, None])
-        ],
+        bce_with_logits: [Case((3 * numbers(1, 7, 1),), {"target": target}) for target in targets],
     }  # fmt: skip
 
 

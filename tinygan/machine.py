@@ -58,12 +58,10 @@ def keep_memory() -> None:
     next one, in every step. It cannot be undone: only for a process of our own.
     """
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
-    try:
+    with suppress(AttributeError, OSError, TypeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library
-        return
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, (1 << 31) - 1)
+        mallopt(mmap_threshold, 1 << 30)
+        mallopt(trim_threshold, (1 << 31) - 1)
 
 
 def release_memory() -> None:

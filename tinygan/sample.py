@@ -27,24 +27,20 @@ def parser() -> cli.Parser:
     parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared)
     parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
     parser.add_argument(
-        "--format",
-        choices=FORMATS,
+        "--format", choices=FORMATS,
         help="png (default), or npy: an array (N, H, W, C) float32 in [-1, 1]; default: as --out ends",
-    )
+    )  # fmt: skip
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
     kind.add_argument("--separate", action="store_true", help="one file a picture, not magnified")
     kind.add_argument(
-        "--interpolate",
-        type=int,
-        metavar="FRAMES",
+        "--interpolate", type=int, metavar="FRAMES",
         help="a looping GIF instead: FRAMES pictures on the way from each noise vector to the next",
-    )
+    )  # fmt: skip
     kind.add_argument(
-        "--through-training",
-        action="store_true",
+        "--through-training", action="store_true",
         help="the same noise at every checkpoint of the run: a row a picture, the oldest on the left",
-    )
+    )  # fmt: skip
     return parser
 
 

@@ -16,7 +16,7 @@ from tinygan.data import Dataset
 from tinygan.data.dataset import fingerprint, spread
 from tinygan.data.download import cache_folder
 from tinygan.data.sources import NAMES
-from tinygan.errors import DataError, DeviceError, TinyganError, by_product, filled, pasted, printable, say
+from tinygan.errors import DataError, DeviceError, TinyganError, by_product, filled, pasted, printable
 from tinygan.evaluation.evaluation import Evaluation, unmeasurable
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import started
@@ -42,13 +42,9 @@ def parser() -> cli.Parser:
     add_options(parser)
     parser.add_argument("--out", type=cli.path, default=Path("runs"), help="folder of runs; default: runs")
     parser.add_argument(
-        "--resume",
-        nargs="?",
-        const=False,  # a text would be converted
-        type=filled,
-        metavar="RUN|FILE",
+        "--resume", nargs="?", const=False, type=filled, metavar="RUN|FILE",  # const: a text is converted
         help="go on with a run (bare: the newest) or from one of its checkpoint files",
-    )
+    )  # fmt: skip
     parser.add_argument("-n", "--dry-run", action="store_true", help="check everything, train nothing")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     return parser
@@ -91,7 +87,7 @@ class Output:
         self.writes, self.quiet = ranks.writes, quiet
         self.run: RunFolder | None = None
         self.early: list[str] = []  # lines from before there was a log
-        self.progress: Progress | None = None  # the line on the terminal that moves
+        self.progress = Progress(sys.stdout, 0)  # in a training it knows how many steps there are
 
     def log(self, *lines: str) -> None:
         self.early += map(printable, lines)
@@ -102,18 +98,12 @@ class Output:
     def say(self, *lines: str) -> None:
         self.log(*lines)
         for line in () if self.quiet else lines:
-            if self.progress:
-                self.progress.line(printable(line))
-            else:
-                with suppress(OSError, ValueError):  # a run is worth more than what it prints
-                    say(line)
+            self.progress.line(printable(line))
 
     def warn(self, line: str) -> None:
         self.log(line)
-        if self.writes and self.progress:
+        if self.writes:
             self.progress.around(lambda: cli.warn(line))
-        elif self.writes:
-            cli.warn(line)
 
 
 @dataclass(frozen=True)
@@ -168,10 +158,8 @@ def choose_device(
             device = backend.choose("gpu", "readable", output.say, **how)
     computes = f"on the {device.device} in {device.precision}"
     if others := ranks.others(computes):
-        raise DeviceError(
-            f"rank 0 computes {ranks.by_first(lambda: computes)}, and {', '.join(others)} not so. "
-            "Use --device cpu."
-        )
+        first = ranks.by_first(lambda: computes)
+        raise DeviceError(f"rank 0 computes {first}, and {', '.join(others)} not so. Use --device cpu.")
     device = backend.shared_by(device, ranks)
     threads, source = backend.default_threads(ranks.sharing)
     if settings.threads:
@@ -267,35 +255,29 @@ class Job:
             if self.run is None and self.ranks.writes:
                 RunFolder.try_out(self.start.out)
             seconds = measure_step_seconds(self.settings, self.images, self.device)
-        steps = max(0, self.schedule.total_steps - self.state.step)
-        left = duration(seconds * steps)
-        self.output.say(
-            *summary(self.state.G),
-            "",
-            *summary(self.state.D),
-            "",
-            *(f"conv     {plan}" for plan in taking.one.plans()),
-            *self.facts(taking.how),
-            *self._look(),
-            f"time     about {left}: {steps:,} steps of {seconds:.3g} s (measured)",
-        )
-
-    def _look(self) -> list[str]:
-        """What the networks will see: a picture in the cache, and what a reading of all images finds."""
-        lines = [f"images   {self.images.census()}"]
+        say = self.output.say
+        say(*summary(self.state.G), "", *summary(self.state.D), "")
+        say(*(f"conv     {plan}" for plan in taking.one.plans()), *self.facts(taking.how))
+        say(f"images   {self.images.census()}")
         with by_product("picture of what the networks will see", self.output.warn):
             path = cache_folder() / "reals.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             shown = spread(self.images.images, SHOWN)
             save_png(path, grid(shown))
-            lines.append(f"         {len(shown)} of them, as the networks will see them: {path}")
-        return lines
+            say(f"         {len(shown)} of them, as the networks will see them: {path}")
+        steps = max(0, self.schedule.total_steps - self.state.step)
+        say(f"time     about {duration(seconds * steps)}: {steps:,} steps of {seconds:.3g} s (measured)")
 
     def train(self, arguments: list[str]) -> None:
         """Train to the end."""
         with self.failures():  # on a card a trainer takes its memory, before there is a folder
             taking = trainer(self.state, self.images)
-        evaluation = self._evaluation()
+        evaluation = None  # of the pictures while training, where that was asked for
+        if self.settings.metrics_every and self.ranks.writes:
+            if why := unmeasurable():
+                self.output.warn(f"warning: --metrics-every is left out. {why}")
+            else:
+                evaluation = Evaluation(self.settings, say=self.output.say)
         facts, state, total = self.facts(taking.how), self.state, self.schedule.total_steps
         run = self.run = self.output.run = self.ranks.by_first(lambda: self._folder(arguments, taking.how))
         progress = self.output.progress = Progress(sys.stdout, total, state.step, self.output.quiet)
@@ -319,15 +301,6 @@ class Job:
             progress.close()
             taking.close()
         say(*self._leftovers(run))
-
-    def _evaluation(self) -> Evaluation | None:
-        """What measures the pictures while training, where that was asked for."""
-        if not (self.settings.metrics_every and self.ranks.writes):
-            return None
-        if why := unmeasurable():
-            self.output.warn(f"warning: --metrics-every is left out. {why}")
-            return None
-        return Evaluation(self.settings, say=self.output.say)
 
     def _folder(self, arguments: list[str], how: str) -> RunFolder:
         """The run's folder, made or prepared for going on."""
@@ -358,8 +331,7 @@ class Job:
             lines.append(f"         The training as a film: {run.gif_path}")
         if not settings.no_report and run.report_path.is_file():
             lines.append(f"         The report, to open in a browser: {run.report_path}")
-        more = pasted("python", "-m", "tinygan.sample", str(run.path))
-        lines.append(f"         More pictures: {more}")
+        lines.append(f"         More pictures: {pasted('python', '-m', 'tinygan.sample', str(run.path))}")
         if state.step < settings.epochs * self.schedule.steps_per_epoch:
             lines.append(f"         Go on with: {run.resume_command}")
         return lines

@@ -5,7 +5,7 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from tinygan.fast.dropout import draw
+from tinygan.fast.ops import draw
 from tinygan.fast.threads import PIECE, POOL
 from tinygan.rng import MASK_STEPS, mask_rate, stream
 

@@ -4,8 +4,7 @@
     sources.py    the named sets, their mirrors, where they are found, and the `auto` rule
     idx.py        the file format of MNIST and Fashion-MNIST
     download.py   the cache folder; fetching a pinned file, so that nothing wrong is ever kept
-    strokes.py    the built-in set: digits drawn by a random hand
-    templates.py  the ways to write each digit, which that hand varies
+    strokes.py    the built-in set: templates of digits, and a random hand that varies and draws them
     collection.py which files of a folder, a zip or a tar are pictures, and why others are left out
     pictures.py   what such files hold, decoded on all cores
     arrays.py     pictures as numbers: .npy, .npz, CSV, CIFAR-10's binary version

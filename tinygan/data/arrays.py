@@ -8,7 +8,7 @@ import itertools
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygan.data.collection import METHODS, Collection
 from tinygan.data.converted import Conversion, Tally, converted
-from tinygan.data.dataset import Dataset
+from tinygan.data.dataset import Dataset, Say
 from tinygan.data.mapped import CHUNK, Mapped
 from tinygan.data.ranges import scale_of
 from tinygan.data.resize import WAYS, Shape, fit_all
@@ -42,13 +42,9 @@ class Stack(NamedTuple):
     planes: bool = False
 
 
-def from_stack(
-    stack: Stack, path: Path, state: str, shape: Shape, limit: int | None, say: Callable[[str], object]
-) -> Dataset:
-    """The data set of a `Stack` that was found at `path`, whose `state` changes when that does.
-
-    What is larger than `LARGE` and has to be converted is stored in the cache. Raises DataError.
-    """
+def from_stack(stack: Stack, path: Path, state: str, shape: Shape, limit: int | None, say: Say) -> Dataset:
+    """The data set of a `Stack` that was found at `path`, whose `state` changes when that does. What is
+    larger than `LARGE` and has to be converted is stored in the cache. Raises DataError."""
     images, where, planes = stack
     images = images[:limit] if isinstance(images, np.ndarray) else images
     total, was = len(images), images.shape[1:]
@@ -85,15 +81,6 @@ def from_stack(
     return Dataset(path.stem, made, where, (*notes, *stored))
 
 
-def read_array(path: Path, limit: int | None, split: str, pixels: int) -> Stack:
-    """The pictures in an array file, as `read_npz` and `read_npy` find them; raises as they do."""
-    with path.open("rb") as file:
-        if file.read(2) == b"PK":
-            return read_npz(path, split)
-        file.seek(0)
-        return read_npy(file, path.stat().st_size, str(path), limit, pixels)
-
-
 def read_npz(path: Path, split: str) -> Stack:
     """The array of an .npz with the shape of pictures; of several, that of the `split`. Raises DataError."""
     found: dict[str, tuple[zipfile.ZipInfo, tuple[int, ...]]] = {}
@@ -122,9 +109,7 @@ def read_npz(path: Path, split: str) -> Stack:
             return read_npy(file, info.file_size, where)
 
 
-def read_npy(
-    file: IO[bytes], size: int, where: str, limit: int | None = None, pixels: int | None = None
-) -> Stack:
+def read_npy(file: IO[bytes], size: int, where: str, limit: int | None = None, pixels: int = 0) -> Stack:
     """The array in an open .npy file of `size` bytes, in a layout that `laid_out` knows.
 
     With a number of `pixels` its first `limit` images are mapped, if it is in C order and larger than `LARGE`
@@ -153,10 +138,8 @@ def read_npy(
 
 
 def read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """The shape, whether it is in Fortran's order, and the dtype of the array in an open .npy file.
-
-    Raises DataError, and as NumPy does where the file is damaged.
-    """
+    """The shape, whether it is in Fortran's order, and the dtype of the array in an open .npy file. Raises
+    DataError, and as NumPy does where the file is damaged."""
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:

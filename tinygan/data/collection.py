@@ -14,7 +14,6 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
@@ -30,16 +29,13 @@ OTHERS = "not pictures"  # the reason that is told with the endings
 
 
 class Entry(NamedTuple):
-    """A file in a collection."""
-
     name: str  # its path there, with slashes
     problem: str  # why it is left out, if that is known
     size: int  # bytes that it takes in memory when it is read
     open: Callable[[], IO[bytes]]  # in any thread; raises whatever damaged files make readers raise
 
 
-@dataclass(frozen=True)
-class Collection:
+class Collection(NamedTuple):
     """The pictures among the files of `source`: a folder or an archive."""
 
     source: Path
@@ -157,12 +153,9 @@ def in_words(left_out: dict[str, list[str]]) -> list[str]:
     >>> in_words({"hidden": [".a.png"], OTHERS: ["a.txt", "b.txt", "LICENSE"]})
     ['1 hidden', '3 not pictures (.txt, LICENSE)']
     """
-    kinds = dict.fromkeys(posixpath.splitext(name)[1] or name for name in left_out.get(OTHERS, ()))
-    which = ", ".join([*list(kinds)[:5], *(["..."] if len(kinds) > 5 else [])])
-    return [
-        f"{len(names):,} {reason}" + (f" ({which})" if reason == OTHERS else "")
-        for reason, names in left_out.items()
-    ]
+    kinds = list(dict.fromkeys(posixpath.splitext(name)[1] or name for name in left_out.get(OTHERS, ())))
+    which = {OTHERS: f" ({', '.join(kinds[:5] + ['...'] * (len(kinds) > 5))})"}
+    return [f"{len(names):,} {reason}{which.get(reason, '')}" for reason, names in left_out.items()]
 
 
 def in_folder(root: Path) -> Iterator[Entry]:

@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.data.dataset import fingerprint
+from tinygan.data.dataset import Say, fingerprint
 from tinygan.data.download import cache_folder
 from tinygan.data.mapped import Mapped
 from tinygan.data.resize import Shape
@@ -58,10 +58,7 @@ class Tally:
     scale: str = ""  # in which range an array's numbers were taken to be
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """What is to be converted."""
-
+class Conversion(NamedTuple):
     source: Path
     state: str  # a digest that changes when the source does
     total: int  # pieces of the source that become at most one image each, and its mirror image
@@ -69,20 +66,11 @@ class Conversion:
     pieces: Callable[[Tally], Iterator[np.ndarray]]  # (K, H, W, C) uint8 each, behind `Tally.done`; counts it
     limit: int | None = None  # where only the first images were asked for: how many
 
-    def images(self, tally: Tally) -> Iterator[np.ndarray]:
-        """The pieces, each followed by its mirror images if those were asked for."""
-        for piece in self.pieces(tally):
-            yield np.concatenate([piece, piece[:, :, ::-1]]) if self.shape.flip else piece
 
-
-def converted(
-    conversion: Conversion, is_large: bool, say: Callable[[str], object]
-) -> tuple[Any, Tally, list[str]]:
-    """The converted images (N, H, W, C) uint8, their tally, and notes on where they lie.
-
-    If there is much of it, they lie in a file in the cache, which is made or completed first. Where that
-    cannot be written they are converted in memory, and a note says so.
-    """
+def converted(conversion: Conversion, is_large: bool, say: Say) -> tuple[Any, Tally, list[str]]:
+    """The converted images (N, H, W, C) uint8, their tally, and notes on where they lie: if there is much of
+    it, in a file in the cache, which is made or completed first. Where that cannot be written they are
+    converted in memory, and a note says so."""
     notes = []
     if is_large:
         cache, limit = "a cache", cache_limit()
@@ -100,7 +88,7 @@ def converted(
         notes = [f"note     converted {why}"]
     count, tally = conversion.total * (1 + conversion.shape.flip), Tally()
     images = np.empty((count, *conversion.shape.image), np.uint8)
-    for piece in conversion.images(tally):
+    for piece in map(conversion.shape.mirrored, conversion.pieces(tally)):
         images[tally.images : tally.images + len(piece)] = piece
         tally.images += len(piece)
     return images[: tally.images], tally, notes
@@ -109,7 +97,7 @@ def converted(
 class Stored:
     """The files of one conversion in a cache."""
 
-    def __init__(self, cache: Path, conversion: Conversion, say: Callable[[str], object]) -> None:
+    def __init__(self, cache: Path, conversion: Conversion, say: Say) -> None:
         self.cache, self.conversion, self.say = cache, conversion, say
         # One name for each source, shape and limit.
         source, self.shape = conversion.source, conversion.shape.image
@@ -125,7 +113,7 @@ class Stored:
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
             with locked(self.lock, self._waiting):
-                if found := self.found():
+                if found := self._found(self.file):
                     return found
                 try:
                     self.convert()
@@ -133,11 +121,11 @@ class Stored:
                     with suppress(OSError):
                         self.part.unlink()
                     raise
-                if found := self.found():
+                if found := self._found(self.file):
                     return found
                 raise OSError(CHANGED)
         except (OSError, CheckpointError):
-            if found := self.found():  # a cache that can be read and not written is a cache
+            if found := self._found(self.file):  # a cache that can be read and not written is a cache
                 return found
             raise
 
@@ -147,13 +135,9 @@ class Stored:
             self.say(f"convert  waiting for {holder}: {self.lock}")
             self.patient_until = float("inf")
 
-    def found(self) -> tuple[Any, Tally] | None:
-        """The images in the file, unless it is missing, damaged, or made of the source as it was."""
-        return self._checked(self.file)
-
-    def _checked(self, path: Path) -> tuple[Any, Tally] | None:
-        """The images in a file or a part, if its sidecar says so, and that the source is as it was."""
-        try:
+    def _found(self, path: Path) -> tuple[Any, Tally] | None:
+        """The images in a file or a part, unless it is missing, damaged, or made of the source as it was."""
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             with _sidecar(path).open(encoding="utf-8") as file:
                 found = json.loads(file.read(1 << 20))
             facts = found["facts"]
@@ -161,15 +145,11 @@ class Stored:
                 tally = Tally(**facts["tally"])
                 images = self._mapped(path, tally.images)
                 return (images, tally) if fingerprint(images) == facts["fingerprint"] else None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            pass
         return None
 
     def _mapped(self, path: Path, count: int) -> Any:
-        """The `count` images in a file, or those at the beginning of a part.
-
-        Raises OSError where the file's header or its length is another, ValueError where the part is shorter.
-        """
+        """The `count` images in a file, or those at the beginning of a part. Raises OSError where the file's
+        header or its length is another, ValueError where the part is shorter."""
         shape = (count, *self.shape)
         with path.open("rb") as file:
             start = header(shape)
@@ -183,7 +163,7 @@ class Stored:
         """Write the file, from where a process before this one has left off. Raises OSError."""
         shape, total = self.shape, self.conversion.total
         sweep(self.cache, self.name)
-        _, tally = self._checked(self.part) or (None, Tally())
+        _, tally = self._found(self.part) or (None, Tally())
         start = len(header((0, *shape)))
         left = (total - tally.done) * math.prod(shape) * (1 + self.conversion.shape.flip)
         if shutil.disk_usage(self.cache).free < left:
@@ -194,7 +174,7 @@ class Stored:
             file.seek(start + tally.images * math.prod(shape))
             saved = time.monotonic()
             said, begun, did = saved - SAY_SECONDS + SAVE_SECONDS, saved, -1
-            for piece in self.conversion.images(tally):
+            for piece in map(self.conversion.shape.mirrored, self.conversion.pieces(tally)):
                 file.write(piece.tobytes())
                 tally.images += len(piece)
                 now = time.monotonic()
@@ -241,9 +221,7 @@ def cache_limit() -> float:
 
 def tidy(cache: Path, limit: float, used: str) -> float:
     """Delete what is old, or more than `limit` gigabytes, but for the set `used`; returns the gigabytes left.
-
-    Who uses a set writes its lock; who still uses a deleted one goes on with it. Raises OSError.
-    """
+    Who uses a set writes its lock; who still uses a deleted one goes on with it. Raises OSError."""
 
     def busy(holder: str) -> None:
         raise CheckpointError(f"{holder} uses it.")

@@ -4,11 +4,11 @@ import hashlib
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from tinygan.data.mapped import chunks
 from tinygan.errors import DataError, TinyganError, one_line
 
 FINGERPRINTED = 64  # images that a fingerprint is made of
+
+Say: TypeAlias = Callable[[str], object]  # takes a line for the user
 
 
 @dataclass(frozen=True)
@@ -64,19 +66,12 @@ def _digest(shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> str:
 
 @contextmanager
 def reading(before: str = "", after: str = "") -> Iterator[None]:
-    """As `quiet` and `refusing`."""
-    with quiet(), refusing(before, after):
-        yield
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Within this no thread warns of old headers, odd metadata or damaged pictures."""
+    """As `refusing`; and no thread warns of old headers, odd metadata or damaged pictures."""
     log, silent = logging.getLogger("PIL"), logging.NullHandler()
     log.addHandler(silent)  # without any handler its lines would go to stderr
     try:
-        with warnings.catch_warnings():  # of the whole process: not in several threads at once
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(), refusing(before, after):
+            warnings.simplefilter("ignore")  # in the whole process: not in several threads at once
             yield
     finally:
         log.removeHandler(silent)
@@ -84,10 +79,8 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def refusing(before: str = "", after: str = "") -> Iterator[None]:
-    """Within this, whatever a reader raises on a damaged or hostile file becomes a `DataError`.
-
-    Its text is `before`, a colon, the reason, `after`.
-    """
+    """Within this, whatever a reader raises on a damaged or hostile file becomes a `DataError`: `before`, a
+    colon, the reason, `after`."""
     before = before and f"{before}: "
     try:
         yield

@@ -9,13 +9,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import Future, wait
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from tinygan.data.dataset import Say
 from tinygan.errors import DataError, FileError, failing, one_line
 from tinygan.files import write_atomically
 
@@ -25,8 +25,7 @@ TOTAL_SECONDS = 600
 PAUSES = (1, 5)  # seconds before all mirrors are tried again, where an answer broke off
 
 
-@dataclass(frozen=True)
-class Pinned:
+class Pinned(NamedTuple):
     """A file on the network: `name`, the addresses of folders that hold it, its size in bytes, its digest."""
 
     name: str
@@ -46,7 +45,6 @@ class HttpsOnly(urllib.request.HTTPRedirectHandler):
 
 
 def open_address(address: str) -> Any:
-    """The answer of `address`, open for reading."""
     return urllib.request.build_opener(HttpsOnly).open(address, timeout=CONNECT_SECONDS)
 
 
@@ -66,7 +64,7 @@ def is_intact(path: Path, file: Pinned) -> bool:
     return path.stat().st_size == file.size and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
 
 
-def fetch(file: Pinned, folder: Path, say: Callable[[str], object]) -> Path:
+def fetch(file: Pinned, folder: Path, say: Say) -> Path:
     """The path of `file` in `folder`: as it lies there if intact, else downloaded from the first good mirror.
 
     Where answers broke off, all mirrors are tried again after each of `PAUSES`. The file appears under its
@@ -84,7 +82,7 @@ def fetch(file: Pinned, folder: Path, say: Callable[[str], object]) -> Path:
     return target
 
 
-def downloaded(file: Pinned, say: Callable[[str], object]) -> bytes:
+def downloaded(file: Pinned, say: Say) -> bytes:
     """The bytes of `file` from the first good mirror. Raises DataError."""
     deadline = time.monotonic() + TOTAL_SECONDS
     reason = "no mirror"
@@ -118,21 +116,19 @@ def opened_in_time(address: str) -> Any:
     """
     answer: Future[Any] = Future()
 
-    def wait() -> None:
+    def ask() -> None:
         try:
             answer.set_result(open_address(address))
         except BaseException as problem:
             answer.set_exception(problem)
 
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    thread.join(CONNECT_SECONDS)
-    if not answer.done():
+    threading.Thread(target=ask, daemon=True).start()
+    if wait([answer], CONNECT_SECONDS).not_done:
         raise TimeoutError(f"no answer in {CONNECT_SECONDS:g} seconds")
     return answer.result()
 
 
-def received(answer: Any, address: str, file: Pinned, deadline: float, say: Callable[[str], object]) -> bytes:
+def received(answer: Any, address: str, file: Pinned, deadline: float, say: Say) -> bytes:
     """The bytes of `answer`, opened from `address`; at most one more than expected is taken.
 
     Raises DataError where the answer is not the pinned file, OSError, HTTPException or ValueError where the

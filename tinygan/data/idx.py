@@ -21,19 +21,16 @@ MAGIC = bytes([0, 0, 8, 3])
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The images in an IDX file, (N, H, W) uint8.
-
-    Never reads more than the header declares, and one byte, whatever the file unpacks to. Raises DataError
-    where the file cannot be read, has another format, or is longer or shorter than it declares.
-    """
+    """The images in an IDX file, (N, H, W) uint8. Never reads more than the header declares, and one byte,
+    whatever the file unpacks to. Raises DataError where the file cannot be read, has another format, or is
+    longer or shorter than it declares."""
     with reading(f"{path} cannot be read", ". Get it again."):
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             header = file.read(16)
             if len(header) < 16 or header[:4] != MAGIC:
-                raise DataError(
-                    f"{path} starts with {header[:4].hex(' ') or 'nothing'}, not {MAGIC.hex(' ')}: it is no "
-                    "IDX image file. Delete it, or put the right file in its place."
-                )
+                wrong = f"{path} starts with {header[:4].hex(' ') or 'nothing'}, not {MAGIC.hex(' ')}"
+                remedy = "Delete it, or put the right file in its place."
+                raise DataError(f"{wrong}: it is no IDX image file. {remedy}")
             shape = struct.unpack(">3I", header[4:])
             size = math.prod(shape)
             if not 0 < size <= LARGEST:

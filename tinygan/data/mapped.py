@@ -22,9 +22,7 @@ class Mapped:
     """The array of `shape` and `dtype`, in C order, that begins where the open `file` stands.
 
     ``images[3]``, ``images[3:5]`` and ``images[numbers]`` are arrays in memory, as NumPy's indexing gives.
-
-    Raises:
-        ValueError: the file is too short, or the shape impossible.
+    Raises ValueError where the file is too short, or the shape impossible.
     """
 
     def __init__(self, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

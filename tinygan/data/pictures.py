@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from tinygan.data.collection import Collection, Entry, in_words
 from tinygan.data.converted import NAMED, Conversion, Tally, converted
-from tinygan.data.dataset import Dataset, quiet, reading, refusing
+from tinygan.data.dataset import Dataset, Say, reading, refusing
 from tinygan.data.resize import WAYS, Shape, fit, on_white
 from tinygan.errors import DataError
 from tinygan.machine import release_memory, usable_cores
@@ -31,32 +31,27 @@ TRIMMED = 1_000_000  # pixels; after larger pictures freed memory goes back to t
 Found: TypeAlias = tuple[np.ndarray, tuple[int, int], bool]
 
 
-def load_pictures(
-    collection: Collection, shape: Shape, limit: int | None, say: Callable[[str], object]
-) -> Dataset:
-    """The pictures of `collection`, the first `limit` of them; raises DataError where there are none.
-
-    A few small files are converted in memory, every time; more are stored in the cache once.
-    """
+def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: Say) -> Dataset:
+    """The first `limit` pictures of `collection`. A few small files are converted in memory, every time; more
+    are stored in the cache once. Raises DataError where there are no pictures."""
     names, source = collection.names, collection.source
     most = min(len(names), limit or len(names))
 
     def pieces(tally: Tally) -> Iterator[np.ndarray]:
-        with quiet():
-            for found in decoded(collection.entries(tally.done), shape, most, tally):
-                tally.done += 1
-                if isinstance(found, DataError):
-                    tally.unreadable += 1
-                    if len(tally.named) < NAMED:
-                        tally.named.append(f"{names[tally.done - 1]} ({found})")
-                    continue
-                image, (width, height), transparent = found
-                side = min(width, height)
-                tally.resized += (width, height) != image.shape[:2]
-                tally.transparent += transparent
-                tally.small += 2 * side < shape.size
-                tally.area, tally.square = tally.area + width * height, tally.square + side**2
-                yield image[None]
+        for found in decoded(collection.entries(tally.done), shape, most, tally):
+            tally.done += 1
+            if isinstance(found, DataError):
+                tally.unreadable += 1
+                if len(tally.named) < NAMED:
+                    tally.named.append(f"{names[tally.done - 1]} ({found})")
+                continue
+            image, (width, height), transparent = found
+            side = min(width, height)
+            tally.resized += (width, height) != image.shape[:2]
+            tally.transparent += transparent
+            tally.small += 2 * side < shape.size
+            tally.area, tally.square = tally.area + width * height, tally.square + side**2
+            yield image[None]
 
     limited = most if most < len(names) else None
     conversion = Conversion(source, collection.state, most, shape, pieces, limited)
@@ -81,9 +76,7 @@ def load_pictures(
     return Dataset(name or "pictures", images, str(source), (*notes, *stored), tuple(names[: tally.done]))
 
 
-def decoded(
-    entries: Iterator[Entry], shape: Shape, most: int, tally: Tally
-) -> Iterator[Found | DataError]:
+def decoded(entries: Iterator[Entry], shape: Shape, most: int, tally: Tally) -> Iterator[Found | DataError]:
     """What becomes of `entries`, in order; no more are opened than could be needed for `most` pictures."""
     cores = usable_cores()
     room = Room(cores)

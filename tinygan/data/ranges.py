@@ -56,6 +56,5 @@ def scale_of(array: Any, where: str) -> Scale:
         return Scale(128, 1, "[-128, 127]")
     if within(0, 65535) and high > LEVELS[-1]:
         return Scale(0, 255 / 65535, "[0, 65535]")
-    raise DataError(
-        f"{where} holds numbers from {low:g} to {high:g}. Bring them to [0, 1], [-1, 1] or [0, 255]."
-    )
+    wanted = "[0, 1], [-1, 1] or [0, 255]"
+    raise DataError(f"{where} holds numbers from {low:g} to {high:g}. Bring them to {wanted}.")

@@ -1,12 +1,11 @@
 """From any picture to the size and the number of channels of the model: crop, pad or stretch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
-MODES = {1: "L", 3: "RGB"}
 WAYS = {
     "crop": "from their centre squares",
     "pad": "whole, between black bars where they are not square",
@@ -15,8 +14,7 @@ WAYS = {
 BAND = 256  # rows
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """What pictures are brought to, and how: `resize` is one of `WAYS`; `flip` adds their mirror images."""
 
     size: int
@@ -26,8 +24,11 @@ class Shape:
 
     @property
     def image(self) -> tuple[int, int, int]:
-        """The shape of one image."""
         return self.size, self.size, self.channels
+
+    def mirrored(self, images: np.ndarray) -> np.ndarray:
+        """`images` (N, H, W, C), followed by their mirror images if those were asked for."""
+        return np.concatenate([images, images[:, :, ::-1]]) if self.flip else images
 
     def remarks(self, area: int, square: int, small: int) -> Iterator[str]:
         """Notes on pictures that have `area` pixels together, and `square` in their centre squares; `small`
@@ -45,7 +46,7 @@ def fit(picture: Image.Image, shape: Shape) -> np.ndarray:
     if shape.resize == "crop" and picture.size != (side, side):
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
         picture = picture.crop((left, top, left + side, top + side))
-    picture = picture.convert(MODES[shape.channels])
+    picture = picture.convert("L" if shape.channels == 1 else "RGB")
     if shape.resize == "pad":
         picture = ImageOps.pad(picture, target, Image.Resampling.LANCZOS)
     elif picture.size != target:

@@ -3,7 +3,7 @@
 import gzip
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from os.path import exists, isdir, isfile  # they answer False where pathlib raises: names too long
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.data.arrays import Stack, from_stack, read_array, read_cifar, read_csv
+from tinygan.data.arrays import Stack, from_stack, read_cifar, read_csv, read_npy, read_npz
 from tinygan.data.collection import OTHERS, collected, is_batch, state_of
-from tinygan.data.dataset import Dataset, reading, spread
+from tinygan.data.dataset import Dataset, Say, reading, spread
 from tinygan.data.download import Pinned, cache_folder, fetch, is_intact
 from tinygan.data.foreign import remedy
 from tinygan.data.idx import MAGIC, read_idx
@@ -24,14 +24,10 @@ from tinygan.data.resize import WAYS, Shape, fit_all
 from tinygan.data.strokes import strokes
 from tinygan.errors import CheckpointError, DataError, UsageError, first_sentence, say
 
-FASHION = (
-    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
-)
-MNIST = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-)
+FASHION = ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+           "https://storage.googleapis.com/tensorflow/tf-keras-datasets/")  # fmt: skip
+MNIST = ("https://ossci-datasets.s3.amazonaws.com/mnist/",
+         "https://storage.googleapis.com/cvdf-datasets/mnist/")  # fmt: skip
 TRAIN, TEST = "train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"
 TORCHVISION = {"fashion-mnist": "FashionMNIST/raw", "mnist": "MNIST/raw"}
 CONTRAST = 32  # of 255: the least between a picture's darkest pixel and its brightest
@@ -39,34 +35,22 @@ CONTRAST = 32  # of 255: the least between a picture's darkest pixel and its bri
 # The official files: name, mirrors, bytes, SHA-256.
 PINNED = {
     ("fashion-mnist", "train"): Pinned(
-        TRAIN, FASHION, 26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
-    ),
+        TRAIN, FASHION, 26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
     ("fashion-mnist", "test"): Pinned(
-        TEST, FASHION, 4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
-    ),
+        TEST, FASHION, 4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
     ("mnist", "train"): Pinned(
-        TRAIN, MNIST, 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
-    ),
+        TRAIN, MNIST, 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
     ("mnist", "test"): Pinned(
-        TEST, MNIST, 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
-    ),
-}
+        TEST, MNIST, 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+}  # fmt: skip
 NAMES = ("auto", "fashion-mnist", "mnist", "strokes")
 STROKES = {"train": (60_000, 0), "test": (10_000, 1)}  # how many, and the seed they are drawn with
 
 
 def load(
-    name: str = "auto",
-    *,
-    data_dir: Path | None = None,
-    size: int = 28,
-    channels: int = 1,
-    limit: int | None = None,
-    resize: str = "crop",
-    flip: bool = False,
-    split: str = "train",
-    say: Callable[[str], object] = say,
-) -> Dataset:
+    name: str = "auto", *, data_dir: Path | None = None, size: int = 28, channels: int = 1,
+    limit: int | None = None, resize: str = "crop", flip: bool = False, split: str = "train", say: Say = say,
+) -> Dataset:  # fmt: skip
     """The data set `name`: one of `NAMES`, or the path of one that `from_path` reads.
 
     Its images are (N, size, size, channels) uint8; `resize`, "crop", "pad" or "stretch", says how others are
@@ -91,8 +75,7 @@ def load(
         raise DataError(f"--data-dir {data_dir} is no folder. Name the one that holds fashion-mnist/.")
     if name in NAMES:
         data = named(name, split, limit, data_dir, say)
-        images = fit_all(data.images[:limit], shape)
-        data = replace(data, images=np.concatenate([images, images[:, :, ::-1]]) if flip else images)
+        data = replace(data, images=shape.mirrored(fit_all(data.images[:limit], shape)))
     else:
         data = from_path(Path(name), shape, limit, say)
     return replace(data, notes=(*data.notes, *remarks(data.images)))
@@ -109,7 +92,7 @@ def remarks(images: Any) -> Iterator[str]:
         yield f"note     {len(faint):,} of {len(some):,} pictures are nearly {how}"
 
 
-def from_path(path: Path, shape: Shape, limit: int | None, say: Callable[[str], object]) -> Dataset:
+def from_path(path: Path, shape: Shape, limit: int | None, say: Say) -> Dataset:
     """The pictures in a folder or a file, which is known by what it begins with. Raises DataError."""
     if isdir(path):
         return from_collection(path, shape, limit, say)
@@ -117,10 +100,13 @@ def from_path(path: Path, shape: Shape, limit: int | None, say: Callable[[str], 
         problem = "is neither a folder nor a file" if exists(path) else "does not exist"
         raise DataError(f"--data {path} {problem}. Use {', '.join(NAMES)}, or the path of pictures.")
     with reading(f"{path} cannot be read", ". Get it again, or name another one."):
-        state, head = state_of(path.stat()), beginning(path)
+        facts, head = path.stat(), beginning(path)
         ending, zipped = path.suffix.lower(), head.startswith(b"PK")
-        if head.startswith(b"\x93NUMPY") or (zipped and ending == ".npz"):
-            stack = read_array(path, limit, "train", math.prod(shape.image))
+        if zipped and ending == ".npz":
+            stack = read_npz(path, "train")
+        elif head.startswith(b"\x93NUMPY"):
+            with path.open("rb") as file:
+                stack = read_npy(file, facts.st_size, str(path), limit, math.prod(shape.image))
         elif head.startswith(MAGIC):
             stack = Stack(read_idx(path)[..., None], str(path))
         elif ending == ".csv":
@@ -134,10 +120,10 @@ def from_path(path: Path, shape: Shape, limit: int | None, say: Callable[[str], 
             raise DataError(f"--data {path} is no data that is read: {', '.join(NAMES)}, {kinds}.")
     if not stack:
         return from_collection(path, shape, limit, say)
-    return from_stack(stack, path, state, shape, limit, say)
+    return from_stack(stack, path, state_of(facts), shape, limit, say)
 
 
-def from_collection(path: Path, shape: Shape, limit: int | None, say: Callable[[str], object]) -> Dataset:
+def from_collection(path: Path, shape: Shape, limit: int | None, say: Say) -> Dataset:
     """The pictures in a folder or an archive; or CIFAR-10's batches; or the file of MNIST in a folder."""
     with reading(f"{path} cannot be read", ". Get it again."):
         collection = collected(path)
@@ -161,9 +147,7 @@ def beginning(path: Path) -> bytes:
     return head
 
 
-def named(
-    name: str, split: str, limit: int | None, data_dir: Path | None, say: Callable[[str], object]
-) -> Dataset:
+def named(name: str, split: str, limit: int | None, data_dir: Path | None, say: Say) -> Dataset:
     """One of `NAMES`, with a note if its file is packed, but not the official one. Of the strokes only the
     first `limit` are drawn."""
     if name != "strokes":
@@ -173,7 +157,7 @@ def named(
             path = located(official, file, data_dir, say)
             if path.suffix == ".npz":  # Keras' MNIST
                 with reading(f"{path} cannot be read", ". Get it again."):
-                    stack = read_array(path, None, split, 784)
+                    stack = read_npz(path, split)
                 return replace(from_stack(stack, path, "", Shape(28, 1), limit, say), name=official)
             images = read_idx(path)[..., None]
             if path.suffix == ".gz" and not is_intact(path, file):
@@ -190,7 +174,7 @@ def named(
     return Dataset("strokes", images, "built in, drawn by strokes.py")
 
 
-def located(name: str, file: Pinned, data_dir: Path | None, say: Callable[[str], object]) -> Path:
+def located(name: str, file: Pinned, data_dir: Path | None, say: Say) -> Path:
     """Where a file of the set `name` lies, packed or not: in the data folder, in the set's subfolder of it or
     torchvision's, or in the cache, where Keras or torchvision leave it, or in the cache, just fetched."""
     environment = os.environ.get("TINYGAN_DATA")
@@ -199,8 +183,7 @@ def located(name: str, file: Pinned, data_dir: Path | None, say: Callable[[str],
         if path := found_in((given / name, given, given / TORCHVISION.get(name, name)), name, file):
             return path
         if data_dir:
-            missing = given / name / file.name
-            raise DataError(f"{missing} is missing. Put it there, or leave out --data-dir.")
+            raise DataError(f"{given / name / file.name} is missing. Put it there, or leave out --data-dir.")
         say(f"no {name}/{file.name} in TINYGAN_DATA ({given}); looking elsewhere.")
     try:
         cache = cache_folder() / name
@@ -216,10 +199,8 @@ def located(name: str, file: Pinned, data_dir: Path | None, say: Callable[[str],
         with suppress(RuntimeError):
             for found in sorted((Path.home() / "tensorflow_datasets").glob(records)):
                 raise DataError(f"{problem} --data {found} says how to convert that one.") from problem
-        raise DataError(
-            f"{problem} Get it by hand from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and "
-            "use --data-dir DIR; or use --data strokes."
-        ) from problem
+        by_hand = f"from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and use --data-dir DIR"
+        raise DataError(f"{problem} Get it by hand {by_hand}; or use --data strokes.") from problem
 
 
 def found_in(places: Iterable[Path], name: str, file: Pinned) -> Path | None:

@@ -1,18 +1,58 @@
 """The built-in set: digits drawn by a random hand, white on black like MNIST's; no file, no network.
 
-A digit starts as a template, a few points a pen passes through. A random hand moves the points,
-slants, bends, stretches and turns the whole, then draws it: a pixel is ink where the pen came closer
-than its radius, with a soft edge.
+A digit starts as a template, a few points a pen passes through. A random hand moves the points, slants,
+bends, stretches and turns the whole, then draws it: a pixel is ink where the pen came closer than its radius,
+with a soft edge.
 """
 
-import numpy as np
+from functools import cache
+from typing import NamedTuple
 
-from tinygan.data.templates import TRAIL, templates
+import numpy as np
 
 SIDE = 28  # pixels
 BOX = 20.0  # pixels; a digit is as high or as wide as that and centred on its mass, as in MNIST
 MARGIN = 2.0  # pixels between the pen and the border; its pressure and soft edge need some
 BLOCK = 500  # images drawn together, from one random generator
+TRAIL = 72  # points along the pen's way; closer together than the pen is wide
+FINE = 64  # points tried between two points of a template, to find evenly spaced ones
+
+# A digit, and a way to write it: points x,y on a sheet of 100 x 100, y downwards, that the pen passes through
+# smoothly; it turns sharply at a "!" and is lifted at a "|".
+TEMPLATES = """\
+0 58,6 30,10 14,46 26,88 50,97 76,82 86,45 70,12 46,5
+0 66,13 44,4 23,24 18,62 36,95 60,90 78,60 76,26 58,7 44,13
+0 40,12 62,4 84,30 82,70 56,97 26,86 15,52 25,18 52,5 66,13
+1 52,4 50,35 50,65 48,96
+1 57,4 54,50 46,96
+1 30,26 52,5! 51,50 50,96
+1 32,22 52,5! 51,50 50,94 | 27,95 52,94 75,95
+2 18,28 34,7 62,8 75,28 62,54 38,76 14,95! 48,92 84,94
+2 20,24 40,5 68,12 74,36 54,66 30,92 13,88 22,75 46,84 66,95 90,86
+2 16,30 30,8 60,6 72,27 58,54 16,92! 40,86 64,94 88,87
+3 20,15 48,4 72,16 68,36 40,47! 70,56 78,78 54,96 18,88
+3 18,20 42,4 70,14 66,38 46,47 72,58 74,84 46,97 14,84
+3 20,8 50,9 76,7! 46,42! 74,56 74,84 44,97 16,86
+4 26,6 18,56! 48,57 84,52 | 67,10 63,50 58,97
+4 62,97 64,50 66,5! 40,36 12,66! 50,66 88,63
+4 25,8 20,40 34,54 58,50 70,36 | 74,8 68,50 62,97
+5 30,9 26,44! 54,38 77,58 70,86 42,97 14,86 | 30,9 52,9 80,6
+5 80,8 52,8 32,10! 26,44! 56,40 78,62 66,90 38,97 14,84
+5 78,10 50,6 30,20 36,42 62,54 75,74 56,95 18,88
+6 66,6 40,22 20,56 24,86 47,97 70,84 69,63 48,55 25,70
+6 56,4 32,32 19,68 34,95 60,94 71,75 56,60 32,66 21,80
+6 74,10 48,10 23,40 17,74 38,97 68,90 75,66 56,52 30,62 19,78
+7 16,12 48,10 80,8! 60,44 42,97
+7 16,14 46,10 80,9! 60,46 44,97 | 36,54 56,51 78,50
+7 18,27 19,11! 50,10 80,9! 58,50 48,97
+7 14,18 36,8 68,9 78,18 66,40 50,68 46,97
+8 73,18 50,4 27,16 32,37 56,52 76,75 54,97 26,88 25,68 50,48 71,30 72,14
+8 50,48 27,28 47,4 72,22 50,48 25,73 47,97 75,79 51,49
+8 76,10 48,5 28,24 50,47 71,73 50,97 25,80 44,54 68,30 75,16
+9 72,20 50,6 25,22 29,46 54,47 72,22! 71,55 64,97
+9 74,20 48,6 23,26 35,50 61,44 73,20 74,50 66,84 42,97 20,89
+9 70,13 44,8 25,30 40,50 63,37 72,12! 67,52 57,97
+"""
 
 
 def strokes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,10 +82,8 @@ def write(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarr
     # The whole is bent, as if written on rubber.
     x, y = shape[..., 0], shape[..., 1]
     bend = random.normal(0, 0.1, (6, BLOCK, 1))
-    x, y = (
-        x + bend[0] * y * y + bend[1] * x * y + bend[2] * x * x,
-        y + bend[3] * x * x + bend[4] * x * y + 0.5 * bend[5] * y * y,
-    )
+    x, y = (x + bend[0] * y * y + bend[1] * x * y + bend[2] * x * x,
+            y + bend[3] * x * x + bend[4] * x * y + 0.5 * bend[5] * y * y)  # fmt: skip
 
     # It is narrow or wide, slanted (more often to the right), turned a little.
     x = x * np.exp(random.normal(-0.08, 0.16, (BLOCK, 1)))
@@ -92,3 +130,68 @@ def ink(random: np.random.Generator, way: np.ndarray, radius: np.ndarray) -> np.
     dark = np.round(random.uniform(240, 280, BLOCK)).astype(np.float32)
     coverage = np.clip(np.float32(0.5) - outside / edge, 0, 1)
     return np.ascontiguousarray(np.minimum(coverage * dark, 255).astype(np.uint8).transpose(2, 0, 1))
+
+
+class Templates(NamedTuple):
+    """All V ways to write a digit, padded with zeros to the same number of points K."""
+
+    curves: np.ndarray  # (V, TRAIL, K): each turns the points into the pen's way
+    points: np.ndarray  # (V, K, 2), the sheet from -1 to 1
+    ends: np.ndarray  # (V, K): 1 where a stroke begins or ends
+    first: np.ndarray  # (10,): a digit's first way
+    ways: np.ndarray  # (10,): how many ways a digit has
+
+
+@cache
+def templates() -> Templates:
+    """`TEMPLATES`, ready for arithmetic."""
+    rows = [row.split(" ", 1) for row in TEMPLATES.splitlines()]
+    parsed = [parse(text) for _, text in rows]
+    most = max(len(ends) for _, _, ends in parsed)
+    curves = np.zeros((len(parsed), TRAIL, most))
+    points, ends = np.zeros((len(parsed), most, 2)), np.zeros((len(parsed), most))
+    for v, (curve, place, end) in enumerate(parsed):
+        curves[v, :, : len(end)], points[v, : len(end)], ends[v, : len(end)] = curve, place, end
+    ways = np.bincount([int(digit) for digit, _ in rows])
+    return Templates(curves, points, ends, np.cumsum(ways) - ways, ways)
+
+
+def parse(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One template's curve (TRAIL, K), points (K, 2) and ends (K,).
+
+    >>> curve, points, ends = parse("0,0 100,0! 100,100")
+    >>> (curve @ points)[[0, -1]].tolist(), ends.tolist()
+    ([[-1.0, -1.0], [1.0, 1.0]], [1.0, 0.0, 1.0])
+    """
+    words = [stroke.split() for stroke in text.split("|")]
+    places = [word.rstrip("!").split(",") for stroke in words for word in stroke]
+    points = np.array(places).astype(float) / 50 - 1
+    ends, pieces, number = np.zeros(len(points)), [], 0
+    for stroke in words:
+        ends[[number, number + len(stroke) - 1]] = 1
+        pieces.append([])  # the numbers of points that one smooth curve passes through
+        for word in stroke:
+            pieces[-1].append(number)
+            if word.endswith("!"):
+                pieces.append([number])
+            number += 1
+    fine = np.concatenate([smooth(piece, len(points)) for piece in pieces])
+    steps = np.linalg.norm(np.diff(fine @ points, axis=0), axis=1)
+    borders = np.cumsum([FINE * (len(piece) - 1) for piece in pieces])[:-1] - 1
+    steps[borders] = 0  # lifting the pen costs no ink
+    distance = np.concatenate([[0], np.cumsum(steps)])
+    even = np.linspace(0, distance[-1], TRAIL)
+    return fine[np.abs(distance[:, None] - even).argmin(0)], points, ends
+
+
+def smooth(piece: list[int], count: int) -> np.ndarray:
+    """The Catmull-Rom curve through the points `piece` of `count`: (FINE (len(piece) - 1), count)."""
+    unit, t = np.eye(count), np.linspace(0, 1, FINE)[:, None]
+    rows = []
+    for i, (here, there) in enumerate(zip(piece, piece[1:], strict=False)):
+        b, c = unit[here], unit[there]
+        a = unit[piece[i - 1]] if i else 2 * b - c  # past its ends the curve goes straight on
+        d = unit[piece[i + 2]] if i + 2 < len(piece) else 2 * c - b
+        cubic = t**3 * (1.5 * (b - c) + (d - a) / 2)
+        rows.append(b + t * (c - a) / 2 + t**2 * (a - 2.5 * b + 2 * c - d / 2) + cubic)
+    return np.concatenate(rows)

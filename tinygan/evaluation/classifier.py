@@ -28,10 +28,8 @@ DIGESTS = {
 }
 
 NAMES = {
-    "fashion-mnist": (
-        "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
-        "ankle boot",
-    ),
+    "fashion-mnist": ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker",
+                      "bag", "ankle boot"),
     "strokes": tuple("0123456789"),
 }  # fmt: skip
 
@@ -71,12 +69,8 @@ def features_and_classes(classifier: Network, images: np.ndarray) -> tuple[np.nd
 
 
 def load_classifier(name: str, backend: Backend = CPU) -> Network:
-    """The classifier that was trained on the set `name`.
-
-    Raises:
-        UsageError: there is none.
-        CheckpointError: its file is not the one this version was made with.
-    """
+    """The classifier that was trained on the set `name`. Raises UsageError where there is none, and
+    CheckpointError where its file is not the one this version was made with."""
     if name not in DIGESTS:
         known = " and ".join(DIGESTS)
         raise UsageError(f"no classifier for {name}: there is one for {known}, pictures of 28x28x1.")

@@ -33,8 +33,6 @@ def unmeasurable() -> str:
 
 
 class Compared(NamedTuple):
-    """What `Comparison.compare` finds."""
-
     figures: dict[str, float]  # fcd, the Fréchet distance, its standard error, and the shares of `overlap`
     classes: np.ndarray  # (10,) shares of the pictures
 

@@ -8,8 +8,7 @@
              to one thread, larger pieces
 
 ConvT1: (256, 7, 7, 256) -> (256, 7, 7, 128), stride 1. Conv2: (512, 14, 14, 64) -> (512, 7, 7, 128),
-stride 2. float32, 5 x 5 kernels, NumPy 2.4.6 with OpenBLAS 0.3.31, 2 threads of an AMD EPYC (Zen 4).
-Version 1 is the sum of its measured parts; 2 took fewer multiplications but waited for memory.
+stride 2. 5 x 5 kernels. Version 1 is the sum of its measured parts; 2 multiplies less but waited for memory.
 
 **One axis.** A convolution is y[p] = sum over taps o of x[p + o] w[o], for I inputs, O outputs and
 taps at o = -a .. b; x counts as 0 outside. Let x and y run in a circle of length n instead, where
@@ -93,7 +92,7 @@ from tinygan.arrays import Array
 from tinygan.autograd import Gradients, Op, Wanted
 from tinygan.fast import plain
 from tinygan.fast.direct import Direct
-from tinygan.fast.frequencies import Axis, Frequencies, axis_choices
+from tinygan.fast.frequencies import Axes, Frequencies, Pair, axis_choices
 from tinygan.fast.reduce import channel_sums
 from tinygan.ops import conv as readable
 from tinygan.ops.geometry import Padding, Pads, Stride, conv2d_pads, conv2d_transpose_size, stride_pair
@@ -170,13 +169,9 @@ FEW = 4  # channels, up to which their windows are copied pixel by pixel
 
 @lru_cache(maxsize=256)
 def conv_plan(
-    large: tuple[int, int, int, int],
-    small: tuple[int, int],
-    kernel: tuple[int, int, int, int],
-    stride: tuple[int, int],
-    pads: Pads,
-    dtype: str,
-) -> Plan | None:
+    large: tuple[int, int, int, int], small: Pair, kernel: tuple[int, int, int, int], stride: Pair,
+    pads: Pads, dtype: str,
+) -> Plan | None:  # fmt: skip
     """The cheapest plan for a convolution of `large` (N, H, W, C) to the size `small` by (KH, KW, C, F).
 
     None: `ops.conv` is the fastest.
@@ -186,7 +181,7 @@ def conv_plan(
     windows = N * small[0] * small[1] * KH * KW * C
     by_windows = 3 * windows * F + MOVED * 4 * windows
     phases = stride[0] * stride[1]
-    costs: dict[tuple[Axis, Axis], float] = {}  # by frequencies, for each way to cut the axes
+    costs: dict[Axes, float] = {}  # by frequencies, for each way to cut the axes
     for rows in axis_choices(H, small[0], KH, stride[0], pads[0][0]):
         for columns in axis_choices(W, small[1], KW, stride[1], pads[1][0]):
             frequencies, tiles = rows.n * columns.n, N * rows.tiles * columns.tiles

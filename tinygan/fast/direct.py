@@ -7,13 +7,11 @@
              pieces of many images
 
 Where one side has a channel or three, frequencies save nothing. The windows of `ops.conv.im2col`
-are then copied with the pixels innermost, (N, KH KW C, OH OW), because a run of one to three
-channels is too short to copy well. The product on the
-whole batch is as fast with few pixels to a window; but in the training step these pieces pass through
-the next operations before they leave the cache.
+are then copied with the pixels innermost, (N, KH KW C, OH OW), because a run of one to three channels is
+too short to copy well. The product on the whole batch is as fast with few pixels to a window; but in the
+training step these pieces pass through the next operations before they leave the cache.
 
-Conv1: (512, 28, 28, 1) -> (512, 14, 14, 64); ConvT3: (256, 14, 14, 64) -> (256, 28, 28, 1); 5 x 5, stride 2,
-float32, NumPy 2.4.6 with OpenBLAS 0.3.31, 2 threads of an AMD EPYC (Zen 4).
+Conv1: (512, 28, 28, 1) -> (512, 14, 14, 64); ConvT3: (256, 14, 14, 64) -> (256, 28, 28, 1); 5 x 5, stride 2.
 """
 
 from collections.abc import Callable
@@ -32,11 +30,6 @@ from tinygan.ops.geometry import Pads
 # it returns, of all blocks in their order, is returned to whoever passed it.
 Read = Callable[[slice], Array]
 Write = Callable[[slice, Array], Result]
-
-
-def reader(images: Array | Read) -> Read:
-    """A function that gives blocks of `images`, if it is not one already."""
-    return images if callable(images) else lambda block: images[block]
 
 
 @dataclass(eq=False)
@@ -61,10 +54,8 @@ class Direct:
         self.numbers = self.pixels * max(self.rows, self.small[2])
 
     def __str__(self) -> str:
-        return (
-            f"direct: {self.rows} products for each of {self.pixels} pixels: frequencies would cost "
-            f"{self.weighed:.1f} times as much"
-        )
+        products = f"{self.rows} products for each of {self.pixels} pixels"
+        return f"direct: {products}: frequencies would cost {self.weighed:.1f} times as much"
 
     def lift_kernel(self, w: Array) -> Array:
         """w (KH, KW, C, F) -> (KH KW C, F)."""
@@ -72,7 +63,7 @@ class Direct:
 
     def lift_large(self, images: Array | Read, N: int) -> Array:
         """The windows of N images of the large picture."""
-        read: Read = reader(images)
+        read: Read = images if callable(images) else images.__getitem__
         X = np.empty((N, self.rows, self.pixels), self.dtype)
         (KH, KW), (SH, SW), (OH, OW, _), C = self.kernel, self.stride, self.small, self.large[2]
 

@@ -1,7 +1,4 @@
-"""Convolution as matrix products of frequencies: fewer multiplications than the definition has.
-
-`tinygan.fast.conv` derives the algorithm; here are its matrices and the loops over them.
-"""
+"""Convolution as matrix products of frequencies; `tinygan.fast.conv` derives the algorithm."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,10 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygan.arrays import Array
-from tinygan.fast.direct import Read, Write, reader
+from tinygan.fast.direct import Read, Write
 from tinygan.fast.threads import POOL, Result, blocks
 
 Pair = tuple[int, int]
+Shape = tuple[int, int, int]  # rows, columns, channels
+Axes = tuple["Axis", "Axis"]  # rows, columns
 
 
 class Axis(NamedTuple):
@@ -66,9 +65,6 @@ def axis_choices(side: int, out: int, taps: int, stride: int, before: int) -> li
         seen = tile + highest - lowest
         choices.append(Axis(stride, before, ceil(out / tile), tile, seen, lowest, seen))
     return choices
-
-
-Axes = tuple[Axis, Axis]  # rows, columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +131,7 @@ def circles(n: Pair) -> Circles:
     """All frequencies of circles of these lengths."""
     every = [(u, v) for u in range(n[0]) for v in range(n[1])]
     conjugate = {(u, v): (-u % n[0], -v % n[1]) for u, v in every}
-    return Circles(
-        n, [f for f in every if f < conjugate[f]], [f for f in every if f == conjugate[f]]
-    )
+    return Circles(n, [f for f in every if f < conjugate[f]], [f for f in every if f == conjugate[f]])
 
 
 def pixels(height: int, width: int) -> Array:
@@ -166,7 +160,6 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
 
     large, large_centre = grid(rows.seen, columns.seen)
     small, small_centre = grid(rows.out, columns.out)
-    weight = rows.n * columns.n
     phases = []
     for a, b in np.ndindex(rows.stride, columns.stride):
         top, left = (a + rows.before) % rows.stride, (b + columns.before) % columns.stride
@@ -176,7 +169,7 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
         taps = np.array([*product(vertical, horizontal)], float).reshape(-1, 2)
         turned = angles(pairs, taps - (large_centre - small_centre))
         table = np.concatenate([2 * np.cos(turned), np.cos(angles(reals, taps)), 2 * np.sin(turned)])
-        phases.append((top, left, (table / weight).astype(dtype)))
+        phases.append((top, left, (table / (rows.n * columns.n)).astype(dtype)))
     return Transform(len(pairs), len(reals), large, small, tuple(phases))
 
 
@@ -189,8 +182,8 @@ class Frequencies:
     channels; the lifted kernel is (frequencies, S^2 C, F).
     """
 
-    large: tuple[int, int, int]
-    small: tuple[int, int, int]
+    large: Shape
+    small: Shape
     kernel: Pair
     rows: Axis
     columns: Axis
@@ -211,14 +204,11 @@ class Frequencies:
         self.numbers = numbers * self.tiles
 
     def __str__(self) -> str:
-        products = self.transform.reals + 3 * self.transform.pairs
+        r, c, products = self.rows, self.columns, self.transform.reals + 3 * self.transform.pairs
         return (
-            f"frequencies: {products} products for each of {self.tiles} tiles of {self.rows.out} x "
-            f"{self.columns.out} pixels, circles of {self.rows.n} x {self.columns.n}: {self.weighed:.2f} of "
-            "the cost of direct convolution"
+            f"frequencies: {products} products for each of {self.tiles} tiles of {r.out} x {c.out} pixels, "
+            f"circles of {r.n} x {c.n}: {self.weighed:.2f} of the cost of direct convolution"
         )
-
-    # The kernel.
 
     def lift_kernel(self, w: Array) -> Array:
         """w (KH, KW, C, F) -> (frequencies, phases C, F): real parts, real frequencies, imaginary parts."""
@@ -249,8 +239,6 @@ class Frequencies:
         ]
         POOL.each(lambda piece: function(*piece), pieces)
 
-    # The pictures.
-
     def lift_large(self, images: Array | Read, N: int) -> Array:
         """N images of the large picture, lifted: (frequencies, tiles, phases C)."""
         return self._lift(self.transform.large, self.axes, self.phases * self.C, images, N)
@@ -260,7 +248,7 @@ class Frequencies:
         return self._lift(self.transform.small, self.side_by_side, self.F, images, N)
 
     def _lift(self, grid: Grid, axes: Axes, channels: int, images: Array | Read, N: int) -> Array:
-        read = reader(images)
+        read = images if callable(images) else images.__getitem__
         Z = np.empty((self.frequencies, N * self.tiles, channels), self.dtype)
         images_first = Z.transpose(1, 0, 2)
 
@@ -284,9 +272,7 @@ class Frequencies:
         X = self._multiply(Y, W, adjoint=True)
         return self._lower(self.transform.large, self.axes, self.large, X, write)
 
-    def _lower(
-        self, grid: Grid, axes: Axes, shape: tuple[int, int, int], Z: Array, write: Write[Result]
-    ) -> list[Result]:
+    def _lower(self, grid: Grid, axes: Axes, shape: Shape, Z: Array, write: Write[Result]) -> list[Result]:
         images_first = Z.transpose(1, 0, 2)
 
         def piece(block: slice) -> Result:
@@ -342,16 +328,12 @@ class Frequencies:
         self._each_frequency(piece, alone, x.shape[1])
         return y
 
-    def _each_frequency(
-        self, pair: Callable[[slice, slice], None], alone: Callable[[slice], None], tiles: int
-    ) -> None:
-        """Call `pair` with rows of real parts and of their imaginary parts, `alone` with those of real
-        frequencies, by pieces."""
+    def _each_frequency(self, pair: Callable[..., None], alone: Callable[..., None], tiles: int) -> None:
+        """By pieces, call `pair` with slices of real parts and of their imaginary parts, `alone` with those
+        of real frequencies."""
         m, numbers = self.transform.pairs, 4 * tiles * max(self.phases * self.C, self.F)
         shift = m + self.transform.reals  # from a real part to its imaginary part
-        pieces = [
-            partial(pair, some, slice(some.start + shift, some.stop + shift)) for some in blocks(m, numbers)
-        ]
+        pieces = [partial(pair, at, slice(at.start + shift, at.stop + shift)) for at in blocks(m, numbers)]
         pieces += [partial(alone, slice(row, row + 1)) for row in range(m, shift)]
         POOL.each(lambda piece: piece(), pieces)
 
@@ -368,7 +350,7 @@ class Frequencies:
         if pads != ((0, 0), (0, 0)):
             x = np.pad(x, ((0, 0), *pads, (0, 0)))
         # A view with an axis each for image, tile, pixel and phase: tiles are `out` pixels apart, overlap
-        # by seen - out, and a pixel's phases are neighbours. (N, tiles, tiles, seen, seen, S, S, C)
+        # by seen - out, and a pixel's phases are neighbours.
         n, down, along, channel = x.strides
         seen = np.lib.stride_tricks.as_strided(
             x,
@@ -379,14 +361,12 @@ class Frequencies:
         )  # fmt: skip
         return seen.reshape(N * self.tiles, r.seen * c.seen, r.stride * c.stride * C)
 
-    def _merge(self, tiles: Array, axes: Axes, shape: tuple[int, int, int]) -> Array:
+    def _merge(self, tiles: Array, axes: Axes, shape: Shape) -> Array:
         """The adjoint of `_split`, (tiles, pixels, phases C) -> (N, H, W, C); overlaps are added."""
         (r, c), (H, W, C), N = axes, shape, len(tiles) // self.tiles
-        # (N, tiles, tiles, seen, seen, S, S, C)
         parts = tiles.reshape(N, r.tiles, c.tiles, r.seen, c.seen, r.stride, c.stride, C)
         # (tiles, tiles, N, seen, S, seen, S, C): a tile's pictures together, a pixel beside its phases
         parts = parts.transpose(1, 2, 0, 3, 5, 4, 6, 7)
-        # (tiles, tiles, N, seen S, seen S, C)
         parts = parts.reshape(r.tiles, c.tiles, N, r.seen * r.stride, c.seen * c.stride, C)
         (top, bottom), (left, right) = r.reach, c.reach
         if top == left == 0 and (self.tiles == 1 or axes == self.side_by_side):  # nothing overlaps

@@ -1,6 +1,6 @@
 """`tinygan.gan.losses_and_gradients` as a whole, with what a graph of ops cannot see put to use.
 
-    version  idea                                                  s a step, batch 256
+    version  idea                                                  s a step, batch 256 (median)
     0        `gan.train_step` on the readable ops                  1.10
     1        the same on the ops of this folder                    0.31
     2        real and fake pictures as one batch, one backward     0.30
@@ -8,8 +8,6 @@
              is in the cache, BLAS held to one thread throughout
     3        frequencies stored one after the other, pieces of     0.24
              1 MB, windows in one strided copy
-
-float32, NumPy 2.4.6 with OpenBLAS 0.3.31, 2 threads of an AMD EPYC (Zen 4); medians in quiet moments.
 
 A convolution (a `Plan`) lifts its input and lowers its result in blocks of the batch, on threads. `Normed`,
 between two of G's, takes the blocks as they are made, and gives them, activated, to the next one. Only
@@ -33,12 +31,10 @@ from tinygan import gan, layers
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.fast import reduce
-from tinygan.fast.activation import leaky_derivative, tanh_gradient
 from tinygan.fast.conv import Plan, plan_of
 from tinygan.fast.dcgan import DCGAN, DownStage, UpStage, layers_of, odd_layer
-from tinygan.fast.dense import dense_forward, product
-from tinygan.fast.direct import Read, Write
-from tinygan.fast.dropout import draw
+from tinygan.fast.direct import Read
+from tinygan.fast.ops import dense_forward, draw, leaky_derivative, product, tanh_gradient
 from tinygan.fast.threads import POOL, blocks
 from tinygan.gan import LossesAndGradients
 from tinygan.layers import Mask, Network
@@ -266,7 +262,7 @@ def discriminator_forward(
         K = plan.lift_kernel(stage.conv.kernel.data)
         X = plan.lift_large(results, N)
         results, factors = np.empty(mask.shape, dtype), np.empty(mask.shape, dtype)
-        plan.down(X, K, _activation(stage, mask, rate, results, factors))
+        plan.down(X, K, partial(_activate, stage, mask, rate, results, factors))
         kept.append((stage.conv, plan, K, X))
         all_factors.append(factors)
     weights = (parameter.data for parameter in layers.dense_D.parameters.values())
@@ -288,8 +284,7 @@ def discriminator_backward(layers: DCGAN, saved: Any, weights: Array, N: int, ou
 
     def share(block: slice, g: Array) -> Array:
         """Note the block's share in the bias's gradient."""
-        pixels = g.shape[1] * g.shape[2]
-        shares[block.start] = reduce.share(reduce.rows(g), np.repeat(each[block], pixels))
+        shares[block.start] = reduce.share(reduce.rows(g), np.repeat(each[block], g.shape[1] * g.shape[2]))
         return g
 
     def read(block: slice) -> Array:
@@ -313,14 +308,11 @@ def discriminator_backward(layers: DCGAN, saved: Any, weights: Array, N: int, ou
     return gradients
 
 
-def _activation(stage: DownStage, mask: Array, rate: float, results: Array, factors: Array) -> Write:
-    """What follows a convolution: bias, LeakyReLU and dropout, the last two as one factor."""
-    bias, slope, scale = stage.conv.parameters["bias"].data, stage.relu.slope, 1 / (1 - rate)
-
-    def write(block: slice, h: Array) -> None:
-        h += bias
-        factor = leaky_derivative(h, slope, factors[block], scale)
-        np.multiply(factor, mask[block], out=factor)
-        np.multiply(h, factor, out=results[block])
-
-    return write
+def _activate(
+    stage: DownStage, mask: Array, rate: float, results: Array, factors: Array, block: slice, h: Array
+) -> None:
+    """Bias, LeakyReLU and dropout of a block h of a convolution's result, the last two as one factor."""
+    h += stage.conv.parameters["bias"].data
+    factor = leaky_derivative(h, stage.relu.slope, factors[block], 1 / (1 - rate))
+    np.multiply(factor, mask[block], out=factor)
+    np.multiply(h, factor, out=results[block])

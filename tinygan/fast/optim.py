@@ -4,9 +4,8 @@
     0        whole arrays, `optim.Adam.step`                       6.2
     1        pieces of 1 MB on threads                             4.6
 
-float32, NumPy 2.4.6, 2 threads of an AMD EPYC (Zen 4). 80 MB pass through memory, which takes 3.3 ms
-at the 24 GB/s that a copy reaches there. Pieces of 128 KB were slower: Python's lock is handed over
-too often.
+80 MB pass through memory, which takes 3.3 ms at the 24 GB/s that a copy reaches there. Pieces of 128 KB
+were slower: Python's lock is handed over too often.
 """
 
 from collections.abc import Sequence

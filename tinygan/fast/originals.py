@@ -18,15 +18,12 @@ from typing import Any
 from tinygan import autograd, average, gan, layers, optim, rng
 from tinygan.autograd import Op
 from tinygan.errors import UsageError
-from tinygan.fast import activation as fast_activation
-from tinygan.fast import batchnorm as fast_batchnorm
 from tinygan.fast import conv as fast_conv
-from tinygan.fast import dense as fast_dense
-from tinygan.fast import dropout as fast_dropout
+from tinygan.fast import ops as fast_ops
 from tinygan.layers import Network
 from tinygan.ops import activation, batchnorm, conv, dense, dropout, geometry, loss
 
-FILES = fast_activation, fast_batchnorm, fast_conv, fast_dense, fast_dropout  # with twins of ops
+TWINS = fast_ops.TWINS | {conv: fast_conv.TWINS}  # of the ops, by the file of each
 ORIGINALS: dict[Any, dict[str, str]] = {
     gan: {
         "losses_and_gradients": "f9b3c89c", "train_step": "32980872", "discriminator_loss": "912edc6a",
@@ -119,8 +116,8 @@ def unlike(*networks: Network) -> str:
 def twins(edits: list[str]) -> dict[Any, Any]:
     """The fast engine's ops on a processor, but for those whose readable file was changed."""
     edited = {name.rpartition(".")[0].replace("geometry", "conv") for name in edits}
-    kept = [file for file in FILES if file.__name__.replace("tinygan.fast", "ops") not in edited]
-    return {op: twin for file in kept for op, twin in file.TWINS.items()}
+    kept = [ops for file, ops in TWINS.items() if file.__name__.removeprefix("tinygan.") not in edited]
+    return {op: twin for ops in kept for op, twin in ops.items()}
 
 
 def described(edits: list[str]) -> str:

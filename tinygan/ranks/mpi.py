@@ -103,7 +103,7 @@ class MPI(Ranks):
         elif isinstance(problem, (KeyboardInterrupt, SystemExit)):
             text = f"interrupted: {where}."
         else:
-            trace = "".join(traceback.format_exception(type(problem), problem, problem.__traceback__))
+            trace = "".join(traceback.format_exception(problem))
             text = f"{trace}error: {where} failed."
         put("", sys.stdout)
         put(f"{text} {remedy}".strip() + "\n", sys.stderr)
@@ -128,17 +128,14 @@ class NCCL(MPI):
         vars(self).update(vars(ranks))  # they know their neighbours already
         self.xp, self.nccl = xp, nccl
         if not self.nccl.available:
-            raise DeviceError(
-                "CuPy finds no NCCL, by which graphics cards add up. pip install 'tinygan[mpi-cuda13]' (or "
-                "mpi-cuda12), or use --device cpu."
-            )
+            remedy = "pip install 'tinygan[mpi-cuda13]' (or mpi-cuda12), or use --device cpu."
+            raise DeviceError(f"CuPy finds no NCCL, by which graphics cards add up. {remedy}")
         try:
             number = self.by_first(self.nccl.get_unique_id)
             self.cards = self.nccl.NcclCommunicator(self.size, number, self.rank)
         except (self.nccl.NcclError, KeyError) as problem:  # newer errors of NCCL have no name there
-            raise DeviceError(
-                f"NCCL cannot join the graphics cards ({one_line(problem)}). Start one rank to a card."
-            ) from problem
+            failure = f"NCCL cannot join the graphics cards ({one_line(problem)})"
+            raise DeviceError(f"{failure}. Start one rank to a card.") from problem
         self._kinds = {"f": self.nccl.NCCL_FLOAT32, "d": self.nccl.NCCL_FLOAT64}
 
     def sum(self, *arrays: Any) -> tuple[Any, ...]:
@@ -173,26 +170,20 @@ def apart(flat: Any, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def started() -> Ranks:
-    """The ranks this process was started with: by ``mpiexec`` or ``srun``, or alone.
-
-    MPI is imported only where a launcher says that there are several processes. Raises UsageError where
-    mpi4py is missing, or belongs to another MPI than the launcher.
-    """
+    """The ranks this process was started with: by ``mpiexec`` or ``srun``, or alone. MPI is imported only
+    where a launcher says that there are several processes. Raises UsageError where mpi4py is missing, or
+    belongs to another MPI than the launcher."""
     size = next((int(os.environ[name]) for name in SIZES if os.environ.get(name, "").isdigit()), 1)
     if size <= 1:
         return ALONE
     try:
         from mpi4py import MPI as mpi  # noqa: N811
     except (ImportError, RuntimeError) as problem:
-        raise UsageError(
-            f"{size} processes were started, and mpi4py is no help: {one_line(problem)}. "
-            "pip install 'tinygan[mpi]', or start one process."
-        ) from problem
+        failure = f"{size} processes were started, and mpi4py is no help: {one_line(problem)}"
+        raise UsageError(f"{failure}. pip install 'tinygan[mpi]', or start one process.") from problem
     found = mpi.COMM_WORLD.Get_size()
     if found != size:
         version = " ".join(mpi.Get_library_version().splitlines()[0].split())
-        raise UsageError(
-            f"{size} processes were started, but mpi4py ({version}) sees {found}. Use that MPI's mpiexec, or "
-            "what it needs of Slurm (srun --mpi=pmi2 for MPICH)."
-        )
+        remedy = "Use that MPI's mpiexec, or what it needs of Slurm (srun --mpi=pmi2 for MPICH)."
+        raise UsageError(f"{size} processes were started, but mpi4py ({version}) sees {found}. {remedy}")
     return MPI(mpi)

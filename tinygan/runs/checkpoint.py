@@ -12,16 +12,17 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygan.errors import CheckpointError, failing
+from tinygan.errors import CheckpointError, Printer, failing
 from tinygan.files import write_atomically
 
 FORMAT = 1
+Arrays: TypeAlias = Mapping[str, np.ndarray]  # by name
 
 _DTYPES = ("<f4", "<f8", "<i8", "<u8", "|u1", "|b1")
 _NAME = re.compile(r"[A-Za-z0-9_./-]+")
@@ -33,7 +34,7 @@ _HEADER = re.compile(
 )
 
 
-def save(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> None:
+def save(path: Path, arrays: Arrays, meta: Mapping[str, object]) -> None:
     """Write `arrays` and `meta` to `path`, atomically.
 
     `arrays`: any shapes; float32, float64, int64, uint64, uint8 or bool; names of letters, digits and
@@ -63,9 +64,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise _damaged(path, f"{type(error).__name__} while reading") from error
 
 
-def newest_intact(
-    paths: Sequence[Path], say: Callable[[str], object]
-) -> tuple[Path, dict[str, np.ndarray], dict[str, Any]]:
+def newest_intact(paths: Sequence[Path], say: Printer) -> tuple[Path, dict[str, np.ndarray], dict[str, Any]]:
     """The first of `paths` (newest first) that can be read: its path, arrays and meta.
 
     Falling back is never silent: each file passed over gets one line through `say`. Raises
@@ -90,7 +89,7 @@ def newest_intact(
     raise CheckpointError(f"none of the run's {len(failures)} checkpoints can be used. The newest: {newest}")
 
 
-def packed(members: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
+def packed(members: Arrays) -> tuple[bytes, bytes]:
     """The file of `members`, which include ``meta``, with their digest: its body, and the seal at its end."""
     digest = np.frombuffer(_digest(members), dtype=np.uint8)
     buffer = io.BytesIO()
@@ -105,7 +104,7 @@ def packed(members: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
     return body, hashlib.sha256(body).hexdigest().encode()
 
 
-def content_digest(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> str:
+def content_digest(arrays: Arrays, meta: Mapping[str, object]) -> str:
     """SHA-256 (64 hex digits) over the sorted names, the dtypes, shapes and bytes of `arrays`, and `meta`.
 
     Equal digests mean bit-equal states. Raises CheckpointError for what `save` would refuse.
@@ -113,7 +112,7 @@ def content_digest(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object])
     return _digest(_members(arrays, meta)).hex()
 
 
-def _members(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> dict[str, np.ndarray]:
+def _members(arrays: Arrays, meta: Mapping[str, object]) -> dict[str, np.ndarray]:
     """`arrays`, checked and C-contiguous, sorted by name, and ``meta`` as an array of bytes."""
     members = {}
     for name, array in sorted(arrays.items()):
@@ -138,7 +137,7 @@ def _members(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> di
     return members
 
 
-def _digest(members: Mapping[str, np.ndarray]) -> bytes:
+def _digest(members: Arrays) -> bytes:
     digest = hashlib.sha256()
     for name, array in sorted(members.items()):
         # dtype and shape say how many bytes follow, so no two contents read the same.

@@ -32,15 +32,11 @@ def versions(device: Backend | None = None) -> dict[str, str]:
     blas: Any = np.show_config(mode="dicts")
     used = {"cupy": device.xp.__version__} if device and device.device == "gpu" else {}
     return {
-        "tinygan": tinygan.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+        "tinygan": tinygan.__version__, "python": platform.python_version(), "numpy": np.__version__,
         **(used if device else cupy_packages()),
         "blas": "{name} {version}".format(**blas["Build Dependencies"]["blas"]),
-        "pillow": PIL.__version__,
-        "imageio": imageio.__version__,
-        "platform": platform.platform(),
-    }
+        "pillow": PIL.__version__, "imageio": imageio.__version__, "platform": platform.platform(),
+    }  # fmt: skip
 
 
 def configuration(
@@ -54,18 +50,12 @@ def configuration(
         "settings": asdict(settings),
         "data": data | {"shape": list(images.images.shape)},
         "device": {
-            "device": device.device,
-            "engine": device.engine,
-            "step": how.partition(":")[0],
-            "changed": changed(),
-            "precision": device.precision,
-            "threads": threads,
-            "ranks": device.ranks.size,
-            "processor": machine.processor_name(),
-            **device.card(),
+            "device": device.device, "engine": device.engine, "step": how.partition(":")[0],
+            "changed": changed(), "precision": device.precision, "threads": threads,
+            "ranks": device.ranks.size, "processor": machine.processor_name(), **device.card(),
         },
         "versions": versions(device),
-    }
+    }  # fmt: skip
 
 
 def reconfigure(run: RunFolder, before: dict[str, Any], config: dict[str, Any]) -> list[str]:

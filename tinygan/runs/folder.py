@@ -12,8 +12,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import chain, count, takewhile
 from pathlib import Path
 
-import numpy as np
-
 from tinygan.errors import CheckpointError, failing, pasted
 from tinygan.files import REMEDY, locked, sweep, sync_folder, write_atomically
 from tinygan.runs import checkpoint
@@ -81,10 +79,8 @@ class RunFolder(Records):
         Raises CheckpointError when there is no such run.
         """
         path = out if where is None else Path(where)
-        remedy = (
-            f"Name a run folder such as {out / '0001-fashion-mnist'}, "
-            "or a checkpoint file in its folder 'checkpoints'."
-        )
+        example = out / "0001-fashion-mnist"
+        remedy = f"Name a run folder such as {example}, or a checkpoint file in its folder 'checkpoints'."
         with failing(f"cannot look into {path}", remedy):
             if where is None:
                 return RunFolder(_newest_run(out, trained)), None
@@ -129,13 +125,9 @@ class RunFolder(Records):
         inside = "" if step is None else f"_step_{step:07d}"
         return self.checkpoints_dir / f"epoch_{epoch:04d}{inside}.npz"
 
-    def save(
-        self, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object], kept: Path | None = None
-    ) -> None:
-        """Write the checkpoint ``latest.npz``, and the same as `kept` if it is one that stays.
-
-        Raises CheckpointError.
-        """
+    def save(self, arrays: checkpoint.Arrays, meta: Mapping[str, object], kept: Path | None = None) -> None:
+        """Write the checkpoint ``latest.npz``, and the same as `kept` if it is one that stays. Raises
+        CheckpointError."""
         with failing(f"cannot make {self.checkpoints_dir}", REMEDY):
             self.checkpoints_dir.mkdir(exist_ok=True)  # somebody may have deleted it
         for path in filter(None, (kept, self.latest_path)):
@@ -149,9 +141,7 @@ class RunFolder(Records):
 
     def checkpoints(self) -> list[Path]:
         """The checkpoint files, newest first: the latest, then by the numbers in their names; no other files.
-
-        Raises CheckpointError when the folder cannot be read.
-        """
+        Raises CheckpointError when the folder cannot be read."""
         names = _names(self.checkpoints_dir)
         found = [match for name in names if (match := _CHECKPOINT.fullmatch(name))]
         # A file without a step is from the end of its epoch: older than any step after it.
@@ -159,7 +149,7 @@ class RunFolder(Records):
         in_order = [LATEST] * (LATEST in names) + [match[0] for match in found]
         return [self.checkpoints_dir / name for name in in_order]
 
-    def go_on_from(self, start: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> None:
+    def go_on_from(self, start: Path, arrays: checkpoint.Arrays, meta: Mapping[str, object]) -> None:
         """Make the checkpoint `start`, of these `arrays` and `meta`, the latest, and set newer ones aside.
 
         If `start` is not one of the run's, all are. They are renamed to ``.old``, ``.old2`` and so on, for
@@ -189,10 +179,8 @@ class RunFolder(Records):
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Within this no other process writes here; what writers that were killed have left is gone, and
-        the folders in it that somebody deleted are there again.
-
-        Raises CheckpointError where one does, or nobody can.
-        """
+        the folders in it that somebody deleted are there again. Raises CheckpointError where one does, or
+        nobody can."""
 
         def busy(holder: str) -> None:
             raise CheckpointError(f"{self.path} is being written by {holder}. Wait for it, or stop it first.")

@@ -62,17 +62,12 @@ def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
     nodes, weights = _onnx_nodes(G)
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     *_, shape = G.shapes.values()
-    graph = helper.make_graph(
-        nodes,
-        "generator",
-        [helper.make_tensor_value_info("noise", kind, ["N", *G.input_shape])],
-        [helper.make_tensor_value_info("pictures", kind, ["N", *shape])],
-        weights,
-        doc_string="Standard normal noise to pictures in [-1, 1], rows, columns and channels.",
-    )
-    model = helper.make_model(
-        graph, producer_name="tinygan", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8
-    )
+    noise = helper.make_tensor_value_info("noise", kind, ["N", *G.input_shape])
+    pictures = helper.make_tensor_value_info("pictures", kind, ["N", *shape])
+    about_graph = "Standard normal noise to pictures in [-1, 1], rows, columns and channels."
+    graph = helper.make_graph(nodes, "generator", [noise], [pictures], weights, doc_string=about_graph)
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(graph, producer_name="tinygan", opset_imports=[opset], ir_version=8)
     helper.set_model_props(model, dict(about))
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygan.data import Dataset, normalise
 from tinygan.data.dataset import spread
-from tinygan.errors import NonFiniteError, TinyganError, by_product
+from tinygan.errors import NonFiniteError, Printer, TinyganError, by_product
 from tinygan.layers import Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
@@ -64,7 +64,7 @@ class Training:
 
     def __init__(
         self, run: RunFolder, state: State, data: Dataset, schedule: Schedule, taking: Trainer,
-        progress: Progress, say: Callable[..., object], warn: Callable[[str], object],
+        progress: Progress, say: Callable[..., object], warn: Printer,
         evaluation: Callable[[Network], dict[str, float]] | None = None,
     ) -> None:  # fmt: skip
         self.run, self.state, self.data, self.settings, self.taking = run, state, data, state.settings, taking
@@ -183,8 +183,7 @@ class Training:
 
     def _spoilt(self, what: str) -> NonFiniteError:
         """The error for numbers that the last step spoilt: those that it measured, or by its update."""
-        epoch = (self.state.step - 1) // self.steps_per_epoch + 1
-        where = f"epoch {epoch}, step {self.state.step}"
+        where = f"epoch {(self.state.step - 1) // self.steps_per_epoch + 1}, step {self.state.step}"
         last = f"Last good checkpoint: {self.run.newest() or 'none yet'}"
         return NonFiniteError(f"{where}: {what}. {last}. Start a new run with a smaller --lr.")
 
@@ -218,15 +217,12 @@ class Training:
                 finally:
                     received.breaks = False
         row = {
-            "epoch": epoch,
-            "step": state.step,
-            **means,
+            "epoch": epoch, "step": state.step, **means,
             "seconds": round(seconds, 3),  # of this process; less than the epoch's after a resumption
             "images_per_second": round(speed, 1),
             "health": {name: round(number, 4) for name, number in health._asdict().items()},
-            "verdict": found.words,
-            "advice": found.advice,
-        }
+            "verdict": found.words, "advice": found.advice,
+        }  # fmt: skip
         self.run.append_stats(row | ({"evaluation": evaluated} if evaluated else {}))
         shown = "mean loss G {g_loss:.3f} D {d_loss:.3f}  D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}"
         done = f"epoch {epoch}/{settings.epochs} done  {shown.format(**means)}"

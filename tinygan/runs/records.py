@@ -45,14 +45,11 @@ class Records:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write `config` as readable JSON, atomically. Raises CheckpointError."""
-        text = json.dumps(config, indent=2) + "\n"
-        write_atomically(self.config_path, text.encode())
+        write_atomically(self.config_path, f"{json.dumps(config, indent=2)}\n".encode())
 
     def read_config(self) -> dict[str, Any]:
         """What `write_config` wrote: an object; `GROUPS` in it are objects, and the commands a list of them.
-
-        Raises CheckpointError when it is missing or damaged.
-        """
+        Raises CheckpointError when it is missing or damaged."""
         try:
             with reading(self.config_path):
                 config = _parsed(self.config_path.read_bytes())
@@ -83,18 +80,14 @@ class Records:
         append(self.log_path, text.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
 
     def append_stats(self, row: dict[str, Any]) -> None:
-        """Append `row` (str, finite numbers, lists, dicts) to the statistics.
-
-        Raises CheckpointError when it cannot be written, ValueError for NaN and infinities.
-        """
+        """Append `row` (str, finite numbers, lists, dicts) to the statistics. Raises CheckpointError when it
+        cannot be written, ValueError for NaN and infinities."""
         append(self.stats_path, _row(row))
 
     def read_stats(self) -> list[dict[str, Any]]:
         """All rows in order, none if there is no file yet; what a write that was cut short left at the end
-        is left out: part of a line after a kill, bytes that are no JSON after a power cut.
-
-        Raises CheckpointError when the file cannot be read, another line is no row, or a row follows those.
-        """
+        is left out: part of a line after a kill, bytes that are no JSON after a power cut. Raises
+        CheckpointError when the file cannot be read, another line is no row, or a row follows those."""
         lines: list[bytes] = []
         with reading(self.stats_path), suppress(FileNotFoundError):
             lines = self.stats_path.read_bytes().split(b"\n")
@@ -123,10 +116,8 @@ class Records:
         append(self.losses_path, np.asarray(rows, "<f4").tobytes())
 
     def read_losses(self) -> np.ndarray:
-        """The numbers of all steps (steps, 4) float32; NaN for steps of which there are none.
-
-        Raises CheckpointError when the file cannot be read.
-        """
+        """The numbers of all steps (steps, 4) float32; NaN for steps of which there are none. Raises
+        CheckpointError when the file cannot be read."""
         found = b""
         with reading(self.losses_path), suppress(FileNotFoundError):
             found = self.losses_path.read_bytes()
@@ -135,8 +126,7 @@ class Records:
     def keep_stats_until(self, step: int) -> None:
         """Drop the rows whose ``"step"`` is past `step`, and a last line that was cut short; likewise losses.
 
-        A run that resumes from a checkpoint calls this: it is about to write those rows again.
-        Raises CheckpointError.
+        A run that resumes from a checkpoint is about to write those rows again. Raises CheckpointError.
         """
         if self.stats_path.exists():
             kept = b"".join(_row(row) for row in self.read_stats() if row["step"] <= step)

@@ -4,7 +4,7 @@
 model to those who want its pictures.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from tinygan import gan, models, optim
 from tinygan.arrays import CPU, Backend
 from tinygan.autograd import Tensor, no_grad
 from tinygan.average import Average
-from tinygan.errors import CheckpointError, UsageError, say
+from tinygan.errors import CheckpointError, Printer, UsageError, say
 from tinygan.layers import Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
@@ -71,7 +71,7 @@ class State:
             for key, tensor in _tensors(network).items()
         }
 
-    def set_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
+    def set_weights(self, arrays: checkpoint.Arrays) -> None:
         """Take over what `weights` gave."""
         for name, network in self.networks.items():
             for key, tensor in _tensors(network).items():
@@ -87,12 +87,10 @@ class State:
             arrays[f"{name}/adam_t"] = np.array(adam.t, np.int64)
         return arrays
 
-    def restore(self, arrays: Mapping[str, np.ndarray], path: Path) -> None:
-        """Take over what `arrays` saved; the shapes and dtypes must be those of this state.
-
-        Raises CheckpointError where an array is missing, superfluous, or of another shape or dtype, or
-        counts steps that cannot be.
-        """
+    def restore(self, arrays: checkpoint.Arrays, path: Path) -> None:
+        """Take over what `arrays` saved; the shapes and dtypes must be those of this state. Raises
+        CheckpointError where an array is missing, superfluous, of another shape or dtype, or counts steps
+        that cannot be."""
         _check_fit(self.arrays(), arrays, path)
         for name in ("step", "generator/adam_t", "discriminator/adam_t"):
             if not 0 <= arrays[name] <= MOST_STEPS:
@@ -113,7 +111,7 @@ def _tensors(network: Network) -> dict[str, Tensor]:
     return network.parameters | network.statistics
 
 
-def _check_fit(expected: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], path: Path) -> None:
+def _check_fit(expected: checkpoint.Arrays, arrays: checkpoint.Arrays, path: Path) -> None:
     """Raise CheckpointError unless `arrays` has the names, shapes and dtypes of `expected`."""
     for name in sorted(expected.keys() | arrays.keys()):
         wanted, found = expected.get(name), arrays.get(name)
@@ -135,10 +133,8 @@ class Trained:
         self.run_folder, self.name = folder_of(path), state.name  # where its pictures belong, and as what
 
     def generate(self, n: int, seed: int = 0) -> np.ndarray:
-        """`n` new pictures (n, H, W, C), float32 in [-1, 1]; the same ones for the same `seed`.
-
-        Raises UsageError where n is less than 1, or seed less than 0.
-        """
+        """`n` new pictures (n, H, W, C), float32 in [-1, 1]; the same ones for the same `seed`. Raises
+        UsageError where n is less than 1, or seed less than 0."""
         if n < 1 or seed < 0:
             raise UsageError(f"generate got n {n} and seed {seed}. It needs n >= 1 and seed >= 0.")
         return pictures_of(self.G, sample_noise(seed, n, self.G))
@@ -151,11 +147,9 @@ class Trained:
 
 
 def load(
-    where: str | Path | None = None,
-    out: str | Path = "runs",
-    backend: Backend | None = None,
-    say: Callable[[str], object] = say,
-) -> Trained:
+    where: str | Path | None = None, out: str | Path = "runs", backend: Backend | None = None,
+    say: Printer = say,
+) -> Trained:  # fmt: skip
     """The model of a run (its newest intact checkpoint), of a checkpoint file, or of the newest trained run.
 
     `where` may also be a file that ``python -m tinygan.export --safetensors`` wrote. Raises CheckpointError
@@ -172,11 +166,9 @@ def load(
     return Trained(*restored(RunFolder.checkpoint_files(where, Path(out)), backend or CPU, say))
 
 
-def restored(files: Sequence[Path], backend: Backend, say: Callable[[str], object]) -> tuple[State, Path]:
-    """The state in the first intact one of the checkpoints `files`, and which file it was.
-
-    Raises CheckpointError where there is none.
-    """
+def restored(files: Sequence[Path], backend: Backend, say: Printer) -> tuple[State, Path]:
+    """The state in the first intact one of the checkpoints `files`, and which file it was. Raises
+    CheckpointError where there is none."""
     path, arrays, meta = checkpoint.newest_intact(files, say)
     state = State(saved_settings(meta, path, arrays), backend)
     state.restore(arrays, path)
@@ -184,9 +176,7 @@ def restored(files: Sequence[Path], backend: Backend, say: Callable[[str], objec
     return state, path
 
 
-def saved_settings(
-    meta: Mapping[str, Any], path: Path, arrays: Mapping[str, np.ndarray] | None = None
-) -> Settings:
+def saved_settings(meta: Mapping[str, Any], path: Path, arrays: checkpoint.Arrays | None = None) -> Settings:
     """The settings in the `meta` of a checkpoint, or in the configuration of a run that has none yet.
 
     Raises CheckpointError when they make no sense, or ask for more weights than `arrays` hold (without them,

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from tinygan.arrays import Array, Backend
 from tinygan.data import Dataset, load, normalise
 from tinygan.data.converted import NAMED
-from tinygan.errors import CheckpointError, DataError, NonFiniteError, UsageError, printable
+from tinygan.errors import CheckpointError, DataError, NonFiniteError, Printer, UsageError, printable
 from tinygan.rng import Stream, stream
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings
@@ -24,18 +24,13 @@ if TYPE_CHECKING:  # not needed, and not loaded, on a processor
     from tinygan.cuda.trainer import Trainer as OnCard
 
 
-def images_of(settings: Settings, say: Callable[[str], object], data_dir: Path | None = None) -> Dataset:
+def images_of(settings: Settings, say: Printer, data_dir: Path | None = None) -> Dataset:
     """The images that `settings` ask for; `data_dir`, where they lie now. Raises as `data.load`."""
+    folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
     return load(
-        settings.data,
-        data_dir=data_dir or (Path(settings.data_dir) if settings.data_dir else None),
-        size=settings.size,
-        channels=settings.channels,
-        limit=settings.limit,
-        resize=settings.resize,
-        flip=settings.flip,
-        say=say,
-    )
+        settings.data, data_dir=folder, size=settings.size, channels=settings.channels,
+        limit=settings.limit, resize=settings.resize, flip=settings.flip, say=say,
+    )  # fmt: skip
 
 
 def check_images(images: Dataset, sha256: str, trained_on: object, where: Path, run: RunFolder) -> None:
@@ -67,19 +62,15 @@ class Schedule(NamedTuple):
 def schedule(settings: Settings, images: int, ranks: int = 1) -> Schedule:
     """The `Schedule` for a data set of `images`, shared by `ranks` processes.
 
-    Raises:
-        UsageError: there are more ranks than a batch has images.
-        DataError: there are fewer images than a batch takes.
+    Raises UsageError where a batch has fewer images than there are ranks, DataError where there are fewer
+    images than a batch takes.
     """
-    if settings.batch_size < ranks:
-        raise UsageError(
-            f"{ranks} ranks share a batch of {settings.batch_size}. Use --batch-size {ranks} or more."
-        )
-    if images < settings.batch_size:
-        raise DataError(
-            f"{images} images < --batch-size {settings.batch_size}. Use --batch-size {images} or less."
-        )
-    steps_per_epoch = math.ceil(images / settings.batch_size)
+    size = settings.batch_size
+    if size < ranks:
+        raise UsageError(f"{ranks} ranks share a batch of {size}. Use --batch-size {ranks} or more.")
+    if images < size:
+        raise DataError(f"{images} images < --batch-size {size}. Use --batch-size {images} or less.")
+    steps_per_epoch = math.ceil(images / size)
     total = settings.epochs * steps_per_epoch
     return Schedule(steps_per_epoch, total if settings.steps is None else min(total, settings.steps))
 
@@ -92,7 +83,6 @@ def trainer(state: State, data: Dataset) -> Trainer:
 
     On a graphics card the fast engine keeps the whole run there. Which images a step sees, its noise and its
     masks are functions of the seed and the step's number: the same ones for every trainer, on every device.
-
     Raises as `Step`.
     """
     step_by_step = StepByStep(state, data)
@@ -100,10 +90,10 @@ def trainer(state: State, data: Dataset) -> Trainer:
         return step_by_step
     from tinygan.cuda.trainer import Trainer as OnCard
 
-    networks, settings = (state.G, state.D, state.adam_G, state.adam_D), state.settings
     found = OnCard(
-        *networks, data.images, settings.batch_size, settings.seed, state.step, average=state.average
-    )
+        state.G, state.D, state.adam_G, state.adam_D, data.images, state.settings.batch_size,
+        state.settings.seed, state.step, average=state.average,
+    )  # fmt: skip
     found.how = ON_A_CARD
     return found
 

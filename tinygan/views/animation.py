@@ -2,13 +2,13 @@
 
 import importlib.util
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 
-from tinygan.errors import CheckpointError, by_product
+from tinygan.errors import CheckpointError, Printer, by_product
 from tinygan.files import write_atomically
 from tinygan.views.pictures import read_picture
 
@@ -23,9 +23,7 @@ def frame_indices(count: int) -> list[int]:
     return [*kept.tolist(), count - 1] if count else []
 
 
-def write_gif(
-    path: Path, pixels: np.ndarray, warn: Callable[[str], object], seconds_per_frame: float = 0.2
-) -> None:
+def write_gif(path: Path, pixels: np.ndarray, warn: Printer, seconds_per_frame: float = 0.2) -> None:
     """Write `pixels`, uint8 (frames, H, W, C), as a looping GIF.
 
     Where the package imageio_ffmpeg is installed, an .mp4 of the same name is written beside it, or a line
@@ -49,7 +47,7 @@ def write_gif(
             write_atomically(video, data)
 
 
-def load_frames(frames: Sequence[Path], warn: Callable[[str], object]) -> np.ndarray:
+def load_frames(frames: Sequence[Path], warn: Printer) -> np.ndarray:
     """The PNG files `frames`, in order, as one uint8 array (frames, H, W, C).
 
     Those that cannot be read, or have another size than most, are left out: a line each through `warn`.

@@ -37,10 +37,8 @@ def place(module: ModuleType, code: str) -> str:
 def explain(state: State, data: Dataset) -> Iterator[tuple[str, list[str]]]:
     """The next step of `state`, of the readable engine: pairs of a title and the sentences below it.
 
-    The weights and both Adams of `state` take the step; the rest of it is spoilt.
-
-    Raises:
-        UsageError: the words do not fit the code, for a function was changed.
+    The weights and both Adams of `state` take the step; the rest of it is spoilt. Raises UsageError where
+    the words do not fit the code, for a function was changed.
     """
     in_words = ("gan.", "ops.loss.", "autograd.grad", "optim.")
     if edits := [name for name in changed() if name.startswith(in_words)]:

@@ -45,14 +45,12 @@ def measure(G: Network, D: Network, images: Array, noise: Array) -> Health:
     apart, nearest = _distances(backend.numpy(images)[:count])
     fakes_apart, fakes_nearest = _distances(backend.numpy(fakes)[:count])
     return Health(
-        real_accuracy=float((real > 0).mean()),
-        fake_accuracy=float((fake < 0).mean()),
-        real_spread=float(sigmoid(real).std()),
-        fake_spread=float(sigmoid(fake).std()),
+        real_accuracy=float((real > 0).mean()), fake_accuracy=float((fake < 0).mean()),
+        real_spread=float(sigmoid(real).std()), fake_spread=float(sigmoid(fake).std()),
         diversity=fakes_apart / apart if apart else 1.0,
         nearest=fakes_nearest / nearest if nearest else 1.0,
         dead=float(1 - np.concatenate(alive).mean()) if alive else 0.0,
-    )
+    )  # fmt: skip
 
 
 def _run(network: Network, x: Array) -> tuple[Array, list[Array]]:

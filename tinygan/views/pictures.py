@@ -49,9 +49,7 @@ def grid(
 
 def tiles(page: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
     """The `count` images (count, height, width, C) of which `grid`, left to itself, made `page` (H, W, C).
-
-    Raises ShapeError when that is no such grid.
-    """
+    Raises ShapeError when that is no such grid."""
     columns = math.ceil(math.sqrt(count))
     rows, scale = math.ceil(count / columns), math.ceil(_WIDTH / (columns * width))
     down, right = height * scale + _GAP, width * scale + _GAP

@@ -46,24 +46,20 @@ def write_report(run: RunFolder, state: State, path: Path | None = None) -> Path
     edits = unlike(*networks)  # of what the page computes by itself
     exported = [([], "") if edits else for_page(network) for network in networks]
     contents = {
-        "name": name,
-        "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),
-        "config": config,
-        "resume": run.resume_command,
+        "name": name, "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),
+        "config": config, "resume": run.resume_command,
         "limits": {name.lower(): getattr(health, name) for name in LIMITS},
-        "stats": stats,
-        "curves": curves(run.read_losses(), stats),
+        "stats": stats, "curves": curves(run.read_losses(), stats),
         "frames": _frames(run, stats, height, width),
         "reals": _sprite(run.reals_path, min(PREVIEWS, images), height, width),
         "networks": [
             {"name": network.name, "input": network.input_shape, "rows": rows(network), "layers": layers}
             for network, (layers, _) in zip(networks, exported, strict=True)
         ],
-        "step": state.step,
-        "edits": edits,
+        "step": state.step, "edits": edits,
         "directions": [] if edits else _rounded(directions(state.shown_G)),
         "noise": _rounded(state.preview_noise),
-    }
+    }  # fmt: skip
     text = page(f"{name}: report", contents, [weights for _, weights in exported])
     path = path or run.report_path
     write_atomically(path, text.encode())

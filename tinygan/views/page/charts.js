@@ -51,8 +51,7 @@ class Chart {
       const away = lines[0].x.map((epoch) => Math.abs(this.X(epoch) - pixel));
       this.show({ at: away.indexOf(Math.min(...away)) });
     };
-    this.svg.addEventListener("pointermove", point);
-    this.svg.addEventListener("pointerdown", point);
+    for (const kind of ["pointermove", "pointerdown"]) this.svg.addEventListener(kind, point);
     this.svg.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && this.show({ at: null }));
     this.svg.addEventListener("blur", () => this.show({ at: null }));
     this.svg.addEventListener("keydown", (event) => {
@@ -78,10 +77,9 @@ class Chart {
     this.X = (epoch) => MARGIN.left + (epoch / this.lastEpoch) * (width - MARGIN.left - MARGIN.right);
     const inside = (value) => Math.min(top, Math.max(0, value)); // few numbers lie above, on purpose: see highest
     const Y = (value) => height - MARGIN.bottom - (inside(value) / top) * (height - MARGIN.top - MARGIN.bottom);
-    const across = (value, kind) =>
-      svg("line", { class: kind, x1: MARGIN.left, x2: width - MARGIN.right, y1: Y(value), y2: Y(value) });
-    const down = (epoch, kind) =>
-      svg("line", { class: kind, x1: this.X(epoch), x2: this.X(epoch), y1: MARGIN.top, y2: height - MARGIN.bottom });
+    const rule = (kind, x1, x2, y1, y2) => svg("line", { class: kind, x1, x2, y1, y2 });
+    const across = (value, kind) => rule(kind, MARGIN.left, width - MARGIN.right, Y(value), Y(value));
+    const down = (epoch, kind) => rule(kind, this.X(epoch), this.X(epoch), MARGIN.top, height - MARGIN.bottom);
     const label = (x, y, anchor, text) => svg("text", { x, y, "text-anchor": anchor }, text);
     const parts = [
       ...ticks(0, top, 4).flatMap((value) => [across(value, "grid"), label(MARGIN.left - 6, Y(value) + 4, "end", this.writeTick(value))]),
@@ -141,9 +139,7 @@ const COLOR = { fake: "var(--fake)", real: "var(--real)", third: "var(--third)" 
 const percent = (value) => (value === null ? "–" : `${number(100 * value, 0)} %`);
 
 /** A line through a point for each of `rows` of the statistics, where `get(row)` is the number. */
-function perEpoch(rows, name, color, get) {
-  return { name, color, x: rows.map((row) => row.epoch), y: rows.map((row) => get(row) ?? null) };
-}
+const perEpoch = (rows, name, color, get) => ({ name, color, x: rows.map((row) => row.epoch), y: rows.map((row) => get(row) ?? null) });
 
 /** The charts of the losses and scores, with a point for one step or several. */
 function stepCharts({ curves, steps_per_epoch: stepsPerEpoch }) {

@@ -19,8 +19,8 @@ const SECONDS_A_WALK = 3;
 
 /** `count` independent standard normal numbers (Box & Muller 1958). */
 function drawNoise(count) {
-  return Array.from({ length: count }, () =>
-    Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random()));
+  const draw = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+  return Array.from({ length: count }, draw);
 }
 
 /**
@@ -58,10 +58,8 @@ function sizes(shape) {
 
 /** The noise as bars from the middle up and down; 4 fills the height. */
 function drawBars(canvas, noise) {
-  const bar = 6, height = 128;
-  canvas.width = noise.length * bar;
-  canvas.height = height;
-  const context = canvas.getContext("2d");
+  const bar = 6, height = 128, context = canvas.getContext("2d");
+  Object.assign(canvas, { width: noise.length * bar, height });
   noise.forEach((value, i) => {
     context.fillStyle = `rgb(${value > 0 ? POSITIVE : NEGATIVE})`;
     context.fillRect(i * bar, height / 2, bar - 1, -Math.max(-4, Math.min(4, value)) * (height / 8));

@@ -66,18 +66,13 @@ const OPS = {
   reshape: (x) => x,
   dropout: (x) => x, // it drops numbers in training only
 
-  // Every number of y is a weighted sum of the K x K x C numbers of x in a window, which moves on by
-  // `stride`; `pads` rows and columns of zeros, which add nothing, lie above and to the left of x.
   conv: convolve,
-
-  // The adjoint: every place of x is added, times the kernel, to K x K pixels of y, those of the next place
-  // `stride` pixels further on. `pads` rows and columns are cropped at the top and on the left.
   conv_transpose: convolve,
 };
 
 /**
  * Either convolution: each of the K x K taps of a kernel (K, K, filters, C) adds a weighted sum of the C
- * numbers at each place of x to the numbers at another place of y.
+ * numbers at each place of x to the numbers at another place of y. `joinedPlaces` says which.
  * Four places at a time: each weight is read once for four products, which makes it twice as fast.
  */
 function convolve(x, { weights: { kernel, bias }, joined, shape }) {
@@ -114,8 +109,9 @@ function convolve(x, { weights: { kernel, bias }, joined, shape }) {
 /**
  * For each tap (ky, kx) of a convolution's kernel: from which places of its input a sum goes to which
  * places of its output, as two lists. Place (i, j) of the small map is joined with row
- * i stride + ky - top and column j stride + kx - left of the large one, where that exists. A convolution
- * goes from the large map to the small one, a transposed convolution from the small to the large.
+ * i stride + ky - top and column j stride + kx - left of the large one, where that exists: outside are
+ * zeros, which add nothing, or what is cropped. A convolution goes from the large map to the small one; a
+ * transposed convolution, its adjoint, from the small to the large.
  */
 function joinedPlaces({ kind, stride, pads: [top, left], weights, shape }, input) {
   const [KH, KW] = weights.kernel;

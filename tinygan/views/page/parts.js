@@ -4,16 +4,14 @@
 
 const byId = (id) => document.getElementById(id);
 
-/** A new element of HTML or of SVG with attributes and children (elements or text, which is never read as HTML). */
-const element = (...parts) => make(document.documentElement.namespaceURI, ...parts);
-const svg = (...parts) => make("http://www.w3.org/2000/svg", ...parts);
-
-function make(namespace, tag, attributes = {}, ...children) {
+/** A maker of elements of HTML or SVG with attributes and children (elements or text, which is never read as HTML). */
+const maker = (namespace) => (tag, attributes = {}, ...children) => {
   const made = document.createElementNS(namespace, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   made.append(...children);
   return made;
-}
+};
+const element = maker(document.documentElement.namespaceURI), svg = maker("http://www.w3.org/2000/svg");
 
 // The colours of numbers above and below 0: canvases cannot read the style sheet.
 const POSITIVE = [255, 155, 69], NEGATIVE = [74, 157, 255];
@@ -23,14 +21,11 @@ const size = (shape) => shape.reduce((a, b) => a * b, 1);
 
 /** 12544 -> "12,544"; 0.69315 -> "0.693"; nothing -> "–". */
 function number(value, digits = 3) {
-  if (typeof value !== "number" || !Number.isFinite(value)) return "–";
-  return value.toLocaleString("en", { maximumFractionDigits: digits });
+  return Number.isFinite(value) ? value.toLocaleString("en", { maximumFractionDigits: digits }) : "–";
 }
 
 /** The same with all of its digits, so that numbers below each other can be compared: 0.5 -> "0.500". */
-function fixed(value, digits = 3) {
-  return typeof value === "number" ? value.toFixed(digits) : "–";
-}
+const fixed = (value, digits = 3) => (typeof value === "number" ? value.toFixed(digits) : "–");
 
 /** 3.7 -> "3.7 s", 5000 -> "1 h 23 min". */
 function duration(seconds) {
