@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.arrays import CPU, Backend
+from tinygan.arrays import Backend
 from tinygan.autograd import Op
 from tinygan.gradcheck import cases, numbers, relative_error
 
 __all__ = [  # what tests need of `gradcheck` they find here, too
-    "numbers", "relative_error", "OPS", "forward", "gradients", "arrays_in", "one_line", "spied",
+    "numbers", "relative_error", "OPS", "forward", "gradients", "moved", "arrays_in", "one_line", "spied",
 ]  # fmt: skip
 
 Arrays = Sequence[np.ndarray | None]
@@ -20,14 +20,23 @@ OPS = {op.__name__: op for op in cases()}
 
 
 def forward(backend: Backend, name: str, arrays: Arrays, **attributes: Any) -> tuple[Any, Any]:
-    """(y, saved) of the op `name` with the backend's twin."""
-    return backend.twin(OPS[name]).forward(*arrays, **attributes)
+    """(y, saved) of the op `name` with the backend's twin; y is NumPy's, as the `arrays` are."""
+    given = {name: moved(backend, value) for name, value in attributes.items()}
+    y, saved = backend.twin(OPS[name]).forward(*(moved(backend, a) for a in arrays), **given)
+    return backend.numpy(y), saved
 
 
-def gradients(name: str, arrays: Arrays, dy: Any, **attributes: Any) -> list[Any]:
-    """All gradients of sum(dy y) by the readable op, None where there is no array."""
-    _, saved = forward(CPU, name, arrays, **attributes)
-    return list(OPS[name].backward(saved, dy, tuple(a is not None for a in arrays)))
+def gradients(backend: Backend, name: str, arrays: Arrays, dy: Any, **attributes: Any) -> list[Any]:
+    """All gradients of sum(dy y), as NumPy's, None where there is no array."""
+    _, saved = forward(backend, name, arrays, **attributes)
+    wanted = tuple(a is not None for a in arrays)
+    found = backend.twin(OPS[name]).backward(saved, moved(backend, dy), wanted)
+    return [None if g is None else backend.numpy(g) for g in found]
+
+
+def moved(backend: Backend, value: Any) -> Any:
+    """An array of NumPy's as one of the backend's device; all else as it is."""
+    return backend.array(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
 def arrays_in(value: Any) -> Iterator[Any]:

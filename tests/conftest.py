@@ -1,62 +1,98 @@
 """What all tests share: on which devices and engines they run.
 
-A test that takes `backend` runs once for every device and engine there is; one that takes `make_backend`,
-on the stand-in for CuPy and on a GPU. Tests marked `gpu`, and the GPU's turn of the others, skip themselves
-where there is no usable GPU.
+A test that takes `readable` runs with that engine on NumPy, on the stand-in for CuPy and on a GPU; one that
+takes `backend`, with the fast engine on NumPy, too; one that takes `make_backend`, on the stand-in and on a
+GPU. Tests marked `gpu`, and the GPU's turn of the others, skip themselves where there is no usable GPU. Only
+they see one, and the processes that they start: commands in all others use the CPU, as on any other machine.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from tests.standin import cupy as standin
 from tests.standin.kernels import COMPILER
+from tinygan import backend as backends
 from tinygan.arrays import Backend
 from tinygan.backend import choose, probed
 from tinygan.cuda import blas
 from tinygan.errors import DeviceError
 
 collect_ignore_glob = ["golden/*.py"]  # needs TensorFlow; run by hand, not by pytest
+CARDS = os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
-def _every_backend():
-    for device in ("cpu", "gpu"):
-        # On a GPU both engines have the same ops; its fast step is tested in tests/cuda.
-        for engine in ("readable", "fast") if device == "cpu" else ("readable",):
-            marks = [pytest.mark.gpu] if device == "gpu" else []
-            yield pytest.param((device, engine), id=f"{device}-{engine}", marks=marks)
+def no_card(number: int | None = None) -> Any:
+    """In place of `backend.probed`."""
+    raise DeviceError("this test is not marked as one that uses a GPU. Mark it, or use --device cpu.")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    if any(item.get_closest_marker("gpu") for item in session.items):
+        with suppress(DeviceError):
+            probed()  # a process is told once which cards there are: before they are hidden
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("gpu"):
+    marked = item.get_closest_marker("gpu") is not None
+    backends.probed = probed if marked else no_card
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    if marked:
+        os.environ.pop("CUDA_VISIBLE_DEVICES")
+        os.environ.update({} if CARDS is None else {"CUDA_VISIBLE_DEVICES": CARDS})
         try:
             probed()
         except DeviceError as problem:
             pytest.skip(str(problem))
 
 
-@pytest.fixture(params=_every_backend())
+GPU = pytest.param("gpu", marks=pytest.mark.gpu)
+
+
+@pytest.fixture(params=["cpu", "stand-in", GPU])
+def readable(request: pytest.FixtureRequest) -> Backend:
+    return _readable(request)
+
+
+# On a GPU both engines have the same ops; its fast step is tested in tests/cuda.
+@pytest.fixture(params=["cpu", "cpu-fast", "stand-in", GPU])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    device, engine = request.param
-    return choose(device, engine)
+    return choose("cpu", "fast") if request.param == "cpu-fast" else _readable(request)
+
+
+def _readable(request: pytest.FixtureRequest) -> Backend:
+    if request.param == "stand-in":
+        request.getfixturevalue("stand_in")
+    return choose("cpu" if request.param == "cpu" else "gpu", "readable")
 
 
 @pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[standin.Card]:
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[standin.Card]:
     """From now on CuPy and cuBLAS are the stand-ins; this is the card behind them."""
-    if COMPILER is None:
-        pytest.skip("no C compiler to run the kernels with")
     module, card, library = standin.make()
     monkeypatch.setitem(sys.modules, "cupy", module)
     monkeypatch.setattr(blas, "load", lambda: blas.declared(library))
+    monkeypatch.setattr(backends, "probed", probed)
     probed.cache_clear()
     yield card
     probed.cache_clear()
 
 
-@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture
+def card(stand_in: standin.Card) -> standin.Card:
+    """The same, where its kernels can be run."""
+    if COMPILER is None:
+        pytest.skip("no C compiler to run the kernels with")
+    return stand_in
+
+
+@pytest.fixture(params=["stand-in", GPU])
 def make_backend(request: pytest.FixtureRequest) -> Callable[..., Backend]:
     """Makes the backend of a precision and an engine."""
     if request.param == "stand-in":

@@ -51,7 +51,7 @@ class Game:
         self.play(models.generator(noise_dim=5, **sizes), models.discriminator(**sizes))
         # Somewhere else than where training begins: there, biases and shifts are 0.
         for at, tensor in enumerate([*self.G.parameters.values(), *self.D.parameters.values()]):
-            tensor.data = (tensor.data + 0.1 * numbers(at, *tensor.shape)).astype(dtype)
+            tensor.data = tensor.data + self.backend.array((0.1 * numbers(at, *tensor.shape)).astype(dtype))
 
     def play(self, G: Network, D: Network) -> None:
         self.G, self.D = G, D
@@ -67,7 +67,7 @@ class Game:
         noise = numbers(200 + t, M, *self.G.input_shape).astype(self.G.dtype)
         dropouts = sum("dropout" in name for name in self.D.layers)
         real, fake = (list(islice(stream(0, "dropout").at(t, which).split(), dropouts)) for which in (0, 1))
-        return images, noise, real, fake
+        return self.backend.array(images), self.backend.array(noise), real, fake
 
     def step(self, batch: Batch) -> gan.LossesAndGradients:
         return gan.train_step(*self.players, *batch)

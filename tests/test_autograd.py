@@ -11,16 +11,15 @@ import pytest
 import tinygan
 from tests.checks import OPS, numbers, one_line, relative_error, spied
 from tests.game import Game
-from tinygan.arrays import CPU
 from tinygan.autograd import Op, Tensor, add, grad, no_grad
 from tinygan.errors import ShapeError, UsageError
 from tinygan.gan import discriminator_loss, generator_loss
 
 
-def two_losses():
+def two_losses(backend):
     """Two losses through one shared layer, with the two weights and what they were made of."""
-    x, w1, w2 = numbers(1, 4, 3), Tensor(numbers(2, 3, 2)), Tensor(numbers(3, 2, 1))
-    shared = tinygan.tanh(tinygan.dense(x, w1))
+    x, w1, w2 = numbers(1, 4, 3), *(Tensor(backend.array(numbers(*g))) for g in ((2, 3, 2), (3, 2, 1)))
+    shared = tinygan.tanh(tinygan.dense(backend.array(x), w1))
     logits = tinygan.dense(shared, w2)
     return tinygan.bce_with_logits(logits, target=1.0), tinygan.bce_with_logits(logits, target=0.0), x, w1, w2
 
@@ -30,17 +29,18 @@ def loss_by_hand(x, w1, w2, target):
     return -np.mean(np.log(p if target else 1 - p))
 
 
-def test_two_losses_through_one_graph_each_get_their_own_gradients():
-    ones, zeros, x, w1, w2 = two_losses()
+def test_two_losses_through_one_graph_each_get_their_own_gradients(readable):
+    ones, zeros, x, w1, w2 = two_losses(readable)
+    values = [readable.numpy(w.data) for w in (w1, w2)]
     first = [g.tobytes() for g in grad(ones, [w1, w2])]
     for loss, target in ((ones, 1), (zeros, 0), (ones, 1)):
-        assert float(loss) == pytest.approx(loss_by_hand(x, w1.data, w2.data, target), rel=1e-14)
-        found = grad(loss, [w1, w2])
+        assert float(loss) == pytest.approx(loss_by_hand(x, values[0], values[1], target), rel=1e-14)
+        found = map(readable.numpy, grad(loss, [w1, w2]))
         for g, which in zip(found, (0, 1), strict=True):
             e = numbers(5, *g.shape)
             sides = []
             for step in (6e-6, -6e-6):
-                weights = [w1.data, w2.data]
+                weights = values.copy()
                 weights[which] = weights[which] + step * e
                 sides.append(loss_by_hand(x, weights[0], weights[1], target))
             assert relative_error((g * e).sum(), (sides[0] - sides[1]) / 12e-6) < 1e-6
@@ -49,36 +49,37 @@ def test_two_losses_through_one_graph_each_get_their_own_gradients():
     assert [g.tobytes() for g in grad(ones, [w1])] == first[:1]
 
 
-def test_gradient_with_respect_to_an_inner_tensor_and_to_the_loss_itself():
-    x = Tensor(np.array([1.0, -2.0]))
+def test_gradient_with_respect_to_an_inner_tensor_and_to_the_loss_itself(readable):
+    x = Tensor(readable.array(np.array([1.0, -2.0])))
     inner = tinygan.leaky_relu(x, slope=0.5)
     loss = tinygan.bce_with_logits(inner, target=0.0)
     sigmoids = 1 / (1 + np.exp([-1.0, 1.0]))
-    d_inner, d_x, d_loss = grad(loss, {0: inner, 1: x, 2: loss}.values())  # any iterable
+    found = grad(loss, {0: inner, 1: x, 2: loss}.values())  # any iterable
+    d_inner, d_x, d_loss = map(readable.numpy, found)
     assert relative_error(d_inner, sigmoids / 2) < 1e-15
     assert relative_error(d_x, sigmoids / 2 * [1, 0.5]) < 1e-15
     assert d_loss == 1
 
 
-def test_a_tensor_used_twice_gets_the_sum_of_both_gradients():
-    data = np.array([0.3, -0.7])
+def test_a_tensor_used_twice_gets_the_sum_of_both_gradients(readable):
+    data = readable.array(np.array([0.3, -0.7]))
     a, b = Tensor(data), Tensor(data)  # one array in two tensors: still two tensors
     # y = 3 a + b, by two different ways to a
     y = (a + a) + (a + b)
-    expected = 1 / (1 + np.exp(-y.data)) / 2
-    d_a, d_b = grad(tinygan.bce_with_logits(y, target=0.0), [a, b])
+    expected = 1 / (1 + np.exp(-readable.numpy(y.data))) / 2
+    d_a, d_b = map(readable.numpy, grad(tinygan.bce_with_logits(y, target=0.0), [a, b]))
     assert relative_error(d_a, 3 * expected) < 1e-15
     assert relative_error(d_b, expected) < 1e-15
 
 
-def spied_networks():
+def spied_networks(backend):
     calls = []
 
     def spy(name, direction, what):
         if direction == "backward":
             calls.append((name, what["wanted"]))
 
-    game = Game(spied(CPU, spy))
+    game = Game(spied(backend, spy))
     images, noise, real_masks, fake_masks = game.batch(0)
     real_logits = game.D(images, training=True, masks=real_masks)
     fake_logits = game.D(game.G(noise, training=True), training=True, masks=fake_masks)
@@ -86,8 +87,8 @@ def spied_networks():
     return game.G, game.D, losses, calls
 
 
-def test_discriminators_gradient_does_not_walk_through_the_generator():
-    _, D, (d_loss, _), calls = spied_networks()
+def test_discriminators_gradient_does_not_walk_through_the_generator(readable):
+    _, D, (d_loss, _), calls = spied_networks(readable)
     grad(d_loss, list(D.parameters.values()))
     names = [name for name, _ in calls]
     assert names.count("conv2d") == 4 and names.count("dense") == 2
@@ -98,8 +99,8 @@ def test_discriminators_gradient_does_not_walk_through_the_generator():
     )
 
 
-def test_generators_gradient_does_not_compute_the_discriminators_weight_gradients():
-    G, _, (_, g_loss), calls = spied_networks()
+def test_generators_gradient_does_not_compute_the_discriminators_weight_gradients(readable):
+    G, _, (_, g_loss), calls = spied_networks(readable)
     grad(g_loss, list(G.parameters.values()))
     assert [wanted for name, wanted in calls if name == "conv2d"] == 2 * [(True, False, False)]
     last_of_D, first_of_G = (wanted for name, wanted in calls if name == "dense")
@@ -107,10 +108,10 @@ def test_generators_gradient_does_not_compute_the_discriminators_weight_gradient
     assert [name for name, _ in calls].count("conv2d_transpose") == 3
 
 
-def test_a_tensor_used_twice_is_walked_once():
+def test_a_tensor_used_twice_is_walked_once(readable):
     calls = []
-    backend = spied(CPU, lambda name, direction, what: calls.append((name, direction)))
-    x = Tensor(np.array([0.5, 1.0]), backend)
+    backend = spied(readable, lambda name, direction, what: calls.append((name, direction)))
+    x = Tensor(readable.array(np.array([0.5, 1.0])), backend)
     y = tinygan.tanh(x)
     for _ in range(40):  # 2^40 ways lead back to x
         y = y + y
@@ -118,9 +119,9 @@ def test_a_tensor_used_twice_is_walked_once():
     assert calls.count(("tanh", "backward")) == 1 and calls.count(("add", "backward")) == 40
 
 
-def test_a_chain_of_5000_additions_is_deeper_than_the_recursion_limit():
+def test_a_chain_of_5000_additions_is_deeper_than_the_recursion_limit(readable):
     assert sys.getrecursionlimit() < 5000
-    x = Tensor(np.array(0.0))
+    x = Tensor(readable.array(np.array(0.0)))
     y = x
     for _ in range(4999):
         y = y + x
@@ -128,8 +129,8 @@ def test_a_chain_of_5000_additions_is_deeper_than_the_recursion_limit():
     assert gradient == 5000 * 0.5
 
 
-def test_no_grad_records_nothing_until_it_ends_and_computes_the_same():
-    x = Tensor(numbers(1, 3))
+def test_no_grad_records_nothing_until_it_ends_and_computes_the_same(readable):
+    x = Tensor(readable.array(numbers(1, 3)))
     with pytest.raises(ZeroDivisionError), no_grad():
         y = tinygan.tanh(x)
         with no_grad():
@@ -185,9 +186,6 @@ def test_wrt_that_the_loss_does_not_depend_on_is_refused_in_one_line():
     one_line(error)
 
 
-ONE = np.ones(1, np.float32)
-
-
 def loss_of(x):
     return tinygan.bce_with_logits(x, target=1.0)
 
@@ -195,19 +193,21 @@ def loss_of(x):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda x: tinygan.bce_with_logits(x, target=np.float64(1)),
-        lambda x: tinygan.bce_with_logits(x, target=np.ones((4, 1))),
-        lambda x: tinygan.bce_with_logits(x, target=np.ones((4, 1), int)),
-        lambda x: loss_of(tinygan.leaky_relu(x, slope=np.float64(0.3))),
-        lambda x: loss_of(tinygan.dropout(x, mask=np.ones((4, 1)), rate=np.float64(0.5))),
-        lambda x: loss_of(tinygan.batch_norm(x, ONE, ONE, mean=np.zeros(1), variance=np.ones(1))),
+        lambda x, xp: tinygan.bce_with_logits(x, target=np.float64(1)),
+        lambda x, xp: tinygan.bce_with_logits(x, target=xp.ones((4, 1))),
+        lambda x, xp: tinygan.bce_with_logits(x, target=xp.ones((4, 1), int)),
+        lambda x, xp: loss_of(tinygan.leaky_relu(x, slope=np.float64(0.3))),
+        lambda x, xp: loss_of(tinygan.dropout(x, mask=xp.ones((4, 1)), rate=np.float64(0.5))),
+        lambda x, xp: loss_of(
+            tinygan.batch_norm(x, *xp.ones((2, 1), "f"), mean=xp.zeros(1), variance=xp.ones(1))
+        ),
     ],
     ids=["number as target", "float64 targets", "whole targets", "slope", "rate", "statistics"],
 )  # fmt: skip
-def test_an_attribute_does_not_turn_float32_into_float64_unnoticed(call):
-    x = Tensor(np.ones((4, 1), np.float32))
+def test_an_attribute_does_not_turn_float32_into_float64_unnoticed(readable, call):
+    x = Tensor(readable.xp.ones((4, 1), np.float32))
     try:
-        loss = call(x)
+        loss = call(x, readable.xp)
     except UsageError as error:  # as good
         assert "\n" not in str(error)
     else:
@@ -258,12 +258,13 @@ def test_inputs_can_be_given_by_name_too():
         assert (g == e).all()
 
 
-def test_an_op_of_ones_own_is_two_functions_and_may_return_gradients_that_nobody_wants():
+def test_an_op_of_ones_own_is_two_functions_and_may_return_gradients_that_nobody_wants(readable):
     product = Op(lambda x, y: (x * y, (x, y)), lambda saved, dy, wanted: (dy * saved[1], dy * saved[0]))
-    x, y, constant = Tensor(numbers(1, 3)), Tensor(numbers(2, 3)), numbers(3, 3)
-    (d_x,) = grad(loss_of(product(product(x, y), constant)), [x])
-    expected = -1 / (1 + np.exp(x.data * y.data * constant)) / 3 * y.data * constant
-    assert relative_error(d_x, expected) < 1e-14
+    x, y, constant = (numbers(seed, 3) for seed in (1, 2, 3))
+    expected = -1 / (1 + np.exp(x * y * constant)) / 3 * y * constant
+    x, y = Tensor(readable.array(x)), Tensor(readable.array(y))
+    (d_x,) = grad(loss_of(product(product(x, y), readable.array(constant))), [x])
+    assert relative_error(readable.numpy(d_x), expected) < 1e-14
 
 
 @pytest.mark.parametrize(

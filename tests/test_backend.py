@@ -3,6 +3,8 @@
 import ctypes
 import inspect
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 
 import tinygan
 from tests.checks import OPS, numbers, one_line
+from tests.commands import ended, start
+from tests.standin import cupy as standin
 from tinygan import machine
 from tinygan.arrays import CPU, array_module
 from tinygan.autograd import Op, Tensor
@@ -45,10 +49,18 @@ def test_the_fast_engine_has_twins_with_the_same_arguments_and_borrows_the_other
         twin = fast.twin(op)
         assert (twin is op) == (name in ("add", "reshape", "bce_with_logits")), name
         if twin is not op:
-            file = op.forward.__module__.replace("tinygan.ops", "tinygan.fast")
+            file = f"tinygan.fast.{'conv' if op.forward.__module__ == 'tinygan.ops.conv' else 'ops'}"
             assert twin.forward.__module__ == twin.backward.__module__ == file
             assert (twin.__name__, arguments(twin.forward)) == (name, arguments(op.forward))
             assert len(arguments(twin.backward)) == len(arguments(op.backward)) == 3
+
+
+def test_a_test_that_asks_for_no_card_sees_none_and_neither_do_its_processes(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "cupy", standin.make()[0])
+    assert choose("auto", say=lambda line: None).device == "cpu"
+    code = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    assert ended(start("-c", code, cwd=tmp_path)).stdout == "-1\n"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "-1\n"
 
 
 def arguments(function):

@@ -8,7 +8,6 @@ import pytest
 from tests.checks import arrays_in, spied
 from tests.game import Game
 from tinygan import gan, models
-from tinygan.arrays import CPU
 from tinygan.autograd import Tensor, grad
 from tinygan.data import normalise
 from tinygan.data.strokes import strokes
@@ -16,11 +15,12 @@ from tinygan.optim import Adam
 from tinygan.rng import stream
 
 
-def test_first_losses_are_near_those_of_a_discriminator_that_cannot_tell():
-    game = Game()
-    game.play(models.generator(width=16), models.discriminator(width=16))
+def test_first_losses_are_near_those_of_a_discriminator_that_cannot_tell(readable):
+    game = Game(readable)
+    game.play(models.generator(width=16, backend=readable), models.discriminator(width=16, backend=readable))
     _, noise, real_masks, fake_masks = game.batch(0, 16, 16)
-    step = game.take((normalise(strokes(16, 0)[0]), noise, real_masks, fake_masks))
+    images = readable.array(normalise(strokes(16, 0)[0]))
+    step = game.take((images, noise, real_masks, fake_masks))
     assert float(step.discriminator_loss) == pytest.approx(2 * log(2), abs=0.15)
     assert float(step.generator_loss) == pytest.approx(log(2), abs=0.1)
     assert float(step.real_score) == pytest.approx(0.5, abs=0.1)
@@ -36,26 +36,26 @@ def test_losses_are_those_of_goodfellow_et_al():
 
 
 def flat(found):
-    """Every array that a step gave, as NumPy's own."""
+    """Every array that a step gave."""
     return list(arrays_in([x.data if isinstance(x, Tensor) else x for x in found]))
 
 
-def test_five_steps_twice_are_bit_equal_and_change_every_array_also_as_a_run_takes_them():
-    one, other, third = Game(), Game(), Game()
+def test_five_steps_twice_are_bit_equal_and_change_every_array_also_as_a_run_takes_them(readable):
+    one, other, third = Game(readable), Game(readable), Game(readable)
     start = one.bytes()
     for t in range(5):
         batch = one.batch(t)
         found, again, measured = one.step(batch), other.step(batch), third.take(batch)
         assert [a.tobytes() for a in flat(found)] == [a.tobytes() for a in flat(again)]
-        assert all(np.isfinite(a).all() for a in flat(found))
+        assert all(np.isfinite(readable.numpy(a)).all() for a in flat(found))
         assert measured.generator_loss == found.g_loss.data
         assert measured.discriminator_loss == found.d_loss.data
     assert one.bytes() == other.bytes() == third.bytes()
     assert all(start[name] != value for name, value in one.bytes().items())
 
 
-def test_losses_and_gradients_alone_move_no_weight():
-    game = Game()
+def test_losses_and_gradients_alone_move_no_weight(readable):
+    game = Game(readable)
     before = game.bytes()
     found = gan.losses_and_gradients(game.G, game.D, *game.batch(0, N=3, M=4))
     after = game.bytes()
@@ -71,14 +71,14 @@ def test_losses_and_gradients_alone_move_no_weight():
         assert [g.shape for g in gradients] == [p.shape for p in network.parameters.values()]
 
 
-def test_every_array_of_a_training_step_is_float32():
+def test_every_array_of_a_training_step_is_float32(readable):
     seen = []
 
     def spy(name, direction, what):
         for array in arrays_in(what):
             seen.append((name, direction, array.dtype))
 
-    game = Game(spied(CPU, spy))
+    game = Game(spied(readable, spy))
     found = [*flat(game.step(game.batch(0))), *game.take(game.batch(1))]
     for name, direction, dtype in seen:
         assert dtype in (np.float32, np.bool_), (name, direction, dtype)
@@ -89,30 +89,32 @@ def test_every_array_of_a_training_step_is_float32():
         assert array.dtype == np.float32, name
     assert {array.dtype for array in found} == {np.dtype(np.float32)}
     noise = stream(0, "noise").normal((3, 5))
-    assert noise.dtype == np.float32 and gan.generate(game.G, noise).dtype == np.float32
+    assert noise.dtype == np.float32 and gan.generate(game.G, readable.array(noise)).dtype == np.float32
 
 
-def test_generated_pictures_do_not_depend_on_batch_size_and_change_nothing():
-    game = Game(size=28)
+def test_generated_pictures_do_not_depend_on_batch_size_and_change_nothing(readable):
+    game = Game(readable, size=28)
     game.step(game.batch(0))
-    before, noise = game.bytes(), stream(0, "samples").normal((7, 5))
+    before, noise = game.bytes(), readable.array(stream(0, "samples").normal((7, 5)))
     together = gan.generate(game.G, noise)
-    assert together.shape == (7, 28, 28, 1) and np.abs(together).max() <= 1
+    assert together.shape == (7, 28, 28, 1) and abs(together).max() <= 1
     for batch_size in (1, 3, 7, 1000):
-        assert np.abs(gan.generate(game.G, noise, batch_size) - together).max() < 1e-6
+        assert abs(gan.generate(game.G, noise, batch_size) - together).max() < 1e-6
     assert game.bytes() == before
 
 
-def test_no_noise_gives_no_pictures():
-    assert gan.generate(Game().G, np.zeros((0, 5), np.float32)).shape == (0, 8, 8, 1)
+def test_no_noise_gives_no_pictures(readable):
+    noise = readable.array(np.zeros((0, 5), np.float32))
+    assert gan.generate(Game(readable).G, noise).shape == (0, 8, 8, 1)
 
 
 @pytest.mark.parametrize("M", [3, 5])
-def test_losses_and_scores_are_means_over_each_ones_own_number_of_pictures(M):
-    game = Game()
+def test_losses_and_scores_are_means_over_each_ones_own_number_of_pictures(readable, M):
+    game = Game(readable)
     images, noise, real_masks, fake_masks = game.batch(0, 3, M)
-    real = game.D(images, training=True, masks=real_masks).data.astype(float)
-    fake = game.D(game.G(noise, training=True), training=True, masks=fake_masks).data.astype(float)
+    real = readable.numpy(game.D(images, training=True, masks=real_masks).data).astype(float)
+    fakes = game.G(noise, training=True)
+    fake = readable.numpy(game.D(fakes, training=True, masks=fake_masks).data).astype(float)
     assert (len(real), len(fake)) == (3, M)
     step = game.take((images, noise, real_masks, fake_masks))
     expected = np.log1p(np.exp(-real)).mean() + np.log1p(np.exp(fake)).mean()
@@ -122,29 +124,30 @@ def test_losses_and_scores_are_means_over_each_ones_own_number_of_pictures(M):
     assert float(step.fake_score) == pytest.approx((1 / (1 + np.exp(-fake))).mean(), rel=1e-5)
 
 
-def test_running_statistics_see_the_fakes_once_a_step():
-    game = Game()
+def test_running_statistics_see_the_fakes_once_a_step(readable):
+    game = Game(readable)
     batch = game.batch(0)
-    features = batch[1].astype(float) @ game.G.parameters["00_dense/kernel"].data.astype(float)
+    noise, kernel = map(readable.numpy, (batch[1], game.G.parameters["00_dense/kernel"].data))
+    features = noise.astype(float) @ kernel.astype(float)
     game.step(batch)
-    found = game.G.statistics["01_batchnorm/running_mean"].data
+    found = readable.numpy(game.G.statistics["01_batchnorm/running_mean"].data)
     assert np.abs(found - 0.01 * features.mean(axis=0)).max() < 1e-7
-    found = game.G.statistics["01_batchnorm/running_variance"].data
+    found = readable.numpy(game.G.statistics["01_batchnorm/running_variance"].data)
     assert np.abs(found - (0.99 + 0.01 * features.var(axis=0))).max() < 1e-6
 
 
 @pytest.mark.parametrize("way", [Game.step, Game.take])
-def test_both_gradients_are_taken_before_either_network_moves(monkeypatch, way):
-    events, game = [], Game()
+def test_both_gradients_are_taken_before_either_network_moves(readable, monkeypatch, way):
+    events, game = [], Game(readable)
     monkeypatch.setattr(gan, "grad", lambda *args: (events.append("grad"), grad(*args))[1])
     monkeypatch.setattr(Adam, "step", lambda self, gradients: events.append("step"))
     way(game, game.batch(0))
     assert events == ["grad", "grad", "step", "step"]
 
 
-def test_fakes_have_dropout_masks_of_their_own():
+def test_fakes_have_dropout_masks_of_their_own(readable):
     def after(real, fake):
-        game = Game()
+        game = Game(readable)
         images, noise, *_ = game.batch(0)
         masks = [stream(0, "dropout").at(0, which).split() for which in (real, fake)]
         game.step((images, noise, masks[0], masks[1]))

@@ -38,6 +38,7 @@ LAST = "runs/0001/checkpoints/epoch_0020.npz"
 def fresh_gpu(monkeypatch):
     """`probed` as if it had never been called, before and after; one CuPy is installed."""
     probed.cache_clear()
+    monkeypatch.setattr(backends, "probed", probed)
     installed(monkeypatch, "cupy-cuda13x")
     yield monkeypatch
     probed.cache_clear()

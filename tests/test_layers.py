@@ -21,46 +21,48 @@ from tinygan.layers import (
 from tinygan.rng import stream
 
 
-def init(dtype=np.float64):
-    return Init(stream(0, "init"), CPU, dtype)
+def init(backend=CPU, dtype=np.float64):
+    return Init(stream(0, "init"), backend, dtype)
 
 
-def run(layer, x, training):
-    return layer(Tensor(np.array(x)), Mode(training))
-
-
-def test_running_values_move_one_percent_towards_the_batchs_mean_and_biased_variance():
-    layer = BatchNorm(init(), 2)
-    x = np.array([[1.0, 10.0], [5.0, 10.0]])  # means 3 and 10, variances 4 (not 8) and 0
+def test_running_values_move_one_percent_towards_the_batchs_mean_and_biased_variance(readable):
+    layer = BatchNorm(init(readable), 2)
+    # Means 3 and 10, variances 4 (not 8) and 0.
+    x = Tensor(readable.array(np.array([[1.0, 10.0], [5.0, 10.0]])))
     before = layer.running_mean.data
-    run(layer, x, True)
+
+    def running():
+        layer(x, Mode(True))
+        return [readable.numpy(tensor.data) for tensor in (layer.running_mean, layer.running_variance)]
+
+    mean, variance = running()
     assert (before == 0).all()  # a new array: a copy taken before stays
-    assert layer.running_mean.data == pytest.approx([0.03, 0.1], rel=1e-13)
-    assert layer.running_variance.data == pytest.approx([0.99 + 0.04, 0.99], rel=1e-13)
-    run(layer, x, True)
-    assert layer.running_mean.data == pytest.approx([0.99 * 0.03 + 0.03, 0.99 * 0.1 + 0.1], rel=1e-13)
-    assert layer.running_variance.data == pytest.approx([0.99 * 1.03 + 0.04, 0.99 * 0.99], rel=1e-13)
+    assert mean == pytest.approx([0.03, 0.1], rel=1e-13)
+    assert variance == pytest.approx([0.99 + 0.04, 0.99], rel=1e-13)
+    mean, variance = running()
+    assert mean == pytest.approx([0.99 * 0.03 + 0.03, 0.99 * 0.1 + 0.1], rel=1e-13)
+    assert variance == pytest.approx([0.99 * 1.03 + 0.04, 0.99 * 0.99], rel=1e-13)
 
 
 @pytest.mark.parametrize(
     ("layer", "given", "made"),
     [
-        (lambda: Dense(init(), 6, 4), (6,), (4,)),
-        (lambda: Conv2D(init(), 2, 3, kernel=5, stride=2), (7, 10, 2), (4, 5, 3)),
-        (lambda: Conv2D(init(), 2, 3, kernel=2, stride=3), (7, 10, 2), (3, 4, 3)),
-        (lambda: Conv2DTranspose(init(), 2, 3, kernel=5, stride=2), (7, 10, 2), (14, 20, 3)),
-        (lambda: Reshape(2, 3, 1), (6,), (2, 3, 1)),
-        (lambda: BatchNorm(init(), 3), (4, 5, 3), (4, 5, 3)),
-        (LeakyReLU, (4, 5, 3), (4, 5, 3)),
+        (lambda backend: Dense(init(backend), 6, 4), (6,), (4,)),
+        (lambda backend: Conv2D(init(backend), 2, 3, kernel=5, stride=2), (7, 10, 2), (4, 5, 3)),
+        (lambda backend: Conv2D(init(backend), 2, 3, kernel=2, stride=3), (7, 10, 2), (3, 4, 3)),
+        (lambda backend: Conv2DTranspose(init(backend), 2, 3, kernel=5, stride=2), (7, 10, 2), (14, 20, 3)),
+        (lambda backend: Reshape(2, 3, 1), (6,), (2, 3, 1)),
+        (lambda backend: BatchNorm(init(backend), 3), (4, 5, 3), (4, 5, 3)),
+        (lambda backend: LeakyReLU(), (4, 5, 3), (4, 5, 3)),
     ],
 )
-def test_a_network_finds_the_shape_that_each_layer_makes_and_changes_nothing(layer, given, made):
-    layer = layer()
-    network = Network("n", given, [BatchNorm(init(), given[-1]), layer])  # one that has parameters
+def test_a_network_finds_the_shape_that_each_layer_makes_and_changes_nothing(readable, layer, given, made):
+    layer = layer(readable)
+    network = Network("n", given, [BatchNorm(init(readable), given[-1]), layer])  # one that has parameters
     before = [t.data.tobytes() for t in (network.parameters | network.statistics).values()]
     assert network.shapes == {"00_batchnorm": given, f"01_{layer.name}": made}
     assert [t.data.tobytes() for t in (network.parameters | network.statistics).values()] == before
-    assert network(np.ones((2, *given))).shape == (2, *made)
+    assert network(readable.xp.ones((2, *given))).shape == (2, *made)
 
 
 @pytest.mark.parametrize(

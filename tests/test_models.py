@@ -90,12 +90,12 @@ def test_the_comment_on_every_line_of_a_network_is_the_shape_that_the_layer_make
 
 
 @pytest.mark.parametrize(("size", "channels"), [(4, 1), (8, 3), (28, 1), (32, 1), (64, 3)])
-def test_any_side_divisible_by_4_makes_and_takes_pictures(size, channels):
-    G = models.generator(size=size, channels=channels, width=2, noise_dim=3)
-    D = models.discriminator(size=size, channels=channels, width=2)
-    images = G(numbers(1, 2, 3).astype(np.float32))
+def test_any_side_divisible_by_4_makes_and_takes_pictures(readable, size, channels):
+    G = models.generator(size=size, channels=channels, width=2, noise_dim=3, backend=readable)
+    D = models.discriminator(size=size, channels=channels, width=2, backend=readable)
+    images = G(readable.array(numbers(1, 2, 3).astype(np.float32)))
     assert images.shape == (2, size, size, channels)
-    assert np.abs(images.data).max() < 1 and images.data.std() > 0
+    assert abs(images.data).max() < 1 and images.data.std() > 0
     logits = D(images)
     assert logits.shape == (2, 1) and logits.data[0] != logits.data[1]
 
@@ -126,12 +126,12 @@ def test_too_few_dropout_masks_are_refused_in_one_line(count):
     one_line(error)
 
 
-def test_dropout_is_off_when_not_training_and_on_when_training():
-    D = models.discriminator(size=8, width=2)
-    x = numbers(1, 2, 8, 8, 1).astype(np.float32)
+def test_dropout_is_off_when_not_training_and_on_when_training(readable):
+    D = models.discriminator(size=8, width=2, backend=readable)
+    x = readable.array(numbers(1, 2, 8, 8, 1).astype(np.float32))
     masks = [stream(0, "dropout").at(i) for i in range(4)]
     assert (D(x).data == D(x, masks=masks).data).all()
     assert (D(x, training=True, masks=masks[:2]).data != D(x, training=True, masks=masks[2:]).data).any()
-    everything = [np.ones((2, 4, 4, 2), bool), np.ones((2, 2, 2, 4), bool)]
-    kept = D(x, training=True, masks=everything).data
-    assert relative_error(kept, D(x).data / 0.49) < 1e-5  # biases are 0, so the scales multiply
+    everything = [readable.xp.ones(shape, dtype=bool) for shape in ((2, 4, 4, 2), (2, 2, 2, 4))]
+    kept, whole = (readable.numpy(y.data) for y in (D(x, training=True, masks=everything), D(x)))
+    assert relative_error(kept, whole / 0.49) < 1e-5  # biases are 0, so the scales multiply

@@ -19,32 +19,33 @@ from tinygan.optim import Adam
     [{}, {"lr": 0.1, "beta1": 0.5, "beta2": 0.9, "eps": 1e-2}],
     ids=["the defaults", "others"],
 )
-def test_adam_equals_the_formula_over_several_steps(settings):
+def test_adam_equals_the_formula_over_several_steps(readable, settings):
     defaults = {"lr": 1e-4, "beta1": 0.9, "beta2": 0.999, "eps": 1e-7} | settings
     start, gradients = numbers(1, 2, 3), numbers(2, 7, 2, 3)
     gradients[3] = 0
-    parameter, other = Tensor(start), Tensor(np.array([1.0]))
+    parameter, other = (Tensor(readable.array(values)) for values in (start, np.array([1.0])))
     adam = Adam({"w": parameter, "other": other}, **settings)
     histories = {
         at: oracles.adam(float(start[at]), [float(g[at]) for g in gradients], **defaults)
         for at in np.ndindex(2, 3)
     }
     for t in range(7):
-        adam.step([gradients[t], np.array([0.0])])
+        adam.step([readable.array(gradient) for gradient in (gradients[t], np.array([0.0]))])
         assert adam.t == t + 1
+        found_w, found_m, found_v = map(readable.numpy, (parameter.data, adam.m["w"], adam.v["w"]))
         for at, history in histories.items():
             w, m, v = history[t]
-            moved = parameter.data[at] - start[at]
+            moved = found_w[at] - start[at]
             assert abs(moved - (w - start[at])) < 1e-11 * defaults["lr"] + 1e-15
-            assert adam.m["w"][at] == pytest.approx(m, rel=1e-13, abs=1e-17)
-            assert adam.v["w"][at] == pytest.approx(v, rel=1e-13)
+            assert found_m[at] == pytest.approx(m, rel=1e-13, abs=1e-17)
+            assert found_v[at] == pytest.approx(v, rel=1e-13)
     assert other.data == 1  # a gradient of 0 from the start moves nothing, and divides by eps, not by 0
 
 
-def test_step_leaves_graphs_gradients_and_earlier_arrays_as_they_were():
-    start = numbers(1, 3, 1)
+def test_step_leaves_graphs_gradients_and_earlier_arrays_as_they_were(readable):
+    start, x, other = (readable.array(numbers(*given)) for given in ((1, 3, 1), (2, 4, 3), (3, 3, 3)))
     w = Tensor(start)
-    features = tinygan.dense(numbers(2, 4, 3), Tensor(numbers(3, 3, 3)))
+    features = tinygan.dense(x, Tensor(other))
     loss = tinygan.bce_with_logits(tinygan.dense(features, w), target=1.0)
     before, w_before = grad(loss, [w])[0], start.copy()
     adam = Adam({"w": w}, lr=0.5)
@@ -87,20 +88,21 @@ def test_too_few_gradients_are_refused():
     assert adam.t == 0
 
 
-def test_average_equals_the_formula_and_reaches_its_decay():
+def test_average_equals_the_formula_and_reaches_its_decay(readable):
     w, other = (numbers(3 + i, 40, 2).astype(np.float32) for i in range(2))
     names = ("w", "other")
-    sources = {name: Tensor(values[0]) for name, values in zip(names, (w, other), strict=True)}
-    averaged = {name: Tensor(np.zeros(2, np.float32)) for name in reversed(names)}
+    take = readable.array
+    sources = {name: Tensor(take(values[0])) for name, values in zip(names, (w, other), strict=True)}
+    averaged = {name: Tensor(take(np.zeros(2, np.float32))) for name in reversed(names)}
     average = Average(averaged, sources, decay=0.3)
     expected = np.zeros((2, 2))
     for step in range(1, 40):
-        sources["w"].data, sources["other"].data = w[step], other[step]
+        sources["w"].data, sources["other"].data = take(w[step]), take(other[step])
         average.update(step)
         if step % 8 == 0:
             t = step // 8
             d = {1: 2 / 11, 2: 3 / 12}.get(t, 0.3)
             expected = d * expected + (1 - d) * np.array([w[step], other[step]])
-        found = np.array([averaged[name].data for name in names])
+        found = np.array([readable.numpy(averaged[name].data) for name in names])
         assert found.dtype == np.float32 and np.allclose(found, expected, rtol=1e-6, atol=1e-6)
         assert sources["w"].data is not averaged["w"].data

@@ -48,7 +48,7 @@ def test_the_files_hold_cases_for_every_op_and_three_steps():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_layer_agrees_with_tensorflow(case):
+def test_each_layer_agrees_with_tensorflow(backend, case):
     golden = part(LAYERS, f"{case}/")
     op = str(golden["op"])
     inputs = [golden["x"]]
@@ -66,11 +66,11 @@ def test_each_layer_agrees_with_tensorflow(case):
         attributes = {"slope": float(golden["slope"])}
     elif op == "bce_with_logits":
         attributes = {"target": golden["target"]}
-    y, _ = forward(CPU, op, inputs, **attributes)
+    y, _ = forward(backend, op, inputs, **attributes)
     assert relative_error(y, golden["y"]) < TOLERANCE
     names = GRADIENTS[op]
     assert {f"d{name}" for name in ("x", "w", "b", "gamma", "beta") if name in golden} <= set(names)
-    found = gradients(op, inputs, golden.get("dy", np.ones(())), **attributes)
+    found = gradients(backend, op, inputs, golden.get("dy", np.ones(())), **attributes)
     for name, gradient in zip(names, found, strict=True):
         assert (gradient is None) == (name not in golden)
         assert gradient is None or relative_error(gradient, golden[name]) < TOLERANCE, name

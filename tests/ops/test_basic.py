@@ -5,13 +5,12 @@ import pytest
 
 import tinygan
 from tests.checks import forward, gradients, one_line
-from tinygan.arrays import CPU
 from tinygan.autograd import Tensor
 from tinygan.errors import ShapeError
 
 
-def test_add_of_two_numbers():
-    y, _ = forward(CPU, "add", (np.array(1.5), np.array(2.25)))
+def test_add_of_two_numbers(backend):
+    y, _ = forward(backend, "add", (np.array(1.5), np.array(2.25)))
     assert y == 3.75 and y.shape == ()
 
 
@@ -22,12 +21,12 @@ def test_add_does_not_broadcast(a, b):
     one_line(error)
 
 
-def test_reshape_keeps_row_major_order_and_routes_gradients_back():
+def test_reshape_keeps_row_major_order_and_routes_gradients_back(backend):
     x = np.arange(6.0).reshape(2, 3)
     for shape in ((3, 2), (-1, 2)):
-        y, _ = forward(CPU, "reshape", (x,), shape=shape)
+        y, _ = forward(backend, "reshape", (x,), shape=shape)
         assert (y == [[0, 1], [2, 3], [4, 5]]).all()
-    (dx,) = gradients("reshape", (x,), np.array([[1.0, 2], [3, 4], [5, 6]]), shape=(3, 2))
+    (dx,) = gradients(backend, "reshape", (x,), np.array([[1.0, 2], [3, 4], [5, 6]]), shape=(3, 2))
     assert (dx == [[1, 2, 3], [4, 5, 6]]).all()
 
 

@@ -5,7 +5,6 @@ import pytest
 
 import tinygan
 from tests.checks import forward, gradients, numbers, one_line, relative_error
-from tinygan.arrays import CPU
 from tinygan.errors import ShapeError
 from tinygan.ops.batchnorm import moments
 
@@ -21,22 +20,22 @@ def test_variance_survives_a_large_mean():
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (3, 2, 5, 1)])
-def test_the_batchs_own_moments_make_no_difference_when_they_are_given(shape):
+def test_the_batchs_own_moments_make_no_difference_when_they_are_given(backend, shape):
     arrays, dy = inputs(shape), numbers(7, *shape)
     axes = tuple(range(len(shape) - 1))
     given = {"mean": arrays[0].mean(axis=axes), "variance": arrays[0].var(axis=axes), "of_batch": True}
-    y, other = (forward(CPU, "batch_norm", arrays, **attributes)[0] for attributes in ({}, given))
+    y, other = (forward(backend, "batch_norm", arrays, **attributes)[0] for attributes in ({}, given))
     assert relative_error(other, y) < 1e-13
-    found, expected = (gradients("batch_norm", arrays, dy, **attributes) for attributes in (given, {}))
+    found, expected = (gradients(backend, "batch_norm", arrays, dy, **more) for more in (given, {}))
     for g, e in zip(found, expected, strict=True):
         assert np.abs(g - e).max() <= 1e-12 * np.abs(dy).max()
 
 
-def test_one_example_without_space_becomes_beta_and_gets_no_gradient():
+def test_one_example_without_space_becomes_beta_and_gets_no_gradient(backend):
     x, gamma, beta = inputs((1, 4))
-    assert (forward(CPU, "batch_norm", (x, gamma, beta))[0] == beta).all()
+    assert (forward(backend, "batch_norm", (x, gamma, beta))[0] == beta).all()
     dy = numbers(7, 1, 4)
-    dx, dgamma, dbeta = gradients("batch_norm", (x, gamma, beta), dy)
+    dx, dgamma, dbeta = gradients(backend, "batch_norm", (x, gamma, beta), dy)
     assert (dx == 0).all() and (dgamma == 0).all() and (dbeta == dy[0]).all()
 
 

@@ -8,7 +8,6 @@ import pytest
 import tinygan
 from tests import oracles
 from tests.checks import forward, gradients, numbers, one_line, relative_error
-from tinygan.arrays import CPU
 from tinygan.errors import ShapeError, UsageError
 from tinygan.ops.geometry import conv2d_pads, conv2d_transpose_size, stride_pair
 
@@ -23,16 +22,16 @@ CASES = [  # (KH, KW), (SH, SW), padding: explicit pads, which TensorFlow's numb
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), CASES)
 @pytest.mark.parametrize("name", ["conv2d", "conv2d_transpose"])
-def test_a_convolution_and_its_gradients_equal_the_loops(name, kernel, stride, padding):
+def test_a_convolution_and_its_gradients_equal_the_loops(backend, name, kernel, stride, padding):
     x, b = numbers(1, 2, 9, 7, 2), numbers(3, 3)
     w = numbers(2, *kernel, *((2, 3) if name == "conv2d" else (3, 2)))
     expected = getattr(oracles, name)(x, w, b, stride, padding)
     dy = numbers(9, *expected.shape)
     slopes = getattr(oracles, name + "_gradients")(x, w, dy, stride, padding)
     for bias in (b, None):
-        y, _ = forward(CPU, name, (x, w, bias), stride=stride, padding=padding)
+        y, _ = forward(backend, name, (x, w, bias), stride=stride, padding=padding)
         assert relative_error(y, expected if bias is b else expected - b) < 1e-10
-        found = gradients(name, (x, w, bias), dy, stride=stride, padding=padding)
+        found = gradients(backend, name, (x, w, bias), dy, stride=stride, padding=padding)
         for f, e in zip(found, slopes if bias is b else slopes[:2], strict=bias is b):
             assert relative_error(f, e) < 1e-10
 

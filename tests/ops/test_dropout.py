@@ -5,7 +5,6 @@ import pytest
 
 import tinygan
 from tests.checks import forward, gradients, numbers, one_line, relative_error
-from tinygan.arrays import CPU
 from tinygan.autograd import Tensor
 from tinygan.errors import ShapeError, UsageError
 from tinygan.layers import Dropout, Mode
@@ -19,23 +18,23 @@ def dropped(x, rate, source):
     return Dropout(rate)(Tensor(x), Mode(True, [source])).data
 
 
-def test_kept_numbers_are_scaled_and_the_others_are_zero():
+def test_kept_numbers_are_scaled_and_the_others_are_zero(backend):
     x = numbers(1, 2, 3)
     expected = np.array([[x[0, 0] / 0.7, 0, x[0, 2] / 0.7], [0, x[1, 1] / 0.7, x[1, 2] / 0.7]])
-    assert relative_error(forward(CPU, "dropout", (x,), mask=MASK, rate=0.3)[0], expected) < 1e-15
+    assert relative_error(forward(backend, "dropout", (x,), mask=MASK, rate=0.3)[0], expected) < 1e-15
     assert relative_error(dropped(x, 0.3, MASK), expected) < 1e-15
 
 
 @pytest.mark.parametrize("dtype", [bool, np.float32, np.int8])
-def test_gradient_takes_the_same_way_back(dtype):
+def test_gradient_takes_the_same_way_back(backend, dtype):
     dy = numbers(2, 2, 3)
-    (dx,) = gradients("dropout", (numbers(1, 2, 3),), dy, mask=MASK.astype(dtype), rate=0.75)
+    (dx,) = gradients(backend, "dropout", (numbers(1, 2, 3),), dy, mask=MASK.astype(dtype), rate=0.75)
     assert (dx == np.where(MASK, 4 * dy, 0)).all()
 
 
-def test_dropped_numbers_are_zero_whatever_they_were():
+def test_dropped_numbers_are_zero_whatever_they_were(backend):
     x = np.array([np.inf, np.nan, 1.0])
-    y, _ = forward(CPU, "dropout", (x,), mask=np.array([False, False, True]), rate=0.5)
+    y, _ = forward(backend, "dropout", (x,), mask=np.array([False, False, True]), rate=0.5)
     assert (y == [0, 0, 2]).all()
 
 

@@ -6,7 +6,6 @@ import pytest
 import tinygan
 from tests import oracles
 from tests.checks import forward, gradients, numbers, one_line, relative_error
-from tinygan.arrays import CPU
 from tinygan.errors import ShapeError
 from tinygan.ops.loss import sigmoid
 
@@ -16,13 +15,13 @@ ROUNDING = {np.float64: (1e-14, 1e-300), np.float32: (1e-6, 1e-38)}  # relative,
 
 @pytest.mark.parametrize("dtype", ROUNDING)
 @EVERY_LOGIT
-def test_loss_and_gradient_of_one_logit_are_exact_and_finite(logit, dtype):
+def test_loss_and_gradient_of_one_logit_are_exact_and_finite(backend, logit, dtype):
     rel, tiny = ROUNDING[dtype]
     x = np.array([[logit]], dtype)
     for target in (0.0, 1.0) if dtype is np.float32 else (0.0, 1.0, 0.9, 0.5):
         loss, slope, _ = oracles.bce(float(dtype(logit)), target)
-        found, _ = forward(CPU, "bce_with_logits", (x,), target=target)
-        (dx,) = gradients("bce_with_logits", (x,), dtype(1), target=target)
+        found, _ = forward(backend, "bce_with_logits", (x,), target=target)
+        (dx,) = gradients(backend, "bce_with_logits", (x,), dtype(1), target=target)
         assert float(found) == pytest.approx(loss, rel=rel, abs=0 if dtype is np.float64 else tiny)
         assert float(dx[0, 0]) == pytest.approx(slope, rel=rel, abs=tiny)
 
@@ -34,17 +33,17 @@ def test_sigmoid_is_exact_and_silent(logit):
     )
 
 
-def test_loss_is_the_mean_over_all_logits():
+def test_loss_is_the_mean_over_all_logits(backend):
     x, z = 3 * numbers(1, 3, 2), np.array([[0.0, 1.0], [1.0, 0.25], [0.0, 0.0]])
-    found, _ = forward(CPU, "bce_with_logits", (x,), target=z)
+    found, _ = forward(backend, "bce_with_logits", (x,), target=z)
     expected = sum(oracles.bce(*pair)[0] for pair in zip(x.ravel(), z.ravel(), strict=True)) / 6
     assert float(found) == pytest.approx(expected, rel=1e-14)
 
 
-def test_gradient_is_scaled_by_dy():
+def test_gradient_is_scaled_by_dy(backend):
     x = numbers(1, 4, 1)
-    (once,) = gradients("bce_with_logits", (x,), np.array(1.0), target=0.0)
-    (thrice,) = gradients("bce_with_logits", (x,), np.array(3.0), target=0.0)
+    (once,) = gradients(backend, "bce_with_logits", (x,), np.array(1.0), target=0.0)
+    (thrice,) = gradients(backend, "bce_with_logits", (x,), np.array(3.0), target=0.0)
     assert relative_error(thrice, 3 * once) < 1e-15
 
 
