@@ -31,18 +31,14 @@ def naive_operations(batch: int) -> int:
     return 2 * batch * (generator + discriminator)
 
 
-def step_bytes(buffers: int, weights: int) -> int:
-    """Bytes that pass memory if those of a step's buffers are written once and read once, and Adam reads four
-    numbers for each weight and writes three; each gradient is written once before."""
-    return 2 * buffers + 4 * 8 * weights
-
-
 def rates(backend: Backend) -> dict[str, float]:
     """The median rates of a large product and a large copy on this device, in this precision."""
     xp = backend.xp
     on_card = backend.device == "gpu"
     side, count, runs = (SIDE, COPIED, GPU_RUNS) if on_card else (SIDE // 4, COPIED // 16, CPU_RUNS)
-    a, b = (backend.array(np.random.default_rng(seed).random((side, side), np.float32)) for seed in (0, 1))
+    factor = np.float16 if backend.precision == "float16" else np.float32
+    squares = (np.random.default_rng(seed).random((side, side), np.float32) for seed in (0, 1))
+    a, b = (backend.array(square.astype(factor)) for square in squares)
     c, source = xp.empty((side, side), dtype=xp.float32), xp.empty(count, dtype=xp.float32)
     source[...] = 1
     target = xp.empty(count, dtype=xp.float32)

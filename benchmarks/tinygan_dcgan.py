@@ -6,7 +6,7 @@ import numpy as np
 
 import tinygan
 from benchmarks import floor, worker
-from benchmarks.worker import SIZE, Weights, serve
+from benchmarks.worker import PROOF_SEED, SIZE, Weights, serve
 from tinygan import backend, gan, rng
 from tinygan.fast.threads import POOL
 from tinygan.layers import Dropout
@@ -44,18 +44,21 @@ class Player(worker.Player):
         self.masks = rng.stream(0, "dropout")
         (G, D), (adam_G, adam_D) = self.networks.values(), self.adams
         self.taking = Step(G, D, adam_G, adam_D, [(len(images), len(noise))], variant == "fast")
-        self.trainer: Any = None  # on a card; made when steps are timed
+        self.trainer: Any = None  # on a card
 
     def step(self) -> tuple[float, float]:
-        masks = self.masks.at(self.adams[0].t)
-        batch = self.images, self.noise, masks.at(0).split(), masks.at(1).split()
+        """On a card the trainer's, which `run` times, on a batch of its own: the same images, as bytes, and
+        the noise of its first step each time. Its first step is launched, the others replay a graph."""
         if self.taking.how == ON_A_CARD:
-            (G, D), (adam_G, adam_D) = self.networks.values(), self.adams
-            from benchmarks.card import step_on_a_card  # not loaded, and not waited for, on a processor
-
-            step = step_on_a_card(G, D, adam_G, adam_D, *batch)
-        else:
-            step = self.taking.take(*batch)
+            if self.trainer is None:
+                values = np.rint(self.backend.numpy(self.images) * 127.5 + 127.5)
+                self.trainer = self.trainer_of(values.astype(np.uint8))
+            self.trainer.step = 0
+            self.trainer.card.buffers.clock[0] = 0  # from which kernels know the step; Adam's is clock[1]
+            g_loss, d_loss, *_ = self.trainer.steps(1)[0]
+            return float(g_loss), float(d_loss)
+        masks = self.masks.at(self.adams[0].t)
+        step = self.taking.take(self.images, self.noise, masks.at(0).split(), masks.at(1).split())
         return float(step.generator_loss), float(step.discriminator_loss)
 
     def run(self, count: int) -> None:
@@ -63,15 +66,16 @@ class Player(worker.Player):
             super().run(count)
             return
         if self.trainer is None:
-            from tinygan.cuda.trainer import Trainer
-
             batch = len(self.images)
-            images = np.random.default_rng(0).integers(
-                0, 256, (batch * -(-60_000 // batch), SIZE, SIZE, 1), np.uint8
-            )
-            (G, D), (adam_G, adam_D) = self.networks.values(), self.adams
-            self.trainer = Trainer(G, D, adam_G, adam_D, images, batch, 0)
+            shape = batch * -(-60_000 // batch), SIZE, SIZE, 1
+            self.trainer = self.trainer_of(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
         self.trainer.steps(count)
+
+    def trainer_of(self, images: np.ndarray) -> Any:
+        from tinygan.cuda.trainer import Trainer  # not loaded, and not waited for, on a processor
+
+        (G, D), (adam_G, adam_D) = self.networks.values(), self.adams
+        return Trainer(G, D, adam_G, adam_D, images, len(self.images), PROOF_SEED)
 
     def card_bytes(self) -> int | None:
         if self.backend.device == "cpu":
@@ -81,11 +85,13 @@ class Player(worker.Player):
     def facts(self) -> dict[str, Any]:
         facts = floor.rates(self.backend) | {"card": self.backend.card()}
         if self.trainer:
-            weights = sum(p.data.size for net in self.networks.values() for p in net.parameters.values())
+            from benchmarks import roofline
+
+            launches = roofline.count(roofline.Model(), len(self.images), self.backend.precision)
             facts |= {
                 "launches": self.trainer.launches,
                 "operations": self.trainer.operations,
-                "bytes": floor.step_bytes(self.trainer.card.memory.bytes, weights),
+                "bytes": roofline.total_bytes(launches),
             }
         return facts
 

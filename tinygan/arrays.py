@@ -12,7 +12,7 @@ from tinygan.ranks.alone import ALONE, Ranks
 
 DEVICES = ("auto", "cpu", "gpu")
 ENGINES = ("auto", "readable", "fast")
-PRECISIONS = ("auto", "float32", "tf32")
+PRECISIONS = ("auto", "float32", "tf32", "float16")
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class Backend:
     device: str = "cpu"  # or "gpu"
     engine: str = "readable"  # or "fast"
     twins: Mapping[Any, Any] = field(default_factory=dict)  # by the function, or op, that each stands in for
-    precision: str = "float32"  # or "tf32": how the factors of matrix products are rounded
+    precision: str = "float32"  # or "tf32", "float16": how the factors of matrix products are rounded
     ranks: Ranks = ALONE  # the processes that share every batch
 
     def twin(self, function: T) -> T:

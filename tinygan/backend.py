@@ -19,6 +19,7 @@ from tinygan.ranks.mpi import MPI, NCCL
 
 use_threads = POOL.sized  # in matrix products and in the fast engine, as long as this context lasts
 default_threads = POOL.default  # how many where no number is given, and where this one comes from
+ROUNDED = ("tf32", "float16")
 TF32_SINCE = 80  # compute capability, times ten, of the first cards that have it (Ampere)
 
 
@@ -79,21 +80,20 @@ def choose(
         else:
             able = int(cupy.cuda.Device().compute_capability) >= TF32_SINCE
             best = "tf32" if able and engine == "fast" else "float32"
-            if precision == "tf32" and best != "tf32":
-                why = "this card has none" if engine == "fast" else "the readable engine computes in float32"
-                raise UsageError(f"--precision tf32: {why}. Use --precision float32.")
+            if precision in ROUNDED and best != "tf32":
+                why = "not on this card" if engine == "fast" else "the readable engine computes in float32"
+                raise UsageError(f"--precision {precision}: {why}. Use --precision float32.")
             # It has no twins: there only many small calls are slow, so its fast engine is a step as a whole.
             return Backend(cupy, "gpu", engine, precision=best if precision == "auto" else precision)
-    if precision == "tf32":
-        raise UsageError("--precision tf32 needs a GPU. Leave it out, or use --device gpu.")
+    if precision in ROUNDED:
+        raise UsageError(f"--precision {precision} needs a GPU. Leave it out, or use --device gpu.")
     return cpu(engine)
 
 
 def shared_by(backend: Backend, ranks: Ranks) -> Backend:
     """The same for one of several `ranks`, which add up what is a sum over the batch.
 
-    Raises:
-        DeviceError: NCCL is missing, or ranks share a graphics card.
+    Raises DeviceError: NCCL is missing, or ranks share a graphics card.
     """
     if isinstance(ranks, MPI) and backend.device == "gpu":
         ranks = NCCL(ranks, backend.xp)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.card import step_on_a_card
 from tests.checks import numbers
+from tests.cuda.card import step_on_a_card
 from tests.game import Players
 from tinygan import models
 from tinygan.backend import Backend, cpu
@@ -35,6 +35,8 @@ CASES = [
     Sizes(12, 3, 2, 7, 2, 3),
     Sizes(4, 1, 1, 1, 1, 2),
     Sizes(32, 3, 5, 11, 4, 4),
+    Sizes(36, 1, 4, 3, 2, 2),  # maps in two strips: see TRANSPOSED
+    Sizes(4, 1, 4, 3, 100, 130),  # the first map's rows in several chunks
 ]
 
 

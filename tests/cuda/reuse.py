@@ -12,8 +12,6 @@ from tinygan.cuda.buffers import Buffers, Memory
 from tinygan.cuda.kernels import Kernels, signatures
 from tinygan.cuda.trainer import CardStep
 
-IN_PLACE = ("activate", "scale_rows")  # kernels that read the buffer that they write
-
 
 def address(array: Any) -> int:
     return array.data.ptr
@@ -25,21 +23,22 @@ def named(own: Buffers) -> dict[str, Array]:
     for name, value in vars(own).items():
         inner = vars(value) if type(value).__module__ == buffers.__name__ else None
         found |= {f"{name}.{key}": array for key, array in inner.items()} if inner else {name: value}
-    return found
+    first = {id(array): name for name, array in reversed(found.items())}  # noise is also what is lifted of it
+    return {name: array for name, array in found.items() if first[id(array)] == name}
 
 
 class Apart(Memory):
     """No two buffers share memory: so an address tells which one was meant."""
 
-    def __init__(self, xp: Any = None) -> None:
-        super().__init__(xp)
+    def __init__(self, xp: Any = None, apart: bool = False) -> None:
+        super().__init__(xp, apart=True)
         self.owner: dict[int, int] = {}  # addresses: of a buffer, of the one it would share with
 
-    def again(self, buffer: Array) -> Array:
-        if self.xp is None:
-            return buffer
-        other, at = self(*buffer.shape), address(buffer)
-        self.owner[address(other)] = self.owner.get(at, at)
+    def again(self, buffer: Array, dtype: Any = None) -> Array:
+        other = super().again(buffer, dtype)
+        if self.xp and other is not buffer:
+            at = address(buffer)
+            self.owner[address(other)] = self.owner.get(at, at)
         return other
 
 
@@ -80,8 +79,7 @@ def check_reuse(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def launched(own: Kernels, name: str, grid: Any, block: Any, *arguments: Any) -> None:
         arrays = [(p.const, x) for p, x in zip(signatures()[name], arguments, strict=True) if p.pointer]
-        read = [x for const, x in arrays if const or name in IN_PLACE]
-        checks[own](read, [x for const, x in arrays if not const])
+        checks[own]([x for const, x in arrays if const], [x for const, x in arrays if not const])
         launch(own, name, grid, block, *arguments)
 
     def multiplied(own: Blas, a: Array, b: Array, out: Array) -> None:

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from benchmarks import roofline
 from tinygan.backend import choose
 from tinygan.cuda import blas
 from tinygan.cuda.blas import SIGNATURES, Blas, CUBLASError, arguments
@@ -109,6 +110,19 @@ CASES = {
 def test_views_are_multiplied_where_they_lie(multiply, case):
     a, view_a, b, view_b, out, view_out = CASES[case]
     multiply(R(a), view_a, R(b), view_b, R(out), view_out)
+
+
+def test_every_matrix_of_the_tutorials_step_lies_where_tensor_cores_read_sixteen_bytes(monkeypatch):
+    steps = []
+
+    def note(own, a, b, out):
+        for x in (a, b, out):
+            one = blas.matrix(x)
+            steps.extend([x.data.ptr // 4, one.leading, one.step])
+
+    monkeypatch.setattr(Blas, "product", note)
+    roofline.count(roofline.Model(), 256, "tf32")
+    assert len(steps) == 9 * 23 and all(step % 4 == 0 for step in steps)
 
 
 @pytest.mark.parametrize(

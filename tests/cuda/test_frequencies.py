@@ -1,13 +1,14 @@
-"""Convolution as four plain products, in float64, against `ops.conv`."""
+"""Convolution as plain products, in float64, against `ops.conv`; and its kernels against their definition."""
 
-from typing import cast
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.checks import numbers
-from tinygan.cuda.blas import Blas, arguments
-from tinygan.cuda.frequencies import Convolution, axis, constants, lifted_rows
+from tinygan.cuda.blas import arguments
+from tinygan.cuda.frequencies import TAPS, Convolution, axis, constants
+from tinygan.cuda.kernels import Kernels
 from tinygan.ops import conv as readable
 
 
@@ -19,58 +20,90 @@ class Products:
         np.matmul(a, b, out=out)
 
 
+class Definitions:
+    """What the kernels do, from their definition: each tap adds to, or gets from, its phase."""
+
+    lifted = float
+
+    def flat(self, name, count, w, K, R, stride, C, F, W, times):
+        W[...] = 0
+        for tap, part in self.of_taps(W, R, stride, C, F):
+            part += np.einsum("rij,cf->ricjf", K[tap], w.reshape(-1, C, F)[tap])
+
+    def columns(self, name, count, chunks, W, K, R, stride, C, F, w, along):
+        for tap, part in self.of_taps(W, R, stride, C, F):
+            w.reshape(-1, C, F)[tap] = np.einsum("rij,ricjf->cf", K[tap], part)
+
+    def of_taps(self, W, R, stride, C, F):
+        before, rows = (TAPS - stride) // 2, W.reshape(R, 2, stride, stride, C, 2, F)
+        for tap, (i, j) in enumerate(np.ndindex(TAPS, TAPS)):
+            yield tap, rows[:, :, (i + before) % stride, (j + before) % stride]
+
+
 def convolution(side, stride):
     """A `Convolution` whose constants are left in float64."""
-    plan = Convolution(np, cast(Blas, Products()), side, stride)
-    plan.L, plan.S, plan.K = constants(axis(side, stride))
+    kernels: Any = Definitions()
+    blas: Any = Products()
+    plan = Convolution(np, kernels, blas, side, stride)
+    plan.L, plan.K = constants(axis(side, stride))
     return plan
 
 
 @pytest.mark.parametrize("side", [1, 2, 7, 8, 16])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_it_is_the_readable_convolution_and_its_gradients(side, stride):
-    T, C, F, taps = 3, 2, 3, 5
+    T, C, F = 3, 2, 3
     plan = convolution(side, stride)
-    x, w = numbers(1, T, side * stride, side * stride, C), numbers(2, taps, taps, C, F)
+    x, w = numbers(1, T, side * stride, side * stride, C), numbers(2, TAPS, TAPS, C, F)
     dy = numbers(3, T, side, side, F)
     y, saved = readable.conv2d_forward(x, w, None, stride=stride, padding="same")
     dx, dw, _ = readable.conv2d_backward(saved, dy, (True, True, False))
 
-    def places(pictures, stride):  # (T, H, W, C) -> (places, T, phases C)
-        parts = pictures.reshape(T, side, stride, side, stride, -1).transpose(1, 3, 0, 2, 4, 5)
-        return np.ascontiguousarray(parts).reshape(side * side, T, -1)
+    def places(pictures, stride):  # (T, H, W, C) -> (T, places, phases C)
+        parts = pictures.reshape(T, side, stride, side, stride, -1).transpose(0, 1, 3, 2, 4, 5)
+        return np.ascontiguousarray(parts).reshape(T, side * side, -1)
 
     depth = stride * stride * C
-    shapes = (plan.rows, T, depth), (plan.rows, T, F), (plan.rows, depth, F)
-    X, Y, W = map(np.zeros, shapes)
-    plan.lift(plan.L, places(x, stride), X)
-    plan.lift(plan.K, w, W)
+    shapes = (T, 2 * plan.R, depth), (T, 2 * plan.R, F), (plan.R, 2 * depth, 2 * F)
+    X, Y, W = map(np.empty, shapes)
+    plan.lift(places(x, stride), X)
+    plan.lift_kernel(w, W)
     plan.down(X, W, Y)
-    found = np.empty((side * side, T, F))
-    plan.lower(plan.S, Y, found)
+    found = np.empty((T, side * side, F))
+    plan.lower(Y, found)
     assert found == pytest.approx(places(y, 1), abs=1e-12)
 
-    dX, dY, dW = map(np.zeros, shapes)
-    plan.lift(plan.S, places(dy, 1), dY)
+    dX, dY, dW = map(np.empty, shapes)
+    plan.lift(places(dy, 1), dY)
     plan.up(dY, W, dX)
-    found = np.empty((side * side, T, depth))
-    plan.lower(plan.L, dX, found)
+    found = np.empty((T, side * side, depth))
+    plan.lower(dX, found)
     assert found == pytest.approx(places(dx, stride), abs=1e-12)
-    plan.kernel_gradient(X, dY, dW)
+    plan.kernel_gradient(plan.blas, X, dY, dW)
     found = np.empty_like(w)
-    plan.lower(plan.K, dW, found)
+    plan.lower_kernel(dW, found)
     assert found == pytest.approx(dw, abs=1e-11)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("C", "F", "wide"), [(4, 8, 4), (12, 36, 4), (3, 5, 1), (33, 20, 1)])
+def test_kernels_are_lifted_and_lowered_as_defined(make_backend, stride, C, F, wide):
+    backend, plan = make_backend(), convolution(7, stride)
+    K, w = plan.K.astype(np.float32), numbers(1, TAPS, TAPS, C, F).astype(np.float32)
+    W = numbers(2, plan.R, 2 * stride**2 * C, 2 * F).astype(np.float32)
+    lifted, lowered = np.empty_like(W, float), np.empty_like(w, float)
+    plan.lift_kernel(w.astype(float), lifted)
+    plan.lower_kernel(W.astype(float), lowered)
+    kernels: Any = Kernels(backend.xp, 7, 1, wide)
+    blas: Any = None
+    card = Convolution(backend.xp, kernels, blas, 7, stride)
+    into, back = map(backend.array, (np.full_like(W, np.nan), np.full_like(w, np.nan)))
+    assert (backend.numpy(card.K) == K).all()
+    card.lift_kernel(backend.array(w), into)
+    card.lower_kernel(backend.array(W), back)
+    assert backend.numpy(into) == pytest.approx(lifted, abs=1e-5)
+    assert backend.numpy(back) == pytest.approx(lowered, abs=1e-4)
+
+
 def test_the_tutorials_layers_take_as_many_products_as_the_derivation_says():
-    assert [lifted_rows(axis(7, stride).n) for stride in (1, 2)] == [(121, 124), (94, 96)]
-
-
-def test_rows_past_the_frequencies_change_nothing():
-    plan = convolution(7, 1)
-    X = numbers(1, *(plan.rows, 2, 2))
-    found, again = np.empty((49, 2, 2)), np.empty((49, 2, 2))
-    plan.lower(plan.L, X, found)
-    X[plan.R :] = 1e6
-    plan.lower(plan.L, X, again)
-    assert (found == again).all() and plan.R < plan.rows
+    assert [constants(axis(7, stride))[1].shape[1] for stride in (1, 2)] == [41, 32]

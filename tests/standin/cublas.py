@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 
 INVALID = 7  # CUBLAS_STATUS_INVALID_VALUE
+FAILED = 14  # CUBLAS_STATUS_INTERNAL_ERROR
+DTYPES = {0: np.dtype(np.float32), 2: np.dtype(np.float16)}  # CUDA_R_32F, CUDA_R_16F
+# Types of A, B and C, and how they are computed, of those in the documentation's table (section 2.8.13).
+COMBINATIONS = {(0, 0, 0, 68), (0, 0, 0, 77), (2, 2, 2, 68), (2, 2, 0, 68)}
 
 
 def tf32(x: np.ndarray) -> np.ndarray:
@@ -16,19 +20,38 @@ def tf32(x: np.ndarray) -> np.ndarray:
 
 
 class Cublas:
-    """`enqueue(stream, work)` gets the work; `owns(address, bytes)` says whether memory was handed out."""
+    """`enqueue(stream, work, used)` gets the work; `owns(address, bytes)` says whether memory was handed out,
+    `busy(stream)` whether a stream may still be at work."""
 
     def __init__(
         self,
         signatures: Any,
-        enqueue: Callable[[int, Callable[[], None]], None],
+        enqueue: Callable[[int, Callable[[], None], Any], None],
         owns: Callable[[int, int], bool],
+        busy: Callable[[int], bool],
     ) -> None:
-        self.enqueue, self.owns, self.streams, self.workspaces = enqueue, owns, {}, {}
+        self.enqueue, self.owns, self.busy, self.streams, self.workspaces = enqueue, owns, busy, {}, {}
         for name, types in signatures.items():
-            setattr(self, name, ctypes.CFUNCTYPE(ctypes.c_int, *types)(getattr(self, name[6:].lower())))
-        names = {1: b"CUBLAS_STATUS_NOT_INITIALIZED", INVALID: b"CUBLAS_STATUS_INVALID_VALUE"}
-        self.cublasGetStatusName = lambda status: names[status]  # ctypes has no callbacks that return text
+            call = self.told(getattr(self, name[6:].lower()))
+            setattr(self, name, ctypes.CFUNCTYPE(ctypes.c_int, *types)(call))
+        self.names = {1: b"CUBLAS_STATUS_NOT_INITIALIZED", INVALID: b"CUBLAS_STATUS_INVALID_VALUE"}
+        # ctypes has no callbacks that return text.
+        self.cublasGetStatusName = lambda status: self.names[status]
+
+    def note(self, a: np.ndarray, b: np.ndarray, exact: np.ndarray, c: np.ndarray) -> None:
+        """Called with every product: for tests that look at the numbers."""
+
+    def told(self, function: Callable[..., int]) -> Callable[..., int]:
+        """`function`, of which ctypes would swallow what it raises: that becomes the name of a status."""
+
+        def call(*given: Any) -> int:
+            try:
+                return function(*given)
+            except (AssertionError, RuntimeError) as problem:
+                self.names[FAILED] = str(problem).encode()
+                return FAILED
+
+        return call
 
     def create_v2(self, handle: Any) -> int:
         handle[0] = 0x1000 + len(self.streams)
@@ -36,6 +59,7 @@ class Cublas:
         return 0
 
     def destroy_v2(self, handle: int) -> int:
+        assert not self.busy(self.streams.get(handle, 0)), "its stream is still at work"
         return 0 if self.streams.pop(handle, None) is not None else 1
 
     def setstream_v2(self, handle: int, stream: int) -> int:
@@ -55,35 +79,48 @@ class Cublas:
         rows_a, rows_b = (k if ta else m), (n if tb else k)
         bad = (
             handle not in self.streams or handle not in self.workspaces or not {ta, tb} <= {0, 1}
-            or (type_a, type_b, type_c) != (0, 0, 0) or compute not in (68, 77) or algorithm != -1
+            or (type_a, type_b, type_c, compute) not in COMBINATIONS or algorithm != -1
             or min(m, n, k, count) < 1 or lda < rows_a or ldb < rows_b or ldc < m or not (A and B and C)
         )  # fmt: skip
         if bad:
             return INVALID
-        for address, columns, rows, leading, step in (
-            (A, m + k - rows_a, rows_a, lda, step_a),
-            (B, k + n - rows_b, rows_b, ldb, step_b),
-            (C, n, m, ldc, step_c),
+        used = [(*self.workspace_of(handle), True)]
+        for address, columns, rows, leading, step, kind, written in (
+            (A, m + k - rows_a, rows_a, lda, step_a, type_a, False),
+            (B, k + n - rows_b, rows_b, ldb, step_b, type_b, False),
+            (C, n, m, ldc, step_c, type_c, True),
         ):
-            size = 4 * ((count - 1) * step + (columns - 1) * leading + rows)
+            size = DTYPES[kind].itemsize * ((count - 1) * step + (columns - 1) * leading + rows)
             assert self.owns(address, size), "a product beyond the memory that was handed out"
+            used.append((address, address + size, written))
         scale, keep = alpha[0], beta[0]
 
         def work() -> None:
-            a = view(A, count, rows_a, m + k - rows_a, lda, step_a)
-            b = view(B, count, rows_b, k + n - rows_b, ldb, step_b)
-            c = view(C, count, m, n, ldc, step_c)
+            a = view(A, DTYPES[type_a], count, rows_a, m + k - rows_a, lda, step_a).astype(np.float32)
+            b = view(B, DTYPES[type_b], count, rows_b, k + n - rows_b, ldb, step_b).astype(np.float32)
+            c = view(C, DTYPES[type_c], count, m, n, ldc, step_c)
             a, b = a.transpose(0, 2, 1) if ta else a, b.transpose(0, 2, 1) if tb else b
             if compute == 77:
                 a, b = tf32(a), tf32(b)
-            c[...] = scale * np.matmul(a, b) + (keep * c if keep else 0)
+            exact = scale * np.matmul(a, b) + (keep * c if keep else 0)
+            with np.errstate(over="ignore"):
+                c[...] = exact
+            self.note(a, b, exact, c)
 
-        self.enqueue(self.streams[handle], work)
+        self.enqueue(self.streams[handle], work, used)
         return 0
 
+    def workspace_of(self, handle: int) -> tuple[int, int]:
+        """Where the memory begins and ends that products may write to besides."""
+        start, size = self.workspaces[handle]
+        return start, start + size
 
-def view(address: int, count: int, rows: int, columns: int, leading: int, step: int) -> np.ndarray:
+
+def view(
+    address: int, dtype: np.dtype, count: int, rows: int, columns: int, leading: int, step: int
+) -> np.ndarray:
     """Column-major matrices (count, rows, columns) at an address."""
-    size = (count - 1) * step + (columns - 1) * leading + rows
-    memory = np.ctypeslib.as_array((ctypes.c_float * size).from_address(address))
-    return np.lib.stride_tricks.as_strided(memory, (count, rows, columns), (4 * step, 4, 4 * leading))
+    size, each = (count - 1) * step + (columns - 1) * leading + rows, dtype.itemsize
+    memory = np.ctypeslib.as_array((ctypes.c_uint8 * (size * each)).from_address(address)).view(dtype)
+    strides = each * step, each, each * leading
+    return np.lib.stride_tricks.as_strided(memory, (count, rows, columns), strides)

@@ -3,16 +3,17 @@
 It allows only functions, methods and keywords that CuPy has (``names.json``), never turns its arrays
 into NumPy's unless asked, and fills new memory with NaN. Work on a stream other than the null stream
 is done late: when the stream is waited for. It must not begin before the null stream was waited for, as
-the one does not wait for the other by itself. While a stream captures, work goes into the graph, and what
-a real capture forbids is refused, and new memory, which CuPy would hand out again after it. Memory around
-arrays is watched.
+the one does not wait for the other by itself; nor do other streams, except for events: what one of them
+writes, another may only use after one (`Order`). While a stream captures, work goes into the graph, also
+that of streams which wait for it, and what a real capture forbids is refused, and new memory, which CuPy
+would hand out again after it. Memory around arrays is watched.
 """
 
 from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ DTYPES = (
 )  # fmt: skip
 VIEWS = ("reshape", "transpose", "view", "squeeze", "swapaxes")  # methods that need no new memory
 GUARD, PATTERN = 256, 0xA5
+Uses = Sequence[tuple[int, int, bool]]  # of memory: start, end, whether it is written
 
 
 class CUDARuntimeError(RuntimeError):
@@ -39,27 +41,65 @@ class OutOfMemoryError(MemoryError):
     """As `cupy.cuda.memory.OutOfMemoryError`."""
 
 
+class Order:
+    """Which work on some streams comes before which, by events, and what it used."""
+
+    def __init__(self) -> None:
+        self.count: dict[int, int] = {}  # works that a stream was given
+        self.seen: dict[int, dict[int, int]] = {}  # how many of each stream come before its next one
+        self.used: dict[tuple[int, bool, int, int], int] = {}  # (stream, written, start, end): by which work
+
+    def add(self, stream: int, used: Uses) -> None:
+        """Another work of a stream, which uses (start, end, whether it is written).
+
+        Raises:
+            AssertionError: another stream uses the same, and no event says which of them comes first.
+        """
+        number = self.count[stream] = self.count.get(stream, 0) + 1
+        seen = self.seen.setdefault(stream, {})
+        for start, end, written in used:
+            for (other, by_other, first, last), when in self.used.items():
+                clash = (written or by_other) and start < last and first < end
+                apart = other == stream or not clash or seen.get(other, 0) >= when
+                assert apart, "two streams use the same memory, in an order of chance"
+            self.used[stream, written, start, end] = number
+
+    def now(self, stream: int) -> dict[int, int]:
+        """What comes before an event that is recorded now."""
+        return {**self.seen.get(stream, {}), stream: self.count.get(stream, 0)}
+
+    def after(self, stream: int, before: dict[int, int]) -> None:
+        """What a stream is given from now on comes after that."""
+        seen = self.seen.setdefault(stream, {})
+        seen |= {other: max(when, seen.get(other, 0)) for other, when in before.items()}
+
+
 class Card:
     """The device: streams with work that waits, the capture under way, the memory handed out."""
 
     def __init__(self) -> None:
         self.queues: dict[int, list[Callable[[], None]]] = {0: []}
         self.capturing: Stream | None = None
+        self.order = Order()  # of work outside of captures
+        self.done: dict[int, int] = {}  # works of each stream
         self.current: list[Stream] = []
         self.memory: weakref.WeakSet[Any] = weakref.WeakSet()
         self.unsettled = False  # whether work on the null stream may still go on
+        self.cublas: Any = None
         self.copies = 0  # to the host
         self.taken = 0  # bytes that were ever asked for
         self.room: int | None = None  # bytes that may yet be
         self.fails_after: int | None = None  # so many kernels and products it breaks down
 
-    def enqueue(self, stream: int, work: Callable[[], None]) -> None:
+    def enqueue(self, stream: int, work: Callable[[], None], used: Uses = ()) -> None:
         if self.capturing:
-            if stream != self.capturing.ptr:
+            if stream not in self.capturing.joined:
                 raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted")
-            self.capturing.graph.append(work)
+            self.capturing.order.add(stream, used)
+            self.capturing.graph.append((work, used))
         elif stream:
             assert not self.unsettled, "work on the null stream may not be done yet"
+            self.order.add(stream, used)
             self.queues[stream].append(work)
         else:
             self.unsettled = True
@@ -73,17 +113,27 @@ class Card:
     def wait(self, stream: int) -> None:
         self.refuse_capture()
         self.unsettled = self.unsettled and stream != 0
-        work, self.queues[stream] = self.queues[stream], []
-        for each in work:
+        self.run(stream)
+        for block in self.memory:
+            block.check()
+        done = self.order.now(stream)  # before all that anybody is given from now on
+        for other in self.queues:
+            self.order.after(other, done)
+
+    def run(self, stream: int, until: int | None = None) -> None:
+        """Do what waits on a stream, up to a number of its works, and what that waits for on others."""
+        queue = self.queues[stream]
+        while queue and (until is None or self.done.get(stream, 0) < until):
+            self.done[stream] = self.done.get(stream, 0) + 1
+            each = queue.pop(0)
             if self.fails_after is not None:
                 self.fails_after -= 1
                 if self.fails_after < 0:
+                    queue.clear()
                     raise CUDARuntimeError(
                         "cudaErrorIllegalAddress: an illegal memory access was encountered"
                     )
             each()
-        for block in self.memory:
-            block.check()
 
     def owns(self, address: int, size: int) -> bool:
         """Whether these bytes lie in one array that was handed out and not yet given back."""
@@ -92,6 +142,10 @@ class Card:
             for block in self.memory
             for start in [block.raw.ctypes.data + block.start]
         )
+
+    def busy(self, stream: int) -> bool:
+        """Whether work waits on a stream."""
+        return bool(self.queues.get(stream))
 
     def refuse_capture(self) -> None:
         if self.capturing:
@@ -127,7 +181,6 @@ class Stream:
     def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False) -> None:
         self.ptr = 0 if null else 0x100 * (1 + len(self.card.queues))
         self.card.queues.setdefault(self.ptr, [])
-        self.graph: list[Callable[[], None]] = []
 
     def __enter__(self) -> Stream:
         self.card.current.append(self)
@@ -139,25 +192,66 @@ class Stream:
     def synchronize(self) -> None:
         self.card.wait(self.ptr)
 
+    def record(self, event: Event | None = None) -> Event:
+        event = event or Event()
+        event.record(self)
+        return event
+
+    def wait_event(self, event: Event) -> None:
+        event.waited(self)
+
     def begin_capture(self, mode: int | None = None) -> None:
         assert self.ptr and not self.card.capturing
-        self.card.capturing, self.graph = self, []
+        self.card.capturing = self
+        self.graph: list[tuple[Callable[[], None], Uses]] = []
+        self.order, self.joined = Order(), {self.ptr}
 
     def end_capture(self) -> Graph:
         assert self.card.capturing is self
         self.card.capturing = None
+        done = self.order.now(self.ptr)
+        if any(done.get(stream, 0) < count for stream, count in self.order.count.items()):
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined: capturing stream has unjoined work")
         return Graph(self.card, self.graph)
+
+
+class Event:
+    """As `cupy.cuda.Event`."""
+
+    card: Card
+
+    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
+        self.place: tuple[Any, int, dict[int, int], int] | None = None  # capture, stream, what is before it
+
+    def record(self, stream: Stream | None = None) -> None:
+        at, capture = stream.ptr if stream else self.card.stream, self.card.capturing
+        order = capture.order if capture else self.card.order
+        self.place = capture, at, order.now(at), self.card.done.get(at, 0) + len(self.card.queues[at])
+
+    def waited(self, stream: Stream) -> None:
+        """The stream waits for what the event was recorded after."""
+        if self.place is None:
+            return
+        capture, at, before, until = self.place
+        if capture is not self.card.capturing:
+            raise CUDARuntimeError("cudaErrorStreamCaptureIsolation: dependency created on uncaptured work")
+        if capture:
+            capture.joined.add(stream.ptr)
+            capture.order.after(stream.ptr, before)
+        else:
+            self.card.order.after(stream.ptr, before)
+            self.card.queues[stream.ptr].append(lambda: self.card.run(at, until))
 
 
 class Graph:
     """As `cupy.cuda.Graph`."""
 
-    def __init__(self, card: Card, works: list[Callable[[], None]]) -> None:
+    def __init__(self, card: Card, works: list[tuple[Callable[[], None], Uses]]) -> None:
         self.card, self.works = card, works
 
     def launch(self, stream: Stream | None = None) -> None:
-        for work in self.works:
-            self.card.enqueue(stream.ptr if stream else self.card.stream, work)
+        for work, used in self.works:
+            self.card.enqueue(stream.ptr if stream else self.card.stream, work, used)
 
 
 def strict(name: str, allowed: list[str], keywords: dict[str, Any]) -> None:
@@ -288,11 +382,16 @@ class Kernel:
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
         values = [value._numpy.ctypes.data if isinstance(value, Array) else value for value in args]
+        kinds = kernels.compiled(self.module.code, self.module.options)[1][self.name]
+        used = [
+            (value._numpy.ctypes.data, value._numpy.ctypes.data + value.nbytes, "const" not in kind)
+            for value, kind in zip(args, kinds, strict=False) if isinstance(value, Array)
+        ]  # fmt: skip
 
         def work(held: Any = args) -> None:  # the arrays live until it is done
             kernels.launch(self.module.code, self.module.options, self.name, grid, block, values)
 
-        self.card.enqueue(self.card.stream, work)
+        self.card.enqueue(self.card.stream, work, used)
 
 
 class RawModule:
@@ -318,6 +417,7 @@ def make() -> tuple[ModuleType, Card, Cublas]:
     Array.card = card  # results of operators are plain Arrays
     stream = type("Stream", (Stream,), {"card": card})
     null = stream.null = stream(null=True)
+    Event.card = card
 
     def fresh(shape: Any, dtype: Any, order: str = "C") -> Array:
         card.at_once()
@@ -384,9 +484,11 @@ def make() -> tuple[ModuleType, Card, Cublas]:
         __getattr__=ask, __version__="14.2.0", ndarray=array, is_available=lambda: True,
         empty=fresh, zeros=zeros, asarray=asarray, asnumpy=asnumpy,
         RawModule=type("RawModule", (RawModule,), {"card": card}),
-        get_default_memory_pool=lambda: SimpleNamespace(total_bytes=lambda: card.taken),
+        get_default_memory_pool=lambda: SimpleNamespace(
+            total_bytes=lambda: card.taken, free_all_blocks=lambda: None
+        ),
         cuda=SimpleNamespace(
-            Stream=stream, Graph=Graph, Device=device_of,
+            Stream=stream, Event=Event, Graph=Graph, Device=device_of,
             get_current_stream=lambda device_id=-1: card.current[-1] if card.current else null,
             runtime=SimpleNamespace(
                 CUDARuntimeError=CUDARuntimeError,
@@ -402,4 +504,5 @@ def make() -> tuple[ModuleType, Card, Cublas]:
         ),
     )  # fmt: skip
 
-    return module, card, Cublas(blas.SIGNATURES, card.enqueue, card.owns)
+    card.cublas = Cublas(blas.SIGNATURES, card.enqueue, card.owns, card.busy)
+    return module, card, card.cublas

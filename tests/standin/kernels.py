@@ -19,13 +19,13 @@ BACKWARDS = False  # whether the last threads and blocks run first; nothing may 
 @cache
 def compiled(source: str, options: tuple[str, ...]) -> tuple[Any, dict[str, list[str]]]:
     """The library, and each kernel's parameter declarations."""
-    found = re.findall(r"__global__ void (\w+)\((.*?)\) \{(.*?)\n\}", source, re.S)
+    found = re.findall(r"__global__ void (\w+)\((.*?)\) \{", source, re.S)
     parts = [SHIM.read_text(encoding="utf-8"), source]
-    kernels = {}
-    for name, declarations, code in found:
+    kernels, waiting = {}, waiters(source)
+    for name, declarations in found:
         kernels[name] = [" ".join(one.split()[:-1] + ["*"] * ("*" in one)) for one in declarations.split(",")]
         given = ", ".join(f"*({kind.replace('const ', '')} *)a[{i}]" for i, kind in enumerate(kernels[name]))
-        barriers = int("block_sum(" in code or "__syncthreads" in code)
+        barriers = int(name in waiting)
         parts.append(
             f"static void call_{name}(void **a) {{ {name}({given}); }}\n"
             f"int launch_{name}(const unsigned *grid, const unsigned *block, void **a, int backwards) "
@@ -36,11 +36,24 @@ def compiled(source: str, options: tuple[str, ...]) -> tuple[Any, dict[str, list
         Path(folder, "kernels.c").write_text("\n".join(parts), encoding="utf-8")
         command = [
             COMPILER, "-std=gnu11", "-O2", "-U_FORTIFY_SOURCE", "-shared", "-fPIC",
-            "-Wall", "-Werror", "-Wno-unused-function", "-Wno-unused-variable",
+            "-Wall", "-Werror", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-unknown-pragmas",
             *options, "-o", f"{folder}/kernels.so", f"{folder}/kernels.c", "-lm",
         ]  # fmt: skip
         subprocess.run(command, check=True)
         return ctypes.CDLL(f"{folder}/kernels.so"), kernels
+
+
+def waiters(source: str) -> set[str]:
+    """The functions and macros whose threads wait for each other: those that come to a barrier."""
+    source = re.sub("//.*", "", source)
+    found, functions = {"__syncthreads"}, []
+    for part in re.split(r"\n(?=__device__|__global__|#define)", source)[1:]:
+        name = re.match(r"#define (\w+)|.*?(\w+)\(", part, re.S)
+        assert name, part
+        functions.append((name[1] or name[2], set(re.findall(r"\w+", part))))
+    for _ in functions:
+        found |= {name for name, words in functions if found & words}
+    return found
 
 
 SIZES = {"int": 4, "float": 4, "double": 8, "word": 8}

@@ -12,12 +12,27 @@ static dim threadIdx, blockIdx, blockDim, gridDim;
 #define __global__ static
 #define __device__ static
 #define __shared__ static
+#define __align__(bytes) __attribute__((aligned(bytes)))
+#define __threadfence() ((void)0) /* blocks run one after the other */
+#define __ldcg(address) (*(address))
+typedef struct { float x, y, z, w; } float4;
+
+static unsigned short float16(float x) {
+    union { _Float16 number; unsigned short bits; } rounded = {x};
+    return rounded.bits;
+}
 #define min(a, b) ((a) < (b) ? (a) : (b))
 #define max(a, b) ((a) > (b) ? (a) : (b))
 
 static int atomicMin(int *address, int value) {
     int old = *address;
     *address = min(old, value);
+    return old;
+}
+
+static unsigned atomicInc(unsigned *address, unsigned most) {
+    unsigned old = *address;
+    *address = old >= most ? 0 : old + 1;
     return old;
 }
 

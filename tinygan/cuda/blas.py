@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from tinygan.arrays import Array
 from tinygan.errors import DeviceError, one_line
 
+MATRIX = c_void_p, c_int, c_int, c_longlong  # where, type, leading dimension, step to the next one
 # Argument types of the functions used, from cublas_api.h; each returns a status.
 SIGNATURES: dict[str, Sequence[Any]] = {
     "cublasCreate_v2": [ctypes.POINTER(c_void_p)],
@@ -20,18 +21,13 @@ SIGNATURES: dict[str, Sequence[Any]] = {
     "cublasSetStream_v2": [c_void_p, c_void_p],
     "cublasSetWorkspace_v2": [c_void_p, c_void_p, c_size_t],
     "cublasGemmStridedBatchedEx": [
-        c_void_p, c_int, c_int,  # handle, and whether A and B are transposed
-        c_int, c_int, c_int,  # m, n, k
-        ctypes.POINTER(c_float),  # alpha
-        c_void_p, c_int, c_int, c_longlong,  # A, its type, leading dimension, step to the next matrix
-        c_void_p, c_int, c_int, c_longlong,  # B
-        ctypes.POINTER(c_float),  # beta
-        c_void_p, c_int, c_int, c_longlong,  # C
+        c_void_p, c_int, c_int, c_int, c_int, c_int,  # handle, whether A and B are transposed, m, n, k
+        ctypes.POINTER(c_float), *MATRIX, *MATRIX, ctypes.POINTER(c_float), *MATRIX,  # alpha, A, B, beta, C
         c_int, c_int, c_int,  # number of matrices, computation, algorithm
     ],
 }  # fmt: skip
-FLOAT32 = 0  # CUDA_R_32F, library_types.h
-COMPUTE = {"float32": 68, "tf32": 77}  # CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32
+TYPES = {"f": 0, "e": 2}  # CUDA_R_32F, CUDA_R_16F, library_types.h, by NumPy's letters
+FLOAT32, TF32 = 68, 77  # CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32
 DEFAULT_ALGORITHM = -1  # CUBLAS_GEMM_DEFAULT
 WORKSPACE = 32 << 20  # bytes; what cuBLAS recommends for Hopper, and more than older cards need
 
@@ -82,16 +78,12 @@ def matrix(x: Array) -> Matrix:
 
 
 def load() -> Any:
-    """cuBLAS, with the types of its functions declared.
-
-    Raises:
-        DeviceError: the library is not there.
-    """
+    """cuBLAS, with the types of its functions declared. Raises DeviceError: the library is not there."""
     try:
         from cuda import pathfinder  # pyright: ignore
 
         found = pathfinder.load_nvidia_dynamic_lib("cublas")
-        library = ctypes.CDLL(found.abs_path, handle=found._handle_uint)  # the one that CuPy has loaded
+        library = ctypes.CDLL(found.abs_path, handle=getattr(found, "_handle_uint", None))  # CuPy's own
     except (AttributeError, ImportError, OSError, RuntimeError) as problem:
         raise DeviceError(
             f'cuBLAS cannot be loaded: {one_line(problem)}. Install it: pip install "cupy-cuda13x[ctk]" '
@@ -120,7 +112,7 @@ class Blas:
             CUBLASError: it cannot be used.
         """
         self.library = load()
-        self.compute = COMPUTE[precision]
+        self.compute = FLOAT32 if precision == "float32" else TF32
         self.workspace = xp.empty(WORKSPACE, dtype=xp.uint8)
         self.one, self.zero = c_float(1), c_float(0)
         self.handle = c_void_p()
@@ -131,23 +123,19 @@ class Blas:
         self._call("cublasSetWorkspace_v2", self.handle, self.workspace.data.ptr, WORKSPACE)
 
     def product(self, a: Array, b: Array, out: Array) -> None:
-        """out = a b, for float32 arrays (m, k), (k, n), (m, n) or batches of them; see `arguments`.
-
-        Raises:
-            ValueError: as `arguments`.
-            CUBLASError: the call failed.
+        """out = a b, for arrays (m, k), (k, n), (m, n) or batches of them: float32; or both factors float16,
+        added up in float32, and the result either. Raises as `arguments`, or CUBLASError.
         """
         m, n, k, first, second, result, batch = arguments(a, b, out)
+        factor, product = TYPES[a.dtype.char], TYPES[out.dtype.char]
         self.products += 1
         self.operations += 2 * m * n * k * batch
         self._call(
-            "cublasGemmStridedBatchedEx", self.handle, first.transposed, second.transposed,
-            m, n, k, ctypes.byref(self.one),
-            b.data.ptr, FLOAT32, first.leading, first.step,
-            a.data.ptr, FLOAT32, second.leading, second.step,
-            ctypes.byref(self.zero),
-            out.data.ptr, FLOAT32, result.leading, result.step,
-            batch, self.compute, DEFAULT_ALGORITHM,
+            "cublasGemmStridedBatchedEx", self.handle, first.transposed, second.transposed, m, n, k,
+            ctypes.byref(self.one), b.data.ptr, factor, first.leading, first.step,
+            a.data.ptr, factor, second.leading, second.step,
+            ctypes.byref(self.zero), out.data.ptr, product, result.leading, result.step,
+            batch, FLOAT32 if factor else self.compute, DEFAULT_ALGORITHM,
         )  # fmt: skip
 
     def close(self) -> None:

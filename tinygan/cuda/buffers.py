@@ -7,8 +7,8 @@ import numpy as np
 
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
-from tinygan.cuda.frequencies import TAPS, axis, lifted_rows
-from tinygan.cuda.kernels import chunks
+from tinygan.cuda.frequencies import TAPS, axis, constants
+from tinygan.cuda.kernels import ALONG, QUADS, most_chunks
 from tinygan.errors import UsageError
 from tinygan.fast.dcgan import layers_of, odd_layer
 from tinygan.layers import Network
@@ -44,9 +44,14 @@ class Sizes(NamedTuple):
         """The shape of so many pictures."""
         return count, 4 * self.side, 4 * self.side, self.channels
 
-    def rows(self, stride: int) -> int:
-        """Of what a convolution of this stride lifts, between the smallest map and the next."""
-        return lifted_rows(axis(self.side, stride).n)[1]
+    @property
+    def wide(self) -> int:
+        """How many neighbouring channels a thread can take at once."""
+        return 1 if any(C % 4 for C in self[3:]) else 4
+
+    def R(self, stride: int) -> int:  # noqa: N802
+        """Pairs of frequencies of a convolution of this stride, between the smallest map and the next."""
+        return constants(axis(self.side, stride))[1].shape[1]
 
 
 def sizes_of(G: Network, D: Network) -> Sizes | None:
@@ -78,89 +83,89 @@ def sizes_of(G: Network, D: Network) -> Sizes | None:
 
 
 class Memory:
-    """Hands out buffers of the card, or, without `xp`, only counts them."""
+    """Hands out buffers of the card, or, without `xp`, only counts them; with `apart` no two share memory."""
 
-    def __init__(self, xp: Any = None) -> None:
-        self.xp = xp
+    def __init__(self, xp: Any = None, apart: bool = False) -> None:
+        self.xp, self.apart = xp, apart
         self.bytes = self.largest = 0  # of all buffers together; numbers in the largest of them
 
     def __call__(self, *shape: int, dtype: Any = np.float32) -> Array:
-        """A new buffer: of zeros, not whatever was there (see `Convolution.down`)."""
+        """A new buffer, of zeros."""
         self.bytes += prod(shape) * np.dtype(dtype).itemsize
         self.largest = max(self.largest, prod(shape))
-        return self.xp.zeros(shape, dtype=dtype) if self.xp else None
+        return self.xp.zeros(shape, dtype=dtype) if self.xp else np.broadcast_to(np.zeros(1, dtype), shape)
 
-    def again(self, buffer: Array) -> Array:
-        """The memory of a buffer whose numbers are not needed any more, for others of its shape."""
-        return buffer
+    def again(self, buffer: Array, dtype: Any = None) -> Array:
+        """The memory of a buffer whose numbers are not needed any more, for others of its shape and dtype."""
+        same = dtype in (None, buffer.dtype) and not self.apart
+        return buffer if same else self(*buffer.shape, dtype=dtype or buffer.dtype)
 
 
 # In what follows a `d` before a name means the gradient.
 
 
 class NormBuffers:
-    """Around a batch norm of G and its LeakyReLU: C channels; `shape`: of activations."""
+    """Around a batch norm of G and its LeakyReLU: C channels; `shape`: of activations, (M, places, ...)."""
 
-    def __init__(self, take: Memory, C: int, *shape: int) -> None:
-        self.h = take(prod(shape) // C, C)
-        self.dh = take.again(self.h)
-        self.a, self.da = take(*shape), take(*shape)  # activations
-        self.mean, self.inverse_std = take(C), take(C)
+    def __init__(self, take: Memory, lifted: Any, C: int, *shape: int, stored: bool = True) -> None:
+        """Not `stored`: activations have no memory, and are computed where they are needed."""
+        self.h, inner = take(*shape), shape if stored else (0,)
+        self.dh = take.again(self.h, lifted)
+        self.a, self.da = take(*inner, dtype=lifted), take(*inner)
+        self.known = take(4, C)  # see `learn`
 
 
 class LiftedBuffers:
     """What a convolution lifts: a large picture of C channels, a small one of F, its kernel (T examples)."""
 
-    def __init__(self, take: Memory, rows: int, T: int, C: int, F: int, again: bool = True) -> None:
+    def __init__(self, take: Memory, lifted: Any, R: int, T: int, C: int, F: int, again: bool = True):
         """`again`: dX takes the memory of X (for a transposed convolution, X is only its result)."""
-        self.X, self.Y, self.W = take(rows, T, C), take(rows, T, F), take(rows, C, F)
-        self.dX = take.again(self.X) if again else take(rows, T, C)
-        self.dY, self.dW = take.again(self.Y), take(rows, C, F)
-
-
-class ActivationBuffers:
-    """After a convolution of D: its result, which bias, LeakyReLU and dropout change in place."""
-
-    def __init__(self, take: Memory, *shape: int) -> None:
-        self.b, self.db, self.mask = take(*shape), take(*shape), take(*shape, dtype=np.uint8)
+        shapes = (T, 2 * R, C), (T, 2 * R, F), (R, 2 * C, 2 * F)
+        self.X, self.Y, self.W = (take(*shape, dtype=lifted) for shape in shapes)
+        self.dX = take.again(self.X) if again else take(*shapes[0], dtype=lifted)
+        self.dY, self.dW = take.again(self.Y), take(R, 2 * C, 2 * F)
 
 
 class Buffers:
-    """Every array of a step, apart from weights and data, for `M` fakes.
+    """Every array of a step, apart from weights and data, for `M` fakes and up to N real pictures.
 
-    Those for D are made for two full batches, T = 2 M; with a partial one their beginnings are used.
+    With a partial batch the beginnings of those for D are used, T = N + M. `lifted`: the dtype of what is.
     """
 
-    def __init__(self, take: Memory, s: Sizes, M: int) -> None:
-        T, P, window = 2 * M, s.P, s.window
+    def __init__(self, take: Memory, s: Sizes, M: int, N: int, lifted: Any = np.float32) -> None:
+        T, P = N + M, s.P
         self.noise = take(M, s.noise)
+        self.noise_lifted = self.noise if lifted == np.float32 else take(M, s.noise, dtype=lifted)
         # G's three maps, and between them two convolutions by frequencies.
-        self.norm0 = NormBuffers(take, P * s.C0, P, M, s.C0)
-        self.up1 = LiftedBuffers(take, s.rows(1), M, s.C1, s.C0)
-        self.norm1 = NormBuffers(take, s.C1, P, M, s.C1)
-        self.up2 = LiftedBuffers(take, s.rows(2), M, 4 * s.C2, s.C1)
-        self.norm2 = NormBuffers(take, s.C2, P, M, 4, s.C2)
-        # The windows that G's last convolution adds up to pictures; then those under D's first kernel,
-        # when the fakes' gradient leaves D; then those of that gradient.
-        self.windows_G = take(P, M, 4, window)
-        self.dwindows_D = take.again(self.windows_G)
-        self.dwindows_G = take.again(self.windows_G)
+        self.norm0 = NormBuffers(take, lifted, P * s.C0, M, P, s.C0)
+        self.up1 = LiftedBuffers(take, lifted, s.R(1), M, s.C1, s.C0)
+        self.norm1 = NormBuffers(take, lifted, s.C1, M, P, s.C1)
+        self.up2 = LiftedBuffers(take, lifted, s.R(2), M, 4 * s.C2, s.C1)
+        self.norm2 = NormBuffers(take, lifted, s.C2, M, P, 4, s.C2, stored=False)
         self.pictures = take(*s.picture(T))  # real ones, then fakes
         self.dfakes = take(*s.picture(M))  # before tanh
-        # D.
-        self.windows_D = take(P, T, 4, window)
-        self.activation1 = ActivationBuffers(take, P, T, 4, s.D1)
-        self.down2 = LiftedBuffers(take, s.rows(2), T, 4 * s.D1, s.D2, again=False)
-        self.activation2 = ActivationBuffers(take, P, T, 1, s.D2)
-        self.logits, self.slopes_D = take(T), take(T)  # slopes: of the losses, by each logit
-        self.slopes_G = take(M)
-        # Sums over rows are taken in shares: of a map, or of a kernel next to the pictures.
-        rows = (M, P * s.C0), (P * M, s.C1), (4 * P * M, s.C2), (4 * P * T, s.D1), (P * T, s.D2)
-        of_rows = [2 * chunks(*shape)[0] * shape[1] for shape in rows]
-        self.shares = take(max(*of_rows, *(4 * P * window * C for C in (s.C2, s.D1))))
-        self.sums = take(2, max(P * s.C0, s.C1, s.C2))  # that several ranks add up
+        # D: after its convolutions, before the second one's bias; masks in bits, (2, size): see `begin`.
+        self.a1, self.h2 = take(T, P, 4, s.D1, dtype=lifted), take(T, P, s.D2)
+        self.da1, self.dh2 = take.again(self.a1, np.float32), take.again(self.h2, lifted)
+        self.codes = take(T, P, 4, s.D1 // s.wide, dtype=np.uint8)  # see `activate`
+        self.mask1, self.mask2 = (
+            take(2, -(-max(M, N) * P * each // 16), dtype=np.uint16) for each in (4 * s.D1, s.D2)
+        )
+        self.down2 = LiftedBuffers(take, lifted, s.R(2), T, 4 * s.D1, s.D2, again=False)
+        self.logits, self.slopes, self.ratios = take(T), take(T), take(M)  # see `losses`
+        # Sums over rows are taken in shares.
+        wide = s.wide * ALONG
+        sums = (M, P * s.C0), (P * M, s.C1), (4 * P * M, s.C2), (T, P * s.D2)
+        shares = [2 * C * most_chunks(rows, -(-C // wide)) for rows, C in sums]
+        for count, C in (M, s.C2), (T, s.D1):
+            shares.append((s.window + 2) * C * most_chunks(count, -(-C // (s.wide * QUADS)), 1))
+        self.shares = take(max(shares))
+        self.sums = take(max(2 * P * s.C0, 2 * s.C1, 2 * s.C2, P * s.D2, 2 * s.D1))
+        self.arrived = take(1 + P * max(s.C0, s.D2), dtype=np.uint32)  # blocks of a column; see `last_of`
+        # For what may run beside the rest.
+        self.side_shares, self.side_arrived = take.again(self.shares), take.again(self.arrived)
         self.measured = take(STEPS_KEPT, 4)  # losses and scores of the last steps
-        self.clock, self.rate = take(2, dtype=np.int64), take(2)  # see `tick`
+        self.clock, self.rate = take(2, dtype=np.int64), take(2)  # see `begin`
         self.trouble = take(2, dtype=np.int32)  # see `check_finite`
 
 
@@ -176,7 +181,7 @@ def refuse_uncountable(sizes: Sizes, batch: int) -> None:
 def counted(sizes: Sizes, batch: int) -> Memory:
     """The memory of a step, without taking any."""
     memory = Memory()
-    Buffers(memory, sizes, batch)
+    Buffers(memory, sizes, batch, batch)
     return memory
 
 

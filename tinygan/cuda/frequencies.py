@@ -1,62 +1,59 @@
-"""Convolution by frequencies as four plain matrix products; `tinygan.fast.conv` derives the algorithm.
+"""Convolution by frequencies as plain matrix products; `tinygan.fast.conv` derives the algorithm.
 
-A graphics card does not mind a few more multiplications, but it does mind waiting. So here Gauss's
-sums are folded into the constant matrices, every frequency counts as one real number (R of them),
-and nothing remains but
+A graphics card does not mind a few more multiplications, but it does mind moving numbers. So here a frequency
+that has a conjugate keeps its two real numbers, p + iq, and a complex product is one of real matrices,
 
-    X = L' x       lift the large picture     (R, places) (places, T C)
-    W = K' w       lift the kernel            (R phases, taps) (taps, C F)
-    Y[r] = X[r] W[r]                          R products (T, phases C) (phases C, F)
-    y = S Y        lower to the small one     (places, R) (R, T F)
+    [Re Y  Im Y] = [p  q] [ c  d]      for conj W = c + id
+                          [-d  c]
 
-and their transposes for everything else, ' being the transpose. Pictures lie place by place,
-(places, T, channels), so that L, K and S each multiply one matrix as wide as the whole batch. With
-stride 2 the four phases of a place are neighbours, as 4 C channels.
+Frequencies that are real go by twos: then the matrix is diagonal. With R pairs in all, nothing remains but
+
+    X = L' x       lift pictures       (2 R, places) (places, C), for each example
+    W = K' w       lift the kernel     (4 R, taps) (taps, C F)
+    Y[r] = X[r] W[r]                   R products (T, 2 C) (2 C, 2 F)
+    y = L Y        lower pictures      (places, 2 R) (2 R, F), for each example
+
+and their transposes for everything else, ' being the transpose. Maps are (T, places, channels); with stride 2
+the four phases of a place are neighbours, as 4 C channels.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from tinygan.arrays import Array
 from tinygan.cuda.blas import Blas
+from tinygan.cuda.kernels import Kernels
 from tinygan.fast.frequencies import Axis, circles, pixels, whole
 
 TAPS = 5  # side of every kernel
-ALIGNED = 4  # float32 numbers in 16 bytes, as tensor cores like to read them
 
 
-def constants(cut: Axis) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """L (places, R'), S (places, R') and K (taps, R' phases) of a convolution, float64.
-
-    Both its axes are `cut` so: whole, in a single tile. R' is R, filled up with columns of zeros.
-
-    For a frequency that has a conjugate, X = p + iq and conj W = c + id make three real products,
-    (p + q) c, p (d - c) and q (c + d), of which the first and third make the real part of Y by
-    their difference, the first and second its imaginary part by their sum.
-    """
+@lru_cache(maxsize=8)
+def constants(cut: Axis) -> tuple[np.ndarray, np.ndarray]:
+    """L (places, 2 R) and K (taps, R, 2, 2) of a convolution, both of whose axes are `cut` so, float64."""
     circle = circles((cut.n, cut.n))
+    pairs, reals = len(circle.pairs), len(circle.reals)
+    R = pairs + -(-reals // 2)
 
     def waves(places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cosines and sines of the pairs, cosines of the reals: (places, frequencies)."""
         turned = circle.angles(circle.pairs, places).T
         return np.cos(turned), np.sin(turned), np.cos(circle.angles(circle.reals, places).T)
 
-    def filled(*parts: np.ndarray) -> np.ndarray:
-        table = np.concatenate(parts, axis=-1)
-        return np.pad(table, ((0, 0), (0, -table.shape[1] % ALIGNED)))
+    places = pixels(cut.out, cut.out)  # of the small picture, and of each phase of the large one
+    L = np.zeros((len(places), 2 * R))
+    L[:, : 2 * pairs : 2], sines, L[:, 2 * pairs : 2 * pairs + reals] = waves(places)
+    L[:, 1 : 2 * pairs : 2] = -sines
 
-    cos, sin, real = waves(pixels(cut.out, cut.out))  # a phase of the large picture has the same
-    large = filled(cos - sin, cos, -sin, real)
-    small = filled(cos - sin, -sin, -cos, real)
-
-    kernel = np.zeros((TAPS * TAPS, large.shape[1], cut.stride * cut.stride))
-    for tap, (i, j) in enumerate(np.ndindex(TAPS, TAPS)):
-        (a, down), (b, along) = cut.offset(i), cut.offset(j)
-        cos, sin, real = waves(np.array([(down, along)]))
-        row = filled(2 * cos, 2 * sin - 2 * cos, 2 * cos + 2 * sin, real)[0] / (cut.n * cut.n)
-        kernel[tap, :, a * cut.stride + b] = row
-    return large, small, kernel.reshape(len(kernel), -1)
+    taps = [(cut.offset(i)[1], cut.offset(j)[1]) for i, j in np.ndindex(TAPS, TAPS)]
+    K = np.zeros((TAPS * TAPS, R, 2, 2))
+    c, d, real = (table / (cut.n * cut.n) for table in waves(np.array(taps)))
+    K[:, :pairs] = 2 * np.stack([c, d, -d, c], axis=-1).reshape(TAPS * TAPS, pairs, 2, 2)
+    for i in range(reals):
+        K[:, pairs + i // 2, i % 2, i % 2] = real[:, i]
+    return L, K
 
 
 def axis(side: int, stride: int) -> Axis:
@@ -64,48 +61,53 @@ def axis(side: int, stride: int) -> Axis:
     return whole(side * stride, side, TAPS, stride, (TAPS - stride) // 2)
 
 
-def lifted_rows(n: int) -> tuple[int, int]:
-    """(R, R') of a circle of length n on both axes: a row for a real frequency, three for a pair."""
-    circle = circles((n, n))
-    R = 3 * len(circle.pairs) + len(circle.reals)
-    return R, -(-R // ALIGNED) * ALIGNED
-
-
 class Convolution:
     """A convolution from C channels of a large square picture to F of a small one, 'same' padding.
 
     The small picture has `side` x `side` places; the large one `stride` times as many pixels an axis. Lifted,
-    for T examples: X (rows, T, phases C) and Y (rows, T, F); the kernel: W (rows, phases C, F).
+    for T examples: X (T, 2 R, phases C) and Y (T, 2 R, F); the kernel: W (R, 2 phases C, 2 F).
     """
 
-    def __init__(self, xp: Any, blas: Blas, side: int, stride: int) -> None:
+    def __init__(self, xp: Any, kernels: Kernels, blas: Blas, side: int, stride: int) -> None:
         cut = axis(side, stride)
-        self.L, self.S, self.K = (xp.asarray(np.asarray(m, np.float32)) for m in constants(cut))
-        self.R, self.rows = lifted_rows(cut.n)
-        self.blas = blas
+        L, K = constants(cut)
+        # Its rows begin where 16 bytes do, as tensor cores like to read them.
+        rows = np.pad(L, ((0, 0), (0, -L.shape[1] % 8))).astype(kernels.lifted)
+        self.L, self.K = xp.asarray(rows)[:, : L.shape[1]], xp.asarray(K.astype(np.float32))
+        self.R, self.stride, self.kernels, self.blas = self.K.shape[1], stride, kernels, blas
 
-    def lift(self, matrix: Array, x: Array, X: Array) -> None:
-        """x -> X: with L the large picture (places, T, phases C), with S the small one (places, T, F), with K
-        the kernel (TAPS, TAPS, C, F)."""
-        inside, outside = matrix.shape
-        self.blas.product(matrix.T, x.reshape(inside, -1), X.reshape(outside, -1))
+    def lift(self, x: Array, X: Array) -> None:
+        """Pictures x (T, places, ...) -> X."""
+        self.blas.product(self.L.T, x.reshape(*x.shape[:2], -1), X)
 
-    def lower(self, matrix: Array, X: Array, x: Array) -> None:
-        """The transpose of `lift`: with S a result from what was multiplied, with K a kernel's gradient."""
-        inside, outside = matrix.shape
-        self.blas.product(matrix, X.reshape(outside, -1), x.reshape(inside, -1))
+    def lower(self, X: Array, x: Array) -> None:
+        """The transpose of `lift`: of what was multiplied, the result."""
+        self.blas.product(self.L, X, x.reshape(*x.shape[:2], -1))
 
-    # The rows past R stay as they are. They hold numbers of earlier steps or zeros, and only meet
-    # the constants' columns of zeros.
+    def lift_kernel(self, w: Array, W: Array) -> None:
+        """A kernel w (TAPS, TAPS, C, F) -> W."""
+        C, F = w.shape[2:]
+        count = self.stride * self.stride * C * F
+        self.kernels.flat("lift_kernel", count, w, self.K, self.R, self.stride, C, F, W, times=self.R)
+
+    def lower_kernel(self, W: Array, w: Array) -> None:
+        """The transpose of `lift_kernel`: a kernel's gradient."""
+        C, F = w.shape[2:]
+        count = self.stride * self.stride * C * F
+        self.kernels.columns("lower_kernel", count, 1, W, self.K, self.R, self.stride, C, F, w, along=32)
 
     def down(self, X: Array, W: Array, Y: Array) -> None:
         """Y = X W, frequency by frequency."""
-        self.blas.product(X[: self.R], W[: self.R], Y[: self.R])
+        self.blas.product(self._by_pairs(X), W, self._by_pairs(Y))
 
     def up(self, Y: Array, W: Array, X: Array) -> None:
         """X = Y W', the transpose of `down`."""
-        self.blas.product(Y[: self.R], W[: self.R].transpose(0, 2, 1), X[: self.R])
+        self.blas.product(self._by_pairs(Y), W.transpose(0, 2, 1), self._by_pairs(X))
 
-    def kernel_gradient(self, X: Array, Y: Array, W: Array) -> None:
+    def kernel_gradient(self, blas: Blas, X: Array, Y: Array, W: Array) -> None:
         """W = X' Y"""
-        self.blas.product(X[: self.R].transpose(0, 2, 1), Y[: self.R], W[: self.R])
+        blas.product(self._by_pairs(X).transpose(0, 2, 1), self._by_pairs(Y), W)
+
+    def _by_pairs(self, X: Array) -> Array:
+        """X (T, 2 R, C) as (R, T, 2 C)."""
+        return X.reshape(len(X), self.R, -1).transpose(1, 0, 2)

@@ -1,28 +1,29 @@
 """The training step of `tinygan.gan.train_step` on a graphics card.
 
-Everything a step needs stays on the card. It is about 80 kernels and matrix products, one after the
-other on one stream, that read and write only arrays which never move: so it can be captured as a
-CUDA graph (``trainer.py``).
+Everything a step needs stays on the card. It is about 50 kernels and matrix products that read and
+write only arrays which never move: so it can be captured as a CUDA graph (``trainer.py``).
 
 What it computes is what `fast.gan` computes, with these shapes in mind: T = N + M examples pass D at
-once, N real pictures and M fakes; a map of a quarter of the pictures' side is (places, T, channels),
-one of half the side (places, T, 4 phases, channels). See ``kernels.cu``.
+once, N real pictures and M fakes; a map of a quarter of the pictures' side is (T, places, channels),
+one of half the side (T, places, 4 phases, channels). See ``kernels.cu``.
 """
 
-from math import prod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.average import Average
 from tinygan.cuda import buffers
 from tinygan.cuda.blas import Blas
-from tinygan.cuda.buffers import STEPS_KEPT, ActivationBuffers, Flat, LiftedBuffers, NormBuffers
+from tinygan.cuda.buffers import STEPS_KEPT, Flat, LiftedBuffers, NormBuffers
 from tinygan.cuda.frequencies import Convolution
-from tinygan.cuda.kernels import Kernels, chunks
-from tinygan.fast.dcgan import DownStage, UpStage, layers_of
+from tinygan.cuda.kernels import ALONG, QUADS, THREADS, Kernels, chunks
+from tinygan.fast.dcgan import UpStage, layers_of
 from tinygan.layers import Network
 from tinygan.optim import Adam
-from tinygan.rng import mask_rate
+from tinygan.rng import MASK_STEPS, key, mask_rate, stream
 
 
 class CardStep:
@@ -33,17 +34,12 @@ class CardStep:
     """
 
     def __init__(
-        self,
-        G: Network,
-        D: Network,
-        adam_G: Adam,
-        adam_D: Adam,
-        all_M: int,
-        average: Average | None = None,
-        step: int = 0,
-    ) -> None:
+        self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, all_M: int, average: Average | None = None,
+        step: int = 0, seed: int = 0, beside: bool = False,
+    ) -> None:  # fmt: skip
         """`all_M`: the fakes in a step, of which each of several ranks makes its part; `average`: of G;
-        `step`: how many were taken.
+        `step`: how many were taken; `seed`: of noise and masks; `beside`: kernels' gradients are computed on
+        a stream beside the main chain: the same bits, with more memory; not measured so far.
 
         Raises:
             UsageError: the batch or the networks need an array of more than 2^31 numbers.
@@ -57,15 +53,26 @@ class CardStep:
         buffers.refuse_uncountable(sizes, self.batch)
         xp = self.xp = G.backend.xp
         self.stream = xp.cuda.Stream(non_blocking=True)
+        self.side = xp.cuda.Stream(non_blocking=True) if beside else self.stream
+        self.event = xp.cuda.Event(disable_timing=True)
         self.blas = Blas(xp, self.stream, G.backend.precision)
-        self.kernels = Kernels(xp, sizes.side, sizes.channels)
-        self.memory = buffers.Memory(xp)
-        self.buffers = buffers.Buffers(self.memory, sizes, self.batch)
+        self.side_blas = Blas(xp, self.side, G.backend.precision) if beside else self.blas
+        self.scale, self.half = 1, G.backend.precision == "float16"
+        lifted = xp.float16 if self.half else xp.float32
+        self.kernels = Kernels(xp, sizes.side, sizes.channels, sizes.wide, lifted)
+        self.memory = buffers.Memory(xp, apart=beside)
+        # A rank may have one real picture more than it has fakes, of a last batch that is nearly full.
+        most = -(-all_M // self.ranks.size)
+        self.buffers = buffers.Buffers(self.memory, sizes, self.batch, most, lifted)
         self.buffers.clock[0], self.buffers.clock[1] = step, adam_G.t
         self.dense_G, (self.up1, self.up2, self.up3), (self.down1, self.down2), self.dense_D = layers_of(G, D)
-        self.rates = {stage: mask_rate(stage.dropout.rate) for stage in (self.down1, self.down2)}
+        self.rates = [mask_rate(stage.dropout.rate) for stage in (self.down1, self.down2)]
+        self.noise_key = key(seed, stream(seed, "noise").path, 1)  # ... .at(step)
+        self.mask_key = key(seed, stream(seed, "dropout").path, 3)  # ... .at(step, pass, layer)
         # By the stride: up1's, and that of up2 and down2.
-        self.frequencies = {stride: Convolution(xp, self.blas, sizes.side, stride) for stride in (1, 2)}
+        self.frequencies = {
+            stride: Convolution(xp, self.kernels, self.blas, sizes.side, stride) for stride in (1, 2)
+        }
         self._adopt()
         self.wait_for_default_stream()
 
@@ -73,6 +80,36 @@ class CardStep:
         """Wait until what was done on CuPy's own stream is there: `stream` does not do so by itself."""
         self.xp.cuda.get_current_stream().synchronize()
         self.xp.cuda.Stream.null.synchronize()
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Within this, launches go beside the main chain, after all that it has been given so far."""
+        self._let_wait(self.side, self.stream)
+        with self.side:
+            yield
+
+    def _let_wait(self, later: Any, earlier: Any) -> None:
+        """What one stream will be given waits for what the other has been given."""
+        if later is not earlier:
+            self.event.record(earlier)
+            later.wait_event(self.event)
+
+    def counted(self) -> tuple[int, int]:
+        """Kernels and products launched so far; what the products compute."""
+        handles = {self.blas, self.side_blas}
+        launches = self.kernels.launches + sum(blas.products for blas in handles)
+        return launches, sum(blas.operations for blas in handles)
+
+    def stop(self) -> None:
+        """Wait for the card, though it may have failed."""
+        for each in (self.side, self.stream):
+            with suppress(Exception):
+                each.synchronize()
+
+    def close(self) -> None:
+        """Give cuBLAS's handles back. The card must have stopped, and graphs that use them be gone."""
+        self.side_blas.close()
+        self.blas.close()
 
     def _adopt(self) -> None:
         """Lay out weights, gradients and averages as long arrays, G's before D's."""
@@ -100,27 +137,44 @@ class CardStep:
                 averaged = {name: self.average.averaged[name] for name in sources}
                 self.averaged.append((Flat(xp, averaged).whole, values))
 
-    def tick(self) -> None:
-        """Another step begins."""
-        (adam, other), clock, rate = self.adams, self.buffers.clock, self.buffers.rate
-        self.kernels.launch("tick", (1,), (1,), clock, rate, adam.lr, other.lr, adam.beta1, adam.beta2)
+    def begin(self, images: Array, order: Array, all_N: int) -> None:
+        """A step begins: its pictures (`images` uint8, in `order`), noise and masks; `all_N` are real.
 
-    def train_step(self, N: int, all_N: int) -> None:
-        """The step, from what `pictures[:N]`, `noise` and the masks hold, on the current stream.
+        Of what several ranks share each draws its part.
+        """
+        (adam, other), b, s, real = self.adams, self.buffers, self.sizes, self.ranks.part(all_N)
+        masks, steps_per_epoch = [], -(-len(order) // self.all_M)
+        for mask, C, rate in zip((b.mask1, b.mask2), (s.D1, s.D2), self.rates, strict=True):
+            masks += [mask, 8 * mask.size, C, round(rate * MASK_STEPS)]
+        # A thread has some bytes of the pictures, 4 numbers of noise, or 16 elements of a mask.
+        wide = self.kernels.wide
+        most = max(b.pictures.size // wide, b.noise.size // 4 + 1, b.mask1.size // 2)
+        self.kernels.flat(
+            "begin", most * wide, b.pictures, images, order, real.start, len(real), self.all_M,
+            steps_per_epoch, b.noise, b.noise_lifted, self.fakes.start * s.noise, b.noise.size,
+            *self.noise_key, *masks, self.fakes.start, self.batch, *self.mask_key, b.clock, b.rate, adam.lr,
+            other.lr, adam.beta1, adam.beta2, b.arrived, times=6,
+        )  # fmt: skip
+
+    def train_step(self, all_N: int) -> None:
+        """The step with what `begin` prepared, on the current stream.
 
         From a loss or a gradient on that is not finite, no weight moves: see `trouble`.
-        Where several ranks share the batch that is one's part of it, and all_N are real in the whole.
         """
         b, kernels, adam, size = self.buffers, self.kernels, self.adams[0], self.weights.size
-        self.losses_and_gradients(N, all_N)
+        if self.half:  # gradients are larger by about 64 times the pictures in a mean: few are too small then
+            self.scale = 1 << min(all_N, self.all_M).bit_length() + 5
+        self.losses_and_gradients(len(self.ranks.part(all_N)), all_N)
+        self._let_wait(self.stream, self.side)
         self.ranks.add_up(self.gradients)
         kernels.flat(
-            "check_finite", size, self.gradients, size, self.gradients[-4:], b.measured, STEPS_KEPT, b.clock,
-            b.trouble,
+            "check_finite", size, self.gradients, size, 1 / self.scale, self.gradients[-4:], b.measured,
+            STEPS_KEPT, b.clock, b.trouble,
         )  # fmt: skip
         kernels.flat(
-            "adam", size, self.weights, self.gradients, self.averages, self.squares, size, self.of_G, b.rate,
-            adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.eps, b.clock, b.trouble,
+            "adam", size, self.weights, self.gradients, self.averages, self.squares, size, self.of_G,
+            1 / self.scale, b.rate, adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.eps, b.clock,
+            b.trouble,
         )  # fmt: skip
         for averaged, values in self.averaged:
             assert self.average
@@ -130,24 +184,15 @@ class CardStep:
             )  # fmt: skip
 
     def losses_and_gradients(self, N: int, all_N: int) -> None:
-        """As `gan.losses_and_gradients`: into `gradients`, with the losses and scores at its end."""
-        b, s, M, T = self.buffers, self.sizes, self.batch, N + self.batch
-        fakes = b.pictures[N:T]
+        """As `gan.losses_and_gradients`: into `gradients`, with the losses and scores at its end.
+
+        N pictures are real; where several ranks share the batch, all_N in the whole.
+        """
+        fakes = self.buffers.pictures[N : N + self.batch]
         self._generator_forward(fakes)
-        self._discriminator_forward(T)
-        self.kernels.blocks(
-            "losses", 1, b.logits, N, M, all_N, self.all_M, self.gradients[-4:], b.slopes_D, b.slopes_G,
-            self.gradient_of[self.dense_D.parameters["bias"]],
-        )  # fmt: skip
-        # Backward once through D, with 1 for each logit; each example's share is weighted where
-        # examples are added up, or leave D. See `fast.gan`.
-        self._discriminator_backward(T)
-        db = part(b.activation1.db, s.P, T * 4, s.D1)[:, N * 4 :]
-        kernel = self.down1.conv.kernel.data.reshape(s.window, s.D1)
-        self.blas.product(db, kernel.T, b.dwindows_D.reshape(s.P, M * 4, s.window))
-        self.kernels.flat(
-            "col2im_tanh_backward", b.dfakes.size, b.dwindows_D, M, b.slopes_G, fakes, b.dfakes
-        )
+        self._discriminator_forward(N, all_N)
+        self._discriminator_backward(N)
+        self._leave_discriminator(N, fakes)
         self._generator_backward()
 
     def trouble(self) -> tuple[int, str] | None:
@@ -155,95 +200,98 @@ class CardStep:
         at, step = map(int, self.xp.asnumpy(self.buffers.trouble))
         if at >= self.weights.size:
             return None
-        if at < 0:
-            return step, "a loss is not finite"
         name = next(name for name, (part, _) in self.places.items() if at < part.stop)
-        return step, f"the gradient of {name} is not finite"
+        what = "a loss" if at < 0 else f"the gradient of {name}"
+        why = " (float16 ends at 65,504: with --precision tf32 it may be)" if self.half else ""
+        return step, f"{what} is not finite{why}"
 
     # G.
 
     def _generator_forward(self, pictures: Array) -> None:
         """noise -> pictures (M, H, W, channels)."""
-        b, window, C2 = self.buffers, self.sizes.window, self.sizes.C2
-        self.blas.product(b.noise, self.dense_G.kernel.data, b.norm0.h)
+        b, last, conv = self.buffers, self.buffers.norm2, self.up3.conv
+        self.blas.product(b.noise, self.dense_G.kernel.data, b.norm0.h.reshape(self.batch, -1))
+        self._normalise(self.up1, b.norm0)
         self._up(self.up1, b.norm0, b.up1, b.norm1)
+        self._normalise(self.up2, b.norm1)
         self._up(self.up2, b.norm1, b.up2, b.norm2)
-        self._normalise(self.up3, b.norm2)
-        kernel = self.up3.conv.kernel.data.reshape(window, C2)
-        self.blas.product(b.norm2.a.reshape(-1, C2), kernel.T, b.windows_G.reshape(-1, window))
-        self.kernels.flat("col2im_tanh", pictures.size, b.windows_G, self.batch, pictures)
+        self._normalise(self.up3, last)
+        self.kernels.strips(
+            "make_pictures", self.batch, last.h, last.known, conv.kernel.data, self.sizes.C2,
+            self.up3.relu.slope, pictures,
+        )  # fmt: skip
 
     def _generator_backward(self) -> None:
         """G's gradients, from that of the numbers before tanh."""
-        b, window, C2, kernel = self.buffers, self.sizes.window, self.sizes.C2, self.up3.conv.kernel
-        self.kernels.flat("im2col", b.dwindows_G.size, b.dfakes, self.batch, b.dwindows_G)
-        windows = b.dwindows_G.reshape(-1, window)
-        self._kernel_gradient(windows, b.norm2.a.reshape(-1, C2), self.gradient_of[kernel])
-        self.blas.product(windows, kernel.data.reshape(window, C2), b.norm2.da.reshape(-1, C2))
-        self._normalise_backward(self.up3, b.norm2)
+        b, M, C, n, kernels = self.buffers, self.batch, self.sizes.C2, self.buffers.norm2, self.kernels
+        norm, kernel, slope, of = self.up3.norm, self.up3.conv.kernel, self.up3.relu.slope, self.gradient_of
+        count, each = chunks(M, kernels.blocks(C, QUADS), 1)
+        given, sums, rows = (b.dfakes, n.h, n.known, kernel.data), b.sums[: 2 * C], 4 * self.sizes.P
+        kernels.columns(
+            "make_pictures_sums", C, count, *given, M, C, each, slope, b.shares, b.arrived, of[kernel],
+            of[norm.beta], of[norm.gamma], sums, along=QUADS,
+        )  # fmt: skip
+        self.ranks.add_up(sums)
+        kernels.flat("make_pictures_back", n.h.size // 4, *given, sums, rows * self.all_M, M, C, slope, n.dh)
         self._up_backward(self.up2, b.norm1, b.up2, b.norm2)
+        self._normalise_backward(self.up2, b.norm1)
         self._up_backward(self.up1, b.norm0, b.up1, b.norm1)
-        self.blas.product(b.noise.T, b.norm0.dh, self.gradient_of[self.dense_G.kernel])
+        self._normalise_backward(self.up1, b.norm0)
+        dh = b.norm0.dh.reshape(M, -1)
+        self.blas.product(b.noise_lifted.T, dh, of[self.dense_G.kernel])
 
     def _up(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
-        """h of one map -> h of the next: the stage, its transposed convolution by frequencies."""
-        self._normalise(stage, before)
+        """a of one map -> h of the next, by frequencies."""
         conv = self.frequencies[stage.conv.stride]
-        conv.lift(conv.K, stage.conv.kernel.data, b.W)
-        conv.lift(conv.S, before.a, b.Y)
+        conv.lift_kernel(stage.conv.kernel.data, b.W)
+        conv.lift(before.a, b.Y)
         conv.up(b.Y, b.W, b.X)
-        conv.lower(conv.L, b.X, after.h)
+        conv.lower(b.X, after.h)
 
     def _up_backward(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
-        """dh of the next map -> dh of this one, and the gradients of the stage."""
+        """dh of the next map -> da of this one, and the kernel's gradient."""
         conv = self.frequencies[stage.conv.stride]
-        conv.lift(conv.L, after.dh, b.dX)
-        conv.kernel_gradient(b.dX, b.Y, b.dW)
-        conv.lower(conv.K, b.dW, self.gradient_of[stage.conv.kernel])
+        conv.lift(after.dh, b.dX)
+        with self._aside():
+            conv.kernel_gradient(self.side_blas, b.dX, b.Y, b.dW)
+            conv.lower_kernel(b.dW, self.gradient_of[stage.conv.kernel])
         conv.down(b.dX, b.W, b.dY)
-        conv.lower(conv.S, b.dY, before.da)
-        self._normalise_backward(stage, before)
+        conv.lower(b.dY, before.da)
 
     def _normalise(self, stage: UpStage, n: NormBuffers) -> None:
-        """a = LeakyReLU(batch norm of h), and the running values."""
-        norm, kernels, C = stage.norm, self.kernels, n.mean.size
-        rows, shares = n.h.size // C, self.buffers.shares
-        count, each = chunks(rows, C)
+        """a = LeakyReLU(batch norm of h), where that is stored, and the running values."""
+        norm, kernels, b, C = stage.norm, self.kernels, self.buffers, n.known.shape[1]
+        rows, alone, sums, slope = n.h.size // C, self.ranks.size == 1, b.sums[: 2 * C], stage.relu.slope
+        count, each = chunks(rows, kernels.blocks(C, ALONG))
+        running, variance = norm.running_mean.data, norm.running_variance.data
         # Distances are taken from a row, or from what is the same on all ranks that add them up.
-        alone = self.ranks.size == 1
-        x0 = n.h if alone else norm.running_mean.data
-        kernels.shares("moments", count, C, n.h, x0, rows, C, each, shares)
+        learnt = (
+            n.h if alone else running, norm.gamma.data, norm.beta.data, norm.eps, norm.momentum, n.known,
+            running, variance,
+        )  # fmt: skip
+        kernels.columns(
+            "moments", C, count, n.h, rows, C, each, b.shares, b.arrived, sums, alone, *learnt, slope,
+            n.a.size, n.a,
+        )  # fmt: skip
         if not alone:
-            count, shares = 1, self._of_all_ranks(count, C)
-        kernels.shares(
-            "batch_statistics", 1, C, shares, count, x0, self._all(rows), C, norm.eps, norm.momentum, n.mean,
-            n.inverse_std, norm.running_mean.data, norm.running_variance.data, lanes=32,
-        )  # fmt: skip
-        kernels.rows(
-            "normalise", rows, C, n.h, n.mean, n.inverse_std, norm.gamma.data, norm.beta.data, rows, C,
-            n.a.shape[-1], stage.relu.slope, n.a,
-        )  # fmt: skip
+            self.ranks.add_up(sums)
+            kernels.flat("learn_from_all", C, sums, self._all(rows), C, *learnt)
+        if n.a.size and not (alone and count == 1):
+            kernels.flat("normalise", n.h.size, n.h, n.known, n.h.size, C, slope, n.a)
 
     def _normalise_backward(self, stage: UpStage, n: NormBuffers) -> None:
         """dh, from da; and the gradients of gamma and beta."""
-        norm, kernels, C, shares = stage.norm, self.kernels, n.mean.size, self.buffers.shares
-        rows, width, slope = n.h.size // C, n.a.shape[-1], stage.relu.slope
-        count, each = chunks(rows, C)
-        given = n.da, n.h, n.mean, n.inverse_std, norm.gamma.data, norm.beta.data
-        dgamma, dbeta = self.gradient_of[norm.gamma], self.gradient_of[norm.beta]
-        kernels.shares("normalise_sums", count, C, *given, rows, C, width, each, slope, shares)
-        kernels.shares("total", 1, C, shares, count, C, 2, dbeta, dgamma, lanes=32)
-        if self.ranks.size > 1:  # these two are this rank's; what x does to the moments is a matter of all
-            dbeta, dgamma = self._of_all_ranks(count, C).reshape(2, C)
-        sums = dgamma, dbeta, self._all(rows)
-        kernels.rows("normalise_back", rows, C, *given, *sums, rows, C, width, slope, n.dh)
-
-    def _of_all_ranks(self, count: int, C: int) -> Array:
-        """The two sums over `count` shares (count, 2, C), added up over all ranks: (2 C)."""
-        sums = part(self.buffers.sums, 2 * C)
-        self.kernels.shares("total", 1, C, self.buffers.shares, count, C, 2, sums[:C], sums[C:], lanes=32)
-        self.ranks.add_up(sums)
-        return sums
+        norm, kernels, b, C = stage.norm, self.kernels, self.buffers, n.known.shape[1]
+        rows, alone, sums, slope = n.h.size // C, self.ranks.size == 1, b.sums[: 2 * C], stage.relu.slope
+        count, each = chunks(rows, kernels.blocks(C, ALONG))
+        given = n.da, n.h, n.known
+        kernels.columns(
+            "normalise_sums", C, count, *given, rows, C, each, slope, b.shares, b.arrived,
+            self.gradient_of[norm.beta], self.gradient_of[norm.gamma], sums, alone, n.dh,
+        )  # fmt: skip
+        if not (alone and count == 1):
+            self.ranks.add_up(sums)
+            kernels.flat("normalise_back", n.h.size, *given, sums, self._all(rows), n.h.size, C, slope, n.dh)
 
     def _all(self, rows: int) -> int:
         """Of so many rows for this rank's examples: how many there are for all."""
@@ -251,75 +299,65 @@ class CardStep:
 
     # D.
 
-    def _discriminator_forward(self, T: int) -> None:
-        """The first T pictures -> logits."""
-        b, s, conv = self.buffers, self.sizes, self.frequencies[2]
-        windows, b1, b2 = (self._rows(x, T) for x in (b.windows_D, b.activation1.b, b.activation2.b))
-        self.kernels.flat("im2col", windows.size, b.pictures[:T], T, windows)
-        self.blas.product(windows, self.down1.conv.kernel.data.reshape(s.window, s.D1), b1)
-        self._activate(self.down1, b.activation1, T)
-        X, Y = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.Y))
-        conv.lift(conv.K, self.down2.conv.kernel.data, b.down2.W)
-        conv.lift(conv.L, b1, X)
-        conv.down(X, b.down2.W, Y)
-        conv.lower(conv.S, Y, b2)
-        self._activate(self.down2, b.activation2, T)
-        kernel, bias = self.dense_D.kernel.data, self.dense_D.parameters["bias"].data
-        self.kernels.blocks("dense_logits", T, b2, kernel, bias, T, s.D2, b.logits)
-
-    def _discriminator_backward(self, T: int) -> None:
-        """D's gradients, and in `activation1.db` that of each logit by the first convolution's result."""
-        b, s, conv, kernels = self.buffers, self.sizes, self.frequencies[2], self.kernels
-        weights, dense = b.slopes_D, self.dense_D.kernel
-        b2, db2 = (self._rows(x, T) for x in (b.activation2.b, b.activation2.db))
-        kernels.shares("weighted_sums", s.P, s.D2, b2, weights, T, s.D2, self.gradient_of[dense])
-        self._activate_backward(self.down2, b.activation2, T, dense.data, same=T)
-        X, dX, dY = (part(x, conv.rows, T, x.shape[2]) for x in (b.down2.X, b.down2.dX, b.down2.dY))
-        conv.lift(conv.S, db2, dY)
-        conv.up(dY, b.down2.W, dX)
-        kernels.rows("scale_rows", conv.R * T, s.D2, dY, weights, conv.R * T, s.D2, T, 1)
-        conv.kernel_gradient(X, dY, b.down2.dW)
-        conv.lower(conv.K, b.down2.dW, self.gradient_of[self.down2.conv.kernel])
-        windows, db1 = (self._rows(x, T) for x in (b.windows_D, b.activation1.db))
-        conv.lower(conv.L, dX, db1)
-        self._activate_backward(self.down1, b.activation1, T, db1, same=1)
-        kernels.rows("scale_rows", *windows.shape, windows, weights, *windows.shape, T, 4)
-        self._kernel_gradient(windows, db1, self.gradient_of[self.down1.conv.kernel])
-
-    def _activate(self, stage: DownStage, act: ActivationBuffers, T: int) -> None:
-        """b = dropout(LeakyReLU(b + bias)), in place."""
-        b, mask, bias = self._rows(act.b, T), self._rows(act.mask, T), stage.conv.parameters["bias"].data
-        slope, growth = stage.relu.slope, 1 / (1 - self.rates[stage])
-        self.kernels.rows("activate", *b.shape, b, bias, mask, *b.shape, slope, growth)
-
-    def _activate_backward(
-        self, stage: DownStage, act: ActivationBuffers, T: int, given: Array, same: int
-    ) -> None:
-        """db before it, from that after it, a row of which serves `same` rows; and the bias's gradient."""
-        b, db, mask = (self._rows(x, T) for x in (act.b, act.db, act.mask))
-        (rows, C), shares = b.shape, self.buffers.shares
-        count, each = chunks(rows, C)
-        self.kernels.shares(
-            "activate_back", count, C, db, given, same, b, mask, self.buffers.slopes_D, rows, C, each, T,
-            act.b.shape[2], stage.relu.slope, 1 / (1 - self.rates[stage]), shares,
+    def _discriminator_forward(self, N: int, all_N: int) -> None:
+        """N real pictures and the fakes -> logits, and what follows from them."""
+        b, s, conv, kernels, T = self.buffers, self.sizes, self.frequencies[2], self.kernels, N + self.batch
+        first, second, dense = self.down1.conv.parameters, self.down2.conv.parameters, self.dense_D.parameters
+        kernels.flat(
+            "see_pictures", T * s.P * s.D1, b.pictures, first["kernel"].data, first["bias"].data,
+            *self._dropout(0, N), T, s.D1, *self._scales(0), b.a1, b.codes,
         )  # fmt: skip
-        bias = self.gradient_of[stage.conv.parameters["bias"]]
-        self.kernels.shares("total", 1, C, shares, count, C, 1, bias, bias, lanes=32)
+        conv.lift_kernel(second["kernel"].data, b.down2.W)
+        X, Y = b.down2.X[:T], b.down2.Y[:T]
+        conv.lift(b.a1[:T], X)
+        conv.down(X, b.down2.W, Y)
+        conv.lower(Y, b.h2[:T])
+        kernels.launch(
+            "answer", (T,), (1, THREADS), b.h2, second["bias"].data, *self._dropout(1, N), s.D2,
+            *self._scales(1), dense["kernel"].data, dense["bias"].data, b.logits, b.arrived, self.batch,
+            all_N, self.all_M, self.scale, self.gradients[-4:], b.slopes, b.ratios,
+            self.gradient_of[dense["bias"]],
+        )  # fmt: skip
 
-    def _rows(self, x: Array, T: int) -> Array:
-        """The first T examples of a map (places, .., phases, C), as rows of channels."""
-        return part(x, len(x) * T * x.shape[2], x.shape[3])
+    def _discriminator_backward(self, N: int) -> None:
+        """D's gradients, and in `da1` that of each fake's logit by the first layer's result."""
+        b, s, conv, kernels, T = self.buffers, self.sizes, self.frequencies[2], self.kernels, N + self.batch
+        first, second, dense = self.down1.conv.parameters, self.down2.conv.parameters, self.dense_D.parameters
+        of, each = self.gradient_of, s.P * s.D2
+        count, rows = chunks(T, kernels.blocks(each, ALONG))
+        kernels.columns(
+            "answer_back", each, count, b.h2, second["bias"].data, *self._dropout(1, N), T, s.D2,
+            *self._scales(1), dense["kernel"].data, b.slopes, rows, b.shares, b.arrived,
+            of[dense["kernel"]], b.sums[:each], of[second["bias"]], b.dh2,
+        )  # fmt: skip
+        X, dX, dY = b.down2.X[:T], b.down2.dX[:T], b.down2.dY[:T]
+        conv.lift(b.dh2[:T], dY)
+        with self._aside():
+            conv.kernel_gradient(self.side_blas, X, dY, b.down2.dW)
+            conv.lower_kernel(b.down2.dW, of[second["kernel"]])
+        conv.up(dY, b.down2.W, dX)
+        conv.lower(dX, b.da1[:T])
+        count, examples = chunks(T, kernels.blocks(s.D1, QUADS), 1)
+        with self._aside():
+            kernels.columns(
+                "see_pictures_back", s.D1, count, b.pictures, b.da1, b.codes, T, s.D1, examples,
+                *self._scales(0), b.side_shares, b.side_arrived, of[first["kernel"]], of[first["bias"]],
+                along=QUADS,
+            )  # fmt: skip
 
-    def _kernel_gradient(self, columns: Array, rows: Array, gradient: Array) -> None:
-        """columns' rows, (rows, WINDOW) and (rows, C): a long sum for few results, so cut into shares."""
-        count, (window, C) = 4 * self.sizes.P, (columns.shape[1], rows.shape[1])
-        shares = part(self.buffers.shares, count, window, C)
-        parts = columns.reshape(count, -1, window).transpose(0, 2, 1), rows.reshape(count, -1, C)
-        self.blas.product(*parts, shares)
-        size = gradient.size
-        self.kernels.shares("total", 1, size, shares, count, size, 1, gradient, gradient, lanes=32)
+    def _leave_discriminator(self, N: int, fakes: Array) -> None:
+        """The gradient of G's loss by the fakes before tanh."""
+        b, kernel = self.buffers, self.down1.conv.kernel.data
+        self.kernels.strips(
+            "leave_D", self.batch, b.da1[N:], b.codes[N:], kernel, self.sizes.D1, *self._scales(0), b.ratios,
+            fakes, b.dfakes,
+        )  # fmt: skip
 
+    def _dropout(self, layer: int, N: int) -> tuple[Array, int, int]:
+        """A layer's mask, as kernels take it."""
+        mask = (self.buffers.mask1, self.buffers.mask2)[layer]
+        return mask, 8 * mask.size, N
 
-def part(buffer: Array, *shape: int) -> Array:
-    """The beginning of a buffer, under another shape."""
-    return buffer.reshape(-1)[: prod(shape)].reshape(shape)
+    def _scales(self, layer: int) -> tuple[float, float]:
+        """LeakyReLU's slope, and by how much what dropout keeps grows."""
+        return (self.down1, self.down2)[layer].relu.slope, 1 / (1 - self.rates[layer])

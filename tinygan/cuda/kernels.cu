@@ -1,41 +1,163 @@
-// What the training step of the DCGAN does between its matrix products. Plain C, so that a test can
+// What the training step of the DCGAN does between its large matrix products. Plain C, so that a test can
 // run every kernel on a processor.
 //
-// Shapes. A map of a quarter of the picture's side has SIDE x SIDE places p, and T examples lie
-// one after the other for each place: (p, t, channel). A map of half the side is stored by phases,
-// (p, t, phase, channel): pixel (y, x) belongs to place (y / 2, x / 2) and phase 2 (y % 2) + x % 2.
-// Pictures are (t, y, x, channel), CHANNELS of them. SIDE and CHANNELS are set when this is compiled.
+// Shapes. Examples t come first. A map of a quarter of the pictures' side has SIDE x SIDE places p:
+// (t, p, channel). A map of half the side is stored by phases, (t, p, phase, channel): pixel (y, x) belongs
+// to place (y / 2, x / 2) and phase 2 (y % 2) + x % 2. Pictures are (t, y, x, channel), CHANNELS of them.
+// SIDE, CHANNELS, WIDE and LIFTED_BITS are set when this is compiled.
 //
 // Nothing is added up in an order that depends on which thread comes first, so a step is the same,
 // bit for bit, whenever it is repeated on one card.
+//
+// What each idea saves of a step at batch 256, counted (`python -m benchmarks.roofline`), never measured:
+//
+//   a kernel finishes its own sums: the last of its blocks adds up the others' shares      11 launches
+//   one kernel begins a step: batch, noise, masks (a bit an element), clock                 6 launches  0.01 GB
+//   a frequency is two numbers, and a product of real 2 x 2 matrices (``frequencies.py``)               0.18 GB
+//   direct convolution next to the pictures: no columns, and G's last activations are
+//     computed where they are needed; two bits an element tell backwards what D let through 10 launches  0.30 GB
+//   D's last activation, its answer and their gradients in two kernels                      2 launches  0.04 GB
+//   D's loss is weighted once, where the gradient enters D                                   1 launch   0.05 GB
+//   a block that has all rows of a column normalises them                                   2 launches  0.04 GB
+//   WIDE channels a thread: loads and stores of 16 bytes                                   instructions
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+#define PLACES (SIDE * SIDE)
 #define HALF (2 * SIDE)
 #define FULL (4 * SIDE)
 #define TAPS 5     // side of every kernel
 #define BEFORE 1   // zeros before a picture that a convolution of stride 2 halves
 #define WINDOW (TAPS * TAPS * CHANNELS)
+#define PICTURE (FULL * FULL * CHANNELS)
+#define THREADS 256  // in a block, at most
 #define UNIT 1.1102230246251565e-16  // 2^-53: 53 random bits times this lie in [0, 1)
 
 typedef unsigned long long word;
 
-// Time.
+// WIDE neighbouring channels: 4, which are read and written at once, or 1 where numbers of channels do
+// not divide by 4.
+typedef struct __align__(4 * WIDE) { float at[WIDE]; } vector;
 
-// clock[0]: number of this step, from 1; clock[1]: Adam's t. rate: Adam's step sizes at t, G's and D's.
-__global__ void tick(long long *clock, float *rate, double lr_G, double lr_D, double beta1, double beta2) {
-    clock[0] += 1;
-    clock[1] += 1;
-    double t = (double)clock[1];
-    double factor = sqrt(1 - pow(beta2, t)) / (1 - pow(beta1, t));
-    rate[0] = (float)(lr_G * factor);
-    rate[1] = (float)(lr_D * factor);
+#define EACH for (int i = 0; i < WIDE; ++i)
+
+__device__ vector load(const float *from) { return *(const vector *)from; }
+__device__ void store(float *to, vector x) { *(vector *)to = x; }
+
+__device__ vector vector_of(float value) {
+    vector x;
+    EACH x.at[i] = value;
+    return x;
+}
+
+// sum += weight x
+__device__ void add(vector *sum, float weight, vector x) { EACH sum->at[i] += weight * x.at[i]; }
+
+#define INDEX ((int)(blockIdx.x * blockDim.x + threadIdx.x))  // of a thread, where they are in a row
+
+// What products read of maps and kernels that are lifted: float32, or the bits of float16, rounded to nearest.
+#if LIFTED_BITS == 32
+typedef float lifted;
+#define LIFTED(x) (x)
+#else
+typedef unsigned short lifted;
+#define LIFTED(x) float16(x)
+#endif
+#ifdef __cplusplus  // which the tests' C compiler does in its own way
+__device__ unsigned short float16(float x) {
+    unsigned short bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+}
+#endif
+typedef struct __align__(LIFTED_BITS / 8 * WIDE) { lifted at[WIDE]; } lifted_vector;
+
+__device__ void store_lifted(lifted *to, vector x) {
+    lifted_vector y;
+    EACH y.at[i] = LIFTED(x.at[i]);
+    *(lifted_vector *)to = y;
+}
+
+// Sums over the threads of a block, and over blocks.
+
+#define FIRST_THREAD (threadIdx.x == 0 && threadIdx.y == 0)
+
+// The sum of x over the threads of a block with the same threadIdx.x: a power of two of them, which all get it.
+__device__ vector block_sum(vector x) {
+    __shared__ vector shared[THREADS];
+    int lane = threadIdx.y, width = blockDim.x, at = lane * width + threadIdx.x;
+    shared[at] = x;
+    for (int lanes = blockDim.y / 2; lanes > 0; lanes /= 2) {
+        __syncthreads();
+        if (lane < lanes) add(&shared[at], 1, shared[at + lanes * width]);
+    }
+    __syncthreads();
+    vector sum = shared[threadIdx.x];
+    __syncthreads();
+    return sum;
+}
+
+// Whether this block is the last of `count` that come here, and may read, by `shared_load`, what all of them
+// have stored. `arrived` is 0 before and afterwards.
+__device__ int last_of(unsigned *arrived, unsigned count) {
+    __shared__ int last;
+    __threadfence();
+    __syncthreads();
+    if (FIRST_THREAD) last = atomicInc(arrived, count - 1) == count - 1;
+    __syncthreads();
+    if (last) __threadfence();
+    return last;
+}
+
+// What another block has stored: from the cache that all of them have in common.
+__device__ vector shared_load(const float *from) {
+#if WIDE == 4
+    float4 x = __ldcg((const float4 *)from);
+    vector y = {{x.x, x.y, x.z, x.w}};
+#else
+    vector y = {{__ldcg(from)}};
+#endif
+    return y;
+}
+
+// Sums over the rows of a matrix (rows, C): a block has some columns, several rows below each other, and
+// one chunk of all rows.
+
+#define COLUMN ((int)(blockIdx.x * blockDim.x + threadIdx.x) * WIDE)
+#define CHUNK ((int)blockIdx.y)
+#define CHUNKS ((int)gridDim.y)
+#define LANE ((int)threadIdx.y)
+#define LANES ((int)blockDim.y)
+
+// From the blocks' sums x and y of a column: the sums over all chunks, into X and Y (C), by the last block, for
+// which this is true; x and y are those then. Shares (chunks, 2, C) are added up in their order.
+__device__ int add_up(vector *x, vector *y, int C, float *shares, unsigned *arrived, float *X, float *Y) {
+    int c = COLUMN;
+    *x = block_sum(*x);
+    *y = block_sum(*y);
+    if (c < C && LANE == 0) {
+        store(shares + 2 * CHUNK * C + c, *x);
+        store(shares + (2 * CHUNK + 1) * C + c, *y);
+    }
+    if (!last_of(arrived + blockIdx.x, CHUNKS)) return 0;
+    *x = *y = vector_of(0);
+    if (c < C)
+        for (int chunk = LANE; chunk < CHUNKS; chunk += LANES) {
+            add(x, 1, shared_load(shares + 2 * chunk * C + c));
+            add(y, 1, shared_load(shares + (2 * chunk + 1) * C + c));
+        }
+    *x = block_sum(*x);
+    *y = block_sum(*y);
+    if (c < C && LANE == 0) {
+        store(X + c, *x);
+        store(Y + c, *y);
+    }
+    return 1;
 }
 
 // Random numbers: Philox 4x64-10, as `rng.Stream.words` draws them.
-
 __device__ void philox(word counter[4], word key0, word key1) {
     for (int round = 0; round < 10; ++round) {
         word left = 0xD2E7470EE14C6C93ULL, right = 0xCA5A826395121157ULL;
@@ -50,257 +172,382 @@ __device__ void philox(word counter[4], word key0, word key1) {
     }
 }
 
-// z (count): standard normal numbers, from number `start` of a whole batch's on, four to a thread. See
-// `rng.Stream.normal`.
-__global__ void draw_noise(float *z, word start, int count, word key0, word key1, const long long *clock) {
-    word block = start / 4 + blockIdx.x * blockDim.x + threadIdx.x;
+// z (count): standard normal numbers, from number `start` of a whole batch's on; block `i` of four. See
+// `rng.Stream.normal`. z_lifted, which may be z itself, is read by a product with what is lifted.
+__device__ void draw_noise(float *z, lifted *z_lifted, word start, int count, word key0, word key1, word step,
+        word i) {
+    word block = start / 4 + i;
     int at = (int)(4 * block - start);  // of its first number in z; below 0 where z begins within it
     if (at >= count) return;
-    word words[4] = {block + 1, (word)(clock[0] - 1), 0, 0};
+    word words[4] = {block + 1, step, 0, 0};
     philox(words, key0, key1);
     for (int pair = 0; pair < 2; ++pair) {
         double radius = sqrt(-2 * log(((words[2 * pair] >> 11) + 1) * UNIT));
         double angle = 6.283185307179586 * ((words[2 * pair + 1] >> 11) * UNIT);
-        int i = at + 2 * pair;
-        if (i >= 0 && i < count) z[i] = (float)(radius * cos(angle));
-        if (i + 1 >= 0 && i + 1 < count) z[i + 1] = (float)(radius * sin(angle));
+        int j = at + 2 * pair;
+        if (j >= 0 && j < count) z_lifted[j] = LIFTED(z[j] = (float)(radius * cos(angle)));
+        if (j + 1 >= 0 && j + 1 < count) z_lifted[j + 1] = LIFTED(z[j + 1] = (float)(radius * sin(angle)));
     }
 }
 
-// Where element i of pictures (t, y, x, C), the first of which is example `first` of T, lies in a map
-// with `scale` x `scale` phases: (place, T, phase, C).
-__device__ int in_map(unsigned i, unsigned C, unsigned scale, int T, int first) {
-    unsigned side = SIDE * scale, c = i % C, x = i / C % side, y = i / C / side % side, t = i / C / side / side;
-    unsigned place = y / scale * SIDE + x / scale, phase = y % scale * scale + x % scale;
-    return ((place * T + first + t) * scale * scale + phase) * C + c;
-}
-
-// The part of a mask that belongs to examples from `first` on: `count` elements, 1 where one is kept.
-// They are drawn in the order of pictures, as `rng.Stream.keep_part` does from element `start` on, sixteen
-// to a thread.
-__global__ void draw_mask(unsigned char *mask, word start, int count, word key0, word key1,
-                          const long long *clock, int pass, int layer, int threshold, int C, int scale, int T,
-                          int first) {
-    word block = start / 16 + blockIdx.x * blockDim.x + threadIdx.x;
-    int at = (int)(16 * block - start);  // of its first element; below 0 where the part begins within it
-    if (at >= count) return;
-    word words[4] = {block + 1, (word)(clock[0] - 1), (word)pass, (word)layer};
-    philox(words, key0, key1);
-    for (int half = 0; half < 2; ++half) {
-        int from = at + 8 * half;
-        if (from >= count) return;
-        word eight = 0;  // of them, a byte each
-        for (int i = 0; i < 8; ++i) {
-            int bits = (int)(words[2 * half + i / 4] >> (16 * (i % 4)) & 0xFFFF);
-            eight |= (word)(bits >= threshold) << (8 * i);
+// Sixteen elements of a mask, a bit each, 1 where one is kept, from element `start` of a whole batch's on. See
+// `rng.Stream.keep_part`.
+__device__ unsigned short draw_mask(word start, word key0, word key1, word step, int pass, int layer,
+        int threshold) {
+    unsigned bits = 0;
+    for (word block = start / 16; block <= (start + 15) / 16; ++block) {
+        word words[4] = {block + 1, step, (word)pass, (word)layer};
+        philox(words, key0, key1);
+        for (int i = 0; i < 16; ++i) {
+            int at = (int)(16 * block - start) + i;
+            int kept = (int)(words[i / 4] >> (16 * (i % 4)) & 0xFFFF) >= threshold;
+            if (at >= 0 && at < 16) bits |= (unsigned)kept << at;
         }
-        if (C % 8 == 0) {  // they lie side by side, and `start` is a multiple of 8
-            if (from >= 0) *(word *)(mask + in_map(from, C, scale, T, first)) = eight;
-        } else
-            for (int i = from < 0 ? -from : 0; i < 8 && from + i < count; ++i)
-                mask[in_map(from + i, C, scale, T, first)] = (unsigned char)(eight >> (8 * i));
     }
+    return (unsigned short)bits;
 }
 
-// Real pictures.
-
-// `count` pictures of a batch from number `first` on, bytes to [-1, 1]: (byte - 127.5) / 127.5.
-__global__ void gather(float *pictures, const unsigned char *images, const int *order, const long long *clock,
-                       int first, int count, int batch, int steps_per_epoch) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x, size = FULL * FULL * CHANNELS;
-    if (i >= count * size) return;
-    int place = (int)((clock[0] - 1) % steps_per_epoch);
-    long long image = order[place * batch + first + i / size];
-    pictures[i] = ((float)images[image * size + i % size] - 127.5f) / 127.5f;
-}
-
-// Sums over the rows of a matrix (rows, C): shares of `chunk` rows first, then the shares' sum.
-// A block has 32 channels side by side and several rows below each other.
-
-#define COLUMN ((int)(blockIdx.x * blockDim.x + threadIdx.x))
-#define CHUNK ((int)blockIdx.y)
-#define LANES ((int)blockDim.y)
-
-// The sum of `value` over the threads of a block that have one channel: a power of two of them.
-__device__ float block_sum(float value) {
-    __shared__ float shared[1024];
-    int lane = threadIdx.y, width = blockDim.x, at = lane * width + threadIdx.x;
-    shared[at] = value;
-    for (int lanes = LANES / 2; lanes > 0; lanes /= 2) {
-        __syncthreads();
-        if (lane < lanes) shared[at] += shared[at + lanes * width];
+// `N` pictures of a batch from number `first` on, bytes to [-1, 1]: (byte - 127.5) / 127.5; `count` numbers of
+// noise from number `start` on; and the masks of D's layers for those pictures and for M fakes from number
+// `first_fake` on, each (2, mask_size) bits in the order of pictures of a layer's C channels. blockIdx.y says which
+// of these six. Then time goes on. clock[0]: number of this step, from 1; clock[1]: Adam's t. rate: Adam's step
+// sizes at t, G's and D's.
+__global__ void begin(float *pictures, const unsigned char *images, const int *order, int first, int N, int batch,
+        int steps_per_epoch, float *z, lifted *z_lifted, word start, int count, word noise0, word noise1,
+        unsigned short *mask1, int size1, int C1, int threshold1, unsigned short *mask2, int size2, int C2,
+        int threshold2, int first_fake, int M, word key0, word key1, long long *clock, float *rate, double lr_G,
+        double lr_D, double beta1, double beta2, unsigned *arrived) {
+    int thread = INDEX, at = thread * WIDE, task = blockIdx.y;
+    word step = (word)clock[0];
+    if (task == 0 && at < N * PICTURE) {
+        int place = (int)(step % steps_per_epoch) * batch + first + at / PICTURE;
+        const unsigned char *bytes = images + (long long)order[place] * PICTURE + at % PICTURE;
+        vector picture;
+        EACH picture.at[i] = ((float)bytes[i] - 127.5f) / 127.5f;
+        store(pictures + at, picture);
+    } else if (task == 1)
+        draw_noise(z, z_lifted, start, count, noise0, noise1, step, (word)thread);
+    else if (task > 1) {
+        int pass = task / 2 - 1, layer = task % 2, each = layer ? PLACES * C2 : HALF * HALF * C1;
+        word from = (word)(pass ? first_fake : first) * each, ahead = 16 * (word)thread;
+        if (ahead < (word)(pass ? M : N) * each)
+            (layer ? mask2 + pass * size2 / 16 : mask1 + pass * size1 / 16)[thread] =
+                draw_mask(from + ahead, key0, key1, step, pass, layer, layer ? threshold2 : threshold1);
     }
-    __syncthreads();
-    float sum = shared[threadIdx.x];
-    __syncthreads();
-    return sum;
+    if (!last_of(arrived, gridDim.x * gridDim.y) || !FIRST_THREAD) return;
+    clock[0] += 1;
+    clock[1] += 1;
+    double t = (double)clock[1], factor = sqrt(1 - pow(beta2, t)) / (1 - pow(beta1, t));
+    rate[0] = (float)(lr_G * factor);
+    rate[1] = (float)(lr_D * factor);
 }
 
-// shares[CHUNK, kind] = the block's sum of `value`; shares (chunks, kinds, C).
-__device__ void store_block_sum(float value, int kind, int kinds, int C, float *shares) {
-    float sum = block_sum(value);
-    if (COLUMN < C && threadIdx.y == 0) shares[(CHUNK * kinds + kind) * C + COLUMN] = sum;
-}
+// G's batch norm and LeakyReLU: h (rows, C) -> a. `known` (4, C): mean, inverse_std, gamma, beta of a channel.
 
-// shares (chunks, 2, C): the sums of x - x0 and of (x - x0)^2, with x0 (C) the first row, say. Distances
-// from a number of about the mean cancel little when they are subtracted (Chan, Golub & LeVeque 1983).
-__global__ void moments(const float *x, const float *x0, int rows, int C, int chunk, float *shares) {
-    int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
-    float sum = 0, squares = 0, origin = c < C ? x0[c] : 0;
-    if (c < C)
-        for (int row = CHUNK * chunk + threadIdx.y; row < end; row += LANES) {
-            float distance = x[row * C + c] - origin;
-            sum += distance;
-            squares += distance * distance;
-        }
-    store_block_sum(sum, 0, 2, C, shares);
-    store_block_sum(squares, 1, 2, C, shares);
-}
+typedef struct { vector mean, inverse_std, gamma, beta; } Norm;
 
-// The sum over the chunks of one kind of shares (chunks, kinds, C), by one block for each 32 channels.
-__device__ float shares_block_sum(const float *shares, int chunks, int kind, int kinds, int C) {
-    float sum = 0;
-    if (COLUMN < C)
-        for (int i = threadIdx.y; i < chunks; i += LANES) sum += shares[(i * kinds + kind) * C + COLUMN];
-    return block_sum(sum);
-}
-
-// mean, inverse_std (C) from those shares; the running values take a step towards the batch's.
-__global__ void batch_statistics(const float *shares, int chunks, const float *x0, int rows, int C, float eps,
-                       float momentum, float *mean, float *inverse_std, float *running_mean,
-                       float *running_variance) {
-    int c = COLUMN;
-    float sum = shares_block_sum(shares, chunks, 0, 2, C);
-    float squares = shares_block_sum(shares, chunks, 1, 2, C);
-    if (c < C && threadIdx.y == 0) {
-        float shift = sum / rows, variance = fmaxf(squares / rows - shift * shift, 0);
-        mean[c] = x0[c] + shift;
-        inverse_std[c] = 1 / sqrtf(variance + eps);
-        running_mean[c] = momentum * running_mean[c] + (1 - momentum) * mean[c];
-        running_variance[c] = momentum * running_variance[c] + (1 - momentum) * variance;
-    }
-}
-
-// sums (chunks, C): of the T rows of each chunk of x, row t times weights[t].
-__global__ void weighted_sums(const float *x, const float *weights, int T, int C, float *sums) {
-    int c = COLUMN;
-    float sum = 0;
-    if (c < C)
-        for (int t = threadIdx.y; t < T; t += LANES) sum += weights[t] * x[(CHUNK * T + t) * C + c];
-    store_block_sum(sum, 0, 1, C, sums);
-}
-
-// out0 and, of two kinds, out1 (C): the sums of shares (chunks, kinds, C).
-__global__ void total(const float *shares, int chunks, int C, int kinds, float *out0, float *out1) {
-    for (int kind = 0; kind < kinds; ++kind) {
-        float sum = shares_block_sum(shares, chunks, kind, kinds, C);
-        if (COLUMN < C && threadIdx.y == 0) (kind ? out1 : out0)[COLUMN] = sum;
-    }
-}
-
-// Batch normalisation and LeakyReLU of h (rows, C). The activations and their gradient lie as
-// (C / width, rows, width): the dense layer's columns become places, and for the maps width = C.
-
-// An element to a thread: its loads are not held up by the stores of others, which might be to the
-// same place for all the compiler knows.
-#define CHANNEL ((int)(blockIdx.y * blockDim.x + threadIdx.x))
-#define ROW ((int)(blockIdx.x * blockDim.y + threadIdx.y))
-
-__device__ int outward(unsigned row, unsigned c, unsigned rows, unsigned width) {
-    return (c / width * rows + row) * width + c % width;
+__device__ Norm norm_of(const float *known, int c, int C) {
+    Norm n = {load(known + c), load(known + C + c), load(known + 2 * C + c), load(known + 3 * C + c)};
+    return n;
 }
 
 // a = LeakyReLU(gamma (h - mean) inverse_std + beta)
-__global__ void normalise(const float *h, const float *mean, const float *inverse_std, const float *gamma,
-                          const float *beta, int rows, int C, int width, float slope, float *a) {
-    int row = ROW, c = CHANNEL;
-    if (row >= rows || c >= C) return;
-    float y = (h[row * C + c] - mean[c]) * inverse_std[c] * gamma[c] + beta[c];
-    a[outward(row, c, rows, width)] = y > 0 ? y : slope * y;
+__device__ vector normalised(vector h, Norm n, float slope) {
+    EACH {
+        float y = (h.at[i] - n.mean.at[i]) * n.inverse_std.at[i] * n.gamma.at[i] + n.beta.at[i];
+        h.at[i] = y > 0 ? y : slope * y;
+    }
+    return h;
 }
 
-// The gradient of the normalised and scaled numbers, from that of the activations.
-__device__ float before_relu(float da, float xhat, float gamma, float beta, float slope) {
-    return xhat * gamma + beta > 0 ? da : slope * da;
+// From the sums over `rows` rows of h - x0 and of its square: what is `known`, and the running values' step towards
+// the batch's. Distances from a number of about the mean cancel little when they are subtracted (Chan, Golub &
+// LeVeque 1983).
+__device__ void learn(vector sum, vector squares, const float *x0, int rows, int c, int C, const float *gamma,
+        const float *beta, float eps, float momentum, float *known, float *running_mean, float *running_variance) {
+    EACH {
+        float shift = sum.at[i] / rows, variance = fmaxf(squares.at[i] / rows - shift * shift, 0);
+        float mean = x0[c + i] + shift;
+        running_mean[c + i] = momentum * running_mean[c + i] + (1 - momentum) * mean;
+        running_variance[c + i] = momentum * running_variance[c + i] + (1 - momentum) * variance;
+        known[c + i] = mean;
+        known[C + c + i] = 1 / sqrtf(variance + eps);
+        known[2 * C + c + i] = gamma[c + i];
+        known[3 * C + c + i] = beta[c + i];
+    }
 }
 
-// shares (chunks, 2, C): the sums of g, which are beta's gradient, and of g xhat, gamma's.
-__global__ void normalise_sums(const float *da, const float *h, const float *mean, const float *inverse_std,
-                               const float *gamma, const float *beta, int rows, int C, int width, int chunk,
-                               float slope, float *shares) {
+// x0 (C): the first row of h, say. `alone`: the sums are of the whole batch, and are learnt from; a follows as well,
+// where it is `stored` and one block has all rows of a column.
+__global__ void moments(const float *h, int rows, int C, int chunk, float *shares, unsigned *arrived, float *sums,
+        int alone, const float *x0, const float *gamma, const float *beta, float eps, float momentum, float *known,
+        float *running_mean, float *running_variance, float slope, int stored, lifted *a) {
     int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
-    float sum = 0, product = 0;
+    vector sum = vector_of(0), squares = vector_of(0), origin = load(x0 + (c < C ? c : 0));
     if (c < C)
-        for (int row = CHUNK * chunk + threadIdx.y; row < end; row += LANES) {
-            float xhat = (h[row * C + c] - mean[c]) * inverse_std[c];
-            float g = before_relu(da[outward(row, c, rows, width)], xhat, gamma[c], beta[c], slope);
-            sum += g;
-            product += g * xhat;
+        for (int row = CHUNK * chunk + LANE; row < end; row += LANES) {
+            vector x = load(h + row * C + c);
+            EACH {
+                float distance = x.at[i] - origin.at[i];
+                sum.at[i] += distance;
+                squares.at[i] += distance * distance;
+            }
         }
-    store_block_sum(sum, 0, 2, C, shares);
-    store_block_sum(product, 1, 2, C, shares);
+    if (!add_up(&sum, &squares, C, shares, arrived, sums, sums + C) || !alone) return;
+    if (c < C && LANE == 0)
+        learn(sum, squares, x0, rows, c, C, gamma, beta, eps, momentum, known, running_mean, running_variance);
+    __syncthreads();
+    if (CHUNKS == 1 && stored && c < C)
+        for (int row = LANE; row < rows; row += LANES)
+            store_lifted(a + row * C + c, normalised(load(h + row * C + c), norm_of(known, c, C), slope));
 }
 
-// dh = gamma inverse_std (g - (dbeta + xhat dgamma) / M), of M rows in the whole batch; dh may be h itself.
-__global__ void normalise_back(const float *da, const float *h, const float *mean, const float *inverse_std,
-                               const float *gamma, const float *beta, const float *dgamma,
-                               const float *dbeta, int M, int rows, int C, int width, float slope,
-                               float *dh) {
-    int row = ROW, c = CHANNEL;
-    if (row >= rows || c >= C) return;
-    float xhat = (h[row * C + c] - mean[c]) * inverse_std[c];
-    float g = before_relu(da[outward(row, c, rows, width)], xhat, gamma[c], beta[c], slope);
-    float others = (dbeta[c] + xhat * dgamma[c]) / M;
-    dh[row * C + c] = gamma[c] * inverse_std[c] * (g - others);
+// The rest for sums (2, C) that were added up over all ranks.
+__global__ void learn_from_all(const float *sums, int rows, int C, const float *x0, const float *gamma,
+        const float *beta, float eps, float momentum, float *known, float *running_mean, float *running_variance) {
+    int c = INDEX * WIDE;
+    if (c < C)
+        learn(load(sums + c), load(sums + C + c), x0, rows, c, C, gamma, beta, eps, momentum, known, running_mean,
+              running_variance);
 }
 
-// D's bias, LeakyReLU and dropout; mask (rows, C), 1 = keep.
-
-// a = dropout(LeakyReLU(a + bias)), in place; what is kept grows by `growth` = 1 / (1 - rate).
-__global__ void activate(float *a, const float *bias, const unsigned char *mask, int rows, int C, float slope,
-                         float growth) {
-    int row = ROW, c = CHANNEL;
-    if (row >= rows || c >= C) return;
-    float h = a[row * C + c] + bias[c];
-    h = h > 0 ? h : slope * h;
-    a[row * C + c] = mask[row * C + c] ? growth * h : 0;
+__global__ void normalise(const float *h, const float *known, int count, int C, float slope, lifted *a) {
+    int at = INDEX * WIDE;
+    if (at < count) store_lifted(a + at, normalised(load(h + at), norm_of(known, at % C, C), slope));
 }
 
-// g = the gradient of what `activate` was given, from that of its result: `from_a` (rows, C), or, if
-// one and the same for `same` rows, (rows / same, C). On the way the bias's gradient: shares
-// (chunks, C), sums of the rows of g, row (.., t, phase) times weights[t]. g may be from_a itself.
-__global__ void activate_back(float *g, const float *from_a, int same, const float *a,
-                              const unsigned char *mask, const float *weights, int rows, int C, int chunk,
-                              int T, int phases, float slope, float growth, float *shares) {
+// Backward: the normalised numbers before they are scaled, and g, the gradient of them scaled, from da.
+__device__ void before_relu(vector da, vector h, Norm n, float slope, vector *xhat, vector *g) {
+    EACH {
+        float x = xhat->at[i] = (h.at[i] - n.mean.at[i]) * n.inverse_std.at[i];
+        g->at[i] = x * n.gamma.at[i] + n.beta.at[i] > 0 ? da.at[i] : slope * da.at[i];
+    }
+}
+
+// sum += g, product += g xhat: the gradients of beta and gamma.
+__device__ void add_norm(vector da, vector h, Norm n, float slope, vector *sum, vector *product) {
+    vector xhat, g;
+    before_relu(da, h, n, slope, &xhat, &g);
+    add(sum, 1, g);
+    EACH product->at[i] += g.at[i] * xhat.at[i];
+}
+
+// dh = gamma inverse_std (g - (sum + xhat product) / M), of M rows in the whole batch.
+__device__ vector norm_back(vector da, vector h, Norm n, float slope, vector sum, vector product, int M) {
+    vector xhat, g;
+    before_relu(da, h, n, slope, &xhat, &g);
+    EACH {
+        float others = (sum.at[i] + xhat.at[i] * product.at[i]) / M;
+        h.at[i] = n.gamma.at[i] * n.inverse_std.at[i] * (g.at[i] - others);
+    }
+    return h;
+}
+
+// Both sums for these rows, into dbeta and dgamma and into sums (2, C). Where one block has all rows, and `alone`, it
+// computes dh, which may be h itself.
+__global__ void normalise_sums(const float *da, const float *h, const float *known, int rows, int C, int chunk,
+        float slope, float *shares, unsigned *arrived, float *dbeta, float *dgamma, float *sums, int alone,
+        lifted *dh) {
     int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
-    float sum = 0;
+    vector sum = vector_of(0), product = vector_of(0);
+    Norm n = norm_of(known, c < C ? c : 0, C);
     if (c < C)
-        for (int row = CHUNK * chunk + threadIdx.y; row < end; row += LANES) {
-            float from = from_a[(int)((unsigned)row / same) * C + c];
-            float factor = a[row * C + c] > 0 ? growth : slope * growth;
-            float result = mask[row * C + c] ? from * factor : 0;
-            sum += weights[(unsigned)row / phases % T] * result;
-            g[row * C + c] = result;
+        for (int at = (CHUNK * chunk + LANE) * C + c; at < end * C; at += LANES * C)
+            add_norm(load(da + at), load(h + at), n, slope, &sum, &product);
+    if (!add_up(&sum, &product, C, shares, arrived, dbeta, dgamma) || c >= C) return;
+    if (LANE == 0) {
+        store(sums + c, sum);
+        store(sums + C + c, product);
+    }
+    if (CHUNKS == 1 && alone)
+        for (int at = LANE * C + c; at < rows * C; at += LANES * C)
+            store_lifted(dh + at, norm_back(load(da + at), load(h + at), n, slope, sum, product, rows));
+}
+
+__global__ void normalise_back(const float *da, const float *h, const float *known, const float *sums, int M,
+        int count, int C, float slope, lifted *dh) {
+    int at = INDEX * WIDE, c = at % C;
+    if (at >= count) return;
+    vector sum = load(sums + c), product = load(sums + C + c);
+    store_lifted(dh + at, norm_back(load(da + at), load(h + at), norm_of(known, c, C), slope, sum, product, M));
+}
+
+// A kernel (TAPS, TAPS, C, F) lifted, W (R, 2, phases C, 2, F), and back; see `frequencies`. K (taps, R, 2, 2).
+
+// The tap's phase, of stride^2: the one whose pixels it meets. The stride is 1 or 2.
+__device__ int phase_of(int tap, int stride) {
+    int before = (TAPS - stride) / 2, odd = stride - 1;
+    return ((tap / TAPS + before) & odd) * stride + ((tap % TAPS + before) & odd);
+}
+
+// W[r, i, (phase, c), j, f] = sum over the phase's taps of K[tap, r, i, j] kernel[tap, c, f]; r is blockIdx.y.
+__global__ void lift_kernel(const float *kernel, const float *K, int R, int stride, int C, int F, lifted *W) {
+    int at = INDEX * WIDE, depth = stride * stride * C, r = blockIdx.y;
+    if (at >= depth * F) return;
+    int f = at % F, row = at / F, c = row % C;
+    vector sums[4] = {vector_of(0), vector_of(0), vector_of(0), vector_of(0)};
+    for (int tap = 0; tap < TAPS * TAPS; ++tap)
+        if (phase_of(tap, stride) == row / C) {
+            vector w = load(kernel + (tap * C + c) * F + f);
+            for (int k = 0; k < 4; ++k) add(&sums[k], K[(tap * R + r) * 4 + k], w);
         }
-    store_block_sum(sum, 0, 1, C, shares);
+    for (int k = 0; k < 4; ++k)
+        store_lifted(W + (((r * 2 + k / 2) * depth + row) * 2 + k % 2) * F + f, sums[k]);
 }
 
-// x (rows, C), row (.., t, phase) times weights[t].
-__global__ void scale_rows(float *x, const float *weights, int rows, int C, int T, int phases) {
-    int row = ROW, c = CHANNEL;
-    if (row < rows && c < C) x[row * C + c] *= weights[(unsigned)row / phases % T];
+// The transpose: dkernel[tap, c, f] = sum over r, i, j of K[tap, r, i, j] dW[r, i, (phase, c), j, f].
+__global__ void lower_kernel(const float *dW, const float *K, int R, int stride, int C, int F, float *dkernel) {
+    int at = COLUMN, depth = stride * stride * C, f = at % F, row = at / F;
+    unsigned met = 0;  // a bit for each tap of this phase
+    vector sums[TAPS * TAPS];
+    for (int tap = 0; tap < TAPS * TAPS; ++tap) {
+        met |= (unsigned)(phase_of(tap, stride) == row / C) << tap;
+        sums[tap] = vector_of(0);
+    }
+    if (at < depth * F)
+        for (int r = LANE; r < R; r += LANES)
+            for (int k = 0; k < 4; ++k) {
+                vector w = load(dW + (((r * 2 + k / 2) * depth + row) * 2 + k % 2) * F + f);
+                const float *own = K + r * 4 + k;
+                for (int tap = 0; tap < TAPS * TAPS; ++tap, own += 4 * R)
+                    if (met >> tap & 1) add(&sums[tap], *own, w);
+            }
+    row %= C;
+    for (int tap = 0; tap < TAPS * TAPS; ++tap) {
+        vector sum = block_sum(sums[tap]);
+        if (LANE == 0 && met >> tap & 1) store(dkernel + (tap * C + row) * F + f, sum);
+    }
 }
 
-// D's answer and the losses.
+// Direct convolution of stride 2, between pictures and a map of half the side. Kernels are (WINDOW, C): taps of
+// all CHANNELS, row by row.
 
-// logits[t] = bias + sum over (p, c) of a[p, t, c] kernel[p, c]; a block for each t.
-__global__ void dense_logits(const float *a, const float *kernel, const float *bias, int T, int C, float *logits) {
+#define PATCH (TAPS + 2)  // side of what the four pixels of a place see together
+
+// sums[phase]: WIDE channels from c on of the convolution at the four pixels of place p.
+__device__ void convolve(const float *picture, const float *kernel, int p, int c, int C, vector sums[4]) {
+    int top = p / SIDE * 4 - BEFORE, left = p % SIDE * 4 - BEFORE;
+    for (int phase = 0; phase < 4; ++phase) sums[phase] = vector_of(0);
+    for (int channel = 0; channel < CHANNELS; ++channel) {
+        float patch[PATCH * PATCH];
+        for (int j = 0; j < PATCH * PATCH; ++j) {
+            int Y = top + j / PATCH, X = left + j % PATCH;
+            int inside = Y >= 0 && Y < FULL && X >= 0 && X < FULL;
+            patch[j] = inside ? picture[(Y * FULL + X) * CHANNELS + channel] : 0;
+        }
+        for (int tap = 0; tap < TAPS * TAPS; ++tap) {
+            vector w = load(kernel + (tap * CHANNELS + channel) * C + c);
+            for (int phase = 0; phase < 4; ++phase)
+                add(&sums[phase], patch[(tap / TAPS + phase / 2 * 2) * PATCH + tap % TAPS + phase % 2 * 2], w);
+        }
+    }
+}
+
+// A block has the pixels of the smaller map in a strip of rows and, where that is not all of it, the rows above
+// and below, from which pictures get something as well.
+#define PART_OF_MAP (HALF * HALF > THREADS)
+#define STRIP (PART_OF_MAP ? THREADS / HALF - 2 : HALF)
+#define TOP ((int)blockIdx.y * STRIP - PART_OF_MAP)
+#define OWN_Y (TOP + (int)threadIdx.x / HALF)  // of the thread's pixel
+#define OWN_X ((int)threadIdx.x % HALF)
+#define OWN_PIXEL (OWN_Y >= 0 && OWN_Y < HALF && (int)threadIdx.x < (STRIP + 2 * PART_OF_MAP) * HALF)
+#define OWN_ROW ((OWN_Y / 2 * SIDE + OWN_X / 2) * 4 + OWN_Y % 2 * 2 + OWN_X % 2)  // (place, phase)
+
+// columns[tap] += the numbers x of a pixel times kernel[tap, channel, c], for every tap.
+__device__ void spread(vector x, const float *kernel, int channel, int c, int C, float columns[TAPS * TAPS]) {
+    for (int tap = 0; tap < TAPS * TAPS; ++tap) {
+        vector w = load(kernel + (tap * CHANNELS + channel) * C + c);
+        EACH columns[tap] += x.at[i] * w.at[i];
+    }
+}
+
+// Of the pixel (Y, X) of a picture: the sum over all windows where it was seen of what is in their columns.
+__device__ float collect(const float *columns, int Y, int X) {
     float sum = 0;
-    int t = blockIdx.x;
-    for (int i = threadIdx.y; i < SIDE * SIDE * C; i += LANES)
-        sum += a[(i / C * T + t) * C + i % C] * kernel[i];
-    sum = block_sum(sum);
-    if (threadIdx.y == 0) logits[t] = sum + *bias;
+    for (int y = max(Y + BEFORE - TAPS + 2, 0) / 2; y <= min((Y + BEFORE) / 2, HALF - 1); ++y)
+        for (int x = max(X + BEFORE - TAPS + 2, 0) / 2; x <= min((X + BEFORE) / 2, HALF - 1); ++x) {
+            int tap = (Y + BEFORE - 2 * y) * TAPS + X + BEFORE - 2 * x;
+            sum += columns[((y - TOP) * HALF + x) * TAPS * TAPS + tap];
+        }
+    return sum;
+}
+
+// The body of a kernel: the transposed convolution of a map (.., p, phase, C) to pictures, a block for each strip of
+// each example t. VALUE: WIDE numbers of the map, those at `at`, channels from c on; RESULT: what becomes of `sum`,
+// at `at` of the pictures.
+#define TRANSPOSED(VALUE, RESULT) \
+    __shared__ float columns[THREADS * TAPS * TAPS]; \
+    int t = blockIdx.x; \
+    for (int channel = 0; channel < CHANNELS; ++channel) { \
+        float own[TAPS * TAPS] = {0}; \
+        if (OWN_PIXEL) \
+            for (int c = 0; c < C; c += WIDE) { \
+                int at = (t * PLACES * 4 + OWN_ROW) * C + c; \
+                spread(VALUE, kernel, channel, c, C, own); \
+            } \
+        for (int tap = 0; tap < TAPS * TAPS; ++tap) columns[threadIdx.x * TAPS * TAPS + tap] = own[tap]; \
+        __syncthreads(); \
+        for (int j = threadIdx.x; j < 2 * STRIP * FULL; j += THREADS) { \
+            int Y = 2 * (int)blockIdx.y * STRIP + j / FULL, X = j % FULL; \
+            if (Y >= FULL) break; \
+            int at = ((t * FULL + Y) * FULL + X) * CHANNELS + channel; \
+            float sum = collect(columns, Y, X); \
+            RESULT; \
+        } \
+        __syncthreads(); \
+    }
+
+// G's pictures: tanh of the transposed convolution of the activations, from h.
+__global__ void make_pictures(const float *h, const float *known, const float *kernel, int C, float slope,
+        float *pictures) {
+    TRANSPOSED(normalised(load(h + at), norm_of(known, c, C), slope), pictures[at] = tanhf(sum))
+}
+
+// D: bias, LeakyReLU and dropout, whose masks are bits in the order of pictures.
+
+// The bits of WIDE neighbouring elements of a mask (2, size), from number `at` of an example's `each` on.
+__device__ unsigned mask_bits(const unsigned short *mask, int size, int N, int t, int each, int at) {
+    at += t < N ? t * each : size + (t - N) * each;
+    return mask[at / 16] >> at % 16;
+}
+
+// h = dropout(LeakyReLU(h + bias)); what is kept grows by `growth` = 1 / (1 - rate). Two bits an element: 0 where
+// it was dropped, 1 where it was kept and not positive, 2 where it was positive.
+__device__ unsigned char activate(vector *h, vector bias, unsigned kept, float slope, float growth) {
+    unsigned code = 0;
+    EACH {
+        float x = h->at[i] + bias.at[i];
+        int keep = kept >> i & 1, positive = x > 0;
+        h->at[i] = keep ? growth * (positive ? x : slope * x) : 0;
+        code |= (unsigned)(keep + (keep & positive)) << 2 * i;
+    }
+    return (unsigned char)code;
+}
+
+// The gradient before `activate`, from that of its result.
+__device__ vector before_activate(vector from, unsigned code, float slope, float growth) {
+    EACH {
+        int what = code >> 2 * i & 3;
+        from.at[i] = what == 0 ? 0 : from.at[i] * (what == 2 ? growth : slope * growth);
+    }
+    return from;
+}
+
+// D's first layer: pictures (T, ...), of which N are real, to a (T, p, phase, C), and what `activate` says.
+__global__ void see_pictures(const float *pictures, const float *kernel, const float *bias,
+        const unsigned short *mask, int size, int N, int T, int C, float slope, float growth, lifted *a,
+        unsigned char *codes) {
+    int i = INDEX * WIDE, c = i % C, p = i / C % PLACES, t = i / C / PLACES;
+    if (t >= T) return;
+    vector h[4], b = load(bias + c);
+    convolve(pictures + t * PICTURE, kernel, p, c, C, h);
+    for (int phase = 0; phase < 4; ++phase) {
+        int pixel = (p / SIDE * 2 + phase / 2) * HALF + p % SIDE * 2 + phase % 2;
+        int at = ((t * PLACES + p) * 4 + phase) * C + c;
+        unsigned kept = mask_bits(mask, size, N, t, HALF * HALF * C, pixel * C + c);
+        codes[at / WIDE] = activate(&h[phase], b, kept, slope, growth);
+        store_lifted(a + at, h[phase]);
+    }
 }
 
 // log(1 + exp(x)) without overflow
@@ -312,29 +559,29 @@ __device__ float sigmoid(float x) {
 }
 
 // From logits (T), N of real pictures and M of fakes: found (4), the losses of G and D and the mean scores
-// of real pictures and fakes; slopes_D (T) and slopes_G (M), the losses' derivatives by each logit; dbias,
-// the sum of slopes_D. The means are over all_N and all_M pictures, of which these may be a part. One block.
-__global__ void losses(const float *logits, int N, int M, int all_N, int all_M, float *found, float *slopes_D,
-                      float *slopes_G, float *dbias) {
+// of real pictures and fakes; slopes (T), the derivatives of D's loss by each logit; ratios (M), those of G's loss
+// over them; dbias, the sum of slopes. The means are over all_N and all_M pictures, of which these may be a part.
+// Slopes are `scale` times as large, which float16 needs. A fake's score counts as 2^-64 at least, in float16 as
+// 2^-16, so that its slope, which all of D is multiplied by, and the ratio are numbers. One block.
+__device__ void losses(const float *logits, int N, int M, int all_N, int all_M, float scale, float *found,
+        float *slopes, float *ratios, float *dbias) {
     float sums[6] = {0, 0, 0, 0, 0, 0};
-    for (int t = threadIdx.y; t < N + M; t += LANES) {
-        float x = logits[t], s = sigmoid(x);
-        float other = sigmoid(-x);  // 1 - s without cancellation
+    for (int t = LANE; t < N + M; t += LANES) {
+        float x = __ldcg(logits + t), s = sigmoid(x);
+        float other = sigmoid(-x), score = fmaxf(s, LIFTED_BITS == 32 ? 0x1p-64f : 0x1p-16f);  // other = 1 - s
         if (t < N) {
             sums[1] += softplus(-x);
             sums[3] += s;
-            slopes_D[t] = -other / all_N;
         } else {
             sums[0] += softplus(-x);
             sums[2] += softplus(x);
             sums[4] += s;
-            slopes_D[t] = s / all_M;
-            slopes_G[t - N] = -other / all_M;
+            ratios[t - N] = -other / score;
         }
-        sums[5] += slopes_D[t];
+        sums[5] += slopes[t] = scale * (t < N ? -other / all_N : score / all_M);
     }
-    for (int i = 0; i < 6; ++i) sums[i] = block_sum(sums[i]);
-    if (threadIdx.y == 0) {
+    for (int i = 0; i < 6; ++i) sums[i] = block_sum(vector_of(sums[i])).at[0];
+    if (LANE == 0) {
         found[0] = sums[0] / all_M;
         found[1] = sums[1] / all_N + sums[2] / all_M;
         found[2] = sums[3] / all_N;
@@ -343,85 +590,218 @@ __global__ void losses(const float *logits, int N, int M, int all_N, int all_M, 
     }
 }
 
-// Between a picture (T, FULL, FULL, CHANNELS) and the windows that a convolution of stride 2 sees:
-// columns (place, t, phase, WINDOW), a row for each pixel of the smaller map.
-
-__global__ void im2col(const float *pictures, int T, float *columns) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x, row = i / WINDOW, tap = i % WINDOW / CHANNELS;
-    if (row >= SIDE * SIDE * T * 4) return;
-    int phase = row % 4, t = row / 4 % T, p = row / 4 / T;
-    int y = 2 * (p / SIDE * 2 + phase / 2) + tap / TAPS - BEFORE;
-    int x = 2 * (p % SIDE * 2 + phase % 2) + tap % TAPS - BEFORE;
-    int inside = y >= 0 && y < FULL && x >= 0 && x < FULL;
-    columns[i] = inside ? pictures[((t * FULL + y) * FULL + x) * CHANNELS + i % CHANNELS] : 0;
-}
-
-// The adjoint for element i of the pictures: the sum of all places in windows where it was seen.
-__device__ float col2im(const float *columns, int T, int i) {
-    int channel = i % CHANNELS, pixel = i / CHANNELS;
-    int X = pixel % FULL, Y = pixel / FULL % FULL, t = pixel / FULL / FULL;
+// D's last layers: h (T, p, C) -> logits[t], the sum of what `activate` makes of it, times a kernel; a block for
+// each t. The last of them computes the losses.
+__global__ void answer(const float *h, const float *bias, const unsigned short *mask, int size, int N, int C,
+        float slope, float growth, const float *kernel, const float *dense_bias, float *logits, unsigned *arrived,
+        int M, int all_N, int all_M, float scale, float *found, float *slopes, float *ratios, float *dbias) {
+    int t = blockIdx.x, each = PLACES * C;
     float sum = 0;
-    for (int y = max(Y + BEFORE - TAPS + 2, 0) / 2; y <= min((Y + BEFORE) / 2, HALF - 1); ++y)
-        for (int x = max(X + BEFORE - TAPS + 2, 0) / 2; x <= min((X + BEFORE) / 2, HALF - 1); ++x) {
-            int row = ((y / 2 * SIDE + x / 2) * T + t) * 4 + y % 2 * 2 + x % 2;
-            int tap = (Y + BEFORE - 2 * y) * TAPS + X + BEFORE - 2 * x;
-            sum += columns[row * WINDOW + tap * CHANNELS + channel];
+    for (int at = LANE * WIDE; at < each; at += LANES * WIDE) {
+        vector x = load(h + t * each + at), w = load(kernel + at);
+        activate(&x, load(bias + at % C), mask_bits(mask, size, N, t, each, at), slope, growth);
+        EACH sum += x.at[i] * w.at[i];
+    }
+    sum = block_sum(vector_of(sum)).at[0];
+    if (FIRST_THREAD) logits[t] = sum + *dense_bias;
+    if (last_of(arrived, gridDim.x)) losses(logits, N, M, all_N, all_M, scale, found, slopes, ratios, dbias);
+}
+
+// Backward once through D, with the slopes of D's loss; where the fakes' gradient leaves D, the ratio of both
+// losses' slopes makes it that of G's loss.
+
+// From h (T, p, C): its gradient dh, which may be h itself; those of the kernel of `answer` (p, C) and, from `sums`
+// (p, C) over t, of the bias before it (C).
+__global__ void answer_back(const float *h, const float *bias, const unsigned short *mask, int size, int N, int T,
+        int C, float slope, float growth, const float *kernel, const float *slopes, int chunk, float *shares,
+        unsigned *arrived, float *dkernel, float *sums, float *dbias, lifted *dh) {
+    int at = COLUMN, each = PLACES * C, end = min((CHUNK + 1) * chunk, T);
+    vector dw = vector_of(0), db = vector_of(0);
+    if (at < each) {
+        vector w = load(kernel + at), b = load(bias + at % C);
+        for (int t = CHUNK * chunk + LANE; t < end; t += LANES) {
+            vector a = load(h + t * each + at);
+            unsigned kept = mask_bits(mask, size, N, t, each, at);
+            vector g = before_activate(w, activate(&a, b, kept, slope, growth), slope, growth);
+            EACH g.at[i] *= slopes[t];
+            add(&dw, slopes[t], a);
+            add(&db, 1, g);
+            store_lifted(dh + t * each + at, g);
         }
-    return sum;
+    }
+    if (!add_up(&dw, &db, each, shares, arrived, dkernel, sums) || !last_of(arrived + gridDim.x, gridDim.x)) return;
+    for (int c = (LANE * blockDim.x + threadIdx.x) * WIDE; c < C; c += THREADS * WIDE) {
+        vector sum = vector_of(0);
+        for (int p = 0; p < PLACES; ++p) add(&sum, 1, shared_load(sums + p * C + c));
+        store(dbias + c, sum);
+    }
 }
 
-// G's pictures: tanh of the transposed convolution's result.
-__global__ void col2im_tanh(const float *columns, int T, float *pictures) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < T * FULL * FULL * CHANNELS) pictures[i] = tanhf(col2im(columns, T, i));
+// The gradient of G's loss before tanh, from db, that of D's loss after D's first layer.
+__global__ void leave_D(const float *db, const unsigned char *codes, const float *kernel, int C, float slope,
+        float growth, const float *ratios, const float *pictures, float *dpictures) {
+    TRANSPOSED(before_activate(load(db + at), codes[at / WIDE], slope, growth),
+               dpictures[at] = sum * ratios[t] * (1 - pictures[at] * pictures[at]))
 }
 
-// The gradient before tanh, from the windows' gradient of one logit each and G's loss by the logits.
-__global__ void col2im_tanh_backward(const float *columns, int T, const float *slopes_G, const float *pictures, float *g) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= T * FULL * FULL * CHANNELS) return;
-    float y = pictures[i];
-    g[i] = col2im(columns, T, i) * slopes_G[i / (FULL * FULL * CHANNELS)] * (1 - y * y);
+// Gradients of the kernels next to the pictures. A block has QUADS times WIDE channels and a chunk of the
+// examples; a thread has some of their pixels and one row of taps.
+
+#define QUADS 4
+#define TAP_ROW (LANE % TAPS)
+#define ROW_LANE (LANE / TAPS)  // among those that share a row of taps
+#define ROW_LANES (LANES / TAPS)
+
+// sums[column, channel] += the numbers x of pixel `row` = (p, phase) times what it sees under its row of taps.
+__device__ void see_row(vector x, const float *picture, int row, vector sums[TAPS * CHANNELS]) {
+    int y = row / 4 / SIDE * 2 + row % 4 / 2, x0 = 2 * (row / 4 % SIDE * 2 + row % 2) - BEFORE;
+    int Y = 2 * y + TAP_ROW - BEFORE;
+    if (Y < 0 || Y >= FULL) return;
+    for (int k = 0; k < TAPS * CHANNELS; ++k) {
+        int X = x0 + k / CHANNELS;
+        if (X >= 0 && X < FULL) add(&sums[k], picture[(Y * FULL + X) * CHANNELS + k % CHANNELS], x);
+    }
 }
+
+// The sums over all chunks of what the threads have: of the rows of taps, into dkernel (WINDOW, C), and of x and
+// y, into X and Y (C) and sums (2, C), where there are such. Shares (chunks, WINDOW + 2, C).
+__device__ void add_up_windows(vector taps[TAPS * CHANNELS], vector x, vector y, int C, float *shares,
+        unsigned *arrived, float *dkernel, float *X, float *Y, float *sums) {
+    __shared__ vector shared[THREADS];
+    int c = COLUMN, at = LANE * QUADS + threadIdx.x;
+    float *own = shares + CHUNK * (WINDOW + 2) * C + c;
+    x = block_sum(x);
+    y = block_sum(y);
+    if (c < C && LANE == 0) {
+        store(own + WINDOW * C, x);
+        store(own + (WINDOW + 1) * C, y);
+    }
+    for (int k = 0; k < TAPS * CHANNELS; ++k) {
+        shared[at] = taps[k];
+        __syncthreads();
+        if (c < C && LANE < TAPS) {
+            vector sum = shared[at];
+            for (int lane = 1; lane < ROW_LANES; ++lane) add(&sum, 1, shared[at + lane * TAPS * QUADS]);
+            store(own + (TAP_ROW * TAPS * CHANNELS + k) * C, sum);
+        }
+        __syncthreads();
+    }
+    if (!last_of(arrived + blockIdx.x, CHUNKS) || c >= C) return;
+    for (int i = LANE; i < WINDOW + 2; i += LANES) {
+        vector sum = vector_of(0);
+        for (int chunk = 0; chunk < CHUNKS; ++chunk)
+            add(&sum, 1, shared_load(shares + (chunk * (WINDOW + 2) + i) * C + c));
+        float *into = i < WINDOW ? dkernel + i * C : i == WINDOW ? X : Y;
+        if (into) store(into + c, sum);
+        if (i >= WINDOW && sums) store(sums + (i - WINDOW) * C + c, sum);
+    }
+}
+
+// Of D's first layer, from db (T, p, phase, C), the gradient of what `activate` made; also of its bias.
+__global__ void see_pictures_back(const float *pictures, const float *db, const unsigned char *codes, int T, int C,
+        int chunk, float slope, float growth, float *shares, unsigned *arrived, float *dkernel, float *dbias) {
+    int c = COLUMN;
+    vector taps[TAPS * CHANNELS], bias = vector_of(0);
+    for (int k = 0; k < TAPS * CHANNELS; ++k) taps[k] = vector_of(0);
+    for (int t = CHUNK * chunk; t < min((CHUNK + 1) * chunk, T) && c < C; ++t)
+        for (int row = ROW_LANE; row < PLACES * 4 && ROW_LANE < ROW_LANES; row += ROW_LANES) {
+            int at = (t * PLACES * 4 + row) * C + c;
+            vector g = before_activate(load(db + at), codes[at / WIDE], slope, growth);
+            if (TAP_ROW == 0) add(&bias, 1, g);
+            see_row(g, pictures + t * PICTURE, row, taps);
+        }
+    add_up_windows(taps, bias, vector_of(0), C, shares, arrived, dkernel, dbias, 0, 0);
+}
+
+// Of G's last convolution, from that of the numbers before tanh, dpictures (M, ...), and h (M, p, phase, C); and
+// the sums of `normalise_sums`.
+__global__ void make_pictures_sums(const float *dpictures, const float *h, const float *known, const float *kernel,
+        int M, int C, int chunk, float slope, float *shares, unsigned *arrived, float *dkernel, float *dbeta,
+        float *dgamma, float *sums) {
+    int c = COLUMN, end = c < C ? min((CHUNK + 1) * chunk, M) : 0;
+    vector sum = vector_of(0), product = vector_of(0), da[4];
+    Norm n = norm_of(known, c < C ? c : 0, C);
+    for (int t = CHUNK * chunk; t < end; ++t)
+        for (int p = LANE; p < PLACES; p += LANES) {
+            asm volatile("" ::: "memory");  // or all weights of the kernel lie in registers, which then lack
+            convolve(dpictures + t * PICTURE, kernel, p, c, C, da);
+            for (int phase = 0; phase < 4; ++phase)
+                add_norm(da[phase], load(h + ((t * PLACES + p) * 4 + phase) * C + c), n, slope, &sum, &product);
+        }
+    vector taps[TAPS * CHANNELS];
+    for (int k = 0; k < TAPS * CHANNELS; ++k) taps[k] = vector_of(0);
+    for (int t = CHUNK * chunk; t < end; ++t)
+        for (int row = ROW_LANE; row < PLACES * 4 && ROW_LANE < ROW_LANES; row += ROW_LANES) {
+            vector a = normalised(load(h + (t * PLACES * 4 + row) * C + c), n, slope);
+            see_row(a, dpictures + t * PICTURE, row, taps);
+        }
+    add_up_windows(taps, sum, product, C, shares, arrived, dkernel, dbeta, dgamma, sums);
+}
+
+// dh, which may be h itself, from dpictures as well.
+__global__ void make_pictures_back(const float *dpictures, const float *h, const float *known, const float *kernel,
+        const float *sums, int rows, int M, int C, float slope, lifted *dh) {
+    int i = INDEX * WIDE, c = i % C, p = i / C % PLACES, t = i / C / PLACES;
+    if (t >= M) return;
+    Norm n = norm_of(known, c, C);
+    vector da[4], sum = load(sums + c), product = load(sums + C + c);
+    convolve(dpictures + t * PICTURE, kernel, p, c, C, da);
+    for (int phase = 0; phase < 4; ++phase) {
+        int at = ((t * PLACES + p) * 4 + phase) * C + c;
+        store_lifted(dh + at, norm_back(da[phase], load(h + at), n, slope, sum, product, rows));
+    }
+}
+
+// The update. g: gradients; `unscale` times them is what they are, a power of two.
 
 // trouble[0]: where the first gradient is whose square is no finite number, -1 where it is a loss; it
 // stays at `count` or above while all is well. See `step.check_finite`. What `losses` found becomes this step's
 // row of measured (steps, 4).
-__global__ void check_finite(const float *g, int count, const float *found, float *measured, int measured_rows,
-                      const long long *clock, int *trouble) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= count) return;
-    if (!isfinite(g[i] * g[i])) atomicMin(trouble, i);
-    if (i < 2 && !isfinite(found[i])) atomicMin(trouble, -1);
-    if (i < 4) measured[4 * ((clock[0] - 1) % measured_rows) + i] = found[i];
+__global__ void check_finite(const float *g, int count, float unscale, const float *found, float *measured,
+        int measured_rows, const long long *clock, int *trouble) {
+    int at = INDEX * WIDE;
+    if (at >= count) return;
+    vector x = load(g + at);
+    EACH {
+        float gradient = x.at[i] * unscale;
+        if (!isfinite(gradient * gradient)) atomicMin(trouble, at + i);
+    }
+    if (INDEX < 2 && !isfinite(found[INDEX])) atomicMin(trouble, -1);
+    if (INDEX < 4) measured[4 * ((clock[0] - 1) % measured_rows) + INDEX] = found[INDEX];
 }
 
 // Adam for all weights of both networks, G's `of_G` before D's; see `optim.Adam`. From the first trouble
 // on no weight moves, and trouble[1] is the number of the step that had it.
-__global__ void adam(float *w, const float *g, float *m, float *v, int count, int of_G, const float *rate,
-                     float beta1, float beta2, float left1, float left2, float eps, const long long *clock,
-                     int *trouble) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= count) return;
+__global__ void adam(float *w, const float *g, float *m, float *v, int count, int of_G, float unscale,
+        const float *rate, float beta1, float beta2, float left1, float left2, float eps, const long long *clock,
+        int *trouble) {
+    int at = INDEX * WIDE;
+    if (at >= count) return;
     if (trouble[0] < count) {
-        if (i == 0 && !trouble[1]) trouble[1] = (int)clock[0];
+        if (at == 0 && !trouble[1]) trouble[1] = (int)clock[0];
         return;
     }
-    float gradient = g[i], mean = m[i], square = v[i], weight = w[i];  // all read before any is written
-    mean = beta1 * mean + left1 * gradient;
-    square = beta2 * square + left2 * gradient * gradient;
-    m[i] = mean;
-    v[i] = square;
-    w[i] = weight - rate[i < of_G ? 0 : 1] * mean / (sqrtf(square) + eps);
+    vector scaled = load(g + at), mean = load(m + at), square = load(v + at), weight = load(w + at);
+    EACH {
+        float gradient = scaled.at[i] * unscale;
+        mean.at[i] = beta1 * mean.at[i] + left1 * gradient;
+        square.at[i] = beta2 * square.at[i] + left2 * gradient * gradient;
+        weight.at[i] -= rate[at < of_G ? 0 : 1] * mean.at[i] / (sqrtf(square.at[i]) + eps);
+    }
+    store(m + at, mean);
+    store(v + at, square);
+    store(w + at, weight);
 }
 
 // The average of weights or running values, every so many steps; see `average.Average`.
-__global__ void average(float *a, const float *w, int count, const long long *clock, int every,
-                        double decay) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= count || clock[0] % every) return;
+__global__ void average(float *a, const float *w, int count, const long long *clock, int every, double decay) {
+    int at = INDEX * WIDE;
+    if (at >= count || clock[0] % every) return;
     double t = (double)(clock[0] / every);
-    a[i] += (float)(1 - fmin(decay, (1 + t) / (10 + t))) * (w[i] - a[i]);
+    float step = (float)(1 - fmin(decay, (1 + t) / (10 + t)));
+    vector x = load(a + at), now = load(w + at);
+    EACH x.at[i] += step * (now.at[i] - x.at[i]);
+    store(a + at, x);
 }
 
 #ifdef __cplusplus

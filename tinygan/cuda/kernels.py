@@ -9,10 +9,12 @@ import numpy as np
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 THREADS = 256  # in a block
+ALONG = 16  # of them side by side, where sums over rows are taken
+QUADS = 4  # the same for the kernels next to the pictures
+BLOCKS = 256  # in all, where sums are taken: few enough for the last one to add up their shares
 NUMBERS = {"int": np.int32, "float": np.float32, "double": np.float64, "word": np.uint64}
-POINTERS = {
-    "float": np.float32, "int": np.int32, "unsigned char": np.uint8, "long long": np.int64
-}  # fmt: skip
+POINTERS = {"float": np.float32, "int": np.int32, "long long": np.int64, "unsigned char": np.uint8,
+            "unsigned short": np.uint16, "unsigned": np.uint32, "lifted": np.float32}  # fmt: skip
 
 
 class Parameter:
@@ -22,17 +24,18 @@ class Parameter:
         *kind, self.name = re.findall(r"\w+", declaration.replace("const ", ""))
         self.pointer, self.const = "*" in declaration, "const " in declaration
         self.dtype = np.dtype((POINTERS if self.pointer else NUMBERS)[" ".join(kind)])
+        self.lifted = "lifted" in kind
 
-    def convert(self, value: Any) -> Any:
+    def convert(self, value: Any, lifted: Any = np.float32) -> Any:
         """`value` as the kernel takes it: a NumPy scalar of the right size, or the array itself.
 
-        Raises:
-            TypeError: an array of another dtype, or not contiguous.
+        `lifted`: the dtype of what is lifted. Raises TypeError: an array of another dtype, or not contiguous.
         """
         if not self.pointer:
             return self.dtype.type(value)
-        if value.dtype != self.dtype or not value.flags.c_contiguous:
-            raise TypeError(f"{self.name} needs contiguous {self.dtype}, got {value.dtype} {value.strides}")
+        dtype = np.dtype(lifted) if self.lifted else self.dtype
+        if value.dtype != dtype or not value.flags.c_contiguous:
+            raise TypeError(f"{self.name} needs contiguous {dtype}, got {value.dtype} {value.strides}")
         return value
 
 
@@ -43,45 +46,54 @@ def signatures() -> dict[str, tuple[Parameter, ...]]:
     return {name: tuple(map(Parameter, parameters.split(","))) for name, parameters in found}
 
 
-def options(side: int, channels: int) -> tuple[str, ...]:
-    """What the compiler is told: a quarter of the pictures' side, and how many channels they have."""
-    return f"-DSIDE={side}", f"-DCHANNELS={channels}"
+def options(side: int, channels: int, wide: int, bits: int = 32) -> tuple[str, ...]:
+    """What the compiler is told: a quarter of the pictures' side, their channels, how many a thread takes;
+    how many bits a number has that is lifted."""
+    return f"-DSIDE={side}", f"-DCHANNELS={channels}", f"-DWIDE={wide}", f"-DLIFTED_BITS={bits}"
 
 
 class Kernels:
     """The kernels for pictures of one size. Launches go to the current stream."""
 
-    def __init__(self, xp: Any, side: int, channels: int) -> None:
-        self.module = xp.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=options(side, channels))
+    def __init__(self, xp: Any, side: int, channels: int, wide: int, lifted: Any = np.float32) -> None:
+        """`wide`: channels that a thread takes, 4, or 1 where not all divide by 4; `lifted`: a dtype."""
+        self.lifted = lifted
+        given = options(side, channels, wide, 8 * np.dtype(lifted).itemsize)
+        self.module = xp.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=given)
         self.functions = {name: self.module.get_function(name) for name in signatures()}
+        self.wide, self.half = wide, 2 * side
         self.launches = 0
 
     def launch(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
-        values = tuple(p.convert(value) for p, value in zip(signatures()[name], arguments, strict=True))
+        given = zip(signatures()[name], arguments, strict=True)
+        values = tuple(p.convert(value, self.lifted) for p, value in given)
         self.launches += 1
         self.functions[name](grid, block, values)
 
-    def flat(self, name: str, threads: int, *arguments: Any) -> None:
-        """With a thread for each of so many elements."""
-        self.launch(name, (-(-threads // THREADS),), (THREADS,), *arguments)
+    def flat(self, name: str, count: int, *arguments: Any, times: int = 1) -> None:
+        """With a thread for every `wide` of so many elements, and all of that so many times."""
+        self.launch(name, (-(-count // (self.wide * THREADS)), times), (THREADS,), *arguments)
 
-    def rows(self, name: str, rows: int, C: int, *arguments: Any) -> None:
-        """With a thread for each element of a matrix (rows, C), side by side along C."""
-        along = next((n for n in (32, 64) if C <= n), 128)
-        down = THREADS // along
-        self.launch(name, (-(-rows // down), -(-C // along)), (along, down), *arguments)
+    def columns(self, name: str, C: int, chunks: int, *arguments: Any, along: int = ALONG) -> None:
+        """For sums over rows: blocks of `along` times `wide` of C columns, each with a chunk of the rows."""
+        self.launch(name, (self.blocks(C, along), chunks), (along, THREADS // along), *arguments)
 
-    def shares(self, name: str, chunks: int, C: int, *arguments: Any, lanes: int = 8) -> None:
-        """For sums over rows: a block for each chunk of rows and 32 channels, with so many rows at once."""
-        self.launch(name, (-(-C // 32), chunks), (32, lanes), *arguments)
+    def blocks(self, C: int, along: int) -> int:
+        """How many of them lie side by side."""
+        return -(-C // (self.wide * along))
 
-    def blocks(self, name: str, count: int, *arguments: Any) -> None:
-        """With `count` blocks of threads below each other."""
-        self.launch(name, (count,), (1, THREADS), *arguments)
+    def strips(self, name: str, count: int, *arguments: Any) -> None:
+        """With a block for each strip of so many maps of half the pictures' side; see STRIP."""
+        rows = self.half if self.half * self.half <= THREADS else THREADS // self.half - 2
+        self.launch(name, (count, -(-self.half // rows)), (THREADS,), *arguments)
 
 
-def chunks(rows: int, C: int) -> tuple[int, int]:
-    """(how many, rows in each): the shares in which a sum over rows is taken, about 1,000 blocks in all."""
-    count = max(1, min(-(-rows // 64), 1024 // -(-C // 32)))
-    each = -(-rows // count)
+def chunks(rows: int, columns: int, least: int = 64) -> tuple[int, int]:
+    """(how many, rows in each): for sums over rows by about 256 blocks, `columns` of them side by side."""
+    each = -(-rows // most_chunks(rows, columns, least))
     return -(-rows // each), each
+
+
+def most_chunks(rows: int, columns: int, least: int = 64) -> int:
+    """No number of rows up to this one is cut into more chunks; each has `least` of them, or all."""
+    return max(1, min(-(-rows // least), BLOCKS // columns))

@@ -1,6 +1,6 @@
 """A training run on a graphics card: data, random numbers and steps, captured as CUDA graphs.
 
-A captured step costs the processor one call instead of a hundred. It reads and writes the same
+A captured step costs the processor one call instead of about fifty. It reads and writes the same
 arrays each time, so what changes from step to step lies in them: the clock, from which the kernels
 know the step's number, and the order of the images. The partial batch at the end of an epoch has
 other shapes, and a graph of its own.
@@ -18,7 +18,7 @@ from tinygan.cuda.gan import CardStep
 from tinygan.errors import DeviceError, UsageError
 from tinygan.layers import Network
 from tinygan.optim import Adam
-from tinygan.rng import MASK_STEPS, key, stream
+from tinygan.rng import stream
 
 SECONDS_A_LOOK = 0.1  # how long the card may go on before its losses are read
 UPLOADED = 64 << 20  # bytes of images at a time
@@ -33,21 +33,13 @@ class Trainer:
     how = ""  # in words: see `step.Step`
 
     def __init__(
-        self,
-        G: Network,
-        D: Network,
-        adam_G: Adam,
-        adam_D: Adam,
-        images: Any,
-        batch_size: int,
-        seed: int,
-        step: int = 0,
-        graphs: bool = True,
-        average: Average | None = None,
-    ) -> None:
+        self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, images: Any, batch_size: int, seed: int,
+        step: int = 0, graphs: bool = True, average: Average | None = None, beside: bool = False,
+    ) -> None:  # fmt: skip
         """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken.
 
-        Without `graphs` every kernel is launched by itself: slower, and the same bits.
+        Without `graphs` every kernel is launched by itself: slower, and the same bits; `beside`: see
+        `CardStep`.
 
         Raises:
             UsageError: the networks are not the DCGAN, or too large (see `buffers.sizes_of`).
@@ -57,7 +49,7 @@ class Trainer:
         of_G, of_D = ((type(a), a.t, a.beta1, a.beta2, a.eps) for a in (adam_G, adam_D))
         if not sizes_of(G, D) or of_G != of_D or type(adam_G) is not Adam:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
-        self.card = CardStep(G, D, adam_G, adam_D, batch_size, average, step)
+        self.card = CardStep(G, D, adam_G, adam_D, batch_size, average, step, seed, beside)
         self.seed, self.step, self.with_graphs = seed, step, graphs
         self.steps_per_epoch = -(-len(images) // batch_size)
         xp = self.card.xp
@@ -137,39 +129,17 @@ class Trainer:
             adam.t += 1
 
     def _launch(self, all_N: int) -> None:
-        """A step, with what it needs of a batch with so many real images."""
-        card, kernels, b = self.card, self.card.kernels, self.card.buffers
-        before, operations = kernels.launches + card.blas.products, card.blas.operations
-        card.tick()
-        pictures, noise, clock = b.pictures, b.noise, b.clock
-        masks = b.activation1.mask, b.activation2.mask
-        real, fakes = card.ranks.part(all_N), card.fakes
-        N, M = len(real), card.batch
-        if N:  # of a small last batch some ranks have none
-            kernels.flat(
-                "gather", N * pictures[0].size, pictures, self.data, self.order, clock, real.start, N,
-                card.all_M, self.steps_per_epoch,
-            )  # fmt: skip
-        words = key(self.seed, stream(self.seed, "noise").path, 1)  # ... .at(step)
-        start = fakes.start * noise.shape[1]
-        kernels.flat("draw_noise", -(-(start % 4 + noise.size) // 4), noise, start, noise.size, *words, clock)
-        words = key(self.seed, stream(self.seed, "dropout").path, 3)  # ... .at(step, which, layer)
-        for which, (part, first, count) in enumerate(((real, 0, N), (fakes, N, M))):
-            for layer, (rate, mask) in enumerate(zip(card.rates.values(), masks, strict=True)):
-                scale, C = 2 - layer, mask.shape[-1]
-                each, steps = card.sizes.P * scale * scale * C, round(rate * MASK_STEPS)
-                start = part.start * each
-                if count:
-                    kernels.flat(
-                        "draw_mask", -(-(start % 16 + count * each) // 16), mask, start, count * each,
-                        *words, clock, which, layer, steps, C, scale, N + M, first,
-                    )  # fmt: skip
-        card.train_step(N, all_N)
+        """A step of a batch with so many real images."""
+        card = self.card
+        before = card.counted()
+        card.begin(self.data, self.order, all_N)
+        card.train_step(all_N)
         if all_N == card.all_M:
-            self.launches = kernels.launches + card.blas.products - before
-            self.operations = card.blas.operations - operations
+            both = zip(card.counted(), before, strict=True)
+            self.launches, self.operations = (now - then for now, then in both)
 
     def close(self) -> None:
-        """Give the graphs and cuBLAS's handle back."""
+        """Give the graphs and cuBLAS's handles back."""
+        self.card.stop()
         self.graphs.clear()
-        self.card.blas.close()
+        self.card.close()

@@ -20,9 +20,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "quick": {"batch_size": 64, "lr": 2e-4, "beta1": 0.5},
     # Tuned by `benchmarks.recipes`. Without momentum, and with D's steps half as long as G's, much larger
     # ones are stable; the weights' average takes out what is restless about them.
-    "best": {
-        "batch_size": 64, "lr": 8e-4, "lr_d": 4e-4, "beta1": 0.0, "beta2": 0.99, "average": 0.999,
-    },
+    "best": {"batch_size": 64, "lr": 8e-4, "lr_d": 4e-4, "beta1": 0.0, "beta2": 0.99, "average": 0.999},
 }  # fmt: skip
 
 LARGEST = 1 << 31  # weights: 8.6 GB, without Adam's averages
@@ -77,22 +75,18 @@ class Settings:
 
     device: str = setting("auto", "default: auto, the GPU if usable", choices=DEVICES)
     data: str = setting(
-        "auto",
-        "auto (default: Fashion-MNIST, or the built-in strokes where it can't be had), fashion-mnist, "
-        "mnist, strokes; or a folder, zip or tar of pictures, an .npy, .npz, IDX or .csv file",
-        metavar="NAME|PATH",
-        type=filled,
-    )
+        "auto", "auto (default: Fashion-MNIST, or the built-in strokes where it can't be had), "
+        "fashion-mnist, mnist, strokes; or a folder, zip or tar of pictures, an .npy, .npz, IDX or .csv file",
+        metavar="NAME|PATH", type=filled,
+    )  # fmt: skip
     data_dir: str | None = setting(None, "where fashion-mnist/ or mnist/ lies", metavar="DIR", type=filled)
     recipe: str = setting(
-        "seed",
-        "seed (default): the tutorial's settings, batch 256, Adam 1e-4, beta1 0.9; "
+        "seed", "seed (default): the tutorial's settings, batch 256, Adam 1e-4, beta1 0.9; "
         "quick: batch 64, Adam 2e-4, beta1 0.5, clear pictures after 3 epochs; "
         "best: batch 64, Adam 8e-4 (D 4e-4, or it runs away), beta1 0 (no momentum), beta2 0.99 (a short "
         "memory), pictures by averaged weights (0.999): the best ones in the same time",
-        choices=tuple(RECIPES),
-        **FIXED,
-    )
+        choices=tuple(RECIPES), **FIXED,
+    )  # fmt: skip
     epochs: int = setting(100, "default: 100", at_least(0))
     batch_size: int = setting(256, "default: the recipe's", at_least(1), **FIXED)
     lr: float = setting(1e-4, "Adam's step size (see --lr-d); default: the recipe's", positive, **FIXED)
@@ -106,12 +100,9 @@ class Settings:
     size: int = setting(28, "side of the pictures, which are square; default: 28", type=side, **FIXED)
     channels: int = setting(1, "1 grey (default) or 3 colour", choices=(1, 3), **FIXED)
     resize: str = setting(
-        "crop",
-        "how pictures become square: crop (default) takes the centre, pad adds black bars, stretch distorts",
-        choices=tuple(WAYS),
-        added=True,
-        **FIXED,
-    )
+        "crop", "how pictures become square: crop (default) takes the centre, pad adds black bars, "
+        "stretch distorts", choices=tuple(WAYS), added=True, **FIXED,
+    )  # fmt: skip
     flip: bool = setting(False, "train on the pictures' mirror images as well", added=True, **FIXED)
     width: int = setting(64, "channels at half size; default: 64", **FIXED)
     noise_dim: int = setting(100, "numbers behind a picture; default: 100", **FIXED)
@@ -121,43 +112,31 @@ class Settings:
     beta1: float = setting(0.9, "Adam's memory; default: the recipe's", below_one, **FIXED)
     beta2: float = setting(0.999, "... of squares; default: the recipe's", below_one, added=True, **FIXED)
     average: float = setting(
-        0.0,
-        "make the pictures with weights averaged over the steps, which forget at this rate (such as 0.999); "
-        "0: with the last ones; default: the recipe's",
-        below_one,
-        added=True,
-        metavar="DECAY",
-        **FIXED,
-    )
+        0.0, "make the pictures with weights averaged over the steps, which forget at this rate "
+        "(such as 0.999); 0: with the last ones; default: the recipe's",
+        below_one, added=True, metavar="DECAY", **FIXED,
+    )  # fmt: skip
     engine: str = setting("auto", "default: auto", choices=ENGINES)
     precision: str = setting(
-        "auto",
-        "of matrix products on a GPU: tf32 rounds their factors to 10 bits and is faster, float32 "
-        "does not. auto (default): tf32 where the card and the engine have it; config.json says which",
-        added=True,
-        choices=PRECISIONS,
-    )
+        "auto", "of matrix products on a GPU: tf32 rounds their factors to 10 bits and is faster, float32 "
+        "does not; float16 also keeps most of them in 16 bits. auto (default): tf32 where the card and "
+        "the engine have it; config.json says which",
+        added=True, choices=PRECISIONS,
+    )  # fmt: skip
     # Each thread takes memory of its own.
     threads: int | None = setting(
-        None,
-        "default: all usable cores, or fewer where OMP_NUM_THREADS or NumPy's BLAS allows fewer",
-        at_least(1, 1024),
-        metavar="N",
-    )
+        None, "default: all usable cores, or fewer where OMP_NUM_THREADS or NumPy's BLAS allows fewer",
+        at_least(1, 1024), metavar="N",
+    )  # fmt: skip
     sample_every: int = setting(1, "default: 1", at_least(1), metavar="EPOCHS")
     checkpoint_every: int = setting(
-        20,
-        "how often to keep one, beside latest.npz, which is saved after every epoch; default: 20",
-        at_least(1),
-        metavar="EPOCHS",
-    )
+        20, "how often to keep one, beside latest.npz, which is saved after every epoch; default: 20",
+        at_least(1), metavar="EPOCHS",
+    )  # fmt: skip
     save_minutes: float = setting(
-        5.0,
-        "how often to save latest.npz inside a long epoch; default: 5",
-        positive,
-        added=True,
+        5.0, "how often to save latest.npz inside a long epoch; default: 5", positive, added=True,
         metavar="MINUTES",
-    )
+    )  # fmt: skip
     keep: int | None = setting(
         None, "how many to keep beside latest.npz; default: all", at_least(1), added=True, metavar="N"
     )
