@@ -228,6 +228,10 @@ class Event:
         order = capture.order if capture else self.card.order
         self.place = capture, at, order.now(at), self.card.done.get(at, 0) + len(self.card.queues[at])
 
+    def synchronize(self) -> None:
+        if self.place:
+            self.card.wait(self.place[1])
+
     def waited(self, stream: Stream) -> None:
         """The stream waits for what the event was recorded after."""
         if self.place is None:
@@ -283,7 +287,7 @@ class Array:
         if name == "T":
             return wrapped(self, self._numpy.T)
         if name == "data":
-            return SimpleNamespace(ptr=self._numpy.ctypes.data)
+            return SimpleNamespace(ptr=self._numpy.ctypes.data, memset_async=self._memset_async)
         if name not in NAMES["methods"]:
             raise AttributeError(f"CuPy's arrays have no {name!r}")
 
@@ -294,6 +298,11 @@ class Array:
             return wrapped(self, getattr(self._numpy, name)(*map(unwrapped, arguments), **raw(keywords)))
 
         return method
+
+    def _memset_async(self, value: int, size: int, stream: Stream) -> None:
+        """As `cupy.cuda.MemoryPointer.memset_async`, for a whole array of bytes."""
+        at = self._numpy.ctypes.data
+        self.card.enqueue(stream.ptr, lambda: self._numpy.fill(value), [(at, at + size, True)])
 
     def get(self) -> np.ndarray:
         self.card.wait(self.card.stream)
@@ -496,8 +505,10 @@ def make() -> tuple[ModuleType, Card, Cublas]:
                 runtimeGetVersion=lambda: 12090,
                 getDeviceProperties=lambda device: {"name": b"Stand-in"},
                 getDeviceCount=lambda: 1,
+                memGetInfo=lambda: (10**11 - card.taken, 10**11),
             ),
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+            get_elapsed_time=lambda start, end: 1.0,  # ms: how fast a card is it does not know
             get_cublas_handle=lambda: 0x2000,
             cublas=SimpleNamespace(getVersion=lambda handle: 131000),
             nvrtc=SimpleNamespace(getVersion=lambda: (13, 5)),
