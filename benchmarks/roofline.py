@@ -301,7 +301,7 @@ def parser() -> cli.Parser:
     parser.add_argument("--tflops", type=float, metavar="N", help=f"of large products; {rates}")
     cost = "what a launch costs within a graph; default: 2.8, assumed"
     parser.add_argument("--launch-us", type=float, metavar="N", help=cost)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every launch there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every launch there")
     return parser
 
 

@@ -81,7 +81,7 @@ def choose(
             able = int(cupy.cuda.Device().compute_capability) >= TF32_SINCE
             best = "tf32" if able and engine == "fast" else "float32"
             if precision in ROUNDED and best != "tf32":
-                why = "not on this card" if engine == "fast" else "the readable engine computes in float32"
+                why = "the card is too old" if engine == "fast" else "the readable engine computes in float32"
                 raise UsageError(f"--precision {precision}: {why}. Use --precision float32.")
             # It has no twins: there only many small calls are slow, so its fast engine is a step as a whole.
             return Backend(cupy, "gpu", engine, precision=best if precision == "auto" else precision)

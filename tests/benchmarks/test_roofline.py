@@ -1,6 +1,7 @@
 """What a step asks of a card, counted without one: that it is what a step does, and what follows from it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tinygan.errors import UsageError
 
 MOST_LAUNCHES, MOST_GB = 58, 1.4  # of the tutorial's step with 256 pictures
 
+RESULTS = Path(roofline.__file__).parent / "results"
 SMALL, BATCH = Model(size=8, channels=1, width=8, noise_dim=5), 4
 
 
@@ -23,6 +25,13 @@ def test_the_tutorials_step_has_few_launches_and_moves_little():
     assert MOST_LAUNCHES / 2 < len(launches) <= MOST_LAUNCHES
     assert MOST_GB / 2 < roofline.total_bytes(launches) / 1e9 <= MOST_GB
     assert sum(launch.operations for launch in launches) == pytest.approx(34.2e9, rel=0.02)
+
+
+@pytest.mark.parametrize("precision", roofline.ASSUMED)
+def test_the_counted_results_are_those_of_this_step(precision):
+    kept = json.loads((RESULTS / f"roofline_{precision}.json").read_text())
+    assert [Launch(**row) for row in kept["launches"]] == roofline.count(Model(), kept["batch"], precision)
+    assert kept["measured_seconds"] is None and kept["precision"] == precision
 
 
 @pytest.fixture
@@ -172,7 +181,7 @@ def test_the_tables_name_parameters_that_there_are():
 
 
 def test_a_kernel_reads_what_is_const_and_writes_what_is_not():
-    """Into the array that it reads, too, where that is handed over for both."""
+    """Also where one array is handed over for both."""
     xp = roofline.no_card("float32").xp
     da, h, known, sums = (xp.zeros(shape, np.float32) for shape in ((8, 5), (8, 5), (4, 5), (2, 5)))
     launch = roofline.of_kernel("normalise_back", (1, 1), (256,), [da, h, known, sums, 8, 40, 5, 0.3, h])

@@ -67,13 +67,14 @@ def test_it_compiles_for_other_sizes_of_pictures_and_numbers(given):
     assert status == 0 and "warning" not in log, log
 
 
-# Kernels that read or write single numbers of the card as well, and which.
+# How often the code of a kernel reads and writes single numbers of the card, and which.
 SINGLE = {
-    "begin": "noise", "moments": "statistics, once a column", "learn_from_all": "the same",
-    "lift_kernel": "constants", "lower_kernel": "constants", "adam": "step size", "check_finite": "losses",
-    "make_pictures": "pixels", "see_pictures": "pixels", "leave_D": "pixels", "see_pictures_back": "pixels",
-    "make_pictures_sums": "pixels", "make_pictures_back": "pixels", "answer": "bias, losses",
-    "answer_back": "slopes",
+    "begin": (0, 10, "noise, step sizes"), "moments": (20, 24, "statistics, once a column"),
+    "learn_from_all": (20, 24, "the same"), "lift_kernel": (8, 0, "constants"),
+    "lower_kernel": (25, 0, "constants"), "make_pictures": (0, 1, "pixels"), "leave_D": (2, 1, "pixels"),
+    "see_pictures": (49, 0, "pixels"), "see_pictures_back": (5, 0, "pixels"), "answer": (2, 8, "losses"),
+    "make_pictures_sums": (54, 0, "pixels"), "make_pictures_back": (49, 0, "pixels"),
+    "answer_back": (1, 0, "slopes"), "check_finite": (2, 1, "losses"), "adam": (1, 0, "step sizes"),
 }  # fmt: skip
 WRITE_NO_ROWS = {"learn_from_all", "make_pictures", "leave_D", "answer", "check_finite"}
 
@@ -84,8 +85,9 @@ def test_rows_are_read_and_written_sixteen_bytes_at_a_time():
     kernels = dict(re.findall(r"\.entry (\w+)\((.*?)\n\}", code, re.S))
     assert kernels.keys() == signatures().keys()
     for name, text in kernels.items():
-        moved = set(re.findall(r"\b(ld|st)\.global\.(?:nc\.|cg\.)?(v4\.)?f32", text))
-        assert name in SINGLE or not {("ld", ""), ("st", "")} & moved, name
+        moved = re.findall(r"\b(ld|st)\.global\.(?:nc\.|cg\.)?(v4\.)?f32", text)
+        reads, writes, _ = SINGLE.get(name, (0, 0, ""))
+        assert moved.count(("ld", "")) <= reads and moved.count(("st", "")) <= writes, name
         if name != "begin":
             assert ("ld", "v4.") in moved, name
         assert (("st", "v4.") in moved) == (name not in WRITE_NO_ROWS), name

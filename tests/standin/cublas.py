@@ -96,13 +96,13 @@ class Cublas:
         scale, keep = alpha[0], beta[0]
 
         def work() -> None:
-            a = view(A, DTYPES[type_a], count, rows_a, m + k - rows_a, lda, step_a).astype(np.float32)
-            b = view(B, DTYPES[type_b], count, rows_b, k + n - rows_b, ldb, step_b).astype(np.float32)
+            a = view(A, DTYPES[type_a], count, rows_a, m + k - rows_a, lda, step_a)
+            b = view(B, DTYPES[type_b], count, rows_b, k + n - rows_b, ldb, step_b)
             c = view(C, DTYPES[type_c], count, m, n, ldc, step_c)
             a, b = a.transpose(0, 2, 1) if ta else a, b.transpose(0, 2, 1) if tb else b
             if compute == 77:
                 a, b = tf32(a), tf32(b)
-            exact = scale * np.matmul(a, b) + (keep * c if keep else 0)
+            exact = scale * np.matmul(a, b, dtype=np.float32) + (keep * c if keep else 0)
             with np.errstate(over="ignore"):
                 c[...] = exact
             self.note(a, b, exact, c)

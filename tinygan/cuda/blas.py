@@ -105,7 +105,7 @@ class Blas:
     """A cuBLAS handle that computes on one stream, in one precision."""
 
     def __init__(self, xp: Any, stream: Any, precision: str) -> None:
-        """`stream` is a CuPy stream; precision ``"float32"``, or ``"tf32"``: factors rounded to 10 bits.
+        """`stream` is a CuPy stream; precision ``"float32"``; else float32 factors round to TF32's 10 bits.
 
         Raises:
             DeviceError: cuBLAS is not there.

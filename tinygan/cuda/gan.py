@@ -148,7 +148,7 @@ class CardStep:
             masks += [mask, 8 * mask.size, C, round(rate * MASK_STEPS)]
         # A thread has some bytes of the pictures, 4 numbers of noise, or 16 elements of a mask.
         wide = self.kernels.wide
-        most = max(b.pictures.size // wide, b.noise.size // 4 + 1, b.mask1.size // 2)
+        most = max(b.pictures.size // wide, b.noise.size // 4 + 2, b.mask1.size // 2)
         self.kernels.flat(
             "begin", most * wide, b.pictures, images, order, real.start, len(real), self.all_M,
             steps_per_epoch, b.noise, b.noise_lifted, self.fakes.start * s.noise, b.noise.size,

@@ -9,16 +9,16 @@
 // Nothing is added up in an order that depends on which thread comes first, so a step is the same,
 // bit for bit, whenever it is repeated on one card.
 //
-// What each idea saves of a step at batch 256, counted (`python -m benchmarks.roofline`), never measured:
+// What each idea saves of a step at batch 256, counted against the step before it, never measured:
 //
 //   a kernel finishes its own sums: the last of its blocks adds up the others' shares      11 launches
-//   one kernel begins a step: batch, noise, masks (a bit an element), clock                 6 launches  0.01 GB
+//   one kernel begins a step: batch, noise, masks (one bit per element), clock              6 launches  0.01 GB
 //   a frequency is two numbers, and a product of real 2 x 2 matrices (``frequencies.py``)               0.18 GB
 //   direct convolution next to the pictures: no columns, and G's last activations are
-//     computed where they are needed; two bits an element tell backwards what D let through 10 launches  0.30 GB
+//     computed where they are needed; two bits per element keep what D let through          10 launches  0.30 GB
 //   D's last activation, its answer and their gradients in two kernels                      2 launches  0.04 GB
-//   D's loss is weighted once, where the gradient enters D                                   1 launch   0.05 GB
-//   a block that has all rows of a column normalises them                                   2 launches  0.04 GB
+//   one gradient passes D for both losses; a ratio of slopes turns D's loss into G's         1 launch   0.05 GB
+//   a block that has all rows of a column normalises them, read again from the cache        2 launches  0.04 GB
 //   WIDE channels a thread: loads and stores of 16 bytes                                   instructions
 
 #ifdef __cplusplus
@@ -57,7 +57,7 @@ __device__ void add(vector *sum, float weight, vector x) { EACH sum->at[i] += we
 
 #define INDEX ((int)(blockIdx.x * blockDim.x + threadIdx.x))  // of a thread, where they are in a row
 
-// What products read of maps and kernels that are lifted: float32, or the bits of float16, rounded to nearest.
+// The type of lifted maps and kernels, which products read: float32, or the bits of float16, rounded to nearest.
 #if LIFTED_BITS == 32
 typedef float lifted;
 #define LIFTED(x) (x)
@@ -79,8 +79,6 @@ __device__ void store_lifted(lifted *to, vector x) {
     EACH y.at[i] = LIFTED(x.at[i]);
     *(lifted_vector *)to = y;
 }
-
-// Sums over the threads of a block, and over blocks.
 
 #define FIRST_THREAD (threadIdx.x == 0 && threadIdx.y == 0)
 
@@ -568,7 +566,8 @@ __device__ void losses(const float *logits, int N, int M, int all_N, int all_M, 
     float sums[6] = {0, 0, 0, 0, 0, 0};
     for (int t = LANE; t < N + M; t += LANES) {
         float x = __ldcg(logits + t), s = sigmoid(x);
-        float other = sigmoid(-x), score = fmaxf(s, LIFTED_BITS == 32 ? 0x1p-64f : 0x1p-16f);  // other = 1 - s
+        float other = sigmoid(-x);  // 1 - s without cancellation
+        float score = fmaxf(s, LIFTED_BITS == 32 ? 0x1p-64f : 0x1p-16f);
         if (t < N) {
             sums[1] += softplus(-x);
             sums[3] += s;
@@ -723,7 +722,7 @@ __global__ void make_pictures_sums(const float *dpictures, const float *h, const
     Norm n = norm_of(known, c < C ? c : 0, C);
     for (int t = CHUNK * chunk; t < end; ++t)
         for (int p = LANE; p < PLACES; p += LANES) {
-            asm volatile("" ::: "memory");  // or all weights of the kernel lie in registers, which then lack
+            asm volatile("" ::: "memory");  // else all weights of the kernel stay in registers, and few threads fit
             convolve(dpictures + t * PICTURE, kernel, p, c, C, da);
             for (int phase = 0; phase < 4; ++phase)
                 add_norm(da[phase], load(h + ((t * PLACES + p) * 4 + phase) * C + c), n, slope, &sum, &product);
@@ -738,7 +737,7 @@ __global__ void make_pictures_sums(const float *dpictures, const float *h, const
     add_up_windows(taps, sum, product, C, shares, arrived, dkernel, dbeta, dgamma, sums);
 }
 
-// dh, which may be h itself, from dpictures as well.
+// The rest of G's last batch norm backwards: dh, which may be h itself.
 __global__ void make_pictures_back(const float *dpictures, const float *h, const float *known, const float *kernel,
         const float *sums, int rows, int M, int C, float slope, lifted *dh) {
     int i = INDEX * WIDE, c = i % C, p = i / C % PLACES, t = i / C / PLACES;
