@@ -1,7 +1,7 @@
 """What all tests share: on which devices and engines they run.
 
 A test that takes `readable` runs with that engine on NumPy, on the stand-in for CuPy and on a GPU; one that
-takes `backend`, with the fast engine on NumPy, too; one that takes `make_backend`, on the stand-in and on a
+takes `backend`, also with the fast engine on NumPy; one that takes `make_backend`, on the stand-in and on a
 GPU. Tests marked `gpu`, and the GPU's turn of the others, skip themselves where there is no usable GPU. Only
 they see one, and the processes that they start: commands in all others use the CPU, as on any other machine.
 """

@@ -419,14 +419,8 @@ class RawModule:
         return Kernel(self.card, self, name)
 
 
-def make() -> tuple[ModuleType, Card, Cublas]:
-    """The module, its card, and the cuBLAS on that card."""
-    card = Card()
-    array = type("ndarray", (Array,), {"card": card, "__module__": "cupy"})
-    Array.card = card  # results of operators are plain Arrays
-    stream = type("Stream", (Stream,), {"card": card})
-    null = stream.null = stream(null=True)
-    Event.card = card
+def functions(card: Card, array: type[Array]) -> dict[str, Any]:
+    """Those that make arrays, move them, or are asked for by name: NumPy's, where CuPy has them."""
 
     def fresh(shape: Any, dtype: Any, order: str = "C") -> Array:
         card.at_once()
@@ -479,7 +473,14 @@ def make() -> tuple[ModuleType, Card, Cublas]:
 
         return function
 
-    module = ModuleType("cupy")
+    return {"empty": fresh, "zeros": zeros, "asarray": asarray, "asnumpy": asnumpy, "__getattr__": ask}
+
+
+def cuda(card: Card) -> SimpleNamespace:
+    """As `cupy.cuda`."""
+    stream = type("Stream", (Stream,), {"card": card})
+    null = stream.null = stream(null=True)
+    Event.card = card
     device = SimpleNamespace(
         synchronize=lambda: [card.wait(queue) for queue in card.queues], compute_capability="90", id=0,
         use=lambda: None,
@@ -489,31 +490,34 @@ def make() -> tuple[ModuleType, Card, Cublas]:
         assert device_number in (None, 0), "there is one card"
         return device
 
-    module.__dict__.update(
-        __getattr__=ask, __version__="14.2.0", ndarray=array, is_available=lambda: True,
-        empty=fresh, zeros=zeros, asarray=asarray, asnumpy=asnumpy,
-        RawModule=type("RawModule", (RawModule,), {"card": card}),
-        get_default_memory_pool=lambda: SimpleNamespace(
-            total_bytes=lambda: card.taken, free_all_blocks=lambda: None
+    return SimpleNamespace(
+        Stream=stream, Event=Event, Graph=Graph, Device=device_of,
+        get_current_stream=lambda device_id=-1: card.current[-1] if card.current else null,
+        runtime=SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError,
+            driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 12090,
+            getDeviceProperties=lambda device: {"name": b"Stand-in"}, getDeviceCount=lambda: 1,
+            memGetInfo=lambda: (10**11 - card.taken, 10**11),
         ),
-        cuda=SimpleNamespace(
-            Stream=stream, Event=Event, Graph=Graph, Device=device_of,
-            get_current_stream=lambda device_id=-1: card.current[-1] if card.current else null,
-            runtime=SimpleNamespace(
-                CUDARuntimeError=CUDARuntimeError,
-                driverGetVersion=lambda: 13000,
-                runtimeGetVersion=lambda: 12090,
-                getDeviceProperties=lambda device: {"name": b"Stand-in"},
-                getDeviceCount=lambda: 1,
-                memGetInfo=lambda: (10**11 - card.taken, 10**11),
-            ),
-            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-            get_elapsed_time=lambda start, end: 1.0,  # ms: how fast a card is it does not know
-            get_cublas_handle=lambda: 0x2000,
-            cublas=SimpleNamespace(getVersion=lambda handle: 131000),
-            nvrtc=SimpleNamespace(getVersion=lambda: (13, 5)),
-        ),
+        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        get_elapsed_time=lambda start, end: 1.0,  # ms: how fast a card is it does not know
+        get_cublas_handle=lambda: 0x2000,
+        cublas=SimpleNamespace(getVersion=lambda handle: 131000),
+        nvrtc=SimpleNamespace(getVersion=lambda: (13, 5)),
     )  # fmt: skip
 
+
+def make() -> tuple[ModuleType, Card, Cublas]:
+    """The module, its card, and the cuBLAS on that card."""
+    card = Card()
+    array = type("ndarray", (Array,), {"card": card, "__module__": "cupy"})
+    Array.card = card  # results of operators are plain Arrays
+    module = ModuleType("cupy")
+    pool = SimpleNamespace(total_bytes=lambda: card.taken, free_all_blocks=lambda: None)
+    module.__dict__.update(
+        functions(card, array), __version__="14.2.0", ndarray=array, is_available=lambda: True,
+        RawModule=type("RawModule", (RawModule,), {"card": card}), get_default_memory_pool=lambda: pool,
+        cuda=cuda(card),
+    )  # fmt: skip
     card.cublas = Cublas(blas.SIGNATURES, card.enqueue, card.owns, card.busy)
     return module, card, card.cublas
