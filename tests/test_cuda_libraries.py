@@ -12,7 +12,7 @@ import pytest
 from tests.commands import ROOT
 from tinygan.cuda import blas
 
-# What a run on a GPU opens, by the parts of NVIDIA's package cuda-toolkit. The list was found by watching which
+# What a run on a GPU opens, by the parts of NVIDIA's package cuda-toolkit. Found by watching which
 # files it opens on the way to a dummy of a driver, and which NVRTC and cuBLAS open. CuPy itself brings the
 # runtime (libcudart, linked in) and the headers of CUB; its arrays' header includes cuda_fp16.h.
 OPENED = {
