@@ -62,7 +62,8 @@ def test_what_was_measured_before_it_was_killed_is_there_and_no_worker_is(tmp_pa
     taken = result["rounds"]["taken"]
     assert result["rounds"]["of"] == 500 and result["finished"] is False
     assert all(len(row["round_seconds"]) == taken for row in result["competitors"].values())
-    assert f"after {taken} of 500 rounds" in told  # what is known by then is told after each round
+    # What is known by then is told after each round; the last of them it may have written, and not yet told.
+    assert any(f"after {rounds} of 500 rounds" in told for rounds in (taken - 1, taken))
     if by != "KILL":
         assert printed.count("ratio") == 1 and f"after {taken} of 500 rounds" in printed
     processes = [int(row["version"].split()[1]) for row in result["competitors"].values()]
