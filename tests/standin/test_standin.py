@@ -149,38 +149,40 @@ def test_a_captured_graph_runs_when_it_is_launched_and_again(cupy):
 
 
 def two_streams(cupy):
-    """Two streams, an event, and what lets a stream write five numbers into some array."""
+    """Two streams; what lets one write four numbers into an array; what lets one wait for the other by an
+    event; and two arrays of zeros that are there."""
     streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(2)]
-    fill = cupy.RawModule(code=SOURCE).get_function("fill")
+    fill, event = cupy.RawModule(code=SOURCE).get_function("fill"), cupy.cuda.Event(disable_timing=True)
 
     def write(stream, x, value):
         with stream:
             fill((1,), (4,), (x, np.int32(4), np.float32(value)))
 
-    return (*streams, cupy.cuda.Event(disable_timing=True), write)
+    def follow(later, earlier):
+        event.record(earlier)
+        later.wait_event(event)
+
+    arrays = cupy.zeros(4, cupy.float32), cupy.zeros(4, cupy.float32)
+    cupy.cuda.Stream.null.synchronize()
+    return (*streams, write, follow, *arrays)
 
 
 @needs_compiler
 @pytest.mark.parametrize("capture", [False, True])
 def test_two_streams_use_the_same_memory_only_with_an_event_between_them(cupy, capture):
-    one, other, event, write = two_streams(cupy)
-    x, y = cupy.zeros(4, cupy.float32), cupy.zeros(4, cupy.float32)
-    cupy.cuda.Stream.null.synchronize()
+    one, other, write, follow, x, y = two_streams(cupy)
     if capture:
         one.begin_capture()
-    event.record(one)
-    other.wait_event(event)
+    follow(other, one)
     write(one, x, 1)
     write(other, y, 2)
     with pytest.raises(AssertionError, match="in an order of chance"):
         write(other, x, 2)
-    event.record(one)
-    other.wait_event(event)
+    follow(other, one)
     write(other, x, 3)
     with pytest.raises(AssertionError, match="in an order of chance"):
         write(one, y, 1)
-    event.record(other)
-    one.wait_event(event)
+    follow(one, other)
     write(one, y, 4)
     if capture:
         one.end_capture().launch(one)
@@ -190,11 +192,9 @@ def test_two_streams_use_the_same_memory_only_with_an_event_between_them(cupy, c
 
 @needs_compiler
 def test_a_stream_does_only_what_it_is_waited_for(cupy):
-    one, other, event, write = two_streams(cupy)
-    x, y = cupy.zeros(4, cupy.float32), cupy.zeros(4, cupy.float32)
-    cupy.cuda.Stream.null.synchronize()
+    one, other, write, follow, x, y = two_streams(cupy)
     write(other, x, 1)
-    event.record(other)
+    event = other.record()
     write(other, y, 2)
     one.wait_event(event)
     one.synchronize()
@@ -203,17 +203,14 @@ def test_a_stream_does_only_what_it_is_waited_for(cupy):
 
 @needs_compiler
 def test_a_capture_ends_only_when_all_streams_have_come_back(cupy):
-    one, other, event, write = two_streams(cupy)
-    x = cupy.zeros(4, cupy.float32)
-    cupy.cuda.Stream.null.synchronize()
-    event.record(other)
+    one, other, write, follow, x, _ = two_streams(cupy)
+    before = other.record()
     one.begin_capture()
     with pytest.raises(CUDARuntimeError, match="Isolation"):
-        one.wait_event(event)
+        one.wait_event(before)
     with pytest.raises(CUDARuntimeError, match="Unsupported"):
         write(other, x, 1)
-    event.record(one)
-    other.wait_event(event)
+    follow(other, one)
     write(other, x, 1)
     with pytest.raises(CUDARuntimeError, match="Unjoined"):
         one.end_capture()
