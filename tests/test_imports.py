@@ -24,7 +24,7 @@ ROOMS = [
     ("fast.originals", "fast.optim", "fast.gan"), ("cuda",),  # twins of whole steps
     ("ranks.mpi",), ("backend", "step"), ("data",), ("runs",), ("views",), ("evaluation",), ("runs.loop",),
     ("",),  # tinygan/__init__.py, the public face
-    ("cli", "runs.config"), COMMANDS, ("__main__",),
+    ("runs.config",), ("cli",), COMMANDS, ("__main__",),
 ]  # fmt: skip
 HEIGHT = {room: height for height, rooms in enumerate(ROOMS) for room in rooms}
 # What needs NumPy and nothing else: all below `data`.

@@ -1,39 +1,46 @@
-"""``python -m tinygan``: the list of commands, and with ``--version`` the versions of what they use."""
+"""``python -m tinygan``, or ``tinygan``: the list of commands; with the name of one of them, that command."""
 
 import difflib
 import sys
 
-from tinygan import cli
-from tinygan.errors import UsageError, pasted
-from tinygan.runs.config import versions
+from tinygan import cli, evaluate, explain, export, gradcheck, report, sample, train
+from tinygan.errors import UsageError, python
 
 COMMANDS = {
-    "train": "train the DCGAN: pictures, checkpoints, statistics, an animation",
-    "sample": "make new pictures with a trained generator",
-    "evaluate": "measure how good its pictures are: distance, precision, recall, coverage",
-    "explain": "a training step in words, or every layer in numbers, or one of them",
-    "gradcheck": "check every gradient against finite differences",
-    "export": "write the generator as ONNX, or the weights as safetensors",
-    "report": "put what there is to see of a run on one page: samples, curves, the generator itself",
+    "train": (train, "train the DCGAN: pictures, checkpoints, statistics, an animation"),
+    "sample": (sample, "make new pictures with a trained generator"),
+    "evaluate": (evaluate, "measure how good its pictures are: distance, precision, recall, coverage"),
+    "explain": (explain, "a training step in words, or every layer in numbers, or one of them"),
+    "gradcheck": (gradcheck, "check every gradient against finite differences"),
+    "export": (export, "write the generator as ONNX, or the weights as safetensors"),
+    "report": (report, "put a run on one page: samples, curves, the generator itself; and its animation"),
 }
 
 
 def main(arguments: cli.Arguments = ()) -> int:
-    """List commands or versions; returns the exit code. Raises UsageError for anything else."""
+    """List the commands, or run the one that `arguments` begin with; returns its exit code. Raises UsageError
+    for anything else."""
     first, *rest = cli.words(arguments) or ["--help"]
-    if first == "--version":
-        for name, version in versions().items():
-            print(f"{name:<9} {version}")
-    elif first in ("-h", "--help"):
-        for name, purpose in COMMANDS.items():
-            print(f"python -m tinygan.{name:<9} {purpose}")
+    first = first.removeprefix("tinygan.")
+    if first in COMMANDS:
+        return COMMANDS[first][0].main(rest)
+    if first in ("-h", "--help"):
+        print("tinygan COMMAND, or python -m tinygan.COMMAND; --help after it lists its options.\n")
+        for name, (_, purpose) in COMMANDS.items():
+            print(f"{name:<10}{purpose}")
+    elif first == "--version":
+        cli.Parser("tinygan", "").parse([first])
     else:
-        near = difflib.get_close_matches(first.removeprefix("tinygan."), COMMANDS, 1)
-        own = "one that python -m tinygan lists"
-        right = pasted("python", "-m", f"tinygan.{near[0]}", *rest) if near else own
-        raise UsageError(f"python -m tinygan has no command or option {first!r:.40}. Use {right}.")
+        near = difflib.get_close_matches(first, COMMANDS, 1)
+        right = python("-m", f"tinygan.{near[0]}", *rest) if near else f"one of {', '.join(COMMANDS)}"
+        raise UsageError(f"tinygan has no command or option {first!r:.40}. Use {right}.")
     return 0
 
 
+def script() -> int:
+    """What the entry point ``tinygan`` starts."""
+    return cli.run(main)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(script())

@@ -1,6 +1,7 @@
 """What all commands share: a parser that complains in one line, and errors turned into exit codes."""
 
 import argparse
+import difflib
 import errno
 import io
 import os
@@ -13,7 +14,17 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from tinygan import backend, gpu_errors, machine
-from tinygan.errors import CheckpointError, TinyganError, UsageError, failing, filled, printable, put
+from tinygan.errors import (
+    UNFINISHED,
+    CheckpointError,
+    TinyganError,
+    UsageError,
+    failing,
+    filled,
+    printable,
+    put,
+)
+from tinygan.runs.config import versions
 
 Arguments: TypeAlias = "str | bytes | Iterable[object]"  # a command line, or its words: text, numbers, paths
 
@@ -28,7 +39,27 @@ def seed(text: str) -> int:
 
 def path(text: str) -> Path:
     """A path from its text, as `filled`."""
+    if text == "-":
+        raise argparse.ArgumentTypeError("nothing is written to the standard output: name a file or folder")
     return Path(filled(text))
+
+
+def device(text: str) -> str:
+    """A device from its text; ``cuda`` means ``gpu``."""
+    return {"cuda": "gpu"}.get(text, text)
+
+
+class Version(argparse.Action):
+    """``--version``: print the versions of all libraries, and end."""
+
+    def __init__(self, **named: Any) -> None:
+        purpose = "print the versions of all libraries and exit"
+        super().__init__(nargs=0, default=argparse.SUPPRESS, help=purpose, **named)
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
+        for name, version in versions().items():
+            print(f"{name:<9} {version}")
+        parser.exit()
 
 
 # What commands that train nothing share.
@@ -37,7 +68,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "run": {"nargs": "?", "metavar": "RUN|FILE",
             "help": "run folder, or a checkpoint file; default: the newest run"},
     "--runs": {"type": path, "default": Path("runs"), "help": "folder of runs; default: runs"},
-    "--device": {"choices": backend.DEVICES, "default": "auto", "help": "default: auto"},
+    "--device": {"type": device, "choices": backend.DEVICES, "default": "auto", "help": "default: auto"},
     "--data-dir": {"type": path, "metavar": "DIR", "help": "where fashion-mnist/ lies"},
     "--out": {"type": path, "metavar": "PATH",
               "help": "a file to write, or a folder to write into; default: the run's folder"},
@@ -52,6 +83,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, module: str, description: str, *shared: str) -> None:
         """`shared`: which of `OPTIONS` it has."""
         super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
+        self.add_argument("--version", action=Version)
         for option in shared:
             self.add_argument(option, **OPTIONS[option])
 
@@ -60,7 +92,14 @@ class Parser(argparse.ArgumentParser):
         return self.parse_args(words(arguments))
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}. {self.prog} --help lists the options.")
+        near = ""
+        if unknown := re.match(r"unrecognized arguments: (\S+)|.*invalid choice: '(.*)' \((.*)\)", message):
+            wrong, choice, choices = unknown.groups()
+            known = re.findall(r"\w[\w-]*", choices) if choices else self._option_string_actions
+            name, equals, value = (wrong or choice).partition("=")
+            found = difflib.get_close_matches(name, known, 1, cutoff=0.7)
+            near = f" Did you mean {found[0]}{equals}{value}?" if found else ""
+        raise UsageError(f"{message}.{near} {self.prog} --help lists the options.")
 
 
 def words(arguments: Arguments) -> list[str]:
@@ -124,7 +163,8 @@ def made(folder: Path) -> Path:
 
 
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
-    """Run `command` and return its exit code; an error becomes one line on stderr and its code.
+    """Run `command` and return its exit code; an error becomes one line on stderr and its code, and Ctrl-C
+    becomes `UNFINISHED`.
 
     Without `arguments` it is what this process was started for. Anything but a `TinyganError`, a full memory
     or a failing GPU is a bug and keeps its traceback.
@@ -141,8 +181,8 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None
         return _tell("", code)  # one of stderr would change the exit code
     except TinyganError as problem:
         return _tell(f"{problem.mark}{problem}", problem.exit_code)
-    except KeyboardInterrupt:
-        return _tell("interrupted", 130)  # as a shell reports a process that SIGINT ended
+    except KeyboardInterrupt:  # a training that has something to save catches it itself
+        return _tell("interrupted before it was finished", UNFINISHED)
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         return _tell("", 1)
     except OSError as problem:

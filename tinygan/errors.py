@@ -9,13 +9,17 @@ An error's text is one line: what was found, what was expected, what to do.
 import os
 import re
 import shlex
+import shutil
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 Printer: TypeAlias = Callable[[str], object]  # what a line is given to that somebody should see
+
+
+UNFINISHED = 7  # the exit code of a command that was interrupted and has saved nothing
 
 
 class TinyganError(Exception):
@@ -88,6 +92,17 @@ def pasted(*words: str) -> str:
         return shlex.join(words)
     # It knows double quotes alone, and no file name there holds one.
     return " ".join(word if re.fullmatch(r"[\w.:/\\=-]+", word) else f'"{word}"' for word in words)
+
+
+def python(*words: str) -> str:
+    """The command line, to paste, that runs the Python of this process with `words`."""
+    own = sys.executable or "python"
+    if shutil.which(name := os.path.basename(own)) == own:
+        own = name
+    with suppress(OSError):  # the current folder was deleted
+        if own.startswith(os.getcwd() + os.sep):
+            own = os.path.relpath(own)  # such as .venv/bin/python
+    return pasted(own, *words)
 
 
 @contextmanager

@@ -3,15 +3,19 @@
 import argparse
 import json
 import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tinygan import backend, cli
-from tinygan.errors import UsageError, by_product, say
+from tinygan.errors import Printer, UsageError, by_product, filled, say
 from tinygan.evaluation.classifier import NAMES
 from tinygan.evaluation.evaluation import SAMPLES, Compared, Evaluation
 from tinygan.evaluation.neighbours import K, memorised, nearest
 from tinygan.files import write_atomically
+from tinygan.runs.progress import working
 from tinygan.runs.state import load
 from tinygan.views.pictures import grid, save_png
 
@@ -24,7 +28,8 @@ def parser() -> cli.Parser:
     parser = cli.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", *shared)
     samples = f"pictures to measure; default: {SAMPLES}"
     parser.add_argument("--samples", type=int, default=SAMPLES, metavar="N", help=samples)
-    parser.add_argument("--json", type=cli.path, metavar="FILE", help="write all figures there too")
+    figures = "write all figures there as well; -: print them, and nothing else"
+    parser.add_argument("--json", type=filled, metavar="FILE", help=figures)
     return parser
 
 
@@ -33,50 +38,63 @@ def main(arguments: cli.Arguments = ()) -> int:
     if options.samples < LEAST:
         raise UsageError(f"--samples {options.samples} is less than {LEAST}: too few to say anything.")
     cli.ending(options.out, ".png")  # refused now, not after a minute
-    if options.json and not options.json.absolute().parent.is_dir():  # found now, not after a minute
-        raise UsageError(f"--json {options.json}: there is no folder {options.json.parent}. Make it first.")
-    if options.json and options.json.is_dir():
-        raise UsageError(f"--json {options.json} is a folder. Name a file in it.")
+    alone, file = options.json == "-", Path(options.json or "-")
+    if not file.absolute().parent.is_dir():  # found now, not after a minute
+        raise UsageError(f"--json {file}: there is no folder {file.parent}. Make it first.")
+    if file.is_dir() and not alone:
+        raise UsageError(f"--json {file} is a folder. Name a file in it.")
     with cli.computing(options.device) as device:
-        return evaluate(options, device)
+        figures = evaluate(options, device, cli.warn if alone else say)
+    text = json.dumps(figures, indent=2)
+    if alone:
+        print(text)
+    elif options.json:
+        write_atomically(file, f"{text}\n".encode())
+        say(f"figures   {file}")
+    return 0
 
 
-def evaluate(options: argparse.Namespace, device: backend.Backend) -> int:
-    """Generate, measure, print, and show the nearest training images."""
-    trained = load(options.run, options.runs, device, say=cli.warn)
-    evaluation = Evaluation(trained.settings, options.data_dir, say, options.samples, options.seed)
-    real, test, n, seed = evaluation.comparison, evaluation.test, options.samples, evaluation.seed
+def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer) -> dict[str, Any]:
+    """Generate, measure, `say` what was found, and show the nearest training images; returns the figures."""
+    with working() as progress:
+        progress.show("evaluating", "loading the model and the images")
+        trained = load(options.run, options.runs, device, say=cli.warn)
+        beside = partial(progress.around, say)
+        evaluation = Evaluation(trained.settings, options.data_dir, beside, options.samples, options.seed)
+        real, n, seed = evaluation.comparison, options.samples, evaluation.seed
+        train = evaluation.train_images(beside)
+        progress.show("evaluating", "1 of 5", f"making {n:,} pictures")
+        pictures = evaluation.pictures(trained.G)
+        rows, compared = {"generator": pictures, **evaluation.others(train)}, {}
+        for number, (name, images) in enumerate(rows.items(), start=2):
+            progress.show("evaluating", f"{number} of 5", f"comparing the test images with {name}")
+            compared[name] = real.compare(images)
+        progress.show("evaluating", "5 of 5", "looking for the nearest training images")
+        index, apart = nearest(pictures[:SHOWN], train)
+        _, usual = nearest(evaluation.test[:SHOWN], train)
     names = NAMES[trained.settings.data]
-    train = evaluation.train_images(say)
-    pictures = evaluation.pictures(trained.G)
-    rows = {"generator": pictures, **evaluation.others(train)}
-    compared = {name: real.compare(images) for name, images in rows.items()}
-    index, apart = nearest(pictures[:SHOWN], train)
-    _, usual = nearest(test[:SHOWN], train)
     say(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
-    print(*table(compared), sep="\n")
+    for line in table(compared):
+        say(line)
     found = zip(names, compared["generator"].classes, real.classes, strict=True)
     shares = [f"{name} {share:.0%} ({wanted:.0%})" for name, share, wanted in found]
-    print(f"classes   {', '.join(shares[:5])},\n          {', '.join(shares[5:])}")
+    say(f"classes   {', '.join(shares[:5])},")
+    say(f"          {', '.join(shares[5:])}")
     far = f"{apart.mean():.0f} of 255 (root mean square of the pixels), test images by {usual.mean():.0f}"
     verdict = "memorised?" if memorised(apart, usual) else "not memorised"
-    print(f"nearest   {SHOWN} of them differ from the nearest training image by {far}: {verdict}")
+    say(f"nearest   {SHOWN} of them differ from the nearest training image by {far}: {verdict}")
     with by_product("picture of the nearest images", cli.warn):
         path = cli.placed(options.out, trained.run_folder, f"nearest_{trained.name}_seed_{seed}.png")
         rows_of_8 = [part.reshape(-1, 8, *part.shape[1:]) for part in (pictures[:SHOWN], train[index])]
         save_png(path, grid(np.stack(rows_of_8, axis=1).reshape(-1, *train.shape[1:]), columns=8))
         say(f"          each beside that image: {path}")
-    if options.json:
-        figures = {
-            "model": str(trained.path), "data": trained.settings.data, "samples": n, "seed": seed,
-            "judged": {name: one.figures for name, one in compared.items()},
-            "classes": dict(zip(names, compared["generator"].classes.tolist(), strict=True)),
-            "test_classes": dict(zip(names, real.classes.tolist(), strict=True)),
-            "nearest": {"training_images": index.tolist(), "rms": apart.tolist(), "test_rms": usual.tolist()},
-        }  # fmt: skip
-        write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())
-        say(f"figures   {options.json}")
-    return 0
+    return {
+        "model": str(trained.path), "data": trained.settings.data, "samples": n, "seed": seed,
+        "judged": {name: one.figures for name, one in compared.items()},
+        "classes": dict(zip(names, compared["generator"].classes.tolist(), strict=True)),
+        "test_classes": dict(zip(names, real.classes.tolist(), strict=True)),
+        "nearest": {"training_images": index.tolist(), "rms": apart.tolist(), "test_rms": usual.tolist()},
+    }  # fmt: skip
 
 
 def table(compared: dict[str, Compared]) -> list[str]:

@@ -16,14 +16,23 @@ from tinygan.data import Dataset
 from tinygan.data.dataset import fingerprint, spread
 from tinygan.data.download import cache_folder
 from tinygan.data.sources import NAMES
-from tinygan.errors import DataError, DeviceError, TinyganError, by_product, filled, pasted, printable
+from tinygan.errors import (
+    DataError,
+    DeviceError,
+    TinyganError,
+    UsageError,
+    by_product,
+    filled,
+    printable,
+    python,
+)
 from tinygan.evaluation.evaluation import Evaluation, unmeasurable
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import started
 from tinygan.runs import checkpoint
 from tinygan.runs.config import configuration, reconfigure
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.loop import Training
+from tinygan.runs.loop import EARLY, Training
 from tinygan.runs.progress import Progress, duration
 from tinygan.runs.settings import Settings, add_options, new_settings, resumed_settings
 from tinygan.runs.state import State, saved_settings
@@ -45,6 +54,7 @@ def parser() -> cli.Parser:
         "--resume", nargs="?", const=False, type=filled, metavar="RUN|FILE",  # const: a text is converted
         help="go on with a run (bare: the newest) or from one of its checkpoint files",
     )  # fmt: skip
+    parser.add_argument("--name", type=filled, help="of the run, and its folder; default: that of the data")
     parser.add_argument("-n", "--dry-run", action="store_true", help="check everything, train nothing")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     return parser
@@ -61,12 +71,14 @@ def main(arguments: cli.Arguments = ()) -> int:
         if not ranks.writes:
             held.enter_context(redirect_stdout(held.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         given = vars(parser().parse_args(arguments))
-        out, resume, dry_run, quiet = (given.pop(name) for name in ("out", "resume", "dry_run", "quiet"))
+        out, resume, dry_run, quiet, name = map(given.pop, ("out", "resume", "dry_run", "quiet", "name"))
         output = Output(ranks, quiet)
+        if name and resume is not None:
+            raise UsageError(f"--name {name}: a run that goes on has its name. Leave it out.")
         if given.get("data") and given["data"] not in NAMES and os.path.exists(given["data"]):
             given["data"] = os.path.abspath(given["data"])  # a run may be resumed from elsewhere
         if resume is None:
-            start = Start(new_settings(given), out)
+            start = Start(new_settings(given), out, name)
         else:
             start = resumed(resume or None, out, given, ranks, None if dry_run else held, output)
         job = Job(start, ranks, output, held)
@@ -103,7 +115,7 @@ class Output:
     def warn(self, line: str) -> None:
         self.log(line)
         if self.writes:
-            self.progress.around(lambda: cli.warn(line))
+            self.progress.around(cli.warn, line)
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,7 @@ class Start:
 
     settings: Settings
     out: Path  # the folder of the runs
+    name: str | None = None  # that a new one was given
     run: RunFolder | None = None
     file: Path = Path()  # without a name, if the run was stopped before it had saved anything
     arrays: dict[str, np.ndarray] | None = None
@@ -139,7 +152,7 @@ def resumed(
         del given["data"]
     saved = saved_settings(meta, file if arrays else run.config_path, arrays)
     settings = resumed_settings(asdict(saved), given, str(run.path))
-    return Start(settings, out, run, file, arrays, meta)
+    return Start(settings, out, None, run, file, arrays, meta)
 
 
 def choose_device(
@@ -277,6 +290,7 @@ class Job:
             if why := unmeasurable():
                 self.output.warn(f"warning: --metrics-every is left out. {why}")
             else:
+                self.output.progress.show("preparing the evaluation")
                 evaluation = Evaluation(self.settings, say=self.output.say)
         facts, state, total = self.facts(taking.how), self.state, self.schedule.total_steps
         run = self.run = self.output.run = self.ranks.by_first(lambda: self._folder(arguments, taking.how))
@@ -287,6 +301,11 @@ class Job:
             if state.step >= total:
                 facts.append("         That is complete: use a larger --epochs or --steps to go on.")
         say, warn = self.output.say, self.output.warn
+        every = self.settings.sample_steps
+        first = f"every {every} steps" if every else f"the first trained ones in about {EARLY:.0f} s"
+        facts.append(f"watch    {run.samples_dir}: pictures, {first}")
+        if not self.settings.no_report:
+            facts.append(f"         {run.report_path}: the report, soon after them")
         say(f"run      {run.path}", *facts)
 
         def last() -> str:
@@ -307,7 +326,7 @@ class Job:
         run, start = self.start.run, self.start
         config = configuration(arguments, self.settings, self.device, self.images, self.threads, how)
         if run is None:
-            run = RunFolder.create(start.out, self.images.name)
+            run = RunFolder.create(start.out, start.name or self.images.name)
             self.held.enter_context(run.locked())
             run.write_config(config)
             with by_product("list of the picture files", self.output.warn):
@@ -331,7 +350,9 @@ class Job:
             lines.append(f"         The training as a film: {run.gif_path}")
         if not settings.no_report and run.report_path.is_file():
             lines.append(f"         The report, to open in a browser: {run.report_path}")
-        lines.append(f"         More pictures: {pasted('python', '-m', 'tinygan.sample', str(run.path))}")
+        if run.best_path.is_file():
+            lines.append(f"         The best FCD: {run.best_path}")
+        lines.append(f"         More pictures: {python('-m', 'tinygan.sample', str(run.path))}")
         if state.step < settings.epochs * self.schedule.steps_per_epoch:
             lines.append(f"         Go on with: {run.resume_command}")
         return lines

@@ -11,16 +11,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import chain, count, takewhile
 from pathlib import Path
+from typing import NamedTuple
 
-from tinygan.errors import CheckpointError, failing, pasted
+from tinygan.errors import CheckpointError, failing, python
 from tinygan.files import REMEDY, locked, sweep, sync_folder, write_atomically
 from tinygan.runs import checkpoint
 from tinygan.runs.records import Inside, Records, reading
 
 _RUN = re.compile(r"(\d{4,})(?:-.*)?")
-_SAMPLE = re.compile(r"epoch_(\d+)\.png")
-_CHECKPOINT = re.compile(r"epoch_(\d+)(?:_step_(\d+))?\.npz")
+_SAMPLE, _CHECKPOINT = (re.compile(rf"epoch_(\d+)(?:_step_(\d+))?\.{kind}") for kind in ("png", "npz"))
 LATEST = "latest.npz"
+
+
+class Sample(NamedTuple):
+    """A grid of pictures, made after `epoch` epochs, or, where `step` is not 0, inside the next one."""
+
+    epoch: int
+    step: int
+    path: Path
 
 
 class RunFolder(Records):
@@ -33,8 +41,7 @@ class RunFolder(Records):
         `name` is reduced to a-z, 0-9 and dashes. Processes that call this at the same time get different
         numbers. Raises CheckpointError when `out` is a file or cannot be written; nothing is left then.
         """
-        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-        suffix = re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "run"  # safe on every system
+        suffix = _plain(name)
         with _making(out):
             new = [folder for folder in (out, *out.parents) if not folder.exists()]
             out.mkdir(parents=True, exist_ok=True)
@@ -73,17 +80,20 @@ class RunFolder(Records):
     def find(where: str | Path | None, out: Path, trained: bool = False) -> tuple[RunFolder, Path | None]:
         """The run that `where` names, and the checkpoint file if it names one.
 
-        `where` is a run folder, a checkpoint file inside one, or None for the run with the highest number
-        in `out` (by number, never by time: clocks go wrong) that got as far as writing its configuration;
-        if there is one, `trained` prefers one that has a checkpoint.
+        `where` is a run folder, a checkpoint file inside one, the name that a run in `out` was given, or None
+        for the run with the highest number in `out` (by number, never by time: clocks go wrong) that got as
+        far as writing its configuration; if there is one, `trained` prefers one that has a checkpoint.
         Raises CheckpointError when there is no such run.
         """
         path = out if where is None else Path(where)
         example = out / "0001-fashion-mnist"
-        remedy = f"Name a run folder such as {example}, or a checkpoint file in its folder 'checkpoints'."
+        remedy = f"Name a run, such as {example}, or a checkpoint file in its folder 'checkpoints'."
         with failing(f"cannot look into {path}", remedy):
             if where is None:
                 return RunFolder(_newest_run(out, trained)), None
+            if not path.exists():
+                name = _plain(str(where))
+                path = next((run for run in _newest_first(out) if run.name.partition("-")[2] == name), path)
             if not path.exists():
                 raise CheckpointError(f"{path} does not exist. {remedy}")
             # A bare file name has no parents to go up to.
@@ -104,6 +114,7 @@ class RunFolder(Records):
     samples_dir = Inside("samples")  # the picture grids
     checkpoints_dir = Inside("checkpoints")
     latest_path = Inside(f"checkpoints/{LATEST}")  # the checkpoint that each save replaces
+    best_path = Inside("checkpoints/best.npz")  # with --keep-best: the one with the best FCD so far
     reals_path = Inside("reals.png")  # a grid of training images
     gif_path = Inside("training.gif")
     report_path = Inside("report.html")  # all of it on one page
@@ -111,11 +122,12 @@ class RunFolder(Records):
     @property
     def resume_command(self) -> str:
         """What to type to go on with this run."""
-        return pasted("python", "-m", "tinygan.train", "--resume", str(self.path))
+        return python("-m", "tinygan.train", "--resume", str(self.path))
 
-    def sample_path(self, epoch: int) -> Path:
-        """``samples/epoch_0007.png``: the grid after 7 finished epochs; 0 is before training."""
-        return self.samples_dir / f"epoch_{epoch:04d}.png"
+    def sample_path(self, epoch: int, step: int | None = None) -> Path:
+        """``samples/epoch_0007.png``: the grid after 7 finished epochs; 0 is before training; with `step`,
+        inside an epoch, as `checkpoint_path`."""
+        return self.samples_dir / self.checkpoint_path(epoch, step).with_suffix(".png").name
 
     def checkpoint_path(self, epoch: int, step: int | None = None) -> Path:
         """The name of a checkpoint that stays: ``checkpoints/epoch_0020.npz``; with `step`, inside an epoch.
@@ -125,12 +137,11 @@ class RunFolder(Records):
         inside = "" if step is None else f"_step_{step:07d}"
         return self.checkpoints_dir / f"epoch_{epoch:04d}{inside}.npz"
 
-    def save(self, arrays: checkpoint.Arrays, meta: Mapping[str, object], kept: Path | None = None) -> None:
-        """Write the checkpoint ``latest.npz``, and the same as `kept` if it is one that stays. Raises
-        CheckpointError."""
+    def save(self, arrays: checkpoint.Arrays, meta: Mapping[str, object], *kept: Path) -> None:
+        """Write the checkpoint ``latest.npz``, and the same as each of `kept`. Raises CheckpointError."""
         with failing(f"cannot make {self.checkpoints_dir}", REMEDY):
             self.checkpoints_dir.mkdir(exist_ok=True)  # somebody may have deleted it
-        for path in filter(None, (kept, self.latest_path)):
+        for path in (*kept, self.latest_path):
             checkpoint.save(path, arrays, meta)
 
     def prune(self, keep: int) -> None:
@@ -172,9 +183,13 @@ class RunFolder(Records):
         """The newest checkpoint, if there is one. Raises CheckpointError."""
         return next(iter(self.checkpoints()), None)
 
-    def sampled_epochs(self) -> list[int]:
-        """The epochs of which ``samples/`` has a grid, in order. Raises CheckpointError."""
-        return sorted(int(at[1]) for name in _names(self.samples_dir) if (at := _SAMPLE.fullmatch(name)))
+    def samples(self) -> list[Sample]:
+        """The grids in ``samples/``, in order, up to the last epoch of the statistics. Raises
+        CheckpointError."""
+        last = max((row["epoch"] for row in self.read_stats()), default=0)
+        found = [at for name in _names(self.samples_dir) if (at := _SAMPLE.fullmatch(name))]
+        grids = (Sample(int(at[1]), int(at[2] or 0), self.samples_dir / at[0]) for at in found)
+        return sorted(grid for grid in grids if grid.epoch <= last)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -212,14 +227,25 @@ def _numbered(out: Path) -> list[tuple[int, Path]]:
     return [(int(match[1]), path) for path in out.iterdir() if (match := _RUN.fullmatch(path.name))]
 
 
-def _newest_run(out: Path, trained: bool) -> Path:
+def _plain(name: str) -> str:
+    """`name` as a part of a folder's name, safe on every system."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "run"
+
+
+def _newest_first(out: Path) -> list[Path]:
+    """The runs in `out`."""
     runs = [entry for entry in _numbered(out) if (entry[1] / "config.json").is_file()] if out.exists() else []
-    if not runs:
+    return [path for _, path in sorted(runs, reverse=True)]
+
+
+def _newest_run(out: Path, trained: bool) -> Path:
+    newest = _newest_first(out)
+    if not newest:
         raise CheckpointError(
             f"no run in {out}: no numbered folder with a config.json. Train one with "
-            "'python -m tinygan.train', or name another folder of runs."
+            f"{python('-m', 'tinygan.train')}, or name another folder of runs with --runs."
         )
-    newest = [path for _, path in sorted(runs, reverse=True)]
     return next((path for path in newest if trained and RunFolder(path).checkpoints()), newest[0])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygan.data import Dataset, normalise
 from tinygan.data.dataset import spread
-from tinygan.errors import NonFiniteError, Printer, TinyganError, by_product
+from tinygan.errors import UNFINISHED, NonFiniteError, Printer, TinyganError, by_product
 from tinygan.layers import Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
@@ -21,7 +21,7 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.progress import Progress
 from tinygan.runs.state import PREVIEWS, State, pictures_of
 from tinygan.runs.trainer import Schedule, Trainer
-from tinygan.views.animation import frame_indices, load_frames, write_gif
+from tinygan.views.animation import film_frames, write_film
 from tinygan.views.health import MEASURED_ON, measure, verdict
 from tinygan.views.pictures import grid, save_png, to_uint8
 from tinygan.views.webpage import MEASURED, write_report
@@ -29,6 +29,9 @@ from tinygan.views.webpage import MEASURED, write_report
 SAVE = 1  # what a rank may ask all of them for: to save and go on; or else to stop with an exit code
 STOPPING = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")  # signals; Windows lacks some
 STOPPED = 128  # by the signal whose number is added, as shells report it
+OFFERED = 1.0  # seconds: until then a second signal is no more than an impatient first one
+EARLY = 10.0  # seconds until the first save and picture of a run; each of the next ones after twice as many
+REPORTS = 0.02  # of the time may go into reports before the last
 # On a card an epoch takes a second or two, and a save a tenth of one: there it may take 1 % of the time.
 SECONDS_ON_A_CARD = 15.0
 
@@ -50,7 +53,7 @@ class StoppedError(TinyganError):
 class Signals:
     """Which signal to stop has arrived, if any."""
 
-    number = 0  # of the first one
+    number, time = 0, 0.0  # of the first one, and when it came
     breaks = False  # whether it may abort the current work, whose result can be spared
 
 
@@ -70,8 +73,11 @@ class Training:
         self.run, self.state, self.data, self.settings, self.taking = run, state, data, state.settings, taking
         self.progress, self.say, self.warn, self.evaluation = progress, say, warn, evaluation
         self.steps_per_epoch, self.total_steps = schedule
-        self.ranks, self.saved = state.backend.ranks, time.monotonic()  # the time of the last save
-        self.unsaved = True  # whether this process has not saved yet
+        self.ranks = state.backend.ranks
+        self.saved = self.reported = time.monotonic()  # when it last happened
+        self.began, self.early = self.saved, EARLY  # in the first epoch the next save is so much after that
+        self.report_seconds = 0.0  # that the last one took
+        self.unsaved, self.best = True, False  # nothing saved by this process; the best FCD so far, unsaved
         self.rarely = SECONDS_ON_A_CARD if state.backend.device == "gpu" else 0.0
         # Health is always measured on the same images and noise.
         self.images = normalise(state.backend.array(data.images[:MEASURED_ON]))
@@ -91,49 +97,55 @@ class Training:
             with by_product("picture of the training images", self.warn):
                 save_png(self.run.reals_path, grid(spread(self.data.images, PREVIEWS)))
         # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
-        with _signals() as received, np.errstate(over="ignore", invalid="ignore"):
+        stop = 0  # the exit code with which to do so
+        with _signals(self.progress.answer) as received, np.errstate(over="ignore", invalid="ignore"):
             if self.total_steps == 0:  # then no epoch will save it
                 self.save()
-            if self.state.step >= self.total_steps:
-                self._write_report()
-            while self.state.step < self.total_steps:
+            while self.state.step < self.total_steps and not stop:
                 stop = self._epoch(received)
-                if stop and self.state.step < self.total_steps:
-                    raise StoppedError(stop, self.run.resume_command)
-        if self.ranks.writes and not self.settings.no_gif:
-            with by_product("animation", self.warn):
-                epochs = [n for n in self.run.sampled_epochs() if n * self.steps_per_epoch <= self.state.step]
-                frames = [self.run.sample_path(epochs[i]) for i in frame_indices(len(epochs))]
-                write_gif(self.run.gif_path, load_frames(frames, self.warn), self.warn)
+            self._write_report()
+            if self.ranks.writes and not self.settings.no_gif:
+                with by_product("animation", self.warn), self.progress.pause("making the animation"):
+                    write_film(self.run.gif_path, film_frames(self.run), self.warn)
+        if stop and self.state.step < self.total_steps:
+            raise StoppedError(stop, self.run.resume_command)
 
     def _epoch(self, received: Signals) -> int:
         """Train to the end of an epoch, or of all steps; returns the exit code with which to stop, or 0."""
-        state, start = self.state, time.perf_counter()
+        state, start, paused = self.state, time.perf_counter(), self.progress.paused
         epoch, first = divmod(state.step, self.steps_per_epoch)
         end, asked = min((epoch + 1) * self.steps_per_epoch, self.total_steps), 0
         # An epoch that is complete is closed before a signal stops the run.
         while state.step < end and asked <= STOPPED:
             if asked == SAVE:
                 self.save()
+                if epoch == 0 and self.ranks.writes:
+                    self._save_previews(0, state.step)
+                    self._write_report(rarely=True)
+                    self.early *= 2
             asked = self._steps(end, received)
         if state.step % self.steps_per_epoch == 0:
             if self.ranks.writes:
                 images = len(self.data.images) - first * self.settings.batch_size
-                self._close_epoch(epoch + 1, images, time.perf_counter() - start, received)
+                seconds = time.perf_counter() - start - (self.progress.paused - paused)
+                self._close_epoch(epoch + 1, images, seconds, received)
             state.sums = np.zeros_like(state.sums)
         asked = self.ranks.heard(self._wish(received, self.rarely))
         if asked or not self.rarely or self.unsaved or self._stays():
             self.save()
-        stop = asked if asked > STOPPED else 0
-        if stop or self._stays():
-            self._write_report()
-        return stop
+        if asked <= STOPPED and state.step < self.total_steps:  # else it is written last
+            self._write_report(rarely=True)
+        return asked if asked > STOPPED else 0
 
     def _wish(self, received: Signals, seconds: float) -> int:
-        """What this rank asks for: to stop; to save, if `seconds` have gone by since the last save; or 0."""
+        """What this rank asks for: to stop; to save, if `seconds` have gone by since the last save, if FCD is
+        the best so far, or if a picture of the first epoch is due; or 0."""
         if received.number:
             return STOPPED + received.number
-        return SAVE if self.ranks.writes and time.monotonic() - self.saved >= seconds > 0 else 0
+        step, every, now = self.state.step, self.settings.sample_steps, time.monotonic()
+        due = step % every == 0 if every else now - self.began >= self.early
+        save = self.best or now - self.saved >= seconds > 0 or (due and step < self.steps_per_epoch)
+        return SAVE if save and self.ranks.writes else 0
 
     def _stays(self) -> bool:
         """Whether the checkpoint of the step that was reached is one to keep."""
@@ -146,15 +158,17 @@ class Training:
         state, size, images = self.state, self.settings.batch_size, len(self.data.images)
         asked, losses = 0, []
         while state.step < end and not asked:
-            for measured in self.taking.steps(min(self.taking.stride, end - state.step)):
+            every = self.settings.sample_steps or end
+            count = min(self.taking.stride, end - state.step, every - state.step % every)
+            for measured in self.taking.steps(count):
                 epoch, place = state.step // self.steps_per_epoch, state.step % self.steps_per_epoch + 1
                 state.step += 1
                 if not np.isfinite(measured).all():
                     raise self._spoilt(self.taking.trouble)
                 state.sums += measured
                 losses.append(measured)
-                at = f"epoch {epoch + 1}/{self.settings.epochs}  step {place}/{self.steps_per_epoch}"
-                self.progress.update(at, measured, images=min(size, images - (place - 1) * size))
+                at = f"epoch {epoch + 1}/{self.settings.epochs}", f"step {place}/{self.steps_per_epoch}"
+                self.progress.update(measured, min(size, images - (place - 1) * size), *at)
             asked = self.ranks.heard(self._wish(received, 60 * self.settings.save_minutes))
         if self.ranks.writes:
             self.run.append_losses(np.array(losses))
@@ -170,7 +184,9 @@ class Training:
                     raise self._spoilt(f"{name} is not finite any more")
             path = self.run.checkpoint_path(epoch, self.state.step if place else None)
             meta = {"name": path.stem, "settings": asdict(self.settings), "data_sha256": self.data.sha256}
-            self.run.save(arrays, meta, path if self._stays() else None)
+            kept = [path] * self._stays() + [self.run.best_path] * self.best
+            with self.progress.pause("saving"):
+                self.run.save(arrays, meta, *kept)
             if self.settings.keep:
                 with by_product("deletion of older checkpoints", self.warn):
                     self.run.prune(self.settings.keep)
@@ -179,7 +195,7 @@ class Training:
         if others := self.ranks.others(digest):
             self.warn(f"warning: {', '.join(others)} came to other weights: is every host's NumPy the same?")
         self.ranks.heard(0)  # what was asked for is done
-        self.saved, self.unsaved = time.monotonic(), False
+        self.saved, self.unsaved, self.best = time.monotonic(), False, False
 
     def _spoilt(self, what: str) -> NonFiniteError:
         """The error for numbers that the last step spoilt: those that it measured, or by its update."""
@@ -187,17 +203,22 @@ class Training:
         last = f"Last good checkpoint: {self.run.newest() or 'none yet'}"
         return NonFiniteError(f"{where}: {what}. {last}. Start a new run with a smaller --lr.")
 
-    def _write_report(self) -> None:
-        if self.ranks.writes and not self.settings.no_report:
-            with by_product("report", self.warn):
+    def _write_report(self, rarely: bool = False) -> None:
+        """The report; `rarely`: if the last one, and all before, took no more than `REPORTS` of the time."""
+        start = time.monotonic()
+        soon = rarely and (start - self.reported) * REPORTS < self.report_seconds
+        if self.ranks.writes and not self.settings.no_report and not soon:
+            with by_product("report", self.warn), self.progress.pause("writing the report"):
                 write_report(self.run, self.state)
+            self.reported = time.monotonic()
+            self.report_seconds = self.reported - start
 
-    def _save_previews(self, epoch: int) -> None:
+    def _save_previews(self, epoch: int, step: int | None = None) -> None:
         """The grid of pictures for the fixed noise."""
         pictures = pictures_of(self.state.shown_G, self.state.preview_noise)
         with by_product("picture of the samples", self.warn):
             self.run.samples_dir.mkdir(exist_ok=True)
-            save_png(self.run.sample_path(epoch), grid(to_uint8(pictures)))
+            save_png(self.run.sample_path(epoch, step), grid(to_uint8(pictures)))
 
     def _close_epoch(self, epoch: int, images: int, seconds: float, received: Signals) -> None:
         """Statistics, two lines and pictures for the epoch that has just been completed."""
@@ -210,7 +231,7 @@ class Training:
         due = settings.metrics_every and epoch % settings.metrics_every == 0
         evaluated = None
         if self.evaluation and due and not received.number:
-            with by_product("evaluation", self.warn):
+            with by_product("evaluation", self.warn), self.progress.pause("evaluating"):
                 try:  # it may take longer than a signal leaves us
                     received.breaks = True
                     evaluated = self.evaluation(state.shown_G)
@@ -223,6 +244,9 @@ class Training:
             "health": {name: round(number, 4) for name, number in health._asdict().items()},
             "verdict": found.words, "advice": found.advice,
         }  # fmt: skip
+        if evaluated and settings.keep_best:
+            before = [one["evaluation"]["fcd"] for one in self.run.read_stats() if "evaluation" in one]
+            self.best = evaluated["fcd"] <= min(before, default=evaluated["fcd"])
         self.run.append_stats(row | ({"evaluation": evaluated} if evaluated else {}))
         shown = "mean loss G {g_loss:.3f} D {d_loss:.3f}  D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}"
         done = f"epoch {epoch}/{settings.epochs} done  {shown.format(**means)}"
@@ -239,8 +263,9 @@ class Training:
 
 
 @contextmanager
-def _signals() -> Iterator[Signals]:
-    """Note the first signal to stop in what this yields; a second one stops the process at once.
+def _signals(answer: Printer) -> Iterator[Signals]:
+    """Note the first signal to stop in what this yields; a second one stops the process at once, unless it
+    comes within `OFFERED` seconds. What happens is said through `answer`.
 
     Those are Ctrl-C; SIGTERM and SIGUSR1, which Kubernetes and Slurm send some time before they end a
     process; and SIGHUP, when the terminal has gone (where that is ignored already, as under nohup, it stays
@@ -250,8 +275,12 @@ def _signals() -> Iterator[Signals]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if received.number:
-            raise SystemExit(STOPPED + number)
-        received.number = number
+            if time.monotonic() - received.time < OFFERED:
+                return
+            answer("stopped at once: what came after the last checkpoint is lost")
+            raise SystemExit(UNFINISHED)
+        received.number, received.time = number, time.monotonic()
+        answer("saving, press Ctrl-C again to stop at once")
         if received.breaks:
             raise TinyganError("a signal to stop arrived")
 

@@ -1,12 +1,15 @@
-"""How far the training is, how it is going and how long it will take, in one line that moves.
+"""How far a command is, how a training is going and how long it will take, in one line that moves.
 
-Where the output is no terminal (a file, a pipe, a notebook) plain lines appear now and then instead.
+Where the output is no terminal (a file, a pipe, a notebook), or one that cannot rewrite a line
+(``TERM=dumb``), plain lines appear now and then instead.
 """
 
 import os
 import shutil
+import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TextIO
 
@@ -15,7 +18,7 @@ from tinygan.errors import put
 _STEPS_BEFORE_ESTIMATE = 20  # the first steps are slow: caches, memory and GPU kernels are being set up
 _STEPS_IN_ESTIMATE = 100  # a moving window: other programs come and go
 _SECONDS_PER_REDRAW = 0.1
-_SECONDS_PER_LINE = 30  # where the output is no terminal
+_SECONDS_OF_SILENCE = 5  # of a command that trains nothing, where the output is no terminal
 
 
 def duration(seconds: float) -> str:
@@ -33,92 +36,142 @@ def duration(seconds: float) -> str:
 class Progress:
     """The progress of `total_steps` training steps, `done_steps` of which an earlier process did.
 
-    On a terminal one line is rewritten at most ten times a second; on any other `stream` a line is printed
-    after 20 steps and every 30 seconds; without a stream, nothing is. `quiet` turns that off, but not `line`.
+    On a terminal one line is rewritten at most ten times a second; fields that do not fit drop out of it. On
+    any other `stream` a line is printed after 20 steps and every `seconds_per_line`; without a stream,
+    nothing is. `quiet` turns that off, but not `line`.
     A stream that fails, because its reader has gone or its disk is full, is not written to again: a run is
     worth more than what it prints.
     """
 
     def __init__(
-        self, stream: TextIO | None, total_steps: int, done_steps: int = 0, quiet: bool = False
-    ) -> None:
+        self, stream: TextIO | None, total_steps: int = 0, done_steps: int = 0, quiet: bool = False,
+        seconds_per_line: float = 30,
+    ) -> None:  # fmt: skip
         self._stream = stream
-        self._left = total_steps - done_steps
-        self._quiet = quiet
+        self._total, self._done = total_steps, done_steps
+        self._quiet, self._seconds_per_line = quiet, seconds_per_line  # the latter where there is no terminal
         self._fails = getattr(stream, "closed", False)
-        self._moves = not self._fails and getattr(stream, "isatty", bool)()
+        terminal = not self._fails and getattr(stream, "isatty", bool)()
+        self._moves = terminal and not quiet and os.environ.get("TERM") != "dumb"
         self._shown = ""  # what stands on the terminal's last line
-        self._status = ""  # what should stand there
+        self._fields: Sequence[str] = ()  # what should stand there
         self._steps = 0  # of this process
         self._images = 0
+        self.paused = 0.0  # seconds spent on other things than steps
         self._last_time = monotonic()  # of the last line printed
-        # (time, images so far) after each of the last steps; the first entry starts the window
+        # (time without pauses, images so far) after each of the last steps; the first entry starts the window
         self._window: deque[tuple[float, int]] = deque(maxlen=_STEPS_IN_ESTIMATE + 1)
 
-    def update(self, place: str, measured: Sequence[float], images: int) -> None:
-        """One step is done: at `place`, with `measured` (see `Trainer.steps`) and so many real `images`."""
-        now = monotonic()
+    def update(self, measured: Sequence[float], images: int, *place: str) -> None:
+        """One step is done, at `place`, with `measured` (see `Trainer.steps`) and so many real `images`."""
         self._steps += 1
-        self._left -= 1
+        self._done += 1
         self._images += images
-        self._window.append((now, self._images))
+        self._window.append((monotonic() - self.paused, self._images))
+        left, speed = self._estimates()
+        losses, scores = "loss G {:.2f} D {:.2f}|D(x) {:.2f} D(G(z)) {:.2f}".format(*measured).split("|")
+        percent = f"{100 * self._done // self._total} %"
+        fields = [field for field in (left, percent, losses, speed, *place, scores) if field]
+        self.show(*fields, now=self._steps == _STEPS_BEFORE_ESTIMATE)
+
+    def show(self, *fields: str, now: bool = False) -> None:
+        """Show `fields` in the moving line, the most important first; where none moves, print them as a line
+        every `seconds_per_line`, or `now`."""
+        self._fields, waited = fields, monotonic() - self._last_time
         if self._quiet:
             return
-        scores = "loss G {:.2f} D {:.2f}  D(x) {:.2f} D(G(z)) {:.2f}".format(*measured)
-        self._status = f"{place}  {scores}{self._speed()}"
-        if self._moves:
-            if not self._shown or now - self._last_time >= _SECONDS_PER_REDRAW:
-                self._draw(self._status)
-                self._last_time = now
-        elif self._steps == _STEPS_BEFORE_ESTIMATE or now - self._last_time >= _SECONDS_PER_LINE:
-            self._write(self._status + "\n")
-            self._last_time = now
+        if not self._moves and (now or waited >= self._seconds_per_line):
+            self._write("  ".join(fields) + "\n")
+        elif self._moves and (not self._shown or waited >= _SECONDS_PER_REDRAW):
+            self._draw(fields)
+        else:
+            return
+        self._last_time = monotonic()
+
+    @contextmanager
+    def pause(self, what: str) -> Iterator[None]:
+        """Within this something else than steps takes its time: the moving line says `what`, and neither the
+        speed nor the time left of the steps is taken for slower."""
+        start, fields = monotonic(), self._fields
+        self._fields = (what, *fields[1:])
+        self._draw(self._fields)
+        try:
+            yield
+        finally:
+            self.paused += monotonic() - start
+            self._fields = fields
 
     def line(self, text: str) -> None:
         """Print `text` on a line of its own; on a terminal the moving line goes on below it."""
-        self.around(lambda: self._write(text + "\n"))
+        self.around(self._write, text + "\n")
 
-    def around(self, printing: Callable[[], object]) -> None:
-        """Do what prints lines elsewhere on the same terminal."""
-        self._draw("")
-        printing()
-        self._draw(self._status)
+    def around(self, printing: Callable[..., object], *lines: str) -> None:
+        """Let `printing` print `lines` elsewhere on the same terminal."""
+        self._draw(())
+        printing(*lines)
+        self._draw(self._fields)
 
-    def close(self) -> None:
-        """Leave the last state of the moving line standing and end it; `line` may still be called."""
-        if self._moves and self._status:
-            self._draw(self._status)
-            self._write("\n")
-        self._shown = self._status = ""
+    def answer(self, text: str) -> None:
+        """Print `text` on stderr at once, even in the handler of a signal, which may have interrupted a write
+        into a stream object: so none is used."""
+        begun, self._shown = "\n" * bool(self._shown), ""
+        with suppress(OSError, ValueError, AttributeError):  # none, closed, or one without a descriptor
+            os.write(sys.stderr.fileno(), f"{begun}{text}\n".encode())
 
-    def _speed(self) -> str:
-        """Images a second and the time left, as far as they can be estimated yet."""
+    def close(self, keep: bool = True) -> None:
+        """End the moving line, and `keep` its last state standing; `line` may still be called."""
+        if self._moves and self._fields:
+            self._draw(self._fields if keep else ())
+            self._write("\n" * keep)
+        self._shown, self._fields = "", ()
+
+    def _estimates(self) -> tuple[str, str]:
+        """The time left and the images a second, as far as they can be estimated yet."""
         (start, images_before), (now, images) = self._window[0], self._window[-1]
         seconds, steps = now - start, len(self._window) - 1
         if seconds <= 0:
-            return ""
+            return "", ""
         rate = (images - images_before) / seconds
-        text = f"  {rate:,.0f} images/s" if rate >= 10 else f"  {rate:.1f} images/s"
-        if self._steps >= _STEPS_BEFORE_ESTIMATE:
-            text += f"  {duration(self._left * seconds / steps)} left"
-        return text
+        speed = f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.1f} images/s"
+        if self._steps < _STEPS_BEFORE_ESTIMATE:
+            return "", speed
+        each = seconds / steps + self.paused / self._steps  # pauses are rare: as many are to come
+        return f"{duration((self._total - self._done) * each)} left", speed
 
-    def _draw(self, text: str) -> None:
-        """Put `text` in place of the moving line, blanks over what is left of the longer one before."""
+    def _draw(self, fields: Sequence[str]) -> None:
+        """Put those of `fields` that fit in place of the moving line, and blanks over what it had more."""
         if not self._moves:
             return
         try:
             columns = os.get_terminal_size(self._stream.fileno()).columns or 80  # pyright: ignore
         except (AttributeError, OSError, ValueError):  # a stream without a descriptor
             columns = shutil.get_terminal_size().columns
-        text = text[: columns - 1]  # the last column would wrap on some terminals
+        text = ""
+        for field in fields:
+            longer = f"{text}  {field}" if text else field
+            text = longer if len(longer) < columns else text  # the last column would wrap on some terminals
         if text != self._shown:
-            self._write("\r" + text.ljust(len(self._shown)) + ("" if text else "\r"))
+            # A terminal that was made narrower has wrapped the line: what is above goes as well.
+            rows = max(0, len(self._shown) - 1) // columns
+            blanks = min(len(self._shown), columns - 1)
+            begin, end = f"\x1b[{rows}A\r\x1b[J" if rows else "\r", "" if text else "\r"
+            self._write(begin + text.ljust(blanks) + end)
             self._shown = text
 
     def _write(self, text: str) -> None:
         try:
-            if not self._fails:
+            if not self._fails and text:
                 put(text, self._stream)
         except (OSError, ValueError):  # ValueError: it was closed
             self._fails = True
+
+
+@contextmanager
+def working() -> Iterator[Progress]:
+    """To `show` on stderr what a command is doing now: in a line that moves and goes in the end, or, where
+    none can, every few seconds."""
+    progress = Progress(sys.stderr, seconds_per_line=_SECONDS_OF_SILENCE)
+    try:
+        yield progress
+    finally:
+        progress.close(keep=False)

@@ -73,7 +73,10 @@ FIXED: dict[str, Any] = {"resumed": "fixed"}
 class Settings:
     """All settings of ``python -m tinygan.train``; `None` means: decided when the run starts."""
 
-    device: str = setting("auto", "default: auto, the GPU if usable", choices=DEVICES)
+    device: str = setting(
+        "auto", "default: auto, the GPU if usable", choices=DEVICES,
+        type=lambda text: {"cuda": "gpu"}.get(text, text),
+    )  # fmt: skip
     data: str = setting(
         "auto", "auto (default: Fashion-MNIST, or the built-in strokes where it can't be had), "
         "fashion-mnist, mnist, strokes; or a folder, zip or tar of pictures, an .npy, .npz, IDX or .csv file",
@@ -129,6 +132,10 @@ class Settings:
         at_least(1, 1024), metavar="N",
     )  # fmt: skip
     sample_every: int = setting(1, "default: 1", at_least(1), metavar="EPOCHS")
+    sample_steps: int | None = setting(
+        None, "a picture and a save every N steps of the first epoch; default: after 10, 20, 40 ... seconds",
+        at_least(1), added=True, metavar="N",
+    )  # fmt: skip
     checkpoint_every: int = setting(
         20, "how often to keep one, beside latest.npz, which is saved after every epoch; default: 20",
         at_least(1), metavar="EPOCHS",
@@ -142,6 +149,9 @@ class Settings:
     )
     metrics_every: int | None = setting(
         None, "evaluate (see tinygan.evaluate) so often", at_least(1), added=True, metavar="EPOCHS"
+    )
+    keep_best: bool = setting(
+        False, "keep best.npz, the checkpoint with the best FCD that --metrics-every measures", added=True
     )
     no_gif: bool = setting(False, "make no animation", resumed="forgets")
     no_report: bool = setting(False, "write no report.html", resumed="forgets", added=True)
@@ -167,6 +177,8 @@ class Settings:
                 raise UsageError(f"{option(name)} {value!r:.40} is none of {', '.join(map(str, choices))}.")
             if check and value is not None and (problem := check(value)):
                 raise UsageError(f"{option(name)} {value!r:.40} {problem}.")
+        if self.keep_best and not self.metrics_every:
+            raise UsageError("--keep-best needs an FCD to go by. Add --metrics-every EPOCHS.")
         check_sizes(self.size, width=self.width, noise_dim=self.noise_dim)
         if self.kernels > LARGEST:
             raise UsageError(

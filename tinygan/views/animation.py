@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygan.errors import CheckpointError, Printer, by_product
 from tinygan.files import write_atomically
+from tinygan.runs.folder import RunFolder
 from tinygan.views.pictures import read_picture
 
 
@@ -66,3 +67,18 @@ def load_frames(frames: Sequence[Path], warn: Printer) -> np.ndarray:
         odd = f"{frame} is {pictures.pop(frame).shape}, and not {shape} (height, width, channels)"
         warn(f"warning: {odd}. The animation does without it.")
     return np.stack([pictures[frame] for frame in frames if frame in pictures])
+
+
+def film_frames(run: RunFolder) -> list[tuple[str, Path]]:
+    """The frames of a run's film, each a label and a grid: those of the first epoch, and of all epochs those
+    that `frame_indices` chooses. Raises CheckpointError."""
+    samples = run.samples()
+    epochs = [sample for sample in samples if not sample.step]
+    chosen = {epochs[index] for index in frame_indices(len(epochs))}
+    names = {sample: f"step {sample.step}" if sample.step else f"epoch {sample.epoch}" for sample in samples}
+    shown = [sample for sample in samples if sample.step or sample in chosen]
+    return [(names[sample] if sample.epoch or sample.step else "untrained", sample.path) for sample in shown]
+
+
+def write_film(path: Path, frames: Sequence[tuple[str, Path]], warn: Printer) -> None:
+    write_gif(path, load_frames([file for _, file in frames], warn), warn)

@@ -50,7 +50,7 @@ def write_report(run: RunFolder, state: State, path: Path | None = None) -> Path
         "config": config, "resume": run.resume_command,
         "limits": {name.lower(): getattr(health, name) for name in LIMITS},
         "stats": stats, "curves": curves(run.read_losses(), stats),
-        "frames": _frames(run, stats, height, width),
+        "frames": _frames(run, height, width),
         "reals": _sprite(run.reals_path, min(PREVIEWS, images), height, width),
         "networks": [
             {"name": network.name, "input": network.input_shape, "rows": rows(network), "layers": layers}
@@ -136,12 +136,10 @@ def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any
     return {"every": every, "step": steps.tolist(), "mean": mean, "low": low, "high": high}
 
 
-def _frames(run: RunFolder, stats: Sequence[dict[str, Any]], height: int, width: int) -> list[dict[str, Any]]:
-    """The sample grids there are, up to the last epoch of the statistics."""
-    last = max((row["epoch"] for row in stats), default=0)
-    shown = [epoch for epoch in run.sampled_epochs() if epoch <= last]
-    found = ((epoch, _sprite(run.sample_path(epoch), PREVIEWS, height, width)) for epoch in shown)
-    return [{"epoch": epoch, "picture": picture} for epoch, picture in found if picture]
+def _frames(run: RunFolder, height: int, width: int) -> list[dict[str, Any]]:
+    """The sample grids there are."""
+    found = ((at, _sprite(at.path, PREVIEWS, height, width)) for at in run.samples())
+    return [{"epoch": at.epoch, "step": at.step, "picture": picture} for at, picture in found if picture]
 
 
 def _sprite(path: Path, count: int, height: int, width: int) -> str | None:
