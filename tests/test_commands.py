@@ -1,5 +1,6 @@
 """The commands: what they write and print, what they refuse, and with which exit code."""
 
+import importlib
 import json
 import os
 import re
@@ -75,8 +76,10 @@ def trained(training: tuple[Path, Result]) -> Path:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["-m", "tinygan"], "python -m tinygan.train "),
-        (["-m", "tinygan", "--help"], "python -m tinygan.train "),
+        (["-m", "tinygan"], "\ntrain     train the DCGAN"),
+        (["-m", "tinygan", "--help"], "\nsample    make new pictures"),
+        (["-m", "tinygan", "sample", "--help"], "--through-training"),
+        (["-m", "tinygan.report", "--version"], f"numpy     {np.__version__}\n"),
         (["-m", "tinygan", "--version"], f"numpy     {np.__version__}\n"),
         (["-m", "tinygan.train", "--help"], "--device"),
         (["train.py", "--help"], "--device"),
@@ -90,11 +93,33 @@ def test_commands_are_listed_and_start_as_modules_and_as_files(command: list[str
 
 def test_a_word_that_is_no_command_is_refused_with_the_right_call(tmp_path: Path) -> None:
     for words, right in (
-        (("train", "--epochs", 3), "python -m tinygan.train --epochs 3."),
-        (("smaple",), "python -m tinygan.sample."),
-        (("xyz",), "one that python -m tinygan lists."),
+        (("trian", "--epochs", 3), "-m tinygan.train --epochs 3."),
+        (("smaple",), "-m tinygan.sample."),
+        (("xyz",), "Use one of train, sample, "),
     ):
-        fails(ended(start("-m", "tinygan", *words, cwd=tmp_path)), 2, repr(words[0]), f"Use {right}")
+        fails(ended(start("-m", "tinygan", *words, cwd=tmp_path)), 2, repr(words[0]), right)
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        (("train", "--epcohs", 3), "Did you mean --epochs?"),
+        (("train", "--batchsize=32"), "Did you mean --batch-size=32?"),
+        (("train", "--recipe", "bset"), "Did you mean best?"),
+        (("sample", "--device", "cpuu"), "Did you mean cpu?"),
+        (("report", "--frames"), "--frames. python -m tinygan.report --help lists the options."),
+    ],
+)
+def test_an_unknown_option_or_choice_is_answered_with_the_nearest(
+    tmp_path: Path, words: tuple[object, ...], right: str
+) -> None:
+    fails(tinygan(*map(str, words), cwd=tmp_path), 2, right)
+
+
+def test_cuda_means_the_gpu(tmp_path: Path) -> None:
+    for command in ("train", "sample"):
+        device = importlib.import_module(f"tinygan.{command}").parser().parse(["--device", "cuda"]).device
+        assert device == "gpu"
 
 
 def test_a_command_that_is_started_in_the_package_s_folder_hides_no_other_package(monkeypatch) -> None:
@@ -234,7 +259,7 @@ def test_auto_falls_back_to_strokes_where_nothing_can_be_downloaded(tmp_path: Pa
 def test_a_run_stopped_after_any_step_goes_on_as_if_it_had_not_been(trained: Path, tmp_path: Path) -> None:
     """First inside an epoch, where the losses' sums must survive too; then at its end; and in the next."""
     stopped = works("train", *TINY, "--epochs", 2, "--steps", 1, cwd=tmp_path)
-    assert f"Go on with: python -m tinygan.train --resume {RUN}\n" in stopped.stdout
+    assert re.search(rf"Go on with: \S*python\S* -m tinygan.train --resume {RUN}\n", stopped.stdout)
     assert (tmp_path / RUN / "checkpoints/epoch_0000_step_0000001.npz").exists()
     for steps in (2, 3, 4, 6):
         works("train", "--resume", "--steps", steps, cwd=tmp_path)
@@ -368,9 +393,11 @@ def test_a_process_that_gets_a_signal_saves_and_another_goes_on(tmp_path: Path, 
     process.send_signal(number)
     errors = ended(process).stderr
     assert process.returncode == 128 + number
-    assert errors.startswith("interrupted; everything is saved") and len(errors.splitlines()) == 1
-    assert f"python -m tinygan.train --resume {RUN}" in errors
-    assert (tmp_path / RUN / "log.txt").read_text().endswith(errors)
+    answer, line = errors.splitlines()
+    assert answer == "saving, press Ctrl-C again to stop at once"
+    assert line.startswith("interrupted; everything is saved")
+    assert f" -m tinygan.train --resume {RUN}" in line
+    assert (tmp_path / RUN / "log.txt").read_text().endswith(f"{line}\n")
     (saved,) = (tmp_path / RUN / "checkpoints").iterdir()
     steps = int(read(saved)[0]["step"])
     shown = in_page(tmp_path / RUN / "report.html")

@@ -108,10 +108,10 @@ def test_what_is_not_found_is_named_with_a_remedy(tmp_path):
         (None, tmp_path / "nowhere", "nowhere.*tinygan.train.*another folder"),
         (None, tmp_path, "no numbered folder with a config.json.*tinygan.train"),
         (None, tmp_path / "file.npz", "file.npz: Not a directory"),
-        (tmp_path / "0009-mnist", tmp_path, "0009-mnist does not exist. Name a run folder"),
+        (tmp_path / "0009-mnist", tmp_path, "0009-mnist does not exist. Name a run, such as"),
         (tmp_path / "0001-empty", tmp_path, "config.json is missing"),
         (tmp_path / "file.npz", tmp_path, "config.json is missing"),
-        ("x" * 5000, tmp_path, "Name a run folder"),
+        ("x" * 5000, tmp_path, "Name a run, such as"),
     ]:
         with pytest.raises(CheckpointError, match=words) as caught:
             RunFolder.find(where, out)

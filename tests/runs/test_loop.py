@@ -4,7 +4,8 @@ import io
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from tests.commands import RUN, TINY, TINY_STEPS, checkpoint, digest, ended, fai
 from tinygan.backend import cpu
 from tinygan.data import Dataset
 from tinygan.errors import NonFiniteError
+from tinygan.runs.checkpoint import read
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.loop import SECONDS_ON_A_CARD, Training, _signals
 from tinygan.runs.progress import Progress
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-from tinygan.runs.trainer import Schedule, trainer
+from tinygan.runs.trainer import Schedule, StepByStep, trainer
 from tinygan.views.pictures import save_png
 
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
@@ -30,18 +32,26 @@ SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 @pytest.mark.parametrize("second", SIGNALS)
 @pytest.mark.parametrize("first", SIGNALS)
-def test_the_first_signal_is_noted_and_the_second_stops_at_once(first: int, second: int) -> None:
+def test_the_first_signal_is_noted_and_a_second_one_stops_only_after_a_second(
+    monkeypatch: pytest.MonkeyPatch, first: int, second: int
+) -> None:
     def missed(number: int, frame: object) -> None:
         pytest.fail(f"signal {number} was not noted")
 
     before = {number: signal.signal(number, missed) for number in SIGNALS}
+    now, said = [50.0], []
+    monkeypatch.setattr("tinygan.runs.loop.time.monotonic", lambda: now[0])
     try:
-        with _signals() as received:
+        with _signals(said.append) as received:
             signal.raise_signal(first)
-            assert received.number == first
+            assert received.number == first and said == ["saving, press Ctrl-C again to stop at once"]
+            for now[0] in (50.0, 50.3, 50.9):
+                signal.raise_signal(second)
+            assert received.number == first and len(said) == 1
+            now[0] = 51.0
             with pytest.raises(SystemExit) as stop:
                 signal.raise_signal(second)
-            assert stop.value.code == 128 + second
+            assert stop.value.code == 7 and "is lost" in said[1]
         assert {signal.getsignal(number) for number in SIGNALS} == {missed}
     finally:
         for number, handler in before.items():
@@ -52,7 +62,7 @@ def test_the_first_signal_is_noted_and_the_second_stops_at_once(first: int, seco
 def test_under_nohup_a_terminal_that_goes_is_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with _signals() as received:
+        with _signals(pytest.fail) as received:
             signal.raise_signal(signal.SIGHUP)
         assert received.number == 0
     finally:
@@ -65,7 +75,7 @@ def test_a_handler_that_could_not_be_brought_back_stays(monkeypatch: pytest.Monk
     handlers, getsignal = [], signal.getsignal
     monkeypatch.setattr(signal, "getsignal", lambda n: None if n == signal.SIGTERM else getsignal(n))
     monkeypatch.setattr(signal, "signal", lambda number, handler: handlers.append(number))
-    with _signals():
+    with _signals(pytest.fail):
         pass
     assert signal.SIGTERM not in handlers and handlers.count(signal.SIGINT) == 2
 
@@ -187,7 +197,7 @@ def test_what_is_no_result_does_not_end_a_training(
         if (path.name == "reals.png") == (broken == "the reals"):
             fail()
 
-    names = {"the animation": "write_gif", "the samples": "save_png", "the reals": "save_png"}
+    names = {"the animation": "write_film", "the samples": "save_png", "the reals": "save_png"}
     more = ()
     if broken == "the evaluation":
         monkeypatch.setattr("tinygan.train.Evaluation", lambda *arguments, **named: fail)
@@ -243,14 +253,117 @@ def test_a_preview_of_another_size_and_a_missing_folder_are_no_reason_to_end(tmp
     assert [path.name for path in samples.iterdir()] == ["epoch_0004.png"]
 
 
-def test_every_checkpoint_writes_the_report_of_all_epochs_so_far(
+def test_the_report_is_written_from_the_first_epoch_on_as_often_as_is_cheap_and_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = []
+    shown, now = [], [0.0]
 
     def note(run: RunFolder, state: State) -> None:
         shown.append((state.step, len(run.read_stats())))
+        now[0] += 1
 
+    def close(training: Training, *arguments: object) -> None:
+        close_epoch(training, *arguments)
+        now[0] += 30
+
+    close_epoch = Training._close_epoch
+    monkeypatch.setattr(Training, "_close_epoch", close)
+    monkeypatch.setattr("tinygan.runs.loop.time.monotonic", lambda: now[0])
     monkeypatch.setattr("tinygan.runs.loop.write_report", note)
-    works("train", *TINY, "--epochs", 5, "--checkpoint-every", 2, "--no-gif", cwd=tmp_path)
-    assert shown == [(epochs * TINY_STEPS, epochs) for epochs in (2, 4, 5)]
+    works("train", *TINY, "--epochs", 6, "--no-gif", cwd=tmp_path)
+    assert shown == [(epochs * TINY_STEPS, epochs) for epochs in (1, 3, 5, 6)]  # a second in 50 at most
+
+
+def early_pictures(cwd: Path) -> list[int]:
+    """The steps inside the first epoch after which there is a picture."""
+    return [sample.step for sample in RunFolder(cwd / RUN).samples() if sample.step]
+
+
+def test_pictures_and_a_checkpoint_come_every_n_steps_of_the_first_epoch(tmp_path: Path) -> None:
+    few = (*TINY, "--limit", 320, "--epochs", 2, "--sample-steps", 4)
+    works("train", *few, "--steps", 9, cwd=tmp_path)
+    assert early_pictures(tmp_path) == [4, 8]
+    works("train", "--resume", "--steps", 20, cwd=tmp_path)
+    assert early_pictures(tmp_path) == [4, 8]  # none in the second epoch
+    (tmp_path / "whole").mkdir()
+    works("train", *TINY, "--limit", 320, "--epochs", 2, cwd=tmp_path / "whole")
+    assert early_pictures(tmp_path / "whole") == []
+    stopped, whole = (read(checkpoint(cwd, 2))[0] for cwd in (tmp_path, tmp_path / "whole"))
+    assert all((array == whole[name]).all() for name, array in stopped.items())
+
+
+def test_the_first_pictures_come_after_10_20_40_seconds_and_can_be_sampled_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, saved = [0.0], []
+    take = StepByStep.steps
+
+    def steps(taking: StepByStep, count: int) -> np.ndarray:
+        now[0] += 3
+        return take(taking, count)
+
+    monkeypatch.setattr(StepByStep, "steps", steps)
+    monkeypatch.setattr("tinygan.runs.loop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tinygan.runs.loop.write_report", lambda *arguments: saved.append(now[0]))
+    works("train", *TINY, "--limit", 640, "--epochs", 2, "--steps", 19, cwd=tmp_path)
+    assert early_pictures(tmp_path) == [4, 7, 14]  # after 12, 21 and 42 seconds
+    assert saved[0] == 12
+    assert int(read(RunFolder(tmp_path / RUN).latest_path)[0]["step"]) == 19
+    works("sample", "--num", 1, cwd=tmp_path)
+
+
+def test_the_checkpoint_with_the_best_fcd_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = dict.fromkeys(("error", "precision", "recall", "coverage", "floor", "ceiling", "samples"), 1)
+    found = iter([5.0, 3.0, 4.0, 2.0])
+
+    def evaluation(*arguments: object, **named: object) -> Callable[[object], dict[str, float]]:
+        return lambda G: {"fcd": next(found), **figures}
+
+    monkeypatch.setattr("tinygan.train.Evaluation", evaluation)
+    best = ("--metrics-every", 1, "--keep-best", "--no-report", "--no-gif")
+    works("train", *TINY, "--epochs", 3, *best, cwd=tmp_path)
+    kept = RunFolder(tmp_path / RUN).best_path
+    assert int(read(kept)[0]["step"]) == 2 * TINY_STEPS
+    done = works("train", "--resume", "--epochs", 4, *best, cwd=tmp_path)
+    assert int(read(kept)[0]["step"]) == 4 * TINY_STEPS
+    assert f"The best FCD: {kept.relative_to(tmp_path)}" in done.stdout
+    assert "samples_epoch_0004_" in works("sample", kept, "--num", 1, cwd=tmp_path).stdout
+    fails(tinygan("train", *TINY, "--keep-best", cwd=tmp_path), 2, "Add --metrics-every")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_an_interrupted_run_has_its_report_and_its_animation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Training._close_epoch
+
+    def interrupted(training: Training, *arguments: object) -> None:
+        close(training, *arguments)  # pyright: ignore[reportArgumentType]
+        for _ in range(2):  # an impatient one
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Training, "_close_epoch", interrupted)
+    with caught():
+        done = tinygan("train", *TINY, "--epochs", 2, cwd=tmp_path)
+    assert done.returncode == 130 and "everything is saved" in done.stderr
+    assert {"training.gif", "report.html"} <= {path.name for path in (tmp_path / RUN).iterdir()}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_run_that_is_interrupted_before_it_has_anything_to_save_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinygan.train.trainer", lambda *arguments: signal.raise_signal(signal.SIGINT))
+    with caught():
+        done = tinygan("train", *TINY, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (7, "interrupted before it was finished\n")
+
+
+@contextmanager
+def caught() -> Iterator[None]:
+    """Within this SIGINT is an exception, also where a shell started the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -20,7 +20,7 @@ from tinygan.runs.records import Inside, Records, reading
 
 _RUN = re.compile(r"(\d{4,})(?:-.*)?")
 _SAMPLE, _CHECKPOINT = (re.compile(rf"epoch_(\d+)(?:_step_(\d+))?\.{kind}") for kind in ("png", "npz"))
-LATEST = "latest.npz"
+LATEST, BEST = "latest.npz", "best.npz"  # replaced by later ones
 
 
 class Sample(NamedTuple):
@@ -114,7 +114,7 @@ class RunFolder(Records):
     samples_dir = Inside("samples")  # the picture grids
     checkpoints_dir = Inside("checkpoints")
     latest_path = Inside(f"checkpoints/{LATEST}")  # the checkpoint that each save replaces
-    best_path = Inside("checkpoints/best.npz")  # with --keep-best: the one with the best FCD so far
+    best_path = Inside(f"checkpoints/{BEST}")  # with --keep-best: the one with the best FCD so far
     reals_path = Inside("reals.png")  # a grid of training images
     gif_path = Inside("training.gif")
     report_path = Inside("report.html")  # all of it on one page
@@ -210,9 +210,9 @@ class RunFolder(Records):
 
 
 def name_of(path: Path, meta: Mapping[str, object]) -> str:
-    """What pictures made by the checkpoint at `path` are named after: its own name; for ``latest.npz`` and
+    """What pictures made by the checkpoint at `path` are named after: its own name; for `LATEST`, `BEST` and
     for one set aside, the numbered name of the same step."""
-    name, is_named = str(meta.get("name")), path.suffix == ".npz" and path.name != LATEST
+    name, is_named = str(meta.get("name")), path.suffix == ".npz" and path.name not in (LATEST, BEST)
     return path.stem if is_named or not _CHECKPOINT.fullmatch(f"{name}.npz") else name
 
 

@@ -98,7 +98,8 @@ class Training:
                 save_png(self.run.reals_path, grid(spread(self.data.images, PREVIEWS)))
         # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
         stop = 0  # the exit code with which to do so
-        with _signals(self.progress.answer) as received, np.errstate(over="ignore", invalid="ignore"):
+        answer = self.progress.answer if self.ranks.writes else (lambda line: None)
+        with _signals(answer) as received, np.errstate(over="ignore", invalid="ignore"):
             if self.total_steps == 0:  # then no epoch will save it
                 self.save()
             while self.state.step < self.total_steps and not stop:
