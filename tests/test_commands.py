@@ -186,6 +186,26 @@ def test_the_grids_differ_from_epoch_to_epoch_and_are_played_in_a_loop(trained: 
     assert frames > 1 and loops == 0  # 0: for ever
 
 
+def test_a_run_says_at_its_start_where_its_pictures_and_its_report_will_be(
+    training: tuple[Path, Result],
+) -> None:
+    before, _, _ = training[1].stdout.partition("epoch 1/4")
+    assert f"{RUN}/samples: pictures, the first trained ones in about 10 s\n" in before
+    assert f"{RUN}/report.html: the report" in before
+
+
+def test_a_run_that_was_given_a_name_is_found_by_it(tmp_path: Path) -> None:
+    few = (*TINY, "--epochs", 1, "--no-report", "--no-gif")
+    works("train", *few, "--name", "My Träum", cwd=tmp_path)
+    works("train", *few, cwd=tmp_path)
+    for name in ("my-traum", "My Träum"):
+        assert "0001-my-traum" in works("sample", name, "--num", 1, cwd=tmp_path).stdout
+    works("train", "--resume", "my-traum", "--epochs", 2, cwd=tmp_path)
+    assert checkpoint(tmp_path, 2).name in {path.name for path in (tmp_path / "runs").rglob("*.npz")}
+    fails(tinygan("train", "--resume", "--name", "other", cwd=tmp_path), 2, "--name other", "Leave it out")
+    fails(tinygan("train", "--name", "", cwd=tmp_path), 2, "--name", "it is empty")
+
+
 def test_quiet_prints_nothing(tmp_path: Path) -> None:
     result = works("train", *TINY, "--epochs", 1, "--quiet", cwd=tmp_path)
     assert (result.stdout, result.stderr) == ("", "")
@@ -663,6 +683,20 @@ def test_the_command_writes_the_same_report_again(trained: Path, tmp_path: Path)
     assert again == before and abs(path.stat().st_size - size) < 1000
 
 
+def test_the_report_s_command_makes_the_animation_and_writes_the_losses_as_csv(
+    trained: Path, tmp_path: Path
+) -> None:
+    run = copy_of(trained, tmp_path)
+    (run / "training.gif").unlink()
+    printed = works("report", "--csv", cwd=tmp_path).stdout
+    assert f"{RUN}/training.gif" in printed and gif_frames(run / "training.gif")[0] >= 4
+    header, *rows = (run / "losses.csv").read_text().splitlines()
+    assert header == "step,g_loss,d_loss,real_score,fake_score"
+    assert [row.split(",")[0] for row in rows] == [str(step) for step in range(1, 4 * TINY_STEPS + 1)]
+    numbers = np.array([row.split(",")[1:] for row in rows], float)
+    assert np.allclose(numbers, RunFolder(run).read_losses(), rtol=1e-5)
+
+
 def test_a_report_of_a_checkpoint_shows_its_generator_and_of_none_an_untrained_one(
     trained: Path, tmp_path: Path
 ) -> None:
@@ -732,9 +766,19 @@ def test_an_evaluation_stands_beside_its_floor_and_its_ceiling(trained: Path, tm
     assert read_picture(tmp_path / "new/nearest_epoch_0004_seed_1.png").shape[2] == 1
 
 
+def test_an_evaluation_prints_its_figures_alone_where_they_are_to_be_piped(
+    trained: Path, tmp_path: Path
+) -> None:
+    out = ("--json", "-", "--out", tmp_path / "new")
+    done = works("evaluate", trained / RUN, "--samples", 300, *out, cwd=tmp_path)
+    assert json.loads(done.stdout)["samples"] == 300 and "the floor" in done.stderr
+    assert not (tmp_path / "-").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
+        (["--out", "-"], 2, "--out: nothing is written to the standard output"),
         (["--samples", "99"], 2, "--samples 99 is less than 100"),
         (["--samples", "10001"], 4, "more than the 10,000 test images"),
         (["--seed", "-1"], 2, "--seed -1"),

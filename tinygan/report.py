@@ -1,30 +1,63 @@
-"""``python -m tinygan.report``: a run on one page that needs no other file."""
+"""``python -m tinygan.report``: a run on one page that needs no other file, and its animation."""
 
+import csv
+import io
 import sys
 
 from tinygan import backend, cli
-from tinygan.errors import say
+from tinygan.errors import by_product, say
+from tinygan.files import write_atomically
 from tinygan.runs.folder import RunFolder
+from tinygan.runs.progress import working
 from tinygan.runs.state import State, restored, saved_settings
-from tinygan.views.webpage import write_report
+from tinygan.views.animation import film_frames, write_film
+from tinygan.views.webpage import MEASURED, write_report
 
 
 def parser() -> cli.Parser:
-    return cli.Parser("tinygan.report", "Put a run on one page, report.html.", *cli.OF_A_RUN, "--out")
+    purpose = "Put a run on one page, report.html, and its pictures into one film, training.gif."
+    parser = cli.Parser("tinygan.report", purpose, *cli.OF_A_RUN, "--out")
+    losses = "write losses.csv as well: losses and scores, a row for each step"
+    parser.add_argument("--csv", action="store_true", help=losses)
+    return parser
 
 
 def main(arguments: cli.Arguments = ()) -> int:
-    """Write the report that `arguments` ask for; returns the exit code."""
+    """Write what `arguments` ask for; returns the exit code."""
     options = parser().parse(arguments)
     run, file = RunFolder.find(options.run, options.runs)
-    if files := [file] if file else run.checkpoints():
-        state, _ = restored(files, backend.cpu(), cli.warn)
-    else:
-        state = State(saved_settings(run.read_config(), run.config_path), backend.cpu())
-        print("note     the run has no checkpoint yet: the page shows its untrained generator")
-    path = write_report(run, state, cli.placed(options.out, run.path, run.report_path.name))
-    say(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
+    page = cli.placed(options.out, run.path, run.report_path.name)
+    with working() as progress:
+        progress.show("reading the run")
+        if files := [file] if file else run.checkpoints():
+            state, _ = restored(files, backend.cpu(), cli.warn)
+        else:
+            state = State(saved_settings(run.read_config(), run.config_path), backend.cpu())
+            note = "note     the run has no checkpoint yet: the page shows its untrained generator"
+            progress.around(say, note)
+        progress.show("writing the report")
+        write_report(run, state, page)
+        progress.around(say, f"report   {page} ({page.stat().st_size / 1e6:.1f} MB): open it in a browser")
+        if options.csv:
+            table = page.with_name("losses.csv")
+            write_atomically(table, rows(run).encode())
+            progress.around(say, f"losses   {table}: a row for each step")
+        progress.show("making the animation")
+        with by_product("animation", cli.warn):
+            film = page.with_name(run.gif_path.name)
+            write_film(film, film_frames(run), cli.warn)
+            progress.around(say, f"film     {film}")
     return 0
+
+
+def rows(run: RunFolder) -> str:
+    """The numbers of every step as CSV, under their names; empty where one was not kept."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["step", *MEASURED])
+    for step, measured in enumerate(run.read_losses().tolist(), start=1):
+        table.writerow([step, *(f"{number:.6g}" if number == number else "" for number in measured)])
+    return text.getvalue()
 
 
 if __name__ == "__main__":

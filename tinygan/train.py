@@ -73,6 +73,7 @@ def main(arguments: cli.Arguments = ()) -> int:
         given = vars(parser().parse_args(arguments))
         out, resume, dry_run, quiet, name = map(given.pop, ("out", "resume", "dry_run", "quiet", "name"))
         output = Output(ranks, quiet)
+        held.callback(lambda: output.progress.close(keep=False))  # an error's line stands by itself
         if name and resume is not None:
             raise UsageError(f"--name {name}: a run that goes on has its name. Leave it out.")
         if given.get("data") and given["data"] not in NAMES and os.path.exists(given["data"]):
@@ -99,7 +100,7 @@ class Output:
         self.writes, self.quiet = ranks.writes, quiet
         self.run: RunFolder | None = None
         self.early: list[str] = []  # lines from before there was a log
-        self.progress = Progress(sys.stdout, 0)  # in a training it knows how many steps there are
+        self.progress = Progress(sys.stdout, quiet=quiet)  # in a training it knows how many steps there are
 
     def log(self, *lines: str) -> None:
         self.early += map(printable, lines)
@@ -185,6 +186,7 @@ def choose_device(
 
 def load_images(start: Start, ranks: Ranks, output: Output) -> Dataset:
     """The images, the same ones on all `ranks`, and in a run that goes on those that it was trained on."""
+    output.progress.show("loading the images")
     with ranks.first_alone():  # what it downloads, the others find
         images = images_of(start.settings, output.say)
     if others := ranks.others(fingerprint(images.images)):
@@ -267,6 +269,7 @@ class Job:
             taking = StepByStep(self.state, self.images)
             if self.run is None and self.ranks.writes:
                 RunFolder.try_out(self.start.out)
+            self.output.progress.show("measuring a step")
             seconds = measure_step_seconds(self.settings, self.images, self.device)
         say = self.output.say
         say(*summary(self.state.G), "", *summary(self.state.D), "")
@@ -283,6 +286,7 @@ class Job:
 
     def train(self, arguments: list[str]) -> None:
         """Train to the end."""
+        self.output.progress.show("preparing the first step")
         with self.failures():  # on a card a trainer takes its memory, before there is a folder
             taking = trainer(self.state, self.images)
         evaluation = None  # of the pictures while training, where that was asked for
@@ -294,6 +298,7 @@ class Job:
                 evaluation = Evaluation(self.settings, say=self.output.say)
         facts, state, total = self.facts(taking.how), self.state, self.schedule.total_steps
         run = self.run = self.output.run = self.ranks.by_first(lambda: self._folder(arguments, taking.how))
+        self.output.progress.close(keep=False)
         progress = self.output.progress = Progress(sys.stdout, total, state.step, self.output.quiet)
         if self.start.run:
             where = self.start.file if self.start.arrays else "nothing was saved yet: starting again"
