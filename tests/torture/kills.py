@@ -27,7 +27,7 @@ def state(number: int) -> dict[str, np.ndarray]:
 
 def save(run: RunFolder, number: int) -> None:
     """What a run does at the end of its epoch `number`, of which it keeps the last even one."""
-    run.save(state(number), {}, None if number % 2 else run.checkpoint_path(number))
+    run.save(state(number), {}, *[run.checkpoint_path(number)] * (1 - number % 2))
     run.prune(1)
 
 

@@ -45,7 +45,8 @@ def interrupt_once(
     for _ in range(1 + twice):
         process.send_signal(number)
     errors, code = ended(process).stderr, process.returncode
-    if code not in (0, 128 + number, -number) or "Traceback" in errors:
+    unfinished = 7 if number == signal.SIGINT and "everything is saved" not in errors else 0
+    if code not in (0, 128 + number, -number, unfinished) or "Traceback" in errors:
         return "wrong", f"exit code {code}: {errors[-500:]}"
     epochs, steps = len(RunFolder(cwd / RUN).read_stats()), len(RunFolder(cwd / RUN).read_losses())
     again = ended(training(cwd, "--resume"))
