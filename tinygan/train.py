@@ -32,7 +32,7 @@ from tinygan.ranks.mpi import started
 from tinygan.runs import checkpoint
 from tinygan.runs.config import configuration, reconfigure
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.loop import EARLY, Training
+from tinygan.runs.loop import EARLY, Training, signals
 from tinygan.runs.progress import Progress, duration
 from tinygan.runs.settings import Settings, add_options, new_settings, resumed_settings
 from tinygan.runs.state import State, saved_settings
@@ -112,6 +112,10 @@ class Output:
         self.log(*lines)
         for line in () if self.quiet else lines:
             self.progress.line(printable(line))
+
+    def answer(self, line: str) -> None:
+        if self.writes:
+            self.progress.answer(line)
 
     def warn(self, line: str) -> None:
         self.log(line)
@@ -296,35 +300,41 @@ class Job:
             else:
                 self.output.progress.show("preparing the evaluation")
                 evaluation = Evaluation(self.settings, say=self.output.say)
-        facts, state, total = self.facts(taking.how), self.state, self.schedule.total_steps
-        run = self.run = self.output.run = self.ranks.by_first(lambda: self._folder(arguments, taking.how))
-        self.output.progress.close(keep=False)
-        progress = self.output.progress = Progress(sys.stdout, total, state.step, self.output.quiet)
-        if self.start.run:
-            where = self.start.file if self.start.arrays else "nothing was saved yet: starting again"
-            facts.append(f"resume   {where} at step {state.step:,} of {total:,}")
-            if state.step >= total:
-                facts.append("         That is complete: use a larger --epochs or --steps to go on.")
         say, warn = self.output.say, self.output.warn
-        every = self.settings.sample_steps
-        first = f"every {every} steps" if every else f"the first trained ones in about {EARLY:.0f} s"
-        facts.append(f"watch    {run.samples_dir}: pictures, {first}")
-        if not self.settings.no_report:
-            facts.append(f"         {run.report_path}: the report, soon after them")
-        say(f"run      {run.path}", *facts)
 
         def last() -> str:
             return f"Last checkpoint: {newest}." if (newest := self.newest()) else ""
 
-        try:
-            with self.ranks.together(last), self.failures():  # the first may end this process
-                Training(
-                    run, state, self.images, self.schedule, taking, progress, say, warn, evaluation
-                ).complete()
-        finally:
-            progress.close()
-            taking.close()
-        say(*self._leftovers(run))
+        with signals(self.output.answer) as received:
+            run = self.ranks.by_first(lambda: self._folder(arguments, taking.how))
+            self.run = self.output.run = run
+            self.output.progress.close(keep=False)
+            done, total = self.state.step, self.schedule.total_steps
+            progress = self.output.progress = Progress(sys.stdout, total, done, self.output.quiet)
+            say(f"run      {run.path}", *self.facts(taking.how), *self._plans(run))
+            try:
+                with self.ranks.together(last), self.failures():  # the first may end this process
+                    Training(
+                        run, self.state, self.images, self.schedule, taking, progress, say, warn, evaluation
+                    ).complete(received)
+            finally:
+                progress.close()
+                taking.close()
+            say(*self._leftovers(run))
+
+    def _plans(self, run: RunFolder) -> Iterator[str]:
+        """From where the training goes on, and where to watch it."""
+        settings, step, total = self.settings, self.state.step, self.schedule.total_steps
+        if self.start.run:
+            where = self.start.file if self.start.arrays else "nothing was saved yet: starting again"
+            yield f"resume   {where} at step {step:,} of {total:,}"
+        if self.start.run and step >= total:
+            yield "         That is complete: use a larger --epochs or --steps to go on."
+        every = settings.sample_steps
+        first = f"every {every} steps" if every else f"the first trained ones in about {EARLY:.0f} s"
+        yield f"watch    {run.samples_dir}: pictures, {first}"
+        if not settings.no_report:
+            yield f"         {run.report_path}: the report, soon after them"
 
     def _folder(self, arguments: list[str], how: str) -> RunFolder:
         """The run's folder, made or prepared for going on."""

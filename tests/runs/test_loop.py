@@ -18,7 +18,7 @@ from tinygan.data import Dataset
 from tinygan.errors import NonFiniteError
 from tinygan.runs.checkpoint import read
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.loop import SECONDS_ON_A_CARD, Training, _signals
+from tinygan.runs.loop import SECONDS_ON_A_CARD, Signals, Training, signals
 from tinygan.runs.progress import Progress
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
@@ -42,7 +42,7 @@ def test_the_first_signal_is_noted_and_a_second_one_stops_only_after_a_second(
     now, said = [50.0], []
     monkeypatch.setattr("tinygan.runs.loop.time.monotonic", lambda: now[0])
     try:
-        with _signals(said.append) as received:
+        with signals(said.append) as received:
             signal.raise_signal(first)
             assert received.number == first and said == ["saving, press Ctrl-C again to stop at once"]
             for now[0] in (50.0, 50.3, 50.9):
@@ -62,7 +62,7 @@ def test_the_first_signal_is_noted_and_a_second_one_stops_only_after_a_second(
 def test_under_nohup_a_terminal_that_goes_is_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with _signals(pytest.fail) as received:
+        with signals(pytest.fail) as received:
             signal.raise_signal(signal.SIGHUP)
         assert received.number == 0
     finally:
@@ -75,7 +75,7 @@ def test_a_handler_that_could_not_be_brought_back_stays(monkeypatch: pytest.Monk
     handlers, getsignal = [], signal.getsignal
     monkeypatch.setattr(signal, "getsignal", lambda n: None if n == signal.SIGTERM else getsignal(n))
     monkeypatch.setattr(signal, "signal", lambda number, handler: handlers.append(number))
-    with _signals(pytest.fail):
+    with signals(pytest.fail):
         pass
     assert signal.SIGTERM not in handlers and handlers.count(signal.SIGINT) == 2
 
@@ -182,7 +182,7 @@ def test_every_epoch_is_saved_but_on_a_card_only_after_fifteen_seconds(
     state.backend = replace(cpu(), device="gpu")
     assert Training(training.run, state, *rest).rarely == SECONDS_ON_A_CARD
     state.backend, training.rarely = cpu(), seconds
-    training.complete()
+    training.complete(Signals())
     assert saved == [6.0 * epoch for epoch in after]
 
 

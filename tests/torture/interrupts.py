@@ -15,7 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.commands import tinygan
-from tests.torture.disk import LAST, SETTINGS, damage, going_on, whole
+from tests.torture.disk import SETTINGS, damage, going_on, whole
 
 
 @contextmanager

@@ -84,11 +84,11 @@ class Training:
         noise = stream(self.settings.seed, "samples").at(1).normal((MEASURED_ON, *state.G.input_shape))
         self.noise = state.backend.array(noise)
 
-    def complete(self) -> None:
-        """Train to the end.
+    def complete(self, received: Signals) -> None:
+        """Train to the end, or until a signal is `received`.
 
         Raises:
-            StoppedError: a signal arrived (see `_signals`); the run was saved and can be resumed.
+            StoppedError: a signal arrived (see `signals`); the run was saved and can be resumed.
             NonFiniteError: a loss or a weight is NaN or infinite; no checkpoint holds it.
             CheckpointError: the run folder cannot be written.
         """
@@ -98,16 +98,15 @@ class Training:
                 save_png(self.run.reals_path, grid(spread(self.data.images, PREVIEWS)))
         # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
         stop = 0  # the exit code with which to do so
-        answer = self.progress.answer if self.ranks.writes else (lambda line: None)
-        with _signals(answer) as received, np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             if self.total_steps == 0:  # then no epoch will save it
                 self.save()
             while self.state.step < self.total_steps and not stop:
                 stop = self._epoch(received)
-            self._write_report()
-            if self.ranks.writes and not self.settings.no_gif:
-                with by_product("animation", self.warn), self.progress.pause("making the animation"):
-                    write_film(self.run.gif_path, film_frames(self.run), self.warn)
+        self._write_report()
+        if self.ranks.writes and not self.settings.no_gif:
+            with by_product("animation", self.warn), self.progress.pause("making the animation"):
+                write_film(self.run.gif_path, film_frames(self.run), self.warn)
         if stop and self.state.step < self.total_steps:
             raise StoppedError(stop, self.run.resume_command)
 
@@ -264,7 +263,7 @@ class Training:
 
 
 @contextmanager
-def _signals(answer: Printer) -> Iterator[Signals]:
+def signals(answer: Printer) -> Iterator[Signals]:
     """Note the first signal to stop in what this yields; a second one stops the process at once, unless it
     comes within `OFFERED` seconds. What happens is said through `answer`.
 
