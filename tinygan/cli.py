@@ -49,19 +49,6 @@ def device(text: str) -> str:
     return {"cuda": "gpu"}.get(text, text)
 
 
-class Version(argparse.Action):
-    """``--version``: print the versions of all libraries, and end."""
-
-    def __init__(self, **named: Any) -> None:
-        purpose = "print the versions of all libraries and exit"
-        super().__init__(nargs=0, default=argparse.SUPPRESS, help=purpose, **named)
-
-    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
-        for name, version in versions().items():
-            print(f"{name:<9} {version}")
-        parser.exit()
-
-
 # What commands that train nothing share.
 OF_A_RUN = ("run", "--runs")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -82,8 +69,10 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, module: str, description: str, *shared: str) -> None:
         """`shared`: which of `OPTIONS` it has."""
-        super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
-        self.add_argument("--version", action=Version)
+        named = {"prog": f"python -m {module}", "description": description, "allow_abbrev": False}
+        super().__init__(**named, formatter_class=argparse.RawDescriptionHelpFormatter)
+        known = "\n".join(f"{name:<9} {version}" for name, version in versions().items())
+        self.add_argument("--version", action="version", version=known, help="those of all libraries")
         for option in shared:
             self.add_argument(option, **OPTIONS[option])
 

@@ -1,8 +1,9 @@
 """``python -m tinygan.report``: a run on one page that needs no other file, and its animation."""
 
-import csv
-import io
 import sys
+from functools import partial
+
+import numpy as np
 
 from tinygan import backend, cli
 from tinygan.errors import by_product, say
@@ -39,25 +40,17 @@ def main(arguments: cli.Arguments = ()) -> int:
         write_report(run, state, page)
         progress.around(say, f"report   {page} ({page.stat().st_size / 1e6:.1f} MB): open it in a browser")
         if options.csv:
-            table = page.with_name("losses.csv")
-            write_atomically(table, rows(run).encode())
-            progress.around(say, f"losses   {table}: a row for each step")
+            path, losses = page.with_name("losses.csv"), run.read_losses()
+            table = np.column_stack([np.arange(1, len(losses) + 1), losses])
+            how = {"delimiter": ",", "header": ",".join(["step", *MEASURED]), "comments": ""}
+            write_atomically(path, partial(np.savetxt, X=table, fmt=["%d", *["%.6g"] * 4], **how))
+            progress.around(say, f"losses   {path}: a row for each step")
         progress.show("making the animation")
         with by_product("animation", cli.warn):
             film = page.with_name(run.gif_path.name)
             write_film(film, film_frames(run), cli.warn)
             progress.around(say, f"film     {film}")
     return 0
-
-
-def rows(run: RunFolder) -> str:
-    """The numbers of every step as CSV, under their names; empty where one was not kept."""
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(["step", *MEASURED])
-    for step, measured in enumerate(run.read_losses().tolist(), start=1):
-        table.writerow([step, *(f"{number:.6g}" if number == number else "" for number in measured)])
-    return text.getvalue()
 
 
 if __name__ == "__main__":
