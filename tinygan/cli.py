@@ -56,7 +56,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "help": "run folder, or a checkpoint file; default: the newest run"},
     "--runs": {"type": path, "default": Path("runs"), "help": "folder of runs; default: runs"},
     "--device": {"type": device, "choices": backend.DEVICES, "default": "auto", "help": "default: auto"},
-    "--data-dir": {"type": path, "metavar": "DIR", "help": "where fashion-mnist/ lies"},
+    "--data-dir": {"type": path, "metavar": "DIR", "help": "where fashion-mnist/ lies; default: the run's"},
     "--out": {"type": path, "metavar": "PATH",
               "help": "a file to write, or a folder to write into; default: the run's folder"},
     # Of pictures that no training has shown.

@@ -82,7 +82,10 @@ class Settings:
         "fashion-mnist, mnist, strokes; or a folder, zip or tar of pictures, an .npy, .npz, IDX or .csv file",
         metavar="NAME|PATH", type=filled,
     )  # fmt: skip
-    data_dir: str | None = setting(None, "where fashion-mnist/ or mnist/ lies", metavar="DIR", type=filled)
+    data_dir: str | None = setting(
+        None, "where fashion-mnist/train-images-idx3-ubyte.gz or mnist/... lies; default: TINYGAN_DATA, then "
+        "where it was downloaded to", metavar="DIR", type=filled,
+    )  # fmt: skip
     recipe: str = setting(
         "seed", "seed (default): the tutorial's settings, batch 256, Adam 1e-4, beta1 0.9; "
         "quick: batch 64, Adam 2e-4, beta1 0.5, clear pictures after 3 epochs; "
