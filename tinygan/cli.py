@@ -25,6 +25,7 @@ from tinygan.errors import (
     put,
 )
 from tinygan.runs.config import versions
+from tinygan.runs.settings import device
 
 Arguments: TypeAlias = "str | bytes | Iterable[object]"  # a command line, or its words: text, numbers, paths
 
@@ -42,11 +43,6 @@ def path(text: str) -> Path:
     if text == "-":
         raise argparse.ArgumentTypeError("nothing is written to the standard output: name a file or folder")
     return Path(filled(text))
-
-
-def device(text: str) -> str:
-    """A device from its text; ``cuda`` means ``gpu``."""
-    return {"cuda": "gpu"}.get(text, text)
 
 
 # What commands that train nothing share.
@@ -72,7 +68,7 @@ class Parser(argparse.ArgumentParser):
         named = {"prog": f"python -m {module}", "description": description, "allow_abbrev": False}
         super().__init__(**named, formatter_class=argparse.RawDescriptionHelpFormatter)
         known = "\n".join(f"{name:<9} {version}" for name, version in versions().items())
-        self.add_argument("--version", action="version", version=known, help="those of all libraries")
+        self.add_argument("--version", action="version", version=known, help="print those of all libraries")
         for option in shared:
             self.add_argument(option, **OPTIONS[option])
 

@@ -66,6 +66,11 @@ def side(text: str) -> int:
     return int(text)
 
 
+def device(text: str) -> str:
+    """A device from its text; ``cuda`` means ``gpu``."""
+    return {"cuda": "gpu"}.get(text, text)
+
+
 FIXED: dict[str, Any] = {"resumed": "fixed"}
 
 
@@ -73,10 +78,7 @@ FIXED: dict[str, Any] = {"resumed": "fixed"}
 class Settings:
     """All settings of ``python -m tinygan.train``; `None` means: decided when the run starts."""
 
-    device: str = setting(
-        "auto", "default: auto, the GPU if usable", choices=DEVICES,
-        type=lambda text: {"cuda": "gpu"}.get(text, text),
-    )  # fmt: skip
+    device: str = setting("auto", "default: auto, the GPU if usable", choices=DEVICES, type=device)
     data: str = setting(
         "auto", "auto (default: Fashion-MNIST, or the built-in strokes where it can't be had), "
         "fashion-mnist, mnist, strokes; or a folder, zip or tar of pictures, an .npy, .npz, IDX or .csv file",
