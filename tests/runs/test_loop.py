@@ -187,7 +187,7 @@ def test_what_is_no_result_does_not_end_a_training(
         if (path.name == "reals.png") == (broken == "the reals"):
             fail()
 
-    names = {"the animation": "write_gif", "the samples": "save_png", "the reals": "save_png"}
+    names = {"the animation": "write_film", "the samples": "save_png", "the reals": "save_png"}
     more = ()
     if broken == "the evaluation":
         monkeypatch.setattr("tinygan.train.Evaluation", lambda *arguments, **named: fail)

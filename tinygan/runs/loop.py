@@ -21,7 +21,7 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.progress import Progress
 from tinygan.runs.state import PREVIEWS, State, pictures_of
 from tinygan.runs.trainer import Schedule, Trainer
-from tinygan.views.animation import frame_indices, load_frames, write_gif
+from tinygan.views.animation import frame_indices, title, write_film
 from tinygan.views.health import MEASURED_ON, measure, verdict
 from tinygan.views.pictures import grid, save_png, to_uint8
 from tinygan.views.webpage import MEASURED, write_report
@@ -104,7 +104,7 @@ class Training:
             with by_product("animation", self.warn):
                 epochs = [n for n in self.run.sampled_epochs() if n * self.steps_per_epoch <= self.state.step]
                 frames = [self.run.sample_path(epochs[i]) for i in frame_indices(len(epochs))]
-                write_gif(self.run.gif_path, load_frames(frames, self.warn), self.warn)
+                write_film(self.run.gif_path, [(title(path.stem), path) for path in frames], self.warn)
 
     def _epoch(self, received: Signals) -> int:
         """Train to the end of an epoch, or of all steps; returns the exit code with which to stop, or 0."""
