@@ -33,33 +33,29 @@ FILMS = {".mp4": "pip install imageio-ffmpeg", ".webp": "install a Pillow with W
 def parser() -> cli.Parser:
     shared = *cli.OF_A_RUN, "--device", "--seed", "--out"
     parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared)
-    parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
     several = "one picture for each of these seeds, such as 0-15 or 3,7,20-24"
-    parser.add_argument("--seeds", type=seeds, metavar="LIST", help=several)
-    parser.add_argument(
-        "--class", type=filled, dest="kind", metavar="NAME",
-        help="only pictures that tinygan's classifier takes for this class, such as 'ankle boot' or 9: "
-        "chosen among many, since the generator cannot be asked for a class",
-    )  # fmt: skip
-    best = f"the N pictures that D scores highest, of --num; default: of {CANDIDATES} for each"
-    parser.add_argument("--best", type=int, metavar="N", help=best)
+    class_ = "only what tinygan's classifier takes for this, such as 'ankle boot' or 9: a choice among many"
+    best = f"the N pictures that D scores highest, of --num; default: of {CANDIDATES} N"
+    for option, kind, metavar, words in (
+        ("--num", int, "N", "how many pictures; default: 16"), ("--seeds", seeds, "LIST", several),
+        ("--class", filled, "NAME", class_), ("--best", int, "N", best),
+        ("--grid", rows_and_columns, "ROWSxCOLS", "how to arrange them"),
+    ):  # fmt: skip
+        parser.add_argument(option, type=kind, metavar=metavar, help=words)
     parser.add_argument(
         "--format", choices=("png", "npy"),
         help="png (default), or npy: an array (N, H, W, C) float32 in [-1, 1]; default: as --out ends",
     )  # fmt: skip
-    parser.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
-    kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--separate", action="store_true", help="one file a picture, not magnified")
-    kind.add_argument(
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--separate", action="store_true", help="one file a picture, not magnified")
+    way.add_argument(
         "--interpolate", type=int, metavar="FRAMES",
         help="a looping film instead: FRAMES pictures on the way from each noise vector to the next; an MP4 "
         "where imageio-ffmpeg is installed, else a WebP or a GIF, or as --out ends. With --grid each place "
-        "walks through --num vectors of its own; default: 4",
+        "has a walk of its own, through --num vectors, by default 4",
     )  # fmt: skip
-    kind.add_argument(
-        "--through-training", action="store_true",
-        help="the same noise before the training and at every checkpoint of the run",
-    )  # fmt: skip
+    through = "the same noise before the training and at every checkpoint of the run"
+    way.add_argument("--through-training", action="store_true", help=through)
     return parser
 
 
@@ -92,11 +88,11 @@ def main(arguments: cli.Arguments = ()) -> int:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Fill in what follows from other options: `walks`, side by side; `wanted`, how many noise vectors in
-    all; `ending`, of the file. Raises UsageError for what does not go together."""
+    """Fill in what follows from other options: how many `walks` side by side; how many noise vectors are
+    `wanted` in all; the file's `ending`. Raises UsageError for what does not go together."""
     places = options.grid[0] * options.grid[1] if options.grid else PREVIEWS
     walking = options.grid and options.interpolate
-    options.walks = places if walking else 1
+    options.walks, options.kind = places if walking else 1, vars(options)["class"]
     if options.grid and (options.separate or options.through_training):
         raise UsageError("--grid is not allowed with --separate or --through-training.")
     if options.seeds and (options.num, options.seed, options.kind, options.best) != (None,) * 4:
@@ -115,26 +111,23 @@ def check(options: argparse.Namespace) -> None:
     pictures = max(options.num, options.wanted * (options.interpolate or 1))
     if pictures > MOST:
         raise UsageError(f"{pictures} pictures are more than {MOST:,}. Make them in parts, by --seed.")
-    if options.interpolate is not None:
-        if options.interpolate < 2 or options.wanted < 2 * options.walks:
-            raise UsageError("--interpolate needs at least 2 frames, and --num at least 2 ends.")
-        if pictures // options.walks > MOST_FRAMES:
-            frames = f"{pictures // options.walks:,} frames"
-            raise UsageError(f"{frames} are more than {MOST_FRAMES:,}. Use a smaller --num or --interpolate.")
+    if options.interpolate is not None and (options.interpolate < 2 or options.wanted < 2 * options.walks):
+        raise UsageError("--interpolate needs at least 2 frames, and --num at least 2 ends.")
+    if options.interpolate and (frames := pictures // options.walks) > MOST_FRAMES:
+        raise UsageError(f"{frames:,} frames are more than {MOST_FRAMES:,}. Use a smaller --interpolate.")
     options.ending = ending(options)
 
 
 def ending(options: argparse.Namespace) -> str:
     """The ending of the file to write, such as ``.png``. Raises UsageError where it cannot be."""
-    films = endings()
-    images = (f".{options.format}",) if options.format else (".png", ".npy")
-    named = "" if options.separate else cli.ending(options.out, *(FILMS if options.interpolate else images))
-    if named in FILMS and named not in films:
+    allowed = FILMS if options.interpolate else [f".{options.format}"] if options.format else [".png", ".npy"]
+    named = "" if options.separate else cli.ending(options.out, *allowed)
+    if named in FILMS and named not in endings():
         raise UsageError(f"--out {options.out}: no encoder is here: {FILMS[named]}, or name a .gif.")
     other = options.separate or options.interpolate or options.through_training
     if other and ".npy" in (named, f".{options.format}"):
         raise UsageError("--format npy writes one array of pictures; leave the other kinds out.")
-    return named or (films[0] if options.interpolate else images[0])
+    return named or next(iter(endings() if options.interpolate else allowed))
 
 
 def make(options: argparse.Namespace, device: backend.Backend) -> int:
@@ -147,15 +140,13 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
     if options.separate:
         path = options.out or trained.run_folder / name
         files = separate_files(options, path)
-        cli.made(path)
     else:
         path, files = cli.placed(options.out, trained.run_folder, name + options.ending), []
     noise = chosen(options, trained, seed, classifier)
     if options.interpolate:
         say(f"{write_walks(options, trained.G, noise, path)}: {path}")
     elif options.through_training:
-        shown = write_through_training(trained, noise, path)
-        say(f"{len(noise)} pictures, {', '.join(shown)}: {path}")
+        say(f"{len(noise)} pictures, {', '.join(write_through_training(trained, noise, path))}: {path}")
     else:
         if options.ending == ".npy":
             pictures = np.concatenate(list(blocks(trained.G, noise)))
@@ -164,8 +155,7 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
             for file, picture in zip(files, made(trained.G, noise), strict=False):  # fewer may be found
                 save_png(file, picture)
         else:
-            columns = options.grid[1] if options.grid else None
-            save_png(path, grid(made(trained.G, noise), columns))
+            save_png(path, grid(made(trained.G, noise), options.grid[1] if options.grid else None))
         say(f"{len(noise)} pictures from {trained.path}: {path}{'/' if options.separate else ''}")
         print_decisions(trained, pictures_of(trained.G, noise[:1]))
     return 0
@@ -173,13 +163,16 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
 
 def described(options: argparse.Namespace, seed: int) -> str:
     """All that decides what the pictures are, for the name of their file."""
-    words = [f"seeds_{options.seeds[0]}" if options.seeds else f"seed_{seed}_num_{options.num}"]
-    if options.kind:
-        words.append("class_" + re.sub("[^a-z0-9]+", "-", options.kind.lower()))
-    words += [f"best_{options.best}"] * bool(options.best)
-    words += ["{}x{}".format(*options.grid)] if options.grid else []
-    words += [f"frames_{options.interpolate}"] * bool(options.interpolate)
-    return "_".join(words)
+    words = (
+        f"seeds_{options.seeds[0]}" if options.seeds else f"seed_{seed}_num_{options.num}",
+        options.kind and "class_" + re.sub("[^a-z0-9]+", "-", options.kind.lower()),
+        options.best and f"best_{options.best}",
+        options.grid and "{}x{}".format(*options.grid),
+        options.interpolate and f"frames_{options.interpolate}",
+    )
+    return "_".join(filter(None, words))
+
+
 def print_decisions(trained: Trained, picture: np.ndarray) -> None:
     """The discriminator's logit of a generated `picture` (1, H, W, C), before its training and after."""
     before = Trained(State(trained.settings, trained.D.backend), trained.path)
@@ -190,16 +183,14 @@ def print_decisions(trained: Trained, picture: np.ndarray) -> None:
 
 
 def separate_files(options: argparse.Namespace, folder: Path) -> list[Path]:
-    """Where the pictures go one by one. Raises UsageError where `folder` holds others already."""
+    """A file for each picture in `folder`, which is made. Raises UsageError where there are others."""
+    digits = len(str(options.wanted - 1))
+    names = [f"{number:0{digits}}.png" for number in range(options.wanted)]
     if options.seeds:
         names = [f"seed_{seed:04}.png" for seed in options.seeds[1]]
-    else:
-        digits = len(str(options.wanted - 1))
-        names = [f"{number:0{digits}}.png" for number in range(options.wanted)]
-    with failing(f"cannot look into {folder}", "Use another --out."):
-        found = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    others = sorted(name for name in found - {*names} if Path(name).suffix.lower() in PICTURES)
-    if others:
+    with failing(f"cannot look into {cli.made(folder)}", "Use another --out."):
+        found = {file.name for file in folder.iterdir() if file.suffix.lower() in PICTURES}
+    if others := sorted(found - {*names}):
         more = f"{len(others)} other pictures, such as {others[0]}"
         raise UsageError(f"{folder} holds {more}. Name a new folder with --out.")
     return [folder / name for name in names]
@@ -209,22 +200,19 @@ def classifier_for(options: argparse.Namespace, trained: Trained) -> Network | N
     """The classifier that knows ``--class``, whose `kind` becomes its full name. Raises UsageError."""
     if options.kind is None:
         return None
-    settings = trained.settings
-    if (settings.size, settings.channels) != (28, 1):
-        shape = f"{settings.size}x{settings.size}x{settings.channels}"
-        raise UsageError(f"no classifier for pictures of {shape}: --class needs 28x28x1.")
     if why := unmeasurable():
         raise UsageError(why)
-    classifier = load_classifier(settings.data, backend.cpu("fast"))
-    options.kind = class_called(options.kind, settings.data)
+    H, W, C = trained.D.input_shape
+    data = trained.settings.data if (H, W, C) == (28, 28, 1) else f"pictures of {H}x{W}x{C}"
+    classifier = load_classifier(data, backend.cpu("fast"))
+    options.kind = class_called(options.kind, data)
     return classifier
 
 
 def chosen(
     options: argparse.Namespace, trained: Trained, seed: int, classifier: Network | None
 ) -> np.ndarray:
-    """The noise (N, noise_dim) behind the pictures wanted, or as many as are found. Raises UsageError where
-    none is."""
+    """The noise (N, noise_dim) of the pictures wanted, or of those found. Raises UsageError for none."""
     G, wanted = trained.G, options.wanted
     if options.seeds:
         return np.concatenate([sample_noise(one, 1, G) for one in options.seeds[1]])
@@ -235,9 +223,9 @@ def chosen(
     seen = 0
     for pictures in blocks(G, noise):
         score = trained.logits(pictures) if options.best else np.zeros(len(pictures))
-        fits = np.ones(len(pictures), bool)
+        fits = [True] * len(pictures)
         if classifier:
-            classes = features_and_classes(classifier, to_uint8(pictures))[1]
+            _, classes = features_and_classes(classifier, to_uint8(pictures))
             fits = classes == NAMES[trained.settings.data].index(options.kind)
         ranked += [(-float(score[i]), seen + int(i)) for i in np.flatnonzero(fits)]
         seen += len(pictures)
@@ -265,12 +253,14 @@ def made(G: Network, noise: np.ndarray) -> np.ndarray:
 
 
 def write_walks(options: argparse.Namespace, G: Network, noise: np.ndarray, path: Path) -> str:
-    """The film of one walk or a grid of them, each through its part of the `noise`; returns what it shows."""
+    """Film a walk, or a grid of them, each a loop through its part of the `noise`; returns what is shown."""
     each = len(noise) // options.walks
     if each < 2:
         raise UsageError(f"{len(noise)} pictures are too few for {options.walks} walks. Use a larger --num.")
     parts = noise[: each * options.walks].reshape(options.walks, each, -1)
-    ways = np.stack([walk(part, options.interpolate) for part in parts], axis=1)  # (frames, walks, noise_dim)
+    loops = [zip(part, np.roll(part, -1, axis=0), strict=True) for part in parts]  # back to the first
+    ways = np.array([[great_circle(*both, options.interpolate) for both in loop] for loop in loops])
+    ways = ways.reshape(options.walks, -1, parts.shape[2]).swapaxes(0, 1)  # (frames, walks, noise_dim)
     pictures = made(G, ways.reshape(-1, ways.shape[2]))
     if path.suffix.lower() == ".gif":  # five bits instead of eight: a third of the size
         pictures = pictures & 0xF8 | pictures >> 5
@@ -279,15 +269,9 @@ def write_walks(options: argparse.Namespace, G: Network, noise: np.ndarray, path
     scale = 1 << max(0, min(4, (700 // (columns * pictures.shape[2])).bit_length() - 1))
     pages = pictures.reshape(*ways.shape[:2], *pictures.shape[1:])
     frames = (grid(page, columns, scale, gap=scale) for page in pages)
-    write_animation(path, frames, 1 / PER_SECOND)
+    write_animation(path, frames, [1 / PER_SECOND] * len(pages))
     several = f"{options.walks} walks through " if options.grid else ""
     return f"{several}{each} noise vectors, {options.interpolate} frames between neighbours"
-
-
-def walk(ends: np.ndarray, frames: int) -> np.ndarray:
-    """A loop (n frames, noise_dim) through the `ends` (n, noise_dim), and from the last one to the first."""
-    both = zip(ends, np.roll(ends, -1, axis=0), strict=True)
-    return np.concatenate([great_circle(a, b, frames) for a, b in both])
 
 
 def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
@@ -311,9 +295,8 @@ def write_through_training(trained: Trained, noise: np.ndarray, path: Path) -> l
     checkpoints = RunFolder(trained.run_folder).checkpoints()[::-1]  # the oldest first
     names = [file.name for file in checkpoints]
     if trained.path.name not in names:
-        raise CheckpointError(
-            f"{trained.path} is in no run's folder: name the run, not a copy of its checkpoint."
-        )
+        where = f"{trained.path} is in no run's folder"
+        raise CheckpointError(f"{where}: name the run, not a copy of its checkpoint.")
     device = trained.D.backend
     shown = {"untrained": made(State(trained.settings, device).shown_G, noise)}
     for file in checkpoints[: names.index(trained.path.name) + 1]:

@@ -83,20 +83,21 @@ def panels(groups: np.ndarray, titles: Sequence[str]) -> np.ndarray:
     """
     K, N, H, W, _ = groups.shape
 
-    def layout(across: int, rows: int) -> tuple[float, ...]:
+    def layout(by: tuple[int, int]) -> tuple[int, ...]:
+        across, rows = by
         down, columns = math.ceil(K / across), math.ceil(N / rows)
         wide = ((_LONGEST // across - _APART) // columns - _GAP) // W
         high = ((_LONGEST // down - _APART - _LINE) // rows - _GAP) // H
         scale = max(1, min(wide, high))
         width = across * (columns * (W * scale + _GAP) + _APART)
-        height = down * (rows * (H * scale + _GAP) + _APART + _LINE)
-        strip = max(width, height) > 3 * min(width, height)
-        return strip, N % rows > 0, -scale, max(_LONGEST, width, height), height > width, across, rows
+        height = down * (rows * (H * scale + _GAP) + _LINE + _APART)
+        long, strip = max(width, height), max(width, height) > 3 * min(width, height)
+        return strip, N % rows, -scale, max(_LONGEST, long), height > width, across, rows
 
-    *_, across, rows = best = min(layout(*by) for by in product(range(1, K + 1), range(1, math.isqrt(N) + 1)))
-    grids = [grid(images, math.ceil(N / int(rows)), scale=-int(best[2])) for images in groups]
+    *_, across, rows = best = min(map(layout, product(range(1, K + 1), range(1, math.isqrt(N) + 1))))
+    grids = [grid(images, math.ceil(N / rows), scale=-best[2]) for images in groups]
     pages = [captioned(page, title) for page, title in zip(grids, titles, strict=True)]
-    return grid(np.stack(pages), columns=int(across), scale=1, gap=_APART)
+    return grid(np.stack(pages), columns=across, scale=1, gap=_APART)
 
 
 def png(pixels: np.ndarray) -> bytes:
