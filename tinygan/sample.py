@@ -22,8 +22,7 @@ from tinygan.views.animation import endings, title, write_animation
 from tinygan.views.pictures import grid, panels, save_png, to_uint8
 
 MOST = 1_000_000  # pictures at a time: 3 GB of them
-MOST_FRAMES = 3_000  # of a walk: two and a half minutes
-PER_SECOND = 20  # frames of a walk
+MOST_FRAMES = 3_000  # of a walk: two and a half minutes, and 2 GB at most while they are written
 BLOCK = 256  # pictures that are made together
 CANDIDATES = 32  # for each picture that --class or --best is to find
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
@@ -34,8 +33,8 @@ def parser() -> cli.Parser:
     shared = *cli.OF_A_RUN, "--device", "--seed", "--out"
     parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared)
     several = "one picture for each of these seeds, such as 0-15 or 3,7,20-24"
-    class_ = "only what tinygan's classifier takes for this, such as 'ankle boot' or 9: a choice among many"
-    best = f"the N pictures that D scores highest, of --num; default: of {CANDIDATES} N"
+    class_ = "only pictures that tinygan's classifier takes for this, 'ankle boot' or 9: a choice among many"
+    best = f"the N of --num pictures (default: {CANDIDATES} N) that D scores highest: a choice among many"
     for option, kind, metavar, words in (
         ("--num", int, "N", "how many pictures; default: 16"), ("--seeds", seeds, "LIST", several),
         ("--class", filled, "NAME", class_), ("--best", int, "N", best),
@@ -52,7 +51,7 @@ def parser() -> cli.Parser:
         "--interpolate", type=int, metavar="FRAMES",
         help="a looping film instead: FRAMES pictures on the way from each noise vector to the next; an MP4 "
         "where imageio-ffmpeg is installed, else a WebP or a GIF, or as --out ends. With --grid each place "
-        "has a walk of its own, through --num vectors, by default 4",
+        "has a walk of its own through --num vectors; default: 4",
     )  # fmt: skip
     through = "the same noise before the training and at every checkpoint of the run"
     way.add_argument("--through-training", action="store_true", help=through)
@@ -234,10 +233,10 @@ def chosen(
     kept = [index for _, index in sorted(ranked)[:wanted]]
     if not kept:
         raise UsageError(f"none of {seen:,} pictures is taken for {options.kind!r}. Use another --seed.")
-    by = [f"the classifier ({options.kind})"] * bool(classifier) + ["D's score"] * bool(options.best)
-    only = "" if len(kept) == wanted else f", {wanted:,} wanted"
-    but = "the generator itself cannot be asked for " + ("a class" if classifier else "better ones")
-    say(f"{len(kept):,} of {seen:,} pictures{only}, chosen by {' and '.join(by)}: {but}")
+    by = (classifier and f"the classifier ({options.kind})", options.best and "D's score")
+    found = f"{len(kept):,} of {seen:,} pictures" + (f", {wanted:,} wanted" if len(kept) < wanted else "")
+    but = f"the generator itself cannot be asked for {'a class' if classifier else 'better ones'}"
+    say(f"{found}, chosen by {' and '.join(filter(None, by))}: {but}")
     return noise[kept]
 
 
@@ -269,7 +268,7 @@ def write_walks(options: argparse.Namespace, G: Network, noise: np.ndarray, path
     scale = 1 << max(0, min(4, (700 // (columns * pictures.shape[2])).bit_length() - 1))
     pages = pictures.reshape(*ways.shape[:2], *pictures.shape[1:])
     frames = (grid(page, columns, scale, gap=scale) for page in pages)
-    write_animation(path, frames, [1 / PER_SECOND] * len(pages))
+    write_animation(path, frames, [0.05] * len(pages))
     several = f"{options.walks} walks through " if options.grid else ""
     return f"{several}{each} noise vectors, {options.interpolate} frames between neighbours"
 
@@ -297,11 +296,10 @@ def write_through_training(trained: Trained, noise: np.ndarray, path: Path) -> l
     if trained.path.name not in names:
         where = f"{trained.path} is in no run's folder"
         raise CheckpointError(f"{where}: name the run, not a copy of its checkpoint.")
-    device = trained.D.backend
-    shown = {"untrained": made(State(trained.settings, device).shown_G, noise)}
+    shown = {"untrained": made(State(trained.settings, trained.D.backend).shown_G, noise)}
     for file in checkpoints[: names.index(trained.path.name) + 1]:
         try:
-            state, _ = restored([file], device, cli.warn)
+            state, _ = restored([file], trained.D.backend, cli.warn)
         except CheckpointError as problem:
             cli.warn(f"warning: {problem}")
             continue

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tinygan.errors import CheckpointError
-from tinygan.views.animation import endings, frame_indices, load_frames, write_animation, write_film
+from tinygan.views.animation import endings, frame_indices, load_frames, title, write_animation, write_film
 from tinygan.views.pictures import captioned, read_picture, save_png
 
 
@@ -63,9 +63,14 @@ def test_the_film_shows_every_picture_above_its_title(tmp_path, shape):
     write_film(tmp_path / "a.gif", [*titled, titled[-1]], pytest.fail)
     found, _ = frames_of(tmp_path / "a.gif")
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".gif", *[".png"] * 6]
-    for frame, (title, path) in zip(found, titled, strict=True):
-        expected = captioned(read_picture(path), title)
+    for frame, (text, path) in zip(found, titled, strict=True):
+        expected = captioned(read_picture(path), text)
         assert (frame[: shape[0]] == read_picture(path)).all() and (frame == expected).all()
+
+
+def test_titles_count_epochs_as_people_do():
+    found = [title(stem) for stem in ("epoch_0000", "epoch_0020", "epoch_0002_step_0000583", "mine")]
+    assert found == ["untrained", "epoch 20", "epoch 3, step 583", "mine"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 12, 40])

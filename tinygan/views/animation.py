@@ -32,11 +32,7 @@ def frame_indices(count: int) -> list[int]:
 
 
 def title(stem: str) -> str:
-    """What to write below the pictures of a file called `stem`.
-
-    >>> title("epoch_0000"), title("epoch_0020"), title("epoch_0000_step_0000040")
-    ('untrained', 'epoch 20', 'epoch 1, step 40')
-    """
+    """The title of the pictures in a file: ``epoch_0000_step_0000040`` -> ``epoch 1, step 40``."""
     if not (match := re.fullmatch(r"epoch_(\d+)(?:_step_(\d+))?", stem)):
         return stem
     epoch, step = int(match[1]), int(match[2] or 0)
