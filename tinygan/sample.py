@@ -22,7 +22,7 @@ from tinygan.views.animation import endings, title, write_animation
 from tinygan.views.pictures import grid, panels, save_png, to_uint8
 
 MOST = 1_000_000  # pictures at a time: 3 GB of them
-MOST_FRAMES = 3_000  # of a walk: two and a half minutes, and 2 GB at most while they are written
+MOST_FRAMES = 3_000  # of a walk: two and a half minutes
 BLOCK = 256  # pictures that are made together
 CANDIDATES = 32  # for each picture that --class or --best is to find
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
