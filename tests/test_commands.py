@@ -35,7 +35,7 @@ from tinygan import cli
 from tinygan.runs.checkpoint import read, save
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import load
-from tinygan.views.pictures import grid, read_picture, save_png, tiles, to_uint8
+from tinygan.views.pictures import grid, panels, read_picture, save_png, tiles, to_uint8
 
 
 def preview(cwd: Path, epoch: int) -> Path:
@@ -570,7 +570,8 @@ def test_all_that_shows_pictures_shows_the_averaged_generator_s(tmp_path: Path) 
     assert (previews[0] != previews[1]).any()
     untrained = [read_picture(run / "samples/epoch_0000.png") for run in (average, plain)]
     assert (untrained[0] == untrained[1]).all()
-    through = grid(tiles(previews[0], 16, 28, 28)[:2], columns=1)
+    both = [tiles(page, 16, 28, 28)[:2] for page in (untrained[0], previews[0])]
+    through = panels(np.stack(both), ["untrained", "epoch 3"])
     for options, expected in ((["--num", 16], previews[0]), (["--through-training", "--num", 2], through)):
         works("sample", average, "--seed", 0, *options, "--out", tmp_path / "a.png", cwd=tmp_path)
         assert (read_picture(tmp_path / "a.png") == expected).all()
@@ -592,7 +593,8 @@ def test_sample_separate_writes_one_file_a_picture(trained: Path, tmp_path: Path
 def test_sample_reads_a_checkpoint_that_was_copied_elsewhere(trained: Path, tmp_path: Path) -> None:
     shutil.copy(checkpoint(trained, 4), tmp_path / "mine.npz")
     works("sample", "mine.npz", "--seed", 0, cwd=tmp_path)
-    assert (read_picture(tmp_path / "samples_mine_seed_0.png") == read_picture(preview(trained, 4))).all()
+    found = read_picture(tmp_path / "samples_mine_seed_0_num_16.png")
+    assert (found == read_picture(preview(trained, 4))).all()
     fails(tinygan("sample", "mine.npz", "--through-training", cwd=tmp_path), 5, "name the run")
 
 
@@ -610,7 +612,7 @@ def test_sample_interpolates_in_a_looping_gif(trained: Path, tmp_path: Path) -> 
         ("--separate --interpolate 5", "not allowed with"), ("--grid 0x3", "ROWSxCOLS"),
         ("--grid 2x2 --num 5", "--grid 2x2 holds"), ("--grid 2x2 --separate", "not allowed with"),
         ("--format npy --separate", "leave the other"), ("--out x.jpg", "does not end in .png or .npy"),
-        ("--out x.png --format npy", "does not end in .npy"), ("--out x.png --interpolate 5", "end in .gif"),
+        ("--out x.png --format npy", "does not end in .npy"), ("--out x.png --interpolate 5", "end in .mp4"),
         ("--num 100000000000000000000", "more than 1,000,000"),
         ("--interpolate 1000000", "more than 1,000,000"),
     ],
@@ -634,24 +636,25 @@ def test_sample_writes_the_very_numbers(trained: Path, tmp_path: Path) -> None:
 
 
 def test_sample_shows_the_same_noise_through_the_training(trained: Path, tmp_path: Path) -> None:
-    """Rows are pictures, columns checkpoints, of epochs 2 and 4; one that is damaged is passed over."""
+    """Untrained and after epochs 2 and 4, up to the checkpoint named; one that is damaged is passed over."""
     copy_of(trained, tmp_path)
-    through = ("sample", "--through-training", "--num", 16, "--seed", 0, "--out", "through.png")
-    assert "epoch_0002, epoch_0004" in works(*through, cwd=tmp_path).stdout
-    previews = np.stack([pictures(preview(trained, epoch)) for epoch in (2, 4)], axis=1)
-    expected = grid(previews.reshape(32, 28, 28, 1), columns=2)
-    assert (read_picture(tmp_path / "through.png") == expected).all()
+    through = ("--through-training", "--num", 16, "--seed", 0, "--out", "through.png")
+    untrained, two, four = "untrained", "epoch 2", "epoch 4"
+    for more, titles in (((), (untrained, two, four)), ((checkpoint(tmp_path, 2),), (untrained, two))):
+        assert f"pictures, {', '.join(titles)}: " in works("sample", *more, *through, cwd=tmp_path).stdout
+        expected = panels(np.stack([pictures(preview(trained, 2 * i)) for i in range(len(titles))]), titles)
+        assert (read_picture(tmp_path / "through.png") == expected).all()
     damaged = checkpoint(tmp_path, 2)
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    result = works(*through, cwd=tmp_path)
-    assert "warning: " in result.stderr and "epoch_0002" not in result.stdout
+    result = works("sample", *through, cwd=tmp_path)
+    assert "warning: " in result.stderr and "untrained, epoch 4:" in result.stdout
 
 
 def test_sample_takes_the_newest_run_that_has_been_trained(trained: Path, tmp_path: Path) -> None:
     run = copy_of(trained, tmp_path)
     (tmp_path / "runs/0002-just-begun").mkdir()
     shutil.copy(run / "config.json", tmp_path / "runs/0002-just-begun")
-    assert "0001-strokes/samples_epoch_0004_seed_1.png" in works("sample", cwd=tmp_path).stdout
+    assert "0001-strokes/samples_epoch_0004_seed_1_num_16.png" in works("sample", cwd=tmp_path).stdout
 
 
 # Reports.
@@ -689,7 +692,7 @@ def test_the_report_s_command_makes_the_animation_and_writes_the_losses_as_csv(
     run = copy_of(trained, tmp_path)
     (run / "training.gif").unlink()
     printed = works("report", "--csv", cwd=tmp_path).stdout
-    assert f"{RUN}/training.gif" in printed and gif_frames(run / "training.gif")[0] >= 4
+    assert f"{RUN}/training.gif" in printed and gif_frames(run / "training.gif")[0] == 5
     header, *rows = (run / "losses.csv").read_text().splitlines()
     assert header == "step,g_loss,d_loss,real_score,fake_score"
     assert [row.split(",")[0] for row in rows] == [str(step) for step in range(1, 4 * TINY_STEPS + 1)]

@@ -4,43 +4,57 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from tinygan import backend, cli
-from tinygan.errors import CheckpointError, UsageError, say
+from tinygan.errors import CheckpointError, UsageError, failing, filled, say
+from tinygan.evaluation.classifier import NAMES, class_called, features_and_classes, load_classifier
+from tinygan.evaluation.evaluation import unmeasurable
 from tinygan.files import write_atomically
+from tinygan.layers import Network
 from tinygan.ops.loss import sigmoid
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import PREVIEWS, State, Trained, load, pictures_of, restored, sample_noise
-from tinygan.views.animation import write_gif
-from tinygan.views.pictures import grid, save_png, to_uint8
+from tinygan.views.animation import endings, title, write_animation
+from tinygan.views.pictures import grid, panels, save_png, to_uint8
 
-FORMATS = ("png", "npy")
 MOST = 1_000_000  # pictures at a time: 3 GB of them
+MOST_FRAMES = 3_000  # of a walk: two and a half minutes
+BLOCK = 256  # pictures that are made together
+CANDIDATES = 32  # for each picture that --class or --best is to find
+PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
+FILMS = {".mp4": "pip install imageio-ffmpeg", ".webp": "install a Pillow with WebP", ".gif": ""}
 
 
 def parser() -> cli.Parser:
     shared = *cli.OF_A_RUN, "--device", "--seed", "--out"
     parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared)
-    parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
+    several = "one picture for each of these seeds, such as 0-15 or 3,7,20-24"
+    class_ = "only pictures that tinygan's classifier takes for this, 'ankle boot' or 9: a choice among many"
+    best = f"the N of --num pictures (default: {CANDIDATES} N) that D scores highest: a choice among many"
+    for option, kind, metavar, words in (
+        ("--num", int, "N", "how many pictures; default: 16"), ("--seeds", seeds, "LIST", several),
+        ("--class", filled, "NAME", class_), ("--best", int, "N", best),
+        ("--grid", rows_and_columns, "ROWSxCOLS", "how to arrange them"),
+    ):  # fmt: skip
+        parser.add_argument(option, type=kind, metavar=metavar, help=words)
     parser.add_argument(
-        "--format", choices=FORMATS,
+        "--format", choices=("png", "npy"),
         help="png (default), or npy: an array (N, H, W, C) float32 in [-1, 1]; default: as --out ends",
     )  # fmt: skip
-    kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
-    kind.add_argument("--separate", action="store_true", help="one file a picture, not magnified")
-    kind.add_argument(
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--separate", action="store_true", help="one file a picture, not magnified")
+    way.add_argument(
         "--interpolate", type=int, metavar="FRAMES",
-        help="a looping GIF instead: FRAMES pictures on the way from each noise vector to the next",
+        help="a looping film instead: FRAMES pictures on the way from each noise vector to the next; an MP4 "
+        "where imageio-ffmpeg is installed, else a WebP or a GIF, or as --out ends. With --grid each place "
+        "has a walk of its own through --num vectors; default: 4",
     )  # fmt: skip
-    kind.add_argument(
-        "--through-training", action="store_true",
-        help="the same noise at every checkpoint of the run: a row a picture, the oldest on the left",
-    )  # fmt: skip
+    through = "the same noise before the training and at every checkpoint of the run"
+    way.add_argument("--through-training", action="store_true", help=through)
     return parser
 
 
@@ -52,6 +66,18 @@ def rows_and_columns(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def seeds(text: str) -> tuple[str, list[int]]:
+    """``"3,7-9"`` -> itself and [3, 7, 8, 9]."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < first + MOST:
+            raise argparse.ArgumentTypeError(f"{text!r} is no list of seeds, such as 0-15 or 3,7,20-24")
+        found += range(first, last + 1)
+    return text, found
+
+
 def main(arguments: cli.Arguments = ()) -> int:
     """Make pictures as `arguments` say; returns the exit code."""
     options = parser().parse(arguments)
@@ -61,63 +87,89 @@ def main(arguments: cli.Arguments = ()) -> int:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Fill in what follows from other options. Raises UsageError for what does not go together."""
+    """Fill in what follows from other options: how many `walks` side by side; how many noise vectors are
+    `wanted` in all; the file's `ending`. Raises UsageError for what does not go together."""
     places = options.grid[0] * options.grid[1] if options.grid else PREVIEWS
-    options.num = places if options.num is None else options.num
-    if options.num < 1:
-        raise UsageError(f"--num {options.num} is less than 1.")
-    pictures = options.num * (options.interpolate or 1)
+    walking = options.grid and options.interpolate
+    options.walks, options.kind = places if walking else 1, vars(options)["class"]
+    if options.grid and (options.separate or options.through_training):
+        raise UsageError("--grid is not allowed with --separate or --through-training.")
+    if options.seeds and (options.num, options.seed, options.kind, options.best) != (None,) * 4:
+        raise UsageError("--seeds says which pictures: leave out --num, --seed, --class and --best.")
+    for name, number in (("num", options.num), ("best", options.best)):
+        if number is not None and number < 1:
+            raise UsageError(f"--{name} {number} is less than 1.")
+    if options.num is None:
+        options.num = min(MOST, CANDIDATES * options.best) if options.best else 4 if walking else places
+    options.wanted = len(options.seeds[1]) if options.seeds else options.best or options.num * options.walks
+    if options.best and options.best > options.num:
+        raise UsageError(f"--best {options.best} is more than --num {options.num}.")
+    if options.wanted > places and options.grid and not walking:
+        size = "{}x{}".format(*options.grid)
+        raise UsageError(f"--num {options.wanted} is more than --grid {size} holds.")
+    pictures = max(options.num, options.wanted * (options.interpolate or 1))
     if pictures > MOST:
         raise UsageError(f"{pictures} pictures are more than {MOST:,}. Make them in parts, by --seed.")
-    if options.num > places and options.grid:
-        size = "{}x{}".format(*options.grid)
-        raise UsageError(f"--num {options.num} is more than --grid {size} holds.")
-    if options.interpolate is not None and (options.interpolate < 2 or options.num < 2):
+    if options.interpolate is not None and (options.interpolate < 2 or options.wanted < 2 * options.walks):
         raise UsageError("--interpolate needs at least 2 frames, and --num at least 2 ends.")
-    fitting = ("gif",) if options.interpolate else (options.format,) if options.format else FORMATS
-    ending = "" if options.separate else cli.ending(options.out, *(f".{known}" for known in fitting))
-    options.format = options.format or ending[1:] or "png"
-    if options.format == "npy" and (options.separate or options.interpolate or options.through_training):
+    if options.interpolate and (frames := pictures // options.walks) > MOST_FRAMES:
+        raise UsageError(f"{frames:,} frames are more than {MOST_FRAMES:,}. Use a smaller --interpolate.")
+    options.ending = ending(options)
+
+
+def ending(options: argparse.Namespace) -> str:
+    """The ending of the file to write, such as ``.png``. Raises UsageError where it cannot be."""
+    allowed = FILMS if options.interpolate else [f".{options.format}"] if options.format else [".png", ".npy"]
+    named = "" if options.separate else cli.ending(options.out, *allowed)
+    if named in FILMS and named not in endings():
+        raise UsageError(f"--out {options.out}: no encoder is here: {FILMS[named]}, or name a .gif.")
+    other = options.separate or options.interpolate or options.through_training
+    if other and ".npy" in (named, f".{options.format}"):
         raise UsageError("--format npy writes one array of pictures; leave the other kinds out.")
+    return named or next(iter(endings() if options.interpolate else allowed))
 
 
 def make(options: argparse.Namespace, device: backend.Backend) -> int:
     """Make the pictures on `device`."""
     trained = load(options.run, options.runs, device, say=cli.warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
-    noise = sample_noise(seed, options.num, trained.G)
-    name = f"{trained.name}_seed_{seed}"
-    if options.interpolate:
-        path = cli.placed(options.out, trained.run_folder, f"interpolation_{name}.gif")
-        ends = zip(noise, np.roll(noise, -1, axis=0), strict=True)  # from the last one back to the first
-        ways = [great_circle(*both, options.interpolate) for both in ends]
-        frames = [grid(picture[None]) for picture in pictures_of(trained.G, np.concatenate(ways))]
-        write_gif(path, np.stack(frames), cli.warn, seconds_per_frame=0.05)
-        say(f"{options.num} noise vectors, {options.interpolate} frames between neighbours: {path}")
-    elif options.through_training:
-        checkpoints = RunFolder(trained.run_folder).checkpoints()[::-1]  # the oldest first
-        if trained.path.name not in [file.name for file in checkpoints]:
-            where = f"{trained.path} is in no run's folder"
-            raise CheckpointError(f"{where}: name the run, not a copy of its checkpoint.")
-        path = cli.placed(options.out, trained.run_folder, f"through_training_seed_{seed}.png")
-        columns = write_through_training(checkpoints, device, noise, path)
-        say(f"{options.num} pictures from {', '.join(columns)}: {path}")
+    classifier = classifier_for(options, trained)
+    way = options.interpolate and "interpolation" or options.through_training and "through_training"
+    name = f"{way or 'samples'}_{trained.name}_{described(options, seed)}"
+    if options.separate:
+        path = options.out or trained.run_folder / name
+        files = separate_files(options, path)
     else:
-        pictures = pictures_of(trained.G, noise)
-        if options.separate:
-            path = cli.made(options.out or trained.run_folder / f"samples_{name}")
-            digits = len(str(len(pictures) - 1))
-            for number, picture in enumerate(to_uint8(pictures)):
-                save_png(path / f"{number:0{digits}}.png", picture)
+        path, files = cli.placed(options.out, trained.run_folder, name + options.ending), []
+    noise = chosen(options, trained, seed, classifier)
+    if options.interpolate:
+        say(f"{write_walks(options, trained.G, noise, path)}: {path}")
+    elif options.through_training:
+        say(f"{len(noise)} pictures, {', '.join(write_through_training(trained, noise, path))}: {path}")
+    else:
+        if options.ending == ".npy":
+            pictures = np.concatenate(list(blocks(trained.G, noise)))
+            write_atomically(path, lambda file: np.save(file, pictures))
+        elif options.separate:
+            for file, picture in zip(files, made(trained.G, noise), strict=False):  # fewer may be found
+                save_png(file, picture)
         else:
-            path = cli.placed(options.out, trained.run_folder, f"samples_{name}.{options.format}")
-            if options.format == "npy":
-                write_atomically(path, lambda file: np.save(file, pictures))
-            else:
-                save_png(path, grid(pictures, columns=options.grid[1] if options.grid else None))
-        say(f"{options.num} pictures from {trained.path}: {path}{'/' if options.separate else ''}")
-        print_decisions(trained, pictures[:1])
+            save_png(path, grid(made(trained.G, noise), options.grid[1] if options.grid else None))
+        say(f"{len(noise)} pictures from {trained.path}: {path}{'/' if options.separate else ''}")
+        print_decisions(trained, pictures_of(trained.G, noise[:1]))
     return 0
+
+
+def described(options: argparse.Namespace, seed: int) -> str:
+    """All that decides what the pictures are, for the name of their file."""
+    words = (
+        f"seeds_{options.seeds[0]}" if options.seeds else f"seed_{seed}_num_{options.num}",
+        options.kind and "class_" + re.sub("[^a-z0-9]+", "-", options.kind.lower()),
+        options.best and f"best_{options.best}",
+        options.grid and "{}x{}".format(*options.grid),
+        options.interpolate and f"frames_{options.interpolate}",
+    )
+    return "_".join(filter(None, words))
 
 
 def print_decisions(trained: Trained, picture: np.ndarray) -> None:
@@ -127,6 +179,98 @@ def print_decisions(trained: Trained, picture: np.ndarray) -> None:
         logit = float(model.logits(picture)[0])
         real = float(sigmoid(np.asarray(logit)))
         print(f"D's decision on the first picture, {when}: logit {logit:+.4f}, {real:.0%} real")
+
+
+def separate_files(options: argparse.Namespace, folder: Path) -> list[Path]:
+    """A file for each picture in `folder`, which is made. Raises UsageError where there are others."""
+    digits = len(str(options.wanted - 1))
+    names = [f"{number:0{digits}}.png" for number in range(options.wanted)]
+    if options.seeds:
+        names = [f"seed_{seed:04}.png" for seed in options.seeds[1]]
+    with failing(f"cannot look into {cli.made(folder)}", "Use another --out."):
+        found = {file.name for file in folder.iterdir() if file.suffix.lower() in PICTURES}
+    if others := sorted(found - {*names}):
+        more = f"{len(others)} other pictures, such as {others[0]}"
+        raise UsageError(f"{folder} holds {more}. Name a new folder with --out.")
+    return [folder / name for name in names]
+
+
+def classifier_for(options: argparse.Namespace, trained: Trained) -> Network | None:
+    """The classifier that knows ``--class``, whose `kind` becomes its full name. Raises UsageError."""
+    if options.kind is None:
+        return None
+    if why := unmeasurable():
+        raise UsageError(why)
+    H, W, C = trained.D.input_shape
+    data = trained.settings.data if (H, W, C) == (28, 28, 1) else f"pictures of {H}x{W}x{C}"
+    classifier = load_classifier(data, backend.cpu("fast"))
+    options.kind = class_called(options.kind, data)
+    return classifier
+
+
+def chosen(
+    options: argparse.Namespace, trained: Trained, seed: int, classifier: Network | None
+) -> np.ndarray:
+    """The noise (N, noise_dim) of the pictures wanted, or of those found. Raises UsageError for none."""
+    G, wanted = trained.G, options.wanted
+    if options.seeds:
+        return np.concatenate([sample_noise(one, 1, G) for one in options.seeds[1]])
+    if not options.best and not classifier:
+        return sample_noise(seed, wanted, G)
+    noise = sample_noise(seed, options.num if options.best else min(MOST, CANDIDATES * wanted), G)
+    ranked: list[tuple[float, int]] = []  # the best first, else in order
+    seen = 0
+    for pictures in blocks(G, noise):
+        score = trained.logits(pictures) if options.best else np.zeros(len(pictures))
+        fits = [True] * len(pictures)
+        if classifier:
+            _, classes = features_and_classes(classifier, to_uint8(pictures))
+            fits = classes == NAMES[trained.settings.data].index(options.kind)
+        ranked += [(-float(score[i]), seen + int(i)) for i in np.flatnonzero(fits)]
+        seen += len(pictures)
+        if len(ranked) >= wanted and not options.best:
+            break
+    kept = [index for _, index in sorted(ranked)[:wanted]]
+    if not kept:
+        raise UsageError(f"none of {seen:,} pictures is taken for {options.kind!r}. Use another --seed.")
+    by = (classifier and f"the classifier ({options.kind})", options.best and "D's score")
+    found = f"{len(kept):,} of {seen:,} pictures" + (f", {wanted:,} wanted" if len(kept) < wanted else "")
+    but = f"the generator itself cannot be asked for {'a class' if classifier else 'better ones'}"
+    say(f"{found}, chosen by {' and '.join(filter(None, by))}: {but}")
+    return noise[kept]
+
+
+def blocks(G: Network, noise: np.ndarray) -> Iterator[np.ndarray]:
+    """G's pictures (n, H, W, C) float32 of `noise` (N, noise_dim), some at a time: the slow part."""
+    for at in range(0, len(noise), BLOCK):
+        yield pictures_of(G, noise[at : at + BLOCK])
+
+
+def made(G: Network, noise: np.ndarray) -> np.ndarray:
+    """G's pictures of `noise` (N, noise_dim) as uint8 (N, H, W, C)."""
+    return np.concatenate([to_uint8(pictures) for pictures in blocks(G, noise)])
+
+
+def write_walks(options: argparse.Namespace, G: Network, noise: np.ndarray, path: Path) -> str:
+    """Film a walk, or a grid of them, each a loop through its part of the `noise`; returns what is shown."""
+    each = len(noise) // options.walks
+    if each < 2:
+        raise UsageError(f"{len(noise)} pictures are too few for {options.walks} walks. Use a larger --num.")
+    parts = noise[: each * options.walks].reshape(options.walks, each, -1)
+    loops = [zip(part, np.roll(part, -1, axis=0), strict=True) for part in parts]  # back to the first
+    ways = np.array([[great_circle(*both, options.interpolate) for both in loop] for loop in loops])
+    ways = ways.reshape(options.walks, -1, parts.shape[2]).swapaxes(0, 1)  # (frames, walks, noise_dim)
+    pictures = made(G, ways.reshape(-1, ways.shape[2]))
+    if path.suffix.lower() == ".gif":  # five bits instead of eight: a third of the size
+        pictures = pictures & 0xF8 | pictures >> 5
+    columns = options.grid[1] if options.grid else 1
+    # Codecs work on blocks of 16x16: where pixels fill them, or a part, files are small and edges sharp.
+    scale = 1 << max(0, min(4, (700 // (columns * pictures.shape[2])).bit_length() - 1))
+    pages = pictures.reshape(*ways.shape[:2], *pictures.shape[1:])
+    frames = (grid(page, columns, scale, gap=scale) for page in pages)
+    write_animation(path, frames, [0.05] * len(pages))
+    several = f"{options.walks} walks through " if options.grid else ""
+    return f"{several}{each} noise vectors, {options.interpolate} frames between neighbours"
 
 
 def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
@@ -144,22 +288,25 @@ def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
     return (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
 
 
-def write_through_training(
-    checkpoints: Sequence[Path], device: backend.Backend, noise: np.ndarray, path: Path
-) -> list[str]:
-    """Pictures of the same `noise` at each intact checkpoint, a row a vector; returns the columns' names."""
-    columns: dict[str, np.ndarray] = {}
-    for file in checkpoints:
+def write_through_training(trained: Trained, noise: np.ndarray, path: Path) -> list[str]:
+    """Pictures of the same `noise` untrained and at each intact checkpoint up to that of `trained`; returns
+    the titles of these panels."""
+    checkpoints = RunFolder(trained.run_folder).checkpoints()[::-1]  # the oldest first
+    names = [file.name for file in checkpoints]
+    if trained.path.name not in names:
+        where = f"{trained.path} is in no run's folder"
+        raise CheckpointError(f"{where}: name the run, not a copy of its checkpoint.")
+    shown = {"untrained": made(State(trained.settings, trained.D.backend).shown_G, noise)}
+    for file in checkpoints[: names.index(trained.path.name) + 1]:
         try:
-            state, _ = restored([file], device, cli.warn)
+            state, _ = restored([file], trained.D.backend, cli.warn)
         except CheckpointError as problem:
             cli.warn(f"warning: {problem}")
             continue
-        if state.name not in columns:  # the latest may be one of those that stay
-            columns[state.name] = to_uint8(pictures_of(state.shown_G, noise))
-    in_rows = np.stack(list(columns.values()), axis=1)  # (N, checkpoints, H, W, C)
-    save_png(path, grid(in_rows.reshape(-1, *in_rows.shape[2:]), columns=len(columns)))
-    return list(columns)
+        if title(state.name) not in shown:  # the latest may be one of those that stay
+            shown[title(state.name)] = made(state.shown_G, noise)
+    save_png(path, panels(np.stack(list(shown.values())), list(shown)))
+    return list(shown)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""The animation: the tutorial's choice of frames, and a GIF that loops."""
+"""Animations: the tutorial's choice of frames, a training as a film, and the formats of films."""
 
 import importlib.util
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import imageio.v3 as iio
 import numpy as np
@@ -9,13 +11,17 @@ import pytest
 from PIL import Image
 
 from tinygan.errors import CheckpointError
-from tinygan.views.animation import frame_indices, load_frames, write_gif
-from tinygan.views.pictures import save_png
-
-
-@pytest.fixture
-def no_ffmpeg(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+from tinygan.runs.folder import RunFolder
+from tinygan.views.animation import (
+    endings,
+    film_frames,
+    frame_indices,
+    load_frames,
+    title,
+    write_animation,
+    write_film,
+)
+from tinygan.views.pictures import captioned, read_picture, save_png
 
 
 def pictures(folder: Path, count: int, shape: tuple[int, int, int] = (20, 30, 1)) -> list[Path]:
@@ -47,40 +53,82 @@ def test_the_frames_are_those_of_the_tutorial():
     assert frame_indices(0) == []
 
 
-@pytest.mark.parametrize("shape", [(20, 30, 1), (20, 30, 3), (17, 3, 1), (1, 1, 3)])
-def test_the_gif_loops_and_has_every_frame(tmp_path, no_ffmpeg, shape):
-    path = tmp_path / "training.gif"
-    paths = pictures(tmp_path, 5, shape)
-    write_gif(path, load_frames(paths, print), print, seconds_per_frame=0.25)
-    assert not path.with_suffix(".mp4").exists()
-    with Image.open(path) as gif:
-        assert gif.format == "GIF"
-        assert gif.info["loop"] == 0  # for ever
-        durations = []
-        for i in range(getattr(gif, "n_frames", 1)):
-            gif.seek(i)
-            durations.append(gif.info["duration"])
-    height, width, _ = shape
-    assert iio.imread(path, plugin="pillow").shape == (len(durations), height, width, 3)
-    assert sum(durations) == 5 * 250
-    if height > 1:
-        assert durations == [250] * 5
+def frames_of(path: Path) -> tuple[list[np.ndarray], list[int]]:
+    """The frames of an animation as RGB, and how many milliseconds each lasts."""
+    found, durations = [], []
+    with Image.open(path) as animation:
+        for number in range(getattr(animation, "n_frames", 1)):
+            animation.seek(number)
+            found.append(np.array(animation.convert("RGB")))
+            durations.append(int(animation.info["duration"]))
+        assert animation.info["loop"] == 0  # for ever
+    return found, durations
 
 
-def test_grey_frames_keep_their_pixels(tmp_path, no_ffmpeg):
-    paths = pictures(tmp_path, 6)
-    write_gif(tmp_path / "a.gif", load_frames(paths, print), print)
-    frames = iio.imread(tmp_path / "a.gif", plugin="pillow")
-    for frame, path in zip(frames, paths, strict=True):
-        assert (frame == iio.imread(path)[..., None]).all()
+@pytest.mark.parametrize("shape", [(20, 30, 1), (20, 30, 3), (17, 3, 1)])
+def test_the_film_shows_every_picture_above_its_title(tmp_path, shape):
+    paths = pictures(tmp_path, 6, shape)
+    titled = [("untrained", paths[0]), *((f"epoch {i}", path) for i, path in enumerate(paths) if i)]
+    write_film(tmp_path / "a.gif", paths, pytest.fail)
+    found, _ = frames_of(tmp_path / "a.gif")
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".gif", *[".png"] * 6]
+    for frame, (text, path) in zip(found, titled, strict=True):
+        expected = captioned(read_picture(path), text)
+        assert (frame[: shape[0]] == read_picture(path)).all() and (frame == expected).all()
 
 
-def test_the_last_picture_twice_is_shown_for_twice_the_time(tmp_path, no_ffmpeg):
-    a, b = pictures(tmp_path, 2)
-    write_gif(tmp_path / "a.gif", load_frames([a, b, b], print), print, seconds_per_frame=0.1)
-    with Image.open(tmp_path / "a.gif") as gif:
-        gif.seek(1)
-        assert gif.info["duration"] == 200
+def test_a_film_shows_all_of_the_first_epoch_and_the_tutorial_s_choice_of_epochs(tmp_path):
+    run = RunFolder.create(tmp_path, "run")
+    places = [(0, None), (0, 40), (0, 80), *((epoch, None) for epoch in range(1, 31))]
+    for epoch, step in places:
+        save_png(run.sample_path(epoch, step), np.zeros((3, 3, 1), np.uint8))
+    run.append_stats({"epoch": 30, "step": 4000})
+    epochs = sorted({*seed_frames(list(range(31)))})
+    assert 10 < len(epochs) < 20
+    stems = [path.stem for path in film_frames(run)]
+    early = [f"epoch_0000_step_00000{step}" for step in (40, 80)]
+    assert stems == ["epoch_0000", *early, *(f"epoch_{epoch:04}" for epoch in epochs[1:])]
+
+
+def test_titles_count_epochs_as_people_do():
+    found = [title(stem) for stem in ("epoch_0000", "epoch_0020", "epoch_0002_step_0000583", "mine")]
+    assert found == ["untrained", "epoch 20", "epoch 3, step 583", "mine"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 12, 40])
+def test_a_film_holds_its_ends_and_lasts_four_seconds(tmp_path, count):
+    paths = pictures(tmp_path, count)
+    write_film(tmp_path / "a.gif", paths, pytest.fail)
+    _, durations = frames_of(tmp_path / "a.gif")
+    assert len(durations) == count and sum(durations) >= 4000
+    assert min(durations[0], durations[-1]) >= 1000 and min(durations) >= 200
+    assert len(set(durations[1:-1])) <= 1
+
+
+@pytest.mark.parametrize("ending", [".gif", ".webp"])
+def test_equal_frames_last_as_long_as_all_of_them(tmp_path, ending):
+    if ending not in endings():
+        pytest.skip("this Pillow writes no animated WebP")
+    grey, white = np.full((16, 16, 1), 100, np.uint8), np.full((16, 16, 1), 255, np.uint8)
+    path = tmp_path / f"a{ending}"
+    write_animation(path, iter([grey, white, white, grey]), [0.1, 0.2, 0.3, 0.4])
+    with Image.open(path) as animation:
+        assert animation.format == ending[1:].upper()
+    found, durations = frames_of(path)
+    assert durations == [100, 500, 400]
+    assert [round(frame.mean() / 10) for frame in found] == [10, 26, 10]
+
+
+def test_an_mp4_is_offered_only_where_its_package_has_a_program(monkeypatch):
+    for missing in (ImportError, RuntimeError("No ffmpeg exe could be found")):
+
+        def get_ffmpeg_exe(missing=missing):
+            raise missing
+
+        monkeypatch.setitem(sys.modules, "imageio_ffmpeg", SimpleNamespace(get_ffmpeg_exe=get_ffmpeg_exe))
+        assert ".mp4" not in endings() and endings()[-1] == ".gif"
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", SimpleNamespace(get_ffmpeg_exe=str))
+    assert endings()[0] == ".mp4"
 
 
 def test_no_pictures_are_refused(tmp_path):
@@ -93,8 +141,8 @@ def test_pictures_of_another_size_and_broken_ones_are_left_out_by_name(tmp_path)
     odd, broken = tmp_path / "odd.png", tmp_path / "broken.png"
     save_png(odd, np.zeros((3, 3, 1), np.uint8))
     broken.write_bytes(paths[0].read_bytes()[:40])
-    found = load_frames([odd, paths[0], broken, paths[1], paths[2], paths[2]], warned.append)
-    assert (found == load_frames([*paths, paths[2]], pytest.fail)).all()
+    found = load_frames([odd, paths[0], broken, *paths[1:]], warned.append)
+    assert (np.array(found) == load_frames(paths, pytest.fail)).all()
     assert len(warned) == 2 and all(line.startswith("warning: ") for line in warned)
     assert "broken.png" in warned[0] and "odd.png is (3, 3, 1), and not (20, 30, 1)" in warned[1]
 
@@ -102,29 +150,20 @@ def test_pictures_of_another_size_and_broken_ones_are_left_out_by_name(tmp_path)
 @pytest.mark.skipif(not importlib.util.find_spec("imageio_ffmpeg"), reason="needs imageio_ffmpeg")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its reader leaves pipes open
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_video_beside_the_gif_where_ffmpeg_is_installed(tmp_path, channels):
-    paths = pictures(tmp_path, 8, (45, 50, channels))
-    write_gif(tmp_path / "a.gif", load_frames(paths, print), print, seconds_per_frame=0.5)
-    assert (tmp_path / "a.gif").exists()
+def test_a_video_shows_the_frames_not_stretched(tmp_path, channels):
+    paths = pictures(tmp_path, 8, (45, 51, channels))
+    write_animation(tmp_path / "a.mp4", map(read_picture, paths), [0.5] * 8)
     frames = iio.imread(tmp_path / "a.mp4", plugin="FFMPEG")
-    assert frames.shape == (8, 48, 64, 3)
+    assert frames.shape == (8, 46, 52, 3)
     assert iio.immeta(tmp_path / "a.mp4", plugin="FFMPEG")["fps"] == 2
-    assert abs(frames[0, 10:40, 10:40].astype(int)).max() < 30  # the picture, not stretched
-    assert frames[:, :, 55:].min() > 225  # the white margin
+    for frame, path in zip(frames, paths, strict=True):
+        assert np.abs(frame[:45, :51].astype(int) - read_picture(path)).mean() < 8
 
 
-def test_a_video_that_fails_is_one_line_and_the_gif_is_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
-    imwrite = iio.imwrite
-
+def test_a_video_that_fails_is_one_line(tmp_path, monkeypatch):
     def no_program(*args, **options):
-        if options["plugin"] == "FFMPEG":
-            raise RuntimeError("No ffmpeg exe could be found.\nInstall ffmpeg")
-        return imwrite(*args, **options)
+        raise OSError("broken pipe\nFFMPEG COMMAND")
 
     monkeypatch.setattr(iio, "imwrite", no_program)
-    warned: list[str] = []
-    write_gif(tmp_path / "a.gif", load_frames(pictures(tmp_path, 2), print), warned.append)
-    (line,) = warned
-    assert line.endswith("a.mp4 with imageio_ffmpeg: RuntimeError: No ffmpeg exe could be found.")
-    assert (tmp_path / "a.gif").exists()
+    with pytest.raises(CheckpointError, match="a.mp4 with imageio_ffmpeg: broken pipe. Name a .gif"):
+        write_animation(tmp_path / "a.mp4", [np.zeros((2, 2, 1), np.uint8)], [0.1])

@@ -4,10 +4,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont, features
+from PIL._util import DeferredError
 
 from tinygan.errors import CheckpointError, ShapeError
-from tinygan.views.pictures import grid, read_picture, save_png, tiles, to_uint8
+from tinygan.views.pictures import captioned, grid, panels, read_picture, save_png, tiles, to_uint8
 
 
 def test_values_become_bytes_by_rounding_and_clipping():
@@ -126,3 +127,36 @@ def test_a_picture_that_is_no_such_grid_is_refused(count, height, width):
     page = grid(np.zeros((16, 28, 28, 1), np.uint8))
     with pytest.raises(ShapeError, match="a grid of"):
         tiles(page, count, height, width)
+
+
+@pytest.mark.parametrize("free_type", [True, False])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_title_stands_below_the_picture_with_every_font(monkeypatch, free_type, channels):
+    if not free_type:
+        monkeypatch.setattr(features, "check", lambda feature: False)
+        monkeypatch.setattr(ImageFont, "core", DeferredError(ImportError("FreeType")))
+    page = np.full((7, 90, channels), 77, np.uint8)
+    short, long = captioned(page, "epoch 3"), captioned(page, "epoch 3" * 9)
+    assert short.shape == long.shape == (27, 90, channels)
+    assert (short[:7] == 77).all() and short[7:].min() < 100 and short[7:].mean() > 200
+    assert (short[7:, 70:] == 255).all() and (long[7:, 70:] < 255).any()  # cut off at the edge
+
+
+@pytest.mark.parametrize(
+    ("groups", "count", "scale", "lines"), [(2, 16, 4, 4), (6, 16, 2, 6), (7, 16, 2, 7), (30, 16, 1, 15)]
+)
+def test_panels_stand_one_below_the_other_where_they_fit(groups, count, scale, lines):
+    """Each has a value of its own; a line shows one panel, or two."""
+    images = np.arange(groups, dtype=np.uint8)[:, None, None, None, None].repeat(count, 1)
+    page = panels(np.broadcast_to(images, (groups, count, 28, 28, 1)), ["title"] * groups)
+    assert 500 <= max(page.shape) <= 1000 and max(page.shape) <= 3 * min(page.shape[:2])
+    for value in range(groups):
+        assert (page == value).sum() >= count * (28 * scale) ** 2
+    column = page[:, 0, 0]
+    assert (np.diff(column.astype(int), prepend=255) < 0).sum() == lines
+
+
+@pytest.mark.parametrize(("groups", "count"), [(1, 1), (2, 1), (9, 1), (3, 17), (14, 16), (100, 16)])
+def test_a_page_of_panels_is_never_a_strip(groups, count):
+    height, width, _ = panels(np.zeros((groups, count, 28, 28, 1), np.uint8), ["title"] * groups).shape
+    assert max(height, width) <= 3 * min(height, width) and max(height, width) < 1700

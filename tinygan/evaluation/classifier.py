@@ -68,6 +68,14 @@ def features_and_classes(classifier: Network, images: np.ndarray) -> tuple[np.nd
     return np.concatenate(features), np.concatenate(logits).argmax(axis=1)
 
 
+def class_called(name: str, of: str) -> str:
+    """The class of the set `of` with this `name`, in any case, or this number. Raises UsageError."""
+    for number, full in enumerate(NAMES[of]):
+        if name.lower().replace("-", " ") in (full.lower().replace("-", " "), str(number)):
+            return full
+    raise UsageError(f"no class {name!r} in {of}: name {', '.join(NAMES[of])}, or 0 to {CLASSES - 1}.")
+
+
 def load_classifier(name: str, backend: Backend = CPU) -> Network:
     """The classifier that was trained on the set `name`. Raises UsageError where there is none, and
     CheckpointError where its file is not the one this version was made with."""

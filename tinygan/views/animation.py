@@ -1,17 +1,25 @@
-"""The picture grids of a run as an animation: which ones to show, and the GIF (and MP4) file."""
+"""The picture grids of a run as a film: which ones to show, and how; animations as GIF, WebP and MP4."""
 
-import importlib.util
+import importlib
+import io
+import math
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+from PIL import Image
 
-from tinygan.errors import CheckpointError, Printer, by_product
+from tinygan.errors import CheckpointError, Printer, failing
 from tinygan.files import write_atomically
 from tinygan.runs.folder import RunFolder
-from tinygan.views.pictures import read_picture
+from tinygan.views.pictures import captioned, read_picture
+
+LEAST_SECONDS = 4.0  # that a film of the training lasts
 
 
 def frame_indices(count: int) -> list[int]:
@@ -24,38 +32,51 @@ def frame_indices(count: int) -> list[int]:
     return [*kept.tolist(), count - 1] if count else []
 
 
-def write_gif(path: Path, pixels: np.ndarray, warn: Printer, seconds_per_frame: float = 0.2) -> None:
-    """Write `pixels`, uint8 (frames, H, W, C), as a looping GIF.
+def title(stem: str) -> str:
+    """The title of the pictures in a file: ``epoch_0000_step_0000040`` -> ``epoch 1, step 40``."""
+    if not (match := re.fullmatch(r"epoch_(\d+)(?:_step_(\d+))?", stem)):
+        return stem
+    epoch, step = int(match[1]), int(match[2] or 0)
+    return f"epoch {epoch + 1}, step {step}" if step else f"epoch {epoch}" if epoch else "untrained"
 
-    Where the package imageio_ffmpeg is installed, an .mp4 of the same name is written beside it, or a line
-    through `warn` says why not. A GIF counts in 1/100 s. Pillow joins equal successive frames into one that
-    lasts as long as all of them, so a reader may count fewer frames; the time is right.
-    Raises CheckpointError when the GIF cannot be written.
+
+def endings() -> list[str]:
+    """The endings of the animations that can be written here, the one of the smallest files first."""
+    Image.init()
+    found = [".webp", ".gif"] if "WEBP" in Image.SAVE_ALL else [".gif"]
+    with suppress(ImportError, RuntimeError):  # no package, no program
+        importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
+        return [".mp4", *found]
+    return found
+
+
+def film_frames(run: RunFolder) -> list[Path]:
+    """The grids that a run's film shows: all from inside the first epoch, and of those after epochs the ones
+    that `frame_indices` chooses. Raises CheckpointError."""
+    samples = run.samples()
+    epochs = [sample for sample in samples if not sample.step]
+    chosen = {epochs[index] for index in frame_indices(len(epochs))}
+    return [sample.path for sample in samples if sample.step or sample in chosen]
+
+
+def write_film(path: Path, frames: Sequence[Path], warn: Printer) -> None:
+    """Write the training whose `frames` are PNG files as a looping GIF, each with its `title` below.
+
+    The first and the last are held, the whole lasts 4 seconds at least. Files that cannot be read, or have
+    another size than most, are left out: a line each through `warn`. Raises CheckpointError when none is
+    left, or the GIF cannot be written.
     """
-    shown = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-    how = {"is_batch": True, "loop": 0, "duration": round(seconds_per_frame * 100) * 10}
-    write_atomically(path, iio.imwrite("<bytes>", shown, plugin="pillow", extension=".gif", **how))
-    if importlib.util.find_spec("imageio_ffmpeg"):
-        video = path.with_suffix(".mp4")
-        with by_product(f"{video} with imageio_ffmpeg", warn):  # a foreign process: missing, killed, too old
-            _, H, W, C = pixels.shape
-            # h264 has blocks of 16x16 pixels: imageio would stretch the picture, a margin keeps it sharp.
-            margin = (0, 0), (0, -H % 16), (0, -W % 16), (0, 0)
-            padded = np.pad(pixels, margin, constant_values=255).repeat(3 // C, axis=-1)
-            fps = 1 / seconds_per_frame
-            data = iio.imwrite("<bytes>", padded, plugin="FFMPEG", extension=".mp4", fps=fps)
-            assert data is not None
-            write_atomically(video, data)
+    pictures = load_frames(frames, warn)
+    count = len(pictures)
+    ends = max(1.0, LEAST_SECONDS / count)
+    between = max(0.2, min(ends, (LEAST_SECONDS - 2 * ends) / max(1, count - 2)))
+    write_animation(path, pictures, [ends, *[between] * (count - 2), ends][:count])
 
 
-def load_frames(frames: Sequence[Path], warn: Printer) -> np.ndarray:
-    """The PNG files `frames`, in order, as one uint8 array (frames, H, W, C).
-
-    Those that cannot be read, or have another size than most, are left out: a line each through `warn`.
-    Raises CheckpointError when none is left.
-    """
+def load_frames(frames: Sequence[Path], warn: Printer) -> list[np.ndarray]:
+    """The pictures uint8 (H, W, C) of a film, with their titles; see `write_film`."""
     pictures: dict[Path, np.ndarray] = {}
-    for frame in dict.fromkeys(frames):
+    for frame in frames:
         try:
             pictures[frame] = read_picture(frame)
         except CheckpointError as problem:
@@ -66,19 +87,26 @@ def load_frames(frames: Sequence[Path], warn: Printer) -> np.ndarray:
     for frame in [frame for frame, picture in pictures.items() if picture.shape != shape]:
         odd = f"{frame} is {pictures.pop(frame).shape}, and not {shape} (height, width, channels)"
         warn(f"warning: {odd}. The animation does without it.")
-    return np.stack([pictures[frame] for frame in frames if frame in pictures])
+    return [captioned(picture, title(frame.stem)) for frame, picture in pictures.items()]
 
 
-def film_frames(run: RunFolder) -> list[tuple[str, Path]]:
-    """The frames of a run's film, each a label and a grid: those of the first epoch, and of all epochs those
-    that `frame_indices` chooses. Raises CheckpointError."""
-    samples = run.samples()
-    epochs = [sample for sample in samples if not sample.step]
-    chosen = {epochs[index] for index in frame_indices(len(epochs))}
-    names = {sample: f"step {sample.step}" if sample.step else f"epoch {sample.epoch}" for sample in samples}
-    shown = [sample for sample in samples if sample.step or sample in chosen]
-    return [(names[sample] if sample.epoch or sample.step else "untrained", sample.path) for sample in shown]
+def write_animation(path: Path, frames: Iterable[np.ndarray], seconds: Sequence[float]) -> None:
+    """Write `frames`, uint8 (H, W, C), as a looping animation in the format that the ending of `path` names.
 
-
-def write_film(path: Path, frames: Sequence[tuple[str, Path]], warn: Printer) -> None:
-    write_gif(path, load_frames([file for _, file in frames], warn), warn)
+    `seconds`: how long each lasts, in an MP4 as long as the first; a GIF counts in 1/100 s. Pillow joins
+    equal successive frames, and the time stays right. Raises CheckpointError when it cannot be written.
+    """
+    ending = path.suffix.lower()
+    if ending == ".mp4":
+        how: Any = {"extension": ending, "is_batch": True, "fps": 1 / seconds[0], "macro_block_size": 2}
+        # H.264 wants even sides.
+        even: Any = (np.pad(one, [*((0, n % 2) for n in one.shape[:2]), (0, 0)]) for one in frames)
+        with failing(f"cannot write {path} with imageio_ffmpeg", "Name a .gif with --out."):
+            data = iio.imwrite("<bytes>", even, plugin="FFMPEG", quality=7, **how)
+        return write_atomically(path, data or b"")
+    first, *others = [Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame) for frame in frames]
+    duration = [math.ceil(round(100 * one, 6)) * 10 for one in seconds]
+    how = {"quality": 75, "method": 4} if ending == ".webp" else {"optimize": True}
+    file = io.BytesIO()
+    first.save(file, ending[1:], save_all=True, append_images=others, duration=duration, loop=0, **how)
+    write_atomically(path, file.getvalue())

@@ -2,10 +2,12 @@
 
 import io
 import math
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont, features
 
 from tinygan.data.collection import opened
 from tinygan.data.dataset import reading
@@ -16,6 +18,9 @@ from tinygan.files import write_atomically
 _BACKGROUND = 255  # white: the images of both MNISTs are dark at the edge, so the tiles stay apart
 _GAP = 2  # pixels between two tiles
 _WIDTH = 500  # a grid is magnified to at least so many pixels: 28x28 images are too small at size
+_LINE = 20  # pixels of a line of text
+_APART = 12  # pixels between two panels
+_LONGEST = 1000  # the longer side of a page of panels, where they fit
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -59,6 +64,40 @@ def tiles(page: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
     whole = np.pad(page, ((0, _GAP), (0, _GAP), (0, 0)))
     in_rows = whole.reshape(rows, down, columns, right, -1).swapaxes(1, 2)[:, :, ::scale, ::scale]
     return in_rows[:, :, :height, :width].reshape(-1, height, width, page.shape[2])[:count]
+
+
+def captioned(page: np.ndarray, text: str) -> np.ndarray:
+    """`page`, uint8 (H, W, C), with a line of `text` below: (H + 20, W, C)."""
+    line = Image.new("L", (page.shape[1], _LINE), _BACKGROUND)
+    # Without FreeType there is one size only; this font needs no file.
+    font = ImageFont.load_default(14 if features.check("freetype2") else None)
+    ImageDraw.Draw(line).text((1, 2), text, fill=0, font=font)
+    return np.concatenate([page, np.asarray(line)[:, :, None].repeat(page.shape[2], axis=2)])
+
+
+def panels(groups: np.ndarray, titles: Sequence[str]) -> np.ndarray:
+    """Groups of images (K, N, H, W, C) uint8 as one page: a grid for each, with its title below.
+
+    The layout has full rows, is no thin strip and magnifies the images as far as 1000 pixels allow; among
+    equal ones it has the fewest grids side by side: at best, image i of each stands below that of the last.
+    """
+    K, N, H, W, _ = groups.shape
+
+    def layout(by: tuple[int, int]) -> tuple[int, ...]:
+        across, rows = by
+        down, columns = math.ceil(K / across), math.ceil(N / rows)
+        wide = ((_LONGEST // across - _APART) // columns - _GAP) // W
+        high = ((_LONGEST // down - _APART - _LINE) // rows - _GAP) // H
+        scale = max(1, min(wide, high))
+        width = across * (columns * (W * scale + _GAP) + _APART)
+        height = down * (rows * (H * scale + _GAP) + _LINE + _APART)
+        long, strip = max(width, height), max(width, height) > 3 * min(width, height)
+        return strip, N % rows, -scale, max(_LONGEST, long), height > width, across, rows
+
+    *_, across, rows = best = min(map(layout, product(range(1, K + 1), range(1, math.isqrt(N) + 1))))
+    grids = [grid(images, math.ceil(N / rows), scale=-best[2]) for images in groups]
+    pages = [captioned(page, title) for page, title in zip(grids, titles, strict=True)]
+    return grid(np.stack(pages), columns=across, scale=1, gap=_APART)
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -1,0 +1,200 @@
+"""The command `sample`: which pictures it makes, as what, and into which files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.commands import RUN, TINY, fails, tinygan, works
+from tinygan.errors import UsageError
+from tinygan.evaluation.classifier import class_called, features_and_classes, load_classifier
+from tinygan.runs.state import Trained, load, pictures_of, sample_noise
+from tinygan.sample import parser, seeds
+from tinygan.views import animation
+from tinygan.views.pictures import grid, read_picture, to_uint8
+
+
+@pytest.fixture(scope="module")
+def cwd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run in `RUN` whose pictures differ, and are taken for several classes."""
+    cwd = tmp_path_factory.mktemp("trained")
+    works("train", *TINY, "--epochs", 10, "--lr", 0.03, "--no-gif", "--no-report", cwd=cwd)
+    return cwd
+
+
+@pytest.fixture(scope="module")
+def trained(cwd: Path) -> Trained:
+    return load(cwd / RUN)
+
+
+def made_of(trained: Trained, seed: int, n: int) -> np.ndarray:
+    """The pictures of a seed, (n, H, W, C) float32."""
+    return pictures_of(trained.G, sample_noise(seed, n, trained.G))
+
+
+def written(cwd: Path, *arguments: object) -> tuple[str, str]:
+    """The first lines `sample` prints, and the name of what it wrote into the run's folder."""
+    *said, line = works("sample", *arguments, cwd=cwd).stdout.split("\nD's decision")[0].strip().splitlines()
+    folder, name = line.rsplit(": ", 1)[1].rstrip("/").rsplit("/", 1)
+    assert folder == RUN.as_posix() and (cwd / RUN / name).exists()
+    return "\n".join([*said, line]), name
+
+
+def test_names_of_files_carry_what_decides_their_contents(cwd: Path) -> None:
+    names = {}
+    for options, expected in (
+        (("--num", 4), "samples_epoch_0010_seed_1_num_4.png"),
+        (("--num", 3), "samples_epoch_0010_seed_1_num_3.png"),
+        (("--num", 3, "--seed", 5), "samples_epoch_0010_seed_5_num_3.png"),
+        (("--num", 3, "--separate"), "samples_epoch_0010_seed_1_num_3"),
+        (("--num", 3, "--grid", "1x3"), "samples_epoch_0010_seed_1_num_3_1x3.png"),
+        (("--seeds", "0-2,7"), "samples_epoch_0010_seeds_0-2,7.png"),
+        (("--best", 2, "--num", 9), "samples_epoch_0010_seed_1_num_9_best_2.png"),
+        (("--num", 2, "--through-training"), "through_training_epoch_0010_seed_1_num_2.png"),
+    ):
+        _, names[options] = written(cwd, *options)
+        assert names[options] == expected
+    assert len({*names.values()}) == len(names)
+
+
+def test_other_pictures_in_the_folder_are_refused(cwd: Path, tmp_path: Path) -> None:
+    def separate(*options: object) -> tuple[object, ...]:
+        return "--separate", "--out", tmp_path / "new", *options
+
+    works("sample", *separate("--num", 3), cwd=cwd)
+    before = (tmp_path / "new/0.png").read_bytes()
+    works("sample", *separate("--num", 4), cwd=cwd)  # all of them are written anew
+    (tmp_path / "new/notes.txt").write_text("no picture")
+    for options in (("--num", 3, "--seed", 7), ("--num", 11), ("--seeds", "0-3")):
+        result = tinygan("sample", *separate(*options), cwd=cwd)
+        fails(result, 2, "other picture", ".png", "Name a new folder with --out")
+    assert (tmp_path / "new/0.png").read_bytes() == before and len([*(tmp_path / "new").iterdir()]) == 5
+
+
+def test_seeds_give_a_picture_each_in_their_order(cwd: Path, trained: Trained, tmp_path: Path) -> None:
+    works("sample", "--seeds", "3,0-1", "--separate", "--out", tmp_path / "each", cwd=cwd)
+    assert {path.name for path in (tmp_path / "each").iterdir()} == {f"seed_000{n}.png" for n in (0, 1, 3)}
+    works("sample", "--seeds", "3,0-1", "--out", tmp_path / "all.png", cwd=cwd)
+    expected = [to_uint8(made_of(trained, seed, 1)[0]) for seed in (3, 0, 1)]
+    assert (read_picture(tmp_path / "all.png") == grid(np.stack(expected))).all()
+    assert (read_picture(tmp_path / "each/seed_0003.png") == expected[0]).all()
+
+
+def test_a_list_of_seeds_is_one_in_every_notation() -> None:
+    assert seeds("5")[1] == [5] and seeds("0-2,7,4-4") == ("0-2,7,4-4", [0, 1, 2, 7, 4])
+    for wrong in ("", ",", "1-", "-1", "3-1", "a", "1,,2", "0-99999999999", "\u0663"):
+        with pytest.raises(Exception, match="no list of seeds"):
+            parser().parse(["--seeds=" + wrong])
+
+
+def test_the_best_are_those_that_d_scores_highest(cwd: Path, trained: Trained, tmp_path: Path) -> None:
+    out = ("--format", "npy", "--out", tmp_path / "best.npy")
+    printed = works("sample", "--best", 5, "--num", 300, *out, cwd=cwd).stdout
+    assert "5 of 300 pictures, chosen by D's score: " in printed
+    pictures = made_of(trained, 1, 300)
+    order = np.argsort(-trained.logits(pictures))[:5]
+    assert np.allclose(np.load(tmp_path / "best.npy"), pictures[order], atol=1e-6)
+
+
+def test_a_class_is_a_choice_of_the_classifier_s(cwd: Path, trained: Trained, tmp_path: Path) -> None:
+    """The first ones in order; with --best, those that D scores highest."""
+    pictures = made_of(trained, 1, 640)
+    _, classes = features_and_classes(load_classifier("strokes"), to_uint8(pictures))
+    kind = int(np.bincount(classes).argmax())
+    of_class = pictures[classes == kind]
+    best = of_class[np.argsort(-trained.logits(of_class))[:3]]
+    for options, expected in ((("--num", 20), of_class[:20]), (("--best", 3, "--num", 640), best)):
+        printed = works("sample", "--class", kind, *options, "--out", tmp_path / "a.npy", cwd=cwd).stdout
+        assert f"chosen by the classifier ({kind})" in printed and "cannot be asked for a class" in printed
+        assert np.allclose(np.load(tmp_path / "a.npy"), expected, atol=1e-4)
+
+
+def test_a_class_of_which_there_are_too_few(
+    cwd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two_sevens(classifier: object, images: np.ndarray) -> tuple[None, np.ndarray]:
+        return None, np.array([7, 7, *[0] * (len(images) - 2)])
+
+    monkeypatch.setattr("tinygan.sample.features_and_classes", two_sevens)
+    few = ("--num", 20, "--separate", "--out", tmp_path / "few")
+    assert "6 of 640 pictures, 20 wanted, chosen" in works("sample", "--class", 7, *few, cwd=cwd).stdout
+    assert len([*(tmp_path / "few").iterdir()]) == 6
+    fails(tinygan("sample", "--class", 8, cwd=cwd), 2, "none of 512 pictures is taken for '8'")
+    walks = ("--num", 2, "--grid", "2x2", "--interpolate", 2)
+    fails(tinygan("sample", "--class", 7, *walks, cwd=cwd), 2, "too few for 4 walks")
+
+
+def test_classes_have_names_and_numbers() -> None:
+    for name in ("ankle boot", "Ankle-Boot", "9"):
+        assert class_called(name, "fashion-mnist") == "ankle boot"
+    assert class_called("t-shirt/top", "fashion-mnist") == "T-shirt/top"
+    with pytest.raises(UsageError, match="'boat' in fashion-mnist: name T-shirt/top, trouser, "):
+        class_called("boat", "fashion-mnist")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--class boat", "0, 1, 2"), ("--class=", "it is empty"), ("--best 0", "--best 0 is less than 1"),
+        ("--best 5 --num 4", "--best 5 is more than --num 4"), ("--best 17 --grid 4x4", "4x4 holds"),
+        ("--seeds 0-3 --num 4", "leave out --num"), ("--seeds 0-16 --grid 4x4", "4x4 holds"),
+        ("--seeds 4-2", "no list of seeds"), ("--grid 2x2 --through-training", "not allowed with"),
+        ("--num 400 --interpolate 20", "8,000 frames are more than 3,000"),
+        ("--out x.mp4 --interpolate 5", "pip install imageio-ffmpeg, or name a .gif"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_in_a_line(
+    cwd: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, words: str
+) -> None:
+    monkeypatch.setattr("tinygan.sample.endings", lambda: [".gif"])
+    fails(tinygan("sample", *arguments.split(), cwd=cwd), 2, words)
+
+
+def test_a_class_needs_a_classifier(tmp_path: Path) -> None:
+    works("train", *TINY, "--size", 32, "--steps", 0, "--no-gif", "--no-report", cwd=tmp_path)
+    result = tinygan("sample", "--class", 3, cwd=tmp_path)
+    fails(result, 2, "no classifier for pictures of 32x32x1", "28x28x1")
+
+
+@pytest.mark.parametrize("ending", [".gif", ".webp"])
+def test_a_walk_is_a_loop_from_picture_to_picture(
+    cwd: Path, trained: Trained, tmp_path: Path, ending: str
+) -> None:
+    if ending not in animation.endings():
+        pytest.skip("this Pillow writes no animated WebP")
+    path = tmp_path / f"walk{ending}"
+    works("sample", "--num", 3, "--interpolate", 4, "--out", path, cwd=cwd)
+    ends = to_uint8(made_of(trained, 1, 3))
+    with Image.open(path) as film:
+        assert film.size == (448, 448) and film.info["loop"] == 0 and getattr(film, "n_frames", 1) == 12
+        for number, picture in enumerate(ends):
+            film.seek(4 * number)
+            found = np.array(film.convert("L")).reshape(28, 16, 28, 16).mean(axis=(1, 3))
+            assert film.info["duration"] == 50
+            assert np.abs(found - picture[..., 0]).mean() < 5
+
+
+def test_a_grid_of_walks_has_a_loop_of_its_own_in_each_place(
+    cwd: Path, trained: Trained, tmp_path: Path
+) -> None:
+    path = tmp_path / "walks.gif"
+    printed = works("sample", "--grid", "1x2", "--num", 3, "--interpolate", 4, "--out", path, cwd=cwd).stdout
+    assert "2 walks through 3 noise vectors" in printed
+    ends = to_uint8(made_of(trained, 1, 6))[..., 0]
+    with Image.open(path) as film:
+        scale = film.height // 28
+        for number in range(3):
+            film.seek(4 * number)
+            found = np.array(film.convert("L"))[::scale, ::scale]
+            assert np.abs(found[:, :28].astype(int) - ends[number]).max() < 8
+            assert np.abs(found[:, 29:].astype(int) - ends[3 + number]).max() < 8
+
+
+def test_a_walk_takes_the_format_of_smallest_files(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for first in (".mp4", ".gif"):
+        monkeypatch.setattr("tinygan.sample.endings", lambda first=first: [first])
+        monkeypatch.setattr("tinygan.sample.write_animation", lambda path, *rest: path.write_bytes(b""))
+        said, name = written(cwd, "--num", 2, "--interpolate", 3)
+        assert name == f"interpolation_epoch_0010_seed_1_num_2_frames_3{first}"
+        assert said.startswith("2 noise vectors, 3 frames between neighbours: ")
