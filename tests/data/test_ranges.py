@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinygan.data import load, mapped
-from tinygan.data.ranges import scale_of
+from tinygan.data.arrays import scale_of
 from tinygan.errors import DataError
 
 
