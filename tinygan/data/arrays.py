@@ -18,8 +18,7 @@ import numpy as np
 
 from tinygan.data.collection import METHODS, Collection
 from tinygan.data.converted import Conversion, Tally, converted
-from tinygan.data.dataset import Dataset, Say, reading
-from tinygan.data.mapped import CHUNK, Mapped, chunks
+from tinygan.data.dataset import CHUNK, Dataset, Mapped, Say, chunks, reading
 from tinygan.data.resize import WAYS, Shape, fit_all
 from tinygan.errors import DataError, pasted
 

@@ -26,9 +26,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.data.dataset import Say, fingerprint
+from tinygan.data.dataset import Mapped, Say, fingerprint
 from tinygan.data.download import cache_folder
-from tinygan.data.mapped import Mapped
 from tinygan.data.resize import Shape
 from tinygan.errors import CheckpointError, DataError, UsageError, first_sentence, one_line
 from tinygan.files import keep, locked, sweep, write_atomically

@@ -14,10 +14,9 @@ import numpy as np
 
 from tinygan.data.arrays import MAGIC, Stack, from_stack, read_cifar, read_csv, read_idx, read_npy, read_npz
 from tinygan.data.collection import OTHERS, collected, is_batch, state_of
-from tinygan.data.dataset import Dataset, Say, reading, spread
+from tinygan.data.dataset import Dataset, Say, chunks, reading, spread
 from tinygan.data.download import Pinned, cache_folder, fetch, is_intact
 from tinygan.data.foreign import remedy
-from tinygan.data.mapped import chunks
 from tinygan.data.pictures import load_pictures
 from tinygan.data.resize import WAYS, Shape, fit_all
 from tinygan.data.strokes import strokes
