@@ -1,8 +1,4 @@
-"""Pictures as numbers: NumPy files, tables of text (CSV), MNIST's IDX, and CIFAR-10's binary version.
-
-A large ``.npy`` stays where it is, and parts of it are read as they are needed; if its images have another
-size or dtype, it is converted once (see converted.py). Everything else is read as a whole.
-"""
+"""Pictures as numbers: NumPy files, tables of text (CSV), MNIST's IDX, and CIFAR-10's binary version."""
 
 import gzip
 import itertools
@@ -19,7 +15,7 @@ import numpy as np
 from tinygan.data.collection import METHODS, Collection
 from tinygan.data.converted import Conversion, Tally, converted
 from tinygan.data.dataset import CHUNK, Dataset, Mapped, Say, chunks, reading
-from tinygan.data.resize import WAYS, Shape, fit_all
+from tinygan.data.resize import Shape, fit_all
 from tinygan.errors import DataError, pasted
 
 # Which array of an .npz is taken, where several could be pictures.
@@ -81,9 +77,8 @@ def from_stack(stack: Stack, path: Path, state: str, shape: Shape, limit: int | 
     notes += [f"numbers  taken as {tally.scale}"] if tally.scale else []
     if was != shape.image:
         from_, to = ("x".join(map(str, image)) for image in (was, shape.image))
-        notes.append(f"resized  {total:,} images from {from_} to {to}, {WAYS[shape.resize]}")
-        side = min(was[:2])
-        notes += shape.remarks(was[0] * was[1], side**2, total * (2 * side < shape.size))
+        what, side = f"{total:,} images from {from_} to {to}", min(was[:2])
+        notes += shape.remarks(what, was[0] * was[1], side**2, total * (2 * side < shape.size))
     return Dataset(path.stem, made, where, (*notes, *stored))
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageFile, ImageOps
 from tinygan.data.collection import Collection, Entry, in_words
 from tinygan.data.converted import NAMED, Conversion, Tally, converted
 from tinygan.data.dataset import Dataset, Say, reading, refusing
-from tinygan.data.resize import WAYS, Shape, fit, on_white
+from tinygan.data.resize import Shape, fit, on_white
 from tinygan.errors import DataError
 from tinygan.machine import release_memory, usable_cores
 
@@ -69,9 +69,8 @@ def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: 
     if tally.transparent:
         notes.append(f"on white {tally.transparent:,} pictures that are transparent in places")
     if tally.resized:
-        size = f"{shape.size}x{shape.size}"
-        notes.append(f"resized  {tally.resized:,} pictures to {size}, {WAYS[shape.resize]}")
-        notes += shape.remarks(tally.area, tally.square, tally.small)
+        what = f"{tally.resized:,} pictures to {shape.size}x{shape.size}"
+        notes += shape.remarks(what, tally.area, tally.square, tally.small)
     name = source.name if source.is_dir() else source.stem
     return Dataset(name or "pictures", images, str(source), (*notes, *stored), tuple(names[: tally.done]))
 
