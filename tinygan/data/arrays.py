@@ -14,9 +14,9 @@ import numpy as np
 
 from tinygan.data.collection import METHODS, Collection
 from tinygan.data.converted import Conversion, Tally, converted
-from tinygan.data.dataset import CHUNK, Dataset, Mapped, Say, chunks, reading
+from tinygan.data.dataset import CHUNK, Dataset, Mapped, chunks, reading
 from tinygan.data.resize import Shape, fit_all
-from tinygan.errors import DataError, pasted
+from tinygan.errors import DataError, Printer, pasted
 
 # Which array of an .npz is taken, where several could be pictures.
 PREFERRED = {
@@ -44,9 +44,11 @@ class Stack(NamedTuple):
     planes: bool = False
 
 
-def from_stack(stack: Stack, path: Path, state: str, shape: Shape, limit: int | None, say: Say) -> Dataset:
-    """The data set of a `Stack` that was found at `path`, whose `state` changes when that does. What is
-    larger than `LARGE` and has to be converted is stored in the cache. Raises DataError."""
+def from_stack(
+    stack: Stack, path: Path, state: str, shape: Shape, limit: int | None, say: Printer
+) -> Dataset:
+    """The data set of a `Stack` that was found at `path`, whose `state` changes when that does. Raises
+    DataError."""
     images, where, planes = stack
     images = images[:limit] if isinstance(images, np.ndarray) else images
     total, was = len(images), images.shape[1:]

@@ -6,12 +6,12 @@ import math
 import mmap
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,8 +19,6 @@ from tinygan.errors import DataError, TinyganError, one_line
 
 FINGERPRINTED = 64  # images that a fingerprint is made of
 CHUNK = 16 << 20  # bytes taken at once by who goes through all of an array
-
-Say: TypeAlias = Callable[[str], object]  # takes a line for the user
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Pictures from files, in a folder or an archive: decoded, and brought to the model's size, on all cores."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -14,9 +12,9 @@ from PIL import Image, ImageFile, ImageOps
 
 from tinygan.data.collection import Collection, Entry, in_words
 from tinygan.data.converted import NAMED, Conversion, Tally, converted
-from tinygan.data.dataset import Dataset, Say, reading, refusing
+from tinygan.data.dataset import Dataset, reading, refusing
 from tinygan.data.resize import Shape, fit, on_white
-from tinygan.errors import DataError
+from tinygan.errors import DataError, Printer
 from tinygan.machine import release_memory, usable_cores
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -31,7 +29,26 @@ TRIMMED = 1_000_000  # pixels; after larger pictures freed memory goes back to t
 Found: TypeAlias = tuple[np.ndarray, tuple[int, int], bool]
 
 
-def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: Say) -> Dataset:
+class Room:
+    """Memory for `LARGEST` pixels in equal `parts`, of which a picture takes as many as it needs."""
+
+    def __init__(self, parts: int) -> None:
+        self.parts, self.free, self.turn = parts, threading.Semaphore(parts), threading.Lock()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Within this, they have their place."""
+        parts = min(self.parts, 1 + pixels * self.parts // LARGEST)
+        with self.turn:  # or two that each have some might wait for each other
+            for _ in range(parts):
+                self.free.acquire()
+        try:
+            yield
+        finally:
+            self.free.release(parts)
+
+
+def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: Printer) -> Dataset:
     """The first `limit` pictures of `collection`. A few small files are converted in memory, every time; more
     are stored in the cache once. Raises DataError where there are no pictures."""
     names, source = collection.names, collection.source
@@ -114,25 +131,6 @@ def shrunk(picture: ImageFile.ImageFile, shape: Shape) -> Found:
     """A picture fitted, its size, if it is transparent; nothing large is held then. Raises as `decode`."""
     upright, transparent = decode(picture)
     return fit(upright, shape), upright.size, transparent
-
-
-class Room:
-    """Memory for `LARGEST` pixels in equal `parts`, of which a picture takes as many as it needs."""
-
-    def __init__(self, parts: int) -> None:
-        self.parts, self.free, self.turn = parts, threading.Semaphore(parts), threading.Lock()
-
-    @contextmanager
-    def taken(self, pixels: int) -> Iterator[None]:
-        """Within this, they have their place."""
-        parts = min(self.parts, 1 + pixels * self.parts // LARGEST)
-        with self.turn:  # or two that each have some might wait for each other
-            for _ in range(parts):
-                self.free.acquire()
-        try:
-            yield
-        finally:
-            self.free.release(parts)
 
 
 def decode(file: ImageFile.ImageFile) -> tuple[Image.Image, bool]:
