@@ -33,7 +33,6 @@ MAGIC = bytes([0, 0, 8, 3])  # of IDX: unsigned bytes, three dimensions
 # The highest number of pictures with fewer levels than 256, or more: 1, 4, 10, 12 and 14 bits; 0 to 16 are
 # those of scikit-learn's digits.
 LEVELS = (1, 15, 16, 1023, 4095, 16383)
-SLACK = 0.001  # of a range: floating-point numbers may leave it by so much
 
 
 class Stack(NamedTuple):
@@ -112,7 +111,7 @@ def scale_of(array: Any, where: str) -> Scale:
             raise DataError(f"{where} holds numbers that are not finite (NaN or infinity). Replace them.")
 
     def within(bottom: float, top: float) -> bool:
-        slack = 0 if whole else SLACK * (top - bottom)
+        slack = 0 if whole else 0.001 * (top - bottom)  # floating-point numbers may leave a range a little
         return bottom - slack <= low and high <= top + slack
 
     if whole and low >= 0 and high in LEVELS:

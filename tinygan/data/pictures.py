@@ -55,14 +55,15 @@ def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: 
     most = min(len(names), limit or len(names))
 
     def pieces(tally: Tally) -> Iterator[np.ndarray]:
-        for found in decoded(collection.entries(tally.done), shape, most, tally):
+        for decoded in decoding(collection.entries(tally.done), shape, most, tally):
             tally.done += 1
-            if isinstance(found, DataError):
+            try:
+                image, (width, height), transparent = decoded.result()
+            except DataError as problem:
                 tally.unreadable += 1
                 if len(tally.named) < NAMED:
-                    tally.named.append(f"{names[tally.done - 1]} ({found})")
+                    tally.named.append(f"{names[tally.done - 1]} ({problem})")
                 continue
-            image, (width, height), transparent = found
             side = min(width, height)
             tally.resized += (width, height) != image.shape[:2]
             tally.transparent += transparent
@@ -92,11 +93,11 @@ def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: 
     return Dataset(name or "pictures", images, str(source), (*notes, *stored), tuple(names[: tally.done]))
 
 
-def decoded(entries: Iterator[Entry], shape: Shape, most: int, tally: Tally) -> Iterator[Found | DataError]:
+def decoding(entries: Iterator[Entry], shape: Shape, most: int, tally: Tally) -> Iterator[Future[Found]]:
     """What becomes of `entries`, in order; no more are opened than could be needed for `most` pictures."""
     cores = usable_cores()
     room = Room(cores)
-    waiting: deque[tuple[int, Future[Found | DataError]]] = deque()
+    waiting: deque[tuple[int, Future[Found]]] = deque()
     with ThreadPoolExecutor(cores, "decode") as pool:  # Pillow decodes and resizes without Python's lock
         try:
             while True:
@@ -107,30 +108,23 @@ def decoded(entries: Iterator[Entry], shape: Shape, most: int, tally: Tally) -> 
                     waiting.append((entry.size, pool.submit(attempt, entry, shape, room)))
                 if not waiting:
                     return
-                yield waiting.popleft()[1].result()
+                yield waiting.popleft()[1]
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def attempt(entry: Entry, shape: Shape, room: Room) -> Found | DataError:
-    """What `shrunk` makes of a file, or why it cannot be read."""
-    try:
-        with refusing(), entry.open() as file, Image.open(file, formats=FORMATS) as picture:
-            pixels = picture.width * picture.height * WEIGHTS.get(picture.format, 1)
-            with room.taken(pixels):
-                found = shrunk(picture, shape)
-                picture.close()
-                if pixels > TRIMMED:  # or each thread would keep what it has taken for one
-                    release_memory()
-                return found
-    except DataError as problem:
-        return problem
-
-
-def shrunk(picture: ImageFile.ImageFile, shape: Shape) -> Found:
-    """A picture fitted, its size, if it is transparent; nothing large is held then. Raises as `decode`."""
-    upright, transparent = decode(picture)
-    return fit(upright, shape), upright.size, transparent
+def attempt(entry: Entry, shape: Shape, room: Room) -> Found:
+    """The picture in a file fitted, its size, and if it is transparent. Raises DataError."""
+    with refusing(), entry.open() as file, Image.open(file, formats=FORMATS) as picture:
+        pixels = picture.width * picture.height * WEIGHTS.get(picture.format, 1)
+        with room.taken(pixels):
+            upright, transparent = decode(picture)
+            found = fit(upright, shape), upright.size, transparent
+            del upright  # from here on nothing large is held
+            picture.close()
+            if pixels > TRIMMED:  # or each thread would keep what it has taken for one
+                release_memory()
+            return found
 
 
 def decode(file: ImageFile.ImageFile) -> tuple[Image.Image, bool]:
