@@ -4,18 +4,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from tinygan.ranks.alone import ALONE, Ranks
+from tinygan.ranks.alone import ALONE, Ranks, T
 
 DEVICES = ("auto", "cpu", "gpu")
 ENGINES = ("auto", "readable", "fast")
 PRECISIONS = ("auto", "float32", "tf32", "float16")
 
 Array = Any  # numpy.ndarray or cupy.ndarray
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)

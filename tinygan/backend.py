@@ -3,13 +3,12 @@
 It is made once, at the start of a run. All else takes its array library and its twins from that object.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from types import ModuleType
 
 from tinygan.arrays import CPU, DEVICES, ENGINES, PRECISIONS, Backend
-from tinygan.errors import DeviceError, UsageError, first_sentence
+from tinygan.errors import DeviceError, Printer, UsageError, first_sentence
 from tinygan.fast.originals import changed, described, twins
 from tinygan.fast.threads import POOL
 from tinygan.gpu_errors import first_failure, import_failure
@@ -50,7 +49,7 @@ def probed(number: int | None = None) -> ModuleType:
 
 
 def choose(
-    device: str = "auto", engine: str = "auto", say: Callable[[str], object] = print,
+    device: str = "auto", engine: str = "auto", say: Printer = print,
     precision: str = "auto", number: int | None = None,
 ) -> Backend:  # fmt: skip
     """The backend for ``--device`` and ``--engine``; `auto` prefers the GPU and says why it does not.

@@ -16,7 +16,7 @@ from tinygan import files
 from tinygan.data import Dataset, arrays, converted, dataset, pictures
 from tinygan.data.collection import Entry, collected
 from tinygan.data.converted import header
-from tinygan.data.mapped import Mapped
+from tinygan.data.dataset import Mapped
 from tinygan.data.pictures import Room, load_pictures
 from tinygan.data.resize import Shape
 from tinygan.data.sources import from_path

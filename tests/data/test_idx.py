@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygan.data import idx
-from tinygan.data.idx import read_idx
+from tinygan.data import arrays
+from tinygan.data.arrays import read_idx
 from tinygan.errors import DataError
 
 PIXELS = bytes(range(24))
@@ -85,7 +85,7 @@ def test_a_file_that_holds_more_than_memory_does_is_refused(tmp_path, monkeypatc
                 raise MemoryError
             return super().read(size)
 
-    monkeypatch.setattr(idx.gzip, "open", Full)
+    monkeypatch.setattr(arrays.gzip, "open", Full)
     refused(tmp_path / "a.gz", PACKED, "more than there is memory for")
 
 

@@ -9,9 +9,8 @@ import pytest
 
 from tests.data.peak import peak
 from tinygan.backend import cpu
-from tinygan.data import Dataset, arrays, load, mapped
-from tinygan.data.dataset import fingerprint
-from tinygan.data.mapped import Mapped, chunks
+from tinygan.data import Dataset, arrays, dataset, load
+from tinygan.data.dataset import Mapped, chunks, fingerprint
 from tinygan.data.resize import Shape
 from tinygan.data.sources import from_path
 from tinygan.errors import DataError
@@ -70,7 +69,7 @@ def test_the_digest_is_that_of_earlier_versions_whatever_the_chunks(
     expected = hashlib.sha256(b"(19, 8, 8, 1)" + IMAGES.tobytes()).hexdigest()
     turned = np.asfortranarray(IMAGES)
     for size in (1, 64, 100, 64 * 19, 1 << 20):
-        monkeypatch.setattr(mapped, "CHUNK", size)
+        monkeypatch.setattr(dataset, "CHUNK", size)
         data = opened(tmp_path / "a.npy")
         assert [len(part) for part in chunks(data.images)][0] == min(19, max(1, size // 64))
         assert data.sha256 == expected == Dataset("a", turned, "").sha256 == Dataset("a", IMAGES, "").sha256
@@ -137,7 +136,7 @@ def test_a_large_header_must_fit_its_file(tmp_path: Path) -> None:
 
 
 def test_one_picture_many_times_is_still_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapped, "CHUNK", 256)
+    monkeypatch.setattr(dataset, "CHUNK", 256)
     same = np.broadcast_to(IMAGES[:1], IMAGES.shape).copy()
     np.save(tmp_path / "a.npy", same)
     assert "only one picture" in load(str(tmp_path / "a.npy"), size=8, say=quiet).notes[-1]

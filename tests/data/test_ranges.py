@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tinygan.data import load, mapped
-from tinygan.data.ranges import scale_of
+from tinygan.data import dataset, load
+from tinygan.data.arrays import scale_of
 from tinygan.errors import DataError
 
 
@@ -64,7 +64,7 @@ def test_other_ranges_are_refused(numbers, word):
 
 
 def test_all_numbers_count_and_not_those_at_the_beginning_alone(monkeypatch):
-    monkeypatch.setattr(mapped, "CHUNK", 1)
+    monkeypatch.setattr(dataset, "CHUNK", 1)
     assert pixels([0, 8, 16, 0, 200], "i4")[1] == "[0, 255]"
     assert pixels([0, 8, 0.5, 0, 16], "f4")[1] == "[0, 255]"
     assert pixels([0, 1, 17], "u1") == ([0, 1, 17], "")

@@ -20,8 +20,8 @@ from PIL import Image
 
 from tinygan.backend import cpu
 from tinygan.data import arrays, converted, load
+from tinygan.data.arrays import read_idx
 from tinygan.data.collection import collected
-from tinygan.data.idx import read_idx
 from tinygan.data.pictures import load_pictures
 from tinygan.data.resize import Shape
 from tinygan.data.sources import from_path

@@ -1,12 +1,10 @@
-"""Pictures as numbers: NumPy files, tables of text (CSV), and the binary version of CIFAR-10.
+"""Pictures as numbers: NumPy files, tables of text (CSV), MNIST's IDX, and CIFAR-10's binary version."""
 
-A large ``.npy`` stays where it is, and parts of it are read as they are needed; if its images have another
-size or dtype, it is converted once (see converted.py). Everything else is read as a whole.
-"""
-
+import gzip
 import itertools
 import math
 import re
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +14,9 @@ import numpy as np
 
 from tinygan.data.collection import METHODS, Collection
 from tinygan.data.converted import Conversion, Tally, converted
-from tinygan.data.dataset import Dataset, Say
-from tinygan.data.mapped import CHUNK, Mapped
-from tinygan.data.ranges import scale_of
-from tinygan.data.resize import WAYS, Shape, fit_all
-from tinygan.errors import DataError, pasted
+from tinygan.data.dataset import CHUNK, Dataset, Mapped, chunks, reading
+from tinygan.data.resize import Shape, fit_all
+from tinygan.errors import DataError, Printer, pasted
 
 # Which array of an .npz is taken, where several could be pictures.
 PREFERRED = {
@@ -28,10 +24,15 @@ PREFERRED = {
     "test": ("test_images", "x_test", "X_test"),
 }
 LARGEST = 1 << 29  # bytes that are read into memory at once
+LARGEST_IDX = 3 << 28  # bytes; EMNIST has 547 million pixels
 LARGE = 256 << 20  # bytes, before or after conversion; more are mapped, and converted once for all runs
 ROWS, LINE = 1000, 1 << 20  # rows of a table that are parsed at once; characters, behind which a line is cut
 LABELS = ("label", "labels", "class", "target", "y")
 CIFAR = 3 * 32 * 32  # bytes of a picture, in front of which its label stands
+MAGIC = bytes([0, 0, 8, 3])  # of IDX: unsigned bytes, three dimensions
+# The highest number of pictures with fewer levels than 256, or more: 1, 4, 10, 12 and 14 bits; 0 to 16 are
+# those of scikit-learn's digits.
+LEVELS = (1, 15, 16, 1023, 4095, 16383)
 
 
 class Stack(NamedTuple):
@@ -42,9 +43,11 @@ class Stack(NamedTuple):
     planes: bool = False
 
 
-def from_stack(stack: Stack, path: Path, state: str, shape: Shape, limit: int | None, say: Say) -> Dataset:
-    """The data set of a `Stack` that was found at `path`, whose `state` changes when that does. What is
-    larger than `LARGE` and has to be converted is stored in the cache. Raises DataError."""
+def from_stack(
+    stack: Stack, path: Path, state: str, shape: Shape, limit: int | None, say: Printer
+) -> Dataset:
+    """The data set of a `Stack` that was found at `path`, whose `state` changes when that does. Raises
+    DataError."""
     images, where, planes = stack
     images = images[:limit] if isinstance(images, np.ndarray) else images
     total, was = len(images), images.shape[1:]
@@ -75,10 +78,56 @@ def from_stack(stack: Stack, path: Path, state: str, shape: Shape, limit: int | 
     notes += [f"numbers  taken as {tally.scale}"] if tally.scale else []
     if was != shape.image:
         from_, to = ("x".join(map(str, image)) for image in (was, shape.image))
-        notes.append(f"resized  {total:,} images from {from_} to {to}, {WAYS[shape.resize]}")
-        side = min(was[:2])
-        notes += shape.remarks(was[0] * was[1], side**2, total * (2 * side < shape.size))
+        what, side = f"{total:,} images from {from_} to {to}", min(was[:2])
+        notes += shape.remarks(what, was[0] * was[1], side**2, total * (2 * side < shape.size))
     return Dataset(path.stem, made, where, (*notes, *stored))
+
+
+class Scale(NamedTuple):
+    """How numbers become bytes: ``(numbers + add) * times``."""
+
+    add: float
+    times: float
+    words: str  # the range they are taken to be in; empty for bytes that stay as they are
+
+    def pixels(self, numbers: np.ndarray) -> np.ndarray:
+        """`numbers` as uint8, of the same shape."""
+        if not self.words:
+            return numbers
+        wide = numbers.astype(np.result_type(numbers, np.float32), copy=False)
+        return np.clip(np.rint((wide + self.add) * self.times), 0, 255).astype(np.uint8)
+
+
+def scale_of(array: Any, where: str) -> Scale:
+    """The `Scale` for all numbers of `array`, which is `where`. Raises DataError where they are in no range
+    that can mean one thing only, or some are not finite."""
+    low, high, whole = np.inf, -np.inf, True
+    for part in chunks(array):
+        if array.dtype == np.uint8 and part.max() > 16:
+            return Scale(0, 1, "")
+        whole = whole and (part.dtype.kind in "bui" or bool((part == np.rint(part)).all()))
+        low, high = min(low, float(part.min())), max(high, float(part.max()))
+        if not np.isfinite(high - low):
+            raise DataError(f"{where} holds numbers that are not finite (NaN or infinity). Replace them.")
+
+    def within(bottom: float, top: float) -> bool:
+        slack = 0 if whole else 0.001 * (top - bottom)  # floating-point numbers may leave a range a little
+        return bottom - slack <= low and high <= top + slack
+
+    if whole and low >= 0 and high in LEVELS:
+        return Scale(0, 255 / high, f"[0, {high:g}]")
+    if within(0, 1) and not whole:
+        return Scale(0, 255, "[0, 1]")
+    if within(-1, 1) and low < 0:
+        return Scale(1, 127.5, "[-1, 1]")
+    if within(0, 255):
+        return Scale(0, 1, "" if array.dtype == np.uint8 else "[0, 255]")
+    if within(-128, 128) and low < -64:
+        return Scale(128, 1, "[-128, 127]")
+    if within(0, 65535) and high > LEVELS[-1]:
+        return Scale(0, 255 / 65535, "[0, 65535]")
+    wanted = "[0, 1], [-1, 1] or [0, 255]"
+    raise DataError(f"{where} holds numbers from {low:g} to {high:g}. Bring them to {wanted}.")
 
 
 def read_npz(path: Path, split: str) -> Stack:
@@ -206,3 +255,33 @@ def read_cifar(collection: Collection) -> Stack:
             raise DataError(f"{entry.name}, {len(data):,} bytes, is no batch of CIFAR-10. Get it again.")
         batches.append(data.reshape(-1, 1 + CIFAR)[:, 1:].reshape(-1, 3, 32, 32))
     return Stack(np.concatenate(batches), str(collection.source), planes=True)
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The images in an IDX file, plain or gzipped: (N, H, W) uint8.
+
+        00 00 08 03 | images | rows | columns | pixels ...     each size a big-endian 32-bit number
+
+    Source: http://yann.lecun.com/exdb/mnist, end of page. Never reads more than the header declares, and one
+    byte, whatever the file unpacks to. Raises DataError where the file cannot be read, has another format, or
+    is longer or shorter than it declares.
+    """
+    with reading(f"{path} cannot be read", ". Get it again."):
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            header = file.read(16)
+            if len(header) < 16 or header[:4] != MAGIC:
+                wrong = f"{path} starts with {header[:4].hex(' ') or 'nothing'}, not {MAGIC.hex(' ')}"
+                remedy = "Delete it, or put the right file in its place."
+                raise DataError(f"{wrong}: it is no IDX image file. {remedy}")
+            shape = struct.unpack(">3I", header[4:])
+            size = math.prod(shape)
+            if not 0 < size <= LARGEST_IDX:
+                raise DataError(f"{path} declares {shape} bytes; 1 to {LARGEST_IDX:,} in all are read.")
+            found = bytearray()
+            # In pieces: one large read takes the memory before it finds the bytes.
+            while chunk := file.read(min(size + 1 - len(found), 1 << 20)):
+                found += chunk
+    if len(found) != size:
+        holds = "more" if len(found) > size else f"{len(found):,}"
+        raise DataError(f"{path} declares {size:,} bytes and holds {holds}. Delete it and get it again.")
+    return np.frombuffer(found, np.uint8).reshape(shape)

@@ -26,11 +26,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.data.dataset import Say, fingerprint
+from tinygan.data.dataset import Mapped, fingerprint
 from tinygan.data.download import cache_folder
-from tinygan.data.mapped import Mapped
 from tinygan.data.resize import Shape
-from tinygan.errors import CheckpointError, DataError, UsageError, first_sentence, one_line
+from tinygan.errors import CheckpointError, DataError, Printer, UsageError, first_sentence, one_line
 from tinygan.files import keep, locked, sweep, write_atomically
 
 SAVE_SECONDS = 5.0  # between two notes of how far it has come
@@ -67,7 +66,7 @@ class Conversion(NamedTuple):
     limit: int | None = None  # where only the first images were asked for: how many
 
 
-def converted(conversion: Conversion, is_large: bool, say: Say) -> tuple[Any, Tally, list[str]]:
+def converted(conversion: Conversion, is_large: bool, say: Printer) -> tuple[Any, Tally, list[str]]:
     """The converted images (N, H, W, C) uint8, their tally, and notes on where they lie: if there is much of
     it, in a file in the cache, which is made or completed first. Where that cannot be written they are
     converted in memory, and a note says so."""
@@ -97,7 +96,7 @@ def converted(conversion: Conversion, is_large: bool, say: Say) -> tuple[Any, Ta
 class Stored:
     """The files of one conversion in a cache."""
 
-    def __init__(self, cache: Path, conversion: Conversion, say: Say) -> None:
+    def __init__(self, cache: Path, conversion: Conversion, say: Printer) -> None:
         self.cache, self.conversion, self.say = cache, conversion, say
         # One name for each source, shape and limit.
         source, self.shape = conversion.source, conversion.shape.image

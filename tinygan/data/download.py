@@ -15,8 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinygan.data.dataset import Say
-from tinygan.errors import DataError, FileError, failing, one_line
+from tinygan.errors import DataError, FileError, Printer, failing, one_line
 from tinygan.files import write_atomically
 
 CHUNK = 1 << 18
@@ -64,7 +63,7 @@ def is_intact(path: Path, file: Pinned) -> bool:
     return path.stat().st_size == file.size and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
 
 
-def fetch(file: Pinned, folder: Path, say: Say) -> Path:
+def fetch(file: Pinned, folder: Path, say: Printer) -> Path:
     """The path of `file` in `folder`: as it lies there if intact, else downloaded from the first good mirror.
 
     Where answers broke off, all mirrors are tried again after each of `PAUSES`. The file appears under its
@@ -82,7 +81,7 @@ def fetch(file: Pinned, folder: Path, say: Say) -> Path:
     return target
 
 
-def downloaded(file: Pinned, say: Say) -> bytes:
+def downloaded(file: Pinned, say: Printer) -> bytes:
     """The bytes of `file` from the first good mirror. Raises DataError."""
     deadline = time.monotonic() + TOTAL_SECONDS
     reason = "no mirror"
@@ -128,7 +127,7 @@ def opened_in_time(address: str) -> Any:
     return answer.result()
 
 
-def received(answer: Any, address: str, file: Pinned, deadline: float, say: Say) -> bytes:
+def received(answer: Any, address: str, file: Pinned, deadline: float, say: Printer) -> bytes:
     """The bytes of `answer`, opened from `address`; at most one more than expected is taken.
 
     Raises DataError where the answer is not the pinned file, OSError, HTTPException or ValueError where the

@@ -1,7 +1,5 @@
 """Pictures from files, in a folder or an archive: decoded, and brought to the model's size, on all cores."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -14,9 +12,9 @@ from PIL import Image, ImageFile, ImageOps
 
 from tinygan.data.collection import Collection, Entry, in_words
 from tinygan.data.converted import NAMED, Conversion, Tally, converted
-from tinygan.data.dataset import Dataset, Say, reading, refusing
-from tinygan.data.resize import WAYS, Shape, fit, on_white
-from tinygan.errors import DataError
+from tinygan.data.dataset import Dataset, reading, refusing
+from tinygan.data.resize import Shape, fit, on_white
+from tinygan.errors import DataError, Printer
 from tinygan.machine import release_memory, usable_cores
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -31,21 +29,41 @@ TRIMMED = 1_000_000  # pixels; after larger pictures freed memory goes back to t
 Found: TypeAlias = tuple[np.ndarray, tuple[int, int], bool]
 
 
-def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: Say) -> Dataset:
+class Room:
+    """Memory for `LARGEST` pixels in equal `parts`, of which a picture takes as many as it needs."""
+
+    def __init__(self, parts: int) -> None:
+        self.parts, self.free, self.turn = parts, threading.Semaphore(parts), threading.Lock()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Within this, they have their place."""
+        parts = min(self.parts, 1 + pixels * self.parts // LARGEST)
+        with self.turn:  # or two that each have some might wait for each other
+            for _ in range(parts):
+                self.free.acquire()
+        try:
+            yield
+        finally:
+            self.free.release(parts)
+
+
+def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: Printer) -> Dataset:
     """The first `limit` pictures of `collection`. A few small files are converted in memory, every time; more
     are stored in the cache once. Raises DataError where there are no pictures."""
     names, source = collection.names, collection.source
     most = min(len(names), limit or len(names))
 
     def pieces(tally: Tally) -> Iterator[np.ndarray]:
-        for found in decoded(collection.entries(tally.done), shape, most, tally):
+        for decoded in decoding(collection.entries(tally.done), shape, most, tally):
             tally.done += 1
-            if isinstance(found, DataError):
+            try:
+                image, (width, height), transparent = decoded.result()
+            except DataError as problem:
                 tally.unreadable += 1
                 if len(tally.named) < NAMED:
-                    tally.named.append(f"{names[tally.done - 1]} ({found})")
+                    tally.named.append(f"{names[tally.done - 1]} ({problem})")
                 continue
-            image, (width, height), transparent = found
             side = min(width, height)
             tally.resized += (width, height) != image.shape[:2]
             tally.transparent += transparent
@@ -69,18 +87,17 @@ def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: 
     if tally.transparent:
         notes.append(f"on white {tally.transparent:,} pictures that are transparent in places")
     if tally.resized:
-        size = f"{shape.size}x{shape.size}"
-        notes.append(f"resized  {tally.resized:,} pictures to {size}, {WAYS[shape.resize]}")
-        notes += shape.remarks(tally.area, tally.square, tally.small)
+        what = f"{tally.resized:,} pictures to {shape.size}x{shape.size}"
+        notes += shape.remarks(what, tally.area, tally.square, tally.small)
     name = source.name if source.is_dir() else source.stem
     return Dataset(name or "pictures", images, str(source), (*notes, *stored), tuple(names[: tally.done]))
 
 
-def decoded(entries: Iterator[Entry], shape: Shape, most: int, tally: Tally) -> Iterator[Found | DataError]:
+def decoding(entries: Iterator[Entry], shape: Shape, most: int, tally: Tally) -> Iterator[Future[Found]]:
     """What becomes of `entries`, in order; no more are opened than could be needed for `most` pictures."""
     cores = usable_cores()
     room = Room(cores)
-    waiting: deque[tuple[int, Future[Found | DataError]]] = deque()
+    waiting: deque[tuple[int, Future[Found]]] = deque()
     with ThreadPoolExecutor(cores, "decode") as pool:  # Pillow decodes and resizes without Python's lock
         try:
             while True:
@@ -91,49 +108,23 @@ def decoded(entries: Iterator[Entry], shape: Shape, most: int, tally: Tally) -> 
                     waiting.append((entry.size, pool.submit(attempt, entry, shape, room)))
                 if not waiting:
                     return
-                yield waiting.popleft()[1].result()
+                yield waiting.popleft()[1]
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def attempt(entry: Entry, shape: Shape, room: Room) -> Found | DataError:
-    """What `shrunk` makes of a file, or why it cannot be read."""
-    try:
-        with refusing(), entry.open() as file, Image.open(file, formats=FORMATS) as picture:
-            pixels = picture.width * picture.height * WEIGHTS.get(picture.format, 1)
-            with room.taken(pixels):
-                found = shrunk(picture, shape)
-                picture.close()
-                if pixels > TRIMMED:  # or each thread would keep what it has taken for one
-                    release_memory()
-                return found
-    except DataError as problem:
-        return problem
-
-
-def shrunk(picture: ImageFile.ImageFile, shape: Shape) -> Found:
-    """A picture fitted, its size, if it is transparent; nothing large is held then. Raises as `decode`."""
-    upright, transparent = decode(picture)
-    return fit(upright, shape), upright.size, transparent
-
-
-class Room:
-    """Memory for `LARGEST` pixels in equal `parts`, of which a picture takes as many as it needs."""
-
-    def __init__(self, parts: int) -> None:
-        self.parts, self.free, self.turn = parts, threading.Semaphore(parts), threading.Lock()
-
-    @contextmanager
-    def taken(self, pixels: int) -> Iterator[None]:
-        """Within this, they have their place."""
-        parts = min(self.parts, 1 + pixels * self.parts // LARGEST)
-        with self.turn:  # or two that each have some might wait for each other
-            for _ in range(parts):
-                self.free.acquire()
-        try:
-            yield
-        finally:
-            self.free.release(parts)
+def attempt(entry: Entry, shape: Shape, room: Room) -> Found:
+    """The picture in a file fitted, its size, and if it is transparent. Raises DataError."""
+    with refusing(), entry.open() as file, Image.open(file, formats=FORMATS) as picture:
+        pixels = picture.width * picture.height * WEIGHTS.get(picture.format, 1)
+        with room.taken(pixels):
+            upright, transparent = decode(picture)
+            found = fit(upright, shape), upright.size, transparent
+            del upright  # from here on nothing large is held
+            picture.close()
+            if pixels > TRIMMED:  # or each thread would keep what it has taken for one
+                release_memory()
+            return found
 
 
 def decode(file: ImageFile.ImageFile) -> tuple[Image.Image, bool]:

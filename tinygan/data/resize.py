@@ -30,9 +30,10 @@ class Shape(NamedTuple):
         """`images` (N, H, W, C), followed by their mirror images if those were asked for."""
         return np.concatenate([images, images[:, :, ::-1]]) if self.flip else images
 
-    def remarks(self, area: int, square: int, small: int) -> Iterator[str]:
-        """Notes on pictures that have `area` pixels together, and `square` in their centre squares; `small`
-        of them have a side of less than half `size`."""
+    def remarks(self, what: str, area: int, square: int, small: int) -> Iterator[str]:
+        """Notes on `what` was resized: pictures with `area` pixels together, `square` of them in their centre
+        squares; `small` pictures have a side of less than half `size`."""
+        yield f"resized  {what}, {WAYS[self.resize]}"
         if self.resize == "crop" and 3 * square < 2 * area:
             lost = f"{1 - square / area:.0%} of the pictures' area lies outside their centre squares"
             yield f"note     {lost}: --resize pad or stretch keeps all of it"

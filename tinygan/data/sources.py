@@ -12,17 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.data.arrays import Stack, from_stack, read_cifar, read_csv, read_npy, read_npz
+from tinygan.data.arrays import MAGIC, Stack, from_stack, read_cifar, read_csv, read_idx, read_npy, read_npz
 from tinygan.data.collection import OTHERS, collected, is_batch, state_of
-from tinygan.data.dataset import Dataset, Say, reading, spread
+from tinygan.data.dataset import Dataset, chunks, reading, spread
 from tinygan.data.download import Pinned, cache_folder, fetch, is_intact
 from tinygan.data.foreign import remedy
-from tinygan.data.idx import MAGIC, read_idx
-from tinygan.data.mapped import chunks
 from tinygan.data.pictures import load_pictures
 from tinygan.data.resize import WAYS, Shape, fit_all
 from tinygan.data.strokes import strokes
-from tinygan.errors import CheckpointError, DataError, UsageError, first_sentence, say
+from tinygan.errors import CheckpointError, DataError, Printer, UsageError, first_sentence, say
 
 FASHION = ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/")  # fmt: skip
@@ -49,7 +47,8 @@ STROKES = {"train": (60_000, 0), "test": (10_000, 1)}  # how many, and the seed 
 
 def load(
     name: str = "auto", *, data_dir: Path | None = None, size: int = 28, channels: int = 1,
-    limit: int | None = None, resize: str = "crop", flip: bool = False, split: str = "train", say: Say = say,
+    limit: int | None = None, resize: str = "crop", flip: bool = False, split: str = "train",
+    say: Printer = say,
 ) -> Dataset:  # fmt: skip
     """The data set `name`: one of `NAMES`, or the path of one that `from_path` reads.
 
@@ -92,7 +91,7 @@ def remarks(images: Any) -> Iterator[str]:
         yield f"note     {len(faint):,} of {len(some):,} pictures are nearly {how}"
 
 
-def from_path(path: Path, shape: Shape, limit: int | None, say: Say) -> Dataset:
+def from_path(path: Path, shape: Shape, limit: int | None, say: Printer) -> Dataset:
     """The pictures in a folder or a file, which is known by what it begins with. Raises DataError."""
     if isdir(path):
         return from_collection(path, shape, limit, say)
@@ -123,7 +122,7 @@ def from_path(path: Path, shape: Shape, limit: int | None, say: Say) -> Dataset:
     return from_stack(stack, path, state_of(facts), shape, limit, say)
 
 
-def from_collection(path: Path, shape: Shape, limit: int | None, say: Say) -> Dataset:
+def from_collection(path: Path, shape: Shape, limit: int | None, say: Printer) -> Dataset:
     """The pictures in a folder or an archive; or CIFAR-10's batches; or the file of MNIST in a folder."""
     with reading(f"{path} cannot be read", ". Get it again."):
         collection = collected(path)
@@ -147,7 +146,7 @@ def beginning(path: Path) -> bytes:
     return head
 
 
-def named(name: str, split: str, limit: int | None, data_dir: Path | None, say: Say) -> Dataset:
+def named(name: str, split: str, limit: int | None, data_dir: Path | None, say: Printer) -> Dataset:
     """One of `NAMES`, with a note if its file is packed, but not the official one. Of the strokes only the
     first `limit` are drawn."""
     if name != "strokes":
@@ -174,7 +173,7 @@ def named(name: str, split: str, limit: int | None, data_dir: Path | None, say: 
     return Dataset("strokes", images, "built in, drawn by strokes.py")
 
 
-def located(name: str, file: Pinned, data_dir: Path | None, say: Say) -> Path:
+def located(name: str, file: Pinned, data_dir: Path | None, say: Printer) -> Path:
     """Where a file of the set `name` lies, packed or not: in the data folder, in the set's subfolder of it or
     torchvision's, or in the cache, where Keras or torchvision leave it, or in the cache, just fetched."""
     environment = os.environ.get("TINYGAN_DATA")

@@ -6,7 +6,7 @@ with a soft edge.
 """
 
 from functools import cache
-from typing import NamedTuple
+from itertools import pairwise
 
 import numpy as np
 
@@ -72,12 +72,12 @@ def strokes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def write(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The hand: what is written, (B,), where the pen goes, (B, T, 2) pixels, its radius there, (B, T)."""
     digits = random.integers(0, 10, BLOCK)
-    known = templates()
-    chosen = known.first[digits] + random.integers(0, known.ways[digits])
-    shape = known.points[chosen]  # (B, K, 2), the sheet from -1 to 1
+    curves, points, ends, first, ways = templates()
+    chosen = first[digits] + random.integers(0, ways[digits])
+    shape = points[chosen]  # (B, K, 2), the sheet from -1 to 1
 
     # No point is quite where it should be, the ends of a stroke least of all.
-    shape = shape + random.normal(0, 0.05, shape.shape) * (1 + 0.7 * known.ends[chosen])[..., None]
+    shape = shape + random.normal(0, 0.05, shape.shape) * (1 + 0.7 * ends[chosen])[..., None]
 
     # The whole is bent, as if written on rubber.
     x, y = shape[..., 0], shape[..., 1]
@@ -91,7 +91,7 @@ def write(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarr
     turn = random.normal(0, 0.09, (BLOCK, 1))
     x, y = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)
 
-    way = known.curves[chosen] @ np.stack([x, y], -1)  # (B, T, 2)
+    way = curves[chosen] @ np.stack([x, y], -1)  # (B, T, 2)
 
     # As in MNIST, the larger side fills the box and the mass is in the middle; neither quite so.
     extent = np.ptp(way, axis=1).max(1)
@@ -132,19 +132,14 @@ def ink(random: np.random.Generator, way: np.ndarray, radius: np.ndarray) -> np.
     return np.ascontiguousarray(np.minimum(coverage * dark, 255).astype(np.uint8).transpose(2, 0, 1))
 
 
-class Templates(NamedTuple):
-    """All V ways to write a digit, padded with zeros to the same number of points K."""
-
-    curves: np.ndarray  # (V, TRAIL, K): each turns the points into the pen's way
-    points: np.ndarray  # (V, K, 2), the sheet from -1 to 1
-    ends: np.ndarray  # (V, K): 1 where a stroke begins or ends
-    first: np.ndarray  # (10,): a digit's first way
-    ways: np.ndarray  # (10,): how many ways a digit has
-
-
 @cache
-def templates() -> Templates:
-    """`TEMPLATES`, ready for arithmetic."""
+def templates() -> tuple[np.ndarray, ...]:
+    """`TEMPLATES`, ready for arithmetic: all V ways to write a digit, padded with zeros to K points each.
+
+    Returns curves (V, TRAIL, K), each of which turns the points into the pen's way; points (V, K, 2), the
+    sheet from -1 to 1; ends (V, K), 1 where a stroke begins or ends; a digit's first way, and how many ways
+    it has, (10,) each.
+    """
     rows = [row.split(" ", 1) for row in TEMPLATES.splitlines()]
     parsed = [parse(text) for _, text in rows]
     most = max(len(ends) for _, _, ends in parsed)
@@ -153,7 +148,7 @@ def templates() -> Templates:
     for v, (curve, place, end) in enumerate(parsed):
         curves[v, :, : len(end)], points[v, : len(end)], ends[v, : len(end)] = curve, place, end
     ways = np.bincount([int(digit) for digit, _ in rows])
-    return Templates(curves, points, ends, np.cumsum(ways) - ways, ways)
+    return curves, points, ends, np.cumsum(ways) - ways, ways
 
 
 def parse(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -163,35 +158,28 @@ def parse(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     >>> (curve @ points)[[0, -1]].tolist(), ends.tolist()
     ([[-1.0, -1.0], [1.0, 1.0]], [1.0, 0.0, 1.0])
     """
-    words = [stroke.split() for stroke in text.split("|")]
-    places = [word.rstrip("!").split(",") for stroke in words for word in stroke]
+    places, ends, pieces = [], [], []  # a piece: the numbers of points that one smooth curve passes through
+    for stroke in text.split("|"):
+        words, first = stroke.split(), len(places)
+        turns = [number for number, word in enumerate(words, first) if word.endswith("!")]
+        ends += [1, *[0] * (len(words) - 2), 1]
+        places += [word.rstrip("!").split(",") for word in words]
+        pieces += [range(here, there + 1) for here, there in pairwise([first, *turns, len(places) - 1])]
     points = np.array(places).astype(float) / 50 - 1
-    ends, pieces, number = np.zeros(len(points)), [], 0
-    for stroke in words:
-        ends[[number, number + len(stroke) - 1]] = 1
-        pieces.append([])  # the numbers of points that one smooth curve passes through
-        for word in stroke:
-            pieces[-1].append(number)
-            if word.endswith("!"):
-                pieces.append([number])
-            number += 1
     fine = np.concatenate([smooth(piece, len(points)) for piece in pieces])
     steps = np.linalg.norm(np.diff(fine @ points, axis=0), axis=1)
     borders = np.cumsum([FINE * (len(piece) - 1) for piece in pieces])[:-1] - 1
     steps[borders] = 0  # lifting the pen costs no ink
     distance = np.concatenate([[0], np.cumsum(steps)])
     even = np.linspace(0, distance[-1], TRAIL)
-    return fine[np.abs(distance[:, None] - even).argmin(0)], points, ends
+    return fine[np.abs(distance[:, None] - even).argmin(0)], points, np.array(ends, float)
 
 
-def smooth(piece: list[int], count: int) -> np.ndarray:
+def smooth(piece: range, count: int) -> np.ndarray:
     """The Catmull-Rom curve through the points `piece` of `count`: (FINE (len(piece) - 1), count)."""
-    unit, t = np.eye(count), np.linspace(0, 1, FINE)[:, None]
-    rows = []
-    for i, (here, there) in enumerate(zip(piece, piece[1:], strict=False)):
-        b, c = unit[here], unit[there]
-        a = unit[piece[i - 1]] if i else 2 * b - c  # past its ends the curve goes straight on
-        d = unit[piece[i + 2]] if i + 2 < len(piece) else 2 * c - b
-        cubic = t**3 * (1.5 * (b - c) + (d - a) / 2)
-        rows.append(b + t * (c - a) / 2 + t**2 * (a - 2.5 * b + 2 * c - d / 2) + cubic)
-    return np.concatenate(rows)
+    unit, t = np.eye(count)[piece], np.linspace(0, 1, FINE)[:, None]
+    # Past its ends the curve goes straight on.
+    way = np.concatenate([2 * unit[:1] - unit[1:2], unit, 2 * unit[-1:] - unit[-2:-1]])
+    a, b, c, d = (way[start : start + len(piece) - 1, None] for start in range(4))
+    cubic = t**3 * (1.5 * (b - c) + (d - a) / 2)
+    return (b + t * (c - a) / 2 + t**2 * (a - 2.5 * b + 2 * c - d / 2) + cubic).reshape(-1, count)

@@ -4,7 +4,6 @@ A number alone says little. The floor is what other real images of the same set 
 better. The ceiling is what noise gets.
 """
 
-from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ import numpy as np
 
 from tinygan import data
 from tinygan.backend import cpu
-from tinygan.errors import DataError, UsageError, say
+from tinygan.errors import DataError, Printer, UsageError, say
 from tinygan.evaluation.classifier import CLASSES, features_and_classes, load_classifier, new_classifier
 from tinygan.evaluation.distance import frechet, moments, standard_error
 from tinygan.evaluation.neighbours import overlap
@@ -72,7 +71,7 @@ class Evaluation:
     """What is needed to evaluate a run's generators: the classifier and the test half of the data set."""
 
     def __init__(
-        self, settings: Settings, data_dir: Path | None = None, say: Callable[[str], object] = say,
+        self, settings: Settings, data_dir: Path | None = None, say: Printer = say,
         samples: int = SAMPLES, seed: int | None = None,
     ) -> None:  # fmt: skip
         """`seed`, of all that is drawn here, is by default one more than the run's own.
@@ -99,7 +98,7 @@ class Evaluation:
         """The pictures that are evaluated (samples, 28, 28, 1) uint8; the same ones for the same seed."""
         return to_uint8(pictures_of(G, sample_noise(self.seed, self.samples, G)))
 
-    def train_images(self, say: Callable[[str], object] = say) -> np.ndarray:
+    def train_images(self, say: Printer = say) -> np.ndarray:
         """All training images (N, 28, 28, 1) uint8, however few of them the run has seen."""
         return self._load(say=say).images
 

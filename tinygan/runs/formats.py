@@ -1,8 +1,5 @@
 """Models as other programs take them: described layer by layer; ONNX to run a generator; safetensors to keep
-the weights.
-
-Both formats need a package of their own, which is imported only when it is needed.
-"""
+the weights. Both formats need a package of their own, which is imported only when it is needed."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -1,8 +1,4 @@
-"""One training step in words, with the numbers of a real step and the place of the code that made each.
-
-It takes the step that the run would take next, with the readable engine, and describes what happens on
-the way: noise, picture, logit, both losses, gradients, new weights.
-"""
+"""One training step in words, with the numbers of a real step and the place of the code that made each."""
 
 import inspect
 from collections.abc import Iterator
