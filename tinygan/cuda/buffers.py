@@ -144,13 +144,11 @@ class Buffers:
         self.norm2 = NormBuffers(take, lifted, s.C2, M, P, 4, s.C2, stored=False)
         self.pictures = take(*s.picture(T))  # real ones, then fakes
         self.dfakes = take(*s.picture(M))  # before tanh
-        # D: after its convolutions, before the second one's bias; masks in bits, (2, size): see `begin`.
+        # D: after its convolutions, before the second one's bias; masks in bits.
         self.a1, self.h2 = take(T, P, 4, s.D1, dtype=lifted), take(T, P, s.D2)
         self.da1, self.dh2 = take.again(self.a1, np.float32), take.again(self.h2, lifted)
         self.codes = take(T, P, 4, s.D1 // s.wide, dtype=np.uint8)  # see `activate`
-        self.mask1, self.mask2 = (
-            take(2, -(-max(M, N) * P * each // 16), dtype=np.uint16) for each in (4 * s.D1, s.D2)
-        )
+        self.mask1, self.mask2 = (take(T, -(-P * C // 16), dtype=np.uint16) for C in (4 * s.D1, s.D2))
         self.down2 = LiftedBuffers(take, lifted, s.R(2), T, 4 * s.D1, s.D2, again=False)
         self.logits, self.slopes, self.ratios = take(T), take(T), take(M)  # see `losses`
         # Sums over rows are taken in shares.

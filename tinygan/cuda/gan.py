@@ -145,15 +145,15 @@ class CardStep:
         (adam, other), b, s, real = self.adams, self.buffers, self.sizes, self.ranks.part(all_N)
         masks, steps_per_epoch = [], -(-len(order) // self.all_M)
         for mask, C, rate in zip((b.mask1, b.mask2), (s.D1, s.D2), self.rates, strict=True):
-            masks += [mask, 8 * mask.size, C, round(rate * MASK_STEPS)]
-        # A thread has some bytes of the pictures, 4 numbers of noise, or 16 elements of a mask.
+            masks += [mask, C, round(rate * MASK_STEPS)]
+        # A thread has some bytes of the pictures, 4 numbers of noise, and 16 elements of each mask.
         wide = self.kernels.wide
-        most = max(b.pictures.size // wide, b.noise.size // 4 + 2, b.mask1.size // 2)
+        most = max(b.pictures.size // wide, b.noise.size // 4 + 2, b.mask1.size)
         self.kernels.flat(
             "begin", most * wide, b.pictures, images, order, real.start, len(real), self.all_M,
             steps_per_epoch, b.noise, b.noise_lifted, self.fakes.start * s.noise, b.noise.size,
             *self.noise_key, *masks, self.fakes.start, self.batch, *self.mask_key, b.clock, b.rate, adam.lr,
-            other.lr, adam.beta1, adam.beta2, b.arrived, times=6,
+            other.lr, adam.beta1, adam.beta2, b.arrived,
         )  # fmt: skip
 
     def train_step(self, all_N: int) -> None:
@@ -305,7 +305,7 @@ class CardStep:
         first, second, dense = self.down1.conv.parameters, self.down2.conv.parameters, self.dense_D.parameters
         kernels.flat(
             "see_pictures", T * s.P * s.D1, b.pictures, first["kernel"].data, first["bias"].data,
-            *self._dropout(0, N), T, s.D1, *self._scales(0), b.a1, b.codes,
+            b.mask1, T, s.D1, *self._scales(0), b.a1, b.codes,
         )  # fmt: skip
         conv.lift_kernel(second["kernel"].data, b.down2.W)
         X, Y = b.down2.X[:T], b.down2.Y[:T]
@@ -313,10 +313,9 @@ class CardStep:
         conv.down(X, b.down2.W, Y)
         conv.lower(Y, b.h2[:T])
         kernels.launch(
-            "answer", (T,), (1, THREADS), b.h2, second["bias"].data, *self._dropout(1, N), s.D2,
-            *self._scales(1), dense["kernel"].data, dense["bias"].data, b.logits, b.arrived, self.batch,
-            all_N, self.all_M, self.scale, self.gradients[-4:], b.slopes, b.ratios,
-            self.gradient_of[dense["bias"]],
+            "answer", (T,), (1, THREADS), b.h2, second["bias"].data, b.mask2, s.D2, *self._scales(1),
+            dense["kernel"].data, dense["bias"].data, b.logits, b.arrived, N, self.batch, all_N, self.all_M,
+            self.scale, self.gradients[-4:], b.slopes, b.ratios, self.gradient_of[dense["bias"]],
         )  # fmt: skip
 
     def _discriminator_backward(self, N: int) -> None:
@@ -326,9 +325,9 @@ class CardStep:
         of, each = self.gradient_of, s.P * s.D2
         count, rows = chunks(T, kernels.blocks(each, ALONG))
         kernels.columns(
-            "answer_back", each, count, b.h2, second["bias"].data, *self._dropout(1, N), T, s.D2,
-            *self._scales(1), dense["kernel"].data, b.slopes, rows, b.shares, b.arrived,
-            of[dense["kernel"]], b.sums[:each], of[second["bias"]], b.dh2,
+            "answer_back", each, count, b.h2, second["bias"].data, b.mask2, T, s.D2, *self._scales(1),
+            dense["kernel"].data, b.slopes, rows, b.shares, b.arrived, of[dense["kernel"]], b.sums[:each],
+            of[second["bias"]], b.dh2,
         )  # fmt: skip
         X, dX, dY = b.down2.X[:T], b.down2.dX[:T], b.down2.dY[:T]
         conv.lift(b.dh2[:T], dY)
@@ -352,11 +351,6 @@ class CardStep:
             "leave_D", self.batch, b.da1[N:], b.codes[N:], kernel, self.sizes.D1, *self._scales(0), b.ratios,
             fakes, b.dfakes,
         )  # fmt: skip
-
-    def _dropout(self, layer: int, N: int) -> tuple[Array, int, int]:
-        """A layer's mask, as kernels take it."""
-        mask = (self.buffers.mask1, self.buffers.mask2)[layer]
-        return mask, 8 * mask.size, N
 
     def _scales(self, layer: int) -> tuple[float, float]:
         """LeakyReLU's slope, and by how much what dropout keeps grows."""

@@ -188,6 +188,8 @@ __device__ void draw_noise(float *z, lifted *z_lifted, word start, int count, wo
     }
 }
 
+#define MASK_WORDS(each) (((each) + 15) / 16)  // of an example's elements
+
 // Sixteen elements of a mask, a bit each, 1 where one is kept, from element `start` of a whole batch's on. See
 // `rng.Stream.keep_part`.
 __device__ unsigned short draw_mask(word start, word key0, word key1, word step, int pass, int layer,
@@ -205,34 +207,34 @@ __device__ unsigned short draw_mask(word start, word key0, word key1, word step,
     return (unsigned short)bits;
 }
 
-// `N` pictures of a batch from number `first` on, bytes to [-1, 1]: (byte - 127.5) / 127.5; `count` numbers of
-// noise from number `start` on; and the masks of D's layers for those pictures and for M fakes from number
-// `first_fake` on, each (2, mask_size) bits in the order of pictures of a layer's C channels. blockIdx.y says which
-// of these six. Then time goes on. clock[0]: number of this step, from 1; clock[1]: Adam's t. rate: Adam's step
-// sizes at t, G's and D's.
+// A thread has some of these: `N` pictures of a batch from number `first` on, bytes to [-1, 1]: (byte - 127.5) /
+// 127.5; `count` numbers of noise from number `start` on; and the masks of D's layers, of C1 and C2 channels, for
+// those pictures and for M fakes from number `first_fake` on, see `mask_bits`. Then time goes on. clock[0]: number
+// of this step, from 1; clock[1]: Adam's t. rate: Adam's step sizes at t, G's and D's.
 __global__ void begin(float *pictures, const unsigned char *images, const int *order, int first, int N, int batch,
         int steps_per_epoch, float *z, lifted *z_lifted, word start, int count, word noise0, word noise1,
-        unsigned short *mask1, int size1, int C1, int threshold1, unsigned short *mask2, int size2, int C2,
-        int threshold2, int first_fake, int M, word key0, word key1, long long *clock, float *rate, double lr_G,
-        double lr_D, double beta1, double beta2, unsigned *arrived) {
-    int thread = INDEX, at = thread * WIDE, task = blockIdx.y;
+        unsigned short *mask1, int C1, int threshold1, unsigned short *mask2, int C2, int threshold2, int first_fake,
+        int M, word key0, word key1, long long *clock, float *rate, double lr_G, double lr_D, double beta1,
+        double beta2, unsigned *arrived) {
+    int thread = INDEX, at = thread * WIDE;
     word step = (word)clock[0];
-    if (task == 0 && at < N * PICTURE) {
+    if (at < N * PICTURE) {
         int place = (int)(step % steps_per_epoch) * batch + first + at / PICTURE;
         const unsigned char *bytes = images + (long long)order[place] * PICTURE + at % PICTURE;
         vector picture;
         EACH picture.at[i] = ((float)bytes[i] - 127.5f) / 127.5f;
         store(pictures + at, picture);
-    } else if (task == 1)
-        draw_noise(z, z_lifted, start, count, noise0, noise1, step, (word)thread);
-    else if (task > 1) {
-        int pass = task / 2 - 1, layer = task % 2, each = layer ? PLACES * C2 : HALF * HALF * C1;
-        word from = (word)(pass ? first_fake : first) * each, ahead = 16 * (word)thread;
-        if (ahead < (word)(pass ? M : N) * each)
-            (layer ? mask2 + pass * size2 / 16 : mask1 + pass * size1 / 16)[thread] =
-                draw_mask(from + ahead, key0, key1, step, pass, layer, layer ? threshold2 : threshold1);
     }
-    if (!last_of(arrived, gridDim.x * gridDim.y) || !FIRST_THREAD) return;
+    draw_noise(z, z_lifted, start, count, noise0, noise1, step, (word)thread);
+    for (int layer = 0; layer < 2; ++layer) {
+        int each = layer ? PLACES * C2 : HALF * HALF * C1, words = MASK_WORDS(each);
+        int t = thread / words, fake = t >= N;
+        word from = (word)(fake ? first_fake + t - N : first + t) * each + 16 * (thread % words);
+        if (t < N + M)
+            (layer ? mask2 : mask1)[thread] =
+                draw_mask(from, key0, key1, step, fake, layer, layer ? threshold2 : threshold1);
+    }
+    if (!last_of(arrived, gridDim.x) || !FIRST_THREAD) return;
     clock[0] += 1;
     clock[1] += 1;
     double t = (double)clock[1], factor = sqrt(1 - pow(beta2, t)) / (1 - pow(beta1, t));
@@ -503,10 +505,9 @@ __global__ void make_pictures(const float *h, const float *known, const float *k
 
 // D: bias, LeakyReLU and dropout, whose masks are bits in the order of pictures.
 
-// The bits of WIDE neighbouring elements of a mask (2, size), from number `at` of an example's `each` on.
-__device__ unsigned mask_bits(const unsigned short *mask, int size, int N, int t, int each, int at) {
-    at += t < N ? t * each : size + (t - N) * each;
-    return mask[at / 16] >> at % 16;
+// The bits of WIDE neighbouring elements of a mask (T, MASK_WORDS(each)), from number `at` of an example's on.
+__device__ unsigned mask_bits(const unsigned short *mask, int t, int each, int at) {
+    return mask[t * MASK_WORDS(each) + at / 16] >> at % 16;
 }
 
 // h = dropout(LeakyReLU(h + bias)); what is kept grows by `growth` = 1 / (1 - rate). Two bits an element: 0 where
@@ -531,10 +532,9 @@ __device__ vector before_activate(vector from, unsigned code, float slope, float
     return from;
 }
 
-// D's first layer: pictures (T, ...), of which N are real, to a (T, p, phase, C), and what `activate` says.
+// D's first layer: pictures (T, ...) to a (T, p, phase, C), and what `activate` says.
 __global__ void see_pictures(const float *pictures, const float *kernel, const float *bias,
-        const unsigned short *mask, int size, int N, int T, int C, float slope, float growth, lifted *a,
-        unsigned char *codes) {
+        const unsigned short *mask, int T, int C, float slope, float growth, lifted *a, unsigned char *codes) {
     int i = INDEX * WIDE, c = i % C, p = i / C % PLACES, t = i / C / PLACES;
     if (t >= T) return;
     vector h[4], b = load(bias + c);
@@ -542,7 +542,7 @@ __global__ void see_pictures(const float *pictures, const float *kernel, const f
     for (int phase = 0; phase < 4; ++phase) {
         int pixel = (p / SIDE * 2 + phase / 2) * HALF + p % SIDE * 2 + phase % 2;
         int at = ((t * PLACES + p) * 4 + phase) * C + c;
-        unsigned kept = mask_bits(mask, size, N, t, HALF * HALF * C, pixel * C + c);
+        unsigned kept = mask_bits(mask, t, HALF * HALF * C, pixel * C + c);
         codes[at / WIDE] = activate(&h[phase], b, kept, slope, growth);
         store_lifted(a + at, h[phase]);
     }
@@ -591,14 +591,14 @@ __device__ void losses(const float *logits, int N, int M, int all_N, int all_M, 
 
 // D's last layers: h (T, p, C) -> logits[t], the sum of what `activate` makes of it, times a kernel; a block for
 // each t. The last of them computes the losses.
-__global__ void answer(const float *h, const float *bias, const unsigned short *mask, int size, int N, int C,
-        float slope, float growth, const float *kernel, const float *dense_bias, float *logits, unsigned *arrived,
-        int M, int all_N, int all_M, float scale, float *found, float *slopes, float *ratios, float *dbias) {
+__global__ void answer(const float *h, const float *bias, const unsigned short *mask, int C, float slope,
+        float growth, const float *kernel, const float *dense_bias, float *logits, unsigned *arrived, int N, int M,
+        int all_N, int all_M, float scale, float *found, float *slopes, float *ratios, float *dbias) {
     int t = blockIdx.x, each = PLACES * C;
     float sum = 0;
     for (int at = LANE * WIDE; at < each; at += LANES * WIDE) {
         vector x = load(h + t * each + at), w = load(kernel + at);
-        activate(&x, load(bias + at % C), mask_bits(mask, size, N, t, each, at), slope, growth);
+        activate(&x, load(bias + at % C), mask_bits(mask, t, each, at), slope, growth);
         EACH sum += x.at[i] * w.at[i];
     }
     sum = block_sum(vector_of(sum)).at[0];
@@ -611,8 +611,8 @@ __global__ void answer(const float *h, const float *bias, const unsigned short *
 
 // From h (T, p, C): its gradient dh, which may be h itself; those of the kernel of `answer` (p, C) and, from `sums`
 // (p, C) over t, of the bias before it (C).
-__global__ void answer_back(const float *h, const float *bias, const unsigned short *mask, int size, int N, int T,
-        int C, float slope, float growth, const float *kernel, const float *slopes, int chunk, float *shares,
+__global__ void answer_back(const float *h, const float *bias, const unsigned short *mask, int T, int C,
+        float slope, float growth, const float *kernel, const float *slopes, int chunk, float *shares,
         unsigned *arrived, float *dkernel, float *sums, float *dbias, lifted *dh) {
     int at = COLUMN, each = PLACES * C, end = min((CHUNK + 1) * chunk, T);
     vector dw = vector_of(0), db = vector_of(0);
@@ -620,8 +620,8 @@ __global__ void answer_back(const float *h, const float *bias, const unsigned sh
         vector w = load(kernel + at), b = load(bias + at % C);
         for (int t = CHUNK * chunk + LANE; t < end; t += LANES) {
             vector a = load(h + t * each + at);
-            unsigned kept = mask_bits(mask, size, N, t, each, at);
-            vector g = before_activate(w, activate(&a, b, kept, slope, growth), slope, growth);
+            unsigned code = activate(&a, b, mask_bits(mask, t, each, at), slope, growth);
+            vector g = before_activate(w, code, slope, growth);
             EACH g.at[i] *= slopes[t];
             add(&dw, slopes[t], a);
             add(&db, 1, g);
