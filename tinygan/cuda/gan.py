@@ -21,7 +21,7 @@ from tinygan.cuda.buffers import STEPS_KEPT, Flat, LiftedBuffers, NormBuffers
 from tinygan.cuda.frequencies import Convolution
 from tinygan.cuda.kernels import ALONG, QUADS, THREADS, Kernels, chunks
 from tinygan.fast.dcgan import UpStage, layers_of
-from tinygan.layers import Network
+from tinygan.layers import Conv2D, Conv2DTranspose, Network
 from tinygan.optim import Adam
 from tinygan.rng import MASK_STEPS, key, mask_rate, stream
 
@@ -66,7 +66,11 @@ class CardStep:
         self.buffers = buffers.Buffers(self.memory, sizes, self.batch, most, lifted)
         self.buffers.clock[0], self.buffers.clock[1] = step, adam_G.t
         self.dense_G, (self.up1, self.up2, self.up3), (self.down1, self.down2), self.dense_D = layers_of(G, D)
-        self.rates = [mask_rate(stage.dropout.rate) for stage in (self.down1, self.down2)]
+        stages = self.down1, self.down2
+        self.rates = [mask_rate(stage.dropout.rate) for stage in stages]
+        # LeakyReLU's slope, and by how much what dropout keeps grows.
+        pairs = zip(stages, self.rates, strict=True)
+        self.scales1, self.scales2 = ((stage.relu.slope, 1 / (1 - rate)) for stage, rate in pairs)
         self.noise_key = key(seed, stream(seed, "noise").path, 1)  # ... .at(step)
         self.mask_key = key(seed, stream(seed, "dropout").path, 3)  # ... .at(step, pass, layer)
         # By the stride: up1's, and that of up2 and down2.
@@ -191,8 +195,7 @@ class CardStep:
         fakes = self.buffers.pictures[N : N + self.batch]
         self._generator_forward(fakes)
         self._discriminator_forward(N, all_N)
-        self._discriminator_backward(N)
-        self._leave_discriminator(N, fakes)
+        self._discriminator_backward(N, fakes)
         self._generator_backward()
 
     def trouble(self) -> tuple[int, str] | None:
@@ -212,9 +215,9 @@ class CardStep:
         b, last, conv = self.buffers, self.buffers.norm2, self.up3.conv
         self.blas.product(b.noise, self.dense_G.kernel.data, b.norm0.h.reshape(self.batch, -1))
         self._normalise(self.up1, b.norm0)
-        self._up(self.up1, b.norm0, b.up1, b.norm1)
+        self._convolve(self.up1.conv, b.up1, b.norm0.a, b.norm1.h)
         self._normalise(self.up2, b.norm1)
-        self._up(self.up2, b.norm1, b.up2, b.norm2)
+        self._convolve(self.up2.conv, b.up2, b.norm1.a, b.norm2.h)
         self._normalise(self.up3, last)
         self.kernels.strips(
             "make_pictures", self.batch, last.h, last.known, conv.kernel.data, self.sizes.C2,
@@ -233,30 +236,12 @@ class CardStep:
         )  # fmt: skip
         self.ranks.add_up(sums)
         kernels.flat("make_pictures_back", n.h.size // 4, *given, sums, rows * self.all_M, M, C, slope, n.dh)
-        self._up_backward(self.up2, b.norm1, b.up2, b.norm2)
+        self._convolve_backward(self.up2.conv, b.up2, b.norm2.dh, b.norm1.da)
         self._normalise_backward(self.up2, b.norm1)
-        self._up_backward(self.up1, b.norm0, b.up1, b.norm1)
+        self._convolve_backward(self.up1.conv, b.up1, b.norm1.dh, b.norm0.da)
         self._normalise_backward(self.up1, b.norm0)
         dh = b.norm0.dh.reshape(M, -1)
         self.blas.product(b.noise_lifted.T, dh, of[self.dense_G.kernel])
-
-    def _up(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
-        """a of one map -> h of the next, by frequencies."""
-        conv = self.frequencies[stage.conv.stride]
-        conv.lift_kernel(stage.conv.kernel.data, b.W)
-        conv.lift(before.a, b.Y)
-        conv.up(b.Y, b.W, b.X)
-        conv.lower(b.X, after.h)
-
-    def _up_backward(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
-        """dh of the next map -> da of this one, and the kernel's gradient."""
-        conv = self.frequencies[stage.conv.stride]
-        conv.lift(after.dh, b.dX)
-        with self._aside():
-            conv.kernel_gradient(self.side_blas, b.dX, b.Y, b.dW)
-            conv.lower_kernel(b.dW, self.gradient_of[stage.conv.kernel])
-        conv.down(b.dX, b.W, b.dY)
-        conv.lower(b.dY, before.da)
 
     def _normalise(self, stage: UpStage, n: NormBuffers) -> None:
         """a = LeakyReLU(batch norm of h), where that is stored, and the running values."""
@@ -297,61 +282,69 @@ class CardStep:
         """Of so many rows for this rank's examples: how many there are for all."""
         return rows // self.batch * self.all_M
 
+    # Both.
+
+    def _convolve(self, layer: Conv2D | Conv2DTranspose, b: LiftedBuffers, x: Array, y: Array) -> None:
+        """The map x -> y, by frequencies."""
+        conv, up = self.frequencies[layer.stride], isinstance(layer, Conv2DTranspose)
+        X, Y, multiply = (b.Y, b.X, conv.up) if up else (b.X, b.Y, conv.down)
+        X, Y = X[: len(x)], Y[: len(x)]
+        conv.lift_kernel(layer.kernel.data, b.W)
+        conv.lift(x, X)
+        multiply(X, b.W, Y)
+        conv.lower(Y, y)
+
+    def _convolve_backward(
+        self, layer: Conv2D | Conv2DTranspose, b: LiftedBuffers, dy: Array, dx: Array
+    ) -> None:
+        """dy -> dx, and the kernel's gradient."""
+        conv, up = self.frequencies[layer.stride], isinstance(layer, Conv2DTranspose)
+        X, Y, dX, dY = (lifted[: len(dy)] for lifted in (b.X, b.Y, b.dX, b.dY))
+        given, result, multiply = (dX, dY, conv.down) if up else (dY, dX, conv.up)
+        conv.lift(dy, given)
+        with self._aside():
+            conv.kernel_gradient(self.side_blas, *((dX, Y) if up else (X, dY)), b.dW)
+            conv.lower_kernel(b.dW, self.gradient_of[layer.kernel])
+        multiply(given, b.W, result)
+        conv.lower(result, dx)
+
     # D.
 
     def _discriminator_forward(self, N: int, all_N: int) -> None:
         """N real pictures and the fakes -> logits, and what follows from them."""
-        b, s, conv, kernels, T = self.buffers, self.sizes, self.frequencies[2], self.kernels, N + self.batch
+        b, s, kernels, T = self.buffers, self.sizes, self.kernels, N + self.batch
         first, second, dense = self.down1.conv.parameters, self.down2.conv.parameters, self.dense_D.parameters
         kernels.flat(
             "see_pictures", T * s.P * s.D1, b.pictures, first["kernel"].data, first["bias"].data,
-            b.mask1, T, s.D1, *self._scales(0), b.a1, b.codes,
+            b.mask1, T, s.D1, *self.scales1, b.a1, b.codes,
         )  # fmt: skip
-        conv.lift_kernel(second["kernel"].data, b.down2.W)
-        X, Y = b.down2.X[:T], b.down2.Y[:T]
-        conv.lift(b.a1[:T], X)
-        conv.down(X, b.down2.W, Y)
-        conv.lower(Y, b.h2[:T])
+        self._convolve(self.down2.conv, b.down2, b.a1[:T], b.h2[:T])
         kernels.launch(
-            "answer", (T,), (1, THREADS), b.h2, second["bias"].data, b.mask2, s.D2, *self._scales(1),
+            "answer", (T,), (1, THREADS), b.h2, second["bias"].data, b.mask2, s.D2, *self.scales2,
             dense["kernel"].data, dense["bias"].data, b.logits, b.arrived, N, self.batch, all_N, self.all_M,
             self.scale, self.gradients[-4:], b.slopes, b.ratios, self.gradient_of[dense["bias"]],
         )  # fmt: skip
 
-    def _discriminator_backward(self, N: int) -> None:
-        """D's gradients, and in `da1` that of each fake's logit by the first layer's result."""
-        b, s, conv, kernels, T = self.buffers, self.sizes, self.frequencies[2], self.kernels, N + self.batch
+    def _discriminator_backward(self, N: int, fakes: Array) -> None:
+        """D's gradients, and that of G's loss by the numbers before the fakes' tanh."""
+        b, s, kernels, T = self.buffers, self.sizes, self.kernels, N + self.batch
         first, second, dense = self.down1.conv.parameters, self.down2.conv.parameters, self.dense_D.parameters
         of, each = self.gradient_of, s.P * s.D2
         count, rows = chunks(T, kernels.blocks(each, ALONG))
         kernels.columns(
-            "answer_back", each, count, b.h2, second["bias"].data, b.mask2, T, s.D2, *self._scales(1),
+            "answer_back", each, count, b.h2, second["bias"].data, b.mask2, T, s.D2, *self.scales2,
             dense["kernel"].data, b.slopes, rows, b.shares, b.arrived, of[dense["kernel"]], b.sums[:each],
             of[second["bias"]], b.dh2,
         )  # fmt: skip
-        X, dX, dY = b.down2.X[:T], b.down2.dX[:T], b.down2.dY[:T]
-        conv.lift(b.dh2[:T], dY)
-        with self._aside():
-            conv.kernel_gradient(self.side_blas, X, dY, b.down2.dW)
-            conv.lower_kernel(b.down2.dW, of[second["kernel"]])
-        conv.up(dY, b.down2.W, dX)
-        conv.lower(dX, b.da1[:T])
+        self._convolve_backward(self.down2.conv, b.down2, b.dh2[:T], b.da1[:T])
         count, examples = chunks(T, kernels.blocks(s.D1, QUADS), 1)
         with self._aside():
             kernels.columns(
                 "see_pictures_back", s.D1, count, b.pictures, b.da1, b.codes, T, s.D1, examples,
-                *self._scales(0), b.side_shares, b.side_arrived, of[first["kernel"]], of[first["bias"]],
+                *self.scales1, b.side_shares, b.side_arrived, of[first["kernel"]], of[first["bias"]],
                 along=QUADS,
             )  # fmt: skip
-
-    def _leave_discriminator(self, N: int, fakes: Array) -> None:
-        """The gradient of G's loss by the fakes before tanh."""
-        b, kernel = self.buffers, self.down1.conv.kernel.data
-        self.kernels.strips(
-            "leave_D", self.batch, b.da1[N:], b.codes[N:], kernel, self.sizes.D1, *self._scales(0), b.ratios,
-            fakes, b.dfakes,
+        kernels.strips(
+            "leave_D", self.batch, b.da1[N:], b.codes[N:], first["kernel"].data, s.D1, *self.scales1,
+            b.ratios, fakes, b.dfakes,
         )  # fmt: skip
-
-    def _scales(self, layer: int) -> tuple[float, float]:
-        """LeakyReLU's slope, and by how much what dropout keeps grows."""
-        return (self.down1, self.down2)[layer].relu.slope, 1 / (1 - self.rates[layer])
