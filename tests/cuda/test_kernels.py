@@ -70,14 +70,14 @@ def nobody(count=64):
 @pytest.mark.parametrize("C", [4, 36, 100])
 def test_statistics_and_activations_are_those_of_each_channel(run, wide, rows, C, alone):
     x = normal(1, rows, C) * 3 + 1000 * normal(2, C)  # far from 0: squares would cancel
-    count, each = chunks(rows, -(-C // (ALONG * wide)))
+    count = chunks(rows, -(-C // (ALONG * wide)), 64)
     gamma, beta, running = normal(6, C), normal(7, C), (normal(3, C), normal(4, C))
     learnt = {
         "x0": x[-1] + normal(5, C), "gamma": gamma, "beta": beta, "eps": 1e-3, "momentum": 0.9,
         "known": empty(4, C), "mean": running[0], "variance": running[1],
     }  # fmt: skip
     found = run(
-        "columns", "moments", C, count, h=x, rows=rows, C=C, chunk=each, shares=empty(count, 2, C),
+        "columns", "moments", C, rows, h=x, rows=rows, C=C, shares=empty(count, 2, C),
         arrived=nobody(), sums=empty(2, C), alone=alone, **learnt, slope=0.3, stored=1, a=empty(rows, C),
     )  # fmt: skip
     if not alone:
@@ -238,7 +238,8 @@ def test_average_is_that_of_the_readable_engine(run, count, step, d):
 @pytest.mark.parametrize("columns", [1, 2, 196, 1000])
 @pytest.mark.parametrize("least", [1, 64])
 def test_chunks_cover_all_rows_and_no_chunk_is_empty(rows, columns, least):
-    count, each = chunks(rows, columns, least)
+    count = chunks(rows, columns, least)
+    each = -(-rows // count)  # CHUNK_ROWS
     assert count * each >= rows > (count - 1) * each
     assert count * columns <= max(BLOCKS, columns)
     assert count * columns > BLOCKS / 3 or rows / count <= least

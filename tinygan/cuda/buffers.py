@@ -8,7 +8,7 @@ import numpy as np
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.cuda.frequencies import TAPS, axis, constants
-from tinygan.cuda.kernels import ALONG, QUADS, most_chunks
+from tinygan.cuda.kernels import ALONG, BLOCKS, QUADS
 from tinygan.errors import UsageError
 from tinygan.fast.dcgan import layers_of, odd_layer
 from tinygan.layers import Network
@@ -151,15 +151,12 @@ class Buffers:
         self.mask1, self.mask2 = (take(T, -(-P * C // 16), dtype=np.uint16) for C in (4 * s.D1, s.D2))
         self.down2 = LiftedBuffers(take, lifted, s.R(2), T, 4 * s.D1, s.D2, again=False)
         self.logits, self.slopes, self.ratios = take(T), take(T), take(M)  # see `losses`
-        # Sums over rows are taken in shares.
-        wide = s.wide * ALONG
-        sums = (M, P * s.C0), (P * M, s.C1), (4 * P * M, s.C2), (T, P * s.D2)
-        shares = [2 * C * most_chunks(rows, -(-C // wide)) for rows, C in sums]
-        for count, C in (M, s.C2), (T, s.D1):
-            shares.append((s.window + 2) * C * most_chunks(count, -(-C // (s.wide * QUADS)), 1))
-        self.shares = take(max(shares))
-        self.sums = take(max(2 * P * s.C0, 2 * s.C1, 2 * s.C2, P * s.D2, 2 * s.D1))
-        self.arrived = take(1 + P * max(s.C0, s.D2), dtype=np.uint32)  # blocks of a column; see `last_of`
+        # Sums are taken in shares, by BLOCKS blocks, or by one for all rows of its columns.
+        most, next_to_pictures = max(P * s.C0, s.C1, s.C2, P * s.D2), max(s.C2, s.D1)
+        two = 2 * max(BLOCKS * s.wide * ALONG, most)
+        windows = (s.window + 2) * max(BLOCKS * s.wide * QUADS, next_to_pictures)
+        self.shares, self.sums = take(max(two, windows)), take(2 * most)
+        self.arrived = take(1 + most, dtype=np.uint32)  # blocks of a column; see `last_of`
         # For what may run beside the rest.
         self.side_shares, self.side_arrived = take.again(self.shares), take.again(self.arrived)
         self.measured = take(STEPS_KEPT, 4)  # losses and scores of the last steps

@@ -19,7 +19,7 @@ from tinygan.cuda import buffers
 from tinygan.cuda.blas import Blas
 from tinygan.cuda.buffers import STEPS_KEPT, Flat, LiftedBuffers, NormBuffers
 from tinygan.cuda.frequencies import Convolution
-from tinygan.cuda.kernels import ALONG, QUADS, THREADS, Kernels, chunks
+from tinygan.cuda.kernels import QUADS, THREADS, Kernels
 from tinygan.fast.dcgan import UpStage, layers_of
 from tinygan.layers import Conv2D, Conv2DTranspose, Network
 from tinygan.optim import Adam
@@ -228,11 +228,10 @@ class CardStep:
         """G's gradients, from that of the numbers before tanh."""
         b, M, C, n, kernels = self.buffers, self.batch, self.sizes.C2, self.buffers.norm2, self.kernels
         norm, kernel, slope, of = self.up3.norm, self.up3.conv.kernel, self.up3.relu.slope, self.gradient_of
-        count, each = chunks(M, kernels.blocks(C, QUADS), 1)
         given, sums, rows = (b.dfakes, n.h, n.known, kernel.data), b.sums[: 2 * C], 4 * self.sizes.P
         kernels.columns(
-            "make_pictures_sums", C, count, *given, M, C, each, slope, b.shares, b.arrived, of[kernel],
-            of[norm.beta], of[norm.gamma], sums, along=QUADS,
+            "make_pictures_sums", C, M, *given, M, C, slope, b.shares, b.arrived, of[kernel], of[norm.beta],
+            of[norm.gamma], sums, along=QUADS, least=1,
         )  # fmt: skip
         self.ranks.add_up(sums)
         kernels.flat("make_pictures_back", n.h.size // 4, *given, sums, rows * self.all_M, M, C, slope, n.dh)
@@ -247,15 +246,14 @@ class CardStep:
         """a = LeakyReLU(batch norm of h), where that is stored, and the running values."""
         norm, kernels, b, C = stage.norm, self.kernels, self.buffers, n.known.shape[1]
         rows, alone, sums, slope = n.h.size // C, self.ranks.size == 1, b.sums[: 2 * C], stage.relu.slope
-        count, each = chunks(rows, kernels.blocks(C, ALONG))
         running, variance = norm.running_mean.data, norm.running_variance.data
         # Distances are taken from a row, or from what is the same on all ranks that add them up.
         learnt = (
             n.h if alone else running, norm.gamma.data, norm.beta.data, norm.eps, norm.momentum, n.known,
             running, variance,
         )  # fmt: skip
-        kernels.columns(
-            "moments", C, count, n.h, rows, C, each, b.shares, b.arrived, sums, alone, *learnt, slope,
+        count = kernels.columns(
+            "moments", C, rows, n.h, rows, C, b.shares, b.arrived, sums, alone, *learnt, slope,
             n.a.size, n.a,
         )  # fmt: skip
         if not alone:
@@ -268,10 +266,9 @@ class CardStep:
         """dh, from da; and the gradients of gamma and beta."""
         norm, kernels, b, C = stage.norm, self.kernels, self.buffers, n.known.shape[1]
         rows, alone, sums, slope = n.h.size // C, self.ranks.size == 1, b.sums[: 2 * C], stage.relu.slope
-        count, each = chunks(rows, kernels.blocks(C, ALONG))
         given = n.da, n.h, n.known
-        kernels.columns(
-            "normalise_sums", C, count, *given, rows, C, each, slope, b.shares, b.arrived,
+        count = kernels.columns(
+            "normalise_sums", C, rows, *given, rows, C, slope, b.shares, b.arrived,
             self.gradient_of[norm.beta], self.gradient_of[norm.gamma], sums, alone, n.dh,
         )  # fmt: skip
         if not (alone and count == 1):
@@ -330,19 +327,16 @@ class CardStep:
         b, s, kernels, T = self.buffers, self.sizes, self.kernels, N + self.batch
         first, second, dense = self.down1.conv.parameters, self.down2.conv.parameters, self.dense_D.parameters
         of, each = self.gradient_of, s.P * s.D2
-        count, rows = chunks(T, kernels.blocks(each, ALONG))
         kernels.columns(
-            "answer_back", each, count, b.h2, second["bias"].data, b.mask2, T, s.D2, *self.scales2,
-            dense["kernel"].data, b.slopes, rows, b.shares, b.arrived, of[dense["kernel"]], b.sums[:each],
+            "answer_back", each, T, b.h2, second["bias"].data, b.mask2, T, s.D2, *self.scales2,
+            dense["kernel"].data, b.slopes, b.shares, b.arrived, of[dense["kernel"]], b.sums[:each],
             of[second["bias"]], b.dh2,
         )  # fmt: skip
         self._convolve_backward(self.down2.conv, b.down2, b.dh2[:T], b.da1[:T])
-        count, examples = chunks(T, kernels.blocks(s.D1, QUADS), 1)
         with self._aside():
             kernels.columns(
-                "see_pictures_back", s.D1, count, b.pictures, b.da1, b.codes, T, s.D1, examples,
-                *self.scales1, b.side_shares, b.side_arrived, of[first["kernel"]], of[first["bias"]],
-                along=QUADS,
+                "see_pictures_back", s.D1, T, b.pictures, b.da1, b.codes, T, s.D1, *self.scales1,
+                b.side_shares, b.side_arrived, of[first["kernel"]], of[first["bias"]], along=QUADS, least=1,
             )  # fmt: skip
         kernels.strips(
             "leave_D", self.batch, b.da1[N:], b.codes[N:], first["kernel"].data, s.D1, *self.scales1,

@@ -4,7 +4,7 @@
 // Shapes. Examples t come first. A map of a quarter of the pictures' side has SIDE x SIDE places p:
 // (t, p, channel). A map of half the side is stored by phases, (t, p, phase, channel): pixel (y, x) belongs
 // to place (y / 2, x / 2) and phase 2 (y % 2) + x % 2. Pictures are (t, y, x, channel), CHANNELS of them.
-// SIDE, CHANNELS, WIDE and LIFTED_BITS are set when this is compiled.
+// SIDE, CHANNELS, WIDE, LIFTED_BITS, THREADS (in a block, at most), QUADS and STRIP are set when this is compiled.
 //
 // Nothing is added up in an order that depends on which thread comes first, so a step is the same,
 // bit for bit, whenever it is repeated on one card.
@@ -32,7 +32,6 @@ extern "C" {
 #define BEFORE 1   // zeros before a picture that a convolution of stride 2 halves
 #define WINDOW (TAPS * TAPS * CHANNELS)
 #define PICTURE (FULL * FULL * CHANNELS)
-#define THREADS 256  // in a block, at most
 #define UNIT 1.1102230246251565e-16  // 2^-53: 53 random bits times this lie in [0, 1)
 
 typedef unsigned long long word;
@@ -121,11 +120,14 @@ __device__ vector shared_load(const float *from) {
 }
 
 // Sums over the rows of a matrix (rows, C): a block has some columns, several rows below each other, and
-// one chunk of all rows.
+// one chunk of all rows, from FIRST_ROW to END_ROW.
 
 #define COLUMN ((int)(blockIdx.x * blockDim.x + threadIdx.x) * WIDE)
 #define CHUNK ((int)blockIdx.y)
 #define CHUNKS ((int)gridDim.y)
+#define CHUNK_ROWS(rows) (((rows) + CHUNKS - 1) / CHUNKS)
+#define FIRST_ROW(rows) (CHUNK * CHUNK_ROWS(rows))
+#define END_ROW(rows) min((CHUNK + 1) * CHUNK_ROWS(rows), rows)
 #define LANE ((int)threadIdx.y)
 #define LANES ((int)blockDim.y)
 
@@ -279,13 +281,13 @@ __device__ void learn(vector sum, vector squares, const float *x0, int rows, int
 
 // x0 (C): the first row of h, say. `alone`: the sums are of the whole batch, and are learnt from; a follows as well,
 // where it is `stored` and one block has all rows of a column.
-__global__ void moments(const float *h, int rows, int C, int chunk, float *shares, unsigned *arrived, float *sums,
+__global__ void moments(const float *h, int rows, int C, float *shares, unsigned *arrived, float *sums,
         int alone, const float *x0, const float *gamma, const float *beta, float eps, float momentum, float *known,
         float *running_mean, float *running_variance, float slope, int stored, lifted *a) {
-    int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
+    int c = COLUMN, end = END_ROW(rows);
     vector sum = vector_of(0), squares = vector_of(0), origin = load(x0 + (c < C ? c : 0));
     if (c < C)
-        for (int row = CHUNK * chunk + LANE; row < end; row += LANES) {
+        for (int row = FIRST_ROW(rows) + LANE; row < end; row += LANES) {
             vector x = load(h + row * C + c);
             EACH {
                 float distance = x.at[i] - origin.at[i];
@@ -345,14 +347,13 @@ __device__ vector norm_back(vector da, vector h, Norm n, float slope, vector sum
 
 // Both sums for these rows, into dbeta and dgamma and into sums (2, C). Where one block has all rows, and `alone`, it
 // computes dh, which may be h itself.
-__global__ void normalise_sums(const float *da, const float *h, const float *known, int rows, int C, int chunk,
-        float slope, float *shares, unsigned *arrived, float *dbeta, float *dgamma, float *sums, int alone,
-        lifted *dh) {
-    int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
+__global__ void normalise_sums(const float *da, const float *h, const float *known, int rows, int C, float slope,
+        float *shares, unsigned *arrived, float *dbeta, float *dgamma, float *sums, int alone, lifted *dh) {
+    int c = COLUMN, end = END_ROW(rows);
     vector sum = vector_of(0), product = vector_of(0);
     Norm n = norm_of(known, c < C ? c : 0, C);
     if (c < C)
-        for (int at = (CHUNK * chunk + LANE) * C + c; at < end * C; at += LANES * C)
+        for (int at = (FIRST_ROW(rows) + LANE) * C + c; at < end * C; at += LANES * C)
             add_norm(load(da + at), load(h + at), n, slope, &sum, &product);
     if (!add_up(&sum, &product, C, shares, arrived, dbeta, dgamma) || c >= C) return;
     if (LANE == 0) {
@@ -445,8 +446,7 @@ __device__ void convolve(const float *picture, const float *kernel, int p, int c
 
 // A block has the pixels of the smaller map in a strip of rows and, where that is not all of it, the rows above
 // and below, from which pictures get something as well.
-#define PART_OF_MAP (HALF * HALF > THREADS)
-#define STRIP (PART_OF_MAP ? THREADS / HALF - 2 : HALF)
+#define PART_OF_MAP (STRIP < HALF)
 #define TOP ((int)blockIdx.y * STRIP - PART_OF_MAP)
 #define OWN_Y (TOP + (int)threadIdx.x / HALF)  // of the thread's pixel
 #define OWN_X ((int)threadIdx.x % HALF)
@@ -612,13 +612,13 @@ __global__ void answer(const float *h, const float *bias, const unsigned short *
 // From h (T, p, C): its gradient dh, which may be h itself; those of the kernel of `answer` (p, C) and, from `sums`
 // (p, C) over t, of the bias before it (C).
 __global__ void answer_back(const float *h, const float *bias, const unsigned short *mask, int T, int C,
-        float slope, float growth, const float *kernel, const float *slopes, int chunk, float *shares,
-        unsigned *arrived, float *dkernel, float *sums, float *dbias, lifted *dh) {
-    int at = COLUMN, each = PLACES * C, end = min((CHUNK + 1) * chunk, T);
+        float slope, float growth, const float *kernel, const float *slopes, float *shares, unsigned *arrived,
+        float *dkernel, float *sums, float *dbias, lifted *dh) {
+    int at = COLUMN, each = PLACES * C, end = END_ROW(T);
     vector dw = vector_of(0), db = vector_of(0);
     if (at < each) {
         vector w = load(kernel + at), b = load(bias + at % C);
-        for (int t = CHUNK * chunk + LANE; t < end; t += LANES) {
+        for (int t = FIRST_ROW(T) + LANE; t < end; t += LANES) {
             vector a = load(h + t * each + at);
             unsigned code = activate(&a, b, mask_bits(mask, t, each, at), slope, growth);
             vector g = before_activate(w, code, slope, growth);
@@ -646,7 +646,6 @@ __global__ void leave_D(const float *db, const unsigned char *codes, const float
 // Gradients of the kernels next to the pictures. A block has QUADS times WIDE channels and a chunk of the
 // examples; a thread has some of their pixels and one row of taps.
 
-#define QUADS 4
 #define TAP_ROW (LANE % TAPS)
 #define ROW_LANE (LANE / TAPS)  // among those that share a row of taps
 #define ROW_LANES (LANES / TAPS)
@@ -698,11 +697,11 @@ __device__ void add_up_windows(vector taps[TAPS * CHANNELS], vector x, vector y,
 
 // Of D's first layer, from db (T, p, phase, C), the gradient of what `activate` made; also of its bias.
 __global__ void see_pictures_back(const float *pictures, const float *db, const unsigned char *codes, int T, int C,
-        int chunk, float slope, float growth, float *shares, unsigned *arrived, float *dkernel, float *dbias) {
+        float slope, float growth, float *shares, unsigned *arrived, float *dkernel, float *dbias) {
     int c = COLUMN;
     vector taps[TAPS * CHANNELS], bias = vector_of(0);
     for (int k = 0; k < TAPS * CHANNELS; ++k) taps[k] = vector_of(0);
-    for (int t = CHUNK * chunk; t < min((CHUNK + 1) * chunk, T) && c < C; ++t)
+    for (int t = FIRST_ROW(T); t < END_ROW(T) && c < C; ++t)
         for (int row = ROW_LANE; row < PLACES * 4 && ROW_LANE < ROW_LANES; row += ROW_LANES) {
             int at = (t * PLACES * 4 + row) * C + c;
             vector g = before_activate(load(db + at), codes[at / WIDE], slope, growth);
@@ -715,12 +714,12 @@ __global__ void see_pictures_back(const float *pictures, const float *db, const 
 // Of G's last convolution, from that of the numbers before tanh, dpictures (M, ...), and h (M, p, phase, C); and
 // the sums of `normalise_sums`.
 __global__ void make_pictures_sums(const float *dpictures, const float *h, const float *known, const float *kernel,
-        int M, int C, int chunk, float slope, float *shares, unsigned *arrived, float *dkernel, float *dbeta,
-        float *dgamma, float *sums) {
-    int c = COLUMN, end = c < C ? min((CHUNK + 1) * chunk, M) : 0;
+        int M, int C, float slope, float *shares, unsigned *arrived, float *dkernel, float *dbeta, float *dgamma,
+        float *sums) {
+    int c = COLUMN, end = c < C ? END_ROW(M) : 0;
     vector sum = vector_of(0), product = vector_of(0), da[4];
     Norm n = norm_of(known, c < C ? c : 0, C);
-    for (int t = CHUNK * chunk; t < end; ++t)
+    for (int t = FIRST_ROW(M); t < end; ++t)
         for (int p = LANE; p < PLACES; p += LANES) {
             asm volatile("" ::: "memory");  // else all weights of the kernel stay in registers, and few threads fit
             convolve(dpictures + t * PICTURE, kernel, p, c, C, da);
@@ -729,7 +728,7 @@ __global__ void make_pictures_sums(const float *dpictures, const float *h, const
         }
     vector taps[TAPS * CHANNELS];
     for (int k = 0; k < TAPS * CHANNELS; ++k) taps[k] = vector_of(0);
-    for (int t = CHUNK * chunk; t < end; ++t)
+    for (int t = FIRST_ROW(M); t < end; ++t)
         for (int row = ROW_LANE; row < PLACES * 4 && ROW_LANE < ROW_LANES; row += ROW_LANES) {
             vector a = normalised(load(h + (t * PLACES * 4 + row) * C + c), n, slope);
             see_row(a, dpictures + t * PICTURE, row, taps);
