@@ -131,16 +131,21 @@ __device__ vector shared_load(const float *from) {
 #define LANE ((int)threadIdx.y)
 #define LANES ((int)blockDim.y)
 
-// From the blocks' sums x and y of a column: the sums over all chunks, into X and Y (C), by the last block, for
+// The block's sums of x and y, also into X and Y (C).
+__device__ void block_sums(vector *x, vector *y, int C, float *X, float *Y) {
+    *x = block_sum(*x);
+    *y = block_sum(*y);
+    if (COLUMN < C && LANE == 0) {
+        store(X + COLUMN, *x);
+        store(Y + COLUMN, *y);
+    }
+}
+
+// From a thread's part x and y of a column: the sums over all chunks, into X and Y (C), by the last block, for
 // which this is true; x and y are those then. Shares (chunks, 2, C) are added up in their order.
 __device__ int add_up(vector *x, vector *y, int C, float *shares, unsigned *arrived, float *X, float *Y) {
     int c = COLUMN;
-    *x = block_sum(*x);
-    *y = block_sum(*y);
-    if (c < C && LANE == 0) {
-        store(shares + 2 * CHUNK * C + c, *x);
-        store(shares + (2 * CHUNK + 1) * C + c, *y);
-    }
+    block_sums(x, y, C, shares + 2 * CHUNK * C, shares + (2 * CHUNK + 1) * C);
     if (!last_of(arrived + blockIdx.x, CHUNKS)) return 0;
     *x = *y = vector_of(0);
     if (c < C)
@@ -148,12 +153,7 @@ __device__ int add_up(vector *x, vector *y, int C, float *shares, unsigned *arri
             add(x, 1, shared_load(shares + 2 * chunk * C + c));
             add(y, 1, shared_load(shares + (2 * chunk + 1) * C + c));
         }
-    *x = block_sum(*x);
-    *y = block_sum(*y);
-    if (c < C && LANE == 0) {
-        store(X + c, *x);
-        store(Y + c, *y);
-    }
+    block_sums(x, y, C, X, Y);
     return 1;
 }
 
@@ -285,7 +285,7 @@ __global__ void moments(const float *h, int rows, int C, float *shares, unsigned
         int alone, const float *x0, const float *gamma, const float *beta, float eps, float momentum, float *known,
         float *running_mean, float *running_variance, float slope, int stored, lifted *a) {
     int c = COLUMN, end = END_ROW(rows);
-    vector sum = vector_of(0), squares = vector_of(0), origin = load(x0 + (c < C ? c : 0));
+    vector sum = {0}, squares = {0}, origin = load(x0 + (c < C ? c : 0));
     if (c < C)
         for (int row = FIRST_ROW(rows) + LANE; row < end; row += LANES) {
             vector x = load(h + row * C + c);
@@ -350,7 +350,7 @@ __device__ vector norm_back(vector da, vector h, Norm n, float slope, vector sum
 __global__ void normalise_sums(const float *da, const float *h, const float *known, int rows, int C, float slope,
         float *shares, unsigned *arrived, float *dbeta, float *dgamma, float *sums, int alone, lifted *dh) {
     int c = COLUMN, end = END_ROW(rows);
-    vector sum = vector_of(0), product = vector_of(0);
+    vector sum = {0}, product = {0};
     Norm n = norm_of(known, c < C ? c : 0, C);
     if (c < C)
         for (int at = (FIRST_ROW(rows) + LANE) * C + c; at < end * C; at += LANES * C)
@@ -386,7 +386,7 @@ __global__ void lift_kernel(const float *kernel, const float *K, int R, int stri
     int at = INDEX * WIDE, depth = stride * stride * C, r = blockIdx.y;
     if (at >= depth * F) return;
     int f = at % F, row = at / F, c = row % C;
-    vector sums[4] = {vector_of(0), vector_of(0), vector_of(0), vector_of(0)};
+    vector sums[4] = {0};
     for (int tap = 0; tap < TAPS * TAPS; ++tap)
         if (phase_of(tap, stride) == row / C) {
             vector w = load(kernel + (tap * C + c) * F + f);
@@ -400,11 +400,8 @@ __global__ void lift_kernel(const float *kernel, const float *K, int R, int stri
 __global__ void lower_kernel(const float *dW, const float *K, int R, int stride, int C, int F, float *dkernel) {
     int at = COLUMN, depth = stride * stride * C, f = at % F, row = at / F;
     unsigned met = 0;  // a bit for each tap of this phase
-    vector sums[TAPS * TAPS];
-    for (int tap = 0; tap < TAPS * TAPS; ++tap) {
-        met |= (unsigned)(phase_of(tap, stride) == row / C) << tap;
-        sums[tap] = vector_of(0);
-    }
+    for (int tap = 0; tap < TAPS * TAPS; ++tap) met |= (unsigned)(phase_of(tap, stride) == row / C) << tap;
+    vector sums[TAPS * TAPS] = {0};
     if (at < depth * F)
         for (int r = LANE; r < R; r += LANES)
             for (int k = 0; k < 4; ++k) {
@@ -541,7 +538,7 @@ __global__ void see_pictures(const float *pictures, const float *kernel, const f
     convolve(pictures + t * PICTURE, kernel, p, c, C, h);
     for (int phase = 0; phase < 4; ++phase) {
         int pixel = (p / SIDE * 2 + phase / 2) * HALF + p % SIDE * 2 + phase % 2;
-        int at = ((t * PLACES + p) * 4 + phase) * C + c;
+        int at = (i / C * 4 + phase) * C + c;
         unsigned kept = mask_bits(mask, t, HALF * HALF * C, pixel * C + c);
         codes[at / WIDE] = activate(&h[phase], b, kept, slope, growth);
         store_lifted(a + at, h[phase]);
@@ -615,7 +612,7 @@ __global__ void answer_back(const float *h, const float *bias, const unsigned sh
         float slope, float growth, const float *kernel, const float *slopes, float *shares, unsigned *arrived,
         float *dkernel, float *sums, float *dbias, lifted *dh) {
     int at = COLUMN, each = PLACES * C, end = END_ROW(T);
-    vector dw = vector_of(0), db = vector_of(0);
+    vector dw = {0}, db = {0};
     if (at < each) {
         vector w = load(kernel + at), b = load(bias + at % C);
         for (int t = FIRST_ROW(T) + LANE; t < end; t += LANES) {
@@ -630,7 +627,7 @@ __global__ void answer_back(const float *h, const float *bias, const unsigned sh
     }
     if (!add_up(&dw, &db, each, shares, arrived, dkernel, sums) || !last_of(arrived + gridDim.x, gridDim.x)) return;
     for (int c = (LANE * blockDim.x + threadIdx.x) * WIDE; c < C; c += THREADS * WIDE) {
-        vector sum = vector_of(0);
+        vector sum = {0};
         for (int p = 0; p < PLACES; ++p) add(&sum, 1, shared_load(sums + p * C + c));
         store(dbias + c, sum);
     }
@@ -667,26 +664,21 @@ __device__ void add_up_windows(vector taps[TAPS * CHANNELS], vector x, vector y,
         unsigned *arrived, float *dkernel, float *X, float *Y, float *sums) {
     __shared__ vector shared[THREADS];
     int c = COLUMN, at = LANE * QUADS + threadIdx.x;
-    float *own = shares + CHUNK * (WINDOW + 2) * C + c;
-    x = block_sum(x);
-    y = block_sum(y);
-    if (c < C && LANE == 0) {
-        store(own + WINDOW * C, x);
-        store(own + (WINDOW + 1) * C, y);
-    }
+    float *own = shares + CHUNK * (WINDOW + 2) * C;
+    block_sums(&x, &y, C, own + WINDOW * C, own + (WINDOW + 1) * C);
     for (int k = 0; k < TAPS * CHANNELS; ++k) {
         shared[at] = taps[k];
         __syncthreads();
         if (c < C && LANE < TAPS) {
             vector sum = shared[at];
             for (int lane = 1; lane < ROW_LANES; ++lane) add(&sum, 1, shared[at + lane * TAPS * QUADS]);
-            store(own + (TAP_ROW * TAPS * CHANNELS + k) * C, sum);
+            store(own + (TAP_ROW * TAPS * CHANNELS + k) * C + c, sum);
         }
         __syncthreads();
     }
     if (!last_of(arrived + blockIdx.x, CHUNKS) || c >= C) return;
     for (int i = LANE; i < WINDOW + 2; i += LANES) {
-        vector sum = vector_of(0);
+        vector sum = {0};
         for (int chunk = 0; chunk < CHUNKS; ++chunk)
             add(&sum, 1, shared_load(shares + (chunk * (WINDOW + 2) + i) * C + c));
         float *into = i < WINDOW ? dkernel + i * C : i == WINDOW ? X : Y;
@@ -699,8 +691,7 @@ __device__ void add_up_windows(vector taps[TAPS * CHANNELS], vector x, vector y,
 __global__ void see_pictures_back(const float *pictures, const float *db, const unsigned char *codes, int T, int C,
         float slope, float growth, float *shares, unsigned *arrived, float *dkernel, float *dbias) {
     int c = COLUMN;
-    vector taps[TAPS * CHANNELS], bias = vector_of(0);
-    for (int k = 0; k < TAPS * CHANNELS; ++k) taps[k] = vector_of(0);
+    vector taps[TAPS * CHANNELS] = {0}, bias = {0};
     for (int t = FIRST_ROW(T); t < END_ROW(T) && c < C; ++t)
         for (int row = ROW_LANE; row < PLACES * 4 && ROW_LANE < ROW_LANES; row += ROW_LANES) {
             int at = (t * PLACES * 4 + row) * C + c;
@@ -717,7 +708,7 @@ __global__ void make_pictures_sums(const float *dpictures, const float *h, const
         int M, int C, float slope, float *shares, unsigned *arrived, float *dkernel, float *dbeta, float *dgamma,
         float *sums) {
     int c = COLUMN, end = c < C ? END_ROW(M) : 0;
-    vector sum = vector_of(0), product = vector_of(0), da[4];
+    vector sum = {0}, product = {0}, da[4];
     Norm n = norm_of(known, c < C ? c : 0, C);
     for (int t = FIRST_ROW(M); t < end; ++t)
         for (int p = LANE; p < PLACES; p += LANES) {
@@ -726,8 +717,7 @@ __global__ void make_pictures_sums(const float *dpictures, const float *h, const
             for (int phase = 0; phase < 4; ++phase)
                 add_norm(da[phase], load(h + ((t * PLACES + p) * 4 + phase) * C + c), n, slope, &sum, &product);
         }
-    vector taps[TAPS * CHANNELS];
-    for (int k = 0; k < TAPS * CHANNELS; ++k) taps[k] = vector_of(0);
+    vector taps[TAPS * CHANNELS] = {0};
     for (int t = FIRST_ROW(M); t < end; ++t)
         for (int row = ROW_LANE; row < PLACES * 4 && ROW_LANE < ROW_LANES; row += ROW_LANES) {
             vector a = normalised(load(h + (t * PLACES * 4 + row) * C + c), n, slope);
@@ -745,7 +735,7 @@ __global__ void make_pictures_back(const float *dpictures, const float *h, const
     vector da[4], sum = load(sums + c), product = load(sums + C + c);
     convolve(dpictures + t * PICTURE, kernel, p, c, C, da);
     for (int phase = 0; phase < 4; ++phase) {
-        int at = ((t * PLACES + p) * 4 + phase) * C + c;
+        int at = (i / C * 4 + phase) * C + c;
         store_lifted(dh + at, norm_back(da[phase], load(h + at), n, slope, sum, product, rows));
     }
 }
