@@ -35,11 +35,6 @@ class Sizes(NamedTuple):
         """Places: pixels of the smallest map."""
         return self.side * self.side
 
-    @property
-    def window(self) -> int:
-        """Numbers under a kernel on the pictures."""
-        return TAPS * TAPS * self.channels
-
     def picture(self, count: int) -> tuple[int, int, int, int]:
         """The shape of so many pictures."""
         return count, 4 * self.side, 4 * self.side, self.channels
@@ -152,9 +147,9 @@ class Buffers:
         self.down2 = LiftedBuffers(take, lifted, s.R(2), T, 4 * s.D1, s.D2, again=False)
         self.logits, self.slopes, self.ratios = take(T), take(T), take(M)  # see `losses`
         # Sums are taken in shares, by BLOCKS blocks, or by one for all rows of its columns.
-        most, next_to_pictures = max(P * s.C0, s.C1, s.C2, P * s.D2), max(s.C2, s.D1)
+        most, window = max(P * s.C0, s.C1, s.C2, P * s.D2), TAPS * TAPS * s.channels
         two = 2 * max(BLOCKS * s.wide * ALONG, most)
-        windows = (s.window + 2) * max(BLOCKS * s.wide * QUADS, next_to_pictures)
+        windows = (window + 2) * max(BLOCKS * s.wide * QUADS, s.C2, s.D1)
         self.shares, self.sums = take(max(two, windows)), take(2 * most)
         self.arrived = take(1 + most, dtype=np.uint32)  # blocks of a column; see `last_of`
         # For what may run beside the rest.

@@ -3,9 +3,8 @@
 Everything a step needs stays on the card. It is about 50 kernels and matrix products that read and
 write only arrays which never move: so it can be captured as a CUDA graph (``trainer.py``).
 
-What it computes is what `fast.gan` computes, with these shapes in mind: T = N + M examples pass D at
-once, N real pictures and M fakes; a map of a quarter of the pictures' side is (T, places, channels),
-one of half the side (T, places, 4 phases, channels). See ``kernels.cu``.
+What it computes is what `fast.gan` computes: T = N + M examples pass D at once, N real pictures and M fakes.
+``kernels.cu`` has the shapes of maps.
 """
 
 from collections.abc import Iterator
@@ -161,14 +160,19 @@ class CardStep:
         )  # fmt: skip
 
     def train_step(self, all_N: int) -> None:
-        """The step with what `begin` prepared, on the current stream.
+        """The step with what `begin` prepared, on the current stream: `all_N` pictures are real.
 
         From a loss or a gradient on that is not finite, no weight moves: see `trouble`.
         """
         b, kernels, adam, size = self.buffers, self.kernels, self.adams[0], self.weights.size
+        N = len(self.ranks.part(all_N))
+        fakes = b.pictures[N : N + self.batch]
         if self.half:  # gradients are larger by about 64 times the pictures in a mean: few are too small then
             self.scale = 1 << min(all_N, self.all_M).bit_length() + 5
-        self.losses_and_gradients(len(self.ranks.part(all_N)), all_N)
+        self._generator_forward(fakes)
+        self._discriminator_forward(N, all_N)
+        self._discriminator_backward(N, fakes)
+        self._generator_backward()
         self._let_wait(self.stream, self.side)
         self.ranks.add_up(self.gradients)
         kernels.flat(
@@ -186,17 +190,6 @@ class CardStep:
                 "average", averaged.size, averaged, values, averaged.size, b.clock, self.average.EVERY,
                 self.average.decay,
             )  # fmt: skip
-
-    def losses_and_gradients(self, N: int, all_N: int) -> None:
-        """As `gan.losses_and_gradients`: into `gradients`, with the losses and scores at its end.
-
-        N pictures are real; where several ranks share the batch, all_N in the whole.
-        """
-        fakes = self.buffers.pictures[N : N + self.batch]
-        self._generator_forward(fakes)
-        self._discriminator_forward(N, all_N)
-        self._discriminator_backward(N, fakes)
-        self._generator_backward()
 
     def trouble(self) -> tuple[int, str] | None:
         """The number of the step that had the first number that is not finite, and where."""
@@ -308,7 +301,7 @@ class CardStep:
     # D.
 
     def _discriminator_forward(self, N: int, all_N: int) -> None:
-        """N real pictures and the fakes -> logits, and what follows from them."""
+        """N real pictures, of all ranks' all_N, and the fakes -> logits, and what follows from them."""
         b, s, kernels, T = self.buffers, self.sizes, self.kernels, N + self.batch
         first, second, dense = self.down1.conv.parameters, self.down2.conv.parameters, self.dense_D.parameters
         kernels.flat(
