@@ -72,8 +72,7 @@ class Grid:
     """The transform of the pixels of one tile: `lift` to frequencies, and its adjoint `lower`.
 
     The rows of frequencies are: m real parts, the frequencies that are real anyway, m imaginary
-    parts. A cosine centred on the tile is the same read backwards, a sine changes its sign; so the
-    first need only the sums of opposite pixels, the second only the differences: half the work.
+    parts. Even rows need only the sums of opposite pixels, odd ones only the differences.
     """
 
     pixels: int
@@ -90,9 +89,9 @@ class Grid:
         for rows, matrix, is_odd in self.groups:
             np.matmul(matrix, odd if is_odd else even, out=out[:, rows])
 
-    def lower(self, y: Array, out: Array) -> None:
-        """Frequencies y (N, rows, C) -> pixels out (N, pixels, C)."""
-        half = self.pixels // 2
+    def lower(self, y: Array) -> Array:
+        """Frequencies y (N, rows, C) -> pixels (N, pixels, C)."""
+        out, half = np.empty((len(y), self.pixels, y.shape[2]), y.dtype), self.pixels // 2
         shares: tuple[list[Array], list[Array]] = ([], [])  # of even rows, of odd rows
         for rows, matrix, is_odd in self.groups:
             shares[is_odd].append(np.matmul(matrix.T, y[:, rows]))
@@ -101,6 +100,7 @@ class Grid:
         odd = reduce(np.add, shares[True], 0)  # a circle too short for the tile may have no odd rows
         np.add(even[:, :half], odd, out=out[:, :half])
         np.subtract(even[:, :half], odd, out=out[:, : -half - 1 : -1])
+        return out
 
 
 class Transform(NamedTuple):
@@ -276,9 +276,7 @@ class Frequencies:
         images_first = Z.transpose(1, 0, 2)
 
         def piece(block: slice) -> Result:
-            lifted = images_first[self._tiles_of(block)]
-            tiles = np.empty((len(lifted), grid.pixels, Z.shape[2]), self.dtype)
-            grid.lower(lifted, tiles)
+            tiles = grid.lower(images_first[self._tiles_of(block)])
             return write(block, self._merge(tiles, axes, shape))
 
         return POOL.each(piece, blocks(Z.shape[1] // self.tiles, self.numbers))
