@@ -258,18 +258,14 @@ class Frequencies:
         POOL.each(piece, blocks(N, self.numbers))
         return Z
 
-    def since(self, Y: Array, image: int) -> Array:
-        """The part of a lifted small picture that begins with `image`."""
-        return Y[:, image * self.tiles :]
-
     def down(self, X: Array, W: Array, write: Write[Result]) -> list[Result]:
         """The convolution: lifted large picture X -> `write(block, images of the small picture)`."""
         Y = self._multiply(X, W, adjoint=False)
         return self._lower(self.transform.small, self.side_by_side, self.small, Y, write)
 
-    def up(self, Y: Array, W: Array, write: Write[Result]) -> list[Result]:
-        """Its adjoint: lifted small picture Y -> `write(block, images of the large picture)`."""
-        X = self._multiply(Y, W, adjoint=True)
+    def up(self, Y: Array, W: Array, write: Write[Result], first: int = 0) -> list[Result]:
+        """Its adjoint: lifted small picture Y, from image `first` on -> `write(block, large images)`."""
+        X = self._multiply(Y[:, first * self.tiles :], W, adjoint=True)
         return self._lower(self.transform.large, self.axes, self.large, X, write)
 
     def _lower(self, grid: Grid, axes: Axes, shape: Shape, Z: Array, write: Write[Result]) -> list[Result]:
