@@ -12,9 +12,8 @@ THREADS = 256  # in a block
 ALONG = 16  # of them side by side, where sums over rows are taken
 QUADS = 4  # the same for the kernels next to the pictures
 BLOCKS = 256  # in all, where sums are taken: few enough for the last one to add up their shares
-NUMBERS = {"int": np.int32, "float": np.float32, "double": np.float64, "word": np.uint64}
-POINTERS = {"float": np.float32, "int": np.int32, "long long": np.int64, "unsigned char": np.uint8,
-            "unsigned short": np.uint16, "unsigned": np.uint32, "lifted": np.float32}  # fmt: skip
+TYPES = {"int": np.int32, "float": np.float32, "double": np.float64, "word": np.uint64, "long long": np.int64,
+         "unsigned char": np.uint8, "unsigned short": np.uint16, "unsigned": np.uint32}  # fmt: skip
 
 
 class Parameter:
@@ -23,8 +22,8 @@ class Parameter:
     def __init__(self, declaration: str) -> None:
         *kind, self.name = re.findall(r"\w+", declaration.replace("const ", ""))
         self.pointer, self.const = "*" in declaration, "const " in declaration
-        self.dtype = np.dtype((POINTERS if self.pointer else NUMBERS)[" ".join(kind)])
-        self.lifted = "lifted" in kind
+        self.lifted = kind == ["lifted"]
+        self.dtype = np.dtype(np.float32 if self.lifted else TYPES[" ".join(kind)])
 
     def convert(self, value: Any, lifted: Any = np.float32) -> Any:
         """`value` as the kernel takes it: a NumPy scalar of the right size, or the array itself.

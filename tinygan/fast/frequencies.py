@@ -305,8 +305,7 @@ class Frequencies:
         y = np.empty((*x.shape[:2], w.shape[2]), self.dtype)
 
         def piece(real: slice, imaginary: slice) -> None:
-            # (p + iq)(c + id) with three products: p c - q d = k - q (c + d), p d + q c = k + p (d - c),
-            # where k = (p + q) c. The adjoint is the same with real and imaginary parts exchanged.
+            # Gauss's three products; the adjoint is the same with real and imaginary parts exchanged.
             c, d = w[real], w[imaginary]
             if adjoint:
                 real, imaginary = imaginary, real
