@@ -65,11 +65,11 @@ class CardStep:
         self.buffers = buffers.Buffers(self.memory, sizes, self.batch, most, lifted)
         self.buffers.clock[0], self.buffers.clock[1] = step, adam_G.t
         self.dense_G, (self.up1, self.up2, self.up3), (self.down1, self.down2), self.dense_D = layers_of(G, D)
-        stages = self.down1, self.down2
-        self.rates = [mask_rate(stage.dropout.rate) for stage in stages]
+        rates = [mask_rate(stage.dropout.rate) for stage in (self.down1, self.down2)]
+        self.thresholds = [round(rate * MASK_STEPS) for rate in rates]
         # LeakyReLU's slope, and by how much what dropout keeps grows.
-        pairs = zip(stages, self.rates, strict=True)
-        self.scales1, self.scales2 = ((stage.relu.slope, 1 / (1 - rate)) for stage, rate in pairs)
+        self.scales1 = self.down1.relu.slope, 1 / (1 - rates[0])
+        self.scales2 = self.down2.relu.slope, 1 / (1 - rates[1])
         self.noise_key = key(seed, stream(seed, "noise").path, 1)  # ... .at(step)
         self.mask_key = key(seed, stream(seed, "dropout").path, 3)  # ... .at(step, pass, layer)
         # By the stride: up1's, and that of up2 and down2.
@@ -146,15 +146,13 @@ class CardStep:
         Of what several ranks share each draws its part.
         """
         (adam, other), b, s, real = self.adams, self.buffers, self.sizes, self.ranks.part(all_N)
-        masks, steps_per_epoch = [], -(-len(order) // self.all_M)
-        for mask, C, rate in zip((b.mask1, b.mask2), (s.D1, s.D2), self.rates, strict=True):
-            masks += [mask, C, round(rate * MASK_STEPS)]
+        masks = b.mask1, s.D1, self.thresholds[0], b.mask2, s.D2, self.thresholds[1]
         # A thread has some bytes of the pictures, 4 numbers of noise, and 16 elements of each mask.
         wide = self.kernels.wide
         most = max(b.pictures.size // wide, b.noise.size // 4 + 2, b.mask1.size)
         self.kernels.flat(
             "begin", most * wide, b.pictures, images, order, real.start, len(real), self.all_M,
-            steps_per_epoch, b.noise, b.noise_lifted, self.fakes.start * s.noise, b.noise.size,
+            -(-len(order) // self.all_M), b.noise, b.noise_lifted, self.fakes.start * s.noise, b.noise.size,
             *self.noise_key, *masks, self.fakes.start, self.batch, *self.mask_key, b.clock, b.rate, adam.lr,
             other.lr, adam.beta1, adam.beta2, b.arrived,
         )  # fmt: skip
