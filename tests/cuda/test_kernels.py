@@ -40,12 +40,12 @@ def run(make_backend, monkeypatch, wide):
         assert not first.get("arrived", np.zeros(1)).any()  # as they were, for the next kernel
         return first
 
-    def once(way, name, *shape, of=None, **arguments):
+    def once(way, name, *shape, **arguments):
         values = {
             key: backend.array(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
             for key, value in arguments.items()
         }
-        getattr(kernels, way)(name, *shape, *values.values(), **(of or {}))
+        getattr(kernels, way)(name, *shape, *values.values())
         return {key: backend.numpy(v) for key, v in values.items() if isinstance(arguments[key], np.ndarray)}
 
     return launch
@@ -70,14 +70,14 @@ def nobody(count=64):
 @pytest.mark.parametrize("C", [4, 36, 100])
 def test_statistics_and_activations_are_those_of_each_channel(run, wide, rows, C, alone):
     x = normal(1, rows, C) * 3 + 1000 * normal(2, C)  # far from 0: squares would cancel
-    count, each = chunks(rows, -(-C // (ALONG * wide)))
+    count = chunks(rows, -(-C // (ALONG * wide)), 64)
     gamma, beta, running = normal(6, C), normal(7, C), (normal(3, C), normal(4, C))
     learnt = {
         "x0": x[-1] + normal(5, C), "gamma": gamma, "beta": beta, "eps": 1e-3, "momentum": 0.9,
         "known": empty(4, C), "mean": running[0], "variance": running[1],
     }  # fmt: skip
     found = run(
-        "columns", "moments", C, count, h=x, rows=rows, C=C, chunk=each, shares=empty(count, 2, C),
+        "columns", "moments", C, rows, h=x, rows=rows, C=C, shares=empty(count, 2, C),
         arrived=nobody(), sums=empty(2, C), alone=alone, **learnt, slope=0.3, stored=1, a=empty(rows, C),
     )  # fmt: skip
     if not alone:
@@ -103,9 +103,9 @@ def begun(run, wide, N=3, M=4, rank=1, K=16, batch=8, C=(4, 8), noise=7):
     order = np.random.default_rng(2).permutation(K).astype(np.int32)
     masks = []
     for mask_C, scale, threshold in zip(C, (2, 1), (19_661, 30_000), strict=True):
-        size = -(-M * P * scale * scale * mask_C // 16)
-        masks += [np.zeros((2, size), np.uint16), 16 * size, mask_C, threshold]
-    most = max(N * images[0].size // wide, M * noise // 4 + 1, masks[0].size // 2)
+        words = -(-P * scale * scale * mask_C // 16)
+        masks += [np.zeros((N + M, words), np.uint16), mask_C, threshold]
+    most = max(N * images[0].size // wide, M * noise // 4 + 1, masks[0].size)
     values = [
         empty(M + N, *images.shape[1:]), images, order, rank * N, N, batch, -(-K // batch),
         empty(M, noise), empty(M, noise), rank * M * noise, M * noise, *key(5, stream(5, "noise").path, 1),
@@ -113,7 +113,7 @@ def begun(run, wide, N=3, M=4, rank=1, K=16, batch=8, C=(4, 8), noise=7):
         3e-4, 1e-3, 0.5, 0.999, nobody(),
     ]  # fmt: skip
     given = {str(at): value for at, value in enumerate(values)}
-    found = run("flat", "begin", most * wide, of={"times": 6}, **given)
+    found = run("flat", "begin", most * wide, **given)
     return images, order, [found[at] for at in given if at in found]
 
 
@@ -128,11 +128,11 @@ def test_a_step_begins_with_the_batch_the_noise_and_the_masks_of_any_device(run,
     assert noise == pytest.approx(whole[rank * M :], rel=1e-5, abs=1e-6) and (lifted == noise).all()
     layers = zip(masks, (4, 8), (2, 1), (19_661, 30_000), strict=True)
     for layer, (mask, C, scale, threshold) in enumerate(layers):
-        for which, count in enumerate((N, M)):
-            shape = (count, scale * SIDE, scale * SIDE, C)
-            place = stream(5, "dropout").at(11, which, layer).of_examples_from(rank * count)
-            bits = np.unpackbits(mask[which].view(np.uint8), bitorder="little")
-            assert (bits[: np.prod(shape)].reshape(shape) == place.keep(shape, threshold / 65_536)).all()
+        for which, part in enumerate((mask[:N], mask[N:])):
+            shape = (len(part), scale * SIDE, scale * SIDE, C)
+            place = stream(5, "dropout").at(11, which, layer).of_examples_from(rank * len(part))
+            bits = np.unpackbits(part.view(np.uint8), axis=1, bitorder="little")[:, : np.prod(shape[1:])]
+            assert (bits.reshape(shape) == place.keep(shape, threshold / 65_536)).all()
     assert clock.tolist() == [12, 5] and not arrived.any()
     assert rate == pytest.approx(np.array([3e-4, 1e-3]) * np.sqrt(1 - 0.999**5) / (1 - 0.5**5), rel=1e-6)
 
@@ -144,12 +144,12 @@ def test_losses_scores_and_slopes_are_those_of_ops(run, spread, N, M, others):
     """Of a whole batch in which `others` have twice as many real pictures and as many fakes; scaled."""
     scale = 1 + others
     logits, all_N, all_M, C = spread * normal(1, N + M), max(1, N + 2 * others), M + others, 4
-    h, kernel, size = np.zeros((N + M, P * C), np.float32), np.zeros(P * C, np.float32), 16 * M * P
+    h, kernel = np.zeros((N + M, P * C), np.float32), np.zeros(P * C, np.float32)
     h[:, 7], kernel[7] = logits - 1, 1  # with nothing dropped, and LeakyReLU's slope 1
     found = run(
         "launch", "answer", (N + M,), (1, 256), h=h, bias=np.ones(C, np.float32),
-        mask=np.full(size // 8, 0xFFFF, np.uint16), size=size, N=N, C=C, slope=1, growth=1, kernel=kernel,
-        dense_bias=np.zeros(1, np.float32), logits=empty(N + M), arrived=nobody(), M=M, all_N=all_N,
+        mask=np.full((N + M, -(-P * C // 16)), 0xFFFF, np.uint16), C=C, slope=1, growth=1, kernel=kernel,
+        dense_bias=np.zeros(1, np.float32), logits=empty(N + M), arrived=nobody(), N=N, M=M, all_N=all_N,
         all_M=all_M, scale=scale, found=empty(4), D=empty(N + M), ratios=empty(M), dbias=empty(1),
     )  # fmt: skip
     assert found["logits"] == pytest.approx(logits, rel=1e-6, abs=1e-6)
@@ -238,7 +238,8 @@ def test_average_is_that_of_the_readable_engine(run, count, step, d):
 @pytest.mark.parametrize("columns", [1, 2, 196, 1000])
 @pytest.mark.parametrize("least", [1, 64])
 def test_chunks_cover_all_rows_and_no_chunk_is_empty(rows, columns, least):
-    count, each = chunks(rows, columns, least)
+    count = chunks(rows, columns, least)
+    each = -(-rows // count)  # CHUNK_ROWS
     assert count * each >= rows > (count - 1) * each
     assert count * columns <= max(BLOCKS, columns)
     assert count * columns > BLOCKS / 3 or rows / count <= least

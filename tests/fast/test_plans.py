@@ -1,5 +1,6 @@
 """The two plans of a convolution, whatever the cost model would pick: every way to cut a picture."""
 
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -67,7 +68,7 @@ class Case:
             (collected(plan.up, Y, W, self.up.shape, dtype), self.up),
             (plan.kernel_gradient(X, Y), self.dw),
             (plan.kernel_gradient(X, Y, weights), self.weighted_dw),
-            (collected(plan.up, plan.since(Y, 1), W, self.up[1:].shape, dtype), self.up[1:]),
+            (collected(partial(plan.up, first=1), Y, W, self.up[1:].shape, dtype), self.up[1:]),
         ]:
             assert found.dtype == dtype and found.shape == expected.shape
             scale = np.abs(expected).max() or 1.0  # a kernel that sees no pixel has a gradient of 0

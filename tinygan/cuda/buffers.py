@@ -8,7 +8,7 @@ import numpy as np
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
 from tinygan.cuda.frequencies import TAPS, axis, constants
-from tinygan.cuda.kernels import ALONG, QUADS, most_chunks
+from tinygan.cuda.kernels import ALONG, BLOCKS, QUADS
 from tinygan.errors import UsageError
 from tinygan.fast.dcgan import layers_of, odd_layer
 from tinygan.layers import Network
@@ -34,11 +34,6 @@ class Sizes(NamedTuple):
     def P(self) -> int:  # noqa: N802
         """Places: pixels of the smallest map."""
         return self.side * self.side
-
-    @property
-    def window(self) -> int:
-        """Numbers under a kernel on the pictures."""
-        return TAPS * TAPS * self.channels
 
     def picture(self, count: int) -> tuple[int, int, int, int]:
         """The shape of so many pictures."""
@@ -144,24 +139,19 @@ class Buffers:
         self.norm2 = NormBuffers(take, lifted, s.C2, M, P, 4, s.C2, stored=False)
         self.pictures = take(*s.picture(T))  # real ones, then fakes
         self.dfakes = take(*s.picture(M))  # before tanh
-        # D: after its convolutions, before the second one's bias; masks in bits, (2, size): see `begin`.
+        # D: after its convolutions, before the second one's bias; masks in bits.
         self.a1, self.h2 = take(T, P, 4, s.D1, dtype=lifted), take(T, P, s.D2)
         self.da1, self.dh2 = take.again(self.a1, np.float32), take.again(self.h2, lifted)
         self.codes = take(T, P, 4, s.D1 // s.wide, dtype=np.uint8)  # see `activate`
-        self.mask1, self.mask2 = (
-            take(2, -(-max(M, N) * P * each // 16), dtype=np.uint16) for each in (4 * s.D1, s.D2)
-        )
+        self.mask1, self.mask2 = (take(T, -(-P * C // 16), dtype=np.uint16) for C in (4 * s.D1, s.D2))
         self.down2 = LiftedBuffers(take, lifted, s.R(2), T, 4 * s.D1, s.D2, again=False)
         self.logits, self.slopes, self.ratios = take(T), take(T), take(M)  # see `losses`
-        # Sums over rows are taken in shares.
-        wide = s.wide * ALONG
-        sums = (M, P * s.C0), (P * M, s.C1), (4 * P * M, s.C2), (T, P * s.D2)
-        shares = [2 * C * most_chunks(rows, -(-C // wide)) for rows, C in sums]
-        for count, C in (M, s.C2), (T, s.D1):
-            shares.append((s.window + 2) * C * most_chunks(count, -(-C // (s.wide * QUADS)), 1))
-        self.shares = take(max(shares))
-        self.sums = take(max(2 * P * s.C0, 2 * s.C1, 2 * s.C2, P * s.D2, 2 * s.D1))
-        self.arrived = take(1 + P * max(s.C0, s.D2), dtype=np.uint32)  # blocks of a column; see `last_of`
+        # Sums are taken in shares, by BLOCKS blocks, or by one for all rows of its columns.
+        most, window = max(P * s.C0, s.C1, s.C2, P * s.D2), TAPS * TAPS * s.channels
+        two = 2 * max(BLOCKS * s.wide * ALONG, most)
+        windows = (window + 2) * max(BLOCKS * s.wide * QUADS, s.C2, s.D1)
+        self.shares, self.sums = take(max(two, windows)), take(2 * most)
+        self.arrived = take(1 + most, dtype=np.uint32)  # blocks of a column; see `last_of`
         # For what may run beside the rest.
         self.side_shares, self.side_arrived = take.again(self.shares), take.again(self.arrived)
         self.measured = take(STEPS_KEPT, 4)  # losses and scores of the last steps

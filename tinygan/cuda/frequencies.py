@@ -86,15 +86,13 @@ class Convolution:
 
     def lift_kernel(self, w: Array, W: Array) -> None:
         """A kernel w (TAPS, TAPS, C, F) -> W."""
-        C, F = w.shape[2:]
-        count = self.stride * self.stride * C * F
-        self.kernels.flat("lift_kernel", count, w, self.K, self.R, self.stride, C, F, W, times=self.R)
+        given = w, self.K, self.R, self.stride, *w.shape[2:], W
+        self.kernels.flat("lift_kernel", W[0].size // 4, *given, times=self.R)
 
     def lower_kernel(self, W: Array, w: Array) -> None:
         """The transpose of `lift_kernel`: a kernel's gradient."""
-        C, F = w.shape[2:]
-        count = self.stride * self.stride * C * F
-        self.kernels.columns("lower_kernel", count, 1, W, self.K, self.R, self.stride, C, F, w, along=32)
+        given = W, self.K, self.R, self.stride, *w.shape[2:], w
+        self.kernels.columns("lower_kernel", W[0].size // 4, 1, *given, along=32)
 
     def down(self, X: Array, W: Array, Y: Array) -> None:
         """Y = X W, frequency by frequency."""

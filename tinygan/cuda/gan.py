@@ -3,9 +3,8 @@
 Everything a step needs stays on the card. It is about 50 kernels and matrix products that read and
 write only arrays which never move: so it can be captured as a CUDA graph (``trainer.py``).
 
-What it computes is what `fast.gan` computes, with these shapes in mind: T = N + M examples pass D at
-once, N real pictures and M fakes; a map of a quarter of the pictures' side is (T, places, channels),
-one of half the side (T, places, 4 phases, channels). See ``kernels.cu``.
+What it computes is what `fast.gan` computes: T = N + M examples pass D at once, N real pictures and M fakes.
+``kernels.cu`` has the shapes of maps.
 """
 
 from collections.abc import Iterator
@@ -19,9 +18,9 @@ from tinygan.cuda import buffers
 from tinygan.cuda.blas import Blas
 from tinygan.cuda.buffers import STEPS_KEPT, Flat, LiftedBuffers, NormBuffers
 from tinygan.cuda.frequencies import Convolution
-from tinygan.cuda.kernels import ALONG, QUADS, THREADS, Kernels, chunks
+from tinygan.cuda.kernels import QUADS, THREADS, Kernels
 from tinygan.fast.dcgan import UpStage, layers_of
-from tinygan.layers import Network
+from tinygan.layers import Conv2D, Conv2DTranspose, Network
 from tinygan.optim import Adam
 from tinygan.rng import MASK_STEPS, key, mask_rate, stream
 
@@ -66,7 +65,11 @@ class CardStep:
         self.buffers = buffers.Buffers(self.memory, sizes, self.batch, most, lifted)
         self.buffers.clock[0], self.buffers.clock[1] = step, adam_G.t
         self.dense_G, (self.up1, self.up2, self.up3), (self.down1, self.down2), self.dense_D = layers_of(G, D)
-        self.rates = [mask_rate(stage.dropout.rate) for stage in (self.down1, self.down2)]
+        rates = [mask_rate(stage.dropout.rate) for stage in (self.down1, self.down2)]
+        self.thresholds = [round(rate * MASK_STEPS) for rate in rates]
+        # LeakyReLU's slope, and by how much what dropout keeps grows.
+        self.scales1 = self.down1.relu.slope, 1 / (1 - rates[0])
+        self.scales2 = self.down2.relu.slope, 1 / (1 - rates[1])
         self.noise_key = key(seed, stream(seed, "noise").path, 1)  # ... .at(step)
         self.mask_key = key(seed, stream(seed, "dropout").path, 3)  # ... .at(step, pass, layer)
         # By the stride: up1's, and that of up2 and down2.
@@ -143,28 +146,31 @@ class CardStep:
         Of what several ranks share each draws its part.
         """
         (adam, other), b, s, real = self.adams, self.buffers, self.sizes, self.ranks.part(all_N)
-        masks, steps_per_epoch = [], -(-len(order) // self.all_M)
-        for mask, C, rate in zip((b.mask1, b.mask2), (s.D1, s.D2), self.rates, strict=True):
-            masks += [mask, 8 * mask.size, C, round(rate * MASK_STEPS)]
-        # A thread has some bytes of the pictures, 4 numbers of noise, or 16 elements of a mask.
+        masks = b.mask1, s.D1, self.thresholds[0], b.mask2, s.D2, self.thresholds[1]
+        # A thread has some bytes of the pictures, 4 numbers of noise, and 16 elements of each mask.
         wide = self.kernels.wide
-        most = max(b.pictures.size // wide, b.noise.size // 4 + 2, b.mask1.size // 2)
+        most = max(b.pictures.size // wide, b.noise.size // 4 + 2, b.mask1.size)
         self.kernels.flat(
             "begin", most * wide, b.pictures, images, order, real.start, len(real), self.all_M,
-            steps_per_epoch, b.noise, b.noise_lifted, self.fakes.start * s.noise, b.noise.size,
+            -(-len(order) // self.all_M), b.noise, b.noise_lifted, self.fakes.start * s.noise, b.noise.size,
             *self.noise_key, *masks, self.fakes.start, self.batch, *self.mask_key, b.clock, b.rate, adam.lr,
-            other.lr, adam.beta1, adam.beta2, b.arrived, times=6,
+            other.lr, adam.beta1, adam.beta2, b.arrived,
         )  # fmt: skip
 
     def train_step(self, all_N: int) -> None:
-        """The step with what `begin` prepared, on the current stream.
+        """The step with what `begin` prepared, on the current stream: `all_N` pictures are real.
 
         From a loss or a gradient on that is not finite, no weight moves: see `trouble`.
         """
         b, kernels, adam, size = self.buffers, self.kernels, self.adams[0], self.weights.size
+        N = len(self.ranks.part(all_N))
+        fakes = b.pictures[N : N + self.batch]
         if self.half:  # gradients are larger by about 64 times the pictures in a mean: few are too small then
             self.scale = 1 << min(all_N, self.all_M).bit_length() + 5
-        self.losses_and_gradients(len(self.ranks.part(all_N)), all_N)
+        self._generator_forward(fakes)
+        self._discriminator_forward(N, all_N)
+        self._discriminator_backward(N, fakes)
+        self._generator_backward()
         self._let_wait(self.stream, self.side)
         self.ranks.add_up(self.gradients)
         kernels.flat(
@@ -183,18 +189,6 @@ class CardStep:
                 self.average.decay,
             )  # fmt: skip
 
-    def losses_and_gradients(self, N: int, all_N: int) -> None:
-        """As `gan.losses_and_gradients`: into `gradients`, with the losses and scores at its end.
-
-        N pictures are real; where several ranks share the batch, all_N in the whole.
-        """
-        fakes = self.buffers.pictures[N : N + self.batch]
-        self._generator_forward(fakes)
-        self._discriminator_forward(N, all_N)
-        self._discriminator_backward(N)
-        self._leave_discriminator(N, fakes)
-        self._generator_backward()
-
     def trouble(self) -> tuple[int, str] | None:
         """The number of the step that had the first number that is not finite, and where."""
         at, step = map(int, self.xp.asnumpy(self.buffers.trouble))
@@ -212,9 +206,9 @@ class CardStep:
         b, last, conv = self.buffers, self.buffers.norm2, self.up3.conv
         self.blas.product(b.noise, self.dense_G.kernel.data, b.norm0.h.reshape(self.batch, -1))
         self._normalise(self.up1, b.norm0)
-        self._up(self.up1, b.norm0, b.up1, b.norm1)
+        self._convolve(self.up1.conv, b.up1, b.norm0.a, b.norm1.h)
         self._normalise(self.up2, b.norm1)
-        self._up(self.up2, b.norm1, b.up2, b.norm2)
+        self._convolve(self.up2.conv, b.up2, b.norm1.a, b.norm2.h)
         self._normalise(self.up3, last)
         self.kernels.strips(
             "make_pictures", self.batch, last.h, last.known, conv.kernel.data, self.sizes.C2,
@@ -225,52 +219,32 @@ class CardStep:
         """G's gradients, from that of the numbers before tanh."""
         b, M, C, n, kernels = self.buffers, self.batch, self.sizes.C2, self.buffers.norm2, self.kernels
         norm, kernel, slope, of = self.up3.norm, self.up3.conv.kernel, self.up3.relu.slope, self.gradient_of
-        count, each = chunks(M, kernels.blocks(C, QUADS), 1)
         given, sums, rows = (b.dfakes, n.h, n.known, kernel.data), b.sums[: 2 * C], 4 * self.sizes.P
         kernels.columns(
-            "make_pictures_sums", C, count, *given, M, C, each, slope, b.shares, b.arrived, of[kernel],
-            of[norm.beta], of[norm.gamma], sums, along=QUADS,
+            "make_pictures_sums", C, M, *given, M, C, slope, b.shares, b.arrived, of[kernel], of[norm.beta],
+            of[norm.gamma], sums, along=QUADS, least=1,
         )  # fmt: skip
         self.ranks.add_up(sums)
         kernels.flat("make_pictures_back", n.h.size // 4, *given, sums, rows * self.all_M, M, C, slope, n.dh)
-        self._up_backward(self.up2, b.norm1, b.up2, b.norm2)
+        self._convolve_backward(self.up2.conv, b.up2, b.norm2.dh, b.norm1.da)
         self._normalise_backward(self.up2, b.norm1)
-        self._up_backward(self.up1, b.norm0, b.up1, b.norm1)
+        self._convolve_backward(self.up1.conv, b.up1, b.norm1.dh, b.norm0.da)
         self._normalise_backward(self.up1, b.norm0)
         dh = b.norm0.dh.reshape(M, -1)
         self.blas.product(b.noise_lifted.T, dh, of[self.dense_G.kernel])
-
-    def _up(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
-        """a of one map -> h of the next, by frequencies."""
-        conv = self.frequencies[stage.conv.stride]
-        conv.lift_kernel(stage.conv.kernel.data, b.W)
-        conv.lift(before.a, b.Y)
-        conv.up(b.Y, b.W, b.X)
-        conv.lower(b.X, after.h)
-
-    def _up_backward(self, stage: UpStage, before: NormBuffers, b: LiftedBuffers, after: NormBuffers) -> None:
-        """dh of the next map -> da of this one, and the kernel's gradient."""
-        conv = self.frequencies[stage.conv.stride]
-        conv.lift(after.dh, b.dX)
-        with self._aside():
-            conv.kernel_gradient(self.side_blas, b.dX, b.Y, b.dW)
-            conv.lower_kernel(b.dW, self.gradient_of[stage.conv.kernel])
-        conv.down(b.dX, b.W, b.dY)
-        conv.lower(b.dY, before.da)
 
     def _normalise(self, stage: UpStage, n: NormBuffers) -> None:
         """a = LeakyReLU(batch norm of h), where that is stored, and the running values."""
         norm, kernels, b, C = stage.norm, self.kernels, self.buffers, n.known.shape[1]
         rows, alone, sums, slope = n.h.size // C, self.ranks.size == 1, b.sums[: 2 * C], stage.relu.slope
-        count, each = chunks(rows, kernels.blocks(C, ALONG))
         running, variance = norm.running_mean.data, norm.running_variance.data
         # Distances are taken from a row, or from what is the same on all ranks that add them up.
         learnt = (
             n.h if alone else running, norm.gamma.data, norm.beta.data, norm.eps, norm.momentum, n.known,
             running, variance,
         )  # fmt: skip
-        kernels.columns(
-            "moments", C, count, n.h, rows, C, each, b.shares, b.arrived, sums, alone, *learnt, slope,
+        count = kernels.columns(
+            "moments", C, rows, n.h, rows, C, b.shares, b.arrived, sums, alone, *learnt, slope,
             n.a.size, n.a,
         )  # fmt: skip
         if not alone:
@@ -283,10 +257,9 @@ class CardStep:
         """dh, from da; and the gradients of gamma and beta."""
         norm, kernels, b, C = stage.norm, self.kernels, self.buffers, n.known.shape[1]
         rows, alone, sums, slope = n.h.size // C, self.ranks.size == 1, b.sums[: 2 * C], stage.relu.slope
-        count, each = chunks(rows, kernels.blocks(C, ALONG))
         given = n.da, n.h, n.known
-        kernels.columns(
-            "normalise_sums", C, count, *given, rows, C, each, slope, b.shares, b.arrived,
+        count = kernels.columns(
+            "normalise_sums", C, rows, *given, rows, C, slope, b.shares, b.arrived,
             self.gradient_of[norm.beta], self.gradient_of[norm.gamma], sums, alone, n.dh,
         )  # fmt: skip
         if not (alone and count == 1):
@@ -297,67 +270,66 @@ class CardStep:
         """Of so many rows for this rank's examples: how many there are for all."""
         return rows // self.batch * self.all_M
 
+    # Both.
+
+    def _convolve(self, layer: Conv2D | Conv2DTranspose, b: LiftedBuffers, x: Array, y: Array) -> None:
+        """The map x -> y, by frequencies."""
+        conv, up = self.frequencies[layer.stride], isinstance(layer, Conv2DTranspose)
+        X, Y, multiply = (b.Y, b.X, conv.up) if up else (b.X, b.Y, conv.down)
+        X, Y = X[: len(x)], Y[: len(x)]
+        conv.lift_kernel(layer.kernel.data, b.W)
+        conv.lift(x, X)
+        multiply(X, b.W, Y)
+        conv.lower(Y, y)
+
+    def _convolve_backward(
+        self, layer: Conv2D | Conv2DTranspose, b: LiftedBuffers, dy: Array, dx: Array
+    ) -> None:
+        """dy -> dx, and the kernel's gradient."""
+        conv, up = self.frequencies[layer.stride], isinstance(layer, Conv2DTranspose)
+        X, Y, dX, dY = (lifted[: len(dy)] for lifted in (b.X, b.Y, b.dX, b.dY))
+        given, result, multiply = (dX, dY, conv.down) if up else (dY, dX, conv.up)
+        conv.lift(dy, given)
+        with self._aside():
+            conv.kernel_gradient(self.side_blas, *((dX, Y) if up else (X, dY)), b.dW)
+            conv.lower_kernel(b.dW, self.gradient_of[layer.kernel])
+        multiply(given, b.W, result)
+        conv.lower(result, dx)
+
     # D.
 
     def _discriminator_forward(self, N: int, all_N: int) -> None:
-        """N real pictures and the fakes -> logits, and what follows from them."""
-        b, s, conv, kernels, T = self.buffers, self.sizes, self.frequencies[2], self.kernels, N + self.batch
+        """N real pictures, of all ranks' all_N, and the fakes -> logits, and what follows from them."""
+        b, s, kernels, T = self.buffers, self.sizes, self.kernels, N + self.batch
         first, second, dense = self.down1.conv.parameters, self.down2.conv.parameters, self.dense_D.parameters
         kernels.flat(
             "see_pictures", T * s.P * s.D1, b.pictures, first["kernel"].data, first["bias"].data,
-            *self._dropout(0, N), T, s.D1, *self._scales(0), b.a1, b.codes,
+            b.mask1, T, s.D1, *self.scales1, b.a1, b.codes,
         )  # fmt: skip
-        conv.lift_kernel(second["kernel"].data, b.down2.W)
-        X, Y = b.down2.X[:T], b.down2.Y[:T]
-        conv.lift(b.a1[:T], X)
-        conv.down(X, b.down2.W, Y)
-        conv.lower(Y, b.h2[:T])
+        self._convolve(self.down2.conv, b.down2, b.a1[:T], b.h2[:T])
         kernels.launch(
-            "answer", (T,), (1, THREADS), b.h2, second["bias"].data, *self._dropout(1, N), s.D2,
-            *self._scales(1), dense["kernel"].data, dense["bias"].data, b.logits, b.arrived, self.batch,
-            all_N, self.all_M, self.scale, self.gradients[-4:], b.slopes, b.ratios,
-            self.gradient_of[dense["bias"]],
+            "answer", (T,), (1, THREADS), b.h2, second["bias"].data, b.mask2, s.D2, *self.scales2,
+            dense["kernel"].data, dense["bias"].data, b.logits, b.arrived, N, self.batch, all_N, self.all_M,
+            self.scale, self.gradients[-4:], b.slopes, b.ratios, self.gradient_of[dense["bias"]],
         )  # fmt: skip
 
-    def _discriminator_backward(self, N: int) -> None:
-        """D's gradients, and in `da1` that of each fake's logit by the first layer's result."""
-        b, s, conv, kernels, T = self.buffers, self.sizes, self.frequencies[2], self.kernels, N + self.batch
+    def _discriminator_backward(self, N: int, fakes: Array) -> None:
+        """D's gradients, and that of G's loss by the numbers before the fakes' tanh."""
+        b, s, kernels, T = self.buffers, self.sizes, self.kernels, N + self.batch
         first, second, dense = self.down1.conv.parameters, self.down2.conv.parameters, self.dense_D.parameters
         of, each = self.gradient_of, s.P * s.D2
-        count, rows = chunks(T, kernels.blocks(each, ALONG))
         kernels.columns(
-            "answer_back", each, count, b.h2, second["bias"].data, *self._dropout(1, N), T, s.D2,
-            *self._scales(1), dense["kernel"].data, b.slopes, rows, b.shares, b.arrived,
-            of[dense["kernel"]], b.sums[:each], of[second["bias"]], b.dh2,
+            "answer_back", each, T, b.h2, second["bias"].data, b.mask2, T, s.D2, *self.scales2,
+            dense["kernel"].data, b.slopes, b.shares, b.arrived, of[dense["kernel"]], b.sums[:each],
+            of[second["bias"]], b.dh2,
         )  # fmt: skip
-        X, dX, dY = b.down2.X[:T], b.down2.dX[:T], b.down2.dY[:T]
-        conv.lift(b.dh2[:T], dY)
-        with self._aside():
-            conv.kernel_gradient(self.side_blas, X, dY, b.down2.dW)
-            conv.lower_kernel(b.down2.dW, of[second["kernel"]])
-        conv.up(dY, b.down2.W, dX)
-        conv.lower(dX, b.da1[:T])
-        count, examples = chunks(T, kernels.blocks(s.D1, QUADS), 1)
+        self._convolve_backward(self.down2.conv, b.down2, b.dh2[:T], b.da1[:T])
         with self._aside():
             kernels.columns(
-                "see_pictures_back", s.D1, count, b.pictures, b.da1, b.codes, T, s.D1, examples,
-                *self._scales(0), b.side_shares, b.side_arrived, of[first["kernel"]], of[first["bias"]],
-                along=QUADS,
+                "see_pictures_back", s.D1, T, b.pictures, b.da1, b.codes, T, s.D1, *self.scales1,
+                b.side_shares, b.side_arrived, of[first["kernel"]], of[first["bias"]], along=QUADS, least=1,
             )  # fmt: skip
-
-    def _leave_discriminator(self, N: int, fakes: Array) -> None:
-        """The gradient of G's loss by the fakes before tanh."""
-        b, kernel = self.buffers, self.down1.conv.kernel.data
-        self.kernels.strips(
-            "leave_D", self.batch, b.da1[N:], b.codes[N:], kernel, self.sizes.D1, *self._scales(0), b.ratios,
-            fakes, b.dfakes,
+        kernels.strips(
+            "leave_D", self.batch, b.da1[N:], b.codes[N:], first["kernel"].data, s.D1, *self.scales1,
+            b.ratios, fakes, b.dfakes,
         )  # fmt: skip
-
-    def _dropout(self, layer: int, N: int) -> tuple[Array, int, int]:
-        """A layer's mask, as kernels take it."""
-        mask = (self.buffers.mask1, self.buffers.mask2)[layer]
-        return mask, 8 * mask.size, N
-
-    def _scales(self, layer: int) -> tuple[float, float]:
-        """LeakyReLU's slope, and by how much what dropout keeps grows."""
-        return (self.down1, self.down2)[layer].relu.slope, 1 / (1 - self.rates[layer])

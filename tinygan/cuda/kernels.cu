@@ -4,7 +4,7 @@
 // Shapes. Examples t come first. A map of a quarter of the pictures' side has SIDE x SIDE places p:
 // (t, p, channel). A map of half the side is stored by phases, (t, p, phase, channel): pixel (y, x) belongs
 // to place (y / 2, x / 2) and phase 2 (y % 2) + x % 2. Pictures are (t, y, x, channel), CHANNELS of them.
-// SIDE, CHANNELS, WIDE and LIFTED_BITS are set when this is compiled.
+// SIDE, CHANNELS, WIDE, LIFTED_BITS, THREADS (in a block, at most), QUADS and STRIP are set when this is compiled.
 //
 // Nothing is added up in an order that depends on which thread comes first, so a step is the same,
 // bit for bit, whenever it is repeated on one card.
@@ -32,7 +32,6 @@ extern "C" {
 #define BEFORE 1   // zeros before a picture that a convolution of stride 2 halves
 #define WINDOW (TAPS * TAPS * CHANNELS)
 #define PICTURE (FULL * FULL * CHANNELS)
-#define THREADS 256  // in a block, at most
 #define UNIT 1.1102230246251565e-16  // 2^-53: 53 random bits times this lie in [0, 1)
 
 typedef unsigned long long word;
@@ -121,24 +120,32 @@ __device__ vector shared_load(const float *from) {
 }
 
 // Sums over the rows of a matrix (rows, C): a block has some columns, several rows below each other, and
-// one chunk of all rows.
+// one chunk of all rows, from FIRST_ROW to END_ROW.
 
 #define COLUMN ((int)(blockIdx.x * blockDim.x + threadIdx.x) * WIDE)
 #define CHUNK ((int)blockIdx.y)
 #define CHUNKS ((int)gridDim.y)
+#define CHUNK_ROWS(rows) (((rows) + CHUNKS - 1) / CHUNKS)
+#define FIRST_ROW(rows) (CHUNK * CHUNK_ROWS(rows))
+#define END_ROW(rows) min((CHUNK + 1) * CHUNK_ROWS(rows), rows)
 #define LANE ((int)threadIdx.y)
 #define LANES ((int)blockDim.y)
 
-// From the blocks' sums x and y of a column: the sums over all chunks, into X and Y (C), by the last block, for
+// The block's sums of x and y, also into X and Y (C).
+__device__ void block_sums(vector *x, vector *y, int C, float *X, float *Y) {
+    *x = block_sum(*x);
+    *y = block_sum(*y);
+    if (COLUMN < C && LANE == 0) {
+        store(X + COLUMN, *x);
+        store(Y + COLUMN, *y);
+    }
+}
+
+// From a thread's part x and y of a column: the sums over all chunks, into X and Y (C), by the last block, for
 // which this is true; x and y are those then. Shares (chunks, 2, C) are added up in their order.
 __device__ int add_up(vector *x, vector *y, int C, float *shares, unsigned *arrived, float *X, float *Y) {
     int c = COLUMN;
-    *x = block_sum(*x);
-    *y = block_sum(*y);
-    if (c < C && LANE == 0) {
-        store(shares + 2 * CHUNK * C + c, *x);
-        store(shares + (2 * CHUNK + 1) * C + c, *y);
-    }
+    block_sums(x, y, C, shares + 2 * CHUNK * C, shares + (2 * CHUNK + 1) * C);
     if (!last_of(arrived + blockIdx.x, CHUNKS)) return 0;
     *x = *y = vector_of(0);
     if (c < C)
@@ -146,12 +153,7 @@ __device__ int add_up(vector *x, vector *y, int C, float *shares, unsigned *arri
             add(x, 1, shared_load(shares + 2 * chunk * C + c));
             add(y, 1, shared_load(shares + (2 * chunk + 1) * C + c));
         }
-    *x = block_sum(*x);
-    *y = block_sum(*y);
-    if (c < C && LANE == 0) {
-        store(X + c, *x);
-        store(Y + c, *y);
-    }
+    block_sums(x, y, C, X, Y);
     return 1;
 }
 
@@ -188,6 +190,8 @@ __device__ void draw_noise(float *z, lifted *z_lifted, word start, int count, wo
     }
 }
 
+#define MASK_WORDS(each) (((each) + 15) / 16)  // of an example's elements
+
 // Sixteen elements of a mask, a bit each, 1 where one is kept, from element `start` of a whole batch's on. See
 // `rng.Stream.keep_part`.
 __device__ unsigned short draw_mask(word start, word key0, word key1, word step, int pass, int layer,
@@ -205,34 +209,34 @@ __device__ unsigned short draw_mask(word start, word key0, word key1, word step,
     return (unsigned short)bits;
 }
 
-// `N` pictures of a batch from number `first` on, bytes to [-1, 1]: (byte - 127.5) / 127.5; `count` numbers of
-// noise from number `start` on; and the masks of D's layers for those pictures and for M fakes from number
-// `first_fake` on, each (2, mask_size) bits in the order of pictures of a layer's C channels. blockIdx.y says which
-// of these six. Then time goes on. clock[0]: number of this step, from 1; clock[1]: Adam's t. rate: Adam's step
-// sizes at t, G's and D's.
+// A thread has some of these: `N` pictures of a batch from number `first` on, bytes to [-1, 1]: (byte - 127.5) /
+// 127.5; `count` numbers of noise from number `start` on; and the masks of D's layers, of C1 and C2 channels, for
+// those pictures and for M fakes from number `first_fake` on, see `mask_bits`. Then time goes on. clock[0]: number
+// of this step, from 1; clock[1]: Adam's t. rate: Adam's step sizes at t, G's and D's.
 __global__ void begin(float *pictures, const unsigned char *images, const int *order, int first, int N, int batch,
         int steps_per_epoch, float *z, lifted *z_lifted, word start, int count, word noise0, word noise1,
-        unsigned short *mask1, int size1, int C1, int threshold1, unsigned short *mask2, int size2, int C2,
-        int threshold2, int first_fake, int M, word key0, word key1, long long *clock, float *rate, double lr_G,
-        double lr_D, double beta1, double beta2, unsigned *arrived) {
-    int thread = INDEX, at = thread * WIDE, task = blockIdx.y;
+        unsigned short *mask1, int C1, int threshold1, unsigned short *mask2, int C2, int threshold2, int first_fake,
+        int M, word key0, word key1, long long *clock, float *rate, double lr_G, double lr_D, double beta1,
+        double beta2, unsigned *arrived) {
+    int thread = INDEX, at = thread * WIDE;
     word step = (word)clock[0];
-    if (task == 0 && at < N * PICTURE) {
+    if (at < N * PICTURE) {
         int place = (int)(step % steps_per_epoch) * batch + first + at / PICTURE;
         const unsigned char *bytes = images + (long long)order[place] * PICTURE + at % PICTURE;
         vector picture;
         EACH picture.at[i] = ((float)bytes[i] - 127.5f) / 127.5f;
         store(pictures + at, picture);
-    } else if (task == 1)
-        draw_noise(z, z_lifted, start, count, noise0, noise1, step, (word)thread);
-    else if (task > 1) {
-        int pass = task / 2 - 1, layer = task % 2, each = layer ? PLACES * C2 : HALF * HALF * C1;
-        word from = (word)(pass ? first_fake : first) * each, ahead = 16 * (word)thread;
-        if (ahead < (word)(pass ? M : N) * each)
-            (layer ? mask2 + pass * size2 / 16 : mask1 + pass * size1 / 16)[thread] =
-                draw_mask(from + ahead, key0, key1, step, pass, layer, layer ? threshold2 : threshold1);
     }
-    if (!last_of(arrived, gridDim.x * gridDim.y) || !FIRST_THREAD) return;
+    draw_noise(z, z_lifted, start, count, noise0, noise1, step, (word)thread);
+    for (int layer = 0; layer < 2; ++layer) {
+        int each = layer ? PLACES * C2 : HALF * HALF * C1, words = MASK_WORDS(each);
+        int t = thread / words, fake = t >= N;
+        word from = (word)(fake ? first_fake + t - N : first + t) * each + 16 * (thread % words);
+        if (t < N + M)
+            (layer ? mask2 : mask1)[thread] =
+                draw_mask(from, key0, key1, step, fake, layer, layer ? threshold2 : threshold1);
+    }
+    if (!last_of(arrived, gridDim.x) || !FIRST_THREAD) return;
     clock[0] += 1;
     clock[1] += 1;
     double t = (double)clock[1], factor = sqrt(1 - pow(beta2, t)) / (1 - pow(beta1, t));
@@ -277,13 +281,13 @@ __device__ void learn(vector sum, vector squares, const float *x0, int rows, int
 
 // x0 (C): the first row of h, say. `alone`: the sums are of the whole batch, and are learnt from; a follows as well,
 // where it is `stored` and one block has all rows of a column.
-__global__ void moments(const float *h, int rows, int C, int chunk, float *shares, unsigned *arrived, float *sums,
+__global__ void moments(const float *h, int rows, int C, float *shares, unsigned *arrived, float *sums,
         int alone, const float *x0, const float *gamma, const float *beta, float eps, float momentum, float *known,
         float *running_mean, float *running_variance, float slope, int stored, lifted *a) {
-    int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
-    vector sum = vector_of(0), squares = vector_of(0), origin = load(x0 + (c < C ? c : 0));
+    int c = COLUMN, end = END_ROW(rows);
+    vector sum = {0}, squares = {0}, origin = load(x0 + (c < C ? c : 0));
     if (c < C)
-        for (int row = CHUNK * chunk + LANE; row < end; row += LANES) {
+        for (int row = FIRST_ROW(rows) + LANE; row < end; row += LANES) {
             vector x = load(h + row * C + c);
             EACH {
                 float distance = x.at[i] - origin.at[i];
@@ -343,14 +347,13 @@ __device__ vector norm_back(vector da, vector h, Norm n, float slope, vector sum
 
 // Both sums for these rows, into dbeta and dgamma and into sums (2, C). Where one block has all rows, and `alone`, it
 // computes dh, which may be h itself.
-__global__ void normalise_sums(const float *da, const float *h, const float *known, int rows, int C, int chunk,
-        float slope, float *shares, unsigned *arrived, float *dbeta, float *dgamma, float *sums, int alone,
-        lifted *dh) {
-    int c = COLUMN, end = min((CHUNK + 1) * chunk, rows);
-    vector sum = vector_of(0), product = vector_of(0);
+__global__ void normalise_sums(const float *da, const float *h, const float *known, int rows, int C, float slope,
+        float *shares, unsigned *arrived, float *dbeta, float *dgamma, float *sums, int alone, lifted *dh) {
+    int c = COLUMN, end = END_ROW(rows);
+    vector sum = {0}, product = {0};
     Norm n = norm_of(known, c < C ? c : 0, C);
     if (c < C)
-        for (int at = (CHUNK * chunk + LANE) * C + c; at < end * C; at += LANES * C)
+        for (int at = (FIRST_ROW(rows) + LANE) * C + c; at < end * C; at += LANES * C)
             add_norm(load(da + at), load(h + at), n, slope, &sum, &product);
     if (!add_up(&sum, &product, C, shares, arrived, dbeta, dgamma) || c >= C) return;
     if (LANE == 0) {
@@ -383,7 +386,7 @@ __global__ void lift_kernel(const float *kernel, const float *K, int R, int stri
     int at = INDEX * WIDE, depth = stride * stride * C, r = blockIdx.y;
     if (at >= depth * F) return;
     int f = at % F, row = at / F, c = row % C;
-    vector sums[4] = {vector_of(0), vector_of(0), vector_of(0), vector_of(0)};
+    vector sums[4] = {0};
     for (int tap = 0; tap < TAPS * TAPS; ++tap)
         if (phase_of(tap, stride) == row / C) {
             vector w = load(kernel + (tap * C + c) * F + f);
@@ -397,11 +400,8 @@ __global__ void lift_kernel(const float *kernel, const float *K, int R, int stri
 __global__ void lower_kernel(const float *dW, const float *K, int R, int stride, int C, int F, float *dkernel) {
     int at = COLUMN, depth = stride * stride * C, f = at % F, row = at / F;
     unsigned met = 0;  // a bit for each tap of this phase
-    vector sums[TAPS * TAPS];
-    for (int tap = 0; tap < TAPS * TAPS; ++tap) {
-        met |= (unsigned)(phase_of(tap, stride) == row / C) << tap;
-        sums[tap] = vector_of(0);
-    }
+    for (int tap = 0; tap < TAPS * TAPS; ++tap) met |= (unsigned)(phase_of(tap, stride) == row / C) << tap;
+    vector sums[TAPS * TAPS] = {0};
     if (at < depth * F)
         for (int r = LANE; r < R; r += LANES)
             for (int k = 0; k < 4; ++k) {
@@ -443,8 +443,7 @@ __device__ void convolve(const float *picture, const float *kernel, int p, int c
 
 // A block has the pixels of the smaller map in a strip of rows and, where that is not all of it, the rows above
 // and below, from which pictures get something as well.
-#define PART_OF_MAP (HALF * HALF > THREADS)
-#define STRIP (PART_OF_MAP ? THREADS / HALF - 2 : HALF)
+#define PART_OF_MAP (STRIP < HALF)
 #define TOP ((int)blockIdx.y * STRIP - PART_OF_MAP)
 #define OWN_Y (TOP + (int)threadIdx.x / HALF)  // of the thread's pixel
 #define OWN_X ((int)threadIdx.x % HALF)
@@ -503,10 +502,9 @@ __global__ void make_pictures(const float *h, const float *known, const float *k
 
 // D: bias, LeakyReLU and dropout, whose masks are bits in the order of pictures.
 
-// The bits of WIDE neighbouring elements of a mask (2, size), from number `at` of an example's `each` on.
-__device__ unsigned mask_bits(const unsigned short *mask, int size, int N, int t, int each, int at) {
-    at += t < N ? t * each : size + (t - N) * each;
-    return mask[at / 16] >> at % 16;
+// The bits of WIDE neighbouring elements of a mask (T, MASK_WORDS(each)), from number `at` of an example's on.
+__device__ unsigned mask_bits(const unsigned short *mask, int t, int each, int at) {
+    return mask[t * MASK_WORDS(each) + at / 16] >> at % 16;
 }
 
 // h = dropout(LeakyReLU(h + bias)); what is kept grows by `growth` = 1 / (1 - rate). Two bits an element: 0 where
@@ -531,18 +529,17 @@ __device__ vector before_activate(vector from, unsigned code, float slope, float
     return from;
 }
 
-// D's first layer: pictures (T, ...), of which N are real, to a (T, p, phase, C), and what `activate` says.
+// D's first layer: pictures (T, ...) to a (T, p, phase, C), and what `activate` says.
 __global__ void see_pictures(const float *pictures, const float *kernel, const float *bias,
-        const unsigned short *mask, int size, int N, int T, int C, float slope, float growth, lifted *a,
-        unsigned char *codes) {
+        const unsigned short *mask, int T, int C, float slope, float growth, lifted *a, unsigned char *codes) {
     int i = INDEX * WIDE, c = i % C, p = i / C % PLACES, t = i / C / PLACES;
     if (t >= T) return;
     vector h[4], b = load(bias + c);
     convolve(pictures + t * PICTURE, kernel, p, c, C, h);
     for (int phase = 0; phase < 4; ++phase) {
         int pixel = (p / SIDE * 2 + phase / 2) * HALF + p % SIDE * 2 + phase % 2;
-        int at = ((t * PLACES + p) * 4 + phase) * C + c;
-        unsigned kept = mask_bits(mask, size, N, t, HALF * HALF * C, pixel * C + c);
+        int at = (i / C * 4 + phase) * C + c;
+        unsigned kept = mask_bits(mask, t, HALF * HALF * C, pixel * C + c);
         codes[at / WIDE] = activate(&h[phase], b, kept, slope, growth);
         store_lifted(a + at, h[phase]);
     }
@@ -591,14 +588,14 @@ __device__ void losses(const float *logits, int N, int M, int all_N, int all_M, 
 
 // D's last layers: h (T, p, C) -> logits[t], the sum of what `activate` makes of it, times a kernel; a block for
 // each t. The last of them computes the losses.
-__global__ void answer(const float *h, const float *bias, const unsigned short *mask, int size, int N, int C,
-        float slope, float growth, const float *kernel, const float *dense_bias, float *logits, unsigned *arrived,
-        int M, int all_N, int all_M, float scale, float *found, float *slopes, float *ratios, float *dbias) {
+__global__ void answer(const float *h, const float *bias, const unsigned short *mask, int C, float slope,
+        float growth, const float *kernel, const float *dense_bias, float *logits, unsigned *arrived, int N, int M,
+        int all_N, int all_M, float scale, float *found, float *slopes, float *ratios, float *dbias) {
     int t = blockIdx.x, each = PLACES * C;
     float sum = 0;
     for (int at = LANE * WIDE; at < each; at += LANES * WIDE) {
         vector x = load(h + t * each + at), w = load(kernel + at);
-        activate(&x, load(bias + at % C), mask_bits(mask, size, N, t, each, at), slope, growth);
+        activate(&x, load(bias + at % C), mask_bits(mask, t, each, at), slope, growth);
         EACH sum += x.at[i] * w.at[i];
     }
     sum = block_sum(vector_of(sum)).at[0];
@@ -611,17 +608,17 @@ __global__ void answer(const float *h, const float *bias, const unsigned short *
 
 // From h (T, p, C): its gradient dh, which may be h itself; those of the kernel of `answer` (p, C) and, from `sums`
 // (p, C) over t, of the bias before it (C).
-__global__ void answer_back(const float *h, const float *bias, const unsigned short *mask, int size, int N, int T,
-        int C, float slope, float growth, const float *kernel, const float *slopes, int chunk, float *shares,
-        unsigned *arrived, float *dkernel, float *sums, float *dbias, lifted *dh) {
-    int at = COLUMN, each = PLACES * C, end = min((CHUNK + 1) * chunk, T);
-    vector dw = vector_of(0), db = vector_of(0);
+__global__ void answer_back(const float *h, const float *bias, const unsigned short *mask, int T, int C,
+        float slope, float growth, const float *kernel, const float *slopes, float *shares, unsigned *arrived,
+        float *dkernel, float *sums, float *dbias, lifted *dh) {
+    int at = COLUMN, each = PLACES * C, end = END_ROW(T);
+    vector dw = {0}, db = {0};
     if (at < each) {
         vector w = load(kernel + at), b = load(bias + at % C);
-        for (int t = CHUNK * chunk + LANE; t < end; t += LANES) {
+        for (int t = FIRST_ROW(T) + LANE; t < end; t += LANES) {
             vector a = load(h + t * each + at);
-            unsigned kept = mask_bits(mask, size, N, t, each, at);
-            vector g = before_activate(w, activate(&a, b, kept, slope, growth), slope, growth);
+            unsigned code = activate(&a, b, mask_bits(mask, t, each, at), slope, growth);
+            vector g = before_activate(w, code, slope, growth);
             EACH g.at[i] *= slopes[t];
             add(&dw, slopes[t], a);
             add(&db, 1, g);
@@ -630,7 +627,7 @@ __global__ void answer_back(const float *h, const float *bias, const unsigned sh
     }
     if (!add_up(&dw, &db, each, shares, arrived, dkernel, sums) || !last_of(arrived + gridDim.x, gridDim.x)) return;
     for (int c = (LANE * blockDim.x + threadIdx.x) * WIDE; c < C; c += THREADS * WIDE) {
-        vector sum = vector_of(0);
+        vector sum = {0};
         for (int p = 0; p < PLACES; ++p) add(&sum, 1, shared_load(sums + p * C + c));
         store(dbias + c, sum);
     }
@@ -646,7 +643,6 @@ __global__ void leave_D(const float *db, const unsigned char *codes, const float
 // Gradients of the kernels next to the pictures. A block has QUADS times WIDE channels and a chunk of the
 // examples; a thread has some of their pixels and one row of taps.
 
-#define QUADS 4
 #define TAP_ROW (LANE % TAPS)
 #define ROW_LANE (LANE / TAPS)  // among those that share a row of taps
 #define ROW_LANES (LANES / TAPS)
@@ -668,26 +664,21 @@ __device__ void add_up_windows(vector taps[TAPS * CHANNELS], vector x, vector y,
         unsigned *arrived, float *dkernel, float *X, float *Y, float *sums) {
     __shared__ vector shared[THREADS];
     int c = COLUMN, at = LANE * QUADS + threadIdx.x;
-    float *own = shares + CHUNK * (WINDOW + 2) * C + c;
-    x = block_sum(x);
-    y = block_sum(y);
-    if (c < C && LANE == 0) {
-        store(own + WINDOW * C, x);
-        store(own + (WINDOW + 1) * C, y);
-    }
+    float *own = shares + CHUNK * (WINDOW + 2) * C;
+    block_sums(&x, &y, C, own + WINDOW * C, own + (WINDOW + 1) * C);
     for (int k = 0; k < TAPS * CHANNELS; ++k) {
         shared[at] = taps[k];
         __syncthreads();
         if (c < C && LANE < TAPS) {
             vector sum = shared[at];
             for (int lane = 1; lane < ROW_LANES; ++lane) add(&sum, 1, shared[at + lane * TAPS * QUADS]);
-            store(own + (TAP_ROW * TAPS * CHANNELS + k) * C, sum);
+            store(own + (TAP_ROW * TAPS * CHANNELS + k) * C + c, sum);
         }
         __syncthreads();
     }
     if (!last_of(arrived + blockIdx.x, CHUNKS) || c >= C) return;
     for (int i = LANE; i < WINDOW + 2; i += LANES) {
-        vector sum = vector_of(0);
+        vector sum = {0};
         for (int chunk = 0; chunk < CHUNKS; ++chunk)
             add(&sum, 1, shared_load(shares + (chunk * (WINDOW + 2) + i) * C + c));
         float *into = i < WINDOW ? dkernel + i * C : i == WINDOW ? X : Y;
@@ -698,11 +689,10 @@ __device__ void add_up_windows(vector taps[TAPS * CHANNELS], vector x, vector y,
 
 // Of D's first layer, from db (T, p, phase, C), the gradient of what `activate` made; also of its bias.
 __global__ void see_pictures_back(const float *pictures, const float *db, const unsigned char *codes, int T, int C,
-        int chunk, float slope, float growth, float *shares, unsigned *arrived, float *dkernel, float *dbias) {
+        float slope, float growth, float *shares, unsigned *arrived, float *dkernel, float *dbias) {
     int c = COLUMN;
-    vector taps[TAPS * CHANNELS], bias = vector_of(0);
-    for (int k = 0; k < TAPS * CHANNELS; ++k) taps[k] = vector_of(0);
-    for (int t = CHUNK * chunk; t < min((CHUNK + 1) * chunk, T) && c < C; ++t)
+    vector taps[TAPS * CHANNELS] = {0}, bias = {0};
+    for (int t = FIRST_ROW(T); t < END_ROW(T) && c < C; ++t)
         for (int row = ROW_LANE; row < PLACES * 4 && ROW_LANE < ROW_LANES; row += ROW_LANES) {
             int at = (t * PLACES * 4 + row) * C + c;
             vector g = before_activate(load(db + at), codes[at / WIDE], slope, growth);
@@ -715,21 +705,20 @@ __global__ void see_pictures_back(const float *pictures, const float *db, const 
 // Of G's last convolution, from that of the numbers before tanh, dpictures (M, ...), and h (M, p, phase, C); and
 // the sums of `normalise_sums`.
 __global__ void make_pictures_sums(const float *dpictures, const float *h, const float *known, const float *kernel,
-        int M, int C, int chunk, float slope, float *shares, unsigned *arrived, float *dkernel, float *dbeta,
-        float *dgamma, float *sums) {
-    int c = COLUMN, end = c < C ? min((CHUNK + 1) * chunk, M) : 0;
-    vector sum = vector_of(0), product = vector_of(0), da[4];
+        int M, int C, float slope, float *shares, unsigned *arrived, float *dkernel, float *dbeta, float *dgamma,
+        float *sums) {
+    int c = COLUMN, end = c < C ? END_ROW(M) : 0;
+    vector sum = {0}, product = {0}, da[4];
     Norm n = norm_of(known, c < C ? c : 0, C);
-    for (int t = CHUNK * chunk; t < end; ++t)
+    for (int t = FIRST_ROW(M); t < end; ++t)
         for (int p = LANE; p < PLACES; p += LANES) {
             asm volatile("" ::: "memory");  // else all weights of the kernel stay in registers, and few threads fit
             convolve(dpictures + t * PICTURE, kernel, p, c, C, da);
             for (int phase = 0; phase < 4; ++phase)
                 add_norm(da[phase], load(h + ((t * PLACES + p) * 4 + phase) * C + c), n, slope, &sum, &product);
         }
-    vector taps[TAPS * CHANNELS];
-    for (int k = 0; k < TAPS * CHANNELS; ++k) taps[k] = vector_of(0);
-    for (int t = CHUNK * chunk; t < end; ++t)
+    vector taps[TAPS * CHANNELS] = {0};
+    for (int t = FIRST_ROW(M); t < end; ++t)
         for (int row = ROW_LANE; row < PLACES * 4 && ROW_LANE < ROW_LANES; row += ROW_LANES) {
             vector a = normalised(load(h + (t * PLACES * 4 + row) * C + c), n, slope);
             see_row(a, dpictures + t * PICTURE, row, taps);
@@ -746,7 +735,7 @@ __global__ void make_pictures_back(const float *dpictures, const float *h, const
     vector da[4], sum = load(sums + c), product = load(sums + C + c);
     convolve(dpictures + t * PICTURE, kernel, p, c, C, da);
     for (int phase = 0; phase < 4; ++phase) {
-        int at = ((t * PLACES + p) * 4 + phase) * C + c;
+        int at = (i / C * 4 + phase) * C + c;
         store_lifted(dh + at, norm_back(da[phase], load(h + at), n, slope, sum, product, rows));
     }
 }

@@ -12,9 +12,8 @@ THREADS = 256  # in a block
 ALONG = 16  # of them side by side, where sums over rows are taken
 QUADS = 4  # the same for the kernels next to the pictures
 BLOCKS = 256  # in all, where sums are taken: few enough for the last one to add up their shares
-NUMBERS = {"int": np.int32, "float": np.float32, "double": np.float64, "word": np.uint64}
-POINTERS = {"float": np.float32, "int": np.int32, "long long": np.int64, "unsigned char": np.uint8,
-            "unsigned short": np.uint16, "unsigned": np.uint32, "lifted": np.float32}  # fmt: skip
+TYPES = {"int": np.int32, "float": np.float32, "double": np.float64, "word": np.uint64, "long long": np.int64,
+         "unsigned char": np.uint8, "unsigned short": np.uint16, "unsigned": np.uint32}  # fmt: skip
 
 
 class Parameter:
@@ -23,8 +22,8 @@ class Parameter:
     def __init__(self, declaration: str) -> None:
         *kind, self.name = re.findall(r"\w+", declaration.replace("const ", ""))
         self.pointer, self.const = "*" in declaration, "const " in declaration
-        self.dtype = np.dtype((POINTERS if self.pointer else NUMBERS)[" ".join(kind)])
-        self.lifted = "lifted" in kind
+        self.lifted = kind == ["lifted"]
+        self.dtype = np.dtype(np.float32 if self.lifted else TYPES[" ".join(kind)])
 
     def convert(self, value: Any, lifted: Any = np.float32) -> Any:
         """`value` as the kernel takes it: a NumPy scalar of the right size, or the array itself.
@@ -49,7 +48,17 @@ def signatures() -> dict[str, tuple[Parameter, ...]]:
 def options(side: int, channels: int, wide: int, bits: int = 32) -> tuple[str, ...]:
     """What the compiler is told: a quarter of the pictures' side, their channels, how many a thread takes;
     how many bits a number has that is lifted."""
-    return f"-DSIDE={side}", f"-DCHANNELS={channels}", f"-DWIDE={wide}", f"-DLIFTED_BITS={bits}"
+    told = {
+        "SIDE": side, "CHANNELS": channels, "WIDE": wide, "LIFTED_BITS": bits, "THREADS": THREADS,
+        "QUADS": QUADS, "STRIP": strip(side),
+    }  # fmt: skip
+    return tuple(f"-D{name}={value}" for name, value in told.items())
+
+
+def strip(side: int) -> int:
+    """Rows of a map of half the pictures' side that a block has; unless all, with one more on either side."""
+    half = 2 * side
+    return half if half * half <= THREADS else THREADS // half - 2
 
 
 class Kernels:
@@ -61,7 +70,7 @@ class Kernels:
         given = options(side, channels, wide, 8 * np.dtype(lifted).itemsize)
         self.module = xp.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=given)
         self.functions = {name: self.module.get_function(name) for name in signatures()}
-        self.wide, self.half = wide, 2 * side
+        self.wide, self.strips_of_map = wide, -(-2 * side // strip(side))
         self.launches = 0
 
     def launch(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
@@ -74,26 +83,25 @@ class Kernels:
         """With a thread for every `wide` of so many elements, and all of that so many times."""
         self.launch(name, (-(-count // (self.wide * THREADS)), times), (THREADS,), *arguments)
 
-    def columns(self, name: str, C: int, chunks: int, *arguments: Any, along: int = ALONG) -> None:
-        """For sums over rows: blocks of `along` times `wide` of C columns, each with a chunk of the rows."""
-        self.launch(name, (self.blocks(C, along), chunks), (along, THREADS // along), *arguments)
+    def columns(
+        self, name: str, C: int, rows: int, *arguments: Any, along: int = ALONG, least: int = 64
+    ) -> int:
+        """For sums over rows: blocks of `along` times `wide` of C columns, each with a chunk of the rows.
 
-    def blocks(self, C: int, along: int) -> int:
-        """How many of them lie side by side."""
-        return -(-C // (self.wide * along))
+        Returns the number of chunks.
+        """
+        blocks = -(-C // (self.wide * along))
+        count = chunks(rows, blocks, least)
+        self.launch(name, (blocks, count), (along, THREADS // along), *arguments)
+        return count
 
     def strips(self, name: str, count: int, *arguments: Any) -> None:
-        """With a block for each strip of so many maps of half the pictures' side; see STRIP."""
-        rows = self.half if self.half * self.half <= THREADS else THREADS // self.half - 2
-        self.launch(name, (count, -(-self.half // rows)), (THREADS,), *arguments)
+        """With a block for each strip of so many maps of half the pictures' side; see `strip`."""
+        self.launch(name, (count, self.strips_of_map), (THREADS,), *arguments)
 
 
-def chunks(rows: int, columns: int, least: int = 64) -> tuple[int, int]:
-    """(how many, rows in each): for sums over rows by about 256 blocks, `columns` of them side by side."""
-    each = -(-rows // most_chunks(rows, columns, least))
-    return -(-rows // each), each
-
-
-def most_chunks(rows: int, columns: int, least: int = 64) -> int:
-    """No number of rows up to this one is cut into more chunks; each has `least` of them, or all."""
-    return max(1, min(-(-rows // least), BLOCKS // columns))
+def chunks(rows: int, columns: int, least: int) -> int:
+    """For sums over rows by about BLOCKS blocks, `columns` side by side: into how many chunks, none empty and
+    with `least` rows at least, or all."""
+    each = -(-rows // max(1, min(-(-rows // least), BLOCKS // columns)))
+    return -(-rows // each)

@@ -84,10 +84,6 @@ class Direct:
             POOL.each(lambda block: np.copyto(Y[block], read(block)), blocks(N, self.numbers))
         return Y.reshape(N, self.pixels, self.small[2])
 
-    def since(self, Y: Array, image: int) -> Array:
-        """The part of a lifted small picture that begins with `image`."""
-        return Y[image:]
-
     def down(self, X: Array, W: Array, write: Write[Result]) -> list[Result]:
         """The convolution: lifted large picture X -> `write(block, images of the small picture)`."""
 
@@ -96,9 +92,9 @@ class Direct:
 
         return POOL.each(piece, blocks(len(X), self.numbers))
 
-    def up(self, Y: Array, W: Array, write: Write[Result]) -> list[Result]:
-        """Its adjoint: small picture Y -> `write(block, images of the large picture)`."""
-        (OH, OW, _), C = self.small, self.large[2]
+    def up(self, Y: Array, W: Array, write: Write[Result], first: int = 0) -> list[Result]:
+        """Its adjoint: small picture Y, from image `first` on -> `write(block, large images)`."""
+        Y, (OH, OW, _), C = Y[first:], self.small, self.large[2]
 
         def piece(block: slice) -> Result:
             cols = np.matmul(Y[block], W.T).reshape(-1, OH, OW, *self.kernel, C)

@@ -72,8 +72,7 @@ class Grid:
     """The transform of the pixels of one tile: `lift` to frequencies, and its adjoint `lower`.
 
     The rows of frequencies are: m real parts, the frequencies that are real anyway, m imaginary
-    parts. A cosine centred on the tile is the same read backwards, a sine changes its sign; so the
-    first need only the sums of opposite pixels, the second only the differences: half the work.
+    parts. Even rows need only the sums of opposite pixels, odd ones only the differences.
     """
 
     pixels: int
@@ -90,9 +89,9 @@ class Grid:
         for rows, matrix, is_odd in self.groups:
             np.matmul(matrix, odd if is_odd else even, out=out[:, rows])
 
-    def lower(self, y: Array, out: Array) -> None:
-        """Frequencies y (N, rows, C) -> pixels out (N, pixels, C)."""
-        half = self.pixels // 2
+    def lower(self, y: Array) -> Array:
+        """Frequencies y (N, rows, C) -> pixels (N, pixels, C)."""
+        out, half = np.empty((len(y), self.pixels, y.shape[2]), y.dtype), self.pixels // 2
         shares: tuple[list[Array], list[Array]] = ([], [])  # of even rows, of odd rows
         for rows, matrix, is_odd in self.groups:
             shares[is_odd].append(np.matmul(matrix.T, y[:, rows]))
@@ -101,6 +100,7 @@ class Grid:
         odd = reduce(np.add, shares[True], 0)  # a circle too short for the tile may have no odd rows
         np.add(even[:, :half], odd, out=out[:, :half])
         np.subtract(even[:, :half], odd, out=out[:, : -half - 1 : -1])
+        return out
 
 
 class Transform(NamedTuple):
@@ -258,27 +258,21 @@ class Frequencies:
         POOL.each(piece, blocks(N, self.numbers))
         return Z
 
-    def since(self, Y: Array, image: int) -> Array:
-        """The part of a lifted small picture that begins with `image`."""
-        return Y[:, image * self.tiles :]
-
     def down(self, X: Array, W: Array, write: Write[Result]) -> list[Result]:
         """The convolution: lifted large picture X -> `write(block, images of the small picture)`."""
         Y = self._multiply(X, W, adjoint=False)
         return self._lower(self.transform.small, self.side_by_side, self.small, Y, write)
 
-    def up(self, Y: Array, W: Array, write: Write[Result]) -> list[Result]:
-        """Its adjoint: lifted small picture Y -> `write(block, images of the large picture)`."""
-        X = self._multiply(Y, W, adjoint=True)
+    def up(self, Y: Array, W: Array, write: Write[Result], first: int = 0) -> list[Result]:
+        """Its adjoint: lifted small picture Y, from image `first` on -> `write(block, large images)`."""
+        X = self._multiply(Y[:, first * self.tiles :], W, adjoint=True)
         return self._lower(self.transform.large, self.axes, self.large, X, write)
 
     def _lower(self, grid: Grid, axes: Axes, shape: Shape, Z: Array, write: Write[Result]) -> list[Result]:
         images_first = Z.transpose(1, 0, 2)
 
         def piece(block: slice) -> Result:
-            lifted = images_first[self._tiles_of(block)]
-            tiles = np.empty((len(lifted), grid.pixels, Z.shape[2]), self.dtype)
-            grid.lower(lifted, tiles)
+            tiles = grid.lower(images_first[self._tiles_of(block)])
             return write(block, self._merge(tiles, axes, shape))
 
         return POOL.each(piece, blocks(Z.shape[1] // self.tiles, self.numbers))
@@ -311,8 +305,7 @@ class Frequencies:
         y = np.empty((*x.shape[:2], w.shape[2]), self.dtype)
 
         def piece(real: slice, imaginary: slice) -> None:
-            # (p + iq)(c + id) with three products: p c - q d = k - q (c + d), p d + q c = k + p (d - c),
-            # where k = (p + q) c. The adjoint is the same with real and imaginary parts exchanged.
+            # Gauss's three products; the adjoint is the same with real and imaginary parts exchanged.
             c, d = w[real], w[imaginary]
             if adjoint:
                 real, imaginary = imaginary, real

@@ -303,7 +303,7 @@ def discriminator_backward(layers: DCGAN, saved: Any, weights: Array, N: int, ou
             g = factors.pop()  # becomes the gradient, in place
             plan.up(Y, K, partial(write, g))
         else:
-            plan.up(plan.since(Y, N), K, lambda block, dx: np.copyto(out[block], dx))
+            plan.up(Y, K, lambda block, dx: np.copyto(out[block], dx), first=N)
         gradients[conv.kernel] = plan.kernel_gradient(X, Y, each)
     return gradients
 
