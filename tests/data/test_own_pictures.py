@@ -121,3 +121,19 @@ def test_converted_pictures_say_where_they_are_and_the_cache_has_a_limit(photos:
     works(*dry, "--channels", 3, cwd=photos.parent, TINYGAN_CACHE_LIMIT="0")
     assert not stored.exists()
     fails(tinygan(*dry, cwd=photos.parent, TINYGAN_CACHE_LIMIT="many"), 2, "TINYGAN_CACHE_LIMIT 'many'")
+
+
+@pytest.mark.parametrize("kind", ["files", "array"])
+def test_colours_that_become_grey_are_told_with_the_remedy(tmp_path: Path, kind: str) -> None:
+    """Grey pictures that are stored as colours lose none."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    pixels[4:] = pixels[4:, :, :, :1]
+    np.save(tmp_path / "array.npy", pixels)
+    (tmp_path / "files").mkdir()
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / f"files/{number}.png")
+    data = tmp_path / ("array.npy" if kind == "array" else "files")
+    grey = works("train", "--data", data, *SMALL, "--dry-run", cwd=tmp_path).stdout
+    assert "note     4 pictures are in colour and become grey: --channels 3 keeps their colours\n" in grey
+    colour = works("train", "--data", data, *SMALL, "--channels", 3, "--dry-run", cwd=tmp_path).stdout
+    assert "become grey" not in colour

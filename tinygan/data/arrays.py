@@ -15,7 +15,7 @@ import numpy as np
 from tinygan.data.collection import METHODS, Collection
 from tinygan.data.converted import Conversion, Tally, converted
 from tinygan.data.dataset import CHUNK, Dataset, Mapped, chunks, reading
-from tinygan.data.resize import Shape, fit_all
+from tinygan.data.resize import LOST, Shape, coloured, fit_all
 from tinygan.errors import DataError, Printer, pasted
 
 # Which array of an .npz is taken, where several could be pictures.
@@ -69,13 +69,16 @@ def from_stack(
         tally.scale = scale.words
         for start in range(tally.done, total, rows):
             part = scale.pixels(images[start : start + rows])
+            part = part.transpose(0, 2, 3, 1) if planes else part
             tally.done += len(part)
-            yield fit_all(part.transpose(0, 2, 3, 1) if planes else part, shape)
+            tally.coloured += coloured(part, shape)
+            yield fit_all(part, shape)
 
     limited = limit if limit == total else None
     conversion = Conversion(path, f"{state} {where}", total, shape, pieces, limited)
     made, tally, stored = converted(conversion, total * row > LARGE, say)
     notes += [f"numbers  taken as {tally.scale}"] if tally.scale else []
+    notes += [f"note     {tally.coloured:,} {LOST}"] if tally.coloured else []
     if was != shape.image:
         from_, to = ("x".join(map(str, image)) for image in (was, shape.image))
         what, side = f"{total:,} images from {from_} to {to}", min(was[:2])

@@ -49,6 +49,7 @@ class Tally:
     images: int = 0  # that became of them, with their mirror images
     resized: int = 0
     transparent: int = 0
+    coloured: int = 0  # that became grey
     small: int = 0  # with a side of less than half the one wanted
     area: int = 0  # of all pictures, in pixels
     square: int = 0  # of their centre squares

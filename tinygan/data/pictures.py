@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, ImageOps
 from tinygan.data.collection import Collection, Entry, in_words
 from tinygan.data.converted import NAMED, Conversion, Tally, converted
 from tinygan.data.dataset import Dataset, reading, refusing
-from tinygan.data.resize import Shape, fit, on_white
+from tinygan.data.resize import LOST, Shape, coloured, fit, on_white
 from tinygan.errors import DataError, Printer
 from tinygan.machine import release_memory, usable_cores
 
@@ -26,7 +26,7 @@ AHEAD = 4  # pictures for each core that wait for it, or for their turn
 HELD = 128 << 20  # bytes of files that wait
 TRIMMED = 1_000_000  # pixels; after larger pictures freed memory goes back to the system
 
-Found: TypeAlias = tuple[np.ndarray, tuple[int, int], bool]
+Found: TypeAlias = tuple[np.ndarray, tuple[int, int], bool, int]
 
 
 class Room:
@@ -58,7 +58,7 @@ def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: 
         for decoded in decoding(collection.entries(tally.done), shape, most, tally):
             tally.done += 1
             try:
-                image, (width, height), transparent = decoded.result()
+                image, (width, height), transparent, colours = decoded.result()
             except DataError as problem:
                 tally.unreadable += 1
                 if len(tally.named) < NAMED:
@@ -67,6 +67,7 @@ def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: 
             side = min(width, height)
             tally.resized += (width, height) != image.shape[:2]
             tally.transparent += transparent
+            tally.coloured += colours
             tally.small += 2 * side < shape.size
             tally.area, tally.square = tally.area + width * height, tally.square + side**2
             yield image[None]
@@ -86,6 +87,8 @@ def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: 
     notes = [f"left out {', '.join(left_out)}"] if left_out else []
     if tally.transparent:
         notes.append(f"on white {tally.transparent:,} pictures that are transparent in places")
+    if tally.coloured:
+        notes.append(f"note     {tally.coloured:,} {LOST}")
     if tally.resized:
         what = f"{tally.resized:,} pictures to {shape.size}x{shape.size}"
         notes += shape.remarks(what, tally.area, tally.square, tally.small)
@@ -114,12 +117,13 @@ def decoding(entries: Iterator[Entry], shape: Shape, most: int, tally: Tally) ->
 
 
 def attempt(entry: Entry, shape: Shape, room: Room) -> Found:
-    """The picture in a file fitted, its size, and if it is transparent. Raises DataError."""
+    """The picture in a file fitted, its size, if it is transparent, if it lost colours. Raises DataError."""
     with refusing(), entry.open() as file, Image.open(file, formats=FORMATS) as picture:
         pixels = picture.width * picture.height * WEIGHTS.get(picture.format, 1)
         with room.taken(pixels):
             upright, transparent = decode(picture)
-            found = fit(upright, shape), upright.size, transparent
+            few = np.asarray(upright.resize((16, 16), Image.Resampling.NEAREST).convert("RGB"))
+            found = fit(upright, shape), upright.size, transparent, coloured(few[None], shape)
             del upright  # from here on nothing large is held
             picture.close()
             if pixels > TRIMMED:  # or each thread would keep what it has taken for one

@@ -12,6 +12,8 @@ WAYS = {
     "stretch": "stretched to squares where they are none",
 }
 BAND = 256  # rows
+GREYISH = 32  # of 255: more than that between red, green and blue is a colour
+LOST = "pictures are in colour and become grey: --channels 3 keeps their colours"
 
 
 class Shape(NamedTuple):
@@ -53,6 +55,12 @@ def fit(picture: Image.Image, shape: Shape) -> np.ndarray:
     elif picture.size != target:
         picture = picture.resize(target, Image.Resampling.LANCZOS)
     return np.asarray(picture).reshape(shape.image)
+
+
+def coloured(images: np.ndarray, shape: Shape) -> int:
+    """How many of `images` (N, H, W, C) uint8 have colours that `fit` takes away; grey ones may be stored as
+    coloured ones are."""
+    return int((np.ptp(images[..., :3], axis=3).max((1, 2)) > GREYISH).sum()) if shape.channels == 1 else 0
 
 
 def on_white(picture: Image.Image) -> tuple[Image.Image, bool]:

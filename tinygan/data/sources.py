@@ -20,7 +20,7 @@ from tinygan.data.foreign import remedy
 from tinygan.data.pictures import load_pictures
 from tinygan.data.resize import WAYS, Shape, fit_all
 from tinygan.data.strokes import strokes
-from tinygan.errors import CheckpointError, DataError, Printer, UsageError, first_sentence, say
+from tinygan.errors import CheckpointError, DataError, Printer, UsageError, say
 
 FASHION = ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/")  # fmt: skip
@@ -166,8 +166,7 @@ def named(name: str, split: str, limit: int | None, data_dir: Path | None, say: 
         except DataError as problem:
             if name != "auto":
                 raise
-            reason = first_sentence(str(problem))
-            say(f"no Fashion-MNIST ({reason}): using the built-in strokes.")
+            say(f"no Fashion-MNIST, using the built-in strokes: {problem}")
     count, seed = STROKES[split]
     images, _ = strokes(min(count, limit or count), seed)
     return Dataset("strokes", images, "built in, drawn by strokes.py")
@@ -199,7 +198,8 @@ def located(name: str, file: Pinned, data_dir: Path | None, say: Printer) -> Pat
             for found in sorted((Path.home() / "tensorflow_datasets").glob(records)):
                 raise DataError(f"{problem} --data {found} says how to convert that one.") from problem
         by_hand = f"from {file.mirrors[0]}{file.name}, put it into DIR/{name}/ and use --data-dir DIR"
-        raise DataError(f"{problem} Get it by hand {by_hand}; or use --data strokes.") from problem
+        other = "or TINYGAN_DATA=DIR; or use --data strokes"
+        raise DataError(f"{problem} Get it by hand {by_hand} {other}.") from problem
 
 
 def found_in(places: Iterable[Path], name: str, file: Pinned) -> Path | None:
