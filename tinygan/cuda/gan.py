@@ -219,13 +219,13 @@ class CardStep:
         """G's gradients, from that of the numbers before tanh."""
         b, M, C, n, kernels = self.buffers, self.batch, self.sizes.C2, self.buffers.norm2, self.kernels
         norm, kernel, slope, of = self.up3.norm, self.up3.conv.kernel, self.up3.relu.slope, self.gradient_of
-        given, sums, rows = (b.dfakes, n.h, n.known, kernel.data), b.sums[: 2 * C], 4 * self.sizes.P
+        given, sums, rows = (b.dfakes, n.h, n.known, kernel.data), b.sums[: 2 * C], n.h.size // C
         kernels.columns(
             "make_pictures_sums", C, M, *given, M, C, slope, b.shares, b.arrived, of[kernel], of[norm.beta],
             of[norm.gamma], sums, along=QUADS, least=1,
         )  # fmt: skip
         self.ranks.add_up(sums)
-        kernels.flat("make_pictures_back", n.h.size // 4, *given, sums, rows * self.all_M, M, C, slope, n.dh)
+        kernels.flat("make_pictures_back", n.h.size // 4, *given, sums, self._all(rows), M, C, slope, n.dh)
         self._convolve_backward(self.up2.conv, b.up2, b.norm2.dh, b.norm1.da)
         self._normalise_backward(self.up2, b.norm1)
         self._convolve_backward(self.up1.conv, b.up1, b.norm1.dh, b.norm0.da)

@@ -98,9 +98,8 @@ def _out_of_use(name: str, other: str) -> UsageError:
 
 def added(*networks: Network) -> str:
     """The kinds of networks and of their layers that a reader added: ``layers.Mine is new``, or nothing."""
-    kinds: set[type] = {type(layer) for network in networks for layer in network.layers.values()}
-    new = {kind for kind in kinds if kind.__name__ not in USES or vars(layers).get(kind.__name__) is not kind}
-    new |= {type(network) for network in networks if type(network) is not Network}
+    kinds: set[type] = {type(part) for network in networks for part in (network, *network.layers.values())}
+    new = kinds - {Network, *(vars(layers).get(name) for name in USES)}
     names = sorted(f"{kind.__module__.removeprefix('tinygan.')}.{kind.__name__}" for kind in new)
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} new" if names else ""
 
