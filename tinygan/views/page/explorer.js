@@ -42,11 +42,11 @@ function drawChannels(canvas, map, [height, width, channels]) {
   drawPixels(canvas, rows * (height + 1) - 1, columns * (width + 1) - 1, (row, column) => {
     const i = row % (height + 1), j = column % (width + 1);
     const channel = Math.floor(row / (height + 1)) * columns + Math.floor(column / (width + 1));
-    if (i === height || j === width || channel >= channels) return CLEAR; // between the maps and after the last
+    if (i === height || j === width || channel >= channels) return [0, 0, 0, 0]; // between the maps and after the last
     const value = map[(i * width + j) * channels + channel];
     const strength = Math.sqrt(Math.abs(value) / largest); // so that small numbers are visible as well
     const [red, green, blue] = value > 0 ? POSITIVE : NEGATIVE;
-    return rgb(red * strength, green * strength, blue * strength);
+    return [red * strength, green * strength, blue * strength, 255];
   });
 }
 
