@@ -4,14 +4,11 @@
 
 const MARGIN = { top: 10, right: 12, bottom: 36, left: 46 };
 
-/** About `count` round numbers from `low` to `high`. */
-function ticks(low, high, count) {
-  const rough = (high - low) / count || 1;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
-  const found = [];
-  for (let i = Math.ceil(low / step); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(6)));
-  return found;
+/** About `count` round numbers from 0 to `high`. */
+function ticks(high, count) {
+  const power = 10 ** Math.floor(Math.log10(high / count));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= high / count);
+  return Array.from({ length: Math.floor(high / step + 1e-9) + 1 }, (_, i) => Number((i * step).toPrecision(6)));
 }
 
 /** The mean of each number and those before and after it, up to `reach` away; null stays null. */
@@ -82,8 +79,8 @@ class Chart {
     const down = (epoch, kind) => rule(kind, this.X(epoch), this.X(epoch), MARGIN.top, height - MARGIN.bottom);
     const label = (x, y, anchor, text) => svg("text", { x, y, "text-anchor": anchor }, text);
     const parts = [
-      ...ticks(0, top, 4).flatMap((value) => [across(value, "grid"), label(MARGIN.left - 6, Y(value) + 4, "end", this.writeTick(value))]),
-      ...ticks(0, this.lastEpoch, Math.max(2, width / 90)).map((epoch) => label(this.X(epoch), height - MARGIN.bottom + 16, "middle", number(epoch, 4))),
+      ...ticks(top, 4).flatMap((value) => [across(value, "grid"), label(MARGIN.left - 6, Y(value) + 4, "end", this.writeTick(value))]),
+      ...ticks(this.lastEpoch, Math.max(2, width / 90)).map((epoch) => label(this.X(epoch), height - MARGIN.bottom + 16, "middle", number(epoch, 4))),
       label((MARGIN.left + width - MARGIN.right) / 2, height - 1, "middle", "epoch"),
       ...this.guesses.map(({ value }) => across(value, "guess")),
     ];
