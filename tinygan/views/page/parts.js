@@ -64,9 +64,9 @@ function listing(caption, fields) {
  */
 function drawPixels(canvas, height, width, color) {
   Object.assign(canvas, { height, width });
-  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
-  for (let row = 0, i = 0; row < height; row++) {
-    for (let column = 0; column < width; column++, i += 4) image.data.set(color(row, column), i);
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height), bytes = image.data;
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) bytes.set(color(row, column), 4 * (row * width + column));
   }
   context.putImageData(image, 0, 0);
 }
