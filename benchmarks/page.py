@@ -32,7 +32,8 @@ EPOCHS, STEPS = 100, 23_500  # of the tutorial's run: 60,000 images, batch 256
 TURNS = 5
 PICTURES = 20  # compared with `generate`, and timed
 
-PICTURES_OF = "(noises) => noises.map((noise) => Array.from(explorer.generator.run(noise).at(-1), toByte))"
+PICTURES_OF = """(noises) => noises.map((noise) => Array.from(
+    Uint8ClampedArray.from(explorer.generator.run(noise).at(-1), (value) => value * 127.5 + 127.5)))"""
 # A walk with everything drawn that a person sees: the picture, D's decision and all of G's layers.
 WALK = """async (seconds) => {
     let frames = 0;

@@ -390,6 +390,13 @@ def test_distances_are_drawn_where_they_were_measured(open_report: Open, tmp_pat
 # The explorer.
 
 
+# The red of what is drawn of numbers.
+BYTES = """(values) => {
+    const canvas = element("canvas"), context = canvas.getContext("2d");
+    drawPicture(canvas, values, [1, values.length, 1]);
+    const { data } = context.getImageData(0, 0, values.length, 1);
+    return Array.from(values, (_, i) => data[4 * i]);
+}"""
 SECONDS_OF_LAYERS = """(noise) => {
     let x = Float64Array.from(noise);
     return [...explorer.generator.layers, ...explorer.discriminator.layers].map((layer) => {
@@ -408,7 +415,7 @@ def test_the_generator_on_the_page_makes_what_generate_makes(open_report: Open, 
     noise[10:] += 4 * directions(state.G).sum(axis=0)  # all sliders at their ends
     expected = to_uint8(pictures_of(state.G, noise)).reshape(20, -1).astype(int)
     assert expected.std() > 60, "pictures without contrast would prove little"
-    pictures = "(noises) => noises.map((noise) => Array.from(explorer.generator.run(noise).at(-1), toByte))"
+    pictures = f"(noises) => noises.map((noise) => ({BYTES})(explorer.generator.run(noise).at(-1)))"
     shown = visit.page.evaluate(pictures, noise.tolist())
     assert np.abs(np.array(shown) - expected).max() <= 1
     assert (np.array(shown) == expected).mean() > 0.9
@@ -449,7 +456,7 @@ def test_the_decision_of_the_discriminator_stands_below_the_picture(visit: Visit
 
 def test_bytes_are_rounded_as_in_the_picture_files(visit: Visit) -> None:
     values = np.concatenate([np.linspace(-1.2, 1.2, 997), (np.arange(256) - 127) / 127.5])  # and ties
-    assert visit.page.evaluate("(values) => values.map(toByte)", values.tolist()) == to_uint8(values).tolist()
+    assert visit.page.evaluate(BYTES, values.tolist()) == to_uint8(values).tolist()
 
 
 def shows(visit: Visit, state: State, noise: np.ndarray, canvas: str = "#picture") -> None:

@@ -233,8 +233,7 @@ def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: st
     """
     added = {name: known.default for name, known in DESCRIBED.items() if known.metadata["added"]}
     saved = {**added, **saved}
-    if set(saved) != set(DESCRIBED):
-        odd = ", ".join(sorted(set(saved) ^ set(DESCRIBED)))
+    if odd := ", ".join(sorted(saved.keys() ^ DESCRIBED.keys())):
         raise CheckpointError(
             f"{run} has other settings than this version knows ({odd:.80}). Start a new run."
         )

@@ -1,8 +1,4 @@
-"""Everything training changes, in one object: both networks, both Adams, how far it has come.
-
-`State.arrays` and `State.restore` are the way into a checkpoint and back; `load` gives a finished
-model to those who want its pictures.
-"""
+"""Everything training changes, in one object: both networks, both Adams, how far it has come."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

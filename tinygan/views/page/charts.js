@@ -4,14 +4,11 @@
 
 const MARGIN = { top: 10, right: 12, bottom: 36, left: 46 };
 
-/** About `count` round numbers from `low` to `high`. */
-function ticks(low, high, count) {
-  const rough = (high - low) / count || 1;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
-  const found = [];
-  for (let i = Math.ceil(low / step); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(6)));
-  return found;
+/** About `count` round numbers from 0 to `high`. */
+function ticks(high, count) {
+  const power = 10 ** Math.floor(Math.log10(high / count));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= high / count);
+  return Array.from({ length: Math.floor(high / step + 1e-9) + 1 }, (_, i) => Number((i * step).toPrecision(6)));
 }
 
 /** The mean of each number and those before and after it, up to `reach` away; null stays null. */
@@ -82,8 +79,8 @@ class Chart {
     const down = (epoch, kind) => rule(kind, this.X(epoch), this.X(epoch), MARGIN.top, height - MARGIN.bottom);
     const label = (x, y, anchor, text) => svg("text", { x, y, "text-anchor": anchor }, text);
     const parts = [
-      ...ticks(0, top, 4).flatMap((value) => [across(value, "grid"), label(MARGIN.left - 6, Y(value) + 4, "end", this.writeTick(value))]),
-      ...ticks(0, this.lastEpoch, Math.max(2, width / 90)).map((epoch) => label(this.X(epoch), height - MARGIN.bottom + 16, "middle", number(epoch, 4))),
+      ...ticks(top, 4).flatMap((value) => [across(value, "grid"), label(MARGIN.left - 6, Y(value) + 4, "end", this.writeTick(value))]),
+      ...ticks(this.lastEpoch, Math.max(2, width / 90)).map((epoch) => label(this.X(epoch), height - MARGIN.bottom + 16, "middle", number(epoch, 4))),
       label((MARGIN.left + width - MARGIN.right) / 2, height - 1, "middle", "epoch"),
       ...this.guesses.map(({ value }) => across(value, "guess")),
     ];
@@ -138,15 +135,12 @@ function band({ x, low, high }, X, Y) {
 const COLOR = { fake: "var(--fake)", real: "var(--real)", third: "var(--third)" };
 const percent = (value) => (value === null ? "–" : `${number(100 * value, 0)} %`);
 
-/** A line through a point for each of `rows` of the statistics, where `get(row)` is the number. */
-const perEpoch = (rows, name, color, get) => ({ name, color, x: rows.map((row) => row.epoch), y: rows.map((row) => get(row) ?? null) });
-
 /** The charts of the losses and scores, with a point for one step or several. */
 function stepCharts({ curves, steps_per_epoch: stepsPerEpoch }) {
   const x = curves.step.map((step) => step / stepsPerEpoch);
   const ranges = curves.every > 1 ? curves : { low: [], high: [] }; // of the steps that one point stands for
   const line = (name, color, i) => ({ name, color, x, y: curves.mean[i], low: ranges.low[i], high: ranges.high[i] });
-  return x.length === 0 ? [] : [
+  return [
     { title: "Losses", lines: [line("G", COLOR.fake, 0), line("D", COLOR.real, 1)],
       guesses: [{ value: Math.LN2, text: "G, if D can only guess" }, { value: 2 * Math.LN2, text: "D, if it can only guess" }] },
     { title: "D's probability of “real”", top: 1, guesses: [{ value: 0.5 }],
@@ -154,39 +148,33 @@ function stepCharts({ curves, steps_per_epoch: stepsPerEpoch }) {
   ];
 }
 
-/** The charts of what was measured at the end of epochs. */
+/** The charts of what was measured at the end of epochs; the first two, of what --metrics-every measured. */
 function epochCharts({ stats, limits }) {
-  const health = (name, color, key) => perEpoch(stats, name, color, (row) => row.health[key]);
-  return stats.length === 0 ? [] : [
-    ...evaluationCharts(stats.filter((row) => row.evaluation.fcd !== undefined)),
-    { title: "How often D is right", top: 1, write: percent,
-      guesses: [{ value: limits.certain, text: "both above: D is winning", under: true }, { value: 0.5, text: "guessing" }, { value: limits.fooled, text: "fakes below: G is winning" }],
-      lines: [health("of real images", COLOR.real, "real_accuracy"), health("of fakes", COLOR.fake, "fake_accuracy")] },
-    { title: "How different the fakes are", write: percent,
-      guesses: [{ value: 1, text: "as real images" }, { value: limits.collapsed, text: "any two below: mode collapse?" }, { value: limits.repeated, text: "nearest below: mode collapse?", under: true }],
-      lines: [health("any two", COLOR.fake, "diversity"), health("the nearest two", COLOR.third, "nearest")] },
-    { title: "How much D's probabilities spread", guesses: [{ value: limits.asleep, text: "both below: D says the same of all" }],
-      lines: [health("of D(x)", COLOR.real, "real_spread"), health("of D(G(z))", COLOR.fake, "fake_spread")] },
-    { title: "Dead LeakyReLU channels", write: percent, guesses: [{ value: limits.dead, text: "too many above", under: true }],
-      lines: [health("never positive, in both networks", COLOR.third, "dead")] },
-    { title: "Speed", write: (value) => number(value, 0),
-      lines: [perEpoch(stats, "images a second", COLOR.third, (row) => row.images_per_second)] },
-  ];
-}
-
-/** The charts of what --metrics-every measured. */
-function evaluationCharts(rows) {
-  if (rows.length === 0) return [];
-  const line = (name, color, key) => perEpoch(rows, name, color, (row) => row.evaluation[key]);
-  const error = (sign) => rows.map(({ evaluation }) => evaluation.fcd + sign * (evaluation.error ?? 0));
-  const { floor, ceiling, samples } = rows.at(-1).evaluation; // runs made before they were kept have none
+  const rows = stats.map((row) => ({ ...row, ...row.health, ...row.evaluation }));
+  const evaluated = rows.filter((row) => row.fcd !== undefined);
+  const line = (name, color, key, measured = rows) => (
+    { name, color, x: measured.map((row) => row.epoch), y: measured.map((row) => row[key] ?? null) });
+  const error = (sign) => evaluated.map((row) => row.fcd + sign * (row.error ?? 0));
+  const { floor, ceiling, samples } = evaluated.at(-1) ?? {}; // runs made before they were kept have none
   const scale = ceiling === undefined ? "" : `; noise has ${number(ceiling, 0)}`;
   return [
     { title: `Distance from real images (FCD${samples ? ` of ${number(samples)}` : ""}, smaller is better${scale})`,
-      lines: [{ ...line("FCD", COLOR.fake, "fcd"), low: error(-1), high: error(1) }],
+      lines: [{ ...line("FCD", COLOR.fake, "fcd", evaluated), low: error(-1), high: error(1) }],
       guesses: floor === undefined ? [] : [{ value: floor, text: `other real images: ${number(floor, 1)}` }] },
-    { title: "How good, and of all kinds?", top: 1, write: percent, lines: [
-      line("precision", COLOR.fake, "precision"), line("recall", COLOR.third, "recall"), line("coverage", COLOR.real, "coverage")] },
+    { title: "How good, and of all kinds?", top: 1, write: percent,
+      lines: [line("precision", COLOR.fake, "precision", evaluated), line("recall", COLOR.third, "recall", evaluated), line("coverage", COLOR.real, "coverage", evaluated)] },
+    { title: "How often D is right", top: 1, write: percent,
+      guesses: [{ value: limits.certain, text: "both above: D is winning", under: true }, { value: 0.5, text: "guessing" }, { value: limits.fooled, text: "fakes below: G is winning" }],
+      lines: [line("of real images", COLOR.real, "real_accuracy"), line("of fakes", COLOR.fake, "fake_accuracy")] },
+    { title: "How different the fakes are", write: percent,
+      guesses: [{ value: 1, text: "as real images" }, { value: limits.collapsed, text: "any two below: mode collapse?" }, { value: limits.repeated, text: "nearest below: mode collapse?", under: true }],
+      lines: [line("any two", COLOR.fake, "diversity"), line("the nearest two", COLOR.third, "nearest")] },
+    { title: "How much D's probabilities spread", guesses: [{ value: limits.asleep, text: "both below: D says the same of all" }],
+      lines: [line("of D(x)", COLOR.real, "real_spread"), line("of D(G(z))", COLOR.fake, "fake_spread")] },
+    { title: "Dead LeakyReLU channels", write: percent, guesses: [{ value: limits.dead, text: "too many above", under: true }],
+      lines: [line("never positive, in both networks", COLOR.third, "dead")] },
+    { title: "Speed", write: (value) => number(value, 0),
+      lines: [line("images a second", COLOR.third, "images_per_second")] },
   ];
 }
 
@@ -194,7 +182,9 @@ function evaluationCharts(rows) {
 function drawCharts(run, place) {
   const { curves, stats } = run;
   const lastEpoch = Math.max(...curves.step.slice(-1).map((step) => step / run.steps_per_epoch), ...stats.slice(-1).map((row) => row.epoch), 0) || 1;
-  const [smoothed, others] = [stepCharts, epochCharts].map((charts) => charts(run).map((chart) => new Chart({ ...chart, lastEpoch })));
+  const measured = ({ lines }) => lines[0].x.length > 0;
+  const made = (charts) => charts.filter(measured).map((chart) => new Chart({ ...chart, lastEpoch }));
+  const smoothed = made(stepCharts(run)), others = made(epochCharts(run));
   const charts = [...smoothed, ...others];
   place.replaceChildren(...charts.map((chart) => chart.figure));
   if (!charts.length) place.append("Nothing was measured yet.");

@@ -42,11 +42,11 @@ function drawChannels(canvas, map, [height, width, channels]) {
   drawPixels(canvas, rows * (height + 1) - 1, columns * (width + 1) - 1, (row, column) => {
     const i = row % (height + 1), j = column % (width + 1);
     const channel = Math.floor(row / (height + 1)) * columns + Math.floor(column / (width + 1));
-    if (i === height || j === width || channel >= channels) return CLEAR; // between the maps and after the last
+    if (i === height || j === width || channel >= channels) return [0, 0, 0, 0]; // between the maps and after the last
     const value = map[(i * width + j) * channels + channel];
     const strength = Math.sqrt(Math.abs(value) / largest); // so that small numbers are visible as well
     const [red, green, blue] = value > 0 ? POSITIVE : NEGATIVE;
-    return rgb(red * strength, green * strength, blue * strength);
+    return [red * strength, green * strength, blue * strength, 255];
   });
 }
 
@@ -76,7 +76,7 @@ class Explorer {
     this.strollingSince = null; // when the walk's last step was made; null while it rests
     byId("noise-caption").textContent = `noise: ${this.noiseSize} numbers, normally distributed`;
     this.addStarts(run.noise);
-    this.addDirections();
+    this.sliders = run.directions.map((_, n) => this.addSlider(n + 1));
     this.drawLayers = this.addLayers(this.generator.layers, byId("layers"));
     this.drawDiscriminator = this.addLayers(this.discriminator.layers, byId("discriminator-layers"));
     byId("discriminator").addEventListener("toggle", () => this.draw());
@@ -129,11 +129,9 @@ class Explorer {
   }
 
   reset() {
-    for (const slider of this.sliders) {
-      slider.value = 0;
-      slider.dispatchEvent(new Event("input"));
-    }
+    for (const slider of this.sliders) slider.value = 0;
     this.drawEnds();
+    this.draw();
   }
 
   /** Draw picture, noise and layers before the browser's next frame; any number of calls cost one drawing. */
@@ -149,6 +147,7 @@ class Explorer {
       byId("decision").textContent = `D: ${number(100 / (1 + Math.exp(-logit)), 0)} % real`;
       drawPicture(byId("picture"), picture, this.shape);
       drawBars(byId("noise"), noise);
+      for (const slider of this.sliders) slider.nextSibling.textContent = slider.valueAsNumber.toFixed(1);
       this.drawLayers(outputs);
       if (byId("discriminator").open) this.drawDiscriminator(answers);
       if (this.strollingSince !== null) this.stroll();
@@ -191,18 +190,13 @@ class Explorer {
     });
   }
 
-  addDirections() {
-    this.sliders = this.directions.map((_, n) => {
-      const name = `Direction ${n + 1}`, shown = element("span", { class: "value" });
-      const slider = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": name });
-      slider.addEventListener("input", () => {
-        shown.textContent = slider.valueAsNumber.toFixed(1);
-        this.draw();
-      });
-      slider.addEventListener("change", () => this.drawEnds());
-      byId("directions").append(element("label", {}, String(n + 1), slider, shown));
-      return slider;
-    });
+  addSlider(n) {
+    const name = `Direction ${n}`;
+    const slider = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": name });
+    slider.addEventListener("input", () => this.draw());
+    slider.addEventListener("change", () => this.drawEnds());
+    byId("directions").append(element("label", {}, String(n), slider, element("span", { class: "value" })));
+    return slider;
   }
 
   /** A canvas for each of `layers` in `place`; returns the function that draws their outputs. */

@@ -58,33 +58,23 @@ function listing(caption, fields) {
   return table(caption, [["what", "whole"], ["value", "text"]], rows);
 }
 
-const BYTE = new Uint8ClampedArray(1); // clips what it is given and rounds it, ties to the even one
-
-/** A number in [-1, 1] as a byte, as tinygan.views.pictures.to_uint8 does it. */
-function toByte(value) {
-  BYTE[0] = value * 127.5 + 127.5;
-  return BYTE[0];
-}
-
-/** An opaque pixel as a 32-bit number, its bytes in a canvas's order, from three numbers of 0 to 255. */
-const rgb = (red, green, blue) => (255 << 24) | (blue << 16) | (green << 8) | red;
-const CLEAR = 0; // a pixel without colour
-
-/** Draw pixels onto a canvas of that many rows and columns; `color(row, column)` gives them as `rgb` does. */
+/**
+ * Draw pixels onto a canvas of that many rows and columns; `color(row, column)` gives the red, green, blue and
+ * opacity of each. The canvas clips them to 0 to 255 and rounds them, ties to the even one.
+ */
 function drawPixels(canvas, height, width, color) {
   Object.assign(canvas, { height, width });
-  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
-  const pixels = new Uint32Array(image.data.buffer);
-  for (let row = 0, i = 0; row < height; row++) {
-    for (let column = 0; column < width; column++) pixels[i++] = color(row, column);
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height), bytes = image.data;
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) bytes.set(color(row, column), 4 * (row * width + column));
   }
   context.putImageData(image, 0, 0);
 }
 
-/** Draw a picture, numbers in [-1, 1] by rows, columns and channels (1 or 3). */
+/** Draw a picture, numbers in [-1, 1] by rows, columns and channels (1 or 3), in the bytes of tinygan.views.pictures.to_uint8. */
 function drawPicture(canvas, picture, [height, width, channels]) {
   drawPixels(canvas, height, width, (row, column) => {
     const at = (row * width + column) * channels;
-    return rgb(...[0, 1, 2].map((c) => toByte(picture[at + (c % channels)])));
+    return [...[0, 1, 2].map((c) => picture[at + (c % channels)] * 127.5 + 127.5), 255];
   });
 }
