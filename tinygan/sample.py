@@ -132,17 +132,14 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
     """Make the pictures on `device`."""
     trained = load(options.run, options.runs, device, say=cli.warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
-    classifier = classifier_of(trained.settings) if options.kind else None
-    if options.kind:
-        options.kind = class_called(options.kind, trained.settings.data)
+    noise = chosen(options, trained, seed)
     way = options.interpolate and "interpolation" or options.through_training and "through_training"
     name = f"{way or 'samples'}_{trained.name}_{described(options, seed)}"
     if options.separate:
-        path = options.out or trained.run_folder / name
-        files = separate_files(options, path)
+        path = cli.made(options.out or trained.run_folder / name)
+        files = separate_files(options, path, len(noise))
     else:
         path, files = cli.placed(options.out, trained.run_folder, name + options.ending), []
-    noise = chosen(options, trained, seed, classifier)
     if options.interpolate:
         say(f"{write_walks(options, trained.G, noise, path)}: {path}")
     elif options.through_training:
@@ -152,7 +149,7 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
         if options.ending == ".npy":
             write_atomically(path, lambda file: np.save(file, pictures))
         elif options.separate:
-            for file, picture in zip(files, to_uint8(pictures), strict=False):  # fewer may be found
+            for file, picture in zip(files, to_uint8(pictures), strict=True):
                 save_png(file, picture)
         else:
             save_png(path, grid(pictures, options.grid[1] if options.grid else None))
@@ -182,13 +179,13 @@ def print_decisions(trained: Trained, picture: np.ndarray) -> None:
         print(f"D's decision on the first picture, {when}: logit {logit:+.4f}, {real:.0%} real")
 
 
-def separate_files(options: argparse.Namespace, folder: Path) -> list[Path]:
-    """A file for each picture in `folder`, which is made. Raises UsageError where there are others."""
-    digits = len(str(options.wanted - 1))
-    names = [f"{number:0{digits}}.png" for number in range(options.wanted)]
+def separate_files(options: argparse.Namespace, folder: Path, count: int) -> list[Path]:
+    """A file in `folder` for each of `count` pictures. Raises UsageError where there are others."""
     if options.seeds:
         names = [f"seed_{seed:04}.png" for seed in options.seeds[1]]
-    with failing(f"cannot look into {cli.made(folder)}", "Use another --out."):
+    else:
+        names = [f"{number:0{len(str(count - 1))}}.png" for number in range(count)]
+    with failing(f"cannot look into {folder}", "Use another --out."):
         found = {file.name for file in folder.iterdir() if file.suffix.lower() in SUFFIXES}
     if others := sorted(found - {*names}):
         more = f"{len(others)} other pictures, such as {others[0]}"
@@ -196,15 +193,16 @@ def separate_files(options: argparse.Namespace, folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def chosen(
-    options: argparse.Namespace, trained: Trained, seed: int, classifier: Network | None
-) -> np.ndarray:
+def chosen(options: argparse.Namespace, trained: Trained, seed: int) -> np.ndarray:
     """The noise (N, noise_dim) of the pictures wanted, or of those found. Raises UsageError for none."""
     G, wanted = trained.G, options.wanted
     if options.seeds:
         return np.concatenate([sample_noise(one, 1, G) for one in options.seeds[1]])
-    if not options.best and not classifier:
+    if not options.best and not options.kind:
         return sample_noise(seed, wanted, G)
+    classifier = classifier_of(trained.settings) if options.kind else None
+    if options.kind:
+        options.kind = class_called(options.kind, trained.settings.data)
     noise = sample_noise(seed, options.num if options.best else min(MOST, CANDIDATES * wanted), G)
     ranked: list[tuple[float, int]] = []  # the best first, else in order
     seen = 0
