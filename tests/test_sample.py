@@ -120,6 +120,8 @@ def test_a_class_of_which_there_are_too_few(
     few = ("--num", 20, "--separate", "--out", tmp_path / "few")
     assert "6 of 640 pictures, 20 wanted, chosen" in works("sample", "--class", 7, *few, cwd=cwd).stdout
     assert len([*(tmp_path / "few").iterdir()]) == 6
+    works("sample", "--num", 7, "--separate", "--out", tmp_path / "few", cwd=cwd)
+    fails(tinygan("sample", "--class", 7, *few, cwd=cwd), 2, "holds 1 other pictures, such as 6.png")
     fails(tinygan("sample", "--class", 8, cwd=cwd), 2, "none of 512 pictures is taken for '8'")
     walks = ("--num", 2, "--grid", "2x2", "--interpolate", 2)
     fails(tinygan("sample", "--class", 7, *walks, cwd=cwd), 2, "too few for 4 walks")

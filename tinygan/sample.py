@@ -4,15 +4,16 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Iterator
+from itertools import dropwhile
 from pathlib import Path
 
 import numpy as np
 
 from tinygan import backend, cli
+from tinygan.data.collection import SUFFIXES
 from tinygan.errors import CheckpointError, UsageError, failing, filled, say
-from tinygan.evaluation.classifier import NAMES, class_called, features_and_classes, load_classifier
-from tinygan.evaluation.evaluation import unmeasurable
+from tinygan.evaluation.classifier import NAMES, class_called, features_and_classes
+from tinygan.evaluation.evaluation import classifier_of
 from tinygan.files import write_atomically
 from tinygan.layers import Network
 from tinygan.ops.loss import sigmoid
@@ -25,22 +26,20 @@ MOST = 1_000_000  # pictures at a time: 3 GB of them
 MOST_FRAMES = 3_000  # of a walk: two and a half minutes
 BLOCK = 256  # pictures that are made together
 CANDIDATES = 32  # for each picture that --class or --best is to find
-PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 FILMS = {".mp4": "pip install imageio-ffmpeg", ".webp": "install a Pillow with WebP", ".gif": ""}
 
 
 def parser() -> cli.Parser:
     shared = *cli.OF_A_RUN, "--device", "--seed", "--out"
     parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared)
+    parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
     several = "one picture for each of these seeds, such as 0-15 or 3,7,20-24"
-    class_ = "only pictures that tinygan's classifier takes for this, 'ankle boot' or 9: a choice among many"
+    parser.add_argument("--seeds", type=seeds, metavar="LIST", help=several)
+    kind = "only pictures that tinygan's classifier takes for this, 'ankle boot' or 9: a choice among many"
+    parser.add_argument("--class", dest="kind", type=filled, metavar="NAME", help=kind)
     best = f"the N of --num pictures (default: {CANDIDATES} N) that D scores highest: a choice among many"
-    for option, kind, metavar, words in (
-        ("--num", int, "N", "how many pictures; default: 16"), ("--seeds", seeds, "LIST", several),
-        ("--class", filled, "NAME", class_), ("--best", int, "N", best),
-        ("--grid", rows_and_columns, "ROWSxCOLS", "how to arrange them"),
-    ):  # fmt: skip
-        parser.add_argument(option, type=kind, metavar=metavar, help=words)
+    parser.add_argument("--best", type=int, metavar="N", help=best)
+    parser.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
     parser.add_argument(
         "--format", choices=("png", "npy"),
         help="png (default), or npy: an array (N, H, W, C) float32 in [-1, 1]; default: as --out ends",
@@ -91,7 +90,7 @@ def check(options: argparse.Namespace) -> None:
     `wanted` in all; the file's `ending`. Raises UsageError for what does not go together."""
     places = options.grid[0] * options.grid[1] if options.grid else PREVIEWS
     walking = options.grid and options.interpolate
-    options.walks, options.kind = places if walking else 1, vars(options)["class"]
+    options.walks = places if walking else 1
     if options.grid and (options.separate or options.through_training):
         raise UsageError("--grid is not allowed with --separate or --through-training.")
     if options.seeds and (options.num, options.seed, options.kind, options.best) != (None,) * 4:
@@ -133,30 +132,29 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
     """Make the pictures on `device`."""
     trained = load(options.run, options.runs, device, say=cli.warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
-    classifier = classifier_for(options, trained)
+    noise = chosen(options, trained, seed)
     way = options.interpolate and "interpolation" or options.through_training and "through_training"
     name = f"{way or 'samples'}_{trained.name}_{described(options, seed)}"
     if options.separate:
-        path = options.out or trained.run_folder / name
-        files = separate_files(options, path)
+        path = cli.made(options.out or trained.run_folder / name)
+        files = separate_files(options, path, len(noise))
     else:
         path, files = cli.placed(options.out, trained.run_folder, name + options.ending), []
-    noise = chosen(options, trained, seed, classifier)
     if options.interpolate:
         say(f"{write_walks(options, trained.G, noise, path)}: {path}")
     elif options.through_training:
         say(f"{len(noise)} pictures, {', '.join(write_through_training(trained, noise, path))}: {path}")
     else:
+        pictures = pictures_of(trained.G, noise)
         if options.ending == ".npy":
-            pictures = np.concatenate(list(blocks(trained.G, noise)))
             write_atomically(path, lambda file: np.save(file, pictures))
         elif options.separate:
-            for file, picture in zip(files, made(trained.G, noise), strict=False):  # fewer may be found
+            for file, picture in zip(files, to_uint8(pictures), strict=True):
                 save_png(file, picture)
         else:
-            save_png(path, grid(made(trained.G, noise), options.grid[1] if options.grid else None))
+            save_png(path, grid(pictures, options.grid[1] if options.grid else None))
         say(f"{len(noise)} pictures from {trained.path}: {path}{'/' if options.separate else ''}")
-        print_decisions(trained, pictures_of(trained.G, noise[:1]))
+        print_decisions(trained, pictures[:1])
     return 0
 
 
@@ -181,46 +179,35 @@ def print_decisions(trained: Trained, picture: np.ndarray) -> None:
         print(f"D's decision on the first picture, {when}: logit {logit:+.4f}, {real:.0%} real")
 
 
-def separate_files(options: argparse.Namespace, folder: Path) -> list[Path]:
-    """A file for each picture in `folder`, which is made. Raises UsageError where there are others."""
-    digits = len(str(options.wanted - 1))
-    names = [f"{number:0{digits}}.png" for number in range(options.wanted)]
+def separate_files(options: argparse.Namespace, folder: Path, count: int) -> list[Path]:
+    """A file in `folder` for each of `count` pictures. Raises UsageError where there are others."""
     if options.seeds:
         names = [f"seed_{seed:04}.png" for seed in options.seeds[1]]
-    with failing(f"cannot look into {cli.made(folder)}", "Use another --out."):
-        found = {file.name for file in folder.iterdir() if file.suffix.lower() in PICTURES}
+    else:
+        names = [f"{number:0{len(str(count - 1))}}.png" for number in range(count)]
+    with failing(f"cannot look into {folder}", "Use another --out."):
+        found = {file.name for file in folder.iterdir() if file.suffix.lower() in SUFFIXES}
     if others := sorted(found - {*names}):
         more = f"{len(others)} other pictures, such as {others[0]}"
         raise UsageError(f"{folder} holds {more}. Name a new folder with --out.")
     return [folder / name for name in names]
 
 
-def classifier_for(options: argparse.Namespace, trained: Trained) -> Network | None:
-    """The classifier that knows ``--class``, whose `kind` becomes its full name. Raises UsageError."""
-    if options.kind is None:
-        return None
-    if why := unmeasurable():
-        raise UsageError(why)
-    H, W, C = trained.D.input_shape
-    data = trained.settings.data if (H, W, C) == (28, 28, 1) else f"pictures of {H}x{W}x{C}"
-    classifier = load_classifier(data, backend.cpu("fast"))
-    options.kind = class_called(options.kind, data)
-    return classifier
-
-
-def chosen(
-    options: argparse.Namespace, trained: Trained, seed: int, classifier: Network | None
-) -> np.ndarray:
+def chosen(options: argparse.Namespace, trained: Trained, seed: int) -> np.ndarray:
     """The noise (N, noise_dim) of the pictures wanted, or of those found. Raises UsageError for none."""
     G, wanted = trained.G, options.wanted
     if options.seeds:
         return np.concatenate([sample_noise(one, 1, G) for one in options.seeds[1]])
-    if not options.best and not classifier:
+    if not options.best and not options.kind:
         return sample_noise(seed, wanted, G)
+    classifier = classifier_of(trained.settings) if options.kind else None
+    if options.kind:
+        options.kind = class_called(options.kind, trained.settings.data)
     noise = sample_noise(seed, options.num if options.best else min(MOST, CANDIDATES * wanted), G)
     ranked: list[tuple[float, int]] = []  # the best first, else in order
     seen = 0
-    for pictures in blocks(G, noise):
+    while seen < len(noise) and (options.best or len(ranked) < wanted):
+        pictures = pictures_of(G, noise[seen : seen + BLOCK])
         score = trained.logits(pictures) if options.best else np.zeros(len(pictures))
         fits = [True] * len(pictures)
         if classifier:
@@ -228,8 +215,6 @@ def chosen(
             fits = classes == NAMES[trained.settings.data].index(options.kind)
         ranked += [(-float(score[i]), seen + int(i)) for i in np.flatnonzero(fits)]
         seen += len(pictures)
-        if len(ranked) >= wanted and not options.best:
-            break
     kept = [index for _, index in sorted(ranked)[:wanted]]
     if not kept:
         raise UsageError(f"none of {seen:,} pictures is taken for {options.kind!r}. Use another --seed.")
@@ -240,35 +225,24 @@ def chosen(
     return noise[kept]
 
 
-def blocks(G: Network, noise: np.ndarray) -> Iterator[np.ndarray]:
-    """G's pictures (n, H, W, C) float32 of `noise` (N, noise_dim), some at a time: the slow part."""
-    for at in range(0, len(noise), BLOCK):
-        yield pictures_of(G, noise[at : at + BLOCK])
-
-
-def made(G: Network, noise: np.ndarray) -> np.ndarray:
-    """G's pictures of `noise` (N, noise_dim) as uint8 (N, H, W, C)."""
-    return np.concatenate([to_uint8(pictures) for pictures in blocks(G, noise)])
-
-
 def write_walks(options: argparse.Namespace, G: Network, noise: np.ndarray, path: Path) -> str:
     """Film a walk, or a grid of them, each a loop through its part of the `noise`; returns what is shown."""
     each = len(noise) // options.walks
     if each < 2:
         raise UsageError(f"{len(noise)} pictures are too few for {options.walks} walks. Use a larger --num.")
-    parts = noise[: each * options.walks].reshape(options.walks, each, -1)
-    loops = [zip(part, np.roll(part, -1, axis=0), strict=True) for part in parts]  # back to the first
-    ways = np.array([[great_circle(*both, options.interpolate) for both in loop] for loop in loops])
-    ways = ways.reshape(options.walks, -1, parts.shape[2]).swapaxes(0, 1)  # (frames, walks, noise_dim)
-    pictures = made(G, ways.reshape(-1, ways.shape[2]))
-    if path.suffix.lower() == ".gif":  # five bits instead of eight: a third of the size
-        pictures = pictures & 0xF8 | pictures >> 5
+    films: list[np.ndarray] = []  # (frames, H, W, C) of each
+    for part in noise[: each * options.walks].reshape(options.walks, each, -1):
+        ends = zip(part, np.roll(part, -1, axis=0), strict=True)  # from the last one back to the first
+        ways = [great_circle(*both, options.interpolate) for both in ends]
+        pictures = to_uint8(pictures_of(G, np.concatenate(ways)))
+        if path.suffix.lower() == ".gif":  # five bits instead of eight: a third of the size
+            pictures = pictures & 0xF8 | pictures >> 5
+        films.append(pictures)
     columns = options.grid[1] if options.grid else 1
     # Codecs work on blocks of 16x16: where pixels fill them, or a part, files are small and edges sharp.
-    scale = 1 << max(0, min(4, (700 // (columns * pictures.shape[2])).bit_length() - 1))
-    pages = pictures.reshape(*ways.shape[:2], *pictures.shape[1:])
-    frames = (grid(page, columns, scale, gap=scale) for page in pages)
-    write_animation(path, frames, [0.05] * len(pages))
+    scale = 1 << max(0, min(4, (700 // (columns * films[0].shape[2])).bit_length() - 1))
+    frames = (grid(np.stack(page), columns, scale, gap=scale) for page in zip(*films, strict=True))
+    write_animation(path, frames, [0.05] * len(films[0]))
     several = f"{options.walks} walks through " if options.grid else ""
     return f"{several}{each} noise vectors, {options.interpolate} frames between neighbours"
 
@@ -291,20 +265,19 @@ def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
 def write_through_training(trained: Trained, noise: np.ndarray, path: Path) -> list[str]:
     """Pictures of the same `noise` untrained and at each intact checkpoint up to that of `trained`; returns
     the titles of these panels."""
-    checkpoints = RunFolder(trained.run_folder).checkpoints()[::-1]  # the oldest first
-    names = [file.name for file in checkpoints]
-    if trained.path.name not in names:
+    files = RunFolder(trained.run_folder).checkpoints()  # the newest first
+    until = [*dropwhile(lambda file: file.name != trained.path.name, files)]
+    if not until:
         where = f"{trained.path} is in no run's folder"
         raise CheckpointError(f"{where}: name the run, not a copy of its checkpoint.")
-    shown = {"untrained": made(State(trained.settings, trained.D.backend).shown_G, noise)}
-    for file in checkpoints[: names.index(trained.path.name) + 1]:
+    shown = {"untrained": pictures_of(State(trained.settings, trained.D.backend).shown_G, noise)}
+    for file in reversed(until):
         try:
             state, _ = restored([file], trained.D.backend, cli.warn)
+            # The latest may be one of those that stay.
+            shown[title(state.name)] = pictures_of(state.shown_G, noise)
         except CheckpointError as problem:
             cli.warn(f"warning: {problem}")
-            continue
-        if title(state.name) not in shown:  # the latest may be one of those that stay
-            shown[title(state.name)] = made(state.shown_G, noise)
     save_png(path, panels(np.stack(list(shown.values())), list(shown)))
     return list(shown)
 

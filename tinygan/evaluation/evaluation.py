@@ -31,6 +31,14 @@ def unmeasurable() -> str:
     return edits and f"{edits}: FCD cannot be measured, since its classifier needs the original."
 
 
+def classifier_of(settings: Settings) -> Network:
+    """The classifier of the pictures of a run with these `settings`. Raises UsageError where none fits."""
+    if why := unmeasurable():
+        raise UsageError(why)
+    shape = f"{settings.size}x{settings.size}x{settings.channels}"
+    return load_classifier(settings.data if shape == "28x28x1" else f"pictures of {shape}", cpu("fast"))
+
+
 class Compared(NamedTuple):
     figures: dict[str, float]  # fcd, the Fréchet distance, its standard error, and the shares of `overlap`
     classes: np.ndarray  # (10,) shares of the pictures
@@ -78,12 +86,7 @@ class Evaluation:
 
         Raises UsageError where no classifier fits, DataError where there are not enough test images.
         """
-        if why := unmeasurable():
-            raise UsageError(why)
-        if (settings.size, settings.channels) != (28, 1):
-            shape = f"{settings.size}x{settings.size}x{settings.channels}"
-            raise UsageError(f"no classifier for pictures of {shape}: evaluations need 28x28x1.")
-        classifier = load_classifier(settings.data, cpu("fast"))
+        classifier = classifier_of(settings)
         folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
         self._load = partial(data.load, settings.data, data_dir=folder)
         self.test = self._load(split="test", say=say).images

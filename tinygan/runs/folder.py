@@ -90,7 +90,13 @@ class RunFolder(Records):
         remedy = f"Name a run, such as {example}, or a checkpoint file in its folder 'checkpoints'."
         with failing(f"cannot look into {path}", remedy):
             if where is None:
-                return RunFolder(_newest_run(out, trained)), None
+                if not (runs := _newest_first(out)):
+                    raise CheckpointError(
+                        f"no run in {out}: no numbered folder with a config.json. Train one with "
+                        f"{python('-m', 'tinygan.train')}, or name another folder of runs with --runs."
+                    )
+                with_model = (run for run in runs if trained and RunFolder(run).checkpoints())
+                return RunFolder(next(with_model, runs[0])), None
             if not path.exists():
                 name = _plain(str(where))
                 path = next((run for run in _newest_first(out) if run.name.partition("-")[2] == name), path)
@@ -237,16 +243,6 @@ def _newest_first(out: Path) -> list[Path]:
     """The runs in `out`."""
     runs = [entry for entry in _numbered(out) if (entry[1] / "config.json").is_file()] if out.exists() else []
     return [path for _, path in sorted(runs, reverse=True)]
-
-
-def _newest_run(out: Path, trained: bool) -> Path:
-    newest = _newest_first(out)
-    if not newest:
-        raise CheckpointError(
-            f"no run in {out}: no numbered folder with a config.json. Train one with "
-            f"{python('-m', 'tinygan.train')}, or name another folder of runs with --runs."
-        )
-    return next((path for path in newest if trained and RunFolder(path).checkpoints()), newest[0])
 
 
 def _making(out: Path) -> AbstractContextManager[None]:

@@ -74,9 +74,8 @@ class Training:
         self.progress, self.say, self.warn, self.evaluation = progress, say, warn, evaluation
         self.steps_per_epoch, self.total_steps = schedule
         self.ranks = state.backend.ranks
-        self.saved = self.reported = time.monotonic()  # when it last happened
-        self.began, self.early = self.saved, EARLY  # in the first epoch the next save is so much after that
-        self.report_seconds = 0.0  # that the last one took
+        self.began = self.saved = time.monotonic()  # saved: when it last happened
+        self.early, self.next_report = EARLY, 0.0  # the first epoch's next save, after it began; no sooner
         self.unsaved, self.best = True, False  # nothing saved by this process; the best FCD so far, unsaved
         self.rarely = SECONDS_ON_A_CARD if state.backend.device == "gpu" else 0.0
         # Health is always measured on the same images and noise.
@@ -206,12 +205,12 @@ class Training:
     def _write_report(self, rarely: bool = False) -> None:
         """The report; `rarely`: if the last one, and all before, took no more than `REPORTS` of the time."""
         start = time.monotonic()
-        soon = rarely and (start - self.reported) * REPORTS < self.report_seconds
+        soon = rarely and start < self.next_report
         if self.ranks.writes and not self.settings.no_report and not soon:
             with by_product("report", self.warn), self.progress.pause("writing the report"):
                 write_report(self.run, self.state)
-            self.reported = time.monotonic()
-            self.report_seconds = self.reported - start
+            end = time.monotonic()
+            self.next_report = end + (end - start) / REPORTS
 
     def _save_previews(self, epoch: int, step: int | None = None) -> None:
         """The grid of pictures for the fixed noise."""

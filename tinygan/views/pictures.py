@@ -3,7 +3,6 @@
 import io
 import math
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ _GAP = 2  # pixels between two tiles
 _WIDTH = 500  # a grid is magnified to at least so many pixels: 28x28 images are too small at size
 _LINE = 20  # pixels of a line of text
 _APART = 12  # pixels between two panels
-_LONGEST = 1000  # the longer side of a page of panels, where they fit
+_WIDEST = 1000  # pixels of a page of panels, where they fit
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -76,28 +75,14 @@ def captioned(page: np.ndarray, text: str) -> np.ndarray:
 
 
 def panels(groups: np.ndarray, titles: Sequence[str]) -> np.ndarray:
-    """Groups of images (K, N, H, W, C) uint8 as one page: a grid for each, with its title below.
-
-    The layout has full rows, is no thin strip and magnifies the images as far as 1000 pixels allow; among
-    equal ones it has the fewest grids side by side: at best, image i of each stands below that of the last.
-    """
-    K, N, H, W, _ = groups.shape
-
-    def layout(by: tuple[int, int]) -> tuple[int, ...]:
-        across, rows = by
-        down, columns = math.ceil(K / across), math.ceil(N / rows)
-        wide = ((_LONGEST // across - _APART) // columns - _GAP) // W
-        high = ((_LONGEST // down - _APART - _LINE) // rows - _GAP) // H
-        scale = max(1, min(wide, high))
-        width = across * (columns * (W * scale + _GAP) + _APART)
-        height = down * (rows * (H * scale + _GAP) + _LINE + _APART)
-        long, strip = max(width, height), max(width, height) > 3 * min(width, height)
-        return strip, N % rows, -scale, max(_LONGEST, long), height > width, across, rows
-
-    *_, across, rows = best = min(map(layout, product(range(1, K + 1), range(1, math.isqrt(N) + 1))))
-    grids = [grid(images, math.ceil(N / rows), scale=-best[2]) for images in groups]
+    """Groups of images (K, N, H, W, C), uint8 or float in [-1, 1], as one uint8 page (rows, columns, C): a
+    `grid` of each with its title below, and those in a grid, magnified as far as 1000 pixels allow."""
+    K, N, _, W, _ = groups.shape
+    columns = math.ceil(math.sqrt(K)) * math.ceil(math.sqrt(N))
+    scale = max(1, _WIDEST // (columns * (W + _GAP)))
+    grids = [grid(images, scale=scale) for images in groups]
     pages = [captioned(page, title) for page, title in zip(grids, titles, strict=True)]
-    return grid(np.stack(pages), columns=across, scale=1, gap=_APART)
+    return grid(np.stack(pages), scale=1, gap=_APART)
 
 
 def png(pixels: np.ndarray) -> bytes:
