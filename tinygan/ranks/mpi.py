@@ -34,19 +34,14 @@ class MPI(Ranks):
         on = "1 host" if hosts == 1 else f"{hosts} hosts"
         self.words = f"ranks    {self.size} on {on}, with a part of every batch each"
         self.failures = self.comm.Dup()  # on which the ranks meet that failed alike
-        self._number, self._numbers = 0, np.zeros(self.size, int)  # see `heard`
 
     def sum(self, *arrays: Any) -> tuple[Any, ...]:
-        note = np.zeros(self.size, arrays[0].dtype)  # a place for the number of every rank: see `heard`
-        note[self.rank] = self._number
-        flat = np.concatenate([*map(np.ravel, arrays), note], dtype=note.dtype)
+        flat = np.concatenate([np.ravel(array) for array in arrays])
         self.comm.Allreduce(self.mpi.IN_PLACE, flat)
-        self._numbers = flat[-self.size :]
         return apart(flat, arrays)
 
     def heard(self, number: int) -> int:
-        self._number = number
-        return int(self._numbers.max())
+        return self.comm.allreduce(number, self.mpi.MAX)
 
     def by_first(self, work: Callable[[], T]) -> T:
         result, problem = None, None
@@ -148,10 +143,6 @@ class NCCL(MPI):
         place, stream = array.data.ptr, self.xp.cuda.get_current_stream().ptr
         kind = self._kinds[array.dtype.char]
         self.cards.allReduce(place, place, array.size, kind, self.nccl.NCCL_SUM, stream)
-
-    def heard(self, number: int) -> int:
-        # A sum of its own, once each time the card is read: to read what came with another is to wait for it.
-        return self.comm.allreduce(number, self.mpi.MAX)
 
 
 def _exit_code(problem: BaseException) -> int:
