@@ -21,6 +21,8 @@ PATIENCE = 10.0  # seconds until a failure is taken to be one rank's own
 class MPI(Ranks):
     """Many processes, with NumPy's arrays: `mpi` is mpi4py's module, `comm` its communicator of them all."""
 
+    xp: Any = np
+
     def __init__(self, mpi: Any) -> None:
         self.mpi, self.comm = mpi, mpi.COMM_WORLD
         self.rank, self.size = self.comm.Get_rank(), self.comm.Get_size()
@@ -36,9 +38,14 @@ class MPI(Ranks):
         self.failures = self.comm.Dup()  # on which the ranks meet that failed alike
 
     def sum(self, *arrays: Any) -> tuple[Any, ...]:
-        flat = np.concatenate([np.ravel(array) for array in arrays])
-        self.comm.Allreduce(self.mpi.IN_PLACE, flat)
-        return apart(flat, arrays)
+        flat = self.xp.empty(sum(array.size for array in arrays), dtype=arrays[0].dtype)
+        self.xp.concatenate([self.xp.ravel(array) for array in arrays], out=flat)
+        self.add_up(flat)
+        ends = zip(np.cumsum([array.size for array in arrays]), arrays, strict=True)
+        return tuple(flat[end - array.size : end].reshape(array.shape) for end, array in ends)
+
+    def add_up(self, array: Any) -> None:
+        self.comm.Allreduce(self.mpi.IN_PLACE, array)
 
     def heard(self, number: int) -> int:
         return self.comm.allreduce(number, self.mpi.MAX)
@@ -133,12 +140,6 @@ class NCCL(MPI):
             raise DeviceError(f"{failure}. Start one rank to a card.") from problem
         self._kinds = {"f": self.nccl.NCCL_FLOAT32, "d": self.nccl.NCCL_FLOAT64}
 
-    def sum(self, *arrays: Any) -> tuple[Any, ...]:
-        flat = self.xp.empty(sum(array.size for array in arrays), dtype=arrays[0].dtype)
-        self.xp.concatenate([self.xp.ravel(array) for array in arrays], out=flat)
-        self.add_up(flat)
-        return apart(flat, arrays)
-
     def add_up(self, array: Any) -> None:
         place, stream = array.data.ptr, self.xp.cuda.get_current_stream().ptr
         kind = self._kinds[array.dtype.char]
@@ -152,12 +153,6 @@ def _exit_code(problem: BaseException) -> int:
     if isinstance(problem, MemoryError):
         return DeviceError.exit_code
     return 130 if isinstance(problem, KeyboardInterrupt) else getattr(problem, "exit_code", 1)
-
-
-def apart(flat: Any, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The parts of a long array that have the sizes of these, in their shapes."""
-    ends = zip(np.cumsum([array.size for array in arrays]), arrays, strict=True)
-    return tuple(flat[end - array.size : end].reshape(array.shape) for end, array in ends)
 
 
 def started() -> Ranks:
