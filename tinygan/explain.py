@@ -71,16 +71,15 @@ def main(arguments: cli.Arguments = ()) -> int:
     with cli.computing("cpu", settings.engine) as device:
         state = State(settings, device)
         state.restore(arrays, path)
+        stepping = StepByStep(state, images)
         if in_words:
-            for title, sentences in explain(state, images):
+            for title, sentences in explain(state, stepping):
                 print(title)
                 for sentence in sentences:
                     print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
         elif options.layer:
-            batch = StepByStep(state, images).batch()
-            print_layer(state, batch, options.layer, options.out or folder_of(path))
+            print_layer(state, stepping.batch(), options.layer, options.out or folder_of(path))
         else:
-            stepping = StepByStep(state, images)
             print_layers(state, stepping.batch(), path, stepping.how)
     return 0
 

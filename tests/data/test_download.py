@@ -5,15 +5,15 @@ import socket
 import struct
 import threading
 import time
-import urllib.request
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import urlopen
 
 import pytest
 
 from benchmarks.train_classifier import LABELS
 from tinygan.data import download
-from tinygan.data.download import PAUSES, HttpsOnly, Pinned, fetch, open_address
+from tinygan.data.download import PAUSES, Pinned, fetch, opened_in_time
 from tinygan.data.sources import PINNED, located
 from tinygan.errors import DataError
 
@@ -28,11 +28,6 @@ class Handler(BaseHTTPRequestHandler):
         how = self.path.split("/")[1]
         if how == "missing":
             self.send_error(404)
-            return
-        if how == "plain":
-            self.send_response(302)
-            self.send_header("Location", "/good/file")
-            self.end_headers()
             return
         wrong = {"wrong": BODY[::-1], "html": b"<html>Please log in</html>", "long": BODY + b"x"}
         body = wrong.get(how, BODY)
@@ -73,14 +68,9 @@ def server():
     httpd.server_close()
 
 
-def open_here(address: str):
-    """The opener that is used for HTTPS, on this machine's plain server."""
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}), HttpsOnly).open(address, timeout=5)
-
-
 @pytest.fixture(autouse=True)
 def here_without_waiting(monkeypatch):
-    monkeypatch.setattr(download, "open_address", open_here)
+    monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(download, "PAUSES", (0, 0))
 
 
@@ -103,7 +93,7 @@ def test_a_good_file_is_kept_and_not_asked_for_again(tmp_path, server, monkeypat
     path = fetch(pinned(server, "good"), tmp_path, lines.append)
     assert path.read_bytes() == BODY and path == tmp_path / "file"
     assert "0.0 of 0.0 MB" in lines[-1]
-    monkeypatch.setattr(download, "open_address", None)
+    monkeypatch.setattr(download, "urlopen", None)
     assert fetch(pinned(server, "good"), tmp_path, lines.append) == path
 
 
@@ -126,7 +116,6 @@ def test_an_answer_that_comes_drop_by_drop_ends_with_the_time_for_all_of_it(tmp_
         ("wrong", "SHA-256", 1),
         ("long", "more", 1),
         ("missing", "Not Found", 1),
-        ("plain", "not HTTPS", 1),
         ("html", "26 bytes", 3),
         ("says-less", "100 bytes", 3),
         ("reset", "reset", 3),
@@ -135,11 +124,11 @@ def test_an_answer_that_comes_drop_by_drop_ends_with_the_time_for_all_of_it(tmp_
 def test_a_wrong_answer_leaves_nothing(tmp_path, server, monkeypatch, how, word, times):
     asked = []
 
-    def counted(address: str):
+    def counted(address: str, timeout: float):
         asked.append(address)
-        return open_here(address)
+        return urlopen(address, timeout=timeout)
 
-    monkeypatch.setattr(download, "open_address", counted)
+    monkeypatch.setattr(download, "urlopen", counted)
     assert word in refused(tmp_path, pinned(server, how))
     assert len(asked) == times
 
@@ -149,12 +138,9 @@ def test_a_wrong_length_does_not_matter_where_the_bytes_are_right(tmp_path, serv
     assert fetch(pinned(server, how), tmp_path, lambda line: None).read_bytes() == BODY
 
 
-def test_the_opener_that_is_used_follows_no_redirect_to_plain_http_and_waits_no_longer(server, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "*")
+def test_a_server_that_stalls_is_left(server, monkeypatch):
     monkeypatch.setattr(download, "CONNECT_SECONDS", 0.2)
-    with pytest.raises(OSError, match="not HTTPS"):
-        open_address(server + "plain/file")
-    with pytest.raises(TimeoutError), open_address(server + "stall/file") as answer:
+    with opened_in_time(server + "stall/file") as answer, pytest.raises(TimeoutError):
         answer.read()
 
 
@@ -203,7 +189,7 @@ def test_a_server_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "CONNECT_SECONDS", 0.1)
     never, start = threading.Event(), time.monotonic()
     file = pinned("https://silent/", "a", "b")
-    monkeypatch.setattr(download, "open_address", lambda address: never.wait(60))
+    monkeypatch.setattr(download, "urlopen", lambda address, timeout: never.wait(60))
     assert "no answer in 0.1 seconds" in refused(tmp_path, file)
     never.set()
     assert time.monotonic() - start < 3
@@ -215,10 +201,10 @@ def test_an_answer_that_breaks_off_is_asked_for_again(tmp_path, server, monkeypa
     monkeypatch.setattr(download.time, "sleep", waited.append)
     file = pinned(server, "x")
 
-    def one_after_the_other(address: str):
-        return open_here(address.replace("/x/", f"/{answers.pop(0)}/"))
+    def one_after_the_other(address: str, timeout: float):
+        return urlopen(address.replace("/x/", f"/{answers.pop(0)}/"), timeout=timeout)
 
-    monkeypatch.setattr(download, "open_address", one_after_the_other)
+    monkeypatch.setattr(download, "urlopen", one_after_the_other)
     assert fetch(file, tmp_path, lines.append).read_bytes() == BODY
     assert waited == [1, 5] and not answers
     assert sum("trying again" in line for line in lines) == 2

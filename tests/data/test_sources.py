@@ -20,7 +20,7 @@ def idx(count: int = 3) -> bytes:
     return struct.pack(">4BIII", 0, 0, 8, 3, count, 28, 28) + bytes(count * 784)
 
 
-def no_network(address: str):
+def no_network(address: str, timeout: float):
     raise OSError("no network")
 
 
@@ -29,7 +29,7 @@ def own_places(tmp_path, monkeypatch):
     """An empty cache, no data folder from outside, and no network."""
     monkeypatch.delenv("TINYGAN_DATA", raising=False)
     monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "open_address", no_network)
+    monkeypatch.setattr(download, "urlopen", no_network)
 
 
 def put(folder: Path, name: str = "fashion-mnist", packed: bool = True) -> Path:

@@ -80,7 +80,7 @@ def test_a_run_goes_on_with_more_and_with_fewer_ranks(tmp_path: Path, whole: Pat
 
 @needs_mpi
 def test_ranks_that_save_inside_an_epoch_save_together(tmp_path: Path, whole: Path) -> None:
-    """As one of them asks for, which the others hear with the next step."""
+    """As one of them asks for, which all hear after the same step."""
     train(2, tmp_path, *TRAIN, "--save-minutes", "1e-9", "--steps", "8")
     train(2, tmp_path, "--resume", "--steps", "12")
     assert content_digest(read(tmp_path / LAST)[0], {}) == content_digest(read(whole / LAST)[0], {})

@@ -7,13 +7,13 @@ import hashlib
 import os
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from tinygan.errors import DataError, FileError, Printer, failing, one_line
 from tinygan.files import write_atomically
@@ -31,20 +31,6 @@ class Pinned(NamedTuple):
     mirrors: Sequence[str]
     size: int
     sha256: str
-
-
-class HttpsOnly(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to HTTPS addresses alone."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if not newurl.startswith("https://"):
-            fp.close()
-            raise urllib.error.URLError(f"redirected to {newurl}, which is not HTTPS")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def open_address(address: str) -> Any:
-    return urllib.request.build_opener(HttpsOnly).open(address, timeout=CONNECT_SECONDS)
 
 
 def cache_folder() -> Path:
@@ -95,7 +81,7 @@ def downloaded(file: Pinned, say: Printer) -> bytes:
             except DataError as problem:
                 reason = str(problem)
             except (OSError, HTTPException, ValueError) as problem:
-                if isinstance(problem, urllib.error.HTTPError):
+                if isinstance(problem, HTTPError):
                     problem.close()  # it holds the connection
                 reason = one_line(getattr(problem, "reason", None) or problem)
                 broken = broken or answer is not None
@@ -107,17 +93,17 @@ def downloaded(file: Pinned, say: Printer) -> bytes:
 
 
 def opened_in_time(address: str) -> Any:
-    """`open_address` of it, for at most `CONNECT_SECONDS`.
+    """The answer of `address`, waited for at most `CONNECT_SECONDS`.
 
     A socket's own timeout counts anew for every address of a host, and not at all while its name is
     looked up: without a network both together can take minutes. So a thread waits, and is left behind.
-    Raises TimeoutError where it took longer. What `open_address` raises is raised here.
+    Raises TimeoutError where it took longer, and what `urlopen` raises.
     """
     answer: Future[Any] = Future()
 
     def ask() -> None:
         try:
-            answer.set_result(open_address(address))
+            answer.set_result(urlopen(address, timeout=CONNECT_SECONDS))
         except BaseException as problem:
             answer.set_exception(problem)
 

@@ -49,10 +49,12 @@ class Pool:
     def default(self, sharing: int = 1) -> tuple[int, str]:
         """`machine.default_threads`, by what BLAS may use when the pool does not limit it."""
         with self._lock:
-            return default_threads(self._before[1] if self._users else self._own_blas(), sharing)
+            return default_threads(self._outside()[1], sharing)
 
-    def _own_blas(self) -> int:
-        return self._blas if self._inside else blas_threads()
+    def _outside(self) -> tuple[int, int]:
+        """Threads of the pool and of BLAS where nobody is in `sized` or `blas_alone`."""
+        blas = self._blas if self._inside else blas_threads()
+        return self._before if self._users else (self._threads, blas)
 
     def resize(self, threads: int) -> bool:
         """Use `threads` from now on, in matrix products as well, and end the others.
@@ -66,8 +68,7 @@ class Pool:
     def sized(self, threads: int) -> Iterator[bool]:
         """Within this `resize`, whose answer it gives; afterwards the pool and BLAS are as they were."""
         with self._lock:
-            if not self._users:
-                self._before = self._threads, self._own_blas()
+            self._before = self._outside()
             self._users += 1
             switched = self._resize(threads, threads)
         try:
@@ -121,10 +122,9 @@ class Pool:
 
     def _forked(self) -> None:
         """A fork copies no threads: nobody else is in the pool, or holds its lock."""
-        before = self._before if self._users else (self._threads, self._own_blas())
+        self._before = self._outside()
         self._executor, self._lock, self._inside, self._users = None, Lock(), 0, 0
-        self._before = before
-        self._resize(*before)
+        self._resize(*self._before)
 
     @contextmanager
     def blas_alone(self) -> Iterator[None]:

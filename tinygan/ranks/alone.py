@@ -33,13 +33,10 @@ class Ranks:
         return arrays
 
     def add_up(self, array: Any) -> None:
-        """The same for one array on a graphics card, in its place, on the current stream."""
+        """The same for one array, in its place; on a graphics card, on the current stream."""
 
     def heard(self, number: int) -> int:
-        """The largest number that any rank has sent by now; sends this one.
-
-        It travels with the next `sum`, so that what one rank knows, all act on after the same step.
-        """
+        """The largest `number` of all ranks: what one of them knows, all act on after the same step."""
         return number
 
     def by_first(self, work: Callable[[], T]) -> T:

@@ -21,6 +21,8 @@ PATIENCE = 10.0  # seconds until a failure is taken to be one rank's own
 class MPI(Ranks):
     """Many processes, with NumPy's arrays: `mpi` is mpi4py's module, `comm` its communicator of them all."""
 
+    xp: Any = np
+
     def __init__(self, mpi: Any) -> None:
         self.mpi, self.comm = mpi, mpi.COMM_WORLD
         self.rank, self.size = self.comm.Get_rank(), self.comm.Get_size()
@@ -34,19 +36,19 @@ class MPI(Ranks):
         on = "1 host" if hosts == 1 else f"{hosts} hosts"
         self.words = f"ranks    {self.size} on {on}, with a part of every batch each"
         self.failures = self.comm.Dup()  # on which the ranks meet that failed alike
-        self._number, self._numbers = 0, np.zeros(self.size, int)  # see `heard`
 
     def sum(self, *arrays: Any) -> tuple[Any, ...]:
-        note = np.zeros(self.size, arrays[0].dtype)  # a place for the number of every rank: see `heard`
-        note[self.rank] = self._number
-        flat = np.concatenate([*map(np.ravel, arrays), note], dtype=note.dtype)
-        self.comm.Allreduce(self.mpi.IN_PLACE, flat)
-        self._numbers = flat[-self.size :]
-        return apart(flat, arrays)
+        flat = self.xp.empty(sum(array.size for array in arrays), dtype=arrays[0].dtype)
+        self.xp.concatenate([self.xp.ravel(array) for array in arrays], out=flat)
+        self.add_up(flat)
+        ends = zip(np.cumsum([array.size for array in arrays]), arrays, strict=True)
+        return tuple(flat[end - array.size : end].reshape(array.shape) for end, array in ends)
+
+    def add_up(self, array: Any) -> None:
+        self.comm.Allreduce(self.mpi.IN_PLACE, array)
 
     def heard(self, number: int) -> int:
-        self._number = number
-        return int(self._numbers.max())
+        return self.comm.allreduce(number, self.mpi.MAX)
 
     def by_first(self, work: Callable[[], T]) -> T:
         result, problem = None, None
@@ -138,20 +140,10 @@ class NCCL(MPI):
             raise DeviceError(f"{failure}. Start one rank to a card.") from problem
         self._kinds = {"f": self.nccl.NCCL_FLOAT32, "d": self.nccl.NCCL_FLOAT64}
 
-    def sum(self, *arrays: Any) -> tuple[Any, ...]:
-        flat = self.xp.empty(sum(array.size for array in arrays), dtype=arrays[0].dtype)
-        self.xp.concatenate([self.xp.ravel(array) for array in arrays], out=flat)
-        self.add_up(flat)
-        return apart(flat, arrays)
-
     def add_up(self, array: Any) -> None:
         place, stream = array.data.ptr, self.xp.cuda.get_current_stream().ptr
         kind = self._kinds[array.dtype.char]
         self.cards.allReduce(place, place, array.size, kind, self.nccl.NCCL_SUM, stream)
-
-    def heard(self, number: int) -> int:
-        # A sum of its own, once each time the card is read: to read what came with another is to wait for it.
-        return self.comm.allreduce(number, self.mpi.MAX)
 
 
 def _exit_code(problem: BaseException) -> int:
@@ -161,12 +153,6 @@ def _exit_code(problem: BaseException) -> int:
     if isinstance(problem, MemoryError):
         return DeviceError.exit_code
     return 130 if isinstance(problem, KeyboardInterrupt) else getattr(problem, "exit_code", 1)
-
-
-def apart(flat: Any, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The parts of a long array that have the sizes of these, in their shapes."""
-    ends = zip(np.cumsum([array.size for array in arrays]), arrays, strict=True)
-    return tuple(flat[end - array.size : end].reshape(array.shape) for end, array in ends)
 
 
 def started() -> Ranks:

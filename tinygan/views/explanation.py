@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygan import autograd, average, gan, models, optim
 from tinygan.autograd import Tensor, grad
-from tinygan.data import Dataset, dataset
+from tinygan.data import dataset
 from tinygan.errors import UsageError
 from tinygan.fast.originals import changed, described
 from tinygan.layers import Network
@@ -30,7 +30,7 @@ def place(module: ModuleType, code: str) -> str:
     return ""
 
 
-def explain(state: State, data: Dataset) -> Iterator[tuple[str, list[str]]]:
+def explain(state: State, stepping: StepByStep) -> Iterator[tuple[str, list[str]]]:
     """The next step of `state`, of the readable engine: pairs of a title and the sentences below it.
 
     The weights and both Adams of `state` take the step; the rest of it is spoilt. Raises UsageError where
@@ -39,7 +39,7 @@ def explain(state: State, data: Dataset) -> Iterator[tuple[str, list[str]]]:
     in_words = ("gan.", "ops.loss.", "autograd.grad", "optim.")
     if edits := [name for name in changed() if name.startswith(in_words)]:
         raise UsageError(f"{described(edits)}: tinygan.explain has words for the original alone.")
-    G, D, adam, stepping = state.G, state.D, state.adam_G, StepByStep(state, data)
+    G, D, adam = state.G, state.D, state.adam_G
     # The weight that is followed, in the middle of G's last kernel.
     name = [key for key in G.parameters if key.endswith("kernel")][-1]
     middle = (*(side // 2 for side in G.parameters[name].shape[:2]), 0, 0)
