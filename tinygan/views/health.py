@@ -13,7 +13,8 @@ from tinygan.autograd import Tensor, no_grad
 from tinygan.layers import LeakyReLU, Mode, Network
 from tinygan.ops.loss import sigmoid
 
-MEASURED_ON = 64  # real pictures, and as many fakes: they cost as much as a step of 64 (benchmarks.page)
+MEASURED_ON = 256  # real pictures, and as many fakes
+PART = 64  # at a time: that takes no more memory than a step
 
 
 class Health(NamedTuple):
@@ -40,7 +41,7 @@ def measure(G: Network, D: Network, images: Array, noise: Array) -> Health:
         logits, alive_D = _run(D, xp.concatenate([images, fakes]))
     logits = backend.numpy(logits)[:, 0].astype(np.float64)
     real, fake = logits[: len(images)], logits[len(images) :]
-    alive = [backend.numpy(some).reshape(-1) for some in (*alive_G, *alive_D)]
+    alive = np.concatenate([alive_G, alive_D])
     count = min(len(images), len(fakes))  # among more pictures the nearest is nearer
     apart, nearest = _distances(backend.numpy(images)[:count])
     fakes_apart, fakes_nearest = _distances(backend.numpy(fakes)[:count])
@@ -49,18 +50,22 @@ def measure(G: Network, D: Network, images: Array, noise: Array) -> Health:
         real_spread=float(sigmoid(real).std()), fake_spread=float(sigmoid(fake).std()),
         diversity=fakes_apart / apart if apart else 1.0,
         nearest=fakes_nearest / nearest if nearest else 1.0,
-        dead=float(1 - np.concatenate(alive).mean()) if alive else 0.0,
+        dead=float(1 - alive.mean()) if len(alive) else 0.0,
     )  # fmt: skip
 
 
-def _run(network: Network, x: Array) -> tuple[Array, list[Array]]:
-    """The network's output, and for each LeakyReLU which channels are positive for any of `x`."""
-    alive, y = [], x
-    for name, tensor in network.outputs(Tensor(x, network.backend), Mode()):
-        y = tensor.data
-        if isinstance(network.layers[name], LeakyReLU):
-            alive.append((y > 0).any(axis=tuple(range(y.ndim - 1))))
-    return y, alive
+def _run(network: Network, x: Array) -> tuple[Array, np.ndarray]:
+    """The network's output for `x`, and which channels of its LeakyReLUs are positive for any of it."""
+    xp, outputs, alive = network.backend.xp, [], []
+    for at in range(0, len(x), PART):
+        y, positive = x[at : at + PART], [np.zeros(0, bool)]
+        for name, tensor in network.outputs(Tensor(y, network.backend), Mode()):
+            y = tensor.data
+            if isinstance(network.layers[name], LeakyReLU):
+                positive.append(network.backend.numpy((y > 0).any(axis=tuple(range(y.ndim - 1)))))
+        outputs.append(y)
+        alive.append(np.concatenate(positive))
+    return xp.concatenate(outputs), np.any(alive, axis=0)
 
 
 def _distances(pictures: np.ndarray) -> tuple[float, float]:
