@@ -119,7 +119,7 @@ def trained(name: str, folder: Path, data_dir: Path | None) -> dict[str, Any]:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise TinyganError(f"{name}: {done.stderr.strip()[-500:]}")
-    run = RunFolder.find(None, folder / "runs")
+    run, _ = RunFolder.find(None, folder / "runs")
     config = run.read_config()
     facts = ("epoch", "step", "g_loss", "d_loss", "real_score", "fake_score", "health", "verdict")
     return judged(name, {

@@ -4,7 +4,9 @@ A GAN's losses need not fall, so they do not show it. These numbers do better: h
 different G's pictures are from each other, and how much of the networks is at work.
 """
 
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from tinygan.arrays import Array
 from tinygan.autograd import Tensor, no_grad
 from tinygan.layers import LeakyReLU, Mode, Network
 from tinygan.ops.loss import sigmoid
+from tinygan.runs.settings import Settings
 
 MEASURED_ON = 256  # real pictures, and as many fakes
 PART = 64  # at a time: that takes no more memory than a step
@@ -86,48 +89,92 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.maximum(squares, 0)  # where rounding leaves something below
 
 
-# When a number is worth a warning. In a run that goes well D takes about 60 to 90 of 100 pictures
-# for what they are, and G's pictures differ about as much as real ones.
+# When a number is worth a warning; in parentheses, what it was in runs that went well (benchmarks.verdicts).
+RUNAWAY = 20.0  # mean loss of G (0.5 to 2): for float32 there is hardly a probability but 0 and 1
+SWINGING = 0.25  # D's loss above that of one that always answers D's means (0.05): it is sure, and wrong
+CERTAIN = 0.15  # mean loss of D (0.8 to 1.4): then the gradients that reach G are next to nothing
+LEADING = 0.1  # mean of D(G(z)) above that of D(x): D learns too little
+FOOLED = 0.2  # of the fakes rejected: D teaches nothing either
+DEAD = 0.25  # of the channels
 COLLAPSED = 0.4  # of the distance between real pictures; garments of one kind are 0.57 to 0.95 apart
 REPEATED = 0.35  # of that between nearest ones: a few pictures, however far apart, come again and again
-CERTAIN = 0.98  # of both kinds recognised: then the gradients that reach G are next to nothing
-FOOLED = 0.1  # of the fakes rejected: D teaches nothing either
-ASLEEP = 0.02  # spread of D's scores: it says the same of every picture
-DEAD = 0.25  # of the channels
-
-AGAIN = "start again with --recipe best, or where this is that one, with a smaller --lr."
-SLOWER = "start again with a smaller --lr."
+RISING = 0.1  # of these two limits within the window: the pictures are becoming different
+WINDOW = 100  # steps, and at least two epochs, for which what is found has lasted
+FAR = 0.06  # Adam's lr times steps: until then the pictures of a good run are blots, too
+SOON, LATE = 200, 2000  # the fewest and the most of these steps, whatever the lr
+NEEDED = ("epoch", "step", "g_loss", "d_loss", "real_score", "fake_score", *Health._fields)
 
 
 class Verdict(NamedTuple):
-    """A few words, and what to try; nothing to try where all is well."""
+    """What is the matter, in a word; what shows it; and what to try: nothing where nothing is wrong."""
 
+    kind: str
     words: str
-    advice: str
+    advice: str = ""
 
     def __str__(self) -> str:
         return f"{self.words}. {self.advice}" if self.advice else self.words
 
 
-def verdict(health: Health) -> Verdict:
-    """The worst that these numbers show."""
-    real, fake = round(100 * health.real_accuracy), round(100 * health.fake_accuracy)
-    alike = health.diversity < COLLAPSED
-    if alike or health.nearest < REPEATED:
-        found = f"They differ {100 * health.diversity:.0f} % as much as real pictures"
-        if not alike:
-            found = f"Nearest ones differ {100 * health.nearest:.0f} % as much as among real pictures"
-        words = f"samples look alike: mode collapse? {found}"
-        return Verdict(words, f"Go on for some epochs; if it stays, {AGAIN}")
-    if min(health.real_accuracy, health.fake_accuracy) >= CERTAIN:
-        words = f"D is winning: {fake} % of fakes are rejected"
-        return Verdict(words, f"Usual in the first epochs; if it stays, {AGAIN}")
-    if max(health.real_spread, health.fake_spread) < ASLEEP:
-        return Verdict("D says the same of every picture", f"Go on for an epoch; if it stays, {SLOWER}")
-    if health.fake_accuracy <= FOOLED:
-        words = f"G is winning: D rejects {fake} % of fakes only"
-        return Verdict(words, f"D often catches up; if it does not, {SLOWER}")
-    if health.dead > DEAD:
-        words = f"{100 * health.dead:.0f} % of the LeakyReLU channels are dead"
-        return Verdict(words, f"They learn slowly; if the pictures do not get better, {SLOWER}")
-    return Verdict(f"healthy: D recognises {real} % of real pictures and {fake} % of fakes", "")
+def verdict(rows: Sequence[dict[str, Any]], settings: Settings) -> Verdict:
+    """What the statistics `rows` of a run say of its last epoch: causes first, symptoms after them."""
+    recent: list[dict[str, Any]] = []
+    for row in reversed(rows):
+        row = {**row, **(row["health"] if isinstance(row.get("health"), dict) else {})}
+        enough = len(recent) > 1 and row["step"] <= recent[-1]["step"] - WINDOW
+        if enough or not all(isinstance(row.get(name), (int, float)) for name in NEEDED):
+            break  # an older version's row, or a damaged one, ends it, too
+        recent.insert(0, row)
+    return _cause(recent, settings) or _early(recent[-1], len(recent), settings) or _symptom(recent, settings)
+
+
+def _cause(recent: list[dict[str, Any]], settings: Settings) -> Verdict | None:
+    """What shows even before the pictures can be judged."""
+    now, lr_d = recent[-1], settings.lr_d or settings.lr
+    best = "" if settings.recipe == "best" else ", or with --recipe best"
+    losses = f"mean losses G {now['g_loss']:,.4g}, D {now['d_loss']:,.4g}"
+    if now["diversity"] == now["nearest"] == 1:  # exactly: what `measure` says where real ones are 0 apart
+        return Verdict("blank", "the real pictures are all the same", "Look at them in reals.png.")
+    if settings.batch_size == 1:
+        words = "batches of one picture: batch normalisation takes G's noise away"
+        return Verdict("batch", words, "Start again with --batch-size 16 or more.")
+    swing = now["d_loss"] + math.log(max(now["real_score"] * (1 - now["fake_score"]), 1e-12))
+    if now["g_loss"] > RUNAWAY or swing > SWINGING:
+        what = "the losses run away" if now["g_loss"] > RUNAWAY else "unstable: D is sure, then wrong"
+        advice = f"Start again with a smaller --lr than {settings.lr:g}{best}."
+        return Verdict("unstable", f"{what}; {losses}", advice)
+    if len(recent) < 2 or now["step"] < WINDOW:
+        return None
+    if all(row["d_loss"] < CERTAIN for row in recent):
+        words = f"D is winning, and G learns next to nothing; {losses}"
+        return Verdict("D", words, f"Start again with a smaller --lr-d than {lr_d:g}{best}.")
+    led = all(row["fake_score"] > row["real_score"] + LEADING for row in recent)
+    if led or all(row["fake_accuracy"] <= FOOLED for row in recent):
+        words = f"G is winning: D rejects {100 * now['fake_accuracy']:.0f} % of fakes; {losses}"
+        return Verdict("G", words, f"Start again with a larger --lr-d than {lr_d:g}{best}.")
+    return None
+
+
+def _early(now: dict[str, Any], epochs: int, settings: Settings) -> Verdict | None:
+    """Until when it is too early to tell, if it is."""
+    steps = min(max(FAR / settings.lr, SOON), LATE)
+    if epochs > 1 and now["step"] >= steps:
+        return None
+    epoch = max(math.ceil(steps * now["epoch"] / now["step"]), now["epoch"] + 1)
+    return Verdict("early", f"too early to tell, before {steps:,.0f} steps and two epochs: see epoch {epoch}")
+
+
+def _symptom(recent: list[dict[str, Any]], settings: Settings) -> Verdict:
+    """What the pictures and the networks show."""
+    now, smaller = recent[-1], f"Start again with a smaller --lr than {settings.lr:g}."
+    if all(row["dead"] > DEAD for row in recent):
+        return Verdict("dead", f"{100 * now['dead']:.0f} % of the LeakyReLU channels are dead", smaller)
+    alike = [min(row["diversity"] / COLLAPSED, row["nearest"] / REPEATED) for row in recent]
+    different = f"{100 * now['diversity']:.0f} % as much as real pictures"
+    if alike[-1] < 1:
+        found = f"They differ {different}, nearest ones {100 * now['nearest']:.0f} %"
+        if max(alike) >= 1 or alike[-1] > alike[0] + RISING:
+            return Verdict("early", f"too early to tell whether samples stay alike. {found}")
+        advice = smaller if settings.recipe == "best" else "Start again with --recipe best."
+        return Verdict("collapse", f"samples look alike: mode collapse? {found}", advice)
+    return Verdict("healthy", f"healthy: neither network is winning, samples differ {different}")
