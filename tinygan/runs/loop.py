@@ -75,8 +75,9 @@ class Training:
         self.rarely = SECONDS_ON_A_CARD if state.backend.device == "gpu" else 0.0
         # Health is always measured on the same images and noise.
         self.images = normalise(state.backend.array(data.images[:MEASURED_ON]))
-        noise = stream(self.settings.seed, "samples").at(1).normal((MEASURED_ON, *state.G.input_shape))
+        noise = stream(self.settings.seed, "samples").at(1).normal((len(self.images), *state.G.input_shape))
         self.noise = state.backend.array(noise)
+        self.rows = run.read_stats() if self.ranks.writes else []  # the verdict is on all epochs
 
     def complete(self) -> None:
         """Train to the end.
@@ -206,7 +207,7 @@ class Training:
         if not np.isfinite(health).all():
             raise self._spoilt("what the networks make is not finite any more")
         means = dict(zip(MEASURED, (state.sums / self.steps_per_epoch).tolist(), strict=True))
-        speed, found = images / seconds, verdict(health)
+        speed = images / seconds
         due = settings.metrics_every and epoch % settings.metrics_every == 0
         evaluated = None
         if self.evaluation and due and not received.number:
@@ -221,12 +222,16 @@ class Training:
             "seconds": round(seconds, 3),  # of this process; less than the epoch's after a resumption
             "images_per_second": round(speed, 1),
             "health": {name: round(number, 4) for name, number in health._asdict().items()},
-            "verdict": found.words, "advice": found.advice,
         }  # fmt: skip
+        found = verdict([*self.rows, row], settings)
+        known = bool(self.rows) and self.rows[-1].get("advice") == found.advice
+        row |= {"verdict": found.words, "advice": found.advice}
+        self.rows.append(row)
         self.run.append_stats(row | ({"evaluation": evaluated} if evaluated else {}))
         shown = "mean loss G {g_loss:.3f} D {d_loss:.3f}  D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}"
         done = f"epoch {epoch}/{settings.epochs} done  {shown.format(**means)}"
-        lines = [f"{done}  {seconds:.3g} s  {speed:,.0f} images/s", f"         {found}"]
+        said = found.words if known else found  # advice is given once
+        lines = [f"{done}  {seconds:.3g} s  {speed:,.0f} images/s", f"         {said}"]
         if evaluated:
             lines.append(
                 "         FCD {fcd:.2f} +- {error:.2f} (real images {floor:.2f}, noise {ceiling:.0f}, "
