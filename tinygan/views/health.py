@@ -91,10 +91,9 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 # When a number is worth a warning; in parentheses, what it was in runs that went well (benchmarks.verdicts).
 RUNAWAY = 20.0  # mean loss of G (0.5 to 2): for float32 there is hardly a probability but 0 and 1
-SWINGING = 0.25  # D's loss above that of one that always answers D's means (0.05): it is sure, and wrong
+SWINGING = 0.25  # what D loses by being sure, now and then of the wrong thing (0.05)
 CERTAIN = 0.15  # mean loss of D (0.8 to 1.4): then the gradients that reach G are next to nothing
 LEADING = 0.1  # mean of D(G(z)) above that of D(x): D learns too little
-FOOLED = 0.2  # of the fakes rejected: D teaches nothing either
 DEAD = 0.25  # of the channels
 COLLAPSED = 0.4  # of the distance between real pictures; garments of one kind are 0.57 to 0.95 apart
 REPEATED = 0.35  # of that between nearest ones: a few pictures, however far apart, come again and again
@@ -138,9 +137,9 @@ def _cause(recent: list[dict[str, Any]], settings: Settings) -> Verdict | None:
     if settings.batch_size == 1:
         words = "batches of one picture: batch normalisation takes G's noise away"
         return Verdict("batch", words, "Start again with --batch-size 16 or more.")
-    swing = now["d_loss"] + math.log(max(now["real_score"] * (1 - now["fake_score"]), 1e-12))
-    if now["g_loss"] > RUNAWAY or swing > SWINGING:
-        what = "the losses run away" if now["g_loss"] > RUNAWAY else "unstable: D is sure, then wrong"
+    away = any(row["g_loss"] > RUNAWAY for row in recent)
+    if away or any(_swing(row) > SWINGING for row in recent):
+        what = "the losses run away" if away else "unstable: D is sure, then wrong"
         advice = f"Start again with a smaller --lr than {settings.lr:g}{best}."
         return Verdict("unstable", f"{what}; {losses}", advice)
     if len(recent) < 2 or now["step"] < WINDOW:
@@ -148,11 +147,15 @@ def _cause(recent: list[dict[str, Any]], settings: Settings) -> Verdict | None:
     if all(row["d_loss"] < CERTAIN for row in recent):
         words = f"D is winning, and G learns next to nothing; {losses}"
         return Verdict("D", words, f"Start again with a smaller --lr-d than {lr_d:g}{best}.")
-    led = all(row["fake_score"] > row["real_score"] + LEADING for row in recent)
-    if led or all(row["fake_accuracy"] <= FOOLED for row in recent):
-        words = f"G is winning: D rejects {100 * now['fake_accuracy']:.0f} % of fakes; {losses}"
+    if all(row["fake_score"] > row["real_score"] + LEADING for row in recent):
+        words = f"G is winning: D takes fakes for real rather than real pictures; {losses}"
         return Verdict("G", words, f"Start again with a larger --lr-d than {lr_d:g}{best}.")
     return None
+
+
+def _swing(row: dict[str, Any]) -> float:
+    """How much D's loss would fall if D gave every real picture its mean score of them, and so for fakes."""
+    return row["d_loss"] + math.log(max(row["real_score"] * (1 - row["fake_score"]), 1e-12))
 
 
 def _early(now: dict[str, Any], epochs: int, settings: Settings) -> Verdict | None:
