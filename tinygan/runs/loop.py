@@ -224,14 +224,14 @@ class Training:
             "health": {name: round(number, 4) for name, number in health._asdict().items()},
         }  # fmt: skip
         found = verdict([*self.rows, row], settings)
-        known = bool(self.rows) and self.rows[-1].get("advice") == found.advice
+        known = bool(self.rows) and self.rows[-1].get("advice") == found.advice  # advice is given once
         row |= {"verdict": found.words, "advice": found.advice}
         self.rows.append(row)
         self.run.append_stats(row | ({"evaluation": evaluated} if evaluated else {}))
         shown = "mean loss G {g_loss:.3f} D {d_loss:.3f}  D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}"
         done = f"epoch {epoch}/{settings.epochs} done  {shown.format(**means)}"
-        said = found.words if known else found  # advice is given once
-        lines = [f"{done}  {seconds:.3g} s  {speed:,.0f} images/s", f"         {said}"]
+        lines = [f"{done}  {seconds:.3g} s  {speed:,.0f} images/s"]
+        lines.append(f"         {found.words if known else found}")
         if evaluated:
             lines.append(
                 "         FCD {fcd:.2f} +- {error:.2f} (real images {floor:.2f}, noise {ceiling:.0f}, "
