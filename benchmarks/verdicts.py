@@ -1,7 +1,7 @@
 """``python -m benchmarks.verdicts``: are the verdicts right? Runs of which it is known how they go.
 
-The right answers were written down, from the settings and the pictures, before the rules were made; the runs
-that are `HELD_OUT` were not looked at before the rules had been tried on them once. The old rules looked at 64
+The right answers were written down, from the settings and the pictures, before the rules were made. Runs that
+are `HELD_OUT` were not looked at before the rules had been tried on them once. The old rules were for 64
 pictures; here they get the numbers of 256.
 """
 
@@ -44,8 +44,8 @@ CASES = {
         {1: "early", 2: "early healthy", 6: "healthy"}, "the best recipe on few channels"),
     "best garments": Case(f"{GARMENTS} --recipe best --width 16 --epochs 8",
                           {1: "early healthy", 4: "healthy"}, "a small network, long enough"),
-    "best, full width": Case(f"{GARMENTS} --recipe best --epochs 3",
-                             {1: "early healthy", 3: "early healthy"}, "README's first command, shortened"),
+    "full width": Case(f"{GARMENTS} --recipe best --epochs 3",
+                       {1: "early healthy", 3: "early healthy"}, "README's first command, shortened"),
     "tutorial": Case(f"{GARMENTS} --recipe seed --width 16 --epochs 10", {1: "early"},
                      "320 of its small steps: nothing is wrong, and nothing is to be seen yet"),
     # Steps that are too large.
@@ -65,8 +65,8 @@ CASES = {
                        "pictures: a line of few digits"),
     "batch of one": Case("--data strokes --limit 60 --batch-size 1 --width 8 --epochs 6", {1: "batch"},
                          "README's third question"),
-    # Nothing is wrong here. Expected were copies of 30 pictures; but after 1,000 steps with 30 and 500 with 10
-    # of them the samples were others, so the answer was corrected, and the run shortened.
+    # Expected were copies of 30 pictures. After 1,000 steps with 30, and 500 with 10, the samples were none,
+    # so the answer was corrected, and the run shortened.
     "few": Case("--data strokes --limit 90 --recipe quick --batch-size 30 --width 16 --epochs 150",
                 {1: "early", 80: "early healthy", 130: "healthy"}, "90 pictures, three steps an epoch"),
     # Data from which there is nothing to learn.
@@ -135,7 +135,7 @@ def trained(name: str, folder: Path, data_dir: Path | None) -> dict[str, Any]:
 
 
 def judged(name: str, run: dict[str, Any]) -> dict[str, Any]:
-    """`run` with, for each epoch, the kinds of verdict that are right, the one given and the old rules' one."""
+    """`run` with, for each epoch, the kinds of verdict that are right, the new one and the old rules' one."""
     rows, settings = run["rows"], new_settings(run["settings"])
     right = [answer(CASES[name].right, row["epoch"]) for row in rows]
     found = {

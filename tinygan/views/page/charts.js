@@ -142,13 +142,14 @@ const percent = (value) => (value === null ? "–" : `${number(100 * value, 0)} 
 const perEpoch = (rows, name, color, get) => ({ name, color, x: rows.map((row) => row.epoch), y: rows.map((row) => get(row) ?? null) });
 
 /** The charts of the losses and scores, with a point for one step or several. */
-function stepCharts({ curves, steps_per_epoch: stepsPerEpoch }) {
+function stepCharts({ curves, steps_per_epoch: stepsPerEpoch, limits }) {
   const x = curves.step.map((step) => step / stepsPerEpoch);
   const ranges = curves.every > 1 ? curves : { low: [], high: [] }; // of the steps that one point stands for
   const line = (name, color, i) => ({ name, color, x, y: curves.mean[i], low: ranges.low[i], high: ranges.high[i] });
   return x.length === 0 ? [] : [
     { title: "Losses", lines: [line("G", COLOR.fake, 0), line("D", COLOR.real, 1)],
-      guesses: [{ value: Math.LN2, text: "G, if D can only guess" }, { value: 2 * Math.LN2, text: "D, if it can only guess" }] },
+      guesses: [{ value: Math.LN2, text: "G, if D can only guess" }, { value: 2 * Math.LN2, text: "D, if it can only guess" },
+        { value: limits.certain, text: "D below: D is winning" }] },
     { title: "D's probability of “real”", top: 1, guesses: [{ value: 0.5 }],
       lines: [line("D(x), of real images", COLOR.real, 2), line("D(G(z)), of fakes", COLOR.fake, 3)] },
   ];
@@ -159,13 +160,12 @@ function epochCharts({ stats, limits }) {
   const health = (name, color, key) => perEpoch(stats, name, color, (row) => row.health[key]);
   return stats.length === 0 ? [] : [
     ...evaluationCharts(stats.filter((row) => row.evaluation.fcd !== undefined)),
-    { title: "How often D is right", top: 1, write: percent,
-      guesses: [{ value: limits.certain, text: "both above: D is winning", under: true }, { value: 0.5, text: "guessing" }, { value: limits.fooled, text: "fakes below: G is winning" }],
+    { title: "How often D is right", top: 1, write: percent, guesses: [{ value: 0.5, text: "guessing" }],
       lines: [health("of real images", COLOR.real, "real_accuracy"), health("of fakes", COLOR.fake, "fake_accuracy")] },
     { title: "How different the fakes are", write: percent,
       guesses: [{ value: 1, text: "as real images" }, { value: limits.collapsed, text: "any two below: mode collapse?" }, { value: limits.repeated, text: "nearest below: mode collapse?", under: true }],
       lines: [health("any two", COLOR.fake, "diversity"), health("the nearest two", COLOR.third, "nearest")] },
-    { title: "How much D's probabilities spread", guesses: [{ value: limits.asleep, text: "both below: D says the same of all" }],
+    { title: "How much D's probabilities spread",
       lines: [health("of D(x)", COLOR.real, "real_spread"), health("of D(G(z))", COLOR.fake, "fake_spread")] },
     { title: "Dead LeakyReLU channels", write: percent, guesses: [{ value: limits.dead, text: "too many above", under: true }],
       lines: [health("never positive, in both networks", COLOR.third, "dead")] },
