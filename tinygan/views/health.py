@@ -92,7 +92,7 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 # When a number is worth a warning; in parentheses, what it was in runs that went well (benchmarks.verdicts).
 RUNAWAY = 20.0  # mean loss of G (0.4 to 0.9): for float32 there is hardly a probability but 0 and 1
 SWINGING = 0.25  # what D loses by being sure, now and then of the wrong thing (0.05)
-CERTAIN = 0.15  # mean loss of D (1.1 to 1.5): then the gradients that reach G are next to nothing
+CERTAIN = 0.15  # mean loss of D (1.1 to 1.4): then the gradients that reach G are next to nothing
 LEADING = 0.1  # mean of D(G(z)) above that of D(x): D learns too little
 DEAD = 0.25  # of the channels
 COLLAPSED = 0.4  # of the distance between real pictures; garments of one kind are 0.57 to 0.95 apart
