@@ -367,3 +367,21 @@ def caught() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_advice_is_given_once_and_a_resumption_says_what_the_whole_run_would(tmp_path: Path) -> None:
+    """Steps of these sizes are unstable: the statistics keep the advice, the log has it when it is new."""
+    unstable = ("train", *TINY, "--lr", 3, "--epochs", 4, "--no-gif", "--no-report")
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    works(*unstable, cwd=tmp_path / "whole")
+    works(*unstable, "--steps", 2 * TINY_STEPS, cwd=tmp_path / "parts")
+    works("train", "--resume", cwd=tmp_path / "parts")
+    logs, rows = [], []
+    for name in ("whole", "parts"):
+        run = RunFolder(tmp_path / name / RUN)
+        rows.append([(row["verdict"], row["advice"]) for row in run.read_stats()])
+        logs.append((run.path / "log.txt").read_text())
+    assert rows[0] == rows[1] and len(rows[0]) == 4
+    assert all(advice.startswith("Start again with a smaller --lr than 3") for _, advice in rows[0])
+    assert [log.count("smaller --lr than 3") for log in logs] == [1, 1]

@@ -340,9 +340,9 @@ def test_the_epoch_on_the_slider_is_marked_in_the_charts(visit: Visit) -> None:
 def test_the_limits_of_the_verdict_are_drawn_where_its_numbers_are(visit: Visit) -> None:
     right = ["of real images 75 %", "of fakes 50 %"]
     for title, numbers, limits in (
-        ("How often D is right", right, [health.CERTAIN, 0.5, health.FOOLED]),
+        ("How often D is right", right, [0.5]),
         ("How different", ["any two 90 %", "the nearest two 80 %"], [1, health.COLLAPSED, health.REPEATED]),
-        ("How much D's", ["of D(x) 0.100", "of D(G(z)) 0.200"], [health.ASLEEP]),
+        ("How much D's", ["of D(x) 0.100", "of D(G(z)) 0.200"], []),
         ("Dead LeakyReLU", ["never positive, in both networks 13 %"], [health.DEAD]),
         ("Speed", [f"images a second {100 + EPOCHS}"], []),
     ):
@@ -352,6 +352,9 @@ def test_the_limits_of_the_verdict_are_drawn_where_its_numbers_are(visit: Visit)
         found = [visit.scale(title)(y) for y in places]
         assert found == pytest.approx([scale * limit for limit in limits], abs=0.01 * scale), title
         assert chart.locator("text.about").count() == len(limits)
+    lines = visit.chart("Losses").locator(".guess").all()
+    found = [visit.scale("Losses")(float(line.get_attribute("y1") or "nan")) for line in lines]
+    assert found == pytest.approx([np.log(2), 2 * np.log(2), health.CERTAIN], abs=0.01)
 
 
 def test_the_mouse_reads_a_chart_and_leaves_it_and_a_finger_leaves_its_numbers(
@@ -698,6 +701,14 @@ def test_a_verdict_that_is_not_healthy_has_advice(open_report: Open, tmp_path: P
     visit = open_report(write_report(run, state))
     assert visit.text("#verdict") == "Epoch 2. Samples look alike: mode collapse? Go on."
     assert "bad" in (visit.page.locator("#verdict").get_attribute("class") or "")
+
+
+def test_too_early_to_tell_is_neither_good_nor_bad(open_report: Open, tmp_path: Path) -> None:
+    run, state = made_up_run(tmp_path, 1, **SMALL)
+    for verdict, kind in (("healthy: neither", "good"), ("too early to tell, before 300 steps", "early")):
+        run.append_stats(stats_row(2, verdict))
+        shown = open_report(write_report(run, state)).page.locator("#verdict")
+        assert (shown.get_attribute("class") or "").split() == ["verdict", kind]
 
 
 @pytest.mark.parametrize("kind", ["trained", "averaged", "untrained"])

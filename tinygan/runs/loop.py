@@ -80,8 +80,9 @@ class Training:
         self.rarely = SECONDS_ON_A_CARD if state.backend.device == "gpu" else 0.0
         # Health is always measured on the same images and noise.
         self.images = normalise(state.backend.array(data.images[:MEASURED_ON]))
-        noise = stream(self.settings.seed, "samples").at(1).normal((MEASURED_ON, *state.G.input_shape))
+        noise = stream(self.settings.seed, "samples").at(1).normal((len(self.images), *state.G.input_shape))
         self.noise = state.backend.array(noise)
+        self.rows = run.read_stats() if self.ranks.writes else []  # the verdict is on all epochs
 
     def complete(self, received: Signals) -> None:
         """Train to the end, or until a signal is `received`.
@@ -226,7 +227,7 @@ class Training:
         if not np.isfinite(health).all():
             raise self._spoilt("what the networks make is not finite any more")
         means = dict(zip(MEASURED, (state.sums / self.steps_per_epoch).tolist(), strict=True))
-        speed, found = images / seconds, verdict(health)
+        speed = images / seconds
         due = settings.metrics_every and epoch % settings.metrics_every == 0
         evaluated = None
         if self.evaluation and due and not received.number:
@@ -241,15 +242,20 @@ class Training:
             "seconds": round(seconds, 3),  # of this process; less than the epoch's after a resumption
             "images_per_second": round(speed, 1),
             "health": {name: round(number, 4) for name, number in health._asdict().items()},
-            "verdict": found.words, "advice": found.advice,
         }  # fmt: skip
-        if evaluated and settings.keep_best:
-            before = [one["evaluation"]["fcd"] for one in self.run.read_stats() if "evaluation" in one]
-            self.best = evaluated["fcd"] <= min(before, default=evaluated["fcd"])
-        self.run.append_stats(row | ({"evaluation": evaluated} if evaluated else {}))
+        found = verdict([*self.rows, row], settings)
+        known = bool(self.rows) and self.rows[-1].get("advice") == found.advice  # advice is given once
+        row |= {"verdict": found.words, "advice": found.advice}
+        if evaluated:
+            row |= {"evaluation": evaluated}
+            before = [one["evaluation"]["fcd"] for one in self.rows if "evaluation" in one]
+            self.best = settings.keep_best and evaluated["fcd"] <= min([*before, evaluated["fcd"]])
+        self.rows.append(row)
+        self.run.append_stats(row)
         shown = "mean loss G {g_loss:.3f} D {d_loss:.3f}  D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}"
         done = f"epoch {epoch}/{settings.epochs} done  {shown.format(**means)}"
-        lines = [f"{done}  {seconds:.3g} s  {speed:,.0f} images/s", f"         {found}"]
+        lines = [f"{done}  {seconds:.3g} s  {speed:,.0f} images/s"]
+        lines.append(f"         {found.words if known else found}")
         if evaluated:
             lines.append(
                 "         FCD {fcd:.2f} +- {error:.2f} (real images {floor:.2f}, noise {ceiling:.0f}, "

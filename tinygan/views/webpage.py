@@ -28,7 +28,7 @@ from tinygan.views.pictures import grid, png, read_picture, tiles
 
 EVALUATED = ("fcd", "error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
 MEASURED = ("g_loss", "d_loss", "real_score", "fake_score")  # of every step
-LIMITS = ("COLLAPSED", "REPEATED", "CERTAIN", "FOOLED", "ASLEEP", "DEAD")  # of the verdict
+LIMITS = ("COLLAPSED", "REPEATED", "CERTAIN", "DEAD")  # of the verdict
 MOST_POINTS = 2000  # of a curve: more than a screen has pixels across
 
 

@@ -136,13 +136,14 @@ const COLOR = { fake: "var(--fake)", real: "var(--real)", third: "var(--third)" 
 const percent = (value) => (value === null ? "–" : `${number(100 * value, 0)} %`);
 
 /** The charts of the losses and scores, with a point for one step or several. */
-function stepCharts({ curves, steps_per_epoch: stepsPerEpoch }) {
+function stepCharts({ curves, steps_per_epoch: stepsPerEpoch, limits }) {
   const x = curves.step.map((step) => step / stepsPerEpoch);
   const ranges = curves.every > 1 ? curves : { low: [], high: [] }; // of the steps that one point stands for
   const line = (name, color, i) => ({ name, color, x, y: curves.mean[i], low: ranges.low[i], high: ranges.high[i] });
   return [
     { title: "Losses", lines: [line("G", COLOR.fake, 0), line("D", COLOR.real, 1)],
-      guesses: [{ value: Math.LN2, text: "G, if D can only guess" }, { value: 2 * Math.LN2, text: "D, if it can only guess" }] },
+      guesses: [{ value: Math.LN2, text: "G, if D can only guess" }, { value: 2 * Math.LN2, text: "D, if it can only guess" },
+        { value: limits.certain, text: "D below: D is winning" }] },
     { title: "D's probability of “real”", top: 1, guesses: [{ value: 0.5 }],
       lines: [line("D(x), of real images", COLOR.real, 2), line("D(G(z)), of fakes", COLOR.fake, 3)] },
   ];
@@ -163,13 +164,12 @@ function epochCharts({ stats, limits }) {
       guesses: floor === undefined ? [] : [{ value: floor, text: `other real images: ${number(floor, 1)}` }] },
     { title: "How good, and of all kinds?", top: 1, write: percent,
       lines: [line("precision", COLOR.fake, "precision", evaluated), line("recall", COLOR.third, "recall", evaluated), line("coverage", COLOR.real, "coverage", evaluated)] },
-    { title: "How often D is right", top: 1, write: percent,
-      guesses: [{ value: limits.certain, text: "both above: D is winning", under: true }, { value: 0.5, text: "guessing" }, { value: limits.fooled, text: "fakes below: G is winning" }],
+    { title: "How often D is right", top: 1, write: percent, guesses: [{ value: 0.5, text: "guessing" }],
       lines: [line("of real images", COLOR.real, "real_accuracy"), line("of fakes", COLOR.fake, "fake_accuracy")] },
     { title: "How different the fakes are", write: percent,
       guesses: [{ value: 1, text: "as real images" }, { value: limits.collapsed, text: "any two below: mode collapse?" }, { value: limits.repeated, text: "nearest below: mode collapse?", under: true }],
       lines: [line("any two", COLOR.fake, "diversity"), line("the nearest two", COLOR.third, "nearest")] },
-    { title: "How much D's probabilities spread", guesses: [{ value: limits.asleep, text: "both below: D says the same of all" }],
+    { title: "How much D's probabilities spread",
       lines: [line("of D(x)", COLOR.real, "real_spread"), line("of D(G(z))", COLOR.fake, "fake_spread")] },
     { title: "Dead LeakyReLU channels", write: percent, guesses: [{ value: limits.dead, text: "too many above", under: true }],
       lines: [line("never positive, in both networks", COLOR.third, "dead")] },

@@ -26,7 +26,7 @@ function showVerdict() {
   if (!last) byId("verdict").textContent = "No epoch is complete yet.";
   if (!last?.verdict) return;
   byId("verdict").textContent = `Epoch ${last.epoch}. ${advice(last)}`;
-  byId("verdict").classList.add(last.advice ? "bad" : "good"); // where all is well there is nothing to try
+  byId("verdict").classList.add(last.advice ? "bad" : last.verdict.startsWith("healthy") ? "good" : "early"); // no colour
 }
 
 function showFacts() {

@@ -41,15 +41,15 @@ class Player {
   }
 
   async show(index) {
-    const { epoch } = this.run.frames[index];
+    const { epoch, step } = this.run.frames[index];
+    const text = step ? `after step ${number(step)}` : epoch === 0 ? "before training" : `after epoch ${epoch}`;
     this.slider.value = index;
-    this.slider.setAttribute("aria-valuetext", `epoch ${epoch}`);
+    this.slider.setAttribute("aria-valuetext", step ? `step ${step}` : `epoch ${epoch}`);
     byId("epoch-number").textContent = `${number(epoch)} of ${number(this.run.frames.at(-1).epoch)}`;
-    const text = epoch === 0 ? "before training" : `after epoch ${epoch}`;
     byId("sample-caption").textContent = text;
     byId("sample-grid").setAttribute("aria-label", `16 pictures of the generator ${text}`);
-    byId("epoch-facts").textContent = this.facts(epoch);
-    this.onEpoch(epoch);
+    byId("epoch-facts").textContent = step ? `Epoch ${epoch + 1}, step ${number(step)}` : this.facts(epoch);
+    this.onEpoch(epoch + step / this.run.steps_per_epoch);
     this.index = index;
     await this.images[index].decode();
     if (this.index === index) drawTiles(byId("sample-grid"), this.images[index], this.run.config.data.shape);
