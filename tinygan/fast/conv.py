@@ -1,15 +1,5 @@
 """Convolution and transposed convolution with fewer multiplications than their definition has.
 
-    version  idea                                                  ConvT1      Conv2     (ms, both passes)
-    0        windows and one product, `ops.conv`                   387         337
-    1        frequencies: three constant real matrices             63          99
-    2        opposite pixels folded, sums of parts made in cache   69          101
-    3        a frequency's numbers next to each other, BLAS kept   57          82
-             to one thread, larger pieces
-
-ConvT1: (256, 7, 7, 256) -> (256, 7, 7, 128), stride 1. Conv2: (512, 14, 14, 64) -> (512, 7, 7, 128),
-stride 2. 5 x 5 kernels. Version 1 is the sum of its measured parts; 2 multiplies less but waited for memory.
-
 **One axis.** A convolution is y[p] = sum over taps o of x[p + o] w[o], for I inputs, O outputs and
 taps at o = -a .. b; x counts as 0 outside. Let x and y run in a circle of length n instead, where
 place p + o is taken modulo n. A tap then meets a wrong pixel only if the circle is too short: no

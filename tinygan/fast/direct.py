@@ -1,17 +1,9 @@
 """Convolution of pictures with few channels: one small matrix product to an image.
 
-    version  idea                                                  Conv1    ConvT3    (ms, forward + backward)
-    0        windows of the whole batch, `ops.conv`                24       9.8
-    1        pixels innermost, pieces on threads                   30       19
-    2        windows in one strided copy, added back from rows,    16       12
-             pieces of many images
-
 Where one side has a channel or three, frequencies save nothing. The windows of `ops.conv.im2col`
 are then copied with the pixels innermost, (N, KH KW C, OH OW), because a run of one to three channels is
 too short to copy well. The product on the whole batch is as fast with few pixels to a window; but in the
 training step these pieces pass through the next operations before they leave the cache.
-
-Conv1: (512, 28, 28, 1) -> (512, 14, 14, 64); ConvT3: (256, 14, 14, 64) -> (256, 28, 28, 1); 5 x 5, stride 2.
 """
 
 from collections.abc import Callable

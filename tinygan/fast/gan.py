@@ -1,14 +1,5 @@
 """`tinygan.gan.losses_and_gradients` as a whole, with what a graph of ops cannot see put to use.
 
-    version  idea                                                  s a step, batch 256 (median)
-    0        `gan.train_step` on the readable ops                  1.10
-    1        the same on the ops of this folder                    0.31
-    2        real and fake pictures as one batch, one backward     0.30
-             pass through D, a layer's epilogue while its block
-             is in the cache, BLAS held to one thread throughout
-    3        frequencies stored one after the other, pieces of     0.24
-             1 MB, windows in one strided copy
-
 A convolution (a `Plan`) lifts its input and lowers its result in blocks of the batch, on threads. `Normed`,
 between two of G's, takes the blocks as they are made, and gives them, activated, to the next one. Only
 between writing and reading is the whole batch needed, for its moments.

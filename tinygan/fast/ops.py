@@ -1,23 +1,7 @@
 """The ops that are no convolutions: `tinygan.ops` has each forward and backward, by the same name.
 
-Here they work in cache-sized blocks, on threads.
-
-    op           version, idea                                                         ms
-    leaky_relu   0  `where` over whole arrays, `ops.activation`                        27
-                 1  a comparison written as 0 or 1, times and plus a constant,         5
-                    piece by piece, on threads
-    dense        0  BLAS with its own threads, `ops.dense`                             7.6
-                 1  pieces on the pool's threads                                       8.3
-    batch_norm   0  whole arrays, `ops.batchnorm`                                      13
-                 1  pieces on threads, sums as products with ones                      6.3
-    dropout      0  `where`, `ops.dropout`; for the mask a float32 for each element    17 + 13
-                 1  and-ing bits; 16 random bits an element, Philox: `rng.Stream`      - + 6.6
-                 2  pieces on threads                                                  3.8 + 3.7
-
-LeakyReLU and dropout of 6.4 M numbers, forward; dense from (256, 100) to 12,544, forward + dw; batch norm
-of (256, 14, 14, 64), forward + backward. Dense is no faster alone. But BLAS' own threads go on spinning for
-milliseconds after such a product and take the cores from the pool: a single product of that kind made the
-whole step 10 % slower.
+Here they work in cache-sized blocks, on threads. Dense is no faster alone. But BLAS' own threads go on
+spinning for milliseconds after such a product and take the cores from the pool.
 """
 
 from collections.abc import Iterable
