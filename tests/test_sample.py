@@ -83,6 +83,8 @@ def test_seeds_give_a_picture_each_in_their_order(cwd: Path, trained: Trained, t
 
 def test_a_list_of_seeds_is_one_in_every_notation() -> None:
     assert seeds("5")[1] == [5] and seeds("0-2,7,4-4") == ("0-2,7,4-4", [0, 1, 2, 7, 4])
+    long = [seeds(",".join(map(str, range(first, 400, 2)))) for first in (0, 1)]
+    assert long[0][1] == [*range(0, 400, 2)] and long[0][0] != long[1][0] and len(long[0][0]) < 100
     for wrong in ("", ",", "1-", "-1", "3-1", "a", "1,,2", "0-99999999999", "\u0663"):
         with pytest.raises(Exception, match="no list of seeds"):
             parser().parse(["--seeds=" + wrong])

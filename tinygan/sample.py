@@ -1,6 +1,7 @@
 """``python -m tinygan.sample``: new pictures from a trained generator, and its discriminator's decision."""
 
 import argparse
+import hashlib
 import math
 import re
 import sys
@@ -66,7 +67,7 @@ def rows_and_columns(text: str) -> tuple[int, int]:
 
 
 def seeds(text: str) -> tuple[str, list[int]]:
-    """``"3,7-9"`` -> itself and [3, 7, 8, 9]."""
+    """``"3,7-9"`` -> what to call that in a file's name, and [3, 7, 8, 9]."""
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
@@ -74,7 +75,7 @@ def seeds(text: str) -> tuple[str, list[int]]:
         if not first <= last < first + MOST:
             raise argparse.ArgumentTypeError(f"{text!r} is no list of seeds, such as 0-15 or 3,7,20-24")
         found += range(first, last + 1)
-    return text, found
+    return text if len(text) <= 100 else hashlib.sha256(text.encode()).hexdigest()[:16], found
 
 
 def main(arguments: cli.Arguments = ()) -> int:
@@ -268,8 +269,8 @@ def write_through_training(trained: Trained, noise: np.ndarray, path: Path) -> l
     files = RunFolder(trained.run_folder).checkpoints()  # the newest first
     until = [*dropwhile(lambda file: file.name != trained.path.name, files)]
     if not until:
-        where = f"{trained.path} is in no run's folder"
-        raise CheckpointError(f"{where}: name the run, not a copy of its checkpoint.")
+        what = f"{trained.path} is neither the latest nor a numbered checkpoint of a run"
+        raise CheckpointError(f"{what}: name the run, not best.npz or a copy.")
     shown = {"untrained": pictures_of(State(trained.settings, trained.D.backend).shown_G, noise)}
     for file in reversed(until):
         try:

@@ -101,6 +101,13 @@ def test_a_run_is_found_by_its_folder_and_by_a_checkpoint_in_it(tmp_path, monkey
     assert RunFolder.find("epoch_0020.npz", Path("elsewhere")) == (run, checkpoint)
 
 
+def test_a_run_is_found_by_its_name_beside_a_folder_of_pictures_of_that_name(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "runs", "shirts")
+    (tmp_path / "shirts").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert RunFolder.find("shirts", tmp_path / "runs") == (run, None)
+
+
 def test_what_is_not_found_is_named_with_a_remedy(tmp_path):
     RunFolder.create(tmp_path, "empty")
     (tmp_path / "file.npz").write_bytes(b"")

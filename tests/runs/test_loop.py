@@ -292,6 +292,21 @@ def test_pictures_and_a_checkpoint_come_every_n_steps_of_the_first_epoch(tmp_pat
     assert all((array == whole[name]).all() for name, array in stopped.items())
 
 
+def test_only_the_first_epoch_s_strides_end_where_a_picture_is_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, take = [], StepByStep.steps
+
+    def steps(taking: StepByStep, count: int) -> np.ndarray:
+        counts.append(count)
+        return take(taking, count)
+
+    monkeypatch.setattr(StepByStep, "stride", 8)
+    monkeypatch.setattr(StepByStep, "steps", steps)
+    works("train", *TINY, "--limit", 320, "--epochs", 2, "--sample-steps", 4, cwd=tmp_path)
+    assert sum(counts) == 20 and counts == [4, 4, 2, 8, 2]
+
+
 def test_the_first_pictures_come_after_10_20_40_seconds_and_can_be_sampled_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

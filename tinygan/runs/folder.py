@@ -97,7 +97,7 @@ class RunFolder(Records):
                     )
                 with_model = (run for run in runs if trained and RunFolder(run).checkpoints())
                 return RunFolder(next(with_model, runs[0])), None
-            if not path.exists():
+            if not path.is_file() and not (path / "config.json").is_file():  # it may be a folder of pictures
                 name = _plain(str(where))
                 path = next((run for run in _newest_first(out) if run.name.partition("-")[2] == name), path)
             if not path.exists():

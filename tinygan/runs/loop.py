@@ -158,7 +158,7 @@ class Training:
         state, size, images = self.state, self.settings.batch_size, len(self.data.images)
         asked, losses = 0, []
         while state.step < end and not asked:
-            every = self.settings.sample_steps or end
+            every = (end <= self.steps_per_epoch and self.settings.sample_steps) or end  # of the first epoch
             count = min(self.taking.stride, end - state.step, every - state.step % every)
             for measured in self.taking.steps(count):
                 epoch, place = state.step // self.steps_per_epoch, state.step % self.steps_per_epoch + 1
