@@ -113,6 +113,6 @@ def test_the_command_checks_one_op(capsys):
 
 
 def test_an_op_that_there_is_not_is_refused_with_those_there_are():
-    with pytest.raises(UsageError, match=", ".join(OPS)) as error:
+    with pytest.raises(UsageError, match="invalid choice: 'cube'") as error:
         gradcheck.main(["--device", "cpu", "--op", "cube"])
-    one_line(error)
+    assert all(name in one_line(error) for name in OPS)

@@ -1,6 +1,6 @@
 """One training step on any engine: losses and gradients, their sum over ranks, a check, both Adams."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from math import isfinite
@@ -86,17 +86,15 @@ class Step:
         self.compute = fused.losses_and_gradients
         return AS_A_WHOLE
 
-    def plans(self) -> list[str]:
+    def plans(self) -> Iterator[str]:
         """How each convolution is computed on a processor: a line each."""
         N, M = self.batches[-1]
         passes = (self.G, M), (self.D, N + M if self.how == AS_A_WHOLE else M)
-        lines = []
         for network, count in passes if self.backend.device == "cpu" else ():
             for name, plan in fast_gan.plans(network, count).items():
                 op = conv2d_transpose if isinstance(network.layers[name], Conv2DTranspose) else conv2d
                 by = plan if op in self.backend.twins else None
-                lines.append(f"{network.name}/{name}: {by or 'its definition (tinygan/ops/conv.py)'}")
-        return lines
+                yield f"{network.name}/{name}: {by or 'its definition (tinygan/ops/conv.py)'}"
 
     def take(
         self, images: Array, noise: Array, real_masks: Iterable[Mask], fake_masks: Iterable[Mask]

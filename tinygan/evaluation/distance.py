@@ -18,10 +18,7 @@ Moments = tuple[np.ndarray, np.ndarray]  # mean (F,) and covariance (F, F) of fe
 
 def moments(features: np.ndarray) -> Moments:
     """The `Moments` of features (N, F), N > 1; the covariance divides by N - 1."""
-    x = features.astype(np.float64)
-    mean = x.mean(axis=0)
-    x -= mean
-    return mean, x.T @ x / (len(x) - 1)
+    return features.mean(axis=0, dtype=np.float64), np.cov(features, rowvar=False, dtype=np.float64)
 
 
 def frechet(a: Moments, b: Moments) -> float:

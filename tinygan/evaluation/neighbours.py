@@ -25,17 +25,16 @@ def overlap(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
     """
     real, fake = real.astype(np.float64), fake.astype(np.float64)
     real_radius, fake_radius = _radii(real), _radii(fake)
-    precise = np.zeros(len(fake), bool)
-    recalled, covered = [], []
+    precise, recalled, covered = (np.zeros(len(x), bool) for x in (fake, real, real))
     for start in range(0, len(real), ROWS):
         rows = slice(start, start + ROWS)
         distances = squared_distances(real[rows], fake)  # (rows, M)
         near = distances <= real_radius[rows, None]
         precise |= near.any(axis=0)
-        covered.append(near.any(axis=1))
-        recalled.append((distances <= fake_radius).any(axis=1))
-    which = {"precision": precise, "recall": np.concatenate(recalled), "coverage": np.concatenate(covered)}
-    return {name: float(found.mean()) for name, found in which.items()}
+        recalled[rows] = (distances <= fake_radius).any(axis=1)
+        covered[rows] = near.any(axis=1)
+    shares = {"precision": precise, "recall": recalled, "coverage": covered}
+    return {name: float(found.mean()) for name, found in shares.items()}
 
 
 def _radii(x: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,7 +31,7 @@ class Pool:
     def __init__(self) -> None:
         self._threads = 0  # not decided yet
         self._executor: ThreadPoolExecutor | None = None
-        self._lock = Lock()  # several threads of a program may use the pool
+        self._lock = RLock()  # several threads of a program may use the pool
         self._inside = self._users = 0  # how many are in `blas_alone`, and in `sized`
         self._blas = 0  # what BLAS gets back after `blas_alone`
         self._before = 0, 0  # threads of the pool and of BLAS before `sized`
@@ -42,8 +42,7 @@ class Pool:
     def threads(self) -> int:
         """How many there are: what `resize` said, else what this machine and its BLAS allow."""
         if not self._threads:
-            count, _ = self.default()
-            self._threads = count if blas_threads() else 1
+            self._threads = self.default()[0] if blas_threads() else 1
         return self._threads
 
     def default(self, sharing: int = 1) -> tuple[int, str]:
@@ -56,13 +55,20 @@ class Pool:
         blas = self._blas if self._inside else blas_threads()
         return self._before if self._users else (self._threads, blas)
 
-    def resize(self, threads: int) -> bool:
-        """Use `threads` from now on, in matrix products as well, and end the others.
+    def resize(self, threads: int, blas: int | None = None) -> bool:
+        """Use `threads` from now on, in matrix products as well (or there `blas`), and end the others.
 
         False where NumPy's BLAS has no switch: then it decides for itself, and the pool has one thread.
         """
         with self._lock:
-            return self._resize(threads, threads)
+            if self._executor:
+                self._executor.shutdown()
+                self._executor = None
+            self._blas = threads if blas is None else blas
+            # A product that is being computed stays with its thread.
+            switched = bool(blas_threads()) if self._inside else limit_blas_threads(self._blas)
+            self._threads = threads if switched else 1
+            return switched
 
     @contextmanager
     def sized(self, threads: int) -> Iterator[bool]:
@@ -70,24 +76,14 @@ class Pool:
         with self._lock:
             self._before = self._outside()
             self._users += 1
-            switched = self._resize(threads, threads)
+            switched = self.resize(threads)
         try:
             yield switched
         finally:
             with self._lock:
                 self._users = max(0, self._users - 1)  # 0 already: in a fork
                 if not self._users:
-                    self._resize(*self._before)
-
-    def _resize(self, threads: int, blas: int) -> bool:
-        if self._executor:
-            self._executor.shutdown()
-            self._executor = None
-        # A product that is being computed stays with its thread.
-        switched = bool(blas_threads()) if self._inside else limit_blas_threads(blas)
-        self._blas = blas
-        self._threads = threads if switched else 1
-        return switched
+                    self.resize(*self._before)
 
     def each(self, function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
         """Call `function` on every piece, in any order; what it returned, in the order of the pieces.
@@ -108,10 +104,9 @@ class Pool:
 
         with self.blas_alone():
             with self._lock:  # `resize` ends the workers
-                # In copies of the caller's context, which holds NumPy's error handling.
-                contexts = [copy_context() for _ in range(threads - 1)]
                 self._executor = self._executor or ThreadPoolExecutor(max(1, self._threads - 1), "tinygan")
-                others = [self._executor.submit(context.run, work) for context in contexts]
+                # In copies of the caller's context, which holds NumPy's error handling.
+                others = [self._executor.submit(copy_context().run, work) for _ in range(threads - 1)]
             try:
                 work()
             finally:
@@ -123,8 +118,8 @@ class Pool:
     def _forked(self) -> None:
         """A fork copies no threads: nobody else is in the pool, or holds its lock."""
         self._before = self._outside()
-        self._executor, self._lock, self._inside, self._users = None, Lock(), 0, 0
-        self._resize(*self._before)
+        self._executor, self._lock, self._inside, self._users = None, RLock(), 0, 0
+        self.resize(*self._before)
 
     @contextmanager
     def blas_alone(self) -> Iterator[None]:

@@ -1,8 +1,7 @@
-"""What several ranks compute differently: the ops that look across a batch, and the sum of their gradients.
+"""What several ranks compute differently: the ops that look across a batch.
 
-Each rank has a part of the batch. A loss is a mean over the whole batch, and batch normalisation takes its
-moments over the whole batch; every other op sees one example at a time and stays as it is. A gradient is a
-sum over examples, so `step.summed` adds up those of all ranks before anybody learns.
+A loss is a mean over the whole batch, and batch normalisation takes its moments over it; every other op sees
+one example at a time and stays as it is.
 """
 
 from collections.abc import Mapping
