@@ -263,7 +263,7 @@ def test_the_report_is_written_from_the_first_epoch_on_as_often_as_is_cheap_and_
         now[0] += 1
 
     def close(training: Training, *arguments: object) -> None:
-        close_epoch(training, *arguments)
+        close_epoch(training, *arguments)  # pyright: ignore[reportArgumentType]
         now[0] += 30
 
     close_epoch = Training._close_epoch
