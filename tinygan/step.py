@@ -67,24 +67,20 @@ class Step:
             why = unfit(G, D, self.backend.device)
             if why and strict:
                 raise UsageError(f"--engine fast: {why}. Use --engine auto.")
-            convolutions = any(name.startswith(("ops.conv.", "ops.geometry.")) for name in edits)
-            slower = f"{'up to 4' if convolutions else 'about 1.3'} times slower"
-            self.how = f"{BY_OPS}: {why}; {slower}" if why else self._speed_up()
+            if why:
+                convolutions = any(name.startswith(("ops.conv.", "ops.geometry.")) for name in edits)
+                self.how = f"{BY_OPS}: {why}; {'up to 4' if convolutions else 'about 1.3'} times slower"
+            elif self.backend.device == "gpu":
+                self.how = ON_A_CARD
+            elif (fused := fast_gan.FusedStep(G, D, self.batches)).unplanned:
+                self.how = f"{BY_OPS}: for {fused.unplanned} the definition is the fastest at this size"
+            else:
+                self.how, self.compute = AS_A_WHOLE, fused.losses_and_gradients
             for op in twins([]).keys() - twins(edits):  # of what was replaced since the backend was made
                 cast(dict, self.backend.twins).pop(op, None)
             # `adam_steps` stands in for that very class.
             plain = all(type(adam) is Adam and "step" not in vars(adam) for adam in (adam_G, adam_D))
             self.in_pieces = self.backend.device == "cpu" and plain and "optim.Adam" not in edits
-
-    def _speed_up(self) -> str:
-        """Take the fast engine's step where it pays; returns `how`."""
-        if self.backend.device == "gpu":
-            return ON_A_CARD
-        fused = fast_gan.FusedStep(self.G, self.D, self.batches)
-        if fused.unplanned:
-            return f"{BY_OPS}: for {fused.unplanned} the definition is the fastest at this size"
-        self.compute = fused.losses_and_gradients
-        return AS_A_WHOLE
 
     def plans(self) -> Iterator[str]:
         """How each convolution is computed on a processor: a line each."""
