@@ -123,7 +123,7 @@ def verdict_and_step(state: State) -> tuple[float, float]:
 
 def bytes_of_100_epochs(run: RunFolder, state: State) -> int:
     """How large the report is when the run's largest pictures, its statistics and losses are as many."""
-    rows, pictures = run.read_stats(), [run.sample_path(epoch) for epoch in run.sampled_epochs()]
+    rows, pictures = run.read_stats(), [sample.path for sample in run.samples()]
     if not rows or not pictures:
         raise CheckpointError(f"{run.path} has no complete epoch, or no pictures. Name another run.")
     with tempfile.TemporaryDirectory() as folder:

@@ -121,7 +121,8 @@ def test_arguments_that_make_no_sense_are_refused(arguments):
 @pytest.mark.parametrize(
     ("name", "folder", "words"),
     [
-        ("fashion-mnist", None, "no network.*--data-dir DIR or TINYGAN_DATA=DIR; or use --data strokes"),  # never another set
+        # Never another set.
+        ("fashion-mnist", None, "no network.*--data-dir DIR or TINYGAN_DATA=DIR; or use --data strokes"),
         ("auto", "missing", "missing"),  # nor a folder that was not named
         ("cats", None, "cats.*does not exist.*strokes"),
         (__file__, None, "no data that is read"),

@@ -4,7 +4,7 @@ import io
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -327,14 +327,15 @@ def test_the_first_pictures_come_after_10_20_40_seconds_and_can_be_sampled_from(
     works("sample", "--num", 1, cwd=tmp_path)
 
 
+def figures_of(fcd: float) -> dict[str, float]:
+    """What an evaluation finds."""
+    others = ("error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
+    return {"fcd": fcd, **dict.fromkeys(others, 1.0)}
+
+
 def test_the_checkpoint_with_the_best_fcd_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = dict.fromkeys(("error", "precision", "recall", "coverage", "floor", "ceiling", "samples"), 1)
     found = iter([5.0, 3.0, 4.0, 2.0])
-
-    def evaluation(*arguments: object, **named: object) -> Callable[[object], dict[str, float]]:
-        return lambda G: {"fcd": next(found), **figures}
-
-    monkeypatch.setattr("tinygan.train.Evaluation", evaluation)
+    monkeypatch.setattr("tinygan.train.Evaluation", lambda *_, **named: lambda G: figures_of(next(found)))
     best = ("--metrics-every", 1, "--keep-best", "--no-report", "--no-gif")
     works("train", *TINY, "--epochs", 3, *best, cwd=tmp_path)
     kept = RunFolder(tmp_path / RUN).best_path
@@ -344,6 +345,19 @@ def test_the_checkpoint_with_the_best_fcd_is_kept(tmp_path: Path, monkeypatch: p
     assert f"The best FCD: {kept.relative_to(tmp_path)}" in done.stdout
     assert "samples_epoch_0004_" in works("sample", kept, "--num", 1, cwd=tmp_path).stdout
     fails(tinygan("train", *TINY, "--keep-best", cwd=tmp_path), 2, "Add --metrics-every")
+
+
+def test_the_best_checkpoint_is_set_aside_where_a_run_goes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([5.0, 1.0, 7.0])
+    monkeypatch.setattr("tinygan.train.Evaluation", lambda *_, **named: lambda G: figures_of(next(found)))
+    best = ("--metrics-every", 1, "--keep-best", "--no-report", "--no-gif")
+    works("train", *TINY, "--epochs", 2, "--checkpoint-every", 1, *best, cwd=tmp_path)
+    works("train", "--resume", checkpoint(tmp_path, 1), *best, cwd=tmp_path)
+    folder = RunFolder(tmp_path / RUN).checkpoints_dir
+    assert int(read(folder / "best.npz")[0]["step"]) == 2 * TINY_STEPS  # with 7, in this course of the run
+    assert (folder / "best.npz.old").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")

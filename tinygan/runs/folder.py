@@ -175,6 +175,8 @@ class RunFolder(Records):
         """
         with failing(f"cannot rename checkpoints in {self.checkpoints_dir}", "Copy the run."):
             newer = list(takewhile(lambda path: not os.path.samefile(path, start), self.checkpoints()))
+            if newer and self.best_path.exists() and not os.path.samefile(self.best_path, start):
+                newer.append(self.best_path)  # of an epoch that comes again, perhaps
             for path in newer:
                 olds = (path.with_name(f"{path.name}.old{number}") for number in chain([""], count(2)))
                 aside = next(old for old in olds if not old.exists())

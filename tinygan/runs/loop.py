@@ -249,7 +249,8 @@ class Training:
         if evaluated:
             row |= {"evaluation": evaluated}
             before = [one["evaluation"]["fcd"] for one in self.rows if "evaluation" in one]
-            self.best = settings.keep_best and evaluated["fcd"] <= min([*before, evaluated["fcd"]])
+            best = evaluated["fcd"] <= min([*before, evaluated["fcd"]]) or not self.run.best_path.exists()
+            self.best = settings.keep_best and best
         self.rows.append(row)
         self.run.append_stats(row)
         shown = "mean loss G {g_loss:.3f} D {d_loss:.3f}  D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}"
