@@ -73,7 +73,7 @@ def main(arguments: cli.Arguments = ()) -> int:
         state.restore(arrays, path)
         stepping = StepByStep(state, images)
         if in_words:
-            for title, sentences in explain(state, stepping):
+            for title, sentences in explain(stepping):
                 print(title)
                 for sentence in sentences:
                     print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))

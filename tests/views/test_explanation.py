@@ -33,8 +33,7 @@ def state() -> State:
 
 
 def text_of(state: State) -> str:
-    found = explain(state, StepByStep(state, DATA))
-    return "\n".join(" ".join([title, *lines]) for title, lines in found)
+    return "\n".join(" ".join([title, *lines]) for title, lines in explain(StepByStep(state, DATA)))
 
 
 def test_weights_and_adams_take_the_step_that_is_explained(state: State) -> None:
@@ -120,7 +119,7 @@ def test_a_layer_that_was_changed_is_explained_all_the_same(
 
 def test_every_sentence_names_a_line_of_code(state: State) -> None:
     files = set()
-    for title, sentences in explain(state, StepByStep(state, DATA)):
+    for title, sentences in explain(StepByStep(state, DATA)):
         for sentence in sentences:
             assert re.search(r" \[tinygan/[\w/]+\.py:\d+\]$", sentence), (title, sentence)
             for file, line in re.findall(r"\[(tinygan/[\w/]+\.py):(\d+)\]", sentence):

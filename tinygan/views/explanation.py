@@ -17,7 +17,6 @@ from tinygan.fast.originals import changed, described
 from tinygan.layers import Network
 from tinygan.ops import loss
 from tinygan.runs import trainer
-from tinygan.runs.state import State
 from tinygan.runs.trainer import StepByStep
 from tinygan.views.inspection import PACKAGE
 
@@ -30,15 +29,16 @@ def place(module: ModuleType, code: str) -> str:
     return ""
 
 
-def explain(state: State, stepping: StepByStep) -> Iterator[tuple[str, list[str]]]:
-    """The next step of `state`, of the readable engine: pairs of a title and the sentences below it.
+def explain(stepping: StepByStep) -> Iterator[tuple[str, list[str]]]:
+    """The next step, of the readable engine: pairs of a title and the sentences below it.
 
-    The weights and both Adams of `state` take the step; the rest of it is spoilt. Raises UsageError where
+    The weights and both Adams of its state take the step; the rest of it is spoilt. Raises UsageError where
     the words do not fit the code, for a function was changed.
     """
     in_words = ("gan.", "ops.loss.", "autograd.grad", "optim.")
     if edits := [name for name in changed() if name.startswith(in_words)]:
         raise UsageError(f"{described(edits)}: tinygan.explain has words for the original alone.")
+    state = stepping.state
     G, D, adam = state.G, state.D, state.adam_G
     # The weight that is followed, in the middle of G's last kernel.
     name = [key for key in G.parameters if key.endswith("kernel")][-1]
