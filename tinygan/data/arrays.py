@@ -100,7 +100,7 @@ class Scale(NamedTuple):
 
 
 def scale_of(array: Any, where: str) -> Scale:
-    """The `Scale` for all of `array`. Raises DataError where its range is ambiguous or not finite."""
+    """The `Scale` for all of `array`. Raises DataError for no range of clear meaning, NaN or infinity."""
     low, high, whole = np.inf, -np.inf, True
     for part in chunks(array):
         if array.dtype == np.uint8 and part.max() > 16:
