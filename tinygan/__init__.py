@@ -11,9 +11,7 @@ To learn how it works, read the files in this order; each can be read on its own
     optim.py       Adam: how gradients change the weights
     gan.py         and again, with the next batch
 
-Everything else serves that: `arrays.py` and `rng.py` below it; `fast/`, `cuda/` and `ranks/`, which do the
-same faster, on a GPU or on several processes, and `step.py`, which picks one; `data/`, `runs/`, `views/`,
-`evaluation/` and the commands (``python -m tinygan`` lists them) around it. README has a map.
+Everything else serves that: README has a map of it, and ``python -m tinygan`` lists the commands.
 """
 
 from typing import TYPE_CHECKING, Any

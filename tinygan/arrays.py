@@ -19,11 +19,7 @@ Array = Any  # numpy.ndarray or cupy.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Backend:
-    """An array library, the device it computes on, and the engine: faster twins of some functions.
-
-    A function that has no twin computes for itself. `backend.choose` makes one from ``--device`` and
-    ``--engine``.
-    """
+    """An array library, its device and engine: faster twins of some functions. `backend.choose` makes one."""
 
     xp: ModuleType = np  # or cupy
     device: str = "cpu"  # or "gpu"

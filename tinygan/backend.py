@@ -1,7 +1,4 @@
-"""The choice of device and engine: `choose` turns ``--device`` and ``--engine`` into a `Backend`.
-
-It is made once, at the start of a run. All else takes its array library and its twins from that object.
-"""
+"""The choice of device and engine: `choose` turns ``--device`` and ``--engine`` into a run's `Backend`."""
 
 from dataclasses import replace
 from functools import cache
@@ -90,10 +87,8 @@ def choose(
 
 
 def shared_by(backend: Backend, ranks: Ranks) -> Backend:
-    """The same for one of several `ranks`, which add up what is a sum over the batch.
-
-    Raises DeviceError: NCCL is missing, or ranks share a graphics card.
-    """
+    """The same for one of several `ranks`, which add up what is a sum over the batch. Raises DeviceError
+    where NCCL is missing, or ranks share a graphics card."""
     if isinstance(ranks, MPI) and backend.device == "gpu":
         ranks = NCCL(ranks, backend.xp)
     return replace(backend, ranks=ranks, twins={**backend.twins, **shared.twins(ranks)})

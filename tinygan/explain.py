@@ -95,7 +95,6 @@ def print_layers(state: State, batch: Batch, path: Path, how: str) -> None:
 
 
 def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
-    """One layer: words, shapes, pictures."""
     network, key = find_layer(state, name)
     first = Tensor(batch.noise if network is state.G else batch.images, network.backend)
     at = list(network.layers).index(key)

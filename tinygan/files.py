@@ -27,11 +27,9 @@ except ImportError:
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Replace `path` by `content`, or by what it writes into the open file it gets: all of it, or nothing.
 
-    When this returns, the file and its name have been handed to the disk (fsync), so that even a power
-    cut cannot take them back. When anything fails, the file that was there stays and no temporary one
-    remains. Other exceptions of `content` pass through. Raises FileError where the file cannot be written
-    (full disk, read-only folder), CheckpointError where `path` is a folder or another thing that is no
-    regular file.
+    When this returns, the file and its name are on the disk (fsync), and outlive a power cut. On failure the
+    old file stays and no temporary one remains. Raises FileError where it cannot be written (full disk,
+    read-only folder), CheckpointError where `path` is no regular file, and what else `content` raises.
     """
     if not path.name or (os.path.exists(path) and not os.path.isfile(path)):
         raise CheckpointError(f"{path} is no regular file. Choose the name of a file.")
@@ -61,10 +59,7 @@ def append(path: Path, data: bytes) -> None:
 
 
 def sweep(folder: Path, name: str = "") -> None:
-    """Delete what a killed `write_atomically` has left in `folder`, of files whose names begin with `name`.
-
-    The caller holds the lock of those files.
-    """
+    """Delete what a killed `write_atomically` left in `folder` of files `name`*, locked by the caller."""
     for path in folder.glob(f".{name}*.tmp"):
         if TEMPORARY.fullmatch(path.name):
             with suppress(OSError):  # it is only in the way
@@ -95,9 +90,8 @@ def sync_folder(folder: Path) -> None:
 def locked(path: Path, busy: Callable[[str], object]) -> Iterator[None]:
     """Hold the lock `path`, a file whose text says which process took it last.
 
-    The operating system keeps it for as long as the process lives: one that was killed leaves the file
-    behind, but not the lock. While another process holds it, `busy` is called with that text, again and
-    again; it may raise something. Raises OSError where the file cannot be written.
+    A process that was killed leaves the file behind, but not the lock. While another one holds it, `busy` is
+    called with that text, again and again, and may raise. Raises OSError where the file cannot be written.
     """
     with open(path, "a+", encoding="utf-8") as file:
         while not _taken(file):

@@ -8,8 +8,7 @@ from typing import Any
 
 from tinygan.errors import DeviceError, first_sentence, pasted, printable
 
-# CuPy's exceptions are told by the names of their classes and the starts of their texts: where there
-# is no CuPy there are no classes, and that of cuBLAS comes with a library which may be missing.
+# CuPy's exceptions, told by class names and starts of texts: without CuPy, or cuBLAS, there are no classes.
 TOOLKIT_FAULTS = {"DynamicLibNotFoundError", "ImportError", "OSError", "CompileException", "NVRTCError",
                   "AssertionError"}  # fmt: skip  # the last one where a library lacks a function
 GPU_FAULTS = {"CUDARuntimeError", "CUDADriverError", "CUBLASError"}
@@ -80,10 +79,8 @@ def first_failure(cupy: Any, problem: Exception) -> str:
 
 @contextmanager
 def failures(batch_size: int | None = None, last: Callable[[], object] | None = None) -> Iterator[None]:
-    """Within this, a full memory or a GPU that fails is a `DeviceError` that says how to go on.
-
-    `batch_size` is the one in use; `last` finds the newest checkpoint, None where there is none yet.
-    """
+    """Within this, a full memory or a GPU that fails is a `DeviceError` that says how to go on. `batch_size`
+    is the one in use; `last` finds the newest checkpoint, None where there is none yet."""
     try:
         yield
     except Exception as problem:

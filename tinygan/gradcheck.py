@@ -158,10 +158,8 @@ def some_directions(tensor: Tensor) -> Iterator[np.ndarray]:
 
 
 def check_networks(backend: Backend) -> Result:
-    """Both losses through a narrow pair of networks, in random directions of every parameter.
-
-    LeakyReLU's corner is met by chance only: the step is small against the numbers.
-    """
+    """Both losses through a narrow pair of networks, in random directions of every parameter. LeakyReLU's
+    corner is met by chance only: the step is small against the numbers."""
     sizes = {"size": 8, "width": 2, "dtype": np.float64, "backend": backend}
     G = generator(stream(1, "init").at(0), noise_dim=3, **sizes)
     D = discriminator(stream(1, "init").at(1), **sizes)

@@ -43,7 +43,6 @@ def default_threads(blas: int, sharing: int = 1) -> tuple[int, str]:
 
 
 def processor_name() -> str:
-    """The processor's name, as the system gives it."""
     with suppress(OSError):  # not Linux
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -54,8 +53,7 @@ def processor_name() -> str:
 def keep_memory() -> None:
     """Let freed memory stay with the process, where the C library has a switch for it (glibc).
 
-    Otherwise it gives every large array back to the system, which has to clear the memory again for the
-    next one, in every step. It cannot be undone: only for a process of our own.
+    Otherwise the system clears it anew for every large array. It cannot be undone: only for our own process.
     """
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
     with suppress(AttributeError, OSError, TypeError):  # another C library
@@ -85,10 +83,7 @@ def blas_threads() -> int:
 
 @cache
 def _blas_switch() -> tuple[Callable[[int], None], Callable[[], int]] | None:
-    """The functions of NumPy's BLAS that set its number of threads, and that get it.
-
-    NumPy's wheels carry an OpenBLAS whose switch is called through ctypes, in the library already loaded.
-    """
+    """What sets, and what gets, the threads of the OpenBLAS that NumPy's wheels carry and have loaded."""
     package = Path(np.__file__).parent
     for library in [*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")]:
         blas = ctypes.CDLL(str(library))

@@ -1,11 +1,10 @@
 """Random numbers without hidden state: each is a function of (seed, stream, step, ...).
 
-A run that resumes at step 1234 asks for the noise of step 1234 and gets the numbers it would
-have got without the interruption; there is no generator whose state could be lost.
+A run that resumes at step 1234 asks for the noise of step 1234 and gets the numbers it would have got.
 
-What a step needs, noise and dropout masks, comes from Philox (Salmon et al. 2011, "Parallel random
-numbers: as easy as 1, 2, 3", doi 10.1145/2063384.2063405): it encrypts a counter, so any part of a
-stream can be made at once, by any thread of a processor or a graphics card.
+A step's noise and dropout masks come from Philox (Salmon et al. 2011, "Parallel random numbers: as easy as
+1, 2, 3", doi 10.1145/2063384.2063405): it encrypts a counter, so any thread of a processor or a graphics
+card can make any part of a stream.
 
 >>> a = stream(0, "noise").at(7).normal((2,))
 >>> b = stream(0, "noise").at(7).normal((2,))
@@ -30,10 +29,8 @@ MASK_STEPS = 1 << 16
 
 
 def mask_rate(rate: float) -> float:
-    """The probability with which `Stream.keep` really drops: `rate` to the nearest 1/65536 below 1.
-
-    Raises UsageError where rate is not in [0, 1).
-    """
+    """The probability with which `Stream.keep` really drops: `rate` to the nearest 1/65536 below 1. Raises
+    UsageError where rate is not in [0, 1)."""
     if not 0 <= rate < 1:
         raise UsageError(f"dropout rate {rate} is not in [0, 1).")
     return min(round(rate * MASK_STEPS), MASK_STEPS - 1) / MASK_STEPS
@@ -106,10 +103,8 @@ class Stream:
         return mask
 
     def keep_part(self, rate: float, out: np.ndarray, start: int = 0) -> None:
-        """A part of the flat mask of a whole batch, from element `start` on, into `out` (elements,) bool.
-
-        An element has 16 bits: four to a word, the lowest first; 16 to a block of Philox.
-        """
+        """A part of the flat mask of a whole batch, from element `start` on, into `out` (elements,) bool. An
+        element has 16 bits: four to a word, the lowest first; 16 to a block of Philox."""
         block, skipped = divmod(start, 16)
         words = self.words(-(-(skipped + out.size) // 4), block).astype("<u8", copy=False)
         bits = words.view("<u2")[skipped : skipped + out.size]
@@ -121,10 +116,8 @@ class Stream:
 
 
 def stream(seed: int, name: str) -> Stream:
-    """The root of the stream `name` (one of `STREAMS`) for a run's `seed`, a whole number from 0 on.
-
-    Raises UsageError for another name, or another seed.
-    """
+    """The root of the stream `name` (one of `STREAMS`) for a run's `seed`, a whole number from 0 on. Raises
+    UsageError for another name, or another seed."""
     if name not in STREAMS:
         raise UsageError(f"no stream is named {name!r}. Use one of {', '.join(STREAMS)}, or add it.")
     if not isinstance(seed, int | np.integer) or seed < 0:

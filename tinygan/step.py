@@ -38,19 +38,15 @@ class Measured(NamedTuple):
 
 
 class Step:
-    """How the steps of a run are taken: decided once, when this is made, and not again at each step.
-
-    `how` says it in words, and why not the fast way. (After `ON_A_CARD`, `runs.trainer` takes other steps.)
-    """
+    """How the steps of a run are taken: decided once, when this is made. `how` says it in words, and why not
+    the fast way. (After `ON_A_CARD`, `runs.trainer` takes other steps.)"""
 
     def __init__(
         self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, batches: Iterable[tuple[int, int]],
         strict: bool = False,
     ) -> None:  # fmt: skip
         """`batches`: the numbers of real images and of noise vectors, (N, M), that a step may have. Raises
-        UsageError where a function was changed of which several ranks, or with `strict` the fast engine,
-        have their own version.
-        """
+        UsageError for a changed function that several ranks, or with `strict` the fast engine, replace."""
         self.G, self.D, self.adam_G, self.adam_D = G, D, adam_G, adam_D
         self.backend, self.batches, edits = G.backend, sorted(batches), changed()
         shared = added(G, D) or described([name for name in edits if name.startswith(SHARED)])
@@ -95,11 +91,9 @@ class Step:
     def take(
         self, images: Array, noise: Array, real_masks: Iterable[Mask], fake_masks: Iterable[Mask]
     ) -> Measured:
-        """One step, with the batch of `gan.train_step`, of which each of several ranks gives its part.
-
-        Raises NonFiniteError where a loss or a gradient is not finite. No weight has changed then, unless
-        `gan.train_step` was: that one is called as it stands.
-        """
+        """One step, with the batch of `gan.train_step`, of which each of several ranks gives its part. Raises
+        NonFiniteError where a loss or a gradient is not finite. No weight has changed then, unless
+        `gan.train_step` was: that one is called as it stands."""
         # Woken, BLAS's own threads would spin for milliseconds, and take the cores from the pool's.
         with POOL.blas_alone() if self.how == AS_A_WHOLE else nullcontext():
             found = self.compute(images, noise, real_masks, fake_masks)
@@ -145,10 +139,8 @@ def summed(ranks: Ranks, found: LossesAndGradients) -> tuple[Measured, list[Arra
 
 
 def check_finite(arrays: Iterable[tuple[str, Array]]) -> None:
-    """Raise NonFiniteError with the name of the first array that has no finite sum of squares.
-
-    A NaN or an infinity makes that sum one, too; so do numbers whose squares, which Adam needs, overflow.
-    """
+    """Raise NonFiniteError with the name of the first array that has no finite sum of squares: it has a NaN,
+    an infinity, or numbers whose squares, which Adam needs, overflow."""
     for name, array in arrays:
         flat = array.reshape(-1)
         if not isfinite(float(flat @ flat)):

@@ -30,8 +30,7 @@ ROWS, LINE = 1000, 1 << 20  # rows of a table that are parsed at once; character
 LABELS = ("label", "labels", "class", "target", "y")
 CIFAR = 3 * 32 * 32  # bytes of a picture, in front of which its label stands
 MAGIC = bytes([0, 0, 8, 3])  # of IDX: unsigned bytes, three dimensions
-# The highest number of pictures with fewer levels than 256, or more: 1, 4, 10, 12 and 14 bits; 0 to 16 are
-# those of scikit-learn's digits.
+# The highest number where levels are not 256: those of 1, 4, 10, 12 and 14 bits; 16 in scikit-learn's digits.
 LEVELS = (1, 15, 16, 1023, 4095, 16383)
 
 
@@ -46,8 +45,7 @@ class Stack(NamedTuple):
 def from_stack(
     stack: Stack, path: Path, state: str, shape: Shape, limit: int | None, say: Printer
 ) -> Dataset:
-    """The data set of a `Stack` that was found at `path`, whose `state` changes when that does. Raises
-    DataError."""
+    """The data set of a `Stack` found at `path`, whose `state` changes when that does. Raises DataError."""
     images, where, planes = stack
     images = images[:limit] if isinstance(images, np.ndarray) else images
     total, was = len(images), images.shape[1:]
@@ -102,8 +100,7 @@ class Scale(NamedTuple):
 
 
 def scale_of(array: Any, where: str) -> Scale:
-    """The `Scale` for all numbers of `array`, which is `where`. Raises DataError where they are in no range
-    that can mean one thing only, or some are not finite."""
+    """The `Scale` for all of `array`. Raises DataError for no range of clear meaning, NaN or infinity."""
     low, high, whole = np.inf, -np.inf, True
     for part in chunks(array):
         if array.dtype == np.uint8 and part.max() > 16:
@@ -165,10 +162,8 @@ def read_npy(file: IO[bytes], size: int, where: str, limit: int | None = None, p
     """The array in an open .npy file of `size` bytes, in a layout that `laid_out` knows.
 
     With a number of `pixels` its first `limit` images are mapped, if it is in C order and larger than `LARGE`
-    bytes, as it is or with a byte for each pixel. Everything else is read, after its header.
-
-    Raises DataError where it holds objects (which could run code), declares more or less than the file has,
-    or is of an unknown version.
+    bytes, as it is or with a byte for each pixel. Raises DataError where it holds objects (which could run
+    code), declares more or less than the file has, or is of an unknown version.
     """
     shape, fortran_order, dtype = read_header(file, where)
     if dtype.kind not in "buif":
@@ -190,8 +185,7 @@ def read_npy(file: IO[bytes], size: int, where: str, limit: int | None = None, p
 
 
 def read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """The shape, whether it is in Fortran's order, and the dtype of the array in an open .npy file. Raises
-    DataError, and as NumPy does where the file is damaged."""
+    """An .npy file's shape, whether in Fortran's order, and dtype. Raises DataError, and as NumPy does."""
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
@@ -265,9 +259,8 @@ def read_idx(path: Path) -> np.ndarray:
 
         00 00 08 03 | images | rows | columns | pixels ...     each size a big-endian 32-bit number
 
-    Source: http://yann.lecun.com/exdb/mnist, end of page. Never reads more than the header declares, and one
-    byte, whatever the file unpacks to. Raises DataError where the file cannot be read, has another format, or
-    is longer or shorter than it declares.
+    Source: http://yann.lecun.com/exdb/mnist, end of page. At most one byte more than declared is read. Raises
+    DataError where the file cannot be read, has another format, or another length than it declares.
     """
     with reading(f"{path} cannot be read", ". Get it again."):
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:

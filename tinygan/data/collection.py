@@ -47,8 +47,7 @@ class Collection(NamedTuple):
 
 
 def collected(path: Path) -> Collection:
-    """The collection in the folder, or in the zip or tar archive, `path`. Raises as those who read them, and
-    DataError where a folder belongs to a run."""
+    """What a folder, a zip or a tar archive holds. Raises DataError for a run's folder, and as readers do."""
     if path.is_dir():
         return folder(path.resolve())
     facts = path.stat()
@@ -94,8 +93,7 @@ def folder(root: Path) -> Collection:
 
 
 def sorted_out(files: Iterable[Entry], most: float) -> tuple[list[tuple[int, str]], dict[str, list[str]]]:
-    """The pictures, each with its number among all `files`, and the names of the others by the reason. Raises
-    ValueError where the files are larger than `most` together."""
+    """Pictures, numbered as in `files`; the others by reason. Raises ValueError above `most` bytes."""
     seen, runs, total = [], set(), 0
     for entry in files:
         total += entry.size

@@ -4,9 +4,8 @@
     <name>.part    a conversion under way, and <name>.part.json how far it had come a few seconds ago
     <name>.lock    held by the process that reads or writes there
 
-A file or a part is used if its sidecar says that it was made of the source as it is now, and if some of its
-pictures, and the length of a file, are what the sidecar says. What nobody has used for
-`DAYS` is deleted, and where all of it is more than TINYGAN_CACHE_LIMIT gigabytes, what was used longest ago.
+A file or a part is used if its sidecar fits the source as it is now, some of the pictures, and a file's
+length. What is unused for `DAYS` is deleted; above TINYGAN_CACHE_LIMIT gigabytes, what was used longest ago.
 """
 
 import hashlib
@@ -68,9 +67,8 @@ class Conversion(NamedTuple):
 
 
 def converted(conversion: Conversion, is_large: bool, say: Printer) -> tuple[Any, Tally, list[str]]:
-    """The converted images (N, H, W, C) uint8, their tally, and notes on where they lie: if there is much of
-    it, in a file in the cache, which is made or completed first. Where that cannot be written they are
-    converted in memory, and a note says so."""
+    """The converted images (N, H, W, C) uint8, their tally, and notes on where they lie: if `is_large`, in
+    a file of the cache, made or completed first; in memory where that cannot be written."""
     notes = []
     if is_large:
         cache, limit = "a cache", cache_limit()
@@ -130,7 +128,6 @@ class Stored:
             raise
 
     def _waiting(self, holder: str) -> None:
-        """Say once, after a while, that another process has the lock."""
         if time.monotonic() > self.patient_until:
             self.say(f"convert  waiting for {holder}: {self.lock}")
             self.patient_until = float("inf")
@@ -148,8 +145,7 @@ class Stored:
         return None
 
     def _mapped(self, path: Path, count: int) -> Any:
-        """The `count` images in a file, or those at the beginning of a part. Raises OSError where the file's
-        header or its length is another, ValueError where the part is shorter."""
+        """The first `count` images there. Raises OSError for another file, ValueError for a shorter part."""
         shape = (count, *self.shape)
         with path.open("rb") as file:
             start = header(shape)

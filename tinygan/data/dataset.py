@@ -47,15 +47,11 @@ class Dataset:
 
 
 class Mapped:
-    """The array of `shape` and `dtype`, in C order, that begins where the open `file` stands; larger than
-    memory if need be: what is asked for is read, and nothing is kept.
+    """The array of `shape` and `dtype`, in C order, that begins where the open `file` stands; of any size.
 
-    The operating system reads a page of a mapped file when it is touched
-    (https://man7.org/linux/man-pages/man2/mmap.2.html), and counts it as this process's memory until somebody
-    gives it back: so whatever is taken is a copy, and the pages go back at once.
-
-    ``images[3]``, ``images[3:5]`` and ``images[numbers]`` are arrays in memory, as NumPy's indexing gives.
-    Raises ValueError where the file is too short, or the shape impossible.
+    ``images[3]``, ``images[3:5]`` and ``images[numbers]`` are copies in memory, as NumPy's indexing gives. A
+    page that was touched counts as this process's memory (https://man7.org/linux/man-pages/man2/mmap.2.html),
+    so it is given back at once. Raises ValueError where the file is too short, or the shape impossible.
     """
 
     def __init__(self, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -135,8 +131,7 @@ def reading(before: str = "", after: str = "") -> Iterator[None]:
 
 @contextmanager
 def refusing(before: str = "", after: str = "") -> Iterator[None]:
-    """Within this, whatever a reader raises on a damaged or hostile file becomes a `DataError`: `before`, a
-    colon, the reason, `after`."""
+    """Within this, what readers raise on hostile files is a `DataError`: `before`, colon, reason, `after`."""
     before = before and f"{before}: "
     try:
         yield

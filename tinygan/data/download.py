@@ -1,7 +1,4 @@
-"""Fetching a file whose size and digest are known beforehand: the right file, or none.
-
-Only the SHA-256 is trusted: not the address, not the server, not what lies in the cache.
-"""
+"""Fetching a file of known size and SHA-256: the right one or none, whatever server or cache may hold."""
 
 import hashlib
 import os
@@ -52,9 +49,8 @@ def is_intact(path: Path, file: Pinned) -> bool:
 def fetch(file: Pinned, folder: Path, say: Printer) -> Path:
     """The path of `file` in `folder`: as it lies there if intact, else downloaded from the first good mirror.
 
-    Where answers broke off, all mirrors are tried again after each of `PAUSES`. The file appears under its
-    name only when it is complete and its digest is right. Raises DataError where no mirror gave the right
-    file, with the reason of the last one, and what `write_atomically` raises where it cannot be written.
+    The file gets its name only when it is complete and right. Raises DataError where no mirror gave it, with
+    the reason of the last one, and what `write_atomically` raises where it cannot be written.
     """
     target = folder / file.name
     with failing(f"cannot use the cache {folder}", "Set TINYGAN_CACHE.", DataError):
@@ -93,11 +89,10 @@ def downloaded(file: Pinned, say: Printer) -> bytes:
 
 
 def opened_in_time(address: str) -> Any:
-    """The answer of `address`, waited for at most `CONNECT_SECONDS`.
+    """The answer of `address`. Raises TimeoutError after `CONNECT_SECONDS`, and what `urlopen` raises.
 
     A socket's own timeout counts anew for every address of a host, and not at all while its name is
     looked up: without a network both together can take minutes. So a thread waits, and is left behind.
-    Raises TimeoutError where it took longer, and what `urlopen` raises.
     """
     answer: Future[Any] = Future()
 
@@ -116,8 +111,7 @@ def opened_in_time(address: str) -> Any:
 def received(answer: Any, address: str, file: Pinned, deadline: float, say: Printer) -> bytes:
     """The bytes of `answer`, opened from `address`; at most one more than expected is taken.
 
-    Raises DataError where the answer is not the pinned file, OSError, HTTPException or ValueError where the
-    connection failed.
+    Raises DataError for another file; OSError, HTTPException or ValueError where the connection failed.
     """
     content, size, said = bytearray(), 0, 0.0
     with answer:

@@ -37,7 +37,6 @@ class Room:
 
     @contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
-        """Within this, they have their place."""
         parts = min(self.parts, 1 + pixels * self.parts // LARGEST)
         with self.turn:  # or two that each have some might wait for each other
             for _ in range(parts):
@@ -49,8 +48,7 @@ class Room:
 
 
 def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: Printer) -> Dataset:
-    """The first `limit` pictures of `collection`. A few small files are converted in memory, every time; more
-    are stored in the cache once. Raises DataError where there are no pictures."""
+    """The first `limit` pictures; all but a few small ones are cached. Raises DataError if there are none."""
     names, source = collection.names, collection.source
     most = min(len(names), limit or len(names))
 
@@ -132,8 +130,7 @@ def attempt(entry: Entry, shape: Shape, room: Room) -> Found:
 
 
 def decode(file: ImageFile.ImageFile) -> tuple[Image.Image, bool]:
-    """The picture in a file just opened: grey or colour, upright, on white where it is transparent; and
-    whether it is so anywhere. Raises DataError for too many pixels, or pixels of too many bits."""
+    """As `on_white`, upright, of a file just opened. Raises DataError above `LARGEST` pixels or 16 bits."""
     most = LARGEST // WEIGHTS.get(file.format, 1)
     if file.width * file.height > most:
         raise DataError(f"{file.width}x{file.height} pixels, more than {most:,}")

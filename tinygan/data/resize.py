@@ -33,8 +33,7 @@ class Shape(NamedTuple):
         return np.concatenate([images, images[:, :, ::-1]]) if self.flip else images
 
     def remarks(self, what: str, area: int, square: int, small: int) -> Iterator[str]:
-        """Notes on `what` was resized: pictures with `area` pixels together, `square` of them in their centre
-        squares; `small` pictures have a side of less than half `size`."""
+        """Notes on `what` was resized: `area`, `square` and `small` as `converted.Tally` has them."""
         yield f"resized  {what}, {WAYS[self.resize]}"
         if self.resize == "crop" and 3 * square < 2 * area:
             lost = f"{1 - square / area:.0%} of the pictures' area lies outside their centre squares"
@@ -58,8 +57,7 @@ def fit(picture: Image.Image, shape: Shape) -> np.ndarray:
 
 
 def coloured(images: np.ndarray, shape: Shape) -> int:
-    """How many of `images` (N, H, W, C) uint8 have colours that `fit` takes away; grey ones may be stored as
-    coloured ones are."""
+    """How many of `images` (N, H, W, C) uint8, grey ones stored as RGB aside, lose their colours in `fit`."""
     return int((np.ptp(images[..., :3], axis=3).max((1, 2)) > GREYISH).sum()) if shape.channels == 1 else 0
 
 

@@ -52,11 +52,10 @@ def load(
 ) -> Dataset:  # fmt: skip
     """The data set `name`: one of `NAMES`, or the path of one that `from_path` reads.
 
-    Its images are (N, size, size, channels) uint8; `resize`, "crop", "pad" or "stretch", says how others are
-    brought to it. `limit` takes the first N; `flip` adds their mirror images.
-    `split` is "train" or "test" and counts for the named sets. `data_dir`, or else the environment's
-    TINYGAN_DATA, holds ``<name>/train-images-idx3-ubyte.gz`` (or the same unpacked, or torchvision's folder).
-    "auto" is fashion-mnist, or strokes where that cannot be had; `say` then says so.
+    Its images are (N, size, size, channels) uint8; `resize`, "crop", "pad" or "stretch", brings others to it.
+    `limit` takes the first N; `flip` adds their mirror images. `split`, "train" or "test", counts for the
+    named sets. `data_dir`, or else TINYGAN_DATA, holds ``<name>/train-images-idx3-ubyte.gz`` (or unpacked, or
+    torchvision's folder). "auto" is fashion-mnist, or strokes where it cannot be had; `say` then says so.
 
     Raises:
         DataError: the set is missing or damaged. A name other than "auto" never becomes another.
@@ -147,8 +146,7 @@ def beginning(path: Path) -> bytes:
 
 
 def named(name: str, split: str, limit: int | None, data_dir: Path | None, say: Printer) -> Dataset:
-    """One of `NAMES`, with a note if its file is packed, but not the official one. Of the strokes only the
-    first `limit` are drawn."""
+    """One of `NAMES`, noted if its packed file is not the official one; of the strokes `limit` are drawn."""
     if name != "strokes":
         official = "fashion-mnist" if name == "auto" else name
         try:
@@ -173,8 +171,7 @@ def named(name: str, split: str, limit: int | None, data_dir: Path | None, say: 
 
 
 def located(name: str, file: Pinned, data_dir: Path | None, say: Printer) -> Path:
-    """Where a file of the set `name` lies, packed or not: in the data folder, in the set's subfolder of it or
-    torchvision's, or in the cache, where Keras or torchvision leave it, or in the cache, just fetched."""
+    """The file of the set `name`: from the data folder, the cache, Keras or torchvision, or the network."""
     environment = os.environ.get("TINYGAN_DATA")
     given = data_dir or (Path(environment) if environment else None)
     if given:

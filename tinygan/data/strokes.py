@@ -1,8 +1,7 @@
 """The built-in set: digits drawn by a random hand, white on black like MNIST's; no file, no network.
 
-A digit starts as a template, a few points a pen passes through. A random hand moves the points, slants,
-bends, stretches and turns the whole, then draws it: a pixel is ink where the pen came closer than its radius,
-with a soft edge.
+A random hand moves the points of a template, slants, bends, stretches and turns the whole, then draws it: a
+pixel is ink where the pen came closer than its radius, with a soft edge.
 """
 
 from functools import cache
@@ -112,10 +111,8 @@ def write(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def ink(random: np.random.Generator, way: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """What the pen leaves on the paper: (B, 28, 28) uint8.
-
-    Only sums, products and roots of rounded numbers from here on, which are the same on every machine.
-    """
+    """What the pen leaves on the paper, (B, 28, 28) uint8: by sums, products and roots of rounded numbers
+    alone, which are the same on every machine."""
     middle = np.arange(SIDE, dtype=np.float32)[:, None] + np.float32(0.5)
     x, y = (np.round(way[..., axis].T * 256).astype(np.float32) / 256 for axis in (0, 1))  # (T, B)
     radius = np.round(radius.T * 256).astype(np.float32) / 256
@@ -136,9 +133,8 @@ def ink(random: np.random.Generator, way: np.ndarray, radius: np.ndarray) -> np.
 def templates() -> tuple[np.ndarray, ...]:
     """`TEMPLATES`, ready for arithmetic: all V ways to write a digit, padded with zeros to K points each.
 
-    Returns curves (V, TRAIL, K), each of which turns the points into the pen's way; points (V, K, 2), the
-    sheet from -1 to 1; ends (V, K), 1 where a stroke begins or ends; a digit's first way, and how many ways
-    it has, (10,) each.
+    Returns curves (V, TRAIL, K), which turn points into the pen's way; points (V, K, 2), the sheet from -1 to
+    1; ends (V, K), 1 where a stroke begins or ends; a digit's first way and its number of ways, (10,) each.
     """
     rows = [row.split(" ", 1) for row in TEMPLATES.splitlines()]
     parsed = [parse(text) for _, text in rows]

@@ -1,8 +1,7 @@
 """A small classifier of 28x28 grey pictures, whose last hidden layer gives 64 numbers to compare pictures by.
 
-Built from tinygan's own layers; ``python -m benchmarks.train_classifier`` trained it, on the real
-images of each set and their labels, which a GAN never sees. Of the 10,000 test images it recognises
-91.5 % (Fashion-MNIST) and 99.9 % (`strokes`).
+``python -m benchmarks.train_classifier`` trained it, on each set's images and labels, which no GAN sees. Of
+the 10,000 test images it recognises 91.5 % (Fashion-MNIST) and 99.9 % (`strokes`).
 """
 
 import hashlib
@@ -54,10 +53,7 @@ def new_classifier(backend: Backend = CPU) -> Network:
 
 
 def features_and_classes(classifier: Network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 28, 28, 1) uint8 -> features (N, 64) float32 and the likeliest class of each (N,).
-
-    The features are those behind the last LeakyReLU, which the last layer makes its choice by.
-    """
+    """Images (N, 28, 28, 1) uint8 -> features (N, 64) float32, the last layer's input, and classes (N,)."""
     features, logits, backend = [], [], classifier.backend
     with no_grad():
         for start in range(0, len(images), BATCH):
@@ -77,8 +73,7 @@ def class_called(name: str, of: str) -> str:
 
 
 def load_classifier(name: str, backend: Backend = CPU) -> Network:
-    """The classifier that was trained on the set `name`. Raises UsageError where there is none, and
-    CheckpointError where its file is not the one this version was made with."""
+    """The classifier of the set `name`. Raises UsageError for no such set, CheckpointError for a bad file."""
     if name not in DIGESTS:
         known = " and ".join(DIGESTS)
         raise UsageError(f"no classifier for {name}: there is one for {known}, pictures of 28x28x1.")

@@ -4,9 +4,8 @@ The Fréchet distance between two sets of features, each taken for a normal dist
 
     d = |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))
 
-(Dowson & Landau 1982; for generated pictures Heusel et al. 2017, arXiv 1706.08500, equation 6). With the
-features of our own small classifier it is called FCD here, a Fréchet classifier distance. It is no FID,
-which uses the features of one certain large network, and is not comparable with one.
+(Dowson & Landau 1982; for generated pictures Heusel et al. 2017, arXiv 1706.08500, equation 6). With our
+own classifier it is called FCD, Fréchet classifier distance; an FID, by another network, is not comparable.
 """
 
 import numpy as np
@@ -38,10 +37,8 @@ def frechet(a: Moments, b: Moments) -> float:
 
 
 def standard_error(features: np.ndarray, reference: np.ndarray) -> float:
-    """The spread of the distance between features (N, F) and (M, F) when both sets are drawn again.
-
-    The bootstrap (Efron 1979): N of the N features and M of the M, with replacement, `BOOTSTRAPS` times.
-    """
+    """The spread of the distance between features (N, F) and (M, F) when both sets are drawn again, with
+    replacement, `BOOTSTRAPS` times: the bootstrap (Efron 1979)."""
     random, both = np.random.default_rng(0), (features, reference)
     drawn = ([moments(random.choice(part, len(part))) for part in both] for _ in range(BOOTSTRAPS))
     return float(np.std([frechet(*pair) for pair in drawn], ddof=1))

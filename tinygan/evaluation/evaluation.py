@@ -1,8 +1,4 @@
-"""The evaluation of a run's generator, while training and afterwards: which pictures meet which.
-
-A number alone says little. The floor is what other real images of the same set get: no generator need be
-better. The ceiling is what noise gets.
-"""
+"""The evaluation of a run's generator, while training and afterwards: which pictures meet which."""
 
 from functools import cached_property, partial
 from pathlib import Path
@@ -82,10 +78,8 @@ class Evaluation:
         self, settings: Settings, data_dir: Path | None = None, say: Printer = say,
         samples: int = SAMPLES, seed: int | None = None,
     ) -> None:  # fmt: skip
-        """`seed`, of all that is drawn here, is by default one more than the run's own.
-
-        Raises UsageError where no classifier fits, DataError where there are not enough test images.
-        """
+        """`seed`, of all that is drawn here, is by default one more than the run's own. Raises UsageError
+        where no classifier fits, DataError where there are not enough test images."""
         classifier = classifier_of(settings)
         folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
         self._load = partial(data.load, settings.data, data_dir=folder)
@@ -112,7 +106,8 @@ class Evaluation:
 
     @cached_property
     def bounds(self) -> dict[str, float]:
-        """The floor and the ceiling of the distance: what real training images and noise get."""
+        """The floor of the distance, what real training images get: no generator need be better; and the
+        ceiling, what noise gets."""
         others = self.others(self.train_images(say=lambda line: None)).values()
         return dict(zip(("floor", "ceiling"), map(self.comparison.fcd, others), strict=True))
 

@@ -1,7 +1,6 @@
 """What a distance between distributions does not show: are the pictures good, of all kinds, and new?
 
-A set of features is taken for the union of balls around its members, each as large as the distance to
-the K-th nearest other member.
+A set of features is taken for the union of balls around its members, each up to the K-th nearest other one.
 """
 
 import numpy as np
@@ -62,8 +61,6 @@ def nearest(pictures: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def memorised(apart: np.ndarray, usual: np.ndarray) -> bool:
-    """Whether pictures may be copies: mean(apart) < MEMORISED mean(usual).
-
-    `apart` (N,) is how far they are from their nearest training images, `usual` (M,) how far test images are.
-    """
+    """Whether pictures may be copies: mean(apart) < MEMORISED mean(usual). `apart` (N,) is how far they are
+    from their nearest training images, `usual` (M,) how far test images are."""
     return bool(apart.mean() < MEMORISED * usual.mean())

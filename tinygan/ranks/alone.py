@@ -10,7 +10,7 @@ T = TypeVar("T")
 class Ranks:
     """One process alone: nothing is added up, nobody is waited for."""
 
-    rank = 0  # 0 .. size - 1; rank 0 writes
+    rank = 0  # 0 .. size - 1; rank 0 prints and writes files
     size = 1
     number_here: int | None = None  # among those on this host, where there are several ranks
     sharing = 1  # how many of them have the same cores
@@ -18,7 +18,6 @@ class Ranks:
 
     @property
     def writes(self) -> bool:
-        """Whether this rank is the one that prints and writes files."""
         return self.rank == 0
 
     def part(self, count: int) -> range:
@@ -26,10 +25,8 @@ class Ranks:
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def sum(self, *arrays: Any) -> tuple[Any, ...]:
-        """The sum of each array over all ranks: arrays of one dtype on one device, any shapes.
-
-        Every rank must call this equally often, with the same shapes; all get the same bits.
-        """
+        """The sum of each array over all ranks: arrays of one dtype on one device, any shapes. Every rank
+        must call this equally often, with the same shapes; all get the same bits."""
         return arrays
 
     def add_up(self, array: Any) -> None:
@@ -49,18 +46,14 @@ class Ranks:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Rank 0 does what is within this, then the first rank of every other host, then all others.
-
-        So each finds what was stored before, whether the hosts share a disk or not.
-        """
+        """Rank 0 does what is within this, then the first rank of every other host, then all others: each
+        finds what was stored before, whether the hosts share a disk or not."""
         yield
 
     @contextmanager
     def together(self, remedy: Callable[[], str] = str) -> Iterator[None]:
-        """Within this, when one rank fails, the others neither go on nor wait.
-
-        A rank that fails by itself ends all of them, and prints why, with `remedy`: one sentence, or nothing.
-        """
+        """Within this, a rank that fails by itself ends all of them, so that none goes on or waits. It
+        prints why, with `remedy`: one sentence, or nothing."""
         yield
 
 

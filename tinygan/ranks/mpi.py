@@ -98,7 +98,6 @@ class MPI(Ranks):
             raise
 
     def _abort(self, problem: BaseException, remedy: str) -> NoReturn:
-        """Say what happened here, and end all ranks."""
         where, code = f"rank {self.rank} on {self.host}", _exit_code(problem)
         if isinstance(problem, TinyganError):
             text = f"{problem.mark}{where}: {problem}"
@@ -156,9 +155,8 @@ def _exit_code(problem: BaseException) -> int:
 
 
 def started() -> Ranks:
-    """The ranks this process was started with: by ``mpiexec`` or ``srun``, or alone. MPI is imported only
-    where a launcher says that there are several processes. Raises UsageError where mpi4py is missing, or
-    belongs to another MPI than the launcher."""
+    """The ranks this process was started with: by ``mpiexec`` or ``srun``, or alone, without MPI. Raises
+    UsageError where mpi4py is missing, or belongs to another MPI than the launcher."""
     size = next((int(os.environ[name]) for name in SIZES if os.environ.get(name, "").isdigit()), 1)
     if size <= 1:
         return ALONE

@@ -1,7 +1,6 @@
 """What several ranks compute differently: the ops that look across a batch.
 
-A loss is a mean over the whole batch, and batch normalisation takes its moments over it; every other op sees
-one example at a time and stays as it is.
+A loss and the moments of batch normalisation are means over it; all other ops see one example at a time.
 """
 
 from collections.abc import Mapping
