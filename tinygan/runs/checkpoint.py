@@ -45,9 +45,9 @@ def save(path: Path, arrays: Arrays, meta: Mapping[str, object]) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays (writable) and the meta that `save` was given, bit for bit. Raises CheckpointError, and
-    nothing else, for a file that cannot be read, is damaged in any byte, no checkpoint or of a newer
-    format."""
+    """The arrays and the meta that `save` was given, bit for bit; the arrays are writable. Raises
+    CheckpointError, and nothing else, when the file cannot be read, is damaged in any byte, is no checkpoint,
+    or has a newer format."""
     try:
         with failing(f"cannot read {path}", "Use another checkpoint."):
             if not path.is_file():

@@ -79,8 +79,8 @@ class RunFolder(Records):
         """The run that `where` names, and the checkpoint file if it names one.
 
         `where` is a run folder, a checkpoint file inside one, the name that a run in `out` was given, or None
-        for the run with the highest number in `out` (clocks go wrong) that has a configuration, and, if
-        `trained`, best a checkpoint as well. Raises CheckpointError when there is no such run.
+        for the run with the highest number in `out` (clocks go wrong) that has a configuration; `trained`
+        prefers one with a checkpoint, if there is one. Raises CheckpointError when there is no such run.
         """
         path = out if where is None else Path(where)
         example = out / "0001-fashion-mnist"
@@ -108,7 +108,8 @@ class RunFolder(Records):
 
     @staticmethod
     def checkpoint_files(where: str | Path | None, out: Path) -> list[Path]:
-        """`where` if it is a file, or else its run's checkpoints, newest first. Raises CheckpointError."""
+        """The checkpoints to take a model from, newest first: `where` itself if it is a file, anywhere, for
+        that says what it is of; else those of the run that `find` finds. Raises CheckpointError."""
         if where is not None and os.path.isfile(where):
             return [Path(where)]
         return RunFolder.find(where, out, trained=True)[0].checkpoints()
@@ -126,7 +127,8 @@ class RunFolder(Records):
         return python("-m", "tinygan.train", "--resume", str(self.path))
 
     def sample_path(self, epoch: int, step: int | None = None) -> Path:
-        """``samples/epoch_0007.png``: the grid after 7 epochs; 0: before any; `step` as `checkpoint_path`."""
+        """``samples/epoch_0007.png``: the grid after 7 finished epochs; 0 is before training; with `step`,
+        inside an epoch, as `checkpoint_path`."""
         return self.samples_dir / self.checkpoint_path(epoch, step).with_suffix(".png").name
 
     def checkpoint_path(self, epoch: int, step: int | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""Models for other programs: layer by layer, ONNX, safetensors. Their packages are imported when needed."""
+"""Models for other programs: layer by layer, as ONNX, as safetensors; packages are imported when needed."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -118,7 +118,8 @@ def write_safetensors(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any])
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What `write_safetensors` wrote. Raises UsageError without the package, else CheckpointError."""
+    """What `write_safetensors` wrote. Raises UsageError where the package safetensors is missing, and
+    CheckpointError where the file is damaged, or tinygan did not write it."""
     with _needed("safetensors"):
         from safetensors import SafetensorError, safe_open
     try:

@@ -131,7 +131,8 @@ class Training:
         return asked if asked > STOPPED else 0
 
     def _wish(self, received: Signals, seconds: float) -> int:
-        """What this rank asks for: to stop; to save (`seconds` passed, best FCD, a picture is due); or 0."""
+        """What this rank asks for: to stop; to save, if `seconds` have gone by since the last save, if FCD is
+        the best so far, or if a picture of the first epoch is due; or 0."""
         if received.number:
             return STOPPED + received.number
         step, every, now = self.state.step, self.settings.sample_steps, time.monotonic()

@@ -161,7 +161,7 @@ class Progress:
 
 @contextmanager
 def working() -> Iterator[Progress]:
-    """To `show` on stderr what a command is doing: in a line that goes in the end, or every few seconds."""
+    """To `show` on stderr what a command is doing: in a moving line that goes in the end, or now and then."""
     progress = Progress(sys.stderr, seconds_per_line=_SECONDS_OF_SILENCE)
     try:
         yield progress

@@ -47,7 +47,8 @@ class Records:
         write_atomically(self.config_path, f"{json.dumps(config, indent=2)}\n".encode())
 
     def read_config(self) -> dict[str, Any]:
-        """What `write_config` wrote; `GROUPS` are objects, commands a list. Raises CheckpointError."""
+        """What `write_config` wrote: an object; `GROUPS` in it are objects, and the commands a list of them.
+        Raises CheckpointError when it is missing or damaged."""
         try:
             with reading(self.config_path):
                 config = _parsed(self.config_path.read_bytes())
@@ -78,7 +79,7 @@ class Records:
         append(self.log_path, text.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
 
     def append_stats(self, row: dict[str, Any]) -> None:
-        """Append `row` (JSON) to the statistics. Raises CheckpointError, ValueError for NaN and infinity."""
+        """Append `row` (JSON) to the statistics. Raises CheckpointError, or ValueError for NaN, infinity."""
         append(self.stats_path, _row(row))
 
     def read_stats(self) -> list[dict[str, Any]]:

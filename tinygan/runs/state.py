@@ -126,7 +126,8 @@ class Trained:
         self.run_folder, self.name = folder_of(path), state.name  # where its pictures belong, and as what
 
     def generate(self, n: int, seed: int = 0) -> np.ndarray:
-        """`n` pictures (n, H, W, C), float32 in [-1, 1], by `seed`. Raises UsageError for n < 1, seed < 0."""
+        """`n` new pictures (n, H, W, C), float32 in [-1, 1]; the same ones for the same `seed`. Raises
+        UsageError where n is less than 1, or seed less than 0."""
         if n < 1 or seed < 0:
             raise UsageError(f"generate got n {n} and seed {seed}. It needs n >= 1 and seed >= 0.")
         return pictures_of(self.G, sample_noise(seed, n, self.G))
