@@ -248,9 +248,9 @@ def write_walks(options: argparse.Namespace, G: Network, noise: np.ndarray, path
 
 
 def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
-    """`frames` points (frames, noise_dim) from `a` towards `b`, both (noise_dim,), without b itself: sin((1 -
-    t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985). Normal noise
-    lies close to a sphere; inside, where a straight line would go, the generator was never trained."""
+    """`frames` points (frames, noise_dim) from `a` towards `b`, both (noise_dim,), without b itself:
+    sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985). Normal
+    noise lies close to a sphere; inside, where a straight line would go, the generator was never trained."""
     t = np.arange(frames, dtype=np.float32)[:, None] / np.float32(frames)
     cosine = float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
     angle = np.float32(math.acos(max(-1.0, min(1.0, cosine))))

@@ -60,7 +60,7 @@ class Training:
     """The training of `state` to the end of its schedule, which leaves everything in the folder of `run`.
 
     `say` and `warn` print lines and log them; `progress` shows the moving one; `evaluation` measures the
-    generator every `settings.metrics_every` epochs. All ranks must do this, and the first alone writes.
+    generator every `settings.metrics_every` epochs. All ranks must train, and the first alone writes.
     """
 
     def __init__(
