@@ -131,8 +131,7 @@ def ending(out: Path | None, *allowed: str) -> str:
 def placed(out: Path | None, folder: Path, name: str) -> Path:
     """Where a command writes: to the file `out`; or as `name` into the folder `out`, which is made; without
     `out`, into `folder`. Raises UsageError where the file has another ending than `name`, CheckpointError
-    where the folder cannot be made.
-    """
+    where the folder cannot be made."""
     if out is None:
         return folder / name
     if ending(out, Path(name).suffix):
@@ -149,11 +148,8 @@ def made(folder: Path) -> Path:
 
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
     """Run `command` and return its exit code; an error becomes one line on stderr and its code, and Ctrl-C
-    becomes `UNFINISHED`.
-
-    Without `arguments` it is what this process was started for. Anything but a `TinyganError`, a full memory
-    or a failing GPU is a bug and keeps its traceback.
-    """
+    becomes `UNFINISHED`. Without `arguments` it is what this process was started for. Anything but a
+    `TinyganError`, a full memory or a failing GPU is a bug and keeps its traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
     if arguments is None:

@@ -1,6 +1,5 @@
-"""Every way tinygan refuses to go on, each with the exit code its command returns.
-
-An error's text is one line: what was found, what was expected, what to do.
+"""Every way tinygan refuses to go on, each with the exit code its command returns. An error's text is one
+line: what was found, what was expected, what to do.
 
 >>> UsageError("196 images < --batch-size 256. Use --batch-size 196 or less.").exit_code
 2
@@ -146,10 +145,8 @@ def say(line: str) -> None:
 
 
 def put(text: str, stream: Any) -> None:
-    """Write `text` to a stream at once, with what its encoding lacks escaped; without a stream, do nothing.
-
-    A program without a terminal has no streams, or objects in their place that can do nothing but write.
-    """
+    """Write `text` at once, with what the stream's encoding lacks escaped; without a stream, do nothing. A
+    program without a terminal has none, or an object in its place that can do nothing but write."""
     if stream is None or getattr(stream, "closed", False):
         return
     try:

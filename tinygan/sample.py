@@ -130,7 +130,6 @@ def ending(options: argparse.Namespace) -> str:
 
 
 def make(options: argparse.Namespace, device: backend.Backend) -> int:
-    """Make the pictures on `device`."""
     trained = load(options.run, options.runs, device, say=cli.warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
     noise = chosen(options, trained, seed)
@@ -249,12 +248,9 @@ def write_walks(options: argparse.Namespace, G: Network, noise: np.ndarray, path
 
 
 def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
-    """`frames` points (frames, noise_dim) from `a` towards `b`, both (noise_dim,), without b itself.
-
-    sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985): normal
-    noise lies close to a sphere, and a straight line would cut through its inside, where the generator was
-    never trained.
-    """
+    """`frames` points (frames, noise_dim) from `a` towards `b`, both (noise_dim,), without b itself:
+    sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985). Normal
+    noise lies close to a sphere; inside, where a straight line would go, the generator was never trained."""
     t = np.arange(frames, dtype=np.float32)[:, None] / np.float32(frames)
     cosine = float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
     angle = np.float32(math.acos(max(-1.0, min(1.0, cosine))))

@@ -61,11 +61,8 @@ def parser() -> cli.Parser:
 
 
 def main(arguments: cli.Arguments = ()) -> int:
-    """Train as `arguments` say; returns the exit code, or raises a `TinyganError`.
-
-    Python, and the program that calls this, are as they were afterwards. Only in the main thread do signals
-    stop the training.
-    """
+    """Train as `arguments` say; returns the exit code, or raises a `TinyganError`. Afterwards Python, and the
+    program that calls this, are as they were. Only in the main thread do signals stop the training."""
     arguments, ranks = cli.words(arguments), started()
     with ranks.together(), ExitStack() as held:
         if not ranks.writes:
@@ -91,10 +88,8 @@ def main(arguments: cli.Arguments = ()) -> int:
 
 
 class Output:
-    """Where lines go: to the terminal, unless `quiet`, and to the log of `run` once there is one.
-
-    Of several `ranks` the first alone prints and writes.
-    """
+    """Where lines go: to the terminal, unless `quiet`, and to the log of `run` once there is one. Of several
+    `ranks` the first alone prints and writes."""
 
     def __init__(self, ranks: Ranks, quiet: bool) -> None:
         self.writes, self.quiet = ranks.writes, quiet
@@ -163,10 +158,8 @@ def resumed(
 def choose_device(
     settings: Settings, ranks: Ranks, output: Output, held: ExitStack
 ) -> tuple[Backend, int, str]:
-    """The device that all `ranks` compute on, this one's number of threads, and where that comes from.
-
-    The threads are in use for as long as `held` lasts.
-    """
+    """The device that all `ranks` compute on, this one's number of threads (in use for as long as `held`
+    lasts), and where that number comes from."""
     how = {"precision": settings.precision, "number": ranks.number_here}
     device = backend.choose(settings.device, settings.engine, output.say, **how)
     if settings.engine == "auto" and (device.device, device.engine) == ("gpu", "fast"):
@@ -224,10 +217,8 @@ class Job:
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """Within this, a full memory or a GPU that fails is one line that names the last checkpoint.
-
-        What fails is logged, if there is a log.
-        """
+        """Within this, a full memory or a GPU that fails is one line that names the last checkpoint. What
+        fails is logged, if there is a log."""
         try:
             with gpu_errors.failures(self.settings.batch_size, self.newest):
                 yield
@@ -289,7 +280,6 @@ class Job:
         say(f"time     about {duration(seconds * steps)}: {steps:,} steps of {seconds:.3g} s (measured)")
 
     def train(self, arguments: list[str]) -> None:
-        """Train to the end."""
         self.output.progress.show("preparing the first step")
         with self.failures():  # on a card a trainer takes its memory, before there is a folder
             taking = trainer(self.state, self.images)

@@ -1,9 +1,8 @@
 """A checkpoint: named arrays and JSON in one uncompressed .npz, in which damage never goes unnoticed.
 
-Members: the arrays, ``meta`` (JSON as bytes) and ``digest`` (SHA-256 of the content, see
-`content_digest`). ``numpy.load`` opens the file too. A zip has bytes that nobody reads (dates,
-attributes), so its closing comment seals the file: SHA-256 of every byte before it. No pickle: a
-checkpoint from a stranger can be refused, but it cannot run code.
+Members: the arrays, ``meta`` (JSON as bytes) and ``digest`` (see `content_digest`). ``numpy.load`` opens it.
+A zip has bytes that nobody reads (dates, attributes), so its closing comment seals the file: SHA-256 of every
+byte before it. No pickle: a checkpoint from a stranger can be refused, but it cannot run code.
 """
 
 import hashlib
@@ -35,23 +34,20 @@ _HEADER = re.compile(
 
 
 def save(path: Path, arrays: Arrays, meta: Mapping[str, object]) -> None:
-    """Write `arrays` and `meta` to `path`, atomically.
+    """Write `arrays` and `meta` to `path`, atomically; the same content gives the same bytes.
 
     `arrays`: any shapes; float32, float64, int64, uint64, uint8 or bool; names of letters, digits and
     ``_ . / -``, other than ``meta`` and ``digest``. `meta`: what JSON holds, with str keys and finite
-    numbers. The same content gives the same bytes. Raises CheckpointError when something cannot be stored
-    or written.
+    numbers. Raises CheckpointError when something cannot be stored or written.
     """
     parts = packed(_members(arrays, meta))
     write_atomically(path, lambda file: file.writelines(parts))
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the meta that `save` was given, bit for bit; the arrays are writable.
-
-    Raises CheckpointError, and nothing else, when the file cannot be read, is damaged in any byte, is no
-    checkpoint, or has a newer format.
-    """
+    """The arrays and the meta that `save` was given, bit for bit; the arrays are writable. Raises
+    CheckpointError, and nothing else, when the file cannot be read, is damaged in any byte, is no checkpoint,
+    or has a newer format."""
     try:
         with failing(f"cannot read {path}", "Use another checkpoint."):
             if not path.is_file():
@@ -65,11 +61,8 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def newest_intact(paths: Sequence[Path], say: Printer) -> tuple[Path, dict[str, np.ndarray], dict[str, Any]]:
-    """The first of `paths` (newest first) that can be read: its path, arrays and meta.
-
-    Falling back is never silent: each file passed over gets one line through `say`. Raises
-    CheckpointError when `paths` is empty or none of them can be read.
-    """
+    """The first of `paths` (newest first) that can be read: its path, arrays and meta. Each file passed over
+    gets a line through `say`. Raises CheckpointError when `paths` is empty or none of them can be read."""
     failures: list[CheckpointError] = []
     for path in paths:
         try:
@@ -106,9 +99,7 @@ def packed(members: Arrays) -> tuple[bytes, bytes]:
 
 def content_digest(arrays: Arrays, meta: Mapping[str, object]) -> str:
     """SHA-256 (64 hex digits) over the sorted names, the dtypes, shapes and bytes of `arrays`, and `meta`.
-
-    Equal digests mean bit-equal states. Raises CheckpointError for what `save` would refuse.
-    """
+    Equal digests mean bit-equal states. Raises CheckpointError for what `save` would refuse."""
     return _digest(_members(arrays, meta)).hex()
 
 

@@ -20,8 +20,7 @@ from tinygan.gpu_errors import cupy_packages
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings
 
-# What makes a resumed run differ from an uninterrupted one in its last bits.
-BITS = (
+BITS = (  # what makes a resumed run differ from an uninterrupted one in its last bits
     "device", "engine", "precision", "threads", "ranks", "step", "changed", "processor", "card",
     "CUDA libraries", "tinygan", "numpy", "blas", "cupy",
 )  # fmt: skip

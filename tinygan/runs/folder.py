@@ -36,11 +36,9 @@ class RunFolder(Records):
 
     @staticmethod
     def create(out: Path, name: str) -> RunFolder:
-        """Make ``out/NNNN-name``, numbered one above the highest there, with its empty subfolders.
-
-        `name` is reduced to a-z, 0-9 and dashes. Processes that call this at the same time get different
-        numbers. Raises CheckpointError when `out` is a file or cannot be written; nothing is left then.
-        """
+        """Make ``out/NNNN-name``, numbered one above the highest there, with its empty subfolders. `name` is
+        reduced to a-z, 0-9 and dashes. Processes that call this at the same time get different numbers.
+        Raises CheckpointError when `out` is a file or cannot be written; nothing is left then."""
         suffix = _plain(name)
         with _making(out):
             new = [folder for folder in (out, *out.parents) if not folder.exists()]
@@ -81,9 +79,8 @@ class RunFolder(Records):
         """The run that `where` names, and the checkpoint file if it names one.
 
         `where` is a run folder, a checkpoint file inside one, the name that a run in `out` was given, or None
-        for the run with the highest number in `out` (by number, never by time: clocks go wrong) that got as
-        far as writing its configuration; if there is one, `trained` prefers one that has a checkpoint.
-        Raises CheckpointError when there is no such run.
+        for the run with the highest number in `out` (clocks go wrong) that has a configuration; `trained`
+        prefers one with a checkpoint, if there is one. Raises CheckpointError when there is no such run.
         """
         path = out if where is None else Path(where)
         example = out / "0001-fashion-mnist"
@@ -127,7 +124,6 @@ class RunFolder(Records):
 
     @property
     def resume_command(self) -> str:
-        """What to type to go on with this run."""
         return python("-m", "tinygan.train", "--resume", str(self.path))
 
     def sample_path(self, epoch: int, step: int | None = None) -> Path:
@@ -136,10 +132,8 @@ class RunFolder(Records):
         return self.samples_dir / self.checkpoint_path(epoch, step).with_suffix(".png").name
 
     def checkpoint_path(self, epoch: int, step: int | None = None) -> Path:
-        """The name of a checkpoint that stays: ``checkpoints/epoch_0020.npz``; with `step`, inside an epoch.
-
-        `epoch` counts finished epochs, `step` all steps of the run: ``epoch_0003_step_0000583.npz``.
-        """
+        """A checkpoint that stays: ``checkpoints/epoch_0002.npz`` after 2 finished epochs; inside the next
+        one ``epoch_0002_step_0000583.npz``, where `step` counts all steps of the run."""
         inside = "" if step is None else f"_step_{step:07d}"
         return self.checkpoints_dir / f"epoch_{epoch:04d}{inside}.npz"
 
@@ -157,8 +151,7 @@ class RunFolder(Records):
                 os.unlink(old)
 
     def checkpoints(self) -> list[Path]:
-        """The checkpoint files, newest first: the latest, then by the numbers in their names; no other files.
-        Raises CheckpointError when the folder cannot be read."""
+        """The checkpoint files, newest first: the latest, then by their numbers. Raises CheckpointError."""
         names = _names(self.checkpoints_dir)
         found = [match for name in names if (match := _CHECKPOINT.fullmatch(name))]
         # A file without a step is from the end of its epoch: older than any step after it.
@@ -167,12 +160,9 @@ class RunFolder(Records):
         return [self.checkpoints_dir / name for name in in_order]
 
     def go_on_from(self, start: Path, arrays: checkpoint.Arrays, meta: Mapping[str, object]) -> None:
-        """Make the checkpoint `start`, of these `arrays` and `meta`, the latest, and set newer ones aside.
-
-        If `start` is not one of the run's, all are. They are renamed to ``.old``, ``.old2`` and so on, for
-        the next ``--resume`` would jump to them. At each instant there is one to go on from.
-        Raises CheckpointError.
-        """
+        """Make the checkpoint `start`, of these `arrays` and `meta`, the latest. Newer ones (all, if it is
+        not one of the run's) are renamed to ``.old``, ``.old2`` and so on, or the next ``--resume`` would
+        jump to them. At each instant there is one to go on from. Raises CheckpointError."""
         with failing(f"cannot rename checkpoints in {self.checkpoints_dir}", "Copy the run."):
             newer = list(takewhile(lambda path: not os.path.samefile(path, start), self.checkpoints()))
             if newer and self.best_path.exists() and not os.path.samefile(self.best_path, start):
@@ -192,8 +182,7 @@ class RunFolder(Records):
         return next(iter(self.checkpoints()), None)
 
     def samples(self) -> list[Sample]:
-        """The grids in ``samples/``, in order, up to the last epoch of the statistics. Raises
-        CheckpointError."""
+        """The sample grids, in order, up to the last epoch of the statistics. Raises CheckpointError."""
         last = max((row["epoch"] for row in self.read_stats()), default=0)
         found = [at for name in _names(self.samples_dir) if (at := _SAMPLE.fullmatch(name))]
         grids = (Sample(int(at[1]), int(at[2] or 0), self.samples_dir / at[0]) for at in found)
@@ -201,9 +190,8 @@ class RunFolder(Records):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Within this no other process writes here; what writers that were killed have left is gone, and
-        the folders in it that somebody deleted are there again. Raises CheckpointError where one does, or
-        nobody can."""
+        """Within this no other process writes here; what killed writers have left is gone, and deleted
+        folders are there again. Raises CheckpointError where another process writes, or nobody can."""
 
         def busy(holder: str) -> None:
             raise CheckpointError(f"{self.path} is being written by {holder}. Wait for it, or stop it first.")
@@ -242,7 +230,6 @@ def _plain(name: str) -> str:
 
 
 def _newest_first(out: Path) -> list[Path]:
-    """The runs in `out`."""
     runs = [entry for entry in _numbered(out) if (entry[1] / "config.json").is_file()] if out.exists() else []
     return [path for _, path in sorted(runs, reverse=True)]
 

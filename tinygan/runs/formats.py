@@ -1,5 +1,4 @@
-"""Models as other programs take them: described layer by layer; ONNX to run a generator; safetensors to keep
-the weights. Both formats need a package of their own, which is imported only when it is needed."""
+"""Models for other programs: layer by layer, as ONNX, as safetensors; packages are imported when needed."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -28,7 +27,6 @@ class LayerParts(NamedTuple):
 
 
 def layer_by_layer(network: layers.Network) -> Iterator[LayerParts]:
-    """The layers of `network`, first to last."""
     shape = network.input_shape
     for name, layer in network.layers.items():
         tensors, pads = layer.parameters | layer.statistics, None
@@ -45,11 +43,9 @@ def layer_by_layer(network: layers.Network) -> Iterator[LayerParts]:
 
 
 def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
-    """G as an ONNX file: ``noise`` (N, noise_dim) float32 -> ``pictures`` (N, H, W, C) float32 in [-1, 1].
-
-    As `gan.generate`, with the running statistics; any N. `about` becomes the model's metadata. Raises
-    UsageError where the package onnx is missing, or a layer computes what none of its operators does.
-    """
+    """G as an ONNX file: ``noise`` (N, noise_dim) float32 -> ``pictures`` (N, H, W, C) float32 in [-1, 1], as
+    `gan.generate`; any N. `about` becomes the model's metadata. Raises UsageError where the package onnx is
+    missing, or a layer computes what none of its operators does."""
     from tinygan.fast.originals import unlike  # an engine, which those who read weights need not load
 
     if edits := unlike(G):
@@ -71,10 +67,7 @@ def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
 
 
 def _onnx_nodes(G: layers.Network) -> tuple[list[Any], list[Any]]:
-    """The operators of ONNX from ``noise`` to ``pictures``, and their weights.
-
-    ONNX has channels first, so the maps are turned once and the pictures turned back.
-    """
+    """Operators and their weights. ONNX has channels first: maps are turned once, pictures turned back."""
     from onnx import helper, numpy_helper
 
     nodes, weights, at = [], [], "noise"

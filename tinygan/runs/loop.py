@@ -32,8 +32,7 @@ STOPPED = 128  # by the signal whose number is added, as shells report it
 OFFERED = 1.0  # seconds: until then a second signal is no more than an impatient first one
 EARLY = 10.0  # seconds until the first save and picture of a run; each of the next ones after twice as many
 REPORTS = 0.02  # of the time may go into reports before the last
-# On a card an epoch takes a second or two, and a save a tenth of one: there it may take 1 % of the time.
-SECONDS_ON_A_CARD = 15.0
+SECONDS_ON_A_CARD = 15.0  # between saves: an epoch takes a second or two there, a save a tenth of one
 
 
 class StoppedError(TinyganError):
@@ -60,9 +59,8 @@ class Signals:
 class Training:
     """The training of `state` to the end of its schedule, which leaves everything in the folder of `run`.
 
-    `taking` takes the steps; `say` and `warn` print lines and log them; `progress` shows the moving one;
-    `evaluation` measures the generator for the statistics every `settings.metrics_every` epochs. Where
-    several ranks train, all of them must do this, and the first alone writes.
+    `say` and `warn` print lines and log them; `progress` shows the moving one; `evaluation` measures the
+    generator every `settings.metrics_every` epochs. All ranks must train, and the first alone writes.
     """
 
     def __init__(
@@ -78,20 +76,15 @@ class Training:
         self.early, self.next_report = EARLY, 0.0  # the first epoch's next save, after it began; no sooner
         self.unsaved, self.best = True, False  # nothing saved by this process; the best FCD so far, unsaved
         self.rarely = SECONDS_ON_A_CARD if state.backend.device == "gpu" else 0.0
-        # Health is always measured on the same images and noise.
-        self.images = normalise(state.backend.array(data.images[:MEASURED_ON]))
+        self.images = normalise(state.backend.array(data.images[:MEASURED_ON]))  # for health: always these
         noise = stream(self.settings.seed, "samples").at(1).normal((len(self.images), *state.G.input_shape))
         self.noise = state.backend.array(noise)
         self.rows = run.read_stats() if self.ranks.writes else []  # the verdict is on all epochs
 
     def complete(self, received: Signals) -> None:
-        """Train to the end, or until a signal is `received`.
-
-        Raises:
-            StoppedError: a signal arrived (see `signals`); the run was saved and can be resumed.
-            NonFiniteError: a loss or a weight is NaN or infinite; no checkpoint holds it.
-            CheckpointError: the run folder cannot be written.
-        """
+        """Train to the end. Raises StoppedError where a signal was `received` (the run was saved and can be
+        resumed), NonFiniteError where a loss or a weight is NaN or infinite (no checkpoint holds it), and
+        CheckpointError where the run folder cannot be written."""
         if self.state.step == 0 and self.ranks.writes:
             self._save_previews(0)
             with by_product("picture of the training images", self.warn):
@@ -153,8 +146,7 @@ class Training:
         return regular or self.state.step == self.total_steps
 
     def _steps(self, end: int, received: Signals) -> int:
-        """Take the steps of an epoch up to the one with the number `end`, or until a rank asks for something,
-        which is returned."""
+        """Take the steps up to number `end`, or until a rank asks for something, which is returned."""
         state, size, images = self.state, self.settings.batch_size, len(self.data.images)
         asked, losses = 0, []
         while state.step < end and not asked:
@@ -214,7 +206,6 @@ class Training:
             self.next_report = end + (end - start) / REPORTS
 
     def _save_previews(self, epoch: int, step: int | None = None) -> None:
-        """The grid of pictures for the fixed noise."""
         pictures = pictures_of(self.state.shown_G, self.state.preview_noise)
         with by_product("picture of the samples", self.warn):
             self.run.samples_dir.mkdir(exist_ok=True)
@@ -273,9 +264,8 @@ def signals(answer: Printer) -> Iterator[Signals]:
     """Note the first signal to stop in what this yields; a second one stops the process at once, unless it
     comes within `OFFERED` seconds. What happens is said through `answer`.
 
-    Those are Ctrl-C; SIGTERM and SIGUSR1, which Kubernetes and Slurm send some time before they end a
-    process; and SIGHUP, when the terminal has gone (where that is ignored already, as under nohup, it stays
-    so). Only the main thread gets signals: in another one nothing is changed.
+    Those are Ctrl-C; SIGTERM (of Kubernetes) and SIGUSR1 (of Slurm); and SIGHUP, when the terminal has gone,
+    unless it is ignored, as under nohup. Only the main thread gets signals: in others nothing is changed.
     """
     received = Signals()
 

@@ -1,8 +1,5 @@
-"""How far a command is, how a training is going and how long it will take, in one line that moves.
-
-Where the output is no terminal (a file, a pipe, a notebook), or one that cannot rewrite a line
-(``TERM=dumb``), plain lines appear now and then instead.
-"""
+"""How far a command is, and how a training is going, in one line that moves; plain lines now and then, where
+the output is no terminal (a file, a pipe, a notebook) or one that cannot rewrite a line (``TERM=dumb``)."""
 
 import os
 import shutil
@@ -37,10 +34,9 @@ class Progress:
     """The progress of `total_steps` training steps, `done_steps` of which an earlier process did.
 
     On a terminal one line is rewritten at most ten times a second; fields that do not fit drop out of it. On
-    any other `stream` a line is printed after 20 steps and every `seconds_per_line`; without a stream,
-    nothing is. `quiet` turns that off, but not `line`.
-    A stream that fails, because its reader has gone or its disk is full, is not written to again: a run is
-    worth more than what it prints.
+    any other `stream` a line is printed after 20 steps and every `seconds_per_line`; without one, nothing is.
+    `quiet` turns that off, but not `line`. A stream that fails (its reader has gone, its disk is full) is
+    not written to again: a run is worth more than what it prints.
     """
 
     def __init__(
@@ -75,8 +71,7 @@ class Progress:
         self.show(*fields, now=self._steps == _STEPS_BEFORE_ESTIMATE)
 
     def show(self, *fields: str, now: bool = False) -> None:
-        """Show `fields` in the moving line, the most important first; where none moves, print them as a line
-        every `seconds_per_line`, or `now`."""
+        """Show `fields`, the most important first; where no line moves, every `seconds_per_line` or `now`."""
         self._fields, waited = fields, monotonic() - self._last_time
         if self._quiet:
             return
@@ -90,8 +85,7 @@ class Progress:
 
     @contextmanager
     def pause(self, what: str) -> Iterator[None]:
-        """Within this something else than steps takes its time: the moving line says `what`, and neither the
-        speed nor the time left of the steps is taken for slower."""
+        """Within this the moving line says `what`; the time it takes makes no step look slower."""
         start, fields = monotonic(), self._fields
         self._fields = (what, *fields[1:])
         self._draw(self._fields)
@@ -112,8 +106,7 @@ class Progress:
         self._draw(self._fields)
 
     def answer(self, text: str) -> None:
-        """Print `text` on stderr at once, even in the handler of a signal, which may have interrupted a write
-        into a stream object: so none is used."""
+        """Print `text` on stderr, but through no stream: a signal may have interrupted a write into it."""
         begun, self._shown = "\n" * bool(self._shown), ""
         with suppress(OSError, ValueError, AttributeError):  # none, closed, or one without a descriptor
             os.write(sys.stderr.fileno(), f"{begun}{text}\n".encode())
@@ -168,8 +161,7 @@ class Progress:
 
 @contextmanager
 def working() -> Iterator[Progress]:
-    """To `show` on stderr what a command is doing now: in a line that moves and goes in the end, or, where
-    none can, every few seconds."""
+    """To `show` on stderr what a command is doing: in a moving line that goes in the end, or now and then."""
     progress = Progress(sys.stderr, seconds_per_line=_SECONDS_OF_SILENCE)
     try:
         yield progress

@@ -38,8 +38,7 @@ class Records:
     config_path = Inside("config.json")  # arguments, versions, device, data set
     log_path = Inside("log.txt")  # what was printed
     stats_path = Inside("stats.jsonl")  # one JSON object a line, one line an epoch
-    # A row of four little-endian float32 numbers for each step, from the first on: the losses of G and D,
-    # the mean scores of real pictures and fakes.
+    # Four little-endian float32 numbers a step: the losses of G and D, the mean scores of real and fake.
     losses_path = Inside("losses.f32")
     files_path = Inside("images.txt")  # the names of the picture files of the data, a line each
 
@@ -80,14 +79,12 @@ class Records:
         append(self.log_path, text.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
 
     def append_stats(self, row: dict[str, Any]) -> None:
-        """Append `row` (str, finite numbers, lists, dicts) to the statistics. Raises CheckpointError when it
-        cannot be written, ValueError for NaN and infinities."""
+        """Append `row` (JSON) to the statistics. Raises CheckpointError, or ValueError for NaN, infinity."""
         append(self.stats_path, _row(row))
 
     def read_stats(self) -> list[dict[str, Any]]:
-        """All rows in order, none if there is no file yet; what a write that was cut short left at the end
-        is left out: part of a line after a kill, bytes that are no JSON after a power cut. Raises
-        CheckpointError when the file cannot be read, another line is no row, or a row follows those."""
+        """All rows in order, none without a file. What a kill or a power cut left at the end (part of a line,
+        bytes that are no JSON) is left out. Raises CheckpointError for other damage, or a failing read."""
         lines: list[bytes] = []
         with reading(self.stats_path), suppress(FileNotFoundError):
             lines = self.stats_path.read_bytes().split(b"\n")
@@ -116,18 +113,15 @@ class Records:
         append(self.losses_path, np.asarray(rows, "<f4").tobytes())
 
     def read_losses(self) -> np.ndarray:
-        """The numbers of all steps (steps, 4) float32; NaN for steps of which there are none. Raises
-        CheckpointError when the file cannot be read."""
+        """The numbers of all steps (steps, 4) float32, NaN where there are none. Raises CheckpointError."""
         found = b""
         with reading(self.losses_path), suppress(FileNotFoundError):
             found = self.losses_path.read_bytes()
         return np.frombuffer(found[: len(found) // 16 * 16], "<f4").reshape(-1, 4).astype(np.float32)
 
     def keep_stats_until(self, step: int) -> None:
-        """Drop the rows whose ``"step"`` is past `step`, and a last line that was cut short; likewise losses.
-
-        A run that resumes from a checkpoint is about to write those rows again. Raises CheckpointError.
-        """
+        """Drop the rows whose ``"step"`` is past `step`, which a resumed run writes again, and a last line
+        that was cut short; likewise losses. Raises CheckpointError."""
         if self.stats_path.exists():
             kept = b"".join(_row(row) for row in self.read_stats() if row["step"] <= step)
             write_atomically(self.stats_path, kept)

@@ -48,13 +48,11 @@ def setting(
     default: Any, help: str, check: Check | None = None, *, resumed: str = "may change", added: bool = False,
     **option: Any,
 ) -> Any:  # fmt: skip
-    """A setting and its option.
-
+    """A setting and its option, `option` being what argparse takes.
     `resumed`: a run that goes on ``"may change"`` it; or has it ``"fixed"``, since it decides the run's
     numbers (so do the data, wherever they lie: the checkpoint knows their digest); or ``"forgets"`` it,
     since each command says it for itself. `added`: older checkpoints lack it, and the default is what was
-    done then. `option`: what argparse takes.
-    """
+    done then."""
     facts = {"check": check, "resumed": resumed, "added": added}
     return field(default=default, metadata={**facts, "option": {"help": help, **option}})
 
@@ -131,8 +129,7 @@ class Settings:
         "the engine have it; config.json says which",
         added=True, choices=PRECISIONS,
     )  # fmt: skip
-    # Each thread takes memory of its own.
-    threads: int | None = setting(
+    threads: int | None = setting(  # each takes memory of its own
         None, "default: all usable cores, or fewer where OMP_NUM_THREADS or NumPy's BLAS allows fewer",
         at_least(1, 1024), metavar="N",
     )  # fmt: skip
@@ -167,10 +164,7 @@ class Settings:
         return self.noise_dim * (self.size // 4) ** 2 * 4 * self.width + 25 * 12 * self.width**2
 
     def check(self) -> Settings:
-        """These settings, or a `UsageError` that names the first one that makes no sense.
-
-        Raises TypeError for one of another type: a file may hold anything.
-        """
+        """These settings. Raises UsageError for the first that makes no sense, TypeError for another type."""
         for name, known in DESCRIBED.items():
             value = getattr(self, name)
             if not any(type(value) in KINDS[kind] for kind in kinds(known)):
@@ -224,13 +218,9 @@ def new_settings(given: Mapping[str, Any]) -> Settings:
 
 
 def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: str) -> Settings:
-    """The settings of a run, with what was `given` for its continuation; forgotten ones are defaults.
-
-    Raises:
-        UsageError: something that decides the run's numbers would change, or the run would shrink.
-        CheckpointError: `saved` are not settings of this version.
-        TypeError: one of them has another type.
-    """
+    """The settings of a run, with what was `given` for its continuation; forgotten ones are defaults. Raises
+    UsageError where what decides the run's numbers would change, or the run would shrink; CheckpointError
+    where `saved` are not settings of this version; TypeError where one of them has another type."""
     added = {name: known.default for name, known in DESCRIBED.items() if known.metadata["added"]}
     saved = {**added, **saved}
     if odd := ", ".join(sorted(saved.keys() ^ DESCRIBED.keys())):

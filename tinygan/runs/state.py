@@ -56,8 +56,7 @@ class State:
         self.name = "untrained"  # of the checkpoint it is from
         self.step = 0  # steps taken in all; the epoch and the place in it follow from it
         self.sums = np.zeros(4)  # of this epoch so far: both losses, both scores (float64)
-        # The noise behind the pictures of every epoch: always the same, so that one can compare.
-        self.preview_noise = sample_noise(settings.seed, PREVIEWS, self.G)
+        self.preview_noise = sample_noise(settings.seed, PREVIEWS, self.G)  # the same in every epoch
 
     def weights(self) -> dict[str, np.ndarray]:
         """The parameters and running statistics of all networks, by the names that `arrays` uses."""
@@ -84,9 +83,8 @@ class State:
         return arrays
 
     def restore(self, arrays: checkpoint.Arrays, path: Path) -> None:
-        """Take over what `arrays` saved; the shapes and dtypes must be those of this state. Raises
-        CheckpointError where an array is missing, superfluous, of another shape or dtype, or counts steps
-        that cannot be."""
+        """Take over what `arrays` saved. Raises CheckpointError where an array is missing, superfluous, of
+        another shape or dtype than in this state, or counts steps that cannot be."""
         _check_fit(self.arrays(), arrays, path)
         for name in ("step", "generator/adam_t", "discriminator/adam_t"):
             if not 0 <= arrays[name] <= MOST_STEPS:
@@ -103,7 +101,6 @@ class State:
 
 
 def _tensors(network: Network) -> dict[str, Tensor]:
-    """All that makes the network what it is."""
     return network.parameters | network.statistics
 
 
@@ -147,10 +144,8 @@ def load(
     say: Printer = say,
 ) -> Trained:  # fmt: skip
     """The model of a run (its newest intact checkpoint), of a checkpoint file, or of the newest trained run.
-
     `where` may also be a file that ``python -m tinygan.export --safetensors`` wrote. Raises CheckpointError
-    where there is none, or none that is intact; UsageError where the package safetensors is missing.
-    """
+    where there is none, or none that is intact; UsageError where the package safetensors is missing."""
     if where is not None and Path(where).suffix.lower() == ".safetensors":
         path = Path(where)
         arrays, meta = read_safetensors(path)
@@ -163,8 +158,7 @@ def load(
 
 
 def restored(files: Sequence[Path], backend: Backend, say: Printer) -> tuple[State, Path]:
-    """The state in the first intact one of the checkpoints `files`, and which file it was. Raises
-    CheckpointError where there is none."""
+    """The state in the first intact one of the checkpoints `files`, and that file. Raises CheckpointError."""
     path, arrays, meta = checkpoint.newest_intact(files, say)
     state = State(saved_settings(meta, path, arrays), backend)
     state.restore(arrays, path)
@@ -173,11 +167,9 @@ def restored(files: Sequence[Path], backend: Backend, say: Printer) -> tuple[Sta
 
 
 def saved_settings(meta: Mapping[str, Any], path: Path, arrays: checkpoint.Arrays | None = None) -> Settings:
-    """The settings in the `meta` of a checkpoint, or in the configuration of a run that has none yet.
-
-    Raises CheckpointError when they make no sense, or ask for more weights than `arrays` hold (without them,
-    `MOST_UNTRAINED`): so a small file cannot make `State` take much memory, whatever it says.
-    """
+    """The settings in the `meta` of a checkpoint, or in the configuration of a run that has none yet. Raises
+    CheckpointError when they make no sense, or ask for more weights than `arrays` hold (without them,
+    `MOST_UNTRAINED`): so a small file cannot make `State` take much memory, whatever it says."""
     try:
         settings = resumed_settings(dict(meta["settings"]), {}, str(path))
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as problem:

@@ -53,18 +53,13 @@ def check_images(images: Dataset, sha256: str, trained_on: object, where: Path, 
 
 
 class Schedule(NamedTuple):
-    """How many steps a run has."""
-
     steps_per_epoch: int  # the last batch of an epoch may be partial, and counts
     total_steps: int
 
 
 def schedule(settings: Settings, images: int, ranks: int = 1) -> Schedule:
-    """The `Schedule` for a data set of `images`, shared by `ranks` processes.
-
-    Raises UsageError where a batch has fewer images than there are ranks, DataError where there are fewer
-    images than a batch takes.
-    """
+    """The `Schedule` for a data set of `images`, shared by `ranks` processes. Raises UsageError where a batch
+    has fewer images than there are ranks, DataError where there are fewer images than a batch takes."""
     size = settings.batch_size
     if size < ranks:
         raise UsageError(f"{ranks} ranks share a batch of {size}. Use --batch-size {ranks} or more.")
@@ -79,12 +74,9 @@ Trainer: TypeAlias = "StepByStep | OnCard"
 
 
 def trainer(state: State, data: Dataset) -> Trainer:
-    """What takes the steps of a run, from the one that `state` has reached.
-
-    On a graphics card the fast engine keeps the whole run there. Which images a step sees, its noise and its
-    masks are functions of the seed and the step's number: the same ones for every trainer, on every device.
-    Raises as `Step`.
-    """
+    """What takes the steps of a run, from the one that `state` has reached; on a graphics card the fast
+    engine keeps the whole run there. Which images a step sees, its noise and its masks are functions of the
+    seed and the step's number: the same ones for every trainer, on every device. Raises as `Step`."""
     step_by_step = StepByStep(state, data)
     if step_by_step.how != ON_A_CARD:
         return step_by_step
@@ -108,10 +100,8 @@ class Batch(NamedTuple):
 
 
 class StepByStep:
-    """The trainer for any backend: batches are put together and measured here, a step at a time.
-
-    Each rank takes its part of every batch: the images, noise and masks that one process alone would use.
-    """
+    """The trainer for any backend, a step at a time. Each rank takes its part of every batch: of the images,
+    noise and masks that one process alone would use."""
 
     stride = 1  # steps worth taking before their results are read
     trouble = ""  # what was not finite, once anything was
@@ -126,10 +116,8 @@ class StepByStep:
         self.how = self.one.how  # in words: how a step is taken
 
     def steps(self, count: int) -> np.ndarray:
-        """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake.
-
-        NaN from a step on that had a number that was not finite; no weight has moved since.
-        """
+        """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake;
+        NaN from a step on that had a number that was not finite: no weight has moved since."""
         measured = np.full((count, 4), np.nan)
         try:
             for row in measured:

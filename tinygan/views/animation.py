@@ -23,11 +23,9 @@ LEAST_SECONDS = 4.0  # that a film of the training lasts
 
 
 def frame_indices(count: int) -> list[int]:
-    """Which of `count` pictures to show: many early ones, where much happens, and ever fewer later.
-
-    As in the tutorial: picture i is kept when ``round(2 sqrt(i))`` grows; at the end the last one of all
-    (once more, if it was kept). No pictures give an empty list.
-    """
+    """Which of `count` pictures to show: many early ones, where much happens, and ever fewer later. As in the
+    tutorial: picture i is kept when ``round(2 sqrt(i))`` grows; at the end the last one of all (once more, if
+    it was kept). No pictures give an empty list."""
     _, kept = np.unique(np.rint(2 * np.sqrt(np.arange(count))), return_index=True)
     return [*kept.tolist(), count - 1] if count else []
 
@@ -51,8 +49,7 @@ def endings() -> list[str]:
 
 
 def film_frames(run: RunFolder) -> list[Path]:
-    """The grids that a run's film shows: all from inside the first epoch, and of those after epochs the ones
-    that `frame_indices` chooses. Raises CheckpointError."""
+    """A film's grids: all inside the first epoch, later ones by `frame_indices`. Raises CheckpointError."""
     samples = run.samples()
     epochs = [sample for sample in samples if not sample.step]
     chosen = {epochs[index] for index in frame_indices(len(epochs))}
@@ -60,12 +57,10 @@ def film_frames(run: RunFolder) -> list[Path]:
 
 
 def write_film(path: Path, frames: Sequence[Path], warn: Printer) -> None:
-    """Write the training whose `frames` are PNG files as a looping GIF, each with its `title` below.
-
-    The first and the last are held, the whole lasts 4 seconds at least. Files that cannot be read, or have
+    """Write the training whose `frames` are PNG files as a looping GIF, each with its `title` below. The
+    first and the last are held, the whole lasts 4 seconds at least. Files that cannot be read, or have
     another size than most, are left out: a line each through `warn`. Raises CheckpointError when none is
-    left, or the GIF cannot be written.
-    """
+    left, or the GIF cannot be written."""
     pictures = load_frames(frames, warn)
     count = len(pictures)
     ends = max(1.0, LEAST_SECONDS / count)
@@ -92,10 +87,8 @@ def load_frames(frames: Sequence[Path], warn: Printer) -> list[np.ndarray]:
 
 def write_animation(path: Path, frames: Iterable[np.ndarray], seconds: Sequence[float]) -> None:
     """Write `frames`, uint8 (H, W, C), as a looping animation in the format that the ending of `path` names.
-
     `seconds`: how long each lasts, in an MP4 as long as the first; a GIF counts in 1/100 s. Pillow joins
-    equal successive frames, and the time stays right. Raises CheckpointError when it cannot be written.
-    """
+    equal successive frames, and the time stays right. Raises CheckpointError when it cannot be written."""
     ending = path.suffix.lower()
     if ending == ".mp4":
         how: Any = {"extension": ending, "is_batch": True, "fps": 1 / seconds[0], "macro_block_size": 2}

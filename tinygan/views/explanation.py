@@ -30,18 +30,15 @@ def place(module: ModuleType, code: str) -> str:
 
 
 def explain(stepping: StepByStep) -> Iterator[tuple[str, list[str]]]:
-    """The next step, of the readable engine: pairs of a title and the sentences below it.
-
-    The weights and both Adams of its state take the step; the rest of it is spoilt. Raises UsageError where
-    the words do not fit the code, for a function was changed.
-    """
+    """The next step, of the readable engine: pairs of a title and the sentences below it. The weights and both
+    Adams of its state take the step; the rest of it is spoilt. Raises UsageError where the words do not fit
+    the code, for a function was changed."""
     in_words = ("gan.", "ops.loss.", "autograd.grad", "optim.")
     if edits := [name for name in changed() if name.startswith(in_words)]:
         raise UsageError(f"{described(edits)}: tinygan.explain has words for the original alone.")
     state = stepping.state
     G, D, adam = state.G, state.D, state.adam_G
-    # The weight that is followed, in the middle of G's last kernel.
-    name = [key for key in G.parameters if key.endswith("kernel")][-1]
+    name = [key for key in G.parameters if key.endswith("kernel")][-1]  # the weight in its middle is followed
     middle = (*(side // 2 for side in G.parameters[name].shape[:2]), 0, 0)
 
     def weight_m_v() -> list[float]:

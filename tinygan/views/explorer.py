@@ -1,7 +1,4 @@
-"""What a page needs to run the networks by itself: their layers, their weights, and directions of the noise.
-
-The page's half is ``page/network.js``, which computes what `layers.Network` computes.
-"""
+"""What ``page/network.js`` needs to run the networks: their layers, weights, and directions of the noise."""
 
 from itertools import islice
 from typing import Any
@@ -22,9 +19,7 @@ _LARGEST = _BASE**2 // 2  # of two digits with a sign: 4324
 
 def for_page(network: Network) -> tuple[list[dict[str, Any]], str]:
     """The layers of `network` for network.js, a JSON object each, and their arrays, as `encode` writes them.
-
-    There all kernels of convolutions are (KH, KW, F, C), as transposed ones are.
-    """
+    There all kernels of convolutions are (KH, KW, F, C), as transposed ones are."""
     found, weights = [], []
     for name, layer, shape, arrays, pads in layer_by_layer(network):
         if isinstance(layer, Conv2D):

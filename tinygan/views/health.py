@@ -1,8 +1,5 @@
-"""How the training is going, in words: measured once an epoch, on a few pictures.
-
-A GAN's losses need not fall, so they do not show it. These numbers do better: how often D is right, how
-different G's pictures are from each other, and how much of the networks is at work.
-"""
+"""How the training is going, in words: measured once an epoch, on a few pictures. A GAN's losses need not
+fall, so they do not show it."""
 
 import math
 from collections.abc import Sequence
@@ -33,11 +30,9 @@ class Health(NamedTuple):
 
 
 def measure(G: Network, D: Network, images: Array, noise: Array) -> Health:
-    """Measure on `images` (n, H, W, C) in [-1, 1] and on G's pictures for `noise` (m, noise_dim), n, m >= 1.
-
-    Nothing is in training mode: the pictures are those that `generate` makes of this G (a run with averaged
-    weights shows people those of another one, and measures the one that is trained).
-    """
+    """Measure on `images` (n, H, W, C) in [-1, 1] and on G's pictures for `noise` (m, noise_dim), n, m >= 1,
+    as `generate` makes them: nothing is in training mode. A run with averaged weights shows people the
+    pictures of those, and measures the G that is trained."""
     backend, xp = G.backend, G.backend.xp
     with no_grad():
         fakes, alive_G = _run(G, noise)
@@ -78,8 +73,7 @@ def _distances(pictures: np.ndarray) -> tuple[float, float]:
     if count == 1:
         return 0.0, 0.0
     distances = np.sqrt(squared_distances(flat, flat))[~np.eye(count, dtype=bool)].reshape(count, count - 1)
-    # Rounding leaves something between two that are equal: far less than one step of one pixel.
-    distances[distances < 1 / 255] = 0
+    distances[distances < 1 / 255] = 0  # rounding between equal ones: far less than one step of one pixel
     return float(distances.mean()), float(distances.min(axis=1).mean())
 
 

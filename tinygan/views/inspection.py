@@ -70,10 +70,8 @@ class LayerFacts(NamedTuple):
 
 
 def layer_facts(state: State, batch: Batch) -> tuple[list[LayerFacts], list[LayerFacts]]:
-    """G's layers on the batch's noise, with G's loss, and D's on its real images, with D's loss.
-
-    `state` is spoilt by it: the running statistics of G have seen the batch.
-    """
+    """G's layers on the batch's noise, with G's loss, and D's on its real images, with D's loss. `state` is
+    spoilt by it: the running statistics of G have seen the batch."""
     G, D, masks = state.G, state.D, stream(0, "dropout")
     noise, images = Tensor(batch.noise, G.backend), Tensor(batch.images, D.backend)
     in_G = outputs(G, noise, masks.at(0))
@@ -91,8 +89,7 @@ def outputs(network: Network, x: Tensor, masks: Stream) -> list[Tensor]:
 def _facts(
     network: Network, tensors: Sequence[Tensor], gradients: Sequence[np.ndarray], masks: Stream
 ) -> list[LayerFacts]:
-    """The facts of every layer: from `tensors`, the network's input and each output, and the loss's gradients
-    with respect to the outputs."""
+    """From `tensors`, the network's input and each output, and the loss's `gradients` by the outputs."""
     found = []
     each = zip(rows(network), network.layers.values(), pairwise(tensors), gradients, strict=False)
     for row, layer, (x, y), dy in each:
@@ -118,11 +115,9 @@ def mean_and_spread(array: np.ndarray) -> tuple[float, float]:
 
 
 def products(layer: Layer, x: Sequence[int], y: Sequence[int]) -> int:
-    """Multiply-adds that a layer's definition takes for one example x -> y; 0 where there is no kernel.
-
-    A convolution: each output is a sum of KH KW C products. A transposed one: each input is added to KH KW F
-    outputs. Dense: inputs times outputs, as at a single place of a convolution.
-    """
+    """Multiply-adds that a layer's definition takes for one example x -> y; 0 where there is no kernel. A
+    convolution: each output is a sum of KH KW C products. A transposed one: each input is added to KH KW F
+    outputs. Dense: inputs times outputs, as at a single place of a convolution."""
     if not isinstance(layer, Linear):
         return 0
     places = x if isinstance(layer, Conv2DTranspose) else y

@@ -1,7 +1,4 @@
-"""The report of a run: one file, ``report.html``, that holds all there is to see of it.
-
-The page is made of the files in ``page/``, to which the run is added as JSON, and the trained networks.
-"""
+"""The report of a run, ``report.html``: the files in ``page/``, the run as JSON, and the trained networks."""
 
 import base64
 import html
@@ -34,11 +31,8 @@ MOST_POINTS = 2000  # of a curve: more than a screen has pixels across
 
 def write_report(run: RunFolder, state: State, path: Path | None = None) -> Path:
     """Write the report of `run`, whose networks are now as in `state`, to `path`, or else into its folder as
-    ``report.html``; return where it is.
-
-    Pictures that cannot be read are left out. Raises CheckpointError when the configuration or the
-    statistics are damaged, or the file cannot be written.
-    """
+    ``report.html``; return where it is. Pictures that cannot be read are left out. Raises CheckpointError
+    when the configuration or the statistics are damaged, or the file cannot be written."""
     config, stats = _configuration(run), _statistics(run)
     images, height, width, _ = config["data"]["shape"]
     name = printable(run.path.resolve().name)
@@ -67,8 +61,7 @@ def write_report(run: RunFolder, state: State, path: Path | None = None) -> Path
 
 
 def page(title: str, contents: dict[str, Any], weights: Sequence[str]) -> str:
-    """The page as HTML: ``page/page.html`` with the files that it names, `contents` and the `weights` of G
-    and D put in."""
+    """``page/page.html`` with the files that it names, `contents` and the `weights` of G and D put in."""
     folder = resources.files("tinygan.views") / "page"
     # No "</script>" or "<!--" of a file's name may end the element it lies in.
     data = json.dumps(contents, allow_nan=False).replace("<", "\\u003c")
@@ -112,10 +105,9 @@ def _statistics(run: RunFolder) -> list[dict[str, Any]]:
 def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The numbers (steps, 4) of all steps as curves of at most `MOST_POINTS` points.
 
-    Each point stands for `every` steps and ends with step `step`; `mean`, `low` and `high` are lists of
-    four curves (losses of G and D, scores of real and fake). Where the numbers of single steps were not
-    kept, the means of their epochs stand for them; where these are missing too, None. A run that kept no
-    steps at all has a point an epoch, and `every` is None.
+    Each point stands for `every` steps and ends with step `step`; `mean`, `low` and `high` are lists of four
+    curves, as `MEASURED`. For steps that were not kept the means of their epochs stand; without these, None.
+    A run that kept no steps at all has a point an epoch, and `every` is None.
     """
     means = np.array([[row.get(name, np.nan) for name in MEASURED] for row in stats], float).reshape(-1, 4)
     ends = [row["step"] for row in stats]
@@ -137,7 +129,6 @@ def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any
 
 
 def _frames(run: RunFolder, height: int, width: int) -> list[dict[str, Any]]:
-    """The sample grids there are."""
     found = ((at, _sprite(at.path, PREVIEWS, height, width)) for at in run.samples())
     return [{"epoch": at.epoch, "step": at.step, "picture": picture} for at, picture in found if picture]
 
