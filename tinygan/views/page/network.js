@@ -1,6 +1,6 @@
 // The trained networks in plain JavaScript: noise or a picture in, the output of every layer out, the last a
-// picture or a logit; as tinygan/layers.py, for one example, without training. Maps are flat arrays in the order
-// (row, column, channel), as in NumPy.
+// picture or a logit; as tinygan/layers.py, for one example, without training. Maps are flat arrays in the
+// order (row, column, channel), as in NumPy.
 
 "use strict";
 
