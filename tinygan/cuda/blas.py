@@ -1,8 +1,7 @@
 """Matrix products by cuBLAS, called directly: what `xp.matmul` does, for use inside a CUDA graph.
 
-CuPy refuses its own cuBLAS handle while a graph is captured, and copies most views first. A handle
-of our own, with a workspace of its own, may be captured (cuBLAS documentation, section 2.1.12), and
-takes any leading dimension and any step from one matrix of a batch to the next.
+CuPy refuses its own cuBLAS handle while a graph is captured, and copies most views first. A handle with
+its own workspace may be captured (cuBLAS documentation, section 2.1.12), and takes any `Matrix` as it lies.
 """
 
 import ctypes
@@ -47,9 +46,8 @@ class Matrix(NamedTuple):
 def arguments(a: Array, b: Array, out: Array) -> tuple[int, int, int, Matrix, Matrix, Matrix, int]:
     """For out = a b, (m, k) times (k, n) or batches of them: m, n, k, the two factors, the result, how many.
 
-    A row-major matrix is, to BLAS, the transpose of a column-major one. So the product is asked for
-    as out' = b' a', and each view is handed over as it is. A factor with 2 axes serves the whole
-    batch.
+    A row-major matrix is, to BLAS, the transpose of a column-major one. So the product is asked for as
+    out' = b' a', and each view is handed over as it is. A factor with 2 axes serves the whole batch.
 
     Raises:
         ValueError: shapes that do not fit, or a view with no axis of neighbours in memory.
@@ -124,8 +122,7 @@ class Blas:
 
     def product(self, a: Array, b: Array, out: Array) -> None:
         """out = a b, for arrays (m, k), (k, n), (m, n) or batches of them: float32; or both factors float16,
-        added up in float32, and the result either. Raises as `arguments`, or CUBLASError.
-        """
+        added up in float32, and the result either. Raises as `arguments`, or CUBLASError."""
         m, n, k, first, second, result, batch = arguments(a, b, out)
         factor, product = TYPES[a.dtype.char], TYPES[out.dtype.char]
         self.products += 1

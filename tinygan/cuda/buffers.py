@@ -36,7 +36,6 @@ class Sizes(NamedTuple):
         return self.side * self.side
 
     def picture(self, count: int) -> tuple[int, int, int, int]:
-        """The shape of so many pictures."""
         return count, 4 * self.side, 4 * self.side, self.channels
 
     @property
@@ -152,7 +151,6 @@ class Buffers:
         windows = (window + 2) * max(BLOCKS * s.wide * QUADS, s.C2, s.D1)
         self.shares, self.sums = take(max(two, windows)), take(2 * most)
         self.arrived = take(1 + most, dtype=np.uint32)  # blocks of a column; see `last_of`
-        # For what may run beside the rest.
         self.side_shares, self.side_arrived = take.again(self.shares), take.again(self.arrived)
         self.measured = take(STEPS_KEPT, 4)  # losses and scores of the last steps
         self.clock, self.rate = take(2, dtype=np.int64), take(2)  # see `begin`

@@ -1,10 +1,8 @@
 """The training step of `tinygan.gan.train_step` on a graphics card.
 
-Everything a step needs stays on the card. It is about 50 kernels and matrix products that read and
-write only arrays which never move: so it can be captured as a CUDA graph (``trainer.py``).
-
-What it computes is what `fast.gan` computes: T = N + M examples pass D at once, N real pictures and M fakes.
-``kernels.cu`` has the shapes of maps.
+It is about 50 kernels and matrix products that read and write only arrays which never move: so it can be
+captured as a CUDA graph (``trainer.py``). As in `fast.gan`, T = N + M examples pass D at once, N real
+pictures and M fakes. ``kernels.cu`` has the shapes of maps.
 """
 
 from collections.abc import Iterator
@@ -28,8 +26,7 @@ from tinygan.rng import MASK_STEPS, key, mask_rate, stream
 class CardStep:
     """Both networks and their Adams on the card, with all the memory a step needs.
 
-    The tensors' arrays, and the Adams' averages, become parts of long arrays that `train_step` changes
-    in place.
+    Tensors' arrays and Adams' averages become parts of long arrays that `train_step` changes in place.
     """
 
     def __init__(
@@ -37,8 +34,8 @@ class CardStep:
         step: int = 0, seed: int = 0, beside: bool = False,
     ) -> None:  # fmt: skip
         """`all_M`: the fakes in a step, of which each of several ranks makes its part; `average`: of G;
-        `step`: how many were taken; `seed`: of noise and masks; `beside`: kernels' gradients are computed on
-        a stream beside the main chain: the same bits, with more memory; not measured so far.
+        `step`: how many were taken; `seed`: of noise and masks; `beside`: kernels' gradients on a stream
+        beside the main chain: the same bits, with more memory; not measured so far.
 
         Raises:
             UsageError: the batch or the networks need an array of more than 2^31 numbers.
@@ -72,8 +69,7 @@ class CardStep:
         self.scales2 = self.down2.relu.slope, 1 / (1 - rates[1])
         self.noise_key = key(seed, stream(seed, "noise").path, 1)  # ... .at(step)
         self.mask_key = key(seed, stream(seed, "dropout").path, 3)  # ... .at(step, pass, layer)
-        # By the stride: up1's, and that of up2 and down2.
-        self.frequencies = {
+        self.frequencies = {  # by the stride: up1's, and that of up2 and down2
             stride: Convolution(xp, self.kernels, self.blas, sizes.side, stride) for stride in (1, 2)
         }
         self._adopt()
@@ -141,10 +137,8 @@ class CardStep:
                 self.averaged.append((Flat(xp, averaged).whole, values))
 
     def begin(self, images: Array, order: Array, all_N: int) -> None:
-        """A step begins: its pictures (`images` uint8, in `order`), noise and masks; `all_N` are real.
-
-        Of what several ranks share each draws its part.
-        """
+        """A step begins: its pictures (`images` uint8, in `order`), noise and masks; `all_N` are real. Of
+        what several ranks share each draws its part."""
         (adam, other), b, s, real = self.adams, self.buffers, self.sizes, self.ranks.part(all_N)
         masks = b.mask1, s.D1, self.thresholds[0], b.mask2, s.D2, self.thresholds[1]
         # A thread has some bytes of the pictures, 4 numbers of noise, and 16 elements of each mask.
@@ -198,8 +192,6 @@ class CardStep:
         what = "a loss" if at < 0 else f"the gradient of {name}"
         why = " (float16 ends at 65,504: with --precision tf32 it may be)" if self.half else ""
         return step, f"{what} is not finite{why}"
-
-    # G.
 
     def _generator_forward(self, pictures: Array) -> None:
         """noise -> pictures (M, H, W, channels)."""
@@ -270,8 +262,6 @@ class CardStep:
         """Of so many rows for this rank's examples: how many there are for all."""
         return rows // self.batch * self.all_M
 
-    # Both.
-
     def _convolve(self, layer: Conv2D | Conv2DTranspose, b: LiftedBuffers, x: Array, y: Array) -> None:
         """The map x -> y, by frequencies."""
         conv, up = self.frequencies[layer.stride], isinstance(layer, Conv2DTranspose)
@@ -295,8 +285,6 @@ class CardStep:
             conv.lower_kernel(b.dW, self.gradient_of[layer.kernel])
         multiply(given, b.W, result)
         conv.lower(result, dx)
-
-    # D.
 
     def _discriminator_forward(self, N: int, all_N: int) -> None:
         """N real pictures, of all ranks' all_N, and the fakes -> logits, and what follows from them."""

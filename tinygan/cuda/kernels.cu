@@ -1,13 +1,11 @@
-// What the training step of the DCGAN does between its large matrix products. Plain C, so that a test can
-// run every kernel on a processor.
+// The DCGAN's training step between its large matrix products. Plain C: a test can run it on a processor.
 //
 // Shapes. Examples t come first. A map of a quarter of the pictures' side has SIDE x SIDE places p:
 // (t, p, channel). A map of half the side is stored by phases, (t, p, phase, channel): pixel (y, x) belongs
 // to place (y / 2, x / 2) and phase 2 (y % 2) + x % 2. Pictures are (t, y, x, channel), CHANNELS of them.
 // SIDE, CHANNELS, WIDE, LIFTED_BITS, THREADS (in a block, at most), QUADS and STRIP are set when this is compiled.
 //
-// Nothing is added up in an order that depends on which thread comes first, so a step is the same,
-// bit for bit, whenever it is repeated on one card.
+// No sum depends on which thread comes first: repeated on one card, a step is the same bit for bit.
 //
 // What each idea saves of a step at batch 256, counted against the step before it, never measured:
 //
@@ -36,8 +34,7 @@ extern "C" {
 
 typedef unsigned long long word;
 
-// WIDE neighbouring channels: 4, which are read and written at once, or 1 where numbers of channels do
-// not divide by 4.
+// WIDE neighbouring channels: 4, read and written at once, or 1 where numbers of channels do not divide by 4.
 typedef struct __align__(4 * WIDE) { float at[WIDE]; } vector;
 
 #define EACH for (int i = 0; i < WIDE; ++i)
@@ -96,8 +93,7 @@ __device__ vector block_sum(vector x) {
     return sum;
 }
 
-// Whether this block is the last of `count` that come here, and may read, by `shared_load`, what all of them
-// have stored. `arrived` is 0 before and afterwards.
+// Whether this block is the last of `count`, and may `shared_load` what all stored. `arrived`: 0 before and after.
 __device__ int last_of(unsigned *arrived, unsigned count) {
     __shared__ int last;
     __threadfence();
@@ -119,8 +115,7 @@ __device__ vector shared_load(const float *from) {
     return y;
 }
 
-// Sums over the rows of a matrix (rows, C): a block has some columns, several rows below each other, and
-// one chunk of all rows, from FIRST_ROW to END_ROW.
+// Sums over the rows of a matrix (rows, C): a block has some columns and a chunk of rows, FIRST_ROW to END_ROW.
 
 #define COLUMN ((int)(blockIdx.x * blockDim.x + threadIdx.x) * WIDE)
 #define CHUNK ((int)blockIdx.y)
@@ -192,8 +187,7 @@ __device__ void draw_noise(float *z, lifted *z_lifted, word start, int count, wo
 
 #define MASK_WORDS(each) (((each) + 15) / 16)  // of an example's elements
 
-// Sixteen elements of a mask, a bit each, 1 where one is kept, from element `start` of a whole batch's on. See
-// `rng.Stream.keep_part`.
+// 16 elements of a mask, a bit each, 1: kept, from element `start` of a whole batch's on; see `Stream.keep_part`.
 __device__ unsigned short draw_mask(word start, word key0, word key1, word step, int pass, int layer,
         int threshold) {
     unsigned bits = 0;
@@ -209,10 +203,10 @@ __device__ unsigned short draw_mask(word start, word key0, word key1, word step,
     return (unsigned short)bits;
 }
 
-// A thread has some of these: `N` pictures of a batch from number `first` on, bytes to [-1, 1]: (byte - 127.5) /
-// 127.5; `count` numbers of noise from number `start` on; and the masks of D's layers, of C1 and C2 channels, for
-// those pictures and for M fakes from number `first_fake` on, see `mask_bits`. Then time goes on. clock[0]: number
-// of this step, from 1; clock[1]: Adam's t. rate: Adam's step sizes at t, G's and D's.
+// A thread has some of these: `N` pictures of a batch from number `first` on, bytes to [-1, 1]; `count` numbers of
+// noise from number `start` on; and the masks of D's layers, of C1 and C2 channels, for those pictures and for M
+// fakes from number `first_fake` on, see `mask_bits`. Then time goes on. clock[0]: number of this step, from 1;
+// clock[1]: Adam's t. rate: Adam's step sizes at t, G's and D's.
 __global__ void begin(float *pictures, const unsigned char *images, const int *order, int first, int N, int batch,
         int steps_per_epoch, float *z, lifted *z_lifted, word start, int count, word noise0, word noise1,
         unsigned short *mask1, int C1, int threshold1, unsigned short *mask2, int C2, int threshold2, int first_fake,
@@ -262,9 +256,8 @@ __device__ vector normalised(vector h, Norm n, float slope) {
     return h;
 }
 
-// From the sums over `rows` rows of h - x0 and of its square: what is `known`, and the running values' step towards
-// the batch's. Distances from a number of about the mean cancel little when they are subtracted (Chan, Golub &
-// LeVeque 1983).
+// From the sums over `rows` rows of h - x0 and of its square: `known`, and the running values' step towards the
+// batch's. With x0 about the mean, subtracting cancels little (Chan, Golub & LeVeque 1983).
 __device__ void learn(vector sum, vector squares, const float *x0, int rows, int c, int C, const float *gamma,
         const float *beta, float eps, float momentum, float *known, float *running_mean, float *running_variance) {
     EACH {
@@ -417,8 +410,7 @@ __global__ void lower_kernel(const float *dW, const float *K, int R, int stride,
     }
 }
 
-// Direct convolution of stride 2, between pictures and a map of half the side. Kernels are (WINDOW, C): taps of
-// all CHANNELS, row by row.
+// Direct convolution of stride 2, between pictures and a map of half the side. Kernels: (TAPS, TAPS, CHANNELS, C).
 
 #define PATCH (TAPS + 2)  // side of what the four pixels of a place see together
 
@@ -469,9 +461,8 @@ __device__ float collect(const float *columns, int Y, int X) {
     return sum;
 }
 
-// The body of a kernel: the transposed convolution of a map (.., p, phase, C) to pictures, a block for each strip of
-// each example t. VALUE: WIDE numbers of the map, those at `at`, channels from c on; RESULT: what becomes of `sum`,
-// at `at` of the pictures.
+// A kernel's body: transposed convolution of a map (.., p, phase, C) to pictures, a block for each strip of each t.
+// VALUE: WIDE numbers of the map at `at`, channels from c on; RESULT: what becomes of `sum`, at `at` of pictures.
 #define TRANSPOSED(VALUE, RESULT) \
     __shared__ float columns[THREADS * TAPS * TAPS]; \
     int t = blockIdx.x; \
@@ -602,9 +593,6 @@ __global__ void answer(const float *h, const float *bias, const unsigned short *
     if (FIRST_THREAD) logits[t] = sum + *dense_bias;
     if (last_of(arrived, gridDim.x)) losses(logits, N, M, all_N, all_M, scale, found, slopes, ratios, dbias);
 }
-
-// Backward once through D, with the slopes of D's loss; where the fakes' gradient leaves D, the ratio of both
-// losses' slopes makes it that of G's loss.
 
 // From h (T, p, C): its gradient dh, which may be h itself; those of the kernel of `answer` (p, C) and, from `sums`
 // (p, C) over t, of the bias before it (C).
@@ -742,9 +730,8 @@ __global__ void make_pictures_back(const float *dpictures, const float *h, const
 
 // The update. g: gradients; `unscale` times them is what they are, a power of two.
 
-// trouble[0]: where the first gradient is whose square is no finite number, -1 where it is a loss; it
-// stays at `count` or above while all is well. See `step.check_finite`. What `losses` found becomes this step's
-// row of measured (steps, 4).
+// trouble[0]: where the first gradient is whose square is not finite, -1: a loss; `count` or more: all is well.
+// See `step.check_finite`. What `losses` found becomes this step's row of measured (steps, 4).
 __global__ void check_finite(const float *g, int count, float unscale, const float *found, float *measured,
         int measured_rows, const long long *clock, int *trouble) {
     int at = INDEX * WIDE;
@@ -758,8 +745,7 @@ __global__ void check_finite(const float *g, int count, float unscale, const flo
     if (INDEX < 4) measured[4 * ((clock[0] - 1) % measured_rows) + INDEX] = found[INDEX];
 }
 
-// Adam for all weights of both networks, G's `of_G` before D's; see `optim.Adam`. From the first trouble
-// on no weight moves, and trouble[1] is the number of the step that had it.
+// `optim.Adam` for all weights, G's `of_G` first. From trouble on no weight moves; trouble[1]: the step that had it.
 __global__ void adam(float *w, const float *g, float *m, float *v, int count, int of_G, float unscale,
         const float *rate, float beta1, float beta2, float left1, float left2, float eps, const long long *clock,
         int *trouble) {

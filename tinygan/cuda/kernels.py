@@ -46,8 +46,7 @@ def signatures() -> dict[str, tuple[Parameter, ...]]:
 
 
 def options(side: int, channels: int, wide: int, bits: int = 32) -> tuple[str, ...]:
-    """What the compiler is told: a quarter of the pictures' side, their channels, how many a thread takes;
-    how many bits a number has that is lifted."""
+    """What the compiler is told: `side`: a quarter of the pictures'; `bits`: of a number that is lifted."""
     told = {
         "SIDE": side, "CHANNELS": channels, "WIDE": wide, "LIFTED_BITS": bits, "THREADS": THREADS,
         "QUADS": QUADS, "STRIP": strip(side),
@@ -87,9 +86,7 @@ class Kernels:
         self, name: str, C: int, rows: int, *arguments: Any, along: int = ALONG, least: int = 64
     ) -> int:
         """For sums over rows: blocks of `along` times `wide` of C columns, each with a chunk of the rows.
-
-        Returns the number of chunks.
-        """
+        Returns the number of chunks."""
         blocks = -(-C // (self.wide * along))
         count = chunks(rows, blocks, least)
         self.launch(name, (blocks, count), (along, THREADS // along), *arguments)

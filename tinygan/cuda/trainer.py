@@ -1,9 +1,8 @@
 """A training run on a graphics card: data, random numbers and steps, captured as CUDA graphs.
 
-A captured step costs the processor one call instead of about fifty. It reads and writes the same
-arrays each time, so what changes from step to step lies in them: the clock, from which the kernels
-know the step's number, and the order of the images. The partial batch at the end of an epoch has
-other shapes, and a graph of its own.
+A captured step costs the processor one call instead of about fifty. It uses the same arrays each time, so
+what changes lies in them: the clock, which tells the kernels the step's number, and the order of the images.
+The partial batch at the end of an epoch has other shapes, and a graph of its own.
 """
 
 import time
@@ -38,8 +37,7 @@ class Trainer:
     ) -> None:  # fmt: skip
         """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken.
 
-        Without `graphs` every kernel is launched by itself: slower, and the same bits; `beside`: see
-        `CardStep`.
+        Without `graphs` every kernel is launched by itself: slower, the same bits; `beside`: see `CardStep`.
 
         Raises:
             UsageError: the networks are not the DCGAN, or too large (see `buffers.sizes_of`).

@@ -1,8 +1,7 @@
 """The ops of `tinygan.ops` written for speed: the same names, arguments and results.
 
-Read their twins first: they say what is computed, and this folder only how it is made fast. What each idea
-was worth stands in benchmarks/results/README.md. An op that has no faster way for the arrays it is given
-calls its twin. `backend.py` chooses among the ops, `step.py` among the steps.
+Read their twins first: they say what is computed. An op with no faster way for its arrays calls its twin.
+`backend.py` chooses the ops, `step.py` the steps; benchmarks/results/README.md has what each idea was worth.
 """
 
 from tinygan.arrays import Array

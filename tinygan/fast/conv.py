@@ -1,11 +1,10 @@
 """Convolution and transposed convolution with fewer multiplications than their definition has.
 
-**One axis.** A convolution is y[p] = sum over taps o of x[p + o] w[o], for I inputs, O outputs and
-taps at o = -a .. b; x counts as 0 outside. Let x and y run in a circle of length n instead, where
-place p + o is taken modulo n. A tap then meets a wrong pixel only if the circle is too short: no
-output up to O - 1 may reach past the circle's end, O + b <= n, and none from 0 on may reach back
-to the last pixel, I + a <= n. For the smallest such n the discrete Fourier transform turns the
-circle into products:
+**One axis.** A convolution is y[p] = sum over taps o of x[p + o] w[o], for I inputs, O outputs and taps at
+o = -a .. b; x counts as 0 outside. Let x and y run in a circle of length n instead, where place p + o is
+taken modulo n. A tap then meets a wrong pixel only if the circle is too short: no output up to O - 1 may
+reach past the circle's end, O + b <= n, and none from 0 on may reach back to the last pixel, I + a <= n.
+For the smallest such n the discrete Fourier transform turns the circle into products:
 
     X[u] = sum_j x[j] e(-u j),   W[u] = sum_o w[o] e(-u o),   e(t) = exp(2 pi i t / n)
     y[p] = 1/n  sum_u  X[u] conj(W[u]) e(u p)
@@ -49,11 +48,10 @@ zeros around it serve as the rest of the circle.
     ConvT1, 7 x 7, 5 x 5              9   1225 -> 121
     ConvT2 and Conv2, 7 x 7 to 14 x 14, stride 2    8   1225 -> 4 phases of 94 = 376
 
-Rounding: 5e-7 relative to the largest number, in float32, for each of them and their gradients
-(im2col: 4e-7). Sources: S. Winograd 1980, "Arithmetic Complexity of Computations" (bilinear
-algorithms); Lavin & Gray 2015, arXiv 1509.09308 (tiles and matrix products for convolutional
-networks); R. Blahut 2010, "Fast Algorithms for Signal Processing", chapters 2 and 5 (Gauss's
-product, cyclic convolution).
+Rounding: 5e-7 relative to the largest number, in float32, for each of them and their gradients (im2col:
+4e-7). Sources: S. Winograd 1980, "Arithmetic Complexity of Computations" (bilinear algorithms); Lavin & Gray
+2015, arXiv 1509.09308 (tiles and matrix products for convolutional networks); R. Blahut 2010, "Fast
+Algorithms for Signal Processing", chapters 2 and 5 (Gauss's product, cyclic convolution).
 
 On paper: a 3 x 3 picture, a 2 x 2 kernel, no padding. I = 3, O = 2, taps at 0 and 1, so n = 3, and
 there are four pairs and one real frequency: 13 products, not 16.
@@ -91,16 +89,12 @@ Plan = Frequencies | Direct
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs: the plan, the lifted input and the lifted kernel."""
-
     plan: Plan
-    lifted: Array
-    kernel: Array
+    lifted: Array  # the input
+    kernel: Array  # lifted as well
 
 
 def _twin(original: Op, transposed: bool) -> Op:
-    """`original`, faster where a plan is."""
-
     def forward(
         x: Array, w: Array, b: Array | None, *, stride: Stride = 1, padding: Padding = "same"
     ) -> tuple[Array, Any]:
@@ -149,8 +143,7 @@ def plan_of(
     return conv_plan(x, (height, width), w, strides, pads, dtype)
 
 
-# Which way is the fastest? Costs are in multiplications; a number that is written or read counts as
-# several, as much as memory is slower than the multipliers.
+# Which way is the fastest? Costs are in multiplications.
 
 MOVED = 8  # multiplications in the time of moving one number to or from memory
 LIFTING = 2  # the products of a transform are small, and slower by this
@@ -162,10 +155,7 @@ def conv_plan(
     large: tuple[int, int, int, int], small: Pair, kernel: tuple[int, int, int, int], stride: Pair,
     pads: Pads, dtype: str,
 ) -> Plan | None:  # fmt: skip
-    """The cheapest plan for a convolution of `large` (N, H, W, C) to the size `small` by (KH, KW, C, F).
-
-    None: `ops.conv` is the fastest.
-    """
+    """The cheapest plan, `large` (N, H, W, C) to size `small` by (KH, KW, C, F); None if `ops.conv` is."""
     N, H, W, C = large
     KH, KW, _, F = kernel
     windows = N * small[0] * small[1] * KH * KW * C
@@ -192,7 +182,6 @@ def conv_plan(
 
 
 def _fit(x: Array, w: Array, b: Array | None, transposed: bool) -> bool:
-    """Whether the arrays fit each other and are of a kind that a plan can take."""
     if not plain(x, w, b) or not x.ndim == w.ndim == 4:
         return False
     C, F = (w.shape[3], w.shape[2]) if transposed else w.shape[2:]

@@ -1,9 +1,8 @@
 """Convolution of pictures with few channels: one small matrix product to an image.
 
-Where one side has a channel or three, frequencies save nothing. The windows of `ops.conv.im2col`
-are then copied with the pixels innermost, (N, KH KW C, OH OW), because a run of one to three channels is
-too short to copy well. The product on the whole batch is as fast with few pixels to a window; but in the
-training step these pieces pass through the next operations before they leave the cache.
+Where one side has one to three channels, frequencies save nothing. The windows of `ops.conv.im2col` are then
+copied with the pixels innermost, (N, KH KW C, OH OW): a run of so few channels is too short to copy well. In
+the training step these pieces pass through the next operations before they leave the cache.
 """
 
 from collections.abc import Callable
@@ -17,9 +16,8 @@ from tinygan.fast.threads import POOL, Result, blocks
 from tinygan.ops.conv import col2im
 from tinygan.ops.geometry import Pads
 
-# Both are called with blocks of the batch, by several threads: `Read` gives the images of a block,
-# (images, height, width, channels); `Write` takes them, as an array that it may change and keep. What
-# it returns, of all blocks in their order, is returned to whoever passed it.
+# Called with blocks of the batch, by several threads. `Read` gives a block's images (N, H, W, C); `Write`
+# takes them, may change and keep them, and what it returns is passed on in the order of the blocks.
 Read = Callable[[slice], Array]
 Write = Callable[[slice, Array], Result]
 

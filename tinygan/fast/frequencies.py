@@ -21,8 +21,7 @@ Axes = tuple["Axis", "Axis"]  # rows, columns
 class Axis(NamedTuple):
     """How one axis of the convolution is cut: into tiles of the result, and what each of them sees.
 
-    With phases, input pixel m S + a is pixel m of phase a, and tap i looks at the pixel `offset`
-    (below) places further on in its phase.
+    Input pixel m S + a is pixel m of phase a; tap i looks `offset` places further on in its phase.
     """
 
     stride: int  # S, the number of phases
@@ -71,8 +70,7 @@ def axis_choices(side: int, out: int, taps: int, stride: int, before: int) -> li
 class Grid:
     """The transform of the pixels of one tile: `lift` to frequencies, and its adjoint `lower`.
 
-    The rows of frequencies are: m real parts, the frequencies that are real anyway, m imaginary
-    parts. Even rows need only the sums of opposite pixels, odd ones only the differences.
+    Rows: m real parts, reals, m imaginary parts. Even ones need sums of opposite pixels, odd differences.
     """
 
     pixels: int
@@ -104,8 +102,6 @@ class Grid:
 
 
 class Transform(NamedTuple):
-    """The constant matrices of a plan."""
-
     pairs: int  # m: frequencies that come with a conjugate
     reals: int  # frequencies that are their own conjugate
     large: Grid
@@ -128,7 +124,6 @@ class Circles(NamedTuple):
 
 @lru_cache(maxsize=64)
 def circles(n: Pair) -> Circles:
-    """All frequencies of circles of these lengths."""
     every = [(u, v) for u in range(n[0]) for v in range(n[1])]
     conjugate = {(u, v): (-u % n[0], -v % n[1]) for u, v in every}
     return Circles(n, [f for f in every if f < conjugate[f]], [f for f in every if f == conjugate[f]])
@@ -146,7 +141,6 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
     angles, pairs, reals = circle.angles, circle.pairs, circle.reals
 
     def grid(height: int, width: int) -> tuple[Grid, Array]:
-        """The transform of a tile, and the tile's centre."""
         centre = np.array([(height - 1) / 2, (width - 1) / 2])
         places = pixels(height, width)
         turned = angles(pairs, places - centre)
@@ -177,9 +171,8 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
 class Frequencies:
     """A convolution between a large picture (its input) and a small one (its result), by frequencies.
 
-    `large` (N, H, W, C), `small` (N, OH, OW, F), kernel (KH, KW, C, F). Lifted pictures are
-    (frequencies, tiles of all images, channels), with the phases of the large one as S^2 C
-    channels; the lifted kernel is (frequencies, S^2 C, F).
+    `large` (N, H, W, C), `small` (N, OH, OW, F), kernel (KH, KW, C, F). Lifted, in t tiles of all images:
+    (frequencies, t, S^2 C), (frequencies, t, F) and (frequencies, S^2 C, F), where phases count as channels.
     """
 
     large: Shape
@@ -193,7 +186,6 @@ class Frequencies:
     def __post_init__(self) -> None:
         rows, columns = self.rows, self.columns
         self.transform = transform(rows, columns, self.kernel, self.dtype)
-        # How the large picture is cut, and the small one, whose tiles do not overlap.
         self.axes = rows, columns
         self.side_by_side = rows.side_by_side(), columns.side_by_side()
         self.tiles = rows.tiles * columns.tiles
@@ -322,15 +314,12 @@ class Frequencies:
         return y
 
     def _each_frequency(self, pair: Callable[..., None], alone: Callable[..., None], tiles: int) -> None:
-        """By pieces, call `pair` with slices of real parts and of their imaginary parts, `alone` with those
-        of real frequencies."""
+        """Call `pair` with slices of real and of imaginary parts, `alone` with those of real frequencies."""
         m, numbers = self.transform.pairs, 4 * tiles * max(self.phases * self.C, self.F)
         shift = m + self.transform.reals  # from a real part to its imaginary part
         pieces = [partial(pair, at, slice(at.start + shift, at.stop + shift)) for at in blocks(m, numbers)]
         pieces += [partial(alone, slice(row, row + 1)) for row in range(m, shift)]
         POOL.each(lambda piece: piece(), pieces)
-
-    # Between pictures and tiles.
 
     def _tiles_of(self, block: slice) -> slice:
         return slice(block.start * self.tiles, block.stop * self.tiles)
@@ -342,8 +331,7 @@ class Frequencies:
         pads = (-top, max(0, bottom - H)), (-left, max(0, right - W))
         if pads != ((0, 0), (0, 0)):
             x = np.pad(x, ((0, 0), *pads, (0, 0)))
-        # A view with an axis each for image, tile, pixel and phase: tiles are `out` pixels apart, overlap
-        # by seen - out, and a pixel's phases are neighbours.
+        # A view by image, tile, pixel and phase: tiles are `out` pixels apart, and overlap by seen - out.
         n, down, along, channel = x.strides
         seen = np.lib.stride_tricks.as_strided(
             x,

@@ -1,8 +1,7 @@
 """`tinygan.gan.losses_and_gradients` as a whole, with what a graph of ops cannot see put to use.
 
-A convolution (a `Plan`) lifts its input and lowers its result in blocks of the batch, on threads. `Normed`,
-between two of G's, takes the blocks as they are made, and gives them, activated, to the next one. Only
-between writing and reading is the whole batch needed, for its moments.
+A convolution (a `Plan`) lifts and lowers blocks of the batch, on threads. `Normed`, between two of G's, takes
+them as they come, and gives them on, activated; only in between is the whole batch needed, for its moments.
 
     forward     plan.up ------> write           settle           read ------> plan.lift_small
                             x, its moments   mean, variance   activations
@@ -59,8 +58,7 @@ def plans(network: Network, N: int) -> dict[str, Plan | None]:
 class FusedStep:
     """`gan.losses_and_gradients`, faster, for two networks that are not `unfit`, where none is `unplanned`.
 
-    Layers and plans are looked up once, when this is made. What a step needs besides, its passes take and
-    give back.
+    Layers and plans are looked up once; what a step needs besides, its passes take and give back.
     """
 
     def __init__(self, G: Network, D: Network, batches: Iterable[tuple[int, int]]) -> None:
@@ -96,9 +94,8 @@ class FusedStep:
         fake_loss, of_fake = bce.forward(logits[N:], target=0.0)
         g_loss, fooled = bce.forward(logits[N:], target=1.0)
 
-        # Backward: D's output is one number for each image, and no image meets another on the way. So one
-        # pass with 1 for that number serves both losses: each image's share is multiplied by the gradient of
-        # the loss by its logit, and only where images are added up, or leave D.
+        # Backward: no image meets another in D. So one pass, with 1 for each logit, serves both losses: where
+        # images are added up, or leave D, each one's share is multiplied by the loss's gradient by its logit.
         weights_D = np.concatenate([bce.backward(saved, one, (True,))[0] for saved in (of_real, of_fake)])
         (weights_G,) = bce.backward(fooled, one, (True,))
         fake_gradient = np.empty_like(fakes)
@@ -111,7 +108,6 @@ class FusedStep:
         return LossesAndGradients(Tensor(fakes, G.backend), real_logits, fake_logits, *losses, of_D, of_G)
 
     def _fit(self, images: Array, noise: Array, masks: list[Mask]) -> bool:
-        """Whether the batch has planned sizes, the networks' dtype and shapes, and streams for its masks."""
         given = [(batch.dtype, batch.shape[1:]) for batch in (noise, images)]
         return (
             (len(images), len(noise)) in self.plans
@@ -123,8 +119,7 @@ class FusedStep:
 class Normed:
     """A batch norm and its LeakyReLU, between the layer that fills `x` and the layer that reads it.
 
-    x (M, ..., C) arrives in blocks, whose moments are taken while they are in the cache. Read, it
-    is centred in place; the normalised and activated numbers are never stored.
+    x (M, ..., C) arrives in blocks; read, it is centred in place. Activated numbers are never stored.
     """
 
     def __init__(self, stage: UpStage, shape: tuple[int, ...], images: tuple[int, ...], dtype: Any) -> None:
@@ -135,7 +130,7 @@ class Normed:
         self.gradient: Array = None  # until it is needed
 
     def write(self, block: slice | tuple[slice, slice], x: Array) -> tuple[int, Array, Array]:
-        """Take a block, and give its `reduce.moments`."""
+        """Take a block, and give its `reduce.moments`, while it is in the cache."""
         self.x[block] = x
         return reduce.moments(reduce.rows(x))
 
@@ -237,9 +232,7 @@ def discriminator_forward(
     layers: DCGAN, plans: Sequence[Plan], pictures: Array, sources: Iterable[tuple[slice, Sequence[Stream]]]
 ) -> tuple[Array, Any]:
     """Logits (N, 1) of pictures (N, H, W, C), and what `discriminator_backward` needs, and uses up.
-
-    `sources` has the dropout streams of parts of the batch.
-    """
+    `sources`: the dropout streams of parts of the batch."""
     N, dtype = len(pictures), pictures.dtype
     rates = [mask_rate(stage.dropout.rate) for stage in layers.down]
     masks = [np.empty((N, *plan.small), bool) for plan in plans]

@@ -31,10 +31,7 @@ def leaky_relu_backward(saved: Array, dy: Array, wanted: Wanted) -> Gradients:
 
 
 def leaky_derivative(x: Array, slope: float, out: Array, scale: float = 1) -> Array:
-    """`out` = scale where x > 0, slope scale elsewhere; for slope <= 1, without a branch.
-
-    A comparison that writes its 0 or 1 as a number, then a x + b: `where` takes ten times as long.
-    """
+    """`out` = scale where x > 0, slope scale elsewhere, for slope <= 1; `where` takes ten times as long."""
     number = x.dtype.type
     np.greater(x, 0, out=out)
     np.multiply(out, number(scale) - number(slope * scale), out=out)

@@ -13,8 +13,7 @@ from tinygan.optim import Adam
 def adam_steps(*updates: tuple[Adam, Sequence[Array]]) -> None:
     """`Adam.step` of each optimiser with its gradients, faster.
 
-    The weights are new arrays as there, but the averages are updated in place. So they must be the
-    optimiser's own: arrays that nobody else holds.
+    The weights are new arrays as there, but the averages change in place: nobody else may hold their arrays.
     """
     tensors = [id(tensor) for adam, _ in updates for tensor in adam.parameters.values()]
     if len(set(tensors)) < len(tensors):  # one has two names: its second update starts where the first ends

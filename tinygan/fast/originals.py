@@ -1,9 +1,8 @@
 """Which functions of the reading path faster code stands in for, and whether a reader changed one.
 
-What you edit is what runs: where a function is not the one that a twin was written for, the twin is not used.
-`ORIGINALS` has a digest of each of those functions, ops and classes, made of its source without comments,
-docstrings and layout. If you change one for good, change its twins, and write down the new digest, which the
-test of this file prints.
+Where a function is not the one that a twin was written for, the twin is not used. `ORIGINALS` has a digest
+of each one's source without comments, docstrings and layout. If you change one for good, change its twins,
+and write down the new digest, which the test of this file prints.
 """
 
 import ast
@@ -66,9 +65,8 @@ CARD_ORIGINALS: dict[Any, dict[str, str]] = {average: {"Average": "e769c90e"}}
 def changed(originals: dict[Any, dict[str, str]] = ORIGINALS, read_again: bool = True) -> list[str]:
     """The functions, ops and classes that differ from their originals: ``gan.discriminator_loss`` and so on.
 
-    One that was replaced at run time counts too, in its own module or in another that imports it. None does
-    where the package was installed without its sources. Without `read_again` a file is what it was when this
-    process read it first, for what is edited later is not what it runs.
+    One that was replaced at run time counts too, in its own module or in another that imports it; none does
+    where the package has no sources. Without `read_again` a file is what this process read first, and runs.
     Raises UsageError where one was replaced, and what should run it still has the original.
     """
     if read_again:

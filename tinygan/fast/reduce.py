@@ -42,9 +42,8 @@ def moments(x: Array) -> tuple[int, Array, Array]:
 def merged(parts: Iterable[tuple[int, Array, Array]]) -> tuple[float, Array, Array]:
     """`moments` of the union of pieces whose `moments` are given.
 
-    The formula is Chan, Golub & LeVeque 1983, "Algorithms for Computing the Sample Variance",
-    equation 2.1, for any number of parts: each part's own squares and the distance of its mean.
-    Unlike the mean of squares less the square of the mean, it cancels nothing.
+    Chan, Golub & LeVeque 1983, "Algorithms for Computing the Sample Variance", equation 2.1, for any number
+    of parts. Unlike the mean of squares less the square of the mean, it cancels nothing.
     """
     numbers, means, squares = map(np.stack, zip(*parts, strict=True))
     counts = numbers.astype(means.dtype)

@@ -1,10 +1,8 @@
 """The threads of the fast engine: fixed pieces of work, shared out among a few workers.
 
-NumPy lets go of Python's interpreter lock while it computes, so threads run at the same time.
-Work is cut into pieces whose bounds depend on the shapes alone, never on the number of threads,
-and every sum over pieces is taken in their order: the result is the same to the last bit with
-one thread and with sixteen. For that, matrix products must not be split a second time by BLAS,
-which is held to one thread while the pieces are computed, and gets back what it had afterwards.
+NumPy lets go of Python's interpreter lock while it computes. The bounds of pieces depend on the shapes alone,
+and every sum over pieces is taken in their order: the result is the same to the last bit with one thread and
+with sixteen. For that BLAS must not split products again: it is held to one thread in the meantime.
 """
 
 import os

@@ -23,10 +23,8 @@ function drawNoise(count) {
   return Array.from({ length: count }, draw);
 }
 
-/**
- * The point at `t` in [0, 1] of the way from `a` to `b` on a great circle (Shoemake 1985). Noise lies close
- * to a sphere; a straight line would cut through its inside, where the generator was never trained.
- */
+/** The point at `t` in [0, 1] of the way from `a` to `b` on a great circle (Shoemake 1985). Noise lies close
+ * to a sphere; a straight line would cut through its inside, where the generator was never trained. */
 function greatCircle(a, b, t) {
   const dot = (u, v) => u.reduce((sum, value, i) => sum + value * v[i], 0);
   const cosine = dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));

@@ -1,6 +1,6 @@
-// The trained networks in plain JavaScript: noise in, the output of every layer out, the last of which is
-// the picture; or a picture in, and D's logit last. It does what tinygan/layers.py does, for one example
-// and without training. Maps are flat arrays in the order (row, column, channel), as in NumPy.
+// The trained networks in plain JavaScript: noise or a picture in, the output of every layer out, the last a
+// picture or a logit; as tinygan/layers.py, for one example, without training. Maps are flat arrays in the
+// order (row, column, channel), as in NumPy.
 
 "use strict";
 
@@ -9,8 +9,7 @@ const BLOCK = 64; // numbers that share a scale
 class Network {
   /**
    * @param input the shape of what it takes: [numbers] or [height, width, channels]
-   * @param layers [{kind, name, shape, weights: {name: shape}, stride, pads, slope}, ...], first to last;
-   *     `shape` is that of the layer's output.
+   * @param layers [{kind, name, shape (of its output), weights: {name: shape}, stride, pads, slope}, ...]
    * @param text all weights in the order in which `layers` names them; see `decode`.
    */
   constructor({ input, layers }, text) {
@@ -54,8 +53,7 @@ const OPS = {
     return y;
   },
 
-  // With the running mean and variance: (x - mean) / sqrt(variance + eps) gamma + beta, which is a
-  // scale and a shift for every channel.
+  // (x - mean) / sqrt(variance + eps) gamma + beta with the running values: a scale and a shift per channel.
   batchnorm(x, { weights: { scale, shift } }) {
     const channels = scale.length;
     return x.map((value, i) => value * scale[i % channels] + shift[i % channels]);
@@ -70,11 +68,9 @@ const OPS = {
   conv_transpose: convolve,
 };
 
-/**
- * Either convolution: each of the K x K taps of a kernel (K, K, filters, C) adds a weighted sum of the C
- * numbers at each place of x to the numbers at another place of y. `joinedPlaces` says which.
- * Four places at a time: each weight is read once for four products, which makes it twice as fast.
- */
+/** Either convolution: each of the K x K taps of a kernel (K, K, filters, C) adds a weighted sum of the C
+ * numbers at each place of x to the numbers at another place of y; `joinedPlaces` says which.
+ * Four places at a time, each weight read once for four products: twice as fast. */
 function convolve(x, { weights: { kernel, bias }, joined, shape }) {
   const filters = shape[2], C = kernel.length / joined.length / filters, y = biased(shape, bias);
   joined.forEach(([from, to], tap) => {
@@ -106,13 +102,11 @@ function convolve(x, { weights: { kernel, bias }, joined, shape }) {
   return y;
 }
 
-/**
- * For each tap (ky, kx) of a convolution's kernel: from which places of its input a sum goes to which
+/** For each tap (ky, kx) of a convolution's kernel: from which places of its input a sum goes to which
  * places of its output, as two lists. Place (i, j) of the small map is joined with row
  * i stride + ky - top and column j stride + kx - left of the large one, where that exists: outside are
  * zeros, which add nothing, or what is cropped. A convolution goes from the large map to the small one; a
- * transposed convolution, its adjoint, from the small to the large.
- */
+ * transposed convolution, its adjoint, from the small to the large. */
 function joinedPlaces({ kind, stride, pads: [top, left], weights, shape }, input) {
   const [KH, KW] = weights.kernel;
   const [small, large] = kind === "conv" ? [shape, input] : [input, shape];
@@ -134,11 +128,9 @@ function joinedPlaces({ kind, stride, pads: [top, left], weights, shape }, input
   return joined;
 }
 
-/**
- * What tinygan/views/explorer.py wrote with `encode`: whole numbers from -4324 to 4324, two digits of base
+/** What tinygan/views/explorer.py wrote with `encode`: whole numbers from -4324 to 4324, two digits of base
  * 93 each, in blocks of 65: e, and 64 numbers that are to be multiplied by 2^(e/64). The digits are the
- * characters from ! to ~ without <.
- */
+ * characters from ! to ~ without <. */
 function decode(text) {
   const digit = (i) => text.charCodeAt(i) - (text.charCodeAt(i) > 60 ? 34 : 33);
   const whole = (i) => 93 * digit(2 * i) + digit(2 * i + 1) - 4324;

@@ -58,10 +58,8 @@ function listing(caption, fields) {
   return table(caption, [["what", "whole"], ["value", "text"]], rows);
 }
 
-/**
- * Draw pixels onto a canvas of that many rows and columns; `color(row, column)` gives the red, green, blue and
- * opacity of each. The canvas clips them to 0 to 255 and rounds them, ties to the even one.
- */
+/** Draw pixels onto a canvas of that many rows and columns; `color(row, column)` gives the red, green, blue
+ * and opacity of each. The canvas clips them to 0 to 255 and rounds them, ties to the even one. */
 function drawPixels(canvas, height, width, color) {
   Object.assign(canvas, { height, width });
   const context = canvas.getContext("2d"), image = context.createImageData(width, height), bytes = image.data;
