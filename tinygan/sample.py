@@ -19,6 +19,7 @@ from tinygan.files import write_atomically
 from tinygan.layers import Network
 from tinygan.ops.loss import sigmoid
 from tinygan.runs.folder import RunFolder
+from tinygan.runs.progress import Progress, working
 from tinygan.runs.state import PREVIEWS, State, Trained, load, pictures_of, restored, sample_noise
 from tinygan.views.animation import endings, title, write_animation
 from tinygan.views.pictures import grid, panels, save_png, to_uint8
@@ -82,8 +83,8 @@ def main(arguments: cli.Arguments = ()) -> int:
     """Make pictures as `arguments` say; returns the exit code."""
     options = parser().parse(arguments)
     check(options)
-    with cli.computing(options.device) as device:
-        return make(options, device)
+    with cli.computing(options.device) as device, working() as progress:
+        return make(options, device, progress)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -112,6 +113,8 @@ def check(options: argparse.Namespace) -> None:
         raise UsageError(f"{pictures} pictures are more than {MOST:,}. Make them in parts, by --seed.")
     if options.interpolate is not None and (options.interpolate < 2 or options.wanted < 2 * options.walks):
         raise UsageError("--interpolate needs at least 2 frames, and --num at least 2 ends.")
+    if options.wanted % options.walks:
+        raise UsageError(f"{options.wanted} --seeds do not fill --grid evenly: name as many for each place.")
     if options.interpolate and (frames := pictures // options.walks) > MOST_FRAMES:
         raise UsageError(f"{frames:,} frames are more than {MOST_FRAMES:,}. Use a smaller --interpolate.")
     options.ending = ending(options)
@@ -129,10 +132,10 @@ def ending(options: argparse.Namespace) -> str:
     return named or next(iter(endings() if options.interpolate else allowed))
 
 
-def make(options: argparse.Namespace, device: backend.Backend) -> int:
+def make(options: argparse.Namespace, device: backend.Backend, progress: Progress) -> int:
     trained = load(options.run, options.runs, device, say=cli.warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
-    noise = chosen(options, trained, seed)
+    noise = chosen(options, trained, seed, progress)
     way = options.interpolate and "interpolation" or options.through_training and "through_training"
     name = f"{way or 'samples'}_{trained.name}_{described(options, seed)}"
     if options.separate:
@@ -141,11 +144,11 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
     else:
         path, files = cli.placed(options.out, trained.run_folder, name + options.ending), []
     if options.interpolate:
-        say(f"{write_walks(options, trained.G, noise, path)}: {path}")
+        line = write_walks(options, trained.G, noise, path, progress)
     elif options.through_training:
-        say(f"{len(noise)} pictures, {', '.join(write_through_training(trained, noise, path))}: {path}")
+        line = f"{len(noise)} pictures, {', '.join(write_through_training(trained, noise, path, progress))}"
     else:
-        pictures = pictures_of(trained.G, noise)
+        pictures = made(trained.G, noise, progress)
         if options.ending == ".npy":
             write_atomically(path, lambda file: np.save(file, pictures))
         elif options.separate:
@@ -153,9 +156,21 @@ def make(options: argparse.Namespace, device: backend.Backend) -> int:
                 save_png(file, picture)
         else:
             save_png(path, grid(pictures, options.grid[1] if options.grid else None))
-        say(f"{len(noise)} pictures from {trained.path}: {path}{'/' if options.separate else ''}")
-        print_decisions(trained, pictures[:1])
+        line, path = f"{len(noise)} pictures from {trained.path}", f"{path}{'/' if options.separate else ''}"
+    progress.close(keep=False)
+    say(f"{line}: {path}")
+    if not way:
+        print_decisions(trained, pictures_of(trained.G, noise[:1]))
     return 0
+
+
+def made(G: Network, noise: np.ndarray, progress: Progress) -> np.ndarray:
+    """`pictures_of`, some at a time, which are counted in `progress`."""
+    parts = []
+    for start in range(0, len(noise), BLOCK):
+        progress.show("making pictures", f"{start:,} of {len(noise):,}")
+        parts.append(pictures_of(G, noise[start : start + BLOCK]))
+    return np.concatenate(parts)
 
 
 def described(options: argparse.Namespace, seed: int) -> str:
@@ -193,7 +208,7 @@ def separate_files(options: argparse.Namespace, folder: Path, count: int) -> lis
     return [folder / name for name in names]
 
 
-def chosen(options: argparse.Namespace, trained: Trained, seed: int) -> np.ndarray:
+def chosen(options: argparse.Namespace, trained: Trained, seed: int, progress: Progress) -> np.ndarray:
     """The noise (N, noise_dim) of the pictures wanted, or of those found. Raises UsageError for none."""
     G, wanted = trained.G, options.wanted
     if options.seeds:
@@ -207,6 +222,7 @@ def chosen(options: argparse.Namespace, trained: Trained, seed: int) -> np.ndarr
     ranked: list[tuple[float, int]] = []  # the best first, else in order
     seen = 0
     while seen < len(noise) and (options.best or len(ranked) < wanted):
+        progress.show("choosing", f"{len(ranked):,} of {seen:,} pictures so far")
         pictures = pictures_of(G, noise[seen : seen + BLOCK])
         score = trained.logits(pictures) if options.best else np.zeros(len(pictures))
         fits = [True] * len(pictures)
@@ -221,11 +237,13 @@ def chosen(options: argparse.Namespace, trained: Trained, seed: int) -> np.ndarr
     by = (classifier and f"the classifier ({options.kind})", options.best and "D's score")
     found = f"{len(kept):,} of {seen:,} pictures" + (f", {wanted:,} wanted" if len(kept) < wanted else "")
     but = f"the generator itself cannot be asked for {'a class' if classifier else 'better ones'}"
-    say(f"{found}, chosen by {' and '.join(filter(None, by))}: {but}")
+    progress.around(say, f"{found}, chosen by {' and '.join(filter(None, by))}: {but}")
     return noise[kept]
 
 
-def write_walks(options: argparse.Namespace, G: Network, noise: np.ndarray, path: Path) -> str:
+def write_walks(
+    options: argparse.Namespace, G: Network, noise: np.ndarray, path: Path, progress: Progress
+) -> str:
     """Film a walk, or a grid of them, each a loop through its part of the `noise`; returns what is shown."""
     each = len(noise) // options.walks
     if each < 2:
@@ -234,7 +252,7 @@ def write_walks(options: argparse.Namespace, G: Network, noise: np.ndarray, path
     for part in noise[: each * options.walks].reshape(options.walks, each, -1):
         ends = zip(part, np.roll(part, -1, axis=0), strict=True)  # from the last one back to the first
         ways = [great_circle(*both, options.interpolate) for both in ends]
-        pictures = to_uint8(pictures_of(G, np.concatenate(ways)))
+        pictures = to_uint8(made(G, np.concatenate(ways), progress))
         if path.suffix.lower() == ".gif":  # five bits instead of eight: a third of the size
             pictures = pictures & 0xF8 | pictures >> 5
         films.append(pictures)
@@ -242,6 +260,7 @@ def write_walks(options: argparse.Namespace, G: Network, noise: np.ndarray, path
     # Codecs work on blocks of 16x16: where pixels fill them, or a part, files are small and edges sharp.
     scale = 1 << max(0, min(4, (700 // (columns * films[0].shape[2])).bit_length() - 1))
     frames = (grid(np.stack(page), columns, scale, gap=scale) for page in zip(*films, strict=True))
+    progress.show("writing the film")
     write_animation(path, frames, [0.05] * len(films[0]))
     several = f"{options.walks} walks through " if options.grid else ""
     return f"{several}{each} noise vectors, {options.interpolate} frames between neighbours"
@@ -259,7 +278,9 @@ def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
     return (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
 
 
-def write_through_training(trained: Trained, noise: np.ndarray, path: Path) -> list[str]:
+def write_through_training(
+    trained: Trained, noise: np.ndarray, path: Path, progress: Progress
+) -> list[str]:
     """Pictures of the same `noise` untrained and at each intact checkpoint up to that of `trained`; returns
     the titles of these panels."""
     files = RunFolder(trained.run_folder).checkpoints()  # the newest first
@@ -268,7 +289,8 @@ def write_through_training(trained: Trained, noise: np.ndarray, path: Path) -> l
         what = f"{trained.path} is neither the latest nor a numbered checkpoint of a run"
         raise CheckpointError(f"{what}: name the run, not best.npz or a copy.")
     shown = {"untrained": pictures_of(State(trained.settings, trained.D.backend).shown_G, noise)}
-    for file in reversed(until):
+    for number, file in enumerate(reversed(until), start=1):
+        progress.show("through the training", f"checkpoint {number} of {len(until)}")
         try:
             state, _ = restored([file], trained.D.backend, cli.warn)
             # The latest may be one of those that stay.

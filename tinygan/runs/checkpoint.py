@@ -74,8 +74,8 @@ def newest_intact(paths: Sequence[Path], say: Printer) -> tuple[Path, dict[str, 
                 say(f"warning: {failure} Falling back to {path}.")
             return path, arrays, meta
     if not failures:
-        why = "none was saved yet, or they were deleted"
-        raise CheckpointError(f"the run has no checkpoint: {why}. Use another run.")
+        why = "none was saved yet (the first comes ten seconds after the start), or they were deleted"
+        raise CheckpointError(f"the run has no checkpoint: {why}. Wait, or use another run.")
     newest, *older = failures
     if not older:
         raise newest
