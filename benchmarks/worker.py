@@ -29,7 +29,7 @@ import numpy as np
 SIZE, NOISE_DIM = 28, 100
 # With most seeds a number before a leaky ReLU is so near to 0 that rounding decides its sign, and one
 # such number turns the change of a kernel by 1 or 2 %. With this seed none is nearer than 7e-7, in two steps.
-PROOF_SEED = 35
+PROOF_SEED = 52
 Weights = dict[str, np.ndarray]  # "generator/00_dense/kernel" and so on
 
 
