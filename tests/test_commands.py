@@ -198,7 +198,7 @@ def test_a_run_that_was_given_a_name_is_found_by_it(tmp_path: Path) -> None:
     few = (*TINY, "--epochs", 1, "--no-report", "--no-gif")
     works("train", *few, "--name", "My Träum", cwd=tmp_path)
     works("train", *few, cwd=tmp_path)
-    for name in ("my-traum", "My Träum"):
+    for name in ("my-traum", "My Träum", "0001-my-traum"):
         assert "0001-my-traum" in works("sample", name, "--num", 1, cwd=tmp_path).stdout
     works("train", "--resume", "my-traum", "--epochs", 2, cwd=tmp_path)
     assert checkpoint(tmp_path, 2).name in {path.name for path in (tmp_path / "runs").rglob("*.npz")}

@@ -52,6 +52,10 @@ def test_the_first_signal_is_noted_and_a_second_one_stops_only_after_a_second(
             with pytest.raises(SystemExit) as stop:
                 signal.raise_signal(second)
             assert stop.value.code == 7 and "is lost" in said[1]
+            received.saved = True
+            with pytest.raises(SystemExit) as stop:
+                signal.raise_signal(second)
+            assert stop.value.code == 128 + first and "everything is saved" in said[2]
         assert {signal.getsignal(number) for number in SIGNALS} == {missed}
     finally:
         for number, handler in before.items():

@@ -95,8 +95,10 @@ class RunFolder(Records):
                 with_model = (run for run in runs if trained and RunFolder(run).checkpoints())
                 return RunFolder(next(with_model, runs[0])), None
             if not path.is_file() and not (path / "config.json").is_file():  # it may be a folder of pictures
-                name = _plain(str(where))
-                path = next((run for run in _newest_first(out) if run.name.partition("-")[2] == name), path)
+                is_name = path.name == str(where) and re.search("[A-Za-z0-9]", path.name)
+                name = _plain(path.name) if is_name else ""
+                found = (run for run in _newest_first(out) if name in (run.name, run.name.partition("-")[2]))
+                path = next(found, path) if name else path
             if not path.exists():
                 raise CheckpointError(f"{path} does not exist. {remedy}")
             # A bare file name has no parents to go up to.

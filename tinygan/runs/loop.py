@@ -53,6 +53,7 @@ class Signals:
     """Which signal to stop has arrived, if any."""
 
     number, time = 0, 0.0  # of the first one, and when it came
+    saved = False  # whether all is saved since, and only by-products are to come
     breaks = False  # whether it may abort the current work, whose result can be spared
 
 
@@ -96,6 +97,7 @@ class Training:
                 self.save()
             while self.state.step < self.total_steps and not stop:
                 stop = self._epoch(received)
+        received.saved = stop > 0
         self._write_report()
         if self.ranks.writes and not self.settings.no_gif:
             with by_product("animation", self.warn), self.progress.pause("making the animation"):
@@ -273,6 +275,9 @@ def signals(answer: Printer) -> Iterator[Signals]:
         if received.number:
             if time.monotonic() - received.time < OFFERED:
                 return
+            if received.saved:
+                answer("stopped at once; everything is saved, the report or the animation may be older")
+                raise SystemExit(STOPPED + received.number)
             answer("stopped at once: what came after the last checkpoint is lost")
             raise SystemExit(UNFINISHED)
         received.number, received.time = number, time.monotonic()
