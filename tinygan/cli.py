@@ -60,15 +60,23 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+class Version(argparse.Action):
+    """Print the versions of all libraries, which are looked for only now, and end."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
+        for name, version in versions().items():
+            print(f"{name:<9} {version}")
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are `UsageError`s, and that takes no abbreviated options."""
 
     def __init__(self, module: str, description: str, *shared: str) -> None:
         """`shared`: which of `OPTIONS` it has."""
-        named = {"prog": f"python -m {module}", "description": description, "allow_abbrev": False}
-        super().__init__(**named, formatter_class=argparse.RawDescriptionHelpFormatter)
-        known = "\n".join(f"{name:<9} {version}" for name, version in versions().items())
-        self.add_argument("--version", action="version", version=known, help="print those of all libraries")
+        super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
+        how = {"action": Version, "nargs": 0, "default": argparse.SUPPRESS}
+        self.add_argument("--version", help="print the versions of all libraries and exit", **how)
         for option in shared:
             self.add_argument(option, **OPTIONS[option])
 

@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 
 Printer: TypeAlias = Callable[[str], object]  # what a line is given to that somebody should see
 
-
 UNFINISHED = 7  # the exit code of a command that was interrupted and has saved nothing
 
 

@@ -90,8 +90,8 @@ class Training:
             self._save_previews(0)
             with by_product("picture of the training images", self.warn):
                 save_png(self.run.reals_path, grid(spread(self.data.images, PREVIEWS)))
-        # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
         stop = 0  # the exit code with which to do so
+        # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
         with np.errstate(over="ignore", invalid="ignore"):
             if self.total_steps == 0:  # then no epoch will save it
                 self.save()
@@ -188,7 +188,6 @@ class Training:
         digest = checkpoint.content_digest(arrays, {}) if self.ranks.size > 1 else ""
         if others := self.ranks.others(digest):
             self.warn(f"warning: {', '.join(others)} came to other weights: is every host's NumPy the same?")
-        self.ranks.heard(0)  # what was asked for is done
         self.saved, self.unsaved, self.best = time.monotonic(), False, False
 
     def _spoilt(self, what: str) -> NonFiniteError:
@@ -242,7 +241,7 @@ class Training:
         if evaluated:
             row |= {"evaluation": evaluated}
             before = [one["evaluation"]["fcd"] for one in self.rows if "evaluation" in one]
-            best = evaluated["fcd"] <= min([*before, evaluated["fcd"]]) or not self.run.best_path.exists()
+            best = all(evaluated["fcd"] <= fcd for fcd in before) or not self.run.best_path.exists()
             self.best = settings.keep_best and best
         self.rows.append(row)
         self.run.append_stats(row)

@@ -64,8 +64,11 @@ class Progress:
         self._done += 1
         self._images += images
         self._window.append((monotonic() - self.paused, self._images))
+        if self._quiet:
+            return
         left, speed = self._estimates()
-        losses, scores = "loss G {:.2f} D {:.2f}|D(x) {:.2f} D(G(z)) {:.2f}".format(*measured).split("|")
+        losses = "loss G {:.2f} D {:.2f}".format(*measured[:2])
+        scores = "D(x) {:.2f} D(G(z)) {:.2f}".format(*measured[2:])
         percent = f"{100 * self._done // self._total} %"
         fields = [field for field in (left, percent, losses, speed, *place, scores) if field]
         self.show(*fields, now=self._steps == _STEPS_BEFORE_ESTIMATE)
