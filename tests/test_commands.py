@@ -692,7 +692,7 @@ def test_the_report_s_command_makes_the_animation_and_writes_the_losses_as_csv(
     run = copy_of(trained, tmp_path)
     (run / "training.gif").unlink()
     printed = works("report", "--csv", cwd=tmp_path).stdout
-    assert f"{RUN}/training.gif" in printed and gif_frames(run / "training.gif")[0] == 4
+    assert f"{RUN}/training.gif" in printed and gif_frames(run / "training.gif")[0] == 5
     header, *rows = (run / "losses.csv").read_text().splitlines()
     assert header == "step,g_loss,d_loss,real_score,fake_score"
     assert [row.split(",")[0] for row in rows] == [str(step) for step in range(1, 4 * TINY_STEPS + 1)]

@@ -15,7 +15,7 @@ from tests.checks import one_line
 from tinygan import backend as backends
 from tinygan import cli
 from tinygan.backend import choose, probed
-from tinygan.errors import DataError, DeviceError
+from tinygan.errors import DataError, DeviceError, pip
 from tinygan.gpu_errors import failures
 
 # The classes of CuPy and cuda.pathfinder, as bare as the originals.
@@ -109,7 +109,7 @@ def test_cupy_that_is_not_installed_is_named_with_what_to_install(fresh_gpu):
     fresh_gpu.setitem(sys.modules, "cupy", None)
     text = refused()
     assert text.startswith("CuPy is not installed. ")
-    assert 'pip install "cupy-cuda13x[ctk]"' in text and '"cupy-cuda12x[ctk]"' in text
+    assert "-m pip install 'cupy-cuda13x[ctk]'" in text and "'cupy-cuda12x[ctk]'" in text
 
 
 WRAPPED = (  # in a page of advice, as CuPy does
@@ -133,7 +133,8 @@ def test_a_cupy_that_cannot_be_imported_is_not_taken_for_one_that_is_missing(
     broken_cupy(fresh_gpu, tmp_path, code)
     text = refused()
     assert f"CuPy is installed, but cannot be imported ({found}" in text
-    assert 'pip uninstall cupy-cuda13x, then pip install "cupy-cuda13x[ctk]"' in text
+    remedy = f"{pip('uninstall', 'cupy-cuda13x')}, then {pip('install', 'cupy-cuda13x[ctk]')}"
+    assert remedy in text
 
 
 def test_what_an_uninstallation_left_of_cupy_is_no_cupy(fresh_gpu):
@@ -150,7 +151,7 @@ def test_two_cupys_at_once_are_named_and_only_one_is_to_stay(fresh_gpu, tmp_path
     else:
         text = refusal(fresh_gpu, ImportError("undefined symbol"))
     assert "undefined symbol" in text and "cupy-cuda12x and cupy-cuda13x are installed" in text
-    assert "pip uninstall cupy-cuda12x cupy-cuda13x, then pip install" in text
+    assert f"{pip('uninstall', 'cupy-cuda12x', 'cupy-cuda13x')}, then {pip('install')}" in text
 
 
 PATHFINDER = (
@@ -167,6 +168,7 @@ HEADER = (
 )
 OTHER_CARD = CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)\n")
 ARCHITECTURE = "(nvrtc: error: invalid value for --gpu-architecture (-arch))"
+EXCHANGED = f"{pip('uninstall', 'cupy-cuda13x')}, then {pip('install', 'cupy-cuda12x[ctk]')}"
 NVRTC = "NVRTC_ERROR_BUILTIN_OPERATION_FAILURE (7)"
 OLD = "the NVIDIA driver is too old: it is for CUDA"
 # A problem at the first use, what the driver and CuPy are for, and the line up to its last remedy.
@@ -176,14 +178,14 @@ FIRST_USE = [
      "GPU (in a container: --gpus all)"),
     (CUDARuntimeError(OLD_DRIVER), {"driver": 12040},
      f"{OLD} 12.4, and CuPy needs CUDA 13. Install a newer driver, or the "
-     'CuPy for this one (pip uninstall cupy-cuda13x, then pip install "cupy-cuda12x[ctk]")'),
+     f"CuPy for this one ({EXCHANGED})"),
     (CUDARuntimeError(OLD_DRIVER), {"driver": 11080, "toolkit": 12090},
      f"{OLD} 11.8, and CuPy needs CUDA 12. Install a newer driver"),
     (CUDARuntimeError(OLD_DRIVER), {"driver": 11080},
      f"{OLD} 11.8, and CuPy needs CUDA 13. Install a newer driver"),
     (CUDARuntimeError(NO_DEVICE), {}, "the NVIDIA driver finds no GPU. Check that nvidia-smi lists one"),
     (OTHER_CARD, {}, f"CUDA 13 does not support this GPU {ARCHITECTURE}. Install CuPy for CUDA 12 "
-     '(pip uninstall cupy-cuda13x, then pip install "cupy-cuda12x[ctk]")'),
+     f"({EXCHANGED})"),
     (OTHER_CARD, {"toolkit": 12090},
      f"CUDA 12 does not support this GPU {ARCHITECTURE}. Choose another with CUDA_VISIBLE_DEVICES"),
     (PermissionError(13, "Permission denied", "/home/me/.cupy"), {},
@@ -208,7 +210,7 @@ FIRST_USE += [
 ]
 FIRST_USE += [
     (problem, {}, f"a part of the CUDA toolkit is missing ({told}). Install it: "
-     'pip install "cupy-cuda13x[ctk]"')
+     + pip("install", "cupy-cuda13x[ctk]"))
     for problem, told in (
         (DynamicLibNotFoundError(PATHFINDER), "libcublasLt.so.13 or libcublasLt.so.12"),
         (ImportError(PATHFINDER), "libcublasLt.so.13 or libcublasLt.so.12"),
@@ -247,7 +249,7 @@ def test_a_variable_that_hides_the_devices_is_named_with_its_value(fresh_gpu, va
 
 def test_the_toolkit_is_that_of_the_cupy_which_is_installed(fresh_gpu):
     installed(fresh_gpu, "cupy-cuda12x")
-    assert 'pip install "cupy-cuda12x[ctk]"' in refusal(fresh_gpu, ImportError(PATHFINDER))
+    assert pip("install", "cupy-cuda12x[ctk]") in refusal(fresh_gpu, ImportError(PATHFINDER))
     installed(fresh_gpu, "cupy")  # built from source, or by conda: a wheel beside it would spoil it
     assert "pip install" not in refusal(fresh_gpu, ImportError(PATHFINDER))
 

@@ -1,6 +1,7 @@
 """The process belongs to somebody else: a notebook, a thread, a web server, a service without a terminal."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from tests.commands import RUN, TINY, checkpoint, clean_environment, digest, ended, start, works
 from tinygan import cli, machine, sample, train
-from tinygan.errors import UsageError, pasted
+from tinygan.errors import UsageError, pasted, pip
 from tinygan.fast.threads import POOL
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.loop import StoppedError
@@ -206,6 +207,14 @@ def test_commands_that_are_printed_can_be_pasted(tmp_path: Path) -> None:
     for command in commands:  # as they are: they name the Python that runs these tests
         done = subprocess.run(["sh", "-c", command], cwd=cwd, env=clean_environment(cwd), capture_output=True)
         assert done.returncode == 0, done
+
+
+@pytest.mark.skipif(os.name != "posix", reason="as sh reads them")
+def test_packages_are_installed_for_the_python_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = subprocess.run(["sh", "-c", pip("list")], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"^tinygan +\d", shown, re.M)
+    monkeypatch.setattr("tinygan.errors.find_spec", lambda name: None)  # as in environments of uv
+    assert pip("install", "a[b]") == f"uv pip install --python {shlex.quote(sys.executable)} 'a[b]'"
 
 
 def test_commands_for_cmd_exe_have_double_quotes(monkeypatch: pytest.MonkeyPatch) -> None:

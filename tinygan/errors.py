@@ -13,6 +13,7 @@ import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 Printer: TypeAlias = Callable[[str], object]  # what a line is given to that somebody should see
@@ -101,6 +102,13 @@ def python(*words: str) -> str:
         if own.startswith(os.getcwd() + os.sep):
             own = os.path.relpath(own)  # such as .venv/bin/python
     return pasted(own, *words)
+
+
+def pip(*words: str) -> str:
+    """As `python`, the command that runs pip with `words`; that of uv, whose environments have none."""
+    if find_spec("pip"):
+        return python("-m", "pip", *words)
+    return pasted("uv", "pip", words[0], "--python", sys.executable, *words[1:])
 
 
 @contextmanager

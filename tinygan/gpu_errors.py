@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from tinygan.errors import DeviceError, first_sentence, pasted, printable
+from tinygan.errors import DeviceError, first_sentence, pasted, pip, printable
 
 # CuPy's exceptions, told by class names and starts of texts: without CuPy, or cuBLAS, there are no classes.
 TOOLKIT_FAULTS = {"DynamicLibNotFoundError", "ImportError", "OSError", "CompileException", "NVRTCError",
@@ -22,10 +22,8 @@ MISTAKES = ("cudaErrorInvalidValue", "cudaErrorStreamCapture", "CUDA_ERROR_INVAL
 def import_failure(problem: BaseException) -> str:
     """Why CuPy cannot be imported, and the remedy."""
     if isinstance(problem, ModuleNotFoundError) and problem.name == "cupy":
-        return (
-            'CuPy is not installed. Install it: pip install "cupy-cuda13x[ctk]" '
-            '(for a driver of CUDA 12: "cupy-cuda12x[ctk]")'
-        )
+        remedy = f"{pip('install', 'cupy-cuda13x[ctk]')} (for a driver of CUDA 12: 'cupy-cuda12x[ctk]')"
+        return f"CuPy is not installed. Install it: {remedy}"
     while problem.__cause__:  # CuPy wraps it in a page of advice
         problem = problem.__cause__
     found = f"CuPy is installed, but cannot be imported ({type(problem).__name__}: {_reason(problem)})"
@@ -72,7 +70,7 @@ def first_failure(cupy: Any, problem: Exception) -> str:
         missing = re.match('Failure finding "(.+?)"', reason)
         found = f"a part of the CUDA toolkit is missing ({missing[1] if missing else reason})"
         wheel = _wheel(packages)
-        remedy = f': pip install "{wheel}[ctk]"' if wheel else ", in the version that CuPy was built for"
+        remedy = f": {pip('install', wheel + '[ctk]')}" if wheel else ", in the version CuPy was built for"
         return f"{found}. Install it{remedy}"
     return f"the GPU failed its first product ({reason}). Check it with nvidia-smi"
 
@@ -138,8 +136,8 @@ def _wheel(packages: Collection[str]) -> str | None:
 
 def _exchange(packages: Collection[str], wheel: str) -> str:
     """How to have `wheel` instead of the `packages` that are installed."""
-    removal = f"pip uninstall {' '.join(packages)}, then " if packages else ""
-    return f'{removal}pip install "{wheel}[ctk]"'
+    removal = f"{pip('uninstall', *packages)}, then " if packages else ""
+    return f"{removal}{pip('install', f'{wheel}[ctk]')}"
 
 
 def _too_many(found: str, packages: Collection[str]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tinygan import backend, cli
 from tinygan.data.collection import SUFFIXES
-from tinygan.errors import CheckpointError, UsageError, failing, filled, say
+from tinygan.errors import CheckpointError, UsageError, failing, filled, pip, say
 from tinygan.evaluation.classifier import NAMES, class_called, features_and_classes
 from tinygan.evaluation.evaluation import classifier_of
 from tinygan.files import write_atomically
@@ -28,7 +28,7 @@ MOST = 1_000_000  # pictures at a time: 3 GB of them
 MOST_FRAMES = 3_000  # of a walk: two and a half minutes
 BLOCK = 256  # pictures that are made together
 CANDIDATES = 32  # for each picture that --class or --best is to find
-FILMS = {".mp4": "pip install imageio-ffmpeg", ".webp": "install a Pillow with WebP", ".gif": ""}
+FILMS = (".mp4", ".webp", ".gif")  # what walks may be written as
 
 
 def parser() -> cli.Parser:
@@ -125,7 +125,8 @@ def ending(options: argparse.Namespace) -> str:
     allowed = FILMS if options.interpolate else [f".{options.format}"] if options.format else [".png", ".npy"]
     named = "" if options.separate else cli.ending(options.out, *allowed)
     if named in FILMS and named not in endings():
-        raise UsageError(f"--out {options.out}: no encoder is here: {FILMS[named]}, or name a .gif.")
+        needed = pip("install", "imageio-ffmpeg") if named == ".mp4" else "install a Pillow with WebP"
+        raise UsageError(f"--out {options.out}: no encoder is here: {needed}, or name a .gif.")
     other = options.separate or options.interpolate or options.through_training
     if other and ".npy" in (named, f".{options.format}"):
         raise UsageError("--format npy writes one array of pictures; leave the other kinds out.")

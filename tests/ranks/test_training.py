@@ -238,7 +238,7 @@ OTHER = SimpleNamespace(COMM_WORLD=WORLD, Get_library_version=lambda: "Other MPI
     ("module", "words"),
     [
         (None, "pip install"),
-        (Unloadable(), "cannot load MPI library. pip install"),
+        (Unloadable(), "cannot load MPI library. Install it: "),
         (SimpleNamespace(MPI=OTHER), "mpi4py (Other MPI 1.0) sees 1"),
     ],
 )

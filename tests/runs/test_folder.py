@@ -176,6 +176,31 @@ def test_newer_checkpoints_are_set_aside_and_kept_and_the_start_is_the_latest(tm
     assert states(run) == first | second | {"latest.npz": 9, "latest.npz.old3": 3}
 
 
+def test_going_back_keeps_what_is_older_than_the_start_the_best_one_too(tmp_path):
+    def saved(folder: str, best_name: str) -> RunFolder:
+        run = make_run(tmp_path / folder)
+        for epoch in (1, 2, 3):
+            name = run.checkpoint_path(epoch).stem
+            kept = [run.checkpoint_path(epoch)] + [run.best_path] * (name == best_name)
+            run.save({"step": np.array(epoch)}, {"name": name}, *kept)
+        return run
+
+    run = saved("older", "epoch_0001")
+    go_on_from(run, run.checkpoint_path(2))
+    left = {"epoch_0001.npz": 1, "epoch_0002.npz": 2, "epoch_0003.npz.old": 3, "latest.npz.old": 3}
+    assert states(run) == left | {"best.npz": 1, "latest.npz": 2}
+    run = saved("newer", "epoch_0003")
+    go_on_from(run, run.checkpoint_path(2))
+    assert states(run) == left | {"best.npz.old": 3, "latest.npz": 2}
+    run = saved("itself", "epoch_0002")
+    go_on_from(run, run.best_path)
+    assert states(run) == left | {"best.npz": 2, "latest.npz": 2}
+    run = saved("damaged", "epoch_0001")
+    run.best_path.write_bytes(b"damaged")
+    go_on_from(run, run.checkpoint_path(3))
+    assert not run.best_path.exists() and run.checkpoint_path(3).exists()
+
+
 def test_checkpoints_that_cannot_be_renamed_are_reported(tmp_path, monkeypatch):
     run = make_run(tmp_path)
     for epoch in (1, 2):

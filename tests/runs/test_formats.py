@@ -159,6 +159,6 @@ def test_a_missing_package_is_named_with_its_remedy(
         f"{package}.numpy",
     ]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UsageError, match=rf"pip install 'tinygan\[{package}\]'") as caught:
+    with pytest.raises(UsageError, match=rf"-m pip install 'tinygan\[{package}\]'") as caught:
         onnx_model(state.G, {}) if package == "onnx" else load(path)
     one_line(caught)

@@ -286,9 +286,9 @@ def early_pictures(cwd: Path) -> list[int]:
 def test_pictures_and_a_checkpoint_come_every_n_steps_of_the_first_epoch(tmp_path: Path) -> None:
     few = (*TINY, "--limit", 320, "--epochs", 2, "--sample-steps", 4)
     works("train", *few, "--steps", 9, cwd=tmp_path)
-    assert early_pictures(tmp_path) == [4, 8]
+    assert early_pictures(tmp_path) == [4, 8, 9]  # of the last step as well
     works("train", "--resume", "--steps", 20, cwd=tmp_path)
-    assert early_pictures(tmp_path) == [4, 8]  # none in the second epoch
+    assert early_pictures(tmp_path) == [4, 8, 9]  # none in the second epoch
     (tmp_path / "whole").mkdir()
     works("train", *TINY, "--limit", 320, "--epochs", 2, cwd=tmp_path / "whole")
     assert early_pictures(tmp_path / "whole") == []
@@ -325,7 +325,7 @@ def test_the_first_pictures_come_after_10_20_40_seconds_and_can_be_sampled_from(
     monkeypatch.setattr("tinygan.runs.loop.time.monotonic", lambda: now[0])
     monkeypatch.setattr("tinygan.runs.loop.write_report", lambda *arguments: saved.append(now[0]))
     works("train", *TINY, "--limit", 640, "--epochs", 2, "--steps", 19, cwd=tmp_path)
-    assert early_pictures(tmp_path) == [4, 7, 14]  # after 12, 21 and 42 seconds
+    assert early_pictures(tmp_path) == [4, 7, 14, 19]  # after 12, 21 and 42 seconds, and the last
     assert saved[0] == 12
     assert int(read(RunFolder(tmp_path / RUN).latest_path)[0]["step"]) == 19
     works("sample", "--num", 1, cwd=tmp_path)

@@ -66,9 +66,10 @@ def frames_of(path: Path) -> tuple[list[np.ndarray], list[int]]:
 
 
 @pytest.mark.parametrize("shape", [(20, 30, 1), (20, 30, 3), (17, 3, 1)])
-def test_the_film_shows_every_picture_above_its_title(tmp_path, shape):
+def test_the_film_opens_with_its_end_and_shows_every_picture_above_its_title(tmp_path, shape):
     paths = pictures(tmp_path, 6, shape)
     titled = [("untrained", paths[0]), *((f"epoch {i}", path) for i, path in enumerate(paths) if i)]
+    titled = [titled[-1], *titled]
     write_film(tmp_path / "a.gif", paths, pytest.fail)
     found, _ = frames_of(tmp_path / "a.gif")
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".gif", *[".png"] * 6]
@@ -100,9 +101,9 @@ def test_a_film_holds_its_ends_and_lasts_four_seconds(tmp_path, count):
     paths = pictures(tmp_path, count)
     write_film(tmp_path / "a.gif", paths, pytest.fail)
     _, durations = frames_of(tmp_path / "a.gif")
-    assert len(durations) == count and sum(durations) >= 4000
-    assert min(durations[0], durations[-1]) >= 1000 and min(durations) >= 200
-    assert len(set(durations[1:-1])) <= 1
+    assert len(durations) == (count if count == 1 else count + 1) and sum(durations) >= 4000
+    assert min(*durations[:2], *durations[-1:]) >= 1000 and min(durations) >= 200
+    assert len(set(durations[2:-1])) <= 1
 
 
 @pytest.mark.parametrize("ending", [".gif", ".webp"])

@@ -10,7 +10,7 @@ from ctypes import c_char_p, c_float, c_int, c_longlong, c_size_t, c_void_p
 from typing import Any, NamedTuple
 
 from tinygan.arrays import Array
-from tinygan.errors import DeviceError, one_line
+from tinygan.errors import DeviceError, one_line, pip
 
 MATRIX = c_void_p, c_int, c_int, c_longlong  # where, type, leading dimension, step to the next one
 # Argument types of the functions used, from cublas_api.h; each returns a status.
@@ -83,10 +83,9 @@ def load() -> Any:
         found = pathfinder.load_nvidia_dynamic_lib("cublas")
         library = ctypes.CDLL(found.abs_path, handle=getattr(found, "_handle_uint", None))  # CuPy's own
     except (AttributeError, ImportError, OSError, RuntimeError) as problem:
-        raise DeviceError(
-            f'cuBLAS cannot be loaded: {one_line(problem)}. Install it: pip install "cupy-cuda13x[ctk]" '
-            '(CUDA 12: "cupy-cuda12x[ctk]").'
-        ) from problem
+        remedy = f"{pip('install', 'cupy-cuda13x[ctk]')} (CUDA 12: 'cupy-cuda12x[ctk]')"
+        found = f"cuBLAS cannot be loaded: {one_line(problem)}"
+        raise DeviceError(f"{found}. Install it: {remedy}.") from problem
     return declared(library)
 
 

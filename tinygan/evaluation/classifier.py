@@ -65,10 +65,14 @@ def features_and_classes(classifier: Network, images: np.ndarray) -> tuple[np.nd
 
 
 def class_called(name: str, of: str) -> str:
-    """The class of the set `of` with this `name`, in any case, or this number. Raises UsageError."""
-    for number, full in enumerate(NAMES[of]):
-        if name.lower().replace("-", " ") in (full.lower().replace("-", " "), str(number)):
-            return full
+    """The class of the set `of` with this number or `name`, in any case, or with a name that alone has this
+    part. Raises UsageError."""
+    plain = name.lower().replace("-", " ")
+    known = {full.lower().replace("-", " "): full for full in NAMES[of]}
+    known |= {str(number): full for number, full in enumerate(NAMES[of])}
+    found = [known[plain]] if plain in known else [known[key] for key in known if plain in key]
+    if len(found) == 1:
+        return found[0]
     raise UsageError(f"no class {name!r} in {of}: name {', '.join(NAMES[of])}, or 0 to {CLASSES - 1}.")
 
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tinygan.errors import DeviceError, TinyganError, UsageError, one_line, put
+from tinygan.errors import DeviceError, TinyganError, UsageError, one_line, pip, put
 from tinygan.ranks.alone import ALONE, Ranks, T
 
 # What the launchers of MPICH and Intel MPI, of Open MPI, and Slurm's srun put into each environment.
@@ -129,8 +129,8 @@ class NCCL(MPI):
         vars(self).update(vars(ranks))  # they know their neighbours already
         self.xp, self.nccl = xp, nccl
         if not self.nccl.available:
-            remedy = "pip install 'tinygan[mpi-cuda13]' (or mpi-cuda12), or use --device cpu."
-            raise DeviceError(f"CuPy finds no NCCL, by which graphics cards add up. {remedy}")
+            remedy = f"{pip('install', 'tinygan[mpi-cuda13]')} (or mpi-cuda12), or use --device cpu"
+            raise DeviceError(f"CuPy finds no NCCL, by which graphics cards add up. Install it: {remedy}.")
         try:
             number = self.by_first(self.nccl.get_unique_id)
             self.cards = self.nccl.NcclCommunicator(self.size, number, self.rank)
@@ -164,7 +164,8 @@ def started() -> Ranks:
         from mpi4py import MPI as mpi  # noqa: N811
     except (ImportError, RuntimeError) as problem:
         failure = f"{size} processes were started, and mpi4py is no help: {one_line(problem)}"
-        raise UsageError(f"{failure}. pip install 'tinygan[mpi]', or start one process.") from problem
+        remedy = f"Install it: {pip('install', 'tinygan[mpi]')}, or start one process."
+        raise UsageError(f"{failure}. {remedy}") from problem
     found = mpi.COMM_WORLD.Get_size()
     if found != size:
         version = " ".join(mpi.Get_library_version().splitlines()[0].split())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from itertools import chain, count, takewhile
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -155,20 +156,15 @@ class RunFolder(Records):
     def checkpoints(self) -> list[Path]:
         """The checkpoint files, newest first: the latest, then by their numbers. Raises CheckpointError."""
         names = _names(self.checkpoints_dir)
-        found = [match for name in names if (match := _CHECKPOINT.fullmatch(name))]
-        # A file without a step is from the end of its epoch: older than any step after it.
-        found.sort(key=lambda match: (int(match[1]), int(match[2] or -1), match[0]), reverse=True)
-        in_order = [LATEST] * (LATEST in names) + [match[0] for match in found]
-        return [self.checkpoints_dir / name for name in in_order]
+        numbered = sorted(filter(_CHECKPOINT.fullmatch, names), key=_place, reverse=True)
+        return [self.checkpoints_dir / name for name in [LATEST] * (LATEST in names) + numbered]
 
     def go_on_from(self, start: Path, arrays: checkpoint.Arrays, meta: Mapping[str, object]) -> None:
         """Make the checkpoint `start`, of these `arrays` and `meta`, the latest. Newer ones (all, if it is
         not one of the run's) are renamed to ``.old``, ``.old2`` and so on, or the next ``--resume`` would
         jump to them. At each instant there is one to go on from. Raises CheckpointError."""
         with failing(f"cannot rename checkpoints in {self.checkpoints_dir}", "Copy the run."):
-            newer = list(takewhile(lambda path: not os.path.samefile(path, start), self.checkpoints()))
-            if newer and self.best_path.exists() and not os.path.samefile(self.best_path, start):
-                newer.append(self.best_path)  # of an epoch that comes again, perhaps
+            newer = self._after(start, meta)
             for path in newer:
                 olds = (path.with_name(f"{path.name}.old{number}") for number in chain([""], count(2)))
                 aside = next(old for old in olds if not old.exists())
@@ -178,6 +174,19 @@ class RunFolder(Records):
                     path.rename(aside)
         if newer or start.name != LATEST:
             self.save(arrays, meta)
+
+    def _after(self, start: Path, meta: Mapping[str, object]) -> list[Path]:
+        """The checkpoints of later steps than `start`, which has this `meta`; all, if it is none of them."""
+        found = [*self.checkpoints(), *[self.best_path] * self.best_path.exists()]
+        others = [path for path in found if not os.path.samefile(path, start)]
+        if len(others) == len(found):
+            return found
+        places = {path: _place(path.name) for path in others}
+        if self.best_path in places:
+            with suppress(CheckpointError):  # a damaged one is set aside
+                meta_of_best = checkpoint.read(self.best_path)[1]
+                places[self.best_path] = _place(f"{name_of(self.best_path, meta_of_best)}.npz")
+        return [path for path in others if places[path] > _place(f"{name_of(start, meta)}.npz")]
 
     def newest(self) -> Path | None:
         """The newest checkpoint, if there is one. Raises CheckpointError."""
@@ -212,6 +221,13 @@ def name_of(path: Path, meta: Mapping[str, object]) -> str:
     for one set aside, the numbered name of the same step."""
     name, is_named = str(meta.get("name")), path.suffix == ".npz" and path.name not in (LATEST, BEST)
     return path.stem if is_named or not _CHECKPOINT.fullmatch(f"{name}.npz") else name
+
+
+def _place(name: str) -> tuple[int, int, str]:
+    """The epochs and steps in the name of a numbered checkpoint, by which to sort; any other comes last. One
+    without a step is from the end of its epoch: older than any step after it."""
+    match = _CHECKPOINT.fullmatch(name)
+    return (int(match[1]), int(match[2] or -1), name) if match else (sys.maxsize, 0, name)
 
 
 def _names(folder: Path) -> list[str]:

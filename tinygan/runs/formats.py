@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan import layers
-from tinygan.errors import CheckpointError, UsageError, one_line
+from tinygan.errors import CheckpointError, UsageError, one_line, pip
 from tinygan.ops.geometry import Pads, conv2d_pads, conv2d_transpose_size
 
 OPSET = 17  # the operators of ONNX 1.12 (2022): none of those used here has changed its meaning since
@@ -141,6 +141,5 @@ def _needed(package: str) -> Iterator[None]:
     try:
         yield
     except ImportError as problem:
-        raise UsageError(
-            f"the package {package} is missing. Install it with: pip install 'tinygan[{package}]'"
-        ) from problem
+        remedy = pip("install", f"tinygan[{package}]")
+        raise UsageError(f"the package {package} is missing. Install it with: {remedy}") from problem

@@ -125,6 +125,8 @@ class Training:
                 seconds = time.perf_counter() - start - (self.progress.paused - paused)
                 self._close_epoch(epoch + 1, images, seconds, received)
             state.sums = np.zeros_like(state.sums)
+        elif state.step == self.total_steps and self.ranks.writes:
+            self._save_previews(epoch, state.step)
         asked = self.ranks.heard(self._wish(received, self.rarely))
         if asked or not self.rarely or self.unsaved or self._stays():
             self.save()

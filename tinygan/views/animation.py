@@ -57,15 +57,16 @@ def film_frames(run: RunFolder) -> list[Path]:
 
 
 def write_film(path: Path, frames: Sequence[Path], warn: Printer) -> None:
-    """Write the training whose `frames` are PNG files as a looping GIF, each with its `title` below. The
-    first and the last are held, the whole lasts 4 seconds at least. Files that cannot be read, or have
-    another size than most, are left out: a line each through `warn`. Raises CheckpointError when none is
-    left, or the GIF cannot be written."""
+    """Write the training whose `frames` are PNG files as a looping GIF, each with its `title` below. It opens
+    with the last one, for previews; both ends are held, the whole lasts 4 seconds at least. Files that cannot
+    be read, or have another size than most, are left out: a line each through `warn`. Raises CheckpointError
+    when none is left, or the GIF cannot be written."""
     pictures = load_frames(frames, warn)
+    pictures = [*pictures[-1:] * (len(pictures) > 1), *pictures]
     count = len(pictures)
-    ends = max(1.0, LEAST_SECONDS / count)
-    between = max(0.2, min(ends, (LEAST_SECONDS - 2 * ends) / max(1, count - 2)))
-    write_animation(path, pictures, [ends, *[between] * (count - 2), ends][:count])
+    held = max(1.0, LEAST_SECONDS / count)
+    between = max(0.2, min(held, (LEAST_SECONDS - 3 * held) / max(1, count - 3)))
+    write_animation(path, pictures, [held, held, *[between] * (count - 3), held][:count])
 
 
 def load_frames(frames: Sequence[Path], warn: Printer) -> list[np.ndarray]:
