@@ -20,6 +20,7 @@ from tinygan import backend as backends
 from tinygan.arrays import Backend
 from tinygan.backend import choose, probed
 from tinygan.cuda import blas
+from tinygan.data import sources
 from tinygan.errors import DeviceError
 
 collect_ignore_glob = ["golden/*.py"]  # needs TensorFlow; run by hand, not by pytest
@@ -53,6 +54,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 GPU = pytest.param("gpu", marks=pytest.mark.gpu)
+
+
+@pytest.fixture
+def few_strokes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluation draws all of the strokes, which takes four seconds: here there are fewer."""
+    for split, (_, seed) in sources.STROKES.items():
+        monkeypatch.setitem(sources.STROKES, split, (1000, seed))
 
 
 @pytest.fixture(params=["cpu", "stand-in", GPU])

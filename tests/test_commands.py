@@ -755,6 +755,7 @@ def test_a_memory_that_is_full_when_the_training_begins_is_one_line_in_the_log(
 # Evaluations.
 
 
+@pytest.mark.usefixtures("few_strokes")
 def test_an_evaluation_stands_beside_its_floor_and_its_ceiling(trained: Path, tmp_path: Path) -> None:
     run, figures = trained / RUN, tmp_path / "figures.json"
     out = ("--json", figures, "--out", tmp_path / "new")
@@ -769,6 +770,7 @@ def test_an_evaluation_stands_beside_its_floor_and_its_ceiling(trained: Path, tm
     assert read_picture(tmp_path / "new/nearest_epoch_0004_seed_1.png").shape[2] == 1
 
 
+@pytest.mark.usefixtures("few_strokes")
 def test_an_evaluation_prints_its_figures_alone_where_they_are_to_be_piped(
     trained: Path, tmp_path: Path
 ) -> None:
@@ -797,6 +799,7 @@ def test_evaluate_refuses_what_it_cannot_do(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_strokes")
 def test_an_evaluation_gives_the_same_figures_again(trained: Path, tmp_path: Path) -> None:
     for name in ("once.json", "again.json"):
         works("evaluate", trained / RUN, "--samples", 300, "--json", name, cwd=tmp_path)

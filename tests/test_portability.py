@@ -203,6 +203,7 @@ def test_a_folder_that_may_only_be_read_is_reported_in_one_line(
 LAYER = ("explain", "--layer", "generator/04_conv_transpose")
 
 
+@pytest.mark.usefixtures("few_strokes")
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' capabilities")
 @pytest.mark.parametrize(
     ("locked", "command", "printed"),

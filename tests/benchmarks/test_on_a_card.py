@@ -16,7 +16,8 @@ def player(device, engine, precision="float32"):
     return Player(engine, 1, device, precision, 0.0, *worker.batch(4, proof=True))
 
 
-@pytest.mark.parametrize("precision", ["float32", pytest.param("tf32", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
 def test_the_trainers_own_steps_are_those_of_the_readable_engine(card, precision, tmp_path):
     theirs, ours = player("cpu", "readable"), player("gpu", "fast", precision)
     assert ours.backend.precision == precision

@@ -41,8 +41,8 @@ def test_in_the_products_of_a_training_no_number_leaves_the_range(card: standin.
     settings = Settings(**{"precision": "float16", "seed": 3, **RECIPES[recipe], "batch_size": 32})
     images = data.load("strokes", limit=2000, say=lambda line: None)
     taking = trainer(State(settings, choose("gpu", precision="float16")), images)
-    measured = taking.steps(20)
-    assert np.isfinite(measured).all() and watch.count > 1e8
+    measured = taking.steps(10)
+    assert np.isfinite(measured).all() and watch.count > 5e7
     assert watch.largest < LARGEST / 30 and watch.lost < 1e-4 * watch.count
 
 

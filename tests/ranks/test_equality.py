@@ -75,8 +75,9 @@ def test_float32_stays_float32(left: Callable[[int], Left], ranks: int) -> None:
         assert array.dtype == name.split("/")[1], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["readable", "fast"])
-@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("ranks", [2, 3])
 def test_many_cards_leave_what_one_leaves(
     left_on_cards: Callable[[int], Left], ranks: int, engine: str
 ) -> None:

@@ -18,9 +18,9 @@ from tinygan.runs import checkpoint
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_that_is_killed_while_saving_loses_nothing(tmp_path: Path) -> None:
-    found = kills(tmp_path, 80, 1)
+    found = kills(tmp_path, 40, 1)
     assert found["lost"] == 0, found["first"]
-    assert found["saves"] > 20 and found["with_a_file_half_written"] > 4  # about 20
+    assert found["saves"] > 20 and found["with_a_file_half_written"] > 4  # about 90 and 20
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -94,9 +94,9 @@ def test_a_run_that_is_interrupted_or_killed_goes_on_as_if_it_had_not_been(tmp_p
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
 def test_a_run_that_is_interrupted_while_it_writes_loses_nothing(tmp_path: Path) -> None:
-    found = interrupts(tmp_path, every=4)
+    found = interrupts(tmp_path, every=11)
     assert found["wrong"] == 0, found["first"]
-    assert found["resumed"] >= 5 and {"latest.npz", "epoch.png", "log.txt"} <= set(found["while_writing"])
+    assert found["resumed"] >= 5 and len(set(found["while_writing"])) >= 5  # kinds of files
 
 
 @pytest.mark.slow

@@ -141,6 +141,9 @@ def test_a_title_stands_below_the_picture_with_every_font(monkeypatch, free_type
     assert short.shape == long.shape == (27, 90, channels)
     assert (short[:7] == 77).all() and short[7:].min() < 100 and short[7:].mean() > 200
     assert (short[7:, 70:] == 255).all() and (long[7:, 70:] < 255).any()  # cut off at the edge
+    if free_type:  # a title that is a little too long is smaller
+        fits = captioned(page, "epoch 10, step")
+        assert (fits[7:, 70:] < 255).any() and (fits[7:, -2:] == 255).all()
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ class RunFolder(Records):
         not one of the run's) are renamed to ``.old``, ``.old2`` and so on, or the next ``--resume`` would
         jump to them. At each instant there is one to go on from. Raises CheckpointError."""
         with failing(f"cannot rename checkpoints in {self.checkpoints_dir}", "Copy the run."):
-            newer = self._after(start, meta)
+            newer = self._after(start)
             for path in newer:
                 olds = (path.with_name(f"{path.name}.old{number}") for number in chain([""], count(2)))
                 aside = next(old for old in olds if not old.exists())
@@ -175,18 +175,16 @@ class RunFolder(Records):
         if newer or start.name != LATEST:
             self.save(arrays, meta)
 
-    def _after(self, start: Path, meta: Mapping[str, object]) -> list[Path]:
-        """The checkpoints of later steps than `start`, which has this `meta`; all, if it is none of them."""
-        found = [*self.checkpoints(), *[self.best_path] * self.best_path.exists()]
-        others = [path for path in found if not os.path.samefile(path, start)]
-        if len(others) == len(found):
-            return found
-        places = {path: _place(path.name) for path in others}
-        if self.best_path in places:
+    def _after(self, start: Path) -> list[Path]:
+        """The checkpoints of later steps than `start`; all, if it is not one of them."""
+        places = {path: _place(path.name) for path in self.checkpoints()}
+        if self.best_path.exists():
+            places[self.best_path] = _place(BEST)
             with suppress(CheckpointError):  # a damaged one is set aside
-                meta_of_best = checkpoint.read(self.best_path)[1]
-                places[self.best_path] = _place(f"{name_of(self.best_path, meta_of_best)}.npz")
-        return [path for path in others if places[path] > _place(f"{name_of(start, meta)}.npz")]
+                name = name_of(self.best_path, checkpoint.read(self.best_path)[1])
+                places[self.best_path] = _place(f"{name}.npz")
+        first = next((places[path] for path in places if os.path.samefile(path, start)), None)
+        return [path for path, place in places.items() if first is None or place > first]
 
     def newest(self) -> Path | None:
         """The newest checkpoint, if there is one. Raises CheckpointError."""

@@ -66,10 +66,11 @@ def tiles(page: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
 
 
 def captioned(page: np.ndarray, text: str) -> np.ndarray:
-    """`page`, uint8 (H, W, C), with a line of `text` below: (H + 20, W, C)."""
+    """`page`, uint8 (H, W, C), with a line of `text` below, as large as fits: (H + 20, W, C)."""
     line = Image.new("L", (page.shape[1], _LINE), _BACKGROUND)
     # Without FreeType there is one size only; this font needs no file.
-    font = ImageFont.load_default(14 if features.check("freetype2") else None)
+    fonts = [ImageFont.load_default(n) for n in ((14, 12, 10, 8) if features.check("freetype2") else [None])]
+    font = next((font for font in fonts if font.getlength(text) < line.width), fonts[-1])
     ImageDraw.Draw(line).text((1, 2), text, fill=0, font=font)
     return np.concatenate([page, np.asarray(line)[:, :, None].repeat(page.shape[2], axis=2)])
 
