@@ -1,10 +1,9 @@
 """``python -m tinygan``, or ``tinygan``: the list of commands; with the name of one of them, that command."""
 
-import difflib
 import sys
 
 from tinygan import cli, evaluate, explain, export, gradcheck, report, sample, train
-from tinygan.errors import UsageError, python
+from tinygan.errors import UsageError, meant
 
 COMMANDS = {
     "train": (train, "train the DCGAN: pictures, checkpoints, statistics, an animation"),
@@ -31,9 +30,8 @@ def main(arguments: cli.Arguments = ()) -> int:
     elif first == "--version":
         cli.Parser("tinygan", "").parse([first])
     else:
-        near = difflib.get_close_matches(first, COMMANDS, 1)
-        right = python("-m", f"tinygan.{near[0]}", *rest) if near else f"one of {', '.join(COMMANDS)}"
-        raise UsageError(f"tinygan has no command or option {first!r:.40}. Use {right}.")
+        near, known = meant(first, [*COMMANDS, "--help", "--version"]), ", ".join(COMMANDS)
+        raise UsageError(f"tinygan has no command or option {first!r:.40}.{near} Use one of {known}.")
     return 0
 
 

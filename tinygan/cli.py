@@ -1,7 +1,6 @@
 """What all commands share: a parser that complains in one line, and errors turned into exit codes."""
 
 import argparse
-import difflib
 import errno
 import io
 import os
@@ -21,8 +20,10 @@ from tinygan.errors import (
     UsageError,
     failing,
     filled,
+    meant,
     printable,
     put,
+    python,
 )
 from tinygan.runs.config import versions
 from tinygan.runs.settings import device
@@ -90,9 +91,12 @@ class Parser(argparse.ArgumentParser):
             wrong, choice, choices = unknown.groups()
             known = re.findall(r"\w[\w-]*", choices) if choices else self._option_string_actions
             name, equals, value = (wrong or choice).partition("=")
-            found = difflib.get_close_matches(name, known, 1, cutoff=0.7)
-            near = f" Did you mean {found[0]}{equals}{value}?" if found else ""
-        raise UsageError(f"{message}.{near} {self.prog} --help lists the options.")
+            options = {} if choices else self._option_string_actions
+            spoken = name.strip("-").replace("-", " ")  # --learning-rate, which the help of --lr speaks of
+            told = next((one for one, how in options.items() if spoken in (how.help or "")), name)
+            near = meant(name, known, equals + value) or meant(told, options, equals + value)
+        help_ = python(*self.prog.split()[1:], "--help")
+        raise UsageError(f"{message}.{near} {help_} lists the options.")
 
 
 def words(arguments: Arguments) -> list[str]:

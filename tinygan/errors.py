@@ -11,8 +11,9 @@ import shlex
 import shutil
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 
@@ -102,6 +103,13 @@ def python(*words: str) -> str:
         if own.startswith(os.getcwd() + os.sep):
             own = os.path.relpath(own)  # such as .venv/bin/python
     return pasted(own, *words)
+
+
+def meant(word: str, known: Iterable[str], after: str = "") -> str:
+    """" Did you mean ...?", with the one of `known` that is most like `word`, and what comes `after` it; or
+    nothing."""
+    near = get_close_matches(word.lower(), [*known], 1, 0.7)
+    return f" Did you mean {near[0]}{after}?" if near else ""
 
 
 def pip(*words: str) -> str:

@@ -57,19 +57,19 @@ def main(arguments: cli.Arguments = ()) -> int:
 def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer) -> dict[str, Any]:
     """Generate, measure, `say` what was found, and show the nearest training images; returns the figures."""
     with working() as progress:
-        progress.show("evaluating", "loading the model and the images")
+        progress.show("loading the model and the images")
         trained = load(options.run, options.runs, device, say=cli.warn)
         beside = partial(progress.around, say)
         evaluation = Evaluation(trained.settings, options.data_dir, beside, options.samples, options.seed)
         real, n, seed = evaluation.comparison, options.samples, evaluation.seed
         train = evaluation.train_images(beside)
-        progress.show("evaluating", "1 of 5", f"making {n:,} pictures")
+        progress.show(f"making {n:,} pictures", "1 of 5", now=True)
         pictures = evaluation.pictures(trained.G)
         rows, compared = {"generator": pictures, **evaluation.others(train)}, {}
         for number, (name, images) in enumerate(rows.items(), start=2):
-            progress.show("evaluating", f"{number} of 5", f"comparing the test images with {name}")
+            progress.show(f"test images against {name}", f"{number} of 5", now=True)
             compared[name] = real.compare(images)
-        progress.show("evaluating", "5 of 5", "looking for the nearest training images")
+        progress.show("looking for neighbours", "5 of 5", now=True)
         index, apart = nearest(pictures[:SHOWN], train)
         _, usual = nearest(evaluation.test[:SHOWN], train)
     names = NAMES[trained.settings.data]

@@ -28,6 +28,9 @@ def main(arguments: cli.Arguments = ()) -> int:
     options = parser().parse(arguments)
     run, file = RunFolder.find(options.run, options.runs)
     page = cli.placed(options.out, run.path, run.report_path.name)
+    losses_path, film = page.with_name("losses.csv"), page.with_name(run.gif_path.name)
+    if page.name != run.report_path.name:  # of several runs, in one folder
+        losses_path, film = page.with_suffix(".csv"), page.with_suffix(".gif")
     with working() as progress:
         progress.show("reading the run")
         if files := [file] if file else run.checkpoints():
@@ -40,14 +43,13 @@ def main(arguments: cli.Arguments = ()) -> int:
         write_report(run, state, page)
         progress.around(say, f"report   {page} ({page.stat().st_size / 1e6:.1f} MB): open it in a browser")
         if options.csv:
-            path, losses = page.with_name("losses.csv"), run.read_losses()
+            losses = run.read_losses()
             table = np.column_stack([np.arange(1, len(losses) + 1), losses])
             how = {"delimiter": ",", "header": ",".join(["step", *MEASURED]), "comments": ""}
-            write_atomically(path, partial(np.savetxt, X=table, fmt=["%d", *["%.6g"] * 4], **how))
-            progress.around(say, f"losses   {path}: a row for each step")
+            write_atomically(losses_path, partial(np.savetxt, X=table, fmt=["%d", *["%.6g"] * 4], **how))
+            progress.around(say, f"losses   {losses_path}: a row for each step")
         progress.show("making the animation")
         with by_product("animation", cli.warn):
-            film = page.with_name(run.gif_path.name)
             write_film(film, film_frames(run), cli.warn)
             progress.around(say, f"film     {film}")
     return 0

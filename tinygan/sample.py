@@ -123,7 +123,9 @@ def check(options: argparse.Namespace) -> None:
 def ending(options: argparse.Namespace) -> str:
     """The ending of the file to write, such as ``.png``. Raises UsageError where it cannot be."""
     allowed = FILMS if options.interpolate else [f".{options.format}"] if options.format else [".png", ".npy"]
-    named = "" if options.separate else cli.ending(options.out, *allowed)
+    named = cli.ending(options.out, *allowed)
+    if named and options.separate:
+        raise UsageError(f"--out {options.out} names a file, and --separate writes a folder: name one.")
     if named in FILMS and named not in endings():
         needed = pip("install", "imageio-ffmpeg") if named == ".mp4" else "install a Pillow with WebP"
         raise UsageError(f"--out {options.out}: no encoder is here: {needed}, or name a .gif.")
@@ -234,7 +236,8 @@ def chosen(options: argparse.Namespace, trained: Trained, seed: int, progress: P
         seen += len(pictures)
     kept = [index for _, index in sorted(ranked)[:wanted]]
     if not kept:
-        raise UsageError(f"none of {seen:,} pictures is taken for {options.kind!r}. Use another --seed.")
+        what = f"none of {seen:,} pictures is taken for {options.kind!r}"
+        raise UsageError(f"{what}. Use another --seed, or a generator that was trained for longer.")
     by = (classifier and f"the classifier ({options.kind})", options.best and "D's score")
     found = f"{len(kept):,} of {seen:,} pictures" + (f", {wanted:,} wanted" if len(kept) < wanted else "")
     but = f"the generator itself cannot be asked for {'a class' if classifier else 'better ones'}"

@@ -320,9 +320,12 @@ class Job:
             yield f"resume   {where} at step {step:,} of {total:,}"
         if self.start.run and step >= total:
             yield "         That is complete: use a larger --epochs or --steps to go on."
-        every = settings.sample_steps
-        first = f"every {every} steps" if every else f"the first trained ones in about {EARLY:.0f} s"
-        yield f"watch    {run.samples_dir}: pictures, {first}"
+        every, epochs = settings.sample_steps, settings.sample_every
+        when = "after every epoch" if epochs == 1 else f"every {epochs} epochs"
+        if step < self.schedule.steps_per_epoch:
+            first = f"every {every} steps" if every else f"the first trained ones in about {EARLY:.0f} s"
+            when = f"{first}; later {when}"
+        yield f"watch    {run.samples_dir}: pictures, {when}"
         if not settings.no_report:
             yield f"         {run.report_path}: the report, soon after them"
 

@@ -72,7 +72,7 @@ def test_what_was_measured_before_it_was_killed_is_there_and_no_worker_is(tmp_pa
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("at", ["proof", "start"])
+@pytest.mark.parametrize("at", ["proof", pytest.param("start", marks=pytest.mark.slow)])
 def test_who_is_not_ready_in_time_is_dropped_and_the_others_are_measured(tmp_path, at):
     began = monotonic()
     kinds = {"jax": f"hangs at {at}", "tinygan": "quick"}

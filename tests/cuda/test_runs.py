@@ -35,7 +35,7 @@ def newest(runs: Path):
     return read(sorted((run / "checkpoints").glob("*.npz"))[-1])[0]
 
 
-@pytest.mark.parametrize("given", [None, "float32", "float16"])
+@pytest.mark.parametrize("given", [None, pytest.param("float32", marks=pytest.mark.slow), "float16"])
 def test_configuration_and_log_name_card_and_precision(go, tmp_path, given):
     go(*TINY, "--epochs", 1, *(("--precision", given) if given else ()))
     precision = given or "tf32"

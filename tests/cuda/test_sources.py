@@ -61,6 +61,7 @@ def test_it_compiles_for_every_card_without_spills(card):
         assert int(registers) * THREADS <= REGISTERS, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [(1, 1, 1), (8, 3, 4), (32, 3, 1, 16), (32, 3, 4), (7, 1, 4, 16)])
 def test_it_compiles_for_other_sizes_of_pictures_and_numbers(given):
     status, log, _ = compiled(nvrtc(), "-arch=sm_90", *CUPYS, *options(*given))

@@ -58,8 +58,7 @@ CORRUPTIONS: dict[str, Any] = {
 }
 
 
-QUICK = ("noise", "fewer kinds")
-KINDS = [pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow) for kind in CORRUPTIONS]
+KINDS = [pytest.param(kind, marks=[] if kind == "holes" else pytest.mark.slow) for kind in CORRUPTIONS]
 
 
 @pytest.mark.parametrize("kind", KINDS)

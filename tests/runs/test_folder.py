@@ -105,7 +105,12 @@ def test_a_run_is_found_by_its_name_beside_a_folder_of_pictures_of_that_name(tmp
     run = make_run(tmp_path / "runs", "shirts")
     (tmp_path / "shirts").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert RunFolder.find("shirts", tmp_path / "runs") == (run, None)
+    for name in ("shirts", "Shirts", "0001-shirts", "0001", "1"):
+        assert RunFolder.find(name, tmp_path / "runs") == (run, None)
+    newer = make_run(tmp_path / "runs", "shirts")
+    assert RunFolder.find("shirts", tmp_path / "runs") == (newer, None)
+    with pytest.raises(CheckpointError, match="shrits does not exist. Did you mean shirts?"):
+        RunFolder.find("shrits", tmp_path / "runs")
 
 
 def test_what_is_not_found_is_named_with_a_remedy(tmp_path):

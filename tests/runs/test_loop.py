@@ -44,7 +44,8 @@ def test_the_first_signal_is_noted_and_a_second_one_stops_only_after_a_second(
     try:
         with signals(said.append) as received:
             signal.raise_signal(first)
-            assert received.number == first and said == ["saving, press Ctrl-C again to stop at once"]
+            again = "press Ctrl-C again" if first == signal.SIGINT else "send another signal"
+            assert received.number == first and said == [f"saving, {again} to stop at once"]
             for now[0] in (50.0, 50.3, 50.9):
                 signal.raise_signal(second)
             assert received.number == first and len(said) == 1
@@ -60,6 +61,28 @@ def test_the_first_signal_is_noted_and_a_second_one_stops_only_after_a_second(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_signals_while_a_complete_training_writes_its_report_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(*arguments: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        now[0] += 2
+        signal.raise_signal(signal.SIGINT)
+
+    now, said, before = [50.0], [], signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(Progress, "answer", lambda self, text: said.append(text))
+    monkeypatch.setattr("tinygan.runs.loop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tinygan.runs.loop.write_film", twice)
+    try:
+        done = tinygan("train", *TINY, "--epochs", 1, cwd=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.returncode == 130 and said[0].startswith("finishing report and animation, press Ctrl-C")
+    assert said[1].startswith("stopped at once; everything is saved")
+    assert int(read(checkpoint(tmp_path, 1))[0]["step"]) == TINY_STEPS
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 from types import SimpleNamespace
 
 import imageio.v3 as iio
@@ -34,7 +35,7 @@ def pictures(folder: Path, count: int, shape: tuple[int, int, int] = (20, 30, 1)
     return paths
 
 
-def seed_frames(filenames: list[int]) -> list[int]:
+def seed_frames(filenames: list[Any]) -> list[Any]:
     """The loop of the tutorial, with a list in place of the writer."""
     written, last = [], -1
     for i, filename in enumerate(filenames):
@@ -78,16 +79,17 @@ def test_the_film_opens_with_its_end_and_shows_every_picture_above_its_title(tmp
         assert (frame[: shape[0]] == read_picture(path)).all() and (frame == expected).all()
 
 
-def test_a_film_shows_all_of_the_first_epoch_and_the_tutorial_s_choice_of_epochs(tmp_path):
+def test_a_film_shows_the_tutorial_s_choice_of_epochs_and_of_the_steps_inside_them(tmp_path):
     run = RunFolder.create(tmp_path, "run")
-    places = [(0, None), (0, 40), (0, 80), *((epoch, None) for epoch in range(1, 31))]
+    inside = [(0, step) for step in range(40, 1240, 40)]
+    places = [(0, None), *inside, *((epoch, None) for epoch in range(1, 31))]
     for epoch, step in places:
         save_png(run.sample_path(epoch, step), np.zeros((3, 3, 1), np.uint8))
     run.append_stats({"epoch": 30, "step": 4000})
     epochs = sorted({*seed_frames(list(range(31)))})
     assert 10 < len(epochs) < 20
     stems = [path.stem for path in film_frames(run)]
-    early = [f"epoch_0000_step_00000{step}" for step in (40, 80)]
+    early = [f"epoch_0000_step_{step:07}" for _, step in sorted({*seed_frames(inside)})]  # by the same rule
     assert stems == ["epoch_0000", *early, *(f"epoch_{epoch:04}" for epoch in epochs[1:])]
 
 

@@ -1,6 +1,7 @@
 """What is measured of a run, on players made for it, and what is said of the numbers."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -210,6 +211,7 @@ def test_one_epoch_shows_no_symptom_and_few_steps_show_none():
     kinds = [verdict(rows[:end], QUICK).kind for end in range(1, 6)]
     assert kinds == ["early", "early", "early", "early", "collapse"]
     assert verdict(rows[:1], QUICK).words.endswith("see epoch 5")
+    assert verdict(rows[:1], replace(QUICK, epochs=4)).words.endswith("that takes 5 epochs")
 
 
 def test_the_smaller_the_steps_the_later_a_verdict():

@@ -20,7 +20,7 @@ from tinygan.data.foreign import remedy
 from tinygan.data.pictures import load_pictures
 from tinygan.data.resize import WAYS, Shape, fit_all
 from tinygan.data.strokes import strokes
-from tinygan.errors import CheckpointError, DataError, Printer, UsageError, say
+from tinygan.errors import CheckpointError, DataError, Printer, UsageError, meant, say
 
 FASHION = ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/")  # fmt: skip
@@ -96,7 +96,8 @@ def from_path(path: Path, shape: Shape, limit: int | None, say: Printer) -> Data
         return from_collection(path, shape, limit, say)
     if not isfile(path):  # to open a named pipe would be to wait for ever
         problem = "is neither a folder nor a file" if exists(path) else "does not exist"
-        raise DataError(f"--data {path} {problem}. Use {', '.join(NAMES)}, or the path of pictures.")
+        near = meant(str(path), NAMES)
+        raise DataError(f"--data {path} {problem}.{near} Use {', '.join(NAMES)}, or the path of pictures.")
     with reading(f"{path} cannot be read", ". Get it again, or name another one."):
         facts, head = path.stat(), beginning(path)
         ending, zipped = path.suffix.lower(), head.startswith(b"PK")

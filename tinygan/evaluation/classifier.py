@@ -13,7 +13,7 @@ import numpy as np
 from tinygan.arrays import CPU, Backend
 from tinygan.autograd import Tensor, no_grad
 from tinygan.data import normalise
-from tinygan.errors import CheckpointError, UsageError
+from tinygan.errors import CheckpointError, UsageError, meant
 from tinygan.layers import BatchNorm, Conv2D, Dense, Dropout, Init, LeakyReLU, Mode, Network, Reshape
 from tinygan.rng import stream
 
@@ -73,7 +73,8 @@ def class_called(name: str, of: str) -> str:
     found = [known[plain]] if plain in known else [known[key] for key in known if plain in key]
     if len(found) == 1:
         return found[0]
-    raise UsageError(f"no class {name!r} in {of}: name {', '.join(NAMES[of])}, or 0 to {CLASSES - 1}.")
+    names = ", ".join(NAMES[of]) + ("" if "0" in NAMES[of] else f", or 0 to {CLASSES - 1}")
+    raise UsageError(f"no class {name!r} in {of}.{meant(plain, known)} Name one of: {names}.")
 
 
 def load_classifier(name: str, backend: Backend = CPU) -> Network:

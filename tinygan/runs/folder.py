@@ -14,7 +14,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
-from tinygan.errors import CheckpointError, failing, python
+from tinygan.errors import CheckpointError, failing, meant, python
 from tinygan.files import REMEDY, locked, sweep, sync_folder, write_atomically
 from tinygan.runs import checkpoint
 from tinygan.runs.records import Inside, Records, reading
@@ -83,7 +83,7 @@ class RunFolder(Records):
         for the run with the highest number in `out` (clocks go wrong) that has a configuration; `trained`
         prefers one with a checkpoint, if there is one. Raises CheckpointError when there is no such run.
         """
-        path = out if where is None else Path(where)
+        path, near = out if where is None else Path(where), ""
         example = out / "0001-fashion-mnist"
         remedy = f"Name a run, such as {example}, or a checkpoint file in its folder 'checkpoints'."
         with failing(f"cannot look into {path}", remedy):
@@ -98,10 +98,10 @@ class RunFolder(Records):
             if not path.is_file() and not (path / "config.json").is_file():  # it may be a folder of pictures
                 is_name = path.name == str(where) and re.search("[A-Za-z0-9]", path.name)
                 name = _plain(path.name) if is_name else ""
-                found = (run for run in _newest_first(out) if name in (run.name, run.name.partition("-")[2]))
-                path = next(found, path) if name else path
+                runs = {one: run for run in reversed(_newest_first(out)) for one in _names_of(run)}
+                path, near = runs.get(name, path), meant(name, runs)
             if not path.exists():
-                raise CheckpointError(f"{path} does not exist. {remedy}")
+                raise CheckpointError(f"{path} does not exist.{near} {remedy}")
             # A bare file name has no parents to go up to.
             checkpoint = None if path.is_dir() else Path(os.path.abspath(path))
             run = checkpoint.parent.parent if checkpoint else path
@@ -243,6 +243,12 @@ def _plain(name: str) -> str:
     """`name` as a part of a folder's name, safe on every system."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "run"
+
+
+def _names_of(run: Path) -> set[str]:
+    """By which a run can be named: all of ``0003-fashion-mnist``, either part of it, or 3."""
+    number, _, name = run.name.partition("-")
+    return {run.name, number, str(int(number)), name} - {""}
 
 
 def _newest_first(out: Path) -> list[Path]:

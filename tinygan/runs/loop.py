@@ -97,7 +97,7 @@ class Training:
                 self.save()
             while self.state.step < self.total_steps and not stop:
                 stop = self._epoch(received)
-        received.saved = stop > 0
+        received.saved = True
         self._write_report()
         if self.ranks.writes and not self.settings.no_gif:
             with by_product("animation", self.warn), self.progress.pause("making the animation"):
@@ -282,7 +282,8 @@ def signals(answer: Printer) -> Iterator[Signals]:
             answer("stopped at once: what came after the last checkpoint is lost")
             raise SystemExit(UNFINISHED)
         received.number, received.time = number, time.monotonic()
-        answer("saving, press Ctrl-C again to stop at once")
+        again = "press Ctrl-C again" if number == signal.SIGINT else "send another signal"
+        answer(f"{'finishing report and animation' if received.saved else 'saving'}, {again} to stop at once")
         if received.breaks:
             raise TinyganError("a signal to stop arrived")
 

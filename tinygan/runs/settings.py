@@ -95,7 +95,7 @@ class Settings:
     )  # fmt: skip
     epochs: int = setting(100, "default: 100", at_least(0))
     batch_size: int = setting(256, "default: the recipe's", at_least(1), **FIXED)
-    lr: float = setting(1e-4, "Adam's step size (see --lr-d); default: the recipe's", positive, **FIXED)
+    lr: float = setting(1e-4, "Adam's learning rate (see --lr-d); default: the recipe's", positive, **FIXED)
     seed: int = setting(0, "of all random numbers; default: 0", at_least(0), **FIXED)
     # From here on the options are listed as advanced: see `add_options`.
     limit: int | None = setting(None, "use the first N images", at_least(1), metavar="N", **FIXED)
@@ -113,7 +113,7 @@ class Settings:
     width: int = setting(64, "channels at half size; default: 64", **FIXED)
     noise_dim: int = setting(100, "numbers behind a picture; default: 100", **FIXED)
     lr_d: float | None = setting(
-        None, "D's own step size; default: the recipe's", positive, added=True, **FIXED
+        None, "D's own learning rate; default: the recipe's", positive, added=True, **FIXED
     )
     beta1: float = setting(0.9, "Adam's memory; default: the recipe's", below_one, **FIXED)
     beta2: float = setting(0.999, "... of squares; default: the recipe's", below_one, added=True, **FIXED)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tinygan.errors import CheckpointError, Printer, failing
 from tinygan.files import write_atomically
-from tinygan.runs.folder import RunFolder
+from tinygan.runs.folder import RunFolder, Sample
 from tinygan.views.pictures import captioned, read_picture
 
 LEAST_SECONDS = 4.0  # that a film of the training lasts
@@ -49,11 +49,11 @@ def endings() -> list[str]:
 
 
 def film_frames(run: RunFolder) -> list[Path]:
-    """A film's grids: all inside the first epoch, later ones by `frame_indices`. Raises CheckpointError."""
-    samples = run.samples()
-    epochs = [sample for sample in samples if not sample.step]
-    chosen = {epochs[index] for index in frame_indices(len(epochs))}
-    return [sample.path for sample in samples if sample.step or sample in chosen]
+    """A film's grids: by `frame_indices` those of epochs, and those made inside. Raises CheckpointError."""
+    samples, chosen = run.samples(), set[Sample]()
+    for group in ([s for s in samples if not s.step], [s for s in samples if s.step]):
+        chosen |= {group[index] for index in frame_indices(len(group))}
+    return [sample.path for sample in samples if sample in chosen]
 
 
 def write_film(path: Path, frames: Sequence[Path], warn: Printer) -> None:
@@ -100,7 +100,7 @@ def write_animation(path: Path, frames: Iterable[np.ndarray], seconds: Sequence[
         return write_atomically(path, data or b"")
     first, *others = [Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame) for frame in frames]
     duration = [math.ceil(round(100 * one, 6)) * 10 for one in seconds]
-    how = {"quality": 75, "method": 4} if ending == ".webp" else {"optimize": True}
+    how = {"quality": 75, "method": 4} if ending == ".webp" else {}
     file = io.BytesIO()
     first.save(file, ending[1:], save_all=True, append_images=others, duration=duration, loop=0, **how)
     write_atomically(path, file.getvalue())

@@ -158,7 +158,8 @@ def _early(now: dict[str, Any], epochs: int, settings: Settings) -> Verdict | No
     if epochs > 1 and now["step"] >= steps:
         return None
     epoch = max(math.ceil(steps * now["epoch"] / now["step"]), now["epoch"] + 1)
-    return Verdict("early", f"too early to tell, before {steps:,.0f} steps and two epochs: see epoch {epoch}")
+    when = f"see epoch {epoch}" if epoch <= settings.epochs else f"that takes {epoch} epochs"
+    return Verdict("early", f"too early to tell, before {steps:,.0f} steps and two epochs: {when}")
 
 
 def _symptom(recent: list[dict[str, Any]], settings: Settings) -> Verdict:
