@@ -3,8 +3,8 @@
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any
 from types import SimpleNamespace
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
