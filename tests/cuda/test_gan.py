@@ -39,7 +39,11 @@ def no_fallback(monkeypatch):
 @pytest.mark.parametrize("sizes", CASES, ids=str)
 @pytest.mark.parametrize(
     ("precision", "tolerance", "of_gradients"),
-    [("float32", 1e-5, 1e-5), ("tf32", 5e-3, 0.3), ("float16", 5e-3, 0.3)],
+    [
+        ("float32", 1e-5, 1e-5),
+        ("tf32", 5e-3, 0.3),
+        pytest.param("float16", 5e-3, 0.3, marks=pytest.mark.slow),
+    ],
 )
 def test_a_step_is_that_of_the_readable_engine_in_float64(
     make_backend, no_fallback, sizes, precision, tolerance, of_gradients

@@ -58,10 +58,8 @@ CORRUPTIONS: dict[str, Any] = {
 }
 
 
-KINDS = [pytest.param(kind, marks=[] if kind == "holes" else pytest.mark.slow) for kind in CORRUPTIONS]
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_the_more_images_are_spoilt_the_farther_they_are(
     against: Comparison, images: np.ndarray, compared: Compared, kind: str
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_run_goes_on_with_more_and_with_fewer_ranks(tmp_path: Path, whole: Pat
 
 
 @needs_mpi
+@pytest.mark.slow
 def test_ranks_that_save_inside_an_epoch_save_together(tmp_path: Path, whole: Path) -> None:
     """As one of them asks for, which all hear after the same step."""
     train(2, tmp_path, *TRAIN, "--save-minutes", "1e-9", "--steps", "8")
@@ -87,7 +88,8 @@ def test_ranks_that_save_inside_an_epoch_save_together(tmp_path: Path, whole: Pa
 
 
 @needs_mpi
-@EITHER_RANK
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_to_one_rank_saves_and_the_run_goes_on_bit_for_bit(
     tmp_path: Path, whole: Path, rank: int
 ) -> None:
