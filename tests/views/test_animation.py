@@ -108,6 +108,14 @@ def test_a_film_holds_its_ends_and_lasts_four_seconds(tmp_path, count):
     assert len(set(durations[2:-1])) <= 1
 
 
+def test_frames_of_all_greys_are_read_back_as_they_were(tmp_path):
+    greys = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    frames = [greys, np.full_like(greys, 64), greys.transpose(1, 0, 2).copy()]
+    write_animation(tmp_path / "a.gif", frames, [0.1] * 3)
+    for found, frame in zip(frames_of(tmp_path / "a.gif")[0], frames, strict=True):
+        assert (found == frame).all()
+
+
 @pytest.mark.parametrize("ending", [".gif", ".webp"])
 def test_equal_frames_last_as_long_as_all_of_them(tmp_path, ending):
     if ending not in endings():

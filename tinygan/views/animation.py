@@ -100,7 +100,7 @@ def write_animation(path: Path, frames: Iterable[np.ndarray], seconds: Sequence[
         return write_atomically(path, data or b"")
     first, *others = [Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame) for frame in frames]
     duration = [math.ceil(round(100 * one, 6)) * 10 for one in seconds]
-    how = {"quality": 75, "method": 4} if ending == ".webp" else {}
+    how = {"quality": 75, "method": 4} if ending == ".webp" else {"optimize": False}
     file = io.BytesIO()
     first.save(file, ending[1:], save_all=True, append_images=others, duration=duration, loop=0, **how)
     write_atomically(path, file.getvalue())
