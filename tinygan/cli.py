@@ -91,10 +91,10 @@ class Parser(argparse.ArgumentParser):
             wrong, choice, choices = unknown.groups()
             known = re.findall(r"\w[\w-]*", choices) if choices else self._option_string_actions
             name, equals, value = (wrong or choice).partition("=")
-            options = {} if choices else self._option_string_actions
-            spoken = name.strip("-").replace("-", " ")  # --learning-rate, which the help of --lr speaks of
-            told = next((one for one, how in options.items() if spoken in (how.help or "")), name)
-            near = meant(name, known, equals + value) or meant(told, options, equals + value)
+            options = self._option_string_actions if name.startswith("--") else {}
+            spoken = re.escape(name[2:].replace("-", " "))  # --learning-rate: the help of --lr speaks of it
+            told = [one for one, how in options.items() if re.search(rf"\b{spoken}\b", how.help or "")]
+            near = meant(name, known, equals + value) or meant("".join(told[:1]), told, equals + value)
         help_ = python(*self.prog.split()[1:], "--help")
         raise UsageError(f"{message}.{near} {help_} lists the options.")
 

@@ -106,8 +106,8 @@ def python(*words: str) -> str:
 
 
 def meant(word: str, known: Iterable[str], after: str = "") -> str:
-    """" Did you mean ...?", with the one of `known` that is most like `word`, and what comes `after` it; or
-    nothing."""
+    """Ask whether the one of `known` that is most like `word` was meant, with what comes `after` it: a space
+    and a sentence, or nothing."""
     near = get_close_matches(word.lower(), [*known], 1, 0.7)
     return f" Did you mean {near[0]}{after}?" if near else ""
 

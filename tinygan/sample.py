@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import math
+import os
 import re
 import sys
 from itertools import dropwhile
@@ -123,9 +124,10 @@ def check(options: argparse.Namespace) -> None:
 def ending(options: argparse.Namespace) -> str:
     """The ending of the file to write, such as ``.png``. Raises UsageError where it cannot be."""
     allowed = FILMS if options.interpolate else [f".{options.format}"] if options.format else [".png", ".npy"]
-    named = cli.ending(options.out, *allowed)
-    if named and options.separate:
-        raise UsageError(f"--out {options.out} names a file, and --separate writes a folder: name one.")
+    named = "" if options.separate else cli.ending(options.out, *allowed)
+    out = options.separate and options.out
+    if out and out.suffix.lower() in SUFFIXES and not os.path.isdir(out):
+        raise UsageError(f"--out {out} names a file, and --separate writes a folder: name one.")
     if named in FILMS and named not in endings():
         needed = pip("install", "imageio-ffmpeg") if named == ".mp4" else "install a Pillow with WebP"
         raise UsageError(f"--out {options.out}: no encoder is here: {needed}, or name a .gif.")

@@ -125,11 +125,11 @@ class Training:
                 seconds = time.perf_counter() - start - (self.progress.paused - paused)
                 self._close_epoch(epoch + 1, images, seconds, received)
             state.sums = np.zeros_like(state.sums)
-        elif state.step == self.total_steps and self.ranks.writes:
-            self._save_previews(epoch, state.step)
         asked = self.ranks.heard(self._wish(received, self.rarely))
         if asked or not self.rarely or self.unsaved or self._stays():
             self.save()
+        if state.step == self.total_steps != (epoch + 1) * self.steps_per_epoch and self.ranks.writes:
+            self._save_previews(epoch, state.step)
         if asked <= STOPPED and state.step < self.total_steps:  # else it is written last
             self._write_report(rarely=True)
         return asked if asked > STOPPED else 0
