@@ -319,6 +319,25 @@ def test_pictures_and_a_checkpoint_come_every_n_steps_of_the_first_epoch(tmp_pat
     assert all((array == whole[name]).all() for name, array in stopped.items())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_run_that_is_interrupted_in_its_first_epoch_leaves_a_picture_of_its_last_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = StepByStep.steps
+
+    def steps(taking: StepByStep, count: int) -> np.ndarray:
+        signal.raise_signal(signal.SIGINT)
+        return take(taking, count)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(StepByStep, "steps", steps)
+    try:
+        assert tinygan("train", *TINY, cwd=tmp_path).returncode == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert early_pictures(tmp_path) == [1]
+
+
 def test_only_the_first_epoch_s_strides_end_where_a_picture_is_due(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,7 +128,8 @@ class Training:
         asked = self.ranks.heard(self._wish(received, self.rarely))
         if asked or not self.rarely or self.unsaved or self._stays():
             self.save()
-        if state.step == self.total_steps != (epoch + 1) * self.steps_per_epoch and self.ranks.writes:
+        inside = state.step % self.steps_per_epoch > 0 and self.ranks.writes
+        if inside and (epoch == 0 or state.step == self.total_steps):
             self._save_previews(epoch, state.step)
         if asked <= STOPPED and state.step < self.total_steps:  # else it is written last
             self._write_report(rarely=True)
