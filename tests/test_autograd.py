@@ -289,3 +289,13 @@ def test_what_is_no_array_of_the_same_kind_is_refused_in_one_line(other):
     with pytest.raises((UsageError, ShapeError)) as error:
         add(Tensor(np.ones(2)), other)
     one_line(error)
+
+
+def test_numpy_takes_the_numbers_of_a_tensor_and_computes_nothing_with_it(readable):
+    x = Tensor(readable.array(np.array([1.5, 2.0], np.float32)), readable)
+    found = np.asarray(x)
+    assert found.dtype == np.float32 and found.tolist() == [1.5, 2.0]
+    assert np.asarray(x, np.float64).dtype == np.float64 and np.array(x).tolist() == [1.5, 2.0]
+    for wrong in (lambda: np.exp(x), lambda: np.ones(2, np.float32) * x):  # without a gradient
+        with pytest.raises(TypeError):
+            wrong()

@@ -79,6 +79,7 @@ class Tensor:
     """An array, `data`, and how it was made."""
 
     __slots__ = ("backend", "data", "node")
+    __array_ufunc__ = None  # NumPy's functions do not take it: no gradient would flow through them
 
     def __init__(self, data: Array, backend: Backend | None = None, node: Node | None = None) -> None:
         self.data, self.backend, self.node = data, backend or backend_of(data), node
@@ -96,6 +97,9 @@ class Tensor:
 
     def __float__(self) -> float:
         return float(self.data)
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        return self.backend.numpy(self.data)
 
     def __repr__(self) -> str:
         return f"Tensor({self.data!r})"

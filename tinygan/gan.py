@@ -47,8 +47,7 @@ def losses_and_gradients(
     """Run both networks on one batch, and compute what each should learn from it.
 
     Shapes: images (N, H, W, C), real, in [-1, 1]; noise (M, noise_dim), standard normal. N < M in an
-    epoch's last batch. `real_masks`, `fake_masks`: what D's dropout layers keep of real images, of fakes.
-    """
+    epoch's last batch. `real_masks`, `fake_masks`: what D's dropout keeps of real images, and of fakes."""
     # Forward: G makes fakes; D answers to real images and to fakes.
     fakes = G(noise, training=True)
     real_logits = D(images, training=True, masks=real_masks)
@@ -69,8 +68,7 @@ def train_step(
 ) -> LossesAndGradients:  # fmt: skip
     """One training step. Both gradients are computed first, so neither sees the other network's update.
 
-    The command takes these steps in ``step.py``, with a check between them; if you edit this, it calls yours.
-    """
+    ``step.py`` takes these steps for the command, checks between them, and calls yours if you edit this."""
     found = losses_and_gradients(G, D, images, noise, real_masks, fake_masks)
     adam_D.step(found.d_gradients)
     adam_G.step(found.g_gradients)
@@ -80,8 +78,7 @@ def train_step(
 def generate(G: Network, noise: Array, batch_size: int = 256) -> Array:
     """Images (N, H, W, C) in [-1, 1] for `noise` (N, noise_dim), with batch norm's running mean and variance.
 
-    So each image depends on its own noise only, not on its batch; `batch_size` bounds memory. N may be 0.
-    """
+    So an image depends on its own noise only, not on its batch; `batch_size` bounds memory. N may be 0."""
     with no_grad():
         parts = [G(noise[at : at + batch_size]).data for at in range(0, max(1, len(noise)), batch_size)]
     return G.backend.xp.concatenate(parts)

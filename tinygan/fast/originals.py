@@ -34,7 +34,7 @@ ORIGINALS: dict[Any, dict[str, str]] = {
         "Dropout": "217c3b23", "Reshape": "73140c93", "Mode": "3b18e236", "Network": "7d34a3ad",
     },
     autograd: {
-        "Op": "da1ee852", "Tensor": "0de6005a", "grad": "64fedc09", "_inputs_first": "2830863d",
+        "Op": "da1ee852", "Tensor": "482d2ecd", "grad": "64fedc09", "_inputs_first": "2830863d",
         "add": "df2ac0ef",
     },
     optim: {"Adam": "8632854f"},
