@@ -34,7 +34,7 @@ from tests.commands import (
 from tinygan import cli
 from tinygan.runs.checkpoint import read, save
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.state import load
+from tinygan.trained import load
 from tinygan.views.pictures import grid, panels, read_picture, save_png, tiles, to_uint8
 
 
@@ -573,7 +573,7 @@ def test_all_that_shows_pictures_shows_the_averaged_generator_s(tmp_path: Path) 
     untrained = [read_picture(run / "samples/epoch_0000.png") for run in (average, plain)]
     assert (untrained[0] == untrained[1]).all()
     both = [tiles(page, 16, 28, 28)[:2] for page in (untrained[0], previews[0])]
-    through = panels(np.stack(both), ["untrained", "epoch 3"])
+    through = panels(np.stack(both), ["before training", "epoch 3"])
     for options, expected in ((["--num", 16], previews[0]), (["--through-training", "--num", 2], through)):
         works("sample", average, "--seed", 0, *options, "--out", tmp_path / "a.png", cwd=tmp_path)
         assert (read_picture(tmp_path / "a.png") == expected).all()
@@ -641,7 +641,7 @@ def test_sample_shows_the_same_noise_through_the_training(trained: Path, tmp_pat
     """Untrained and after epochs 2 and 4, up to the checkpoint named; one that is damaged is passed over."""
     copy_of(trained, tmp_path)
     through = ("--through-training", "--num", 16, "--seed", 0, "--out", "through.png")
-    untrained, two, four = "untrained", "epoch 2", "epoch 4"
+    untrained, two, four = "before training", "epoch 2", "epoch 4"
     for more, titles in (((), (untrained, two, four)), ((checkpoint(tmp_path, 2),), (untrained, two))):
         assert f"pictures, {', '.join(titles)}: " in works("sample", *more, *through, cwd=tmp_path).stdout
         expected = panels(np.stack([pictures(preview(trained, 2 * i)) for i in range(len(titles))]), titles)
@@ -649,7 +649,7 @@ def test_sample_shows_the_same_noise_through_the_training(trained: Path, tmp_pat
     damaged = checkpoint(tmp_path, 2)
     damaged.write_bytes(damaged.read_bytes()[:-1])
     result = works("sample", *through, cwd=tmp_path)
-    assert "warning: " in result.stderr and "untrained, epoch 4:" in result.stdout
+    assert "warning: " in result.stderr and "before training, epoch 4:" in result.stdout
 
 
 def test_sample_takes_the_newest_run_that_has_been_trained(trained: Path, tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ def test_what_stopped_a_run_is_one_line_in_a_notebook() -> None:
     problem = StoppedError(130, "python -m tinygan.train --resume runs/0001")
     (line,) = problem._render_traceback_()  # what IPython asks an exception for
     assert line == str(problem) and "everything is saved" in line
+    (line,) = UsageError("--lr 0.0 is not a positive number.")._render_traceback_()
+    assert line == "error: --lr 0.0 is not a positive number."
 
 
 # Streams.

@@ -4,10 +4,12 @@ import importlib
 import re
 import shlex
 
+import numpy as np
 import pytest
 
 from tests.commands import ROOT, works
 from tinygan.__main__ import COMMANDS
+from tinygan.trained import Run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LINKS = sorted(set(re.findall(r"\]\(((?!http|#)[^)]+)\)", README)))
@@ -104,6 +106,25 @@ def test_what_does_not_exist_is_found():
 def test_every_command_that_is_named_exists_and_every_command_is_named():
     named = set(re.findall(r"python -m tinygan\.(\w+)", README))
     assert named == set(COMMANDS)
+
+
+def test_the_example_in_python_runs(tmp_path, monkeypatch):
+    """Word for word, but on few pictures and with a small model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path))
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    small = "limit=80, batch_size=32, width=2, quiet=True"
+    for own, other in (
+        ('"fashion-mnist", recipe="best", epochs=3', f'"strokes", epochs=3, {small}'),
+        ("images, epochs=50", f"images, epochs=50, {small}"),
+        ("resume=True", "resume=True, quiet=True, steps=9"),
+    ):  # fmt: skip
+        assert own in example
+        example = example.replace(own, other)
+    images = np.random.default_rng(0).integers(0, 256, (80, 28, 28, 1), np.uint8)
+    exec(example, names := {"images": images, "pictures": images})
+    assert names["epoch"].number == 2 and (tmp_path / "walk.png").exists()
+    assert Run(tmp_path / "runs/0002-array").epochs["epoch"].tolist() == [1, 2, 3]
 
 
 CODES = re.findall(r'`python -c "([^`]+)"`', README)

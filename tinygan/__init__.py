@@ -14,6 +14,7 @@ To learn how it works, read the files in this order; each can be read on its own
 Everything else serves that: README has a map of it, and ``python -m tinygan`` lists the commands.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tinygan import models, optim
@@ -26,23 +27,28 @@ from tinygan.ops.dropout import dropout
 from tinygan.ops.loss import bce_with_logits
 
 if TYPE_CHECKING:
-    from tinygan.runs.state import load
+    from tinygan.train import Command, Epoch, training
+    from tinygan.trained import Pictures, Run, Trained, load
+
+    train: Command
 
 __version__ = "0.1.0"
 __all__ = [
-    "Tensor", "batch_norm", "bce_with_logits", "conv2d", "conv2d_transpose", "dense", "dropout", "grad",
-    "leaky_relu", "load", "models", "no_grad", "optim", "reshape", "tanh",
+    "Epoch", "Pictures", "Run", "Tensor", "Trained", "batch_norm", "bce_with_logits", "conv2d",
+    "conv2d_transpose", "dense", "dropout", "grad", "leaky_relu", "load", "models", "no_grad", "optim",
+    "reshape", "tanh", "train", "training",
 ]  # fmt: skip
 
 
 def __dir__() -> list[str]:
-    return [*globals(), "load"]
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:
-    """`load`, and with it all that reads runs, when it is first asked for."""
-    if name == "load":
-        from tinygan.runs.state import load
-
-        return load
+    """What reads or makes runs, which is loaded when it is first asked for."""
+    if name in ("Epoch", "train", "training"):
+        module = import_module("tinygan.train")
+        return module if name == "train" else getattr(module, name)
+    if name in ("Pictures", "Run", "Trained", "load"):
+        return getattr(import_module("tinygan.trained"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,7 @@
 """The choice of device and engine: `choose` turns ``--device`` and ``--engine`` into a run's `Backend`."""
 
+import copyreg
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from types import ModuleType
@@ -92,3 +94,11 @@ def shared_by(backend: Backend, ranks: Ranks) -> Backend:
     if isinstance(ranks, MPI) and backend.device == "gpu":
         ranks = NCCL(ranks, backend.xp)
     return replace(backend, ranks=ranks, twins={**backend.twins, **shared.twins(ranks)})
+
+
+def _chosen_again(backend: Backend) -> tuple[Callable[..., Backend], tuple[object, ...]]:
+    """How a backend is pickled or copied, and with it all networks: as the choice of the same one."""
+    return choose, (backend.device, backend.engine, str, backend.precision)
+
+
+copyreg.pickle(Backend, _chosen_again)

@@ -31,6 +31,10 @@ class TinyganError(Exception):
     def __str__(self) -> str:
         return printable(super().__str__())
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the line alone."""
+        return [f"{self.mark}{self}"]
+
 
 class UsageError(TinyganError):
     """The command line, or the arguments of a function, make no sense."""

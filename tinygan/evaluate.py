@@ -16,7 +16,7 @@ from tinygan.evaluation.evaluation import SAMPLES, Compared, Evaluation
 from tinygan.evaluation.neighbours import K, memorised, nearest
 from tinygan.files import write_atomically
 from tinygan.runs.progress import working
-from tinygan.runs.state import load
+from tinygan.trained import load
 from tinygan.views.pictures import grid, save_png
 
 SHOWN = 16  # samples whose nearest training images are shown

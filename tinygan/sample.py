@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import math
 import os
 import re
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 
 from tinygan import backend, cli
 from tinygan.data.collection import SUFFIXES
+from tinygan.data.dataset import refusing
 from tinygan.errors import CheckpointError, UsageError, failing, filled, pip, say
 from tinygan.evaluation.classifier import NAMES, class_called, features_and_classes
 from tinygan.evaluation.evaluation import classifier_of
@@ -21,7 +21,8 @@ from tinygan.layers import Network
 from tinygan.ops.loss import sigmoid
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.progress import Progress, working
-from tinygan.runs.state import PREVIEWS, State, Trained, load, pictures_of, restored, sample_noise
+from tinygan.runs.state import PREVIEWS, State, pictures_of, restored, sample_noise
+from tinygan.trained import Trained, great_circle, load, vectors
 from tinygan.views.animation import endings, title, write_animation
 from tinygan.views.pictures import grid, panels, save_png, to_uint8
 
@@ -37,7 +38,10 @@ def parser() -> cli.Parser:
     parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared)
     parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
     several = "one picture for each of these seeds, such as 0-15 or 3,7,20-24"
-    parser.add_argument("--seeds", type=seeds, metavar="LIST", help=several)
+    named = parser.add_mutually_exclusive_group()
+    named.add_argument("--seeds", type=seeds, metavar="LIST", help=several)
+    own = "one picture for each row of this array (N, noise_dim), as tinygan.load(RUN).noise(N) makes it"
+    named.add_argument("--noise", type=noise_file, metavar="FILE.npy", help=own)
     kind = "only pictures that tinygan's classifier takes for this, 'ankle boot' or 9: a choice among many"
     parser.add_argument("--class", dest="kind", type=filled, metavar="NAME", help=kind)
     best = f"the N of --num pictures (default: {CANDIDATES} N) that D scores highest: a choice among many"
@@ -77,7 +81,16 @@ def seeds(text: str) -> tuple[str, list[int]]:
         if not first <= last < first + MOST:
             raise argparse.ArgumentTypeError(f"{text!r} is no list of seeds, such as 0-15 or 3,7,20-24")
         found += range(first, last + 1)
-    return text if len(text) <= 100 else hashlib.sha256(text.encode()).hexdigest()[:16], found
+    name = text if len(text) <= 100 else hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"seeds_{name}", found
+
+
+def noise_file(text: str) -> tuple[str, np.ndarray]:
+    """The path of an .npy file -> what to call its pictures, and its array. Raises DataError."""
+    path = cli.path(text)
+    with refusing(f"--noise {path} cannot be read", ". Write one with numpy.save."), path.open("rb") as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    return "noise_" + re.sub(r"[^\w-]+", "-", path.stem), np.atleast_2d(array)
 
 
 def main(arguments: cli.Arguments = ()) -> int:
@@ -96,14 +109,16 @@ def check(options: argparse.Namespace) -> None:
     options.walks = places if walking else 1
     if options.grid and (options.separate or options.through_training):
         raise UsageError("--grid is not allowed with --separate or --through-training.")
-    if options.seeds and (options.num, options.seed, options.kind, options.best) != (None,) * 4:
-        raise UsageError("--seeds says which pictures: leave out --num, --seed, --class and --best.")
+    options.named = options.seeds or options.noise
+    if options.named and (options.num, options.seed, options.kind, options.best) != (None,) * 4:
+        which = "--seeds" if options.seeds else "--noise"
+        raise UsageError(f"{which} says which pictures: leave out --num, --seed, --class and --best.")
     for name, number in (("num", options.num), ("best", options.best)):
         if number is not None and number < 1:
             raise UsageError(f"--{name} {number} is less than 1.")
     if options.num is None:
         options.num = min(MOST, CANDIDATES * options.best) if options.best else 4 if walking else places
-    options.wanted = len(options.seeds[1]) if options.seeds else options.best or options.num * options.walks
+    options.wanted = len(options.named[1]) if options.named else options.best or options.num * options.walks
     if options.best and options.best > options.num:
         raise UsageError(f"--best {options.best} is more than --num {options.num}.")
     if options.wanted > places and options.grid and not walking:
@@ -115,7 +130,7 @@ def check(options: argparse.Namespace) -> None:
     if options.interpolate is not None and (options.interpolate < 2 or options.wanted < 2 * options.walks):
         raise UsageError("--interpolate needs at least 2 frames, and --num at least 2 ends.")
     if options.wanted % options.walks:
-        raise UsageError(f"{options.wanted} --seeds do not fill --grid evenly: name as many for each place.")
+        raise UsageError(f"{options.wanted} pictures do not fill --grid evenly: name as many for each place.")
     if options.interpolate and (frames := pictures // options.walks) > MOST_FRAMES:
         raise UsageError(f"{frames:,} frames are more than {MOST_FRAMES:,}. Use a smaller --interpolate.")
     options.ending = ending(options)
@@ -181,7 +196,7 @@ def made(G: Network, noise: np.ndarray, progress: Progress) -> np.ndarray:
 def described(options: argparse.Namespace, seed: int) -> str:
     """All that decides what the pictures are, for the name of their file."""
     words = (
-        f"seeds_{options.seeds[0]}" if options.seeds else f"seed_{seed}_num_{options.num}",
+        options.named[0] if options.named else f"seed_{seed}_num_{options.num}",
         options.kind and "class_" + re.sub("[^a-z0-9]+", "-", options.kind.lower()),
         options.best and f"best_{options.best}",
         options.grid and "{}x{}".format(*options.grid),
@@ -217,7 +232,9 @@ def chosen(options: argparse.Namespace, trained: Trained, seed: int, progress: P
     """The noise (N, noise_dim) of the pictures wanted, or of those found. Raises UsageError for none."""
     G, wanted = trained.G, options.wanted
     if options.seeds:
-        return np.concatenate([sample_noise(one, 1, G) for one in options.seeds[1]])
+        return trained.noise(seed=options.seeds[1])
+    if options.noise:
+        return vectors(options.noise[1], G, name="--noise")
     if not options.best and not options.kind:
         return sample_noise(seed, wanted, G)
     classifier = classifier_of(trained.settings) if options.kind else None
@@ -257,7 +274,8 @@ def write_walks(
     films: list[np.ndarray] = []  # (frames, H, W, C) of each
     for part in noise[: each * options.walks].reshape(options.walks, each, -1):
         ends = zip(part, np.roll(part, -1, axis=0), strict=True)  # from the last one back to the first
-        ways = [great_circle(*both, options.interpolate) for both in ends]
+        t = np.arange(options.interpolate, dtype=np.float32) / np.float32(options.interpolate)
+        ways = [great_circle(*both, t) for both in ends]
         pictures = to_uint8(made(G, np.concatenate(ways), progress))
         if path.suffix.lower() == ".gif":  # five bits instead of eight: a third of the size
             pictures = pictures & 0xF8 | pictures >> 5
@@ -272,29 +290,19 @@ def write_walks(
     return f"{several}{each} noise vectors, {options.interpolate} frames between neighbours"
 
 
-def great_circle(a: np.ndarray, b: np.ndarray, frames: int) -> np.ndarray:
-    """`frames` points (frames, noise_dim) from `a` towards `b`, both (noise_dim,), without b itself:
-    sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985). Normal
-    noise lies close to a sphere; inside, where a straight line would go, the generator was never trained."""
-    t = np.arange(frames, dtype=np.float32)[:, None] / np.float32(frames)
-    cosine = float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
-    angle = np.float32(math.acos(max(-1.0, min(1.0, cosine))))
-    if math.sin(angle) < 1e-6:  # the same direction, or opposite ones
-        return (1 - t) * a + t * b
-    return (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
-
-
 def write_through_training(
     trained: Trained, noise: np.ndarray, path: Path, progress: Progress
 ) -> list[str]:
-    """Pictures of the same `noise` untrained and at each intact checkpoint up to that of `trained`; returns
-    the titles of these panels."""
+    """Pictures of the same `noise` before the training and at each intact checkpoint up to that of `trained`;
+    returns the titles of these panels."""
     files = RunFolder(trained.run_folder).checkpoints()  # the newest first
     until = [*dropwhile(lambda file: file.name != trained.path.name, files)]
     if not until:
         what = f"{trained.path} is neither the latest nor a numbered checkpoint of a run"
         raise CheckpointError(f"{what}: name the run, not best.npz or a copy.")
-    shown = {"untrained": pictures_of(State(trained.settings, trained.D.backend).shown_G, noise)}
+    shown: dict[str, np.ndarray] = {}
+    if not trained.settings.start_from:
+        shown["before training"] = pictures_of(State(trained.settings, trained.D.backend).shown_G, noise)
     for number, file in enumerate(reversed(until), start=1):
         progress.show("through the training", f"checkpoint {number} of {len(until)}")
         try:

@@ -1,18 +1,24 @@
-"""``python -m tinygan.train``: train the DCGAN and leave pictures, checkpoints and an animation."""
+"""``python -m tinygan.train``, or in Python `tinygan.train`: train the DCGAN; keep pictures, checkpoints."""
 
+from __future__ import annotations
+
+import io
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
-from dataclasses import asdict, dataclass, field, replace
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager as Context
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygan import backend, cli, gpu_errors
-from tinygan.arrays import CPU, Backend
-from tinygan.data import Dataset
+from tinygan.arrays import CPU
+from tinygan.data.arrays import ARRAY
 from tinygan.data.dataset import fingerprint, spread
 from tinygan.data.download import cache_folder
 from tinygan.data.sources import NAMES
@@ -32,14 +38,16 @@ from tinygan.ranks.mpi import started
 from tinygan.runs import checkpoint
 from tinygan.runs.config import configuration, reconfigure
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.loop import EARLY, Training, signals
+from tinygan.runs.loop import EARLY, Signals, Training, signals
 from tinygan.runs.progress import Progress, duration
-from tinygan.runs.settings import Settings, add_options, new_settings, resumed_settings
-from tinygan.runs.state import State, saved_settings
+from tinygan.runs.settings import Settings, add_options, new_settings, option, resumed_settings
+from tinygan.runs.state import State, found, pictures_of, saved_settings
 from tinygan.runs.trainer import StepByStep, check_images, images_of, measure_step_seconds, schedule, trainer
 from tinygan.step import unfit
+from tinygan.trained import Pictures, Run, verdict_of
 from tinygan.views.inspection import summary
 from tinygan.views.pictures import grid, save_png
+from tinygan.views.webpage import MEASURED
 
 SHOWN = 64  # images that a dry run shows
 FEW = 1000  # images: fewer of them are learnt by heart
@@ -54,6 +62,10 @@ def parser() -> cli.Parser:
         "--resume", nargs="?", const=False, type=filled, metavar="RUN|FILE",  # const: a text is converted
         help="go on with a run (bare: the newest) or from one of its checkpoint files",
     )  # fmt: skip
+    parser.add_argument(
+        "--change", action="append", default=[], metavar="NAME=VALUE",
+        help="with --resume: from here on with another lr, lr-d, beta1, beta2 or average",
+    )  # fmt: skip
     parser.add_argument("--name", type=filled, help="of the run, and its folder; default: that of the data")
     parser.add_argument("-n", "--dry-run", action="store_true", help="check everything, train nothing")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
@@ -63,28 +75,76 @@ def parser() -> cli.Parser:
 def main(arguments: cli.Arguments = ()) -> int:
     """Train as `arguments` say; returns the exit code, or raises a `TinyganError`. Afterwards Python, and the
     program that calls this, are as they were. Only in the main thread do signals stop the training."""
-    arguments, ranks = cli.words(arguments), started()
-    with ranks.together(), ExitStack() as held:
-        if not ranks.writes:
-            held.enter_context(redirect_stdout(held.enter_context(open(os.devnull, "w", encoding="utf-8"))))
-        given = vars(parser().parse_args(arguments))
-        out, resume, dry_run, quiet, name = map(given.pop, ("out", "resume", "dry_run", "quiet", "name"))
-        output = Output(ranks, quiet)
-        held.callback(lambda: output.progress.close(keep=False))  # an error's line stands by itself
-        if name and resume is not None:
-            raise UsageError(f"--name {name}: a run that goes on has its name. Leave it out.")
-        if given.get("data") and given["data"] not in NAMES and os.path.exists(given["data"]):
-            given["data"] = os.path.abspath(given["data"])  # a run may be resumed from elsewhere
-        if resume is None:
-            start = Start(new_settings(given), out, name)
-        else:
-            start = resumed(resume or None, out, given, ranks, None if dry_run else held, output)
-        job = Job(start, ranks, output, held)
-        if dry_run:
-            job.rehearse()
-        else:
-            job.train(arguments)
+    Job(cli.words(arguments)).complete()
     return 0
+
+
+def words(data: Any, options: Mapping[str, Any]) -> tuple[list[str], Any]:
+    """Keyword arguments as the words of a command line, ``batch_size=64`` as ``--batch-size=64``; and `data`,
+    if that is an array."""
+    array = None if data is None or isinstance(data, str | os.PathLike) else data
+    found = []
+    for name, value in {"data": data if array is None else ARRAY, **options}.items():
+        if value is True:
+            found.append(option(name))
+        elif value is not None and value is not False:
+            each = [f"{key}={one}" for key, one in value.items()] if isinstance(value, Mapping) else [value]
+            found += [f"{option(name)}={one}" for one in each]
+    return found, array
+
+
+class Epoch(NamedTuple):
+    """What `training` gives after each epoch."""
+
+    number: int
+    losses: dict[str, float]  # means over its steps: g_loss, d_loss, real_score, fake_score
+    verdict: str  # how it is going, and what to try
+    samples: Pictures  # of the same 16 noise vectors each time
+    run: Run
+
+
+def training(data: Any = None, **options: Any) -> Generator[Epoch, None, None]:
+    """Train as `tinygan.train` does, and give an `Epoch` after each one. Who stops asking, by ``break`` or an
+    exception, finds all of it saved, and goes on with ``resume=True``. Until then the run is in use. Between
+    two epochs the process is as it was. Raises as `tinygan.train`; UsageError where there are several ranks.
+    """
+    job = Job(*words(data, options))
+    if job.dry_run or job.ranks.size > 1:
+        raise UsageError("training gives one process its epochs: leave dry_run and mpiexec out.")
+    return _epochs(job)
+
+
+def _epochs(job: Job) -> Generator[Epoch, None, None]:
+    with job.held:
+        with job.working():
+            job.prepare()
+        rows = job.epochs()
+        try:
+            while True:
+                with job.working():
+                    if not (row := next(rows, None)):
+                        return
+                    samples = pictures_of(job.state.shown_G, job.state.preview_noise).view(Pictures)
+                    losses = {name: row[name] for name in MEASURED}
+                yield Epoch(row["epoch"], losses, verdict_of(row), samples, job.trained)
+        finally:
+            with job.working():
+                rows.close()
+
+
+class Command(ModuleType):
+    """This module: ``tinygan.train.main`` takes a command line, and to call it is to train from Python."""
+
+    def __call__(self, data: Any = None, **options: Any) -> Run:
+        """Train, and return the run. `data` is the name of a data set, a path, or an array of pictures;
+        `options` are those of ``python -m tinygan.train``: ``epochs=3, batch_size=64, resume=True,
+        change={"lr": 5e-5}``. Raises a `TinyganError`; one with `exit_code` 130 where it was interrupted,
+        and saved."""
+        job = Job(*words(data, options))
+        if job.dry_run:
+            raise UsageError("train returns the run that it trained: rehearse with train.main('--dry-run').")
+        job.complete()
+        return job.trained
 
 
 class Output:
@@ -92,10 +152,10 @@ class Output:
     `ranks` the first alone prints and writes."""
 
     def __init__(self, ranks: Ranks, quiet: bool) -> None:
-        self.writes, self.quiet = ranks.writes, quiet
+        self.writes, self.quiet, self.stream = ranks.writes, quiet, sys.stdout if ranks.writes else None
         self.run: RunFolder | None = None
         self.early: list[str] = []  # lines from before there was a log
-        self.progress = Progress(sys.stdout, quiet=quiet)  # in a training it knows how many steps there are
+        self.progress = Progress(self.stream, quiet=quiet)  # in a training it knows how many steps there are
 
     def log(self, *lines: str) -> None:
         self.early += map(printable, lines)
@@ -118,102 +178,158 @@ class Output:
             self.progress.around(cli.warn, line)
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a training begins with: new, or where a checkpoint `file` of a `run` left it."""
-
-    settings: Settings
-    out: Path  # the folder of the runs
-    name: str | None = None  # that a new one was given
-    run: RunFolder | None = None
-    file: Path = Path()  # without a name, if the run was stopped before it had saved anything
-    arrays: dict[str, np.ndarray] | None = None
-    meta: dict[str, Any] = field(default_factory=dict)
+def changes_of(texts: Iterable[str]) -> dict[str, Any]:
+    """The settings in ``["lr=5e-5"]``, by name. Raises UsageError."""
+    parser = cli.Parser("tinygan.train", "")
+    add_options(parser)
+    parts = (text.partition("=") for text in texts)
+    return vars(parser.parse_args([f"{option(name)}={value}" for name, _, value in parts]))
 
 
-def resumed(
-    where: str | None, out: Path, given: dict[str, Any], ranks: Ranks, held: ExitStack | None, output: Output
-) -> Start:
-    """The start of a run that goes on, with the settings `given` now; `held` keeps its lock."""
-
-    def found() -> tuple[RunFolder, Path, dict[str, np.ndarray] | None, dict[str, Any]]:
-        run, file = RunFolder.find(where, out)
-        if held:
-            held.enter_context(run.locked())
-        files = [file] if file else run.checkpoints()
-        if not files and len(run.read_stats()) < 2:  # stopped in its first epoch; else they were deleted
-            config = run.read_config()
-            meta = {"settings": config["settings"], "data_sha256": config["data"].get("sha256")}
-            return run, Path(), None, meta
-        return run, *checkpoint.newest_intact(files, output.warn)
-
-    run, file, arrays, meta = ranks.by_first(found)
-    if given.get("data") == "auto":  # whatever was found then
-        del given["data"]
-    saved = saved_settings(meta, file if arrays else run.config_path, arrays)
-    settings = resumed_settings(asdict(saved), given, str(run.path))
-    return Start(settings, out, None, run, file, arrays, meta)
-
-
-def choose_device(
-    settings: Settings, ranks: Ranks, output: Output, held: ExitStack
-) -> tuple[Backend, int, str]:
-    """The device that all `ranks` compute on, this one's number of threads (in use for as long as `held`
-    lasts), and where that number comes from."""
-    how = {"precision": settings.precision, "number": ranks.number_here}
-    device = backend.choose(settings.device, settings.engine, output.say, **how)
-    if settings.engine == "auto" and (device.device, device.engine) == ("gpu", "fast"):
-        state = State(settings, CPU)
-        if why := unfit(state.G, state.D, "gpu"):
-            output.say(f"engine   readable: {why}")
-            device = backend.choose("gpu", "readable", output.say, **how)
-    computes = f"on the {device.device} in {device.precision}"
-    if others := ranks.others(computes):
-        first = ranks.by_first(lambda: computes)
-        raise DeviceError(f"rank 0 computes {first}, and {', '.join(others)} not so. Use --device cpu.")
-    device = backend.shared_by(device, ranks)
-    threads, source = backend.default_threads(ranks.sharing)
-    if settings.threads:
-        threads, source = settings.threads, "--threads"
-    if not held.enter_context(backend.use_threads(threads)) and settings.threads:
-        why = "this NumPy's BLAS cannot be told how many threads to use"
-        output.warn(f"warning: {why}; --threads has no effect.")
-    return device, threads, source
-
-
-def load_images(start: Start, ranks: Ranks, output: Output) -> Dataset:
-    """The images, the same ones on all `ranks`, and in a run that goes on those that it was trained on."""
-    output.progress.show("loading the images")
-    with ranks.first_alone():  # what it downloads, the others find
-        images = images_of(start.settings, output.say)
-    if others := ranks.others(fingerprint(images.images)):
-        raise DataError(
-            f"{', '.join(others)}: {images.source} holds other images than rank 0 has. "
-            "Give every host the same data."
-        )
-    digest = ranks.by_first(lambda: images.sha256)  # one reads all of them for it
-    if start.run:
-        check_images(images, digest, start.meta.get("data_sha256"), start.run.path, start.run)
-    return images
+def silent_unless(prints: bool) -> Context[object]:
+    """Within this nothing is printed on stdout, unless this process `prints`."""
+    return nullcontext() if prints else redirect_stdout(io.StringIO())
 
 
 class Job:
-    """A training with everything that it needs: made once, then rehearsed or trained."""
+    """A training with everything that it needs: prepared once, then rehearsed or trained. `held` keeps the
+    lock of its run as long as the job lasts; within `working` it may change what belongs to the process."""
 
-    def __init__(self, start: Start, ranks: Ranks, output: Output, held: ExitStack) -> None:
-        """`held` keeps what lasts as long as the job: locks, threads."""
-        self.start, self.output, self.run, self.held = start, output, start.run, held
-        self.device, self.threads, self.source = choose_device(start.settings, ranks, output, held)
-        self.ranks = self.device.ranks
-        self.images = load_images(start, self.ranks, output)
+    def __init__(self, words: list[str], array: Any = None) -> None:
+        """`array`: the pictures, where they are no other data. Raises UsageError."""
+        self.words, self.array, self.ranks, self.held = words, array, started(), ExitStack()
+        self.received, self.threads, self.begun = Signals(), 0, False
+        with self.ranks.together(), silent_unless(self.ranks.writes):
+            self.given = vars(parser().parse_args(words))
+        self.out, self.resume, self.change, self.name, self.dry_run, quiet = map(
+            self.given.pop, ("out", "resume", "change", "name", "dry_run", "quiet")
+        )
+        self.output = Output(self.ranks, quiet)
+        # Of a run that goes on: its folder; the checkpoint, without a name where nothing had been saved; its
+        # contents; and what --change changes: before, and from now on.
+        self.run: RunFolder | None = None
+        self.file, self.arrays, self.meta = Path(), None, dict[str, Any]()
+        self.changed: dict[str, list[Any]] = {}
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Within this, the threads, the signals and the streams of the process are those of the training."""
+        with self.ranks.together(self.last), ExitStack() as self.process:
+            self.process.enter_context(silent_unless(self.ranks.writes))
+            # An error's line, and what others print, stand by themselves.
+            self.process.callback(lambda: self.output.progress.close(keep=False))
+            if self.threads:
+                self.process.enter_context(backend.use_threads(self.threads))
+            if self.begun:
+                self.process.enter_context(signals(self.output.answer, self.received))
+            yield
+
+    def complete(self) -> None:
+        """All of it: the rehearsal, where that was asked for, or the training."""
+        with self.held, self.working():
+            self.prepare()
+            if self.dry_run:
+                self.rehearse()
+            else:
+                deque(self.epochs(), maxlen=0)
+
+    def prepare(self) -> None:
+        """Decide on the settings and the device, load the images, make the networks."""
+        given = self.given
+        if given.get("data") and given["data"] not in NAMES and os.path.exists(given["data"]):
+            given["data"] = os.path.abspath(given["data"])  # a run may be resumed from elsewhere
+        self.settings = self._new_settings() if self.resume is None else self._resumed_settings()
+        self._choose_device()
+        self._load_images()
         # A run that resumes must not choose again what "auto" means.
-        data = self.images.name if start.settings.data == "auto" else start.settings.data
-        self.settings = replace(start.settings, data=data)
+        data = self.images.name if self.settings.data == "auto" else self.settings.data
+        self.settings = replace(self.settings, data=data)
         self.schedule = schedule(self.settings, len(self.images.images), self.ranks.size)
         with self.failures():
             self.state = State(self.settings, self.device)
-            if start.arrays:
-                self.state.restore(start.arrays, start.file)
+            if self.arrays:
+                self.state.restore(self.arrays, self.file)
+            elif where := self.settings.start_from:
+                self.state.set_weights(self.ranks.by_first(lambda: self._found(where)[0].weights()))
+
+    def _found(self, where: str) -> tuple[State, Path]:
+        return found(where, self.out, CPU, self.output.warn)
+
+    def _new_settings(self) -> Settings:
+        if self.change:
+            raise UsageError("--change is for a run that goes on. Add --resume, or give the option itself.")
+        if "start_from" not in self.given:
+            return new_settings(self.given)
+
+        def of_start() -> tuple[Settings, str]:
+            state, file = self._found(self.given["start_from"])
+            return state.settings, os.path.abspath(file)
+
+        start, file = self.ranks.by_first(of_start)
+        return new_settings(self.given | {"start_from": file}, start)
+
+    def _resumed_settings(self) -> Settings:
+        """The settings of a run that goes on, which is found, locked and read."""
+        if self.name:
+            raise UsageError(f"--name {self.name}: a run that goes on has its name. Leave it out.")
+        changes = changes_of(self.change)
+
+        def found() -> tuple[RunFolder, Path, dict[str, np.ndarray] | None, dict[str, Any]]:
+            run, file = RunFolder.find(self.resume or None, self.out)
+            if not self.dry_run:
+                self.held.enter_context(run.locked())
+            files = [file] if file else run.checkpoints()
+            if not files and len(run.read_stats()) < 2:  # stopped in its first epoch; else they were deleted
+                config = run.read_config()
+                meta = {"settings": config["settings"], "data_sha256": config["data"].get("sha256")}
+                return run, Path(), None, meta
+            return run, *checkpoint.newest_intact(files, self.output.warn)
+
+        run, self.file, self.arrays, self.meta = self.ranks.by_first(found)
+        if self.given.get("data") == "auto":  # whatever was found then
+            del self.given["data"]
+        self.run = run
+        saved = saved_settings(self.meta, self.file if self.arrays else run.config_path, self.arrays)
+        settings = resumed_settings(asdict(saved), self.given, str(run), changes)
+        self.changed = {name: [getattr(saved, name), getattr(settings, name)] for name in changes}
+        return settings
+
+    def _choose_device(self) -> None:
+        """The device that all ranks compute on, and this one's number of threads."""
+        settings, ranks, output = self.settings, self.ranks, self.output
+        how = {"precision": settings.precision, "number": ranks.number_here}
+        device = backend.choose(settings.device, settings.engine, output.say, **how)
+        if settings.engine == "auto" and (device.device, device.engine) == ("gpu", "fast"):
+            state = State(settings, CPU)
+            if why := unfit(state.G, state.D, "gpu"):
+                output.say(f"engine   readable: {why}")
+                device = backend.choose("gpu", "readable", output.say, **how)
+        computes = f"on the {device.device} in {device.precision}"
+        if others := ranks.others(computes):
+            first = ranks.by_first(lambda: computes)
+            raise DeviceError(f"rank 0 computes {first}, and {', '.join(others)} not so. Use --device cpu.")
+        self.device = backend.shared_by(device, ranks)
+        self.threads, self.source = backend.default_threads(ranks.sharing)
+        if settings.threads:
+            self.threads, self.source = settings.threads, "--threads"
+        if not self.process.enter_context(backend.use_threads(self.threads)) and settings.threads:
+            why = "this NumPy's BLAS cannot be told how many threads to use"
+            output.warn(f"warning: {why}; --threads has no effect.")
+        self.ranks = self.device.ranks
+
+    def _load_images(self) -> None:
+        """The images, the same ones on all ranks, and in a run that goes on those that it was trained on."""
+        self.output.progress.show("loading the images")
+        with self.ranks.first_alone():  # what it downloads, the others find
+            self.images = images = images_of(self.settings, self.output.say, array=self.array)
+        if others := self.ranks.others(fingerprint(images.images)):
+            raise DataError(
+                f"{', '.join(others)}: {images.source} holds other images than rank 0 has. "
+                "Give every host the same data."
+            )
+        digest = self.ranks.by_first(lambda: images.sha256)  # one reads all of them for it
+        if self.run:
+            check_images(images, digest, self.meta.get("data_sha256"), self.run.path, self.run)
 
     @contextmanager
     def failures(self) -> Iterator[None]:
@@ -230,6 +346,16 @@ class Job:
     def newest(self) -> Path | None:
         """The run's newest checkpoint, if there is one."""
         return self.run.newest() if self.run else None
+
+    @property
+    def trained(self) -> Run:
+        """The run, once there is one."""
+        assert self.run
+        return Run(self.run.path)
+
+    def last(self) -> str:
+        """A sentence that names it, once the training has begun."""
+        return f"Last checkpoint: {newest}." if self.begun and (newest := self.newest()) else ""
 
     def facts(self, how: str) -> list[str]:
         """What is trained, where and how: a line each; `how`: a step is taken, in words."""
@@ -263,7 +389,7 @@ class Job:
         with self.failures():
             taking = StepByStep(self.state, self.images)
             if self.run is None and self.ranks.writes:
-                RunFolder.try_out(self.start.out)
+                RunFolder.try_out(self.out)
             self.output.progress.show("measuring a step")
             seconds = measure_step_seconds(self.settings, self.images, self.device)
         say = self.output.say
@@ -279,46 +405,47 @@ class Job:
         steps = max(0, self.schedule.total_steps - self.state.step)
         say(f"time     about {duration(seconds * steps)}: {steps:,} steps of {seconds:.3g} s (measured)")
 
-    def train(self, arguments: list[str]) -> None:
+    def epochs(self) -> Generator[dict[str, Any], None, None]:
+        """Train, and give the statistics of every epoch. `working` must be entered for each."""
+        say, warn = self.output.say, self.output.warn
         self.output.progress.show("preparing the first step")
         with self.failures():  # on a card a trainer takes its memory, before there is a folder
             taking = trainer(self.state, self.images)
         evaluation = None  # of the pictures while training, where that was asked for
         if self.settings.metrics_every and self.ranks.writes:
             if why := unmeasurable():
-                self.output.warn(f"warning: --metrics-every is left out. {why}")
+                warn(f"warning: --metrics-every is left out. {why}")
             else:
                 self.output.progress.show("preparing the evaluation")
-                evaluation = Evaluation(self.settings, say=self.output.say)
-        say, warn = self.output.say, self.output.warn
-
-        def last() -> str:
-            return f"Last checkpoint: {newest}." if (newest := self.newest()) else ""
-
-        with signals(self.output.answer) as received:
-            run = self.ranks.by_first(lambda: self._folder(arguments, taking.how))
-            self.run = self.output.run = run
-            self.output.progress.close(keep=False)
-            done, total = self.state.step, self.schedule.total_steps
-            progress = self.output.progress = Progress(sys.stdout, total, done, self.output.quiet)
-            say(f"run      {run.path}", *self.facts(taking.how), *self._plans(run))
-            try:
-                with self.ranks.together(last), self.failures():  # the first may end this process
-                    Training(
-                        run, self.state, self.images, self.schedule, taking, progress, say, warn, evaluation
-                    ).complete(received)
-            finally:
-                progress.close()
-                taking.close()
-            say(*self._leftovers(run))
+                evaluation = Evaluation(self.settings, say=say)
+        self.process.enter_context(signals(self.output.answer, self.received))
+        self.begun = True
+        run = self.run = self.output.run = self.ranks.by_first(lambda: self._folder(taking.how))
+        self.output.progress.close(keep=False)
+        steps = self.schedule.total_steps, self.state.step
+        progress = self.output.progress = Progress(self.output.stream, *steps, self.output.quiet)
+        say(f"run      {run.path}", *self.facts(taking.how), *self._plans(run))
+        try:
+            with self.failures():
+                yield from Training(
+                    run, self.state, self.images, self.schedule, taking, progress, say, warn, evaluation
+                ).epochs(self.received)
+        finally:
+            progress.close()
+            taking.close()
+        say(*self._leftovers(run))
 
     def _plans(self, run: RunFolder) -> Iterator[str]:
         """From where the training goes on, and where to watch it."""
         settings, step, total = self.settings, self.state.step, self.schedule.total_steps
-        if self.start.run:
-            where = self.start.file if self.start.arrays else "nothing was saved yet: starting again"
+        if self.meta:
+            where = self.file if self.arrays else "nothing was saved yet: starting again"
             yield f"resume   {where} at step {step:,} of {total:,}"
-        if self.start.run and step >= total:
+        elif settings.start_from:
+            yield f"start    with the weights of {settings.start_from}"
+        for name, (was, now) in self.changed.items():
+            yield f"change   {option(name)} {was} -> {now}, from step {step + 1:,} on"
+        if self.meta and step >= total:
             yield "         That is complete: use a larger --epochs or --steps to go on."
         every, epochs = settings.sample_steps, settings.sample_every
         when = "after every epoch" if epochs == 1 else f"every {epochs} epochs"
@@ -329,22 +456,25 @@ class Job:
         if not settings.no_report:
             yield f"         {run.report_path}: the report, soon after them"
 
-    def _folder(self, arguments: list[str], how: str) -> RunFolder:
+    def _folder(self, how: str) -> RunFolder:
         """The run's folder, made or prepared for going on."""
-        run, start = self.start.run, self.start
-        config = configuration(arguments, self.settings, self.device, self.images, self.threads, how)
+        run = self.run
+        config = configuration(self.words, self.settings, self.device, self.images, self.threads, how)
         if run is None:
-            run = RunFolder.create(start.out, start.name or self.images.name)
+            run = RunFolder.create(self.out, self.name or self.images.name)
             self.held.enter_context(run.locked())
             run.write_config(config)
             with by_product("list of the picture files", self.output.warn):
                 run.write_files(self.images.files)
             return run
         before = run.read_config()
-        if start.arrays:  # first: a resumption that fails here, or is killed, drops no rows
-            run.go_on_from(start.file, start.arrays, start.meta)
+        if self.arrays:  # first: a resumption that fails here, or is killed, drops no rows
+            run.go_on_from(self.file, self.arrays, self.meta)
+            if self.changed:  # it lasts, whatever becomes of the next step
+                run.save(self.arrays, self.meta | {"settings": asdict(self.settings)})
         run.keep_stats_until(self.state.step)
-        for line in reconfigure(run, before, config):  # last: a resumption that failed leaves no trace there
+        # Last: a resumption that failed leaves no trace there.
+        for line in reconfigure(run, before, config, self.changed, self.state.step):
             self.output.warn(line)
         return run
 
@@ -365,6 +495,8 @@ class Job:
             lines.append(f"         Go on with: {run.resume_command}")
         return lines
 
+
+sys.modules[__name__].__class__ = Command
 
 if __name__ == "__main__":
     sys.exit(cli.run(main))

@@ -194,7 +194,7 @@ WHOLE = header((2, 4, 4)) + bytes(32)
     ("content", "words"),
     [
         (header((2**20, 2**11, 2**11, 1)), "4,398,046,511,104"),  # before memory is taken
-        (header((-1, 4, 4)) + bytes(16), "declares -16 bytes"),
+        (header((-1, 4, 4)) + bytes(16), "holds shape (-1, 4, 4)"),
         (WHOLE + b"x", "declares 32 bytes and has 33"),
     ],
     ids=["terabytes", "negative", "longer"],

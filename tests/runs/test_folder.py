@@ -233,14 +233,14 @@ def test_the_configuration_comes_back(tmp_path):
     run = make_run(tmp_path)
     found = {"lr": 1e-4, "place": "a/b", "steps": 3, "list": [1, None, True]}
     run.write_config(found)
-    missing = {"settings": {}, "data": {}, "device": {}, "versions": {}, "commands": []}
+    missing = {"settings": {}, "data": {}, "device": {}, "versions": {}, "commands": [], "changes": []}
     assert run.read_config() == found | missing
     assert run.config_path.read_text().startswith('{\n  "lr": 0.0001,\n')  # for people
 
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"[1]", b"\xff", b"[" * 100_000, b'{"device": 1}', b'{"commands": {}}', b'{"commands": [1]}'],
+    [b"", b"{", b"[1]", b"\xff", b"[" * 100_000, b'{"device": 1}', b'{"commands": {}}', b'{"changes": [1]}'],
 )
 def test_a_damaged_configuration_and_none_are_refused(tmp_path, text):
     run = make_run(tmp_path)

@@ -39,10 +39,10 @@ def test_the_first_signal_is_noted_and_a_second_one_stops_only_after_a_second(
         pytest.fail(f"signal {number} was not noted")
 
     before = {number: signal.signal(number, missed) for number in SIGNALS}
-    now, said = [50.0], []
+    now, said, received = [50.0], [], Signals()
     monkeypatch.setattr("tinygan.runs.loop.time.monotonic", lambda: now[0])
     try:
-        with signals(said.append) as received:
+        with signals(said.append, received):
             signal.raise_signal(first)
             again = "press Ctrl-C again" if first == signal.SIGINT else "send another signal"
             assert received.number == first and said == [f"saving, {again} to stop at once"]
@@ -87,9 +87,9 @@ def test_signals_while_a_complete_training_writes_its_report_lose_nothing(
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_under_nohup_a_terminal_that_goes_is_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before, received = signal.signal(signal.SIGHUP, signal.SIG_IGN), Signals()
     try:
-        with signals(pytest.fail) as received:
+        with signals(pytest.fail, received):
             signal.raise_signal(signal.SIGHUP)
         assert received.number == 0
     finally:
@@ -102,7 +102,7 @@ def test_a_handler_that_could_not_be_brought_back_stays(monkeypatch: pytest.Monk
     handlers, getsignal = [], signal.getsignal
     monkeypatch.setattr(signal, "getsignal", lambda n: None if n == signal.SIGTERM else getsignal(n))
     monkeypatch.setattr(signal, "signal", lambda number, handler: handlers.append(number))
-    with signals(pytest.fail):
+    with signals(pytest.fail, Signals()):
         pass
     assert signal.SIGTERM not in handlers and handlers.count(signal.SIGINT) == 2
 
@@ -209,7 +209,7 @@ def test_every_epoch_is_saved_but_on_a_card_only_after_fifteen_seconds(
     state.backend = replace(cpu(), device="gpu")
     assert Training(training.run, state, *rest).rarely == SECONDS_ON_A_CARD
     state.backend, training.rarely = cpu(), seconds
-    training.complete(Signals())
+    assert len([*training.epochs(Signals())]) == len(training.rows)
     assert saved == [6.0 * epoch for epoch in after]
 
 

@@ -17,8 +17,9 @@ from tinygan.evaluation.evaluation import Evaluation
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import DESCRIBED, Settings
-from tinygan.runs.state import State, load, pictures_of
+from tinygan.runs.state import State, pictures_of
 from tinygan.runs.trainer import trainer
+from tinygan.trained import load
 
 SETTINGS = Settings(size=8, width=2, noise_dim=5, batch_size=8, lr=1e-2, average=0.9)
 DATA = Dataset("noise", np.random.default_rng(1).integers(0, 256, (19, 8, 8, 1), dtype=np.uint8), "nowhere")

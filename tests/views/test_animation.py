@@ -69,7 +69,7 @@ def frames_of(path: Path) -> tuple[list[np.ndarray], list[int]]:
 @pytest.mark.parametrize("shape", [(20, 30, 1), (20, 30, 3), (17, 3, 1)])
 def test_the_film_opens_with_its_end_and_shows_every_picture_above_its_title(tmp_path, shape):
     paths = pictures(tmp_path, 6, shape)
-    titled = [("untrained", paths[0]), *((f"epoch {i}", path) for i, path in enumerate(paths) if i)]
+    titled = [("before training", paths[0]), *((f"epoch {i}", path) for i, path in enumerate(paths) if i)]
     titled = [titled[-1], *titled]
     write_film(tmp_path / "a.gif", paths, pytest.fail)
     found, _ = frames_of(tmp_path / "a.gif")
@@ -95,7 +95,7 @@ def test_a_film_shows_the_tutorial_s_choice_of_epochs_and_of_the_steps_inside_th
 
 def test_titles_count_epochs_as_people_do():
     found = [title(stem) for stem in ("epoch_0000", "epoch_0020", "epoch_0002_step_0000583", "mine")]
-    assert found == ["untrained", "epoch 20", "epoch 3, step 583", "mine"]
+    assert found == ["before training", "epoch 20", "epoch 3, step 583", "mine"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 12, 40])

@@ -19,7 +19,7 @@ from tinygan.autograd import Tensor, no_grad
 from tinygan.layers import Mode
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import State, pictures_of, sample_noise
-from tinygan.sample import great_circle
+from tinygan.trained import great_circle
 from tinygan.views import health
 from tinygan.views.explorer import directions
 from tinygan.views.pictures import read_picture, tiles, to_uint8
@@ -509,7 +509,7 @@ def test_a_walk_leads_from_one_picture_to_the_other(visit: Visit, state: State) 
     visit.set("#walk", 0.5)
     middle = visit.noise()
     shows(visit, state, middle)
-    halfway = great_circle(state.preview_noise[0], goal[0], 2)[1]
+    halfway = great_circle(state.preview_noise[0], goal[0], np.array([0.5], np.float32))[0]
     assert middle[0] == pytest.approx(halfway, abs=1e-4)
     visit.click("#new-goal")
     assert (visit.pixels("#walk-from") == ends[0]).all() and (visit.pixels("#walk-to") != ends[1]).any()

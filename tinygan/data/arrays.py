@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygan.data.collection import METHODS, Collection
 from tinygan.data.converted import Conversion, Tally, converted
-from tinygan.data.dataset import CHUNK, Dataset, Mapped, chunks, reading
+from tinygan.data.dataset import CHUNK, Dataset, Mapped, chunks, reading, refusing
 from tinygan.data.resize import LOST, Shape, coloured, fit_all
 from tinygan.errors import DataError, Printer, pasted
 
@@ -23,6 +23,7 @@ PREFERRED = {
     "train": ("train_images", "x_train", "X_train", "images", "imgs", "image", "data", "x", "X", "arr_0"),
     "test": ("test_images", "x_test", "X_test"),
 }
+ARRAY = "array"  # the name of the data set that a program's array is
 LARGEST = 1 << 29  # bytes that are read into memory at once
 LARGEST_IDX = 3 << 28  # bytes; EMNIST has 547 million pixels
 LARGE = 256 << 20  # bytes, before or after conversion; more are mapped, and converted once for all runs
@@ -72,9 +73,9 @@ def from_stack(
             tally.coloured += coloured(part, shape)
             yield fit_all(part, shape)
 
-    limited = limit if limit == total else None
+    limited = limit if limit == total else None  # an array of a program has no `state`: nothing is stored
     conversion = Conversion(path, f"{state} {where}", total, shape, pieces, limited)
-    made, tally, stored = converted(conversion, total * row > LARGE, say)
+    made, tally, stored = converted(conversion, bool(state) and total * row > LARGE, say)
     notes += [f"numbers  taken as {tally.scale}"] if tally.scale else []
     notes += [f"note     {tally.coloured:,} {LOST}"] if tally.coloured else []
     if was != shape.image:
@@ -82,6 +83,14 @@ def from_stack(
         what, side = f"{total:,} images from {from_} to {to}", min(was[:2])
         notes += shape.remarks(what, was[0] * was[1], side**2, total * (2 * side < shape.size))
     return Dataset(path.stem, made, where, (*notes, *stored))
+
+
+def from_array(pictures: Any, shape: Shape, limit: int | None, say: Printer) -> Dataset:
+    """The data set of an array that a program holds, or of what NumPy makes one of. Raises DataError."""
+    with refusing("the array cannot be read", ". Make it one of NumPy's."):
+        array = np.asarray(pictures)
+    laid, planes = layout(array.shape, array.dtype, "the array")
+    return from_stack(Stack(array.reshape(laid), "the array", planes), Path(ARRAY), "", shape, limit, say)
 
 
 class Scale(NamedTuple):
@@ -166,15 +175,10 @@ def read_npy(file: IO[bytes], size: int, where: str, limit: int | None = None, p
     code), declares more or less than the file has, or is of an unknown version.
     """
     shape, fortran_order, dtype = read_header(file, where)
-    if dtype.kind not in "buif":
-        raise DataError(f"{where} holds {dtype}. It needs whole or floating-point numbers.")
-    declared, laid = math.prod(shape) * dtype.itemsize, laid_out(shape)
+    laid, planes = layout(shape, dtype, where)
+    declared = math.prod(shape) * dtype.itemsize
     if declared != size - file.tell():
         raise DataError(f"{where} declares {declared:,} bytes and has {size - file.tell():,}. Save it again.")
-    if not laid:
-        wanted = "(N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, or (N, side * side)"
-        raise DataError(f"{where} holds shape {shape}. It needs {wanted}.")
-    planes = laid[1] in (1, 3) and laid[-1] not in (1, 3)
     if pixels and not fortran_order and max(declared, laid[0] * pixels) > LARGE:
         return Stack(Mapped(file, (min(laid[0], limit or laid[0]), *laid[1:]), dtype), where, planes)
     if declared > LARGEST:  # in Fortran's order, where an image lies scattered over the whole file
@@ -191,6 +195,16 @@ def read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.
     if version not in readers:
         raise DataError(f"{where} has .npy version {version}; 1.0 and 2.0 are read. Save it again.")
     return readers[version](file)
+
+
+def layout(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> tuple[tuple[int, ...], bool]:
+    """The four dimensions of pictures, and whether channels come first. Raises DataError for others."""
+    if dtype.kind not in "buif":
+        raise DataError(f"{where} holds {dtype}. It needs whole or floating-point numbers.")
+    if not (laid := laid_out(shape)):
+        wanted = "(N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, or (N, side * side)"
+        raise DataError(f"{where} holds shape {shape}. It needs {wanted}.")
+    return laid, laid[1] in (1, 3) and laid[-1] not in (1, 3)
 
 
 def laid_out(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -12,7 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.data.arrays import MAGIC, Stack, from_stack, read_cifar, read_csv, read_idx, read_npy, read_npz
+from tinygan.data.arrays import (
+    ARRAY,
+    MAGIC,
+    Stack,
+    from_array,
+    from_stack,
+    read_cifar,
+    read_csv,
+    read_idx,
+    read_npy,
+    read_npz,
+)
 from tinygan.data.collection import OTHERS, collected, is_batch, state_of
 from tinygan.data.dataset import Dataset, chunks, reading, spread
 from tinygan.data.download import Pinned, cache_folder, fetch, is_intact
@@ -46,11 +57,11 @@ STROKES = {"train": (60_000, 0), "test": (10_000, 1)}  # how many, and the seed 
 
 
 def load(
-    name: str = "auto", *, data_dir: Path | None = None, size: int = 28, channels: int = 1,
+    name: Any = "auto", *, data_dir: Path | None = None, size: int = 28, channels: int = 1,
     limit: int | None = None, resize: str = "crop", flip: bool = False, split: str = "train",
     say: Printer = say,
 ) -> Dataset:  # fmt: skip
-    """The data set `name`: one of `NAMES`, or the path of one that `from_path` reads.
+    """The data set `name`: one of `NAMES`, the path of one that `from_path` reads, or an array of pictures.
 
     Its images are (N, size, size, channels) uint8; `resize`, "crop", "pad" or "stretch", brings others to it.
     `limit` takes the first N; `flip` adds their mirror images. `split`, "train" or "test", counts for the
@@ -67,11 +78,15 @@ def load(
         known = f"{', '.join(STROKES)}; {', '.join(WAYS)}"
         raise UsageError(f"split {split!r} or resize {resize!r} is not known. Use one of {known}.")
     shape = Shape(size, channels, resize, flip)
-    if not name:
-        raise DataError(f"--data is empty. Use {', '.join(NAMES)}, or a path.")
     if data_dir is not None and not isdir(data_dir):
         raise DataError(f"--data-dir {data_dir} is no folder. Name the one that holds fashion-mnist/.")
-    if name in NAMES:
+    if not isinstance(name, str):
+        data = from_array(name, shape, limit, say)
+    elif not name:
+        raise DataError(f"--data is empty. Use {', '.join(NAMES)}, or a path.")
+    elif name == ARRAY:
+        raise DataError("the pictures were an array in a Python program. Go on there, with data=ARRAY again.")
+    elif name in NAMES:
         data = named(name, split, limit, data_dir, say)
         data = replace(data, images=shape.mirrored(fit_all(data.images[:limit], shape)))
     else:

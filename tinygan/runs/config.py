@@ -57,9 +57,20 @@ def configuration(
     }  # fmt: skip
 
 
-def reconfigure(run: RunFolder, before: dict[str, Any], config: dict[str, Any]) -> list[str]:
-    """Write `config` in place of what was there `before`, whose commands stay in front; returns warnings."""
-    run.write_config(config | {"commands": [*before["commands"], *config["commands"]]})
+def reconfigure(
+    run: RunFolder, before: dict[str, Any], config: dict[str, Any], changed: dict[str, list[Any]], step: int
+) -> list[str]:
+    """Write `config` in place of what was there `before`, whose commands stay in front, and so do changes of
+    settings up to this `step`, at which those in `changed`, [before, from now on], come; returns warnings."""
+    had = config["settings"] | {name: was for name, (was, _) in changed.items()}  # what it goes on from
+    changes = [
+        one for one in before["changes"]
+        if one["step"] < step or (one["step"] == step and had.get(one["setting"]) == one.get("to"))
+    ]  # fmt: skip
+    for name, (was, now) in changed.items():
+        changes.append({"step": step, "setting": name, "from": was, "to": now})
+    commands = [*before["commands"], *config["commands"]]
+    run.write_config(config | {"commands": commands, "changes": changes})
     lines, usual = [], {"ranks": 1, "changed": []}
     was, now = ({**usual, **some["device"], **some["versions"]} for some in (before, config))
     for name in BITS:

@@ -44,10 +44,6 @@ class StoppedError(TinyganError):
         super().__init__(f"interrupted; everything is saved. Go on with: {remedy}")
         self.exit_code = exit_code
 
-    def _render_traceback_(self) -> list[str]:
-        """What a notebook shows: the line alone."""
-        return [str(self)]
-
 
 class Signals:
     """Which signal to stop has arrived, if any."""
@@ -82,21 +78,29 @@ class Training:
         self.noise = state.backend.array(noise)
         self.rows = run.read_stats() if self.ranks.writes else []  # the verdict is on all epochs
 
-    def complete(self, received: Signals) -> None:
-        """Train to the end. Raises StoppedError where a signal was `received` (the run was saved and can be
-        resumed), NonFiniteError where a loss or a weight is NaN or infinite (no checkpoint holds it), and
+    def epochs(self, received: Signals) -> Iterator[dict[str, Any]]:
+        """Train to the end, and give the first rank the statistics of each epoch; who closes this saves what
+        was reached. Raises StoppedError where a signal was `received` (the run was saved and can be resumed),
+        NonFiniteError where a loss or a weight is NaN or infinite (no checkpoint holds it), and
         CheckpointError where the run folder cannot be written."""
         if self.state.step == 0 and self.ranks.writes:
             self._save_previews(0)
             with by_product("picture of the training images", self.warn):
                 save_png(self.run.reals_path, grid(spread(self.data.images, PREVIEWS)))
         stop = 0  # the exit code with which to do so
-        # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self.total_steps == 0:  # then no epoch will save it
-                self.save()
+        if self.total_steps == 0:  # then no epoch will save it
+            self.save()
+        try:
             while self.state.step < self.total_steps and not stop:
+                known = len(self.rows)
                 stop = self._epoch(received)
+                if len(self.rows) > known and not stop:
+                    left = time.monotonic()
+                    yield self.rows[-1]
+                    self.progress.paused += time.monotonic() - left
+        except GeneratorExit:  # of who has seen enough epochs
+            if self.rarely:
+                self.save()
         received.saved = True
         self._write_report()
         if self.ranks.writes and not self.settings.no_gif:
@@ -105,6 +109,8 @@ class Training:
         if stop and self.state.step < self.total_steps:
             raise StoppedError(stop, self.run.resume_command)
 
+    # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
+    @np.errstate(over="ignore", invalid="ignore")
     def _epoch(self, received: Signals) -> int:
         """Train to the end of an epoch, or of all steps; returns the exit code with which to stop, or 0."""
         state, start, paused = self.state, time.perf_counter(), self.progress.paused
@@ -264,14 +270,13 @@ class Training:
 
 
 @contextmanager
-def signals(answer: Printer) -> Iterator[Signals]:
-    """Note the first signal to stop in what this yields; a second one stops the process at once, unless it
-    comes within `OFFERED` seconds. What happens is said through `answer`.
+def signals(answer: Printer, received: Signals) -> Iterator[None]:
+    """Note in `received` the first signal to stop; a second one stops the process at once, unless it comes
+    within `OFFERED` seconds. What happens is said through `answer`.
 
     Those are Ctrl-C; SIGTERM (of Kubernetes) and SIGUSR1 (of Slurm); and SIGHUP, when the terminal has gone,
     unless it is ignored, as under nohup. Only the main thread gets signals: in others nothing is changed.
     """
-    received = Signals()
 
     def note(number: int, frame: FrameType | None) -> None:
         if received.number:
@@ -297,7 +302,7 @@ def signals(answer: Printer) -> Iterator[Signals]:
     try:
         for number in handlers:
             signal.signal(number, note)
-        yield received
+        yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,5 +1,5 @@
 """How far a command is, and how a training is going, in one line that moves; plain lines now and then, where
-the output is no terminal (a file, a pipe, a notebook) or one that cannot rewrite a line (``TERM=dumb``)."""
+the output is no terminal or notebook (a file, a pipe) or one that cannot rewrite a line (``TERM=dumb``)."""
 
 import os
 import shutil
@@ -14,7 +14,6 @@ from tinygan.errors import put
 
 _STEPS_BEFORE_ESTIMATE = 20  # the first steps are slow: caches, memory and GPU kernels are being set up
 _STEPS_IN_ESTIMATE = 100  # a moving window: other programs come and go
-_SECONDS_PER_REDRAW = 0.1
 _SECONDS_OF_SILENCE = 5  # of a command that trains nothing, where the output is no terminal
 
 
@@ -33,10 +32,10 @@ def duration(seconds: float) -> str:
 class Progress:
     """The progress of `total_steps` training steps, `done_steps` of which an earlier process did.
 
-    On a terminal one line is rewritten at most ten times a second; fields that do not fit drop out of it. On
-    any other `stream` a line is printed after 20 steps and every `seconds_per_line`; without one, nothing is.
-    `quiet` turns that off, but not `line`. A stream that fails (its reader has gone, its disk is full) is
-    not written to again: a run is worth more than what it prints.
+    On a terminal one line is rewritten at most ten times a second, in a notebook once; fields that do not fit
+    drop out of it. On any other `stream` a line is printed after 20 steps and every `seconds_per_line`;
+    without one, nothing is. `quiet` turns that off, but not `line`. A stream that fails (its reader has gone,
+    its disk is full) is not written to again: a run is worth more than what it prints.
     """
 
     def __init__(
@@ -47,8 +46,10 @@ class Progress:
         self._total, self._done = total_steps, done_steps
         self._quiet, self._seconds_per_line = quiet, seconds_per_line  # the latter where there is no terminal
         self._fails = getattr(stream, "closed", False)
-        terminal = not self._fails and getattr(stream, "isatty", bool)()
-        self._moves = terminal and not quiet and os.environ.get("TERM") != "dumb"
+        terminal = not self._fails and getattr(stream, "isatty", bool)() and os.environ.get("TERM") != "dumb"
+        notebook = type(stream).__module__ == "ipykernel.iostream"
+        self._moves = (terminal or notebook) and not quiet
+        self._seconds_per_redraw = 1.0 if notebook else 0.1
         self._shown = ""  # what stands on the terminal's last line
         self._fields: Sequence[str] = ()  # what should stand there
         self._steps = 0  # of this process
@@ -80,7 +81,7 @@ class Progress:
             return
         if not self._moves and (now or waited >= self._seconds_per_line):
             self._write("  ".join(fields) + "\n")
-        elif self._moves and (not self._shown or waited >= _SECONDS_PER_REDRAW):
+        elif self._moves and (not self._shown or waited >= self._seconds_per_redraw):
             self._draw(fields)
         else:
             return

@@ -17,6 +17,9 @@ from tinygan.files import append, write_atomically
 
 MOST_FILES = 100_000  # names; more would take longer than they are worth
 GROUPS = ("settings", "data", "device", "versions")  # of a configuration
+LISTS = {  # of a configuration, and what each object in them has; changes are of settings, by --change
+    "commands": {"time": str, "command": str}, "changes": {"step": int, "setting": str},
+}  # fmt: skip
 
 
 class Inside:
@@ -35,6 +38,11 @@ class Records:
 
     path: Path
 
+    def __str__(self) -> str:
+        return str(self.path)
+
+    __fspath__ = __str__
+
     config_path = Inside("config.json")  # arguments, versions, device, data set
     log_path = Inside("log.txt")  # what was printed
     stats_path = Inside("stats.jsonl")  # one JSON object a line, one line an epoch
@@ -47,19 +55,20 @@ class Records:
         write_atomically(self.config_path, f"{json.dumps(config, indent=2)}\n".encode())
 
     def read_config(self) -> dict[str, Any]:
-        """What `write_config` wrote: an object; `GROUPS` in it are objects, and the commands a list of them.
+        """What `write_config` wrote: an object; `GROUPS` in it are objects, and `LISTS` are lists of them.
         Raises CheckpointError when it is missing or damaged."""
         try:
             with reading(self.config_path):
                 config = _parsed(self.config_path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise damaged(self.config_path, str(error)) from error
-        config = {**dict.fromkeys(GROUPS, {}), "commands": [], **config}
+        config = {**dict.fromkeys(GROUPS, {}), **dict.fromkeys(LISTS, []), **config}
         if odd := [name for name in GROUPS if not isinstance(config[name], dict)]:
             raise damaged(self.config_path, f"{odd[0]} is no object")
-        commands = config["commands"]
-        if not isinstance(commands, list) or not all(isinstance(command, dict) for command in commands):
-            raise damaged(self.config_path, "commands are no list of objects")
+        for name, items in LISTS.items():
+            for row in config[name] if isinstance(config[name], list) else [None]:
+                if not isinstance(row, dict) or any(type(row.get(key)) is not items[key] for key in items):
+                    raise damaged(self.config_path, f"{name} are no list of objects with {', '.join(items)}")
         return config
 
     def write_files(self, names: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 LARGEST = 1 << 31  # weights: 8.6 GB, without Adam's averages
+SIZES = ("size", "channels", "width", "noise_dim")  # of the model
 MOST = 1 << 53  # of anything: up to here numbers are exact, as floats as well
 # What the words in a setting's type allow; a bool is an int elsewhere, but not here.
 KINDS = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "None": (type(None),)}
@@ -50,9 +51,9 @@ def setting(
 ) -> Any:  # fmt: skip
     """A setting and its option, `option` being what argparse takes.
     `resumed`: a run that goes on ``"may change"`` it; or has it ``"fixed"``, since it decides the run's
-    numbers (so do the data, wherever they lie: the checkpoint knows their digest); or ``"forgets"`` it,
-    since each command says it for itself. `added`: older checkpoints lack it, and the default is what was
-    done then."""
+    numbers (so do the data, wherever they lie: the checkpoint knows their digest); or ``"if named"``, fixed
+    but for ``--change``; or ``"forgets"`` it, since each command says it for itself. `added`: older
+    checkpoints lack it, and the default is what was done then."""
     facts = {"check": check, "resumed": resumed, "added": added}
     return field(default=default, metadata={**facts, "option": {"help": help, **option}})
 
@@ -70,6 +71,7 @@ def device(text: str) -> str:
 
 
 FIXED: dict[str, Any] = {"resumed": "fixed"}
+NAMED: dict[str, Any] = {"resumed": "if named"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Settings:
     )  # fmt: skip
     epochs: int = setting(100, "default: 100", at_least(0))
     batch_size: int = setting(256, "default: the recipe's", at_least(1), **FIXED)
-    lr: float = setting(1e-4, "Adam's learning rate (see --lr-d); default: the recipe's", positive, **FIXED)
+    lr: float = setting(1e-4, "Adam's learning rate (see --lr-d); default: the recipe's", positive, **NAMED)
     seed: int = setting(0, "of all random numbers; default: 0", at_least(0), **FIXED)
     # From here on the options are listed as advanced: see `add_options`.
     limit: int | None = setting(None, "use the first N images", at_least(1), metavar="N", **FIXED)
@@ -113,14 +115,19 @@ class Settings:
     width: int = setting(64, "channels at half size; default: 64", **FIXED)
     noise_dim: int = setting(100, "numbers behind a picture; default: 100", **FIXED)
     lr_d: float | None = setting(
-        None, "D's own learning rate; default: the recipe's", positive, added=True, **FIXED
+        None, "D's own learning rate; default: the recipe's", positive, added=True, **NAMED
     )
-    beta1: float = setting(0.9, "Adam's memory; default: the recipe's", below_one, **FIXED)
-    beta2: float = setting(0.999, "... of squares; default: the recipe's", below_one, added=True, **FIXED)
+    beta1: float = setting(0.9, "Adam's memory; default: the recipe's", below_one, **NAMED)
+    beta2: float = setting(0.999, "... of squares; default: the recipe's", below_one, added=True, **NAMED)
     average: float = setting(
         0.0, "make the pictures with weights averaged over the steps, which forget at this rate "
         "(such as 0.999); 0: with the last ones; default: the recipe's",
-        below_one, added=True, metavar="DECAY", **FIXED,
+        below_one, added=True, metavar="DECAY", **NAMED,
+    )  # fmt: skip
+    start_from: str | None = setting(
+        None, "begin with the weights of a run, a checkpoint or a .safetensors file; default of --size, "
+        "--channels, --width, --noise-dim: what those have", added=True, metavar="RUN|FILE", type=filled,
+        **FIXED,
     )  # fmt: skip
     engine: str = setting("auto", "default: auto", choices=ENGINES)
     precision: str = setting(
@@ -211,29 +218,47 @@ def add_options(parser: ArgumentParser) -> None:
         group.add_argument(option(name), default=SUPPRESS, **more)
 
 
-def new_settings(given: Mapping[str, Any]) -> Settings:
-    """Defaults, then the recipe's values, then what was `given`."""
-    values = RECIPES[given.get("recipe", Settings.recipe)]
-    return Settings(**{**values, **given}).check()
+def new_settings(given: Mapping[str, Any], start: Settings | None = None) -> Settings:
+    """Defaults, then the recipe's values, then what was `given`; the sizes of the model are those of `start`
+    if it starts from the weights of a run with those settings. Raises UsageError, for other sizes too."""
+    values = {**RECIPES[given.get("recipe", Settings.recipe)], **given}
+    for name in SIZES if start else ():
+        if values.setdefault(name, getattr(start, name)) != getattr(start, name):
+            has = f"{option(name)} {getattr(start, name)}, not {values[name]}"
+            raise UsageError(f"--start-from {given['start_from']} has {has}. Leave it out.")
+    return Settings(**values).check()
 
 
-def resumed_settings(saved: Mapping[str, Any], given: Mapping[str, Any], run: str) -> Settings:
-    """The settings of a run, with what was `given` for its continuation; forgotten ones are defaults. Raises
-    UsageError where what decides the run's numbers would change, or the run would shrink; CheckpointError
-    where `saved` are not settings of this version; TypeError where one of them has another type."""
+def resumed_settings(
+    saved: Mapping[str, Any], given: Mapping[str, Any], run: str, changes: Mapping[str, Any] | None = None
+) -> Settings:
+    """The settings of a run, with what was `given` for its continuation, and `changes` by ``--change``;
+    forgotten ones are defaults. Raises UsageError where what decides the run's numbers would change without
+    that, or cannot, or the run would shrink; CheckpointError where `saved` are not settings of this version;
+    TypeError where one of them has another type."""
     added = {name: known.default for name, known in DESCRIBED.items() if known.metadata["added"]}
-    saved = {**added, **saved}
+    saved, changes = {**added, **saved}, changes or {}
     if odd := ", ".join(sorted(saved.keys() ^ DESCRIBED.keys())):
         raise CheckpointError(
             f"{run} has other settings than this version knows ({odd:.80}). Start a new run."
         )
+    how = {name: known.metadata["resumed"] for name, known in DESCRIBED.items()}
     for name, value in given.items():
-        if DESCRIBED[name].metadata["resumed"] == "fixed" and value != saved[name]:
+        if how[name] in ("fixed", "if named") and value != saved[name]:
+            ask = f"use --change {name.replace('_', '-')}={value}" * (how[name] == "if named")
             raise UsageError(
                 f"{run} was trained with {option(name)} {saved[name]}, not {value}. "
-                "Leave it out, or start a new run."
+                f"Leave it out, or {ask or 'start a new run'}."
             )
+    for name, value in changes.items():
+        if how.get(name) in ("fixed", "forgets", None) or (name == "average" and not (saved[name] and value)):
+            possible = ", ".join(one.replace("_", "-") for one in how if how[one] == "if named")
+            raise UsageError(
+                f"--change {name.replace('_', '-')}: a run that goes on can change {possible} (an average to "
+                "another one). For others start a new one with --start-from."
+            )
+    given = {**given, **changes}
     if given.get("epochs", saved["epochs"]) < saved["epochs"]:
         raise UsageError(f"{run} has --epochs {saved['epochs']}; it may grow, not shrink.")
-    kept = {name: saved[name] for name, known in DESCRIBED.items() if known.metadata["resumed"] != "forgets"}
+    kept = {name: saved[name] for name in how if how[name] != "forgets"}
     return Settings(**{**kept, **given}).check()

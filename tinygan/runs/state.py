@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from tinygan import gan, models, optim
-from tinygan.arrays import CPU, Backend
-from tinygan.autograd import Tensor, no_grad
+from tinygan.arrays import Backend
+from tinygan.autograd import Tensor
 from tinygan.average import Average
-from tinygan.errors import CheckpointError, Printer, UsageError, say
+from tinygan.errors import CheckpointError, Printer, UsageError
 from tinygan.layers import Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
@@ -67,10 +67,12 @@ class State:
         }
 
     def set_weights(self, arrays: checkpoint.Arrays) -> None:
-        """Take over what `weights` gave."""
+        """Take over what `weights` gave. Where that had no average, it starts as the generator."""
         for name, network in self.networks.items():
             for key, tensor in _tensors(network).items():
-                tensor.data = self.backend.array(arrays[f"{name}/{key}"])
+                own = f"{name}/{key}"
+                array = arrays[own if own in arrays else f"generator/{key}"]
+                tensor.data = self.backend.array(array.copy())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it by name, as NumPy arrays."""
@@ -118,43 +120,20 @@ def folder_of(checkpoint_file: Path) -> Path:
     return folder.parent if folder.name == "checkpoints" else folder
 
 
-class Trained:
-    """A generator and its discriminator, ready to use. Made by `load`."""
-
-    def __init__(self, state: State, path: Path) -> None:
-        self.G, self.D, self.settings, self.path = state.shown_G, state.D, state.settings, path
-        self.run_folder, self.name = folder_of(path), state.name  # where its pictures belong, and as what
-
-    def generate(self, n: int, seed: int = 0) -> np.ndarray:
-        """`n` new pictures (n, H, W, C), float32 in [-1, 1]; the same ones for the same `seed`. Raises
-        UsageError where n is less than 1, or seed less than 0."""
-        if n < 1 or seed < 0:
-            raise UsageError(f"generate got n {n} and seed {seed}. It needs n >= 1 and seed >= 0.")
-        return pictures_of(self.G, sample_noise(seed, n, self.G))
-
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        """The discriminator's logits (N,) for images (N, H, W, C) float32 in [-1, 1]."""
-        backend = self.D.backend
-        with no_grad():
-            return backend.numpy(self.D(backend.array(images)).data)[:, 0]
-
-
-def load(
-    where: str | Path | None = None, out: str | Path = "runs", backend: Backend | None = None,
-    say: Printer = say,
-) -> Trained:  # fmt: skip
-    """The model of a run (its newest intact checkpoint), of a checkpoint file, or of the newest trained run.
-    `where` may also be a file that ``python -m tinygan.export --safetensors`` wrote. Raises CheckpointError
-    where there is none, or none that is intact; UsageError where the package safetensors is missing."""
-    if where is not None and Path(where).suffix.lower() == ".safetensors":
-        path = Path(where)
-        arrays, meta = read_safetensors(path)
-        state = State(saved_settings(meta, path, arrays), backend or CPU)
-        _check_fit(state.weights(), arrays, path)
-        state.set_weights(arrays)
-        state.name = path.stem
-        return Trained(state, path)
-    return Trained(*restored(RunFolder.checkpoint_files(where, Path(out)), backend or CPU, say))
+def found(where: str | Path | None, out: Path, backend: Backend, say: Printer) -> tuple[State, Path]:
+    """The state in the newest intact checkpoint of the run `where`, in a checkpoint file, or without either
+    in the newest trained run of `out`; and that file. One that ``python -m tinygan.export --safetensors``
+    wrote has the weights of a state, and no more. Raises CheckpointError where there is none, or none that is
+    intact; UsageError where the package safetensors is missing."""
+    if where is None or Path(where).suffix.lower() != ".safetensors":
+        return restored(RunFolder.checkpoint_files(where, out), backend, say)
+    path = Path(where)
+    arrays, meta = read_safetensors(path)
+    state = State(saved_settings(meta, path, arrays), backend)
+    _check_fit(state.weights(), arrays, path)
+    state.set_weights(arrays)
+    state.name = path.stem
+    return state, path
 
 
 def restored(files: Sequence[Path], backend: Backend, say: Printer) -> tuple[State, Path]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -24,11 +24,15 @@ if TYPE_CHECKING:  # not needed, and not loaded, on a processor
     from tinygan.cuda.trainer import Trainer as OnCard
 
 
-def images_of(settings: Settings, say: Printer, data_dir: Path | None = None) -> Dataset:
-    """The images that `settings` ask for; `data_dir`, where they lie now. Raises as `data.load`."""
+def images_of(
+    settings: Settings, say: Printer, data_dir: Path | None = None, array: Any = None
+) -> Dataset:
+    """The images that `settings` ask for; `data_dir`, where they lie now, or the `array` that holds them.
+    Raises as `data.load`."""
+    what = settings.data if array is None else array
     folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
     return load(
-        settings.data, data_dir=folder, size=settings.size, channels=settings.channels,
+        what, data_dir=folder, size=settings.size, channels=settings.channels,
         limit=settings.limit, resize=settings.resize, flip=settings.flip, say=say,
     )  # fmt: skip
 

@@ -35,7 +35,7 @@ def title(stem: str) -> str:
     if not (match := re.fullmatch(r"epoch_(\d+)(?:_step_(\d+))?", stem)):
         return stem
     epoch, step = int(match[1]), int(match[2] or 0)
-    return f"epoch {epoch + 1}, step {step}" if step else f"epoch {epoch}" if epoch else "untrained"
+    return f"epoch {epoch + 1}, step {step}" if step else f"epoch {epoch}" if epoch else "before training"
 
 
 def endings() -> list[str]:

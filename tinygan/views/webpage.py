@@ -16,7 +16,7 @@ from tinygan.errors import CheckpointError, ShapeError, printable
 from tinygan.fast.originals import unlike
 from tinygan.files import write_atomically
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.records import GROUPS, damaged
+from tinygan.runs.records import GROUPS, LISTS, damaged
 from tinygan.runs.state import PREVIEWS, State
 from tinygan.views import health
 from tinygan.views.explorer import directions, for_page
@@ -33,7 +33,7 @@ def write_report(run: RunFolder, state: State, path: Path | None = None) -> Path
     """Write the report of `run`, whose networks are now as in `state`, to `path`, or else into its folder as
     ``report.html``; return where it is. Pictures that cannot be read are left out. Raises CheckpointError
     when the configuration or the statistics are damaged, or the file cannot be written."""
-    config, stats = _configuration(run), _statistics(run)
+    config, stats = _configuration(run), statistics(run)
     images, height, width, _ = config["data"]["shape"]
     name = printable(run.path.resolve().name)
     networks = state.shown_G, state.D
@@ -81,10 +81,10 @@ def _configuration(run: RunFolder) -> dict[str, Any]:
     sizes = [*shape, config["settings"].get("batch_size")] if isinstance(shape, list) else []
     if len(sizes) != 5 or not all(type(size) is int and 0 < size < 2**53 for size in sizes):
         raise damaged(run.config_path, "without the shape of the data or a batch size")
-    return {name: config[name] for name in (*GROUPS, "commands")}
+    return {name: config[name] for name in (*GROUPS, *LISTS)}
 
 
-def _statistics(run: RunFolder) -> list[dict[str, Any]]:
+def statistics(run: RunFolder) -> list[dict[str, Any]]:
     """The rows of the statistics with what a page shows, of the right kind."""
 
     def numbers(row: Any, names: Sequence[str]) -> dict[str, float]:

@@ -52,7 +52,7 @@ function showFacts() {
 
 function modelText() {
   const { step } = RUN, epoch = step / RUN.steps_per_epoch;
-  if (step === 0) return "They are still untrained: all that the generator can make is noise.";
+  if (step === 0 && !config.settings.start_from) return "They are still untrained: all that the generator can make is noise.";
   const average = config.settings.average ? " The generator's, here and in the samples, are averages over " +
     "the last steps (--average); curves and verdicts are those of the weights that are trained." : "";
   return `Their weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to four digits.${average}`;
@@ -81,5 +81,8 @@ function showDetails() {
   byId("versions").append(listing("Data", config.data), listing("Device", config.device), listing("Versions", config.versions));
   for (const { time, command } of config.commands) {
     byId("commands").append(element("p", {}, element("code", {}, command), ` (${time})`));
+  }
+  for (const { step, setting, from, to } of config.changes) {
+    byId("commands").append(element("p", {}, `After step ${number(step)}: ${setting} ${from} changed to ${to}`));
   }
 }

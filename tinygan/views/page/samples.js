@@ -57,7 +57,7 @@ class Player {
 
   facts(epoch) {
     const row = this.run.stats.find((one) => one.epoch === epoch);
-    if (!row) return epoch === 0 ? "Epoch 0: untrained networks." : `Epoch ${epoch}`;
+    if (!row) return epoch === 0 ? "Epoch 0: before the training." : `Epoch ${epoch}`;
     return `Epoch ${epoch}: mean loss G ${fixed(row.g_loss)}, D ${fixed(row.d_loss)}, ` +
       `D(x) ${fixed(row.real_score, 2)}, D(G(z)) ${fixed(row.fake_score, 2)}. ${advice(row)}`;
   }

@@ -1,0 +1,215 @@
+"""A trained model, a run and pictures, as Python programs use them and notebooks show them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinygan.arrays import Backend
+from tinygan.autograd import no_grad
+from tinygan.backend import choose
+from tinygan.data import normalise
+from tinygan.errors import Printer, ShapeError, UsageError, say
+from tinygan.layers import Network
+from tinygan.runs.folder import RunFolder
+from tinygan.runs.state import PREVIEWS, State, folder_of, found, pictures_of, sample_noise
+from tinygan.views.pictures import grid, png, save_png
+from tinygan.views.webpage import MEASURED, statistics
+
+SHOWN = 256  # pictures of an array: more are too many to look at
+POINTS = 300  # of a curve
+CURVES = {"g_loss": ("G's loss", "#e8590c"), "d_loss": ("D's loss", "#1c7ed6")}
+
+
+class Pictures(np.ndarray):
+    """An array of pictures (N, H, W, C), or of one (H, W, C), float32 in [-1, 1], which a notebook shows. A
+    part of it is one as well; what is computed from it is a plain array."""
+
+    if TYPE_CHECKING:  # a part, or a number
+
+        def __getitem__(self, which: Any) -> Any: ...
+
+    def __array_wrap__(self, array: np.ndarray, context: Any = None, return_scalar: bool = False) -> Any:
+        return np.asarray(array)[()]
+
+    def _grid(self) -> np.ndarray:
+        return grid(np.asarray(self if self.ndim == 4 else self[None])[:SHOWN])
+
+    def _repr_png_(self) -> bytes | None:
+        try:
+            return png(self._grid())
+        except ShapeError:  # a single row of pixels, or something else that is no picture
+            return None
+
+    def save(self, path: str | Path) -> None:
+        """Write the first 256 as a grid, a PNG file. Raises ShapeError for what is no picture, and FileError
+        where it cannot be written."""
+        save_png(Path(path), self._grid())
+
+
+class Run(RunFolder):
+    """A run, which a notebook shows: its verdict, its newest samples and the curves of both losses."""
+
+    @property
+    def losses(self) -> np.ndarray:
+        """What every step measured: (steps,) with the fields g_loss, d_loss, real_score and fake_score,
+        float32, such as ``losses["g_loss"]``; NaN for steps that were not kept. Raises CheckpointError."""
+        return self.read_losses().view([(name, np.float32) for name in MEASURED])[:, 0]
+
+    @property
+    def epochs(self) -> np.ndarray:
+        """What every epoch measured: (epochs,) with the fields epoch, step, those of `losses` (means),
+        seconds, images_per_second and fcd, float64; NaN for what was not. Raises CheckpointError."""
+        names = ("epoch", "step", *MEASURED, "seconds", "images_per_second", "fcd")
+        rows = [row["evaluation"] | row for row in statistics(self)]
+        numbers = [tuple(row.get(name, math.nan) for name in names) for row in rows]
+        return np.array(numbers, [(name, int if name in ("epoch", "step") else float) for name in names])
+
+    def _repr_html_(self) -> str:
+        rows = statistics(self)
+        last = rows[-1] if rows else {"epoch": 0, "verdict": "no epoch is complete yet"}
+        words = f"epoch {last['epoch']}: {verdict_of(last)}"
+        parts = [f"<p><b>{html.escape(str(self.path))}</b>, {html.escape(words)}</p>"]
+        for sample in self.samples()[-1:]:
+            data = base64.b64encode(sample.path.read_bytes()).decode()
+            parts.append(f'<img alt="samples" width="280" src="data:image/png;base64,{data}">')
+        return "".join([*parts, _curves(self.losses)])
+
+
+def verdict_of(row: dict[str, Any]) -> str:
+    """What the statistics of an epoch say of it, and what to try."""
+    return ". ".join(filter(None, (row.get("verdict"), row.get("advice"))))
+
+
+def _curves(losses: np.ndarray) -> str:
+    """The losses of G and D by step as a picture in SVG: means of up to `POINTS` parts."""
+    kept = losses[np.isfinite(losses["g_loss"])]
+    if not len(kept):
+        return ""
+    parts = np.array_split(kept, min(POINTS, len(kept)))
+    means = {name: [(i, float(part[name].mean())) for i, part in enumerate(parts)] for name in CURVES}
+    top = 1.1 * max(y for curve in means.values() for _, y in curve) or 1.0
+    lines = [f'<text x="4" y="14">{top:.2f}</text><text x="4" y="198">0, step 1 to {len(losses):,}</text>']
+    for number, (name, (title, color)) in enumerate(CURVES.items()):
+        points = (f"{40 + 440 * i / len(parts):.1f},{180 - 175 * y / top:.1f}" for i, y in means[name])
+        lines.append(f'<polyline fill="none" stroke="{color}" points="{" ".join(points)}"/>')
+        lines.append(f'<text x="{300 + 90 * number}" y="198" fill="{color}">{title}</text>')
+    style = "font:12px sans-serif;fill:currentColor"
+    return f'<svg width="490" height="204" style="{style}">{"".join(lines)}</svg>'
+
+
+class Trained:
+    """A generator and its discriminator, ready to use. Made by `load`; it can be pickled and copied."""
+
+    def __init__(self, state: State, path: Path) -> None:
+        self.G, self.D, self.settings, self.path = state.shown_G, state.D, state.settings, path
+        self.run_folder, self.name = folder_of(path), state.name  # where its pictures belong, and as what
+
+    def __repr__(self) -> str:
+        return f"Trained({str(self.path)!r}, {self.name})"
+
+    @property
+    def run(self) -> Run:
+        """The run that it is of."""
+        return Run(self.run_folder)
+
+    def noise(self, n: int | None = None, seed: int | Iterable[int] = 0) -> np.ndarray:
+        """Noise (n, noise_dim) float32, standard normal, the same for the same `seed`; n is by default 16.
+        Several seeds give one vector each, as ``sample --seeds`` does. Raises UsageError."""
+        if isinstance(seed, Iterable):
+            seeds = list(seed)
+            if not seeds or n not in (None, len(seeds)):
+                raise UsageError(f"noise got {len(seeds)} seeds and n {n}. Each gives one: leave n out.")
+            return np.concatenate([sample_noise(one, 1, self.G) for one in seeds])
+        n = PREVIEWS if n is None else n
+        if n < 1:
+            raise UsageError(f"n is {n}. Use 1 or more.")
+        return sample_noise(seed, n, self.G)
+
+    def generate(
+        self, n: int | None = None, seed: int | Iterable[int] = 0, noise: Any = None
+    ) -> Pictures:
+        """New pictures (n, H, W, C) float32 in [-1, 1], of `noise` (n, noise_dim) or of ``noise(n, seed)``.
+        A factor below 1 on the noise gives safer pictures, and fewer kinds. Raises UsageError, ShapeError."""
+        if noise is not None and n is not None:
+            raise UsageError(f"generate got noise and n {n}. The noise says how many: leave n out.")
+        taken = self.noise(n, seed) if noise is None else vectors(noise, self.G)
+        return pictures_of(self.G, taken).view(Pictures)
+
+    def interpolate(self, a: Any, b: Any, frames: int = 16) -> Pictures:
+        """Pictures (frames, H, W, C) on the way from noise `a` to noise `b`, both (noise_dim,), ends
+        included, along a great circle. Raises UsageError for fewer than 2 frames, ShapeError."""
+        if frames < 2:
+            raise UsageError(f"frames is {frames}. Use 2 or more.")
+        (start,), (end,) = vectors(a, self.G, 1), vectors(b, self.G, 1)
+        way = great_circle(start, end, np.linspace(0, 1, frames, dtype=np.float32))
+        return self.generate(noise=way)
+
+    def scores(self, pictures: Any, say: Printer = say) -> np.ndarray:
+        """The discriminator's logits (N,) float32 for pictures (N, H, W, C): above 0 means "real". These
+        are uint8, or floats in [-1, 1]: `say` gets which. Raises UsageError, ShapeError."""
+        array = np.asarray(pictures)
+        low, high = (array.min(), array.max()) if array.size else (0, 0)
+        if array.dtype == np.uint8:
+            words, array = "bytes, 0 to 255", normalise(array)
+        elif array.dtype.kind == "f" and low >= -1 and high <= 1:
+            words, array = "numbers in [-1, 1]", array.astype(np.float32)
+        else:
+            problem = f"scores got {array.dtype} from {low:g} to {high:g}"
+            raise UsageError(f"{problem}. Give it uint8, 0 to 255, or floats in [-1, 1].")
+        logits = self.logits(array)
+        say(f"scores   {len(array):,} pictures from {low:g} to {high:g} taken as {words}")
+        return logits
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """The discriminator's logits (N,) for images (N, H, W, C) float32 in [-1, 1]. Raises ShapeError."""
+        backend = self.D.backend
+        parts = [images[at : at + SHOWN] for at in range(0, max(1, len(images)), SHOWN)]
+        with no_grad():
+            return np.concatenate([backend.numpy(self.D(backend.array(part)).data)[:, 0] for part in parts])
+
+
+def load(
+    where: str | os.PathLike[str] | None = None, out: str | Path = "runs", device: str | Backend = "auto",
+    engine: str = "auto", say: Printer = say,
+) -> Trained:  # fmt: skip
+    """The model of a run (its newest intact checkpoint), of a checkpoint file, or of the newest trained run
+    in `out`; or of a file that ``python -m tinygan.export --safetensors`` wrote. `device` and `engine` are
+    those of the commands. Raises CheckpointError where there is none, or none that is intact; DeviceError,
+    UsageError as `backend.choose`."""
+    chosen = device if isinstance(device, Backend) else choose(device, engine, str)
+    return Trained(*found(None if where is None else Path(where), Path(out), chosen, say))
+
+
+def vectors(noise: Any, G: Network, at_most: float = math.inf, name: str = "the noise") -> np.ndarray:
+    """`noise` as an array (N, noise_dim) float32 for `G`; a single vector (noise_dim,) is N = 1. Raises
+    UsageError for what is no finite numbers, ShapeError for another shape, or for more than `at_most`."""
+    try:
+        array = np.atleast_2d(np.asarray(noise, np.float32))
+    except (TypeError, ValueError) as problem:
+        raise UsageError(f"{name} is no array of numbers. Give it standard normal ones.") from problem
+    if array.shape[1:] != G.input_shape or not 0 < len(array) <= at_most:
+        wanted = f"({G.input_shape[0]},)" if at_most == 1 else f"(N, {G.input_shape[0]})"
+        raise ShapeError(f"{name} has the shape {array.shape}. This generator needs {wanted}.")
+    if not np.isfinite(array).all():
+        raise UsageError(f"{name} holds numbers that are not finite (NaN or infinity). Replace them.")
+    return array
+
+
+def great_circle(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Points (N, noise_dim) on the way from `a` (t = 0) to `b` (t = 1), both (noise_dim,), for t (N,):
+    sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985). Normal
+    noise lies close to a sphere; inside, where a straight line would go, the generator was never trained."""
+    t = t[:, None]
+    cosine = float(a @ b) / (math.sqrt(float(a @ a) * float(b @ b)) or 1.0)
+    angle = np.float32(math.acos(max(-1.0, min(1.0, cosine))))
+    if math.sin(angle) < 1e-6:  # the same direction, or opposite ones
+        return (1 - t) * a + t * b
+    return (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
