@@ -45,9 +45,8 @@ def parser() -> cli.Parser:
         "kernels and of what it makes; generator/NAME or discriminator/NAME where both have one of that name",
     )  # fmt: skip
     parser.add_argument("--engine", choices=backend.ENGINES, help="whose ops to show; default: the run's")
-    parser.add_argument(
-        "--out", type=cli.path, metavar="DIR", help="folder for the pictures of --layer; default: the run's"
-    )
+    folder = "folder for the pictures of --layer; default: the run's"
+    parser.add_argument("--out", type=cli.path, metavar="DIR", help=folder)
     return parser
 
 
@@ -112,8 +111,7 @@ def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
     print(f"  method: {'as the formula says' if words.startswith(how) else how}")
     stem = f"{network.name}_{key}"
     if isinstance(layer, Conv2D | Conv2DTranspose):
-        kernels = layer.kernel.data.reshape(*layer.kernel.shape[:2], -1)
-        show(kernels, folder, f"{stem}_kernels.png", "kernels")
+        show(layer.kernel.data.reshape(*layer.kernel.shape[:2], -1), folder, f"{stem}_kernels.png", "kernels")
     if len(y.shape) == 4:
         show(y.data[0], folder, f"{stem}_maps.png", "maps of the first example")
 

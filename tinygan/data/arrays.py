@@ -36,8 +36,6 @@ LEVELS = (1, 15, 16, 1023, 4095, 16383)
 
 
 class Stack(NamedTuple):
-    """Pictures of one size."""
-
     images: Any  # (N, H, W, C), or (N, C, H, W) if `planes`: an array or a `Mapped` one
     where: str  # in words
     planes: bool = False
@@ -168,12 +166,9 @@ def read_npz(path: Path, split: str) -> Stack:
 
 
 def read_npy(file: IO[bytes], size: int, where: str, limit: int | None = None, pixels: int = 0) -> Stack:
-    """The array in an open .npy file of `size` bytes, in a layout that `laid_out` knows.
-
-    With a number of `pixels` its first `limit` images are mapped, if it is in C order and larger than `LARGE`
-    bytes, as it is or with a byte for each pixel. Raises DataError where it holds objects (which could run
-    code), declares more or less than the file has, or is of an unknown version.
-    """
+    """The array in an open .npy file of `size` bytes, in a layout that `laid_out` knows. Of an array in C
+    order that takes more than `LARGE` bytes, as it is or as images of `pixels` bytes, `limit` images are
+    mapped. Raises DataError for objects (which could run code), a wrong length, or an unknown version."""
     shape, fortran_order, dtype = read_header(file, where)
     laid, planes = layout(shape, dtype, where)
     declared = math.prod(shape) * dtype.itemsize
@@ -222,11 +217,9 @@ def laid_out(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def read_csv(path: Path) -> Stack:
-    """The pictures in a CSV file, as Kaggle has MNIST: one a row, side * side numbers, and perhaps a label.
-
-    The label is the column of that name; without names, the first one if only the others are a square. Raises
-    DataError, and as NumPy does.
-    """
+    """The pictures in a CSV file, as Kaggle has MNIST: one a row, side * side numbers, and perhaps a label:
+    the column of that name; without names, the first if only the others are a square. Raises DataError, and
+    as NumPy does."""
     with path.open(encoding="utf-8-sig") as file:
         lines = iter(lambda: file.readline(LINE), "")
         first = next(lines, "")
@@ -255,9 +248,7 @@ def read_csv(path: Path) -> Stack:
 
 def read_cifar(collection: Collection) -> Stack:
     """The pictures in all batches of CIFAR-10's binary version: for each a label, then red, green and blue.
-
-    Source: Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html. Raises DataError, and as files do.
-    """
+    Source: Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html. Raises DataError, as files do."""
     batches = []
     for entry in collection.entries(0):
         with entry.open() as file:

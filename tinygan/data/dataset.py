@@ -51,8 +51,7 @@ class Mapped:
 
     ``images[3]``, ``images[3:5]`` and ``images[numbers]`` are copies in memory, as NumPy's indexing gives. A
     page that was touched counts as this process's memory (https://man7.org/linux/man-pages/man2/mmap.2.html),
-    so it is given back at once. Raises ValueError where the file is too short, or the shape impossible.
-    """
+    so it is given back at once. Raises ValueError where the file is too short, or the shape impossible."""
 
     def __init__(self, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.path, self.shape, self.ndim, self.dtype = Path(file.name), shape, len(shape), dtype
@@ -77,8 +76,7 @@ class Mapped:
             if start < stop:
                 self._advise("MADV_WILLNEED", first, self._offset + stop * row - first)
         taken = self._array[which]
-        if not taken.flags.owndata:
-            taken = taken.copy()
+        taken = taken if taken.flags.owndata else taken.copy()
         self._advise("MADV_DONTNEED")
         return taken
 

@@ -47,11 +47,9 @@ def is_intact(path: Path, file: Pinned) -> bool:
 
 
 def fetch(file: Pinned, folder: Path, say: Printer) -> Path:
-    """The path of `file` in `folder`: as it lies there if intact, else downloaded from the first good mirror.
-
-    The file gets its name only when it is complete and right. Raises DataError where no mirror gave it, with
-    the reason of the last one, and what `write_atomically` raises where it cannot be written.
-    """
+    """The path of `file` in `folder`, where it gets its name only when it is complete and right: as it lies
+    there, or from the first good mirror. Raises DataError, with the last mirror's reason, and as
+    `write_atomically`."""
     target = folder / file.name
     with failing(f"cannot use the cache {folder}", "Set TINYGAN_CACHE.", DataError):
         if target.exists():
@@ -89,11 +87,9 @@ def downloaded(file: Pinned, say: Printer) -> bytes:
 
 
 def opened_in_time(address: str) -> Any:
-    """The answer of `address`. Raises TimeoutError after `CONNECT_SECONDS`, and what `urlopen` raises.
-
-    A socket's own timeout counts anew for every address of a host, and not at all while its name is
-    looked up: without a network both together can take minutes. So a thread waits, and is left behind.
-    """
+    """The answer of `address`. Raises TimeoutError after `CONNECT_SECONDS`, and what `urlopen` raises. The
+    timeout of a socket counts anew for every address of a host, and not while its name is looked up: without
+    a network that can take minutes. So a thread waits, and is left behind."""
     answer: Future[Any] = Future()
 
     def ask() -> None:
@@ -109,10 +105,8 @@ def opened_in_time(address: str) -> Any:
 
 
 def received(answer: Any, address: str, file: Pinned, deadline: float, say: Printer) -> bytes:
-    """The bytes of `answer`, opened from `address`; at most one more than expected is taken.
-
-    Raises DataError for another file; OSError, HTTPException or ValueError where the connection failed.
-    """
+    """The bytes of `answer`, opened from `address`; at most one more than expected is taken. Raises DataError
+    for another file; OSError, HTTPException or ValueError where the connection failed."""
     content, size, said = bytearray(), 0, 0.0
     with answer:
         # read1 gives what has come; read would wait for all of it, whatever the deadline.

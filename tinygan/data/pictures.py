@@ -82,11 +82,10 @@ def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: 
     if not len(images):
         there = f" It has {', '.join(left_out)}." if left_out else ""
         raise DataError(f"no picture ({', '.join(FORMATS)}) in {source}.{there} Name other pictures.")
+    on_white = f"on white {tally.transparent:,} pictures that are transparent in places"
     notes = [f"left out {', '.join(left_out)}"] if left_out else []
-    if tally.transparent:
-        notes.append(f"on white {tally.transparent:,} pictures that are transparent in places")
-    if tally.coloured:
-        notes.append(f"note     {tally.coloured:,} {LOST}")
+    notes += [on_white] if tally.transparent else []
+    notes += [f"note     {tally.coloured:,} {LOST}"] if tally.coloured else []
     if tally.resized:
         what = f"{tally.resized:,} pictures to {shape.size}x{shape.size}"
         notes += shape.remarks(what, tally.area, tally.square, tally.small)

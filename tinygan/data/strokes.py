@@ -131,11 +131,9 @@ def ink(random: np.random.Generator, way: np.ndarray, radius: np.ndarray) -> np.
 
 @cache
 def templates() -> tuple[np.ndarray, ...]:
-    """`TEMPLATES`, ready for arithmetic: all V ways to write a digit, padded with zeros to K points each.
-
-    Returns curves (V, TRAIL, K), which turn points into the pen's way; points (V, K, 2), the sheet from -1 to
-    1; ends (V, K), 1 where a stroke begins or ends; a digit's first way and its number of ways, (10,) each.
-    """
+    """`TEMPLATES`, ready for arithmetic, V ways to write a digit, padded with zeros to K points each: curves
+    (V, TRAIL, K), which turn points into the pen's way; points (V, K, 2), the sheet from -1 to 1; ends (V,
+    K), 1 where a stroke begins or ends; each digit's first way, and how many there are of it, (10,)."""
     rows = [row.split(" ", 1) for row in TEMPLATES.splitlines()]
     parsed = [parse(text) for _, text in rows]
     most = max(len(ends) for _, _, ends in parsed)

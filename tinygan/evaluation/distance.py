@@ -21,18 +21,15 @@ def moments(features: np.ndarray) -> Moments:
 
 
 def frechet(a: Moments, b: Moments) -> float:
-    """The Fréchet distance between two normal distributions: 0 if and only if they are the same.
-
-    The eigenvalues of S1 S2, whose roots the trace adds up, are those of R S2 R with R the root of S1,
-    which is symmetric: two symmetric eigenvalue problems, exact also where a covariance is singular.
-    """
+    """The Fréchet distance between two normal distributions: 0 if and only if they are the same. The
+    eigenvalues of S1 S2, whose roots the trace adds up, are those of R S2 R with R the root of S1, which is
+    symmetric: two symmetric eigenvalue problems, exact also where a covariance is singular."""
     (mu1, S1), (mu2, S2) = a, b
     values, vectors = np.linalg.eigh(S1)
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
     middle = root @ S2 @ root
     roots = np.sqrt(np.maximum(np.linalg.eigvalsh((middle + middle.T) / 2), 0))
-    apart = mu1 - mu2
-    distance = apart @ apart + np.trace(S1) + np.trace(S2) - 2 * roots.sum()
+    distance = (mu1 - mu2) @ (mu1 - mu2) + np.trace(S1) + np.trace(S2) - 2 * roots.sum()
     return max(0.0, float(distance))  # rounding may leave -1e-15
 
 

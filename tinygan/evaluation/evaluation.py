@@ -106,8 +106,7 @@ class Evaluation:
 
     @cached_property
     def bounds(self) -> dict[str, float]:
-        """The floor of the distance, what real training images get: no generator need be better; and the
-        ceiling, what noise gets."""
+        """The floor of the distance, which real training images get, and its ceiling, which noise gets."""
         others = self.others(self.train_images(say=lambda line: None)).values()
         return dict(zip(("floor", "ceiling"), map(self.comparison.fcd, others), strict=True))
 

@@ -48,11 +48,8 @@ def _radii(x: np.ndarray) -> np.ndarray:
 
 
 def nearest(pictures: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest of `images` (M, H, W, C) to each of `pictures` (N, H, W, C), all uint8, and how far it is.
-
-    Returns indices (N,) and distances (N,): the root of the mean squared difference of a pixel, in units
-    of 1/255. The table of all distances is kept, so N should be small.
-    """
+    """The nearest of `images` (M, H, W, C) to each of `pictures` (N, H, W, C), all uint8, N small: indices
+    (N,) and distances (N,), each the root of the mean squared difference of a pixel, in units of 1/255."""
     flat = pictures.reshape(len(pictures), -1).astype(np.float32)
     parts = (images[start : start + ROWS] for start in range(0, len(images), ROWS))
     tables = [squared_distances(flat, part.reshape(len(part), -1).astype(np.float32)) for part in parts]

@@ -30,9 +30,8 @@ def place(module: ModuleType, code: str) -> str:
 
 
 def explain(stepping: StepByStep) -> Iterator[tuple[str, list[str]]]:
-    """The next step, of the readable engine: pairs of a title and the sentences below it. The weights and
-    both Adams of its state take the step; the rest of it is spoilt. Raises UsageError where the words do not
-    fit the code, for a function was changed."""
+    """The next step, of the readable engine: titles, and the sentences below each. The weights and both Adams
+    take it; the rest of the state is spoilt. Raises UsageError where a function changed: no words fit it."""
     in_words = ("gan.", "ops.loss.", "autograd.grad", "optim.")
     if edits := [name for name in changed() if name.startswith(in_words)]:
         raise UsageError(f"{described(edits)}: tinygan.explain has words for the original alone.")

@@ -1,5 +1,4 @@
-"""How the training is going, in words: measured once an epoch, on a few pictures. A GAN's losses need not
-fall, so they do not show it."""
+"""How the training is going, in words: measured on a few pictures, since a GAN's losses need not fall."""
 
 import math
 from collections.abc import Sequence
@@ -30,9 +29,8 @@ class Health(NamedTuple):
 
 
 def measure(G: Network, D: Network, images: Array, noise: Array) -> Health:
-    """Measure on `images` (n, H, W, C) in [-1, 1] and on G's pictures for `noise` (m, noise_dim), n, m >= 1,
-    as `generate` makes them: nothing is in training mode. A run with averaged weights shows people the
-    pictures of those, and measures the G that is trained."""
+    """Measure on `images` (n, H, W, C) in [-1, 1] and what G makes of `noise` (m, noise_dim), n, m >= 1, not
+    in training mode: the G that is trained, also where people see the pictures of averaged weights."""
     backend, xp = G.backend, G.backend.xp
     with no_grad():
         fakes, alive_G = _run(G, noise)
@@ -67,8 +65,7 @@ def _run(network: Network, x: Array) -> tuple[Array, np.ndarray]:
 
 
 def _distances(pictures: np.ndarray) -> tuple[float, float]:
-    """Euclidean distances between `pictures` (n, ...): the mean of all pairs, and the mean of each picture
-    from the one nearest to it; 0 and 0 if there is one."""
+    """Mean Euclidean distances of `pictures` (n, ...) from each other and from their nearest; 0 if n is 1."""
     count, flat = len(pictures), pictures.reshape(len(pictures), -1).astype(np.float64)
     if count == 1:
         return 0.0, 0.0

@@ -98,14 +98,12 @@ def _facts(
         wanted = tuple(tensor is not None for tensor in inputs)
         forward = milliseconds(lambda layer=layer, x=x: layer(x, Mode(True, masks.split())))
         backward = milliseconds(partial(op.backward, saved, dy, wanted))
+        figures = *mean_and_spread(y.data), *mean_and_spread(dy)
         alive = (y.data > 0).any(axis=tuple(range(len(y.shape) - 1)))
-        found.append(
-            LayerFacts(
-                row.name, row.shape, row.trained + row.gathered, products(layer, x.shape[1:], row.shape),
-                forward, backward, *mean_and_spread(y.data), *mean_and_spread(dy),
-                float(1 - alive.mean()) if isinstance(layer, LeakyReLU) else None, *method(network, y.node),
-            )
-        )  # fmt: skip
+        dead = float(1 - alive.mean()) if isinstance(layer, LeakyReLU) else None
+        size = row.trained + row.gathered, products(layer, x.shape[1:], row.shape)
+        how = method(network, y.node)
+        found.append(LayerFacts(row.name, row.shape, *size, forward, backward, *figures, dead, *how))
     return found
 
 
@@ -115,9 +113,8 @@ def mean_and_spread(array: np.ndarray) -> tuple[float, float]:
 
 
 def products(layer: Layer, x: Sequence[int], y: Sequence[int]) -> int:
-    """Multiply-adds that a layer's definition takes for one example x -> y; 0 where there is no kernel. A
-    convolution: each output is a sum of KH KW C products. A transposed one: each input is added to KH KW F
-    outputs. Dense: inputs times outputs, as at a single place of a convolution."""
+    """Multiply-adds of a layer's definition for one example x -> y, 0 without a kernel. A convolution adds up
+    KH KW C products for each output, a transposed one KH KW F for each input; Dense has a single place."""
     if not isinstance(layer, Linear):
         return 0
     places = x if isinstance(layer, Conv2DTranspose) else y

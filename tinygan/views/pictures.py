@@ -27,12 +27,10 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(images * 127.5 + 127.5), 0, 255).astype(np.uint8)
 
 
-def grid(
-    images: np.ndarray, columns: int | None = None, scale: int | None = None, gap: int = _GAP
-) -> np.ndarray:
+def grid(images: np.ndarray, columns: int | None = None, scale: int = 0, gap: int = _GAP) -> np.ndarray:
     """Images (N, H, W, C), uint8 or float in [-1, 1], C 1 or 3 -> one uint8 picture (rows, columns, C).
 
-    `columns` defaults to the most square layout (16 images: 4x4, 10: three rows of 4, 4 and 2); places
+    Without `columns` the layout is the most square one (16 images: 4x4, 10: three rows of 4, 4 and 2); places
     left over are white. Every pixel becomes `scale` x `scale`, by default the least that makes the grid
     500 pixels wide. `gap` white pixels separate the tiles. Raises ShapeError for other shapes.
     """
@@ -46,8 +44,7 @@ def grid(
     down, right = H * scale + gap, W * scale + gap  # from one tile to the next
     tiles = np.full((rows * columns, down, right, C), _BACKGROUND, dtype=np.uint8)
     tiles[:N, : H * scale, : W * scale] = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
-    in_rows = tiles.reshape(rows, columns, down, right, C).swapaxes(1, 2)
-    page = in_rows.reshape(rows * down, columns * right, C)
+    page = tiles.reshape(rows, columns, down, right, C).swapaxes(1, 2).reshape(rows * down, -1, C)
     return page[: rows * down - gap, : columns * right - gap]
 
 
@@ -81,8 +78,7 @@ def panels(groups: np.ndarray, titles: Sequence[str]) -> np.ndarray:
     K, N, _, W, _ = groups.shape
     columns = math.ceil(math.sqrt(K)) * math.ceil(math.sqrt(N))
     scale = max(1, _WIDEST // (columns * (W + _GAP)))
-    grids = [grid(images, scale=scale) for images in groups]
-    pages = [captioned(page, title) for page, title in zip(grids, titles, strict=True)]
+    pages = [captioned(grid(part, scale=scale), title) for part, title in zip(groups, titles, strict=True)]
     return grid(np.stack(pages), scale=1, gap=_APART)
 
 
