@@ -37,18 +37,14 @@ def first_failure(cupy: Any, problem: Exception) -> str:
     """Why the GPU, or what CuPy needs in order to use it, failed at its first use, and the remedy."""
     reason, kinds, packages = _reason(problem), _kinds(problem), cupy_packages()
     if _out_of_memory(problem):
-        return (
-            f"the GPU's memory is full already ({reason}). Stop what else uses it (nvidia-smi lists it), "
-            "choose another GPU with CUDA_VISIBLE_DEVICES"
-        )
+        remedy = "Stop what else uses it (nvidia-smi lists it), choose another GPU with CUDA_VISIBLE_DEVICES"
+        return f"the GPU's memory is full already ({reason}). {remedy}"
     if reason.startswith("cudaErrorInsufficientDriver"):  # also where there is none
         needed = cupy.cuda.runtime.runtimeGetVersion() // 1000
         major, minor = divmod(cupy.cuda.runtime.driverGetVersion() // 10, 100)
         if not major:
-            return (
-                f"no NVIDIA driver was found, and CuPy needs one for CUDA {needed}. Install it, so that "
-                "nvidia-smi shows the GPU (in a container: --gpus all)"
-            )
+            remedy = "Install it, so that nvidia-smi shows the GPU (in a container: --gpus all)"
+            return f"no NVIDIA driver was found, and CuPy needs one for CUDA {needed}. {remedy}"
         found = f"the NVIDIA driver is too old: it is for CUDA {major}.{minor}, and CuPy needs CUDA {needed}"
         fitting = f", or the CuPy for this one ({_exchange(packages, f'cupy-cuda{major}x')})"
         return f"{found}. Install a newer driver{fitting if 12 <= major < needed else ''}"
@@ -141,7 +137,5 @@ def _exchange(packages: Collection[str], wheel: str) -> str:
 
 
 def _too_many(found: str, packages: Collection[str]) -> str:
-    return (
-        f"{found}: {' and '.join(packages)} are installed, and they overwrite each other. Keep one: "
-        f"{_exchange(packages, 'cupy-cuda13x')} (for a driver of CUDA 12: cupy-cuda12x)"
-    )
+    remedy = f"Keep one: {_exchange(packages, 'cupy-cuda13x')} (for a driver of CUDA 12: cupy-cuda12x)"
+    return f"{found}: {' and '.join(packages)} are installed, and they overwrite each other. {remedy}"

@@ -14,10 +14,7 @@ import numpy as np
 
 def usable_cores() -> int:
     """How many cores this process may use: its CPU affinity and its control group's quota."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):  # no control group, or "max": no quota
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
@@ -25,11 +22,9 @@ def usable_cores() -> int:
 
 
 def default_threads(blas: int, sharing: int = 1) -> tuple[int, str]:
-    """How many threads to use where no number is given, and where this one comes from, in words.
-
-    The usable cores, of which `sharing` processes take an equal part; fewer where the environment allows
-    fewer, or `blas`: how many threads NumPy's BLAS may use (0: unknown), which ``threadpoolctl`` limits.
-    """
+    """How many threads to use where no number is given, and where this one comes from, in words. The usable
+    cores, of which `sharing` processes take an equal part; fewer where the environment allows fewer, or
+    `blas`: how many threads NumPy's BLAS may use (0: unknown), which ``threadpoolctl`` limits."""
     which = "all usable cores" if sharing == 1 else "this rank's share of the cores"
     limits = [(max(1, usable_cores() // sharing), which)]
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # in the order that OpenBLAS reads them
@@ -51,15 +46,12 @@ def processor_name() -> str:
 
 
 def keep_memory() -> None:
-    """Let freed memory stay with the process, where the C library has a switch for it (glibc).
-
-    Otherwise the system clears it anew for every large array. It cannot be undone: only for our own process.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    """Let freed memory stay with the process, where the C library has a switch for it (glibc). Otherwise the
+    system clears it anew for every large array. It cannot be undone: only for our own process."""
     with suppress(AttributeError, OSError, TypeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_threshold, 1 << 30)
-        mallopt(trim_threshold, (1 << 31) - 1)
+        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD of malloc.h
+        mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
 def release_memory() -> None:

@@ -45,13 +45,9 @@ class Matrix(NamedTuple):
 
 def arguments(a: Array, b: Array, out: Array) -> tuple[int, int, int, Matrix, Matrix, Matrix, int]:
     """For out = a b, (m, k) times (k, n) or batches of them: m, n, k, the two factors, the result, how many.
-
     A row-major matrix is, to BLAS, the transpose of a column-major one. So the product is asked for as
     out' = b' a', and each view is handed over as it is. A factor with 2 axes serves the whole batch.
-
-    Raises:
-        ValueError: shapes that do not fit, or a view with no axis of neighbours in memory.
-    """
+    Raises ValueError for shapes that do not fit, or a view with no axis of neighbours in memory."""
     (m, k), (k2, n) = a.shape[-2:], b.shape[-2:]
     batch = out.shape[0] if out.ndim == 3 else 1
     fits = k == k2 and out.shape[-2:] == (m, n)
@@ -103,11 +99,7 @@ class Blas:
 
     def __init__(self, xp: Any, stream: Any, precision: str) -> None:
         """`stream` is a CuPy stream; precision ``"float32"``; else float32 factors round to TF32's 10 bits.
-
-        Raises:
-            DeviceError: cuBLAS is not there.
-            CUBLASError: it cannot be used.
-        """
+        Raises DeviceError where cuBLAS is not there, CUBLASError where it cannot be used."""
         self.library = load()
         self.compute = FLOAT32 if precision == "float32" else TF32
         self.workspace = xp.empty(WORKSPACE, dtype=xp.uint8)

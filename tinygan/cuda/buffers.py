@@ -64,16 +64,15 @@ def sizes_of(G: Network, D: Network) -> Sizes | None:
         (TAPS, TAPS, channels, D1), (TAPS, TAPS, D1, D2), (sizes.P * D2, 1),
     ]  # fmt: skip
     tensors = *G.parameters.values(), *G.statistics.values(), *D.parameters.values()
-    if (
+    fits = (
         (1, *D.input_shape) == sizes.picture(1)
         and channels in (1, 3)
         and 1 <= side <= LARGEST_SIDE
         and [layer.kernel.shape for layer in (dense_G, *convolutions, dense_D)] == shapes
         and [layer.stride for layer in convolutions] == [1, 2, 2, 2, 2]
         and all(tensor.dtype == np.float32 for tensor in tensors)
-    ):
-        return sizes
-    return None
+    )
+    return sizes if fits else None
 
 
 class Memory:
@@ -96,8 +95,6 @@ class Memory:
 
 
 # In what follows a `d` before a name means the gradient.
-
-
 class NormBuffers:
     """Around a batch norm of G and its LeakyReLU: C channels; `shape`: of activations, (M, places, ...)."""
 
@@ -122,9 +119,7 @@ class LiftedBuffers:
 
 class Buffers:
     """Every array of a step, apart from weights and data, for `M` fakes and up to N real pictures.
-
-    With a partial batch the beginnings of those for D are used, T = N + M. `lifted`: the dtype of what is.
-    """
+    A partial batch uses the beginnings of those for D, T = N + M. `lifted`: the dtype of what is."""
 
     def __init__(self, take: Memory, s: Sizes, M: int, N: int, lifted: Any = np.float32) -> None:
         T, P = N + M, s.P

@@ -25,7 +25,7 @@ import numpy as np
 from tinygan.arrays import Array
 from tinygan.cuda.blas import Blas
 from tinygan.cuda.kernels import Kernels
-from tinygan.fast.frequencies import Axis, circles, pixels, whole
+from tinygan.fast.frequencies import Axis, angles, circles, whole
 
 TAPS = 5  # side of every kernel
 
@@ -33,16 +33,17 @@ TAPS = 5  # side of every kernel
 @lru_cache(maxsize=8)
 def constants(cut: Axis) -> tuple[np.ndarray, np.ndarray]:
     """L (places, 2 R) and K (taps, R, 2, 2) of a convolution, both of whose axes are `cut` so, float64."""
-    circle = circles((cut.n, cut.n))
-    pairs, reals = len(circle.pairs), len(circle.reals)
+    n = cut.n, cut.n
+    both = circles(n)
+    pairs, reals = map(len, both)
     R = pairs + -(-reals // 2)
 
     def waves(places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cosines and sines of the pairs, cosines of the reals: (places, frequencies)."""
-        turned = circle.angles(circle.pairs, places).T
-        return np.cos(turned), np.sin(turned), np.cos(circle.angles(circle.reals, places).T)
+        turned, of_reals = (angles(n, frequencies, places).T for frequencies in both)
+        return np.cos(turned), np.sin(turned), np.cos(of_reals)
 
-    places = pixels(cut.out, cut.out)  # of the small picture, and of each phase of the large one
+    places = np.array([*np.ndindex(cut.out, cut.out)])  # of the small picture, of each phase of the large one
     L = np.zeros((len(places), 2 * R))
     L[:, : 2 * pairs : 2], sines, L[:, 2 * pairs : 2 * pairs + reals] = waves(places)
     L[:, 1 : 2 * pairs : 2] = -sines
@@ -62,11 +63,9 @@ def axis(side: int, stride: int) -> Axis:
 
 
 class Convolution:
-    """A convolution from C channels of a large square picture to F of a small one, 'same' padding.
-
-    The small picture has `side` x `side` places; the large one `stride` times as many pixels an axis. Lifted,
-    for T examples: X (T, 2 R, phases C) and Y (T, 2 R, F); the kernel: W (R, 2 phases C, 2 F).
-    """
+    """A convolution from C channels of a large square picture to F of a small one, 'same' padding. The small
+    picture has `side` x `side` places; the large one `stride` times as many pixels an axis. Lifted, for T
+    examples: X (T, 2 R, phases C) and Y (T, 2 R, F); the kernel: W (R, 2 phases C, 2 F)."""
 
     def __init__(self, xp: Any, kernels: Kernels, blas: Blas, side: int, stride: int) -> None:
         cut = axis(side, stride)

@@ -24,10 +24,8 @@ from tinygan.rng import MASK_STEPS, key, mask_rate, stream
 
 
 class CardStep:
-    """Both networks and their Adams on the card, with all the memory a step needs.
-
-    Tensors' arrays and Adams' averages become parts of long arrays that `train_step` changes in place.
-    """
+    """Both networks and their Adams on the card, with all the memory a step needs. Tensors' arrays and Adams'
+    averages become parts of long arrays that `train_step` changes in place."""
 
     def __init__(
         self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, all_M: int, average: Average | None = None,
@@ -35,11 +33,8 @@ class CardStep:
     ) -> None:  # fmt: skip
         """`all_M`: the fakes in a step, of which each of several ranks makes its part; `average`: of G;
         `step`: how many were taken; `seed`: of noise and masks; `beside`: kernels' gradients on a stream
-        beside the main chain: the same bits, with more memory; not measured so far.
-
-        Raises:
-            UsageError: the batch or the networks need an array of more than 2^31 numbers.
-        """
+        beside the main chain: the same bits, with more memory; not measured so far. Raises UsageError where
+        the batch or the networks need an array of more than 2^31 numbers."""
         sizes = buffers.sizes_of(G, D)
         assert sizes, "not the DCGAN: see `buffers.sizes_of`"
         self.G, self.D, self.adams, self.average = G, D, (adam_G, adam_D), average
@@ -123,11 +118,11 @@ class CardStep:
         self.averages, averages = flat.zeros()
         self.squares, squares = flat.zeros()
         for net, adam in ((self.G, adam_G), (self.D, adam_D)):
-            for name in adam.parameters:
-                full = f"{net.name}/{name}"
-                for old, new in ((adam.m, averages), (adam.v, squares)):
-                    new[full][...] = old[name]
-                    old[name] = new[full]
+            for old, new in ((adam.m, averages), (adam.v, squares)):
+                for name in adam.parameters:
+                    part = new[f"{net.name}/{name}"]
+                    part[...] = old[name]
+                    old[name] = part
         running = Flat(xp, self.G.statistics).whole
         self.averaged: list[tuple[Array, Array]] = []  # averages, and what they are averages of
         if self.average:
@@ -137,25 +132,21 @@ class CardStep:
                 self.averaged.append((Flat(xp, averaged).whole, values))
 
     def begin(self, images: Array, order: Array, all_N: int) -> None:
-        """A step begins: its pictures (`images` uint8, in `order`), noise and masks; `all_N` are real. Of
-        what several ranks share each draws its part."""
+        """Begin a step: a rank's part of all_N pictures (`images` uint8, in `order`), of noise and masks."""
         (adam, other), b, s, real = self.adams, self.buffers, self.sizes, self.ranks.part(all_N)
         masks = b.mask1, s.D1, self.thresholds[0], b.mask2, s.D2, self.thresholds[1]
-        # A thread has some bytes of the pictures, 4 numbers of noise, and 16 elements of each mask.
-        wide = self.kernels.wide
-        most = max(b.pictures.size // wide, b.noise.size // 4 + 2, b.mask1.size)
+        # A thread has `wide` bytes of the pictures, 4 numbers of noise, and 16 elements of each mask.
+        most = max(b.pictures.size, self.kernels.wide * max(b.noise.size // 4 + 2, b.mask1.size))
         self.kernels.flat(
-            "begin", most * wide, b.pictures, images, order, real.start, len(real), self.all_M,
+            "begin", most, b.pictures, images, order, real.start, len(real), self.all_M,
             -(-len(order) // self.all_M), b.noise, b.noise_lifted, self.fakes.start * s.noise, b.noise.size,
             *self.noise_key, *masks, self.fakes.start, self.batch, *self.mask_key, b.clock, b.rate, adam.lr,
             other.lr, adam.beta1, adam.beta2, b.arrived,
         )  # fmt: skip
 
     def train_step(self, all_N: int) -> None:
-        """The step with what `begin` prepared, on the current stream: `all_N` pictures are real.
-
-        From a loss or a gradient on that is not finite, no weight moves: see `trouble`.
-        """
+        """The step with what `begin` prepared, on the current stream: `all_N` pictures are real. From a loss
+        or a gradient on that is not finite, no weight moves: see `trouble`."""
         b, kernels, adam, size = self.buffers, self.kernels, self.adams[0], self.weights.size
         N = len(self.ranks.part(all_N))
         fakes = b.pictures[N : N + self.batch]

@@ -6,18 +6,7 @@
 // SIDE, CHANNELS, WIDE, LIFTED_BITS, THREADS (in a block, at most), QUADS and STRIP are set when this is compiled.
 //
 // No sum depends on which thread comes first: repeated on one card, a step is the same bit for bit.
-//
-// What each idea saves of a step at batch 256, counted against the step before it, never measured:
-//
-//   a kernel finishes its own sums: the last of its blocks adds up the others' shares      11 launches
-//   one kernel begins a step: batch, noise, masks (one bit per element), clock              6 launches  0.01 GB
-//   a frequency is two numbers, and a product of real 2 x 2 matrices (``frequencies.py``)               0.18 GB
-//   direct convolution next to the pictures: no columns, and G's last activations are
-//     computed where they are needed; two bits per element keep what D let through          10 launches  0.30 GB
-//   D's last activation, its answer and their gradients in two kernels                      2 launches  0.04 GB
-//   one gradient passes D for both losses; a ratio of slopes turns D's loss into G's         1 launch   0.05 GB
-//   a block that has all rows of a column normalises them, read again from the cache        2 launches  0.04 GB
-//   WIDE channels a thread: loads and stores of 16 bytes                                   instructions
+// What each idea saves is in benchmarks/results/README.md.
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,7 +23,7 @@ extern "C" {
 
 typedef unsigned long long word;
 
-// WIDE neighbouring channels: 4, read and written at once, or 1 where numbers of channels do not divide by 4.
+// WIDE neighbouring channels: 4, read and written at once, or 1 where not all numbers of channels divide by 4.
 typedef struct __align__(4 * WIDE) { float at[WIDE]; } vector;
 
 #define EACH for (int i = 0; i < WIDE; ++i)
@@ -204,9 +193,8 @@ __device__ unsigned short draw_mask(word start, word key0, word key1, word step,
 }
 
 // A thread has some of these: `N` pictures of a batch from number `first` on, bytes to [-1, 1]; `count` numbers of
-// noise from number `start` on; and the masks of D's layers, of C1 and C2 channels, for those pictures and for M
-// fakes from number `first_fake` on, see `mask_bits`. Then time goes on. clock[0]: number of this step, from 1;
-// clock[1]: Adam's t. rate: Adam's step sizes at t, G's and D's.
+// noise from number `start` on; the masks of D's layers, of C1 and C2 channels, for those pictures and for M fakes
+// from number `first_fake` on. clock: number of this step, from 1; Adam's t. rate: step sizes at t, G's and D's.
 __global__ void begin(float *pictures, const unsigned char *images, const int *order, int first, int N, int batch,
         int steps_per_epoch, float *z, lifted *z_lifted, word start, int count, word noise0, word noise1,
         unsigned short *mask1, int C1, int threshold1, unsigned short *mask2, int C2, int threshold2, int first_fake,
@@ -338,8 +326,7 @@ __device__ vector norm_back(vector da, vector h, Norm n, float slope, vector sum
     return h;
 }
 
-// Both sums for these rows, into dbeta and dgamma and into sums (2, C). Where one block has all rows, and `alone`, it
-// computes dh, which may be h itself.
+// Both sums, into dbeta and dgamma and into sums (2, C). A block that has all rows, `alone`, computes dh, or h itself.
 __global__ void normalise_sums(const float *da, const float *h, const float *known, int rows, int C, float slope,
         float *shares, unsigned *arrived, float *dbeta, float *dgamma, float *sums, int alone, lifted *dh) {
     int c = COLUMN, end = END_ROW(rows);
@@ -577,8 +564,7 @@ __device__ void losses(const float *logits, int N, int M, int all_N, int all_M, 
     }
 }
 
-// D's last layers: h (T, p, C) -> logits[t], the sum of what `activate` makes of it, times a kernel; a block for
-// each t. The last of them computes the losses.
+// D's last layers: h (T, p, C) -> logits[t], a block for each t, the last of which computes the losses as well.
 __global__ void answer(const float *h, const float *bias, const unsigned short *mask, int C, float slope,
         float growth, const float *kernel, const float *dense_bias, float *logits, unsigned *arrived, int N, int M,
         int all_N, int all_M, float scale, float *found, float *slopes, float *ratios, float *dbias) {
@@ -594,8 +580,7 @@ __global__ void answer(const float *h, const float *bias, const unsigned short *
     if (last_of(arrived, gridDim.x)) losses(logits, N, M, all_N, all_M, scale, found, slopes, ratios, dbias);
 }
 
-// From h (T, p, C): its gradient dh, which may be h itself; those of the kernel of `answer` (p, C) and, from `sums`
-// (p, C) over t, of the bias before it (C).
+// From h (T, p, C): gradients: dh (or h itself); of the kernel of `answer` (p, C); of the bias (C), from `sums` over t.
 __global__ void answer_back(const float *h, const float *bias, const unsigned short *mask, int T, int C,
         float slope, float growth, const float *kernel, const float *slopes, float *shares, unsigned *arrived,
         float *dkernel, float *sums, float *dbias, lifted *dh) {
@@ -690,8 +675,7 @@ __global__ void see_pictures_back(const float *pictures, const float *db, const 
     add_up_windows(taps, bias, vector_of(0), C, shares, arrived, dkernel, dbias, 0, 0);
 }
 
-// Of G's last convolution, from that of the numbers before tanh, dpictures (M, ...), and h (M, p, phase, C); and
-// the sums of `normalise_sums`.
+// Of G's last convolution, from dpictures (M, ...), before tanh, and h (M, p, phase, C); the sums of `normalise_sums`.
 __global__ void make_pictures_sums(const float *dpictures, const float *h, const float *known, const float *kernel,
         int M, int C, float slope, float *shares, unsigned *arrived, float *dkernel, float *dbeta, float *dgamma,
         float *sums) {

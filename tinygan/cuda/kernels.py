@@ -26,10 +26,8 @@ class Parameter:
         self.dtype = np.dtype(np.float32 if self.lifted else TYPES[" ".join(kind)])
 
     def convert(self, value: Any, lifted: Any = np.float32) -> Any:
-        """`value` as the kernel takes it: a NumPy scalar of the right size, or the array itself.
-
-        `lifted`: the dtype of what is lifted. Raises TypeError: an array of another dtype, or not contiguous.
-        """
+        """`value` as the kernel takes it: a NumPy scalar of the right size, or the array itself. `lifted`:
+        the dtype of what is lifted. Raises TypeError: an array of another dtype, or not contiguous."""
         if not self.pointer:
             return self.dtype.type(value)
         dtype = np.dtype(lifted) if self.lifted else self.dtype

@@ -24,10 +24,8 @@ UPLOADED = 64 << 20  # bytes of images at a time
 
 
 class Trainer:
-    """Takes the steps of a run: the same images, noise and masks as on any other device.
-
-    The networks' and Adams' arrays are changed in place; they may be read between calls of `steps`.
-    """
+    """Takes the steps of a run: the same images, noise and masks as on any other device. The networks' and
+    Adams' arrays are changed in place; they may be read between calls of `steps`."""
 
     how = ""  # in words: see `step.Step`
 
@@ -36,13 +34,9 @@ class Trainer:
         step: int = 0, graphs: bool = True, average: Average | None = None, beside: bool = False,
     ) -> None:  # fmt: skip
         """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken.
-
         Without `graphs` every kernel is launched by itself: slower, the same bits; `beside`: see `CardStep`.
-
-        Raises:
-            UsageError: the networks are not the DCGAN, or too large (see `buffers.sizes_of`).
-            DeviceError: the images are too many for the card's memory.
-        """
+        Raises UsageError where the networks are not the DCGAN, or too large (see `buffers.sizes_of`), and
+        DeviceError where the images are too many for the card's memory."""
         # One kernel serves both Adams: nothing but their lr may differ.
         of_G, of_D = ((type(a), a.t, a.beta1, a.beta2, a.eps) for a in (adam_G, adam_D))
         if not sizes_of(G, D) or of_G != of_D or type(adam_G) is not Adam:
@@ -56,10 +50,9 @@ class Trainer:
         except MemoryError as problem:
             if images.nbytes < self.card.memory.bytes:
                 raise  # a smaller batch is the remedy
-            raise DeviceError(
-                f"the {images.nbytes / 1e9:.1f} GB of images are more than the GPU has room for. Use "
-                "--engine readable, which takes the images of each step from where they lie."
-            ) from problem
+            found = f"the {images.nbytes / 1e9:.1f} GB of images are more than the GPU has room for"
+            remedy = "Use --engine readable, which takes the images of each step from where they lie."
+            raise DeviceError(f"{found}. {remedy}") from problem
         rows = max(1, UPLOADED // images[0].nbytes)
         for start in range(0, len(images), rows):  # they may lie in a file, and be larger than memory
             self.data[start : start + rows] = xp.asarray(np.ascontiguousarray(images[start : start + rows]))
@@ -74,9 +67,7 @@ class Trainer:
 
     def steps(self, count: int) -> np.ndarray:
         """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake.
-
-        NaN from a step on that had a number that was not finite; see `trouble`. No weight has moved since.
-        """
+        NaN from a step on that had a number that was not finite; see `trouble`. No weight has moved since."""
         card, start, rows = self.card, time.perf_counter(), np.empty((count, 4))
         card.wait_for_default_stream()  # the arrays may have been read, or changed, since the last call
         for first in range(0, count, STEPS_KEPT):
@@ -102,9 +93,9 @@ class Trainer:
         card = self.card
         epoch, place = divmod(self.step, self.steps_per_epoch)
         if epoch != self.epoch:
-            order = stream(self.seed, "shuffle").at(epoch).permutation(len(self.data))
-            self.uploads.append(order.astype(np.int32))
-            self.order.set(self.uploads[-1], stream=card.stream)
+            order = stream(self.seed, "shuffle").at(epoch).permutation(len(self.data)).astype(np.int32)
+            self.uploads.append(order)
+            self.order.set(order, stream=card.stream)
             self.epoch = epoch
         N = min(card.all_M, len(self.data) - place * card.all_M)
         if self.with_graphs and N in self.seen and N not in self.graphs:
@@ -129,12 +120,12 @@ class Trainer:
     def _launch(self, all_N: int) -> None:
         """A step of a batch with so many real images."""
         card = self.card
-        before = card.counted()
+        launches, operations = card.counted()
         card.begin(self.data, self.order, all_N)
         card.train_step(all_N)
         if all_N == card.all_M:
-            both = zip(card.counted(), before, strict=True)
-            self.launches, self.operations = (now - then for now, then in both)
+            now = card.counted()
+            self.launches, self.operations = now[0] - launches, now[1] - operations
 
     def close(self) -> None:
         """Give the graphs and cuBLAS's handles back."""

@@ -42,11 +42,8 @@ S^2 smaller pictures that act as S^2 C channels, and the taps are shared out amo
 
 **Tiles.** A large map is cut into tiles of T outputs an axis, each of which sees T + a + b inputs,
 n = T + a + b; neighbours overlap, and tiles join the batch. A small map is one tile, and then the
-zeros around it serve as the rest of the circle.
-
-    layer                             n   products: by definition -> here, to an image and a pair of channels
-    ConvT1, 7 x 7, 5 x 5              9   1225 -> 121
-    ConvT2 and Conv2, 7 x 7 to 14 x 14, stride 2    8   1225 -> 4 phases of 94 = 376
+zeros around it serve as the rest of the circle. For an image and a pair of channels, ConvT1 (n = 9) takes 121
+products, not 1225 as by definition; ConvT2 and Conv2, of stride 2 (n = 8), take 4 phases of 94, not 1225.
 
 Rounding: 5e-7 relative to the largest number, in float32, for each of them and their gradients (im2col:
 4e-7). Sources: S. Winograd 1980, "Arithmetic Complexity of Computations" (bilinear algorithms); Lavin & Gray
@@ -144,7 +141,6 @@ def plan_of(
 
 
 # Which way is the fastest? Costs are in multiplications.
-
 MOVED = 8  # multiplications in the time of moving one number to or from memory
 LIFTING = 2  # the products of a transform are small, and slower by this
 FEW = 4  # channels, up to which their windows are copied pixel by pixel

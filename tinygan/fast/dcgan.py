@@ -44,10 +44,8 @@ def layers_of(G: Network, D: Network) -> DCGAN:
 
 
 def odd_layer(G: Network, D: Network) -> str:
-    """The first layer, or else the network, that is not a DCGAN's; nothing if all are.
-
-    G may have any number of stages, D one or more. Slopes are from 0 to 1: LeakyReLU is max(x, slope x).
-    """
+    """The first layer, or else the network, that is not a DCGAN's; nothing if all are. G may have any number
+    of stages, D one or more. Slopes are from 0 to 1: LeakyReLU is max(x, slope x)."""
     stages_G, stages_D = max(1, (len(G.layers) - 3) // 3), max(1, (len(D.layers) - 2) // 3)
     up = [layers.Conv2DTranspose, layers.BatchNorm, layers.LeakyReLU] * (stages_G - 1)
     down = [layers.Conv2D, layers.LeakyReLU, layers.Dropout] * stages_D

@@ -25,10 +25,8 @@ Write = Callable[[slice, Array], Result]
 @dataclass(eq=False)
 class Direct:
     """A convolution between a large picture (its input) and a small one (its result), by windows.
-
-    `large` (N, H, W, C), `small` (N, OH, OW, F), kernel (KH, KW, C, F). The lifted large picture
-    is (N, KH KW C, OH OW); kernel and small picture need no lifting.
-    """
+    `large` (N, H, W, C), `small` (N, OH, OW, F), kernel (KH, KW, C, F). The lifted large picture is
+    (N, KH KW C, OH OW); kernel and small picture need no lifting."""
 
     large: tuple[int, int, int]
     small: tuple[int, int, int]

@@ -19,10 +19,8 @@ Axes = tuple["Axis", "Axis"]  # rows, columns
 
 
 class Axis(NamedTuple):
-    """How one axis of the convolution is cut: into tiles of the result, and what each of them sees.
-
-    Input pixel m S + a is pixel m of phase a; tap i looks `offset` places further on in its phase.
-    """
+    """How one axis of the convolution is cut: into tiles of the result, and what each of them sees. Input
+    pixel m S + a is pixel m of phase a; tap i looks `offset` places further on in its phase."""
 
     stride: int  # S, the number of phases
     before: int  # zeros before the first pixel
@@ -68,10 +66,8 @@ def axis_choices(side: int, out: int, taps: int, stride: int, before: int) -> li
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The transform of the pixels of one tile: `lift` to frequencies, and its adjoint `lower`.
-
-    Rows: m real parts, reals, m imaginary parts. Even ones need sums of opposite pixels, odd differences.
-    """
+    """The transform of the pixels of one tile: `lift` to frequencies, and its adjoint `lower`. Rows: m real
+    parts, reals, m imaginary parts. Even ones need sums of opposite pixels, odd differences."""
 
     pixels: int
     groups: tuple[tuple[slice, Array, bool], ...]  # rows, their matrix, whether they are odd
@@ -109,42 +105,29 @@ class Transform(NamedTuple):
     kernel: tuple[tuple[int, int, Array], ...]  # per phase: its taps' first row and column, matrix
 
 
-class Circles(NamedTuple):
-    """The frequencies (u, v) of pictures whose axes run in circles of n[0] and n[1] pixels."""
-
-    n: Pair
-    pairs: list[Pair]  # one of each two that are conjugates
-    reals: list[Pair]  # those that are their own conjugate
-
-    def angles(self, frequencies: list[Pair], places: Array) -> Array:
-        """(frequencies, places): 2 pi (u p / n[0] + v q / n[1]) for places (p, q), float64."""
-        turns = np.array(frequencies, float).reshape(-1, 2) / self.n
-        return 2 * np.pi * turns @ places.T
+def circles(n: Pair) -> tuple[list[Pair], list[Pair]]:
+    """Frequencies (u, v) of circles of n[0] and n[1] pixels: one of each conjugate pair, and real ones."""
+    conjugate = {(u, v): (-u % n[0], -v % n[1]) for u, v in np.ndindex(*n)}
+    return [f for f in conjugate if f < conjugate[f]], [f for f in conjugate if f == conjugate[f]]
 
 
-@lru_cache(maxsize=64)
-def circles(n: Pair) -> Circles:
-    every = [(u, v) for u in range(n[0]) for v in range(n[1])]
-    conjugate = {(u, v): (-u % n[0], -v % n[1]) for u, v in every}
-    return Circles(n, [f for f in every if f < conjugate[f]], [f for f in every if f == conjugate[f]])
-
-
-def pixels(height: int, width: int) -> Array:
-    """The places (p, q) of a picture's pixels, row by row: (height width, 2)."""
-    return np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), -1).reshape(-1, 2)
+def angles(n: Pair, frequencies: list[Pair], places: Array) -> Array:
+    """(frequencies, places): 2 pi (u p / n[0] + v q / n[1]) for places (p, q), float64."""
+    turns = np.array(frequencies, float).reshape(-1, 2) / n
+    return 2 * np.pi * turns @ places.T
 
 
 @lru_cache(maxsize=64)
 def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
     """The matrices for a kernel of (KH, KW) taps; built in float64, rounded once."""
-    circle = circles((rows.n, columns.n))
-    angles, pairs, reals = circle.angles, circle.pairs, circle.reals
+    n = rows.n, columns.n
+    pairs, reals = circles(n)
 
     def grid(height: int, width: int) -> tuple[Grid, Array]:
         centre = np.array([(height - 1) / 2, (width - 1) / 2])
-        places = pixels(height, width)
-        turned = angles(pairs, places - centre)
-        table = np.concatenate([np.cos(turned), np.cos(angles(reals, places)), -np.sin(turned)])
+        places = np.array([*np.ndindex(height, width)])
+        turned = angles(n, pairs, places - centre)
+        table = np.concatenate([np.cos(turned), np.cos(angles(n, reals, places)), -np.sin(turned)])
         groups, half, start = [], len(places) // 2, 0
         for odd, some in groupby(table, lambda row: not np.allclose(row, row[::-1])):
             matrix = np.array([row[: half if odd else len(places) - half] for row in some], dtype)
@@ -161,8 +144,8 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
         horizontal = [columns.offset(j)[1] for j in range(left, kernel[1], columns.stride)]
         # No taps at all, where the stride is larger than the kernel.
         taps = np.array([*product(vertical, horizontal)], float).reshape(-1, 2)
-        turned = angles(pairs, taps - (large_centre - small_centre))
-        table = np.concatenate([2 * np.cos(turned), np.cos(angles(reals, taps)), 2 * np.sin(turned)])
+        turned = angles(n, pairs, taps - (large_centre - small_centre))
+        table = np.concatenate([2 * np.cos(turned), np.cos(angles(n, reals, taps)), 2 * np.sin(turned)])
         phases.append((top, left, (table / (rows.n * columns.n)).astype(dtype)))
     return Transform(len(pairs), len(reals), large, small, tuple(phases))
 
@@ -170,10 +153,8 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
 @dataclass(eq=False)
 class Frequencies:
     """A convolution between a large picture (its input) and a small one (its result), by frequencies.
-
     `large` (N, H, W, C), `small` (N, OH, OW, F), kernel (KH, KW, C, F). Lifted, in t tiles of all images:
-    (frequencies, t, S^2 C), (frequencies, t, F) and (frequencies, S^2 C, F), where phases count as channels.
-    """
+    (frequencies, t, S^2 C), (frequencies, t, F) and (frequencies, S^2 C, F); phases count as channels."""
 
     large: Shape
     small: Shape

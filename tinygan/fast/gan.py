@@ -56,10 +56,7 @@ def plans(network: Network, N: int) -> dict[str, Plan | None]:
 
 
 class FusedStep:
-    """`gan.losses_and_gradients`, faster, for two networks that are not `unfit`, where none is `unplanned`.
-
-    Layers and plans are looked up once; what a step needs besides, its passes take and give back.
-    """
+    """`gan.losses_and_gradients`, faster, for two networks that are not `unfit`, none `unplanned`."""
 
     def __init__(self, G: Network, D: Network, batches: Iterable[tuple[int, int]]) -> None:
         """`batches`: the (N, M) that a step may have, N real images and M fakes."""
@@ -118,9 +115,7 @@ class FusedStep:
 
 class Normed:
     """A batch norm and its LeakyReLU, between the layer that fills `x` and the layer that reads it.
-
-    x (M, ..., C) arrives in blocks; read, it is centred in place. Activated numbers are never stored.
-    """
+    x (M, ..., C) arrives in blocks; read, it is centred in place. Activated numbers are never stored."""
 
     def __init__(self, stage: UpStage, shape: tuple[int, ...], images: tuple[int, ...], dtype: Any) -> None:
         """`shape` of x; `images` (H, W, C): the shape of each of its rows to the layer that reads it."""
@@ -256,9 +251,7 @@ def discriminator_forward(
 
 def discriminator_backward(layers: DCGAN, saved: Any, weights: Array, N: int, out: Array) -> Gradients:
     """Gradients of the parameters, for a loss with the slope weights[i] (N + M, 1) at logit i.
-
-    `out` (M, H, W, C) takes the gradient of each logit from the Nth on with respect to its picture.
-    """
+    `out` (M, H, W, C) takes the gradient of each logit from the Nth on with respect to its picture."""
     kept, factors, flat = saved
     count, each, last = len(weights), weights[:, 0], factors.pop()
     kernel, bias = layers.dense_D.parameters.values()

@@ -22,8 +22,7 @@ def leaky_relu_forward(x: Array, *, slope: float = 0.3) -> tuple[Array, Array]:
     def piece(x: Array, y: Array, derivative: Array) -> None:
         np.multiply(x, leaky_derivative(x, slope, derivative), out=y)
 
-    y, derivative = elementwise(piece, x, results=2)
-    return y, derivative
+    return elementwise(piece, x, results=2)
 
 
 def leaky_relu_backward(saved: Array, dy: Array, wanted: Wanted) -> Gradients:

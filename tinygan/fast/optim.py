@@ -11,10 +11,8 @@ from tinygan.optim import Adam
 
 
 def adam_steps(*updates: tuple[Adam, Sequence[Array]]) -> None:
-    """`Adam.step` of each optimiser with its gradients, faster.
-
-    The weights are new arrays as there, but the averages change in place: nobody else may hold their arrays.
-    """
+    """`Adam.step` of each optimiser with its gradients, faster. The weights are new arrays as there, but the
+    averages change in place: nobody else may hold their arrays."""
     tensors = [id(tensor) for adam, _ in updates for tensor in adam.parameters.values()]
     if len(set(tensors)) < len(tensors):  # one has two names: its second update starts where the first ends
         for adam, gradients in updates:

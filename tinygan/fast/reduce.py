@@ -40,11 +40,8 @@ def moments(x: Array) -> tuple[int, Array, Array]:
 
 
 def merged(parts: Iterable[tuple[int, Array, Array]]) -> tuple[float, Array, Array]:
-    """`moments` of the union of pieces whose `moments` are given.
-
-    Chan, Golub & LeVeque 1983, "Algorithms for Computing the Sample Variance", equation 2.1, for any number
-    of parts. Unlike the mean of squares less the square of the mean, it cancels nothing.
-    """
+    """`moments` of the union of pieces whose `moments` are given, without cancellation: Chan, Golub & LeVeque
+    1983, "Algorithms for Computing the Sample Variance", equation 2.1, for any number of parts."""
     numbers, means, squares = map(np.stack, zip(*parts, strict=True))
     counts = numbers.astype(means.dtype)
     total = counts.sum()

@@ -54,10 +54,8 @@ class Pool:
         return self._before if self._users else (self._threads, blas)
 
     def resize(self, threads: int, blas: int | None = None) -> bool:
-        """Use `threads` from now on, in matrix products as well (or there `blas`), and end the others.
-
-        False where NumPy's BLAS has no switch: then it decides for itself, and the pool has one thread.
-        """
+        """Use `threads` from now on, in matrix products as well (or there `blas`), and end the others. False
+        where NumPy's BLAS has no switch: then it decides for itself, and the pool has one thread."""
         with self._lock:
             if self._executor:
                 self._executor.shutdown()
@@ -84,10 +82,8 @@ class Pool:
                     self.resize(*self._before)
 
     def each(self, function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
-        """Call `function` on every piece, in any order; what it returned, in the order of the pieces.
-
-        An exception in one ends the call and is raised. The function must not call `each` itself.
-        """
+        """Call `function` on every piece, in any order; what it returned, in the order of the pieces. An
+        exception in one ends the call and is raised. The function must not call `each` itself."""
         threads = min(self.threads, len(pieces))
         found: list[Any] = [None] * len(pieces)
         rest = iter(range(len(pieces)))  # an iterator that threads may share
@@ -149,9 +145,7 @@ def blocks(count: int, numbers_each: int) -> list[slice]:
 
 def elementwise(function: Callable[..., object], *arrays: Array, results: int = 1) -> tuple[Array, ...]:
     """Call `function` with the same block of each of these arrays of one shape, flat, until all are through.
-
-    Behind them it gets those of so many new arrays, like the first, for its results; these are returned.
-    """
+    Behind them it gets those of so many new arrays, like the first, for its results; these are returned."""
     new = tuple(np.empty(arrays[0].shape, arrays[0].dtype) for _ in range(results))
     flat = [array.reshape(-1) for array in (*arrays, *new)]
     POOL.each(lambda block: function(*(part[block] for part in flat)), blocks(flat[0].size, len(flat)))

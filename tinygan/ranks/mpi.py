@@ -104,8 +104,7 @@ class MPI(Ranks):
         elif isinstance(problem, (KeyboardInterrupt, SystemExit)):
             text = f"interrupted: {where}."
         else:
-            trace = "".join(traceback.format_exception(problem))
-            text = f"{trace}error: {where} failed."
+            text = "".join(traceback.format_exception(problem)) + f"error: {where} failed."
         put("", sys.stdout)
         put(f"{text} {remedy}".strip() + "\n", sys.stderr)
         try:
@@ -116,11 +115,9 @@ class MPI(Ranks):
 
 
 class NCCL(MPI):
-    """Many processes with a graphics card each: NCCL adds up CuPy's arrays, all else goes by MPI.
-
-    Its sums are work on the current stream, which a CUDA graph can capture (since NCCL 2.9), and never
-    wait for the processor. (https://docs.nvidia.com/deeplearning/nccl/user-guide)
-    """
+    """Many processes with a graphics card each: NCCL adds up CuPy's arrays, all else goes by MPI. Its sums
+    are work on the current stream, which a CUDA graph can capture (since NCCL 2.9), and never wait for the
+    processor. (https://docs.nvidia.com/deeplearning/nccl/user-guide)"""
 
     def __init__(self, ranks: MPI, xp: Any) -> None:
         """Each of the `ranks` has chosen its card. Raises as `backend.shared_by`."""

@@ -35,19 +35,16 @@ _HEADER = re.compile(
 
 def save(path: Path, arrays: Arrays, meta: Mapping[str, object]) -> None:
     """Write `arrays` and `meta` to `path`, atomically; the same content gives the same bytes.
-
     `arrays`: any shapes; float32, float64, int64, uint64, uint8 or bool; names of letters, digits and
     ``_ . / -``, other than ``meta`` and ``digest``. `meta`: what JSON holds, with str keys and finite
-    numbers. Raises CheckpointError when something cannot be stored or written.
-    """
+    numbers. Raises CheckpointError when something cannot be stored or written."""
     parts = packed(_members(arrays, meta))
     write_atomically(path, lambda file: file.writelines(parts))
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the meta that `save` was given, bit for bit; the arrays are writable. Raises
-    CheckpointError, and nothing else, when the file cannot be read, is damaged in any byte, is no checkpoint,
-    or has a newer format."""
+    """The arrays (writable) and the meta that `save` was given, bit for bit. Raises CheckpointError alone,
+    when the file cannot be read, is damaged in any byte, is no checkpoint, or has a newer format."""
     try:
         with failing(f"cannot read {path}", "Use another checkpoint."):
             if not path.is_file():
@@ -112,18 +109,15 @@ def _members(arrays: Arrays, meta: Mapping[str, object]) -> dict[str, np.ndarray
         # A 0-d array becomes a NumPy scalar in any computation, so those are welcome too.
         if not isinstance(array, (np.ndarray, np.generic)) or array.dtype.str not in _DTYPES:
             kind = getattr(array, "dtype", type(array).__name__)
-            raise CheckpointError(
-                f"cannot save {name} of type {kind}. Convert it to a NumPy array of float32, float64, int64, "
-                "uint64, uint8 or bool."
-            )
+            remedy = "Convert it to a NumPy array of float32, float64, int64, uint64, uint8 or bool."
+            raise CheckpointError(f"cannot save {name} of type {kind}. {remedy}")
         members[name] = np.asarray(array, order="C")
     try:
         content = {"format": FORMAT, "meta": dict(meta)}
         text = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"cannot save the checkpoint's meta: {error}. Use str, int, float, bool, None, lists and dicts."
-        ) from error
+        remedy = "Use str, int, float, bool, None, lists and dicts."
+        raise CheckpointError(f"cannot save the checkpoint's meta: {error}. {remedy}") from error
     members["meta"] = np.frombuffer(text.encode(), dtype=np.uint8)
     return members
 
@@ -146,9 +140,8 @@ def _read_sealed(path: Path) -> bytes:
         # Looked at first: a large file of another kind is not read at all.
         if not file.read(end).startswith(_SEAL):
             if path.suffix.lower() == ".safetensors":
-                raise CheckpointError(
-                    f"{path} holds weights alone, which sample and evaluate read. Name the run it came from."
-                )
+                found = f"{path} holds weights alone, which sample and evaluate read"
+                raise CheckpointError(f"{found}. Name the run it came from.")
             raise _damaged(path, "its end is missing, or tinygan did not write it")
         file.seek(0)
         data = file.read()
@@ -167,9 +160,8 @@ def _parse(data: bytes, path: Path) -> tuple[dict[str, np.ndarray], dict[str, An
     if not isinstance(version, int) or version < 1:
         raise _damaged(path, f"format {version!r:.20}")
     if version > FORMAT:
-        raise CheckpointError(
-            f"{path} has format {version}, but this tinygan reads up to {FORMAT}. Update tinygan."
-        )
+        known = f"this tinygan reads up to {FORMAT}. Update tinygan."
+        raise CheckpointError(f"{path} has format {version}, but {known}")
     meta = header["meta"]
     if not isinstance(meta, dict):
         raise _damaged(path, "meta is no JSON object")

@@ -117,12 +117,9 @@ class Chart {
 
 /** The d of a path through the points; a null ends one stroke and the next begins another. */
 function path(x, y, X, Y) {
-  let text = "", pen = "M";
-  y.forEach((value, i) => {
-    if (value !== null) text += `${pen}${X(x[i]).toFixed(1)} ${Y(value).toFixed(1)}`;
-    pen = value === null ? "M" : "L";
-  });
-  return text;
+  const pen = (i) => (i === 0 || y[i - 1] === null ? "M" : "L");
+  const place = (value, i) => `${pen(i)}${X(x[i]).toFixed(1)} ${Y(value).toFixed(1)}`;
+  return y.map((value, i) => (value === null ? "" : place(value, i))).join("");
 }
 
 /** The d of the area between a line's low and high, whose nulls are at the same places: each stroke there and back. */

@@ -1,6 +1,5 @@
-// The trained networks in plain JavaScript: noise or a picture in, the output of every layer out, the last a
-// picture or a logit; as tinygan/layers.py, for one example, without training. Maps are flat arrays in the
-// order (row, column, channel), as in NumPy.
+// The trained networks, as tinygan/layers.py, for one example: noise or a picture in, every layer's output
+// out, the last a picture or a logit. Maps are flat arrays in the order (row, column, channel), as in NumPy.
 
 "use strict";
 
@@ -102,11 +101,10 @@ function convolve(x, { weights: { kernel, bias }, joined, shape }) {
   return y;
 }
 
-/** For each tap (ky, kx) of a convolution's kernel: from which places of its input a sum goes to which
- * places of its output, as two lists. Place (i, j) of the small map is joined with row
- * i stride + ky - top and column j stride + kx - left of the large one, where that exists: outside are
- * zeros, which add nothing, or what is cropped. A convolution goes from the large map to the small one; a
- * transposed convolution, its adjoint, from the small to the large. */
+/** For each tap (ky, kx) of a kernel: from which places of the input a sum goes to which of the output, as
+ * two lists. Place (i, j) of the small map joins row i stride + ky - top, column j stride + kx - left of
+ * the large one, if it exists: outside are zeros, which add nothing, or what is cropped. A convolution goes
+ * from the large map to the small one; a transposed convolution, its adjoint, from small to large. */
 function joinedPlaces({ kind, stride, pads: [top, left], weights, shape }, input) {
   const [KH, KW] = weights.kernel;
   const [small, large] = kind === "conv" ? [shape, input] : [input, shape];
@@ -129,8 +127,7 @@ function joinedPlaces({ kind, stride, pads: [top, left], weights, shape }, input
 }
 
 /** What tinygan/views/explorer.py wrote with `encode`: whole numbers from -4324 to 4324, two digits of base
- * 93 each, in blocks of 65: e, and 64 numbers that are to be multiplied by 2^(e/64). The digits are the
- * characters from ! to ~ without <. */
+ * 93 each (the characters from ! to ~ without <), in blocks of 65: e, and 64 to be multiplied by 2^(e/64). */
 function decode(text) {
   const digit = (i) => text.charCodeAt(i) - (text.charCodeAt(i) > 60 ? 34 : 33);
   const whole = (i) => 93 * digit(2 * i) + digit(2 * i + 1) - 4324;
