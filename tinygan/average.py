@@ -13,8 +13,7 @@ class Average:
     Two networks that learn from each other circle around a solution; the average is nearer to the middle
     (Yazici et al. 2018, arXiv 1806.04498). The fraction lets it reach back over about a ninth of the training
     so far, so that it does not start from noise. `update` changes the tensors `averaged`, which follow the
-    `sources` of the same names; 0 < `decay` < 1.
-    """
+    `sources` of the same names; 0 < `decay` < 1."""
 
     EVERY = 8  # steps between updates: weights change little, and an update moves 20 MB
 

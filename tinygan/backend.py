@@ -59,8 +59,7 @@ def choose(
     Raises:
         DeviceError: `device` is ``"gpu"`` and there is no usable one.
         UsageError: an unknown name, or a precision that the device or the engine does not have; or `engine`
-            is ``"fast"``, and a function was changed that it has its own version of.
-    """
+            is ``"fast"``, and a function was changed that it has its own version of."""
     given = ("device", device, DEVICES), ("engine", engine, ENGINES), ("precision", precision, PRECISIONS)
     for what, name, known in given:
         if name not in known:

@@ -85,8 +85,7 @@ def first_sentence(text: str) -> str:
     """`text` up to its first full stop.
 
     >>> first_sentence("Unable to allocate 400. GiB for an array. Use less.")
-    'Unable to allocate 400. GiB for an array'
-    """
+    'Unable to allocate 400. GiB for an array'"""
     return re.split(r"\. (?![KMGTPE]iB|bytes)", text, maxsplit=1)[0].rstrip(".")  # NumPy writes "400. GiB"
 
 
@@ -146,8 +145,7 @@ def printable(text: str) -> str:
     r"""`text` with everything escaped that a file name may hold and no terminal or log should be sent.
 
     >>> printable("cat\nfalse alarm \x1b[31m \udcff é")
-    'cat\\nfalse alarm \\x1b[31m \\udcff é'
-    """
+    'cat\\nfalse alarm \\x1b[31m \\udcff é'"""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -29,8 +29,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
 
     When this returns, the file and its name are on the disk (fsync), and outlive a power cut. On failure the
     old file stays and no temporary one remains. Raises FileError where it cannot be written (full disk,
-    read-only folder), CheckpointError where `path` is no regular file, and what else `content` raises.
-    """
+    read-only folder), CheckpointError where `path` is no regular file, and what else `content` raises."""
     if not path.name or (os.path.exists(path) and not os.path.isfile(path)):
         raise CheckpointError(f"{path} is no regular file. Choose the name of a file.")
     # The name is new each time: two writers of one path never share a half-written file.
@@ -91,8 +90,7 @@ def locked(path: Path, busy: Callable[[str], object]) -> Iterator[None]:
     """Hold the lock `path`, a file whose text says which process took it last.
 
     A process that was killed leaves the file behind, but not the lock. While another one holds it, `busy` is
-    called with that text, again and again, and may raise. Raises OSError where the file cannot be written.
-    """
+    called with that text, again and again, and may raise. Raises OSError where the file cannot be written."""
     with open(path, "a+", encoding="utf-8") as file:
         while not _taken(file):
             file.seek(0)

@@ -206,8 +206,7 @@ def laid_out(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The four dimensions of pictures in an array of `shape`; nothing where it has none.
 
     >>> laid_out((9, 28, 28)), laid_out((9, 784)), laid_out((9, 3, 32, 32)), laid_out((28, 28, 3))
-    ((9, 28, 28, 1), (9, 28, 28, 1), (9, 3, 32, 32), ())
-    """
+    ((9, 28, 28, 1), (9, 28, 28, 1), (9, 3, 32, 32), ())"""
     if len(shape) == 2 and shape[1] > 15 and math.isqrt(shape[1]) ** 2 == shape[1]:
         shape = (shape[0], math.isqrt(shape[1]), math.isqrt(shape[1]), 1)
     elif len(shape) == 3 and shape[-1] not in (1, 3):  # that is one picture
@@ -265,8 +264,7 @@ def read_idx(path: Path) -> np.ndarray:
         00 00 08 03 | images | rows | columns | pixels ...     each size a big-endian 32-bit number
 
     Source: http://yann.lecun.com/exdb/mnist, end of page. At most one byte more than declared is read. Raises
-    DataError where the file cannot be read, has another format, or another length than it declares.
-    """
+    DataError where the file cannot be read, has another format, or another length than it declares."""
     with reading(f"{path} cannot be read", ". Get it again."):
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             header = file.read(16)

@@ -149,8 +149,7 @@ def in_words(left_out: dict[str, list[str]]) -> list[str]:
     """How many files are left out for each reason.
 
     >>> in_words({"hidden": [".a.png"], OTHERS: ["a.txt", "b.txt", "LICENSE"]})
-    ['1 hidden', '3 not pictures (.txt, LICENSE)']
-    """
+    ['1 hidden', '3 not pictures (.txt, LICENSE)']"""
     kinds = list(dict.fromkeys(posixpath.splitext(name)[1] or name for name in left_out.get(OTHERS, ())))
     which = {OTHERS: f" ({', '.join(kinds[:5] + ['...'] * (len(kinds) > 5))})"}
     return [f"{len(names):,} {reason}{which.get(reason, '')}" for reason, names in left_out.items()]

@@ -147,6 +147,5 @@ def normalise(images: Any) -> Any:
     """Bytes 0 .. 255 to float32 in [-1, 1], the range of the generator's tanh: (x - 127.5) / 127.5.
 
     >>> normalise(np.array([0, 51, 255], np.uint8))
-    array([-1. , -0.6,  1. ], dtype=float32)
-    """
+    array([-1. , -0.6,  1. ], dtype=float32)"""
     return (images.astype(np.float32) - 127.5) / 127.5

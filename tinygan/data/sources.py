@@ -70,8 +70,7 @@ def load(
 
     Raises:
         DataError: the set is missing or damaged. A name other than "auto" never becomes another.
-        UsageError: a size, channels, a limit, a way to resize or a split that cannot be.
-    """
+        UsageError: a size, channels, a limit, a way to resize or a split that cannot be."""
     if size < 1 or channels not in (1, 3) or (limit is not None and limit < 1):
         raise UsageError(f"size {size}, channels {channels}, limit {limit}: use 1 or more; channels 1 or 3.")
     if split not in STROKES or resize not in WAYS:

@@ -150,8 +150,7 @@ def parse(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     >>> curve, points, ends = parse("0,0 100,0! 100,100")
     >>> (curve @ points)[[0, -1]].tolist(), ends.tolist()
-    ([[-1.0, -1.0], [1.0, 1.0]], [1.0, 0.0, 1.0])
-    """
+    ([[-1.0, -1.0], [1.0, 1.0]], [1.0, 0.0, 1.0])"""
     places, ends, pieces = [], [], []  # a piece: the numbers of points that one smooth curve passes through
     for stroke in text.split("|"):
         words, first = stroke.split(), len(places)

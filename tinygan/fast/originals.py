@@ -67,8 +67,7 @@ def changed(originals: dict[Any, dict[str, str]] = ORIGINALS, read_again: bool =
 
     One that was replaced at run time counts too, in its own module or in another that imports it; none does
     where the package has no sources. Without `read_again` a file is what this process read first, and runs.
-    Raises UsageError where one was replaced, and what should run it still has the original.
-    """
+    Raises UsageError where one was replaced, and what should run it still has the original."""
     if read_again:
         linecache.checkcache()
     if not linecache.getlines(str(autograd.__file__), autograd.__dict__):

@@ -81,8 +81,7 @@ class RunFolder(Records):
 
         `where` is a run folder, a checkpoint file inside one, the name that a run in `out` was given, or None
         for the run with the highest number in `out` (clocks go wrong) that has a configuration; `trained`
-        prefers one with a checkpoint, if there is one. Raises CheckpointError when there is no such run.
-        """
+        prefers one with a checkpoint, if there is one. Raises CheckpointError when there is no such run."""
         path, near = out if where is None else Path(where), ""
         example = out / "0001-fashion-mnist"
         remedy = f"Name a run, such as {example}, or a checkpoint file in its folder 'checkpoints'."

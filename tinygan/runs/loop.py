@@ -57,8 +57,7 @@ class Training:
     """The training of `state` to the end of its schedule, which leaves everything in the folder of `run`.
 
     `say` and `warn` print lines and log them; `progress` shows the moving one; `evaluation` measures the
-    generator every `settings.metrics_every` epochs. All ranks must train, and the first alone writes.
-    """
+    generator every `settings.metrics_every` epochs. All ranks must train, and the first alone writes."""
 
     def __init__(
         self, run: RunFolder, state: State, data: Dataset, schedule: Schedule, taking: Trainer,
@@ -275,8 +274,7 @@ def signals(answer: Printer, received: Signals) -> Iterator[None]:
     within `OFFERED` seconds. What happens is said through `answer`.
 
     Those are Ctrl-C; SIGTERM (of Kubernetes) and SIGUSR1 (of Slurm); and SIGHUP, when the terminal has gone,
-    unless it is ignored, as under nohup. Only the main thread gets signals: in others nothing is changed.
-    """
+    unless it is ignored, as under nohup. Only the main thread gets signals: in others nothing is changed."""
 
     def note(number: int, frame: FrameType | None) -> None:
         if received.number:

@@ -32,8 +32,7 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int = 0, gap: in
 
     Without `columns` the layout is the most square one (16 images: 4x4, 10: three rows of 4, 4 and 2); places
     left over are white. Every pixel becomes `scale` x `scale`, by default the least that makes the grid
-    500 pixels wide. `gap` white pixels separate the tiles. Raises ShapeError for other shapes.
-    """
+    500 pixels wide. `gap` white pixels separate the tiles. Raises ShapeError for other shapes."""
     if images.ndim != 4 or 0 in images.shape or images.shape[3] not in (1, 3):
         raise ShapeError(f"a grid of images of shape {images.shape}. Pass (N, H, W, C) with C 1 or 3, N > 0.")
     N, H, W, C = images.shape

@@ -107,8 +107,7 @@ def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any
 
     Each point stands for `every` steps and ends with step `step`; `mean`, `low` and `high` are lists of four
     curves, as `MEASURED`. For steps that were not kept the means of their epochs stand; without these, None.
-    A run that kept no steps at all has a point an epoch, and `every` is None.
-    """
+    A run that kept no steps at all has a point an epoch, and `every` is None."""
     means = np.array([[row.get(name, np.nan) for name in MEASURED] for row in stats], float).reshape(-1, 4)
     ends = [row["step"] for row in stats]
     if np.isfinite(losses).any():
