@@ -272,8 +272,8 @@ def test_a_change_lasts_although_no_step_has_been_saved_since() -> None:
     ("given", "line"),
     [
         ({"lr": 0.05}, "was trained with --lr 0.0001, not 0.05. Leave it out, or use --change lr=0.05."),
-        ({"change": {"width": 4}}, "--change width: a run that goes on can change lr, lr-d, beta1, beta2, "),
-        ({"change": {"batch_size": 4}}, "start a new one with --start-from"),
+        ({"change": {"width": 4}}, "--change width: a run can change lr, lr-d, beta1, beta2, "),
+        ({"change": {"batch_size": 4}}, "For others begin a new one, --start-from it."),
         ({"change": {"average": 0.9}}, "--change average: "),
         ({"change": {"lr": "fast"}}, "argument --lr: invalid float value: 'fast'."),
         ({"change": {"lr": -1}}, "--lr -1.0 is not a positive number."),

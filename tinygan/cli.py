@@ -12,19 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from tinygan import backend, gpu_errors, machine
-from tinygan.errors import (
-    UNFINISHED,
-    CheckpointError,
-    TinyganError,
-    UsageError,
-    failing,
-    filled,
-    meant,
-    printable,
-    put,
-    python,
-)
+from tinygan import backend, errors, gpu_errors, machine
+from tinygan.errors import UNFINISHED, CheckpointError, TinyganError, UsageError, meant, printable, put
 from tinygan.runs.config import versions
 from tinygan.runs.settings import device
 
@@ -43,7 +32,7 @@ def path(text: str) -> Path:
     """A path from its text, as `filled`."""
     if text == "-":
         raise argparse.ArgumentTypeError("nothing is written to the standard output: name a file or folder")
-    return Path(filled(text))
+    return Path(errors.filled(text))
 
 
 # What commands that train nothing share.
@@ -95,7 +84,7 @@ class Parser(argparse.ArgumentParser):
             spoken = re.escape(name[2:].replace("-", " "))  # --learning-rate: the help of --lr speaks of it
             told = [one for one, how in options.items() if re.search(rf"\b{spoken}\b", how.help or "")]
             near = meant(name, known, equals + value) or meant("".join(told[:1]), told, equals + value)
-        help_ = python(*self.prog.split()[1:], "--help")
+        help_ = errors.python(*self.prog.split()[1:], "--help")
         raise UsageError(f"{message}.{near} {help_} lists the options.")
 
 
@@ -153,7 +142,7 @@ def placed(out: Path | None, folder: Path, name: str) -> Path:
 
 def made(folder: Path) -> Path:
     """`folder`, which is made if it is not there. Raises CheckpointError."""
-    with failing(f"cannot make {folder}", "Use another --out."):
+    with errors.failing(f"cannot make {folder}", "Use another --out."):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -51,9 +51,8 @@ class Step:
         self.backend, self.batches, edits = G.backend, sorted(batches), changed()
         shared = added(G, D) or described([name for name in edits if name.startswith(SHARED)])
         if self.backend.ranks.size > 1 and shared:
-            raise UsageError(
-                f"{shared}: it may need the whole batch, and a rank has a part. Start one process."
-            )
+            why = "it may need the whole batch, and a rank has a part"
+            raise UsageError(f"{shared}: {why}. Start one process.")
         self.compute: Callable[..., LossesAndGradients] = partial(gan.losses_and_gradients, G, D)
         self.moves_weights = "gan.train_step" in edits  # then that one is called as it is
         if self.moves_weights:

@@ -7,7 +7,6 @@ import os
 import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager as Context
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,22 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan import backend, cli, gpu_errors
+from tinygan import backend, cli, errors, gpu_errors
 from tinygan.arrays import CPU
 from tinygan.data.arrays import ARRAY
 from tinygan.data.dataset import fingerprint, spread
 from tinygan.data.download import cache_folder
 from tinygan.data.sources import NAMES
-from tinygan.errors import (
-    DataError,
-    DeviceError,
-    TinyganError,
-    UsageError,
-    by_product,
-    filled,
-    printable,
-    python,
-)
+from tinygan.errors import DataError, DeviceError, TinyganError, UsageError, filled, printable
 from tinygan.evaluation.evaluation import Evaluation, unmeasurable
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import started
@@ -58,14 +48,11 @@ def parser() -> cli.Parser:
     parser = cli.Parser("tinygan.train", "Train the DCGAN on small pictures.")
     add_options(parser)
     parser.add_argument("--out", type=cli.path, default=Path("runs"), help="folder of runs; default: runs")
-    parser.add_argument(
-        "--resume", nargs="?", const=False, type=filled, metavar="RUN|FILE",  # const: a text is converted
-        help="go on with a run (bare: the newest) or from one of its checkpoint files",
-    )  # fmt: skip
-    parser.add_argument(
-        "--change", action="append", default=[], metavar="NAME=VALUE",
-        help="with --resume: from here on with another lr, lr-d, beta1, beta2 or average",
-    )  # fmt: skip
+    how = {"nargs": "?", "const": False, "type": filled, "metavar": "RUN|FILE"}  # const: a text is converted
+    on = "go on with a run (bare: the newest) or from one of its checkpoint files"
+    parser.add_argument("--resume", help=on, **how)
+    change = "with --resume: from here on with another lr, lr-d, beta1, beta2 or average"
+    parser.add_argument("--change", action="append", default=[], metavar="NAME=VALUE", help=change)
     parser.add_argument("--name", type=filled, help="of the run, and its folder; default: that of the data")
     parser.add_argument("-n", "--dry-run", action="store_true", help="check everything, train nothing")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
@@ -186,11 +173,6 @@ def changes_of(texts: Iterable[str]) -> dict[str, Any]:
     return vars(parser.parse_args([f"{option(name)}={value}" for name, _, value in parts]))
 
 
-def silent_unless(prints: bool) -> Context[object]:
-    """Within this nothing is printed on stdout, unless this process `prints`."""
-    return nullcontext() if prints else redirect_stdout(io.StringIO())
-
-
 class Job:
     """A training with everything that it needs: prepared once, then rehearsed or trained. `held` keeps the
     lock of its run as long as the job lasts; within `working` it may change what belongs to the process."""
@@ -199,11 +181,10 @@ class Job:
         """`array`: the pictures, where they are no other data. Raises UsageError."""
         self.words, self.array, self.ranks, self.held = words, array, started(), ExitStack()
         self.received, self.threads, self.begun = Signals(), 0, False
-        with self.ranks.together(), silent_unless(self.ranks.writes):
+        with self.ranks.together(), nullcontext() if self.ranks.writes else redirect_stdout(io.StringIO()):
             self.given = vars(parser().parse_args(words))
-        self.out, self.resume, self.change, self.name, self.dry_run, quiet = map(
-            self.given.pop, ("out", "resume", "change", "name", "dry_run", "quiet")
-        )
+        own = map(self.given.pop, ("out", "resume", "change", "name", "dry_run", "quiet"))
+        self.out, self.resume, self.change, self.name, self.dry_run, quiet = own
         self.output = Output(self.ranks, quiet)
         # Of a run that goes on: its folder; the checkpoint, without a name where nothing had been saved; its
         # contents; and what --change changes: before, and from now on.
@@ -213,10 +194,9 @@ class Job:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Within this, the threads, the signals and the streams of the process are those of the training."""
+        """Within this the threads and signals of the process are those of the training."""
         with self.ranks.together(self.last), ExitStack() as self.process:
-            self.process.enter_context(silent_unless(self.ranks.writes))
-            # An error's line, and what others print, stand by themselves.
+            # So an error's line, and what others print, stand by themselves.
             self.process.callback(lambda: self.output.progress.close(keep=False))
             if self.threads:
                 self.process.enter_context(backend.use_threads(self.threads))
@@ -323,10 +303,8 @@ class Job:
         with self.ranks.first_alone():  # what it downloads, the others find
             self.images = images = images_of(self.settings, self.output.say, array=self.array)
         if others := self.ranks.others(fingerprint(images.images)):
-            raise DataError(
-                f"{', '.join(others)}: {images.source} holds other images than rank 0 has. "
-                "Give every host the same data."
-            )
+            problem = f"{', '.join(others)}: {images.source} holds other images than rank 0 has"
+            raise DataError(f"{problem}. Give every host the same data.")
         digest = self.ranks.by_first(lambda: images.sha256)  # one reads all of them for it
         if self.run:
             check_images(images, digest, self.meta.get("data_sha256"), self.run.path, self.run)
@@ -396,7 +374,7 @@ class Job:
         say(*summary(self.state.G), "", *summary(self.state.D), "")
         say(*(f"conv     {plan}" for plan in taking.one.plans()), *self.facts(taking.how))
         say(f"images   {self.images.census()}")
-        with by_product("picture of what the networks will see", self.output.warn):
+        with errors.by_product("picture of what the networks will see", self.output.warn):
             path = cache_folder() / "reals.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             shown = spread(self.images.images, SHOWN)
@@ -464,7 +442,7 @@ class Job:
             run = RunFolder.create(self.out, self.name or self.images.name)
             self.held.enter_context(run.locked())
             run.write_config(config)
-            with by_product("list of the picture files", self.output.warn):
+            with errors.by_product("list of the picture files", self.output.warn):
                 run.write_files(self.images.files)
             return run
         before = run.read_config()
@@ -490,7 +468,7 @@ class Job:
             lines.append(f"         The report, to open in a browser: {run.report_path}")
         if run.best_path.is_file():
             lines.append(f"         The best FCD: {run.best_path}")
-        lines.append(f"         More pictures: {python('-m', 'tinygan.sample', str(run.path))}")
+        lines.append(f"         More pictures: {errors.python('-m', 'tinygan.sample', str(run.path))}")
         if state.step < settings.epochs * self.schedule.steps_per_epoch:
             lines.append(f"         Go on with: {run.resume_command}")
         return lines

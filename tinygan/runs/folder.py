@@ -88,10 +88,9 @@ class RunFolder(Records):
         with failing(f"cannot look into {path}", remedy):
             if where is None:
                 if not (runs := _newest_first(out)):
-                    raise CheckpointError(
-                        f"no run in {out}: no numbered folder with a config.json. Train one with "
-                        f"{python('-m', 'tinygan.train')}, or name another folder of runs with --runs."
-                    )
+                    train = f"Train one with {python('-m', 'tinygan.train')}, or name another folder of runs"
+                    none = f"no run in {out}: no numbered folder with a config.json"
+                    raise CheckpointError(f"{none}. {train} with --runs.")
                 with_model = (run for run in runs if trained and RunFolder(run).checkpoints())
                 return RunFolder(next(with_model, runs[0])), None
             if not path.is_file() and not (path / "config.json").is_file():  # it may be a folder of pictures

@@ -187,10 +187,9 @@ class Settings:
             raise UsageError("--keep-best needs an FCD to go by. Add --metrics-every EPOCHS.")
         check_sizes(self.size, width=self.width, noise_dim=self.noise_dim)
         if self.kernels > LARGEST:
-            raise UsageError(
-                f"--size {self.size}, --width {self.width} and --noise-dim {self.noise_dim} make a model of "
-                f"{self.kernels:.1e} weights, more than {LARGEST:.1e}. Use smaller ones."
-            )
+            sizes = f"--size {self.size}, --width {self.width} and --noise-dim {self.noise_dim}"
+            many = f"a model of {self.kernels:.1e} weights, more than {LARGEST:.1e}"
+            raise UsageError(f"{sizes} make {many}. Use smaller ones.")
         return self
 
 
@@ -239,24 +238,19 @@ def resumed_settings(
     added = {name: known.default for name, known in DESCRIBED.items() if known.metadata["added"]}
     saved, changes = {**added, **saved}, changes or {}
     if odd := ", ".join(sorted(saved.keys() ^ DESCRIBED.keys())):
-        raise CheckpointError(
-            f"{run} has other settings than this version knows ({odd:.80}). Start a new run."
-        )
+        other = f"other settings than this version knows ({odd:.80})"
+        raise CheckpointError(f"{run} has {other}. Start a new run.")
     how = {name: known.metadata["resumed"] for name, known in DESCRIBED.items()}
     for name, value in given.items():
         if how[name] in ("fixed", "if named") and value != saved[name]:
-            ask = f"use --change {name.replace('_', '-')}={value}" * (how[name] == "if named")
-            raise UsageError(
-                f"{run} was trained with {option(name)} {saved[name]}, not {value}. "
-                f"Leave it out, or {ask or 'start a new run'}."
-            )
+            was = f"{run} was trained with {option(name)} {saved[name]}, not {value}"
+            ask = f"use --change {option(name)[2:]}={value}" * (how[name] == "if named")
+            raise UsageError(f"{was}. Leave it out, or {ask or 'start a new run'}.")
     for name, value in changes.items():
-        if how.get(name) in ("fixed", "forgets", None) or (name == "average" and not (saved[name] and value)):
-            possible = ", ".join(one.replace("_", "-") for one in how if how[one] == "if named")
-            raise UsageError(
-                f"--change {name.replace('_', '-')}: a run that goes on can change {possible} (an average to "
-                "another one). For others start a new one with --start-from."
-            )
+        if how[name] in ("fixed", "forgets") or (name == "average" and not (saved[name] and value)):
+            these = ", ".join(option(one)[2:] for one in how if how[one] == "if named")
+            can = f"--change {option(name)[2:]}: a run can change {these} (an average to another one)"
+            raise UsageError(f"{can}. For others begin a new one, --start-from it.")
     given = {**given, **changes}
     if given.get("epochs", saved["epochs"]) < saved["epochs"]:
         raise UsageError(f"{run} has --epochs {saved['epochs']}; it may grow, not shrink.")

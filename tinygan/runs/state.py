@@ -157,12 +157,8 @@ def saved_settings(meta: Mapping[str, Any], path: Path, arrays: checkpoint.Array
     held = MOST_UNTRAINED if arrays is None else sum(array.size for array in arrays.values())
     if settings.kernels > held:
         if arrays is None:
-            raise CheckpointError(
-                f"{path} asks for {settings.kernels:,} weights, and there is no checkpoint; up to {held:,} "
-                "are shown untrained. Name another run."
-            )
-        raise CheckpointError(
-            f"{path} does not fit the model: its settings ask for {settings.kernels:,} weights, and it has "
-            f"{held:,} numbers. Start a new run."
-        )
+            asks = f"{path} asks for {settings.kernels:,} weights, and there is no checkpoint"
+            raise CheckpointError(f"{asks}; up to {held:,} are shown untrained. Name another run.")
+        asks = f"its settings ask for {settings.kernels:,} weights, and it has {held:,} numbers"
+        raise CheckpointError(f"{path} does not fit the model: {asks}. Start a new run.")
     return settings
