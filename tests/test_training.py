@@ -268,13 +268,25 @@ def test_a_change_lasts_although_no_step_has_been_saved_since() -> None:
     assert tinygan.load(run).settings.lr == 0.05
 
 
+def test_a_run_that_goes_on_may_begin_to_average_its_weights_and_end_it() -> None:
+    run = tinygan.train(**SETTINGS, epochs=2)
+    before = arrays(run)
+    tinygan.train(resume=True, change={"average": 0.9, "checkpoint_every": 1}, quiet=True)
+    kernel = "00_dense/kernel"
+    assert (arrays(run)[f"average/{kernel}"] == before[f"generator/{kernel}"]).all()
+    assert tinygan.load(run).settings.checkpoint_every == 1
+    tinygan.train(resume=True, epochs=6, quiet=True)  # an update comes every 8 steps
+    assert (arrays(run)[f"average/{kernel}"] != arrays(run)[f"generator/{kernel}"]).any()
+    tinygan.train(resume=True, change={"average": 0}, quiet=True)
+    assert arrays(run).keys() == before.keys()
+
+
 @pytest.mark.parametrize(
     ("given", "line"),
     [
         ({"lr": 0.05}, "was trained with --lr 0.0001, not 0.05. Leave it out, or use --change lr=0.05."),
-        ({"change": {"width": 4}}, "--change width: a run can change lr, lr-d, beta1, beta2, "),
+        ({"change": {"width": 4}}, "--change width: a run that goes on can change lr, lr-d, "),
         ({"change": {"batch_size": 4}}, "For others begin a new one, --start-from it."),
-        ({"change": {"average": 0.9}}, "--change average: "),
         ({"change": {"lr": "fast"}}, "argument --lr: invalid float value: 'fast'."),
         ({"change": {"lr": -1}}, "--lr -1.0 is not a positive number."),
         ({"change": {"learning_rate": 1}}, "Did you mean --lr=1?"),

@@ -31,7 +31,7 @@ from tinygan.runs.folder import RunFolder
 from tinygan.runs.loop import EARLY, Signals, Training, signals
 from tinygan.runs.progress import Progress, duration
 from tinygan.runs.settings import Settings, add_options, new_settings, option, resumed_settings
-from tinygan.runs.state import State, found, pictures_of, saved_settings
+from tinygan.runs.state import State, found, pictures_of, saved_settings, with_average
 from tinygan.runs.trainer import StepByStep, check_images, images_of, measure_step_seconds, schedule, trainer
 from tinygan.step import unfit
 from tinygan.trained import Pictures, Run, verdict_of
@@ -272,6 +272,8 @@ class Job:
         saved = saved_settings(self.meta, self.file if self.arrays else run.config_path, self.arrays)
         settings = resumed_settings(asdict(saved), self.given, str(run), changes)
         self.changed = {name: [getattr(saved, name), getattr(settings, name)] for name in changes}
+        if self.arrays and bool(saved.average) != bool(settings.average):
+            self.arrays = with_average(self.arrays, settings.average > 0)
         return settings
 
     def _choose_device(self) -> None:

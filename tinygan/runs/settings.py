@@ -246,11 +246,10 @@ def resumed_settings(
             was = f"{run} was trained with {option(name)} {saved[name]}, not {value}"
             ask = f"use --change {option(name)[2:]}={value}" * (how[name] == "if named")
             raise UsageError(f"{was}. Leave it out, or {ask or 'start a new run'}.")
-    for name, value in changes.items():
-        if how[name] in ("fixed", "forgets") or (name == "average" and not (saved[name] and value)):
-            these = ", ".join(option(one)[2:] for one in how if how[one] == "if named")
-            can = f"--change {option(name)[2:]}: a run can change {these} (an average to another one)"
-            raise UsageError(f"{can}. For others begin a new one, --start-from it.")
+    if wrong := [option(name)[2:] for name in changes if how[name] in ("fixed", "forgets")]:
+        can = ", ".join(option(name)[2:] for name in how if how[name] == "if named")
+        remedy = "For others begin a new one, --start-from it."
+        raise UsageError(f"--change {wrong[0]}: a run that goes on can change {can}. {remedy}")
     given = {**given, **changes}
     if given.get("epochs", saved["epochs"]) < saved["epochs"]:
         raise UsageError(f"{run} has --epochs {saved['epochs']}; it may grow, not shrink.")

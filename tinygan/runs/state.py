@@ -102,6 +102,14 @@ class State:
             adam.t = int(arrays[f"{name}/adam_t"])
 
 
+def with_average(arrays: checkpoint.Arrays, averages: bool) -> dict[str, np.ndarray]:
+    """The `State.arrays` of a run that from now on `averages` its weights, beginning with those of `arrays`,
+    or does so no longer."""
+    kept = {name: array for name, array in arrays.items() if not name.startswith("average/")}
+    of_G = [name for name in kept if name.startswith("generator/") and name.count("/") == 2]  # not Adam's
+    return kept | {f"average/{name.partition('/')[2]}": kept[name] for name in of_G if averages}
+
+
 def _tensors(network: Network) -> dict[str, Tensor]:
     return network.parameters | network.statistics
 
