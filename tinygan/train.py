@@ -230,7 +230,8 @@ class Job:
             if self.arrays:
                 self.state.restore(self.arrays, self.file)
             elif where := self.settings.start_from:
-                self.state.set_weights(self.ranks.by_first(lambda: self._found(where)[0].weights()))
+                weights = self.ranks.by_first(lambda: self._found(where)[0].weights())
+                self.state.set_weights(with_average(weights, self.settings.average > 0))
 
     def _found(self, where: str) -> tuple[State, Path]:
         return found(where, self.out, CPU, self.output.warn)
@@ -272,7 +273,7 @@ class Job:
         saved = saved_settings(self.meta, self.file if self.arrays else run.config_path, self.arrays)
         settings = resumed_settings(asdict(saved), self.given, str(run), changes)
         self.changed = {name: [getattr(saved, name), getattr(settings, name)] for name in changes}
-        if self.arrays and bool(saved.average) != bool(settings.average):
+        if self.arrays and "average" in changes:
             self.arrays = with_average(self.arrays, settings.average > 0)
         return settings
 

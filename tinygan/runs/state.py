@@ -67,12 +67,10 @@ class State:
         }
 
     def set_weights(self, arrays: checkpoint.Arrays) -> None:
-        """Take over what `weights` gave. Where that had no average, it starts as the generator."""
+        """Take over what `weights` gave."""
         for name, network in self.networks.items():
             for key, tensor in _tensors(network).items():
-                own = f"{name}/{key}"
-                array = arrays[own if own in arrays else f"generator/{key}"]
-                tensor.data = self.backend.array(array.copy())
+                tensor.data = self.backend.array(arrays[f"{name}/{key}"].copy())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it by name, as NumPy arrays."""
@@ -103,11 +101,11 @@ class State:
 
 
 def with_average(arrays: checkpoint.Arrays, averages: bool) -> dict[str, np.ndarray]:
-    """The `State.arrays` of a run that from now on `averages` its weights, beginning with those of `arrays`,
-    or does so no longer."""
-    kept = {name: array for name, array in arrays.items() if not name.startswith("average/")}
-    of_G = [name for name in kept if name.startswith("generator/") and name.count("/") == 2]  # not Adam's
-    return kept | {f"average/{name.partition('/')[2]}": kept[name] for name in of_G if averages}
+    """A state's `arrays` for one that `averages` its weights, from these on, or for one that does not."""
+    if not averages:
+        return {name: array for name, array in arrays.items() if not name.startswith("average/")}
+    of_G = [name for name in arrays if name.startswith("generator/") and name.count("/") == 2]  # not Adam's
+    return {name.replace("generator", "average", 1): arrays[name] for name in of_G} | {**arrays}
 
 
 def _tensors(network: Network) -> dict[str, Tensor]:
