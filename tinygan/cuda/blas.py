@@ -1,8 +1,7 @@
 """Matrix products by cuBLAS, called directly: what `xp.matmul` does, for use inside a CUDA graph.
 
 CuPy refuses its own cuBLAS handle while a graph is captured, and copies most views first. A handle with
-its own workspace may be captured (cuBLAS documentation, section 2.1.12), and takes any `Matrix` as it lies.
-"""
+its own workspace may be captured (cuBLAS documentation, section 2.1.12), and takes a `Matrix` as it lies."""
 
 import ctypes
 from collections.abc import Sequence
@@ -80,8 +79,7 @@ def load() -> Any:
         library = ctypes.CDLL(found.abs_path, handle=getattr(found, "_handle_uint", None))  # CuPy's own
     except (AttributeError, ImportError, OSError, RuntimeError) as problem:
         remedy = f"{pip('install', 'cupy-cuda13x[ctk]')} (CUDA 12: 'cupy-cuda12x[ctk]')"
-        found = f"cuBLAS cannot be loaded: {one_line(problem)}"
-        raise DeviceError(f"{found}. Install it: {remedy}.") from problem
+        raise DeviceError(f"cuBLAS cannot be loaded: {one_line(problem)}. Install it: {remedy}.") from problem
     return declared(library)
 
 

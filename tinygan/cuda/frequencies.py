@@ -14,8 +14,7 @@ Frequencies that are real go by twos: then the matrix is diagonal. With R pairs 
     y = L Y        lower pictures      (places, 2 R) (2 R, F), for each example
 
 and their transposes for everything else, ' being the transpose. Maps are (T, places, channels); with stride 2
-the four phases of a place are neighbours, as 4 C channels.
-"""
+the four phases of a place are neighbours, as 4 C channels."""
 
 from functools import lru_cache
 from typing import Any

@@ -2,8 +2,7 @@
 
 It is about 50 kernels and matrix products that read and write only arrays which never move: so it can be
 captured as a CUDA graph (``trainer.py``). As in `fast.gan`, T = N + M examples pass D at once, N real
-pictures and M fakes. ``kernels.cu`` has the shapes of maps.
-"""
+pictures and M fakes. ``kernels.cu`` has the shapes of maps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -64,9 +63,8 @@ class CardStep:
         self.scales2 = self.down2.relu.slope, 1 / (1 - rates[1])
         self.noise_key = key(seed, stream(seed, "noise").path, 1)  # ... .at(step)
         self.mask_key = key(seed, stream(seed, "dropout").path, 3)  # ... .at(step, pass, layer)
-        self.frequencies = {  # by the stride: up1's, and that of up2 and down2
-            stride: Convolution(xp, self.kernels, self.blas, sizes.side, stride) for stride in (1, 2)
-        }
+        # By the stride: up1's, and that of up2 and down2.
+        self.frequencies = {S: Convolution(xp, self.kernels, self.blas, sizes.side, S) for S in (1, 2)}
         self._adopt()
         self.wait_for_default_stream()
 
@@ -137,12 +135,11 @@ class CardStep:
         masks = b.mask1, s.D1, self.thresholds[0], b.mask2, s.D2, self.thresholds[1]
         # A thread has `wide` bytes of the pictures, 4 numbers of noise, and 16 elements of each mask.
         most = max(b.pictures.size, self.kernels.wide * max(b.noise.size // 4 + 2, b.mask1.size))
-        self.kernels.flat(
-            "begin", most, b.pictures, images, order, real.start, len(real), self.all_M,
-            -(-len(order) // self.all_M), b.noise, b.noise_lifted, self.fakes.start * s.noise, b.noise.size,
-            *self.noise_key, *masks, self.fakes.start, self.batch, *self.mask_key, b.clock, b.rate, adam.lr,
-            other.lr, adam.beta1, adam.beta2, b.arrived,
-        )  # fmt: skip
+        pictures = b.pictures, images, order, real.start, len(real), self.all_M, -(-len(order) // self.all_M)
+        noise = b.noise, b.noise_lifted, self.fakes.start * s.noise, b.noise.size, *self.noise_key
+        adams = b.clock, b.rate, adam.lr, other.lr, adam.beta1, adam.beta2
+        fakes = self.fakes.start, self.batch, *self.mask_key
+        self.kernels.flat("begin", most, *pictures, *noise, *masks, *fakes, *adams, b.arrived)
 
     def train_step(self, all_N: int) -> None:
         """The step with what `begin` prepared, on the current stream: `all_N` pictures are real. From a loss
@@ -158,21 +155,15 @@ class CardStep:
         self._generator_backward()
         self._let_wait(self.stream, self.side)
         self.ranks.add_up(self.gradients)
-        kernels.flat(
-            "check_finite", size, self.gradients, size, 1 / self.scale, self.gradients[-4:], b.measured,
-            STEPS_KEPT, b.clock, b.trouble,
-        )  # fmt: skip
-        kernels.flat(
-            "adam", size, self.weights, self.gradients, self.averages, self.squares, size, self.of_G,
-            1 / self.scale, b.rate, adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.eps, b.clock,
-            b.trouble,
-        )  # fmt: skip
+        measures, when = (self.gradients[-4:], b.measured, STEPS_KEPT), (b.clock, b.trouble)
+        kernels.flat("check_finite", size, self.gradients, size, 1 / self.scale, *measures, *when)
+        given = self.weights, self.gradients, self.averages, self.squares, size, self.of_G, 1 / self.scale
+        betas = adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2
+        kernels.flat("adam", size, *given, b.rate, *betas, adam.eps, *when)
         for averaged, values in self.averaged:
             assert self.average
-            kernels.flat(
-                "average", averaged.size, averaged, values, averaged.size, b.clock, self.average.EVERY,
-                self.average.decay,
-            )  # fmt: skip
+            given = averaged, values, averaged.size, b.clock, self.average.EVERY, self.average.decay
+            kernels.flat("average", averaged.size, *given)
 
     def trouble(self) -> tuple[int, str] | None:
         """The number of the step that had the first number that is not finite, and where."""
@@ -193,28 +184,23 @@ class CardStep:
         self._normalise(self.up2, b.norm1)
         self._convolve(self.up2.conv, b.up2, b.norm1.a, b.norm2.h)
         self._normalise(self.up3, last)
-        self.kernels.strips(
-            "make_pictures", self.batch, last.h, last.known, conv.kernel.data, self.sizes.C2,
-            self.up3.relu.slope, pictures,
-        )  # fmt: skip
+        given = last.h, last.known, conv.kernel.data, self.sizes.C2, self.up3.relu.slope, pictures
+        self.kernels.strips("make_pictures", self.batch, *given)
 
     def _generator_backward(self) -> None:
         """G's gradients, from that of the numbers before tanh."""
         b, M, C, n, kernels = self.buffers, self.batch, self.sizes.C2, self.buffers.norm2, self.kernels
         norm, kernel, slope, of = self.up3.norm, self.up3.conv.kernel, self.up3.relu.slope, self.gradient_of
         given, sums, rows = (b.dfakes, n.h, n.known, kernel.data), b.sums[: 2 * C], n.h.size // C
-        kernels.columns(
-            "make_pictures_sums", C, M, *given, M, C, slope, b.shares, b.arrived, of[kernel], of[norm.beta],
-            of[norm.gamma], sums, along=QUADS, least=1,
-        )  # fmt: skip
+        found = b.shares, b.arrived, of[kernel], of[norm.beta], of[norm.gamma], sums
+        kernels.columns("make_pictures_sums", C, M, *given, M, C, slope, *found, along=QUADS, least=1)
         self.ranks.add_up(sums)
         kernels.flat("make_pictures_back", n.h.size // 4, *given, sums, self._all(rows), M, C, slope, n.dh)
         self._convolve_backward(self.up2.conv, b.up2, b.norm2.dh, b.norm1.da)
         self._normalise_backward(self.up2, b.norm1)
         self._convolve_backward(self.up1.conv, b.up1, b.norm1.dh, b.norm0.da)
         self._normalise_backward(self.up1, b.norm0)
-        dh = b.norm0.dh.reshape(M, -1)
-        self.blas.product(b.noise_lifted.T, dh, of[self.dense_G.kernel])
+        self.blas.product(b.noise_lifted.T, b.norm0.dh.reshape(M, -1), of[self.dense_G.kernel])
 
     def _normalise(self, stage: UpStage, n: NormBuffers) -> None:
         """a = LeakyReLU(batch norm of h), where that is stored, and the running values."""
@@ -222,14 +208,9 @@ class CardStep:
         rows, alone, sums, slope = n.h.size // C, self.ranks.size == 1, b.sums[: 2 * C], stage.relu.slope
         running, variance = norm.running_mean.data, norm.running_variance.data
         # Distances are taken from a row, or from what is the same on all ranks that add them up.
-        learnt = (
-            n.h if alone else running, norm.gamma.data, norm.beta.data, norm.eps, norm.momentum, n.known,
-            running, variance,
-        )  # fmt: skip
-        count = kernels.columns(
-            "moments", C, rows, n.h, rows, C, b.shares, b.arrived, sums, alone, *learnt, slope,
-            n.a.size, n.a,
-        )  # fmt: skip
+        origin, given = n.h if alone else running, (norm.gamma.data, norm.beta.data, norm.eps, norm.momentum)
+        learnt, shares = (origin, *given, n.known, running, variance), (b.shares, b.arrived, sums, alone)
+        count = kernels.columns("moments", C, rows, n.h, rows, C, *shares, *learnt, slope, n.a.size, n.a)
         if not alone:
             self.ranks.add_up(sums)
             kernels.flat("learn_from_all", C, sums, self._all(rows), C, *learnt)
@@ -241,10 +222,8 @@ class CardStep:
         norm, kernels, b, C = stage.norm, self.kernels, self.buffers, n.known.shape[1]
         rows, alone, sums, slope = n.h.size // C, self.ranks.size == 1, b.sums[: 2 * C], stage.relu.slope
         given = n.da, n.h, n.known
-        count = kernels.columns(
-            "normalise_sums", C, rows, *given, rows, C, slope, b.shares, b.arrived,
-            self.gradient_of[norm.beta], self.gradient_of[norm.gamma], sums, alone, n.dh,
-        )  # fmt: skip
+        found = b.shares, b.arrived, self.gradient_of[norm.beta], self.gradient_of[norm.gamma], sums
+        count = kernels.columns("normalise_sums", C, rows, *given, rows, C, slope, *found, alone, n.dh)
         if not (alone and count == 1):
             self.ranks.add_up(sums)
             kernels.flat("normalise_back", n.h.size, *given, sums, self._all(rows), n.h.size, C, slope, n.dh)
@@ -281,10 +260,8 @@ class CardStep:
         """N real pictures, of all ranks' all_N, and the fakes -> logits, and what follows from them."""
         b, s, kernels, T = self.buffers, self.sizes, self.kernels, N + self.batch
         first, second, dense = self.down1.conv.parameters, self.down2.conv.parameters, self.dense_D.parameters
-        kernels.flat(
-            "see_pictures", T * s.P * s.D1, b.pictures, first["kernel"].data, first["bias"].data,
-            b.mask1, T, s.D1, *self.scales1, b.a1, b.codes,
-        )  # fmt: skip
+        given = b.pictures, first["kernel"].data, first["bias"].data, b.mask1
+        kernels.flat("see_pictures", T * s.P * s.D1, *given, T, s.D1, *self.scales1, b.a1, b.codes)
         self._convolve(self.down2.conv, b.down2, b.a1[:T], b.h2[:T])
         kernels.launch(
             "answer", (T,), (1, THREADS), b.h2, second["bias"].data, b.mask2, s.D2, *self.scales2,
@@ -297,18 +274,13 @@ class CardStep:
         b, s, kernels, T = self.buffers, self.sizes, self.kernels, N + self.batch
         first, second, dense = self.down1.conv.parameters, self.down2.conv.parameters, self.dense_D.parameters
         of, each = self.gradient_of, s.P * s.D2
-        kernels.columns(
-            "answer_back", each, T, b.h2, second["bias"].data, b.mask2, T, s.D2, *self.scales2,
-            dense["kernel"].data, b.slopes, b.shares, b.arrived, of[dense["kernel"]], b.sums[:each],
-            of[second["bias"]], b.dh2,
-        )  # fmt: skip
+        given = b.h2, second["bias"].data, b.mask2, T, s.D2, *self.scales2, dense["kernel"].data, b.slopes
+        found = b.shares, b.arrived, of[dense["kernel"]], b.sums[:each], of[second["bias"]], b.dh2
+        kernels.columns("answer_back", each, T, *given, *found)
         self._convolve_backward(self.down2.conv, b.down2, b.dh2[:T], b.da1[:T])
         with self._aside():
-            kernels.columns(
-                "see_pictures_back", s.D1, T, b.pictures, b.da1, b.codes, T, s.D1, *self.scales1,
-                b.side_shares, b.side_arrived, of[first["kernel"]], of[first["bias"]], along=QUADS, least=1,
-            )  # fmt: skip
-        kernels.strips(
-            "leave_D", self.batch, b.da1[N:], b.codes[N:], first["kernel"].data, s.D1, *self.scales1,
-            b.ratios, fakes, b.dfakes,
-        )  # fmt: skip
+            given = b.pictures, b.da1, b.codes, T, s.D1, *self.scales1
+            found = b.side_shares, b.side_arrived, of[first["kernel"]], of[first["bias"]]
+            kernels.columns("see_pictures_back", s.D1, T, *given, *found, along=QUADS, least=1)
+        given = b.da1[N:], b.codes[N:], first["kernel"].data, s.D1, *self.scales1
+        kernels.strips("leave_D", self.batch, *given, b.ratios, fakes, b.dfakes)

@@ -45,10 +45,8 @@ def signatures() -> dict[str, tuple[Parameter, ...]]:
 
 def options(side: int, channels: int, wide: int, bits: int = 32) -> tuple[str, ...]:
     """What the compiler is told: `side`: a quarter of the pictures'; `bits`: of a number that is lifted."""
-    told = {
-        "SIDE": side, "CHANNELS": channels, "WIDE": wide, "LIFTED_BITS": bits, "THREADS": THREADS,
-        "QUADS": QUADS, "STRIP": strip(side),
-    }  # fmt: skip
+    told = {"SIDE": side, "CHANNELS": channels, "WIDE": wide, "LIFTED_BITS": bits}
+    told |= {"THREADS": THREADS, "QUADS": QUADS, "STRIP": strip(side)}
     return tuple(f"-D{name}={value}" for name, value in told.items())
 
 
@@ -71,23 +69,19 @@ class Kernels:
         self.launches = 0
 
     def launch(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
-        given = zip(signatures()[name], arguments, strict=True)
-        values = tuple(p.convert(value, self.lifted) for p, value in given)
+        pairs = zip(signatures()[name], arguments, strict=True)
         self.launches += 1
-        self.functions[name](grid, block, values)
+        self.functions[name](grid, block, tuple(p.convert(value, self.lifted) for p, value in pairs))
 
     def flat(self, name: str, count: int, *arguments: Any, times: int = 1) -> None:
         """With a thread for every `wide` of so many elements, and all of that so many times."""
         self.launch(name, (-(-count // (self.wide * THREADS)), times), (THREADS,), *arguments)
 
-    def columns(
-        self, name: str, C: int, rows: int, *arguments: Any, along: int = ALONG, least: int = 64
-    ) -> int:
-        """For sums over rows: blocks of `along` times `wide` of C columns, each with a chunk of the rows.
-        Returns the number of chunks."""
+    def columns(self, name: str, C: int, rows: int, *given: Any, along: int = ALONG, least: int = 64) -> int:
+        """Sums over rows: blocks of `along` times `wide` columns, by chunks of rows. Returns their number."""
         blocks = -(-C // (self.wide * along))
         count = chunks(rows, blocks, least)
-        self.launch(name, (blocks, count), (along, THREADS // along), *arguments)
+        self.launch(name, (blocks, count), (along, THREADS // along), *given)
         return count
 
     def strips(self, name: str, count: int, *arguments: Any) -> None:

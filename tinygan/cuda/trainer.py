@@ -2,8 +2,7 @@
 
 A captured step costs the processor one call instead of about fifty. It uses the same arrays each time, so
 what changes lies in them: the clock, which tells the kernels the step's number, and the order of the images.
-The partial batch at the end of an epoch has other shapes, and a graph of its own.
-"""
+The partial batch at the end of an epoch has other shapes, and a graph of its own."""
 
 import time
 from contextlib import suppress
@@ -90,8 +89,7 @@ class Trainer:
         return rows
 
     def _one(self) -> None:
-        card = self.card
-        epoch, place = divmod(self.step, self.steps_per_epoch)
+        card, (epoch, place) = self.card, divmod(self.step, self.steps_per_epoch)
         if epoch != self.epoch:
             order = stream(self.seed, "shuffle").at(epoch).permutation(len(self.data)).astype(np.int32)
             self.uploads.append(order)

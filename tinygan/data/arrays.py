@@ -47,11 +47,9 @@ def from_stack(
     """The data set of a `Stack` found at `path`, whose `state` changes when that does. Raises DataError."""
     images, where, planes = stack
     images = images[:limit] if isinstance(images, np.ndarray) else images
-    total, was = len(images), images.shape[1:]
+    total, was = len(images), (*images.shape[2:], images.shape[1]) if planes else images.shape[1:]
     if not total:
         raise DataError(f"{where} has no pictures. Name another one.")
-    if planes:
-        was = (*was[1:], was[0])
     notes = [f"layout   {where} has its channels first, {images.shape}: they are put last"] * planes
     as_it_is = images.dtype == np.uint8 and was == shape.image and not (planes or shape.flip)
     if as_it_is and not scale_of(images, where).words:
@@ -216,9 +214,8 @@ def laid_out(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def read_csv(path: Path) -> Stack:
-    """The pictures in a CSV file, as Kaggle has MNIST: one a row, side * side numbers, and perhaps a label:
-    the column of that name; without names, the first if only the others are a square. Raises DataError, and
-    as NumPy does."""
+    """A CSV file's pictures, as Kaggle has MNIST: one a row, side * side numbers, and perhaps a label: the
+    column so called, or the first if only the others are a square. Raises DataError, and as NumPy does."""
     with path.open(encoding="utf-8-sig") as file:
         lines = iter(lambda: file.readline(LINE), "")
         first = next(lines, "")

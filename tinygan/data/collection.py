@@ -1,7 +1,6 @@
 """Which files of a folder, a zip or a tar archive are pictures, and why the others are left out.
 
-Nothing in an archive is ever written to the disk, and what its headers say is not believed.
-"""
+Nothing in an archive is ever written to the disk, and what its headers say is not believed."""
 
 import bz2
 import gzip
@@ -62,8 +61,7 @@ def collected(path: Path) -> Collection:
             if number in wanted:
                 yield entry if zipped else entry._replace(open=partial(io.BytesIO, entry.open().read()))
 
-    names = [name for _, name in found]
-    return Collection(path, names, left_out, state_of(facts), facts.st_size, entries)
+    return Collection(path, [name for _, name in found], left_out, state_of(facts), facts.st_size, entries)
 
 
 def state_of(facts: os.stat_result) -> str:

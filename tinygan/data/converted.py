@@ -5,8 +5,7 @@
     <name>.lock    held by the process that reads or writes there
 
 A file or a part is used if its sidecar fits the source as it is now, some of the pictures, and a file's
-length. What is unused for `DAYS` is deleted; above TINYGAN_CACHE_LIMIT gigabytes, what was used longest ago.
-"""
+length. What is unused for `DAYS` is deleted; above TINYGAN_CACHE_LIMIT gigabytes, the longest unused."""
 
 import hashlib
 import io

@@ -47,9 +47,8 @@ def is_intact(path: Path, file: Pinned) -> bool:
 
 
 def fetch(file: Pinned, folder: Path, say: Printer) -> Path:
-    """The path of `file` in `folder`, where it gets its name only when it is complete and right: as it lies
-    there, or from the first good mirror. Raises DataError, with the last mirror's reason, and as
-    `write_atomically`."""
+    """The path of `file` in `folder`, called so only when complete and right: as it lies there, or from the
+    first good mirror. Raises DataError, with the last mirror's reason, and as `write_atomically`."""
     target = folder / file.name
     with failing(f"cannot use the cache {folder}", "Set TINYGAN_CACHE.", DataError):
         if target.exists():

@@ -82,9 +82,9 @@ def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: 
     if not len(images):
         there = f" It has {', '.join(left_out)}." if left_out else ""
         raise DataError(f"no picture ({', '.join(FORMATS)}) in {source}.{there} Name other pictures.")
-    on_white = f"on white {tally.transparent:,} pictures that are transparent in places"
     notes = [f"left out {', '.join(left_out)}"] if left_out else []
-    notes += [on_white] if tally.transparent else []
+    if tally.transparent:
+        notes.append(f"on white {tally.transparent:,} pictures that are transparent in places")
     notes += [f"note     {tally.coloured:,} {LOST}"] if tally.coloured else []
     if tally.resized:
         what = f"{tally.resized:,} pictures to {shape.size}x{shape.size}"

@@ -12,18 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.data.arrays import (
-    ARRAY,
-    MAGIC,
-    Stack,
-    from_array,
-    from_stack,
-    read_cifar,
-    read_csv,
-    read_idx,
-    read_npy,
-    read_npz,
-)
+from tinygan.data import arrays
 from tinygan.data.collection import OTHERS, collected, is_batch, state_of
 from tinygan.data.dataset import Dataset, chunks, reading, spread
 from tinygan.data.download import Pinned, cache_folder, fetch, is_intact
@@ -80,10 +69,10 @@ def load(
     if data_dir is not None and not isdir(data_dir):
         raise DataError(f"--data-dir {data_dir} is no folder. Name the one that holds fashion-mnist/.")
     if not isinstance(name, str):
-        data = from_array(name, shape, limit, say)
+        data = arrays.from_array(name, shape, limit, say)
     elif not name:
         raise DataError(f"--data is empty. Use {', '.join(NAMES)}, or a path.")
-    elif name == ARRAY:
+    elif name == arrays.ARRAY:
         raise DataError("the pictures were an array in a Python program. Go on there, with data=ARRAY again.")
     elif name in NAMES:
         data = named(name, split, limit, data_dir, say)
@@ -116,14 +105,14 @@ def from_path(path: Path, shape: Shape, limit: int | None, say: Printer) -> Data
         facts, head = path.stat(), beginning(path)
         ending, zipped = path.suffix.lower(), head.startswith(b"PK")
         if zipped and ending == ".npz":
-            stack = read_npz(path, "train")
+            stack = arrays.read_npz(path, "train")
         elif head.startswith(b"\x93NUMPY"):
             with path.open("rb") as file:
-                stack = read_npy(file, facts.st_size, str(path), limit, math.prod(shape.image))
-        elif head.startswith(MAGIC):
-            stack = Stack(read_idx(path)[..., None], str(path))
+                stack = arrays.read_npy(file, facts.st_size, str(path), limit, math.prod(shape.image))
+        elif head.startswith(arrays.MAGIC):
+            stack = arrays.Stack(arrays.read_idx(path)[..., None], str(path))
         elif ending == ".csv":
-            stack = read_csv(path)
+            stack = arrays.read_csv(path)
         elif zipped or head.startswith(b"BZh") or head[257:262] == b"ustar":
             stack = None
         elif foreign := remedy(path, head):
@@ -133,16 +122,16 @@ def from_path(path: Path, shape: Shape, limit: int | None, say: Printer) -> Data
             raise DataError(f"--data {path} is no data that is read: {', '.join(NAMES)}, {kinds}.")
     if not stack:
         return from_collection(path, shape, limit, say)
-    return from_stack(stack, path, state_of(facts), shape, limit, say)
+    return arrays.from_stack(stack, path, state_of(facts), shape, limit, say)
 
 
 def from_collection(path: Path, shape: Shape, limit: int | None, say: Printer) -> Dataset:
     """The pictures in a folder or an archive; or CIFAR-10's batches; or the file of MNIST in a folder."""
     with reading(f"{path} cannot be read", ". Get it again."):
         collection = collected(path)
-        stack = read_cifar(collection) if all(map(is_batch, collection.names or [""])) else None
+        stack = arrays.read_cifar(collection) if all(map(is_batch, collection.names or [""])) else None
     if stack:
-        return from_stack(stack, path, collection.state, shape, limit, say)
+        return arrays.from_stack(stack, path, collection.state, shape, limit, say)
     for name in () if collection.names else collection.left_out.get(OTHERS, ()):
         if isdir(path) and Path(name).name in (TRAIN, TRAIN.removesuffix(".gz")):  # torchvision's folder
             return from_path(path / name, shape, limit, say)
@@ -156,7 +145,7 @@ def beginning(path: Path) -> bytes:
     if head.startswith(b"\x1f\x8b"):
         with gzip.open(path) as file:
             packed = file.read(512)
-        head = packed if packed.startswith(MAGIC) or packed[257:262] == b"ustar" else head
+        head = packed if packed.startswith(arrays.MAGIC) or packed[257:262] == b"ustar" else head
     return head
 
 
@@ -169,9 +158,9 @@ def named(name: str, split: str, limit: int | None, data_dir: Path | None, say: 
             path = located(official, file, data_dir, say)
             if path.suffix == ".npz":  # Keras' MNIST
                 with reading(f"{path} cannot be read", ". Get it again."):
-                    stack = read_npz(path, split)
-                return replace(from_stack(stack, path, "", Shape(28, 1), limit, say), name=official)
-            images = read_idx(path)[..., None]
+                    stack = arrays.read_npz(path, split)
+                return replace(arrays.from_stack(stack, path, "", Shape(28, 1), limit, say), name=official)
+            images = arrays.read_idx(path)[..., None]
             if path.suffix == ".gz" and not is_intact(path, file):
                 which = f"{path} is not the official {official} file (its SHA-256 differs)"
                 notes = (f"note     {which}; using it as it is",)

@@ -1,8 +1,7 @@
 """The built-in set: digits drawn by a random hand, white on black like MNIST's; no file, no network.
 
 A random hand moves the points of a template, slants, bends, stretches and turns the whole, then draws it: a
-pixel is ink where the pen came closer than its radius, with a soft edge.
-"""
+pixel is ink where the pen came closer than its radius, with a soft edge."""
 
 from functools import cache
 from itertools import pairwise
@@ -57,8 +56,7 @@ TEMPLATES = """\
 def strokes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """`count` digits of the set `seed`, (count, 28, 28, 1) uint8, and which digit each is, (count,) uint8;
     a larger `count` adds to them."""
-    images = np.empty((count, SIDE, SIDE, 1), np.uint8)
-    labels = np.empty(count, np.uint8)
+    images, labels = np.empty((count, SIDE, SIDE, 1), np.uint8), np.empty(count, np.uint8)
     for start in range(0, count, BLOCK):
         random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(start // BLOCK,)))
         stop = min(start + BLOCK, count)  # whole blocks are drawn, so that `count` changes no image

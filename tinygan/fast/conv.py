@@ -12,17 +12,15 @@ For the smallest such n the discrete Fourier transform turns the circle into pro
 Put x[j] and w[o] in: the sum over u of e(u (p + o - j)) is n where j = p + o modulo n, else 0.
 Every frequency u takes one multiplication, n in all instead of O (a + b + 1).
 
-**Two axes, many channels.** u becomes a pair (u, v), the transform a constant matrix over pixels,
-and the product of two numbers that of two matrices, (images, C) times (C, F): one product a
-frequency, as large as the batch. That is the form `frequencies.py` computes in: *lift* pictures and
-kernel to frequencies, multiply, *lower* the result. All three are linear, so the backward pass is
-their transposes in the opposite order, and the lifted input is kept for the kernel's gradient:
+**Two axes, many channels.** u becomes a pair (u, v), the transform a constant matrix over pixels, and the
+product of two numbers that of two matrices, (images, C) times (C, F): one product a frequency, as large as
+the batch. That is the form `frequencies.py` computes in: *lift* pictures and kernel to frequencies, multiply,
+*lower* the result. All three are linear, so the backward pass is their transposes in the opposite order
+(lower' that of lift, lift' that of lower), and the lifted input is kept for the kernel's gradient:
 
     convolution       Y = lift(x) W,          y = lower(Y)
     its gradients     dX = lift'(dy) W^T,     dx = lower'(dX),     dW = lift(x)^T lift'(dy)
     transposed        the line above, with x for dy
-
-where lower' is the transpose of lift, and lift' that of lower.
 
 **Real numbers.** For real x, X[-u] = conj X[u]: of each such pair one is computed and counted twice.
 One frequency is real anyway, or four if n is even (u and v each 0 or n / 2). The others need a
@@ -64,8 +62,7 @@ there are four pairs and one real frequency: 13 products, not 16.
 45.0
 >>> print(*plan.down(X, W, lambda block, y: y[0, :, :, 0].round(6)))    # 1 - 10 * 5 and so on
 [[-49. -58.]
- [-76. -85.]]
-"""
+ [-76. -85.]]"""
 
 from functools import lru_cache
 from math import inf

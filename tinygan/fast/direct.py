@@ -2,8 +2,7 @@
 
 Where one side has one to three channels, frequencies save nothing. The windows of `ops.conv.im2col` are then
 copied with the pixels innermost, (N, KH KW C, OH OW): a run of so few channels is too short to copy well. In
-the training step these pieces pass through the next operations before they leave the cache.
-"""
+the training step these pieces pass through the next operations before they leave the cache."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -253,23 +253,21 @@ class Frequencies:
     def kernel_gradient(self, X: Array, Y: Array, weights: Array | None = None) -> Array:
         """The kernel's gradient (KH, KW, C, F) from both lifted pictures; image i counts weights[i] times."""
         dW = np.empty((self.frequencies, X.shape[2], Y.shape[2]), self.dtype)
-        x, y = X.transpose(0, 2, 1), Y
+        x = X.transpose(0, 2, 1)
         scale = None if weights is None else np.repeat(weights, self.tiles)[:, None]
 
+        def weighted(some: slice) -> Array:
+            return Y[some] if scale is None else Y[some] * scale
+
         def piece(real: slice, imaginary: slice) -> None:  # dc = p^T dRe + q^T dIm, dd = p^T dIm - q^T dRe
-            re = y[real] if scale is None else y[real] * scale
-            im = y[imaginary] if scale is None else y[imaginary] * scale
+            re, im = weighted(real), weighted(imaginary)
             both = np.matmul(x[real] + x[imaginary], re + im)
-            p_im = np.matmul(x[real], im)
-            q_re = np.matmul(x[imaginary], re)
+            p_im, q_re = np.matmul(x[real], im), np.matmul(x[imaginary], re)
             np.subtract(both, p_im, out=both)
             np.subtract(both, q_re, out=dW[real])
             np.subtract(p_im, q_re, out=dW[imaginary])
 
-        def alone(some: slice) -> None:
-            np.matmul(x[some], y[some] if scale is None else y[some] * scale, out=dW[some])
-
-        self._each_frequency(piece, alone, X.shape[1])
+        self._each_frequency(piece, lambda some: np.matmul(x[some], weighted(some), out=dW[some]), X.shape[1])
         return self.lower_kernel(dW)
 
     def _multiply(self, x: Array, W: Array, adjoint: bool) -> Array:
@@ -288,13 +286,10 @@ class Frequencies:
             np.matmul(x[real], d - c, out=y[imaginary])
             y[imaginary] += k
 
-        def alone(some: slice) -> None:
-            np.matmul(x[some], w[some], out=y[some])
-
-        self._each_frequency(piece, alone, x.shape[1])
+        self._each_frequency(piece, lambda some: np.matmul(x[some], w[some], out=y[some]), x.shape[1])
         return y
 
-    def _each_frequency(self, pair: Callable[..., None], alone: Callable[..., None], tiles: int) -> None:
+    def _each_frequency(self, pair: Callable[..., None], alone: Callable[..., object], tiles: int) -> None:
         """Call `pair` with slices of real and of imaginary parts, `alone` with those of real frequencies."""
         m, numbers = self.transform.pairs, 4 * tiles * max(self.phases * self.C, self.F)
         shift = m + self.transform.reals  # from a real part to its imaginary part

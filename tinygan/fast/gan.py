@@ -7,8 +7,7 @@ them as they come, and gives them on, activated; only in between is the whole ba
                             x, its moments   mean, variance   activations
 
     backward    plan.down ----> write_gradient  settle_gradient  read_gradient --> plan.lift_large
-                            dy of the norm   dgamma, dbeta    gradient of x
-"""
+                            dy of the norm   dgamma, dbeta    gradient of x"""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -178,10 +177,8 @@ def generator_forward(layers: DCGAN, plans: Sequence[Plan], noise: Array, out: A
     M, kernel = len(noise), layers.dense_G.kernel.data
     columns = kernel.shape[1]
     shapes = [(columns,), *(plan.large for plan in plans[:-1])]
-    norms = [
-        Normed(stage, (M, *shape), plan.small, out.dtype)
-        for stage, shape, plan in zip(layers.up, shapes, plans, strict=True)
-    ]
+    stages = zip(layers.up, shapes, plans, strict=True)
+    norms = [Normed(stage, (M, *shape), plan.small, out.dtype) for stage, shape, plan in stages]
 
     def piece(some: slice) -> tuple[int, Array, Array]:  # every column is a channel of its own
         return norms[0].write((slice(None), some), noise @ kernel[:, some])

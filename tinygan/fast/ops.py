@@ -1,8 +1,7 @@
 """The ops that are no convolutions: `tinygan.ops` has each forward and backward, by the same name.
 
 Here they work in cache-sized blocks, on threads. Dense is no faster alone. But BLAS' own threads go on
-spinning for milliseconds after such a product and take the cores from the pool.
-"""
+spinning for milliseconds after such a product and take the cores from the pool."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -2,8 +2,7 @@
 
 Where a function is not the one that a twin was written for, the twin is not used. `ORIGINALS` has a digest
 of each one's source without comments, docstrings and layout. If you change one for good, change its twins,
-and write down the new digest, which the test of this file prints.
-"""
+and write down the new digest, which the test of this file prints."""
 
 import ast
 import hashlib

@@ -2,8 +2,7 @@
 
 NumPy lets go of Python's interpreter lock while it computes. The bounds of pieces depend on the shapes alone,
 and every sum over pieces is taken in their order: the result is the same to the last bit with one thread and
-with sixteen. For that BLAS must not split products again: it is held to one thread in the meantime.
-"""
+with sixteen. For that BLAS must not split products again: it is held to one thread in the meantime."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,6 @@
 """What several ranks compute differently: the ops that look across a batch.
 
-A loss and the moments of batch normalisation are means over it; all other ops see one example at a time.
-"""
+A loss and the moments of batch normalisation are means over it; all other ops see one example at a time."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -2,8 +2,7 @@
 
 Members: the arrays, ``meta`` (JSON as bytes) and ``digest`` (see `content_digest`). ``numpy.load`` opens it.
 A zip has bytes that nobody reads (dates, attributes), so its closing comment seals the file: SHA-256 of every
-byte before it. No pickle: a checkpoint from a stranger can be refused, but it cannot run code.
-"""
+byte before it. No pickle: a checkpoint from a stranger can be refused, but it cannot run code."""
 
 import hashlib
 import io
@@ -81,14 +80,12 @@ def newest_intact(paths: Sequence[Path], say: Printer) -> tuple[Path, dict[str, 
 
 def packed(members: Arrays) -> tuple[bytes, bytes]:
     """The file of `members`, which include ``meta``, with their digest: its body, and the seal at its end."""
-    digest = np.frombuffer(_digest(members), dtype=np.uint8)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in {**members, "digest": digest}.items():
+        for name, array in {**members, "digest": np.frombuffer(_digest(members), np.uint8)}.items():
             member = io.BytesIO()
             np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
-            # ZipInfo's own date is fixed (1980).
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())  # always dated 1980
         archive.comment = _SEAL + bytes(64)  # its length is part of what is sealed
     body = buffer.getvalue()[:-64]
     return body, hashlib.sha256(body).hexdigest().encode()
@@ -134,8 +131,7 @@ def _digest(members: Arrays) -> bytes:
 def _read_sealed(path: Path) -> bytes:
     """The bytes of `path`, once its seal has shown that they are those that were written."""
     with open(path, "rb") as file:
-        end = len(_SEAL) + 64
-        size = file.seek(0, io.SEEK_END)
+        end, size = len(_SEAL) + 64, file.seek(0, io.SEEK_END)
         file.seek(max(size - end, 0))
         # Looked at first: a large file of another kind is not read at all.
         if not file.read(end).startswith(_SEAL):
