@@ -11,8 +11,7 @@ To learn how it works, read the files in this order; each can be read on its own
     optim.py       Adam: how gradients change the weights
     gan.py         and again, with the next batch
 
-Everything else serves that: README has a map of it, and ``python -m tinygan`` lists the commands.
-"""
+Everything else serves that: README has a map of it, and ``python -m tinygan`` lists the commands."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

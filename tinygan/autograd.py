@@ -7,8 +7,7 @@ applies the chain rule at each node: from the gradient with respect to a result,
 computes the gradients with respect to its inputs.
 
 `grad` returns gradients and stores nothing on a tensor. So there is nothing to reset between steps, and two
-losses that share a graph can each walk it.
-"""
+losses that share a graph can each walk it."""
 
 from __future__ import annotations
 
@@ -127,8 +126,7 @@ def grad(loss: Tensor, wrt: Iterable[Tensor]) -> list[Array]:
     [2.0]
 
     Raises:
-        UsageError: `loss` is not a scalar, or does not depend on a tensor of `wrt`.
-    """
+        UsageError: `loss` is not a scalar, or does not depend on a tensor of `wrt`."""
     if not isinstance(loss, Tensor) or loss.shape != ():
         found = f"{type(loss).__name__} {getattr(loss, 'shape', '')}".rstrip()
         raise UsageError(f"grad needs a scalar Tensor, got {found}. Make it by ops, and take the mean.")

@@ -3,8 +3,7 @@
 The discriminator D takes an image and returns a logit: above 0 for "real", below 0 for "fake", its sigmoid
 being the probability of "real". The generator G turns noise into images, the fakes. D learns to separate them
 from real images; G learns to make fakes that D takes for real (Goodfellow et al. 2014, arXiv 1406.2661; as at
-the end of its section 3, G maximises log D(G(z)), where D is the probability and z the noise).
-"""
+the end of its section 3, G maximises log D(G(z)), where D is the probability and z the noise)."""
 
 from __future__ import annotations
 

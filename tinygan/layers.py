@@ -115,8 +115,7 @@ class BatchNorm(Layer):
 
     In training, the batch's own mean and variance normalise it, and the running ones follow them slowly:
     running = momentum running + (1 - momentum) batch. Otherwise the running ones normalise, so that an image
-    does not depend on the others in its batch. `twin` gives the same function, perhaps faster.
-    """
+    does not depend on the others in its batch. `twin` gives the same function, perhaps faster."""
 
     name = "batchnorm"
 

@@ -2,8 +2,7 @@
 
 The generator turns random numbers into an image: a small grid of pixels with many numbers each (channels)
 grows into a large one with few. The discriminator goes the other way. The default sizes are those of
-TensorFlow's DCGAN tutorial; the command passes its own. Source: Radford et al. 2015, arXiv 1511.06434.
-"""
+TensorFlow's DCGAN tutorial; the command passes its own. Source: Radford et al. 2015, arXiv 1511.06434."""
 
 from __future__ import annotations
 

@@ -19,8 +19,7 @@ class Adam:
     it stands outside the root, as in Keras.
 
     `parameters`: tensors by name. lr: about how far one moves in a step. (The command passes its own lr.)
-    Raises UsageError unless lr and eps are finite and at least 0, and the betas in [0, 1).
-    """
+    Raises UsageError unless lr and eps are finite and at least 0, and the betas in [0, 1)."""
 
     def __init__(
         self, parameters: Mapping[str, Tensor], lr: float = 1e-4, beta1: float = 0.9, beta2: float = 0.999,

@@ -1,8 +1,7 @@
 """A small classifier of 28x28 grey pictures, whose last hidden layer gives 64 numbers to compare pictures by.
 
 ``python -m benchmarks.train_classifier`` trained it, on each set's images and labels, which no GAN sees. Of
-the 10,000 test images it recognises 91.5 % (Fashion-MNIST) and 99.9 % (`strokes`).
-"""
+the 10,000 test images it recognises 91.5 % (Fashion-MNIST) and 99.9 % (`strokes`)."""
 
 import hashlib
 import io

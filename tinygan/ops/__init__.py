@@ -9,8 +9,7 @@ An `Op` at the foot of each file joins the two.
 
 Letters, here and everywhere: N images in the batch (M: fakes), H height, W width, C channels in, F channels
 out (filters), K kernel side (KH, KW where they may differ), S stride, OH and OW height and width of a result;
-w weights (a kernel), b bias. Images are (N, H, W, C). `xp` is the library of the arrays, NumPy or CuPy.
-"""
+w weights (a kernel), b bias. Images are (N, H, W, C). `xp` is the library of the arrays, NumPy or CuPy."""
 
 from tinygan.errors import ShapeError
 

@@ -8,8 +8,7 @@ def leaky_relu_forward(x: Array, *, slope: float = 0.3) -> tuple[Array, Array]:
     """y = x where x > 0, slope x elsewhere. Any shape.
 
     A negative input keeps a small gradient, so no unit stops learning for good, as it may with ReLU (Maas,
-    Hannun & Ng 2013, equation 2). 0.3 is Keras's default slope.
-    """
+    Hannun & Ng 2013, equation 2). 0.3 is Keras's default slope."""
     number = x.dtype.type  # `where` makes float64 of two Python numbers
     derivative = array_module(x).where(x > 0, number(1), number(slope))
     return x * derivative, derivative

@@ -111,8 +111,7 @@ def im2col(x: Array, kernel: tuple[int, int], stride: tuple[int, int], pads: Pad
     """Every window of x: cols[n,p,q,i,j,c] = padded x[n, p S + i, q S + j, c].
 
     Shapes: x (N, H, W, C), the result (N, OH, OW, KH, KW, C). The loop runs over the few positions in the
-    kernel, and copies the pixel at that position of all windows at once.
-    """
+    kernel, and copies the pixel at that position of all windows at once."""
     xp, (KH, KW), (SH, SW) = array_module(x), kernel, stride
     x = xp.pad(x, ((0, 0), *pads, (0, 0)))  # pads: ((top, bottom), (left, right))
     N, H, W, C = x.shape
@@ -127,8 +126,7 @@ def im2col(x: Array, kernel: tuple[int, int], stride: tuple[int, int], pads: Pad
 def col2im(cols: Array, shape: tuple[int, int, int, int], stride: tuple[int, int], pads: Pads) -> Array:
     """The adjoint of `im2col`: images of `shape` (N, H, W, C), each window added back where it came from.
 
-    It is `im2col` line by line, with the two sides exchanged and ``=`` made ``+=``, since windows overlap.
-    """
+    It is `im2col` line by line, with the two sides exchanged and ``=`` made ``+=``, since windows overlap."""
     N, OH, OW, KH, KW, C = cols.shape
     (SH, SW), ((top, bottom), (left, right)) = stride, pads
     _, H, W, _ = shape

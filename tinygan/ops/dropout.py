@@ -10,8 +10,7 @@ def dropout_forward(x: Array, *, mask: Array, rate: float) -> tuple[Array, tuple
     """y = x mask / (1 - rate). The division keeps the mean at that of x, so later passes need no scaling.
 
     Shapes: any; mask like x, bool or 0/1: 1 (keep) with probability 1 - rate; 0 <= rate < 1. Source:
-    Srivastava et al. 2014, JMLR 15, section 10.
-    """
+    Srivastava et al. 2014, JMLR 15, section 10."""
     if not 0 <= rate < 1:
         raise UsageError(f"dropout rate {rate} is not in [0, 1). Give a share such as 0.3.")
     expect(mask.shape == x.shape, f"dropout got mask {mask.shape} for x {x.shape}. Give both the same shape.")

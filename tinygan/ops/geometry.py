@@ -13,8 +13,7 @@ def stride_pair(stride: Stride) -> tuple[int, int]:
     """The (vertical, horizontal) stride, from one number or two.
 
     Raises:
-        UsageError: not one or two whole numbers of at least 1.
-    """
+        UsageError: not one or two whole numbers of at least 1."""
     pair = stride if isinstance(stride, tuple) else (stride, stride)
     if len(pair) != 2 or not all(isinstance(S, int) and S >= 1 for S in pair):
         raise UsageError(f"stride {stride!r} is not a whole number >= 1, nor a pair of them.")
@@ -34,8 +33,7 @@ def conv2d_pads(
 
     Raises:
         ShapeError: the window is larger than the padded image.
-        UsageError: padding is not of a known form.
-    """
+        UsageError: padding is not of a known form."""
     if padding == "same":
         pads = tuple(_same_pads(*axis) for axis in zip(size, kernel, stride, strict=True))
     else:
@@ -56,8 +54,7 @@ def conv2d_transpose_size(
 
     Raises:
         ShapeError: the crop leaves nothing.
-        UsageError: padding is not of a known form.
-    """
+        UsageError: padding is not of a known form."""
     axes = list(zip(size, kernel, stride, strict=True))
     if padding == "same":  # the convolution from H S back to H pads by the same rule
         out = [side * S for side, _, S in axes]

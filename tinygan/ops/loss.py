@@ -17,8 +17,7 @@ def bce_with_logits_forward(x: Array, *, target: float | Array) -> tuple[Array, 
 
     It equals the mean of -t log(p) - (1 - t) log(1 - p) with p = sigmoid(x), but never takes the logarithm of
     a probability that was rounded to 0 (the form is that of `tf.nn.sigmoid_cross_entropy_with_logits`).
-    Shapes: x any; `target` one number for all logits, or an array like x; loss ().
-    """
+    Shapes: x any; `target` one number for all logits, or an array like x; loss ()."""
     shape = () if isinstance(target, (int, float)) else getattr(target, "shape", type(target).__name__)
     expect(shape in ((), x.shape), f"bce_with_logits got target {shape}. It needs a number or {x.shape}.")
     xp = array_module(x)
