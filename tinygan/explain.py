@@ -40,10 +40,9 @@ def parser() -> cli.Parser:
     parser = cli.Parser("tinygan.explain", purpose, *cli.OF_A_RUN, "--data-dir")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--layers", action="store_true", help="all layers instead: work, time, numbers")
-    what.add_argument(
-        "--layer", metavar="NAME", help="one layer instead: its formula, its shapes, and pictures of its "
-        "kernels and of what it makes; generator/NAME or discriminator/NAME where both have one of that name",
-    )  # fmt: skip
+    one = "one layer instead: its formula, its shapes, and pictures of its kernels and of what it makes; "
+    one += "generator/NAME or discriminator/NAME where both have one of that name"
+    what.add_argument("--layer", metavar="NAME", help=one)
     parser.add_argument("--engine", choices=backend.ENGINES, help="whose ops to show; default: the run's")
     folder = "folder for the pictures of --layer; default: the run's"
     parser.add_argument("--out", type=cli.path, metavar="DIR", help=folder)
@@ -72,10 +71,9 @@ def main(arguments: cli.Arguments = ()) -> int:
         state.restore(arrays, path)
         stepping = StepByStep(state, images)
         if in_words:
+            wrapper = textwrap.TextWrapper(WIDTH, initial_indent="  ", subsequent_indent="  ")
             for title, sentences in explain(stepping):
-                print(title)
-                for sentence in sentences:
-                    print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="  "))
+                print(title, *map(wrapper.fill, sentences), sep="\n")
         elif options.layer:
             print_layer(state, stepping.batch(), options.layer, options.out or folder_of(path))
         else:
@@ -118,12 +116,11 @@ def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
 
 def show(maps: np.ndarray, folder: Path, name: str, what: str) -> None:
     """Write maps (H, W, K) as a grid: grey is 0, white and black the largest numbers above and below."""
-    shown = maps[:, :, :LARGEST]
-    scaled = shown / max(float(np.abs(shown).max()), 1e-12)
+    shown = maps[:, :, :LARGEST].transpose(2, 0, 1)[..., None]
     part = f", the first {LARGEST} of {maps.shape[2]:,}" if maps.shape[2] > LARGEST else ""
     with by_product(f"picture of the {what}", cli.warn):
         path = cli.made(folder) / name
-        save_png(path, grid(scaled.transpose(2, 0, 1)[..., None]))
+        save_png(path, grid(shown / max(float(np.abs(shown).max()), 1e-12)))
         say(f"  {what}: {path}{part}")
 
 

@@ -4,8 +4,7 @@ A derivative is what a difference quotient tends to, so the backward pass of an 
 
     (f(x + h e) - f(x - h e)) / (2 h)
 
-for every direction e. In float64 this is off by about h^2 + 1e-16 / h, so h = 1e-5 leaves about ten digits.
-"""
+for every direction e. In float64 it is off by about h^2 + 1e-16 / h, so h = 1e-5 leaves about ten digits."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,18 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan import backend as backends
-from tinygan import cli
+from tinygan import cli, gan, models
 from tinygan.arrays import Array, Backend
 from tinygan.autograd import Op, Tensor, add, grad
 from tinygan.errors import put
-from tinygan.gan import discriminator_loss, generator_loss, losses_and_gradients
-from tinygan.models import discriminator, generator
-from tinygan.ops.activation import leaky_relu, tanh
-from tinygan.ops.batchnorm import batch_norm
-from tinygan.ops.conv import conv2d, conv2d_transpose
-from tinygan.ops.dense import dense, reshape
-from tinygan.ops.dropout import dropout
-from tinygan.ops.loss import bce_with_logits
+from tinygan.ops import activation, batchnorm, conv, dense, dropout, loss
 from tinygan.rng import stream
 
 STEP = 1e-5
@@ -76,6 +68,8 @@ def cases() -> dict[Op, list[Case]]:
         for padding in ("same", "valid", ((1, 0), (0, 2)))
         if padding != "valid" or size[0] <= x.shape[1] and size[1] <= x.shape[2]
     ]
+    down = [Case((x, numbers(4, *size, 2, 3), numbers(5, 3)), how) for size, how in windows]
+    up = [Case((x[:, :3, :3], numbers(4, *size, 3, 2), None), how) for size, how in windows]
     # LeakyReLU has a corner at 0: differences across it would be of two slopes.
     off_the_corner = numbers(1, 4, 5) + 0.1 * np.sign(numbers(1, 4, 5))
     running = {"mean": numbers(4, 3), "variance": numbers(5, 3) ** 2}
@@ -84,21 +78,19 @@ def cases() -> dict[Op, list[Case]]:
     wide = Case((numbers(1, 4, 4, 4, 2), numbers(2, 5, 5, 2, 2), numbers(3, 2)), {"stride": 1})
     return {
         add: [Case((numbers(1, 2, 3), numbers(2, 2, 3)))],
-        reshape: [Case((numbers(1, 2, 6),), {"shape": (3, 4)})],
-        dense: [Case((numbers(1, 3, 4), numbers(2, 4, 2), bias)) for bias in (numbers(3, 2), None)],
-        conv2d: [*(Case((x, numbers(4, *size, 2, 3), numbers(5, 3)), how) for size, how in windows), wide],
-        conv2d_transpose: [
-            *(Case((x[:, :3, :3], numbers(4, *size, 3, 2), None), how) for size, how in windows), wide
-        ],
-        batch_norm: [
+        dense.reshape: [Case((numbers(1, 2, 6),), {"shape": (3, 4)})],
+        dense.dense: [Case((numbers(1, 3, 4), numbers(2, 4, 2), bias)) for bias in (numbers(3, 2), None)],
+        conv.conv2d: [*down, wide],
+        conv.conv2d_transpose: [*up, wide],
+        batchnorm.batch_norm: [
             Case((numbers(1, 6, 3), numbers(2, 3), numbers(3, 3))),
             Case((numbers(1, 2, 2, 3, 2), numbers(2, 2), numbers(3, 2))),
             Case((numbers(1, 4, 3), numbers(2, 3), numbers(3, 3)), running),
         ],
-        leaky_relu: [Case((off_the_corner,), {"slope": 0.3})],
-        tanh: [Case((numbers(1, 4, 5),))],
-        dropout: [Case((numbers(1, 3, 4),), {"mask": mask, "rate": 0.3})],
-        bce_with_logits: [Case((3 * numbers(1, 7, 1),), {"target": target}) for target in targets],
+        activation.leaky_relu: [Case((off_the_corner,), {"slope": 0.3})],
+        activation.tanh: [Case((numbers(1, 4, 5),))],
+        dropout.dropout: [Case((numbers(1, 3, 4),), {"mask": mask, "rate": 0.3})],
+        loss.bce_with_logits: [Case((3 * numbers(1, 7, 1),), {"target": target}) for target in targets],
     }  # fmt: skip
 
 
@@ -115,11 +107,11 @@ def _check_case(backend: Backend, op: Op, case: Case) -> Result:
     given = {k: backend.array(v) if isinstance(v, np.ndarray) else v for k, v in case.attributes.items()}
     inputs = [None if array is None else Tensor(backend.array(array), backend) for array in case.arrays]
 
-    def loss() -> Tensor:
+    def scalar() -> Tensor:
         y = op(*inputs, **given)
         return projected(y, r=backend.array(np.asarray(numbers(9, *y.shape))))
 
-    return check_all_of(loss, [tensor for tensor in inputs if tensor])
+    return check_all_of(scalar, [tensor for tensor in inputs if tensor])
 
 
 def check_all_of(loss: Callable[[], Tensor], tensors: Sequence[Tensor]) -> Result:
@@ -160,13 +152,12 @@ def check_networks(backend: Backend) -> Result:
     """Both losses through a narrow pair of networks, in random directions of every parameter. LeakyReLU's
     corner is met by chance only: the step is small against the numbers."""
     sizes = {"size": 8, "width": 2, "dtype": np.float64, "backend": backend}
-    G = generator(stream(1, "init").at(0), noise_dim=3, **sizes)
-    D = discriminator(stream(1, "init").at(1), **sizes)
+    G = models.generator(stream(1, "init").at(0), noise_dim=3, **sizes)
+    D = models.discriminator(stream(1, "init").at(1), **sizes)
     noise, images = backend.array(numbers(1, 4, 3)), backend.array(np.tanh(numbers(2, 4, 8, 8, 1)))
-    masks = [
-        [backend.array((numbers(s, 4, n, n, c) > -0.5) * 1.0) for n, c in ((4, 2), (2, 4))] for s in (3, 4)
-    ]
-    step = partial(losses_and_gradients, G, D, images, noise, *masks)
+    sides = (4, 2), (2, 4)  # and channels
+    masks = [[backend.array((numbers(s, 4, n, n, c) > -0.5) * 1.0) for n, c in sides] for s in (3, 4)]
+    step = partial(gan.losses_and_gradients, G, D, images, noise, *masks)
     found, of_D, of_G = step(), D.parameters.values(), G.parameters.values()
     return _together([
         compare(lambda: step().d_loss, of_D, found.d_gradients, some_directions),
@@ -177,8 +168,8 @@ def check_networks(backend: Backend) -> Result:
 def check_losses(backend: Backend) -> Iterator[tuple[str, Result]]:
     """Both losses with respect to logits, and with respect to the parameters of both networks, by name."""
     real, fake = (Tensor(backend.array(3 * numbers(count, count, 1)), backend) for count in (5, 4))
-    yield "discriminator_loss", check_all_of(lambda: discriminator_loss(real, fake), [real, fake])
-    yield "generator_loss", check_all_of(lambda: generator_loss(fake), [fake])
+    yield "discriminator_loss", check_all_of(lambda: gan.discriminator_loss(real, fake), [real, fake])
+    yield "generator_loss", check_all_of(lambda: gan.generator_loss(fake), [fake])
     yield "both, through G and D", check_networks(backend)
 
 

@@ -25,11 +25,8 @@ DIGESTS = {
     "strokes": "f0d683b4a0edbf512703f789849e8306e1b60adda6305949fd8ed7cc3d3d271a",
 }
 
-NAMES = {
-    "fashion-mnist": ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker",
-                      "bag", "ankle boot"),
-    "strokes": tuple("0123456789"),
-}  # fmt: skip
+_GARMENTS = "T-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
+NAMES = {"fashion-mnist": tuple(_GARMENTS.split(",")), "strokes": tuple("0123456789")}
 
 
 def new_classifier(backend: Backend = CPU) -> Network:

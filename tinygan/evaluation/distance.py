@@ -5,8 +5,7 @@ The Fréchet distance between two sets of features, each taken for a normal dist
     d = |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))
 
 (Dowson & Landau 1982; for generated pictures Heusel et al. 2017, arXiv 1706.08500, equation 6). With our
-own classifier it is called FCD, Fréchet classifier distance; an FID, by another network, is not comparable.
-"""
+classifier it is called FCD, Fréchet classifier distance; an FID, by another network, is not comparable."""
 
 import numpy as np
 

@@ -47,23 +47,20 @@ class Comparison:
         """`test`: the images (M, 28, 28, 1) uint8 of the set's test half."""
         self.classifier = classifier
         self.features, chosen = features_and_classes(classifier, test)
-        self.classes = _shares(chosen)
+        self.classes = np.bincount(chosen, minlength=CLASSES) / len(chosen)
 
     def compare(self, pictures: np.ndarray) -> Compared:
         """Compare pictures (N, 28, 28, 1) uint8 with min(N, M) of the real ones."""
         features, chosen = features_and_classes(self.classifier, pictures)
         real = self.features[: len(features)]
         distance = {"fcd": frechet(moments(features), moments(real)), "error": standard_error(features, real)}
-        return Compared(distance | overlap(real, features), _shares(chosen))
+        classes = np.bincount(chosen, minlength=CLASSES) / len(chosen)
+        return Compared(distance | overlap(real, features), classes)
 
     def fcd(self, pictures: np.ndarray) -> float:
         """The distance alone: `compare` without its error and the rest, which take ten times as long."""
         features, _ = features_and_classes(self.classifier, pictures)
         return frechet(moments(features), moments(self.features[: len(features)]))
-
-
-def _shares(chosen: np.ndarray) -> np.ndarray:
-    return np.bincount(chosen, minlength=CLASSES) / len(chosen)
 
 
 def noise(count: int, seed: int) -> np.ndarray:

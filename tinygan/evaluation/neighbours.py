@@ -1,7 +1,6 @@
 """What a distance between distributions does not show: are the pictures good, of all kinds, and new?
 
-A set of features is taken for the union of balls around its members, each up to the K-th nearest other one.
-"""
+A set of features is taken as the union of balls around its members, each up to the K-th nearest other one."""
 
 import numpy as np
 
@@ -19,9 +18,8 @@ def overlap(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
         recall     of the real pictures in the balls of fakes: all kinds? one outlier covers much
         coverage   of the real pictures in whose ball lies a fake: the same, not deceived by outliers
 
-    Each is in [0, 1], and near 1 for two halves of one set. Precision and recall as in Kynkäänniemi et
-    al. 2019 (arXiv 1904.06991, equation 1), coverage as in Naeem et al. 2020 (arXiv 2002.09797, equation 3).
-    """
+    Each is in [0, 1], and near 1 for two halves of one set. Precision and recall as in Kynkäänniemi et al.
+    2019 (arXiv 1904.06991, equation 1), coverage as in Naeem et al. 2020 (arXiv 2002.09797, equation 3)."""
     real, fake = real.astype(np.float64), fake.astype(np.float64)
     real_radius, fake_radius = _radii(real), _radii(fake)
     precise, recalled, covered = (np.zeros(len(x), bool) for x in (fake, real, real))
@@ -41,8 +39,7 @@ def _radii(x: np.ndarray) -> np.ndarray:
     found = []
     for start in range(0, len(x), ROWS):
         distances = squared_distances(x[start : start + ROWS], x)
-        # Each is its own nearest, at place 0.
-        np.fill_diagonal(distances[:, start:], 0)
+        np.fill_diagonal(distances[:, start:], 0)  # each is its own nearest, at place 0
         found.append(np.partition(distances, K, axis=1)[:, K])
     return np.concatenate(found)
 

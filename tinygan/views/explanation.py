@@ -47,9 +47,8 @@ def explain(stepping: StepByStep) -> Iterator[tuple[str, list[str]]]:
     batch, before = stepping.batch(), weight_m_v()
     found = gan.train_step(G, D, adam, state.adam_D, *batch)
     images, noise, fakes = batch.images, batch.noise, found.fakes.data
-    yield f"Step {state.step + 1:,}, in epoch {stepping.epoch + 1}", [
-        f"It sees {len(images)} real images and {len(noise)} vectors of noise. {place(gan, 'def train_step')}"
-    ]
+    seen = f"{len(images)} real images and {len(noise)} vectors of noise. {place(gan, 'def train_step')}"
+    yield f"Step {state.step + 1:,}, in epoch {stepping.epoch + 1}", [f"It sees {seen}"]
     numbers = " ".join(f"{number:+.2f}" for number in noise[0][:6])
     yield "Noise", [
         f"G starts from {len(noise)} vectors of {noise.shape[1]} random numbers, normally distributed. "
@@ -68,10 +67,8 @@ def explain(stepping: StepByStep) -> Iterator[tuple[str, list[str]]]:
     slope = float(found.g_gradients[list(G.parameters).index(name)][middle])
     sentences = _adam(adam, f"{name}{list(middle)}", slope, before, weight_m_v())
     if state.average:
-        sentences.append(
-            "The average of G's weights, which makes the pictures you see, follows every "
-            f"{state.average.EVERY} steps. {place(average, 'average.data = average.data')}"
-        )
+        often = f"every {state.average.EVERY} steps. {place(average, 'average.data = average.data')}"
+        sentences.append(f"The average of G's weights, which makes the pictures you see, follows {often}")
     yield "Adam", sentences
     after = gan.losses_and_gradients(G, D, *stepping.batch())
     yield "After the step", [
@@ -89,9 +86,8 @@ def _answers(D: Network, found: gan.LossesAndGradients) -> Iterator[tuple[str, l
     why = f"Dropout makes it less certain in training. {place(models, 'Dropout(')}" if dropout else ""
     right_real, right_fake = (found.real_logits.data > 0).sum(), (found.fake_logits.data < 0).sum()
     yield "The discriminator", [
-        f"It gives the first real image the logit {real:+.3f}: as a probability of being real, "
-        f"1 / (1 + exp({-real:.3f})) = {p_real:.3f}. {place(gan, 'real_logits = D(')} "
-        f"{place(loss, 'def sigmoid')}",
+        f"It gives the first real image the logit {real:+.3f}: as a probability of being real, 1 / (1 + "
+        f"exp({-real:.3f})) = {p_real:.3f}. {place(gan, 'real_logits = D(')} {place(loss, 'def sigmoid')}",
         f"The first fake gets {fake:+.3f}: {p_fake:.3f}. {place(gan, 'fake_logits = D(')}",
         f"It is right about {right_real} of {len(found.real_logits.data)} real images and {right_fake} of "
         f"{len(found.fake_logits.data)} fakes: those with a logit above 0, and below. {why}",

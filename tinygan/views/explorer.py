@@ -34,7 +34,6 @@ def for_page(network: Network) -> tuple[list[dict[str, Any]], str]:
 
 def encode(array: np.ndarray) -> str:
     """The numbers of `array` as text: two digits of base 93 each, in blocks of 64 with a common scale.
-
     A block is 65 whole numbers from -4324 to 4324: e, then the numbers divided by 2^(e/64), rounded; zeros
     fill up the last. Numbers of a block are alike, so this is more exact than float16 here (no pixel moves by
     more than 1 of 255) and takes a quarter less than that in base 64."""
@@ -49,11 +48,9 @@ def encode(array: np.ndarray) -> str:
 
 def directions(G: Network) -> np.ndarray:
     """Unit vectors (8, noise_dim) float32 of noise, or all noise_dim if fewer, along which the first layer's
-    output, as the batch normalisation behind it scales it, changes most; the strongest first.
-
-    With A = W gamma / sqrt(variance + eps), noise z becomes z A, whose covariance for standard normal z is
-    A^T A; seen from z its principal directions are eigenvectors of A A^T (Shen & Zhou 2021, arXiv 2007.06600,
-    eq. 7)."""
+    output, as the batch normalisation behind it scales it, changes most; the strongest first. Noise z becomes
+    z A, A = W gamma / sqrt(variance + eps), whose covariance for standard normal z is A^T A; seen from z its
+    principal directions are eigenvectors of A A^T (Shen & Zhou 2021, arXiv 2007.06600, eq. 7)."""
     first, second = islice(layer_by_layer(G), 2)
     if not isinstance(first.layer, Dense):
         raise UsageError("the explorer needs a generator that begins with a dense layer.")

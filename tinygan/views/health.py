@@ -129,7 +129,10 @@ def _cause(recent: list[dict[str, Any]], settings: Settings) -> Verdict | None:
         words = "batches of one picture: batch normalisation takes G's noise away"
         return Verdict("batch", words, "Start again with --batch-size 16 or more.")
     away = any(row["g_loss"] > RUNAWAY for row in recent)
-    if away or any(_swing(row) > SWINGING for row in recent):
+    # How far D's loss is above that of a D that gives all real pictures their mean score, all fakes theirs.
+    scores = (max(row["real_score"] * (1 - row["fake_score"]), 1e-12) for row in recent)
+    swings = (row["d_loss"] + math.log(score) for row, score in zip(recent, scores, strict=True))
+    if away or any(swing > SWINGING for swing in swings):
         what = "the losses run away" if away else "unstable: D is sure, then wrong"
         advice = f"Start again with a smaller --lr than {settings.lr:g}{best}."
         return Verdict("unstable", f"{what}; {losses}", advice)
@@ -142,11 +145,6 @@ def _cause(recent: list[dict[str, Any]], settings: Settings) -> Verdict | None:
         words = f"G is winning: D takes fakes for real rather than real pictures; {losses}"
         return Verdict("G", words, f"Start again with a larger --lr-d than {lr_d:g}{best}.")
     return None
-
-
-def _swing(row: dict[str, Any]) -> float:
-    """How much D's loss would fall if D gave every real picture its mean score of them, and so for fakes."""
-    return row["d_loss"] + math.log(max(row["real_score"] * (1 - row["fake_score"]), 1e-12))
 
 
 def _early(now: dict[str, Any], epochs: int, settings: Settings) -> Verdict | None:

@@ -47,8 +47,7 @@ def summary(network: Network) -> list[str]:
     for row in layers:
         lines.append(f"{row.name:<24}{'x'.join(map(str, row.shape)):<18}{row.trained + row.gathered:>12,}")
     fixed = f" ({total.gathered:,} of them do not train: running means and variances)"
-    note = fixed if total.gathered else ""
-    return [*lines, f"{'in all':<42}{total.trained + total.gathered:>12,}{note}"]
+    return [*lines, f"{'in all':<42}{total.trained + total.gathered:>12,}{fixed if total.gathered else ''}"]
 
 
 class LayerFacts(NamedTuple):
@@ -95,21 +94,15 @@ def _facts(
     for row, layer, (x, y), dy in each:
         assert y.node is not None
         op, inputs, saved = y.node
-        wanted = tuple(tensor is not None for tensor in inputs)
         forward = milliseconds(lambda layer=layer, x=x: layer(x, Mode(True, masks.split())))
-        backward = milliseconds(partial(op.backward, saved, dy, wanted))
-        figures = *mean_and_spread(y.data), *mean_and_spread(dy)
+        backward = milliseconds(partial(op.backward, saved, dy, tuple(one is not None for one in inputs)))
+        of_y, of_dy = ((float(a.mean(dtype=float)), float(a.std(dtype=float))) for a in (y.data, dy))
         alive = (y.data > 0).any(axis=tuple(range(len(y.shape) - 1)))
         dead = float(1 - alive.mean()) if isinstance(layer, LeakyReLU) else None
         size = row.trained + row.gathered, products(layer, x.shape[1:], row.shape)
         how = method(network, y.node)
-        found.append(LayerFacts(row.name, row.shape, *size, forward, backward, *figures, dead, *how))
+        found.append(LayerFacts(row.name, row.shape, *size, forward, backward, *of_y, *of_dy, dead, *how))
     return found
-
-
-def mean_and_spread(array: np.ndarray) -> tuple[float, float]:
-    """The mean and the standard deviation of all numbers, computed in float64."""
-    return float(array.mean(dtype=np.float64)), float(array.std(dtype=np.float64))
 
 
 def products(layer: Layer, x: Sequence[int], y: Sequence[int]) -> int:
@@ -149,10 +142,9 @@ def line_of(code: Callable[..., object]) -> str:
 
 def table(network: Network, facts: Sequence[LayerFacts]) -> list[str]:
     """The facts as text: a line of numbers each, and one that says how and where."""
-    lines = [
-        f"{network.name:<18}{'output':>10}{'numbers':>10}{'multiply-adds':>14}{'forward ms':>11}"
-        f"{'backward ms':>12}{'mean':>7}{'spread':>7}{'gradient mean':>14}{'spread':>8}{'dead':>5}"
-    ]
+    sizes = f"{network.name:<18}{'output':>10}{'numbers':>10}{'multiply-adds':>14}{'forward ms':>11}"
+    values = f"{'backward ms':>12}{'mean':>7}{'spread':>7}{'gradient mean':>14}{'spread':>8}{'dead':>5}"
+    lines = [sizes + values]
     for at in facts:
         dead = "" if at.dead is None else f"{at.dead:.0%}"
         lines.append(

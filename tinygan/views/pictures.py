@@ -29,7 +29,6 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
 
 def grid(images: np.ndarray, columns: int | None = None, scale: int = 0, gap: int = _GAP) -> np.ndarray:
     """Images (N, H, W, C), uint8 or float in [-1, 1], C 1 or 3 -> one uint8 picture (rows, columns, C).
-
     Without `columns` the layout is the most square one (16 images: 4x4, 10: three rows of 4, 4 and 2); places
     left over are white. Every pixel becomes `scale` x `scale`, by default the least that makes the grid
     500 pixels wide. `gap` white pixels separate the tiles. Raises ShapeError for other shapes."""

@@ -38,13 +38,14 @@ def write_report(run: RunFolder, state: State, path: Path | None = None) -> Path
     name = printable(run.path.resolve().name)
     networks = state.shown_G, state.D
     edits = unlike(*networks)  # of what the page computes by itself
+    frames = ((at, _sprite(at.path, PREVIEWS, height, width)) for at in run.samples())
     exported = [([], "") if edits else for_page(network) for network in networks]
     contents = {
         "name": name, "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),
         "config": config, "resume": run.resume_command,
         "limits": {name.lower(): getattr(health, name) for name in LIMITS},
         "stats": stats, "curves": curves(run.read_losses(), stats),
-        "frames": _frames(run, height, width),
+        "frames": [{"epoch": at.epoch, "step": at.step, "picture": one} for at, one in frames if one],
         "reals": _sprite(run.reals_path, min(PREVIEWS, images), height, width),
         "networks": [
             {"name": network.name, "input": network.input_shape, "rows": rows(network), "layers": layers}
@@ -104,7 +105,6 @@ def statistics(run: RunFolder) -> list[dict[str, Any]]:
 
 def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The numbers (steps, 4) of all steps as curves of at most `MOST_POINTS` points.
-
     Each point stands for `every` steps and ends with step `step`; `mean`, `low` and `high` are lists of four
     curves, as `MEASURED`. For steps that were not kept the means of their epochs stand; without these, None.
     A run that kept no steps at all has a point an epoch, and `every` is None."""
@@ -127,19 +127,13 @@ def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any
     return {"every": every, "step": steps.tolist(), "mean": mean, "low": low, "high": high}
 
 
-def _frames(run: RunFolder, height: int, width: int) -> list[dict[str, Any]]:
-    found = ((at, _sprite(at.path, PREVIEWS, height, width)) for at in run.samples())
-    return [{"epoch": at.epoch, "step": at.step, "picture": picture} for at, picture in found if picture]
-
-
 def _sprite(path: Path, count: int, height: int, width: int) -> str | None:
     """The grid in `path` as a data: URL of a PNG, not magnified and without gaps; None if there is none."""
     try:
         images = tiles(read_picture(path), count, height, width)
     except (CheckpointError, ShapeError):
         return None
-    data = png(grid(images, scale=1, gap=0))
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+    return "data:image/png;base64," + base64.b64encode(png(grid(images, scale=1, gap=0))).decode()
 
 
 def _rounded(numbers: np.ndarray) -> list[Any]:

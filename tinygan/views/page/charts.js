@@ -1,5 +1,4 @@
 // Line charts in SVG: a band or a thin line for what was measured, a thick one for its moving average.
-
 "use strict";
 
 const MARGIN = { top: 10, right: 12, bottom: 36, left: 46 };
@@ -13,12 +12,9 @@ function ticks(high, count) {
 
 /** The mean of each number and those before and after it, up to `reach` away; null stays null. */
 function smooth(values, reach) {
-  // Sums up to each place, so that every window costs the same.
-  const sums = [0], counts = [0];
-  values.forEach((value, i) => {
-    sums.push(sums[i] + (value ?? 0));
-    counts.push(counts[i] + (value === null ? 0 : 1));
-  });
+  const sums = [0], counts = [0]; // up to each place, so that every window costs the same
+  values.forEach((value, i) => sums.push(sums[i] + (value ?? 0)));
+  values.forEach((value, i) => counts.push(counts[i] + (value === null ? 0 : 1)));
   return values.map((value, i) => {
     const near = Math.min(reach, i, values.length - 1 - i); // the window shrinks at both ends
     const count = counts[i + near + 1] - counts[i - near];
@@ -27,36 +23,32 @@ function smooth(values, reach) {
 }
 
 class Chart {
-  /**
-   * @param title a few words
+  /** @param title a few words
    * @param lines [{name, color, x, y, low, high}]: x grows; y may hold nulls; low and high, if any, the range of what y is the mean of
    * @param guesses [{value, text, under}]: dashed lines across, with words above or under them
    * @param top the largest number to show, or undefined: as large as needed
-   * @param write how a number is written
-   */
+   * @param write how a number is written */
   constructor({ title, lines, guesses = [], top, write = fixed, lastEpoch }) {
     Object.assign(this, { lines, guesses, top, write, lastEpoch, reach: 0, marked: null, at: null });
-    this.writeTick = write === fixed ? number : write;
     // To a screen reader it is a slider through the points, whose value is what the lines are there.
     const last = lines[0].x.length - 1;
     this.svg = svg("svg", { tabindex: "0", role: "slider", "aria-label": title, "aria-valuemin": 0, "aria-valuemax": last });
     this.key = element("ul", { class: "key" });
     this.figure = element("figure", { class: "chart" }, element("h3", {}, title), this.svg, this.key);
     new ResizeObserver(() => this.draw()).observe(this.svg);
-    const point = ({ clientX }) => {
+    this.svg.onpointermove = this.svg.onpointerdown = ({ clientX }) => {
       const pixel = clientX - this.svg.getBoundingClientRect().left;
       const away = lines[0].x.map((epoch) => Math.abs(this.X(epoch) - pixel));
       this.show({ at: away.indexOf(Math.min(...away)) });
     };
-    for (const kind of ["pointermove", "pointerdown"]) this.svg.addEventListener(kind, point);
-    this.svg.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && this.show({ at: null }));
-    this.svg.addEventListener("blur", () => this.show({ at: null }));
-    this.svg.addEventListener("keydown", (event) => {
+    this.svg.onpointerleave = ({ pointerType }) => pointerType === "mouse" && this.show({ at: null });
+    this.svg.onblur = () => this.show({ at: null });
+    this.svg.onkeydown = (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1, PageDown: -25, PageUp: 25, Home: -Infinity, End: Infinity }[event.key];
       if (step === undefined) return;
       event.preventDefault();
       this.show({ at: Math.min(last, Math.max(0, (this.at ?? (step < 0 ? last + 1 : -1)) + step)) });
-    });
+    };
   }
 
   /** Draw again with another `reach` (the mean is over so many points on either side), `marked` (an epoch) or
@@ -69,34 +61,34 @@ class Chart {
   draw() {
     const { width, height } = this.svg.getBoundingClientRect();
     if (!width) return; // not on the screen yet
+    const { left } = MARGIN, right = width - MARGIN.right, bottom = height - MARGIN.bottom;
     const smoothed = this.lines.map((line) => smooth(line.y, this.reach));
     const top = this.top ?? this.highest(smoothed);
-    this.X = (epoch) => MARGIN.left + (epoch / this.lastEpoch) * (width - MARGIN.left - MARGIN.right);
-    const inside = (value) => Math.min(top, Math.max(0, value)); // few numbers lie above, on purpose: see highest
-    const Y = (value) => height - MARGIN.bottom - (inside(value) / top) * (height - MARGIN.top - MARGIN.bottom);
-    const rule = (kind, x1, x2, y1, y2) => svg("line", { class: kind, x1, x2, y1, y2 });
-    const across = (value, kind) => rule(kind, MARGIN.left, width - MARGIN.right, Y(value), Y(value));
-    const down = (epoch, kind) => rule(kind, this.X(epoch), this.X(epoch), MARGIN.top, height - MARGIN.bottom);
-    const label = (x, y, anchor, text) => svg("text", { x, y, "text-anchor": anchor }, text);
+    const X = (this.X = (epoch) => left + (epoch / this.lastEpoch) * (right - left));
+    // Few numbers lie above the top, on purpose: see highest.
+    const Y = (value) => bottom - (Math.min(top, Math.max(0, value)) / top) * (bottom - MARGIN.top);
+    const across = (at, kind) => svg("line", { class: kind, x1: left, x2: right, y1: Y(at), y2: Y(at) });
+    const down = (at, kind) => svg("line", { class: kind, x1: X(at), x2: X(at), y1: MARGIN.top, y2: bottom });
+    const label = (x, y, end, text, kind = "") => svg("text", { x, y, "text-anchor": end, class: kind }, text);
+    const writeTick = this.write === fixed ? number : this.write;
     const parts = [
-      ...ticks(top, 4).flatMap((value) => [across(value, "grid"), label(MARGIN.left - 6, Y(value) + 4, "end", this.writeTick(value))]),
-      ...ticks(this.lastEpoch, Math.max(2, width / 90)).map((epoch) => label(this.X(epoch), height - MARGIN.bottom + 16, "middle", number(epoch, 4))),
-      label((MARGIN.left + width - MARGIN.right) / 2, height - 1, "middle", "epoch"),
+      ...ticks(top, 4).flatMap((value) => [across(value, "grid"), label(left - 6, Y(value) + 4, "end", writeTick(value))]),
+      ...ticks(this.lastEpoch, Math.max(2, width / 90)).map((epoch) => label(X(epoch), bottom + 16, "middle", number(epoch, 4))),
+      label((left + right) / 2, height - 1, "middle", "epoch"),
       ...this.guesses.map(({ value }) => across(value, "guess")),
     ];
     if (this.marked !== null) parts.push(down(this.marked, "marker"));
     this.lines.forEach((line, n) => {
-      const raw = line.high ? { class: "raw", fill: line.color, d: band(line, this.X, Y) } : { class: "thin", stroke: line.color, d: path(line.x, line.y, this.X, Y) };
-      if (this.reach || line.high) parts.push(svg("path", raw));
-      parts.push(svg("path", { class: "line", stroke: line.color, d: path(line.x, smoothed[n], this.X, Y) }));
-      if (line.x.length === 1 && line.y[0] !== null) {
-        parts.push(svg("circle", { cx: this.X(line.x[0]), cy: Y(line.y[0]), r: 4, fill: line.color }));
-      }
+      const { x, y, high, color } = line;
+      if (high) parts.push(svg("path", { class: "raw", fill: color, d: band(line, X, Y) }));
+      else if (this.reach) parts.push(svg("path", { class: "thin", stroke: color, d: path(x, y, X, Y) }));
+      parts.push(svg("path", { class: "line", stroke: color, d: path(x, smoothed[n], X, Y) }));
+      const alone = x.length === 1 && y[0] !== null;
+      if (alone) parts.push(svg("circle", { cx: X(x[0]), cy: Y(y[0]), r: 4, fill: color }));
     });
     if (this.at !== null) parts.push(down(this.lines[0].x[this.at], "cursor"));
-    for (const { value, text = "", under = false } of this.guesses) {
-      const place = { x: width - MARGIN.right - 6, y: Y(value) + (under ? 14 : -5), "text-anchor": "end", class: "about" };
-      if (text) parts.push(svg("text", place, text)); // last, above the lines
+    for (const { value, text, under } of this.guesses) { // last, above the lines
+      if (text) parts.push(label(right - 6, Y(value) + (under ? 14 : -5), "end", text, "about"));
     }
     this.svg.replaceChildren(...parts);
     const texts = this.lines.map((line, n) => (this.at === null ? line.name : `${line.name} ${this.write(smoothed[n][this.at])}`));
@@ -181,13 +173,12 @@ function drawCharts(run, place) {
   const lastEpoch = Math.max(...curves.step.slice(-1).map((step) => step / run.steps_per_epoch), ...stats.slice(-1).map((row) => row.epoch), 0) || 1;
   const measured = ({ lines }) => lines[0].x.length > 0;
   const made = (charts) => charts.filter(measured).map((chart) => new Chart({ ...chart, lastEpoch }));
-  const smoothed = made(stepCharts(run)), others = made(epochCharts(run));
-  const charts = [...smoothed, ...others];
+  const smoothed = made(stepCharts(run)), charts = [...smoothed, ...made(epochCharts(run))];
   place.replaceChildren(...charts.map((chart) => chart.figure));
   if (!charts.length) place.append("Nothing was measured yet.");
 
   const slider = byId("smoothing");
-  const update = () => {
+  slider.oninput = () => {
     // From nothing to a quarter of the run; finer on the left.
     const reach = Math.ceil((Number(slider.value) / 100) ** 2 * curves.step.length * 0.125);
     const points = 2 * reach + 1, steps = points * curves.every;
@@ -197,7 +188,6 @@ function drawCharts(run, place) {
     slider.setAttribute("aria-valuetext", text);
     for (const chart of smoothed) chart.show({ reach });
   };
-  slider.addEventListener("input", update);
-  update();
+  slider.oninput();
   return (marked) => charts.forEach((chart) => chart.show({ marked }));
 }

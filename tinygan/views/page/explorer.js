@@ -1,5 +1,4 @@
 // The explorer: what happens to the picture when the noise changes.
-
 "use strict";
 
 // What each kind of layer does, for a reader who meets it for the first time.
@@ -14,8 +13,6 @@ const MEANING = {
   conv_transpose: "Every place is added, times the weights, to a small patch of the next map; patches overlap and add up.",
   tanh: "Squeezes everything into −1 (dark) to 1 (bright): the picture.",
 };
-
-const SECONDS_A_WALK = 3;
 
 /** `count` independent standard normal numbers (Box & Muller 1958). */
 function drawNoise(count) {
@@ -43,8 +40,7 @@ function drawChannels(canvas, map, [height, width, channels]) {
     if (i === height || j === width || channel >= channels) return [0, 0, 0, 0]; // between the maps and after the last
     const value = map[(i * width + j) * channels + channel];
     const strength = Math.sqrt(Math.abs(value) / largest); // so that small numbers are visible as well
-    const [red, green, blue] = value > 0 ? POSITIVE : NEGATIVE;
-    return [red * strength, green * strength, blue * strength, 255];
+    return [...(value > 0 ? POSITIVE : NEGATIVE).map((color) => color * strength), 255];
   });
 }
 
@@ -72,7 +68,7 @@ class Explorer {
     const shape = this.discriminator.input, noiseSize = run.noise[0].length;
     Object.assign(this, { shape, noiseSize, directions: run.directions, walked: 0, waiting: false });
     this.strollingSince = null; // when the walk's last step was made; null while it rests
-    byId("noise-caption").textContent = `noise: ${this.noiseSize} numbers, normally distributed`;
+    byId("noise-caption").textContent = `noise: ${noiseSize} numbers, normally distributed`;
     this.addStarts(run.noise);
     this.sliders = run.directions.map((_, n) => this.addSlider(n + 1));
     this.drawLayers = this.addLayers(this.generator.layers, byId("layers"));
@@ -80,9 +76,9 @@ class Explorer {
     byId("discriminator").addEventListener("toggle", () => this.draw());
     byId("new-noise").addEventListener("click", () => this.start(drawNoise(this.noiseSize)));
     byId("reset").addEventListener("click", () => this.reset());
-    byId("walk").addEventListener("input", (event) => {
+    byId("walk").addEventListener("input", ({ target }) => {
       this.setStrolling(false);
-      this.walkTo(Number(event.target.value));
+      this.walkTo(target.valueAsNumber);
     });
     byId("stroll").addEventListener("click", () => this.setStrolling(this.strollingSince === null));
     byId("new-goal").addEventListener("click", () => this.setGoal(drawNoise(this.noiseSize)));
@@ -163,13 +159,11 @@ class Explorer {
     if (bottom < 0 || top > innerHeight) return this.setStrolling(false); // scrolled away: nobody watches
     const now = performance.now(), seconds = (now - this.strollingSince) / 1000;
     this.strollingSince = now;
-    if (this.walked >= 1) {
-      this.from = this.to;
-      this.setGoal(drawNoise(this.noiseSize));
-      this.walkTo(0);
-    } else {
-      this.walkTo(Math.min(1, this.walked + Math.min(seconds, 0.3) / SECONDS_A_WALK));
-    }
+    const way = Math.min(1, this.walked + Math.min(seconds, 0.3) / 3); // three seconds a walk
+    if (this.walked < 1) return this.walkTo(way);
+    this.from = this.to;
+    this.setGoal(drawNoise(this.noiseSize));
+    this.walkTo(0);
   }
 
   setStrolling(strolling) {
@@ -189,8 +183,8 @@ class Explorer {
   }
 
   addSlider(n) {
-    const name = `Direction ${n}`;
-    const slider = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": name });
+    const about = { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": `Direction ${n}` };
+    const slider = element("input", about);
     slider.addEventListener("input", () => this.draw());
     slider.addEventListener("change", () => this.drawEnds());
     byId("directions").append(element("label", {}, String(n), slider, element("span", { class: "value" })));

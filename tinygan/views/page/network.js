@@ -1,16 +1,13 @@
 // The trained networks, as tinygan/layers.py, for one example: noise or a picture in, every layer's output
 // out, the last a picture or a logit. Maps are flat arrays in the order (row, column, channel), as in NumPy.
-
 "use strict";
 
 const BLOCK = 64; // numbers that share a scale
 
 class Network {
-  /**
-   * @param input the shape of what it takes: [numbers] or [height, width, channels]
+  /** @param input the shape of what it takes: [numbers] or [height, width, channels]
    * @param layers [{kind, name, shape (of its output), weights: {name: shape}, stride, pads, slope}, ...]
-   * @param text all weights in the order in which `layers` names them; see `decode`.
-   */
+   * @param text all weights in the order in which `layers` names them; see `decode`. */
   constructor({ input, layers }, text) {
     const numbers = decode(text);
     let place = 0;
@@ -109,19 +106,16 @@ function joinedPlaces({ kind, stride, pads: [top, left], weights, shape }, input
   const [KH, KW] = weights.kernel;
   const [small, large] = kind === "conv" ? [shape, input] : [input, shape];
   const joined = [];
-  for (let ky = 0; ky < KH; ky++) {
-    for (let kx = 0; kx < KW; kx++) {
-      const inSmall = [], inLarge = [];
-      for (let i = 0; i < small[0]; i++) {
-        for (let j = 0; j < small[1]; j++) {
-          const row = i * stride + ky - top, column = j * stride + kx - left;
-          if (row < 0 || row >= large[0] || column < 0 || column >= large[1]) continue;
-          inSmall.push(i * small[1] + j);
-          inLarge.push(row * large[1] + column);
-        }
-      }
-      joined.push((kind === "conv" ? [inLarge, inSmall] : [inSmall, inLarge]).map((places) => Int32Array.from(places)));
+  for (let tap = 0; tap < KH * KW; tap++) {
+    const ky = Math.floor(tap / KW), kx = tap % KW, inSmall = [], inLarge = [];
+    for (let place = 0; place < small[0] * small[1]; place++) {
+      const i = Math.floor(place / small[1]), j = place % small[1];
+      const row = i * stride + ky - top, column = j * stride + kx - left;
+      if (row < 0 || row >= large[0] || column < 0 || column >= large[1]) continue;
+      inSmall.push(place);
+      inLarge.push(row * large[1] + column);
     }
+    joined.push((kind === "conv" ? [inLarge, inSmall] : [inSmall, inLarge]).map((places) => Int32Array.from(places)));
   }
   return joined;
 }
@@ -131,8 +125,7 @@ function joinedPlaces({ kind, stride, pads: [top, left], weights, shape }, input
 function decode(text) {
   const digit = (i) => text.charCodeAt(i) - (text.charCodeAt(i) > 60 ? 34 : 33);
   const whole = (i) => 93 * digit(2 * i) + digit(2 * i + 1) - 4324;
-  const blocks = text.length / (2 * (BLOCK + 1));
-  const numbers = new Float32Array(blocks * BLOCK);
+  const blocks = text.length / (2 * (BLOCK + 1)), numbers = new Float32Array(blocks * BLOCK);
   for (let block = 0; block < blocks; block++) {
     const begin = block * (BLOCK + 1), scale = 2 ** (whole(begin) / 64);
     for (let i = 0; i < BLOCK; i++) numbers[block * BLOCK + i] = scale * whole(begin + 1 + i);

@@ -1,5 +1,4 @@
 // What all parts of the page use: making elements, writing numbers, drawing pixels.
-
 "use strict";
 
 const byId = (id) => document.getElementById(id);

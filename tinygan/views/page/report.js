@@ -1,5 +1,4 @@
 // Puts the page together from what tinygan/views/webpage.py left in it.
-
 "use strict";
 
 const RUN = JSON.parse(byId("contents").textContent);
@@ -62,8 +61,8 @@ function showNetworks() {
   for (const { name, input, rows } of RUN.networks) {
     const gathers = rows.at(-1)[3] > 0; // the discriminator has no batch normalisation
     const lines = rows.map(([layer, shape, trained, gathered]) => [
-      layer === "in all" ? layer : layer.replaceAll("_", " "),
-      shape.map((size) => number(size)).join(" × "), number(trained), ...(gathers ? [gathered ? number(gathered) : ""] : []),
+      layer.replaceAll("_", " "), shape.map((size) => number(size)).join(" × "), number(trained),
+      ...(gathers ? [gathered ? number(gathered) : ""] : []),
     ]);
     const from = `${input.map((side) => number(side)).join(" × ")} ${input.length === 1 ? "numbers of noise" : "pixels"}`;
     const columns = [["layer", "whole"], ["output", "whole"], ["trained numbers", "number"], ...(gathers ? [["running values", "number"]] : [])];

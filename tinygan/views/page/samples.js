@@ -1,20 +1,17 @@
 // The picture grids of a run under a slider that also plays.
-
 "use strict";
 
 /** Draw the tiles of a grid without gaps (an image) onto a canvas, magnified and with gaps; the shape is the data's. */
 function drawTiles(canvas, image, [, height, width]) {
   const columns = image.naturalWidth / width, rows = image.naturalHeight / height;
-  const scale = Math.ceil(600 / image.naturalWidth), gap = 6;
-  canvas.width = columns * (width * scale + gap) - gap;
-  canvas.height = rows * (height * scale + gap) - gap;
+  const scale = Math.ceil(600 / image.naturalWidth), gap = 6, W = width * scale, H = height * scale;
+  Object.assign(canvas, { width: columns * (W + gap) - gap, height: rows * (H + gap) - gap });
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      context.drawImage(image, column * width, row * height, width, height,
-        column * (width * scale + gap), row * (height * scale + gap), width * scale, height * scale);
-    }
+  for (let i = 0; i < rows * columns; i++) {
+    const x = i % columns, y = Math.floor(i / columns);
+    const from = [x * width, y * height, width, height], to = [x * (W + gap), y * (H + gap), W, H];
+    context.drawImage(image, ...from, ...to);
   }
 }
 
@@ -26,7 +23,7 @@ class Player {
     this.slider.max = run.frames.length - 1;
     this.slider.addEventListener("input", () => {
       this.setPlaying(false);
-      this.show(Number(this.slider.value));
+      this.show(this.slider.valueAsNumber);
     });
     byId("play").addEventListener("click", () => this.setPlaying(!this.timer));
     if (run.reals) {
