@@ -1,5 +1,6 @@
 """The command `sample`: which pictures it makes, as what, and into which files."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_own_noise_gives_a_picture_for_each_row(cwd: Path, trained: Trained, tmp
     noise = trained.noise(3, seed=8)
     np.save(file, noise.astype(np.float64))
     _, name = written(cwd, "--noise", file)
-    assert name == "samples_epoch_0010_noise_my-noise.png"
+    assert re.fullmatch(r"samples_epoch_0010_noise_my-noise_[0-9a-f]{8}.png", name)
     assert (read_picture(cwd / RUN / name) == grid(pictures_of(trained.G, noise))).all()
     np.save(file, noise[0])  # a single vector
     works("sample", "--noise", file, "--format", "npy", "--out", tmp_path / "one.npy", cwd=cwd)

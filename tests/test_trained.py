@@ -102,14 +102,19 @@ def test_scores_are_the_same_for_bytes_and_floats_and_say_what_they_took(model: 
         (lambda m: m.scores(np.full((2, 28, 28, 1), 200.0)), "float64 from 200 to 200. Give it uint8"),
         (lambda m: m.scores(np.zeros((2, 28, 28, 1), int)), "int64 from 0 to 0"),
         (lambda m: m.scores(np.full((2, 28, 28, 1), np.nan)), "from nan to nan"),
-        (lambda m: m.generate(0), "n is 0. Use 1 or more."),
+        (lambda m: m.scores(None), "object from 0 to 0. Give it uint8"),
+        (lambda m: m.generate(0), "n is 0. Use a whole number from 1 to 1,000,000."),
+        (lambda m: m.generate(2.5), "n is 2.5. Use"), (lambda m: m.generate(10**9), "n is 1000000000. Use"),
+        (lambda m: m.generate(seed="a"), "the seed is 'a'"),
+        (lambda m: m.generate(noise=m.noise(3) * 1j), "the noise is no array of numbers"),
+        (lambda m: m.generate(noise=m.noise(3), seed=1), "generate got noise, and n or seed as well"),
         (lambda m: m.generate(seed=-1), "the seed is -1"),
         (lambda m: m.generate(seed=[]), "0 seeds"),
         (lambda m: m.noise(3, seed=[1, 2]), "2 seeds and n 3"),
-        (lambda m: m.generate(3, noise=m.noise(3)), "noise and n 3. The noise says how many"),
+        (lambda m: m.generate(3, noise=m.noise(3)), "generate got noise, and n or seed as well"),
         (lambda m: m.generate(noise="noise"), "the noise is no array of numbers"),
         (lambda m: m.generate(noise=np.full((2, 5), np.nan)), "not finite"),
-        (lambda m: m.interpolate(*m.noise(2), frames=1), "frames is 1. Use 2 or more."),
+        (lambda m: m.interpolate(*m.noise(2), frames=1), "frames is 1. Use a whole number from 2 to"),
         (lambda m: tinygan.load(m.run, device="tpu"), "unknown device 'tpu'. Use one of: auto, cpu, gpu."),
     ],
 )  # fmt: skip
@@ -188,11 +193,15 @@ def test_a_run_shows_its_verdict_samples_and_curves(run: tinygan.Run, tmp_path: 
     assert "epoch 2: too early to tell" in page and "data:image/png;base64," in page
     assert page.count("<polyline") == 2 and ">G's loss<" in page
     (tmp_path / "<b>").mkdir()
+    (tmp_path / "<b>/config.json").write_text("{}")
     assert tinygan.Run(tmp_path / "<b>")._repr_html_().count("<") == 4  # nothing is there, nothing is drawn
 
 
 def test_a_run_is_a_path_and_a_model_knows_its_own(run: tinygan.Run, cwd: Path) -> None:
     assert str(run) == str(cwd / RUN) and Path(run).is_dir()
+    assert tinygan.Run(str(run)).losses.tolist() == run.losses.tolist()
+    with pytest.raises(CheckpointError, match=r"gone is no run: .*config.json is missing"):
+        tinygan.Run(cwd / "gone")
     assert "epoch_0002" in repr(tinygan.load(run))
     with pytest.raises(CheckpointError, match="does not exist"):
         tinygan.load(cwd / "gone")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinygan
-from tests.commands import RUN, TINY, checkpoint, digest, fails, works
+from tests.commands import RUN, TINY, checkpoint, digest, ended, fails, start, works
 from tests.commands import tinygan as command
 from tinygan import machine, train
 from tinygan.errors import CheckpointError, DataError, TinyganError, UsageError
@@ -48,7 +48,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_keyword_arguments_are_the_options_of_the_command(here: Path) -> None:
     run: tinygan.Run = tinygan.train(**SETTINGS, epochs=2)
-    assert Path(run) == RUN and train.main([*TINY, "--epochs", 2, *PLAIN, "--quiet"]) == 0
+    assert Path(run) == here / RUN and train.main([*TINY, "--epochs", 2, *PLAIN, "--quiet"]) == 0
     assert digest(checkpoint(here, 2)) == digest(here / "runs/0002-strokes/checkpoints/epoch_0002.npz")
 
 
@@ -66,7 +66,7 @@ def test_words_are_spelt_as_in_a_shell() -> None:
         ({"lr": -1}, "--lr -1.0 is not a positive number."),
         ({"epochs": "three"}, "argument --epochs: invalid int value: 'three'."),
         ({"change": {"lr": 1}}, "--change is for a run that goes on."),
-        ({"dry_run": True}, "rehearse with train.main('--dry-run')"),
+        ({"dry_run": True}, "Use tinygan.train.main('--dry-run')"),
         ({"data": "fashion_mnist"}, "Did you mean fashion-mnist?"),
         ({"data": np.full((9, 28, 28), 3e6)}, "the array holds numbers from 3e+06 to 3e+06. Bring them to"),
         ({"data": [["a"]]}, "the array holds <U1. It needs whole or floating-point numbers."),
@@ -80,8 +80,6 @@ def test_words_are_spelt_as_in_a_shell() -> None:
 def test_bad_input_is_one_line_and_leaves_nothing(
     here: Path, given: dict[str, Any], line: str, by: str
 ) -> None:
-    if by == "training" and "dry_run" in given:
-        line = "leave dry_run and mpiexec out"
     with pytest.raises(TinyganError) as problem:
         found = getattr(tinygan, by)(**{"quiet": True, **given})
         next(found)
@@ -143,7 +141,7 @@ def test_who_stops_asking_finds_all_saved_and_goes_on_bit_for_bit(here: Path, wa
                 break
     except ZeroDivisionError:
         pass
-    with pytest.raises(CheckpointError, match="is being written by process"):  # it could still go on
+    with pytest.raises(CheckpointError, match="written by this program: end its loop"):  # it could go on
         tinygan.train(resume=True, quiet=True)
     steps.close()
     assert (here / RUN / "report.html").exists() and (here / RUN / "training.gif").exists()
@@ -157,6 +155,26 @@ def test_a_loop_that_is_left_lets_go_of_its_run_by_itself(here: Path) -> None:
     for _ in tinygan.training(**SETTINGS, epochs=3):
         break
     assert tinygan.train(resume=True, quiet=True).epochs["epoch"].tolist() == [1, 2, 3]
+
+
+def test_the_current_folder_may_change_and_so_may_the_array(here: Path) -> None:
+    (here / "elsewhere").mkdir()
+    pictures = np.random.default_rng(0).integers(0, 256, (70, 28, 28, 1), np.uint8)
+    before = tinygan.train(**SMALL | {"data": pictures}, epochs=2)
+    mine = pictures.copy()
+    for _ in tinygan.training(**SMALL | {"data": mine}, epochs=2):
+        os.chdir(here / "elsewhere")
+        mine[:] = 7
+    run = tinygan.Run(here / "runs/0002-array")
+    assert (run.read_losses() == before.read_losses()).all() and "epoch 2" in before._repr_html_()
+
+
+def test_a_program_that_ends_with_an_open_loop_leaves_its_report(here: Path) -> None:
+    settings = SETTINGS | {"no_report": False, "epochs": 9}
+    code = f"import tinygan\nsteps = tinygan.training(**{settings})\nnext(steps)"
+    done = ended(start("-c", code, cwd=here))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert '"step": 3' in (here / RUN / "report.html").read_text()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -216,11 +234,11 @@ def test_what_it_starts_from_is_recorded_told_and_found_again(
         tinygan.train(ARRAY, start_from=where, **given) for where in (first, "1", "g.safetensors")
     )
     assert (by_run.read_losses() == by_file.read_losses()).all() and by_number.losses["g_loss"].size == 2
-    latest = str(here / first.latest_path)
+    latest = str(first.latest_path)
     assert by_run.read_config()["settings"]["start_from"] == latest
     assert f"start    with the weights of {latest}" in capsys.readouterr().out
-    by_run.latest_path.unlink()  # killed before it had saved anything
-    (by_run.path / "checkpoints/epoch_0001.npz").unlink()
+    for file in by_run.checkpoints():  # killed before it had saved anything
+        file.unlink()
     again = tinygan.train(ARRAY, resume=by_run, quiet=True)
     assert (again.read_losses() == by_file.read_losses()).all()
 
@@ -266,6 +284,10 @@ def test_a_change_lasts_although_no_step_has_been_saved_since() -> None:
     changes = [(one["step"], one["setting"]) for one in run.read_config()["changes"]]
     assert changes == [(3, "lr"), (3, "beta2")] and run.read_config()["settings"]["lr"] == 0.05
     assert tinygan.load(run).settings.lr == 0.05
+    for lr in (1e-3, 1e-3, 1e-2):
+        tinygan.train(resume=True, change={"lr": lr}, quiet=True)
+    changes = [one["to"] for one in run.read_config()["changes"] if one["step"] == 6]
+    assert changes == [1e-3, 1e-2]  # the one that changed nothing is none
 
 
 def test_a_run_that_goes_on_may_begin_to_average_its_weights_and_end_it() -> None:
@@ -285,8 +307,9 @@ def test_a_run_that_goes_on_may_begin_to_average_its_weights_and_end_it() -> Non
     ("given", "line"),
     [
         ({"lr": 0.05}, "was trained with --lr 0.0001, not 0.05. Leave it out, or use --change lr=0.05."),
-        ({"change": {"width": 4}}, "--change width: a run that goes on can change lr, lr-d, "),
-        ({"change": {"batch_size": 4}}, "For others begin a new one, --start-from it."),
+        ({"change": {"width": 4}}, "--change width: --change is for lr, lr-d, beta1, beta2, "),
+        ({"change": {"batch_size": 4}}, "checkpoint-every. Use --start-from, in a new run."),
+        ({"change": {"data": "mnist"}}, "Give --data itself."),
         ({"change": {"lr": "fast"}}, "argument --lr: invalid float value: 'fast'."),
         ({"change": {"lr": -1}}, "--lr -1.0 is not a positive number."),
         ({"change": {"learning_rate": 1}}, "Did you mean --lr=1?"),

@@ -12,6 +12,7 @@ from tinygan.ranks.alone import ALONE, Ranks, T
 
 DEVICES = ("auto", "cpu", "gpu")
 ENGINES = ("auto", "readable", "fast")
+ARRAY = "array"  # the name of the data set that a program holds
 PRECISIONS = ("auto", "float32", "tf32", "float16")
 
 Array = Any  # numpy.ndarray or cupy.ndarray

@@ -97,8 +97,9 @@ class Tensor:
     def __float__(self) -> float:
         return float(self.data)
 
-    def __array__(self, *_: Any, **__: Any) -> Any:
-        return self.backend.numpy(self.data)
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        array = self.backend.numpy(self.data)
+        return array.astype(dtype or array.dtype, copy=bool(copy))
 
     def __repr__(self) -> str:
         return f"Tensor({self.data!r})"

@@ -97,7 +97,8 @@ def shared_by(backend: Backend, ranks: Ranks) -> Backend:
 
 def _chosen_again(backend: Backend) -> tuple[Callable[..., Backend], tuple[object, ...]]:
     """How a backend is pickled or copied, and with it all networks: as the choice of the same one."""
-    return choose, (backend.device, backend.engine, str, backend.precision)
+    engine = "auto" if backend.engine == "fast" else backend.engine  # fast, but for what a reader changed
+    return choose, (backend.device, engine, str, backend.precision)
 
 
 copyreg.pickle(Backend, _chosen_again)

@@ -26,7 +26,6 @@ except ImportError:
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Replace `path` by `content`, or by what it writes into the open file it gets: all of it, or nothing.
-
     When this returns, the file and its name are on the disk (fsync), and outlive a power cut. On failure the
     old file stays and no temporary one remains. Raises FileError where it cannot be written (full disk,
     read-only folder), CheckpointError where `path` is no regular file, and what else `content` raises."""
@@ -87,10 +86,9 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, busy: Callable[[str], object]) -> Iterator[None]:
-    """Hold the lock `path`, a file whose text says which process took it last.
-
-    A process that was killed leaves the file behind, but not the lock. While another one holds it, `busy` is
-    called with that text, again and again, and may raise. Raises OSError where the file cannot be written."""
+    """Hold the lock `path`, a file whose text says which process took it last. A process that was killed
+    leaves the file behind, but not the lock. While another one holds it, `busy` is called with that text,
+    again and again, and may raise. Raises OSError where the file cannot be written."""
     with open(path, "a+", encoding="utf-8") as file:
         while not _taken(file):
             file.seek(0)

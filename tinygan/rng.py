@@ -69,10 +69,9 @@ class Stream:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=self.path))
 
     def words(self, count: int, block: int = 0) -> np.ndarray:
-        """`count` random words (uint64) of the stream, from the one with the number 4 `block` on.
-
-        Philox 4x64-10 under `key`: block i is the counter (i + 1, a, b, c) encrypted, where a, b, c are
-        the last three numbers of the path, the first left out, and 0 where there are fewer."""
+        """`count` random words (uint64) of the stream, from the one with the number 4 `block` on. Philox
+        4x64-10 under `key`: block i is the counter (i + 1, a, b, c) encrypted, where a, b, c are the last
+        three numbers of the path, the first left out, and 0 where there are fewer."""
         numbers = self.path[1:][-3:]
         counter = np.array([block, *numbers, *[0] * (3 - len(numbers))], np.uint64)
         own_key = key(self.seed, self.path[: len(self.path) - len(numbers)], len(numbers))
@@ -81,9 +80,8 @@ class Stream:
         return np.random.Generator(source).integers(0, 2**64 - 1, count, dtype=np.uint64, endpoint=True)
 
     def normal(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Standard normal numbers, float32: two words make two of them (Box & Muller 1958).
-
-        With u in (0, 1] and v in [0, 1): sqrt(-2 ln u) cos(2 pi v), and the same with sin; in float64."""
+        """Standard normal numbers, float32: two words make two of them (Box & Muller 1958). With u in (0, 1]
+        and v in [0, 1): sqrt(-2 ln u) cos(2 pi v), and the same with sin; in float64."""
         pairs = self.words(2 * -(-prod(shape) // 2)).reshape(-1, 2) >> np.uint64(11)
         radius = np.sqrt(-2 * np.log((pairs[:, 0] + np.uint64(1)) * 2.0**-53))
         angle = 2 * np.pi * (pairs[:, 1] * 2.0**-53)

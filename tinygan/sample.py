@@ -22,11 +22,10 @@ from tinygan.ops.loss import sigmoid
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.progress import Progress, working
 from tinygan.runs.state import PREVIEWS, State, pictures_of, restored, sample_noise
-from tinygan.trained import Trained, great_circle, load, vectors
+from tinygan.trained import MOST, Trained, great_circle, load, vectors
 from tinygan.views.animation import endings, title, write_animation
 from tinygan.views.pictures import grid, panels, save_png, to_uint8
 
-MOST = 1_000_000  # pictures at a time: 3 GB of them
 MOST_FRAMES = 3_000  # of a walk: two and a half minutes
 BLOCK = 256  # pictures that are made together
 CANDIDATES = 32  # for each picture that --class or --best is to find
@@ -90,7 +89,8 @@ def noise_file(text: str) -> tuple[str, np.ndarray]:
     path = cli.path(text)
     with refusing(f"--noise {path} cannot be read", ". Write one with numpy.save."), path.open("rb") as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
-    return "noise_" + re.sub(r"[^\w-]+", "-", path.stem), np.atleast_2d(array)
+    name = re.sub(r"[^\w-]+", "-", path.stem) + "_" + hashlib.sha256(array.tobytes()).hexdigest()[:8]
+    return f"noise_{name}", np.atleast_2d(array)
 
 
 def main(arguments: cli.Arguments = ()) -> int:
@@ -208,7 +208,7 @@ def described(options: argparse.Namespace, seed: int) -> str:
 def print_decisions(trained: Trained, picture: np.ndarray) -> None:
     """The discriminator's logit of a generated `picture` (1, H, W, C), before its training and after."""
     before = Trained(State(trained.settings, trained.D.backend), trained.path)
-    for when, model in (("untrained", before), ("trained", trained)):
+    for when, model in (("untrained", before), ("trained", trained))[bool(trained.settings.start_from) :]:
         logit = float(model.logits(picture)[0])
         real = float(sigmoid(np.asarray(logit)))
         print(f"D's decision on the first picture, {when}: logit {logit:+.4f}, {real:.0%} real")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import sys
@@ -16,8 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygan import backend, cli, errors, gpu_errors
-from tinygan.arrays import CPU
-from tinygan.data.arrays import ARRAY
+from tinygan.arrays import ARRAY, CPU
 from tinygan.data.dataset import fingerprint, spread
 from tinygan.data.download import cache_folder
 from tinygan.data.sources import NAMES
@@ -51,7 +51,7 @@ def parser() -> cli.Parser:
     how = {"nargs": "?", "const": False, "type": filled, "metavar": "RUN|FILE"}  # const: a text is converted
     on = "go on with a run (bare: the newest) or from one of its checkpoint files"
     parser.add_argument("--resume", help=on, **how)
-    change = "with --resume: from here on with another lr, lr-d, beta1, beta2 or average"
+    change = "with --resume: another lr, lr-d, beta1, beta2, average or checkpoint-every from here on"
     parser.add_argument("--change", action="append", default=[], metavar="NAME=VALUE", help=change)
     parser.add_argument("--name", type=filled, help="of the run, and its folder; default: that of the data")
     parser.add_argument("-n", "--dry-run", action="store_true", help="check everything, train nothing")
@@ -75,9 +75,20 @@ def words(data: Any, options: Mapping[str, Any]) -> tuple[list[str], Any]:
         if value is True:
             found.append(option(name))
         elif value is not None and value is not False:
-            each = [f"{key}={one}" for key, one in value.items()] if isinstance(value, Mapping) else [value]
-            found += [f"{option(name)}={one}" for one in each]
+            each = [f"{key}={one}" for key, one in value.items()] if isinstance(value, Mapping) else value
+            found += [f"{option(name)}={one}" for one in (each if isinstance(each, list) else [each])]
     return found, array
+
+
+def from_python(data: Any, options: Mapping[str, Any]) -> Job:
+    """The job of keyword arguments. Its paths stand, wherever the program goes."""
+    job = Job(*words(data, options))
+    if job.dry_run:
+        raise UsageError("dry_run trains nothing. Use tinygan.train.main('--dry-run').")
+    job.out = job.out.absolute()
+    if job.resume and os.path.exists(job.resume):
+        job.resume = os.path.abspath(job.resume)
+    return job
 
 
 class Epoch(NamedTuple):
@@ -95,28 +106,33 @@ def training(data: Any = None, **options: Any) -> Generator[Epoch, None, None]:
     exception, finds all of it saved, and goes on with ``resume=True``. Until then the run is in use. Between
     two epochs the process is as it was. Raises as `tinygan.train`; UsageError where there are several ranks.
     """
-    job = Job(*words(data, options))
-    if job.dry_run or job.ranks.size > 1:
-        raise UsageError("training gives one process its epochs: leave dry_run and mpiexec out.")
+    job = from_python(data, options)
+    if job.ranks.size > 1:
+        raise UsageError("training gives one process its epochs. Use tinygan.train under mpiexec.")
     return _epochs(job)
 
 
 def _epochs(job: Job) -> Generator[Epoch, None, None]:
+    def finish() -> None:
+        try:
+            with job.working():
+                rows.close()
+        except TinyganError as problem:  # nobody is there to catch it
+            job.output.warn(f"{problem.mark}{problem}")
+
     with job.held:
         with job.working():
             job.prepare()
         rows = job.epochs()
-        try:
-            while True:
-                with job.working():
-                    if not (row := next(rows, None)):
-                        return
-                    samples = pictures_of(job.state.shown_G, job.state.preview_noise).view(Pictures)
-                    losses = {name: row[name] for name in MEASURED}
-                yield Epoch(row["epoch"], losses, verdict_of(row), samples, job.trained)
-        finally:
+        job.held.callback(finish)
+        job.held.callback(atexit.unregister, atexit.register(job.held.close))
+        while True:
             with job.working():
-                rows.close()
+                if not (row := next(rows, None)):
+                    return
+                samples = pictures_of(job.state.shown_G, job.state.preview_noise).view(Pictures)
+                losses = {name: row[name] for name in MEASURED}
+            yield Epoch(row["epoch"], losses, verdict_of(row), samples, job.trained)
 
 
 class Command(ModuleType):
@@ -127,9 +143,7 @@ class Command(ModuleType):
         `options` are those of ``python -m tinygan.train``: ``epochs=3, batch_size=64, resume=True,
         change={"lr": 5e-5}``. Raises a `TinyganError`; one with `exit_code` 130 where it was interrupted,
         and saved."""
-        job = Job(*words(data, options))
-        if job.dry_run:
-            raise UsageError("train returns the run that it trained: rehearse with train.main('--dry-run').")
+        job = from_python(data, options)
         job.complete()
         return job.trained
 
@@ -272,7 +286,8 @@ class Job:
         self.run = run
         saved = saved_settings(self.meta, self.file if self.arrays else run.config_path, self.arrays)
         settings = resumed_settings(asdict(saved), self.given, str(run), changes)
-        self.changed = {name: [getattr(saved, name), getattr(settings, name)] for name in changes}
+        pairs = {name: [getattr(saved, name), getattr(settings, name)] for name in changes}
+        self.changed = {name: both for name, both in pairs.items() if both[0] != both[1]}
         if self.arrays and "average" in changes:
             self.arrays = with_average(self.arrays, settings.average > 0)
         return settings
@@ -451,12 +466,12 @@ class Job:
         before = run.read_config()
         if self.arrays:  # first: a resumption that fails here, or is killed, drops no rows
             run.go_on_from(self.file, self.arrays, self.meta)
-            if self.changed:  # it lasts, whatever becomes of the next step
-                run.save(self.arrays, self.meta | {"settings": asdict(self.settings)})
         run.keep_stats_until(self.state.step)
         # Last: a resumption that failed leaves no trace there.
         for line in reconfigure(run, before, config, self.changed, self.state.step):
             self.output.warn(line)
+        if self.arrays and self.changed:  # a change lasts, whatever becomes of the next step
+            run.save(self.arrays, self.meta | {"settings": asdict(self.settings)})
         return run
 
     def _leftovers(self, run: RunFolder) -> list[str]:
@@ -473,7 +488,7 @@ class Job:
             lines.append(f"         The best FCD: {run.best_path}")
         lines.append(f"         More pictures: {errors.python('-m', 'tinygan.sample', str(run.path))}")
         if state.step < settings.epochs * self.schedule.steps_per_epoch:
-            lines.append(f"         Go on with: {run.resume_command}")
+            lines.append(f"         Go on with: {run.resume_command(settings.data)}")
         return lines
 
 

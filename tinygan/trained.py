@@ -6,7 +6,7 @@ import base64
 import html
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +16,22 @@ from tinygan.arrays import Backend
 from tinygan.autograd import no_grad
 from tinygan.backend import choose
 from tinygan.data import normalise
-from tinygan.errors import Printer, ShapeError, UsageError, say
+from tinygan.errors import CheckpointError, Printer, ShapeError, UsageError, say
 from tinygan.layers import Network
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import PREVIEWS, State, folder_of, found, pictures_of, sample_noise
 from tinygan.views.pictures import grid, png, save_png
 from tinygan.views.webpage import MEASURED, statistics
 
+MOST = 1_000_000  # pictures at a time: 3 GB of them
 SHOWN = 256  # pictures of an array: more are too many to look at
 POINTS = 300  # of a curve
 CURVES = {"g_loss": ("G's loss", "#e8590c"), "d_loss": ("D's loss", "#1c7ed6")}
 
 
 class Pictures(np.ndarray):
-    """An array of pictures (N, H, W, C), or of one (H, W, C), float32 in [-1, 1], which a notebook shows. A
-    part of it is one as well; what is computed from it is a plain array."""
+    """An array of pictures (N, H, W, C), or of one (H, W, C), float32 in [-1, 1] or uint8, which a notebook
+    shows. A part of it is one as well; the result of arithmetic is a plain array."""
 
     if TYPE_CHECKING:  # a part, or a number
 
@@ -56,6 +57,12 @@ class Pictures(np.ndarray):
 
 class Run(RunFolder):
     """A run, which a notebook shows: its verdict, its newest samples and the curves of both losses."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Raises CheckpointError where there is no run."""
+        super().__init__(Path(os.path.abspath(path)))
+        if not self.config_path.is_file():
+            raise CheckpointError(f"{path} is no run: {self.config_path} is missing. Name the folder of one.")
 
     @property
     def losses(self) -> np.ndarray:
@@ -120,46 +127,42 @@ class Trained:
         """The run that it is of."""
         return Run(self.run_folder)
 
-    def noise(self, n: int | None = None, seed: int | Iterable[int] = 0) -> np.ndarray:
+    def noise(self, n: int | None = None, seed: int | Sequence[int] = 0) -> np.ndarray:
         """Noise (n, noise_dim) float32, standard normal, the same for the same `seed`; n is by default 16.
         Several seeds give one vector each, as ``sample --seeds`` does. Raises UsageError."""
-        if isinstance(seed, Iterable):
-            seeds = list(seed)
-            if not seeds or n not in (None, len(seeds)):
+        seeds: Any = seed
+        if np.ndim(seeds):
+            if not len(seeds) or n is not None:
                 raise UsageError(f"noise got {len(seeds)} seeds and n {n}. Each gives one: leave n out.")
             return np.concatenate([sample_noise(one, 1, self.G) for one in seeds])
-        n = PREVIEWS if n is None else n
-        if n < 1:
-            raise UsageError(f"n is {n}. Use 1 or more.")
-        return sample_noise(seed, n, self.G)
+        return sample_noise(seeds, whole("n", PREVIEWS if n is None else n, 1), self.G)
 
     def generate(
-        self, n: int | None = None, seed: int | Iterable[int] = 0, noise: Any = None
+        self, n: int | None = None, seed: int | Sequence[int] | None = None, noise: Any = None
     ) -> Pictures:
         """New pictures (n, H, W, C) float32 in [-1, 1], of `noise` (n, noise_dim) or of ``noise(n, seed)``.
         A factor below 1 on the noise gives safer pictures, and fewer kinds. Raises UsageError, ShapeError."""
-        if noise is not None and n is not None:
-            raise UsageError(f"generate got noise and n {n}. The noise says how many: leave n out.")
-        taken = self.noise(n, seed) if noise is None else vectors(noise, self.G)
+        if noise is not None and (n, seed) != (None, None):
+            raise UsageError("generate got noise, and n or seed as well. The noise says it: leave them out.")
+        taken = self.noise(n, 0 if seed is None else seed) if noise is None else vectors(noise, self.G)
         return pictures_of(self.G, taken).view(Pictures)
 
     def interpolate(self, a: Any, b: Any, frames: int = 16) -> Pictures:
         """Pictures (frames, H, W, C) on the way from noise `a` to noise `b`, both (noise_dim,), ends
         included, along a great circle. Raises UsageError for fewer than 2 frames, ShapeError."""
-        if frames < 2:
-            raise UsageError(f"frames is {frames}. Use 2 or more.")
         (start,), (end,) = vectors(a, self.G, 1), vectors(b, self.G, 1)
-        way = great_circle(start, end, np.linspace(0, 1, frames, dtype=np.float32))
+        way = great_circle(start, end, np.linspace(0, 1, whole("frames", frames, 2), dtype=np.float32))
         return self.generate(noise=way)
 
     def scores(self, pictures: Any, say: Printer = say) -> np.ndarray:
         """The discriminator's logits (N,) float32 for pictures (N, H, W, C): above 0 means "real". These
         are uint8, or floats in [-1, 1]: `say` gets which. Raises UsageError, ShapeError."""
-        array = np.asarray(pictures)
-        low, high = (array.min(), array.max()) if array.size else (0, 0)
+        array, low, high = np.asarray(pictures), 0, 0
+        if array.dtype.kind in "buif" and array.size:
+            low, high = array.min(), array.max()
         if array.dtype == np.uint8:
             words, array = "bytes, 0 to 255", normalise(array)
-        elif array.dtype.kind == "f" and low >= -1 and high <= 1:
+        elif array.dtype.kind == "f" and -1.001 <= low <= high <= 1.001:
             words, array = "numbers in [-1, 1]", array.astype(np.float32)
         else:
             problem = f"scores got {array.dtype} from {low:g} to {high:g}"
@@ -192,7 +195,7 @@ def vectors(noise: Any, G: Network, at_most: float = math.inf, name: str = "the 
     """`noise` as an array (N, noise_dim) float32 for `G`; a single vector (noise_dim,) is N = 1. Raises
     UsageError for what is no finite numbers, ShapeError for another shape, or for more than `at_most`."""
     try:
-        array = np.atleast_2d(np.asarray(noise, np.float32))
+        array = np.atleast_2d(np.asarray(noise).astype(np.float32, casting="same_kind"))
     except (TypeError, ValueError) as problem:
         raise UsageError(f"{name} is no array of numbers. Give it standard normal ones.") from problem
     if array.shape[1:] != G.input_shape or not 0 < len(array) <= at_most:
@@ -201,6 +204,13 @@ def vectors(noise: Any, G: Network, at_most: float = math.inf, name: str = "the 
     if not np.isfinite(array).all():
         raise UsageError(f"{name} holds numbers that are not finite (NaN or infinity). Replace them.")
     return array
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """`value`, a whole number from `least` to a million. Raises UsageError for another one."""
+    if type(value) is not bool and isinstance(value, int | np.integer) and least <= value <= MOST:
+        return int(value)
+    raise UsageError(f"{name} is {value!r:.40}. Use a whole number from {least} to {MOST:,}.")
 
 
 def great_circle(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:

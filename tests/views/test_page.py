@@ -678,7 +678,7 @@ def test_runs_of_all_kinds_open_without_a_complaint(open_report: Open, tmp_path:
         unfinished = visit.page.locator("#unfinished")
         assert unfinished.is_visible() == (name == "interrupted"), name
         if name == "interrupted":
-            assert unfinished.locator("code").inner_text() == run.resume_command
+            assert unfinished.locator("code").inner_text() == run.resume_command("strokes")
         assert visit.page.locator("#player").is_visible() == (name not in ("no pictures", "untrained")), name
         if name == "no pictures":
             assert "no pictures were found" in visit.text("#sample-caption")

@@ -7,11 +7,13 @@ import re
 import struct
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from tinygan.arrays import ARRAY
 from tinygan.data.collection import METHODS, Collection
 from tinygan.data.converted import Conversion, Tally, converted
 from tinygan.data.dataset import CHUNK, Dataset, Mapped, chunks, reading, refusing
@@ -23,7 +25,6 @@ PREFERRED = {
     "train": ("train_images", "x_train", "X_train", "images", "imgs", "image", "data", "x", "X", "arr_0"),
     "test": ("test_images", "x_test", "X_test"),
 }
-ARRAY = "array"  # the name of the data set that a program's array is
 LARGEST = 1 << 29  # bytes that are read into memory at once
 LARGEST_IDX = 3 << 28  # bytes; EMNIST has 547 million pixels
 LARGE = 256 << 20  # bytes, before or after conversion; more are mapped, and converted once for all runs
@@ -86,7 +87,9 @@ def from_array(pictures: Any, shape: Shape, limit: int | None, say: Printer) -> 
     with refusing("the array cannot be read", ". Make it one of NumPy's."):
         array = np.asarray(pictures)
     laid, planes = layout(array.shape, array.dtype, "the array")
-    return from_stack(Stack(array.reshape(laid), "the array", planes), Path(ARRAY), "", shape, limit, say)
+    made = from_stack(Stack(array.reshape(laid), "the array", planes), Path(ARRAY), "", shape, limit, say)
+    own = made.images.copy() if np.may_share_memory(made.images, array) else made.images
+    return replace(made, images=own)  # whatever the program does with its array
 
 
 class Scale(NamedTuple):

@@ -48,7 +48,6 @@ class Dataset:
 
 class Mapped:
     """The array of `shape` and `dtype`, in C order, that begins where the open `file` stands; of any size.
-
     ``images[3]``, ``images[3:5]`` and ``images[numbers]`` are copies in memory, as NumPy's indexing gives. A
     page that was touched counts as this process's memory (https://man7.org/linux/man-pages/man2/mmap.2.html),
     so it is given back at once. Raises ValueError where the file is too short, or the shape impossible."""

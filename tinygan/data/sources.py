@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygan.arrays import ARRAY
 from tinygan.data import arrays
 from tinygan.data.collection import OTHERS, collected, is_batch, state_of
 from tinygan.data.dataset import Dataset, chunks, reading, spread
@@ -72,7 +73,7 @@ def load(
         data = arrays.from_array(name, shape, limit, say)
     elif not name:
         raise DataError(f"--data is empty. Use {', '.join(NAMES)}, or a path.")
-    elif name == arrays.ARRAY:
+    elif name == ARRAY:
         raise DataError("the pictures were an array in a Python program. Go on there, with data=ARRAY again.")
     elif name in NAMES:
         data = named(name, split, limit, data_dir, say)

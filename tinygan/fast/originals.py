@@ -33,7 +33,7 @@ ORIGINALS: dict[Any, dict[str, str]] = {
         "Dropout": "217c3b23", "Reshape": "73140c93", "Mode": "3b18e236", "Network": "7d34a3ad",
     },
     autograd: {
-        "Op": "da1ee852", "Tensor": "482d2ecd", "grad": "64fedc09", "_inputs_first": "2830863d",
+        "Op": "da1ee852", "Tensor": "bdd452d5", "grad": "64fedc09", "_inputs_first": "2830863d",
         "add": "df2ac0ef",
     },
     optim: {"Adam": "8632854f"},
@@ -63,7 +63,6 @@ CARD_ORIGINALS: dict[Any, dict[str, str]] = {average: {"Average": "e769c90e"}}
 
 def changed(originals: dict[Any, dict[str, str]] = ORIGINALS, read_again: bool = True) -> list[str]:
     """The functions, ops and classes that differ from their originals: ``gan.discriminator_loss`` and so on.
-
     One that was replaced at run time counts too, in its own module or in another that imports it; none does
     where the package has no sources. Without `read_again` a file is what this process read first, and runs.
     Raises UsageError where one was replaced, and what should run it still has the original."""

@@ -63,10 +63,9 @@ def reconfigure(
     """Write `config` in place of what was there `before`, whose commands stay in front, and so do changes of
     settings up to this `step`, at which those in `changed`, [before, from now on], come; returns warnings."""
     had = config["settings"] | {name: was for name, (was, _) in changed.items()}  # what it goes on from
-    changes = [
-        one for one in before["changes"]
-        if one["step"] < step or (one["step"] == step and had.get(one["setting"]) == one.get("to"))
-    ]  # fmt: skip
+    last = {one["setting"]: one.get("to") for one in before["changes"] if one["step"] == step}
+    lasting = {name for name, value in last.items() if had.get(name) == value}
+    changes = [one for one in before["changes"] if one["step"] < step + (one["setting"] in lasting)]
     for name, (was, now) in changed.items():
         changes.append({"step": step, "setting": name, "from": was, "to": now})
     commands = [*before["commands"], *config["commands"]]

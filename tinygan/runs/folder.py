@@ -14,6 +14,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
+from tinygan.arrays import ARRAY
 from tinygan.errors import CheckpointError, failing, meant, python
 from tinygan.files import REMEDY, locked, sweep, sync_folder, write_atomically
 from tinygan.runs import checkpoint
@@ -77,11 +78,10 @@ class RunFolder(Records):
 
     @staticmethod
     def find(where: str | Path | None, out: Path, trained: bool = False) -> tuple[RunFolder, Path | None]:
-        """The run that `where` names, and the checkpoint file if it names one.
-
-        `where` is a run folder, a checkpoint file inside one, the name that a run in `out` was given, or None
-        for the run with the highest number in `out` (clocks go wrong) that has a configuration; `trained`
-        prefers one with a checkpoint, if there is one. Raises CheckpointError when there is no such run."""
+        """The run that `where` names, and the checkpoint file if it names one. `where` is a run folder, a
+        checkpoint file inside one, the name that a run in `out` was given, or None for the run with the
+        highest number in `out` (clocks go wrong) that has a configuration; `trained` prefers one with a
+        checkpoint, if there is one. Raises CheckpointError when there is no such run."""
         path, near = out if where is None else Path(where), ""
         example = out / "0001-fashion-mnist"
         remedy = f"Name a run, such as {example}, or a checkpoint file in its folder 'checkpoints'."
@@ -123,8 +123,10 @@ class RunFolder(Records):
     gif_path = Inside("training.gif")
     report_path = Inside("report.html")  # all of it on one page
 
-    @property
-    def resume_command(self) -> str:
+    def resume_command(self, data: object) -> str:
+        """What goes on with the run, which is trained on `data`."""
+        if data == ARRAY:
+            return f"tinygan.train(ARRAY, resume={str(self.path)!r})"
         return python("-m", "tinygan.train", "--resume", str(self.path))
 
     def sample_path(self, epoch: int, step: int | None = None) -> Path:
@@ -201,6 +203,8 @@ class RunFolder(Records):
         folders are there again. Raises CheckpointError where another process writes, or nobody can."""
 
         def busy(holder: str) -> None:
+            if holder.startswith(f"process {os.getpid()} "):
+                holder = "this program: end its loop over tinygan.training"
             raise CheckpointError(f"{self.path} is being written by {holder}. Wait for it, or stop it first.")
 
         with ExitStack() as held:

@@ -55,7 +55,6 @@ class Signals:
 
 class Training:
     """The training of `state` to the end of its schedule, which leaves everything in the folder of `run`.
-
     `say` and `warn` print lines and log them; `progress` shows the moving one; `evaluation` measures the
     generator every `settings.metrics_every` epochs. All ranks must train, and the first alone writes."""
 
@@ -87,17 +86,20 @@ class Training:
             with by_product("picture of the training images", self.warn):
                 save_png(self.run.reals_path, grid(spread(self.data.images, PREVIEWS)))
         stop = 0  # the exit code with which to do so
-        if self.total_steps == 0:  # then no epoch will save it
-            self.save()
+        if self.total_steps == 0 or (self.state.step == 0 and self.settings.start_from):
+            self.save()  # what it starts from may change, and without steps no epoch will save it
         try:
             while self.state.step < self.total_steps and not stop:
                 known = len(self.rows)
-                stop = self._epoch(received)
-                if len(self.rows) > known and not stop:
+                # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    stop = self._epoch(received)
+                if len(self.rows) > known:
                     left = time.monotonic()
                     yield self.rows[-1]
                     self.progress.paused += time.monotonic() - left
         except GeneratorExit:  # of who has seen enough epochs
+            stop = 0
             if self.rarely:
                 self.save()
         received.saved = True
@@ -106,10 +108,8 @@ class Training:
             with by_product("animation", self.warn), self.progress.pause("making the animation"):
                 write_film(self.run.gif_path, film_frames(self.run), self.warn)
         if stop and self.state.step < self.total_steps:
-            raise StoppedError(stop, self.run.resume_command)
+            raise StoppedError(stop, self.run.resume_command(self.settings.data))
 
-    # Numbers that overflow are looked for in the results; NumPy's warnings would say it twice.
-    @np.errstate(over="ignore", invalid="ignore")
     def _epoch(self, received: Signals) -> int:
         """Train to the end of an epoch, or of all steps; returns the exit code with which to stop, or 0."""
         state, start, paused = self.state, time.perf_counter(), self.progress.paused
@@ -271,10 +271,9 @@ class Training:
 @contextmanager
 def signals(answer: Printer, received: Signals) -> Iterator[None]:
     """Note in `received` the first signal to stop; a second one stops the process at once, unless it comes
-    within `OFFERED` seconds. What happens is said through `answer`.
-
-    Those are Ctrl-C; SIGTERM (of Kubernetes) and SIGUSR1 (of Slurm); and SIGHUP, when the terminal has gone,
-    unless it is ignored, as under nohup. Only the main thread gets signals: in others nothing is changed."""
+    within `OFFERED` seconds. What happens is said through `answer`. Those are Ctrl-C; SIGTERM (of Kubernetes)
+    and SIGUSR1 (of Slurm); and SIGHUP, when the terminal has gone, unless it is ignored, as under nohup. Only
+    the main thread gets signals: in others nothing is changed."""
 
     def note(number: int, frame: FrameType | None) -> None:
         if received.number:

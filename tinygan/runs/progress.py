@@ -30,12 +30,11 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """The progress of `total_steps` training steps, `done_steps` of which an earlier process did.
-
-    On a terminal one line is rewritten at most ten times a second, in a notebook once; fields that do not fit
-    drop out of it. On any other `stream` a line is printed after 20 steps and every `seconds_per_line`;
-    without one, nothing is. `quiet` turns that off, but not `line`. A stream that fails (its reader has gone,
-    its disk is full) is not written to again: a run is worth more than what it prints."""
+    """The progress of `total_steps` training steps, `done_steps` of which an earlier process did. On a
+    terminal one line is rewritten at most ten times a second, in a notebook once; fields that do not fit drop
+    out of it. On any other `stream` a line is printed after 20 steps and every `seconds_per_line`; without
+    one, nothing is. `quiet` turns that off, but not `line`. A stream that fails (its reader has gone, its
+    disk is full) is not written to again: a run is worth more than what it prints."""
 
     def __init__(
         self, stream: TextIO | None, total_steps: int = 0, done_steps: int = 0, quiet: bool = False,

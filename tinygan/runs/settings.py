@@ -246,10 +246,11 @@ def resumed_settings(
             was = f"{run} was trained with {option(name)} {saved[name]}, not {value}"
             ask = f"use --change {option(name)[2:]}={value}" * (how[name] == "if named")
             raise UsageError(f"{was}. Leave it out, or {ask or 'start a new run'}.")
-    if wrong := [option(name)[2:] for name in changes if how[name] in ("fixed", "forgets")]:
-        can = ", ".join(option(name)[2:] for name in how if how[name] == "if named")
-        remedy = "For others begin a new one, --start-from it."
-        raise UsageError(f"--change {wrong[0]}: a run that goes on can change {can}. {remedy}")
+    can = [*(name for name in how if how[name] == "if named"), "checkpoint_every"]
+    for wrong in changes.keys() - {*can}:
+        names = "--change is for " + ", ".join(option(name)[2:] for name in can)
+        remedy = "Use --start-from, in a new run" if how[wrong] == "fixed" else f"Give {option(wrong)} itself"
+        raise UsageError(f"--change {option(wrong)[2:]}: {names}. {remedy}.")
     given = {**given, **changes}
     if given.get("epochs", saved["epochs"]) < saved["epochs"]:
         raise UsageError(f"{run} has --epochs {saved['epochs']}; it may grow, not shrink.")

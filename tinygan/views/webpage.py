@@ -42,7 +42,7 @@ def write_report(run: RunFolder, state: State, path: Path | None = None) -> Path
     exported = [([], "") if edits else for_page(network) for network in networks]
     contents = {
         "name": name, "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),
-        "config": config, "resume": run.resume_command,
+        "config": config, "resume": run.resume_command(config["settings"].get("data")),
         "limits": {name.lower(): getattr(health, name) for name in LIMITS},
         "stats": stats, "curves": curves(run.read_losses(), stats),
         "frames": [{"epoch": at.epoch, "step": at.step, "picture": one} for at, one in frames if one],
