@@ -1,5 +1,6 @@
 """Training from Python: keyword arguments, arrays, epoch by epoch; from trained weights, with changes."""
 
+import inspect
 import os
 import signal
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from tinygan.errors import CheckpointError, DataError, TinyganError, UsageError
 from tinygan.fast.threads import POOL
 from tinygan.runs.checkpoint import read
 from tinygan.runs.loop import StoppedError
-from tinygan.train import words
+from tinygan.train import from_python
 from tinygan.views.health import measure
 
 SETTINGS: dict[str, Any] = {
@@ -54,9 +55,18 @@ def test_keyword_arguments_are_the_options_of_the_command(here: Path) -> None:
 
 def test_words_are_spelt_as_in_a_shell() -> None:
     given = {"lr": 1e-4, "no_gif": True, "quiet": False, "name": None, "out": Path("a"), "change": {"lr": 1}}
-    found, array = words("strokes", given)
-    assert found == ["--data=strokes", "--lr=0.0001", "--no-gif", "--out=a", "--change=lr=1"]
-    assert array is None and words(ARRAY, {}) == (["--data=array"], ARRAY)
+    job = from_python("strokes", given)
+    words = ["--data=strokes", "--lr=0.0001", "--no-gif", "--out=a", "--change=lr=1"]
+    assert job.array is None and job.words == words
+    job = from_python(ARRAY, {"change": ["lr=1", "beta1=0"]})
+    assert job.array is ARRAY and job.words == ["--data=array", "--change=lr=1", "--change=beta1=0"]
+
+
+def test_help_and_completion_know_the_options() -> None:
+    for function in (tinygan.train, tinygan.training):
+        found = inspect.signature(function).parameters
+        assert next(iter(found)) == "data" and found["batch_size"].default == 256
+        assert {"lr", "resume", "change", "quiet"} <= found.keys() and "dry_run" not in found
 
 
 @pytest.mark.parametrize(

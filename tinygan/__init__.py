@@ -9,9 +9,9 @@ To learn how it works, read the files in this order; each can be read on its own
     ops/loss.py    how wrong was that? binary cross-entropy on logits
     autograd.py    how gradients find their way back
     optim.py       Adam: how gradients change the weights
-    gan.py         and again, with the next batch
 
-Everything else serves that: README has a map of it, and ``python -m tinygan`` lists the commands."""
+Everything else serves that: README has a map of it, ``python -m tinygan`` lists the commands, and programs
+use `train`, `training` and `load`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,10 @@
 """``python -m tinygan.sample``: new pictures from a trained generator, and its discriminator's decision."""
 
-import argparse
 import hashlib
 import os
 import re
 import sys
+from argparse import ArgumentTypeError, Namespace
 from itertools import dropwhile
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def rows_and_columns(text: str) -> tuple[int, int]:
     """``"2x8"`` -> (2, 8)."""
     match = re.fullmatch(r"([1-9]\d{0,3})[xX]([1-9]\d{0,3})", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not ROWSxCOLS, such as 4x4")
+        raise ArgumentTypeError(f"{text!r} is not ROWSxCOLS, such as 4x4")
     return int(match[1]), int(match[2])
 
 
@@ -78,7 +78,7 @@ def seeds(text: str) -> tuple[str, list[int]]:
         match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last < first + MOST:
-            raise argparse.ArgumentTypeError(f"{text!r} is no list of seeds, such as 0-15 or 3,7,20-24")
+            raise ArgumentTypeError(f"{text!r} is no list of seeds, such as 0-15 or 3,7,20-24")
         found += range(first, last + 1)
     name = text if len(text) <= 100 else hashlib.sha256(text.encode()).hexdigest()[:16]
     return f"seeds_{name}", found
@@ -101,7 +101,7 @@ def main(arguments: cli.Arguments = ()) -> int:
         return make(options, device, progress)
 
 
-def check(options: argparse.Namespace) -> None:
+def check(options: Namespace) -> None:
     """Fill in what follows from other options: how many `walks` side by side; how many noise vectors are
     `wanted` in all; the file's `ending`. Raises UsageError for what does not go together."""
     places = options.grid[0] * options.grid[1] if options.grid else PREVIEWS
@@ -136,7 +136,7 @@ def check(options: argparse.Namespace) -> None:
     options.ending = ending(options)
 
 
-def ending(options: argparse.Namespace) -> str:
+def ending(options: Namespace) -> str:
     """The ending of the file to write, such as ``.png``. Raises UsageError where it cannot be."""
     allowed = FILMS if options.interpolate else [f".{options.format}"] if options.format else [".png", ".npy"]
     named = "" if options.separate else cli.ending(options.out, *allowed)
@@ -152,7 +152,7 @@ def ending(options: argparse.Namespace) -> str:
     return named or next(iter(endings() if options.interpolate else allowed))
 
 
-def make(options: argparse.Namespace, device: backend.Backend, progress: Progress) -> int:
+def make(options: Namespace, device: backend.Backend, progress: Progress) -> int:
     trained = load(options.run, options.runs, device, say=cli.warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
     noise = chosen(options, trained, seed, progress)
@@ -193,7 +193,7 @@ def made(G: Network, noise: np.ndarray, progress: Progress) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def described(options: argparse.Namespace, seed: int) -> str:
+def described(options: Namespace, seed: int) -> str:
     """All that decides what the pictures are, for the name of their file."""
     words = (
         options.named[0] if options.named else f"seed_{seed}_num_{options.num}",
@@ -214,7 +214,7 @@ def print_decisions(trained: Trained, picture: np.ndarray) -> None:
         print(f"D's decision on the first picture, {when}: logit {logit:+.4f}, {real:.0%} real")
 
 
-def separate_files(options: argparse.Namespace, folder: Path, count: int) -> list[Path]:
+def separate_files(options: Namespace, folder: Path, count: int) -> list[Path]:
     """A file in `folder` for each of `count` pictures. Raises UsageError where there are others."""
     if options.seeds:
         names = [f"seed_{seed:04}.png" for seed in options.seeds[1]]
@@ -228,7 +228,7 @@ def separate_files(options: argparse.Namespace, folder: Path, count: int) -> lis
     return [folder / name for name in names]
 
 
-def chosen(options: argparse.Namespace, trained: Trained, seed: int, progress: Progress) -> np.ndarray:
+def chosen(options: Namespace, trained: Trained, seed: int, progress: Progress) -> np.ndarray:
     """The noise (N, noise_dim) of the pictures wanted, or of those found. Raises UsageError for none."""
     G, wanted = trained.G, options.wanted
     if options.seeds:
@@ -264,9 +264,7 @@ def chosen(options: argparse.Namespace, trained: Trained, seed: int, progress: P
     return noise[kept]
 
 
-def write_walks(
-    options: argparse.Namespace, G: Network, noise: np.ndarray, path: Path, progress: Progress
-) -> str:
+def write_walks(options: Namespace, G: Network, noise: np.ndarray, path: Path, progress: Progress) -> str:
     """Film a walk, or a grid of them, each a loop through its part of the `noise`; returns what is shown."""
     each = len(noise) // options.walks
     if each < 2:
@@ -275,8 +273,7 @@ def write_walks(
     for part in noise[: each * options.walks].reshape(options.walks, each, -1):
         ends = zip(part, np.roll(part, -1, axis=0), strict=True)  # from the last one back to the first
         t = np.arange(options.interpolate, dtype=np.float32) / np.float32(options.interpolate)
-        ways = [great_circle(*both, t) for both in ends]
-        pictures = to_uint8(made(G, np.concatenate(ways), progress))
+        pictures = to_uint8(made(G, np.concatenate([great_circle(*both, t) for both in ends]), progress))
         if path.suffix.lower() == ".gif":  # five bits instead of eight: a third of the size
             pictures = pictures & 0xF8 | pictures >> 5
         films.append(pictures)

@@ -7,9 +7,10 @@ import io
 import os
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict, replace
+from inspect import Parameter, Signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ from tinygan.runs.config import configuration, reconfigure
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.loop import EARLY, Signals, Training, signals
 from tinygan.runs.progress import Progress, duration
-from tinygan.runs.settings import Settings, add_options, new_settings, option, resumed_settings
+from tinygan.runs.settings import DESCRIBED, Settings, add_options, new_settings, option, resumed_settings
 from tinygan.runs.state import State, found, pictures_of, saved_settings, with_average
 from tinygan.runs.trainer import StepByStep, check_images, images_of, measure_step_seconds, schedule, trainer
 from tinygan.step import unfit
@@ -66,23 +67,18 @@ def main(arguments: cli.Arguments = ()) -> int:
     return 0
 
 
-def words(data: Any, options: Mapping[str, Any]) -> tuple[list[str], Any]:
-    """Keyword arguments as the words of a command line, ``batch_size=64`` as ``--batch-size=64``; and `data`,
-    if that is an array."""
+def from_python(data: Any, options: Mapping[str, Any]) -> Job:
+    """The job of keyword arguments: ``batch_size=64`` is ``--batch-size=64``, and `data` that are an array
+    are kept beside the words. Its paths stand, wherever the program goes."""
     array = None if data is None or isinstance(data, str | os.PathLike) else data
-    found = []
+    words = []
     for name, value in {"data": data if array is None else ARRAY, **options}.items():
         if value is True:
-            found.append(option(name))
+            words.append(option(name))
         elif value is not None and value is not False:
             each = [f"{key}={one}" for key, one in value.items()] if isinstance(value, Mapping) else value
-            found += [f"{option(name)}={one}" for one in (each if isinstance(each, list) else [each])]
-    return found, array
-
-
-def from_python(data: Any, options: Mapping[str, Any]) -> Job:
-    """The job of keyword arguments. Its paths stand, wherever the program goes."""
-    job = Job(*words(data, options))
+            words += [f"{option(name)}={one}" for one in (each if isinstance(each, list) else [each])]
+    job = Job(words, array)
     if job.dry_run:
         raise UsageError("dry_run trains nothing. Use tinygan.train.main('--dry-run').")
     job.out = job.out.absolute()
@@ -100,12 +96,14 @@ class Epoch(NamedTuple):
     samples: Pictures  # of the same 16 noise vectors each time
     run: Run
 
+    def __repr__(self) -> str:
+        return f"Epoch {self.number} of {self.run}: {self.losses}, {self.verdict}"
+
 
 def training(data: Any = None, **options: Any) -> Generator[Epoch, None, None]:
     """Train as `tinygan.train` does, and give an `Epoch` after each one. Who stops asking, by ``break`` or an
-    exception, finds all of it saved, and goes on with ``resume=True``. Until then the run is in use. Between
-    two epochs the process is as it was. Raises as `tinygan.train`; UsageError where there are several ranks.
-    """
+    exception, finds all of it saved, and goes on with ``resume=True``. Until then the run is locked. Between
+    two epochs the process is as it was. Raises as `tinygan.train`, and UsageError under mpiexec."""
     job = from_python(data, options)
     if job.ranks.size > 1:
         raise UsageError("training gives one process its epochs. Use tinygan.train under mpiexec.")
@@ -132,11 +130,13 @@ def _epochs(job: Job) -> Generator[Epoch, None, None]:
                     return
                 samples = pictures_of(job.state.shown_G, job.state.preview_noise).view(Pictures)
                 losses = {name: row[name] for name in MEASURED}
-            yield Epoch(row["epoch"], losses, verdict_of(row), samples, job.trained)
+            yield Epoch(row["epoch"], losses, verdict_of(row), samples, Run(job.run))
 
 
 class Command(ModuleType):
     """This module: ``tinygan.train.main`` takes a command line, and to call it is to train from Python."""
+
+    __signature__: Signature
 
     def __call__(self, data: Any = None, **options: Any) -> Run:
         """Train, and return the run. `data` is the name of a data set, a path, or an array of pictures;
@@ -145,7 +145,7 @@ class Command(ModuleType):
         and saved."""
         job = from_python(data, options)
         job.complete()
-        return job.trained
+        return Run(job.run)
 
 
 class Output:
@@ -179,14 +179,6 @@ class Output:
             self.progress.around(cli.warn, line)
 
 
-def changes_of(texts: Iterable[str]) -> dict[str, Any]:
-    """The settings in ``["lr=5e-5"]``, by name. Raises UsageError."""
-    parser = cli.Parser("tinygan.train", "")
-    add_options(parser)
-    parts = (text.partition("=") for text in texts)
-    return vars(parser.parse_args([f"{option(name)}={value}" for name, _, value in parts]))
-
-
 class Job:
     """A training with everything that it needs: prepared once, then rehearsed or trained. `held` keeps the
     lock of its run as long as the job lasts; within `working` it may change what belongs to the process."""
@@ -200,9 +192,8 @@ class Job:
         own = map(self.given.pop, ("out", "resume", "change", "name", "dry_run", "quiet"))
         self.out, self.resume, self.change, self.name, self.dry_run, quiet = own
         self.output = Output(self.ranks, quiet)
-        # Of a run that goes on: its folder; the checkpoint, without a name where nothing had been saved; its
-        # contents; and what --change changes: before, and from now on.
-        self.run: RunFolder | None = None
+        # Of a run that goes on: its folder, its checkpoint, what that holds; what --change changes.
+        self.run: Any = None
         self.file, self.arrays, self.meta = Path(), None, dict[str, Any]()
         self.changed: dict[str, list[Any]] = {}
 
@@ -235,9 +226,8 @@ class Job:
         self.settings = self._new_settings() if self.resume is None else self._resumed_settings()
         self._choose_device()
         self._load_images()
-        # A run that resumes must not choose again what "auto" means.
-        data = self.images.name if self.settings.data == "auto" else self.settings.data
-        self.settings = replace(self.settings, data=data)
+        if self.settings.data == "auto":  # a run that resumes must not choose again
+            self.settings = replace(self.settings, data=self.images.name)
         self.schedule = schedule(self.settings, len(self.images.images), self.ranks.size)
         with self.failures():
             self.state = State(self.settings, self.device)
@@ -267,7 +257,10 @@ class Job:
         """The settings of a run that goes on, which is found, locked and read."""
         if self.name:
             raise UsageError(f"--name {self.name}: a run that goes on has its name. Leave it out.")
-        changes = changes_of(self.change)
+        settings_only = cli.Parser("tinygan.train", "")
+        add_options(settings_only)
+        parts = (text.partition("=") for text in self.change)
+        changes = vars(settings_only.parse_args([f"{option(name)}={value}" for name, _, value in parts]))
 
         def found() -> tuple[RunFolder, Path, dict[str, np.ndarray] | None, dict[str, Any]]:
             run, file = RunFolder.find(self.resume or None, self.out)
@@ -341,13 +334,7 @@ class Job:
 
     def newest(self) -> Path | None:
         """The run's newest checkpoint, if there is one."""
-        return self.run.newest() if self.run else None
-
-    @property
-    def trained(self) -> Run:
-        """The run, once there is one."""
-        assert self.run
-        return Run(self.run.path)
+        return self.run and self.run.newest()
 
     def last(self) -> str:
         """A sentence that names it, once the training has begun."""
@@ -477,9 +464,8 @@ class Job:
     def _leftovers(self, run: RunFolder) -> list[str]:
         """What the training has left, and what may be done with it."""
         settings, state = self.settings, self.state
-        lines = [
-            f"done     {state.step:,} steps. Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}"
-        ]
+        where = f"Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}"
+        lines = [f"done     {state.step:,} steps. {where}"]
         if not settings.no_gif and run.gif_path.is_file():
             lines.append(f"         The training as a film: {run.gif_path}")
         if not settings.no_report and run.report_path.is_file():
@@ -493,6 +479,12 @@ class Job:
 
 
 sys.modules[__name__].__class__ = Command
+# For help and completion: all options by name.
+_first = Parameter("data", Parameter.POSITIONAL_OR_KEYWORD, default=None)
+_all = {name: known.default for name, known in DESCRIBED.items()} | vars(parser().parse_args([]))
+_others = [Parameter(name, Parameter.KEYWORD_ONLY, default=value) for name, value in _all.items()]
+Command.__signature__ = Signature([_first, *(one for one in _others if one.name not in ("data", "dry_run"))])
+training.__signature__ = Command.__signature__  # pyright: ignore[reportFunctionMemberAccess]
 
 if __name__ == "__main__":
     sys.exit(cli.run(main))

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from tinygan.runs.state import PREVIEWS, State, folder_of, found, pictures_of, s
 from tinygan.views.pictures import grid, png, save_png
 from tinygan.views.webpage import MEASURED, statistics
 
+Seeds: TypeAlias = "int | Sequence[int]"
 MOST = 1_000_000  # pictures at a time: 3 GB of them
 SHOWN = 256  # pictures of an array: more are too many to look at
 POINTS = 300  # of a curve
@@ -127,7 +128,7 @@ class Trained:
         """The run that it is of."""
         return Run(self.run_folder)
 
-    def noise(self, n: int | None = None, seed: int | Sequence[int] = 0) -> np.ndarray:
+    def noise(self, n: int | None = None, seed: Seeds = 0) -> np.ndarray:
         """Noise (n, noise_dim) float32, standard normal, the same for the same `seed`; n is by default 16.
         Several seeds give one vector each, as ``sample --seeds`` does. Raises UsageError."""
         seeds: Any = seed
@@ -137,9 +138,7 @@ class Trained:
             return np.concatenate([sample_noise(one, 1, self.G) for one in seeds])
         return sample_noise(seeds, whole("n", PREVIEWS if n is None else n, 1), self.G)
 
-    def generate(
-        self, n: int | None = None, seed: int | Sequence[int] | None = None, noise: Any = None
-    ) -> Pictures:
+    def generate(self, n: int | None = None, seed: Seeds | None = None, noise: Any = None) -> Pictures:
         """New pictures (n, H, W, C) float32 in [-1, 1], of `noise` (n, noise_dim) or of ``noise(n, seed)``.
         A factor below 1 on the noise gives safer pictures, and fewer kinds. Raises UsageError, ShapeError."""
         if noise is not None and (n, seed) != (None, None):
@@ -180,15 +179,15 @@ class Trained:
 
 
 def load(
-    where: str | os.PathLike[str] | None = None, out: str | Path = "runs", device: str | Backend = "auto",
-    engine: str = "auto", say: Printer = say,
+    where: str | int | os.PathLike[str] | None = None, out: str | Path = "runs",
+    device: str | Backend = "auto", engine: str = "auto", say: Printer = say,
 ) -> Trained:  # fmt: skip
     """The model of a run (its newest intact checkpoint), of a checkpoint file, or of the newest trained run
     in `out`; or of a file that ``python -m tinygan.export --safetensors`` wrote. `device` and `engine` are
     those of the commands. Raises CheckpointError where there is none, or none that is intact; DeviceError,
     UsageError as `backend.choose`."""
     chosen = device if isinstance(device, Backend) else choose(device, engine, str)
-    return Trained(*found(None if where is None else Path(where), Path(out), chosen, say))
+    return Trained(*found(None if where is None else str(where), Path(out), chosen, say))
 
 
 def vectors(noise: Any, G: Network, at_most: float = math.inf, name: str = "the noise") -> np.ndarray:

@@ -1,5 +1,6 @@
 """The commands on a card: training, pictures, checkpoints, resumption, in one process with the stand-in."""
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tinygan
 from tests.commands import TINY
 from tinygan import average, cli, gan, sample, train
 from tinygan.errors import UsageError
@@ -64,6 +66,20 @@ def test_a_run_stopped_inside_an_epoch_goes_on_bit_for_bit(go, engine):
     whole = go(*TINY, "--epochs", 2, "--engine", engine)
     go(*TINY, "--epochs", 2, "--engine", engine, "--steps", 2)
     assert content_digest(go("--resume", "--steps", 6), {}) == content_digest(whole, {})
+
+
+def test_who_leaves_a_loop_over_epochs_finds_the_last_one_saved(go, tmp_path):
+    """Although on a card not every epoch is."""
+    settings = {"data": "strokes", "limit": 80, "batch_size": 32, "width": 2, "noise_dim": 5, "epochs": 4}
+    whole = go(*TINY, "--epochs", 4)
+    steps = tinygan.training(**settings, device="gpu", quiet=True)
+    *_, epoch = (next(steps) for _ in range(3))
+    steps.close()
+    assert newest(tmp_path / "runs")["step"] == 9
+    on_card, on_cpu = (tinygan.load(2, device=device) for device in ("gpu", "cpu"))
+    for pictures in (on_card.generate(), copy.deepcopy(on_card).generate(), on_cpu.generate()):
+        assert np.allclose(pictures, epoch.samples, atol=1e-2)
+    assert content_digest(go("--resume"), {}) == content_digest(whole, {})
 
 
 @pytest.mark.parametrize(("first", "second"), [("gpu", "cpu"), ("cpu", "gpu")])

@@ -37,7 +37,6 @@ __device__ vector vector_of(float value) {
     return x;
 }
 
-// sum += weight x
 __device__ void add(vector *sum, float weight, vector x) { EACH sum->at[i] += weight * x.at[i]; }
 
 #define INDEX ((int)(blockIdx.x * blockDim.x + threadIdx.x))  // of a thread, where they are in a row

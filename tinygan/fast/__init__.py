@@ -1,5 +1,4 @@
 """The ops of `tinygan.ops` written for speed: the same names, arguments and results.
-
 Read their twins first: they say what is computed. An op with no faster way for its arrays calls its twin.
 `backend.py` chooses ops, `step.py` steps; benchmarks/results/README.md has what each idea was worth."""
 

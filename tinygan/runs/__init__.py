@@ -1,3 +1,1 @@
-"""One training on disk.
-
-Nothing is imported here: a command loads Pillow or imageio only when it needs them."""
+"""One training on disk. Nothing is imported here: commands load Pillow or imageio when they need them."""

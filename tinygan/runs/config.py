@@ -68,8 +68,7 @@ def reconfigure(
     changes = [one for one in before["changes"] if one["step"] < step + (one["setting"] in lasting)]
     for name, (was, now) in changed.items():
         changes.append({"step": step, "setting": name, "from": was, "to": now})
-    commands = [*before["commands"], *config["commands"]]
-    run.write_config(config | {"commands": commands, "changes": changes})
+    run.write_config(config | {"commands": [*before["commands"], *config["commands"]], "changes": changes})
     lines, usual = [], {"ranks": 1, "changed": []}
     was, now = ({**usual, **some["device"], **some["versions"]} for some in (before, config))
     for name in BITS:

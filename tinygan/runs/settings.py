@@ -72,6 +72,7 @@ def device(text: str) -> str:
 
 FIXED: dict[str, Any] = {"resumed": "fixed"}
 NAMED: dict[str, Any] = {"resumed": "if named"}
+FORGOTTEN: dict[str, Any] = {"resumed": "forgets"}
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,7 @@ class Settings:
     seed: int = setting(0, "of all random numbers; default: 0", at_least(0), **FIXED)
     # From here on the options are listed as advanced: see `add_options`.
     limit: int | None = setting(None, "use the first N images", at_least(1), metavar="N", **FIXED)
-    steps: int | None = setting(
-        None, "stop after N steps in all", at_least(0), resumed="forgets", metavar="N"
-    )
+    steps: int | None = setting(None, "stop after N steps in all", at_least(0), metavar="N", **FORGOTTEN)
     # `check_sizes` checks the model's sizes.
     size: int = setting(28, "side of the pictures, which are square; default: 28", type=side, **FIXED)
     channels: int = setting(1, "1 grey (default) or 3 colour", choices=(1, 3), **FIXED)
@@ -114,9 +113,7 @@ class Settings:
     flip: bool = setting(False, "train on the pictures' mirror images as well", added=True, **FIXED)
     width: int = setting(64, "channels at half size; default: 64", **FIXED)
     noise_dim: int = setting(100, "numbers behind a picture; default: 100", **FIXED)
-    lr_d: float | None = setting(
-        None, "D's own learning rate; default: the recipe's", positive, added=True, **NAMED
-    )
+    lr_d: float | None = setting(None, "D's own rate; default: the recipe's", positive, added=True, **NAMED)
     beta1: float = setting(0.9, "Adam's memory; default: the recipe's", below_one, **NAMED)
     beta2: float = setting(0.999, "... of squares; default: the recipe's", below_one, added=True, **NAMED)
     average: float = setting(
@@ -125,9 +122,8 @@ class Settings:
         below_one, added=True, metavar="DECAY", **NAMED,
     )  # fmt: skip
     start_from: str | None = setting(
-        None, "begin with the weights of a run, a checkpoint or a .safetensors file; default of --size, "
-        "--channels, --width, --noise-dim: what those have", added=True, metavar="RUN|FILE", type=filled,
-        **FIXED,
+        None, "begin with the weights, and sizes, of a run, a checkpoint or a .safetensors file",
+        added=True, metavar="RUN|FILE", type=filled, **FIXED,
     )  # fmt: skip
     engine: str = setting("auto", "default: auto", choices=ENGINES)
     precision: str = setting(
@@ -162,8 +158,8 @@ class Settings:
     keep_best: bool = setting(
         False, "keep best.npz, the checkpoint with the best FCD that --metrics-every measures", added=True
     )
-    no_gif: bool = setting(False, "make no animation", resumed="forgets")
-    no_report: bool = setting(False, "write no report.html", resumed="forgets", added=True)
+    no_gif: bool = setting(False, "make no animation", **FORGOTTEN)
+    no_report: bool = setting(False, "write no report.html", added=True, **FORGOTTEN)
 
     @property
     def kernels(self) -> int:
