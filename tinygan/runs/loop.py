@@ -202,7 +202,8 @@ class Training:
         """The error for numbers that the last step spoilt: those that it measured, or by its update."""
         where = f"epoch {(self.state.step - 1) // self.steps_per_epoch + 1}, step {self.state.step}"
         last = f"Last good checkpoint: {self.run.newest() or 'none yet'}"
-        return NonFiniteError(f"{where}: {what}. {last}. Start a new run with a smaller --lr.")
+        remedy = "Start again with a smaller --lr, or go on from there with --resume --change lr=LESS"
+        return NonFiniteError(f"{where}: {what}. {last}. {remedy}.")
 
     def _write_report(self, rarely: bool = False) -> None:
         """The report; `rarely`: if the last one, and all before, took no more than `REPORTS` of the time."""
