@@ -202,7 +202,7 @@ class Training:
         """The error for numbers that the last step spoilt: those that it measured, or by its update."""
         where = f"epoch {(self.state.step - 1) // self.steps_per_epoch + 1}, step {self.state.step}"
         last = f"Last good checkpoint: {self.run.newest() or 'none yet'}"
-        remedy = "Start again with a smaller --lr, or go on from there with --resume --change lr=LESS"
+        remedy = "Start a new run with a smaller --lr, or go on from there with --resume --change lr=LESS"
         return NonFiniteError(f"{where}: {what}. {last}. {remedy}.")
 
     def _write_report(self, rarely: bool = False) -> None:
