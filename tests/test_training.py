@@ -140,7 +140,10 @@ def test_epochs_are_those_of_the_whole_training(here: Path) -> None:
     assert "too early to tell" in found[0].verdict
 
 
-@pytest.mark.parametrize("way", ["break", "exception", "close"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("way", ["break", *(pytest.param(way, marks=SLOW) for way in ("exception", "close"))])
 def test_who_stops_asking_finds_all_saved_and_goes_on_bit_for_bit(here: Path, way: str) -> None:
     steps = tinygan.training(**SETTINGS | {"no_report": False, "no_gif": False}, epochs=3)
     try:
@@ -288,6 +291,7 @@ def test_a_run_that_goes_on_changes_what_is_named_and_records_it(here: Path) -> 
     assert run.read_config()["settings"]["lr"] == 0.0001  # as that checkpoint was
 
 
+@SLOW
 def test_a_change_lasts_although_no_step_has_been_saved_since() -> None:
     run = tinygan.train(**SETTINGS, epochs=1)
     tinygan.train(resume=True, change={"lr": 0.05}, steps=3, quiet=True)
@@ -301,6 +305,7 @@ def test_a_change_lasts_although_no_step_has_been_saved_since() -> None:
     assert changes == [1e-3, 1e-2]  # the one that changed nothing is none
 
 
+@SLOW
 def test_a_run_that_goes_on_may_begin_to_average_its_weights_and_end_it() -> None:
     run = tinygan.train(**SETTINGS, epochs=2)
     before = arrays(run)
