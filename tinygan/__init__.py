@@ -10,8 +10,7 @@ To learn how it works, read the files in this order; each can be read on its own
     autograd.py    how gradients find their way back
     optim.py       Adam: how gradients change the weights
 
-Everything else serves that: README has a map of it, ``python -m tinygan`` lists the commands, and programs
-use `train`, `training` and `load`."""
+README maps the rest, ``python -m tinygan`` lists the commands; programs use `train`, `training`, `load`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

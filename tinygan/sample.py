@@ -22,12 +22,11 @@ from tinygan.ops.loss import sigmoid
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.progress import Progress, working
 from tinygan.runs.state import PREVIEWS, State, pictures_of, restored, sample_noise
-from tinygan.trained import MOST, Trained, great_circle, load, vectors
+from tinygan.trained import BLOCK, MOST, Trained, great_circle, load, vectors
 from tinygan.views.animation import endings, title, write_animation
 from tinygan.views.pictures import grid, panels, save_png, to_uint8
 
 MOST_FRAMES = 3_000  # of a walk: two and a half minutes
-BLOCK = 256  # pictures that are made together
 CANDIDATES = 32  # for each picture that --class or --best is to find
 FILMS = (".mp4", ".webp", ".gif")  # what walks may be written as
 

@@ -41,6 +41,7 @@ from tinygan.views.pictures import grid, save_png
 from tinygan.views.webpage import MEASURED
 
 SHOWN = 64  # images that a dry run shows
+OWN = "out", "resume", "change", "name", "dry_run", "quiet"  # the options that are no settings
 FEW = 1000  # images: fewer of them are learnt by heart
 
 
@@ -189,8 +190,7 @@ class Job:
         self.received, self.threads, self.begun = Signals(), 0, False
         with self.ranks.together(), nullcontext() if self.ranks.writes else redirect_stdout(io.StringIO()):
             self.given = vars(parser().parse_args(words))
-        own = map(self.given.pop, ("out", "resume", "change", "name", "dry_run", "quiet"))
-        self.out, self.resume, self.change, self.name, self.dry_run, quiet = own
+        self.out, self.resume, self.change, self.name, self.dry_run, quiet = map(self.given.pop, OWN)
         self.output = Output(self.ranks, quiet)
         # Of a run that goes on: its folder, its checkpoint, what that holds; what --change changes.
         self.run: Any = None
@@ -262,7 +262,7 @@ class Job:
         parts = (text.partition("=") for text in self.change)
         changes = vars(settings_only.parse_args([f"{option(name)}={value}" for name, _, value in parts]))
 
-        def found() -> tuple[RunFolder, Path, dict[str, np.ndarray] | None, dict[str, Any]]:
+        def on_disk() -> tuple[RunFolder, Path, dict[str, np.ndarray] | None, dict[str, Any]]:
             run, file = RunFolder.find(self.resume or None, self.out)
             if not self.dry_run:
                 self.held.enter_context(run.locked())
@@ -273,7 +273,7 @@ class Job:
                 return run, Path(), None, meta
             return run, *checkpoint.newest_intact(files, self.output.warn)
 
-        run, self.file, self.arrays, self.meta = self.ranks.by_first(found)
+        run, self.file, self.arrays, self.meta = self.ranks.by_first(on_disk)
         if self.given.get("data") == "auto":  # whatever was found then
             del self.given["data"]
         self.run = run
@@ -481,7 +481,7 @@ class Job:
 sys.modules[__name__].__class__ = Command
 # For help and completion: all options by name.
 _first = Parameter("data", Parameter.POSITIONAL_OR_KEYWORD, default=None)
-_all = {name: known.default for name, known in DESCRIBED.items()} | vars(parser().parse_args([]))
+_all = {name: known.default for name, known in DESCRIBED.items()} | dict.fromkeys(OWN)
 _others = [Parameter(name, Parameter.KEYWORD_ONLY, default=value) for name, value in _all.items()]
 Command.__signature__ = Signature([_first, *(one for one in _others if one.name not in ("data", "dry_run"))])
 training.__signature__ = Command.__signature__  # pyright: ignore[reportFunctionMemberAccess]

@@ -20,11 +20,13 @@ from tinygan.errors import CheckpointError, Printer, ShapeError, UsageError, say
 from tinygan.layers import Network
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import PREVIEWS, State, folder_of, found, pictures_of, sample_noise
+from tinygan.views.health import Verdict
 from tinygan.views.pictures import grid, png, save_png
 from tinygan.views.webpage import MEASURED, statistics
 
 Seeds: TypeAlias = "int | Sequence[int]"
 MOST = 1_000_000  # pictures at a time: 3 GB of them
+BLOCK = 256  # pictures that a network takes together
 SHOWN = 256  # pictures of an array: more are too many to look at
 POINTS = 300  # of a curve
 CURVES = {"g_loss": ("G's loss", "#e8590c"), "d_loss": ("D's loss", "#1c7ed6")}
@@ -93,7 +95,7 @@ class Run(RunFolder):
 
 def verdict_of(row: dict[str, Any]) -> str:
     """What the statistics of an epoch say of it, and what to try."""
-    return ". ".join(filter(None, (row.get("verdict"), row.get("advice"))))
+    return str(Verdict("", row.get("verdict", ""), row.get("advice", "")))
 
 
 def _curves(losses: np.ndarray) -> str:
@@ -173,7 +175,7 @@ class Trained:
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The discriminator's logits (N,) for images (N, H, W, C) float32 in [-1, 1]. Raises ShapeError."""
         backend = self.D.backend
-        parts = [images[at : at + SHOWN] for at in range(0, max(1, len(images)), SHOWN)]
+        parts = [images[at : at + BLOCK] for at in range(0, max(1, len(images)), BLOCK)]
         with no_grad():
             return np.concatenate([backend.numpy(self.D(backend.array(part)).data)[:, 0] for part in parts])
 

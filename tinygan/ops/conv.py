@@ -21,7 +21,7 @@ The forward pass of a transposed convolution is the backward pass of a convoluti
 pixel over a window of the output, so it enlarges images where a strided convolution shrinks them. (Where the
 stride does not divide the kernel side, windows overlap unevenly: hence the checkerboards of early images.)
 
-Sources: Chellapilla, Puri & Simard 2006 (the matrix form); Dumoulin & Visin 2016, arXiv 1603.07285 (sizes).
+Sources: Chellapilla et al. 2006 (a matrix); Dumoulin & Visin 2016, arXiv 1603.07285 (sizes, transposition).
 """
 
 from typing import Any
