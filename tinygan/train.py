@@ -234,7 +234,8 @@ class Job:
             if self.arrays:
                 self.state.restore(self.arrays, self.file)
             elif where := self.settings.start_from:
-                weights = self.ranks.by_first(lambda: found(where, self.out, CPU, self.output.warn)[0].weights())
+                warn = self.output.warn
+                weights = self.ranks.by_first(lambda: found(where, self.out, CPU, warn)[0].weights())
                 self.state.set_weights(with_average(weights, self.settings.average > 0))
 
     def _new_settings(self) -> Settings:
@@ -345,8 +346,8 @@ class Job:
         if settings.batch_size == 1:
             yield "note     --batch-size 1: batch normalisation of a single picture takes G's noise away"
         if N < FEW * (1 + settings.flip):
-            mirror = "" if settings.flip else "; --flip adds their mirror images"
-            yield f"note     {N:,} pictures are few: D will learn them by heart, and G will repeat them{mirror}"
+            more = "" if settings.flip else "; --flip adds their mirror images"
+            yield f"note     {N:,} pictures are few: D will learn them by heart, and G will repeat them{more}"
         yield f"data     {images.name}: {N:,} images {H}x{W}x{C} ({images.source})"
         library = f"{'NumPy' if device.device == 'cpu' else 'CuPy'} {device.xp.__version__}"
         threads = f"{self.threads} thread{'s' * (self.threads != 1)} ({self.source})"
