@@ -151,10 +151,11 @@ def _parse(data: bytes, path: Path) -> tuple[dict[str, np.ndarray], dict[str, An
     """What a sealed file holds. Anyone can compute a seal, so nothing in `data` is trusted."""
     contents = _unzip(data)
     header = json.loads(_array("meta", contents["meta"]).tobytes())
-    if (version := header["format"]) > FORMAT:
+    version = header["format"]
+    if isinstance(version, int) and version > FORMAT:
         known = f"this tinygan reads up to {FORMAT}. Update tinygan."
         raise CheckpointError(f"{path} has format {version}, but {known}")
-    if version < 1 or not isinstance(header["meta"], dict):
+    if version not in range(1, FORMAT + 1) or not isinstance(header["meta"], dict):
         raise ValueError("its meta is not what tinygan writes")
     members = {name: _array(name, content) for name, content in contents.items()}
     if members.pop("digest").tobytes() != _digest(members):
