@@ -126,8 +126,7 @@ def show(maps: np.ndarray, folder: Path, name: str, what: str) -> None:
 
 def find_layer(state: State, name: str) -> tuple[Network, str]:
     """The network and the key of the layer `name`. Raises UsageError where there is none, or two."""
-    networks = state.G, state.D
-    layers = {f"{network.name}/{key}": (network, key) for network in networks for key in network.layers}
+    layers = {f"{one.name}/{key}": (one, key) for one in (state.G, state.D) for key in one.layers}
     found = [full for full in layers if name in (full, full.partition("/")[2])]
     if len(found) != 1:
         problem = "in both networks" if found else "no layer"

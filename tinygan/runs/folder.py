@@ -68,7 +68,6 @@ class RunFolder:
         """Make ``out/NNNN-name``, numbered one above the highest there, with its empty subfolders. `name` is
         reduced to a-z, 0-9 and dashes. Processes that call this at the same time get different numbers.
         Raises CheckpointError when `out` is a file or cannot be written; nothing is left then."""
-        suffix = _plain(name)
         with _making(out):
             new = [folder for folder in (out, *out.parents) if not folder.exists()]
             out.mkdir(parents=True, exist_ok=True)
@@ -80,7 +79,7 @@ class RunFolder:
                     os.mkdir(bare)
                 except FileExistsError:
                     continue  # another process took the number after we looked
-                path = out / f"{number:04d}-{suffix}"
+                path = out / f"{bare.name}-{_plain(name)}"
                 try:
                     if any(n == number and p != bare for n, p in _numbered(out)):
                         os.rmdir(bare)  # another process took the number and has renamed it already

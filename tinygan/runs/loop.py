@@ -256,15 +256,14 @@ class Training:
         self.run.append_stats(row)
         shown = "mean loss G {g_loss:.3f} D {d_loss:.3f}  D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}"
         done = f"epoch {epoch}/{settings.epochs} done  {shown.format(**means)}"
-        lines = [f"{done}  {seconds:.3g} s  {speed:,.0f} images/s"]
-        lines.append(f"         {found.words if known else found}")
+        self.say(f"{done}  {seconds:.3g} s  {speed:,.0f} images/s")
+        self.say(f"         {found.words if known else found}")
         if evaluated:
-            lines.append(
+            self.say(
                 "         FCD {fcd:.2f} +- {error:.2f} (real images {floor:.2f}, noise {ceiling:.0f}, "
                 "{samples:,} of each)  precision {precision:.2f} recall {recall:.2f} "
                 "coverage {coverage:.2f}".format(**evaluated)
             )
-        self.say(*lines)
         if epoch % settings.sample_every == 0 or epoch == settings.epochs:
             self._save_previews(epoch)
 

@@ -141,9 +141,8 @@ class Progress:
         if text != self._shown:
             # A terminal that was made narrower has wrapped the line: what is above goes as well.
             rows = max(0, len(self._shown) - 1) // columns
-            blanks = min(len(self._shown), columns - 1)
             begin, end = f"\x1b[{rows}A\r\x1b[J" if rows else "\r", "" if text else "\r"
-            self._write(begin + text.ljust(blanks) + end)
+            self._write(begin + text.ljust(min(len(self._shown), columns - 1)) + end)
             self._shown = text
 
     def _write(self, text: str) -> None:

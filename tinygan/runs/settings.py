@@ -170,7 +170,7 @@ class Settings:
         """These settings. Raises UsageError for the first that makes no sense, TypeError for another type."""
         for name, known in DESCRIBED.items():
             value = getattr(self, name)
-            if not any(type(value) in KINDS[kind] for kind in kinds(known)):
+            if not any(type(value) in KINDS[kind] for kind in str(known.type).split(" | ")):
                 raise TypeError(f"{name} is {value!r:.40}, no {known.type}")
             if type(value) is int and value > MOST and name != "seed":
                 raise UsageError(f"{option(name)} is more than {MOST:,}.")
@@ -192,11 +192,6 @@ class Settings:
 DESCRIBED: dict[str, Field[Any]] = {known.name: known for known in fields(Settings)}
 
 
-def kinds(known: Field[Any]) -> list[str]:
-    """The words in a setting's type: ``int | None`` has two."""
-    return str(known.type).split(" | ")
-
-
 def option(name: str) -> str:
     """The command-line spelling of a setting: ``batch_size`` -> ``--batch-size``."""
     return "--" + name.replace("_", "-")
@@ -207,7 +202,7 @@ def add_options(parser: ArgumentParser) -> None:
     converters: dict[str, Any] = {"int": {"type": int}, "float": {"type": float}, "str": {}}
     group: Any = parser
     for name, known in DESCRIBED.items():
-        more = converters.get(kinds(known)[0], {"action": "store_true"}) | known.metadata["option"]
+        more = converters.get(str(known.type).split()[0], {"action": "store_true"}) | known.metadata["option"]
         if name == "limit":
             group = parser.add_argument_group("advanced")
         group.add_argument(option(name), default=SUPPRESS, **more)
