@@ -52,8 +52,8 @@ def write_report(run: RunFolder, state: State, path: Path | None = None) -> Path
             for network, (layers, _) in zip(networks, exported, strict=True)
         ],
         "step": state.step, "edits": edits,
-        "directions": [] if edits else _rounded(directions(state.shown_G)),
-        "noise": _rounded(state.preview_noise),
+        "directions": [] if edits else [{"name": f"direction {n}", "noise": one} for n, one in enumerate(_rounded(directions(state.shown_G)), 1)],
+        "noise": _rounded(state.preview_noise), "fit": {"steps": 300, "lr": 0.1},
     }  # fmt: skip
     text = page(f"{name}: report", contents, [weights for _, weights in exported])
     path = path or run.report_path
@@ -67,6 +67,7 @@ def page(title: str, contents: dict[str, Any], weights: Sequence[str]) -> str:
     # No "</script>" or "<!--" of a file's name may end the element it lies in.
     data = json.dumps(contents, allow_nan=False).replace("<", "\\u003c")
     parts = {"title": html.escape(title), "contents": data}
+    parts |= {"description": "d", "picture": "samples/epoch_0003.png"}
     parts |= zip(("generator-weights", "discriminator-weights"), weights, strict=True)
 
     def part(name: str) -> str:
