@@ -147,11 +147,11 @@ def test_a_picture_to_be_like_is_refused_in_a_line(cwd: Path, tmp_path: Path) ->
     for options in (("--num", 2), ("--separate",), ("--grid", "1x1"), ("--best", 1), ("--interpolate", 3)):
         result = tinygan("sample", "--like", file, *options, cwd=cwd)
         fails(result, 2, "only --seed, --format, --out and --device go with it")
+    fails(tinygan("sample", "--like", file, "--seeds", 4, cwd=cwd), 2, "not allowed with argument")
     for content, words in ((b"", "cannot identify"), (whole[:45], "truncated"), (b"text", "cannot identify")):
         file.write_bytes(content)
         fails(tinygan("sample", "--like", file, cwd=cwd), 4, f"cannot read {file}: ", words)
     fails(tinygan("sample", "--like", tmp_path / "gone.png", cwd=cwd), 4, "No such file")
-    fails(tinygan("sample", "--like", file, "--seeds", 4, cwd=cwd), 2, "not allowed with argument")
 
 
 def test_the_best_are_those_that_d_scores_highest(cwd: Path, trained: Trained, tmp_path: Path) -> None:
