@@ -5,7 +5,6 @@ and every sum over pieces is taken in their order: the result is the same to the
 with sixteen. For that BLAS must not split products again: it is held to one thread in the meantime."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -84,7 +83,7 @@ class Pool:
     def each(self, function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
         """Call `function` on every piece, in any order; what it returned, in the order of the pieces. An
         exception in one ends the call and is raised. The function must not call `each` itself."""
-        threads = 1 if sys.is_finalizing() else min(self.threads, len(pieces))  # then none starts any more
+        threads = min(self.threads, len(pieces))
         found: list[Any] = [None] * len(pieces)
         rest = iter(range(len(pieces)))  # an iterator that threads may share
 
