@@ -17,19 +17,23 @@ from PIL import Image
 from tests.views.reports import STEPS_PER_EPOCH, made_up_run, made_up_state, stats_row
 from tinygan import layers
 from tinygan.autograd import Tensor, grad, no_grad
+from tinygan.evaluation.portrait import portrait
 from tinygan.layers import Mode
 from tinygan.ops.loss import bce_with_logits
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.state import State, pictures_of, sample_noise
+from tinygan.runs.state import State, pictures_of
 from tinygan.trained import great_circle
 from tinygan.views import health
-from tinygan.views.explorer import directions
 from tinygan.views.pictures import read_picture, tiles, to_uint8
 from tinygan.views.webpage import write_report
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 SMALL: dict[str, Any] = {"width": 4, "noise_dim": 10}
 EPOCHS = 3
+# Named ones along some of the noise's own numbers.
+DIRECTIONS = [
+    {"name": f"direction {n + 1}", "before": "4 %", "after": "61 %", "noise": np.eye(10)[n].tolist()} for n in range(8)
+]
 Made = tuple[RunFolder, State]
 Open = Callable[..., "Visit"]
 
@@ -144,7 +148,8 @@ def open_report(browser: Any) -> Iterator[Open]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A small run with its report."""
     run, state = made_up_run(tmp_path_factory.mktemp("runs"), EPOCHS, **SMALL)
-    write_report(run, state)
+    images = np.random.default_rng(1).integers(0, 256, (50, 28, 28, 1), dtype=np.uint8)
+    write_report(run, state, {**portrait(state, images), "directions": DIRECTIONS})
     return run, state
 
 
@@ -498,7 +503,7 @@ def test_the_grid_is_of_the_training_s_noise_and_each_of_it_can_be_chosen(visit:
 
 def test_a_direction_pushes_every_picture_and_goes_back(visit: Visit, state: State) -> None:
     start = state.preview_noise
-    first, second = directions(state.G)[:2]
+    first, second = np.eye(10, dtype=np.float32)[:2]
     visit.set(".direction:nth-child(2) input", -2.5)
     visit.set(".direction:nth-child(1) input", 3)
     push = 3 * first - 2.5 * second
@@ -689,6 +694,33 @@ def test_a_film_of_colours_has_the_nearest_of_its_palette(visit: Visit) -> None:
     data = bytes(visit.page.evaluate(script, picture.reshape(-1).tolist()))
     shown = np.array(Image.open(io.BytesIO(data)).convert("RGB"))[2::4, 2::4].astype(int)
     assert np.abs(shown - to_uint8(picture).astype(int)).max() <= 27  # half a step of six levels, and rounding
+
+
+# How good.
+
+
+def test_the_last_distance_stands_between_real_pictures_and_noise(open_report: Open, tmp_path: Path) -> None:
+    run, state = made_up_run(tmp_path, 1, **SMALL)
+    measured = {"fcd": 100.0, "error": 1.0, "precision": 0.5, "recall": 0.25, "coverage": 0.75}
+    run.append_stats(stats_row(2) | {"evaluation": {**measured, "floor": 0.28, "ceiling": 400.0, "samples": 10_000}})
+    visit = open_report(write_report(run, state))
+    marks = visit.page.locator("#scale li").all()
+    assert [mark.inner_text().split() for mark in marks] == [["0.3", "real", "pictures"], ["100", "this", "run"], ["400", "noise"]]
+    boxes = [mark.bounding_box() for mark in marks]
+    middles = [box["x"] + box["width"] / 2 for box in boxes if box]
+    assert (middles[1] - middles[0]) / (middles[2] - middles[0]) == pytest.approx(0.25, abs=0.01)
+    assert "10,000 fakes" in visit.text("#scale-words")
+
+
+def test_good_typical_and_bad_pictures_stand_above_the_nearest_images(visit: Visit) -> None:
+    assert visit.page.locator("#ranks canvas").count() == 48
+    words = visit.text("#ranks-words")
+    assert words.startswith("Of 256 new pictures") and "the nearest of 50 training images" in words
+    titles = visit.page.locator("#ranks h3").all_inner_texts()
+    assert [title.split(":")[0] for title in titles] == ["Good", "Typical", "Bad"]
+    shares = [[int(number) for number in re.findall(r"(\d+) %", title)] for title in titles]
+    assert min(shares[0]) >= max(shares[1]) and min(shares[1]) >= max(shares[2])
+    assert not visit.page.locator("#scale").is_visible()  # nothing was measured
 
 
 # Layers.
