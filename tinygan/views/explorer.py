@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinygan.errors import UsageError
-from tinygan.layers import Conv2D, Dense, Network
+from tinygan.layers import Conv2DTranspose, Dense, Network
 from tinygan.runs.formats import layer_by_layer
 
 DIRECTIONS = 8
@@ -19,10 +19,10 @@ _LARGEST = _BASE**2 // 2  # of two digits with a sign: 4324
 
 def for_page(network: Network) -> tuple[list[dict[str, Any]], str]:
     """The layers of `network` for network.js, a JSON object each, and their arrays, as `encode` writes them.
-    There all kernels of convolutions are (KH, KW, F, C), as transposed ones are."""
+    There all kernels are (KH, KW, inputs, outputs) or (inputs, outputs)."""
     found, weights = [], []
     for name, layer, shape, arrays, pads in layer_by_layer(network):
-        if isinstance(layer, Conv2D):
+        if isinstance(layer, Conv2DTranspose):
             arrays["kernel"] = arrays["kernel"].swapaxes(2, 3)
         facts = {key: getattr(layer, key, None) for key in ("stride", "slope")}
         facts["weights"] = {key: array.shape for key, array in arrays.items()}
