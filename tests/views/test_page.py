@@ -401,12 +401,13 @@ BYTES = """(values) => {
     return Array.from(values, (_, i) => data[4 * i]);
 }"""
 SECONDS_OF_LAYERS = """(noise) => {
-    let x = Float64Array.from(noise);
-    return [...explorer.generator.layers, ...explorer.discriminator.layers].map((layer) => {
+    let x = noise;
+    const seconds = (network) => network.layers.map((layer) => {
         const begin = performance.now();
-        x = OPS[layer.kind](x, layer);
+        x = OPS[layer.kind].run(Float32Array.from(x), layer, network);
         return (performance.now() - begin) / 1000;
     });
+    return [...seconds(explorer.generator), ...seconds(explorer.discriminator)];
 }"""
 
 
