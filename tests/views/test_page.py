@@ -2,8 +2,6 @@
 
 import base64
 import io
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,25 +23,10 @@ from tinygan.views.explorer import directions
 from tinygan.views.pictures import read_picture, tiles, to_uint8
 from tinygan.views.webpage import write_report
 
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 SMALL: dict[str, Any] = {"width": 4, "noise_dim": 10}
 EPOCHS = 3
 Made = tuple[RunFolder, State]
 Open = Callable[..., "Visit"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A running browser; tests are skipped where there is none, unless this is CI, which must have one."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        missing = f"no browser: none of {', '.join(BROWSERS)} is on the PATH"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program)
-        yield running
-        running.close()
 
 
 class Visit:
