@@ -2,9 +2,7 @@
 
 import base64
 import io
-import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,39 +25,31 @@ from tinygan.views import health
 from tinygan.views.pictures import read_picture, tiles, to_uint8
 from tinygan.views.webpage import write_report
 
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 SMALL: dict[str, Any] = {"width": 4, "noise_dim": 10}
 EPOCHS = 3
 # Named ones along some of the noise's own numbers.
 DIRECTIONS = [
-    {"name": f"direction {n + 1}", "before": "4 %", "after": "61 %", "noise": np.eye(10)[n].tolist()} for n in range(8)
+    {"name": f"direction {n}", "before": "4 %", "after": "61 %", "noise": one}
+    for n, one in enumerate(np.eye(8, 10).tolist(), start=1)
 ]
 Made = tuple[RunFolder, State]
 Open = Callable[..., "Visit"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A running browser; tests are skipped where there is none, unless this is CI, which must have one."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        missing = f"no browser: none of {', '.join(BROWSERS)} is on the PATH"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program)
-        yield running
-        running.close()
 
 
 class Visit:
     """A report, opened; what it complains about and asks for is collected."""
 
     def __init__(
-        self, browser: Any, path: Path, width: int = 1000, height: int = 800, fragment: str = "", **options: Any
+        self,
+        browser: Any,
+        path: Path,
+        size: tuple[int, int] = (1000, 800),
+        fragment: str = "",
+        **options: Any,
     ) -> None:
-        size = {"width": width, "height": height}
-        self.page = browser.new_page(viewport=size, reduced_motion="reduce", **options)
+        self.page = browser.new_page(
+            viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce", **options
+        )
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", lambda message: self.complaints.append(message.text))
@@ -104,13 +94,10 @@ class Visit:
         """The noise that the explorer shows now, (1, noise_dim)."""
         return np.array(self.page.evaluate("Array.from(explorer.noise)"), np.float32)[None]
 
-    def outputs(self, player: str = "generator") -> list[np.ndarray]:
-        """All layers' outputs for the current noise, flat."""
-        asked = f"explorer.networks.ask('outputs', explorer.noise).then((of) => of.{player}.map((y) => Array.from(y)))"
-        return [np.array(y, np.float32) for y in self.page.evaluate(asked)]
-
     def chart(self, title: str) -> Any:
-        return self.page.locator(".chart").filter(has=self.page.get_by_role("heading", name=title, include_hidden=True))
+        return self.page.locator(".chart").filter(
+            has=self.page.get_by_role("heading", name=title, include_hidden=True)
+        )
 
     def numbers(self, title: str, *keys: str) -> list[str]:
         """The key of a chart after these keys were pressed on it."""
@@ -198,7 +185,9 @@ def test_the_slider_shows_the_pictures_and_the_numbers_of_its_epoch(visit: Visit
     visit.set("#epoch", 1)
     assert visit.text("#sample-caption") == "after epoch 1"
     facts = visit.text("#epoch-facts")
-    assert "loss of the generator 0.710" in facts and "real images a probability of 60 % of being real" in facts
+    assert (
+        "loss of the generator 0.710" in facts and "real images a probability of 60 % of being real" in facts
+    )
     assert visit.text("#epoch-number") == f"1 of {EPOCHS}"
     wait_for_grid(visit, made[0].sample_path(1))
     visit.set("#epoch", 0)
@@ -260,10 +249,22 @@ def test_every_control_is_reached_with_the_tab_key_and_shows_that_it_is(visit: V
             break
         reached.append(name)
         outlines.append(outline)
-    controls = {"new-picture", "morph", "show-slope", "way", "reset", "new-strip", "save-film", "clear", "quiz-next"}
+    controls = {
+        "new-picture",
+        "morph",
+        "show-slope",
+        "way",
+        "reset",
+        "new-strip",
+        "save-film",
+        "clear",
+        "quiz-next",
+    }
     assert controls | {"play", "epoch"} <= set(reached), reached
     assert {"Picture 1", "Picture 16", "Real picture 1", "Real picture 16"} <= set(reached)
-    assert "Losses" in reached and any(name.startswith("generator, 06 leaky relu: channel") for name in reached)
+    assert "Losses" in reached and any(
+        name.startswith("generator, 06 leaky relu: channel") for name in reached
+    )
     assert {f"direction {n}" for n in range(1, 9)} <= set(reached)
     assert set(outlines) == {"solid"}
 
@@ -400,7 +401,7 @@ def test_the_mouse_reads_a_chart_and_leaves_it_and_a_finger_leaves_its_numbers(
     assert where.count() == 1
     visit.page.mouse.move(0, 0)
     assert where.count() == 0
-    touched = open_report(made[0].report_path, width=400, has_touch=True).chart("Losses")
+    touched = open_report(made[0].report_path, size=(400, 800), has_touch=True).chart("Losses")
     touched.locator("svg").tap(position={"x": 200, "y": 100})
     assert "epoch 1.6" in touched.locator(".where").inner_text()
 
@@ -417,9 +418,8 @@ def test_distances_are_drawn_where_they_were_measured(open_report: Open, tmp_pat
         run.append_stats(stats_row(epoch) | ({"evaluation": measured | beside} if fcd else {}))
     visit = open_report(write_report(run, state))
     assert "went from 50 after epoch 2 to 25." in visit.text("#story")
-    visit.click("#more-charts summary")
-    titles = visit.page.locator("#more-charts h3").all_inner_texts()
-    assert titles[0] == title and len(titles) == 7
+    titles = visit.page.locator("#good-charts h3").all_inner_texts()
+    assert titles == [title, "How good, and of all kinds?"]
     chart = visit.chart(title)
     assert chart.locator("path.raw").count() == 1  # the band of the standard error
     assert visit.numbers(title, "End") == ["FCD 25.000", "other real images: 0.28", "at epoch 4"]
@@ -514,7 +514,12 @@ def test_a_direction_pushes_every_picture_and_goes_back(visit: Visit, state: Sta
     shows(visit, state, start[1:2] + push, "#strip canvas:nth-child(4)")
     assert visit.text("#directions .value") == "3.0"
     for end, reach in enumerate((-3, 3)):  # where the second slider would lead
-        shows(visit, state, start[:1] + 3 * first + reach * second, f".direction:nth-child(2) canvas:nth-of-type({end + 1})")
+        shows(
+            visit,
+            state,
+            start[:1] + 3 * first + reach * second,
+            f".direction:nth-child(2) canvas:nth-of-type({end + 1})",
+        )
     visit.click("#reset")
     shows(visit, state, start[:1])
 
@@ -545,7 +550,10 @@ def test_the_picture_morphs_by_itself_unless_motion_is_unwanted_and_stops_for_a_
     assert page.evaluate("explorer.way") > 0.1 and page.inner_text("#morph") == "Pause"
     page.locator("#way").fill("2.5")
     page.wait_for_timeout(300)
-    assert page.evaluate("[explorer.way, explorer.morphing]") == [2.5, False] and page.inner_text("#morph") == "Morph"
+    assert (
+        page.evaluate("[explorer.way, explorer.morphing]") == [2.5, False]
+        and page.inner_text("#morph") == "Morph"
+    )
     page.click("#morph")
     page.locator("#details").scroll_into_view_if_needed()  # nobody sees it
     page.wait_for_timeout(200)
@@ -627,11 +635,13 @@ def test_a_drawing_is_looked_for_and_the_search_can_be_stopped(visit: Visit) -> 
     visit.page.mouse.up()
     drawn = visit.pixels("#pad")
     assert drawn[14, 7:21].min() > 200 and drawn[:10].max() == 0 and drawn[18:].max() == 0
+    visit.page.evaluate("RUN.fit.steps = 1e6")
     visit.until("byId('fit-words').textContent.startsWith('Step ')")
     visit.page.click("#fit-stop")
     visit.settle()
     step = visit.text("#fit-words").split()[1]
-    assert int(step) < 300 and visit.page.locator("#fit-stop").is_disabled()
+    visit.page.wait_for_timeout(200)
+    assert visit.text("#fit-words").split()[1] == step and visit.page.locator("#fit-stop").is_disabled()
     visit.page.click("#clear")
     assert visit.pixels("#pad").max() == 0
 
@@ -693,7 +703,9 @@ def test_a_film_of_colours_has_the_nearest_of_its_palette(visit: Visit) -> None:
     script = "(x) => gif([Float32Array.from(x)], [64, 64, 3], 4, 0.1).map((part) => Array.from(part)).flat()"
     data = bytes(visit.page.evaluate(script, picture.reshape(-1).tolist()))
     shown = np.array(Image.open(io.BytesIO(data)).convert("RGB"))[2::4, 2::4].astype(int)
-    assert np.abs(shown - to_uint8(picture).astype(int)).max() <= 27  # half a step of six levels, and rounding
+    assert (
+        np.abs(shown - to_uint8(picture).astype(int)).max() <= 27
+    )  # half a step of six levels, and rounding
 
 
 # How good.
@@ -702,10 +714,16 @@ def test_a_film_of_colours_has_the_nearest_of_its_palette(visit: Visit) -> None:
 def test_the_last_distance_stands_between_real_pictures_and_noise(open_report: Open, tmp_path: Path) -> None:
     run, state = made_up_run(tmp_path, 1, **SMALL)
     measured = {"fcd": 100.0, "error": 1.0, "precision": 0.5, "recall": 0.25, "coverage": 0.75}
-    run.append_stats(stats_row(2) | {"evaluation": {**measured, "floor": 0.28, "ceiling": 400.0, "samples": 10_000}})
+    run.append_stats(
+        stats_row(2) | {"evaluation": {**measured, "floor": 0.28, "ceiling": 400.0, "samples": 10_000}}
+    )
     visit = open_report(write_report(run, state))
     marks = visit.page.locator("#scale li").all()
-    assert [mark.inner_text().split() for mark in marks] == [["0.3", "real", "pictures"], ["100", "this", "run"], ["400", "noise"]]
+    assert [mark.inner_text().split() for mark in marks] == [
+        ["0.3", "real", "pictures"],
+        ["100", "this", "run"],
+        ["400", "noise"],
+    ]
     boxes = [mark.bounding_box() for mark in marks]
     middles = [box["x"] + box["width"] / 2 for box in boxes if box]
     assert (middles[1] - middles[0]) / (middles[2] - middles[0]) == pytest.approx(0.25, abs=0.01)
@@ -732,10 +750,14 @@ def in_sight(visit: Visit) -> None:
     visit.settle()
 
 
-def test_layers_show_the_channels_that_differ_most_between_this_picture_and_the_next(visit: Visit, state: State) -> None:
+def test_layers_show_the_channels_that_differ_most_between_this_picture_and_the_next(
+    visit: Visit, state: State
+) -> None:
     in_sight(visit)
     with no_grad():
-        here, there = ([y.data[0] for _, y in state.G.outputs(Tensor(z[None]), Mode())] for z in state.preview_noise[:2])
+        here, there = (
+            [y.data[0] for _, y in state.G.outputs(Tensor(z[None]), Mode())] for z in state.preview_noise[:2]
+        )
     apart = np.abs(here[7] - there[7]).mean(axis=(0, 1))  # a transposed convolution: 4 channels of 14x14
     expected = [f"generator, 07 conv transpose: channel {one + 1} of 4" for one in np.argsort(-apart)]
     buttons = visit.page.locator("#layers .layer").nth(7).locator("button")
@@ -765,7 +787,10 @@ def test_a_chosen_channel_is_followed_by_leaving_it_out(visit: Visit, state: Sta
             y = layer(y, Mode())
             without.append(y.data)
     apart = np.abs(outputs[7] - without[0]).mean(axis=(0, 1, 2))
-    labels = [b.get_attribute("aria-label") for b in visit.page.locator("#layers .layer").nth(7).locator("button").all()]
+    labels = [
+        b.get_attribute("aria-label")
+        for b in visit.page.locator("#layers .layer").nth(7).locator("button").all()
+    ]
     assert labels[0] == f"generator, 07 conv transpose: channel {np.argmax(apart) + 1} of 4"
     shown = visit.pixels("#layers .layer:last-child figure:nth-child(2) canvas")[..., 0].astype(int)
     assert np.abs(shown - to_uint8(without[-1])[0, ..., 0]).max() <= 1
@@ -782,7 +807,7 @@ def test_a_chosen_channel_is_followed_by_leaving_it_out(visit: Visit, state: Sta
 def test_nothing_sticks_out_and_text_stands_out(
     open_report: Open, made: Made, width: int, scheme: str
 ) -> None:
-    visit = open_report(made[0].report_path, width=width, color_scheme=scheme)
+    visit = open_report(made[0].report_path, size=(width, 800), color_scheme=scheme)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
     contrasts = visit.page.evaluate(
         """() => {
@@ -816,7 +841,7 @@ def test_nothing_sticks_out_and_text_stands_out(
 def test_the_first_screen_has_a_picture_and_something_to_press(
     open_report: Open, made: Made, size: tuple[int, int]
 ) -> None:
-    visit = open_report(made[0].report_path, width=size[0], height=size[1])
+    visit = open_report(made[0].report_path, size=size)
     for part in ("#picture", "#new-picture", "#morph"):
         box = visit.page.locator(part).bounding_box()
         assert box and box["y"] + box["height"] <= size[1], part
@@ -826,7 +851,7 @@ def test_the_first_screen_has_a_picture_and_something_to_press(
 @pytest.mark.parametrize("width", [400, 800, 1400])
 def test_axe_finds_nothing_to_complain_about(open_report: Open, made: Made, width: int, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.base")
-    visit = open_report(made[0].report_path, width=width, color_scheme=scheme)
+    visit = open_report(made[0].report_path, size=(width, 800), color_scheme=scheme)
     in_sight(visit)
     visit.page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
     visit.page.add_script_tag(content=axe.AXE_FILE_PATH.read_text())
@@ -895,7 +920,7 @@ def kinds(tmp_path: Path) -> Iterator[tuple[str, RunFolder, State]]:
 @pytest.mark.slow
 def test_runs_of_all_kinds_open_without_a_complaint(open_report: Open, tmp_path: Path) -> None:
     for name, run, state in kinds(tmp_path):
-        visit = open_report(write_report(run, state), width=400)
+        visit = open_report(write_report(run, state), size=(400, 800))
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= 400, name
         shows(visit, state, state.preview_noise[:1])
         assert "undefined" not in visit.text("body") and "NaN" not in visit.text("body"), name

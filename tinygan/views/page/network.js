@@ -24,7 +24,7 @@ class Network {
         weights[name] = numbers.subarray(place, place + howMany(shape));
         place += upTo(BLOCK, howMany(shape));
       }
-      const ways = weights.kernel ? forthAndBack(layer, input) : [];
+      const ways = weights.kernel ? [way(layer, input, false), way(layer, input, true)] : [];
       input = layer.shape;
       return { ...layer, weights, ways };
     });
@@ -48,32 +48,30 @@ class Network {
       OPS[layer.kind].gradient(gradient, layer, this, outputs[i - 1] ?? input, outputs[i]), gradient);
   }
 
-  /** Memory for the x and y of one product at a time, and for all weights. An address counts bytes. */
+  /** Memory for the x (at 0) and y of one product at a time, and for all weights. An address counts bytes. */
   reserve(ways, arithmetic) {
-    let end = 0;
-    const allot = (count) => { // on a multiple of 64 bytes, as a cache has its lines
-      const begin = end;
-      end += upTo(64, 4 * count);
-      return begin;
-    };
-    this.x = allot(Math.max(...ways.map((way) => way.taken)));
-    this.y = allot(Math.max(...ways.map((way) => (way.places + 1) * way.columns)));
-    for (const way of ways) way.weights = allot(way.taps.length * way.inputs * way.columns);
+    const largest = (count) => Math.max(...ways.map(count));
+    const bytes = (count) => upTo(64, 4 * count); // as a cache has its lines
+    this.y = bytes(largest(({ taken }) => taken));
+    let end = this.y + bytes(largest(({ places, columns }) => (places + 1) * columns));
+    for (const way of ways) {
+      way.weights = end;
+      end += bytes(way.taps.length * way.inputs * way.columns);
+    }
     Object.assign(this, arithmetic(end)); // memory, a Float32Array, and tile
   }
 
   /** For each tap of a kernel and each pair of its places: add x[from] K[tap], a row of numbers times a matrix,
-   * to y[to]. Without padding, and with `bias` if there is one, returned as a new array. */
-  product(x, { taps, inputs, outputs, columns, places, weights: begin }, bias) {
-    const { tile, memory, x: X, y: Y } = this, y = memory.subarray(Y / 4, Y / 4 + places * columns).fill(0);
-    memory.set(x, X / 4);
-    let weights = begin;
+   * to y[to]. Returns y without its padding as a new array, with `bias` added if there is one. */
+  product(x, { taps, inputs, outputs, columns, places, weights }, bias) {
+    const { tile, memory } = this, y = memory.subarray(this.y / 4, this.y / 4 + places * columns).fill(0);
+    memory.set(x);
     for (const [from, to] of taps) {
       for (let column = 0; column < columns; column += WIDTH, weights += 4 * WIDTH * inputs) {
-        const first = Y + 4 * column;
+        const at = this.y + 4 * column;
         for (let n = 0; n < from.length; n += HEIGHT) {
-          tile(X + from[n], X + from[n + 1], X + from[n + 2], X + from[n + 3],
-            first + to[n], first + to[n + 1], first + to[n + 2], first + to[n + 3], weights, inputs);
+          tile(from[n], from[n + 1], from[n + 2], from[n + 3],
+            at + to[n], at + to[n + 1], at + to[n + 2], at + to[n + 3], weights, inputs);
         }
       }
     }
@@ -116,21 +114,17 @@ const OPS = {
   dropout: UNCHANGED, // it drops numbers in training only
 };
 
-/** What `product` needs of a layer with a kernel, on the way forth, and back for the gradient: the same places
- * the other way round, and the same matrices transposed. */
-function forthAndBack(layer, input) {
-  const joined = joinedPlaces(layer, input), swapped = joined.map(([from, to]) => [to, from]);
-  return [way(joined, input, layer.shape, false), way(swapped, layer.shape, input, true)];
-}
-
-/** One of them. A row of y has a multiple of 8 columns, and below the last one lies a row that nobody reads. */
-function way(joined, fromShape, toShape, transposed) {
-  const inputs = fromShape.at(-1), outputs = toShape.at(-1), places = howMany(toShape) / outputs;
-  const columns = upTo(WIDTH, outputs);
-  // Places as bytes from the first one; the last tile is filled up with sums that go to the unread row.
+/** What `product` needs of a layer with a kernel: on the way forth, or back for the gradient, which goes through
+ * the same places and matrices the other way. A row of y has a multiple of 8 columns. */
+function way(layer, input, transposed) {
+  const swapped = (pair) => (transposed ? [...pair].reverse() : pair);
+  const [fromShape, toShape] = swapped([input, layer.shape]), inputs = fromShape.at(-1), outputs = toShape.at(-1);
+  const columns = upTo(WIDTH, outputs), places = howMany(toShape) / outputs;
+  // Places as bytes from the first. What fills the last tile up goes to a row below y that nobody reads.
   const bytes = (list, row, filler) =>
     Int32Array.from({ length: upTo(HEIGHT, list.length) }, (_, n) => 4 * row * (list[n] ?? filler));
-  const taps = joined.map(([from, to]) => [bytes(from, inputs, 0), bytes(to, columns, places)]);
+  const taps = joinedPlaces(layer, input).map(swapped)
+    .map(([from, to]) => [bytes(from, inputs, 0), bytes(to, columns, places)]);
   return { inputs, outputs, columns, places, taps, transposed, taken: howMany(fromShape) };
 }
 
@@ -177,21 +171,15 @@ function joinedPlaces({ kind, stride, pads, weights, shape }, input) {
  * it: to the 8 numbers at each of y0 to y3 add the `inputs` numbers at x0 to x3 times the matrix (inputs, 8) at w. */
 function plain(bytes) {
   const memory = new Float32Array(bytes / 4);
-  const tile = (...addresses) => {
-    const inputs = addresses.pop(), [x0, x1, x2, x3, y0, y1, y2, y3, w] = addresses.map((address) => address / 4);
-    for (let column = 0; column < WIDTH; column++) {
-      let sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
-      for (let i = 0; i < inputs; i++) {
-        const weight = memory[w + WIDTH * i + column];
-        sum0 += memory[x0 + i] * weight;
-        sum1 += memory[x1 + i] * weight;
-        sum2 += memory[x2 + i] * weight;
-        sum3 += memory[x3 + i] * weight;
+  const tile = (...given) => {
+    const inputs = given[9], w = given[8] / 4;
+    for (let n = 0; n < HEIGHT; n++) {
+      const x = given[n] / 4, y = given[HEIGHT + n] / 4;
+      for (let column = 0; column < WIDTH; column++) {
+        let sum = 0;
+        for (let i = 0; i < inputs; i++) sum += memory[x + i] * memory[w + WIDTH * i + column];
+        memory[y + column] += sum;
       }
-      memory[y0 + column] += sum0;
-      memory[y1 + column] += sum1;
-      memory[y2 + column] += sum2;
-      memory[y3 + column] += sum3;
     }
   };
   return { memory, tile };

@@ -44,20 +44,12 @@ class Networks {
   /** A function of the task's argument that calls `show`(result, argument). At most one question is open; of
    * those that come meanwhile only the newest is asked: a slider may move faster than the networks compute. */
   latest(task, show) {
-    let busy = false, waiting = null;
-    return async (argument) => {
-      waiting = { argument };
-      if (busy) return;
-      busy = true;
-      try {
-        while (waiting) {
-          const next = waiting.argument;
-          waiting = null;
-          show(await this.ask(task, next), next);
-        }
-      } finally {
-        busy = false;
-      }
+    let newest = 0, turn = Promise.resolve();
+    return (argument) => {
+      const number = ++newest;
+      const mine = turn.then(async () => number === newest && show(await this.ask(task, argument), argument));
+      turn = mine.catch(() => {}); // the next one is asked all the same
+      return mine;
     };
   }
 }

@@ -1,8 +1,6 @@
 // What the page asks of the networks. It runs in a worker, behind network.js, so that the page never waits.
 "use strict";
 
-const last = (outputs) => outputs[outputs.length - 1];
-
 // Every question by its name. Noise, pictures and gradients are lists of numbers; answers are Float32Arrays.
 const TASKS = {
   /** @param networks what tinygan/views/explorer.py says of G and D; @param weights the text of each */
@@ -10,30 +8,30 @@ const TASKS = {
     [this.generator, this.discriminator] = networks.map((network, i) => new Network(network, weights[i]));
   },
 
+  /** G's picture for each of several vectors of noise; and D's logit of each of several pictures. */
   pictures(noises) {
-    return noises.map((noise) => last(this.generator.run(noise)));
+    return noises.map((noise) => this.generator.run(noise).at(-1));
+  },
+  logits(pictures) {
+    return pictures.map((picture) => this.discriminator.run(picture).at(-1)[0]);
   },
 
   /** What every layer of G makes of some noise, and every layer of D of the picture. */
   outputs(noise) {
     const generator = this.generator.run(noise);
-    return { generator, discriminator: this.discriminator.run(last(generator)) };
+    return { generator, discriminator: this.discriminator.run(generator.at(-1)) };
   },
 
-  /** The outputs of the generator, or of the discriminator, where a `channel` of the `channels` of a layer is left out. */
+  /** The outputs of the generator, or of the discriminator, where one of the `channels` of a layer is left out. */
   without({ noise, player, layer, channels, channel }) {
-    const input = player === "generator" ? noise : last(this.generator.run(noise));
+    const input = player === "generator" ? noise : this.generator.run(noise).at(-1);
     return this[player].run(input, (y, n) => (n === layer ? y.map((value, i) => (i % channels === channel ? 0 : value)) : y));
-  },
-
-  logits(pictures) {
-    return pictures.map((picture) => last(this.discriminator.run(picture))[0]);
   },
 
   /** D's logit of a picture, and its gradient with respect to the pixels: where brighter is more real. */
   slope(picture) {
     const outputs = this.discriminator.run(picture);
-    return { logit: last(outputs)[0], slope: this.discriminator.gradient(picture, outputs, [1]) };
+    return { logit: outputs.at(-1)[0], slope: this.discriminator.gradient(picture, outputs, [1]) };
   },
 
   /** Steps of Adam (tinygan/optim.py) that change the noise towards a picture: they lower the mean squared
@@ -45,7 +43,7 @@ const TASKS = {
     [noise, m, v] = [noise, m, v].map((numbers) => Float32Array.from(numbers));
     const differences = (picture) => picture.map((value, i) => value - target[i]);
     for (const end = step + steps; step < end;) {
-      const outputs = this.generator.run(noise), picture = last(outputs);
+      const outputs = this.generator.run(noise), picture = outputs.at(-1);
       const towards = differences(picture).map((value) => (2 * value) / picture.length);
       const gradient = this.generator.gradient(noise, outputs, towards);
       step += 1;
@@ -56,7 +54,7 @@ const TASKS = {
         noise[i] -= (rate * m[i]) / (Math.sqrt(v[i]) + eps);
       });
     }
-    const picture = last(this.generator.run(noise));
+    const picture = this.generator.run(noise).at(-1);
     const squares = differences(picture).reduce((sum, value) => sum + value * value, 0);
     return { noise, m, v, step, picture, error: 127.5 * Math.sqrt(squares / picture.length) };
   },
@@ -70,15 +68,4 @@ function answer({ id, task, argument }) {
   }
 }
 
-/** The buffers of all arrays in an answer: they move to the page instead of being copied. */
-function buffers(result) {
-  if (result?.buffer) return [result.buffer];
-  return result && typeof result === "object" ? Object.values(result).flatMap(buffers) : [];
-}
-
-if (typeof document === "undefined") { // in a worker
-  onmessage = ({ data }) => {
-    const reply = answer(data);
-    postMessage(reply, [...new Set(buffers(reply.result))]);
-  };
-}
+if (typeof document === "undefined") onmessage = ({ data }) => postMessage(answer(data)); // in a worker
