@@ -20,7 +20,6 @@ from tinygan.runs.records import GROUPS, LISTS, damaged
 from tinygan.runs.state import PREVIEWS, State, pictures_of, sample_noise
 from tinygan.views import health
 from tinygan.views.explorer import FIT_LR, FIT_STEPS, for_page
-from tinygan.views.inspection import rows
 from tinygan.views.pictures import grid, png, read_picture, tiles
 
 EVALUATED = ("fcd", "error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
@@ -53,7 +52,7 @@ def write_report(
         "frames": [{"epoch": at.epoch, "step": at.step, "picture": one} for at, one in frames if one],
         "reals": _sprite(run.reals_path, min(PREVIEWS, images), height, width),
         "networks": [
-            {"name": network.name, "input": network.input_shape, "rows": rows(network), "layers": layers}
+            {"name": network.name, "input": network.input_shape, "layers": layers}
             for network, (layers, _) in zip(networks, exported, strict=True)
         ],
         "step": state.step, "edits": edits,
@@ -61,8 +60,8 @@ def write_report(
         **(portrait or {"directions": [], "good": None}),
     }  # fmt: skip
     parts = dict(zip(WEIGHTS, (weights for _, weights in exported), strict=True))
-    picture = f"samples/{samples[-1].path.name}" if samples else ""  # for the preview of a link, beside the page
-    words = "A GAN, trained by tinygan: make pictures with its generator in this page, and see how it learned."
+    words = "A GAN, trained by tinygan: make pictures with its generator here, and see how it learned."
+    picture = f"samples/{samples[-1].path.name}" if samples else ""  # for the preview of a link
     text = page("page.html", f"{name}: report", contents, description=words, picture=picture, **parts)
     path = path or run.report_path
     write_atomically(path, text.encode())

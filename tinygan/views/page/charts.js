@@ -1,6 +1,7 @@
 // Line charts in SVG: a band or a thin line for what was measured, a thick one for its moving average.
 "use strict";
 
+const SMOOTHED = 0.02; // of a run, on either side of a point: what the mean is over
 const MARGIN = { top: 10, right: 12, bottom: 36, left: 46 };
 
 /** About `count` round numbers from 0 to `high`. */
@@ -190,18 +191,6 @@ function drawCharts(run) {
   const charts = [...smoothed, ...evaluated, ...more];
   for (const [id, some] of [["charts", smoothed], ["good-charts", evaluated], ["more", more]]) byId(id).append(...some.map(({ figure }) => figure));
   if (!smoothed.length) byId("charts").append("Nothing was measured yet.");
-
-  const slider = byId("smoothing");
-  slider.oninput = () => {
-    // From nothing to a quarter of the run; finer on the left.
-    const reach = Math.ceil((Number(slider.value) / 100) ** 2 * curves.step.length * 0.125);
-    const points = 2 * reach + 1, steps = points * curves.every;
-    const text = curves.every === null ? `means of ${number(points)} epochs; single steps were not kept`
-      : steps === 1 ? "none" : `means of ${number(steps)} steps`;
-    byId("smoothing-steps").textContent = text;
-    slider.setAttribute("aria-valuetext", text);
-    for (const chart of smoothed) chart.show({ reach });
-  };
-  slider.oninput();
+  for (const chart of smoothed) chart.show({ reach: Math.floor(curves.step.length * SMOOTHED) });
   return (marked) => charts.forEach((chart) => chart.show({ marked }));
 }

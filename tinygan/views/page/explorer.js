@@ -69,7 +69,7 @@ class Gallery {
 
 class Explorer {
   constructor(run, networks) {
-    Object.assign(this, { run, networks, way: 0, morphing: false, drawn: false, listeners: [] });
+    Object.assign(this, { run, networks, way: 0, morphing: false, drawn: false, onPicture() {} });
     this.shape = run.networks[1].input;
     this.compute = networks.latest("outputs", (outputs) => this.show(outputs));
     this.computeSlope = networks.latest("slope", ({ slope }) => this.showSlope(slope));
@@ -87,11 +87,6 @@ class Explorer {
     onhashchange = () => this.readAddress() && this.go({});
     this.go({});
     this.setMorphing(!shared && !matchMedia("(prefers-reduced-motion: reduce)").matches);
-  }
-
-  /** Call `listener(next, outputs)` after every picture: the noise of the next one on the strip, and all layers' outputs. */
-  onPicture(listener) {
-    this.listeners.push(listener);
   }
 
   /** The noise that the controls are set to: a place on the way from picture to picture, pushed. */
@@ -164,7 +159,7 @@ class Explorer {
       : `The discriminator takes this picture for real with a probability of ${percent(probability(logit))}.`;
     if (!this.drawn) byId("game-fake").setAttribute("href", byId("picture").toDataURL());
     this.drawn = true;
-    for (const listener of this.listeners) listener(this.pushed(this.point(Math.floor(this.way) + 1)), outputs);
+    this.onPicture(this.pushed(this.point(Math.floor(this.way) + 1)), outputs); // the noise of the strip's next picture
     if (this.morphing) requestAnimationFrame(() => this.advance());
     const wanted = byId("show-slope").checked;
     byId("slope").hidden = byId("slope-words").hidden = !wanted;
@@ -230,10 +225,7 @@ class Explorer {
       const pushes = this.pushes.with(i >> 1, i % 2 ? REACH : -REACH);
       return this.drawOne(this.pushed(this.at(this.way), pushes), ends[i]);
     });
-  }
-
-  get galleries() {
-    return [this.strip, this.ends, this.grid];
+    this.galleries = [this.strip, this.ends, this.grid];
   }
 
   /** A slider with a picture at either end, its name and what it does to new pictures. */

@@ -37,12 +37,13 @@ class Layers {
   /** `network` as in the page's contents; `follow(layers, n, channel)` is called when a channel of layer n is chosen. */
   constructor({ name: player, layers }, place, follow) {
     Object.assign(this, { player, place, follow });
-    this.rows = layers.map(({ kind, name, shape }, n) => {
+    this.rows = layers.map(({ kind, name, shape, weights }, n) => {
       // Numbers in a row are drawn as the map that they come from or become.
       const map = shape.length === 3 ? shape
         : layers.find((other) => other.shape.length === 3 && size(other.shape) === size(shape))?.shape;
+      const count = Object.values(weights).reduce((sum, one) => sum + size(one), 0), trained = count ? `, of ${number(count)} weights` : "";
       const title = name.replaceAll("_", " "), meaning = MEANING[kind === "reshape" && shape.length === 1 ? "flatten" : kind];
-      const caption = element("p", { class: "hint" }, `${sizes(shape)}. ${meaning}`), tiles = element("div", { class: "tiles" });
+      const caption = element("p", { class: "hint" }, `${sizes(shape)}${trained}. ${meaning}`), tiles = element("div", { class: "tiles" });
       if (!map) caption.append(" It is the logit: above 0 for a picture that the discriminator takes for real, below 0 for a fake.");
       place.append(element("div", { class: "layer" }, element("h3", {}, title), caption, tiles));
       const row = { title, map, tiles, draw: !map ? drawLogit : kind === "tanh" ? drawOutput : drawChannels, channels: [], followed: null };
@@ -102,7 +103,7 @@ class LayersView {
     Object.assign(this, { explorer, networks: explorer.networks, stretch: "", visible: false });
     const places = [byId("layers"), byId("discriminator-layers")];
     this.players = run.networks.map((network, i) => new Layers(network, places[i], (...chosen) => this.follow(...chosen)));
-    explorer.onPicture((next, outputs) => this.show(next, outputs));
+    explorer.onPicture = (next, outputs) => this.show(next, outputs);
     new IntersectionObserver(([{ isIntersecting }]) => {
       this.visible = isIntersecting;
       explorer.draw();

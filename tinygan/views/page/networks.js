@@ -6,39 +6,23 @@ class Networks {
   constructor(run) {
     this.questions = new Map(); // without an answer yet, by number
     this.asked = 0;
-    const text = byId("worker").textContent;
-    try {
-      this.worker = new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
-      this.worker.onmessage = ({ data }) => this.take(data);
-      this.worker.onerror = () => this.workHere(text);
-    } catch {
-      this.workHere(text);
-    }
-    const weights = ["generator-weights", "discriminator-weights"].map((id) => byId(id).textContent);
-    this.loaded = this.ask("load", { networks: run.networks, weights });
+    this.worker = new Worker(URL.createObjectURL(new Blob([byId("worker").textContent], { type: "text/javascript" })));
+    this.worker.onmessage = ({ data: { id, result, error } }) => {
+      const { resolve, reject } = this.questions.get(id);
+      this.questions.delete(id);
+      if (error === undefined) resolve(result);
+      else reject(new Error(error));
+    };
+    this.ask("load", { networks: run.networks, weights: ["generator-weights", "discriminator-weights"].map((id) => byId(id).textContent) });
   }
 
   /** A promise of what the task of this name in worker.js returns; it fails with what went wrong there. */
   ask(task, argument) {
-    const question = { id: this.asked++, task, argument };
+    const id = this.asked++;
     return new Promise((resolve, reject) => {
-      this.questions.set(question.id, { question, resolve, reject });
-      this.worker.postMessage(question);
+      this.questions.set(id, { resolve, reject });
+      this.worker.postMessage({ id, task, argument });
     });
-  }
-
-  take({ id, result, error }) {
-    const { resolve, reject } = this.questions.get(id);
-    this.questions.delete(id);
-    if (error === undefined) resolve(result);
-    else reject(new Error(error));
-  }
-
-  /** Where a browser allows no worker: the same tasks in the page, which stands still meanwhile. */
-  workHere(text) {
-    document.head.append(element("script", {}, `var answerHere = (() => { ${text}\n return answer; })();`));
-    this.worker = { postMessage: (question) => setTimeout(() => this.take(answerHere(question))) };
-    for (const { question } of this.questions.values()) this.worker.postMessage(question);
   }
 
   /** A function of the task's argument that calls `show`(result, argument). At most one question is open; of

@@ -4,53 +4,44 @@
 const PAIRS = 10;
 
 class Quiz {
+  /** `reals`: canvases of real pictures. */
   constructor(explorer, reals) {
-    Object.assign(this, { explorer, reals, rounds: [] });
-    byId("quiz-next").onclick = () => (this.rounds.length ? this.ask() : this.start());
-    if (!reals.length) byId("quiz").hidden = true;
+    Object.assign(this, { explorer, reals, left: [], buttons: [byId("left"), byId("right")] });
+    byId("quiz-next").onclick = () => this.ask();
+    byId("quiz").hidden = !reals.length;
   }
 
-  start() {
-    const shuffled = this.reals.map((tile) => [Math.random(), tile]).sort(([a], [b]) => a - b).map(([, tile]) => tile);
-    this.rounds = shuffled.slice(0, PAIRS);
-    Object.assign(this, { count: this.rounds.length, done: 0, mine: 0, its: 0 });
-    this.ask();
-  }
-
+  /** The next pair; after the last one the first of another ten. */
   async ask() {
-    const real = this.rounds.pop(), { networks, shape } = this.explorer;
-    const [fake] = await networks.ask("pictures", [drawNoise(this.explorer.run.noise[0].length)]);
-    const canvases = [element("canvas"), element("canvas")];
-    copyCanvas(real, canvases[0]);
-    drawPicture(canvases[1], fake, shape);
-    const logits = await networks.ask("logits", [pixelsOf(real, shape), fake]);
-    const first = Math.random() < 0.5 ? 0 : 1; // which one stands on the left
-    const buttons = [first, 1 - first].map((which, place) => {
-      const label = `The ${place ? "right" : "left"} picture is real`;
-      const button = element("button", { type: "button", "aria-label": label }, canvases[which]);
-      button.onclick = () => this.answer(which, logits, buttons, first);
-      return button;
+    if (!this.left.length) {
+      const shuffled = this.reals.map((tile) => [Math.random(), tile]).sort(([a], [b]) => a - b).map(([, tile]) => tile);
+      Object.assign(this, { left: shuffled.slice(0, PAIRS), done: 0, mine: 0, its: 0 });
+    }
+    const { networks, shape, noise } = this.explorer, real = pixelsOf(this.left.pop(), shape);
+    const [fake] = await networks.ask("pictures", [drawNoise(noise.length)]);
+    const [ofReal, ofFake] = await networks.ask("logits", [real, fake]), first = Math.random() < 0.5;
+    this.buttons.forEach((button, place) => {
+      const isReal = first === (place === 0);
+      Object.assign(button, { hidden: false, disabled: false, className: "", onclick: () => this.answer(isReal, ofReal, ofFake) });
+      button.dataset.kind = isReal ? "real" : "fake";
+      button.lastChild.textContent = "?";
+      drawPicture(button.firstChild, isReal ? real : fake, shape);
     });
-    byId("pair").replaceChildren(...buttons);
     byId("quiz-next").hidden = true;
-    byId("quiz-words").textContent = `Pair ${this.done + 1} of ${this.count}: which one is real?`;
+    byId("quiz-words").textContent = `Pair ${this.done + 1}: which one is real?`;
   }
 
-  answer(which, [real, fake], buttons, first) {
-    this.done++;
-    this.mine += which === 0;
-    this.its += real > fake;
-    buttons.forEach((button, place) => {
-      const kind = (place ? 1 - first : first) === 0 ? "real" : "fake";
-      button.disabled = true;
-      button.classList.add(kind);
-      button.append(kind);
-    });
-    const answers = `${which === 0 ? "Right" : "Wrong"}; the discriminator is ${real > fake ? "right" : "wrong"}: it gave the real one ` +
-      `a probability of ${percent(probability(real))}, the fake ${percent(probability(fake))}.`;
-    const score = `You: ${this.mine} of ${this.done}. The discriminator: ${this.its} of ${this.done}.`;
-    const over = this.done === this.count ? " Guessing gets half of them." : "";
-    byId("quiz-words").textContent = `${answers} ${score}${over}`;
-    Object.assign(byId("quiz-next"), { hidden: false, textContent: this.rounds.length ? "Next pair" : "Again" }).focus();
+  /** `right`: whether the real one was chosen; and D's logits of the real one and of the fake. */
+  answer(right, ofReal, ofFake) {
+    const itsRight = ofReal > ofFake, left = this.left.length;
+    Object.assign(this, { done: this.done + 1, mine: this.mine + right, its: this.its + itsRight });
+    for (const button of this.buttons) {
+      Object.assign(button, { disabled: true, className: button.dataset.kind });
+      button.lastChild.textContent = button.dataset.kind;
+    }
+    byId("quiz-words").textContent = `${right ? "Right" : "Wrong"}. The discriminator is ${itsRight ? "right" : "wrong"}: it gave the real one ` +
+      `a probability of ${percent(probability(ofReal))} of being real, the fake ${percent(probability(ofFake))}. You: ${this.mine} of ${this.done}, ` +
+      `the discriminator: ${this.its}.${left ? "" : " Guessing gets half of them."}`;
+    Object.assign(byId("quiz-next"), { hidden: false, textContent: left ? "Next pair" : "Again" }).focus();
   }
 }

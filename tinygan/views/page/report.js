@@ -8,7 +8,6 @@ byId("name").textContent = RUN.name;
 byId("title").textContent = `Pictures that a neural network made, from ${config.data.name ?? "noise"}`;
 showFacts();
 showStory();
-showNetworks();
 showDetails();
 const markEpoch = drawCharts(RUN);
 drawScale(stats);
@@ -88,19 +87,6 @@ function modelText() {
   const average = config.settings.average ? " The generator's, here and in the samples, are averages over " +
     "the last steps (--average); curves and verdicts are those of the weights that are trained." : "";
   return `${here} Their weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to four digits.${average}`;
-}
-
-function showNetworks() {
-  for (const { name, input, rows } of RUN.networks) {
-    const gathers = rows.at(-1)[3] > 0; // the discriminator has no batch normalisation
-    const lines = rows.map(([layer, shape, trained, gathered]) => [
-      layer.replaceAll("_", " "), shape.map((size) => number(size)).join(" × "), number(trained),
-      ...(gathers ? [gathered ? number(gathered) : ""] : []),
-    ]);
-    const from = `${input.map((side) => number(side)).join(" × ")} ${input.length === 1 ? "numbers of noise" : "pixels"}`;
-    const columns = [["layer", "whole"], ["output", "whole"], ["trained numbers", "number"], ...(gathers ? [["running values", "number"]] : [])];
-    byId("tables").append(table(`${name}, from ${from}`, columns, lines));
-  }
 }
 
 function showDetails() {
