@@ -26,7 +26,6 @@ from tinygan.views.pictures import grid, png, read_picture, tiles
 
 EVALUATED = ("fcd", "error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
 MEASURED = ("g_loss", "d_loss", "real_score", "fake_score")  # of every step
-WEIGHTS = "generator-weights", "discriminator-weights"  # parts of the page
 LIMITS = ("COLLAPSED", "REPEATED", "CERTAIN", "DEAD")  # of the verdict
 MOST_POINTS = 2000  # of a curve: more than a screen has pixels across
 
@@ -61,8 +60,13 @@ def write_report(
         "noise": rounded(state.preview_noise), "fit": {"steps": FIT_STEPS, "lr": FIT_LR},
         "good": seen["good"], "directions": [] if edits else seen["directions"] or unnamed(state.shown_G),
     }  # fmt: skip
-    weights = dict(zip(WEIGHTS, (weights for _, weights in exported), strict=True))
-    text = page("page.html", f"{name}: report", contents, **weights)
+    data, epochs = config["data"].get("name"), stats[-1]["epoch"] if stats else 0
+    parts = {
+        "generator-weights": exported[0][1], "discriminator-weights": exported[1][1],
+        "description": html.escape(f"Pictures by a neural network after {epochs} epochs of {data}."),
+        "picture": next((frame["picture"] for frame in reversed(contents["frames"])), ""),
+    }  # fmt: skip
+    text = page("page.html", f"{name}: report", contents, **parts)
     path = path or run.report_path
     write_atomically(path, text.encode())
     return path
