@@ -173,6 +173,7 @@ def test_wrong_arguments_are_one_line(model: Any, wrong: Callable[[Any], object]
         (lambda m: m.scores(np.zeros((2, 28, 28), np.uint8)), "It needs (N, 28, 28, 1)."),
         (lambda m: m.like(np.zeros((2, 28, 27, 1))), "(2, 28, 27, 1). This generator makes"),
         (lambda m: m.like(np.zeros((0, 28, 28, 1))), "like got pictures of shape (0, 28, 28, 1)"),
+        (lambda m: m.like(np.zeros((257, 28, 28, 1))), "give it up to 256."),
     ],
 )
 def test_wrong_shapes_are_named(model: Any, wrong: Callable[[Any], object], words: str) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import backend, cli
+from tinygan import cli
+from tinygan.arrays import Backend
 from tinygan.errors import TinyganError, UsageError, by_product, first_sentence, say
 from tinygan.evaluation.portrait import portrait
 from tinygan.files import write_atomically
@@ -33,25 +34,21 @@ def parser() -> cli.Parser:
 def main(arguments: cli.Arguments = ()) -> int:
     """Write what `arguments` ask for; returns the exit code."""
     options = parser().parse(arguments)
-    several = len(options.run) > 1
-    if several and options.csv:
+    if len(options.run) > 1 and options.csv:
         raise UsageError("--csv writes the losses of one run. Name one, or leave --csv out.")
     with cli.computing("cpu") as device, working() as progress:
-        progress.show("reading the runs" if several else "reading the run")
+        progress.show("reading")
         models = [model(where, options.runs, device, progress) for where in options.run or [None]]
-        if not several:
+        if len(models) == 1:
             write_one(options, *models[0], progress)
             return 0
         page = cli.placed(options.out, models[0][0].path.parent, "comparison.html")
-        progress.show("writing the comparison")
         write_comparison(models, page)
         progress.around(say, f"runs     {page} ({page.stat().st_size / 1e6:.1f} MB): open it in a browser")
     return 0
 
 
-def model(
-    where: str | None, runs: Path, device: backend.Backend, progress: Progress
-) -> tuple[RunFolder, State]:
+def model(where: str | None, runs: Path, device: Backend, progress: Progress) -> tuple[RunFolder, State]:
     """A run and the newest of its networks, or those of the checkpoint file `where`."""
     run, file = RunFolder.find(where, runs)
     if files := [file] if file else run.checkpoints():
@@ -89,8 +86,8 @@ def training_images(run: RunFolder, state: State, progress: Progress) -> Any:
         check_images(images, images.sha256, data.get("sha256"), run.path, run)
         return images.images
     except TinyganError as problem:
-        why = first_sentence(str(problem))
-        progress.around(cli.warn, f"note     without the training images nearest to the samples: {why}")
+        why = f"without the training images nearest to the samples: {first_sentence(str(problem))}"
+        progress.around(cli.warn, f"note     {why}")
         return None
 
 

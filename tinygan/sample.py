@@ -203,23 +203,22 @@ def make(options: Namespace, device: backend.Backend, progress: Progress) -> int
 
 
 def find_like(options: Namespace, trained: Trained, seed: int, progress: Progress) -> int:
-    """Look for noise whose picture is like that of ``--like``; write the noise, or both pictures and where
-    the search began."""
+    """Look for noise whose picture is like that of ``--like``; write it, or all three pictures."""
     (name, given), settings = options.like, trained.settings
     target = fit_all(given[None], Shape(settings.size, settings.channels, settings.resize))
-    file = f"like_{trained.name}_{name}_seed_{seed}{options.ending}"
-    path = cli.placed(options.out, trained.run_folder, file)
+    name = f"like_{trained.name}_{name}_seed_{seed}{options.ending}"
+    path = cli.placed(options.out, trained.run_folder, name)
     progress.show("looking for the noise", now=True)
     start, found = (trained.like(target, seed, steps) for steps in (0, FIT_STEPS))
     pictures = np.stack([target, *(to_uint8(pictures_of(trained.G, noise)) for noise in (start, found))])
-    off = np.sqrt(((pictures[1:] - pictures[0].astype(np.float64)) ** 2).mean(axis=(1, 2, 3, 4)))
+    before, after = np.sqrt(((pictures[1:] - pictures[0].astype(float)) ** 2).mean(axis=(1, 2, 3, 4)))
     if options.ending == ".npy":
         write_atomically(path, lambda file: np.save(file, found))
     else:
-        titles = "given", f"start, {off[0]:.0f} off", f"found, {off[1]:.0f} off"
+        titles = "given", f"start, {before:.0f} off", f"found, {after:.0f} off"
         save_png(path, panels(pictures, titles, columns=3))
     progress.close(keep=False)
-    by = f"{off[1]:.0f} of 255 (root mean square of the pixels), the start by {off[0]:.0f}"
+    by = f"{after:.0f} of 255 (root mean square of the pixels), the start by {before:.0f}"
     say(f"the most like picture from {trained.path} differs by {by}: {path}")
     return 0
 

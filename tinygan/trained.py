@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tinygan.arrays import Array, Backend
-from tinygan.autograd import Gradients, Op, Tensor, Wanted, grad, no_grad
+from tinygan.arrays import Backend
+from tinygan.autograd import Op, Tensor, grad, no_grad
 from tinygan.backend import choose
 from tinygan.data import normalise
 from tinygan.errors import CheckpointError, Printer, ShapeError, UsageError, say
@@ -165,28 +165,23 @@ class Trained:
         say(f"scores   {len(array):,} pictures {words}")
         return logits
 
-    def like(
-        self, pictures: Any, seed: int = 0, steps: int = FIT_STEPS, lr: float = FIT_LR
-    ) -> np.ndarray:
+    def like(self, pictures: Any, seed: int = 0, steps: int = FIT_STEPS, lr: float = FIT_LR) -> np.ndarray:
         """Noise (N, noise_dim) float32 whose pictures are like `pictures` (N, H, W, C), or one (H, W, C),
-        uint8 or floats in [-1, 1]: from the best of 256 vectors of `seed`, which `steps` 0 gives, so many
-        steps of Adam down the mean squared difference of the pixels (Lipton & Tripathi 2017, arXiv
-        1702.04782). What G never learned to make it makes of no noise. Raises UsageError, ShapeError."""
+        uint8 or floats in [-1, 1], N up to 256: from the best of 256 vectors of `seed`, which `steps` 0
+        gives, so many steps of Adam down the mean squared difference of the pixels (Lipton & Tripathi 2017,
+        arXiv 1702.04782). G cannot make what it never learned. Raises UsageError, ShapeError."""
         array, shape = pixels(pictures, "like")[0], (*self.G.shapes.values(),)[-1]
-        targets, turns = array[None] if array.ndim == 3 else array, range(whole("steps", steps, 0))
-        if targets.shape[1:] != shape or not len(targets):
-            raise ShapeError(f"like got pictures of shape {array.shape}. This generator makes (N, *{shape}).")
+        targets = array[None] if array.ndim == 3 else array
+        if targets.shape[1:] != shape or not 0 < len(targets) <= BLOCK:
+            problem = f"like got pictures of shape {array.shape}. This generator makes (N, *{shape})"
+            raise ShapeError(f"{problem}; give it up to {BLOCK}.")
         candidates, backend = sample_noise(seed, BLOCK, self.G), self.G.backend
         flat = (part.reshape(len(part), -1) for part in (targets, pictures_of(self.G, candidates)))
-        start, found = candidates[squared_distances(*flat).argmin(axis=1)], []
-        for at in range(0, len(targets), BLOCK):
-            target = backend.array(targets[at : at + BLOCK])
-            noise = Tensor(backend.array(start[at : at + BLOCK]), backend)
-            adam = Adam({"noise": noise}, lr)
-            for _ in turns:
-                adam.step(grad(squares(self.G(noise), target=target), [noise]))
-            found.append(backend.numpy(noise.data))
-        return np.concatenate(found)
+        noise = Tensor(backend.array(candidates[squared_distances(*flat).argmin(axis=1)]), backend)
+        target, adam = backend.array(targets), Adam({"noise": noise}, lr)
+        for _ in range(whole("steps", steps, 0)):
+            adam.step(grad(squares(self.G(noise), target=target), [noise]))
+        return backend.numpy(noise.data)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The discriminator's logits (N,) for images (N, H, W, C) float32 in [-1, 1]. Raises ShapeError."""
@@ -222,18 +217,12 @@ def pixels(pictures: Any, taker: str) -> tuple[np.ndarray, str]:
     raise UsageError(f"{taker} got {array.dtype} {span}. Give it uint8, 0 to 255, or floats in [-1, 1].")
 
 
-def squares_forward(x: Array, *, target: Array) -> tuple[Array, Array]:
-    """The sum of (x - target)^2 / pixels of a picture, both (N, H, W, C): of N mean squared differences. So
-    the gradient of each picture's noise is that of its own."""
-    return ((x - target) ** 2).sum() / x[0].size, x - target
-
-
-def squares_backward(error: Array, dy: Array, wanted: Wanted) -> Gradients:
-    """dx = dy 2 (x - target) / pixels."""
-    return (dy * 2 * error / error[0].size,)
-
-
-squares = Op(squares_forward, squares_backward)
+# The mean squared difference of each picture x from its target, both (N, H, W, C), added up: so the gradient
+# of each one's noise is its own.
+squares = Op(
+    lambda x, *, target: (((x - target) ** 2).sum() / x[0].size, x - target),
+    lambda error, dy, wanted: (dy * 2 * error / error[0].size,),
+)
 
 
 def vectors(noise: Any, G: Network, at_most: float = math.inf, name: str = "the noise") -> np.ndarray:

@@ -21,8 +21,7 @@ from tinygan.views.webpage import rounded, sprite
 
 VECTORS, FRESH = 1000, 64  # of noise: to find directions by, and to try them on
 PUSH = 2.0  # how far along a direction it is tried, in standard deviations of the noise
-WORTH = 0.5  # the least that this must change a feature's mean, in standard deviations of the feature
-LEAST = 0.05  # of those: what hardly varies is not to be divided by
+WORTH, LEAST = 0.5, 0.05  # how many standard deviations that must change a feature by; the least one counted
 PARALLEL = 0.85  # the cosine of two directions that are nearly one
 DIRECTIONS = 8  # at most
 RANKED, EACH = 256, 8  # pictures that D ranks, and how many of them are shown: highest, middle, lowest
@@ -32,8 +31,8 @@ Features: TypeAlias = Callable[[np.ndarray], dict[str, np.ndarray]]  # pictures 
 
 
 def portrait(state: State, images: Any = None) -> dict[str, Any]:
-    """For `write_report`: the ``directions`` and the pictures ``good`` of `state`, as `directions` and
-    `ranked` say. `images` (N, H, W, C) uint8, an array or a mapped one, are those it was trained on."""
+    """What `write_report` is to show of `state`, with the `images` (N, H, W, C) uint8, an array or a mapped
+    one, that it was trained on: its `directions`, and the ``good`` and bad pictures that `ranked` finds."""
     G = state.shown_G
     noise = sample_noise(state.settings.seed + 1, VECTORS + FRESH, G)  # not the previews'
     pictures = pictures_of(G, noise[:VECTORS])
@@ -44,12 +43,10 @@ def portrait(state: State, images: Any = None) -> dict[str, Any]:
 def directions(
     G: Network, noise: np.ndarray, pictures: np.ndarray, features: Features
 ) -> list[dict[str, Any]]:
-    """Up to `DIRECTIONS` unit vectors of the noise, those first along which a push of `PUSH` changes the mean
-    of a feature most: `name`, `noise`, and in words the mean `before` and `after`, on fresh noise. `pictures`
-    are those of the first `VECTORS` of the `noise`.
-
-    The direction of a feature f is E[z (f(G(z)) - mean f)], which for standard normal z is the mean gradient
-    of f(G(z)) (Stein 1981, "Estimation of the mean of a multivariate normal distribution", lemma 2)."""
+    """Up to `DIRECTIONS` unit vectors of the `noise`, those first along which a push changes the mean of a
+    feature most: its `name`, and the mean `before` and `after`, on noise beyond that of the `pictures`. The
+    direction of f is E[z (f(G(z)) - mean f)], for standard normal z the mean gradient of f(G(z)) (Stein 1981,
+    "Estimation of the mean of a multivariate normal distribution", lemma 2)."""
     seen, fresh = noise[: len(pictures)], noise[len(pictures) :]
     found: list[tuple[float, dict[str, Any]]] = []
     for name, values in features(pictures).items():
@@ -103,11 +100,10 @@ def looks(pictures: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def ranked(D: Network, pictures: np.ndarray, images: Any) -> dict[str, Any]:
-    """Of `pictures` (N, H, W, C), N >= 3 `EACH`, those that D scores highest, those in the middle and those
-    lowest, `EACH` of them, in one `sprite`: how many they are `of`, and D's `probabilities` of their being
-    real. `nearest` has a `sprite` of the training `images` nearest to them: their `distances`, in units
-    of 1/255, the `usual` distance of a real image from the nearest other one, whether `memorised`, and
-    `among` how many they were looked for; None without images."""
+    """A `sprite` of those `pictures` (N, H, W, C) that D scores highest, in the middle and lowest, N >= 24;
+    how many they are `of`, and D's `probabilities` of their being real. `nearest`, or None: a `sprite` of the
+    nearest `images`, their `distances` in units of 1/255, the `usual` distance of a real image from the
+    nearest other one, whether `memorised`, and `among` how many images they were looked for."""
     with no_grad():
         logits = D.backend.numpy(D(D.backend.array(pictures)).data)[:, 0]
     order = np.argsort(-logits, kind="stable")

@@ -24,7 +24,6 @@ from tinygan.views.pictures import grid, png, read_picture, tiles
 
 EVALUATED = ("fcd", "error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
 MEASURED = ("g_loss", "d_loss", "real_score", "fake_score")  # of every step
-WEIGHTS = "generator-weights", "discriminator-weights"  # parts of the page
 LIMITS = ("COLLAPSED", "REPEATED", "CERTAIN", "DEAD")  # of the verdict
 MOST_POINTS = 2000  # of a curve: more than a screen has pixels across
 
@@ -59,10 +58,13 @@ def write_report(
         "noise": rounded(state.preview_noise), "fit": {"steps": FIT_STEPS, "lr": FIT_LR},
         **(portrait or {"directions": [], "good": None}),
     }  # fmt: skip
-    parts = dict(zip(WEIGHTS, (weights for _, weights in exported), strict=True))
-    words = "A GAN, trained by tinygan: make pictures with its generator here, and see how it learned."
-    picture = f"samples/{samples[-1].path.name}" if samples else ""  # for the preview of a link
-    text = page("page.html", f"{name}: report", contents, description=words, picture=picture, **parts)
+    data, epochs = config["data"].get("name"), stats[-1]["epoch"] if stats else 0
+    parts = {
+        "generator-weights": exported[0][1], "discriminator-weights": exported[1][1],
+        "description": html.escape(f"Pictures by a neural network after {epochs} epochs of {data}."),
+        "picture": f"samples/{samples[-1].path.name}" if samples else "",  # beside the page
+    }  # fmt: skip
+    text = page("page.html", f"{name}: report", contents, **parts)
     path = path or run.report_path
     write_atomically(path, text.encode())
     return path
