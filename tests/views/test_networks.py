@@ -40,6 +40,7 @@ ROOM = """() => {
     room.networks = new Networks(room.run);
 }"""
 AS_JSON = "(found) => JSON.stringify(found, (_, value) => (ArrayBuffer.isView(value) ? [...value] : value))"
+LATE = "new Promise((_, reject) => setTimeout(() => reject(new Error('no answer')), 60_000))"
 Open = Callable[..., "Room"]
 
 
@@ -56,11 +57,10 @@ class Room:
         self.page.evaluate(ROOM)
 
     def evaluate(self, expression: str, argument: Any = None) -> Any:
-        """What JavaScript, a function of `argument`, returns; with arrays as lists."""
+        """What JavaScript, a function of `argument`, returns within a minute; with arrays as lists."""
         given = json.loads(json.dumps(argument, default=lambda array: array.reshape(-1).tolist()))
-        return json.loads(
-            self.page.evaluate(f"async (argument) => ({AS_JSON})(await ({expression})(argument))", given)
-        )
+        in_time = f"Promise.race([({expression})(argument), {LATE}])"
+        return json.loads(self.page.evaluate(f"async (argument) => ({AS_JSON})(await {in_time})", given))
 
     def ask(self, task: str, argument: Any) -> Any:
         return self.evaluate(f"(argument) => room.networks.ask('{task}', argument)", argument)
@@ -371,11 +371,11 @@ def test_of_requests_in_a_row_the_newest_is_asked_one_at_a_time(
         seen.push(structuredClone({ asked, shown }));
         open[0].resolve("two");
         await settle();
-        const failed = slide(5).catch((error) => error.message);
+        slide(5).catch((error) => seen.push(error.message));
         open[1].resolve("four");
         await settle();
         open[2].reject(new Error("five failed"));
-        seen.push(await failed);
+        await settle();
         slide(6);
         await settle();
         open[3].resolve("six");

@@ -20,8 +20,8 @@ class Network {
     Object.assign(this, { name, input });
     this.layers = layers.map((layer) => { // from here on `input` is what this layer takes
       const weights = {};
-      for (const [name, shape] of Object.entries(layer.weights)) {
-        weights[name] = numbers.subarray(place, place + howMany(shape));
+      for (const [key, shape] of Object.entries(layer.weights)) {
+        weights[key] = numbers.subarray(place, place + howMany(shape));
         place += upTo(BLOCK, howMany(shape));
       }
       const ways = weights.kernel ? [way(layer, input, false), way(layer, input, true)] : [];
@@ -29,7 +29,7 @@ class Network {
       return { ...layer, weights, ways };
     });
     this.reserve(this.layers.flatMap(({ ways }) => ways), arithmetic);
-    for (const { weights: { kernel }, ways } of this.layers) ways.forEach((way) => pack(kernel, way, this.memory));
+    for (const { weights, ways } of this.layers) ways.forEach((way) => pack(weights.kernel, way, this.memory));
   }
 
   /** The outputs of all layers for one input: new arrays (two layers may share one), which stay valid.
