@@ -320,25 +320,6 @@ def test_what_computes_is_webassembly_unless_it_is_forbidden(
         assert close(one, other)
 
 
-NO_WORKER = "window.Worker = class { constructor() { throw new Error('no workers here'); } };"
-
-
-@pytest.mark.parametrize("refusal", ["at once", "later"])
-def test_without_a_worker_the_page_computes_itself(
-    small: tuple[Path, State], browser: Any, tmp_path: Path, refusal: str
-) -> None:
-    path, state = small
-    if refusal == "later":  # by the page's policy, which is an event
-        path = tmp_path / "report.html"
-        path.write_text(small[0].read_text().replace("worker-src blob:", "worker-src 'none'"))
-    room = Room(browser, path, NO_WORKER if refusal == "at once" else "")
-    noise = sample_noise(1, 2, state.G)
-    found = np.array(room.ask("pictures", list(noise)))
-    assert close(found.reshape(-1), pictures_of(state.G, noise), 2e-3)
-    assert room.evaluate("() => typeof answerHere") == "function"
-    room.page.close()
-
-
 def test_a_task_that_fails_is_answered_with_what_went_wrong(
     small: tuple[Path, State], open_report: Open
 ) -> None:

@@ -69,7 +69,7 @@ class Gallery {
 
 class Explorer {
   constructor(run, networks) {
-    Object.assign(this, { run, networks, way: 0, morphing: false, drawn: false, onPicture() {} });
+    Object.assign(this, { run, networks, way: 0, morphing: false, drawn: false, all: false, onPicture() {} });
     this.shape = run.networks[1].input;
     this.compute = networks.latest("outputs", (outputs) => this.show(outputs));
     this.computeSlope = networks.latest("slope", ({ slope }) => this.showSlope(slope));
@@ -123,6 +123,7 @@ class Explorer {
     this.setMorphing(false);
     Object.assign(this, { names, way });
     if (pushes) this.sliders.forEach((slider, n) => (slider.value = pushes[n] ?? 0));
+    this.showPushes();
     this.draw();
     this.settle();
   }
@@ -131,6 +132,10 @@ class Explorer {
   settle() {
     for (const gallery of this.galleries) gallery.refresh();
     history.replaceState(null, "", `#${this.names}/${Number(this.way.toFixed(4))}/${this.pushes}`);
+  }
+
+  showPushes() {
+    for (const slider of this.sliders) slider.parentElement.querySelector(".value").textContent = slider.valueAsNumber.toFixed(1);
   }
 
   readAddress() {
@@ -146,8 +151,7 @@ class Explorer {
   draw() {
     byId("way").value = this.way;
     byId("way").setAttribute("aria-valuetext", `${number(this.way, 2)} of ${POINTS} pictures on`);
-    for (const slider of this.sliders) slider.parentElement.querySelector(".value").textContent = slider.valueAsNumber.toFixed(1);
-    this.compute(this.noise);
+    this.compute({ noise: this.noise, all: this.all });
   }
 
   show(outputs) {
@@ -173,13 +177,13 @@ class Explorer {
     drawMap(byId("slope"), sums, this.shape, largestOf(sums), true);
   }
 
-  /** A step of the morph, when the picture is in sight. */
+  /** A step of the morph, when the picture or the layers are in sight. */
   advance() {
     const now = performance.now(), seconds = Math.min(0.3, (now - this.then) / 1000);
-    const { top, bottom } = byId("picture").getBoundingClientRect();
+    const boxes = ["picture", "layers-section"].map((id) => byId(id).getBoundingClientRect());
     this.then = now;
     if (!this.morphing) return;
-    if (bottom < 0 || top > innerHeight) return requestAnimationFrame(() => this.advance());
+    if (boxes.every(({ top, bottom }) => bottom < 0 || top > innerHeight)) return requestAnimationFrame(() => this.advance());
     this.way = (this.way + seconds / SECONDS) % POINTS;
     this.draw();
   }
@@ -233,6 +237,7 @@ class Explorer {
     const slider = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": name });
     slider.oninput = () => {
       this.setMorphing(false);
+      this.showPushes();
       this.draw();
       this.grid.refresh();
     };

@@ -65,11 +65,15 @@ class Layers {
       row.followed = i === n ? channel : null;
       row.without = n >= 0 && others[i];
       if (i !== n) row.channels = mostDifferent(outputs[i], others[i], row.map[2]);
+      row.buttons.forEach((button, k) => {
+        button.ariaLabel = `${this.player}, ${row.title}: channel ${row.channels[k] + 1} of ${number(row.map[2])}`;
+        button.ariaPressed = row.channels[k] === row.followed;
+      });
     });
   }
 
   draw(outputs) {
-    if (this.place.checkVisibility()) this.rows.forEach((row, i) => row.draw(outputs[i], this.player));
+    if (this.place.checkVisibility()) this.rows.forEach((row, i) => row.draw(outputs[i]));
   }
 }
 
@@ -87,14 +91,9 @@ function drawOutput(picture) {
   this.tiles.replaceChildren(drawn(picture, "the picture"), ...(this.without ? [drawn(this.without, "without that channel")] : []));
 }
 
-function drawChannels(output, player) {
-  const largest = largestOf(output), channels = this.map[2];
-  this.buttons.forEach((button, k) => {
-    const channel = this.channels[k];
-    drawMap(button.firstChild, channelOf(output, channel, channels), this.map, largest);
-    button.ariaLabel = `${player}, ${this.title}: channel ${channel + 1} of ${number(channels)}`;
-    button.ariaPressed = channel === this.followed;
-  });
+function drawChannels(output) {
+  const largest = largestOf(output);
+  this.buttons.forEach(({ firstChild }, k) => drawMap(firstChild, channelOf(output, this.channels[k], this.map[2]), this.map, largest));
 }
 
 /** Both networks' layers, drawn while they are in sight. */
@@ -105,7 +104,7 @@ class LayersView {
     this.players = run.networks.map((network, i) => new Layers(network, places[i], (...chosen) => this.follow(...chosen)));
     explorer.onPicture = (next, outputs) => this.show(next, outputs);
     new IntersectionObserver(([{ isIntersecting }]) => {
-      this.visible = isIntersecting;
+      this.visible = explorer.all = isIntersecting;
       explorer.draw();
     }).observe(byId("layers-section"));
     byId("discriminator").ontoggle = () => explorer.draw();
@@ -113,11 +112,11 @@ class LayersView {
 
   /** Show `outputs`; on a new stretch of the strip choose the channels that differ at its end, at the noise `next`. */
   async show(next, outputs) {
-    if (!this.visible) return;
+    if (!this.visible || outputs.generator.length === 1) return;
     const stretch = `${this.explorer.names}/${Math.floor(this.explorer.way)}`;
     if (stretch !== this.stretch) {
       this.stretch = stretch;
-      const others = await this.networks.ask("outputs", next);
+      const others = await this.networks.ask("outputs", { noise: next });
       for (const layers of this.players) layers.choose(outputs[layers.player], others[layers.player]);
     }
     for (const layers of this.players) layers.draw(outputs[layers.player]);
@@ -129,9 +128,9 @@ class LayersView {
     explorer.setMorphing(false);
     this.stretch = again ? "" : this.stretch;
     if (again) return explorer.draw();
-    const outputs = await networks.ask("outputs", noise);
+    const outputs = await networks.ask("outputs", { noise });
     const others = await networks.ask("without", { noise, player: layers.player, layer: n, channels: layers.rows[n].map[2], channel });
-    for (const row of layers.rows) row.followed = null;
+    for (const row of layers.rows) row.followed = null; // an earlier one
     layers.choose(outputs[layers.player], others, n, channel);
     layers.draw(outputs[layers.player]);
     byId("channel").textContent = `Without channel ${channel + 1} of ${layers.rows[n].title} these channels would change most.`;

@@ -61,7 +61,7 @@ function listing(caption, fields) {
 /** Draw onto a canvas of that many rows and columns: `fill(bytes)` writes the red, green, blue and opacity of
  * each pixel. The bytes clip numbers to 0 to 255 and round them, ties to the even one. */
 function drawPixels(canvas, height, width, fill) {
-  Object.assign(canvas, { height, width });
+  if (canvas.height !== height || canvas.width !== width) Object.assign(canvas, { height, width }); // which costs a layout
   const context = canvas.getContext("2d"), image = context.createImageData(width, height);
   fill(image.data);
   context.putImageData(image, 0, 0);

@@ -16,10 +16,10 @@ const TASKS = {
     return pictures.map((picture) => this.discriminator.run(picture).at(-1)[0]);
   },
 
-  /** What every layer of G makes of some noise, and every layer of D of the picture. */
-  outputs(noise) {
-    const generator = this.generator.run(noise);
-    return { generator, discriminator: this.discriminator.run(generator.at(-1)) };
+  /** What the layers of G make of some noise, and those of D of the picture: `all`, or the last ones. */
+  outputs({ noise, all = true }) {
+    const generator = this.generator.run(noise), discriminator = this.discriminator.run(generator.at(-1));
+    return all ? { generator, discriminator } : { generator: generator.slice(-1), discriminator: discriminator.slice(-1) };
   },
 
   /** The outputs of the generator, or of the discriminator, where one of the `channels` of a layer is left out. */
