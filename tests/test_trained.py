@@ -16,11 +16,13 @@ from PIL import Image
 import tinygan
 from tests.checks import numbers
 from tests.commands import RUN, TINY, TINY_STEPS, clean_environment, works
+from tinygan.arrays import CPU, Backend
 from tinygan.autograd import Tensor, grad
 from tinygan.data import normalise
 from tinygan.errors import CheckpointError, DeviceError, ShapeError, UsageError
 from tinygan.models import generator
-from tinygan.runs.state import pictures_of, sample_noise
+from tinygan.runs.settings import Settings
+from tinygan.runs.state import State, pictures_of, sample_noise
 from tinygan.trained import great_circle, squares
 from tinygan.views.pictures import grid, to_uint8
 
@@ -130,6 +132,13 @@ def test_the_gradient_of_the_noise_is_that_of_the_mean_squared_difference() -> N
     for n, i in np.ndindex(2, 3):  # each vector's own
         step = 1e-6 * np.eye(3)[i]
         assert found[n, i] == pytest.approx((loss(n, step) - loss(n, -step)) / 2e-6, rel=1e-4)
+
+
+def test_noise_for_a_picture_is_found_on_any_device(backend: Backend) -> None:
+    settings = Settings(width=2, noise_dim=3, size=8)
+    there, here = (tinygan.Trained(State(settings, one), Path("it.npz")) for one in (backend, CPU))
+    wanted = here.generate(2, seed=9)
+    assert np.allclose(there.like(wanted, steps=20), here.like(wanted, steps=20), atol=1e-3)
 
 
 # What cannot be.

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.checks import numbers
 from tests.views.reports import made_up_run, made_up_state
 from tinygan import layers
-from tinygan.arrays import CPU
+from tinygan.arrays import CPU, Backend
 from tinygan.autograd import Tensor
 from tinygan.data import normalise
 from tinygan.data.strokes import strokes
@@ -21,6 +21,7 @@ from tinygan.evaluation import portrait as module
 from tinygan.evaluation.portrait import directions, features_of, looks, portrait, ranked
 from tinygan.layers import Dense, Init, Network, Reshape, Tanh
 from tinygan.rng import stream
+from tinygan.runs.settings import Settings
 from tinygan.runs.state import State, pictures_of
 from tinygan.views.pictures import to_uint8
 from tinygan.views.webpage import write_report
@@ -140,6 +141,13 @@ def test_with_a_classifier_directions_lead_to_classes() -> None:
 
 def test_a_portrait_is_the_same_again() -> None:
     assert portrait(made_up_state(width=2, noise_dim=5)) == portrait(made_up_state(width=2, noise_dim=5))
+
+
+def test_a_portrait_is_the_same_on_any_device_but_for_rounding(backend: Backend) -> None:
+    settings = Settings(width=2, noise_dim=3, size=8)
+    found, expected = (portrait(State(settings, one)) for one in (backend, CPU))
+    assert found["good"]["probabilities"] == pytest.approx(expected["good"]["probabilities"], abs=1e-4)
+    assert [one["name"] for one in found["directions"]] == [one["name"] for one in expected["directions"]]
 
 
 # Good and bad pictures.
