@@ -73,8 +73,10 @@ def write_comparison(models: Sequence[tuple[RunFolder, State]], path: Path) -> N
     """Write a page with several runs, whose networks are now as in their states, side by side: the settings
     in which they `differ`, their curves, and their pictures of the same noise, where it has as many numbers.
     Raises as `write_report`."""
-    pictures = (pictures_of(state.shown_G, sample_noise(0, PREVIEWS, state.shown_G)) for _, state in models)
-    found = [_history(run) | {"pictures": sprite(next(pictures))} for run, _ in models]
+    found = []
+    for run, state in models:
+        G = state.shown_G
+        found.append(_history(run) | {"pictures": sprite(pictures_of(G, sample_noise(0, PREVIEWS, G)))})
     settings = [one["config"]["settings"] for one in found]
     names = dict.fromkeys(name for one in settings for name in one)
     differ = [name for name in names if any(one.get(name) != settings[0].get(name) for one in settings)]
