@@ -722,7 +722,8 @@ def test_several_runs_are_put_side_by_side(trained: Path, tmp_path: Path) -> Non
     (run.parent / "0003-not-trained").mkdir()
     shutil.copy(run / "config.json", run.parent / "0003-not-trained")
     printed = works("report", "1", run.parent / "0002-again", "not-trained", cwd=tmp_path).stdout
-    assert "0003-not-trained has no checkpoint yet" in printed and "runs/comparison.html (" in printed
+    assert "0003-not-trained has no checkpoint yet" in printed
+    assert "runs/comparison.html: 3 side by side" in printed
     found = in_page(run.parent / "comparison.html")
     assert [one["name"] for one in found["runs"]] == ["0001-strokes", "0002-again", "0003-not-trained"]
     assert found["runs"][0]["pictures"] == found["runs"][1]["pictures"] != found["runs"][2]["pictures"]

@@ -41,10 +41,10 @@ def main(arguments: cli.Arguments = ()) -> int:
         models = [model(where, options.runs, device, progress) for where in options.run or [None]]
         if len(models) == 1:
             write_one(options, *models[0], progress)
-            return 0
-        page = cli.placed(options.out, models[0][0].path.parent, "comparison.html")
-        write_comparison(models, page)
-        progress.around(say, f"runs     {page} ({page.stat().st_size / 1e6:.1f} MB): open it in a browser")
+        else:
+            page = cli.placed(options.out, models[0][0].path.parent, "comparison.html")
+            write_comparison(models, page)
+            progress.around(say, f"runs     {page}: {len(models)} side by side; open it in a browser")
     return 0
 
 

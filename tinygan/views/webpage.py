@@ -35,21 +35,18 @@ def write_report(
     ``report.html``; return where it is. `portrait`: what `evaluation.portrait` says of the generator, if it
     was asked. Pictures that cannot be read are left out. Raises CheckpointError when the configuration or the
     statistics are damaged, or the file cannot be written."""
-    config, stats = _configuration(run), statistics(run)
-    images, height, width, _ = config["data"]["shape"]
-    name = printable(run.path.resolve().name)
+    history = _history(run)
+    images, height, width, _ = history["config"]["data"]["shape"]
     networks = state.shown_G, state.D
     edits = unlike(*networks)  # of what the page computes by itself
     samples = run.samples()
     frames = ((at, _sprite(at.path, PREVIEWS, height, width)) for at in samples)
+    shown = [{"epoch": at.epoch, "step": at.step, "picture": one} for at, one in frames if one]
     exported = [([], "") if edits else for_page(network) for network in networks]
     contents = {
-        "name": name, "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),
-        "config": config, "resume": run.resume_command(config["settings"].get("data")),
+        **history, "resume": run.resume_command(history["config"]["settings"].get("data")),
         "limits": {name.lower(): getattr(health, name) for name in LIMITS},
-        "stats": stats, "curves": curves(run.read_losses(), stats),
-        "frames": [{"epoch": at.epoch, "step": at.step, "picture": one} for at, one in frames if one],
-        "reals": _sprite(run.reals_path, min(PREVIEWS, images), height, width),
+        "frames": shown, "reals": _sprite(run.reals_path, min(PREVIEWS, images), height, width),
         "networks": [
             {"name": network.name, "input": network.input_shape, "layers": layers}
             for network, (layers, _) in zip(networks, exported, strict=True)
@@ -58,13 +55,14 @@ def write_report(
         "noise": rounded(state.preview_noise), "fit": {"steps": FIT_STEPS, "lr": FIT_LR},
         **(portrait or {"directions": [], "good": None}),
     }  # fmt: skip
-    data, epochs = config["data"].get("name"), stats[-1]["epoch"] if stats else 0
+    epochs = history["stats"][-1]["epoch"] if history["stats"] else 0
+    words = f"Pictures by a neural network after {epochs} epochs of {history['config']['data'].get('name')}."
     parts = {
         "generator-weights": exported[0][1], "discriminator-weights": exported[1][1],
-        "description": html.escape(f"Pictures by a neural network after {epochs} epochs of {data}."),
+        "description": html.escape(words),
         "picture": f"samples/{samples[-1].path.name}" if samples else "",  # beside the page
     }  # fmt: skip
-    text = page("page.html", f"{name}: report", contents, **parts)
+    text = page("page.html", f"{history['name']}: report", contents, **parts)
     path = path or run.report_path
     write_atomically(path, text.encode())
     return path
@@ -74,24 +72,25 @@ def write_comparison(models: Sequence[tuple[RunFolder, State]], path: Path) -> N
     """Write a page with several runs, whose networks are now as in their states, side by side: the settings
     in which they `differ`, their curves, and their pictures of the same noise, where it has as many numbers.
     Raises as `write_report`."""
-    configs = [_configuration(run) for run, _ in models]
-    settings = [config["settings"] for config in configs]
+    found = []
+    for run, state in models:
+        G = state.shown_G
+        found.append(_history(run) | {"pictures": sprite(pictures_of(G, sample_noise(0, PREVIEWS, G)))})
+    settings = [one["config"]["settings"] for one in found]
     names = dict.fromkeys(name for one in settings for name in one)
     differ = [name for name in names if any(one.get(name) != settings[0].get(name) for one in settings)]
-    found = []
-    for (run, state), config in zip(models, configs, strict=True):
-        stats, G = statistics(run), state.shown_G
-        images, *shape = config["data"]["shape"]
-        found.append({
-            "name": printable(run.path.resolve().name), "data": config["data"].get("name"), "shape": shape,
-            "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]), "step": state.step,
-            "settings": {name: config["settings"].get(name) for name in differ},
-            "stats": stats, "curves": curves(run.read_losses(), stats),
-            "pictures": sprite(pictures_of(G, sample_noise(0, PREVIEWS, G))),
-        })  # fmt: skip
     same = len({state.shown_G.input_shape for _, state in models}) == 1
     text = page("compare.html", "runs compared", {"runs": found, "differ": differ, "same_noise": same})
     write_atomically(path, text.encode())
+
+
+def _history(run: RunFolder) -> dict[str, Any]:
+    """What all pages show of a run, whatever its networks are."""
+    config, stats = _configuration(run), statistics(run)
+    steps = math.ceil(config["data"]["shape"][0] / config["settings"]["batch_size"])
+    name = printable(run.path.resolve().name)
+    shown = {"name": name, "steps_per_epoch": steps, "config": config}
+    return {**shown, "stats": stats, "curves": curves(run.read_losses(), stats)}
 
 
 def page(file: str, title: str, contents: dict[str, Any], **parts: str) -> str:

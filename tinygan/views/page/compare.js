@@ -2,32 +2,28 @@
 "use strict";
 
 const { runs, differ, same_noise: sameNoise } = JSON.parse(byId("contents").textContent);
-const colorOf = (i) => `hsl(${Math.round((i * 360) / runs.length)} 65% 55%)`;
 
 byId("same-noise").textContent = sameNoise ? "The generators' pictures of the same sixteen vectors of noise."
   : "The generators take noise of different lengths, so these pictures are not of the same noise.";
 for (const { name, pictures, stats } of runs) {
-  const last = stats.at(-1), words = last ? `epoch ${number(last.epoch)}. ${advice(last)}` : "no epoch is complete yet.";
+  const words = stats.length ? `epoch ${number(stats.at(-1).epoch)}. ${advice(stats.at(-1))}` : "no epoch is complete yet.";
   const image = element("img", { src: pictures, alt: `16 pictures by the generator of ${name}`, style: "width: 100%; image-rendering: pixelated" });
   byId("pictures").append(element("figure", {}, image, element("figcaption", {}, `${name}: ${words}`)));
 }
-const text = (value) => (value === null ? "–" : String(value));
-byId("settings").append(table("Settings that are not the same in all runs",
+byId("settings").append(table(differ.length ? "Settings that are not the same in all runs" : "All settings are the same",
   [["run", "whole"], ...differ.map((name) => [name.replaceAll("_", " "), "text"])],
-  runs.map((run) => [run.name, ...differ.map((name) => text(run.settings[name]))])));
+  runs.map(({ name, config }) => [name, ...differ.map((setting) => String(config.settings[setting] ?? "–"))])));
 
-/** The charts: one line a run, over the epochs. */
-const lines = (points) => runs.map((run, i) => ({ name: run.name, color: colorOf(i), ...points(run) })).filter(({ x }) => x.length);
-const bySteps = (i) => lines(({ curves, steps_per_epoch: steps }) => ({ x: curves.step.map((step) => step / steps), y: curves.mean[i] }));
-const evaluated = lines(({ stats }) => {
-  const rows = stats.filter((row) => row.evaluation.fcd !== undefined);
-  return { x: rows.map((row) => row.epoch), y: rows.map((row) => row.evaluation.fcd) };
-});
-const charts = [["Distance from real images (FCD, smaller is better)", evaluated], ["Loss of G", bySteps(0)], ["Loss of D", bySteps(1)],
-  ["D(x), of real images", bySteps(2)], ["D(G(z)), of fakes", bySteps(3)]].filter(([, drawn]) => drawn.length);
-const lastEpoch = Math.max(1, ...charts.flatMap(([, drawn]) => drawn.map(({ x }) => x.at(-1))));
-for (const [title, drawn] of charts) {
-  const chart = new Chart({ title, lines: drawn, lastEpoch });
+/** A chart with a line for each run that has measured it: `points(run)` are its x, in epochs, and y. */
+function compare(title, points) {
+  const lines = runs.map((run, i) => ({ name: run.name, color: `hsl(${(i * 360) / runs.length} 65% 55%)`, ...points(run) })).filter(({ x }) => x.length);
+  if (!lines.length) return;
+  const chart = new Chart({ title, lines, lastEpoch: Math.max(1, ...lines.map(({ x }) => x.at(-1))) });
   byId("charts").append(chart.figure);
-  chart.show({ reach: Math.ceil(drawn[0].x.length / 50) });
+  chart.show({ reach: Math.ceil(lines[0].x.length / 50) });
 }
+const measured = (stats) => stats.filter((row) => row.evaluation.fcd !== undefined);
+compare("Distance from real images (FCD, smaller is better)", ({ stats }) => (
+  { x: measured(stats).map((row) => row.epoch), y: measured(stats).map((row) => row.evaluation.fcd) }));
+["Loss of G", "Loss of D", "D(x), of real images", "D(G(z)), of fakes"].forEach((title, i) => compare(title, ({ curves, steps_per_epoch: steps }) => (
+  { x: curves.step.map((step) => step / steps), y: curves.mean[i] })));
