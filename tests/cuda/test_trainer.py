@@ -154,7 +154,7 @@ def test_more_steps_than_the_card_keeps_losses_of_are_all_measured(make_backend)
 def test_full_and_partial_batches_have_a_graph_each(make_backend):
     _, taking = begun(make_backend())
     taking.steps(7)
-    assert sorted(taking.graphs) == [3, 4] and 40 < taking.launches < 60
+    assert sorted(taking.graphs) == [3, 4]
     taking.close()
     assert not taking.graphs
 

@@ -86,12 +86,6 @@ class CardStep:
             self.event.record(earlier)
             later.wait_event(self.event)
 
-    def counted(self) -> tuple[int, int]:
-        """Kernels and products launched so far; what the products compute."""
-        handles = {self.blas, self.side_blas}
-        launches = self.kernels.launches + sum(blas.products for blas in handles)
-        return launches, sum(blas.operations for blas in handles)
-
     def stop(self) -> None:
         """Wait for the card, though it may have failed."""
         for each in (self.side, self.stream):

@@ -60,7 +60,6 @@ class Trainer:
         self.uploads: list[np.ndarray] = []  # kept until the card has certainly read them
         self.graphs: dict[int, Any] = {}  # by the number of real images in the whole batch
         self.seen: set[int] = set()
-        self.launches = self.operations = 0  # kernels and products of a step; what the products compute
         self.trouble = ""  # what was not finite, once anything was
         self.stride = 1  # steps that are worth taking before one looks
 
@@ -117,13 +116,8 @@ class Trainer:
 
     def _launch(self, all_N: int) -> None:
         """A step of a batch with so many real images."""
-        card = self.card
-        launches, operations = card.counted()
-        card.begin(self.data, self.order, all_N)
-        card.train_step(all_N)
-        if all_N == card.all_M:
-            now = card.counted()
-            self.launches, self.operations = now[0] - launches, now[1] - operations
+        self.card.begin(self.data, self.order, all_N)
+        self.card.train_step(all_N)
 
     def close(self) -> None:
         """Give the graphs and cuBLAS's handles back."""
