@@ -74,7 +74,6 @@ def test_what_is_counted_is_what_a_step_does(taking, monkeypatch):
 def test_a_step_on_a_card_is_counted_as_one_without(taking):
     with roofline.recorded() as launches:
         taking.steps(1)
-    assert len(launches) == taking.launches  # which they are all the same
     assert launches == roofline.count(SMALL, BATCH, "float32")
 
 
