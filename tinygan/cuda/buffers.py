@@ -55,24 +55,21 @@ def sizes_of(G: Network, D: Network) -> Sizes | None:
     dense_G, up, down, dense_D = layers_of(G, D)
     if (len(up), len(down)) != (3, 2):
         return None
-    side, channels, noise = D.input_shape[0] // 4, D.input_shape[2], G.input_shape[0]
     convolutions = [stage.conv for stage in (*up, *down)]
-    C0, C1, C2, D1, D2 = (layer.kernel.shape[3] for layer in convolutions)
-    sizes = Sizes(side, channels, noise, C0, C1, C2, D1, D2)
-    shapes = [
-        (noise, sizes.P * C0), (TAPS, TAPS, C1, C0), (TAPS, TAPS, C2, C1), (TAPS, TAPS, channels, C2),
-        (TAPS, TAPS, channels, D1), (TAPS, TAPS, D1, D2), (sizes.P * D2, 1),
-    ]  # fmt: skip
+    widths = (layer.kernel.shape[3] for layer in convolutions)
+    s = Sizes(D.input_shape[0] // 4, D.input_shape[2], G.input_shape[0], *widths)
+    pairs = (s.C1, s.C0), (s.C2, s.C1), (s.channels, s.C2), (s.channels, s.D1), (s.D1, s.D2)
+    shapes = [(s.noise, s.P * s.C0), *((TAPS, TAPS, *pair) for pair in pairs), (s.P * s.D2, 1)]
     tensors = *G.parameters.values(), *G.statistics.values(), *D.parameters.values()
     fits = (
-        (1, *D.input_shape) == sizes.picture(1)
-        and channels in (1, 3)
-        and 1 <= side <= LARGEST_SIDE
+        (1, *D.input_shape) == s.picture(1)
+        and s.channels in (1, 3)
+        and 1 <= s.side <= LARGEST_SIDE
         and [layer.kernel.shape for layer in (dense_G, *convolutions, dense_D)] == shapes
         and [layer.stride for layer in convolutions] == [1, 2, 2, 2, 2]
         and all(tensor.dtype == np.float32 for tensor in tensors)
     )
-    return sizes if fits else None
+    return s if fits else None
 
 
 class Memory:

@@ -21,6 +21,8 @@ from tinygan.layers import Conv2D, Conv2DTranspose, Network
 from tinygan.optim import Adam
 from tinygan.rng import MASK_STEPS, key, mask_rate, stream
 
+Convolutional = Conv2D | Conv2DTranspose
+
 
 class CardStep:
     """Both networks and their Adams on the card, with all the memory a step needs. Tensors' arrays and Adams'
@@ -226,7 +228,7 @@ class CardStep:
         """Of so many rows for this rank's examples: how many there are for all."""
         return rows // self.batch * self.all_M
 
-    def _convolve(self, layer: Conv2D | Conv2DTranspose, b: LiftedBuffers, x: Array, y: Array) -> None:
+    def _convolve(self, layer: Convolutional, b: LiftedBuffers, x: Array, y: Array) -> None:
         """The map x -> y, by frequencies."""
         conv, up = self.frequencies[layer.stride], isinstance(layer, Conv2DTranspose)
         X, Y, multiply = (b.Y, b.X, conv.up) if up else (b.X, b.Y, conv.down)
@@ -236,9 +238,7 @@ class CardStep:
         multiply(X, b.W, Y)
         conv.lower(Y, y)
 
-    def _convolve_backward(
-        self, layer: Conv2D | Conv2DTranspose, b: LiftedBuffers, dy: Array, dx: Array
-    ) -> None:
+    def _convolve_backward(self, layer: Convolutional, b: LiftedBuffers, dy: Array, dx: Array) -> None:
         """dy -> dx, and the kernel's gradient."""
         conv, up = self.frequencies[layer.stride], isinstance(layer, Conv2DTranspose)
         X, Y, dX, dY = (lifted[: len(dy)] for lifted in (b.X, b.Y, b.dX, b.dY))
