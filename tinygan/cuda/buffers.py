@@ -73,10 +73,10 @@ def sizes_of(G: Network, D: Network) -> Sizes | None:
 
 
 class Memory:
-    """Hands out buffers of the card, or, without `xp`, only counts them; with `apart` no two share memory."""
+    """Hands out buffers of the card, or, without `xp`, only counts them."""
 
-    def __init__(self, xp: Any = None, apart: bool = False) -> None:
-        self.xp, self.apart = xp, apart
+    def __init__(self, xp: Any = None) -> None:
+        self.xp = xp
         self.bytes = self.largest = 0  # of all buffers together; numbers in the largest of them
 
     def __call__(self, *shape: int, dtype: Any = np.float32) -> Array:
@@ -87,8 +87,7 @@ class Memory:
 
     def again(self, buffer: Array, dtype: Any = None) -> Array:
         """The memory of a buffer whose numbers are not needed any more, for others of its shape and dtype."""
-        same = dtype in (None, buffer.dtype) and not self.apart
-        return buffer if same else self(*buffer.shape, dtype=dtype or buffer.dtype)
+        return buffer if dtype in (None, buffer.dtype) else self(*buffer.shape, dtype=dtype)
 
 
 # In what follows a `d` before a name means the gradient.
@@ -143,7 +142,6 @@ class Buffers:
         windows = (window + 2) * max(BLOCKS * s.wide * QUADS, s.C2, s.D1)
         self.shares, self.sums = take(max(two, windows)), take(2 * most)
         self.arrived = take(1 + most, dtype=np.uint32)  # blocks of a column; see `last_of`
-        self.side_shares, self.side_arrived = take.again(self.shares), take.again(self.arrived)
         self.measured = take(STEPS_KEPT, 4)  # losses and scores of the last steps
         self.clock, self.rate = take(2, dtype=np.int64), take(2)  # see `begin`
         self.trouble = take(2, dtype=np.int32)  # see `check_finite`

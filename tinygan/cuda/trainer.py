@@ -30,17 +30,17 @@ class Trainer:
 
     def __init__(
         self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, images: Any, batch_size: int, seed: int,
-        step: int = 0, graphs: bool = True, average: Average | None = None, beside: bool = False,
+        step: int = 0, graphs: bool = True, average: Average | None = None,
     ) -> None:  # fmt: skip
         """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken.
-        Without `graphs` every kernel is launched by itself: slower, the same bits; `beside`: see `CardStep`.
+        Without `graphs` every kernel is launched by itself: slower, the same bits.
         Raises UsageError where the networks are not the DCGAN, or too large (see `buffers.sizes_of`), and
         DeviceError where the images are too many for the card's memory."""
         # One kernel serves both Adams: nothing but their lr may differ.
         of_G, of_D = ((type(a), a.t, a.beta1, a.beta2, a.eps) for a in (adam_G, adam_D))
         if not sizes_of(G, D) or of_G != of_D or type(adam_G) is not Adam:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
-        self.card = CardStep(G, D, adam_G, adam_D, batch_size, average, step, seed, beside)
+        self.card = CardStep(G, D, adam_G, adam_D, batch_size, average, step, seed)
         self.seed, self.step, self.with_graphs = seed, step, graphs
         self.steps_per_epoch = -(-len(images) // batch_size)
         xp = self.card.xp
