@@ -238,11 +238,9 @@ class Job:
             if self.arrays:
                 self.state.restore(self.arrays, self.file)
             elif where := self.settings.start_from:
-                weights = self.ranks.by_first(lambda: self._found(where)[0].weights())
+                warn = self.output.warn
+                weights = self.ranks.by_first(lambda: found(where, self.out, CPU, warn)[0].weights())
                 self.state.set_weights(with_average(weights, self.settings.average > 0))
-
-    def _found(self, where: str) -> tuple[State, Path]:
-        return found(where, self.out, CPU, self.output.warn)
 
     def _new_settings(self) -> Settings:
         if self.change:
@@ -251,7 +249,7 @@ class Job:
             return new_settings(self.given)
 
         def of_start() -> tuple[Settings, str]:
-            state, file = self._found(self.given["start_from"])
+            state, file = found(self.given["start_from"], self.out, CPU, self.output.warn)
             return state.settings, os.path.abspath(file)
 
         start, file = self.ranks.by_first(of_start)
@@ -344,32 +342,31 @@ class Job:
         """A sentence that names it, once the training has begun."""
         return f"Last checkpoint: {newest}." if self.begun and (newest := self.newest()) else ""
 
-    def facts(self, how: str) -> list[str]:
+    def facts(self, how: str) -> Iterator[str]:
         """What is trained, where and how: a line each; `how`: a step is taken, in words."""
         settings, images, device = self.settings, self.images, self.device
         N, H, W, C = images.images.shape
-        card = device.card()
+        yield from images.notes
+        if settings.batch_size == 1:
+            yield "note     --batch-size 1: batch normalisation of a single picture takes G's noise away"
+        if N < FEW * (1 + settings.flip):
+            more = "" if settings.flip else "; --flip adds their mirror images"
+            yield f"note     {N:,} pictures are few: D will learn them by heart, and G will repeat them{more}"
+        yield f"data     {images.name}: {N:,} images {H}x{W}x{C} ({images.source})"
         library = f"{'NumPy' if device.device == 'cpu' else 'CuPy'} {device.xp.__version__}"
         threads = f"{self.threads} thread{'s' * (self.threads != 1)} ({self.source})"
-        where = f"{card['card']}, {device.precision}" if card else threads
-        one = "note     --batch-size 1: batch normalisation of a single picture takes G's noise away"
-        few = f"note     {N:,} pictures are few: D will learn them by heart, and G will repeat them"
-        few += "" if settings.flip else "; --flip adds their mirror images"
-        return [
-            *images.notes,
-            *([one] if settings.batch_size == 1 else []),
-            *([few] if N < FEW * (1 + settings.flip) else []),
-            f"data     {images.name}: {N:,} images {H}x{W}x{C} ({images.source})",
-            f"device   {device.device}, {library}, engine {device.engine}, {where}",
-            f"step     {how}",
-            *([self.ranks.words] if self.ranks.words else []),
+        where = f"{card['card']}, {device.precision}" if (card := device.card()) else threads
+        yield f"device   {device.device}, {library}, engine {device.engine}, {where}"
+        yield f"step     {how}"
+        if self.ranks.words:
+            yield self.ranks.words
+        own_rate = f"(D {settings.lr_d:g}) " if settings.lr_d else ""
+        average = f"averaged with {settings.average:g}, " if settings.average else ""
+        yield (
             f"recipe   {settings.recipe}: {settings.epochs} epochs of {self.schedule.steps_per_epoch} steps, "
-            f"batch {settings.batch_size}, Adam lr {settings.lr:g} "
-            + (f"(D {settings.lr_d:g}) " if settings.lr_d else "")
-            + f"beta1 {settings.beta1:g} beta2 {settings.beta2:g}, "
-            + (f"averaged with {settings.average:g}, " if settings.average else "")
-            + f"seed {settings.seed}",
-        ]
+            f"batch {settings.batch_size}, Adam lr {settings.lr:g} {own_rate}"
+            f"beta1 {settings.beta1:g} beta2 {settings.beta2:g}, {average}seed {settings.seed}"
+        )
 
     def rehearse(self) -> None:
         """Check all that can be checked before a training, and say what it would be."""
@@ -465,21 +462,19 @@ class Job:
             run.save(self.arrays, self.meta | {"settings": asdict(self.settings)})
         return run
 
-    def _leftovers(self, run: RunFolder) -> list[str]:
+    def _leftovers(self, run: RunFolder) -> Iterator[str]:
         """What the training has left, and what may be done with it."""
-        settings, state = self.settings, self.state
-        where = f"Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}"
-        lines = [f"done     {state.step:,} steps. {where}"]
+        settings, step = self.settings, self.state.step
+        yield f"done     {step:,} steps. Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}"
         if not settings.no_gif and run.gif_path.is_file():
-            lines.append(f"         The training as a film: {run.gif_path}")
+            yield f"         The training as a film: {run.gif_path}"
         if not settings.no_report and run.report_path.is_file():
-            lines.append(f"         The report, to open in a browser: {run.report_path}")
+            yield f"         The report, to open in a browser: {run.report_path}"
         if run.best_path.is_file():
-            lines.append(f"         The best FCD: {run.best_path}")
-        lines.append(f"         More pictures: {errors.python('-m', 'tinygan.sample', str(run.path))}")
-        if state.step < settings.epochs * self.schedule.steps_per_epoch:
-            lines.append(f"         Go on with: {run.resume_command(settings.data)}")
-        return lines
+            yield f"         The best FCD: {run.best_path}"
+        yield f"         More pictures: {errors.python('-m', 'tinygan.sample', str(run.path))}"
+        if step < settings.epochs * self.schedule.steps_per_epoch:
+            yield f"         Go on with: {run.resume_command(settings.data)}"
 
 
 sys.modules[__name__].__class__ = Command

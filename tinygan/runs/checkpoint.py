@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygan.errors import CheckpointError, Printer, failing
+from tinygan.errors import CheckpointError, Printer, failing, one_line
 from tinygan.files import write_atomically
 
 FORMAT = 1
@@ -53,7 +53,8 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except CheckpointError:
         raise
     except Exception as error:  # a hostile zip can raise nearly anything: MemoryError, struct.error, ...
-        raise _damaged(path, f"{type(error).__name__} while reading") from error
+        what = f"{one_line(error):.200}"
+        raise CheckpointError(f"{path} is damaged ({what}). Use an older checkpoint of the run.") from error
 
 
 def newest_intact(paths: Sequence[Path], say: Printer) -> tuple[Path, dict[str, np.ndarray], dict[str, Any]]:
@@ -62,13 +63,13 @@ def newest_intact(paths: Sequence[Path], say: Printer) -> tuple[Path, dict[str, 
     failures: list[CheckpointError] = []
     for path in paths:
         try:
-            arrays, meta = read(path)
+            found = path, *read(path)
         except CheckpointError as error:
             failures.append(error)
-        else:
-            for failure in failures:
-                say(f"warning: {failure} Falling back to {path}.")
-            return path, arrays, meta
+            continue
+        for failure in failures:
+            say(f"warning: {failure} Falling back to {path}.")
+        return found
     if not failures:
         why = "none was saved yet (the first comes ten seconds after the start), or they were deleted"
         raise CheckpointError(f"the run has no checkpoint: {why}. Wait, or use another run.")
@@ -138,64 +139,55 @@ def _read_sealed(path: Path) -> bytes:
             if path.suffix.lower() == ".safetensors":
                 found = f"{path} holds weights alone, which sample and evaluate read"
                 raise CheckpointError(f"{found}. Name the run it came from.")
-            raise _damaged(path, "its end is missing, or tinygan did not write it")
+            raise ValueError("its end is missing, or tinygan did not write it")
         file.seek(0)
         data = file.read()
     if data[-64:] != hashlib.sha256(memoryview(data)[:-64]).hexdigest().encode():
-        raise _damaged(path, "its SHA-256 differs from the one in its last bytes")
+        raise ValueError("its SHA-256 differs from the one in its last bytes")
     return data
 
 
 def _parse(data: bytes, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What a sealed file holds. Anyone can compute a seal, so nothing in `data` is trusted."""
-    contents = _unzip(data, path)
-    if "meta" not in contents or "digest" not in contents:
-        raise _damaged(path, "meta or digest is missing")
-    header = json.loads(_array("meta", contents["meta"], path).tobytes())
+    contents = _unzip(data)
+    header = json.loads(_array("meta", contents["meta"]).tobytes())
     version = header["format"]
-    if not isinstance(version, int) or version < 1:
-        raise _damaged(path, f"format {version!r:.20}")
-    if version > FORMAT:
+    if isinstance(version, int) and version > FORMAT:
         known = f"this tinygan reads up to {FORMAT}. Update tinygan."
         raise CheckpointError(f"{path} has format {version}, but {known}")
-    meta = header["meta"]
-    if not isinstance(meta, dict):
-        raise _damaged(path, "meta is no JSON object")
-    members = {name: _array(name, content, path) for name, content in contents.items()}
+    if version not in range(1, FORMAT + 1) or not isinstance(header["meta"], dict):
+        raise ValueError("its meta is not what tinygan writes")
+    members = {name: _array(name, content) for name, content in contents.items()}
     if members.pop("digest").tobytes() != _digest(members):
-        raise _damaged(path, "its content differs from its digest")
+        raise ValueError("its content differs from its digest")
     del members["meta"]
-    return members, meta
+    return members, header["meta"]
 
 
-def _unzip(data: bytes, path: Path) -> dict[str, bytes]:
+def _unzip(data: bytes) -> dict[str, bytes]:
     """The members' bytes; their declared sizes together never exceed what the file holds."""
     contents: dict[str, bytes] = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         infos = archive.infolist()
         if sum(info.file_size for info in infos) > len(data):
-            raise _damaged(path, "its members claim more bytes than it has")
+            raise ValueError("its members claim more bytes than it has")
         for info in infos:
             name = info.filename.removesuffix(".npy")
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-                raise _damaged(path, f"{name!r:.60} is compressed")
+                raise ValueError(f"{name!r:.60} is compressed")
             if name == info.filename or not _NAME.fullmatch(name) or name in contents:
-                raise _damaged(path, f"unexpected or doubled member {info.filename!r:.60}")
+                raise ValueError(f"unexpected or doubled member {info.filename!r:.60}")
             contents[name] = archive.read(info)
     return contents
 
 
-def _array(name: str, content: bytes, path: Path) -> np.ndarray:
+def _array(name: str, content: bytes) -> np.ndarray:
     """One .npy member as an array; its size is checked before anything is allocated."""
     match = _HEADER.match(content)
     if not match or match.group(1).decode() not in _DTYPES:
-        raise _damaged(path, f"{name} has an unexpected header")
+        raise ValueError(f"{name} has an unexpected header")
     dtype = np.dtype(match.group(1).decode())
     shape = tuple(int(size) for size in match.group(2).split(b",") if size.strip())
     if math.prod(shape) * dtype.itemsize != len(content) - match.end():
-        raise _damaged(path, f"{name} has not as many bytes as its shape {str(shape):.60} takes")
+        raise ValueError(f"{name} has not as many bytes as its shape {str(shape):.60} takes")
     return np.frombuffer(content, dtype, offset=match.end()).reshape(shape).copy()
-
-
-def _damaged(path: Path, what: str) -> CheckpointError:
-    return CheckpointError(f"{path} is damaged ({what}). Use an older checkpoint of the run.")

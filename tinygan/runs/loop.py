@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from types import FrameType
 from typing import Any
@@ -292,16 +292,11 @@ def signals(answer: Printer, received: Signals) -> Iterator[None]:
         if received.breaks:
             raise TinyganError("a signal to stop arrived")
 
-    handlers: dict[int, Any] = {}
-    for number in signal.Signals if threading.current_thread() is threading.main_thread() else ():
-        before = signal.getsignal(number) if number.name in STOPPING else None
-        # One that Python did not install (None) it could not bring back.
-        if before is not None and (number.name, before) != ("SIGHUP", signal.SIG_IGN):
-            handlers[number] = before
-    try:
-        for number in handlers:
-            signal.signal(number, note)
+    with ExitStack() as restored:
+        for number in signal.Signals if threading.current_thread() is threading.main_thread() else ():
+            before = signal.getsignal(number) if number.name in STOPPING else None
+            # One that Python did not install (None) it could not bring back.
+            if before is not None and (number.name, before) != ("SIGHUP", signal.SIG_IGN):
+                restored.callback(signal.signal, number, before)
+                signal.signal(number, note)
         yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)

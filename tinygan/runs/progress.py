@@ -42,12 +42,12 @@ class Progress:
     ) -> None:  # fmt: skip
         self._stream = stream
         self._total, self._done = total_steps, done_steps
-        self._quiet, self._seconds_per_line = quiet, seconds_per_line  # the latter where there is no terminal
+        self._quiet = quiet
         self._fails = getattr(stream, "closed", False)
         terminal = not self._fails and getattr(stream, "isatty", bool)() and os.environ.get("TERM") != "dumb"
         notebook = type(stream).__module__ == "ipykernel.iostream"
         self._moves = (terminal or notebook) and not quiet
-        self._seconds_per_redraw = 1.0 if notebook else 0.1
+        self._interval = seconds_per_line if not self._moves else 1.0 if notebook else 0.1
         self._shown = ""  # what stands on the terminal's last line
         self._fields: Sequence[str] = ()  # what should stand there
         self._steps = 0  # of this process
@@ -63,8 +63,6 @@ class Progress:
         self._done += 1
         self._images += images
         self._window.append((monotonic() - self.paused, self._images))
-        if self._quiet:
-            return
         left, speed = self._estimates()
         losses = "loss G {:.2f} D {:.2f}".format(*measured[:2])
         scores = "D(x) {:.2f} D(G(z)) {:.2f}".format(*measured[2:])
@@ -73,17 +71,12 @@ class Progress:
         self.show(*fields, now=self._steps == _STEPS_BEFORE_ESTIMATE)
 
     def show(self, *fields: str, now: bool = False) -> None:
-        """Show `fields`, the most important first; where no line moves, every `seconds_per_line` or `now`."""
+        """Show `fields`, the most important first, if it is time for them, or `now`."""
         self._fields, waited = fields, monotonic() - self._last_time
-        if self._quiet:
-            return
-        if not self._moves and (now or waited >= self._seconds_per_line):
-            self._write("  ".join(fields) + "\n")
-        elif self._moves and (not self._shown or waited >= self._seconds_per_redraw):
-            self._draw(fields)
-        else:
-            return
-        self._last_time = monotonic()
+        due = now or waited >= self._interval or (self._moves and not self._shown)
+        if due and not self._quiet:
+            self._draw(fields) if self._moves else self._write("  ".join(fields) + "\n")
+            self._last_time = monotonic()
 
     @contextmanager
     def pause(self, what: str) -> Iterator[None]:

@@ -15,8 +15,7 @@ import numpy as np
 from tinygan.errors import CheckpointError, ShapeError, printable
 from tinygan.fast.originals import unlike
 from tinygan.files import write_atomically
-from tinygan.runs.folder import RunFolder
-from tinygan.runs.records import GROUPS, LISTS, damaged
+from tinygan.runs.folder import GROUPS, LISTS, RunFolder, damaged
 from tinygan.runs.state import PREVIEWS, State, pictures_of, sample_noise
 from tinygan.views import health
 from tinygan.views.explorer import FIT_LR, FIT_STEPS, for_page
