@@ -32,17 +32,17 @@ EPOCHS, STEPS = 100, 23_500  # of the tutorial's run: 60,000 images, batch 256
 TURNS = 5
 PICTURES = 20  # compared with `generate`, and timed
 
-PICTURES_OF = """(noises) => noises.map((noise) => Array.from(
-    Uint8ClampedArray.from(explorer.generator.run(noise).at(-1), (value) => value * 127.5 + 127.5)))"""
-# A walk with everything drawn that a person sees: the picture, D's decision and all of G's layers.
-WALK = """async (seconds) => {
+PICTURES_OF = """(noises) => explorer.networks.ask("pictures", noises).then((pictures) => pictures.map(
+    (picture) => Array.from(Uint8ClampedArray.from(picture, (value) => value * 127.5 + 127.5))))"""
+# A morph with everything drawn that a person sees: the picture, D's decision, and channels of all of G's layers.
+MORPH = """async (seconds) => {
     let frames = 0;
-    const draw = explorer.drawLayers;
-    explorer.drawLayers = (outputs) => { draw(outputs); frames += 1; };
-    document.getElementById("layers").scrollIntoView();
-    explorer.setStrolling(true);
+    const show = explorer.onPicture;
+    explorer.onPicture = (...shown) => { show(...shown); frames += 1; };
+    document.getElementById("layers-title").scrollIntoView();
+    explorer.setMorphing(true);
     await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
-    explorer.setStrolling(false);
+    explorer.setMorphing(false);
     return frames;
 }"""
 
@@ -151,10 +151,11 @@ def explored(path: Path, state: State, walk: float) -> dict[str, float]:
     expected = to_uint8(pictures_of(state.shown_G, noise)).reshape(PICTURES, -1).astype(int)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program)
-        page = browser.new_page()
+        page = browser.new_page(reduced_motion="reduce")
         page.goto(path.absolute().as_uri())
-        while not page.evaluate("explorer !== null"):
-            page.wait_for_timeout(100)
+        while not page.evaluate("explorer.drawn"):
+            page.wait_for_timeout(20)
+        first = page.evaluate("performance.now() / 1000")
         page.wait_for_timeout(2000)  # the small pictures are drawn one after the other
         ask = browser.new_browser_cdp_session()
 
@@ -168,10 +169,11 @@ def explored(path: Path, state: State, walk: float) -> dict[str, float]:
             page.evaluate(PICTURES_OF, noise.tolist())
             turns += 1
         times.append(cpu())
-        frames = page.evaluate(WALK, walk)
+        frames = page.evaluate(MORPH, walk)
         times.append(cpu())
         browser.close()
     return {
+        "seconds_to_the_first_computed_picture": first,
         "pictures_a_second": turns * PICTURES / (times[1] - times[0]),
         "frames_a_second": frames / (times[2] - times[1]),
         "largest_difference_of_255": int(np.abs(np.array(pictures) - expected).max()),

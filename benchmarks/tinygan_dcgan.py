@@ -89,8 +89,8 @@ class Player(worker.Player):
 
             launches = roofline.count(roofline.Model(), len(self.images), self.backend.precision)
             facts |= {
-                "launches": self.trainer.launches,
-                "operations": self.trainer.operations,
+                "launches": len(launches),
+                "operations": sum(launch.operations for launch in launches),
                 "bytes": roofline.total_bytes(launches),
             }
         return facts

@@ -119,12 +119,16 @@ def _epochs(job: Job) -> Generator[Epoch, None, None]:
         except TinyganError as problem:  # nobody is there to catch it
             job.output.warn(f"{problem.mark}{problem}")
 
+    def at_exit() -> None:
+        job.threads = 1  # none starts any more
+        job.held.close()
+
     with job.held:
         with job.working():
             job.prepare()
         rows = job.epochs()
         job.held.callback(finish)
-        job.held.callback(atexit.unregister, atexit.register(job.held.close))
+        job.held.callback(atexit.unregister, atexit.register(at_exit))
         while True:
             with job.working():
                 if not (row := next(rows, None)):

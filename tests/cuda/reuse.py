@@ -30,13 +30,13 @@ def named(own: Buffers) -> dict[str, Array]:
 class Apart(Memory):
     """No two buffers share memory: so an address tells which one was meant."""
 
-    def __init__(self, xp: Any = None, apart: bool = False) -> None:
-        super().__init__(xp, apart=True)
+    def __init__(self, xp: Any = None) -> None:
+        super().__init__(xp)
         self.owner: dict[int, int] = {}  # addresses: of a buffer, of the one it would share with
 
     def again(self, buffer: Array, dtype: Any = None) -> Array:
-        other = super().again(buffer, dtype)
-        if self.xp and other is not buffer:
+        other = self(*buffer.shape, dtype=dtype or buffer.dtype)
+        if self.xp:
             at = address(buffer)
             self.owner[address(other)] = self.owner.get(at, at)
         return other

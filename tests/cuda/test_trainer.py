@@ -12,10 +12,8 @@ from tests.standin import kernels as standin
 from tinygan.backend import choose, cpu
 from tinygan.cuda import buffers
 from tinygan.cuda import trainer as fast_trainer
-from tinygan.cuda.blas import CUBLASError
 from tinygan.cuda.buffers import STEPS_KEPT
 from tinygan.cuda.frequencies import Convolution
-from tinygan.cuda.gan import CardStep
 from tinygan.cuda.kernels import Kernels
 from tinygan.cuda.trainer import Trainer
 from tinygan.data import Dataset
@@ -118,27 +116,6 @@ def test_after_a_step_that_failed_the_card_is_waited_for_before_anything_is_give
     taking.close()  # of which cuBLAS's stand-in makes sure
 
 
-def test_gradients_beside_the_main_chain_are_the_same_bits(make_backend):
-    backend = make_backend()
-    alone = run(backend, [8])
-    for graphs in (True, False):
-        same(run(backend, [8], beside=True, graphs=graphs), alone)
-
-
-@pytest.mark.parametrize("forgotten", range(5))  # four times to begin, once to end
-def test_a_wait_that_is_forgotten_between_the_two_streams_is_noticed(card, monkeypatch, forgotten):
-    right, waits = CardStep._let_wait, []
-
-    def let_wait(own, later, earlier):
-        waits.append(None)
-        if len(waits) - 1 != forgotten:
-            right(own, later, earlier)
-
-    monkeypatch.setattr(CardStep, "_let_wait", let_wait)
-    with pytest.raises((AssertionError, CUBLASError), match="in an order of chance"):
-        run(choose("gpu"), [1], beside=True)
-
-
 def test_how_often_one_looks_changes_nothing(make_backend):
     same(run(make_backend(), [1] * 10), run(make_backend(), [3, 7]))
 
@@ -154,7 +131,7 @@ def test_more_steps_than_the_card_keeps_losses_of_are_all_measured(make_backend)
 def test_full_and_partial_batches_have_a_graph_each(make_backend):
     _, taking = begun(make_backend())
     taking.steps(7)
-    assert sorted(taking.graphs) == [3, 4] and 40 < taking.launches < 60
+    assert sorted(taking.graphs) == [3, 4]
     taking.close()
     assert not taking.graphs
 

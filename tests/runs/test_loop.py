@@ -285,7 +285,7 @@ def test_the_report_is_written_from_the_first_epoch_on_as_often_as_is_cheap_and_
 ) -> None:
     shown, now = [], [0.0]
 
-    def note(run: RunFolder, state: State) -> None:
+    def note(run: RunFolder, state: State, portrait: object) -> None:
         shown.append((state.step, len(run.read_stats())))
         now[0] += 1
 

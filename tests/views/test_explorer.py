@@ -1,23 +1,10 @@
-"""What a page gets of a generator: its layers, its weights, and the directions worth a slider."""
+"""How a page gets the weights of a network: as text."""
 
 import numpy as np
 import pytest
 
 from tests.checks import numbers
-from tinygan.autograd import Tensor
-from tinygan.errors import UsageError
-from tinygan.layers import LeakyReLU, Mode, Network
-from tinygan.models import generator
-from tinygan.views.explorer import directions, encode
-
-
-def made_up(size=8, width=3, noise_dim=6, channels=1):
-    """A small generator whose batch normalisations have seen something."""
-    G = generator(size=size, width=width, noise_dim=noise_dim, channels=channels)
-    for i, (name, tensor) in enumerate((G.parameters | G.statistics).items()):
-        values = numbers(i, *tensor.shape).astype(np.float32)
-        tensor.data = np.exp(values / 2) if name.endswith("variance") else values / 2
-    return G
+from tinygan.views.explorer import encode
 
 
 def decode(text):
@@ -47,41 +34,3 @@ def test_numbers_of_any_size_can_be_written(number, comes_back):
     with np.errstate(all="raise"):
         (first, *_) = decode(encode(np.full(3, number)))
     assert first == pytest.approx(comes_back, rel=0.01, abs=1e-9)
-
-
-def test_directions_are_unit_vectors_at_right_angles():
-    found = directions(made_up(noise_dim=12))
-    assert found.shape == (8, 12) and found.dtype == np.float32
-    assert found @ found.T == pytest.approx(np.eye(8), abs=1e-5)
-
-
-def test_the_first_direction_is_the_one_that_moves_the_first_layers_most():
-    """More than any of many random ones, measured on the layers themselves; each less than the one before."""
-    G = made_up(noise_dim=6)
-    dense, norm = list(G.layers.values())[:2]
-
-    def moved(direction):
-        ends = np.stack([direction, -direction]).astype(np.float32)
-        out = norm(dense(Tensor(ends), Mode()), Mode()).data
-        return np.linalg.norm(out[0] - out[1])
-
-    found = [moved(direction) for direction in directions(G)]
-    others = numbers(1, 200, 6)
-    others /= np.linalg.norm(others, axis=1, keepdims=True)
-    random = [moved(direction) for direction in others]
-    assert found == sorted(found, reverse=True)
-    assert found[0] > max(random) and found[-1] < min(random)
-
-
-def test_a_generator_of_few_noise_numbers_has_as_few_directions():
-    assert directions(made_up(noise_dim=2)).shape == (2, 2)
-
-
-def test_a_generator_that_does_not_begin_with_a_dense_layer_has_no_directions():
-    with pytest.raises(UsageError, match="begins with a dense layer"):
-        directions(Network("generator", (6,), [LeakyReLU(), LeakyReLU()]))
-
-
-def test_directions_have_their_largest_number_positive():
-    found = directions(made_up())
-    assert (found[np.arange(len(found)), np.abs(found).argmax(axis=1)] > 0).all()

@@ -128,7 +128,7 @@ def test_names_from_outside_never_become_markup(run: RunFolder, state: State) ->
     path = write_report(run, state)
     assert contents(path)["config"]["data"]["source"] == HOSTILE
     assert "alert(1)</script>" not in path.read_text()
-    (title,) = re.findall("<title>(.*?)</title>", page(HOSTILE, {}, ["", ""]))
+    (title,) = re.findall("<title>(.*?)</title>", page("compare.html", HOSTILE, {}))
     assert "<" not in title and html.unescape(title) == HOSTILE
 
 

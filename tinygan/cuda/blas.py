@@ -103,7 +103,6 @@ class Blas:
         self.workspace = xp.empty(WORKSPACE, dtype=xp.uint8)
         self.one, self.zero = c_float(1), c_float(0)
         self.handle = c_void_p()
-        self.products = self.operations = 0  # computed so far
         self._call("cublasCreate_v2", ctypes.byref(self.handle))
         self._call("cublasSetStream_v2", self.handle, stream.ptr)
         # After the stream: setting a stream takes the workspace away.
@@ -114,8 +113,6 @@ class Blas:
         added up in float32, and the result either. Raises as `arguments`, or CUBLASError."""
         m, n, k, first, second, result, batch = arguments(a, b, out)
         factor, product = TYPES[a.dtype.char], TYPES[out.dtype.char]
-        self.products += 1
-        self.operations += 2 * m * n * k * batch
         self._call(
             "cublasGemmStridedBatchedEx", self.handle, first.transposed, second.transposed, m, n, k,
             ctypes.byref(self.one), b.data.ptr, factor, first.leading, first.step,

@@ -55,31 +55,28 @@ def sizes_of(G: Network, D: Network) -> Sizes | None:
     dense_G, up, down, dense_D = layers_of(G, D)
     if (len(up), len(down)) != (3, 2):
         return None
-    side, channels, noise = D.input_shape[0] // 4, D.input_shape[2], G.input_shape[0]
     convolutions = [stage.conv for stage in (*up, *down)]
-    C0, C1, C2, D1, D2 = (layer.kernel.shape[3] for layer in convolutions)
-    sizes = Sizes(side, channels, noise, C0, C1, C2, D1, D2)
-    shapes = [
-        (noise, sizes.P * C0), (TAPS, TAPS, C1, C0), (TAPS, TAPS, C2, C1), (TAPS, TAPS, channels, C2),
-        (TAPS, TAPS, channels, D1), (TAPS, TAPS, D1, D2), (sizes.P * D2, 1),
-    ]  # fmt: skip
+    widths = (layer.kernel.shape[3] for layer in convolutions)
+    s = Sizes(D.input_shape[0] // 4, D.input_shape[2], G.input_shape[0], *widths)
+    pairs = (s.C1, s.C0), (s.C2, s.C1), (s.channels, s.C2), (s.channels, s.D1), (s.D1, s.D2)
+    shapes = [(s.noise, s.P * s.C0), *((TAPS, TAPS, *pair) for pair in pairs), (s.P * s.D2, 1)]
     tensors = *G.parameters.values(), *G.statistics.values(), *D.parameters.values()
     fits = (
-        (1, *D.input_shape) == sizes.picture(1)
-        and channels in (1, 3)
-        and 1 <= side <= LARGEST_SIDE
+        (1, *D.input_shape) == s.picture(1)
+        and s.channels in (1, 3)
+        and 1 <= s.side <= LARGEST_SIDE
         and [layer.kernel.shape for layer in (dense_G, *convolutions, dense_D)] == shapes
         and [layer.stride for layer in convolutions] == [1, 2, 2, 2, 2]
         and all(tensor.dtype == np.float32 for tensor in tensors)
     )
-    return sizes if fits else None
+    return s if fits else None
 
 
 class Memory:
-    """Hands out buffers of the card, or, without `xp`, only counts them; with `apart` no two share memory."""
+    """Hands out buffers of the card, or, without `xp`, only counts them."""
 
-    def __init__(self, xp: Any = None, apart: bool = False) -> None:
-        self.xp, self.apart = xp, apart
+    def __init__(self, xp: Any = None) -> None:
+        self.xp = xp
         self.bytes = self.largest = 0  # of all buffers together; numbers in the largest of them
 
     def __call__(self, *shape: int, dtype: Any = np.float32) -> Array:
@@ -90,8 +87,7 @@ class Memory:
 
     def again(self, buffer: Array, dtype: Any = None) -> Array:
         """The memory of a buffer whose numbers are not needed any more, for others of its shape and dtype."""
-        same = dtype in (None, buffer.dtype) and not self.apart
-        return buffer if same else self(*buffer.shape, dtype=dtype or buffer.dtype)
+        return buffer if dtype in (None, buffer.dtype) else self(*buffer.shape, dtype=dtype)
 
 
 # In what follows a `d` before a name means the gradient.
@@ -146,7 +142,6 @@ class Buffers:
         windows = (window + 2) * max(BLOCKS * s.wide * QUADS, s.C2, s.D1)
         self.shares, self.sums = take(max(two, windows)), take(2 * most)
         self.arrived = take(1 + most, dtype=np.uint32)  # blocks of a column; see `last_of`
-        self.side_shares, self.side_arrived = take.again(self.shares), take.again(self.arrived)
         self.measured = take(STEPS_KEPT, 4)  # losses and scores of the last steps
         self.clock, self.rate = take(2, dtype=np.int64), take(2)  # see `begin`
         self.trouble = take(2, dtype=np.int32)  # see `check_finite`

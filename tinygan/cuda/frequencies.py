@@ -100,9 +100,9 @@ class Convolution:
         """X = Y W', the transpose of `down`."""
         self.blas.product(self._by_pairs(Y), W.transpose(0, 2, 1), self._by_pairs(X))
 
-    def kernel_gradient(self, blas: Blas, X: Array, Y: Array, W: Array) -> None:
+    def kernel_gradient(self, X: Array, Y: Array, W: Array) -> None:
         """W = X' Y"""
-        blas.product(self._by_pairs(X).transpose(0, 2, 1), self._by_pairs(Y), W)
+        self.blas.product(self._by_pairs(X).transpose(0, 2, 1), self._by_pairs(Y), W)
 
     def _by_pairs(self, X: Array) -> Array:
         """X (T, 2 R, C) as (R, T, 2 C)."""

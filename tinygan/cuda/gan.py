@@ -4,9 +4,7 @@ It is about 50 kernels and matrix products that read and write only arrays which
 captured as a CUDA graph (``trainer.py``). As in `fast.gan`, T = N + M examples pass D at once, N real
 pictures and M fakes. ``kernels.cu`` has the shapes of maps."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import suppress
 
 from tinygan.arrays import Array
 from tinygan.autograd import Tensor
@@ -21,6 +19,8 @@ from tinygan.layers import Conv2D, Conv2DTranspose, Network
 from tinygan.optim import Adam
 from tinygan.rng import MASK_STEPS, key, mask_rate, stream
 
+Convolutional = Conv2D | Conv2DTranspose
+
 
 class CardStep:
     """Both networks and their Adams on the card, with all the memory a step needs. Tensors' arrays and Adams'
@@ -28,12 +28,11 @@ class CardStep:
 
     def __init__(
         self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, all_M: int, average: Average | None = None,
-        step: int = 0, seed: int = 0, beside: bool = False,
+        step: int = 0, seed: int = 0,
     ) -> None:  # fmt: skip
         """`all_M`: the fakes in a step, of which each of several ranks makes its part; `average`: of G;
-        `step`: how many were taken; `seed`: of noise and masks; `beside`: kernels' gradients on a stream
-        beside the main chain: the same bits, with more memory; not measured so far. Raises UsageError where
-        the batch or the networks need an array of more than 2^31 numbers."""
+        `step`: how many were taken; `seed`: of noise and masks. Raises UsageError where the batch or the
+        networks need an array of more than 2^31 numbers."""
         sizes = buffers.sizes_of(G, D)
         assert sizes, "not the DCGAN: see `buffers.sizes_of`"
         self.G, self.D, self.adams, self.average = G, D, (adam_G, adam_D), average
@@ -43,14 +42,11 @@ class CardStep:
         buffers.refuse_uncountable(sizes, self.batch)
         xp = self.xp = G.backend.xp
         self.stream = xp.cuda.Stream(non_blocking=True)
-        self.side = xp.cuda.Stream(non_blocking=True) if beside else self.stream
-        self.event = xp.cuda.Event(disable_timing=True)
         self.blas = Blas(xp, self.stream, G.backend.precision)
-        self.side_blas = Blas(xp, self.side, G.backend.precision) if beside else self.blas
         self.scale, self.half = 1, G.backend.precision == "float16"
         lifted = xp.float16 if self.half else xp.float32
         self.kernels = Kernels(xp, sizes.side, sizes.channels, sizes.wide, lifted)
-        self.memory = buffers.Memory(xp, apart=beside)
+        self.memory = buffers.Memory(xp)
         # A rank may have one real picture more than it has fakes, of a last batch that is nearly full.
         most = -(-all_M // self.ranks.size)
         self.buffers = buffers.Buffers(self.memory, sizes, self.batch, most, lifted)
@@ -73,34 +69,13 @@ class CardStep:
         self.xp.cuda.get_current_stream().synchronize()
         self.xp.cuda.Stream.null.synchronize()
 
-    @contextmanager
-    def _aside(self) -> Iterator[None]:
-        """Within this, launches go beside the main chain, after all that it has been given so far."""
-        self._let_wait(self.side, self.stream)
-        with self.side:
-            yield
-
-    def _let_wait(self, later: Any, earlier: Any) -> None:
-        """What one stream will be given waits for what the other has been given."""
-        if later is not earlier:
-            self.event.record(earlier)
-            later.wait_event(self.event)
-
-    def counted(self) -> tuple[int, int]:
-        """Kernels and products launched so far; what the products compute."""
-        handles = {self.blas, self.side_blas}
-        launches = self.kernels.launches + sum(blas.products for blas in handles)
-        return launches, sum(blas.operations for blas in handles)
-
     def stop(self) -> None:
         """Wait for the card, though it may have failed."""
-        for each in (self.side, self.stream):
-            with suppress(Exception):
-                each.synchronize()
+        with suppress(Exception):
+            self.stream.synchronize()
 
     def close(self) -> None:
-        """Give cuBLAS's handles back. The card must have stopped, and graphs that use them be gone."""
-        self.side_blas.close()
+        """Give cuBLAS's handle back. The card must have stopped, and graphs that use it be gone."""
         self.blas.close()
 
     def _adopt(self) -> None:
@@ -153,7 +128,6 @@ class CardStep:
         self._discriminator_forward(N, all_N)
         self._discriminator_backward(N, fakes)
         self._generator_backward()
-        self._let_wait(self.stream, self.side)
         self.ranks.add_up(self.gradients)
         measures, when = (self.gradients[-4:], b.measured, STEPS_KEPT), (b.clock, b.trouble)
         kernels.flat("check_finite", size, self.gradients, size, 1 / self.scale, *measures, *when)
@@ -232,7 +206,7 @@ class CardStep:
         """Of so many rows for this rank's examples: how many there are for all."""
         return rows // self.batch * self.all_M
 
-    def _convolve(self, layer: Conv2D | Conv2DTranspose, b: LiftedBuffers, x: Array, y: Array) -> None:
+    def _convolve(self, layer: Convolutional, b: LiftedBuffers, x: Array, y: Array) -> None:
         """The map x -> y, by frequencies."""
         conv, up = self.frequencies[layer.stride], isinstance(layer, Conv2DTranspose)
         X, Y, multiply = (b.Y, b.X, conv.up) if up else (b.X, b.Y, conv.down)
@@ -242,17 +216,14 @@ class CardStep:
         multiply(X, b.W, Y)
         conv.lower(Y, y)
 
-    def _convolve_backward(
-        self, layer: Conv2D | Conv2DTranspose, b: LiftedBuffers, dy: Array, dx: Array
-    ) -> None:
+    def _convolve_backward(self, layer: Convolutional, b: LiftedBuffers, dy: Array, dx: Array) -> None:
         """dy -> dx, and the kernel's gradient."""
         conv, up = self.frequencies[layer.stride], isinstance(layer, Conv2DTranspose)
         X, Y, dX, dY = (lifted[: len(dy)] for lifted in (b.X, b.Y, b.dX, b.dY))
         given, result, multiply = (dX, dY, conv.down) if up else (dY, dX, conv.up)
         conv.lift(dy, given)
-        with self._aside():
-            conv.kernel_gradient(self.side_blas, *((dX, Y) if up else (X, dY)), b.dW)
-            conv.lower_kernel(b.dW, self.gradient_of[layer.kernel])
+        conv.kernel_gradient(*((dX, Y) if up else (X, dY)), b.dW)
+        conv.lower_kernel(b.dW, self.gradient_of[layer.kernel])
         multiply(given, b.W, result)
         conv.lower(result, dx)
 
@@ -278,9 +249,8 @@ class CardStep:
         found = b.shares, b.arrived, of[dense["kernel"]], b.sums[:each], of[second["bias"]], b.dh2
         kernels.columns("answer_back", each, T, *given, *found)
         self._convolve_backward(self.down2.conv, b.down2, b.dh2[:T], b.da1[:T])
-        with self._aside():
-            given = b.pictures, b.da1, b.codes, T, s.D1, *self.scales1
-            found = b.side_shares, b.side_arrived, of[first["kernel"]], of[first["bias"]]
-            kernels.columns("see_pictures_back", s.D1, T, *given, *found, along=QUADS, least=1)
+        given = b.pictures, b.da1, b.codes, T, s.D1, *self.scales1
+        found = b.shares, b.arrived, of[first["kernel"]], of[first["bias"]]
+        kernels.columns("see_pictures_back", s.D1, T, *given, *found, along=QUADS, least=1)
         given = b.da1[N:], b.codes[N:], first["kernel"].data, s.D1, *self.scales1
         kernels.strips("leave_D", self.batch, *given, b.ratios, fakes, b.dfakes)

@@ -66,11 +66,9 @@ class Kernels:
         self.module = xp.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=given)
         self.functions = {name: self.module.get_function(name) for name in signatures()}
         self.wide, self.strips_of_map = wide, -(-2 * side // strip(side))
-        self.launches = 0
 
     def launch(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
         pairs = zip(signatures()[name], arguments, strict=True)
-        self.launches += 1
         self.functions[name](grid, block, tuple(p.convert(value, self.lifted) for p, value in pairs))
 
     def flat(self, name: str, count: int, *arguments: Any, times: int = 1) -> None:

@@ -30,17 +30,17 @@ class Trainer:
 
     def __init__(
         self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, images: Any, batch_size: int, seed: int,
-        step: int = 0, graphs: bool = True, average: Average | None = None, beside: bool = False,
+        step: int = 0, graphs: bool = True, average: Average | None = None,
     ) -> None:  # fmt: skip
         """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken.
-        Without `graphs` every kernel is launched by itself: slower, the same bits; `beside`: see `CardStep`.
+        Without `graphs` every kernel is launched by itself: slower, the same bits.
         Raises UsageError where the networks are not the DCGAN, or too large (see `buffers.sizes_of`), and
         DeviceError where the images are too many for the card's memory."""
         # One kernel serves both Adams: nothing but their lr may differ.
         of_G, of_D = ((type(a), a.t, a.beta1, a.beta2, a.eps) for a in (adam_G, adam_D))
         if not sizes_of(G, D) or of_G != of_D or type(adam_G) is not Adam:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
-        self.card = CardStep(G, D, adam_G, adam_D, batch_size, average, step, seed, beside)
+        self.card = CardStep(G, D, adam_G, adam_D, batch_size, average, step, seed)
         self.seed, self.step, self.with_graphs = seed, step, graphs
         self.steps_per_epoch = -(-len(images) // batch_size)
         xp = self.card.xp
@@ -60,7 +60,6 @@ class Trainer:
         self.uploads: list[np.ndarray] = []  # kept until the card has certainly read them
         self.graphs: dict[int, Any] = {}  # by the number of real images in the whole batch
         self.seen: set[int] = set()
-        self.launches = self.operations = 0  # kernels and products of a step; what the products compute
         self.trouble = ""  # what was not finite, once anything was
         self.stride = 1  # steps that are worth taking before one looks
 
@@ -117,13 +116,8 @@ class Trainer:
 
     def _launch(self, all_N: int) -> None:
         """A step of a batch with so many real images."""
-        card = self.card
-        launches, operations = card.counted()
-        card.begin(self.data, self.order, all_N)
-        card.train_step(all_N)
-        if all_N == card.all_M:
-            now = card.counted()
-            self.launches, self.operations = now[0] - launches, now[1] - operations
+        self.card.begin(self.data, self.order, all_N)
+        self.card.train_step(all_N)
 
     def close(self) -> None:
         """Give the graphs and cuBLAS's handles back."""

@@ -64,8 +64,7 @@ def axis_choices(side: int, out: int, taps: int, stride: int, before: int) -> li
     return choices
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
+class Grid(NamedTuple):
     """The transform of the pixels of one tile: `lift` to frequencies, and its adjoint `lower`. Rows: m real
     parts, reals, m imaginary parts. Even ones need sums of opposite pixels, odd differences."""
 

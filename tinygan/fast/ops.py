@@ -18,10 +18,7 @@ from tinygan.rng import Stream
 
 
 def leaky_relu_forward(x: Array, *, slope: float = 0.3) -> tuple[Array, Array]:
-    def piece(x: Array, y: Array, derivative: Array) -> None:
-        np.multiply(x, leaky_derivative(x, slope, derivative), out=y)
-
-    return elementwise(piece, x, results=2)
+    return elementwise(lambda x, y, d: np.multiply(x, leaky_derivative(x, slope, d), out=y), x, results=2)
 
 
 def leaky_relu_backward(saved: Array, dy: Array, wanted: Wanted) -> Gradients:

@@ -1,15 +1,13 @@
-"""What ``page/network.js`` needs to run the networks: their layers, weights, and directions of the noise."""
+"""What ``page/network.js`` needs to run the networks: their layers and weights."""
 
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from tinygan.errors import UsageError
-from tinygan.layers import Conv2D, Dense, Network
+from tinygan.layers import Conv2DTranspose, Network
 from tinygan.runs.formats import layer_by_layer
 
-DIRECTIONS = 8
+FIT_STEPS, FIT_LR = 300, 0.1  # of Adam, where noise is looked for whose picture is like a given one
 BLOCK = 64  # numbers that share a scale
 # Digits of text inside HTML: all that can be seen of ASCII, without the sign that could end an element.
 _DIGITS = np.array([code for code in range(ord("!"), ord("~") + 1) if chr(code) != "<"], np.uint8)
@@ -19,10 +17,10 @@ _LARGEST = _BASE**2 // 2  # of two digits with a sign: 4324
 
 def for_page(network: Network) -> tuple[list[dict[str, Any]], str]:
     """The layers of `network` for network.js, a JSON object each, and their arrays, as `encode` writes them.
-    There all kernels of convolutions are (KH, KW, F, C), as transposed ones are."""
+    There all kernels are (KH, KW, inputs, outputs) or (inputs, outputs)."""
     found, weights = [], []
     for name, layer, shape, arrays, pads in layer_by_layer(network):
-        if isinstance(layer, Conv2D):
+        if isinstance(layer, Conv2DTranspose):
             arrays["kernel"] = arrays["kernel"].swapaxes(2, 3)
         facts = {key: getattr(layer, key, None) for key in ("stride", "slope")}
         facts["weights"] = {key: array.shape for key, array in arrays.items()}
@@ -44,19 +42,3 @@ def encode(array: np.ndarray) -> str:
     numbers = np.clip(np.rint(blocks / 2 ** (exponent / 64)), -_LARGEST, _LARGEST)
     codes = np.concatenate([exponent, numbers], axis=1).astype(np.int64) + _LARGEST
     return _DIGITS[np.stack([codes // _BASE, codes % _BASE], axis=-1)].tobytes().decode()
-
-
-def directions(G: Network) -> np.ndarray:
-    """Unit vectors (8, noise_dim) float32 of noise, or all noise_dim if fewer, along which the first layer's
-    output, as the batch normalisation behind it scales it, changes most; the strongest first. Noise z becomes
-    z A, A = W gamma / sqrt(variance + eps), whose covariance for standard normal z is A^T A; seen from z its
-    principal directions are eigenvectors of A A^T (Shen & Zhou 2021, arXiv 2007.06600, eq. 7)."""
-    first, second = islice(layer_by_layer(G), 2)
-    if not isinstance(first.layer, Dense):
-        raise UsageError("the explorer needs a generator that begins with a dense layer.")
-    A = first.arrays["kernel"].astype(np.float64) * second.arrays.get("scale", 1)  # (noise_dim, features)
-    _, vectors = np.linalg.eigh(A @ A.T)  # columns, by growing eigenvalue
-    found = vectors.T[::-1][:DIRECTIONS]
-    # A direction and its opposite are one; the sign is fixed, so that two computers agree.
-    largest = np.abs(found).argmax(axis=1)
-    return (found * np.sign(found[np.arange(len(found)), largest])[:, None]).astype(np.float32)

@@ -1,6 +1,7 @@
 // Line charts in SVG: a band or a thin line for what was measured, a thick one for its moving average.
 "use strict";
 
+const SMOOTHED = 0.02; // of a run, on either side of a point: what the mean is over
 const MARGIN = { top: 10, right: 12, bottom: 36, left: 46 };
 
 /** About `count` round numbers from 0 to `high`. */
@@ -25,16 +26,18 @@ function smooth(values, reach) {
 class Chart {
   /** @param title a few words
    * @param lines [{name, color, x, y, low, high}]: x grows; y may hold nulls; low and high, if any, the range of what y is the mean of
-   * @param guesses [{value, text, under}]: dashed lines across, with words above or under them
+   * @param guesses [{value, text}]: dashed lines across, whose words stand in the key
+   * @param help what the numbers mean, for a reader who meets them for the first time
    * @param top the largest number to show, or undefined: as large as needed
    * @param write how a number is written */
-  constructor({ title, lines, guesses = [], top, write = fixed, lastEpoch }) {
+  constructor({ title, help, lines, guesses = [], top, write = fixed, lastEpoch }) {
     Object.assign(this, { lines, guesses, top, write, lastEpoch, reach: 0, marked: null, at: null });
     // To a screen reader it is a slider through the points, whose value is what the lines are there.
     const last = lines[0].x.length - 1;
     this.svg = svg("svg", { tabindex: "0", role: "slider", "aria-label": title, "aria-valuemin": 0, "aria-valuemax": last });
     this.key = element("ul", { class: "key" });
-    this.figure = element("figure", { class: "chart" }, element("h3", {}, title), this.svg, this.key);
+    this.figure = element("figure", { class: "chart" }, element("h3", {}, title),
+      element("details", { class: "help" }, element("summary", { "aria-label": `What does “${title}” mean?` }, "?"), element("p", {}, help)), this.svg, this.key);
     new ResizeObserver(() => this.draw()).observe(this.svg);
     this.svg.onpointermove = this.svg.onpointerdown = ({ clientX }) => {
       const pixel = clientX - this.svg.getBoundingClientRect().left;
@@ -69,7 +72,7 @@ class Chart {
     const Y = (value) => bottom - (Math.min(top, Math.max(0, value)) / top) * (bottom - MARGIN.top);
     const across = (at, kind) => svg("line", { class: kind, x1: left, x2: right, y1: Y(at), y2: Y(at) });
     const down = (at, kind) => svg("line", { class: kind, x1: X(at), x2: X(at), y1: MARGIN.top, y2: bottom });
-    const label = (x, y, end, text, kind = "") => svg("text", { x, y, "text-anchor": end, class: kind }, text);
+    const label = (x, y, end, text) => svg("text", { x, y, "text-anchor": end }, text);
     const writeTick = this.write === fixed ? number : this.write;
     const parts = [
       ...ticks(top, 4).flatMap((value) => [across(value, "grid"), label(left - 6, Y(value) + 4, "end", writeTick(value))]),
@@ -87,13 +90,11 @@ class Chart {
       if (alone) parts.push(svg("circle", { cx: X(x[0]), cy: Y(y[0]), r: 4, fill: color }));
     });
     if (this.at !== null) parts.push(down(this.lines[0].x[this.at], "cursor"));
-    for (const { value, text, under } of this.guesses) { // last, above the lines
-      if (text) parts.push(label(right - 6, Y(value) + (under ? 14 : -5), "end", text, "about"));
-    }
     this.svg.replaceChildren(...parts);
     const texts = this.lines.map((line, n) => (this.at === null ? line.name : `${line.name} ${this.write(smoothed[n][this.at])}`));
     const where = this.at === null ? "" : `${this.reach ? "mean around" : "at"} epoch ${number(this.lines[0].x[this.at], 2)}`;
     this.key.replaceChildren(...texts.map((text, n) => element("li", { style: `color: ${this.lines[n].color}` }, text)));
+    for (const { value, text } of this.guesses) this.key.append(element("li", { class: "dashed" }, `${text}: ${writeTick(value)}`));
     if (where) this.key.append(element("li", { class: "where" }, where));
     this.svg.setAttribute("aria-valuenow", this.at ?? 0);
     this.svg.setAttribute("aria-valuetext", where ? `${where}: ${texts.join(", ")}` : "no point chosen");
@@ -122,7 +123,6 @@ function band({ x, low, high }, X, Y) {
 }
 
 const COLOR = { fake: "var(--fake)", real: "var(--real)", third: "var(--third)" };
-const percent = (value) => (value === null ? "–" : `${number(100 * value, 0)} %`);
 
 /** The charts of the losses and scores, with a point for one step or several. */
 function stepCharts({ curves, steps_per_epoch: stepsPerEpoch, limits }) {
@@ -130,64 +130,67 @@ function stepCharts({ curves, steps_per_epoch: stepsPerEpoch, limits }) {
   const ranges = curves.every > 1 ? curves : { low: [], high: [] }; // of the steps that one point stands for
   const line = (name, color, i) => ({ name, color, x, y: curves.mean[i], low: ranges.low[i], high: ranges.high[i] });
   return [
-    { title: "Losses", lines: [line("G", COLOR.fake, 0), line("D", COLOR.real, 1)],
-      guesses: [{ value: Math.LN2, text: "G, if D can only guess" }, { value: 2 * Math.LN2, text: "D, if it can only guess" },
-        { value: limits.certain, text: "D below: D is winning" }] },
-    { title: "D's probability of “real”", top: 1, guesses: [{ value: 0.5 }],
-      lines: [line("D(x), of real images", COLOR.real, 2), line("D(G(z)), of fakes", COLOR.fake, 3)] },
+    { title: "Losses", lines: [line("generator", COLOR.fake, 0), line("discriminator", COLOR.real, 1)],
+      help: "What each network tries to make small. They play against each other, so neither loss need fall: level curves are a good sign.",
+      guesses: [{ value: Math.LN2, text: "generator, if the other can only guess" }, { value: 2 * Math.LN2, text: "discriminator, if it can only guess" },
+        { value: limits.certain, text: "below this the discriminator wins" }] },
+    { title: "How real the discriminator finds them", top: 1, write: percent, guesses: [{ value: 0.5, text: "guessing" }],
+      help: "The probability of being real that it gives real images, D(x), and fakes, D(G(z)), in training. Good are a D(x) above D(G(z)) and both not far from one half.",
+      lines: [line("real images", COLOR.real, 2), line("fakes", COLOR.fake, 3)] },
   ];
 }
 
-/** The charts of what was measured at the end of epochs; the first two, of what --metrics-every measured. */
-function epochCharts({ stats, limits }) {
-  const rows = stats.map((row) => ({ ...row, ...row.health, ...row.evaluation }));
-  const evaluated = rows.filter((row) => row.fcd !== undefined);
-  const line = (name, color, key, measured = rows) => (
-    { name, color, x: measured.map((row) => row.epoch), y: measured.map((row) => row[key] ?? null) });
-  const error = (sign) => evaluated.map((row) => row.fcd + sign * (row.error ?? 0));
-  const { floor, ceiling, samples } = evaluated.at(-1) ?? {}; // runs made before they were kept have none
-  const scale = ceiling === undefined ? "" : `; noise has ${number(ceiling, 0)}`;
+const MEASURED = "Measured after each epoch on up to 256 real images and as many fakes, without dropout.";
+
+/** A line over the epochs of `rows` of the statistics. */
+const epochLine = (rows) => (name, color, key) => ({ name, color, x: rows.map((row) => row.epoch), y: rows.map((row) => row[key] ?? null) });
+
+/** The charts of what --metrics-every measured. */
+function evaluatedCharts({ stats }) {
+  const rows = stats.filter((row) => row.evaluation.fcd !== undefined).map(({ epoch, evaluation }) => ({ epoch, ...evaluation }));
+  const { floor, samples } = rows.at(-1) ?? {}, line = epochLine(rows); // runs made before the floor was kept have none
+  const error = (sign) => rows.map((row) => row.fcd + sign * (row.error ?? 0));
   return [
-    { title: `Distance from real images (FCD${samples ? ` of ${number(samples)}` : ""}, smaller is better${scale})`,
-      lines: [{ ...line("FCD", COLOR.fake, "fcd", evaluated), low: error(-1), high: error(1) }],
-      guesses: floor === undefined ? [] : [{ value: floor, text: `other real images: ${number(floor, 1)}` }] },
+    { title: "Distance from real images (FCD)",
+      help: `How far the statistics of ${samples ? number(samples) : "many"} fakes are from those of real images, as a classifier sees them. Smaller is better.`,
+      lines: [{ ...line("FCD", COLOR.fake, "fcd"), low: error(-1), high: error(1) }],
+      guesses: floor === undefined ? [] : [{ value: floor, text: "other real images" }] },
     { title: "How good, and of all kinds?", top: 1, write: percent,
-      lines: [line("precision", COLOR.fake, "precision", evaluated), line("recall", COLOR.third, "recall", evaluated), line("coverage", COLOR.real, "coverage", evaluated)] },
-    { title: "How often D is right", top: 1, write: percent, guesses: [{ value: 0.5, text: "guessing" }],
+      help: "Precision: the share of fakes that lie among real images. Recall and coverage: the share of real images that have fakes like them.",
+      lines: [line("precision", COLOR.fake, "precision"), line("recall", COLOR.third, "recall"), line("coverage", COLOR.real, "coverage")] },
+  ];
+}
+
+/** The charts of what was measured at the end of all epochs. */
+function epochCharts({ stats, limits }) {
+  const line = epochLine(stats.map((row) => ({ ...row, ...row.health })));
+  return [
+    { title: "How often the discriminator is right", top: 1, write: percent, guesses: [{ value: 0.5, text: "guessing" }], help: MEASURED,
       lines: [line("of real images", COLOR.real, "real_accuracy"), line("of fakes", COLOR.fake, "fake_accuracy")] },
     { title: "How different the fakes are", write: percent,
-      guesses: [{ value: 1, text: "as real images" }, { value: limits.collapsed, text: "any two below: mode collapse?" }, { value: limits.repeated, text: "nearest below: mode collapse?", under: true }],
+      help: `Distances between pictures, those between real ones being 100 %. Where fakes look alike, the generator has collapsed. ${MEASURED}`,
+      guesses: [{ value: 1, text: "as real images" }, { value: limits.collapsed, text: "any two below this: mode collapse?" }, { value: limits.repeated, text: "nearest below this: mode collapse?" }],
       lines: [line("any two", COLOR.fake, "diversity"), line("the nearest two", COLOR.third, "nearest")] },
-    { title: "How much D's probabilities spread",
-      lines: [line("of D(x)", COLOR.real, "real_spread"), line("of D(G(z))", COLOR.fake, "fake_spread")] },
-    { title: "Dead LeakyReLU channels", write: percent, guesses: [{ value: limits.dead, text: "too many above", under: true }],
-      lines: [line("never positive, in both networks", COLOR.third, "dead")] },
-    { title: "Speed", write: (value) => number(value, 0),
+    { title: "How much the discriminator's answers spread", help: `The standard deviation of its probabilities: 0 if it says the same of every picture. ${MEASURED}`,
+      lines: [line("of real images", COLOR.real, "real_spread"), line("of fakes", COLOR.fake, "fake_spread")] },
+    { title: "Dead channels", write: percent, guesses: [{ value: limits.dead, text: "too many above this" }],
+      help: `The share of LeakyReLU channels, in both networks, that no picture makes positive. ${MEASURED}`,
+      lines: [line("never positive", COLOR.third, "dead")] },
+    { title: "Speed", write: (value) => number(value, 0), help: "Images that a second of training takes in, real ones.",
       lines: [line("images a second", COLOR.third, "images_per_second")] },
   ];
 }
 
-/** All charts of a run, in `place`; returns what moves their marker. */
-function drawCharts(run, place) {
+/** All charts of a run; returns what moves their marker. */
+function drawCharts(run) {
   const { curves, stats } = run;
   const lastEpoch = Math.max(...curves.step.slice(-1).map((step) => step / run.steps_per_epoch), ...stats.slice(-1).map((row) => row.epoch), 0) || 1;
   const measured = ({ lines }) => lines[0].x.length > 0;
   const made = (charts) => charts.filter(measured).map((chart) => new Chart({ ...chart, lastEpoch }));
-  const smoothed = made(stepCharts(run)), charts = [...smoothed, ...made(epochCharts(run))];
-  place.replaceChildren(...charts.map((chart) => chart.figure));
-  if (!charts.length) place.append("Nothing was measured yet.");
-
-  const slider = byId("smoothing");
-  slider.oninput = () => {
-    // From nothing to a quarter of the run; finer on the left.
-    const reach = Math.ceil((Number(slider.value) / 100) ** 2 * curves.step.length * 0.125);
-    const points = 2 * reach + 1, steps = points * curves.every;
-    const text = curves.every === null ? `means of ${number(points)} epochs; single steps were not kept`
-      : steps === 1 ? "none" : `means of ${number(steps)} steps`;
-    byId("smoothing-steps").textContent = text;
-    slider.setAttribute("aria-valuetext", text);
-    for (const chart of smoothed) chart.show({ reach });
-  };
-  slider.oninput();
+  const smoothed = made(stepCharts(run)), evaluated = made(evaluatedCharts(run)), more = made(epochCharts(run));
+  const charts = [...smoothed, ...evaluated, ...more];
+  for (const [id, some] of [["charts", smoothed], ["good-charts", evaluated], ["more", more]]) byId(id).append(...some.map(({ figure }) => figure));
+  if (!smoothed.length) byId("charts").append("Nothing was measured yet.");
+  for (const chart of smoothed) chart.show({ reach: Math.floor(curves.step.length * SMOOTHED) });
   return (marked) => charts.forEach((chart) => chart.show({ marked }));
 }

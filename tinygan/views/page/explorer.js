@@ -1,24 +1,25 @@
-// The explorer: what happens to the picture when the noise changes.
+// The live generator: its picture of the current noise, and everything that changes that noise.
 "use strict";
 
-// What each kind of layer does, for a reader who meets it for the first time.
-const MEANING = {
-  dense: "Every number of its output is a weighted sum of its whole input.",
-  batchnorm: "Brings every channel to a common scale, then to the one that training found best.",
-  leaky_relu: "Keeps what is above 0 and shrinks what is below: without such a bend, many layers could do no more than one.",
-  reshape: "The same numbers, arranged as rows, columns and channels.",
-  flatten: "The same numbers, in a single row.",
-  conv: "Every number is a weighted sum of a small window of the map before it, the same weights everywhere.",
-  dropout: "In training it drops three numbers of ten at random, so that the network relies on no single one; now it does nothing.",
-  conv_transpose: "Every place is added, times the weights, to a small patch of the next map; patches overlap and add up.",
-  tanh: "Squeezes everything into −1 (dark) to 1 (bright): the picture.",
-};
+const POINTS = 4, CELLS = 3; // pictures on the strip, and its cells from each to the next
+const SECONDS = 3; // of a morph from one picture to the next
+const REACH = 3; // of the small pictures beside a slider, in standard deviations of the noise
 
-/** `count` independent standard normal numbers (Box & Muller 1958). */
-function drawNoise(count) {
-  const draw = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
-  return Array.from({ length: count }, draw);
+/** `count` independent standard normal numbers (Box & Muller 1958), the same for the same whole `seed`: the uniform
+ * ones are those of xorshift32 (Marsaglia 2003). */
+function drawNoise(count, seed = newSeed()) {
+  let state = Math.imul(seed, 0x9e3779b1) | 1;
+  const uniform = () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return ((state >>> 0) + 0.5) / 2 ** 32;
+  };
+  for (let i = 0; i < 8; i++) uniform(); // the first ones of neighbouring seeds are alike
+  return Float32Array.from({ length: count }, () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()));
 }
+
+const newSeed = () => Math.floor(Math.random() * 1e6);
 
 /** The point at `t` in [0, 1] of the way from `a` to `b` on a great circle (Shoemake 1985). Noise lies close
  * to a sphere; a straight line would cut through its inside, where the generator was never trained. */
@@ -26,193 +27,225 @@ function greatCircle(a, b, t) {
   const dot = (u, v) => u.reduce((sum, value, i) => sum + value * v[i], 0);
   const cosine = dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
   const angle = Math.acos(Math.min(1, Math.max(-1, cosine)));
-  if (Math.sin(angle) < 1e-6) return a.map((value, i) => (1 - t) * value + t * b[i]);
+  if (!(Math.sin(angle) > 1e-6)) return a.map((value, i) => (1 - t) * value + t * b[i]);
   return a.map((value, i) => (Math.sin((1 - t) * angle) * value + Math.sin(t * angle) * b[i]) / Math.sin(angle));
 }
 
-/** Channels of a map (height, width, channels) side by side: orange above 0, blue below. */
-function drawChannels(canvas, map, [height, width, channels]) {
-  const columns = Math.ceil(Math.sqrt((channels * height) / width)), rows = Math.ceil(channels / columns);
-  const largest = map.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-12);
-  drawPixels(canvas, rows * (height + 1) - 1, columns * (width + 1) - 1, (row, column) => {
-    const i = row % (height + 1), j = column % (width + 1);
-    const channel = Math.floor(row / (height + 1)) * columns + Math.floor(column / (width + 1));
-    if (i === height || j === width || channel >= channels) return [0, 0, 0, 0]; // between the maps and after the last
-    const value = map[(i * width + j) * channels + channel];
-    const strength = Math.sqrt(Math.abs(value) / largest); // so that small numbers are visible as well
-    return [...(value > 0 ? POSITIVE : NEGATIVE).map((color) => color * strength), 255];
-  });
+/** Noise as a name for the page's address: 16 bits a number, in base 64. */
+function nameOf(noise) {
+  const bytes = new Uint8Array(Int16Array.from(noise, (value) => Math.max(-8, Math.min(7.99, value)) * 4096).buffer);
+  return `n${btoa(String.fromCharCode(...bytes)).replaceAll("/", "_")}`;
 }
 
-/** [7, 7, 128] -> "7 × 7, 128 channels"; [100] -> "100 numbers". */
-function sizes(shape) {
-  const many = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
-  return shape.length === 1 ? many(shape[0], "number") : `${shape[0]} × ${shape[1]}, ${many(shape[2], "channel")}`;
+/** The noise of a name: p3 is number 3 of `previews`, s17 is drawn with seed 17, n... is what `nameOf` wrote. */
+function noiseOf(name, previews) {
+  const size = previews[0].length, value = Number(name.slice(1));
+  if (name[0] === "p" && previews[value]) return Float32Array.from(previews[value]);
+  if (name[0] === "n") {
+    const bytes = Uint8Array.from(atob(name.slice(1).replaceAll("_", "/")), (character) => character.charCodeAt(0));
+    if (bytes.length === 2 * size) return Float32Array.from(new Int16Array(bytes.buffer), (number) => number / 4096);
+  }
+  return drawNoise(size, Number.isSafeInteger(value) ? value : 0);
 }
 
-/** The noise as bars from the middle up and down; 4 fills the height. */
-function drawBars(canvas, noise) {
-  const bar = 6, height = 128, context = canvas.getContext("2d");
-  Object.assign(canvas, { width: noise.length * bar, height });
-  noise.forEach((value, i) => {
-    context.fillStyle = `rgb(${value > 0 ? POSITIVE : NEGATIVE})`;
-    context.fillRect(i * bar, height / 2, bar - 1, -Math.max(-4, Math.min(4, value)) * (height / 8));
-  });
+/** Small pictures that are drawn one after the other, so that the large one never waits for all of them. */
+class Gallery {
+  /** `draw(i)` draws the picture on `canvases[i]`, asynchronously. */
+  constructor(canvases, draw) {
+    Object.assign(this, { canvases, draw, stale: 0, next: 0 });
+  }
+
+  /** Draw all anew. Called again meanwhile, it begins anew where it is: none waits forever. */
+  async refresh() {
+    const busy = this.stale > 0;
+    this.stale = this.canvases.length;
+    if (busy) return;
+    for (; this.stale > 0; this.stale--) {
+      this.next = (this.next + 1) % this.canvases.length;
+      await this.draw(this.next);
+    }
+  }
 }
 
 class Explorer {
-  /** `run` is the page's contents; the weights lie in elements of their own. */
-  constructor(run) {
-    const weights = ["generator-weights", "discriminator-weights"].map((id) => byId(id).textContent);
-    [this.generator, this.discriminator] = run.networks.map((network, i) => new Network(network, weights[i]));
-    const shape = this.discriminator.input, noiseSize = run.noise[0].length;
-    Object.assign(this, { shape, noiseSize, directions: run.directions, walked: 0, waiting: false });
-    this.strollingSince = null; // when the walk's last step was made; null while it rests
-    byId("noise-caption").textContent = `noise: ${noiseSize} numbers, normally distributed`;
-    this.addStarts(run.noise);
-    this.sliders = run.directions.map((_, n) => this.addSlider(n + 1));
-    this.drawLayers = this.addLayers(this.generator.layers, byId("layers"));
-    this.drawDiscriminator = this.addLayers(this.discriminator.layers, byId("discriminator-layers"));
-    byId("discriminator").addEventListener("toggle", () => this.draw());
-    byId("new-noise").addEventListener("click", () => this.start(drawNoise(this.noiseSize)));
-    byId("reset").addEventListener("click", () => this.reset());
-    byId("walk").addEventListener("input", ({ target }) => {
-      this.setStrolling(false);
-      this.walkTo(target.valueAsNumber);
-    });
-    byId("stroll").addEventListener("click", () => this.setStrolling(this.strollingSince === null));
-    byId("new-goal").addEventListener("click", () => this.setGoal(drawNoise(this.noiseSize)));
-    this.start(run.noise[0]);
+  constructor(run, networks) {
+    Object.assign(this, { run, networks, way: 0, morphing: false, drawn: false, all: false, onPicture() {} });
+    this.shape = run.networks[1].input;
+    this.compute = networks.latest("outputs", (outputs) => this.show(outputs));
+    this.computeSlope = networks.latest("slope", ({ slope }) => this.showSlope(slope));
+    this.names = Array.from({ length: POINTS }, (_, i) => `p${i}`);
+    this.sliders = run.directions.map((direction) => this.addDirection(direction));
+    byId("directions-hint").hidden = run.directions.length === 0;
+    this.addGalleries();
+    const shared = this.readAddress();
+    byId("new-picture").onclick = () => this.start(`s${newSeed()}`);
+    byId("new-strip").onclick = () => this.go({ names: this.names.map(() => `s${newSeed()}`), way: 0 });
+    byId("reset").onclick = () => this.go({ pushes: [] });
+    byId("morph").onclick = () => this.setMorphing(!this.morphing);
+    byId("way").oninput = ({ target }) => this.go({ way: target.valueAsNumber });
+    byId("show-slope").onchange = () => this.draw();
+    onhashchange = () => this.readAddress() && this.go({});
+    this.go({});
+    this.setMorphing(!shared && !matchMedia("(prefers-reduced-motion: reduce)").matches);
   }
 
-  /** Draw the generator's picture for some noise. */
-  drawPictureOf(noise, canvas) {
-    drawPicture(canvas, this.generator.run(noise).at(-1), this.shape);
-  }
-
-  /** The noise that the controls are set to: a place on the walk, pushed along the directions. */
+  /** The noise that the controls are set to: a place on the way from picture to picture, pushed. */
   get noise() {
-    return this.push(greatCircle(this.from, this.to, this.walked));
+    return this.pushed(this.at(this.way));
   }
 
-  push(start) {
-    const noise = Float64Array.from(start);
-    this.sliders.forEach(({ valueAsNumber: push }, n) => this.directions[n].forEach((value, i) => (noise[i] += push * value)));
-    return noise;
+  get pushes() {
+    return this.sliders.map((slider) => slider.valueAsNumber);
   }
 
-  /** Go to `noise`, from which a new walk begins. */
-  start(noise) {
-    this.from = noise;
-    this.to = drawNoise(this.noiseSize);
-    this.reset();
-    this.walkTo(0);
+  point(i) {
+    return noiseOf(this.names[i % POINTS], this.run.noise);
   }
 
-  setGoal(noise) {
-    this.to = noise;
-    this.drawEnds();
+  at(way) {
+    const from = Math.floor(way);
+    return greatCircle(this.point(from), this.point(from + 1), way - from);
+  }
+
+  pushed(noise, pushes = this.pushes) {
+    return noise.map((value, i) => pushes.reduce((sum, push, n) => sum + push * this.run.directions[n].noise[i], value));
+  }
+
+  /** A picture of its own: from now on the nearest of the strip before here. */
+  start(name) {
+    const names = [...this.names], way = Math.floor(this.way) % POINTS;
+    names[way] = name;
+    this.go({ names, way });
+  }
+
+  /** Go where a person wants to be: the names of the four pictures, a place on the way, pushes of the sliders. */
+  go({ names = this.names, way = this.way, pushes }) {
+    this.setMorphing(false);
+    Object.assign(this, { names, way });
+    if (pushes) this.sliders.forEach((slider, n) => (slider.value = pushes[n] ?? 0));
+    this.showPushes();
     this.draw();
+    this.settle();
   }
 
-  walkTo(way) {
-    this.walked = way;
-    byId("walk").value = way;
-    byId("walk").setAttribute("aria-valuetext", `${number(100 * way, 0)} % of the way`);
-    this.draw();
+  /** Draw the small pictures, and write the address, when the large one stays where it is. */
+  settle() {
+    for (const gallery of this.galleries) gallery.refresh();
+    history.replaceState(null, "", `#${this.names}/${Number(this.way.toFixed(4))}/${this.pushes}`);
   }
 
-  reset() {
-    for (const slider of this.sliders) slider.value = 0;
-    this.drawEnds();
-    this.draw();
+  showPushes() {
+    for (const slider of this.sliders) slider.parentElement.querySelector(".value").textContent = slider.valueAsNumber.toFixed(1);
   }
 
-  /** Draw picture, noise and layers before the browser's next frame; any number of calls cost one drawing. */
+  readAddress() {
+    const [names = "", way = "", pushes = ""] = location.hash.slice(1).split("/");
+    if (!/^[psn][\w+=]*(,[psn][\w+=]*){3}$/.test(names)) return false;
+    Object.assign(this, { names: names.split(","), way: Math.min(POINTS, Math.max(0, Number(way) || 0)) });
+    const numbers = pushes.split(",").map(Number);
+    this.sliders.forEach((slider, n) => (slider.value = numbers[n] || 0)); // the slider keeps to its range
+    return true;
+  }
+
+  /** Draw the large picture; while one is being computed only the newest of further calls counts. */
   draw() {
-    if (this.waiting) return;
-    this.waiting = true;
-    requestAnimationFrame(() => {
-      this.waiting = false;
-      const noise = this.noise, begin = performance.now();
-      const outputs = this.generator.run(noise), picture = outputs.at(-1);
-      byId("speed").textContent = `in ${number(performance.now() - begin, 0)} ms`;
-      const answers = this.discriminator.run(picture), [logit] = answers.at(-1);
-      byId("decision").textContent = `D: ${number(100 / (1 + Math.exp(-logit)), 0)} % real`;
-      drawPicture(byId("picture"), picture, this.shape);
-      drawBars(byId("noise"), noise);
-      for (const slider of this.sliders) slider.nextSibling.textContent = slider.valueAsNumber.toFixed(1);
-      this.drawLayers(outputs);
-      if (byId("discriminator").open) this.drawDiscriminator(answers);
-      if (this.strollingSince !== null) this.stroll();
+    byId("way").value = this.way;
+    byId("way").setAttribute("aria-valuetext", `${number(this.way, 2)} of ${POINTS} pictures on`);
+    this.compute({ noise: this.noise, all: this.all });
+  }
+
+  show(outputs) {
+    const picture = outputs.generator.at(-1), [logit] = outputs.discriminator.at(-1);
+    const preview = /^p/.test(this.names[this.way]) && !this.pushes.some(Boolean) ? Number(this.names[this.way].slice(1)) : NaN;
+    if (this.tiles?.[preview]) copyCanvas(this.tiles[preview], byId("picture"));
+    else drawPicture(byId("picture"), picture, this.shape);
+    byId("decision").textContent = this.tiles?.[preview] ? `The same noise ${this.when}.`
+      : `The discriminator takes this picture for real with a probability of ${percent(probability(logit))}.`;
+    if (!this.drawn) byId("game-fake").setAttribute("href", byId("picture").toDataURL());
+    this.drawn = true;
+    this.onPicture(this.pushed(this.point(Math.floor(this.way) + 1)), outputs); // the noise of the strip's next picture
+    if (this.morphing) requestAnimationFrame(() => this.advance());
+    const wanted = byId("show-slope").checked;
+    byId("slope").hidden = byId("slope-words").hidden = !wanted;
+    if (wanted) this.computeSlope(picture);
+  }
+
+  /** Where the discriminator would be more convinced by a brighter or darker pixel; of colours, the sum. */
+  showSlope(slope) {
+    const [height, width, channels] = this.shape, sums = new Float32Array(height * width);
+    slope.forEach((value, i) => (sums[Math.floor(i / channels)] += value));
+    drawMap(byId("slope"), sums, this.shape, largestOf(sums), true);
+  }
+
+  /** A step of the morph, when the picture or the layers are in sight. */
+  advance() {
+    const now = performance.now(), seconds = Math.min(0.3, (now - this.then) / 1000);
+    const boxes = ["picture", "layers-section"].map((id) => byId(id).getBoundingClientRect());
+    this.then = now;
+    if (!this.morphing) return;
+    if (boxes.every(({ top, bottom }) => bottom < 0 || top > innerHeight)) return requestAnimationFrame(() => this.advance());
+    this.way = (this.way + seconds / SECONDS) % POINTS;
+    this.draw();
+  }
+
+  setMorphing(morphing) {
+    if (morphing === this.morphing) return;
+    this.morphing = morphing;
+    this.then = performance.now();
+    byId("morph").textContent = morphing ? "Pause" : "Morph";
+    if (morphing) this.advance();
+    else this.settle();
+  }
+
+  /** Show the grid as it was at an epoch: `tiles` are its pictures; at the last one, those of the networks here. */
+  showEpoch(tiles, when, last) {
+    if (!this.drawn) copyCanvas(tiles[0], byId("picture")); // before the networks are ready
+    Object.assign(this, { tiles: last ? null : tiles, when });
+    this.grid.refresh();
+    this.draw();
+  }
+
+  async drawOne(noise, canvas) {
+    const [picture] = await this.networks.ask("pictures", [noise]);
+    drawPicture(canvas, picture, this.shape);
+  }
+
+  addGalleries() {
+    const { run } = this;
+    const cells = Array.from({ length: POINTS * CELLS }, (_, i) => element("canvas", { class: i % CELLS ? "between" : "point" }));
+    cells.forEach((cell, i) => (cell.onclick = () => this.go({ way: i / CELLS })));
+    byId("strip").append(...cells);
+    this.strip = new Gallery(cells, (i) => this.drawOne(this.pushed(this.at(i / CELLS)), cells[i]));
+    const grid = run.noise.map((_, i) => {
+      const canvas = element("canvas"), button = element("button", { type: "button", "aria-label": `Picture ${i + 1}` }, canvas);
+      button.onclick = () => this.start(`p${i}`);
+      byId("grid").append(button);
+      return canvas;
     });
-  }
-
-  drawEnds() {
-    this.drawPictureOf(this.push(this.from), byId("walk-from"));
-    this.drawPictureOf(this.push(this.to), byId("walk-to"));
-  }
-
-  /** One step of a walk that never ends: what is reached is where the next stretch starts. */
-  stroll() {
-    const { top, bottom } = byId("explorer").getBoundingClientRect();
-    if (bottom < 0 || top > innerHeight) return this.setStrolling(false); // scrolled away: nobody watches
-    const now = performance.now(), seconds = (now - this.strollingSince) / 1000;
-    this.strollingSince = now;
-    const way = Math.min(1, this.walked + Math.min(seconds, 0.3) / 3); // three seconds a walk
-    if (this.walked < 1) return this.walkTo(way);
-    this.from = this.to;
-    this.setGoal(drawNoise(this.noiseSize));
-    this.walkTo(0);
-  }
-
-  setStrolling(strolling) {
-    this.strollingSince = strolling ? performance.now() : null;
-    byId("stroll").textContent = strolling ? "Pause" : "Walk";
-    if (strolling) this.stroll();
-  }
-
-  addStarts(previews) {
-    previews.forEach((noise, i) => {
-      const canvas = element("canvas");
-      const button = element("button", { type: "button", "aria-label": `Picture ${i + 1}` }, canvas);
-      button.addEventListener("click", () => (byId("as-start").checked ? this.start(noise) : this.setGoal(noise)));
-      byId("starts").append(button);
-      setTimeout(() => this.drawPictureOf(noise, canvas)); // a task each, so that the page does not freeze meanwhile
+    this.grid = new Gallery(grid, async (i) => (
+      this.tiles?.[i] ? copyCanvas(this.tiles[i], grid[i]) : this.drawOne(this.pushed(noiseOf(`p${i}`, run.noise)), grid[i])));
+    const ends = [...byId("directions").querySelectorAll("canvas")];
+    this.ends = new Gallery(ends, (i) => {
+      const pushes = this.pushes.with(i >> 1, i % 2 ? REACH : -REACH);
+      return this.drawOne(this.pushed(this.at(this.way), pushes), ends[i]);
     });
+    this.galleries = [this.strip, this.ends, this.grid];
   }
 
-  addSlider(n) {
-    const about = { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": `Direction ${n}` };
-    const slider = element("input", about);
-    slider.addEventListener("input", () => this.draw());
-    slider.addEventListener("change", () => this.drawEnds());
-    byId("directions").append(element("label", {}, String(n), slider, element("span", { class: "value" })));
+  /** A slider with a picture at either end, its name and what it does to new pictures. */
+  addDirection({ name, before, after }) {
+    const slider = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": name });
+    slider.oninput = () => {
+      this.setMorphing(false);
+      this.showPushes();
+      this.draw();
+      this.grid.refresh();
+    };
+    slider.onchange = () => this.settle();
+    const effect = before ? element("span", { class: "effect" }, `${before} → ${after}`) : "";
+    byId("directions").append(element("div", { class: "direction" },
+      element("p", {}, element("b", {}, name), " ", effect, element("span", { class: "value" })),
+      element("canvas"), slider, element("canvas")));
     return slider;
-  }
-
-  /** A canvas for each of `layers` in `place`; returns the function that draws their outputs. */
-  addLayers(layers, place) {
-    const drawings = layers.map(({ kind, name, shape }) => {
-      const figure = element("figure", {}, element("h4", {}, name.replaceAll("_", " ")));
-      const meaning = MEANING[kind === "reshape" && shape.length === 1 ? "flatten" : kind];
-      const caption = element("figcaption", {}, `${sizes(shape)}. ${meaning}`);
-      place.append(figure);
-      // Numbers in a row are drawn as the map that they come from or become.
-      const map = shape.length === 3 ? shape
-        : layers.find((other) => other.shape.length === 3 && size(other.shape) === size(shape))?.shape;
-      if (!map) { // the logit
-        caption.append(" It is the logit: above 0 for a picture that D takes for real, below 0 for a fake.");
-        const value = element("p", { class: "logit" });
-        figure.append(value, caption);
-        return ([logit]) => (value.textContent = number(logit, 2));
-      }
-      const canvas = element("canvas");
-      const enlarge = element("button", { type: "button", "aria-pressed": "false", "aria-label": `Output of layer ${name}, enlarged` }, canvas);
-      enlarge.addEventListener("click", () => enlarge.setAttribute("aria-pressed", figure.classList.toggle("wide")));
-      figure.append(enlarge, caption);
-      return (output) => (kind === "tanh" ? drawPicture(canvas, output, map) : drawChannels(canvas, output, map));
-    });
-    return (outputs) => outputs.forEach((output, i) => drawings[i](output));
   }
 }

@@ -1,109 +1,156 @@
 // The trained networks, as tinygan/layers.py, for one example: noise or a picture in, every layer's output
-// out, the last a picture or a logit. Maps are flat arrays in the order (row, column, channel), as in NumPy.
+// out, the last a picture or a logit; and gradients back. Maps are flat Float32Arrays in the order (row, column,
+// channel), as in NumPy. This runs in a worker (worker.js) and uses nothing of the page.
 "use strict";
 
-const BLOCK = 64; // numbers that share a scale
+const BLOCK = 64; // numbers that share a scale in the text of the weights
+const WIDTH = 8, HEIGHT = 4; // of a tile: outputs and places that are computed together
+
+const howMany = (shape) => shape.reduce((a, b) => a * b, 1);
+const upTo = (multiple, count) => Math.ceil(count / multiple) * multiple;
 
 class Network {
   /** @param input the shape of what it takes: [numbers] or [height, width, channels]
    * @param layers [{kind, name, shape (of its output), weights: {name: shape}, stride, pads, slope}, ...]
-   * @param text all weights in the order in which `layers` names them; see `decode`. */
-  constructor({ input, layers }, text) {
+   * @param text all weights in the order in which `layers` names them; see `decode`
+   * @param arithmetic what computes tiles: `simd`, or `plain` */
+  constructor({ name, input, layers }, text, arithmetic = simd) {
     const numbers = decode(text);
     let place = 0;
-    this.input = input;
+    Object.assign(this, { name, input });
     this.layers = layers.map((layer) => { // from here on `input` is what this layer takes
       const weights = {};
-      for (const [name, shape] of Object.entries(layer.weights)) {
-        weights[name] = numbers.subarray(place, place + size(shape));
-        place += Math.ceil(size(shape) / BLOCK) * BLOCK;
+      for (const [key, shape] of Object.entries(layer.weights)) {
+        weights[key] = numbers.subarray(place, place + howMany(shape));
+        place += upTo(BLOCK, howMany(shape));
       }
-      const joined = layer.stride && joinedPlaces(layer, input);
+      const ways = weights.kernel ? [way(layer, input, false), way(layer, input, true)] : [];
       input = layer.shape;
-      return { ...layer, weights, joined };
+      return { ...layer, weights, ways };
     });
+    this.reserve(this.layers.flatMap(({ ways }) => ways), arithmetic);
+    for (const { weights, ways } of this.layers) ways.forEach((way) => pack(weights.kernel, way, this.memory));
   }
 
-  /** The outputs of all layers, Float64Arrays, for one input. */
-  run(input) {
-    let x = Float64Array.from(input);
-    return this.layers.map((layer) => (x = OPS[layer.kind](x, layer)));
+  /** The outputs of all layers for one input: new arrays (two layers may share one), which stay valid.
+   * `change(y, n)` may return another output of layer n, from which the next one goes on. */
+  run(input, change = (y) => y) {
+    const needed = howMany(this.input);
+    if (input.length !== needed) throw new Error(`the ${this.name} got ${input.length} numbers. It needs ${needed}.`);
+    let x = Float32Array.from(input);
+    return this.layers.map((layer, n) => (x = change(OPS[layer.kind].run(x, layer, this), n)));
   }
-}
 
-/** Numbers in the shape [..., F] that begin with a bias for each of the F outputs or filters, or with 0. */
-function biased(shape, bias) {
-  const y = new Float64Array(size(shape));
-  return bias ? y.map((_, i) => bias[i % bias.length]) : y;
-}
+  /** The gradient with respect to the input, for which `run` gave `outputs`; `gradient` is the one with
+   * respect to the last of them: the chain rule, layer by layer from the last to the first. */
+  gradient(input, outputs, gradient) {
+    return this.layers.reduceRight((gradient, layer, i) =>
+      OPS[layer.kind].gradient(gradient, layer, this, outputs[i - 1] ?? input, outputs[i]), gradient);
+  }
 
-// What each kind of layer does to x, with its weights, its `shape` and what else describes it.
-const OPS = {
-  // Every output is a weighted sum of all inputs, and a bias.
-  dense(x, { weights: { kernel, bias }, shape }) {
-    const y = biased(shape, bias), outputs = y.length;
-    for (let i = 0; i < x.length; i++) {
-      const scale = x[i], row = i * outputs;
-      for (let j = 0; j < outputs; j++) y[j] += scale * kernel[row + j];
+  /** Memory for the x (at 0) and y of one product at a time, and for all weights. An address counts bytes. */
+  reserve(ways, arithmetic) {
+    const largest = (count) => Math.max(...ways.map(count));
+    const bytes = (count) => upTo(64, 4 * count); // as a cache has its lines
+    this.y = bytes(largest(({ taken }) => taken));
+    let end = this.y + bytes(largest(({ places, columns }) => (places + 1) * columns));
+    for (const way of ways) {
+      way.weights = end;
+      end += bytes(way.taps.length * way.inputs * way.columns);
     }
-    return y;
-  },
+    Object.assign(this, arithmetic(end)); // memory, a Float32Array, and tile
+  }
+
+  /** For each tap of a kernel and each pair of its places: add x[from] K[tap], a row of numbers times a matrix,
+   * to y[to]. Returns y without its padding as a new array, with `bias` added if there is one. */
+  product(x, { taps, inputs, outputs, columns, places, weights }, bias) {
+    const { tile, memory } = this, y = memory.subarray(this.y / 4, this.y / 4 + places * columns).fill(0);
+    memory.set(x);
+    for (const [from, to] of taps) {
+      for (let column = 0; column < columns; column += WIDTH, weights += 4 * WIDTH * inputs) {
+        const at = this.y + 4 * column;
+        for (let n = 0; n < from.length; n += HEIGHT) {
+          tile(from[n], from[n + 1], from[n + 2], from[n + 3],
+            at + to[n], at + to[n + 1], at + to[n + 2], at + to[n + 3], weights, inputs);
+        }
+      }
+    }
+    const found = new Float32Array(places * outputs);
+    for (let place = 0; place < places; place++) {
+      for (let i = 0; i < outputs; i++) found[place * outputs + i] = y[place * columns + i] + (bias ? bias[i] : 0);
+    }
+    return found;
+  }
+}
+
+// What each kind of layer does to x, and to the gradient on the way back, where it has taken x and given y.
+const PRODUCT = {
+  run: (x, { ways: [forth], weights: { bias } }, network) => network.product(x, forth, bias),
+  gradient: (gradient, { ways: [, back] }, network) => network.product(gradient, back),
+};
+const UNCHANGED = { run: (x) => x, gradient: (gradient) => gradient };
+const OPS = {
+  dense: PRODUCT,
+  conv: PRODUCT,
+  conv_transpose: PRODUCT,
 
   // (x - mean) / sqrt(variance + eps) gamma + beta with the running values: a scale and a shift per channel.
-  batchnorm(x, { weights: { scale, shift } }) {
-    const channels = scale.length;
-    return x.map((value, i) => value * scale[i % channels] + shift[i % channels]);
+  batchnorm: {
+    run: (x, { weights: { scale, shift } }) => {
+      const channels = scale.length;
+      return x.map((value, i) => value * scale[i % channels] + shift[i % channels]);
+    },
+    gradient: (gradient, { weights: { scale } }) => gradient.map((value, i) => value * scale[i % scale.length]),
   },
-
-  leaky_relu: (x, { slope }) => x.map((value) => (value > 0 ? value : slope * value)),
-  tanh: (x) => x.map(Math.tanh),
-  reshape: (x) => x,
-  dropout: (x) => x, // it drops numbers in training only
-
-  conv: convolve,
-  conv_transpose: convolve,
+  leaky_relu: {
+    run: (x, { slope }) => x.map((value) => (value > 0 ? value : slope * value)),
+    gradient: (gradient, { slope }, _, x) => gradient.map((value, i) => (x[i] > 0 ? value : slope * value)),
+  },
+  tanh: {
+    run: (x) => x.map(Math.tanh),
+    gradient: (gradient, layer, network, x, y) => gradient.map((value, i) => value * (1 - y[i] * y[i])),
+  },
+  reshape: UNCHANGED,
+  dropout: UNCHANGED, // it drops numbers in training only
 };
 
-/** Either convolution: each of the K x K taps of a kernel (K, K, filters, C) adds a weighted sum of the C
- * numbers at each place of x to the numbers at another place of y; `joinedPlaces` says which.
- * Four places at a time, each weight read once for four products: twice as fast. */
-function convolve(x, { weights: { kernel, bias }, joined, shape }) {
-  const filters = shape[2], C = kernel.length / joined.length / filters, y = biased(shape, bias);
-  joined.forEach(([from, to], tap) => {
-    for (let f = 0; f < filters; f++) {
-      const row = (tap * filters + f) * C;
-      let n = 0;
-      for (; n + 4 <= from.length; n += 4) {
-        const i0 = from[n] * C, i1 = from[n + 1] * C, i2 = from[n + 2] * C, i3 = from[n + 3] * C;
-        let sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
-        for (let c = 0; c < C; c++) {
-          const weight = kernel[row + c];
-          sum0 += x[i0 + c] * weight;
-          sum1 += x[i1 + c] * weight;
-          sum2 += x[i2 + c] * weight;
-          sum3 += x[i3 + c] * weight;
-        }
-        y[to[n] * filters + f] += sum0;
-        y[to[n + 1] * filters + f] += sum1;
-        y[to[n + 2] * filters + f] += sum2;
-        y[to[n + 3] * filters + f] += sum3;
-      }
-      for (; n < from.length; n++) {
-        let sum = 0;
-        for (let c = 0; c < C; c++) sum += x[from[n] * C + c] * kernel[row + c];
-        y[to[n] * filters + f] += sum;
+/** What `product` needs of a layer with a kernel: on the way forth, or back for the gradient, which goes through
+ * the same places and matrices the other way. A row of y has a multiple of 8 columns. */
+function way(layer, input, transposed) {
+  const swapped = (pair) => (transposed ? [...pair].reverse() : pair);
+  const [fromShape, toShape] = swapped([input, layer.shape]), inputs = fromShape.at(-1), outputs = toShape.at(-1);
+  const columns = upTo(WIDTH, outputs), places = howMany(toShape) / outputs;
+  // Places as bytes from the first. What fills the last tile up goes to a row below y that nobody reads.
+  const bytes = (list, row, filler) =>
+    Int32Array.from({ length: upTo(HEIGHT, list.length) }, (_, n) => 4 * row * (list[n] ?? filler));
+  const taps = joinedPlaces(layer, input).map(swapped)
+    .map(([from, to]) => [bytes(from, inputs, 0), bytes(to, columns, places)]);
+  return { inputs, outputs, columns, places, taps, transposed, taken: howMany(fromShape) };
+}
+
+/** Write a kernel (taps, inputs, outputs), or transposed (taps, outputs, inputs), into the memory in the order
+ * in which tiles read it: (taps, columns / 8, inputs, 8). */
+function pack(kernel, { taps, inputs, outputs, columns, transposed, weights }, memory) {
+  const [byInput, byOutput] = transposed ? [1, inputs] : [outputs, 1];
+  let at = weights / 4;
+  for (let tap = 0; tap < taps.length; tap++) {
+    for (let column = 0; column < columns; column += WIDTH) {
+      const filled = Math.min(WIDTH, outputs - column);
+      for (let i = 0; i < inputs; i++, at += WIDTH) {
+        const first = tap * inputs * outputs + i * byInput + column * byOutput;
+        for (let j = 0; j < filled; j++) memory[at + j] = kernel[first + j * byOutput];
       }
     }
-  });
-  return y;
+  }
 }
 
 /** For each tap (ky, kx) of a kernel: from which places of the input a sum goes to which of the output, as
  * two lists. Place (i, j) of the small map joins row i stride + ky - top, column j stride + kx - left of
  * the large one, if it exists: outside are zeros, which add nothing, or what is cropped. A convolution goes
  * from the large map to the small one; a transposed convolution, its adjoint, from small to large. */
-function joinedPlaces({ kind, stride, pads: [top, left], weights, shape }, input) {
-  const [KH, KW] = weights.kernel;
+function joinedPlaces({ kind, stride, pads, weights, shape }, input) {
+  if (kind === "dense") return [[[0], [0]]];
+  const [KH, KW] = weights.kernel, [top, left] = pads;
   const [small, large] = kind === "conv" ? [shape, input] : [input, shape];
   const joined = [];
   for (let tap = 0; tap < KH * KW; tap++) {
@@ -115,9 +162,82 @@ function joinedPlaces({ kind, stride, pads: [top, left], weights, shape }, input
       inSmall.push(place);
       inLarge.push(row * large[1] + column);
     }
-    joined.push((kind === "conv" ? [inLarge, inSmall] : [inSmall, inLarge]).map((places) => Int32Array.from(places)));
+    joined.push(kind === "conv" ? [inLarge, inSmall] : [inSmall, inLarge]);
   }
   return joined;
+}
+
+/** Memory of so many bytes, and the function `tile`(x0, x1, x2, x3, y0, y1, y2, y3, w, inputs) of addresses in
+ * it: to the 8 numbers at each of y0 to y3 add the `inputs` numbers at x0 to x3 times the matrix (inputs, 8) at w. */
+function plain(bytes) {
+  const memory = new Float32Array(bytes / 4);
+  const tile = (...given) => {
+    const inputs = given[9], w = given[8] / 4;
+    for (let n = 0; n < HEIGHT; n++) {
+      const x = given[n] / 4, y = given[HEIGHT + n] / 4;
+      for (let column = 0; column < WIDTH; column++) {
+        let sum = 0;
+        for (let i = 0; i < inputs; i++) sum += memory[x + i] * memory[w + WIDTH * i + column];
+        memory[y + column] += sum;
+      }
+    }
+  };
+  return { memory, tile };
+}
+
+/** The same with `tile` in WebAssembly, four numbers an instruction; `plain` where a browser lacks or forbids it. */
+function simd(bytes) {
+  try {
+    const memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / 65536) });
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(assembled()), { page: { memory } });
+    return { memory: new Float32Array(memory.buffer), tile: exports.tile };
+  } catch {
+    return plain(bytes);
+  }
+}
+
+/** The bytes of a WebAssembly module with `tile` (webassembly.github.io/spec/core, 5 and appendix "Index of
+ * Instructions"). The 32 sums stay in registers while the loop goes through the inputs. */
+function assembled() {
+  const I32 = 0x7f, V128 = 0x7b; // types: an address or a count; four float32
+  const X = 0, Y = 4, W = 8, COUNT = 9; // local variables: the arguments of tile
+  const SUM = 10, WEIGHTS = 18, VALUE = 20; // and 8, 2 and 1 of V128
+  const get = (local) => [0x20, local], set = (local) => [0x21, local], setAndGet = (local) => [0x22, local];
+  const load = (offset) => [0xfd, 0x00, 2, offset], loadSame = [0xfd, 0x09, 2, 0]; // 2: on multiples of 2^2 bytes
+  const store = (offset) => [0xfd, 0x0b, 2, offset];
+  const constant = (value) => [0x41, value & 0x7f], add = 0x6a, plus = [0xfd, 0xe4, 0x01], times = [0xfd, 0xe6, 0x01];
+  const loop = [0x03, 0x40], repeatIf = [0x0d, 0], end = 0x0b;
+  const advance = (local, by) => [...get(local), ...constant(by), add, ...set(local)];
+  const each = (count, code) => Array.from({ length: count }, (_, i) => code(i)).flat();
+
+  const body = [
+    ...each(8, (i) => [...get(Y + (i >> 1)), ...load(16 * (i & 1)), ...set(SUM + i)]),
+    ...loop,
+    ...each(2, (half) => [...get(W), ...load(16 * half), ...set(WEIGHTS + half)]),
+    ...each(4, (row) => [
+      ...get(X + row), ...loadSame, ...set(VALUE), ...advance(X + row, 4), // one number of x, four times
+      ...each(2, (half) => {
+        const sum = SUM + 2 * row + half;
+        return [...get(sum), ...get(VALUE), ...get(WEIGHTS + half), ...times, ...plus, ...set(sum)];
+      }),
+    ]),
+    ...advance(W, 32),
+    ...get(COUNT), ...constant(-1), add, ...setAndGet(COUNT), ...repeatIf,
+    end,
+    ...each(8, (i) => [...get(Y + (i >> 1)), ...get(SUM + i), ...store(16 * (i & 1))]),
+    end,
+  ];
+  const sized = (bytes) => [(bytes.length & 0x7f) | 0x80, bytes.length >> 7, ...bytes]; // lengths are in base 128
+  const section = (id, ...bytes) => [id, ...sized(bytes)];
+  const name = (text) => [text.length, ...new TextEncoder().encode(text)];
+  return Uint8Array.of(
+    0, ...new TextEncoder().encode("asm"), 1, 0, 0, 0,
+    ...section(1, 1, 0x60, 10, ...each(10, () => I32), 0), // types: one, of a function of 10 numbers without a result
+    ...section(2, 1, ...name("page"), ...name("memory"), 2, 0, 0), // imports: a memory
+    ...section(3, 1, 0), // functions: one, of type 0
+    ...section(7, 1, ...name("tile"), 0, 0), // exports: function 0
+    ...section(10, 1, ...sized([1, 11, V128, ...body])), // code, with 11 more local variables
+  );
 }
 
 /** What tinygan/views/explorer.py wrote with `encode`: whole numbers from -4324 to 4324, two digits of base

@@ -42,7 +42,8 @@ function advice({ verdict = "", advice: remedy = "" }) {
 /** A table; `columns` are [title, kind] with kind "text", "whole" (never broken) or "number". */
 function table(caption, columns, rows) {
   const cell = (tag, text, kind) => element(tag, { class: kind }, text);
-  return element("div", { class: "scroll" }, element("table", {},
+  const place = { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }; // the keyboard scrolls it, if need be
+  return element("div", place, element("table", {},
     element("caption", {}, caption),
     element("thead", {}, element("tr", {}, ...columns.map(([title, kind]) => cell("th", title, kind)))),
     element("tbody", {}, ...rows.map((row) =>
@@ -57,21 +58,46 @@ function listing(caption, fields) {
   return table(caption, [["what", "whole"], ["value", "text"]], rows);
 }
 
-/** Draw pixels onto a canvas of that many rows and columns; `color(row, column)` gives the red, green, blue
- * and opacity of each. The canvas clips them to 0 to 255 and rounds them, ties to the even one. */
-function drawPixels(canvas, height, width, color) {
-  Object.assign(canvas, { height, width });
-  const context = canvas.getContext("2d"), image = context.createImageData(width, height), bytes = image.data;
-  for (let row = 0; row < height; row++) {
-    for (let column = 0; column < width; column++) bytes.set(color(row, column), 4 * (row * width + column));
-  }
+/** Draw onto a canvas of that many rows and columns: `fill(bytes)` writes the red, green, blue and opacity of
+ * each pixel. The bytes clip numbers to 0 to 255 and round them, ties to the even one. */
+function drawPixels(canvas, height, width, fill) {
+  if (canvas.height !== height || canvas.width !== width) Object.assign(canvas, { height, width }); // which costs a layout
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+  fill(image.data);
   context.putImageData(image, 0, 0);
 }
 
 /** Draw a picture, numbers in [-1, 1] by rows, columns and channels (1 or 3), in the bytes of tinygan.views.pictures.to_uint8. */
 function drawPicture(canvas, picture, [height, width, channels]) {
-  drawPixels(canvas, height, width, (row, column) => {
-    const at = (row * width + column) * channels;
-    return [...[0, 1, 2].map((c) => picture[at + (c % channels)] * 127.5 + 127.5), 255];
+  drawPixels(canvas, height, width, (bytes) => {
+    for (let i = 0; i < height * width; i++) {
+      for (let c = 0; c < 3; c++) bytes[4 * i + c] = picture[i * channels + (c % channels)] * 127.5 + 127.5;
+      bytes[4 * i + 3] = 255;
+    }
   });
+}
+
+/** Draw one number a pixel: orange above 0, blue below, full strength at `largest`; black is 0, or `clear`: nothing. */
+function drawMap(canvas, map, [height, width], largest, clear = false) {
+  drawPixels(canvas, height, width, (bytes) => {
+    for (let i = 0; i < height * width; i++) {
+      const strength = Math.sqrt(Math.abs(map[i]) / largest); // so that small numbers are visible as well
+      const color = map[i] > 0 ? POSITIVE : NEGATIVE;
+      for (let c = 0; c < 3; c++) bytes[4 * i + c] = clear ? color[c] : color[c] * strength;
+      bytes[4 * i + 3] = clear ? 230 * strength : 255;
+    }
+  });
+}
+
+/** The largest distance of the numbers from 0, at least next to nothing, so that one can divide by it. */
+const largestOf = (numbers) => numbers.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-12);
+
+/** The logistic function: a logit as a probability. */
+const probability = (logit) => 1 / (1 + Math.exp(-logit));
+const percent = (value) => (Number.isFinite(value) ? `${number(100 * value, 0)} %` : "–");
+
+/** What a canvas of the data's size shows as a network takes it: numbers in [-1, 1]. */
+function pixelsOf(canvas, [height, width, channels]) {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  return Float32Array.from({ length: height * width * channels }, (_, i) => data[4 * Math.floor(i / channels) + (i % channels)] / 127.5 - 1);
 }

@@ -5,25 +5,56 @@ const RUN = JSON.parse(byId("contents").textContent);
 const { config, stats } = RUN;
 
 byId("name").textContent = RUN.name;
-showVerdict();
+byId("title").textContent = `Pictures that a neural network made, from ${config.data.name ?? "noise"}`;
 showFacts();
-showNetworks();
+showStory();
 showDetails();
-const markEpoch = drawCharts(RUN, byId("charts"));
-new Player(RUN, markEpoch);
+const markEpoch = drawCharts(RUN);
+drawScale(stats);
+drawRanks(RUN);
+byId("good").hidden = !RUN.good && !byId("good-charts").hasChildNodes();
 byId("explorer-model").textContent = modelText();
-let explorer = null;
-if (RUN.edits) {
-  const text = `${RUN.edits}, and this page knows only the original layers: python -m tinygan.sample shows yours.`;
-  byId("explorer").replaceChildren(byId("explorer-title"), element("p", {}, text));
-} else { // The weights take a moment: everything else is on the screen by then.
-  setTimeout(() => (explorer = new Explorer(RUN)));
+const explorer = RUN.edits ? withoutNetworks() : new Explorer(RUN, new Networks(RUN));
+const player = new Player(RUN, (epoch, ...shown) => {
+  markEpoch(epoch);
+  explorer?.showEpoch(...shown);
+});
+if (explorer) {
+  addSaving(explorer, RUN.name);
+  new LayersView(RUN, explorer);
+  player.reals.then((reals) => {
+    new Finder(explorer, reals);
+    new Quiz(explorer, reals);
+    if (reals.length) byId("game-real").setAttribute("href", reals[0].toDataURL());
+  });
 }
 
-function showVerdict() {
-  const last = stats.at(-1);
-  if (!last) byId("verdict").textContent = "No epoch is complete yet.";
-  if (!last?.verdict) return;
+/** A reader changed layers, and the page's networks know the original ones: say so in their place. */
+function withoutNetworks() {
+  for (const part of document.querySelectorAll("#explorer .live, #explorer .walk, #explorer .bench, #find, #quiz, #layers-section")) part.hidden = true;
+  byId("explorer-model").textContent = `${RUN.edits}, and this page knows only the original layers: python -m tinygan.sample shows yours.`;
+  return null;
+}
+
+/** Three sentences: how long, what the pictures became, how the game stands; then the verdict of the last epoch. */
+function showStory() {
+  const last = stats.at(-1), steps = Math.max(RUN.step, last?.step ?? 0);
+  if (!last) return (byId("story").textContent = "No epoch is complete yet.");
+  const pictures = steps * config.settings.batch_size, seconds = stats.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
+  const evaluated = stats.filter((row) => row.evaluation.fcd !== undefined), { real_accuracy: real, fake_accuracy: fake } = last.health;
+  const sentences = [
+    `In ${number(last.epoch)} ${last.epoch === 1 ? "epoch" : "epochs"} and ${duration(seconds)} the networks took ${number(steps)} steps, each with ` +
+      `${number(config.settings.batch_size)} real pictures and as many fakes.`,
+  ];
+  if (evaluated.length > 1) {
+    const [from, to] = [evaluated[0], evaluated.at(-1)];
+    sentences.push(`The distance of the fakes from real pictures went from ${number(from.evaluation.fcd, 0)} after epoch ${from.epoch} to ${number(to.evaluation.fcd, 0)}.`);
+  }
+  if (real !== undefined && fake !== undefined) {
+    sentences.push(`At the end the discriminator recognised ${percent(real)} of real pictures and ${percent(fake)} of fakes; by guessing it would recognise half of each.`);
+  }
+  byId("story").textContent = sentences.join(" ");
+  if (!last.verdict) return;
   byId("verdict").textContent = `Epoch ${last.epoch}. ${advice(last)}`;
   byId("verdict").classList.add(last.advice ? "bad" : last.verdict.startsWith("healthy") ? "good" : "early"); // no colour
 }
@@ -51,29 +82,17 @@ function showFacts() {
 
 function modelText() {
   const { step } = RUN, epoch = step / RUN.steps_per_epoch;
-  if (step === 0 && !config.settings.start_from) return "They are still untrained: all that the generator can make is noise.";
+  const here = "The networks run in this page.";
+  if (step === 0 && !config.settings.start_from) return `${here} They are still untrained: all that the generator can make is noise.`;
   const average = config.settings.average ? " The generator's, here and in the samples, are averages over " +
     "the last steps (--average); curves and verdicts are those of the weights that are trained." : "";
-  return `Their weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to four digits.${average}`;
-}
-
-function showNetworks() {
-  for (const { name, input, rows } of RUN.networks) {
-    const gathers = rows.at(-1)[3] > 0; // the discriminator has no batch normalisation
-    const lines = rows.map(([layer, shape, trained, gathered]) => [
-      layer.replaceAll("_", " "), shape.map((size) => number(size)).join(" × "), number(trained),
-      ...(gathers ? [gathered ? number(gathered) : ""] : []),
-    ]);
-    const from = `${input.map((side) => number(side)).join(" × ")} ${input.length === 1 ? "numbers of noise" : "pixels"}`;
-    const columns = [["layer", "whole"], ["output", "whole"], ["trained numbers", "number"], ...(gathers ? [["running values", "number"]] : [])];
-    byId("tables").append(table(`${name}, from ${from}`, columns, lines));
-  }
+  return `${here} Their weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to four digits.${average}`;
 }
 
 function showDetails() {
-  const columns = ["epoch", "loss G", "loss D", "D(x)", "D(G(z))", "images/s", "time"].map((title) => [title, "number"]);
-  byId("epochs").append(table("Means of every epoch", [...columns, ["verdict", "text"]], stats.map((row) => [
-    number(row.epoch), fixed(row.g_loss), fixed(row.d_loss), fixed(row.real_score, 2), fixed(row.fake_score, 2),
+  const columns = ["epoch", "loss of G", "loss of D", "real ones taken for real", "fakes taken for real", "images/s", "time"].map((title) => [title, "number"]);
+  byId("epochs").append(table("Means of every epoch: losses, and the probability of being real that the discriminator gives", [...columns, ["verdict", "text"]], stats.map((row) => [
+    number(row.epoch), fixed(row.g_loss), fixed(row.d_loss), percent(row.real_score), percent(row.fake_score),
     number(row.images_per_second, 0), duration(row.seconds ?? 0), row.verdict ?? "",
   ])));
   byId("settings").append(listing("Settings", config.settings));

@@ -1,66 +1,87 @@
 // The picture grids of a run under a slider that also plays.
 "use strict";
 
-/** Draw the tiles of a grid without gaps (an image) onto a canvas, magnified and with gaps; the shape is the data's. */
-function drawTiles(canvas, image, [, height, width]) {
-  const columns = image.naturalWidth / width, rows = image.naturalHeight / height;
-  const scale = Math.ceil(600 / image.naturalWidth), gap = 6, W = width * scale, H = height * scale;
+/** The tiles of a grid without gaps (the URL of an image), each a canvas; the shape is the data's. */
+async function tilesOf(url, [, height, width]) {
+  const image = Object.assign(new Image(), { src: url });
+  await image.decode();
+  const columns = image.naturalWidth / width, count = columns * (image.naturalHeight / height);
+  return Array.from({ length: count }, (_, i) => {
+    const tile = element("canvas", { width, height }), x = i % columns, y = Math.floor(i / columns);
+    tile.getContext("2d", { willReadFrequently: true }).drawImage(image, -x * width, -y * height);
+    return tile;
+  });
+}
+
+/** Draw pictures (canvases of one size) onto `canvas` as a square grid, magnified and with gaps. */
+function drawGrid(canvas, tiles, columns = Math.ceil(Math.sqrt(tiles.length)), least = 600) {
+  const { width, height } = tiles[0], rows = Math.ceil(tiles.length / columns);
+  const scale = Math.ceil(least / (columns * width)), gap = 6, W = width * scale, H = height * scale;
   Object.assign(canvas, { width: columns * (W + gap) - gap, height: rows * (H + gap) - gap });
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
-  for (let i = 0; i < rows * columns; i++) {
-    const x = i % columns, y = Math.floor(i / columns);
-    const from = [x * width, y * height, width, height], to = [x * (W + gap), y * (H + gap), W, H];
-    context.drawImage(image, ...from, ...to);
-  }
+  tiles.forEach((tile, i) => context.drawImage(tile, (i % columns) * (W + gap), Math.floor(i / columns) * (H + gap), W, H));
+  return canvas;
+}
+
+/** Copy one canvas onto another. */
+function copyCanvas(from, to) {
+  Object.assign(to, { width: from.width, height: from.height });
+  to.getContext("2d").drawImage(from, 0, 0);
 }
 
 class Player {
-  /** `run` is the page's contents; `onEpoch(epoch)` is called whenever another epoch is shown. */
+  /** `run` is the page's contents; `onEpoch(epoch, tiles, text, last)` is called whenever another one is shown:
+   * its pictures, when it was, and whether it is the last. */
   constructor(run, onEpoch) {
-    Object.assign(this, { run, onEpoch, slider: byId("epoch"), timer: null });
-    this.images = run.frames.map(({ picture }) => Object.assign(new Image(), { src: picture }));
-    this.slider.max = run.frames.length - 1;
-    this.slider.addEventListener("input", () => {
-      this.setPlaying(false);
-      this.show(this.slider.valueAsNumber);
-    });
-    byId("play").addEventListener("click", () => this.setPlaying(!this.timer));
-    if (run.reals) {
-      const image = Object.assign(new Image(), { src: run.reals });
-      image.decode().then(() => drawTiles(byId("real-grid"), image, run.config.data.shape));
+    Object.assign(this, { run, onEpoch, timer: null, sliders: [...document.querySelectorAll(".epoch")] });
+    const { frames, config: { data: { shape } } } = run;
+    this.tiles = frames.map(() => null);
+    for (const slider of this.sliders) {
+      slider.max = frames.length - 1;
+      slider.addEventListener("input", () => {
+        this.setPlaying(false);
+        this.show(slider.valueAsNumber);
+      });
     }
+    byId("play").addEventListener("click", () => this.setPlaying(!this.timer));
+    this.reals = run.reals ? tilesOf(run.reals, shape) : Promise.resolve([]);
+    this.reals.then((tiles) => tiles.length && drawGrid(byId("real-grid"), tiles));
     byId("real-grid").parentElement.hidden = !run.reals;
-    byId("player").hidden = run.frames.length < 2;
-    byId("sample-grid").hidden = run.frames.length === 0;
-    if (run.frames.length) this.show(run.frames.length - 1);
+    for (const player of document.querySelectorAll(".player")) player.hidden = frames.length < 2;
+    byId("sample-grid").hidden = frames.length === 0;
+    if (frames.length) this.show(frames.length - 1);
     else byId("sample-caption").textContent = "no pictures were found in the folder of the run";
   }
 
   async show(index) {
-    const { epoch, step } = this.run.frames[index];
+    const { frames, steps_per_epoch: stepsPerEpoch, config: { data: { shape } } } = this.run;
+    const { epoch, step, picture } = frames[index], last = index === frames.length - 1;
     const text = step ? `after step ${number(step)}` : epoch === 0 ? "before training" : `after epoch ${epoch}`;
-    this.slider.value = index;
-    this.slider.setAttribute("aria-valuetext", step ? `step ${step}` : `epoch ${epoch}`);
-    byId("epoch-number").textContent = `${number(epoch)} of ${number(this.run.frames.at(-1).epoch)}`;
+    for (const slider of this.sliders) {
+      slider.value = index;
+      slider.setAttribute("aria-valuetext", step ? `step ${step}` : `epoch ${epoch}`);
+    }
+    for (const count of document.querySelectorAll(".count")) count.textContent = `${number(epoch)} of ${number(frames.at(-1).epoch)}`;
     byId("sample-caption").textContent = text;
     byId("sample-grid").setAttribute("aria-label", `16 pictures of the generator ${text}`);
     byId("epoch-facts").textContent = step ? `Epoch ${epoch + 1}, step ${number(step)}` : this.facts(epoch);
-    this.onEpoch(epoch + step / this.run.steps_per_epoch);
     this.index = index;
-    await this.images[index].decode();
-    if (this.index === index) drawTiles(byId("sample-grid"), this.images[index], this.run.config.data.shape);
+    const tiles = await (this.tiles[index] ??= tilesOf(picture, shape));
+    if (this.index !== index) return; // overtaken
+    drawGrid(byId("sample-grid"), tiles);
+    this.onEpoch(epoch + step / stepsPerEpoch, tiles, text, last);
   }
 
   facts(epoch) {
     const row = this.run.stats.find((one) => one.epoch === epoch);
     if (!row) return epoch === 0 ? "Epoch 0: before the training." : `Epoch ${epoch}`;
-    return `Epoch ${epoch}: mean loss G ${fixed(row.g_loss)}, D ${fixed(row.d_loss)}, ` +
-      `D(x) ${fixed(row.real_score, 2)}, D(G(z)) ${fixed(row.fake_score, 2)}. ${advice(row)}`;
+    return `Epoch ${epoch}: mean loss of the generator ${fixed(row.g_loss)}, of the discriminator ${fixed(row.d_loss)}. It gave real ` +
+      `images a probability of ${percent(row.real_score)} of being real, and fakes ${percent(row.fake_score)}.`;
   }
 
   setPlaying(playing) {
-    const last = this.images.length - 1;
+    const last = this.run.frames.length - 1;
     if (playing && this.index === last) this.show(0);
     clearInterval(this.timer);
     this.timer = playing ? setInterval(() => {

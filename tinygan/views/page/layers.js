@@ -1,0 +1,138 @@
+// What every layer makes of the current noise: a few channels, large, and what each does to those after it.
+"use strict";
+
+const SHOWN = 6; // channels of a layer
+
+// What each kind of layer does, for a reader who meets it for the first time.
+const MEANING = {
+  dense: "Every number of its output is a weighted sum of its whole input.",
+  batchnorm: "Brings every channel to a common scale, then to the one that training found best.",
+  leaky_relu: "Keeps what is above 0 and shrinks what is below: without such a bend, many layers could do no more than one.",
+  reshape: "The same numbers, arranged as rows, columns and channels.",
+  flatten: "The same numbers, in a single row.",
+  conv: "Every number is a weighted sum of a small window of the map before it, the same weights everywhere.",
+  dropout: "In training it drops three numbers of ten at random, so that the network relies on no single one; now it does nothing.",
+  conv_transpose: "Every place is added, times the weights, to a small patch of the next map; patches overlap and add up.",
+  tanh: "Squeezes everything into −1 (dark) to 1 (bright): the picture.",
+};
+
+/** [7, 7, 128] -> "7 × 7, 128 channels"; [100] -> "100 numbers". */
+function sizes(shape) {
+  const many = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
+  return shape.length === 1 ? many(shape[0], "number") : `${shape[0]} × ${shape[1]}, ${many(shape[2], "channel")}`;
+}
+
+/** The numbers of one channel of a map whose last axis has `channels`. */
+const channelOf = (map, channel, channels) => Float32Array.from({ length: map.length / channels }, (_, i) => map[i * channels + channel]);
+
+/** The channels in which two maps differ most, the most different first. */
+function mostDifferent(a, b, channels) {
+  const apart = new Float32Array(channels);
+  a.forEach((value, i) => (apart[i % channels] += Math.abs(value - b[i])));
+  return Array.from(apart.keys()).sort((i, j) => apart[j] - apart[i]).slice(0, SHOWN);
+}
+
+/** The layers of one network. */
+class Layers {
+  /** `network` as in the page's contents; `follow(layers, n, channel)` is called when a channel of layer n is chosen. */
+  constructor({ name: player, layers }, place, follow) {
+    Object.assign(this, { player, place, follow });
+    this.rows = layers.map(({ kind, name, shape, weights }, n) => {
+      // Numbers in a row are drawn as the map that they come from or become.
+      const map = shape.length === 3 ? shape
+        : layers.find((other) => other.shape.length === 3 && size(other.shape) === size(shape))?.shape;
+      const count = Object.values(weights).reduce((sum, one) => sum + size(one), 0), trained = count ? `, of ${number(count)} weights` : "";
+      const title = name.replaceAll("_", " "), meaning = MEANING[kind === "reshape" && shape.length === 1 ? "flatten" : kind];
+      const caption = element("p", { class: "hint" }, `${sizes(shape)}${trained}. ${meaning}`), tiles = element("div", { class: "tiles" });
+      if (!map) caption.append(" It is the logit: above 0 for a picture that the discriminator takes for real, below 0 for a fake.");
+      place.append(element("div", { class: "layer" }, element("h3", {}, title), caption, tiles));
+      const row = { title, map, tiles, draw: !map ? drawLogit : kind === "tanh" ? drawOutput : drawChannels, channels: [], followed: null };
+      row.buttons = Array.from({ length: row.draw === drawChannels ? Math.min(SHOWN, map[2]) : 0 }, (_, i) => {
+        const button = element("button", { type: "button", "aria-label": `${title}: a channel` }, element("canvas"));
+        button.onpointerenter = button.onfocus = () => (byId("channel").textContent = button.ariaLabel);
+        button.onclick = () => follow(this, n, row.channels[i]);
+        return button;
+      });
+      tiles.append(...row.buttons);
+      return row;
+    });
+  }
+
+  /** Show the channels in which `outputs` and `others` differ most from here on; of layer `n`, `channel` above all. */
+  choose(outputs, others, n = -1, channel = null) {
+    this.rows.forEach((row, i) => {
+      if (!row.map || i < n) return;
+      row.followed = i === n ? channel : null;
+      row.without = n >= 0 && others[i];
+      if (i !== n) row.channels = mostDifferent(outputs[i], others[i], row.map[2]);
+      row.buttons.forEach((button, k) => {
+        button.ariaLabel = `${this.player}, ${row.title}: channel ${row.channels[k] + 1} of ${number(row.map[2])}`;
+        button.ariaPressed = row.channels[k] === row.followed;
+      });
+    });
+  }
+
+  draw(outputs) {
+    if (this.place.checkVisibility()) this.rows.forEach((row, i) => row.draw(outputs[i]));
+  }
+}
+
+// How a row of `Layers` draws its output; `this` is the row.
+function drawLogit([logit]) {
+  this.tiles.replaceChildren(element("p", { class: "logit" }, number(logit, 2)));
+}
+
+function drawOutput(picture) {
+  const drawn = (pixels, words) => {
+    const canvas = element("canvas", { role: "img", "aria-label": words });
+    drawPicture(canvas, pixels, this.map);
+    return element("figure", {}, canvas, element("figcaption", {}, words));
+  };
+  this.tiles.replaceChildren(drawn(picture, "the picture"), ...(this.without ? [drawn(this.without, "without that channel")] : []));
+}
+
+function drawChannels(output) {
+  const largest = largestOf(output);
+  this.buttons.forEach(({ firstChild }, k) => drawMap(firstChild, channelOf(output, this.channels[k], this.map[2]), this.map, largest));
+}
+
+/** Both networks' layers, drawn while they are in sight. */
+class LayersView {
+  constructor(run, explorer) {
+    Object.assign(this, { explorer, networks: explorer.networks, stretch: "", visible: false });
+    const places = [byId("layers"), byId("discriminator-layers")];
+    this.players = run.networks.map((network, i) => new Layers(network, places[i], (...chosen) => this.follow(...chosen)));
+    explorer.onPicture = (next, outputs) => this.show(next, outputs);
+    new IntersectionObserver(([{ isIntersecting }]) => {
+      this.visible = explorer.all = isIntersecting;
+      explorer.draw();
+    }).observe(byId("layers-section"));
+    byId("discriminator").ontoggle = () => explorer.draw();
+  }
+
+  /** Show `outputs`; on a new stretch of the strip choose the channels that differ at its end, at the noise `next`. */
+  async show(next, outputs) {
+    if (!this.visible || outputs.generator.length === 1) return;
+    const stretch = `${this.explorer.names}/${Math.floor(this.explorer.way)}`;
+    if (stretch !== this.stretch) {
+      this.stretch = stretch;
+      const others = await this.networks.ask("outputs", { noise: next });
+      for (const layers of this.players) layers.choose(outputs[layers.player], others[layers.player]);
+    }
+    for (const layers of this.players) layers.draw(outputs[layers.player]);
+  }
+
+  /** Show what `channel` of layer `n` changes in the layers after it, by leaving it out; chosen again, no longer. */
+  async follow(layers, n, channel) {
+    const { explorer, networks } = this, { noise } = explorer, again = layers.rows[n].followed === channel;
+    explorer.setMorphing(false);
+    this.stretch = again ? "" : this.stretch;
+    if (again) return explorer.draw();
+    const outputs = await networks.ask("outputs", { noise });
+    const others = await networks.ask("without", { noise, player: layers.player, layer: n, channels: layers.rows[n].map[2], channel });
+    for (const row of layers.rows) row.followed = null; // an earlier one
+    layers.choose(outputs[layers.player], others, n, channel);
+    layers.draw(outputs[layers.player]);
+    byId("channel").textContent = `Without channel ${channel + 1} of ${layers.rows[n].title} these channels would change most.`;
+  }
+}
