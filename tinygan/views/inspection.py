@@ -2,7 +2,7 @@
 
 import inspect
 import timeit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from math import prod
@@ -21,33 +21,20 @@ from tinygan.runs.trainer import Batch
 PACKAGE = Path(__file__).parent.parent.parent
 
 
-class Row(NamedTuple):
-    """A layer, or the total of a network."""
-
-    name: str
-    shape: tuple[int, ...]  # of the output, without N
-    trained: int  # numbers that training changes
-    gathered: int  # running means and variances
-
-
-def rows(network: Network) -> list[Row]:
-    """A row for each layer, and one for the whole network at the end."""
-    found = []
-    for name, layer in network.layers.items():
-        sizes = [sum(prod(x.shape) for x in kind.values()) for kind in (layer.parameters, layer.statistics)]
-        found.append(Row(name, network.shapes[name], *sizes))
-    totals = (sum(row.trained for row in found), sum(row.gathered for row in found))
-    return [*found, Row("in all", found[-1].shape, *totals)]
+def count(tensors: Mapping[str, Tensor]) -> int:
+    """How many numbers the tensors hold."""
+    return sum(prod(tensor.shape) for tensor in tensors.values())
 
 
 def summary(network: Network) -> list[str]:
-    """The rows as lines of text."""
-    *layers, total = rows(network)
+    """A line of text for each layer, and one for all of them."""
     lines = [f"{network.name:<24}{'output shape':<18}{'parameters':>12}"]
-    for row in layers:
-        lines.append(f"{row.name:<24}{'x'.join(map(str, row.shape)):<18}{row.trained + row.gathered:>12,}")
-    fixed = f" ({total.gathered:,} of them do not train: running means and variances)"
-    return [*lines, f"{'in all':<42}{total.trained + total.gathered:>12,}{fixed if total.gathered else ''}"]
+    for name, layer in network.layers.items():
+        size = count(layer.parameters | layer.statistics)
+        lines.append(f"{name:<24}{'x'.join(map(str, network.shapes[name])):<18}{size:>12,}")
+    total, gathered = count(network.parameters | network.statistics), count(network.statistics)
+    fixed = f" ({gathered:,} of them do not train: running means and variances)" if gathered else ""
+    return [*lines, f"{'in all':<42}{total:>12,}{fixed}"]
 
 
 class LayerFacts(NamedTuple):
@@ -90,8 +77,7 @@ def _facts(
 ) -> list[LayerFacts]:
     """From `tensors`, the network's input and each output, and the loss's `gradients` by the outputs."""
     found = []
-    each = zip(rows(network), network.layers.values(), pairwise(tensors), gradients, strict=False)
-    for row, layer, (x, y), dy in each:
+    for (name, layer), (x, y), dy in zip(network.layers.items(), pairwise(tensors), gradients, strict=True):
         assert y.node is not None
         op, inputs, saved = y.node
         forward = milliseconds(lambda layer=layer, x=x: layer(x, Mode(True, masks.split())))
@@ -99,9 +85,9 @@ def _facts(
         of_y, of_dy = ((float(a.mean(dtype=float)), float(a.std(dtype=float))) for a in (y.data, dy))
         alive = (y.data > 0).any(axis=tuple(range(len(y.shape) - 1)))
         dead = float(1 - alive.mean()) if isinstance(layer, LeakyReLU) else None
-        size = row.trained + row.gathered, products(layer, x.shape[1:], row.shape)
-        how = method(network, y.node)
-        found.append(LayerFacts(row.name, row.shape, *size, forward, backward, *of_y, *of_dy, dead, *how))
+        shape, how = network.shapes[name], method(network, y.node)
+        size = count(layer.parameters | layer.statistics), products(layer, x.shape[1:], shape)
+        found.append(LayerFacts(name, shape, *size, forward, backward, *of_y, *of_dy, dead, *how))
     return found
 
 
