@@ -34,7 +34,7 @@ PICTURES = 20  # compared with `generate`, and timed
 
 PICTURES_OF = """(noises) => explorer.networks.ask("pictures", noises).then((pictures) => pictures.map(
     (picture) => Array.from(Uint8ClampedArray.from(picture, (value) => value * 127.5 + 127.5))))"""
-# A morph with everything drawn that a person sees: the picture, D's decision, and channels of all of G's layers.
+# A morph with everything drawn that a person sees: the picture, D's answer, and some channels of G's layers.
 MORPH = """async (seconds) => {
     let frames = 0;
     const show = explorer.onPicture;
