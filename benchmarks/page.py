@@ -20,6 +20,7 @@ from benchmarks.competitors import hardware
 from tinygan import backend, cli
 from tinygan.data import Dataset, normalise
 from tinygan.errors import CheckpointError, UsageError
+from tinygan.evaluation.directions import directions_of
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import State, pictures_of, restored, sample_noise
 from tinygan.runs.trainer import schedule, trainer
@@ -34,7 +35,7 @@ PICTURES = 20  # compared with `generate`, and timed
 
 PICTURES_OF = """(noises) => explorer.networks.ask("pictures", noises).then((pictures) => pictures.map(
     (picture) => Array.from(Uint8ClampedArray.from(picture, (value) => value * 127.5 + 127.5))))"""
-# A morph with everything drawn that a person sees: the picture, D's decision, and channels of all of G's layers.
+# A morph with everything drawn that a person sees: the picture, D's answer, and some channels of G's layers.
 MORPH = """async (seconds) => {
     let frames = 0;
     const show = explorer.onPicture;
@@ -71,8 +72,8 @@ def main(arguments: Sequence[str]) -> int:
         "command": " ".join(["python", "-m", "benchmarks.page", *arguments]),
         "hardware": hardware(),
         "epochs": len(run.read_stats()),
-        "report_bytes": write_report(run, state).stat().st_size,
-        "report_seconds": timed(lambda: write_report(run, state), TURNS),
+        "report_bytes": write_report(run, state, directions_of(state)).stat().st_size,
+        "report_seconds": timed(lambda: write_report(run, state, directions_of(state)), TURNS),
         "report_bytes_of_100_epochs": bytes_of_100_epochs(run, state),
         "verdict_seconds": verdict,
         "step_seconds": step,

@@ -13,8 +13,7 @@ import numpy as np
 from tinygan import backend, cli
 from tinygan.data.collection import SUFFIXES
 from tinygan.data.dataset import refusing
-from tinygan.data.resize import Shape, fit_all
-from tinygan.errors import CheckpointError, DataError, UsageError, failing, filled, pip, say
+from tinygan.errors import CheckpointError, UsageError, failing, filled, pip, say
 from tinygan.evaluation.classifier import NAMES, class_called, features_and_classes
 from tinygan.evaluation.evaluation import classifier_of
 from tinygan.files import write_atomically
@@ -25,8 +24,7 @@ from tinygan.runs.progress import Progress, working
 from tinygan.runs.state import PREVIEWS, State, pictures_of, restored, sample_noise
 from tinygan.trained import BLOCK, MOST, Trained, great_circle, load, vectors
 from tinygan.views.animation import endings, title, write_animation
-from tinygan.views.explorer import FIT_STEPS
-from tinygan.views.pictures import grid, panels, read_picture, save_png, to_uint8
+from tinygan.views.pictures import grid, panels, save_png, to_uint8
 
 MOST_FRAMES = 3_000  # of a walk: two and a half minutes
 CANDIDATES = 32  # for each picture that --class or --best is to find
@@ -42,8 +40,6 @@ def parser() -> cli.Parser:
     named.add_argument("--seeds", type=seeds, metavar="LIST", help=several)
     own = "one picture for each row of this array (N, noise_dim), as tinygan.load(RUN).noise(N) makes it"
     named.add_argument("--noise", type=noise_file, metavar="FILE.npy", help=own)
-    like = "the picture most like the one in this file, beside it; with --format npy its noise, for --noise"
-    named.add_argument("--like", type=picture_file, metavar="FILE", help=like)
     kind = "only pictures that tinygan's classifier takes for this, 'ankle boot' or 9: a choice among many"
     parser.add_argument("--class", dest="kind", type=filled, metavar="NAME", help=kind)
     best = f"the N of --num pictures (default: {CANDIDATES} N) that D scores highest: a choice among many"
@@ -92,18 +88,8 @@ def noise_file(text: str) -> tuple[str, np.ndarray]:
     path = cli.path(text)
     with refusing(f"--noise {path} cannot be read", ". Write one with numpy.save."), path.open("rb") as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
-    return f"noise_{named_after(path, array)}", np.atleast_2d(array)
-
-
-def named_after(path: Path, array: np.ndarray) -> str:
-    """The name of the file `path`, and 8 digits for the `array` in it."""
-    return re.sub(r"[^\w-]+", "-", path.stem) + "_" + hashlib.sha256(array.tobytes()).hexdigest()[:8]
-
-
-def picture_file(text: str) -> tuple[str, np.ndarray]:
-    """The path of a picture -> what to call those like it, and its pixels (H, W, C). Raises DataError."""
-    path = cli.path(text)
-    return named_after(path, pixels := read_picture(path, DataError)), pixels
+    name = re.sub(r"[^\w-]+", "-", path.stem) + "_" + hashlib.sha256(array.tobytes()).hexdigest()[:8]
+    return f"noise_{name}", np.atleast_2d(array)
 
 
 def main(arguments: cli.Arguments = ()) -> int:
@@ -123,9 +109,6 @@ def check(options: Namespace) -> None:
     if options.grid and (options.separate or options.through_training):
         raise UsageError("--grid is not allowed with --separate or --through-training.")
     options.named = options.seeds or options.noise
-    way = options.separate or options.interpolate or options.through_training or options.grid
-    if options.like and (way or (options.num, options.kind, options.best) != (None,) * 3):
-        raise UsageError("--like finds one picture: only --seed, --format, --out and --device go with it.")
     if options.named and (options.num, options.seed, options.kind, options.best) != (None,) * 4:
         which = "--seeds" if options.seeds else "--noise"
         raise UsageError(f"{which} says which pictures: leave out --num, --seed, --class and --best.")
@@ -171,8 +154,6 @@ def ending(options: Namespace) -> str:
 def make(options: Namespace, device: backend.Backend, progress: Progress) -> int:
     trained = load(options.run, options.runs, device, say=cli.warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
-    if options.like:
-        return find_like(options, trained, seed, progress)
     noise = chosen(options, trained, seed, progress)
     way = options.interpolate and "interpolation" or options.through_training and "through_training"
     name = f"{way or 'samples'}_{trained.name}_{described(options, seed)}"
@@ -199,27 +180,6 @@ def make(options: Namespace, device: backend.Backend, progress: Progress) -> int
     say(f"{line}: {path}")
     if not way:
         print_decisions(trained, pictures_of(trained.G, noise[:1]))
-    return 0
-
-
-def find_like(options: Namespace, trained: Trained, seed: int, progress: Progress) -> int:
-    """Look for noise whose picture is like that of ``--like``; write it, or all three pictures."""
-    (name, given), settings = options.like, trained.settings
-    target = fit_all(given[None], Shape(settings.size, settings.channels, settings.resize))
-    name = f"like_{trained.name}_{name}_seed_{seed}{options.ending}"
-    path = cli.placed(options.out, trained.run_folder, name)
-    progress.show("looking for the noise", now=True)
-    start, found = (trained.like(target, seed, steps) for steps in (0, FIT_STEPS))
-    pictures = np.stack([target, *(to_uint8(pictures_of(trained.G, noise)) for noise in (start, found))])
-    before, after = np.sqrt(((pictures[1:] - pictures[0].astype(float)) ** 2).mean(axis=(1, 2, 3, 4)))
-    if options.ending == ".npy":
-        write_atomically(path, lambda file: np.save(file, found))
-    else:
-        titles = "given", f"start, {before:.0f} off", f"found, {after:.0f} off"
-        save_png(path, panels(pictures, titles, columns=3))
-    progress.close(keep=False)
-    by = f"{after:.0f} of 255 (root mean square of the pixels), the start by {before:.0f}"
-    say(f"the most like picture from {trained.path} differs by {by}: {path}")
     return 0
 
 

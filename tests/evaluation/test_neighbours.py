@@ -40,15 +40,6 @@ def test_pictures_half_as_far_as_real_ones_count_as_memorised():
     assert memorised(np.array([4.9]), np.array([10])) and not memorised(np.array([5.1]), np.array([10]))
 
 
-def test_the_nearest_other_one_of_an_image_of_the_set_is_not_itself():
-    images = rng(1).integers(0, 256, (40, 5, 5, 1), np.uint8)
-    index, apart = nearest(images[3:9], images, place=1)
-    for i, (found, distance) in enumerate(zip(index, apart, strict=True), start=3):
-        all_apart = np.sqrt(((images.astype(float) - images[i]) ** 2).mean(axis=(1, 2, 3)))
-        all_apart[i] = np.inf
-        assert found == all_apart.argmin() and distance == pytest.approx(all_apart.min(), rel=1e-4)
-
-
 def test_the_nearest_is_found_across_tables(monkeypatch):
     images, pictures = (rng(i).integers(0, 256, (23, 3, 3, 1), dtype=np.uint8) for i in (1, 2))
     pictures[0] = images[7]  # a copy, at distance 0

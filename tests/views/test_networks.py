@@ -161,7 +161,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, State]:
 def test_every_layer_gives_what_its_layer_gives(made: Made) -> None:
     room, state = made.room, made.state
     noise = sample_noise(3, 1, state.G)
-    found = room.ask("outputs", noise[0])
+    found = room.ask("outputs", {"noise": noise[0]})
     x = noise
     for network in (state.shown_G, state.D):
         with no_grad():
@@ -320,13 +320,39 @@ def test_what_computes_is_webassembly_unless_it_is_forbidden(
         assert close(one, other)
 
 
+def test_a_channel_is_left_out(small: tuple[Path, State], open_report: Open) -> None:
+    """Of the transposed convolution at number 4: 8 channels."""
+    path, state = small
+    noise = sample_noise(4, 1, state.G)
+    asked = {"noise": noise[0], "player": "generator", "layer": 4, "channels": 8, "channel": 5}
+    found = open_report(path).ask("without", asked)
+    with no_grad():
+        y = Tensor(noise)
+        for number, layer in enumerate(state.G.layers.values()):
+            y = layer(y, Mode())
+            if number == 4:
+                assert y.shape[-1] == 8
+                y.data[..., 5] = 0
+            assert close(np.array(found[number]), y.data, 5e-3), number
+
+
+def test_only_the_last_outputs_come_where_nobody_sees_the_others(
+    small: tuple[Path, State], open_report: Open
+) -> None:
+    room, noise = open_report(small[0]), sample_noise(4, 1, small[1].G)[0]
+    every, last = (room.ask("outputs", {"noise": noise, "all": all_}) for all_ in (True, False))
+    for player, outputs in last.items():
+        assert outputs == every[player][-1:]
+
+
 def test_a_task_that_fails_is_answered_with_what_went_wrong(
     small: tuple[Path, State], open_report: Open
 ) -> None:
     room = open_report(small[0])
     failure = """([task, argument]) => room.networks.ask(task, argument).then(
         () => "nothing went wrong", (error) => error.message)"""
-    assert room.evaluate(failure, ["outputs", [1, 2]]) == "the generator got 2 numbers. It needs 10."
+    short = room.evaluate(failure, ["outputs", {"noise": [1, 2]}])
+    assert short == "the generator got 2 numbers. It needs 10."
     assert room.evaluate(failure, ["slope", [1]]) == "the discriminator got 1 numbers. It needs 784."
     assert "not a function" in room.evaluate(failure, ["dance", None])
     assert room.evaluate("() => room.networks.questions.size") == 0

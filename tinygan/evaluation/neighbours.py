@@ -44,17 +44,14 @@ def _radii(x: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def nearest(pictures: np.ndarray, images: np.ndarray, place: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def nearest(pictures: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The nearest of `images` (M, H, W, C) to each of `pictures` (N, H, W, C), all uint8, N small: indices
-    (N,) and distances (N,), each the root of the mean squared difference of a pixel, in units of 1/255. For
-    some of the `images` themselves `place` 1 gives the nearest other one; M > place."""
+    (N,) and distances (N,), each the root of the mean squared difference of a pixel, in units of 1/255."""
     flat = pictures.reshape(len(pictures), -1).astype(np.float32)
     parts = (images[start : start + ROWS] for start in range(0, len(images), ROWS))
     tables = [squared_distances(flat, part.reshape(len(part), -1).astype(np.float32)) for part in parts]
     distances = np.concatenate(tables, axis=1)  # (N, M)
-    index = np.argpartition(distances, place, axis=1)[:, place]
-    found = distances[np.arange(len(index)), index]
-    return index, np.sqrt(found.astype(np.float64) / flat.shape[1])
+    return distances.argmin(axis=1), np.sqrt(distances.min(axis=1).astype(np.float64) / flat.shape[1])
 
 
 def memorised(apart: np.ndarray, usual: np.ndarray) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from tinygan.data import Dataset, normalise
 from tinygan.data.dataset import spread
 from tinygan.errors import UNFINISHED, NonFiniteError, Printer, TinyganError, by_product
-from tinygan.evaluation.portrait import portrait
+from tinygan.evaluation.directions import directions_of
 from tinygan.layers import Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
@@ -212,7 +212,7 @@ class Training:
         soon = rarely and start < self.next_report
         if self.ranks.writes and not self.settings.no_report and not soon:
             with by_product("report", self.warn), self.progress.pause("writing the report"):
-                write_report(self.run, self.state, portrait(self.state, self.data.images))
+                write_report(self.run, self.state, directions_of(self.state))
             end = time.monotonic()
             self.next_report = end + (end - start) / REPORTS
 

@@ -7,7 +7,6 @@ import numpy as np
 from tinygan.layers import Conv2DTranspose, Network
 from tinygan.runs.formats import layer_by_layer
 
-FIT_STEPS, FIT_LR = 300, 0.1  # of Adam, where noise is looked for whose picture is like a given one
 BLOCK = 64  # numbers that share a scale
 # Digits of text inside HTML: all that can be seen of ASCII, without the sign that could end an element.
 _DIGITS = np.array([code for code in range(ord("!"), ord("~") + 1) if chr(code) != "<"], np.uint8)

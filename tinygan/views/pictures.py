@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 from tinygan.data.collection import opened
 from tinygan.data.dataset import reading
 from tinygan.data.pictures import FORMATS, decode
-from tinygan.errors import CheckpointError, DataError, ShapeError, TinyganError
+from tinygan.errors import CheckpointError, DataError, ShapeError
 from tinygan.files import write_atomically
 
 _BACKGROUND = 255  # white: the images of both MNISTs are dark at the edge, so the tiles stay apart
@@ -70,15 +70,14 @@ def captioned(page: np.ndarray, text: str) -> np.ndarray:
     return np.concatenate([page, np.asarray(line)[:, :, None].repeat(page.shape[2], axis=2)])
 
 
-def panels(groups: np.ndarray, titles: Sequence[str], columns: int | None = None) -> np.ndarray:
+def panels(groups: np.ndarray, titles: Sequence[str]) -> np.ndarray:
     """Groups of images (K, N, H, W, C), uint8 or float in [-1, 1], as one uint8 page (rows, columns, C): a
-    `grid` of each with its title below, and those in a grid of `columns`, or the most square one, magnified
-    as far as 1000 pixels allow."""
+    `grid` of each with its title below, and those in a grid, magnified as far as 1000 pixels allow."""
     K, N, _, W, _ = groups.shape
-    columns = columns or math.ceil(math.sqrt(K))
-    scale = max(1, _WIDEST // (columns * math.ceil(math.sqrt(N)) * (W + _GAP)))
+    columns = math.ceil(math.sqrt(K)) * math.ceil(math.sqrt(N))
+    scale = max(1, _WIDEST // (columns * (W + _GAP)))
     pages = [captioned(grid(part, scale=scale), title) for part, title in zip(groups, titles, strict=True)]
-    return grid(np.stack(pages), columns, scale=1, gap=_APART)
+    return grid(np.stack(pages), scale=1, gap=_APART)
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -93,12 +92,12 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
     write_atomically(path, png(pixels))
 
 
-def read_picture(path: Path, kind: type[TinyganError] = CheckpointError) -> np.ndarray:
-    """A picture's file as uint8 (H, W, C): C is 1 for greyscale, else 3. Raises an error of `kind`."""
+def read_picture(path: Path) -> np.ndarray:
+    """A PNG or JPEG file as uint8 (H, W, C): C is 1 for greyscale, else 3. Raises CheckpointError."""
     try:
         with reading(), opened(path) as file, Image.open(file, formats=FORMATS) as picture:
             pixels = np.array(decode(picture)[0])
     except DataError as problem:
         reason = str(problem).rstrip(".")
-        raise kind(f"cannot read {path}: {reason}. Replace it, or name another one.") from problem
+        raise CheckpointError(f"cannot read {path}: {reason}. Delete it or name another one.") from problem
     return pixels.reshape(*pixels.shape[:2], -1)

@@ -16,9 +16,9 @@ from tinygan.errors import CheckpointError, ShapeError, printable
 from tinygan.fast.originals import unlike
 from tinygan.files import write_atomically
 from tinygan.runs.folder import GROUPS, LISTS, RunFolder, damaged
-from tinygan.runs.state import PREVIEWS, State, pictures_of, sample_noise
+from tinygan.runs.state import PREVIEWS, State
 from tinygan.views import health
-from tinygan.views.explorer import FIT_LR, FIT_STEPS, for_page
+from tinygan.views.explorer import for_page
 from tinygan.views.pictures import grid, png, read_picture, tiles
 
 EVALUATED = ("fcd", "error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
@@ -28,81 +28,55 @@ MOST_POINTS = 2000  # of a curve: more than a screen has pixels across
 
 
 def write_report(
-    run: RunFolder, state: State, portrait: dict[str, Any] | None = None, path: Path | None = None
+    run: RunFolder, state: State, directions: Sequence[dict[str, Any]] = (), path: Path | None = None
 ) -> Path:
     """Write the report of `run`, whose networks are now as in `state`, to `path`, or else into its folder as
-    ``report.html``; return where it is. `portrait`: what `evaluation.portrait` says of the generator, if it
-    was asked. Pictures that cannot be read are left out. Raises CheckpointError when the configuration or the
+    ``report.html``; return where it is. `directions`: those of the noise, as `evaluation.directions` finds
+    them. Pictures that cannot be read are left out. Raises CheckpointError when the configuration or the
     statistics are damaged, or the file cannot be written."""
-    history = _history(run)
-    images, height, width, _ = history["config"]["data"]["shape"]
+    config, stats = _configuration(run), statistics(run)
+    images, height, width, _ = config["data"]["shape"]
+    name = printable(run.path.resolve().name)
     networks = state.shown_G, state.D
     edits = unlike(*networks)  # of what the page computes by itself
     samples = run.samples()
     frames = ((at, _sprite(at.path, PREVIEWS, height, width)) for at in samples)
-    shown = [{"epoch": at.epoch, "step": at.step, "picture": one} for at, one in frames if one]
     exported = [([], "") if edits else for_page(network) for network in networks]
     contents = {
-        **history, "resume": run.resume_command(history["config"]["settings"].get("data")),
+        "name": name, "steps_per_epoch": math.ceil(images / config["settings"]["batch_size"]),
+        "config": config, "resume": run.resume_command(config["settings"].get("data")),
         "limits": {name.lower(): getattr(health, name) for name in LIMITS},
-        "frames": shown, "reals": _sprite(run.reals_path, min(PREVIEWS, images), height, width),
+        "stats": stats, "curves": curves(run.read_losses(), stats),
+        "frames": [{"epoch": at.epoch, "step": at.step, "picture": one} for at, one in frames if one],
+        "reals": _sprite(run.reals_path, min(PREVIEWS, images), height, width),
         "networks": [
             {"name": network.name, "input": network.input_shape, "layers": layers}
             for network, (layers, _) in zip(networks, exported, strict=True)
         ],
-        "step": state.step, "edits": edits,
-        "noise": rounded(state.preview_noise), "fit": {"steps": FIT_STEPS, "lr": FIT_LR},
-        **(portrait or {"directions": [], "good": None}),
+        "step": state.step, "edits": edits, "directions": directions,
+        "noise": rounded(state.preview_noise),
     }  # fmt: skip
-    epochs = history["stats"][-1]["epoch"] if history["stats"] else 0
-    words = f"Pictures by a neural network after {epochs} epochs of {history['config']['data'].get('name')}."
     parts = {
         "generator-weights": exported[0][1], "discriminator-weights": exported[1][1],
-        "description": html.escape(words),
+        "about": html.escape(f"Pictures that a neural network made, from {config['data'].get('name')}."),
         "picture": f"samples/{samples[-1].path.name}" if samples else "",  # beside the page
     }  # fmt: skip
-    text = page("page.html", f"{history['name']}: report", contents, **parts)
     path = path or run.report_path
-    write_atomically(path, text.encode())
+    write_atomically(path, page(f"{name}: report", contents, parts).encode())
     return path
 
 
-def write_comparison(models: Sequence[tuple[RunFolder, State]], path: Path) -> None:
-    """Write a page with several runs, whose networks are now as in their states, side by side: the settings
-    in which they `differ`, their curves, and their pictures of the same noise, where it has as many numbers.
-    Raises as `write_report`."""
-    found = []
-    for run, state in models:
-        G = state.shown_G
-        found.append(_history(run) | {"pictures": sprite(pictures_of(G, sample_noise(0, PREVIEWS, G)))})
-    settings = [one["config"]["settings"] for one in found]
-    names = dict.fromkeys(name for one in settings for name in one)
-    differ = [name for name in names if any(one.get(name) != settings[0].get(name) for one in settings)]
-    same = len({state.shown_G.input_shape for _, state in models}) == 1
-    text = page("compare.html", "runs compared", {"runs": found, "differ": differ, "same_noise": same})
-    write_atomically(path, text.encode())
-
-
-def _history(run: RunFolder) -> dict[str, Any]:
-    """What all pages show of a run, whatever its networks are."""
-    config, stats = _configuration(run), statistics(run)
-    steps = math.ceil(config["data"]["shape"][0] / config["settings"]["batch_size"])
-    name = printable(run.path.resolve().name)
-    shown = {"name": name, "steps_per_epoch": steps, "config": config}
-    return {**shown, "stats": stats, "curves": curves(run.read_losses(), stats)}
-
-
-def page(file: str, title: str, contents: dict[str, Any], **parts: str) -> str:
-    """A `file` of ``page/`` with the files that it names, the `title`, the `contents` and other `parts`."""
+def page(title: str, contents: dict[str, Any], parts: dict[str, str]) -> str:
+    """``page/page.html`` with the files that it names, the title, `contents` and other `parts` put in."""
     folder = resources.files("tinygan.views") / "page"
     # No "</script>" or "<!--" of a file's name may end the element it lies in.
     data = json.dumps(contents, allow_nan=False).replace("<", "\\u003c")
-    parts |= {"title": html.escape(title), "contents": data}
+    parts = parts | {"title": html.escape(title), "contents": data}
 
     def part(name: str) -> str:
         return parts[name] if name in parts else (folder / name).read_text(encoding="utf-8")
 
-    return re.sub(r"\{\{ (\S+) \}\}", lambda match: part(match[1]), part(file))
+    return re.sub(r"\{\{ (\S+) \}\}", lambda match: part(match[1]), part("page.html"))
 
 
 def _configuration(run: RunFolder) -> dict[str, Any]:
@@ -158,16 +132,12 @@ def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any
 
 
 def _sprite(path: Path, count: int, height: int, width: int) -> str | None:
-    """The grid in `path` as a `sprite`; None if there is none."""
+    """The grid in `path` as a data: URL of a PNG, not magnified and without gaps; None if there is none."""
     try:
-        return sprite(tiles(read_picture(path), count, height, width))
+        images = tiles(read_picture(path), count, height, width)
     except (CheckpointError, ShapeError):
         return None
-
-
-def sprite(images: np.ndarray, columns: int | None = None) -> str:
-    """The `grid` of `images` as a data: URL of a PNG, not magnified and without gaps."""
-    return "data:image/png;base64," + base64.b64encode(png(grid(images, columns, scale=1, gap=0))).decode()
+    return "data:image/png;base64," + base64.b64encode(png(grid(images, scale=1, gap=0))).decode()
 
 
 def rounded(numbers: np.ndarray) -> list[Any]:

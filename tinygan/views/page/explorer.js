@@ -68,7 +68,8 @@ class Gallery {
 }
 
 class Explorer {
-  constructor(run, networks) {
+  /** `grid`: the canvases of the training's pictures, in buttons. */
+  constructor(run, networks, grid) {
     Object.assign(this, { run, networks, way: 0, morphing: false, drawn: false, all: false, onPicture() {} });
     this.shape = run.networks[1].input;
     this.compute = networks.latest("outputs", (outputs) => this.show(outputs));
@@ -76,7 +77,7 @@ class Explorer {
     this.names = Array.from({ length: POINTS }, (_, i) => `p${i}`);
     this.sliders = run.directions.map((direction) => this.addDirection(direction));
     byId("directions-hint").hidden = run.directions.length === 0;
-    this.addGalleries();
+    this.addGalleries(grid);
     const shared = this.readAddress();
     byId("new-picture").onclick = () => this.start(`s${newSeed()}`);
     byId("new-strip").onclick = () => this.go({ names: this.names.map(() => `s${newSeed()}`), way: 0 });
@@ -210,18 +211,13 @@ class Explorer {
     drawPicture(canvas, picture, this.shape);
   }
 
-  addGalleries() {
+  addGalleries(grid) {
     const { run } = this;
     const cells = Array.from({ length: POINTS * CELLS }, (_, i) => element("canvas", { class: i % CELLS ? "between" : "point" }));
     cells.forEach((cell, i) => (cell.onclick = () => this.go({ way: i / CELLS })));
     byId("strip").append(...cells);
     this.strip = new Gallery(cells, (i) => this.drawOne(this.pushed(this.at(i / CELLS)), cells[i]));
-    const grid = run.noise.map((_, i) => {
-      const canvas = element("canvas"), button = element("button", { type: "button", "aria-label": `Picture ${i + 1}` }, canvas);
-      button.onclick = () => this.start(`p${i}`);
-      byId("grid").append(button);
-      return canvas;
-    });
+    grid.forEach((canvas, i) => (canvas.parentElement.onclick = () => this.start(`p${i}`)));
     this.grid = new Gallery(grid, async (i) => (
       this.tiles?.[i] ? copyCanvas(this.tiles[i], grid[i]) : this.drawOne(this.pushed(noiseOf(`p${i}`, run.noise)), grid[i])));
     const ends = [...byId("directions").querySelectorAll("canvas")];

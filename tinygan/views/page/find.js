@@ -1,7 +1,7 @@
 // A picture is looked for in the noise: gradient descent on the noise, in sight.
 "use strict";
 
-const STARTS = 64;
+const STARTS = 64, STEPS = 300, LR = 0.1; // of Adam
 
 class Finder {
   constructor(explorer, reals) {
@@ -64,12 +64,12 @@ class Finder {
     let state = { noise, m: zeros, v: zeros, step: 0 }, first = null;
     byId("fit-stop").disabled = false;
     words.setAttribute("aria-live", "off"); // until the end
-    while (state.step < RUN.fit.steps && this.fitting === mine) {
-      state = await this.networks.ask("fit", { ...state, target, steps: 1, lr: RUN.fit.lr });
+    while (state.step < STEPS && this.fitting === mine) {
+      state = await this.networks.ask("fit", { ...state, target, steps: 1, lr: LR });
       first ??= state.error;
       this.noise = state.noise;
       drawPicture(byId("found"), state.picture, this.shape);
-      words.textContent = `Step ${state.step} of ${RUN.fit.steps}: a pixel is ${number(state.error, 0)} of 255 off, at first ${number(first, 0)}.`;
+      words.textContent = `Step ${state.step} of ${STEPS}: a pixel is ${number(state.error, 0)} of 255 off, at first ${number(first, 0)}.`;
     }
     if (this.fitting && this.fitting !== mine) return;
     this.fitting = null;

@@ -3,19 +3,6 @@
 
 const SHOWN = 6; // channels of a layer
 
-// What each kind of layer does, for a reader who meets it for the first time.
-const MEANING = {
-  dense: "Every number of its output is a weighted sum of its whole input.",
-  batchnorm: "Brings every channel to a common scale, then to the one that training found best.",
-  leaky_relu: "Keeps what is above 0 and shrinks what is below: without such a bend, many layers could do no more than one.",
-  reshape: "The same numbers, arranged as rows, columns and channels.",
-  flatten: "The same numbers, in a single row.",
-  conv: "Every number is a weighted sum of a small window of the map before it, the same weights everywhere.",
-  dropout: "In training it drops three numbers of ten at random, so that the network relies on no single one; now it does nothing.",
-  conv_transpose: "Every place is added, times the weights, to a small patch of the next map; patches overlap and add up.",
-  tanh: "Squeezes everything into −1 (dark) to 1 (bright): the picture.",
-};
-
 /** [7, 7, 128] -> "7 × 7, 128 channels"; [100] -> "100 numbers". */
 function sizes(shape) {
   const many = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
@@ -42,7 +29,7 @@ class Layers {
       const map = shape.length === 3 ? shape
         : layers.find((other) => other.shape.length === 3 && size(other.shape) === size(shape))?.shape;
       const count = Object.values(weights).reduce((sum, one) => sum + size(one), 0), trained = count ? `, of ${number(count)} weights` : "";
-      const title = name.replaceAll("_", " "), meaning = MEANING[kind === "reshape" && shape.length === 1 ? "flatten" : kind];
+      const title = name.replaceAll("_", " "), meaning = byId(`what-${kind === "reshape" && shape.length === 1 ? "flatten" : kind}`).textContent;
       const caption = element("p", { class: "hint" }, `${sizes(shape)}${trained}. ${meaning}`), tiles = element("div", { class: "tiles" });
       if (!map) caption.append(" It is the logit: above 0 for a picture that the discriminator takes for real, below 0 for a fake.");
       place.append(element("div", { class: "layer" }, element("h3", {}, title), caption, tiles));

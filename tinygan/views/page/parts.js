@@ -94,6 +94,7 @@ const largestOf = (numbers) => numbers.reduce((most, value) => Math.max(most, Ma
 
 /** The logistic function: a logit as a probability. */
 const probability = (logit) => 1 / (1 + Math.exp(-logit));
+const whole = (value) => number(value, 0);
 const percent = (value) => (Number.isFinite(value) ? `${number(100 * value, 0)} %` : "–");
 
 /** What a canvas of the data's size shows as a network takes it: numbers in [-1, 1]. */

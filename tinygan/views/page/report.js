@@ -9,29 +9,43 @@ byId("title").textContent = `Pictures that a neural network made, from ${config.
 showFacts();
 showStory();
 showDetails();
+RUN.limits.floor = stats.findLast((row) => row.evaluation.floor)?.evaluation.floor;
 const markEpoch = drawCharts(RUN);
-drawScale(stats);
-drawRanks(RUN);
-byId("good").hidden = !RUN.good && !byId("good-charts").hasChildNodes();
+showScale(stats);
 byId("explorer-model").textContent = modelText();
-const explorer = RUN.edits ? withoutNetworks() : new Explorer(RUN, new Networks(RUN));
-const player = new Player(RUN, (epoch, ...shown) => {
+const grid = addGrid(RUN.noise.length);
+const explorer = RUN.edits ? withoutNetworks() : new Explorer(RUN, new Networks(RUN), grid);
+new Player(RUN, (epoch, tiles, text, last) => {
   markEpoch(epoch);
-  explorer?.showEpoch(...shown);
+  if (explorer) explorer.showEpoch(tiles, text, last);
+  else tiles.forEach((tile, i) => copyCanvas(tile, grid[i]));
 });
-if (explorer) {
-  addSaving(explorer, RUN.name);
+byId("real").hidden = !RUN.reals;
+(RUN.reals ? tilesOf(RUN.reals, config.data.shape) : Promise.resolve([])).then((reals) => {
+  if (reals.length) {
+    drawGrid(byId("real-grid"), reals, Math.ceil(Math.sqrt(reals.length)), 300);
+    byId("game-real").setAttribute("href", reals[0].toDataURL());
+  }
+  if (!explorer) return;
   new LayersView(RUN, explorer);
-  player.reals.then((reals) => {
-    new Finder(explorer, reals);
-    new Quiz(explorer, reals);
-    if (reals.length) byId("game-real").setAttribute("href", reals[0].toDataURL());
+  new Finder(explorer, reals);
+  new Quiz(explorer, reals);
+  addSaving(explorer, RUN.name);
+  byId("ranks").ontoggle = () => showRanks(explorer);
+});
+
+/** The places of the grid of pictures: canvases in buttons. */
+function addGrid(count) {
+  return Array.from({ length: count }, (_, i) => {
+    const canvas = element("canvas");
+    byId("grid").append(element("button", { type: "button", "aria-label": `Picture ${i + 1}` }, canvas));
+    return canvas;
   });
 }
 
 /** A reader changed layers, and the page's networks know the original ones: say so in their place. */
 function withoutNetworks() {
-  for (const part of document.querySelectorAll("#explorer .live, #explorer .walk, #explorer .bench, #find, #quiz, #layers-section")) part.hidden = true;
+  for (const part of document.querySelectorAll(".live, .walk, .handles, #find, #quiz, #ranks, #layers-section")) part.hidden = true;
   byId("explorer-model").textContent = `${RUN.edits}, and this page knows only the original layers: python -m tinygan.sample shows yours.`;
   return null;
 }

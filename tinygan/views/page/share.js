@@ -11,6 +11,17 @@ function download(name, parts, type) {
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
+/** Draw pictures (canvases of one size) onto `canvas` as a grid of so many columns, magnified to `least` pixels, with gaps. */
+function drawGrid(canvas, tiles, columns, least) {
+  const { width, height } = tiles[0], rows = Math.ceil(tiles.length / columns);
+  const scale = Math.ceil(least / (columns * width)), gap = 6, W = width * scale, H = height * scale;
+  Object.assign(canvas, { width: columns * (W + gap) - gap, height: rows * (H + gap) - gap });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  tiles.forEach((tile, i) => context.drawImage(tile, (i % columns) * (W + gap), Math.floor(i / columns) * (H + gap), W, H));
+  return canvas;
+}
+
 /** Save pictures (canvases of one size) as a grid of so many columns. */
 function savePng(name, tiles, columns) {
   drawGrid(element("canvas"), tiles, columns, POSTED).toBlob((blob) => download(name, [blob], "image/png"));

@@ -1,5 +1,4 @@
-"""What a report shows of a generator besides its curves: directions of its noise that mean something, and its
-best and worst pictures, beside the training images that are nearest to them."""
+"""Directions of a generator's noise that mean something, for the report."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -7,49 +6,39 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygan.autograd import no_grad
-from tinygan.data.dataset import spread
 from tinygan.errors import UsageError
 from tinygan.evaluation.classifier import NAMES
 from tinygan.evaluation.evaluation import classifier_of
-from tinygan.evaluation.neighbours import memorised, nearest
 from tinygan.fast.originals import unlike
 from tinygan.layers import Network
-from tinygan.ops.loss import sigmoid
 from tinygan.runs.state import State, pictures_of, sample_noise
-from tinygan.views.pictures import to_uint8
-from tinygan.views.webpage import rounded, sprite
+from tinygan.views.webpage import rounded
 
 VECTORS, FRESH = 1000, 64  # of noise: to find directions by, and to try them on
 PUSH = 2.0  # how far along a direction it is tried, in standard deviations of the noise
 WORTH, LEAST = 0.5, 0.05  # how many standard deviations that must change a feature by; the least one counted
 PARALLEL = 0.85  # the cosine of two directions that are nearly one
 DIRECTIONS = 8  # at most
-RANKED, EACH = 256, 8  # pictures that D ranks, and how many of them are shown: highest, middle, lowest
-MOST = 1 << 26  # numbers in the training images among which the nearest are looked for
 
 Features: TypeAlias = Callable[[np.ndarray], dict[str, np.ndarray]]  # pictures -> (N,) in [0, 1] by name
 
 
-def portrait(state: State, images: Any = None) -> dict[str, Any]:
-    """What `write_report` is to show of `state`, with the `images` (N, H, W, C) uint8, an array or a mapped
-    one, that it was trained on: its `directions`, and the ``good`` and bad pictures that `ranked` finds."""
-    G = state.shown_G
-    noise = sample_noise(state.settings.seed + 1, VECTORS + FRESH, G)  # not the previews'
-    pictures = pictures_of(G, noise[:VECTORS])
-    found = [] if unlike(G, state.D) else directions(G, noise, pictures, features_of(state))
-    return {"directions": found, "good": ranked(state.D, pictures[:RANKED], images)}
+def directions_of(state: State) -> list[dict[str, Any]]:
+    """The `directions` of the generator that people see; none where its layers are not the original ones."""
+    if unlike(state.shown_G):
+        return []
+    noise = sample_noise(state.settings.seed + 1, VECTORS + FRESH, state.shown_G)  # not the previews'
+    return directions(state.shown_G, noise, features_of(state))
 
 
-def directions(
-    G: Network, noise: np.ndarray, pictures: np.ndarray, features: Features
-) -> list[dict[str, Any]]:
+def directions(G: Network, noise: np.ndarray, features: Features) -> list[dict[str, Any]]:
     """Up to `DIRECTIONS` unit vectors of the `noise`, those first along which a push changes the mean of a
-    feature most: its `name`, and the mean `before` and `after`, on noise beyond that of the `pictures`. The
-    direction of f is E[z (f(G(z)) - mean f)], for standard normal z the mean gradient of f(G(z)) (Stein 1981,
+    feature most: its `name`, and the mean `before` and `after`, on the last `FRESH` vectors. The direction
+    of f is E[z (f(G(z)) - mean f)], for standard normal z the mean gradient of f(G(z)) (Stein 1981,
     "Estimation of the mean of a multivariate normal distribution", lemma 2)."""
-    seen, fresh = noise[: len(pictures)], noise[len(pictures) :]
+    seen, fresh = noise[:-FRESH], noise[-FRESH:]
     found: list[tuple[float, dict[str, Any]]] = []
-    for name, values in features(pictures).items():
+    for name, values in features(pictures_of(G, seen)).items():
         way = ((values - values.mean())[:, None] * seen).mean(axis=0)
         unit = (way / (np.linalg.norm(way) or 1)).astype(np.float32)
         before, after = values.mean(), features(pictures_of(G, fresh + np.float32(PUSH) * unit))[name].mean()
@@ -97,24 +86,3 @@ def looks(pictures: np.ndarray) -> dict[str, np.ndarray]:
         "more symmetric": 1 - np.abs(grey - grey[:, :, ::-1]).sum(axis=(1, 2)) / (2 * light),
         "more contrast": 2 * grey.std(axis=(1, 2)),
     }
-
-
-def ranked(D: Network, pictures: np.ndarray, images: Any) -> dict[str, Any]:
-    """A `sprite` of those `pictures` (N, H, W, C) that D scores highest, in the middle and lowest, N >= 24;
-    how many they are `of`, and D's `probabilities` of their being real. `nearest`, or None: a `sprite` of the
-    nearest `images`, their `distances` in units of 1/255, the `usual` distance of a real image from the
-    nearest other one, whether `memorised`, and `among` how many images they were looked for."""
-    with no_grad():
-        logits = D.backend.numpy(D(D.backend.array(pictures)).data)[:, 0]
-    order = np.argsort(-logits, kind="stable")
-    middle = (len(order) - EACH) // 2
-    chosen = np.concatenate([order[:EACH], order[middle : middle + EACH], order[-EACH:]])
-    shown, near = to_uint8(pictures[chosen]), None
-    if images is not None and len(images) > 1:
-        among = spread(images, max(2, MOST // shown[0].size))
-        index, apart = nearest(shown, among)
-        usual = nearest(spread(among, len(shown)), among, place=1)[1]
-        near = {"sprite": sprite(among[index], EACH), "distances": rounded(apart), "among": len(among)}
-        near |= {"usual": float(usual.mean()), "memorised": memorised(apart, usual)}
-    probabilities = rounded(sigmoid(logits[chosen]))
-    return {"of": len(order), "sprite": sprite(shown, EACH), "probabilities": probabilities, "nearest": near}
