@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {"width": 4, "noise_dim": 10}
 EPOCHS = 3
 # Named ones along some of the noise's own numbers.
 DIRECTIONS = [
-    {"name": f"direction {n}", "before": "4 %", "after": "61 %", "noise": one}
+    {"name": f"direction {n}", "measure": "width", "before": "4 %", "after": "61 %", "noise": one}
     for n, one in enumerate(np.eye(8, 10).tolist(), start=1)
 ]
 Made = tuple[RunFolder, State]
@@ -437,7 +437,7 @@ def test_the_decision_of_the_discriminator_stands_below_the_picture(visit: Visit
     assert float(visit.text(".logit")) == pytest.approx(logit, abs=0.02)
     captions = visit.page.locator("#discriminator-layers .hint").all_inner_texts()
     assert captions[-2] == "392 numbers. The same numbers, in a single row."
-    assert captions[-1].startswith("1 number, of 393 weights.")
+    assert captions[-1].startswith("1 number, from 393 weights.")
     assert captions[-1].endswith("below 0 for a fake.")
     assert visit.pixels("#discriminator-layers canvas").max() > 0
 
@@ -490,7 +490,7 @@ def test_a_direction_pushes_every_picture_and_goes_back(visit: Visit, state: Sta
     visit.settle()
     shows(visit, state, start[1:2] + push, "#strip canvas:nth-child(4)")
     assert visit.text("#directions .value") == "3.0"
-    for end, reach in enumerate((-3, 3)):  # where the second slider would lead
+    for end, reach in enumerate((-2, 2)):  # where the second slider would lead
         shows(
             visit,
             state,
@@ -562,7 +562,8 @@ def test_the_address_holds_the_state(visit: Visit, open_report: Open, made: Made
     other = open_report(made[0].report_path, fragment=address)
     assert other.noise() == pytest.approx(noise, abs=1e-3)
     assert other.text("#morph") == "Morph"
-    for broken in ("#p99,x/", "#s1,s2,s3,nAAAA/9/8,x,0", "#p1,p2,p3,p4/-1/nan", "#nÿ,s1,s2,s3"):
+    short = ["#n=,p1,p2,p3/0/", "#nAAAA,p1,p2,p3/0/", "#p99,x/", "#s1,s2,s3,nAAAA/9/8,x,0"]
+    for broken in (*short, "#p1,p2,p3,p4/-1/nan", "#nÿ,s1,s2,s3"):
         assert np.isfinite(open_report(made[0].report_path, fragment=broken).noise()).all()
 
 
@@ -681,7 +682,11 @@ def test_the_morph_is_saved_as_a_film(visit: Visit, state: State) -> None:
 def test_a_film_of_colours_has_the_nearest_of_its_palette(visit: Visit) -> None:
     """And one with many colours, whose table of codes is full again and again."""
     picture = np.random.default_rng(0).uniform(-1, 1, (64, 64, 3)).astype(np.float32)
-    script = "(x) => gif([Float32Array.from(x)], [64, 64, 3], 4, 0.1).map((part) => Array.from(part)).flat()"
+    # The worker's functions, in the page.
+    script = """(x) => {
+        const gif = new Function(`${byId("worker").textContent}; return gif;`)();
+        return gif([Float32Array.from(x)], [64, 64, 3], 4, 0.1).map((part) => Array.from(part)).flat();
+    }"""
     data = bytes(visit.page.evaluate(script, picture.reshape(-1).tolist()))
     shown = np.array(Image.open(io.BytesIO(data)).convert("RGB"))[2::4, 2::4].astype(int)
     assert (
@@ -712,7 +717,7 @@ def test_the_last_distance_stands_between_real_pictures_and_noise(open_report: O
 
 
 def test_good_typical_and_bad_pictures_are_ranked_by_the_discriminator(visit: Visit, state: State) -> None:
-    visit.click("#ranks summary")
+    visit.page.locator("#ranks").scroll_into_view_if_needed()
     visit.until("document.querySelectorAll('#ranks canvas').length === 24")
     shown = np.stack([visit.pixels(f"#ranks :nth-child({row} of .rank) canvas:nth-child({i})")[..., :1]
                       for row in (1, 2, 3) for i in range(1, 9)])  # fmt: skip

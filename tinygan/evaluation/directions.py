@@ -19,6 +19,8 @@ PUSH = 2.0  # how far along a direction it is tried, in standard deviations of t
 WORTH, LEAST = 0.5, 0.05  # how many standard deviations that must change a feature by; the least one counted
 PARALLEL = 0.85  # the cosine of two directions that are nearly one
 DIRECTIONS = 8  # at most
+MEASURES = {"brighter": "brightness", "wider": "width", "more symmetric": "symmetry",
+            "more contrast": "contrast"}  # by the name; else the probability of a class  # fmt: skip
 
 Features: TypeAlias = Callable[[np.ndarray], dict[str, np.ndarray]]  # pictures -> (N,) in [0, 1] by name
 
@@ -33,18 +35,19 @@ def directions_of(state: State) -> list[dict[str, Any]]:
 
 def directions(G: Network, noise: np.ndarray, features: Features) -> list[dict[str, Any]]:
     """Up to `DIRECTIONS` unit vectors of the `noise`, those first along which a push changes the mean of a
-    feature most: its `name`, and the mean `before` and `after`, on the last `FRESH` vectors. The direction
-    of f is E[z (f(G(z)) - mean f)], for standard normal z the mean gradient of f(G(z)) (Stein 1981,
-    "Estimation of the mean of a multivariate normal distribution", lemma 2)."""
+    feature most: its `name`, its `measure`, and the mean of that `before` and `after`, on the last `FRESH`
+    vectors. The direction of f is E[z (f(G(z)) - mean f)], for standard normal z the mean gradient of f(G(z))
+    (Stein 1981, "Estimation of the mean of a multivariate normal distribution", lemma 2)."""
     seen, fresh = noise[:-FRESH], noise[-FRESH:]
-    found: list[tuple[float, dict[str, Any]]] = []
+    base, found = features(pictures_of(G, fresh)), list[tuple[float, dict[str, Any]]]()
     for name, values in features(pictures_of(G, seen)).items():
         way = ((values - values.mean())[:, None] * seen).mean(axis=0)
         unit = (way / (np.linalg.norm(way) or 1)).astype(np.float32)
-        before, after = values.mean(), features(pictures_of(G, fresh + np.float32(PUSH) * unit))[name].mean()
+        pushed = features(pictures_of(G, fresh + np.float32(PUSH) * unit))
+        before, after = base[name].mean(), pushed[name].mean()
         effect = float(after - before) / max(float(values.std()), LEAST)
-        words = {"before": f"{100 * before:.0f} %", "after": f"{100 * after:.0f} %"}
-        found.append((effect, {"name": name, **words, "noise": unit}))
+        words = {"measure": MEASURES.get(name, "probability"), "before": f"{100 * before:.0f} %"}
+        found.append((effect, {"name": name, **words, "after": f"{100 * after:.0f} %", "noise": unit}))
     kept: list[dict[str, Any]] = []
     for effect, one in sorted(found, key=lambda both: -both[0]):
         new = all(abs(one["noise"] @ other["noise"]) < PARALLEL for other in kept)

@@ -135,5 +135,6 @@ function drawCharts({ curves, stats, steps_per_epoch: stepsPerEpoch }) {
     if (epochs.length) charts.push(new Chart(figure, epochs, columns, lastEpoch, reach));
   }
   byId("more-charts").hidden = stats.length === 0;
+  byId("charts-hint").hidden = charts.length === 0;
   return (marked) => charts.forEach((chart) => chart.show({ marked }));
 }

@@ -3,7 +3,7 @@
 
 const POINTS = 4, CELLS = 3; // pictures on the strip, and its cells from each to the next
 const SECONDS = 3; // of a morph from one picture to the next
-const REACH = 3; // of the small pictures beside a slider, in standard deviations of the noise
+const REACH = 2; // of the small pictures beside a slider, as tinygan.evaluation.directions.PUSH
 
 /** `count` independent standard normal numbers (Box & Muller 1958), the same for the same whole `seed`: the uniform
  * ones are those of xorshift32 (Marsaglia 2003). */
@@ -41,11 +41,11 @@ function nameOf(noise) {
 function noiseOf(name, previews) {
   const size = previews[0].length, value = Number(name.slice(1));
   if (name[0] === "p" && previews[value]) return Float32Array.from(previews[value]);
-  if (name[0] === "n") {
+  if (name[0] === "n" && name.length === nameOf(previews[0]).length) {
     const bytes = Uint8Array.from(atob(name.slice(1).replaceAll("_", "/")), (character) => character.charCodeAt(0));
-    if (bytes.length === 2 * size) return Float32Array.from(new Int16Array(bytes.buffer), (number) => number / 4096);
+    return Float32Array.from(new Int16Array(bytes.buffer), (number) => number / 4096);
   }
-  return drawNoise(size, Number.isSafeInteger(value) ? value : 0);
+  return drawNoise(size, value || 0);
 }
 
 /** Small pictures that are drawn one after the other, so that the large one never waits for all of them. */
@@ -62,7 +62,7 @@ class Gallery {
     if (busy) return;
     for (; this.stale > 0; this.stale--) {
       this.next = (this.next + 1) % this.canvases.length;
-      await this.draw(this.next);
+      await this.draw(this.next).catch(() => {}); // the large picture says what is wrong
     }
   }
 }
@@ -76,7 +76,7 @@ class Explorer {
     this.computeSlope = networks.latest("slope", ({ slope }) => this.showSlope(slope));
     this.names = Array.from({ length: POINTS }, (_, i) => `p${i}`);
     this.sliders = run.directions.map((direction) => this.addDirection(direction));
-    byId("directions-hint").hidden = run.directions.length === 0;
+    byId("directions-part").hidden = run.directions.length === 0;
     this.addGalleries(grid);
     const shared = this.readAddress();
     byId("new-picture").onclick = () => this.start(`s${newSeed()}`);
@@ -116,7 +116,7 @@ class Explorer {
   start(name) {
     const names = [...this.names], way = Math.floor(this.way) % POINTS;
     names[way] = name;
-    this.go({ names, way });
+    this.go({ names, way, pushes: this.tiles ? [] : this.pushes }); // earlier pictures cannot be pushed
   }
 
   /** Go where a person wants to be: the names of the four pictures, a place on the way, pushes of the sliders. */
@@ -140,8 +140,8 @@ class Explorer {
   }
 
   readAddress() {
-    const [names = "", way = "", pushes = ""] = location.hash.slice(1).split("/");
-    if (!/^[psn][\w+=]*(,[psn][\w+=]*){3}$/.test(names)) return false;
+    const [names = "", way = "", pushes = ""] = location.hash.slice(1).replaceAll("%2C", ",").split("/");
+    if (!/^([ps]\d+|n[\w+]{4,}=*)(,([ps]\d+|n[\w+]{4,}=*)){3}$/.test(names)) return false;
     Object.assign(this, { names: names.split(","), way: Math.min(POINTS, Math.max(0, Number(way) || 0)) });
     const numbers = pushes.split(",").map(Number);
     this.sliders.forEach((slider, n) => (slider.value = numbers[n] || 0)); // the slider keeps to its range
@@ -157,18 +157,18 @@ class Explorer {
 
   show(outputs) {
     const picture = outputs.generator.at(-1), [logit] = outputs.discriminator.at(-1);
-    const preview = /^p/.test(this.names[this.way]) && !this.pushes.some(Boolean) ? Number(this.names[this.way].slice(1)) : NaN;
+    const name = this.names[this.way % POINTS]; // undefined between two pictures
+    const preview = name?.[0] === "p" && !this.pushes.some(Boolean) ? Number(name.slice(1)) : NaN;
     if (this.tiles?.[preview]) copyCanvas(this.tiles[preview], byId("picture"));
     else drawPicture(byId("picture"), picture, this.shape);
     byId("decision").textContent = this.tiles?.[preview] ? `The same noise ${this.when}.`
       : `The discriminator takes this picture for real with a probability of ${percent(probability(logit))}.`;
-    if (!this.drawn) byId("game-fake").setAttribute("href", byId("picture").toDataURL());
     this.drawn = true;
     this.onPicture(this.pushed(this.point(Math.floor(this.way) + 1)), outputs); // the noise of the strip's next picture
     if (this.morphing) requestAnimationFrame(() => this.advance());
     const wanted = byId("show-slope").checked;
     byId("slope").hidden = byId("slope-words").hidden = !wanted;
-    if (wanted) this.computeSlope(picture);
+    if (wanted) this.computeSlope(pixelsOf(byId("picture"), this.shape)); // of what is shown
   }
 
   /** Where the discriminator would be more convinced by a brighter or darker pixel; of colours, the sum. */
@@ -229,7 +229,7 @@ class Explorer {
   }
 
   /** A slider with a picture at either end, its name and what it does to new pictures. */
-  addDirection({ name, before, after }) {
+  addDirection({ name, measure, before, after }) {
     const slider = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": name });
     slider.oninput = () => {
       this.setMorphing(false);
@@ -238,7 +238,7 @@ class Explorer {
       this.grid.refresh();
     };
     slider.onchange = () => this.settle();
-    const effect = before ? element("span", { class: "effect" }, `${before} → ${after}`) : "";
+    const effect = element("span", { class: "effect" }, `${measure} ${before} → ${after}`);
     byId("directions").append(element("div", { class: "direction" },
       element("p", {}, element("b", {}, name), " ", effect, element("span", { class: "value" })),
       element("canvas"), slider, element("canvas")));

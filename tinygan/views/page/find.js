@@ -5,7 +5,7 @@ const STARTS = 64, STEPS = 300, LR = 0.1; // of Adam
 
 class Finder {
   constructor(explorer, reals) {
-    Object.assign(this, { explorer, networks: explorer.networks, shape: explorer.shape, fitting: null });
+    Object.assign(this, { explorer, networks: explorer.networks, shape: explorer.shape, fitting: null, from: null });
     const [height, width] = this.shape;
     reals.forEach((tile, i) => {
       const button = element("button", { type: "button", "aria-label": `Real picture ${i + 1}` }, tile);
@@ -17,33 +17,44 @@ class Finder {
     });
     this.pad = Object.assign(byId("pad"), { height, width });
     this.pad.onpointerdown = this.pad.onpointermove = (event) => this.stroke(event);
-    this.pad.onpointerup = () => this.fit();
+    this.pad.onpointerup = () => {
+      if (this.from) this.fit();
+      this.from = null;
+    };
+    this.pad.onpointercancel = () => (this.from = null);
     byId("clear").onclick = () => this.clear();
-    byId("fit-stop").onclick = () => (this.fitting = null);
+    byId("fit-stop").onclick = () => (this.fitting.stopped = true);
     byId("fit-take").onclick = () => {
       explorer.start(nameOf(this.noise));
       byId("explorer").scrollIntoView();
+      byId("new-picture").focus({ preventScroll: true });
     };
     this.clear();
     this.networks.ask("pictures", [explorer.noise]).then(([picture]) => drawPicture(byId("found"), picture, this.shape));
   }
 
+  /** Another picture is wanted: what was found so far is of none. */
+  discard(words) {
+    this.fitting = this.noise = null;
+    byId("fit-stop").disabled = byId("fit-take").disabled = true;
+    byId("fit-words").textContent = words;
+  }
+
   clear() {
-    this.fitting = null;
-    const context = this.pad.getContext("2d", { willReadFrequently: true });
-    context.fillRect(0, 0, this.pad.width, this.pad.height);
+    this.discard("Nothing chosen yet.");
+    this.pad.getContext("2d", { willReadFrequently: true }).fillRect(0, 0, this.pad.width, this.pad.height);
   }
 
   /** A stroke of a finger, a pen or the mouse, white on black. */
-  stroke({ type, clientX, clientY, buttons, pointerId }) {
+  stroke({ type, clientX, clientY, button, pointerId }) {
     const { left, top, width } = this.pad.getBoundingClientRect(), scale = this.pad.width / width;
     const here = [(clientX - left) * scale, (clientY - top) * scale];
-    if (type === "pointerdown") {
-      this.fitting = null; // what runs is of another picture
+    if (type === "pointerdown" && button === 0) {
+      this.discard("Drawing.");
       this.pad.setPointerCapture(pointerId);
       this.from = here;
     }
-    if (!buttons) return;
+    if (!this.from) return;
     const context = this.pad.getContext("2d");
     Object.assign(context, { lineWidth: this.pad.width / 8, lineCap: "round", strokeStyle: "white" });
     context.beginPath();
@@ -53,29 +64,39 @@ class Finder {
     this.from = here;
   }
 
-  /** Move the noise, from that of the nearest of `STARTS` pictures, until it is 300 steps on, or `fitting` is of another
-   * picture, or null. */
+  /** The noises to start from, and their pictures, drawn in parts: other questions come in between. */
+  async makeStarts() {
+    const starts = [];
+    for (let seed = 0; seed < STARTS; seed++) {
+      const noise = drawNoise(this.explorer.noise.length, seed), [picture] = await this.networks.ask("pictures", [noise]);
+      starts.push({ noise, picture });
+    }
+    return starts;
+  }
+
+  /** Move the noise, from that of the nearest start, until it is `STEPS` on, or stopped; no further
+   * when `fitting` is of another picture. */
   async fit() {
-    const mine = (this.fitting = {}), words = byId("fit-words"), target = pixelsOf(this.pad, this.shape);
-    const noises = Array.from({ length: STARTS }, (_, seed) => drawNoise(this.explorer.noise.length, seed));
-    this.starts ??= this.networks.ask("pictures", noises);
-    const far = (await this.starts).map((picture) => picture.reduce((sum, value, i) => sum + (value - target[i]) ** 2, 0));
-    const noise = noises[far.indexOf(Math.min(...far))], zeros = noise.map(() => 0);
+    const words = byId("fit-words"), target = pixelsOf(this.pad, this.shape);
+    this.discard("Looking for a picture to start from.");
+    const mine = (this.fitting = { stopped: false }), far = (picture) => picture.reduce((sum, value, i) => sum + (value - target[i]) ** 2, 0);
+    words.setAttribute("aria-live", "off"); // until the end
+    const starts = await (this.starts ??= this.makeStarts());
+    if (this.fitting !== mine) return;
+    const { noise } = starts.reduce((best, one) => (far(one.picture) < far(best.picture) ? one : best)), zeros = noise.map(() => 0);
     let state = { noise, m: zeros, v: zeros, step: 0 }, first = null;
     byId("fit-stop").disabled = false;
-    words.setAttribute("aria-live", "off"); // until the end
-    while (state.step < STEPS && this.fitting === mine) {
+    do {
       state = await this.networks.ask("fit", { ...state, target, steps: 1, lr: LR });
+      if (this.fitting !== mine) return;
       first ??= state.error;
       this.noise = state.noise;
       drawPicture(byId("found"), state.picture, this.shape);
       words.textContent = `Step ${state.step} of ${STEPS}: a pixel is ${number(state.error, 0)} of 255 off, at first ${number(first, 0)}.`;
-    }
-    if (this.fitting && this.fitting !== mine) return;
-    this.fitting = null;
+    } while (state.step < STEPS && !mine.stopped);
     byId("fit-stop").disabled = true;
     byId("fit-take").disabled = false;
     words.setAttribute("aria-live", "polite");
-    words.append(" What the generator never learned to make it makes of no noise.");
+    if (state.step === STEPS) words.append(" No noise gives a picture of a kind that the generator never learned to make.");
   }
 }

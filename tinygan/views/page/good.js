@@ -15,9 +15,18 @@ function showScale(stats) {
     `have ${number(floor, 1)}, noise ${number(ceiling, 0)}, this generator ${number(fcd, 1)}.`;
 }
 
-/** The best, middle and worst of many new pictures, by the discriminator's logit; once. */
+/** Make the ranks when they come into sight for the first time. */
+function showRanksOnce(explorer) {
+  const observer = new IntersectionObserver(([{ isIntersecting }]) => {
+    if (!isIntersecting) return;
+    observer.disconnect();
+    showRanks(explorer);
+  });
+  observer.observe(byId("ranks"));
+}
+
+/** The best, middle and worst of many new pictures, by the discriminator's logit. */
 async function showRanks({ networks, shape, noise }) {
-  byId("ranks").ontoggle = null;
   const found = [];
   for (let seed = 0; seed < RANKED; seed++) { // one by one: other questions come in between
     const [picture] = await networks.ask("pictures", [drawNoise(noise.length, seed)]), [logit] = await networks.ask("logits", [picture]);

@@ -28,7 +28,7 @@ class Layers {
       // Numbers in a row are drawn as the map that they come from or become.
       const map = shape.length === 3 ? shape
         : layers.find((other) => other.shape.length === 3 && size(other.shape) === size(shape))?.shape;
-      const count = Object.values(weights).reduce((sum, one) => sum + size(one), 0), trained = count ? `, of ${number(count)} weights` : "";
+      const count = Object.values(weights).reduce((sum, one) => sum + size(one), 0), trained = count ? `, from ${number(count)} weights` : "";
       const title = name.replaceAll("_", " "), meaning = byId(`what-${kind === "reshape" && shape.length === 1 ? "flatten" : kind}`).textContent;
       const caption = element("p", { class: "hint" }, `${sizes(shape)}${trained}. ${meaning}`), tiles = element("div", { class: "tiles" });
       if (!map) caption.append(" It is the logit: above 0 for a picture that the discriminator takes for real, below 0 for a fake.");
@@ -86,7 +86,7 @@ function drawChannels(output) {
 /** Both networks' layers, drawn while they are in sight. */
 class LayersView {
   constructor(run, explorer) {
-    Object.assign(this, { explorer, networks: explorer.networks, stretch: "", visible: false });
+    Object.assign(this, { explorer, networks: explorer.networks, stretch: "", followed: null, visible: false }); // `followed`: at which place of the way
     const places = [byId("layers"), byId("discriminator-layers")];
     this.players = run.networks.map((network, i) => new Layers(network, places[i], (...chosen) => this.follow(...chosen)));
     explorer.onPicture = (next, outputs) => this.show(next, outputs);
@@ -100,9 +100,10 @@ class LayersView {
   /** Show `outputs`; on a new stretch of the strip choose the channels that differ at its end, at the noise `next`. */
   async show(next, outputs) {
     if (!this.visible || outputs.generator.length === 1) return;
-    const stretch = `${this.explorer.names}/${Math.floor(this.explorer.way)}`;
-    if (stretch !== this.stretch) {
-      this.stretch = stretch;
+    const { names, way, pushes } = this.explorer, stretch = `${names}/${Math.floor(way)}/${pushes}`, moved = this.followed !== null && this.followed !== way;
+    if (stretch !== this.stretch || moved) {
+      Object.assign(this, { stretch, followed: null });
+      byId("channel").textContent = "";
       const others = await this.networks.ask("outputs", { noise: next });
       for (const layers of this.players) layers.choose(outputs[layers.player], others[layers.player]);
     }
@@ -113,7 +114,8 @@ class LayersView {
   async follow(layers, n, channel) {
     const { explorer, networks } = this, { noise } = explorer, again = layers.rows[n].followed === channel;
     explorer.setMorphing(false);
-    this.stretch = again ? "" : this.stretch;
+    this.followed = again ? null : explorer.way;
+    if (again) this.stretch = "";
     if (again) return explorer.draw();
     const outputs = await networks.ask("outputs", { noise });
     const others = await networks.ask("without", { noise, player: layers.player, layer: n, channels: layers.rows[n].map[2], channel });

@@ -13,6 +13,7 @@ class Networks {
       if (error === undefined) resolve(result);
       else reject(new Error(error));
     };
+    this.worker.onerror = () => (byId("decision").textContent = "This browser does not let the networks run here.");
     this.ask("load", { networks: run.networks, weights: ["generator-weights", "discriminator-weights"].map((id) => byId(id).textContent) });
   }
 

@@ -17,6 +17,7 @@ class Quiz {
       const shuffled = this.reals.map((tile) => [Math.random(), tile]).sort(([a], [b]) => a - b).map(([, tile]) => tile);
       Object.assign(this, { left: shuffled.slice(0, PAIRS), done: 0, mine: 0, its: 0 });
     }
+    byId("quiz-next").hidden = true;
     const { networks, shape, noise } = this.explorer, real = pixelsOf(this.left.pop(), shape);
     const [fake] = await networks.ask("pictures", [drawNoise(noise.length)]);
     const [ofReal, ofFake] = await networks.ask("logits", [real, fake]), first = Math.random() < 0.5;
@@ -27,7 +28,7 @@ class Quiz {
       button.lastChild.textContent = "?";
       drawPicture(button.firstChild, isReal ? real : fake, shape);
     });
-    byId("quiz-next").hidden = true;
+    this.buttons[0].focus();
     byId("quiz-words").textContent = `Pair ${this.done + 1}: which one is real?`;
   }
 

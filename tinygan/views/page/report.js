@@ -17,11 +17,13 @@ const grid = addGrid(RUN.noise.length);
 const explorer = RUN.edits ? withoutNetworks() : new Explorer(RUN, new Networks(RUN), grid);
 new Player(RUN, (epoch, tiles, text, last) => {
   markEpoch(epoch);
+  if (!byId("game-fake").hasAttribute("href")) byId("game-fake").setAttribute("href", tiles[0].toDataURL());
   if (explorer) explorer.showEpoch(tiles, text, last);
   else tiles.forEach((tile, i) => copyCanvas(tile, grid[i]));
 });
 byId("real").hidden = !RUN.reals;
-(RUN.reals ? tilesOf(RUN.reals, config.data.shape) : Promise.resolve([])).then((reals) => {
+if (explorer) showRanksOnce(explorer);
+(RUN.reals ? tilesOf(RUN.reals, config.data.shape) : Promise.resolve([])).catch(() => []).then((reals) => {
   if (reals.length) {
     drawGrid(byId("real-grid"), reals, Math.ceil(Math.sqrt(reals.length)), 300);
     byId("game-real").setAttribute("href", reals[0].toDataURL());
@@ -31,7 +33,6 @@ byId("real").hidden = !RUN.reals;
   new Finder(explorer, reals);
   new Quiz(explorer, reals);
   addSaving(explorer, RUN.name);
-  byId("ranks").ontoggle = () => showRanks(explorer);
 });
 
 /** The places of the grid of pictures: canvases in buttons. */
@@ -46,6 +47,8 @@ function addGrid(count) {
 /** A reader changed layers, and the page's networks know the original ones: say so in their place. */
 function withoutNetworks() {
   for (const part of document.querySelectorAll(".live, .walk, .handles, #find, #quiz, #ranks, #layers-section")) part.hidden = true;
+  byId("grid-hint").textContent = "The same sixteen vectors of noise, epoch after epoch: an epoch is one pass over all real pictures.";
+  for (const button of byId("grid").children) button.disabled = true;
   byId("explorer-model").textContent = `${RUN.edits}, and this page knows only the original layers: python -m tinygan.sample shows yours.`;
   return null;
 }
@@ -65,7 +68,7 @@ function showStory() {
     sentences.push(`The distance of the fakes from real pictures went from ${number(from.evaluation.fcd, 0)} after epoch ${from.epoch} to ${number(to.evaluation.fcd, 0)}.`);
   }
   if (real !== undefined && fake !== undefined) {
-    sentences.push(`At the end the discriminator recognised ${percent(real)} of real pictures and ${percent(fake)} of fakes; by guessing it would recognise half of each.`);
+    sentences.push(`At the end the discriminator called ${percent(real)} of real pictures real and ${percent(fake)} of fakes fake; guessing gets half of each.`);
   }
   byId("story").textContent = sentences.join(" ");
   if (!last.verdict) return;

@@ -37,15 +37,16 @@ class Player {
 
   async show(index) {
     const { frames, steps_per_epoch: stepsPerEpoch, config: { data: { shape } } } = this.run;
-    const { epoch, step, picture } = frames[index];
-    const text = step ? `after step ${number(step)}` : epoch === 0 ? "before training" : `after epoch ${epoch}`;
+    const { epoch, step, picture } = frames[index], last = index === frames.length - 1;
+    const now = this.run.step, newer = last && now > epoch * stepsPerEpoch + step; // than the picture: the networks are shown
+    const text = newer ? `after step ${number(now)}` : step ? `after step ${number(step)}` : epoch === 0 ? "before training" : `after epoch ${epoch}`;
     Object.assign(this, { index });
     this.slider.value = index;
     this.slider.setAttribute("aria-valuetext", text);
     byId("epoch-number").textContent = `${number(epoch)} of ${number(frames.at(-1).epoch)}`;
-    byId("epoch-facts").textContent = this.facts(epoch, step, text);
+    byId("epoch-facts").textContent = this.facts(epoch, step || newer, text);
     const tiles = await (this.tiles[index] ??= tilesOf(picture, shape));
-    if (this.index === index) this.onEpoch(epoch + step / stepsPerEpoch, tiles, text, index === frames.length - 1); // not overtaken
+    if (this.index === index) this.onEpoch(epoch + step / stepsPerEpoch, tiles, text, last); // not overtaken
   }
 
   facts(epoch, step, text) {

@@ -16,6 +16,11 @@ const TASKS = {
     return pictures.map((picture) => this.discriminator.run(picture).at(-1)[0]);
   },
 
+  /** A film of G's pictures for `noises`: parts of a file, see gif.js. */
+  film({ noises, shape, scale, seconds }) {
+    return gif(this.pictures(noises), shape, scale, seconds);
+  },
+
   /** What the layers of G make of some noise, and those of D of the picture: `all`, or the last ones. */
   outputs({ noise, all = true }) {
     const generator = this.generator.run(noise), discriminator = this.discriminator.run(generator.at(-1));
