@@ -62,7 +62,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer)
         beside = partial(progress.around, say)
         evaluation = Evaluation(trained.settings, options.data_dir, beside, options.samples, options.seed)
         n, seed = options.samples, evaluation.seed
-        train = evaluation.train_images(beside)
+        train = evaluation.load(say=beside).images
         progress.show(f"making {n:,} pictures", "1 of 5", now=True)
         pictures = evaluation.pictures(trained.G)
         rows, compared = {"generator": pictures, **evaluation.others(train)}, {}

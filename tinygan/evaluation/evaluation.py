@@ -51,10 +51,9 @@ class Evaluation:
         where no classifier fits, DataError where there are not enough test images."""
         self._classifier = classifier_of(settings)
         folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
-        self._load = partial(data.load, settings.data, data_dir=folder)
-        self.test = self._load(split="test", say=say).images
-        count = len(self.test)
-        if samples > count:
+        self.load = partial(data.load, settings.data, data_dir=folder)  # all, however few the run has seen
+        self.test = self.load(split="test", say=say).images
+        if samples > (count := len(self.test)):
             raise DataError(f"{samples:,} pictures are more than the {count:,} test images. Use fewer.")
         self.samples = samples
         # Not the previews' noise, by which models are chosen.
@@ -82,10 +81,6 @@ class Evaluation:
         """The pictures that are evaluated (samples, 28, 28, 1) uint8; the same ones for the same seed."""
         return to_uint8(pictures_of(G, sample_noise(self.seed, self.samples, G)))
 
-    def train_images(self, say: Printer = say) -> np.ndarray:
-        """All training images (N, 28, 28, 1) uint8, however few of them the run has seen."""
-        return self._load(say=say).images
-
     def others(self, train: np.ndarray) -> dict[str, np.ndarray]:
         """For comparison: real images (samples, 28, 28, 1) uint8 from `train`; as much noise, every pixel any
         brightness."""
@@ -97,10 +92,10 @@ class Evaluation:
     @cached_property
     def bounds(self) -> dict[str, float]:
         """The floor of the distance, which real training images get, and its ceiling, which noise gets."""
-        others = self.others(self.train_images(say=lambda line: None)).values()
+        others = self.others(self.load(say=lambda line: None).images).values()
         return dict(zip(("floor", "ceiling"), map(self.fcd, others), strict=True))
 
     def __call__(self, G: Network) -> dict[str, float]:
         """For the statistics: the figures of G's pictures, the `bounds` and the number of samples."""
-        found = self.compare(self.pictures(G)).figures | self.bounds
-        return {**{name: round(number, 4) for name, number in found.items()}, "samples": self.samples}
+        found = self.compare(self.pictures(G)).figures | self.bounds | {"samples": self.samples}
+        return {name: round(number, 4) for name, number in found.items()}
