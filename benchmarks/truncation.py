@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{'factor':>6}{'FCD':>8}{'precision':>11}{'recall':>8}{'coverage':>10}")
     for factor in FACTORS:
         pictures = to_uint8(model.generate(noise=factor * noise))
-        found = evaluation.comparison.compare(pictures).figures
+        found = evaluation.compare(pictures).figures
         measured.append({"factor": factor} | {name: round(number, 4) for name, number in found.items()})
         line = "{fcd:>8.2f}{precision:>11.2f}{recall:>8.2f}{coverage:>10.2f}".format(**found)
         print(f"{factor:>6.1f}{line}", flush=True)

@@ -61,14 +61,14 @@ def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer)
         trained = load(options.run, options.runs, device, say=cli.warn)
         beside = partial(progress.around, say)
         evaluation = Evaluation(trained.settings, options.data_dir, beside, options.samples, options.seed)
-        real, n, seed = evaluation.comparison, options.samples, evaluation.seed
-        train = evaluation.train_images(beside)
+        n, seed = options.samples, evaluation.seed
+        train = evaluation.load(say=beside).images
         progress.show(f"making {n:,} pictures", "1 of 5", now=True)
         pictures = evaluation.pictures(trained.G)
         rows, compared = {"generator": pictures, **evaluation.others(train)}, {}
         for number, (name, images) in enumerate(rows.items(), start=2):
             progress.show(f"test images against {name}", f"{number} of 5", now=True)
-            compared[name] = real.compare(images)
+            compared[name] = evaluation.compare(images)
         progress.show("looking for neighbours", "5 of 5", now=True)
         index, apart = nearest(pictures[:SHOWN], train)
         _, usual = nearest(evaluation.test[:SHOWN], train)
@@ -76,7 +76,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer)
     say(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
     for line in table(compared):
         say(line)
-    found = zip(names, compared["generator"].classes, real.classes, strict=True)
+    found = zip(names, compared["generator"].classes, evaluation.classes, strict=True)
     shares = [f"{name} {share:.0%} ({wanted:.0%})" for name, share, wanted in found]
     say(f"classes   {', '.join(shares[:5])},")
     say(f"          {', '.join(shares[5:])}")
@@ -92,7 +92,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer)
         "model": str(trained.path), "data": trained.settings.data, "samples": n, "seed": seed,
         "judged": {name: one.figures for name, one in compared.items()},
         "classes": dict(zip(names, compared["generator"].classes.tolist(), strict=True)),
-        "test_classes": dict(zip(names, real.classes.tolist(), strict=True)),
+        "test_classes": dict(zip(names, evaluation.classes.tolist(), strict=True)),
         "nearest": {"training_images": index.tolist(), "rms": apart.tolist(), "test_rms": usual.tolist()},
     }  # fmt: skip
 

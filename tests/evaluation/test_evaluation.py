@@ -5,18 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygan.backend import cpu
 from tinygan.data.strokes import strokes
-from tinygan.evaluation.classifier import load_classifier
-from tinygan.evaluation.evaluation import Compared, Comparison, noise
+from tinygan.evaluation.evaluation import Compared, Evaluation
+from tinygan.runs.settings import Settings
 
 N = 1000
 SHARES = ("precision", "recall", "coverage")
 
 
 @pytest.fixture(scope="module")
-def against() -> Comparison:
-    return Comparison(load_classifier("strokes", cpu("fast")), strokes(N, 1)[0])
+def against() -> Evaluation:
+    return Evaluation(Settings(data="strokes"), samples=N)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,7 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def compared(against: Comparison, images: np.ndarray) -> Compared:
+def compared(against: Evaluation, images: np.ndarray) -> Compared:
     return against.compare(images)
 
 
@@ -61,7 +60,7 @@ CORRUPTIONS: dict[str, Any] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_the_more_images_are_spoilt_the_farther_they_are(
-    against: Comparison, images: np.ndarray, compared: Compared, kind: str
+    against: Evaluation, images: np.ndarray, compared: Compared, kind: str
 ) -> None:
     spoilt = [np.clip(CORRUPTIONS[kind](images, much), 0, 255).astype(np.uint8) for much in (1, 2, 3)]
     distances = [compared.figures, *(against.compare(x).figures for x in spoilt)]
@@ -69,20 +68,22 @@ def test_the_more_images_are_spoilt_the_farther_they_are(
         assert after["fcd"] > before["fcd"] + 2 * before["error"], (kind, distances)
 
 
-def test_real_images_are_near_and_noise_is_far(against: Comparison, compared: Compared) -> None:
-    floor, ceiling = compared, against.compare(noise(N, 0))
+def test_real_images_are_near_and_noise_is_far(
+    against: Evaluation, images: np.ndarray, compared: Compared
+) -> None:
+    floor, ceiling = compared, against.compare(against.others(images)["noise"])
     assert ceiling.figures["fcd"] > 50 * floor.figures["fcd"]
     assert min(floor.figures[share] for share in SHARES) > 0.8
     assert max(ceiling.figures[share] for share in ("recall", "coverage")) < 0.1
 
 
-def test_the_distance_alone_is_the_same(against: Comparison, images: np.ndarray) -> None:
+def test_the_distance_alone_is_the_same(against: Evaluation, images: np.ndarray) -> None:
     few = images[:300]
     assert against.fcd(few) == against.compare(few).figures["fcd"]
 
 
 def test_the_order_of_the_pictures_does_not_matter(
-    against: Comparison, images: np.ndarray, compared: Compared
+    against: Evaluation, images: np.ndarray, compared: Compared
 ) -> None:
     again = against.compare(images[::-1].copy())
     for name in ("fcd", *SHARES):
@@ -90,20 +91,25 @@ def test_the_order_of_the_pictures_does_not_matter(
     assert (again.classes == compared.classes).all()
 
 
-def test_classes_are_shares_of_the_pictures(against: Comparison, compared: Compared) -> None:
+def test_classes_are_shares_of_the_pictures(against: Evaluation, compared: Compared) -> None:
     assert compared.classes.sum() == pytest.approx(1) and against.classes.sum() == pytest.approx(1)
     assert np.abs(compared.classes - 0.1).max() < 0.04
 
 
-def test_a_generator_that_makes_one_picture_is_found_out(against: Comparison, images: np.ndarray) -> None:
+def test_a_generator_that_makes_one_picture_is_found_out(against: Evaluation, images: np.ndarray) -> None:
     found = against.compare(images[:1].repeat(N, axis=0))
     assert found.figures["coverage"] < 0.05 and found.classes.max() == 1
 
 
-def test_fewer_pictures_meet_as_many_real_ones(against: Comparison, images: np.ndarray) -> None:
+def test_fewer_pictures_meet_as_many_real_ones(against: Evaluation, images: np.ndarray) -> None:
     """Against 200 real images and not 1,000: the distance of few is larger."""
     assert against.fcd(images[:200]) > against.fcd(images)
 
 
-def test_noise_is_the_same_for_the_same_seed() -> None:
-    assert (noise(3, 1) == noise(3, 1)).all() and (noise(3, 1) != noise(3, 2)).any()
+def test_noise_is_the_same_for_the_same_seed(
+    against: Evaluation, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = against.others(images)["noise"]
+    assert (against.others(images)["noise"] == noise).all()
+    monkeypatch.setattr(against, "seed", against.seed + 1)
+    assert (against.others(images)["noise"] != noise).any()

@@ -40,36 +40,8 @@ class Compared(NamedTuple):
     classes: np.ndarray  # (10,) shares of the pictures
 
 
-class Comparison:
-    """Compares pictures with real ones that no generator was trained on."""
-
-    def __init__(self, classifier: Network, test: np.ndarray) -> None:
-        """`test`: the images (M, 28, 28, 1) uint8 of the set's test half."""
-        self.classifier = classifier
-        self.features, chosen = features_and_classes(classifier, test)
-        self.classes = np.bincount(chosen, minlength=CLASSES) / len(chosen)
-
-    def compare(self, pictures: np.ndarray) -> Compared:
-        """Compare pictures (N, 28, 28, 1) uint8 with min(N, M) of the real ones."""
-        features, chosen = features_and_classes(self.classifier, pictures)
-        real = self.features[: len(features)]
-        distance = {"fcd": frechet(moments(features), moments(real)), "error": standard_error(features, real)}
-        classes = np.bincount(chosen, minlength=CLASSES) / len(chosen)
-        return Compared(distance | overlap(real, features), classes)
-
-    def fcd(self, pictures: np.ndarray) -> float:
-        """The distance alone: `compare` without its error and the rest, which take ten times as long."""
-        features, _ = features_and_classes(self.classifier, pictures)
-        return frechet(moments(features), moments(self.features[: len(features)]))
-
-
-def noise(count: int, seed: int) -> np.ndarray:
-    """Pictures without any sense, (count, 28, 28, 1) uint8: every pixel any brightness."""
-    return np.random.default_rng(seed).integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
-
-
 class Evaluation:
-    """What is needed to evaluate a run's generators: the classifier and the test half of the data set."""
+    """Compares a run's generators with the test half of its data set, which no generator was trained on."""
 
     def __init__(
         self, settings: Settings, data_dir: Path | None = None, say: Printer = say,
@@ -77,37 +49,53 @@ class Evaluation:
     ) -> None:  # fmt: skip
         """`seed`, of all that is drawn here, is by default one more than the run's own. Raises UsageError
         where no classifier fits, DataError where there are not enough test images."""
-        classifier = classifier_of(settings)
+        self._classifier = classifier_of(settings)
         folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
-        self._load = partial(data.load, settings.data, data_dir=folder)
-        self.test = self._load(split="test", say=say).images
-        count = len(self.test)
-        if samples > count:
+        self.load = partial(data.load, settings.data, data_dir=folder)  # all, however few the run has seen
+        self.test = self.load(split="test", say=say).images
+        if samples > (count := len(self.test)):
             raise DataError(f"{samples:,} pictures are more than the {count:,} test images. Use fewer.")
-        self.samples, self.comparison = samples, Comparison(classifier, self.test)
+        self.samples = samples
         # Not the previews' noise, by which models are chosen.
         self.seed = settings.seed + 1 if seed is None else seed
+        self._real, self.classes = self._judged(self.test)
+
+    def _judged(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The features (N, 64) of images (N, 28, 28, 1) uint8, and the share of each class (10,)."""
+        features, chosen = features_and_classes(self._classifier, images)
+        return features, np.bincount(chosen, minlength=CLASSES) / len(chosen)
+
+    def compare(self, pictures: np.ndarray) -> Compared:
+        """Compare pictures (N, 28, 28, 1) uint8 with the first N of the M test images, or all where N > M."""
+        features, classes = self._judged(pictures)
+        real = self._real[: len(features)]
+        distance = {"fcd": frechet(moments(features), moments(real)), "error": standard_error(features, real)}
+        return Compared(distance | overlap(real, features), classes)
+
+    def fcd(self, pictures: np.ndarray) -> float:
+        """The distance alone: `compare` without its error and the rest, which take ten times as long."""
+        features, _ = self._judged(pictures)
+        return frechet(moments(features), moments(self._real[: len(features)]))
 
     def pictures(self, G: Network) -> np.ndarray:
         """The pictures that are evaluated (samples, 28, 28, 1) uint8; the same ones for the same seed."""
         return to_uint8(pictures_of(G, sample_noise(self.seed, self.samples, G)))
 
-    def train_images(self, say: Printer = say) -> np.ndarray:
-        """All training images (N, 28, 28, 1) uint8, however few of them the run has seen."""
-        return self._load(say=say).images
-
     def others(self, train: np.ndarray) -> dict[str, np.ndarray]:
-        """For comparison: real images (samples, 28, 28, 1) from `train`, and as much noise."""
-        chosen = np.random.default_rng(self.seed).choice(len(train), self.samples, replace=False)
-        return {"real images": train[chosen], "noise": noise(self.samples, self.seed)}
+        """For comparison: real images (samples, 28, 28, 1) uint8 from `train`; as much noise, every pixel any
+        brightness."""
+        random = partial(np.random.default_rng, self.seed)
+        chosen = random().choice(len(train), self.samples, replace=False)
+        noise = random().integers(0, 256, (self.samples, 28, 28, 1), dtype=np.uint8)
+        return {"real images": train[chosen], "noise": noise}
 
     @cached_property
     def bounds(self) -> dict[str, float]:
         """The floor of the distance, which real training images get, and its ceiling, which noise gets."""
-        others = self.others(self.train_images(say=lambda line: None)).values()
-        return dict(zip(("floor", "ceiling"), map(self.comparison.fcd, others), strict=True))
+        others = self.others(self.load(say=lambda line: None).images).values()
+        return dict(zip(("floor", "ceiling"), map(self.fcd, others), strict=True))
 
     def __call__(self, G: Network) -> dict[str, float]:
         """For the statistics: the figures of G's pictures, the `bounds` and the number of samples."""
-        found = self.comparison.compare(self.pictures(G)).figures | self.bounds
-        return {**{name: round(number, 4) for name, number in found.items()}, "samples": self.samples}
+        found = self.compare(self.pictures(G)).figures | self.bounds | {"samples": self.samples}
+        return {name: round(number, 4) for name, number in found.items()}

@@ -36,12 +36,9 @@ def overlap(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
 
 def _radii(x: np.ndarray) -> np.ndarray:
     """The squared distance from each of x (N, F) to its K-th nearest other."""
-    found = []
-    for start in range(0, len(x), ROWS):
-        distances = squared_distances(x[start : start + ROWS], x)
-        np.fill_diagonal(distances[:, start:], 0)  # each is its own nearest, at place 0
-        found.append(np.partition(distances, K, axis=1)[:, K])
-    return np.concatenate(found)
+    tables = (squared_distances(x[start : start + ROWS], x) for start in range(0, len(x), ROWS))
+    # Each is its own nearest, at place 0.
+    return np.concatenate([np.partition(distances, K, axis=1)[:, K] for distances in tables])
 
 
 def nearest(pictures: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,17 +16,14 @@ OPSET = 17  # the operators of ONNX 1.12 (2022): none of those used here has cha
 META = "tinygan"  # the key of our own words in a safetensors file
 
 
-class LayerParts(NamedTuple):
-    """A layer as it computes outside of training, in NumPy arrays."""
-
-    name: str
-    layer: layers.Layer
-    shape: tuple[int, ...]  # of the output, without N
-    arrays: dict[str, np.ndarray]  # kernel and bias; or scale and shift (C,), a whole batch normalisation
-    pads: Pads | None  # of a convolution: the zeros around its input; of a transposed one: what is cropped
+# A layer: its name and itself; the shape of its output, without N; its arrays; and its pads, or None.
+LayerParts: TypeAlias = tuple[str, layers.Layer, tuple[int, ...], dict[str, np.ndarray], Pads | None]
 
 
 def layer_by_layer(network: layers.Network) -> Iterator[LayerParts]:
+    """Each layer as it computes outside of training, in NumPy arrays: kernel and bias; of a batch
+    normalisation scale and shift (C,). The pads of a convolution are the zeros around its input, of a
+    transposed one what is cropped."""
     shape = network.input_shape
     for name, layer in network.layers.items():
         tensors, pads = layer.parameters | layer.statistics, None
@@ -39,7 +36,7 @@ def layer_by_layer(network: layers.Network) -> Iterator[LayerParts]:
             how = (H, W), (KH, KW), (S, S), "same"
             pads = conv2d_pads(*how) if isinstance(layer, layers.Conv2D) else conv2d_transpose_size(*how)[1]
         shape = network.shapes[name]
-        yield LayerParts(name, layer, shape, arrays, pads)
+        yield name, layer, shape, arrays, pads
 
 
 def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
@@ -52,7 +49,7 @@ def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
         raise UsageError(f"{edits}, and ONNX has operators only for the original layers. Use --safetensors.")
     with _needed("onnx"):
         import onnx
-    nodes, weights = _onnx_nodes(G)
+    nodes, weights = _onnx_nodes(G, onnx)
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     *_, shape = G.shapes.values()
     noise = helper.make_tensor_value_info("noise", kind, ["N", *G.input_shape])
@@ -66,19 +63,17 @@ def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
     return model.SerializeToString()
 
 
-def _onnx_nodes(G: layers.Network) -> tuple[list[Any], list[Any]]:
+def _onnx_nodes(G: layers.Network, onnx: Any) -> tuple[list[Any], list[Any]]:
     """Operators and their weights. ONNX has channels first: maps are turned once, pictures turned back."""
-    from onnx import helper, numpy_helper
-
     nodes, weights, at = [], [], "noise"
 
     def then(operator: str, made: str, constant: str = "", array: Any = None, **attributes: Any) -> None:
         """Append the operator that makes `made` of the result so far and, where it is named, a constant."""
         nonlocal at
         if constant:
-            weights.append(numpy_helper.from_array(np.ascontiguousarray(array), f"{name}/{constant}"))
+            weights.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), f"{name}/{constant}"))
         inputs = [at, f"{name}/{constant}"] if constant else [at]
-        nodes.append(helper.make_node(operator, inputs, [made], name=made, **attributes))
+        nodes.append(onnx.helper.make_node(operator, inputs, [made], name=made, **attributes))
         at = made
 
     for name, layer, shape, arrays, pads in layer_by_layer(G):
@@ -121,16 +116,16 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
     """What `write_safetensors` wrote. Raises UsageError where the package safetensors is missing, and
     CheckpointError where the file is damaged, or tinygan did not write it."""
     with _needed("safetensors"):
-        from safetensors import SafetensorError, safe_open
+        import safetensors
     try:
-        with safe_open(path, framework="np") as file:
+        with safetensors.safe_open(path, framework="np") as file:
             meta = json.loads((file.metadata() or {})[META])
             if not isinstance(meta, dict):
                 raise KeyError(META)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except KeyError as error:
         raise CheckpointError(f"{path} holds no model of tinygan's. Name another file.") from error
-    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {one_line(error)}. Name another file.") from error
     return arrays, meta
 
