@@ -647,7 +647,8 @@ def test_the_quiz_asks_ten_pairs_and_counts_both(visit: Visit, state: State, mad
         assert f"You: {right} of {number}, the discriminator: " in words
         sure = logits[is_real.index(True)] > logits[is_real.index(False)]
         assert f"The discriminator is {'right' if sure else 'wrong'}" in words
-    assert words.endswith("Guessing gets half of them.") and visit.text("#quiz-next") == "Again"
+    assert visit.text("#quiz-words").endswith("Guessing gets half of them.")
+    assert visit.text("#quiz-next") == "Again"
 
 
 # Files.
@@ -671,7 +672,7 @@ def test_pictures_are_saved_as_they_are_shown_at_a_size_that_people_post(visit: 
 
 def test_the_morph_is_saved_as_a_film(visit: Visit, state: State) -> None:
     film = saved(visit, "#save-film")
-    assert film.format == "GIF" and film.n_frames == 48 and film.size == (560, 560) and film.info["loop"] == 0
+    assert film.format == "GIF" and getattr(film, "n_frames", 1) == 48 and film.size == (560, 560) and film.info["loop"] == 0
     for frame, noise in ((0, 0), (12, 1), (36, 3)):
         film.seek(frame)
         shown = np.array(film.convert("L"))[10::20, 10::20].astype(int)
@@ -906,7 +907,7 @@ def test_runs_of_all_kinds_open_without_a_complaint(open_report: Open, tmp_path:
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= 400, name
         shows(visit, state, state.preview_noise[:1])
         assert "undefined" not in visit.text("body") and "NaN" not in visit.text("body"), name
-        assert visit.page.locator("b").count() == 0, name
+        assert visit.page.locator("b", has_text="bold").count() == 0, name
         unfinished = visit.page.locator("#unfinished")
         assert unfinished.is_visible() == (name == "interrupted"), name
         if name == "interrupted":
