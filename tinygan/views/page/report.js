@@ -57,7 +57,7 @@ function withoutNetworks() {
 function showStory() {
   const last = stats.at(-1), steps = Math.max(RUN.step, last?.step ?? 0);
   if (!last) return (byId("story").textContent = "No epoch is complete yet.");
-  const pictures = steps * config.settings.batch_size, seconds = stats.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
+  const seconds = stats.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
   const evaluated = stats.filter((row) => row.evaluation.fcd !== undefined), { real_accuracy: real, fake_accuracy: fake } = last.health;
   const sentences = [
     `In ${number(last.epoch)} ${last.epoch === 1 ? "epoch" : "epochs"} and ${duration(seconds)} the networks took ${number(steps)} steps, each with ` +
