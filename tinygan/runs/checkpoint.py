@@ -37,7 +37,8 @@ def save(path: Path, arrays: Arrays, meta: Mapping[str, object]) -> None:
     `arrays`: any shapes; float32, float64, int64, uint64, uint8 or bool; names of letters, digits and
     ``_ . / -``, other than ``meta`` and ``digest``. `meta`: what JSON holds, with str keys and finite
     numbers. Raises CheckpointError when something cannot be stored or written."""
-    write_atomically(path, packed(_members(arrays, meta)))
+    parts = packed(_members(arrays, meta))
+    write_atomically(path, lambda file: file.writelines(parts))
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -78,8 +79,8 @@ def newest_intact(paths: Sequence[Path], say: Printer) -> tuple[Path, dict[str, 
     raise CheckpointError(f"none of the run's {len(failures)} checkpoints can be used. The newest: {newest}")
 
 
-def packed(members: Arrays) -> bytes:
-    """The file of `members`, which include ``meta``, with their digest, and the seal at its end."""
+def packed(members: Arrays) -> tuple[bytes, bytes]:
+    """The file of `members`, which include ``meta``, with their digest: its body, and the seal at its end."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in {**members, "digest": np.frombuffer(_digest(members), np.uint8)}.items():
@@ -88,7 +89,7 @@ def packed(members: Arrays) -> bytes:
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())  # always dated 1980
         archive.comment = _SEAL + bytes(64)  # its length is part of what is sealed
     body = buffer.getvalue()[:-64]
-    return body + hashlib.sha256(body).hexdigest().encode()
+    return body, hashlib.sha256(body).hexdigest().encode()
 
 
 def content_digest(arrays: Arrays, meta: Mapping[str, object]) -> str:

@@ -35,6 +35,7 @@ def write_report(
     them. Pictures that cannot be read are left out. Raises CheckpointError when the configuration or the
     statistics are damaged, or the file cannot be written."""
     config, stats = _configuration(run), statistics(run)
+    data = str(config["data"].get("name"))
     images, height, width, _ = config["data"]["shape"]
     name = printable(run.path.resolve().name)
     networks = state.shown_G, state.D
@@ -58,7 +59,7 @@ def write_report(
     }  # fmt: skip
     parts = {
         "generator-weights": exported[0][1], "discriminator-weights": exported[1][1],
-        "about": html.escape(f"Pictures that a neural network made, from {config['data'].get('name')}."),
+        "about": html.escape(f"Pictures that a neural network made, from {printable(data)}."),
         "picture": f"samples/{samples[-1].path.name}" if samples else "",  # beside the page
     }  # fmt: skip
     path = path or run.report_path
