@@ -207,12 +207,13 @@ class Training:
         return NonFiniteError(f"{where}: {what}. {last}. {remedy}.")
 
     def _write_report(self, rarely: bool = False) -> None:
-        """The report; `rarely`: if the last one, and all before, took no more than `REPORTS` of the time."""
+        """The report; `rarely`: without directions, which take longest, and only if the last one, and all
+        before, took no more than `REPORTS` of the time."""
         start = time.monotonic()
         soon = rarely and start < self.next_report
         if self.ranks.writes and not self.settings.no_report and not soon:
             with by_product("report", self.warn), self.progress.pause("writing the report"):
-                write_report(self.run, self.state, directions_of(self.state))
+                write_report(self.run, self.state, () if rarely else directions_of(self.state))
             end = time.monotonic()
             self.next_report = end + (end - start) / REPORTS
 
