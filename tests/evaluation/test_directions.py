@@ -127,13 +127,18 @@ def test_with_a_classifier_directions_lead_to_classes() -> None:
 
 
 def test_they_are_the_same_again() -> None:
-    found = directions_of(made_up_state(width=2, noise_dim=5))
-    assert found and found == directions_of(made_up_state(width=2, noise_dim=5))
+    found = directions_of(made_up_state(200, width=2, noise_dim=5))
+    assert found and found == directions_of(made_up_state(200, width=2, noise_dim=5))
+    few_steps = made_up_state(199, width=2, noise_dim=5)
+    assert directions_of(few_steps) == []
 
 
 def test_they_are_the_same_on_any_device_but_for_rounding(backend: Backend) -> None:
     settings = Settings(width=2, noise_dim=3, size=8)
-    found, expected = (directions_of(State(settings, one)) for one in (backend, CPU))
+    states = State(settings, backend), State(settings, CPU)
+    for state in states:
+        state.step = 200
+    found, expected = map(directions_of, states)
     assert [one["name"] for one in found] == [one["name"] for one in expected]
 
 
@@ -142,7 +147,7 @@ def test_they_are_the_same_on_any_device_but_for_rounding(backend: Backend) -> N
 
 def test_a_changed_layer_leaves_the_directions_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers.Tanh, "__call__", lambda self, x, mode: Tensor(np.tanh(x.data)))
-    assert directions_of(made_up_state(width=2, noise_dim=5)) == []
+    assert directions_of(made_up_state(200, width=2, noise_dim=5)) == []
 
 
 @pytest.mark.parametrize(
@@ -152,7 +157,8 @@ def test_a_changed_layer_leaves_the_directions_out(monkeypatch: pytest.MonkeyPat
 def test_those_of_any_model_fit_into_its_page(tmp_path: Path, settings: Any, step: int) -> None:
     run, state = made_up_run(tmp_path, 1, **{"width": 2, "noise_dim": 5, **settings})
     if step == 0:
-        state = State(state.settings, CPU)  # untrained
+        state = State(state.settings, CPU)  # with the weights of the start
+    state.step = 200
     found = directions_of(state)
     assert all(len(one["noise"]) == state.settings.noise_dim for one in found)
     page = write_report(run, state, found).read_text()

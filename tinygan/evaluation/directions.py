@@ -12,6 +12,7 @@ from tinygan.evaluation.evaluation import classifier_of
 from tinygan.fast.originals import unlike
 from tinygan.layers import Network
 from tinygan.runs.state import State, pictures_of, sample_noise
+from tinygan.views.health import SOON
 from tinygan.views.webpage import rounded
 
 VECTORS, FRESH = 1000, 64  # of noise: to find directions by, and to try them on
@@ -26,8 +27,9 @@ Features: TypeAlias = Callable[[np.ndarray], dict[str, np.ndarray]]  # pictures 
 
 
 def directions_of(state: State) -> list[dict[str, Any]]:
-    """The `directions` of the generator that people see; none where its layers are not the original ones."""
-    if unlike(state.shown_G):
+    """The `directions` of the generator that people see; none where its layers are not the original ones, or
+    its pictures still blots."""
+    if unlike(state.shown_G) or state.step < SOON:
         return []
     noise = sample_noise(state.settings.seed + 1, VECTORS + FRESH, state.shown_G)  # not the previews'
     return directions(state.shown_G, noise, features_of(state))
