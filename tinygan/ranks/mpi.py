@@ -38,7 +38,8 @@ class MPI(Ranks):
         self.failures = self.comm.Dup()  # on which the ranks meet that failed alike
 
     def sum(self, *arrays: Any) -> tuple[Any, ...]:
-        flat = self.xp.concatenate([self.xp.ravel(array) for array in arrays])
+        flat = self.xp.empty(sum(array.size for array in arrays), dtype=arrays[0].dtype)
+        self.xp.concatenate([self.xp.ravel(array) for array in arrays], out=flat)
         self.add_up(flat)
         ends = zip(np.cumsum([array.size for array in arrays]), arrays, strict=True)
         return tuple(flat[end - array.size : end].reshape(array.shape) for end, array in ends)
@@ -50,16 +51,16 @@ class MPI(Ranks):
         return self.comm.allreduce(number, self.mpi.MAX)
 
     def by_first(self, work: Callable[[], T]) -> T:
-        found: Any = None
+        result, problem = None, None
         if self.writes:
             try:
-                found = work()
-            except TinyganError as problem:
-                found = problem
-        found = self.comm.bcast(found)
-        if isinstance(found, TinyganError):
-            raise found
-        return found
+                result = work()
+            except TinyganError as found:
+                problem = found
+        result, problem = self.comm.bcast((result, problem))
+        if problem:
+            raise problem
+        return result
 
     def others(self, value: Any) -> list[str]:
         all_of_them = self.comm.allgather((self.host, value))
