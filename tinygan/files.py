@@ -3,7 +3,6 @@
 import errno
 import os
 import platform
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from typing import IO, Any, BinaryIO
 
 from tinygan.errors import CheckpointError, FileError, failing
 
-TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")  # what `write_atomically` names a file meanwhile
 REMEDY = "Free some space or choose another folder."
 
 try:
@@ -58,10 +56,9 @@ def append(path: Path, data: bytes) -> None:
 
 def sweep(folder: Path, name: str = "") -> None:
     """Delete what a killed `write_atomically` left in `folder` of files `name`*, locked by the caller."""
-    for path in folder.glob(f".{name}*.tmp"):
-        if TEMPORARY.fullmatch(path.name):
-            with suppress(OSError):  # it is only in the way
-                path.unlink()
+    for path in folder.glob(f".{name}*.[0-9]*-{8 * '[0-9a-f]'}.tmp"):
+        with suppress(OSError):  # it is only in the way
+            path.unlink()
 
 
 def keep(file: IO[Any]) -> None:

@@ -28,7 +28,7 @@ PREFERRED = {
 LARGEST = 1 << 29  # bytes that are read into memory at once
 LARGEST_IDX = 3 << 28  # bytes; EMNIST has 547 million pixels
 LARGE = 256 << 20  # bytes, before or after conversion; more are mapped, and converted once for all runs
-ROWS, LINE = 1000, 1 << 20  # rows of a table that are parsed at once; characters, behind which a line is cut
+LINE = 1 << 20  # characters, behind which a line of a table is cut
 LABELS = ("label", "labels", "class", "target", "y")
 CIFAR = 3 * 32 * 32  # bytes of a picture, in front of which its label stands
 MAGIC = bytes([0, 0, 8, 3])  # of IDX: unsigned bytes, three dimensions
@@ -233,16 +233,15 @@ def read_csv(path: Path) -> Stack:
         if side < 4 or side**2 != len(names) - (label is not None):
             wanted = "side * side numbers, and perhaps a label, such as 785"
             raise DataError(f"{path} has rows of {len(names)} ({first.strip():.40}...), not of {wanted}.")
-        parts = []
-        while block := list(itertools.islice(lines, ROWS)):
-            rows = np.loadtxt(block, np.float32, comments=None, delimiter=",", quotechar='"', ndmin=2)
-            if rows.shape[1] != len(names):
-                raise DataError(f"{path} has rows of {len(names)} and of {rows.shape[1]}. Get it again.")
-            parts.append(rows if label is None else np.delete(rows, label, axis=1))
-            if len(parts) * parts[0].nbytes > LARGEST:
-                raise DataError(f"{path} has more than {LARGEST:,} bytes of numbers. Save it as .npy.")
-        where = str(path) if label is None else f"{path} (but for column {label + 1}, the label)"
-        return Stack(np.concatenate(parts or [np.empty((0, side**2))]).reshape(-1, side, side, 1), where)
+        lines = itertools.islice(lines, 1 + LARGEST // (4 * len(names)))
+        rows = np.loadtxt(lines, np.float32, comments=None, delimiter=",", quotechar='"', ndmin=2)
+    if rows.nbytes > LARGEST:
+        raise DataError(f"{path} has more than {LARGEST:,} bytes of numbers. Save it as .npy.")
+    if rows.size and rows.shape[1] != len(names):
+        raise DataError(f"{path} has rows of {len(names)} and of {rows.shape[1]}. Get it again.")
+    where = str(path) if label is None else f"{path} (but for column {label + 1}, the label)"
+    pixels = np.delete(rows.reshape(-1, len(names)), [] if label is None else label, axis=1)
+    return Stack(pixels.reshape(-1, side, side, 1), where)
 
 
 def read_cifar(collection: Collection) -> Stack:

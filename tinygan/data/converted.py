@@ -4,8 +4,8 @@
     <name>.part    a conversion under way, and <name>.part.json how far it had come a few seconds ago
     <name>.lock    held by the process that reads or writes there
 
-A file or a part is used if its sidecar fits the source as it is now, some of the pictures, and a file's
-length. What is unused for `DAYS` is deleted; above TINYGAN_CACHE_LIMIT gigabytes, the longest unused."""
+A file or a part is used if its sidecar fits the source as it is now, and some of the pictures. What is unused
+for `DAYS` is deleted; above TINYGAN_CACHE_LIMIT gigabytes, the longest unused."""
 
 import hashlib
 import io
@@ -33,7 +33,6 @@ from tinygan.files import keep, locked, sweep, write_atomically
 SAVE_SECONDS = 5.0  # between two notes of how far it has come
 SAY_SECONDS = 30.0  # between two lines about it; the first comes with the first note
 WAIT_SECONDS = 1.0  # until another process that converts the same is worth a line
-CHANGED = "what was written there is something else when it is read"
 NAMED = 5  # of the unreadable files; the others are counted
 DAYS = 90
 LIMIT = 10.0  # gigabytes, of 10^9 bytes
@@ -110,17 +109,11 @@ class Stored:
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
             with locked(self.lock, self._waiting):
-                if found := self._found(self.file):
-                    return found
                 try:
-                    self.convert()
+                    return self._found(self.file) or self.convert()
                 except (OSError, DataError):  # a full disk, perhaps, and the run will need it
-                    with suppress(OSError):
-                        self.part.unlink()
+                    self.part.unlink(missing_ok=True)
                     raise
-                if found := self._found(self.file):
-                    return found
-                raise OSError(CHANGED)
         except (OSError, CheckpointError):
             if found := self._found(self.file):  # a cache that can be read and not written is a cache
                 return found
@@ -144,18 +137,14 @@ class Stored:
         return None
 
     def _mapped(self, path: Path, count: int) -> Any:
-        """The first `count` images there. Raises OSError for another file, ValueError for a shorter part."""
+        """The first `count` images there. Raises OSError, and ValueError where there are fewer."""
         shape = (count, *self.shape)
         with path.open("rb") as file:
-            start = header(shape)
-            is_whole = file.read(len(start)) == start and file.seek(0, 2) == len(start) + math.prod(shape)
-            if path == self.file and not is_whole:
-                raise OSError(CHANGED)
-            file.seek(len(start))
+            file.seek(len(header(shape)))
             return Mapped(file, shape, np.dtype(np.uint8)) if count else np.empty(shape, np.uint8)
 
-    def convert(self) -> None:
-        """Write the file, from where a process before this one has left off. Raises OSError."""
+    def convert(self) -> tuple[Any, Tally]:
+        """Write the file, from where a process before this one has left off, and read it. Raises OSError."""
         shape, total = self.shape, self.conversion.total
         sweep(self.cache, self.name)
         _, tally = self._found(self.part) or (None, Tally())
@@ -192,11 +181,15 @@ class Stored:
         os.replace(self.part, self.file)
         self._note(self.file, tally)
         _sidecar(self.part).unlink(missing_ok=True)
+        if not (found := self._found(self.file)):
+            raise OSError("what was written there is something else when it is read")
+        return found
 
     def _note(self, path: Path, tally: Tally) -> None:
         """Write the sidecar of a file or a part, all at once: JSON with a checksum. Raises OSError."""
-        about = {"source": str(self.conversion.source), "state": self.conversion.state}
-        facts = about | {"tally": asdict(tally), "fingerprint": fingerprint(self._mapped(path, tally.images))}
+        about, images = self.conversion, self._mapped(path, tally.images)
+        facts = {"source": str(about.source), "state": about.state}
+        facts |= {"tally": asdict(tally), "fingerprint": fingerprint(images)}
         content = json.dumps({"facts": facts, "crc": _checksum(facts)}, indent=1)
         write_atomically(_sidecar(path), content.encode())
 
@@ -239,8 +232,7 @@ def tidy(cache: Path, limit: float, used: str) -> float:
 def header(shape: tuple[int, ...]) -> bytes:
     """What an .npy file of uint8 begins with: as many bytes for every number of images."""
     file = io.BytesIO()
-    what = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
-    np.lib.format.write_array_header_1_0(file, what)
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return file.getvalue()
 
 

@@ -55,11 +55,9 @@ class Mapped:
     def __init__(self, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.path, self.shape, self.ndim, self.dtype = Path(file.name), shape, len(shape), dtype
         self.nbytes = math.prod(shape) * dtype.itemsize
-        self._offset = file.tell()
-        self._end = self._offset + self.nbytes
+        self._end = file.tell() + self.nbytes
         self._memory = mmap.mmap(file.fileno(), self._end, access=mmap.ACCESS_READ)
-        self._array = np.frombuffer(self._memory, dtype, math.prod(shape), self._offset).reshape(shape)
-        self._advise("MADV_RANDOM")  # shuffled images have no neighbours to read ahead
+        self._array = np.frombuffer(self._memory, dtype, math.prod(shape), file.tell()).reshape(shape)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -68,12 +66,8 @@ class Mapped:
         """A copy in memory. Raises DataError where the file has been cut since it was opened."""
         if self._memory.size() < self._end:  # to touch what is missing would kill the process
             raise DataError(f"{self.path} has become shorter while it was in use. Put the whole file back.")
-        if isinstance(which, slice):
-            start, stop, _ = which.indices(len(self))
-            row = self.nbytes // len(self)
-            first = (self._offset + start * row) // mmap.PAGESIZE * mmap.PAGESIZE
-            if start < stop:
-                self._advise("MADV_WILLNEED", first, self._offset + stop * row - first)
+        # Shuffled images have no neighbours to read ahead.
+        self._advise("MADV_SEQUENTIAL" if isinstance(which, slice) else "MADV_RANDOM")
         taken = self._array[which]
         taken = taken if taken.flags.owndata else taken.copy()
         self._advise("MADV_DONTNEED")
@@ -82,9 +76,9 @@ class Mapped:
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError("the whole of a mapped array as one in memory: take parts of it")
 
-    def _advise(self, what: str, *where: int) -> None:
+    def _advise(self, what: str) -> None:
         if hasattr(mmap, what):  # not on Windows
-            self._memory.madvise(getattr(mmap, what), *where)
+            self._memory.madvise(getattr(mmap, what))
 
 
 def chunks(images: Any) -> Iterator[np.ndarray]:
