@@ -109,8 +109,7 @@ def python(*words: str) -> str:
 
 
 def meant(word: str, known: Iterable[str], after: str = "") -> str:
-    """Ask whether the one of `known` that is most like `word` was meant, with what comes `after` it: a space
-    and a sentence, or nothing."""
+    """Ask whether the one of `known` most like `word`, with `after` behind it, was meant; or nothing."""
     near = get_close_matches(word.lower(), [*known], 1, 0.7)
     return f" Did you mean {near[0]}{after}?" if near else ""
 
@@ -166,8 +165,6 @@ def put(text: str, stream: Any) -> None:
     program without a terminal has none, or an object in its place that can do nothing but write."""
     if stream is None or getattr(stream, "closed", False):
         return
-    try:
-        stream.write(text)
-    except UnicodeEncodeError as problem:
-        stream.write(text.encode(problem.encoding, "backslashreplace").decode(problem.encoding))
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
     getattr(stream, "flush", bool)()

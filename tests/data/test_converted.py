@@ -154,15 +154,13 @@ def test_a_file_is_never_taken_for_that_of_an_older_sidecar(
     path = photos / "02.png"
     content, time = path.read_bytes(), path.stat().st_mtime_ns
     Image.new("L", (4, 4), 9).save(path)
-    real = os.replace
 
-    def stop(source: Path, target: Path) -> None:
-        real(source, target)
-        if target.suffix == ".npy":
-            raise Stop
+    def stop(stored: converted.Stored, tally: converted.Tally) -> None:
+        assert np.load(stored.file).tobytes() != old.data.images[:].tobytes()
+        raise Stop
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(converted.os, "replace", stop)
+        patch.setattr(converted.Stored, "_note", stop)
         Loaded(photos)
     path.write_bytes(content)
     os.utime(path, ns=(time, time))
@@ -220,12 +218,13 @@ def damaged(path: Path) -> Iterator[str]:
     yield "gone"
 
 
-@pytest.mark.parametrize("suffix", [".part", ".part.json", ".npy", ".json"])
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+@pytest.mark.parametrize("whole", [False, True])
 def test_what_is_damaged_is_converted_again(
-    photos: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+    photos: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, whole: bool
 ) -> None:
     expected, cache = plain(photos), photos.parent / "pictures"
-    if suffix.startswith(".part"):
+    if not whole:
         cut(photos, 6, 0, monkeypatch)
     else:
         Loaded(photos)
@@ -272,7 +271,14 @@ def test_a_full_disk_leaves_no_part_behind(photos: Path, monkeypatch: pytest.Mon
     loaded = Loaded(photos)
     assert loaded.data.sha256 == plain(photos).sha256 and isinstance(loaded.data.images, np.ndarray)
     assert "in memory" in loaded.data.notes[-1]
-    assert not list(loaded.cache.glob("*.part")) and not list(loaded.cache.glob("*.npy"))
+    assert not list(loaded.cache.glob("*.npy"))
+
+
+def test_who_uses_an_old_file_goes_on_with_it_while_another_is_made(photos: Path) -> None:
+    first = Loaded(photos)
+    before = first.data.images[:]
+    Image.new("L", (4, 4), 9).save(photos / "00.png")
+    assert (Loaded(photos).data.images[:] != before).any() and (first.data.images[:] == before).all()
 
 
 READ = """

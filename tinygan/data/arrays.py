@@ -118,22 +118,18 @@ def scale_of(array: Any, where: str) -> Scale:
         if not np.isfinite(high - low):
             raise DataError(f"{where} holds numbers that are not finite (NaN or infinity). Replace them.")
 
-    def within(bottom: float, top: float) -> bool:
-        slack = 0 if whole else 0.001 * (top - bottom)  # floating-point numbers may leave a range a little
-        return bottom - slack <= low and high <= top + slack
-
     if whole and low >= 0 and high in LEVELS:
         return Scale(0, 255 / high, f"[0, {high:g}]")
-    if within(0, 1) and not whole:
-        return Scale(0, 255, "[0, 1]")
-    if within(-1, 1) and low < 0:
-        return Scale(1, 127.5, "[-1, 1]")
-    if within(0, 255):
-        return Scale(0, 1, "" if array.dtype == np.uint8 else "[0, 255]")
-    if within(-128, 128) and low < -64:
-        return Scale(128, 1, "[-128, 127]")
-    if within(0, 65535) and high > LEVELS[-1]:
-        return Scale(0, 255 / 65535, "[0, 65535]")
+    for bottom, top, is_clear, scale in (
+        (0, 1, not whole, Scale(0, 255, "[0, 1]")),
+        (-1, 1, low < 0, Scale(1, 127.5, "[-1, 1]")),
+        (0, 255, True, Scale(0, 1, "" if array.dtype == np.uint8 else "[0, 255]")),
+        (-128, 128, low < -64, Scale(128, 1, "[-128, 127]")),
+        (0, 65535, high > LEVELS[-1], Scale(0, 255 / 65535, "[0, 65535]")),
+    ):
+        slack = 0 if whole else 0.001 * (top - bottom)  # floating-point numbers may leave a range a little
+        if is_clear and bottom - slack <= low and high <= top + slack:
+            return scale
     wanted = "[0, 1], [-1, 1] or [0, 255]"
     raise DataError(f"{where} holds numbers from {low:g} to {high:g}. Bring them to {wanted}.")
 

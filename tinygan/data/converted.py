@@ -1,11 +1,11 @@
 """Pictures brought to the model's size once, into a file that the next run finds.
 
-    <name>.npy     the pictures, and <name>.npy.json the sidecar: what they were made of, and how many
-    <name>.part    a conversion under way, and <name>.part.json how far it had come a few seconds ago
-    <name>.lock    held by the process that reads or writes there
+    <name>.npy         the pictures
+    <name>.npy.json    the sidecar: what they are made of, how many, and how far it had come seconds ago
+    <name>.lock        held by the process that reads or writes there
 
-A file or a part is used if its sidecar fits the source as it is now, and some of the pictures. What is unused
-for `DAYS` is deleted; above TINYGAN_CACHE_LIMIT gigabytes, the longest unused."""
+A file is used if its sidecar fits the source as it is now, and some of the pictures. What is unused for
+`DAYS` is deleted; above TINYGAN_CACHE_LIMIT gigabytes, the longest unused."""
 
 import hashlib
 import io
@@ -18,7 +18,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,7 @@ class Tally:
     unreadable: int = 0
     named: list[str] = field(default_factory=list)  # the first `NAMED` of the unreadable, and why
     scale: str = ""  # in which range an array's numbers were taken to be
+    whole: bool = False  # nothing is left to convert
 
 
 class Conversion(NamedTuple):
@@ -101,7 +102,8 @@ class Stored:
         plain = re.sub(r"[^A-Za-z0-9_-]", "_", source.name)[:40]
         sides = "x".join(map(str, self.shape))
         self.name = f"{plain}-{sides}-{hashlib.sha256(where).hexdigest()[:16]}"
-        self.file, self.part, self.lock = (cache / f"{self.name}.{end}" for end in ("npy", "part", "lock"))
+        path = cache / self.name
+        self.file, self.sidecar, self.lock = (Path(f"{path}.{end}") for end in ("npy", "npy.json", "lock"))
         self.patient_until = time.monotonic() + WAIT_SECONDS
 
     def images(self) -> tuple[Any, Tally]:
@@ -109,14 +111,16 @@ class Stored:
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
             with locked(self.lock, self._waiting):
+                images, tally = self._found()
                 try:
-                    return self._found(self.file) or self.convert()
+                    return (images, tally) if tally.whole else self.convert(tally)
                 except (OSError, DataError):  # a full disk, perhaps, and the run will need it
-                    self.part.unlink(missing_ok=True)
+                    self.file.unlink(missing_ok=True)
                     raise
         except (OSError, CheckpointError):
-            if found := self._found(self.file):  # a cache that can be read and not written is a cache
-                return found
+            images, tally = self._found()
+            if tally.whole:  # a cache that can be read and not written is a cache
+                return images, tally
             raise
 
     def _waiting(self, holder: str) -> None:
@@ -124,37 +128,40 @@ class Stored:
             self.say(f"convert  waiting for {holder}: {self.lock}")
             self.patient_until = float("inf")
 
-    def _found(self, path: Path) -> tuple[Any, Tally] | None:
-        """The images in a file or a part, unless it is missing, damaged, or made of the source as it was."""
+    def _found(self) -> tuple[Any, Tally]:
+        """The images in the file, none if it is missing, damaged, or made of the source as it was."""
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            with _sidecar(path).open(encoding="utf-8") as file:
+            with self.sidecar.open(encoding="utf-8") as file:
                 found = json.loads(file.read(1 << 20))
             facts = found["facts"]
             if found["crc"] == _checksum(facts) and facts["state"] == self.conversion.state:
                 tally = Tally(**facts["tally"])
-                images = self._mapped(path, tally.images)
-                return (images, tally) if fingerprint(images) == facts["fingerprint"] else None
-        return None
+                images = self._mapped(tally.images)
+                if fingerprint(images) == facts["fingerprint"]:
+                    return images, tally
+        return None, Tally()
 
-    def _mapped(self, path: Path, count: int) -> Any:
-        """The first `count` images there. Raises OSError, and ValueError where there are fewer."""
+    def _mapped(self, count: int) -> Any:
+        """The first `count` images. Raises OSError, and ValueError where there are fewer."""
         shape = (count, *self.shape)
-        with path.open("rb") as file:
+        with self.file.open("rb") as file:
             file.seek(len(header(shape)))
             return Mapped(file, shape, np.dtype(np.uint8)) if count else np.empty(shape, np.uint8)
 
-    def convert(self) -> tuple[Any, Tally]:
+    def convert(self, tally: Tally) -> tuple[Any, Tally]:
         """Write the file, from where a process before this one has left off, and read it. Raises OSError."""
         shape, total = self.shape, self.conversion.total
         sweep(self.cache, self.name)
-        _, tally = self._found(self.part) or (None, Tally())
+        if not tally.done:
+            self.sidecar.unlink(missing_ok=True)  # at no time may an old one lie beside a new file
+            self.file.unlink(missing_ok=True)  # who uses the old one goes on with it
         start = len(header((0, *shape)))
         left = (total - tally.done) * math.prod(shape) * (1 + self.conversion.shape.flip)
         if shutil.disk_usage(self.cache).free < left:
             raise OSError(f"the disk has less than {left / 1e9:.1f} GB left")
         before = f", from number {tally.done + 1:,} on" if tally.done else ""
         self.say(f"convert  {self.conversion.source}: {total:,} pictures, once, to {self.file}{before}")
-        with self.part.open("r+b" if tally.done else "w+b") as file:
+        with self.file.open("r+b" if tally.done else "w+b") as file:
             file.seek(start + tally.images * math.prod(shape))
             saved = time.monotonic()
             said, begun, did = saved - SAY_SECONDS + SAVE_SECONDS, saved, -1
@@ -166,7 +173,7 @@ class Stored:
                     begun, did = now, tally.done
                 if now >= saved + SAVE_SECONDS:
                     keep(file)
-                    self._note(self.part, tally)
+                    self._note(tally)
                     saved = now
                 if now >= said + SAY_SECONDS and tally.done > did:
                     seconds = (now - begun) / (tally.done - did) * max(0, total - tally.done)
@@ -177,25 +184,18 @@ class Stored:
             file.seek(0)
             file.write(header((tally.images, *shape)))
             keep(file)
-        _sidecar(self.file).unlink(missing_ok=True)  # at no time may an old one lie beside a new file
-        os.replace(self.part, self.file)
-        self._note(self.file, tally)
-        _sidecar(self.part).unlink(missing_ok=True)
-        if not (found := self._found(self.file)):
+        self._note(replace(tally, whole=True))
+        images, tally = self._found()
+        if not tally.whole:
             raise OSError("what was written there is something else when it is read")
-        return found
+        return images, tally
 
-    def _note(self, path: Path, tally: Tally) -> None:
-        """Write the sidecar of a file or a part, all at once: JSON with a checksum. Raises OSError."""
-        about, images = self.conversion, self._mapped(path, tally.images)
-        facts = {"source": str(about.source), "state": about.state}
-        facts |= {"tally": asdict(tally), "fingerprint": fingerprint(images)}
+    def _note(self, tally: Tally) -> None:
+        """Write the sidecar, all at once: JSON with a checksum. Raises OSError."""
+        about = {"source": str(self.conversion.source), "state": self.conversion.state}
+        facts = about | {"tally": asdict(tally), "fingerprint": fingerprint(self._mapped(tally.images))}
         content = json.dumps({"facts": facts, "crc": _checksum(facts)}, indent=1)
-        write_atomically(_sidecar(path), content.encode())
-
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
+        write_atomically(self.sidecar, content.encode())
 
 
 def cache_limit() -> float:

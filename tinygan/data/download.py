@@ -71,13 +71,11 @@ def downloaded(file: Pinned, say: Printer) -> bytes:
             try:
                 answer = opened_in_time(mirror + file.name)
                 return received(answer, mirror + file.name, file, deadline, say)
-            except DataError as problem:
-                reason = str(problem)
-            except (OSError, HTTPException, ValueError) as problem:
+            except (DataError, OSError, HTTPException, ValueError) as problem:
                 if isinstance(problem, HTTPError):
                     problem.close()  # it holds the connection
                 reason = one_line(getattr(problem, "reason", None) or problem)
-                broken = broken or answer is not None
+                broken = broken or not (answer is None or isinstance(problem, DataError))
         if pause is None or not broken or time.monotonic() + pause > deadline:
             break
         say(f"download {file.name}: {reason}; trying again in {pause} s")
@@ -106,20 +104,20 @@ def opened_in_time(address: str) -> Any:
 def received(answer: Any, address: str, file: Pinned, deadline: float, say: Printer) -> bytes:
     """The bytes of `answer`, opened from `address`; at most one more than expected is taken. Raises DataError
     for another file; OSError, HTTPException or ValueError where the connection failed."""
-    content, size, said = bytearray(), 0, 0.0
+    content, said = bytearray(), 0.0
     with answer:
         # read1 gives what has come; read would wait for all of it, whatever the deadline.
-        while size <= file.size and (part := answer.read1(min(CHUNK, file.size + 1 - size))):
+        while len(content) <= file.size and (part := answer.read1(min(CHUNK, file.size + 1 - len(content)))):
             content += part
-            size += len(part)
+            size = len(content)
             if time.monotonic() > deadline:
                 raise DataError(f"{address} was too slow: {size:,} of {file.size:,} bytes in time")
             if size >= said + file.size / 4:  # a quarter more
                 said = size
                 say(f"download {file.name}: {size / 1e6:.1f} of {file.size / 1e6:.1f} MB")
-    if size < file.size:
-        raise ConnectionError(f"{address} gave {size:,} bytes, not {file.size:,}")
-    if size > file.size:
+    if len(content) < file.size:
+        raise ConnectionError(f"{address} gave {len(content):,} bytes, not {file.size:,}")
+    if len(content) > file.size:
         raise DataError(f"{address} gave more bytes, not {file.size:,}")
     if (digest := hashlib.sha256(content).hexdigest()) != file.sha256:
         raise DataError(f"{address} gave another file: its SHA-256 is {digest[:16]}...")

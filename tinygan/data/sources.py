@@ -115,14 +115,12 @@ def from_path(path: Path, shape: Shape, limit: int | None, say: Printer) -> Data
         elif ending == ".csv":
             stack = arrays.read_csv(path)
         elif zipped or head.startswith(b"BZh") or head[257:262] == b"ustar":
-            stack = None
+            return from_collection(path, shape, limit, say)
         elif foreign := remedy(path, head):
             raise DataError(f"{path} is {foreign}.")
         else:
             kinds = "folders, zip and tar of pictures, .npy, .npz, IDX and .csv files"
             raise DataError(f"--data {path} is no data that is read: {', '.join(NAMES)}, {kinds}.")
-    if not stack:
-        return from_collection(path, shape, limit, say)
     return arrays.from_stack(stack, path, state_of(facts), shape, limit, say)
 
 
@@ -130,9 +128,9 @@ def from_collection(path: Path, shape: Shape, limit: int | None, say: Printer) -
     """The pictures in a folder or an archive; or CIFAR-10's batches; or the file of MNIST in a folder."""
     with reading(f"{path} cannot be read", ". Get it again."):
         collection = collected(path)
-        stack = arrays.read_cifar(collection) if all(map(is_batch, collection.names or [""])) else None
-    if stack:
-        return arrays.from_stack(stack, path, collection.state, shape, limit, say)
+        if all(map(is_batch, collection.names or [""])):
+            stack = arrays.read_cifar(collection)
+            return arrays.from_stack(stack, path, collection.state, shape, limit, say)
     for name in () if collection.names else collection.left_out.get(OTHERS, ()):
         if isdir(path) and Path(name).name in (TRAIN, TRAIN.removesuffix(".gz")):  # torchvision's folder
             return from_path(path / name, shape, limit, say)
@@ -177,9 +175,8 @@ def named(name: str, split: str, limit: int | None, data_dir: Path | None, say: 
 
 def located(name: str, file: Pinned, data_dir: Path | None, say: Printer) -> Path:
     """The file of the set `name`: from the data folder, the cache, Keras or torchvision, or the network."""
-    environment = os.environ.get("TINYGAN_DATA")
-    given = data_dir or (Path(environment) if environment else None)
-    if given:
+    if given := data_dir or os.environ.get("TINYGAN_DATA"):
+        given = Path(given)
         if path := found_in((given / name, given, given / TORCHVISION.get(name, name)), name, file):
             return path
         if data_dir:

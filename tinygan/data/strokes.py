@@ -56,14 +56,13 @@ TEMPLATES = """\
 def strokes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """`count` digits of the set `seed`, (count, 28, 28, 1) uint8, and which digit each is, (count,) uint8;
     a larger `count` adds to them."""
-    images, labels = np.empty((count, SIDE, SIDE, 1), np.uint8), np.empty(count, np.uint8)
-    for start in range(0, count, BLOCK):
-        random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(start // BLOCK,)))
-        stop = min(start + BLOCK, count)  # whole blocks are drawn, so that `count` changes no image
+    images, labels = [], []
+    for block in range(-(-count // BLOCK)):  # whole blocks are drawn, so that `count` changes no image
+        random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block,)))
         digits, way, radius = write(random)
-        labels[start:stop] = digits[: stop - start]
-        images[start:stop, ..., 0] = ink(random, way, radius)[: stop - start]
-    return images, labels
+        labels.append(digits.astype(np.uint8))
+        images.append(ink(random, way, radius))
+    return np.concatenate(images)[:count, ..., None], np.concatenate(labels)[:count]
 
 
 def write(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
