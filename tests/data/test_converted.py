@@ -16,9 +16,8 @@ from tinygan import files
 from tinygan.data import Dataset, arrays, converted, dataset, pictures
 from tinygan.data.collection import Entry, collected
 from tinygan.data.converted import header
-from tinygan.data.dataset import Mapped
+from tinygan.data.dataset import Mapped, Shape
 from tinygan.data.pictures import Room, load_pictures
-from tinygan.data.resize import Shape
 from tinygan.data.sources import from_path
 from tinygan.errors import DataError
 
@@ -284,9 +283,9 @@ def test_who_uses_an_old_file_goes_on_with_it_while_another_is_made(photos: Path
 READ = """
 import sys
 from pathlib import Path
-from tinygan.data import collection, pictures, resize
+from tinygan.data import collection, dataset, pictures
 pictures.FEW = 3
-data = pictures.load_pictures(collection.collected(Path(sys.argv[1])), resize.Shape(4, 1), None, print)
+data = pictures.load_pictures(collection.collected(Path(sys.argv[1])), dataset.Shape(4, 1), None, print)
 print(data.sha256, type(data.images).__name__)
 """
 

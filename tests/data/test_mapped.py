@@ -10,8 +10,7 @@ import pytest
 from tests.data.peak import peak
 from tinygan.backend import cpu
 from tinygan.data import Dataset, arrays, dataset, load
-from tinygan.data.dataset import Mapped, chunks, fingerprint
-from tinygan.data.resize import Shape
+from tinygan.data.dataset import Mapped, Shape, chunks, fingerprint
 from tinygan.data.sources import from_path
 from tinygan.errors import DataError
 from tinygan.runs.settings import Settings

@@ -141,7 +141,7 @@ def test_a_transparent_picture_is_put_on_white_band_by_band(tmp_path, monkeypatc
     pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 4), dtype=np.uint8)
     picture(tmp_path / "a.png", pixels)
     whole = read_picture(tmp_path / "a.png")
-    monkeypatch.setattr("tinygan.data.resize.BAND", 2)
+    monkeypatch.setattr("tinygan.data.pictures.BAND", 2)
     top = pixels.copy()
     top[2:, :, 3] = 255  # opaque but for the first band
     (tmp_path / "more").mkdir()

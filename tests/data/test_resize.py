@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from tinygan.data import load
-from tinygan.data.resize import Shape, fit, fit_all
+from tinygan.data.dataset import Shape
+from tinygan.data.pictures import fit, fit_all
 from tinygan.errors import UsageError
 
 STRIPES = np.array([50, 200, 100])

@@ -22,8 +22,8 @@ from tinygan.backend import cpu
 from tinygan.data import arrays, converted, load
 from tinygan.data.arrays import read_idx
 from tinygan.data.collection import collected
+from tinygan.data.dataset import Shape
 from tinygan.data.pictures import load_pictures
-from tinygan.data.resize import Shape
 from tinygan.data.sources import from_path
 from tinygan.errors import DataError, FileError
 from tinygan.runs import checkpoint

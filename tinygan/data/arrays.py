@@ -16,8 +16,8 @@ import numpy as np
 from tinygan.arrays import ARRAY
 from tinygan.data.collection import METHODS, Collection
 from tinygan.data.converted import Conversion, Tally, converted
-from tinygan.data.dataset import CHUNK, Dataset, Mapped, chunks, reading, refusing
-from tinygan.data.resize import LOST, Shape, coloured, fit_all
+from tinygan.data.dataset import CHUNK, Dataset, Mapped, Shape, chunks, reading, refusing
+from tinygan.data.pictures import LOST, coloured, fit_all
 from tinygan.errors import DataError, Printer, pasted
 
 # Which array of an .npz is taken, where several could be pictures.

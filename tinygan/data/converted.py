@@ -24,9 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan.data.dataset import Mapped, fingerprint
+from tinygan.data.dataset import Mapped, Shape, fingerprint
 from tinygan.data.download import cache_folder
-from tinygan.data.resize import Shape
 from tinygan.errors import CheckpointError, DataError, Printer, UsageError, first_sentence, one_line
 from tinygan.files import keep, locked, sweep, write_atomically
 

@@ -1,4 +1,4 @@
-"""What a data set is: pictures as bytes, in memory or in a file, and where they came from."""
+"""What a data set is: pictures as bytes, in memory or in a file, their shape, and where they came from."""
 
 import hashlib
 import logging
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,37 @@ from tinygan.errors import DataError, TinyganError, one_line
 
 FINGERPRINTED = 64  # images that a fingerprint is made of
 CHUNK = 16 << 20  # bytes taken at once by who goes through all of an array
+WAYS = {
+    "crop": "from their centre squares",
+    "pad": "whole, between black bars where they are not square",
+    "stretch": "stretched to squares where they are none",
+}
+
+
+class Shape(NamedTuple):
+    """What pictures are brought to, and how: `resize` is one of `WAYS`; `flip` adds their mirror images."""
+
+    size: int
+    channels: int  # 1 or 3
+    resize: str = "crop"
+    flip: bool = False
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        return self.size, self.size, self.channels
+
+    def mirrored(self, images: np.ndarray) -> np.ndarray:
+        """`images` (N, H, W, C), followed by their mirror images if those were asked for."""
+        return np.concatenate([images, images[:, :, ::-1]]) if self.flip else images
+
+    def remarks(self, what: str, area: int, square: int, small: int) -> Iterator[str]:
+        """Notes on `what` was resized: `area`, `square` and `small` as `converted.Tally` has them."""
+        yield f"resized  {what}, {WAYS[self.resize]}"
+        if self.resize == "crop" and 3 * square < 2 * area:
+            lost = f"{1 - square / area:.0%} of the pictures' area lies outside their centre squares"
+            yield f"note     {lost}: --resize pad or stretch keeps all of it"
+        if small:
+            yield f"note     {small:,} pictures are smaller than half of --size {self.size}: they get blurred"
 
 
 @dataclass(frozen=True)

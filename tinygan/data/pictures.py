@@ -12,8 +12,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from tinygan.data.collection import Collection, Entry, in_words
 from tinygan.data.converted import NAMED, Conversion, Tally, converted
-from tinygan.data.dataset import Dataset, reading, refusing
-from tinygan.data.resize import LOST, Shape, coloured, fit, on_white
+from tinygan.data.dataset import Dataset, Shape, reading, refusing
 from tinygan.errors import DataError, Printer
 from tinygan.machine import release_memory, usable_cores
 
@@ -25,6 +24,9 @@ FEW, LIGHT = 1000, 64 << 20  # pictures, and bytes of their files, that take sec
 AHEAD = 4  # pictures for each core that wait for it, or for their turn
 HELD = 128 << 20  # bytes of files that wait
 TRIMMED = 1_000_000  # pixels; after larger pictures freed memory goes back to the system
+BAND = 256  # rows
+GREYISH = 32  # of 255: more than that between red, green and blue is a colour
+LOST = "pictures are in colour and become grey: --channels 3 keeps their colours"
 
 Found: TypeAlias = tuple[np.ndarray, tuple[int, int], bool, int]
 
@@ -150,3 +152,45 @@ def decode(file: ImageFile.ImageFile) -> tuple[Image.Image, bool]:
     elif isinstance(key, int) and layout in GREYS:
         file.info["transparency"] = key * GREYS[layout]
     return on_white(file)
+
+
+def fit(picture: Image.Image, shape: Shape) -> np.ndarray:
+    """`picture`, (size, size, channels) uint8."""
+    side, target = min(picture.size), (shape.size, shape.size)
+    if shape.resize == "crop" and picture.size != (side, side):
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        picture = picture.crop((left, top, left + side, top + side))
+    picture = picture.convert("L" if shape.channels == 1 else "RGB")
+    if shape.resize == "pad":
+        picture = ImageOps.pad(picture, target, Image.Resampling.LANCZOS)
+    elif picture.size != target:
+        picture = picture.resize(target, Image.Resampling.LANCZOS)
+    return np.asarray(picture).reshape(shape.image)
+
+
+def coloured(images: np.ndarray, shape: Shape) -> int:
+    """How many of `images` (N, H, W, C) uint8, grey ones stored as RGB aside, lose their colours in `fit`."""
+    return int((np.ptp(images[..., :3], axis=3).max((1, 2)) > GREYISH).sum()) if shape.channels == 1 else 0
+
+
+def on_white(picture: Image.Image) -> tuple[Image.Image, bool]:
+    """`picture` in grey or colour, on white where it is transparent; and whether it was so anywhere."""
+    if not picture.has_transparency_data:
+        return picture.convert("L" if picture.mode in ("1", "L") else "RGB"), False
+    result, transparent = Image.new("RGB", picture.size), False
+    for top in range(0, picture.height, BAND):  # whole, it would take five times the memory
+        band = picture.crop((0, top, picture.width, min(top + BAND, picture.height))).convert("RGBA")
+        transparent = transparent or band.getchannel("A").getextrema() != (255, 255)
+        white = Image.new("RGBA", band.size, "white")
+        result.paste(Image.alpha_composite(white, band).convert("RGB"), (0, top))
+    return result, transparent
+
+
+def fit_all(images: np.ndarray, shape: Shape) -> np.ndarray:
+    """`images` (N, H, W, C) uint8, C 1, 3 or 4 (with opacity), each fitted: (N, size, size, channels)."""
+    if images.shape[1:] == shape.image:
+        return images
+    fitted = np.empty((len(images), *shape.image), np.uint8)
+    for target, image in zip(fitted, images, strict=True):
+        target[:] = fit(on_white(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image))[0], shape)
+    return fitted

@@ -15,11 +15,10 @@ import numpy as np
 from tinygan.arrays import ARRAY
 from tinygan.data import arrays
 from tinygan.data.collection import OTHERS, collected, is_batch, state_of
-from tinygan.data.dataset import Dataset, chunks, reading, spread
+from tinygan.data.dataset import WAYS, Dataset, Shape, chunks, reading, spread
 from tinygan.data.download import Pinned, cache_folder, fetch, is_intact
 from tinygan.data.foreign import remedy
-from tinygan.data.pictures import load_pictures
-from tinygan.data.resize import WAYS, Shape, fit_all
+from tinygan.data.pictures import fit_all, load_pictures
 from tinygan.data.strokes import strokes
 from tinygan.errors import CheckpointError, DataError, Printer, UsageError, meant, say
 

@@ -57,8 +57,8 @@ def strokes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """`count` digits of the set `seed`, (count, 28, 28, 1) uint8, and which digit each is, (count,) uint8;
     a larger `count` adds to them."""
     images, labels = [], []
-    for block in range(-(-count // BLOCK)):  # whole blocks are drawn, so that `count` changes no image
-        random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block,)))
+    for start in range(0, max(1, count), BLOCK):  # whole blocks are drawn: `count` changes no image
+        random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(start // BLOCK,)))
         digits, way, radius = write(random)
         labels.append(digits.astype(np.uint8))
         images.append(ink(random, way, radius))

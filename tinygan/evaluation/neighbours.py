@@ -30,8 +30,7 @@ def overlap(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
         precise |= near.any(axis=0)
         recalled[rows] = (distances <= fake_radius).any(axis=1)
         covered[rows] = near.any(axis=1)
-    shares = {"precision": precise, "recall": recalled, "coverage": covered}
-    return {name: float(found.mean()) for name, found in shares.items()}
+    return {"precision": precise.mean(), "recall": recalled.mean(), "coverage": covered.mean()}
 
 
 def _radii(x: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 
 from tinygan.arrays import DEVICES, ENGINES, PRECISIONS
-from tinygan.data.resize import WAYS
+from tinygan.data.dataset import WAYS
 from tinygan.errors import CheckpointError, UsageError, filled
 from tinygan.models import check_sizes
 
