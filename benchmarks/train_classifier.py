@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     adam = Adam(parameters, LR)
     steps = len(images) // BATCH  # an epoch; what is left over waits for another order
     for epoch in range(EPOCHS):
-        order = stream(0, "shuffle").at(epoch).permutation(len(images))
+        order = stream(0, "shuffle").at(epoch).generator().permutation(len(images))
         random = np.random.default_rng(epoch)
         for step in range(steps):
             adam.lr = LR * 0.5 * (1 + math.cos(math.pi * (adam.t / (EPOCHS * steps))))

@@ -14,9 +14,9 @@ from tinygan.rng import STREAMS, Stream, key, stream
 def draws(place):
     return {
         "normal": place.normal((5, 3)).tobytes(),
-        "uniform": place.uniform((5, 3), 0.2).tobytes(),
+        "uniform": place.generator().uniform(-0.2, 0.2, (5, 3)).tobytes(),
         "keep": place.keep((50, 3), 0.5).tobytes(),
-        "permutation": place.permutation(50).tobytes(),
+        "permutation": place.generator().permutation(50).tobytes(),
     }
 
 
@@ -78,13 +78,13 @@ def test_normal_numbers_are_those_of_box_and_muller():
 
 
 def test_uniform_numbers_fill_their_interval_and_stay_inside():
-    u = stream(0, "init").uniform((100_000,), 0.25)
+    u = stream(0, "init").generator().uniform(-0.25, 0.25, 100_000)
     assert -0.25 <= u.min() < -0.2499 and 0.2499 < u.max() < 0.25
     assert abs(u.mean()) < 5 * 0.25 / np.sqrt(3 * len(u))
 
 
 def test_a_permutation_holds_every_number_once():
-    order = stream(0, "shuffle").at(1).permutation(1000)
+    order = stream(0, "shuffle").at(1).generator().permutation(1000)
     assert sorted(order) == list(range(1000)) and list(order) != list(range(1000))
 
 

@@ -34,7 +34,7 @@ class Init:
         signals keep their spread from layer to layer, both ways (Glorot & Bengio 2010, equation 16)."""
         area = prod(shape[:-2])  # pixels under a window; 1 for a dense layer
         limit = sqrt(6 / (area * shape[-2] + area * shape[-1]))  # a sum: right for (in, out) and (out, in)
-        values = next(self.branches).uniform(shape, limit).astype(self.dtype)
+        values = next(self.branches).generator().uniform(-limit, limit, shape).astype(self.dtype)
         return Tensor(self.backend.array(values), self.backend)
 
     def full(self, shape: Shape, value: float) -> Tensor:

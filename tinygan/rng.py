@@ -29,8 +29,7 @@ MASK_STEPS = 1 << 16
 
 
 def mask_rate(rate: float) -> float:
-    """The probability with which `Stream.keep` really drops: `rate` to the nearest 1/65536 below 1. Raises
-    UsageError where rate is not in [0, 1)."""
+    """How often `Stream.keep` drops: `rate`, in [0, 1), to the nearest 1/65536. Raises UsageError."""
     if not 0 <= rate < 1:
         raise UsageError(f"dropout rate {rate} is not in [0, 1).")
     return min(round(rate * MASK_STEPS), MASK_STEPS - 1) / MASK_STEPS
@@ -65,7 +64,7 @@ class Stream:
         return map(self.at, count())
 
     def generator(self) -> np.random.Generator:
-        """A fresh NumPy generator (PCG64), seeded by the seed and the path alone."""
+        """A fresh NumPy generator (PCG64), seeded by the seed and the path: for weights, orders of images."""
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=self.path))
 
     def words(self, count: int, block: int = 0) -> np.ndarray:
@@ -88,10 +87,6 @@ class Stream:
         both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).astype(np.float32)
         return both.reshape(-1)[: prod(shape)].reshape(shape)
 
-    def uniform(self, shape: tuple[int, ...], limit: float) -> np.ndarray:
-        """Numbers spread evenly over [-limit, limit), float64."""
-        return self.generator().uniform(-limit, limit, shape)
-
     def keep(self, shape: tuple[int, ...], rate: float) -> np.ndarray:
         """A dropout mask, bool: each element True with probability 1 - `mask_rate(rate)`."""
         mask = np.empty(shape, dtype=bool)
@@ -106,14 +101,9 @@ class Stream:
         bits = words.view("<u2")[skipped : skipped + out.size]
         np.greater_equal(bits, np.uint16(mask_rate(rate) * MASK_STEPS), out=out)
 
-    def permutation(self, count: int) -> np.ndarray:
-        """The numbers 0 .. count-1 in random order, int64."""
-        return self.generator().permutation(count)
-
 
 def stream(seed: int, name: str) -> Stream:
-    """The root of the stream `name` (one of `STREAMS`) for a run's `seed`, a whole number from 0 on. Raises
-    UsageError for another name, or another seed."""
+    """The stream `name`, one of `STREAMS`, of a run's `seed`, a whole number from 0 on. Raises UsageError."""
     if name not in STREAMS:
         raise UsageError(f"no stream is named {name!r}. Use one of {', '.join(STREAMS)}, or add it.")
     if not isinstance(seed, int | np.integer) or seed < 0:

@@ -90,7 +90,8 @@ class Trainer:
     def _one(self) -> None:
         card, (epoch, place) = self.card, divmod(self.step, self.steps_per_epoch)
         if epoch != self.epoch:
-            order = stream(self.seed, "shuffle").at(epoch).permutation(len(self.data)).astype(np.int32)
+            generator = stream(self.seed, "shuffle").at(epoch).generator()
+            order = generator.permutation(len(self.data)).astype(np.int32)
             self.uploads.append(order)
             self.order.set(order, stream=card.stream)
             self.epoch = epoch

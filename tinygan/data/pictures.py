@@ -100,19 +100,19 @@ def decoding(entries: Iterator[Entry], shape: Shape, most: int, tally: Tally) ->
     cores = usable_cores()
     room = Room(cores)
     waiting: deque[tuple[int, Future[Found]]] = deque()
-    with ThreadPoolExecutor(cores, "decode") as pool:  # Pillow decodes and resizes without Python's lock
-        try:
-            while True:
-                missing = most - (tally.done - tally.unreadable)
-                while len(waiting) < min(AHEAD * cores, missing) and sum(size for size, _ in waiting) < HELD:
-                    if not (entry := next(entries, None)):
-                        break
-                    waiting.append((entry.size, pool.submit(attempt, entry, shape, room)))
-                if not waiting:
-                    return
-                yield waiting.popleft()[1]
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = ThreadPoolExecutor(cores, "decode")  # Pillow decodes and resizes without Python's lock
+    try:
+        while True:
+            missing = most - (tally.done - tally.unreadable)
+            while len(waiting) < min(AHEAD * cores, missing) and sum(size for size, _ in waiting) < HELD:
+                if not (entry := next(entries, None)):
+                    break
+                waiting.append((entry.size, pool.submit(attempt, entry, shape, room)))
+            if not waiting:
+                return
+            yield waiting.popleft()[1]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def attempt(entry: Entry, shape: Shape, room: Room) -> Found:

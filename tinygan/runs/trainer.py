@@ -140,7 +140,7 @@ class StepByStep:
         images, size = self.data.images, settings.batch_size
         epoch, place = divmod(self.step, math.ceil(len(images) / size))
         if epoch != self.epoch:
-            self.order = stream(settings.seed, "shuffle").at(epoch).permutation(len(images))
+            self.order = stream(settings.seed, "shuffle").at(epoch).generator().permutation(len(images))
             self.epoch = epoch
         numbers = self.order[place * size : (place + 1) * size]
         real, fake = ranks.part(len(numbers)), ranks.part(size)
