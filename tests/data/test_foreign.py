@@ -76,6 +76,7 @@ def packed(path: Path) -> None:
         ("c.pickle", pickled, "pickle", "pickle"),
         ("a.npy.xz", packed, "lzma", "xz"),
         ("a.npy.gz", packed, "gzip", "gzip"),
+        ("ARRAY in FOLDER $.npy.gz", packed, "gzip", "gzip"),
     ],
 )
 def test_the_command_that_is_named_converts_it(

@@ -3,33 +3,34 @@
 import json
 import re
 from pathlib import Path
+from string import Template
 
 from tinygan.errors import pasted
 
-# How a file begins, how its name ends, what it is, and Python that converts SOURCE to ARRAY, an .npy file, or
-# to FOLDER, of pictures or (where it is packed) what is in it.
+# How a file begins, how its name ends, what it is, and Python that converts $SOURCE to $ARRAY, an .npy file,
+# or to $FOLDER, of pictures or (where it is packed) what is in it.
 KINDS = (
     ((b"\x89HDF\r\n", b"MATLAB 7.3"), r"\.(h5|hdf5)", "HDF5",
-     "import h5py, numpy; found = []; h5py.File(SOURCE).visititems(lambda name, d: found.append(d) "
-     'if len(getattr(d, "shape", ())) > 2 else None); numpy.save(ARRAY, max(found, key=len))'),
+     "import h5py, numpy; found = []; h5py.File($SOURCE).visititems(lambda name, d: found.append(d) "
+     'if len(getattr(d, "shape", ())) > 2 else None); numpy.save($ARRAY, max(found, key=len))'),
     ((b"PAR1",), r"\.parquet", "Parquet",
-     "import os, pandas; t = pandas.read_parquet(SOURCE); os.makedirs(FOLDER, exist_ok=True); "
-     '[open(FOLDER + "/%07d.png" % i, "wb").write(p["bytes"]) for i, p in enumerate(t[next(c for c in t '
+     "import os, pandas; t = pandas.read_parquet($SOURCE); os.makedirs($FOLDER, exist_ok=True); "
+     '[open($FOLDER + "/%07d.png" % i, "wb").write(p["bytes"]) for i, p in enumerate(t[next(c for c in t '
      "if isinstance(t[c][0], dict))])]"),
     ((), r"\.tfrecords?(-\d+-of-\d+)?", "TFRecord",
-     "import os, tensorflow as tf; os.makedirs(FOLDER, exist_ok=True); "
-     '[open(FOLDER + "/%07d.png" % i, "wb").write(tf.train.Example.FromString(r.numpy()).features'
-     '.feature["image"].bytes_list.value[0]) for i, r in enumerate(tf.data.TFRecordDataset(SOURCE))]'),
+     "import os, tensorflow as tf; os.makedirs($FOLDER, exist_ok=True); "
+     '[open($FOLDER + "/%07d.png" % i, "wb").write(tf.train.Example.FromString(r.numpy()).features'
+     '.feature["image"].bytes_list.value[0]) for i, r in enumerate(tf.data.TFRecordDataset($SOURCE))]'),
     ((b"MATLAB 5.0",), r"\.mat", "MATLAB's",
-     'import numpy, scipy.io; x = max((v for v in scipy.io.loadmat(SOURCE).values() if hasattr(v, "shape")), '
-     "key=lambda v: v.size); numpy.save(ARRAY, numpy.moveaxis(x, int(numpy.argmax(x.shape)), 0))"),
+     'import numpy, scipy.io; x = max((v for v in scipy.io.loadmat($SOURCE).values() if hasattr(v, "shape"))'
+     ", key=lambda v: v.size); numpy.save($ARRAY, numpy.moveaxis(x, int(numpy.argmax(x.shape)), 0))"),
     ((b"\x80",), r"\.(pkl|pickle)", "a pickle, which can run code: only if you trust it",
-     'import numpy, pickle; x = pickle.load(open(SOURCE, "rb"), encoding="latin1"); numpy.save(ARRAY, '
+     'import numpy, pickle; x = pickle.load(open($SOURCE, "rb"), encoding="latin1"); numpy.save($ARRAY, '
      'x["data"].reshape(-1, 3, 32, 32) if isinstance(x, dict) else x[0][0] if isinstance(x, tuple) else x)'),
     ((b"\xfd7zXZ\0",), r"\.xz", "packed with xz",
-     'import lzma, shutil; shutil.copyfileobj(lzma.open(SOURCE), open(FOLDER, "wb"))'),
+     'import lzma, shutil; shutil.copyfileobj(lzma.open($SOURCE), open($FOLDER, "wb"))'),
     ((b"\x1f\x8b",), r"\.gz", "packed with gzip",
-     'import gzip, shutil; shutil.copyfileobj(gzip.open(SOURCE), open(FOLDER, "wb"))'),
+     'import gzip, shutil; shutil.copyfileobj(gzip.open($SOURCE), open($FOLDER, "wb"))'),
 )  # fmt: skip
 
 
@@ -37,9 +38,8 @@ def remedy(path: Path, head: bytes) -> str:
     """What the file `path`, which begins with `head`, is, and how to convert it; nothing for other kinds."""
     for starts, ending, kind, program in KINDS:
         if head.startswith(starts) or re.search(ending + "$", path.name.lower()):
-            array, folder = path.with_suffix(".npy"), path.with_suffix("" if path.suffix else ".d")
-            target = array if "ARRAY" in program else folder
-            for word, value in (("SOURCE", path), ("ARRAY", array), ("FOLDER", folder)):
-                program = program.replace(word, json.dumps(str(value)))
+            target = path.with_suffix(".npy" if "$ARRAY" in program else "" if path.suffix else ".d")
+            source, made = json.dumps(str(path)), json.dumps(str(target))
+            program = Template(program).substitute(SOURCE=source, ARRAY=made, FOLDER=made)
             return f"{kind}. Convert it with {pasted('python', '-c', program)} and use --data {target}"
     return ""
