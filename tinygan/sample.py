@@ -121,8 +121,7 @@ def check(options: Namespace) -> None:
     if options.best and options.best > options.num:
         raise UsageError(f"--best {options.best} is more than --num {options.num}.")
     if options.wanted > places and options.grid and not walking:
-        size = "{}x{}".format(*options.grid)
-        raise UsageError(f"--num {options.wanted} is more than --grid {size} holds.")
+        raise UsageError("--num {} is more than --grid {}x{} holds.".format(options.wanted, *options.grid))
     pictures = max(options.num, options.wanted * (options.interpolate or 1))
     if pictures > MOST:
         raise UsageError(f"{pictures} pictures are more than {MOST:,}. Make them in parts, by --seed.")
@@ -286,11 +285,8 @@ def write_walks(options: Namespace, G: Network, noise: np.ndarray, path: Path, p
     return f"{several}{each} noise vectors, {options.interpolate} frames between neighbours"
 
 
-def write_through_training(
-    trained: Trained, noise: np.ndarray, path: Path, progress: Progress
-) -> list[str]:
-    """Pictures of the same `noise` before the training and at each intact checkpoint up to that of `trained`;
-    returns the titles of these panels."""
+def write_through_training(trained: Trained, noise: np.ndarray, path: Path, progress: Progress) -> list[str]:
+    """Write panels of `noise`, untrained and at each intact checkpoint up to `trained`; return the titles."""
     files = RunFolder(trained.run_folder).checkpoints()  # the newest first
     until = [*dropwhile(lambda file: file.name != trained.path.name, files)]
     if not until:
@@ -303,8 +299,7 @@ def write_through_training(
         progress.show("through the training", f"checkpoint {number} of {len(until)}")
         try:
             state, _ = restored([file], trained.D.backend, cli.warn)
-            # The latest may be one of those that stay.
-            shown[title(state.name)] = pictures_of(state.shown_G, noise)
+            shown[title(state.name)] = pictures_of(state.shown_G, noise)  # the latest may be one that stays
         except CheckpointError as problem:
             cli.warn(f"warning: {problem}")
     save_png(path, panels(np.stack(list(shown.values())), list(shown)))

@@ -53,8 +53,7 @@ class Pictures(np.ndarray):
             return None
 
     def save(self, path: str | Path) -> None:
-        """Write the first 256 as a grid, a PNG file. Raises ShapeError for what is no picture, and FileError
-        where it cannot be written."""
+        """Write the first 256 as a grid, a PNG file. Raises ShapeError for what is no picture, FileError."""
         save_png(Path(path), self._grid())
 
 

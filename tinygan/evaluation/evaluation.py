@@ -82,8 +82,7 @@ class Evaluation:
         return to_uint8(pictures_of(G, sample_noise(self.seed, self.samples, G)))
 
     def others(self, train: np.ndarray) -> dict[str, np.ndarray]:
-        """For comparison: real images (samples, 28, 28, 1) uint8 from `train`; as much noise, every pixel any
-        brightness."""
+        """For comparison: real images (samples, 28, 28, 1) from `train`, and as much noise, both uint8."""
         random = partial(np.random.default_rng, self.seed)
         chosen = random().choice(len(train), self.samples, replace=False)
         noise = random().integers(0, 256, (self.samples, 28, 28, 1), dtype=np.uint8)
