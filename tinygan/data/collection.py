@@ -167,8 +167,7 @@ def in_folder(root: Path) -> Iterator[Entry]:
         for name in names:
             path = Path(parent, name)
             other = "pipes or devices" if os.path.exists(path) else "dead links"
-            problem = "" if os.path.isfile(path) else other
-            yield Entry(f"{below}/{name}", problem, 0, partial(opened, path))
+            yield Entry(f"{below}/{name}", "" if os.path.isfile(path) else other, 0, partial(opened, path))
     for problem in closed:
         yield Entry(str(problem.filename), "folders that cannot be opened", 0, io.BytesIO)
 

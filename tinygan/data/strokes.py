@@ -131,38 +131,34 @@ def templates() -> tuple[np.ndarray, ...]:
     """`TEMPLATES`, ready for arithmetic, V ways to write a digit, padded with zeros to K points each: curves
     (V, TRAIL, K), which turn points into the pen's way; points (V, K, 2), the sheet from -1 to 1; ends (V,
     K), 1 where a stroke begins or ends; each digit's first way, and how many there are of it, (10,)."""
-    rows = [row.split(" ", 1) for row in TEMPLATES.splitlines()]
-    parsed = [parse(text) for _, text in rows]
-    most = max(len(ends) for _, _, ends in parsed)
-    curves = np.zeros((len(parsed), TRAIL, most))
-    points, ends = np.zeros((len(parsed), most, 2)), np.zeros((len(parsed), most))
-    for v, (curve, place, end) in enumerate(parsed):
-        curves[v, :, : len(end)], points[v, : len(end)], ends[v, : len(end)] = curve, place, end
-    ways = np.bincount([int(digit) for digit, _ in rows])
+    rows = TEMPLATES.splitlines()
+    most = max(row.count(",") for row in rows)
+    curves, points, ends = map(np.stack, zip(*(parse(row[1:], most) for row in rows), strict=True))
+    ways = np.bincount([int(row[0]) for row in rows])
     return curves, points, ends, np.cumsum(ways) - ways, ways
 
 
-def parse(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One template's curve (TRAIL, K), points (K, 2) and ends (K,).
+def parse(text: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One template's curve (TRAIL, count), points (count, 2) and ends (count,); zeros behind its own points.
 
-    >>> curve, points, ends = parse("0,0 100,0! 100,100")
+    >>> curve, points, ends = parse("0,0 100,0! 100,100", 4)
     >>> (curve @ points)[[0, -1]].tolist(), ends.tolist()
-    ([[-1.0, -1.0], [1.0, 1.0]], [1.0, 0.0, 1.0])"""
-    places, ends, pieces = [], [], []  # a piece: the numbers of points that one smooth curve passes through
+    ([[-1.0, -1.0], [1.0, 1.0]], [1.0, 0.0, 1.0, 0.0])"""
+    points, ends, stop = np.zeros((count, 2)), np.zeros(count), 0
+    pieces = []  # each is the numbers of points that one smooth curve passes through
     for stroke in text.split("|"):
-        words, first = stroke.split(), len(places)
+        words, first, stop = stroke.split(), stop, stop + stroke.count(",")
         turns = [number for number, word in enumerate(words, first) if word.endswith("!")]
-        ends += [1, *[0] * (len(words) - 2), 1]
-        places += [word.rstrip("!").split(",") for word in words]
-        pieces += [range(here, there + 1) for here, there in pairwise([first, *turns, len(places) - 1])]
-    points = np.array(places).astype(float) / 50 - 1
-    fine = np.concatenate([smooth(piece, len(points)) for piece in pieces])
+        points[first:stop] = np.array([word.rstrip("!").split(",") for word in words], float) / 50 - 1
+        ends[[first, stop - 1]] = 1
+        pieces += [range(here, there + 1) for here, there in pairwise([first, *turns, stop - 1])]
+    fine = np.concatenate([smooth(piece, count) for piece in pieces])
     steps = np.linalg.norm(np.diff(fine @ points, axis=0), axis=1)
     borders = np.cumsum([FINE * (len(piece) - 1) for piece in pieces])[:-1] - 1
     steps[borders] = 0  # lifting the pen costs no ink
     distance = np.concatenate([[0], np.cumsum(steps)])
     even = np.linspace(0, distance[-1], TRAIL)
-    return fine[np.abs(distance[:, None] - even).argmin(0)], points, np.array(ends, float)
+    return fine[np.abs(distance[:, None] - even).argmin(0)], points, ends
 
 
 def smooth(piece: range, count: int) -> np.ndarray:
