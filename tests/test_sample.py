@@ -14,7 +14,7 @@ from tinygan.runs.state import pictures_of, sample_noise
 from tinygan.sample import parser, seeds
 from tinygan.trained import Trained, load
 from tinygan.views import animation
-from tinygan.views.pictures import grid, read_picture, to_uint8
+from tinygan.views.pictures import grid, read_picture, save_png, tiles, to_uint8
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,36 @@ def test_noise_that_cannot_be_is_refused_in_a_line(cwd: Path, tmp_path: Path) ->
     np.save(file, np.zeros((2, 5)))
     fails(tinygan("sample", "--noise", file, "--num", 4, cwd=cwd), 2, "--noise says which pictures")
     fails(tinygan("sample", "--noise", file, "--seeds", 4, cwd=cwd), 2, "not allowed with argument --noise")
+
+
+def test_a_picture_like_a_given_one_is_found(cwd: Path, trained: Trained, tmp_path: Path) -> None:
+    wanted = to_uint8(made_of(trained, 8, 1)[0])
+    large = Image.fromarray(wanted[:, :, 0]).resize((56, 56), Image.Resampling.NEAREST).convert("RGB")
+    large.crop((-20, 0, 76, 56)).save(tmp_path / "my own.png")  # its centre square is the picture
+    like = "--like", tmp_path / "my own.png", "--seed", 3
+    said, name = written(cwd, *like)
+    assert re.fullmatch(r"samples_epoch_0010_like_my-own_[0-9a-f]{8}_seed_3.png", name)
+    after, before = map(int, re.findall(r"by (\d+)", said))
+    assert after < before / 2
+    given, found = tiles(read_picture(cwd / RUN / name), 2, 28, 28).astype(float)
+    assert np.sqrt(((given - found) ** 2).mean()) == pytest.approx(after, abs=0.5)
+    assert np.sqrt(((wanted - found) ** 2).mean()) < 3  # nearer than the resized one it was to be like
+    works("sample", *like, "--out", tmp_path / "it.npy", cwd=cwd)
+    assert (to_uint8(np.load(tmp_path / "it.npy")) == found).all()
+    assert written(cwd, *like[:2], "--seed", 4)[1] != name
+
+
+def test_a_picture_to_be_like_is_refused_in_a_line(cwd: Path, tmp_path: Path) -> None:
+    file = tmp_path / "it.png"
+    save_png(file, np.zeros((5, 9, 3), np.uint8))
+    whole = file.read_bytes()
+    for options in (("--num", 2), ("--class", 1), ("--best", 1)):
+        fails(tinygan("sample", "--like", file, *options, cwd=cwd), 2, "--like says which pictures: leave")
+    fails(tinygan("sample", "--like", file, "--seeds", 4, cwd=cwd), 2, "not allowed with argument")
+    for content, words in ((b"", "cannot identify"), (whole[:45], "truncated"), (b"text", "cannot identify")):
+        file.write_bytes(content)
+        fails(tinygan("sample", "--like", file, cwd=cwd), 4, f"cannot read {file}: ", words)
+    fails(tinygan("sample", "--like", tmp_path / "gone.png", cwd=cwd), 4, "No such file")
 
 
 def test_the_best_are_those_that_d_scores_highest(cwd: Path, trained: Trained, tmp_path: Path) -> None:

@@ -14,11 +14,16 @@ import pytest
 from PIL import Image
 
 import tinygan
+from tests.checks import numbers
 from tests.commands import RUN, TINY, TINY_STEPS, clean_environment, works
+from tinygan.arrays import CPU, Backend
+from tinygan.autograd import Tensor, grad
 from tinygan.data import normalise
 from tinygan.errors import CheckpointError, DeviceError, ShapeError, UsageError
-from tinygan.runs.state import pictures_of, sample_noise
-from tinygan.trained import great_circle
+from tinygan.models import generator
+from tinygan.runs.settings import Settings
+from tinygan.runs.state import State, pictures_of, sample_noise
+from tinygan.trained import great_circle, squares
 from tinygan.views.pictures import grid, to_uint8
 
 
@@ -93,6 +98,49 @@ def test_scores_are_the_same_for_bytes_and_floats_and_say_what_they_took(model: 
     assert blocks.shape == (600,) and np.allclose(blocks[::200], by_bytes, atol=1e-6)
 
 
+# Noise for a picture.
+
+
+def test_noise_found_for_g_s_own_picture_makes_that_picture(model: tinygan.Trained) -> None:
+    wanted = model.generate(3, seed=9)
+    start, found = (model.like(wanted, steps=steps) for steps in (0, 300))
+    assert found.shape == (3, 5) and found.dtype == np.float32
+    before, after = (np.abs(model.generate(noise=noise) - wanted).max((1, 2, 3)) for noise in (start, found))
+    assert (after < before / 20).all() and (before > 0.03).all()
+    alone = model.like(wanted[1])
+    assert alone.shape == (1, 5) and np.allclose(alone, found[1:2], atol=1e-3)
+    assert (model.like(to_uint8(wanted[1])) == model.like(normalise(to_uint8(wanted[1])))).all()
+
+
+def test_the_start_is_the_best_of_256_vectors_of_the_seed(model: tinygan.Trained) -> None:
+    wanted, noise = model.generate(2, seed=9), model.noise(256, seed=3)
+    apart = [[((one - other) ** 2).mean() for other in model.generate(noise=noise)] for one in wanted]
+    assert (model.like(wanted, seed=3, steps=0) == noise[np.argmin(apart, axis=1)]).all()
+
+
+def test_the_gradient_of_the_noise_is_that_of_the_mean_squared_difference() -> None:
+    G = generator(size=8, width=2, noise_dim=3)
+    for name, tensor in (G.parameters | G.statistics).items():  # in float64
+        tensor.data = tensor.data.astype(np.float64) * (3 if name.endswith("kernel") else 1)
+    noise, target = numbers(1, 2, 3), numbers(2, 2, 8, 8, 1)
+    (found,) = grad(squares(G(z := Tensor(noise)), target=target), [z])
+
+    def loss(n: int, change: np.ndarray) -> float:
+        return float(((G(noise[n : n + 1] + change).data[0] - target[n]) ** 2).mean())
+
+    assert np.abs(found).max() > 1e-3
+    for n, i in np.ndindex(2, 3):  # each vector's own
+        step = 1e-6 * np.eye(3)[i]
+        assert found[n, i] == pytest.approx((loss(n, step) - loss(n, -step)) / 2e-6, rel=1e-4)
+
+
+def test_noise_for_a_picture_is_found_on_any_device(backend: Backend) -> None:
+    settings = Settings(width=2, noise_dim=3, size=8)
+    there, here = (tinygan.Trained(State(settings, one), Path("it.npz")) for one in (backend, CPU))
+    wanted = here.generate(2, seed=9)
+    assert np.allclose(there.like(wanted, steps=20), here.like(wanted, steps=20), atol=1e-3)
+
+
 # What cannot be.
 
 
@@ -103,6 +151,8 @@ def test_scores_are_the_same_for_bytes_and_floats_and_say_what_they_took(model: 
         (lambda m: m.scores(np.zeros((2, 28, 28, 1), int)), "int64 from 0 to 0"),
         (lambda m: m.scores(np.full((2, 28, 28, 1), np.nan)), "from nan to nan"),
         (lambda m: m.scores(None), "object from 0 to 0. Give it uint8"),
+        (lambda m: m.like(np.zeros((1, 28, 28, 1), int)), "like got int64 from 0 to 0. Give it uint8"),
+        (lambda m: m.like(m.generate(1), steps=-1), "steps is -1. Use a whole number from 0"),
         (lambda m: m.generate(0), "n is 0. Use a whole number from 1 to 1,000,000."),
         (lambda m: m.generate(2.5), "n is 2.5. Use"), (lambda m: m.generate(10**9), "n is 1000000000. Use"),
         (lambda m: m.generate(seed="a"), "the seed is 'a'"),
@@ -131,6 +181,9 @@ def test_wrong_arguments_are_one_line(model: Any, wrong: Callable[[Any], object]
         (lambda m: m.generate(noise=np.zeros((0, 5))), "shape (0, 5)"),
         (lambda m: m.interpolate(m.noise(2), m.noise(1)), "shape (2, 5). This generator needs (5,)."),
         (lambda m: m.scores(np.zeros((2, 28, 28), np.uint8)), "It needs (N, 28, 28, 1)."),
+        (lambda m: m.like(np.zeros((2, 28, 27, 1))), "(2, 28, 27, 1). This generator makes"),
+        (lambda m: m.like(np.zeros((0, 28, 28, 1))), "like got pictures of shape (0, 28, 28, 1)"),
+        (lambda m: m.like(np.zeros((257, 28, 28, 1))), "give it up to 256."),
     ],
 )
 def test_wrong_shapes_are_named(model: Any, wrong: Callable[[Any], object], words: str) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 
 from tinygan import backend, cli
 from tinygan.data.collection import SUFFIXES
-from tinygan.data.dataset import refusing
-from tinygan.errors import CheckpointError, UsageError, failing, filled, pip, say
+from tinygan.data.dataset import Shape, refusing
+from tinygan.data.pictures import fit_all
+from tinygan.errors import CheckpointError, DataError, UsageError, failing, filled, pip, say
 from tinygan.evaluation.classifier import NAMES, class_called, features_and_classes
 from tinygan.evaluation.evaluation import classifier_of
 from tinygan.files import write_atomically
@@ -24,7 +25,7 @@ from tinygan.runs.progress import Progress, working
 from tinygan.runs.state import PREVIEWS, State, pictures_of, restored, sample_noise
 from tinygan.trained import BLOCK, MOST, Trained, great_circle, load, vectors
 from tinygan.views.animation import endings, title, write_animation
-from tinygan.views.pictures import grid, panels, save_png, to_uint8
+from tinygan.views.pictures import grid, panels, read_picture, save_png, to_uint8
 
 MOST_FRAMES = 3_000  # of a walk: two and a half minutes
 CANDIDATES = 32  # for each picture that --class or --best is to find
@@ -40,6 +41,8 @@ def parser() -> cli.Parser:
     named.add_argument("--seeds", type=seeds, metavar="LIST", help=several)
     own = "one picture for each row of this array (N, noise_dim), as tinygan.load(RUN).noise(N) makes it"
     named.add_argument("--noise", type=noise_file, metavar="FILE.npy", help=own)
+    like = "the picture most like the one in this file, and that one beside it: a search for its noise"
+    named.add_argument("--like", type=picture_file, metavar="FILE", help=like)
     kind = "only pictures that tinygan's classifier takes for this, 'ankle boot' or 9: a choice among many"
     parser.add_argument("--class", dest="kind", type=filled, metavar="NAME", help=kind)
     best = f"the N of --num pictures (default: {CANDIDATES} N) that D scores highest: a choice among many"
@@ -88,8 +91,20 @@ def noise_file(text: str) -> tuple[str, np.ndarray]:
     path = cli.path(text)
     with refusing(f"--noise {path} cannot be read", ". Write one with numpy.save."), path.open("rb") as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
-    name = re.sub(r"[^\w-]+", "-", path.stem) + "_" + hashlib.sha256(array.tobytes()).hexdigest()[:8]
-    return f"noise_{name}", np.atleast_2d(array)
+    return named_after("noise", path, array), np.atleast_2d(array)
+
+
+def picture_file(text: str) -> tuple[str, np.ndarray]:
+    """The path of a picture -> what to call those like it, and its pixels (1, H, W, C). Raises DataError."""
+    path = cli.path(text)
+    pixels = read_picture(path, DataError)
+    return named_after("like", path, pixels), pixels[None]
+
+
+def named_after(what: str, path: Path, array: np.ndarray) -> str:
+    """`what`, the name of the file `path`, and 8 digits for the `array` in it."""
+    plain = re.sub(r"[^\w-]+", "-", path.stem)
+    return f"{what}_{plain}_{hashlib.sha256(array.tobytes()).hexdigest()[:8]}"
 
 
 def main(arguments: cli.Arguments = ()) -> int:
@@ -108,10 +123,11 @@ def check(options: Namespace) -> None:
     options.walks = places if walking else 1
     if options.grid and (options.separate or options.through_training):
         raise UsageError("--grid is not allowed with --separate or --through-training.")
-    options.named = options.seeds or options.noise
-    if options.named and (options.num, options.seed, options.kind, options.best) != (None,) * 4:
-        which = "--seeds" if options.seeds else "--noise"
-        raise UsageError(f"{which} says which pictures: leave out --num, --seed, --class and --best.")
+    options.named = options.seeds or options.noise or options.like
+    seed = None if options.like else options.seed  # with --like it says where to begin
+    if options.named and (options.num, seed, options.kind, options.best) != (None,) * 4:
+        which, out = f"--{options.named[0].partition('_')[0]}", "" if options.like else " --seed,"
+        raise UsageError(f"{which} says which pictures: leave out --num,{out} --class and --best.")
     for name, number in (("num", options.num), ("best", options.best)):
         if number is not None and number < 1:
             raise UsageError(f"--{name} {number} is less than 1.")
@@ -173,7 +189,8 @@ def make(options: Namespace, device: backend.Backend, progress: Progress) -> int
             for file, picture in zip(files, to_uint8(pictures), strict=True):
                 save_png(file, picture)
         else:
-            save_png(path, grid(pictures, options.grid[1] if options.grid else None))
+            shown = np.concatenate([options.given, to_uint8(pictures)]) if options.like else pictures
+            save_png(path, grid(shown, options.grid[1] if options.grid else None))
         line, path = f"{len(noise)} pictures from {trained.path}", f"{path}{'/' if options.separate else ''}"
     progress.close(keep=False)
     say(f"{line}: {path}")
@@ -195,6 +212,7 @@ def described(options: Namespace, seed: int) -> str:
     """All that decides what the pictures are, for the name of their file."""
     words = (
         options.named[0] if options.named else f"seed_{seed}_num_{options.num}",
+        options.like and f"seed_{seed}",
         options.kind and "class_" + re.sub("[^a-z0-9]+", "-", options.kind.lower()),
         options.best and f"best_{options.best}",
         options.grid and "{}x{}".format(*options.grid),
@@ -233,6 +251,8 @@ def chosen(options: Namespace, trained: Trained, seed: int, progress: Progress) 
         return trained.noise(seed=options.seeds[1])
     if options.noise:
         return vectors(options.noise[1], G, name="--noise")
+    if options.like:
+        return search(options, trained, seed, progress)
     if not options.best and not options.kind:
         return sample_noise(seed, wanted, G)
     classifier = classifier_of(trained.settings) if options.kind else None
@@ -260,6 +280,19 @@ def chosen(options: Namespace, trained: Trained, seed: int, progress: Progress) 
     but = f"the generator itself cannot be asked for {'a class' if classifier else 'better ones'}"
     progress.around(say, f"{found}, chosen by {' and '.join(filter(None, by))}: {but}")
     return noise[kept]
+
+
+def search(options: Namespace, trained: Trained, seed: int, progress: Progress) -> np.ndarray:
+    """The noise (1, noise_dim) of a picture like that of ``--like``, which becomes `given`, of G's size."""
+    settings = trained.settings
+    options.given = fit_all(options.like[1], Shape(settings.size, settings.channels, settings.resize))
+    progress.show("looking for the noise", now=True)
+    ends = np.concatenate([trained.like(options.given, seed, steps=0), trained.like(options.given, seed)])
+    apart = to_uint8(pictures_of(trained.G, ends)) - options.given.astype(float)
+    before, after = np.sqrt((apart**2).mean(axis=(1, 2, 3)))
+    found = f"differs by {after:.0f} of 255 (root mean square of the pixels), at first by {before:.0f}"
+    progress.around(say, f"the picture found for --like {found}")
+    return ends[1:]
 
 
 def write_walks(options: Namespace, G: Network, noise: np.ndarray, path: Path, progress: Progress) -> str:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from tinygan.arrays import Backend
-from tinygan.autograd import no_grad
+from tinygan.autograd import Op, Tensor, grad, no_grad
 from tinygan.backend import choose
 from tinygan.data import normalise
 from tinygan.errors import CheckpointError, Printer, ShapeError, UsageError, say
 from tinygan.layers import Network
+from tinygan.optim import Adam
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import PREVIEWS, State, folder_of, found, pictures_of, sample_noise
-from tinygan.views.health import Verdict
+from tinygan.views.health import Verdict, squared_distances
 from tinygan.views.pictures import grid, png, save_png
 from tinygan.views.webpage import MEASURED, statistics
 
@@ -157,19 +158,28 @@ class Trained:
     def scores(self, pictures: Any, say: Printer = say) -> np.ndarray:
         """The discriminator's logits (N,) float32 for pictures (N, H, W, C): above 0 means "real". These
         are uint8, or floats in [-1, 1]: `say` gets which. Raises UsageError, ShapeError."""
-        array, low, high = np.asarray(pictures), 0, 0
-        if array.dtype.kind in "buif" and array.size:
-            low, high = array.min(), array.max()
-        if array.dtype == np.uint8:
-            words, array = "bytes, 0 to 255", normalise(array)
-        elif array.dtype.kind == "f" and -1.001 <= low <= high <= 1.001:
-            words, array = "numbers in [-1, 1]", array.astype(np.float32)
-        else:
-            problem = f"scores got {array.dtype} from {low:g} to {high:g}"
-            raise UsageError(f"{problem}. Give it uint8, 0 to 255, or floats in [-1, 1].")
+        array, words = pixels(pictures, "scores")
         logits = self.logits(array)
-        say(f"scores   {len(array):,} pictures from {low:g} to {high:g} taken as {words}")
+        say(f"scores   {len(array):,} pictures {words}")
         return logits
+
+    def like(self, pictures: Any, seed: int = 0, steps: int = 300, lr: float = 0.1) -> np.ndarray:
+        """Noise (N, noise_dim) float32 whose pictures are like `pictures` (N, H, W, C), or one (H, W, C),
+        uint8 or floats in [-1, 1], N up to 256: the nearest of 256 vectors of `seed`, then `steps` of Adam
+        down the mean squared difference of the pixels (Lipton & Tripathi 2017, arXiv 1702.04782). Raises
+        UsageError, ShapeError."""
+        targets, (*_, shape) = pixels(pictures, "like")[0], self.G.shapes.values()
+        targets = targets[None] if targets.ndim == 3 else targets
+        if targets.shape[1:] != shape or not 0 < len(targets) <= BLOCK:
+            problem = f"like got pictures of shape {targets.shape}"
+            raise ShapeError(f"{problem}. This generator makes (N, *{shape}); give it up to {BLOCK}.")
+        candidates, backend = sample_noise(seed, BLOCK, self.G), self.G.backend
+        flat = (part.reshape(len(part), -1) for part in (targets, pictures_of(self.G, candidates)))
+        noise = Tensor(backend.array(candidates[squared_distances(*flat).argmin(axis=1)]), backend)
+        target, adam = backend.array(targets), Adam({"noise": noise}, lr)
+        for _ in range(whole("steps", steps, 0)):
+            adam.step(grad(squares(self.G(noise), target=target), [noise]))
+        return backend.numpy(noise.data)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The discriminator's logits (N,) for images (N, H, W, C) float32 in [-1, 1]. Raises ShapeError."""
@@ -189,6 +199,28 @@ def load(
     UsageError as `backend.choose`."""
     chosen = device if isinstance(device, Backend) else choose(device, engine, str)
     return Trained(*found(None if where is None else str(where), Path(out), chosen, say))
+
+
+def pixels(pictures: Any, taker: str) -> tuple[np.ndarray, str]:
+    """`pictures`, uint8 or floats in [-1, 1], as float32 in [-1, 1], and in words as what they were taken.
+    Raises UsageError, which names the `taker`, for others."""
+    array, low, high = np.asarray(pictures), 0, 0
+    if array.dtype.kind in "buif" and array.size:
+        low, high = array.min(), array.max()
+    span = f"from {low:g} to {high:g}"
+    if array.dtype == np.uint8:
+        return normalise(array), f"{span} taken as bytes, 0 to 255"
+    if array.dtype.kind == "f" and -1.001 <= low <= high <= 1.001:
+        return array.astype(np.float32), f"{span} taken as numbers in [-1, 1]"
+    raise UsageError(f"{taker} got {array.dtype} {span}. Give it uint8, 0 to 255, or floats in [-1, 1].")
+
+
+# The mean squared difference of each picture x from its target, both (N, H, W, C), summed over the pictures:
+# so the gradient of each one's noise is its own.
+squares = Op(
+    lambda x, *, target: (((x - target) ** 2).sum() / x[0].size, x - target),
+    lambda error, dy, wanted: (dy * 2 * error / error[0].size,),
+)
 
 
 def vectors(noise: Any, G: Network, at_most: float = math.inf, name: str = "the noise") -> np.ndarray:

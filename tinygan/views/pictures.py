@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 from tinygan.data.collection import opened
 from tinygan.data.dataset import reading
 from tinygan.data.pictures import FORMATS, decode
-from tinygan.errors import CheckpointError, DataError, ShapeError
+from tinygan.errors import CheckpointError, DataError, ShapeError, TinyganError
 from tinygan.files import write_atomically
 
 _BACKGROUND = 255  # white: the images of both MNISTs are dark at the edge, so the tiles stay apart
@@ -92,12 +92,12 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
     write_atomically(path, png(pixels))
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """A PNG or JPEG file as uint8 (H, W, C): C is 1 for greyscale, else 3. Raises CheckpointError."""
+def read_picture(path: Path, kind: type[TinyganError] = CheckpointError) -> np.ndarray:
+    """A picture's file as uint8 (H, W, C): C is 1 for greyscale, else 3. Raises an error of `kind`."""
     try:
         with reading(), opened(path) as file, Image.open(file, formats=FORMATS) as picture:
             pixels = np.array(decode(picture)[0])
     except DataError as problem:
         reason = str(problem).rstrip(".")
-        raise CheckpointError(f"cannot read {path}: {reason}. Delete it or name another one.") from problem
+        raise kind(f"cannot read {path}: {reason}. Replace it, or name another one.") from problem
     return pixels.reshape(*pixels.shape[:2], -1)
