@@ -20,8 +20,10 @@ from benchmarks.competitors import hardware
 from tinygan import backend, cli
 from tinygan.data import Dataset, normalise
 from tinygan.errors import CheckpointError, UsageError
-from tinygan.evaluation.directions import directions_of
+from tinygan.evaluation.directions import for_report
+from tinygan.report import training_images
 from tinygan.runs.folder import RunFolder
+from tinygan.runs.progress import working
 from tinygan.runs.state import State, pictures_of, restored, sample_noise
 from tinygan.runs.trainer import schedule, trainer
 from tinygan.views.health import MEASURED_ON, measure
@@ -66,14 +68,16 @@ def main(arguments: Sequence[str]) -> int:
     if not files:
         raise CheckpointError(f"{run.path} has no checkpoint yet. Name another run.")
     state, _ = restored(files, backend.cpu("fast"), lambda line: print(line, file=sys.stderr))
+    with working() as progress:
+        images = training_images(run, state, progress)
     verdict, step = verdict_and_step(state)
     steps = schedule(state.settings, run.read_config()["data"]["shape"][0]).steps_per_epoch
     result: dict[str, Any] = {
         "command": " ".join(["python", "-m", "benchmarks.page", *arguments]),
         "hardware": hardware(),
         "epochs": len(run.read_stats()),
-        "report_bytes": write_report(run, state, directions_of(state)).stat().st_size,
-        "report_seconds": timed(lambda: write_report(run, state, directions_of(state)), TURNS),
+        "report_bytes": write_report(run, state, for_report(state, images)).stat().st_size,
+        "report_seconds": timed(lambda: write_report(run, state, for_report(state, images)), TURNS),
         "report_bytes_of_100_epochs": bytes_of_100_epochs(run, state),
         "verdict_seconds": verdict,
         "step_seconds": step,

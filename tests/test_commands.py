@@ -716,6 +716,39 @@ def test_a_report_of_a_checkpoint_shows_its_generator_and_of_none_an_untrained_o
     assert in_page(run / "report.html")["step"] == 0
 
 
+def test_several_runs_are_put_side_by_side(trained: Path, tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path)
+    shutil.copytree(run, run.parent / "0002-again")
+    (run.parent / "0003-not-trained").mkdir()
+    shutil.copy(run / "config.json", run.parent / "0003-not-trained")
+    printed = works("report", "1", run.parent / "0002-again", "not-trained", cwd=tmp_path).stdout
+    assert "0003-not-trained has no checkpoint yet" in printed
+    assert "runs/comparison.html: 3 side by side" in printed
+    found = in_page(run.parent / "comparison.html")
+    assert [one["name"] for one in found["runs"]] == ["0001-strokes", "0002-again", "0003-not-trained"]
+    assert found["runs"][0]["pictures"] == found["runs"][1]["pictures"] != found["runs"][2]["pictures"]
+    works("report", 1, 2, "--out", tmp_path / "a.html", cwd=tmp_path)
+    assert len(in_page(tmp_path / "a.html")["runs"]) == 2
+    fails(tinygan("report", 1, 2, "--csv", cwd=tmp_path), 2, "--csv writes the losses of one run")
+    fails(tinygan("report", 1, "gone", cwd=tmp_path), 5, "gone does not exist")
+
+
+def test_a_report_without_the_training_images_says_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).integers(0, 256, (70, 28, 28), np.uint8))
+    short = ("--epochs", 100, "--batch-size", 35, "--width", 1, "--noise-dim", 5, "--no-gif")
+    works("train", "--data", "mine.npy", *short, cwd=tmp_path)
+    path = RunFolder.find(None, tmp_path / "runs")[0].path / "report.html"
+    assert in_page(path)["ranked"]["nearest"]["among"] == 70
+    assert "without" not in works("report", cwd=tmp_path).stderr
+    assert in_page(path)["ranked"]["nearest"]["among"] == 70
+    for change in (lambda file: np.save(file, np.zeros((70, 28, 28), np.uint8)), Path.unlink):
+        change(tmp_path / "mine.npy")
+        done = works("report", cwd=tmp_path)
+        assert done.stderr.count("note     without the training images nearest to the samples: ") == 1
+        found = in_page(path)["ranked"]
+        assert found["nearest"] is None and len(found["probabilities"]) == 24
+
+
 def test_no_report_and_no_film_are_made_where_none_are_wanted_and_a_resumed_run_makes_them(
     tmp_path: Path,
 ) -> None:

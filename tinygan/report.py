@@ -1,24 +1,31 @@
-"""``python -m tinygan.report``: a run on one page that needs no other file, and its animation."""
+"""``python -m tinygan.report``: a run on one page that needs no other file, and its animation; or several."""
 
 import sys
+from argparse import Namespace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tinygan import backend, cli
-from tinygan.errors import by_product, say
-from tinygan.evaluation.directions import directions_of
+from tinygan.errors import TinyganError, UsageError, by_product, first_sentence, say
+from tinygan.evaluation.directions import for_report
 from tinygan.files import write_atomically
 from tinygan.runs.folder import RunFolder
-from tinygan.runs.progress import working
+from tinygan.runs.progress import Progress, working
 from tinygan.runs.state import State, restored, saved_settings
+from tinygan.runs.trainer import check_images, images_of
 from tinygan.views.animation import film_frames, write_film
+from tinygan.views.comparison import write_comparison
 from tinygan.views.webpage import MEASURED, write_report
 
 
 def parser() -> cli.Parser:
     purpose = "Put a run on one page, report.html, and its pictures into one film, training.gif."
-    parser = cli.Parser("tinygan.report", purpose, *cli.OF_A_RUN, "--out")
+    parser = cli.Parser("tinygan.report", purpose, "--runs", "--out")
+    runs = "run folder, or a checkpoint file; default: the newest run; several: side by side, comparison.html"
+    parser.add_argument("run", nargs="*", metavar="RUN|FILE", help=runs)
     losses = "write losses.csv as well: losses and scores, a row for each step"
     parser.add_argument("--csv", action="store_true", help=losses)
     return parser
@@ -27,33 +34,62 @@ def parser() -> cli.Parser:
 def main(arguments: cli.Arguments = ()) -> int:
     """Write what `arguments` ask for; returns the exit code."""
     options = parser().parse(arguments)
-    run, file = RunFolder.find(options.run, options.runs)
+    if len(options.run) > 1 and options.csv:
+        raise UsageError("--csv writes the losses of one run. Name one, or leave --csv out.")
+    with working() as progress:
+        progress.show("reading")
+        models = [model(where, options.runs, progress) for where in options.run or [None]]
+        if len(models) == 1:
+            write_one(options, *models[0], progress)
+        else:
+            path = cli.placed(options.out, models[0][0].path.parent, "comparison.html")
+            write_comparison(models, path)
+            progress.around(say, f"runs     {path}: {len(models)} side by side; open it in a browser")
+    return 0
+
+
+def model(where: str | None, runs: Path, progress: Progress) -> tuple[RunFolder, State]:
+    """A run and the newest of its networks, or those of the checkpoint file `where`."""
+    run, file = RunFolder.find(where, runs)
+    if files := [file] if file else run.checkpoints():
+        return run, restored(files, backend.cpu("fast"), cli.warn)[0]
+    note = f"note     the run {run.path.name} has no checkpoint yet: the page shows its untrained generator"
+    progress.around(say, note)
+    return run, State(saved_settings(run.read_config(), run.config_path), backend.cpu("fast"))
+
+
+def write_one(options: Namespace, run: RunFolder, state: State, progress: Progress) -> None:
+    """The page and the film of one run, and its losses if they are wanted."""
     page = cli.placed(options.out, run.path, run.report_path.name)
     losses_path, film = page.with_name("losses.csv"), page.with_name(run.gif_path.name)
     if page.name != run.report_path.name:  # of several runs, in one folder
         losses_path, film = page.with_suffix(".csv"), page.with_suffix(".gif")
-    with working() as progress:
-        progress.show("reading the run")
-        if files := [file] if file else run.checkpoints():
-            state, _ = restored(files, backend.cpu("fast"), cli.warn)
-        else:
-            state = State(saved_settings(run.read_config(), run.config_path), backend.cpu("fast"))
-            note = "note     the run has no checkpoint yet: the page shows its untrained generator"
-            progress.around(say, note)
-        progress.show("writing the report")
-        write_report(run, state, directions_of(state), page)
-        progress.around(say, f"report   {page} ({page.stat().st_size / 1e6:.1f} MB): open it in a browser")
-        if options.csv:
-            losses = run.read_losses()
-            table = np.column_stack([np.arange(1, len(losses) + 1), losses])
-            how = {"delimiter": ",", "header": ",".join(["step", *MEASURED]), "comments": ""}
-            write_atomically(losses_path, partial(np.savetxt, X=table, fmt=["%d", *["%.6g"] * 4], **how))
-            progress.around(say, f"losses   {losses_path}: a row for each step")
-        progress.show("making the animation")
-        with by_product("animation", cli.warn):
-            write_film(film, film_frames(run), cli.warn)
-            progress.around(say, f"film     {film}")
-    return 0
+    progress.show("writing the report")
+    write_report(run, state, for_report(state, training_images(run, state, progress)), page)
+    progress.around(say, f"report   {page} ({page.stat().st_size / 1e6:.1f} MB): open it in a browser")
+    if options.csv:
+        losses = run.read_losses()
+        table = np.column_stack([np.arange(1, len(losses) + 1), losses])
+        how = {"delimiter": ",", "header": ",".join(["step", *MEASURED]), "comments": ""}
+        write_atomically(losses_path, partial(np.savetxt, X=table, fmt=["%d", *["%.6g"] * 4], **how))
+        progress.around(say, f"losses   {losses_path}: a row for each step")
+    progress.show("making the animation")
+    with by_product("animation", cli.warn):
+        write_film(film, film_frames(run), cli.warn)
+        progress.around(say, f"film     {film}")
+
+
+def training_images(run: RunFolder, state: State, progress: Progress) -> Any:
+    """The images that the run was trained on, from where they were then; None where they cannot be had."""
+    data = run.read_config()["data"]
+    try:  # a folder that is named keeps `load` from downloading
+        images = images_of(state.settings, str, Path(str(data.get("source"))).parent)
+        check_images(images, images.sha256, data.get("sha256"), run.path, run)
+        return images.images
+    except TinyganError as problem:
+        why = f"without the training images nearest to the samples: {first_sentence(str(problem))}"
+        progress.around(cli.warn, f"note     {why}")
+        return None
 
 
 if __name__ == "__main__":

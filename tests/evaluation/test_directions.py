@@ -13,7 +13,7 @@ from tinygan.arrays import CPU, Backend
 from tinygan.autograd import Tensor
 from tinygan.data import normalise
 from tinygan.data.strokes import strokes
-from tinygan.evaluation.directions import PARALLEL, directions, directions_of, features_of, looks
+from tinygan.evaluation.directions import PARALLEL, directions, features_of, for_report, looks
 from tinygan.layers import Dense, Init, Network, Reshape, Tanh
 from tinygan.rng import stream
 from tinygan.runs.settings import Settings
@@ -127,10 +127,9 @@ def test_with_a_classifier_directions_lead_to_classes() -> None:
 
 
 def test_they_are_the_same_again() -> None:
-    found = directions_of(made_up_state(200, width=2, noise_dim=5))
-    assert found and found == directions_of(made_up_state(200, width=2, noise_dim=5))
-    few_steps = made_up_state(199, width=2, noise_dim=5)
-    assert directions_of(few_steps) == []
+    found = for_report(made_up_state(200, width=2, noise_dim=5))
+    assert found["directions"] and found == for_report(made_up_state(200, width=2, noise_dim=5))
+    assert for_report(made_up_state(199, width=2, noise_dim=5)) == {}
 
 
 def test_they_are_the_same_on_any_device_but_for_rounding(backend: Backend) -> None:
@@ -138,8 +137,10 @@ def test_they_are_the_same_on_any_device_but_for_rounding(backend: Backend) -> N
     states = State(settings, backend), State(settings, CPU)
     for state in states:
         state.step = 200
-    found, expected = map(directions_of, states)
-    assert [one["name"] for one in found] == [one["name"] for one in expected]
+    found, expected = map(for_report, states)
+    names = [[one["name"] for one in each["directions"]] for each in (found, expected)]
+    assert names[0] == names[1]
+    assert found["ranked"]["probabilities"] == pytest.approx(expected["ranked"]["probabilities"], abs=1e-4)
 
 
 # In the report.
@@ -147,19 +148,22 @@ def test_they_are_the_same_on_any_device_but_for_rounding(backend: Backend) -> N
 
 def test_a_changed_layer_leaves_the_directions_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers.Tanh, "__call__", lambda self, x, mode: Tensor(np.tanh(x.data)))
-    assert directions_of(made_up_state(200, width=2, noise_dim=5)) == []
+    found = for_report(made_up_state(200, width=2, noise_dim=5))
+    assert found["directions"] == [] and len(found["ranked"]["probabilities"]) == 24
 
 
 @pytest.mark.parametrize(
     "settings", [{}, {"noise_dim": 1}, {"noise_dim": 2}, {"size": 64, "channels": 3}, {"data": "strokes"}]
 )
 @pytest.mark.parametrize("step", [0, 5])
-def test_those_of_any_model_fit_into_its_page(tmp_path: Path, settings: Any, step: int) -> None:
+def test_what_is_measured_of_any_model_fits_into_its_page(tmp_path: Path, settings: Any, step: int) -> None:
     run, state = made_up_run(tmp_path, 1, **{"width": 2, "noise_dim": 5, **settings})
     if step == 0:
         state = State(state.settings, CPU)  # with the weights of the start
     state.step = 200
-    found = directions_of(state)
-    assert all(len(one["noise"]) == state.settings.noise_dim for one in found)
+    shape = (9, *state.D.input_shape)
+    found = for_report(state, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    assert all(len(one["noise"]) == state.settings.noise_dim for one in found["directions"])
     page = write_report(run, state, found).read_text()
-    assert all(f'"name": "{one["name"]}"' in page for one in found)
+    assert all(f'"name": "{one["name"]}"' in page for one in found["directions"])
+    assert found["ranked"]["nearest"]["sprite"] in page and found["ranked"]["of"] == 256

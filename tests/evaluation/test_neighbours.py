@@ -1,10 +1,18 @@
-"""Precision, recall, coverage and nearest images, against loops over the definitions and on made-up sets."""
+"""Precision, recall, coverage, ranks and nearest images, against loops over the definitions."""
+
+import base64
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from tests.checks import numbers
+from tests.views.reports import made_up_state
 from tinygan.evaluation import neighbours
-from tinygan.evaluation.neighbours import K, memorised, nearest, overlap
+from tinygan.evaluation.neighbours import K, memorised, nearest, overlap, ranked
+from tinygan.runs.state import pictures_of
+from tinygan.views.pictures import to_uint8
 
 
 def rng(seed=0):
@@ -50,3 +58,66 @@ def test_the_nearest_is_found_across_tables(monkeypatch):
         index, distance = nearest(pictures, images)
         assert (index == table.argmin(axis=1)).all()
         assert distance == pytest.approx(np.sqrt(table.min(axis=1)))
+
+
+def test_the_nearest_other_one_of_an_image_of_the_set_is_not_itself():
+    images = rng(1).integers(0, 256, (40, 5, 5, 1), np.uint8)
+    index, apart = nearest(images[3:9], images, place=1)
+    for i, (found, distance) in enumerate(zip(index, apart, strict=True), start=3):
+        all_apart = np.sqrt(((images.astype(float) - images[i]) ** 2).mean(axis=(1, 2, 3)))
+        all_apart[i] = np.inf
+        assert found == all_apart.argmin() and distance == pytest.approx(all_apart.min(), rel=1e-4)
+
+
+# Good and bad pictures, beside the nearest images.
+
+
+@pytest.fixture(scope="module")
+def state():
+    return made_up_state(width=2, noise_dim=5)
+
+
+@pytest.fixture(scope="module")
+def pictures(state):
+    return pictures_of(state.G, numbers(3, 100, 5).astype(np.float32))
+
+
+def tiles_of(url):
+    """The pictures of a sprite of 8 columns, (N, 28, 28)."""
+    page = np.array(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
+    return page.reshape(-1, 28, 8, 28).swapaxes(1, 2).reshape(-1, 28, 28)
+
+
+def test_d_ranks_the_pictures(state, pictures):
+    found = ranked(state.D, pictures, None)
+    logits = np.array([float(state.D(picture[None]).data[0, 0]) for picture in pictures])
+    order = sorted(range(100), key=lambda i: -logits[i])
+    shown = [*order[:8], *order[46:54], *order[-8:]]
+    assert found["of"] == 100 and found["nearest"] is None
+    assert found["probabilities"] == pytest.approx(1 / (1 + np.exp(-logits[shown])), rel=1e-3)
+    assert (tiles_of(found["sprite"]) == to_uint8(pictures[shown])[..., 0]).all()
+
+
+def test_copies_of_training_images_are_found(state, pictures):
+    found = ranked(state.D, pictures, rng().permutation(to_uint8(pictures)))
+    assert found["nearest"]["sprite"] == found["sprite"]
+    assert found["nearest"]["mean"] < 0.5 and found["nearest"]["memorised"]
+
+
+def test_pictures_as_far_from_the_images_as_those_from_each_other_are_new(state, pictures):
+    images = to_uint8(pictures[40:])
+    found = ranked(state.D, pictures[:40], images)
+    near, flat = found["nearest"], images[..., 0].astype(float)
+
+    def apart(one):
+        return sorted(np.sqrt(((one - other) ** 2).mean()) for other in flat)
+
+    assert not near["memorised"] and near["among"] == 60
+    shown = tiles_of(found["sprite"])
+    assert near["mean"] == pytest.approx(np.mean([apart(one)[0] for one in shown]), rel=1e-3)
+    some = [flat[i] for i in np.linspace(0, 59, 24).astype(int)]
+    assert near["usual"] == pytest.approx(np.mean([apart(one)[1] for one in some]), rel=1e-3)
+
+
+def test_one_image_alone_has_no_nearest_other(state, pictures):
+    assert ranked(state.D, pictures, to_uint8(pictures[:1]))["nearest"] is None

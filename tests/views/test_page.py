@@ -15,6 +15,7 @@ from PIL import Image
 from tests.views.reports import STEPS_PER_EPOCH, made_up_run, made_up_state, stats_row
 from tinygan import layers
 from tinygan.autograd import Tensor, grad, no_grad
+from tinygan.evaluation.neighbours import nearest, ranked
 from tinygan.layers import Mode
 from tinygan.ops.loss import bce_with_logits
 from tinygan.runs.folder import RunFolder
@@ -31,6 +32,11 @@ DIRECTIONS = [
     {"name": f"direction {n}", "measure": "width", "before": "4 %", "after": "61 %", "noise": one}
     for n, one in enumerate(np.eye(8, 10).tolist(), start=1)
 ]
+IMAGES = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), np.uint8)  # trained on, as it were
+EVALUATION = {
+    "fcd": 100.0, "error": 1.0, "precision": 0.5, "recall": 0.25, "coverage": 0.75,
+    "floor": 0.28, "ceiling": 400.0, "samples": 10_000,
+}  # fmt: skip
 Made = tuple[RunFolder, State]
 Open = Callable[..., "Visit"]
 
@@ -134,7 +140,8 @@ def open_report(browser: Any) -> Iterator[Open]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A small run with its report."""
     run, state = made_up_run(tmp_path_factory.mktemp("runs"), EPOCHS, **SMALL)
-    write_report(run, state, DIRECTIONS)
+    pictures = pictures_of(state.G, np.random.default_rng(0).standard_normal((60, 10)).astype(np.float32))
+    write_report(run, state, {"directions": DIRECTIONS, "ranked": ranked(state.D, pictures, IMAGES)})
     return run, state
 
 
@@ -701,10 +708,7 @@ def test_a_film_of_colours_has_the_nearest_of_its_palette(visit: Visit) -> None:
 
 def test_the_last_distance_stands_between_real_pictures_and_noise(open_report: Open, tmp_path: Path) -> None:
     run, state = made_up_run(tmp_path, 1, **SMALL)
-    measured = {"fcd": 100.0, "error": 1.0, "precision": 0.5, "recall": 0.25, "coverage": 0.75}
-    run.append_stats(
-        stats_row(2) | {"evaluation": {**measured, "floor": 0.28, "ceiling": 400.0, "samples": 10_000}}
-    )
+    run.append_stats(stats_row(2) | {"evaluation": EVALUATION})
     visit = open_report(write_report(run, state))
     marks = visit.page.locator("#scale li").all()
     assert [mark.inner_text().split() for mark in marks] == [
@@ -718,14 +722,21 @@ def test_the_last_distance_stands_between_real_pictures_and_noise(open_report: O
     assert "10,000 fakes" in visit.text("#scale-words")
 
 
-def test_good_typical_and_bad_pictures_are_ranked_by_the_discriminator(visit: Visit, state: State) -> None:
-    visit.page.locator("#ranks").scroll_into_view_if_needed()
-    visit.until("document.querySelectorAll('#ranks canvas').length === 24")
-    shown = np.stack([visit.pixels(f"#ranks :nth-child({row} of .rank) canvas:nth-child({i})")[..., :1]
-                      for row in (1, 2, 3) for i in range(1, 9)])  # fmt: skip
+def test_good_typical_and_bad_pictures_stand_above_the_nearest_images(visit: Visit, state: State) -> None:
+    visit.until("document.querySelectorAll('#ranks canvas').length === 48")
+    shown, near = (
+        np.stack([visit.pixels(f"#ranks :nth-child({row} of .rank) canvas:nth-child({i})")[..., :1]
+                  for row in rows for i in range(1, 9)])
+        for rows in ((1, 3, 5), (2, 4, 6))
+    )  # fmt: skip
     with no_grad():
         logits = state.D((shown / 127.5 - 1).astype(np.float32)).data[:, 0].reshape(3, 8)
     assert logits[0].min() > logits[1].max() and logits[1].min() > logits[2].max()
+    index, apart = nearest(shown, IMAGES)
+    assert (near == IMAGES[index]).all()
+    words = visit.text("#ranks-words")
+    assert words.startswith("Of 60 new pictures") and "the nearest of 50 training images" in words
+    assert f"by {apart.mean():.0f} of 255" in words and words.endswith("has not just memorised them.")
     titles = visit.page.locator("#ranks h3").all_inner_texts()
     assert [title.split(":")[0] for title in titles] == ["Good", "Typical", "Bad"]
     low, high = (100 / (1 + np.exp(-logit)) for logit in (logits[2].min(), logits[2].max()))
@@ -855,7 +866,12 @@ def test_axe_finds_nothing_to_complain_about(open_report: Open, made: Made, widt
     assert [(one["id"], [node["html"][:80] for node in one["nodes"]]) for one in found] == []
 
 
-def test_on_paper_the_report_has_at_most_three_pages(visit: Visit) -> None:
+def test_on_paper_the_report_has_at_most_three_pages(open_report: Open, tmp_path: Path) -> None:
+    """With all that it can show."""
+    run, state = made_up_run(tmp_path, EPOCHS, **SMALL)
+    run.append_stats(stats_row(EPOCHS + 1) | {"evaluation": EVALUATION})
+    pictures = pictures_of(state.G, np.random.default_rng(0).standard_normal((60, 10)).astype(np.float32))
+    visit = open_report(write_report(run, state, {"ranked": ranked(state.D, pictures, IMAGES)}))
     assert visit.page.pdf(format="A4").count(b"/Type /Page\n") <= 3
 
 

@@ -122,7 +122,7 @@ def test_names_from_outside_never_become_markup(run: RunFolder, state: State) ->
     assert "alert(1)</script>" not in path.read_text()
     (about,) = re.findall('<meta name="description" content="(.*?)">', path.read_text())
     assert "<" not in about and HOSTILE in html.unescape(about)
-    (title,) = re.findall("<title>(.*?)</title>", page(HOSTILE, {}, dict.fromkeys(PARTS, "")))
+    (title,) = re.findall("<title>(.*?)</title>", page("page.html", HOSTILE, {}, dict.fromkeys(PARTS, "")))
     assert "<" not in title and html.unescape(title) == HOSTILE
 
 

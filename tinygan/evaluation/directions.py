@@ -1,4 +1,4 @@
-"""Directions of a generator's noise that mean something, for the report."""
+"""What a report measures of a generator: directions of its noise that mean something, and ranks."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -9,12 +9,14 @@ from tinygan.autograd import no_grad
 from tinygan.errors import UsageError
 from tinygan.evaluation.classifier import NAMES
 from tinygan.evaluation.evaluation import classifier_of
+from tinygan.evaluation.neighbours import ranked
 from tinygan.fast.originals import unlike
 from tinygan.layers import Network
 from tinygan.runs.state import State, pictures_of, sample_noise
 from tinygan.views.health import SOON
 from tinygan.views.webpage import rounded
 
+RANKED = 256  # pictures
 VECTORS, FRESH = 1000, 64  # of noise: to find directions by, and to try them on
 PUSH = 2.0  # how far along a direction it is tried, in standard deviations of the noise
 WORTH, LEAST = 0.5, 0.05  # how many standard deviations that must change a feature by; the least one counted
@@ -26,13 +28,15 @@ MEASURES = {"brighter": "brightness", "wider": "width", "more symmetric": "symme
 Features: TypeAlias = Callable[[np.ndarray], dict[str, np.ndarray]]  # pictures -> (N,) in [0, 1] by name
 
 
-def directions_of(state: State) -> list[dict[str, Any]]:
-    """The `directions` of the generator that people see; none where its layers are not the original ones, or
-    its pictures still blots."""
-    if unlike(state.shown_G) or state.step < SOON:
-        return []
-    noise = sample_noise(state.settings.seed + 1, VECTORS + FRESH, state.shown_G)  # not the previews'
-    return directions(state.shown_G, noise, features_of(state))
+def for_report(state: State, images: Any = None) -> dict[str, Any]:
+    """What `write_report` shows of the generator that people see, unless its pictures are still blots: its
+    `directions`, where all layers are the original ones; its pictures, `ranked`, beside training `images`."""
+    if state.step < SOON:
+        return {}
+    G = state.shown_G
+    noise = sample_noise(state.settings.seed + 1, VECTORS + FRESH, G)  # not the previews'
+    found = [] if unlike(G) else directions(G, noise, features_of(state))
+    return {"directions": found, "ranked": ranked(state.D, pictures_of(G, noise[:RANKED]), images)}
 
 
 def directions(G: Network, noise: np.ndarray, features: Features) -> list[dict[str, Any]]:

@@ -2,12 +2,22 @@
 
 A set of features is taken as the union of balls around its members, each up to the K-th nearest other one."""
 
+from typing import Any
+
 import numpy as np
 
+from tinygan.autograd import no_grad
+from tinygan.data.dataset import spread
+from tinygan.layers import Network
+from tinygan.ops.loss import sigmoid
 from tinygan.views.health import squared_distances
+from tinygan.views.pictures import to_uint8
+from tinygan.views.webpage import rounded, sprite
 
 K = 5
 MEMORISED = 0.5  # of the distance that real images have from the training set: half of it is no chance
+EACH = 8  # pictures that are shown of the highest, the middle and the lowest that D ranks
+MOST = 1 << 26  # numbers in the training images among which the nearest are looked for
 ROWS = 1000  # of a table of distances made at a time: 10,000 by 10,000 would take 800 MB
 
 
@@ -40,17 +50,41 @@ def _radii(x: np.ndarray) -> np.ndarray:
     return np.concatenate([np.partition(distances, K, axis=1)[:, K] for distances in tables])
 
 
-def nearest(pictures: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest(pictures: np.ndarray, images: np.ndarray, place: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """The nearest of `images` (M, H, W, C) to each of `pictures` (N, H, W, C), all uint8, N small: indices
-    (N,) and distances (N,), each the root of the mean squared difference of a pixel, in units of 1/255."""
+    (N,) and distances (N,), each the root of the mean squared difference of a pixel, in units of 1/255. For
+    `pictures` that are some of the `images`, `place` 1 gives the nearest other one; M > place."""
     flat = pictures.reshape(len(pictures), -1).astype(np.float32)
     parts = (images[start : start + ROWS] for start in range(0, len(images), ROWS))
     tables = [squared_distances(flat, part.reshape(len(part), -1).astype(np.float32)) for part in parts]
     distances = np.concatenate(tables, axis=1)  # (N, M)
-    return distances.argmin(axis=1), np.sqrt(distances.min(axis=1).astype(np.float64) / flat.shape[1])
+    index = np.argpartition(distances, place, axis=1)[:, place]
+    return index, np.sqrt(distances[np.arange(len(index)), index].astype(np.float64) / flat.shape[1])
 
 
 def memorised(apart: np.ndarray, usual: np.ndarray) -> bool:
     """Whether pictures may be copies: mean(apart) < MEMORISED mean(usual). `apart` (N,) is how far they are
     from their nearest training images, `usual` (M,) how far test images are."""
     return bool(apart.mean() < MEMORISED * usual.mean())
+
+
+def ranked(D: Network, pictures: np.ndarray, images: Any) -> dict[str, Any]:
+    """What a report shows of `pictures` (N, H, W, C) in [-1, 1], N >= 24, and the training `images`, uint8,
+    an array or a mapped one, or None: a `sprite` of those that D scores highest, in the middle and lowest, 8
+    each, its `probabilities` of their being real, and how many they are `of`; `nearest`, or None: a `sprite`
+    of the nearest images, the `mean` distance in units of 1/255, the `usual` one of an image from the nearest
+    other one, whether `memorised`, and `among` how many they were looked for."""
+    with no_grad():
+        logits = D.backend.numpy(D(D.backend.array(pictures)).data)[:, 0]
+    order = np.argsort(-logits, kind="stable")
+    middle = (len(order) - EACH) // 2
+    chosen = np.concatenate([order[:EACH], order[middle : middle + EACH], order[-EACH:]])
+    shown, near = to_uint8(pictures[chosen]), None
+    if images is not None and len(images) > 1:
+        among = spread(images, max(2, MOST // shown[0].size))
+        index, apart = nearest(shown, among)
+        usual = nearest(spread(among, len(shown)), among, place=1)[1]
+        near = {"sprite": sprite(among[index], EACH), "among": len(among), "mean": float(apart.mean())}
+        near |= {"usual": float(usual.mean()), "memorised": memorised(apart, usual)}
+    probabilities = rounded(sigmoid(logits[chosen]))
+    return {"of": len(order), "sprite": sprite(shown, EACH), "probabilities": probabilities, "nearest": near}

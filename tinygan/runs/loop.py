@@ -14,7 +14,7 @@ import numpy as np
 from tinygan.data import Dataset, normalise
 from tinygan.data.dataset import spread
 from tinygan.errors import UNFINISHED, NonFiniteError, Printer, TinyganError, by_product
-from tinygan.evaluation.directions import directions_of
+from tinygan.evaluation.directions import for_report
 from tinygan.layers import Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
@@ -207,13 +207,14 @@ class Training:
         return NonFiniteError(f"{where}: {what}. {last}. {remedy}.")
 
     def _write_report(self, rarely: bool = False) -> None:
-        """The report; `rarely`: without directions, which take longest, and only if the last one, and all
+        """The report; `rarely`: without what takes longest, and only if the last one, and all
         before, took no more than `REPORTS` of the time."""
         start = time.monotonic()
         soon = rarely and start < self.next_report
         if self.ranks.writes and not self.settings.no_report and not soon:
             with by_product("report", self.warn), self.progress.pause("writing the report"):
-                write_report(self.run, self.state, () if rarely else directions_of(self.state))
+                measured = None if rarely else for_report(self.state, self.data.images)
+                write_report(self.run, self.state, measured)
             end = time.monotonic()
             self.next_report = end + (end - start) / REPORTS
 

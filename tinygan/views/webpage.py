@@ -24,20 +24,19 @@ from tinygan.views.pictures import grid, png, read_picture, tiles
 EVALUATED = ("fcd", "error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
 MEASURED = ("g_loss", "d_loss", "real_score", "fake_score")  # of every step
 LIMITS = ("COLLAPSED", "REPEATED", "CERTAIN", "DEAD")  # of the verdict
-MOST_POINTS = 2000  # of a curve: more than a screen has pixels across
+MOST_POINTS = 1000  # of a curve: a chart is narrower
 
 
 def write_report(
-    run: RunFolder, state: State, directions: Sequence[dict[str, Any]] = (), path: Path | None = None
+    run: RunFolder, state: State, measured: dict[str, Any] | None = None, path: Path | None = None
 ) -> Path:
     """Write the report of `run`, whose networks are now as in `state`, to `path`, or else into its folder as
-    ``report.html``; return where it is. `directions`: those of the noise, as `evaluation.directions` finds
-    them. Pictures that cannot be read are left out. Raises CheckpointError when the configuration or the
+    ``report.html``; return where it is. `measured`: what `evaluation.directions.for_report` says of the
+    generator. Pictures that cannot be read are left out. Raises CheckpointError when the configuration or the
     statistics are damaged, or the file cannot be written."""
-    config, stats = _configuration(run), statistics(run)
+    config, stats, name = config_of(run), statistics(run), name_of(run)
     data = str(config["data"].get("name"))
     images, height, width, _ = config["data"]["shape"]
-    name = printable(run.path.resolve().name)
     networks = state.shown_G, state.D
     edits = unlike(*networks)  # of what the page computes by itself
     samples = run.samples()
@@ -54,7 +53,7 @@ def write_report(
             {"name": network.name, "input": network.input_shape, "layers": layers}
             for network, (layers, _) in zip(networks, exported, strict=True)
         ],
-        "step": state.step, "edits": edits, "directions": directions,
+        "step": state.step, "edits": edits, "directions": [], "ranked": None, **(measured or {}),
         "noise": rounded(state.preview_noise),
     }  # fmt: skip
     parts = {
@@ -63,12 +62,12 @@ def write_report(
         "picture": f"samples/{samples[-1].path.name}" if samples else "",  # beside the page
     }  # fmt: skip
     path = path or run.report_path
-    write_atomically(path, page(f"{name}: report", contents, parts).encode())
+    write_atomically(path, page("page.html", f"{name}: report", contents, parts).encode())
     return path
 
 
-def page(title: str, contents: dict[str, Any], parts: dict[str, str]) -> str:
-    """``page/page.html`` with the files that it names, the title, `contents` and other `parts` put in."""
+def page(file: str, title: str, contents: dict[str, Any], parts: dict[str, str]) -> str:
+    """A `file` of ``page/`` with the files that it names, the title, `contents` and other `parts` put in."""
     folder = resources.files("tinygan.views") / "page"
     # No "</script>" or "<!--" of a file's name may end the element it lies in.
     data = json.dumps(contents, allow_nan=False).replace("<", "\\u003c")
@@ -77,10 +76,14 @@ def page(title: str, contents: dict[str, Any], parts: dict[str, str]) -> str:
     def part(name: str) -> str:
         return parts[name] if name in parts else (folder / name).read_text(encoding="utf-8")
 
-    return re.sub(r"\{\{ (\S+) \}\}", lambda match: part(match[1]), part("page.html"))
+    return re.sub(r"\{\{ (\S+) \}\}", lambda match: part(match[1]), part(file))
 
 
-def _configuration(run: RunFolder) -> dict[str, Any]:
+def name_of(run: RunFolder) -> str:
+    return printable(run.path.resolve().name)
+
+
+def config_of(run: RunFolder) -> dict[str, Any]:
     """The configuration, with everything in it that a page needs."""
     config = run.read_config()
     shape = config["data"].get("shape")
@@ -133,12 +136,16 @@ def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any
 
 
 def _sprite(path: Path, count: int, height: int, width: int) -> str | None:
-    """The grid in `path` as a data: URL of a PNG, not magnified and without gaps; None if there is none."""
+    """The grid in `path` as a `sprite`; None if there is none."""
     try:
-        images = tiles(read_picture(path), count, height, width)
+        return sprite(tiles(read_picture(path), count, height, width))
     except (CheckpointError, ShapeError):
         return None
-    return "data:image/png;base64," + base64.b64encode(png(grid(images, scale=1, gap=0))).decode()
+
+
+def sprite(images: np.ndarray, columns: int | None = None) -> str:
+    """The `grid` of `images` as a data: URL of a PNG, not magnified and without gaps."""
+    return "data:image/png;base64," + base64.b64encode(png(grid(images, columns, scale=1, gap=0))).decode()
 
 
 def rounded(numbers: np.ndarray) -> list[Any]:

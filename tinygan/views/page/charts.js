@@ -23,12 +23,12 @@ function smooth(values, reach) {
 
 class Chart {
   /** @param figure as in page.html
-   * @param x epochs, growing
+   * @param x growing, in epochs or what data-axis says, up to `last`
    * @param columns {y, low, high} by the names of lines: y may hold nulls; low and high, if any, the range of what it is the mean of
    * @param reach the thick lines are means over so many points on either side */
-  constructor(figure, x, columns, lastEpoch, reach) {
-    const { top, write } = figure.dataset, key = [...figure.querySelectorAll(".key li")];
-    Object.assign(this, { figure, x, lastEpoch, reach, marked: null, at: null, top: Number(top), write: { percent, whole }[write] ?? fixed });
+  constructor(figure, x, columns, last, reach) {
+    const { top, write, axis = "epoch" } = figure.dataset, key = [...figure.querySelectorAll(".key li")];
+    Object.assign(this, { figure, x, axis, last, reach, marked: null, at: null, top: Number(top), write: { percent, whole }[write] ?? fixed });
     this.lines = key.filter(({ dataset }) => dataset.line).map((item) => (
       { item, name: item.textContent, color: `var(--${item.className})`, ...columns[item.dataset.line] }));
     this.limits = key.filter(({ dataset }) => dataset.limit).map((item) => {
@@ -70,7 +70,7 @@ class Chart {
     if (!width) return; // not on the screen yet
     const { left } = MARGIN, right = width - MARGIN.right, bottom = height - MARGIN.bottom;
     const top = this.top || 1.05 * Math.max(0.1, ...this.smoothed.flat(), ...this.limits);
-    const X = (this.X = (epoch) => left + (epoch / this.lastEpoch) * (right - left));
+    const X = (this.X = (place) => left + (place / this.last) * (right - left));
     const Y = (value) => bottom - (Math.min(top, Math.max(0, value)) / top) * (bottom - MARGIN.top); // single steps may lie above
     const across = (at, kind) => svg("line", { class: kind, x1: left, x2: right, y1: Y(at), y2: Y(at) });
     const down = (at, kind) => svg("line", { class: kind, x1: X(at), x2: X(at), y1: MARGIN.top, y2: bottom });
@@ -78,8 +78,8 @@ class Chart {
     const writeTick = this.write === fixed ? number : this.write;
     const parts = [
       ...ticks(top, 4).flatMap((value) => [across(value, "grid"), label(left - 6, Y(value) + 4, "end", writeTick(value))]),
-      ...ticks(this.lastEpoch, Math.max(2, width / 90)).map((epoch) => label(X(epoch), bottom + 16, "middle", number(epoch, 4))),
-      label((left + right) / 2, height - 1, "middle", "epoch"),
+      ...ticks(this.last, Math.max(2, width / 90)).map((place) => label(X(place), bottom + 16, "middle", number(place, 4))),
+      label((left + right) / 2, height - 1, "middle", this.axis),
       ...this.limits.map((value) => across(value, "limit")),
     ];
     if (this.marked !== null) parts.push(down(this.marked, "marker"));
@@ -93,7 +93,7 @@ class Chart {
     this.svg.replaceChildren(...parts);
     const texts = this.lines.map(({ name }, n) => (this.at === null ? name : `${name} ${this.write(this.smoothed[n][this.at])}`));
     this.lines.forEach(({ item }, n) => (item.textContent = texts[n]));
-    this.where.textContent = this.at === null ? "" : `${this.reach ? "mean around" : "at"} epoch ${number(this.x[this.at], 2)}`;
+    this.where.textContent = this.at === null ? "" : `${this.reach ? "mean around" : "at"} ${this.axis} ${number(this.x[this.at], 2)}`;
     this.svg.setAttribute("aria-valuenow", this.at ?? 0);
     this.svg.setAttribute("aria-valuetext", this.at === null ? "no point chosen" : `${this.where.textContent}: ${texts.join(", ")}`);
   }

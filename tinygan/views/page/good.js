@@ -1,8 +1,6 @@
 // How good the generator is: its distance on a scale, and pictures that the discriminator finds good and bad.
 "use strict";
 
-const RANKED = 256, EACH = 8; // pictures that are ranked; how many of them are shown: highest, middle and lowest
-
 /** A line from real pictures to noise, with a mark for this run: FCD, when it was measured last. */
 function showScale(stats) {
   const { fcd, floor, ceiling, samples } = stats.findLast((row) => row.evaluation.fcd !== undefined)?.evaluation ?? {};
@@ -15,31 +13,20 @@ function showScale(stats) {
     `have ${number(floor, 1)}, noise ${number(ceiling, 0)}, this generator ${number(fcd, 1)}.`;
 }
 
-/** Make the ranks when they come into sight for the first time. */
-function showRanksOnce(explorer) {
-  const observer = new IntersectionObserver(([{ isIntersecting }]) => {
-    if (!isIntersecting) return;
-    observer.disconnect();
-    showRanks(explorer);
+/** Rows of pictures as the discriminator ranks them, each above the training image nearest to it. */
+async function showRanks({ ranked, config: { data: { shape } } }) {
+  byId("ranks").hidden = !ranked; // not measured yet
+  if (!ranked) return;
+  const { of, sprite, probabilities, nearest } = ranked, tiles = await tilesOf(sprite, shape), count = tiles.length / 3;
+  const near = nearest ? await tilesOf(nearest.sprite, shape) : [];
+  ["Good", "Typical", "Bad"].forEach((word, n) => {
+    const part = (list) => list.slice(n * count, (n + 1) * count), [low, high] = [Math.min, Math.max].map((most) => percent(most(...part(probabilities))));
+    const row = (canvases, label) => element("div", { class: "rank", role: "img", "aria-label": label }, ...canvases);
+    byId("ranks").append(element("h3", {}, `${word}: real with a probability of ${low === high ? low : `${low} to ${high}`}`),
+      row(part(tiles), `${count} pictures by the generator`), ...(nearest ? [row(part(near), "The training image nearest to each")] : []));
   });
-  observer.observe(byId("ranks"));
-}
-
-/** The best, middle and worst of many new pictures, by the discriminator's logit. */
-async function showRanks({ networks, shape, noise }) {
-  const found = [];
-  for (let seed = 0; seed < RANKED; seed++) { // one by one: other questions come in between
-    const [picture] = await networks.ask("pictures", [drawNoise(noise.length, seed)]), [logit] = await networks.ask("logits", [picture]);
-    found.push({ picture, logit });
-  }
-  found.sort((a, b) => b.logit - a.logit);
-  for (const [word, at] of [["Good", 0], ["Typical", (RANKED - EACH) / 2], ["Bad", RANKED - EACH]]) {
-    const part = found.slice(at, at + EACH), [high, low] = [part[0], part.at(-1)].map(({ logit }) => percent(probability(logit)));
-    const canvases = part.map(({ picture }) => {
-      const canvas = element("canvas");
-      drawPicture(canvas, picture, shape);
-      return canvas;
-    });
-    byId("ranks").append(element("h3", {}, `${word}: real with a probability of ${low === high ? low : `${low} to ${high}`}`), element("div", { class: "rank" }, ...canvases));
-  }
+  const { among, mean, usual, memorised } = nearest ?? {};
+  byId("ranks-words").textContent = `Of ${number(of)} new pictures those that the discriminator finds most real, ${count} in the middle, and those that it finds least real.` +
+    (!nearest ? "" : ` Below each stands the nearest of ${number(among)} training images. It differs by ${whole(mean)} of 255 (root mean square of the pixels, mean of all); ` +
+    `a training image differs from the nearest other one by ${whole(usual)}. ${memorised ? "The generator may have memorised them." : "So the generator has not just memorised them."}`);
 }

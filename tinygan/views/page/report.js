@@ -22,7 +22,7 @@ new Player(RUN, (epoch, tiles, text, last) => {
   else tiles.forEach((tile, i) => copyCanvas(tile, grid[i]));
 });
 byId("real").hidden = !RUN.reals;
-if (explorer) showRanksOnce(explorer);
+showRanks(RUN);
 (RUN.reals ? tilesOf(RUN.reals, config.data.shape) : Promise.resolve([])).catch(() => []).then((reals) => {
   if (reals.length) {
     drawGrid(byId("real-grid"), reals, Math.ceil(Math.sqrt(reals.length)), 300);
@@ -46,7 +46,7 @@ function addGrid(count) {
 
 /** A reader changed layers, and the page's networks know the original ones: say so in their place. */
 function withoutNetworks() {
-  for (const part of document.querySelectorAll(".live, .walk, .handles, #find, #quiz, #ranks, #layers-section")) part.hidden = true;
+  for (const part of document.querySelectorAll(".live, .walk, .handles, #find, #quiz, #layers-section")) part.hidden = true;
   byId("grid-hint").textContent = "The same sixteen vectors of noise, epoch after epoch: an epoch is one pass over all real pictures.";
   for (const button of byId("grid").children) button.disabled = true;
   byId("explorer-model").textContent = `${RUN.edits}, and this page knows only the original layers: python -m tinygan.sample shows yours.`;
