@@ -70,7 +70,7 @@ class Gallery {
 class Explorer {
   /** `grid`: the canvases of the training's pictures, in buttons. */
   constructor(run, networks, grid) {
-    Object.assign(this, { run, networks, way: 0, morphing: false, drawn: false, all: false, onPicture() {} });
+    Object.assign(this, { run, networks, way: 0, morphing: false, open: 0, drawn: false, all: false, onPicture() {} });
     this.shape = run.networks[1].input;
     this.compute = networks.latest("outputs", (outputs) => this.show(outputs));
     this.computeSlope = networks.latest("slope", ({ slope }) => this.showSlope(slope));
@@ -148,11 +148,12 @@ class Explorer {
     return true;
   }
 
-  /** Draw the large picture; while one is being computed only the newest of further calls counts. */
+  /** Draw the large picture; while two are being computed only the newest of further calls counts. */
   draw() {
     byId("way").value = this.way;
     byId("way").setAttribute("aria-valuetext", `${number(this.way, 2)} of ${POINTS} pictures on`);
-    this.compute({ noise: this.noise, all: this.all });
+    this.open += 1;
+    this.compute({ noise: this.noise, all: this.all }).finally(() => (this.open -= 1));
   }
 
   show(outputs) {
@@ -165,7 +166,6 @@ class Explorer {
       : `The discriminator takes this picture for real with a probability of ${percent(probability(logit))}.`;
     this.drawn = true;
     this.onPicture(this.pushed(this.point(Math.floor(this.way) + 1)), outputs); // the noise of the strip's next picture
-    if (this.morphing) requestAnimationFrame(() => this.advance());
     const wanted = byId("show-slope").checked;
     byId("slope").hidden = byId("slope-words").hidden = !wanted;
     if (wanted) this.computeSlope(pixelsOf(byId("picture"), this.shape)); // of what is shown
@@ -180,11 +180,12 @@ class Explorer {
 
   /** A step of the morph, when the picture or the layers are in sight. */
   advance() {
+    if (!this.morphing) return;
+    requestAnimationFrame(() => this.advance());
     const now = performance.now(), seconds = Math.min(0.3, (now - this.then) / 1000);
     const boxes = ["picture", "layers-section"].map((id) => byId(id).getBoundingClientRect());
+    if (this.open > 1 || boxes.every(({ top, bottom }) => bottom < 0 || top > innerHeight)) return;
     this.then = now;
-    if (!this.morphing) return;
-    if (boxes.every(({ top, bottom }) => bottom < 0 || top > innerHeight)) return requestAnimationFrame(() => this.advance());
     this.way = (this.way + seconds / SECONDS) % POINTS;
     this.draw();
   }

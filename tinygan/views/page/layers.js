@@ -10,7 +10,7 @@ function sizes(shape) {
 }
 
 /** The numbers of one channel of a map whose last axis has `channels`. */
-const channelOf = (map, channel, channels) => Float32Array.from({ length: map.length / channels }, (_, i) => map[i * channels + channel]);
+const channelOf = (map, channel, channels) => new Float32Array(map.length / channels).map((_, i) => map[i * channels + channel]);
 
 /** The channels in which two maps differ most, the most different first. */
 function mostDifferent(a, b, channels) {
@@ -79,8 +79,8 @@ function drawOutput(picture) {
 }
 
 function drawChannels(output) {
-  const largest = largestOf(output);
-  this.buttons.forEach(({ firstChild }, k) => drawMap(firstChild, channelOf(output, this.channels[k], this.map[2]), this.map, largest));
+  const maps = this.channels.map((channel) => channelOf(output, channel, this.map[2])), largest = Math.max(...maps.map(largestOf));
+  this.buttons.forEach(({ firstChild }, k) => drawMap(firstChild, maps[k], this.map, largest));
 }
 
 /** Both networks' layers, drawn while they are in sight. */

@@ -26,14 +26,15 @@ class Networks {
     });
   }
 
-  /** A function of the task's argument that calls `show`(result, argument). At most one question is open; of
-   * those that come meanwhile only the newest is asked: a slider may move faster than the networks compute. */
+  /** A function of the task's argument that calls `show`(result, argument). At most two questions are open, one that
+   * is computed and one that waits, so that the worker never does; of those that come meanwhile only the newest is
+   * asked: a slider may move faster than the networks compute. */
   latest(task, show) {
-    let newest = 0, turn = Promise.resolve();
+    let newest = 0, turns = [Promise.resolve(), Promise.resolve()];
     return (argument) => {
       const number = ++newest;
-      const mine = turn.then(async () => number === newest && show(await this.ask(task, argument), argument));
-      turn = mine.catch(() => {}); // the next one is asked all the same
+      const mine = turns[0].then(async () => number === newest && show(await this.ask(task, argument), argument));
+      turns = [turns[1], mine.catch(() => {})]; // the next ones are asked all the same
       return mine;
     };
   }
