@@ -635,9 +635,17 @@ def test_a_drawing_is_looked_for_and_the_search_can_be_stopped(visit: Visit) -> 
     assert visit.pixels("#pad").max() == 0
 
 
-def test_the_quiz_asks_ten_pairs_and_counts_both(visit: Visit, state: State, made: Made) -> None:
-    reals = tiles(read_picture(made[0].reals_path), 16, 28, 28)[..., 0]
-    right = 0
+@pytest.mark.parametrize("measured", [True, False])
+def test_the_quiz_asks_ten_pairs_and_counts_both(
+    open_report: Open, made: Made, tmp_path: Path, measured: bool
+) -> None:
+    """With real pictures that do not stand further up, where the report has some."""
+    (run, state), reals, right = made, IMAGES[..., 0], 0
+    path = run.report_path if measured else write_report(run, state, path=tmp_path / "it.html")
+    if not measured:
+        reals = tiles(read_picture(run.reals_path), 16, 28, 28)[..., 0]
+    visit = open_report(path)
+    visit.until("byId('quiz-next').onclick !== null")
     for number in range(1, 11):
         visit.click("#quiz-next")
         visit.until("byId('quiz-next').hidden")

@@ -13,10 +13,10 @@ function showScale(stats) {
     `have ${number(floor, 1)}, noise ${number(ceiling, 0)}, this generator ${number(fcd, 1)}.`;
 }
 
-/** Rows of pictures as the discriminator ranks them, each above the training image nearest to it. */
+/** Rows of pictures as the discriminator ranks them, each above the training image nearest to it; returns these images. */
 async function showRanks({ ranked, config: { data: { shape } } }) {
   byId("ranks").hidden = !ranked; // not measured yet
-  if (!ranked) return;
+  if (!ranked) return [];
   const { of, sprite, probabilities, nearest } = ranked, tiles = await tilesOf(sprite, shape), count = tiles.length / 3;
   const near = nearest ? await tilesOf(nearest.sprite, shape) : [];
   ["Good", "Typical", "Bad"].forEach((word, n) => {
@@ -29,4 +29,5 @@ async function showRanks({ ranked, config: { data: { shape } } }) {
   byId("ranks-words").textContent = `Of ${number(of)} new pictures those that the discriminator finds most real, ${count} in the middle, and those that it finds least real.` +
     (!nearest ? "" : ` Below each stands the nearest of ${number(among)} training images. It differs by ${whole(mean)} of 255 (root mean square of the pixels, mean of all); ` +
     `a training image differs from the nearest other one by ${whole(usual)}. ${memorised ? "The generator may have memorised them." : "So the generator has not just memorised them."}`);
+  return near;
 }

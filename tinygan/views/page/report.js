@@ -22,8 +22,8 @@ new Player(RUN, (epoch, tiles, text, last) => {
   else tiles.forEach((tile, i) => copyCanvas(tile, grid[i]));
 });
 byId("real").hidden = !RUN.reals;
-showRanks(RUN);
-(RUN.reals ? tilesOf(RUN.reals, config.data.shape) : Promise.resolve([])).catch(() => []).then((reals) => {
+const unseen = showRanks(RUN);
+(RUN.reals ? tilesOf(RUN.reals, config.data.shape) : Promise.resolve([])).catch(() => []).then(async (reals) => {
   if (reals.length) {
     drawGrid(byId("real-grid"), reals, Math.ceil(Math.sqrt(reals.length)), 300);
     byId("game-real").setAttribute("href", reals[0].toDataURL());
@@ -31,8 +31,9 @@ showRanks(RUN);
   if (!explorer) return;
   new LayersView(RUN, explorer);
   new Finder(explorer, reals);
-  new Quiz(explorer, reals);
   addSaving(explorer, RUN.name);
+  const others = await unseen;
+  new Quiz(explorer, others.length ? others : reals); // rather pictures that do not stand further up
 });
 
 /** The places of the grid of pictures: canvases in buttons. */
