@@ -5,6 +5,7 @@ import io
 import re
 import time
 from collections.abc import Callable, Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tinygan.layers import Mode
 from tinygan.ops.loss import bce_with_logits
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import State, pictures_of
-from tinygan.trained import great_circle
+from tinygan.trained import Trained, great_circle
 from tinygan.views import health
 from tinygan.views.pictures import read_picture, tiles, to_uint8
 from tinygan.views.webpage import write_report
@@ -633,6 +634,12 @@ def test_a_drawing_is_looked_for_and_the_search_can_be_stopped(visit: Visit) -> 
     assert visit.text("#fit-words").split()[1] == step and int(step) < 300
     visit.page.click("#clear")
     assert visit.pixels("#pad").max() == 0
+
+
+def test_the_page_takes_the_steps_that_like_takes() -> None:
+    text = (Path(health.__file__).parent / "page" / "find.js").read_text()
+    (steps, lr), like = re.findall(r"STEPS = (\d+), LR = ([\d.]+)", text)[0], signature(Trained.like).parameters
+    assert (int(steps), float(lr)) == (like["steps"].default, like["lr"].default)
 
 
 @pytest.mark.parametrize("measured", [True, False])
