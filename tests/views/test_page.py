@@ -638,7 +638,8 @@ def test_a_drawing_is_looked_for_and_the_search_can_be_stopped(visit: Visit) -> 
 
 def test_the_page_takes_the_steps_that_like_takes() -> None:
     text = (Path(health.__file__).parent / "page" / "find.js").read_text()
-    (steps, lr), like = re.findall(r"STEPS = (\d+), LR = ([\d.]+)", text)[0], signature(Trained.like).parameters
+    ((steps, lr),) = re.findall(r"STEPS = (\d+), LR = ([\d.]+)", text)
+    like = signature(Trained.like).parameters
     assert (int(steps), float(lr)) == (like["steps"].default, like["lr"].default)
 
 
