@@ -113,14 +113,12 @@ def warn(line: str) -> None:
 @contextmanager
 def computing(device: str, engine: str = "auto") -> Iterator[backend.Backend]:
     """The device for a command that trains nothing, with its threads in use. Raises as `backend.choose`."""
-    chosen = backend.choose(device, engine, say=lambda line: None)
     with backend.use_threads(backend.default_threads()[0]):
-        yield chosen
+        yield backend.choose(device, engine, say=lambda line: None)
 
 
 def ending(out: Path | None, *allowed: str) -> str:
-    """The ending of the file that ``--out`` names, one of those `allowed`, such as ``.png``; nothing where it
-    names a folder. Raises UsageError for another one."""
+    """The ending of the file `out`, like ``.png``; "" for a folder. Raises UsageError if not `allowed`."""
     if not out or os.path.isdir(out) or not re.fullmatch(r"\.[A-Za-z]\w*", out.suffix):
         return ""
     if out.suffix.lower() not in allowed:
@@ -130,9 +128,8 @@ def ending(out: Path | None, *allowed: str) -> str:
 
 
 def placed(out: Path | None, folder: Path, name: str) -> Path:
-    """Where a command writes: to the file `out`; or as `name` into the folder `out`, which is made; without
-    `out`, into `folder`. Raises UsageError where the file has another ending than `name`, CheckpointError
-    where the folder cannot be made."""
+    """Where a command writes: the file `out`; `name` in the folder `out`, which is made; without `out`, in
+    `folder`. Raises UsageError for another ending, CheckpointError where no folder can be made."""
     if out is None:
         return folder / name
     if ending(out, Path(name).suffix):
@@ -148,9 +145,8 @@ def made(folder: Path) -> Path:
 
 
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
-    """Run `command` and return its exit code; an error becomes one line on stderr and its code, and Ctrl-C
-    becomes `UNFINISHED`. Without `arguments` it is what this process was started for. Anything but a
-    `TinyganError`, a full memory or a failing GPU is a bug and keeps its traceback."""
+    """Run `command` and return its exit code; a `TinyganError`, a full memory or a failing GPU is one line on
+    stderr, Ctrl-C is `UNFINISHED`. All else is a bug with a traceback. Default `arguments`: the process's."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
     if arguments is None:

@@ -2,8 +2,7 @@
 line: what was found, what was expected, what to do.
 
 >>> UsageError("196 images < --batch-size 256. Use --batch-size 196 or less.").exit_code
-2
-"""
+2"""
 
 import os
 import re

@@ -69,8 +69,7 @@ def limit_blas_threads(count: int) -> bool:
 
 def blas_threads() -> int:
     """How many threads NumPy's matrix products use now; 0 where its BLAS does not say."""
-    switch = _blas_switch()
-    return switch[1]() if switch else 0
+    return switch[1]() if (switch := _blas_switch()) else 0
 
 
 @cache

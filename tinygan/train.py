@@ -154,8 +154,7 @@ class Command(ModuleType):
 
 
 class Output:
-    """Where lines go: to the terminal, unless `quiet`, and to the log of `run` once there is one. Of several
-    `ranks` the first alone prints and writes."""
+    """Where lines go: to the terminal, unless `quiet`, and the log of `run`, if any; from rank 0 alone."""
 
     def __init__(self, ranks: Ranks, quiet: bool) -> None:
         self.writes, self.quiet, self.stream = ranks.writes, quiet, sys.stdout if ranks.writes else None
@@ -224,9 +223,8 @@ class Job:
 
     def prepare(self) -> None:
         """Decide on the settings and the device, load the images, make the networks."""
-        given = self.given
-        if given.get("data") and given["data"] not in NAMES and os.path.exists(given["data"]):
-            given["data"] = os.path.abspath(given["data"])  # a run may be resumed from elsewhere
+        if (data := self.given.get("data")) and data not in NAMES and os.path.exists(data):
+            self.given["data"] = os.path.abspath(data)  # a run may be resumed from elsewhere
         self.settings = self._new_settings() if self.resume is None else self._resumed_settings()
         self._choose_device()
         self._load_images()
@@ -275,12 +273,11 @@ class Job:
                 return run, Path(), None, meta
             return run, *checkpoint.newest_intact(files, self.output.warn)
 
-        run, self.file, self.arrays, self.meta = self.ranks.by_first(on_disk)
+        self.run, self.file, self.arrays, self.meta = self.ranks.by_first(on_disk)
         if self.given.get("data") == "auto":  # whatever was found then
             del self.given["data"]
-        self.run = run
-        saved = saved_settings(self.meta, self.file if self.arrays else run.config_path, self.arrays)
-        settings = resumed_settings(asdict(saved), self.given, str(run), changes)
+        saved = saved_settings(self.meta, self.file if self.arrays else self.run.config_path, self.arrays)
+        settings = resumed_settings(asdict(saved), self.given, str(self.run), changes)
         pairs = {name: [getattr(saved, name), getattr(settings, name)] for name in changes}
         self.changed = {name: both for name, both in pairs.items() if both[0] != both[1]}
         if self.arrays and "average" in changes:
@@ -302,9 +299,8 @@ class Job:
             first = ranks.by_first(lambda: computes)
             raise DeviceError(f"rank 0 computes {first}, and {', '.join(others)} not so. Use --device cpu.")
         self.device = backend.shared_by(device, ranks)
-        self.threads, self.source = backend.default_threads(ranks.sharing)
-        if settings.threads:
-            self.threads, self.source = settings.threads, "--threads"
+        asked = settings.threads and (settings.threads, "--threads")
+        self.threads, self.source = asked or backend.default_threads(ranks.sharing)
         if not self.process.enter_context(backend.use_threads(self.threads)) and settings.threads:
             why = "this NumPy's BLAS cannot be told how many threads to use"
             output.warn(f"warning: {why}; --threads has no effect.")
@@ -327,20 +323,17 @@ class Job:
         """Within this, a full memory or a GPU that fails is one line that names the last checkpoint. What
         fails is logged, if there is a log."""
         try:
-            with gpu_errors.failures(self.settings.batch_size, self.newest):
+            with gpu_errors.failures(self.settings.batch_size, lambda: self.run and self.run.newest()):
                 yield
         except TinyganError as problem:
             with suppress(TinyganError):  # a full disk may be the problem
                 self.output.log(f"{problem.mark}{problem}")
             raise
 
-    def newest(self) -> Path | None:
-        """The run's newest checkpoint, if there is one."""
-        return self.run and self.run.newest()
-
     def last(self) -> str:
-        """A sentence that names it, once the training has begun."""
-        return f"Last checkpoint: {newest}." if self.begun and (newest := self.newest()) else ""
+        """A sentence that names the run's newest checkpoint, once the training has begun and there is one."""
+        newest = self.run.newest() if self.begun and self.run else None
+        return f"Last checkpoint: {newest}." if newest else ""
 
     def facts(self, how: str) -> Iterator[str]:
         """What is trained, where and how: a line each; `how`: a step is taken, in words."""

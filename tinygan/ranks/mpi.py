@@ -63,9 +63,8 @@ class MPI(Ranks):
         return result
 
     def others(self, value: Any) -> list[str]:
-        all_of_them = self.comm.allgather((self.host, value))
-        first = all_of_them[0][1]
-        return [f"rank {rank} on {host}" for rank, (host, own) in enumerate(all_of_them) if own != first]
+        given = self.comm.allgather((self.host, value))
+        return [f"rank {rank} on {host}" for rank, (host, own) in enumerate(given) if own != given[0][1]]
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:

@@ -93,8 +93,7 @@ def packed(members: Arrays) -> tuple[bytes, bytes]:
 
 
 def content_digest(arrays: Arrays, meta: Mapping[str, object]) -> str:
-    """SHA-256 (64 hex digits) over the sorted names, the dtypes, shapes and bytes of `arrays`, and `meta`.
-    Equal digests mean bit-equal states. Raises CheckpointError for what `save` would refuse."""
+    """SHA-256 (64 hex digits) of names, dtypes, shapes, bytes of `arrays`, and `meta`. Raises as `save`."""
     return _digest(_members(arrays, meta)).hex()
 
 

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,14 +43,9 @@ class Sample(NamedTuple):
     path: Path
 
 
-class Inside:
+def inside(name: str) -> cached_property[Path]:
     """A property of a run's folder: the path of `name` in it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, run: RunFolder, kind: object = None) -> Path:
-        return run.path / self.name
+    return cached_property(lambda run: run.path / name)
 
 
 @dataclass(frozen=True)
@@ -141,19 +137,19 @@ class RunFolder:
             return [Path(where)]
         return RunFolder.find(where, out, trained=True)[0].checkpoints()
 
-    config_path = Inside("config.json")  # arguments, versions, device, data set
-    log_path = Inside("log.txt")  # what was printed
-    stats_path = Inside("stats.jsonl")  # one JSON object a line, one line an epoch
+    config_path = inside("config.json")  # arguments, versions, device, data set
+    log_path = inside("log.txt")  # what was printed
+    stats_path = inside("stats.jsonl")  # one JSON object a line, one line an epoch
     # Four little-endian float32 numbers a step: the losses of G and D, the mean scores of real and fake.
-    losses_path = Inside("losses.f32")
-    files_path = Inside("images.txt")  # the names of the picture files of the data, a line each
-    samples_dir = Inside("samples")  # the picture grids
-    checkpoints_dir = Inside("checkpoints")
-    latest_path = Inside(f"checkpoints/{LATEST}")  # the checkpoint that each save replaces
-    best_path = Inside(f"checkpoints/{BEST}")  # with --keep-best: the one with the best FCD so far
-    reals_path = Inside("reals.png")  # a grid of training images
-    gif_path = Inside("training.gif")
-    report_path = Inside("report.html")  # all of it on one page
+    losses_path = inside("losses.f32")
+    files_path = inside("images.txt")  # the names of the picture files of the data, a line each
+    samples_dir = inside("samples")  # the picture grids
+    checkpoints_dir = inside("checkpoints")
+    latest_path = inside(f"checkpoints/{LATEST}")  # the checkpoint that each save replaces
+    best_path = inside(f"checkpoints/{BEST}")  # with --keep-best: the one with the best FCD so far
+    reals_path = inside("reals.png")  # a grid of training images
+    gif_path = inside("training.gif")
+    report_path = inside("report.html")  # all of it on one page
 
     def resume_command(self, data: object) -> str:
         """What goes on with the run, which is trained on `data`."""
@@ -313,10 +309,9 @@ class RunFolder:
         if self.stats_path.exists():
             kept = b"".join(_row(row) for row in self.read_stats() if row["step"] <= step)
             write_atomically(self.stats_path, kept)
-        losses = np.full((step, 4), np.nan, "<f4")
-        found = self.read_losses()[:step]
-        losses[: len(found)] = found
-        write_atomically(self.losses_path, losses.tobytes())
+        losses = self.read_losses()[:step]
+        missing = np.full((step - len(losses), 4), np.nan, np.float32)
+        write_atomically(self.losses_path, np.concatenate([losses, missing]).astype("<f4").tobytes())
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -21,9 +21,8 @@ LayerParts: TypeAlias = tuple[str, layers.Layer, tuple[int, ...], dict[str, np.n
 
 
 def layer_by_layer(network: layers.Network) -> Iterator[LayerParts]:
-    """Each layer as it computes outside of training, in NumPy arrays: kernel and bias; of a batch
-    normalisation scale and shift (C,). The pads of a convolution are the zeros around its input, of a
-    transposed one what is cropped."""
+    """Each layer outside of training, in NumPy arrays: kernel and bias; of a batch normalisation scale and
+    shift (C,). Pads: the zeros around a convolution's input, or what a transposed one crops."""
     shape = network.input_shape
     for name, layer in network.layers.items():
         tensors, pads = layer.parameters | layer.statistics, None
@@ -40,9 +39,8 @@ def layer_by_layer(network: layers.Network) -> Iterator[LayerParts]:
 
 
 def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
-    """G as an ONNX file: ``noise`` (N, noise_dim) float32 -> ``pictures`` (N, H, W, C) float32 in [-1, 1], as
-    `gan.generate`; any N. `about` becomes the model's metadata. Raises UsageError where the package onnx is
-    missing, or a layer computes what none of its operators does."""
+    """G as an ONNX file: ``noise`` (N, noise_dim) float32 -> ``pictures`` (N, H, W, C) float32 in [-1, 1],
+    any N. `about`: its metadata. Raises UsageError without the package, or for layers without operators."""
     from tinygan.fast.originals import unlike  # an engine, which those who read weights need not load
 
     if edits := unlike(G):
@@ -113,8 +111,7 @@ def write_safetensors(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any])
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What `write_safetensors` wrote. Raises UsageError where the package safetensors is missing, and
-    CheckpointError where the file is damaged, or tinygan did not write it."""
+    """What `write_safetensors` wrote. Raises UsageError without the package, CheckpointError if damaged."""
     with _needed("safetensors"):
         import safetensors
     try:

@@ -22,11 +22,9 @@ def duration(seconds: float) -> str:
     if round(seconds) < 60:
         return f"{round(seconds)} s"
     hours, minutes = divmod(round(seconds / 60), 60)
-    if not hours:
-        return f"{minutes} min"
     if hours >= 48:
         return f"{round(hours / 24)} days"
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return " ".join([f"{hours} h"] * (hours > 0) + [f"{minutes} min"] * (minutes > 0))
 
 
 class Progress:
@@ -40,9 +38,8 @@ class Progress:
         self, stream: TextIO | None, total_steps: int = 0, done_steps: int = 0, quiet: bool = False,
         seconds_per_line: float = 30,
     ) -> None:  # fmt: skip
-        self._stream = stream
+        self._stream, self._quiet = stream, quiet
         self._total, self._done = total_steps, done_steps
-        self._quiet = quiet
         self._fails = getattr(stream, "closed", False)
         terminal = not self._fails and getattr(stream, "isatty", bool)() and os.environ.get("TERM") != "dumb"
         notebook = type(stream).__module__ == "ipykernel.iostream"
@@ -50,8 +47,7 @@ class Progress:
         self._interval = seconds_per_line if not self._moves else 1.0 if notebook else 0.1
         self._shown = ""  # what stands on the terminal's last line
         self._fields: Sequence[str] = ()  # what should stand there
-        self._steps = 0  # of this process
-        self._images = 0
+        self._steps = self._images = 0  # of this process
         self.paused = 0.0  # seconds spent on other things than steps
         self._last_time = monotonic()  # of the last line printed
         # (time without pauses, images so far) after each of the last steps; the first entry starts the window

@@ -49,11 +49,10 @@ def setting(
     default: Any, help: str, check: Check | None = None, *, resumed: str = "may change", added: bool = False,
     **option: Any,
 ) -> Any:  # fmt: skip
-    """A setting and its option, `option` being what argparse takes.
-    `resumed`: a run that goes on ``"may change"`` it; or has it ``"fixed"``, since it decides the run's
-    numbers (so do the data, wherever they lie: the checkpoint knows their digest); or ``"if named"``, fixed
-    but for ``--change``; or ``"forgets"`` it, since each command says it for itself. `added`: older
-    checkpoints lack it, and the default is what was done then."""
+    """A setting and its option, `option` being what argparse takes. `resumed`: a run that goes on ``"may
+    change"`` it; or has it ``"fixed"``, since it decides the run's numbers (so do the data, wherever they
+    lie: the checkpoint knows their digest); or ``"if named"``, fixed but for ``--change``; or ``"forgets"``
+    it, since each command says it for itself. `added`: older checkpoints lack it; the default is theirs."""
     facts = {"check": check, "resumed": resumed, "added": added}
     return field(default=default, metadata={**facts, "option": {"help": help, **option}})
 

@@ -16,7 +16,7 @@ from tinygan.rng import stream
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder, name_of
 from tinygan.runs.formats import read_safetensors
-from tinygan.runs.settings import Settings, resumed_settings
+from tinygan.runs.settings import SIZES, Settings, resumed_settings
 
 PREVIEWS = 16
 MOST_STEPS = 1 << 31  # centuries, but their losses would still fit on a disk
@@ -39,10 +39,9 @@ class State:
     def __init__(self, settings: Settings, backend: Backend) -> None:
         self.settings, self.backend = settings, backend
         init = stream(settings.seed, "init")
-        both: dict[str, Any] = {name: getattr(settings, name) for name in ("size", "channels", "width")}
-        both["backend"] = backend
-        for_G = {"noise_dim": settings.noise_dim, **both}
-        self.G, self.D = models.generator(init.at(0), **for_G), models.discriminator(init.at(1), **both)
+        for_G: dict[str, Any] = {name: getattr(settings, name) for name in SIZES} | {"backend": backend}
+        for_D = {name: value for name, value in for_G.items() if name != "noise_dim"}
+        self.G, self.D = models.generator(init.at(0), **for_G), models.discriminator(init.at(1), **for_D)
         betas = settings.beta1, settings.beta2
         self.adam_G = optim.Adam(self.G.parameters, settings.lr, *betas)
         self.adam_D = optim.Adam(self.D.parameters, settings.lr_d or settings.lr, *betas)
@@ -128,9 +127,8 @@ def folder_of(checkpoint_file: Path) -> Path:
 
 def found(where: str | Path | None, out: Path, backend: Backend, say: Printer) -> tuple[State, Path]:
     """The state in the newest intact checkpoint of the run `where`, in a checkpoint file, or without either
-    in the newest trained run of `out`; and that file. One that ``python -m tinygan.export --safetensors``
-    wrote has the weights of a state, and no more. Raises CheckpointError where there is none, or none that is
-    intact; UsageError where the package safetensors is missing."""
+    in the newest trained run of `out`; and that file. A .safetensors file gives weights alone. Raises
+    CheckpointError where there is no intact one; UsageError where the package safetensors is missing."""
     if where is None or Path(where).suffix.lower() != ".safetensors":
         return restored(RunFolder.checkpoint_files(where, out), backend, say)
     path = Path(where)

@@ -24,9 +24,7 @@ if TYPE_CHECKING:  # not needed, and not loaded, on a processor
     from tinygan.cuda.trainer import Trainer as OnCard
 
 
-def images_of(
-    settings: Settings, say: Printer, data_dir: Path | None = None, array: Any = None
-) -> Dataset:
+def images_of(settings: Settings, say: Printer, data_dir: Path | None = None, array: Any = None) -> Dataset:
     """The images that `settings` ask for; `data_dir`, where they lie now, or the `array` that holds them.
     Raises as `data.load`."""
     what = settings.data if array is None else array
@@ -104,8 +102,7 @@ class Batch(NamedTuple):
 
 
 class StepByStep:
-    """The trainer for any backend, a step at a time. Each rank takes its part of every batch: of the images,
-    noise and masks that one process alone would use."""
+    """The trainer for any backend, a step at a time. Each rank takes its part of a single process's batch."""
 
     stride = 1  # steps worth taking before their results are read
     trouble = ""  # what was not finite, once anything was

@@ -56,8 +56,7 @@ class LayerFacts(NamedTuple):
 
 
 def layer_facts(state: State, batch: Batch) -> tuple[list[LayerFacts], list[LayerFacts]]:
-    """G's layers on the batch's noise, with G's loss, and D's on its real images, with D's loss. `state` is
-    spoilt by it: the running statistics of G have seen the batch."""
+    """G's layers on the batch's noise, by G's loss; D's on real images, by D's. G's statistics change."""
     G, D, masks = state.G, state.D, stream(0, "dropout")
     noise, images = Tensor(batch.noise, G.backend), Tensor(batch.images, D.backend)
     in_G = outputs(G, noise, masks.at(0))
