@@ -7,6 +7,7 @@ and write down the new digest, which the test of this file prints."""
 import ast
 import hashlib
 import linecache
+import re
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from functools import cache
@@ -24,30 +25,30 @@ from tinygan.ops import activation, batchnorm, conv, dense, dropout, geometry, l
 TWINS = fast_ops.TWINS | {conv: fast_conv.TWINS}  # of the ops, by the file of each
 ORIGINALS: dict[Any, dict[str, str]] = {
     gan: {
-        "losses_and_gradients": "f9b3c89c", "train_step": "32980872", "discriminator_loss": "912edc6a",
-        "generator_loss": "d46a6599",
+        "losses_and_gradients": "76d1aa6d", "train_step": "69016fd7", "discriminator_loss": "851c9010",
+        "generator_loss": "f1d514ba",
     },
     layers: {
-        "Layer": "67185438", "Linear": "04d1389d", "Dense": "ac31cffe", "Conv2D": "f0f88729",
-        "Conv2DTranspose": "31d6dfda", "BatchNorm": "03d91ff2", "LeakyReLU": "106f80c6", "Tanh": "b7d9915b",
-        "Dropout": "217c3b23", "Reshape": "73140c93", "Mode": "3b18e236", "Network": "7d34a3ad",
+        "Layer": "7a3dbfdf", "Linear": "9f27e7df", "Dense": "66040afd", "Conv2D": "69d3c9f8",
+        "Conv2DTranspose": "276e0aef", "BatchNorm": "e90a43be", "LeakyReLU": "0218cb58", "Tanh": "996a26ac",
+        "Dropout": "620cc200", "Reshape": "695038f7", "Mode": "701a7d34", "Network": "178caf13",
     },
     autograd: {
-        "Op": "da1ee852", "Tensor": "bdd452d5", "grad": "64fedc09", "_inputs_first": "2830863d",
-        "add": "df2ac0ef",
+        "Op": "29791520", "Tensor": "d33fdd51", "grad": "ef5689c3", "_inputs_first": "d372b154",
+        "add": "0a7c91da",
     },
-    optim: {"Adam": "8632854f"},
-    activation: {"leaky_relu": "3285beba", "tanh": "220223ee"},
-    batchnorm: {"moments": "eb47a213", "batch_norm": "49b1baf5"},
-    conv: {"im2col": "e6877395", "col2im": "b7f661ef", "conv2d": "fbe09e2b", "conv2d_transpose": "6aece6ca"},
-    dense: {"dense": "fac2df7b", "reshape": "7726f4b8"},
-    dropout: {"dropout": "6159cf26"},
+    optim: {"Adam": "491c2d6c"},
+    activation: {"leaky_relu": "2eea5c63", "tanh": "01aab7b3"},
+    batchnorm: {"moments": "953cc883", "batch_norm": "8cae2746"},
+    conv: {"im2col": "0e9d2217", "col2im": "17e6bed8", "conv2d": "4d69f565", "conv2d_transpose": "b8999ff7"},
+    dense: {"dense": "298736ed", "reshape": "9986db0e"},
+    dropout: {"dropout": "f714c583"},
     geometry: {
-        "stride_pair": "7b712d57", "conv2d_pads": "36eb4f4c", "conv2d_transpose_size": "86497d35",
-        "_same_pads": "cd6300b3", "_explicit_pads": "dc6613f9",
+        "stride_pair": "d897e760", "conv2d_pads": "f15a6340", "conv2d_transpose_size": "5a2140cf",
+        "_same_pads": "9e331577", "_explicit_pads": "9f4af063",
     },
-    rng: {"Stream": "064ef6fc", "mask_rate": "344ab093"},
-    loss: {"sigmoid": "2fa98e57", "bce_with_logits": "a3ae9a99"},
+    rng: {"Stream": "38243539", "mask_rate": "00d6984d"},
+    loss: {"sigmoid": "a69663b1", "bce_with_logits": "800b7d08"},
 }  # fmt: skip
 
 # What each kind of layer computes with outside training.
@@ -58,7 +59,7 @@ USES = {
 }  # fmt: skip
 
 # What the step on a graphics card has its own version of besides.
-CARD_ORIGINALS: dict[Any, dict[str, str]] = {average: {"Average": "e769c90e"}}
+CARD_ORIGINALS: dict[Any, dict[str, str]] = {average: {"Average": "f7573eae"}}
 
 
 def changed(originals: dict[Any, dict[str, str]] = ORIGINALS, read_again: bool = True) -> list[str]:
@@ -149,19 +150,11 @@ def _parts(thing: Any) -> Iterator[Any]:
 
 @cache
 def _functions(text: str) -> dict[tuple[str, int], str]:
-    """The functions that a file defines, by name and first line: that of a decorator, where there is one."""
+    """The functions that a file defines, by name and first line: that of a decorator, where there is one. A
+    syntax tree each, without docstrings, and without what not all versions of Python write: what is empty."""
     found = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
-    return {(f.name, min([f.lineno, *(d.lineno for d in f.decorator_list)])): repr(_tree(f)) for f in found}
-
-
-def _tree(node: Any) -> Any:
-    """A syntax tree as nested tuples, the same in every version of Python, without docstrings."""
-    if isinstance(node, list):
-        return tuple(map(_tree, node))
-    if not isinstance(node, ast.AST):
-        return node
-    fields = dict(ast.iter_fields(node))
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
-        fields["body"] = fields["body"][1:]
-    given = {key: value for key, value in fields.items() if value not in (None, [])}
-    return type(node).__name__, *((key, _tree(value)) for key, value in given.items())
+    for f in found:
+        f.body = f.body[ast.get_docstring(f) is not None :]
+    trees = (re.sub(r"\w+=(?:\[\]|None)|, ", "", ast.dump(f)) for f in found)
+    starts = (min([f.lineno, *(d.lineno for d in f.decorator_list)]) for f in found)
+    return {(f.name, start): tree for f, start, tree in zip(found, starts, trees, strict=True)}
