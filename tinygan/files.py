@@ -23,10 +23,9 @@ except ImportError:
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
-    """Replace `path` by `content`, or by what it writes into the open file it gets: all of it, or nothing.
-    When this returns, the file and its name are on the disk (fsync), and outlive a power cut. On failure the
-    old file stays and no temporary one remains. Raises FileError where it cannot be written (full disk,
-    read-only folder), CheckpointError where `path` is no regular file, and what else `content` raises."""
+    """Replace `path` by `content`, or by what it writes into the open file it gets: all of it, or nothing. On
+    return file and name are on the disk (fsync), and outlive a power cut; on failure the old file stays
+    alone. Raises FileError, CheckpointError where `path` is no regular file, and what `content` raises."""
     if not path.name or (os.path.exists(path) and not os.path.isfile(path)):
         raise CheckpointError(f"{path} is no regular file. Choose the name of a file.")
     # The name is new each time: two writers of one path never share a half-written file.

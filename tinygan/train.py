@@ -320,8 +320,7 @@ class Job:
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """Within this, a full memory or a GPU that fails is one line that names the last checkpoint. What
-        fails is logged, if there is a log."""
+        """Within this, a full memory or a failing GPU is one line with the last checkpoint. It is logged."""
         try:
             with gpu_errors.failures(self.settings.batch_size, lambda: self.run and self.run.newest()):
                 yield

@@ -158,8 +158,7 @@ class RunFolder:
         return python("-m", "tinygan.train", "--resume", str(self.path))
 
     def sample_path(self, epoch: int, step: int | None = None) -> Path:
-        """``samples/epoch_0007.png``: the grid after 7 finished epochs; 0 is before training; with `step`,
-        inside an epoch, as `checkpoint_path`."""
+        """``samples/epoch_0007.png``: after 7 epochs; 0: before training; `step` as in `checkpoint_path`."""
         return self.samples_dir / self.checkpoint_path(epoch, step).with_suffix(".png").name
 
     def checkpoint_path(self, epoch: int, step: int | None = None) -> Path:
@@ -230,8 +229,7 @@ class RunFolder:
         write_atomically(self.config_path, f"{json.dumps(config, indent=2)}\n".encode())
 
     def read_config(self) -> dict[str, Any]:
-        """What `write_config` wrote: an object; `GROUPS` in it are objects, and `LISTS` are lists of them.
-        Raises CheckpointError when it is missing or damaged."""
+        """What `write_config` wrote, with all of `GROUPS` and `LISTS`. Raises CheckpointError if damaged."""
         try:
             with reading(self.config_path):
                 config = _parsed(self.config_path.read_bytes())
@@ -304,8 +302,7 @@ class RunFolder:
         return np.frombuffer(found[: len(found) // 16 * 16], "<f4").reshape(-1, 4).astype(np.float32)
 
     def keep_stats_until(self, step: int) -> None:
-        """Drop the rows whose ``"step"`` is past `step`, which a resumed run writes again, and a last line
-        that was cut short; likewise losses. Raises CheckpointError."""
+        """Drop rows and losses of steps after `step`, and a last line cut short. Raises CheckpointError."""
         if self.stats_path.exists():
             kept = b"".join(_row(row) for row in self.read_stats() if row["step"] <= step)
             write_atomically(self.stats_path, kept)
@@ -340,8 +337,7 @@ def name_of(path: Path, meta: Mapping[str, object]) -> str:
 
 
 def _place(name: str) -> tuple[int, int, str]:
-    """The epochs and steps in the name of a numbered checkpoint, by which to sort; any other comes last. One
-    without a step is from the end of its epoch: older than any step after it."""
+    """Epochs and steps in a numbered checkpoint's name, to sort by: one without steps first, others last."""
     match = _CHECKPOINT.fullmatch(name)
     return (int(match[1]), int(match[2] or -1), name) if match else (sys.maxsize, 0, name)
 

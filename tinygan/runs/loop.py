@@ -79,9 +79,8 @@ class Training:
 
     def epochs(self, received: Signals) -> Iterator[dict[str, Any]]:
         """Train to the end, and give the first rank the statistics of each epoch; who closes this saves what
-        was reached. Raises StoppedError where a signal was `received` (the run was saved and can be resumed),
-        NonFiniteError where a loss or a weight is NaN or infinite (no checkpoint holds it), and
-        CheckpointError where the run folder cannot be written."""
+        was reached. Raises StoppedError where a signal was `received` (all is saved), NonFiniteError where a
+        loss or a weight is not finite (none is saved), CheckpointError where nothing can be written."""
         if self.state.step == 0 and self.ranks.writes:
             self._save_previews(0)
             with by_product("picture of the training images", self.warn):
