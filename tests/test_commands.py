@@ -610,7 +610,7 @@ def test_sample_interpolates_in_a_looping_gif(trained: Path, tmp_path: Path) -> 
     ("arguments", "words"),
     [
         ("--num 0", "--num 0"), ("--interpolate 1", "at least 2 frames"), ("--seed -1", "--seed -1"),
-        ("--seed x", "--seed"), ("--bogus", "--bogus"), ("--num 1 --interpolate 5", "2 ends"),
+        ("--seed x", "--seed"), ("--bogus", "--bogus"), ("--num 1 --interpolate 5", "2 pictures"),
         ("--separate --interpolate 5", "not allowed with"), ("--grid 0x3", "ROWSxCOLS"),
         ("--grid 2x2 --num 5", "--grid 2x2 holds"), ("--grid 2x2 --separate", "not allowed with"),
         ("--format npy --separate", "leave the other"), ("--out x.jpg", "does not end in .png or .npy"),
@@ -735,7 +735,7 @@ def test_several_runs_are_put_side_by_side(trained: Path, tmp_path: Path) -> Non
 
 def test_a_report_without_the_training_images_says_so(tmp_path: Path) -> None:
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).integers(0, 256, (70, 28, 28), np.uint8))
-    short = ("--epochs", 100, "--batch-size", 35, "--width", 1, "--noise-dim", 5, "--no-gif")
+    short = ("--epochs", 3, "--batch-size", 1, "--width", 1, "--noise-dim", 5, "--no-gif")
     works("train", "--data", "mine.npy", *short, cwd=tmp_path)
     path = RunFolder.find(None, tmp_path / "runs")[0].path / "report.html"
     assert in_page(path)["ranked"]["nearest"]["among"] == 70

@@ -142,7 +142,7 @@ def check(options: Namespace) -> None:
     if pictures > MOST:
         raise UsageError(f"{pictures} pictures are more than {MOST:,}. Make them in parts, by --seed.")
     if options.interpolate is not None and (options.interpolate < 2 or options.wanted < 2 * options.walks):
-        raise UsageError("--interpolate needs at least 2 frames, and --num at least 2 ends.")
+        raise UsageError("--interpolate needs at least 2 frames, and 2 pictures to go between.")
     if options.wanted % options.walks:
         raise UsageError(f"{options.wanted} pictures do not fill --grid evenly: name as many for each place.")
     if options.interpolate and (frames := pictures // options.walks) > MOST_FRAMES:
@@ -191,7 +191,8 @@ def make(options: Namespace, device: backend.Backend, progress: Progress) -> int
         else:
             shown = np.concatenate([options.given, to_uint8(pictures)]) if options.like else pictures
             save_png(path, grid(shown, options.grid[1] if options.grid else None))
-        line, path = f"{len(noise)} pictures from {trained.path}", f"{path}{'/' if options.separate else ''}"
+        line = f"{len(noise)} picture{'s' * (len(noise) > 1)} from {trained.path}"
+        path = f"{path}{'/' if options.separate else ''}"
     progress.close(keep=False)
     say(f"{line}: {path}")
     if not way:

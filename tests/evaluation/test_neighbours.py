@@ -102,6 +102,8 @@ def test_copies_of_training_images_are_found(state, pictures):
     found = ranked(state.D, pictures, rng().permutation(to_uint8(pictures)))
     assert found["nearest"]["sprite"] == found["sprite"]
     assert found["nearest"]["mean"] < 0.5 and found["nearest"]["memorised"]
+    twice = to_uint8(pictures).repeat(2, axis=0)  # where the nearest other one is a copy as well
+    assert ranked(state.D, pictures, twice)["nearest"]["memorised"]
 
 
 def test_pictures_as_far_from_the_images_as_those_from_each_other_are_new(state, pictures):

@@ -69,6 +69,15 @@ def test_lines_with_other_points_are_straight_between_their_own() -> None:
     assert together([([], []), ([], [])]) == {"x": [], "lines": [[], []]}
 
 
+def test_a_distance_that_was_measured_once_is_a_dot(models: Models, tmp_path: Path, browser: Any) -> None:
+    models[1][0].append_stats(stats_row(3) | {"evaluation": {"fcd": 50.0}})
+    write_comparison(models[:2], tmp_path / "it.html")
+    page = browser.new_page()
+    page.goto((tmp_path / "it.html").as_uri())
+    assert [page.locator(".chart").nth(n).locator("circle").count() for n in range(4)] == [1, 1, 0, 0]
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_every_run_without_a_complaint(
     models: Models, tmp_path: Path, browser: Any, scheme: str

@@ -173,7 +173,7 @@ def test_the_slider_shows_the_pictures_and_the_numbers_of_its_epoch(visit: Visit
     visit.until("explorer.when === 'after epoch 1'")
     facts = visit.text("#epoch-facts")
     assert facts.startswith("After epoch 1: mean loss of the generator 0.710")
-    assert "a probability of 60 % of being real" in facts
+    assert "a probability of 60\u00a0% of being real" in facts
     assert visit.text("#epoch-number") == f"1 of {EPOCHS}"
     wait_for_grid(visit, made[0].sample_path(1))
     visit.set("#epoch", 0)
@@ -352,12 +352,13 @@ def test_the_epoch_on_the_slider_is_marked_in_the_charts(visit: Visit) -> None:
 
 def test_the_limits_of_the_verdict_are_drawn_where_its_numbers_are(visit: Visit) -> None:
     visit.page.evaluate("byId('more-charts').open = true")
-    right = ["of real images 75 %", "of fakes 50 %"]
+    right = ["of real images 75\u00a0%", "of fakes 50\u00a0%"]
+    alike = ["any two 90\u00a0%", "the nearest two 80\u00a0%"]
     for title, numbers, limits in (
         ("How often the discriminator is right", right, [0.5]),
-        ("How different", ["any two 90 %", "the nearest two 80 %"], [1, health.COLLAPSED, health.REPEATED]),
+        ("How different", alike, [1, health.COLLAPSED, health.REPEATED]),
         ("How much the", ["of real images 0.100", "of fakes 0.200"], []),
-        ("Dead channels", ["never positive 13 %"], [health.DEAD]),
+        ("Dead channels", ["never positive 13\u00a0%"], [health.DEAD]),
         ("Speed", [f"images a second {100 + EPOCHS}"], []),
     ):
         assert visit.numbers(title, "End")[: len(numbers)] == numbers
@@ -438,7 +439,7 @@ def test_the_decision_of_the_discriminator_stands_below_the_picture(visit: Visit
     with no_grad():
         logit = float(state.D(pictures_of(state.G, state.preview_noise[:1])).data[0, 0])
     words = "The discriminator takes this picture for real with a probability of"
-    assert visit.text("#decision") == f"{words} {100 / (1 + np.exp(-logit)):.0f} %."
+    assert visit.text("#decision") == f"{words} {100 / (1 + np.exp(-logit)):.0f}\u00a0%."
     visit.page.locator("#discriminator summary").scroll_into_view_if_needed()
     visit.click("#discriminator summary")
     visit.until("document.querySelector('.logit')?.textContent")
@@ -525,6 +526,18 @@ def test_the_way_leads_from_picture_to_picture_on_great_circles_and_back(visit: 
     shows(visit, state, third, "#strip canvas:nth-child(5)")
 
 
+def test_a_morph_may_come_to_the_layers_before_their_channels_are_chosen(browser: Any, made: Made) -> None:
+    page, complaints = browser.new_page(reduced_motion="no-preference"), []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    for _ in range(3):
+        page.goto(made[0].report_path.as_uri())
+        page.evaluate("byId('layers-section').scrollIntoView()")
+        page.wait_for_timeout(300)
+        page.reload()
+    assert complaints == []
+    page.close()
+
+
 def test_the_picture_morphs_by_itself_unless_motion_is_unwanted_and_stops_for_a_hand(
     browser: Any, made: Made, visit: Visit
 ) -> None:
@@ -567,11 +580,12 @@ def test_the_address_holds_the_state(visit: Visit, open_report: Open, made: Made
     visit.page.evaluate("explorer.names[1] = nameOf(explorer.point(1))")
     visit.click("#strip canvas:nth-child(2)")
     address, noise = visit.page.evaluate("location.hash"), visit.noise()
-    other = open_report(made[0].report_path, fragment=address)
-    assert other.noise() == pytest.approx(noise, abs=1e-3)
-    assert other.text("#morph") == "Morph"
+    for written in (address, address.replace(",", "%2C").replace("+", "%2B")):
+        other = open_report(made[0].report_path, fragment=written)
+        assert other.noise() == pytest.approx(noise, abs=1e-3)
+        assert other.text("#morph") == "Morph"
     short = ["#n=,p1,p2,p3/0/", "#nAAAA,p1,p2,p3/0/", "#p99,x/", "#s1,s2,s3,nAAAA/9/8,x,0"]
-    for broken in (*short, "#p1,p2,p3,p4/-1/nan", "#nÿ,s1,s2,s3"):
+    for broken in (*short, "#p1,p2,p3,p4/-1/nan", "#nÿ,s1,s2,s3", f"#n{27 * 'A'}==,p1,p2,p3/0/"):
         assert np.isfinite(open_report(made[0].report_path, fragment=broken).noise()).all()
 
 
@@ -751,12 +765,13 @@ def test_good_typical_and_bad_pictures_stand_above_the_nearest_images(visit: Vis
     index, apart = nearest(shown, IMAGES)
     assert (near == IMAGES[index]).all()
     words = visit.text("#ranks-words")
-    assert words.startswith("Of 60 new pictures") and "the nearest of 50 training images" in words
-    assert f"by {apart.mean():.0f} of 255" in words and words.endswith("has not just memorised them.")
+    assert words.startswith("The discriminator ranked 60 new pictures.")
+    assert "the nearest of 50 training images" in words
+    assert f"differ by {apart.mean():.0f} of 255" in words and words.endswith("has not just memorised them.")
     titles = visit.page.locator("#ranks h3").all_inner_texts()
     assert [title.split(":")[0] for title in titles] == ["Good", "Typical", "Bad"]
     low, high = (100 / (1 + np.exp(-logit)) for logit in (logits[2].min(), logits[2].max()))
-    assert f"{low:.0f} %" in titles[2] and f"{high:.0f} %" in titles[2]
+    assert f"{low:.0f}\u00a0%" in titles[2] and f"{high:.0f}\u00a0%" in titles[2]
     assert not visit.page.locator("#scale").is_visible()  # nothing was measured
 
 
@@ -888,7 +903,9 @@ def test_on_paper_the_report_has_at_most_three_pages(open_report: Open, tmp_path
     run.append_stats(stats_row(EPOCHS + 1) | {"evaluation": EVALUATION})
     pictures = pictures_of(state.G, np.random.default_rng(0).standard_normal((60, 10)).astype(np.float32))
     visit = open_report(write_report(run, state, {"ranked": ranked(state.D, pictures, IMAGES)}))
-    assert visit.page.pdf(format="A4").count(b"/Type /Page\n") <= 3
+    wide = {side: "1cm" for side in ("top", "right", "bottom", "left")}
+    for options in ({"format": "A4"}, {"format": "A4", "margin": wide}, {"format": "Letter", "margin": wide}):
+        assert visit.page.pdf(**options).count(b"/Type /Page\n") <= 3, options
 
 
 # Runs of all kinds.

@@ -175,7 +175,7 @@ def in_folder(root: Path) -> Iterator[Entry]:
 def opened(path: Path) -> IO[bytes]:
     """The file `path`, open. Raises DataError, OSError."""
     if os.path.exists(path) and not path.is_file():  # to open a named pipe would be to wait for ever
-        raise DataError("a pipe or device")
+        raise DataError("a folder" if path.is_dir() else "a pipe or device")
     if path.stat().st_size > LARGEST:
         raise DataError(f"larger than {LARGEST >> 20} MiB")
     return path.open("rb")

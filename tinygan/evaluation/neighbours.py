@@ -63,9 +63,9 @@ def nearest(pictures: np.ndarray, images: np.ndarray, place: int = 0) -> tuple[n
 
 
 def memorised(apart: np.ndarray, usual: np.ndarray) -> bool:
-    """Whether pictures may be copies: mean(apart) < MEMORISED mean(usual). `apart` (N,) is how far they are
+    """Whether pictures may be copies: mean(apart) <= MEMORISED mean(usual). `apart` (N,) is how far they are
     from their nearest training images, `usual` (M,) how far test images are."""
-    return bool(apart.mean() < MEMORISED * usual.mean())
+    return bool(apart.mean() <= MEMORISED * usual.mean())
 
 
 def ranked(D: Network, pictures: np.ndarray, images: Any) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def _symptom(recent: list[dict[str, Any]], settings: Settings) -> Verdict:
     if all(row["dead"] > DEAD for row in recent):
         return Verdict("dead", f"{100 * now['dead']:.0f} % of the LeakyReLU channels are dead", smaller)
     alike = [min(row["diversity"] / COLLAPSED, row["nearest"] / REPEATED) for row in recent]
-    different = f"{100 * now['diversity']:.0f} % as much as real pictures"
+    different = f"from each other {100 * now['diversity']:.0f} % as much as real pictures do"
     if alike[-1] < 1:
         found = f"They differ {different}, nearest ones {100 * now['nearest']:.0f} %"
         if max(alike) >= 1 or alike[-1] > alike[0] + RISING:

@@ -24,7 +24,7 @@ from tinygan.views.pictures import grid, png, read_picture, tiles
 EVALUATED = ("fcd", "error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
 MEASURED = ("g_loss", "d_loss", "real_score", "fake_score")  # of every step
 LIMITS = ("COLLAPSED", "REPEATED", "CERTAIN", "DEAD")  # of the verdict
-MOST_POINTS = 1000  # of a curve: a chart is narrower
+MOST_POINTS = 700  # of a curve: a chart is not wider
 
 
 def write_report(
@@ -35,9 +35,8 @@ def write_report(
     generator. Pictures that cannot be read are left out. Raises CheckpointError when the configuration or the
     statistics are damaged, or the file cannot be written."""
     config, stats, name = config_of(run), statistics(run), name_of(run)
-    data = str(config["data"].get("name"))
     images, height, width, _ = config["data"]["shape"]
-    networks = state.shown_G, state.D
+    path, networks = path or run.report_path, (state.shown_G, state.D)
     edits = unlike(*networks)  # of what the page computes by itself
     samples = run.samples()
     frames = ((at, _sprite(at.path, PREVIEWS, height, width)) for at in samples)
@@ -58,11 +57,10 @@ def write_report(
     }  # fmt: skip
     parts = {
         "generator-weights": exported[0][1], "discriminator-weights": exported[1][1],
-        "about": html.escape(f"Pictures that a neural network made, from {printable(data)}."),
-        "picture": f"samples/{samples[-1].path.name}" if samples else "",  # beside the page
+        "picture": f"samples/{samples[-1].path.name}" if samples and path.parent == run.path else "",
     }  # fmt: skip
-    path = path or run.report_path
-    write_atomically(path, page("page.html", f"{name}: report", contents, parts).encode())
+    title = f"Pictures that a neural network made, from {config['data'].get('name', 'noise')} ({name})"
+    write_atomically(path, page("page.html", printable(title), contents, parts).encode())
     return path
 
 

@@ -87,7 +87,8 @@ class Chart {
       if (high) parts.push(svg("path", { class: "raw", fill: color, d: band({ x: this.x, low, high }, X, Y) }));
       else if (this.reach) parts.push(svg("path", { class: "thin", stroke: color, d: path(this.x, y, X, Y) }));
       parts.push(svg("path", { class: "line", stroke: color, d: path(this.x, this.smoothed[n], X, Y) }));
-      if (y.length === 1 && y[0] !== null) parts.push(svg("circle", { cx: X(this.x[0]), cy: Y(y[0]), r: 4, fill: color }));
+      const dots = y.flatMap((value, i) => (value === null ? [] : [svg("circle", { cx: X(this.x[i]), cy: Y(value), r: 4, fill: color })]));
+      if (dots.length === 1) parts.push(...dots);
     });
     if (this.at !== null) parts.push(down(this.x[this.at], "cursor"));
     this.svg.replaceChildren(...parts);

@@ -12,9 +12,8 @@ runs.forEach(({ name, pictures, stats }, i) => {
   const hue = (25 + 137.5 * i) % 360; // neighbours differ, however many there are
   document.documentElement.style.setProperty(`--run-${i}`, `light-dark(hsl(${hue} 80% 28%), hsl(${hue} 80% 72%))`);
 });
-const results = [["steps", "number"], ["time", "number"], ["FCD", "number"]];
 byId("numbers").append(table(differ.length ? "The settings that are not the same in all runs, and what came of them" : "All settings are the same",
-  [["run", "whole"], ...differ.map((name) => [name.replaceAll("_", " "), "text"]), ...results],
+  [["run", "whole"], ...differ.map((name) => [name.replaceAll("_", " "), "text"]), ["steps", "number"], ["time", "number"], ["FCD", "number"]],
   runs.map(({ name, settings, stats, step }) => [name, ...differ.map((setting) => String(settings[setting] ?? "–")), number(step),
     duration(stats.reduce((sum, row) => sum + (row.seconds ?? 0), 0)), number(stats.findLast((row) => row.evaluation.fcd !== undefined)?.evaluation.fcd, 1)])));
 byId("no-fcd").hidden = RUN.charts.fcd_by_step.x.length > 0;

@@ -34,7 +34,7 @@ function greatCircle(a, b, t) {
 /** Noise as a name for the page's address: 16 bits a number, in base 64. */
 function nameOf(noise) {
   const bytes = new Uint8Array(Int16Array.from(noise, (value) => Math.max(-8, Math.min(7.99, value)) * 4096).buffer);
-  return `n${btoa(String.fromCharCode(...bytes)).replaceAll("/", "_")}`;
+  return `n${btoa(String.fromCharCode(...bytes)).replaceAll("/", "_").replaceAll("=", "")}`;
 }
 
 /** The noise of a name: p3 is number 3 of `previews`, s17 is drawn with seed 17, n... is what `nameOf` wrote. */
@@ -140,8 +140,8 @@ class Explorer {
   }
 
   readAddress() {
-    const [names = "", way = "", pushes = ""] = location.hash.slice(1).replaceAll("%2C", ",").split("/");
-    if (!/^([ps]\d+|n[\w+]{4,}=*)(,([ps]\d+|n[\w+]{4,}=*)){3}$/.test(names)) return false;
+    const [names = "", way = "", pushes = ""] = location.hash.slice(1).replaceAll("%2C", ",").replaceAll("%2B", "+").split("/");
+    if (!/^([ps]\d+|n[\w+]{3,})(,([ps]\d+|n[\w+]{3,})){3}$/.test(names)) return false;
     Object.assign(this, { names: names.split(","), way: Math.min(POINTS, Math.max(0, Number(way) || 0)) });
     const numbers = pushes.split(",").map(Number);
     this.sliders.forEach((slider, n) => (slider.value = numbers[n] || 0)); // the slider keeps to its range
@@ -163,12 +163,12 @@ class Explorer {
     if (this.tiles?.[preview]) copyCanvas(this.tiles[preview], byId("picture"));
     else drawPicture(byId("picture"), picture, this.shape);
     byId("decision").textContent = this.tiles?.[preview] ? `The same noise ${this.when}.`
-      : `The discriminator takes this picture for real with a probability of ${percent(probability(logit))}.`;
+      : `${this.tiles ? "Made by the generator as it is now. " : ""}The discriminator takes this picture for real with a probability of ${percent(probability(logit))}.`;
     this.drawn = true;
     this.onPicture(this.pushed(this.point(Math.floor(this.way) + 1)), outputs); // the noise of the strip's next picture
     const wanted = byId("show-slope").checked;
     byId("slope").hidden = byId("slope-words").hidden = !wanted;
-    if (wanted) this.computeSlope(pixelsOf(byId("picture"), this.shape)); // of what is shown
+    if (wanted) this.computeSlope(this.tiles?.[preview] ? pixelsOf(this.tiles[preview], this.shape) : picture); // of what is shown
   }
 
   /** Where the discriminator would be more convinced by a brighter or darker pixel; of colours, the sum. */

@@ -4,7 +4,7 @@
 /** A line from real pictures to noise, with a mark for this run: FCD, when it was measured last. */
 function showScale(stats) {
   const { fcd, floor, ceiling, samples } = stats.findLast((row) => row.evaluation.fcd !== undefined)?.evaluation ?? {};
-  byId("scale").hidden = byId("scale-words").hidden = ceiling === undefined;
+  byId("scale").hidden = byId("scale-words").hidden = !(byId("no-scale").hidden = ceiling !== undefined);
   for (const [name, value, color] of [["real pictures", floor, "real"], ["this run", fcd, "fake"], ["noise", ceiling, "noise"]]) {
     const place = `left: ${(100 * Math.min(1, value / ceiling)).toFixed(1)}%`;
     byId("scale").append(element("li", { class: color, style: place }, element("b", {}, number(value, 1)), ` ${name}`));
@@ -26,8 +26,8 @@ async function showRanks({ ranked, config: { data: { shape } } }) {
       row(part(tiles), `${count} pictures by the generator`), ...(nearest ? [row(part(near), "The training image nearest to each")] : []));
   });
   const { among, mean, usual, memorised } = nearest ?? {};
-  byId("ranks-words").textContent = `Of ${number(of)} new pictures those that the discriminator finds most real, ${count} in the middle, and those that it finds least real.` +
-    (!nearest ? "" : ` Below each stands the nearest of ${number(among)} training images. It differs by ${whole(mean)} of 255 (root mean square of the pixels, mean of all); ` +
-    `a training image differs from the nearest other one by ${whole(usual)}. ${memorised ? "The generator may have memorised them." : "So the generator has not just memorised them."}`);
+  byId("ranks-words").textContent = `The discriminator ranked ${number(of)} new pictures. Here are the ${count} that it finds most real, ${count} from the middle, and the ${count} that it finds least real.` +
+    (!nearest ? "" : ` Below each stands the nearest of ${number(among)} training images. On average the two differ by ${whole(mean)} of 255 (root mean square of the pixels), ` +
+    `a training image and the one nearest to it by ${whole(usual)}. ${memorised ? "The generator may have memorised them." : "So the generator has not just memorised them."}`);
   return near;
 }

@@ -80,7 +80,7 @@ function drawOutput(picture) {
 
 function drawChannels(output) {
   const maps = this.channels.map((channel) => channelOf(output, channel, this.map[2])), largest = Math.max(...maps.map(largestOf));
-  this.buttons.forEach(({ firstChild }, k) => drawMap(firstChild, maps[k], this.map, largest));
+  this.buttons.forEach(({ firstChild }, k) => maps[k] && drawMap(firstChild, maps[k], this.map, largest)); // none are chosen yet at first
 }
 
 /** Both networks' layers, drawn while they are in sight. */
@@ -115,10 +115,10 @@ class LayersView {
     const { explorer, networks } = this, { noise } = explorer, again = layers.rows[n].followed === channel;
     explorer.setMorphing(false);
     this.followed = again ? null : explorer.way;
-    if (again) this.stretch = "";
-    if (again) return explorer.draw();
+    if (again) return (this.stretch = "") || explorer.draw();
     const outputs = await networks.ask("outputs", { noise });
     const others = await networks.ask("without", { noise, player: layers.player, layer: n, channels: layers.rows[n].map[2], channel });
+    if (String(explorer.noise) !== String(noise)) return; // a person has gone on
     for (const row of layers.rows) row.followed = null; // an earlier one
     layers.choose(outputs[layers.player], others, n, channel);
     layers.draw(outputs[layers.player]);

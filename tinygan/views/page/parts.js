@@ -95,7 +95,7 @@ const largestOf = (numbers) => numbers.reduce((most, value) => Math.max(most, Ma
 /** The logistic function: a logit as a probability. */
 const probability = (logit) => 1 / (1 + Math.exp(-logit));
 const whole = (value) => number(value, 0);
-const percent = (value) => (Number.isFinite(value) ? `${number(100 * value, 0)} %` : "–");
+const percent = (value) => (Number.isFinite(value) ? `${number(100 * value, 0)}\u00a0%` : "–");
 
 /** What a canvas of the data's size shows as a network takes it: numbers in [-1, 1]. */
 function pixelsOf(canvas, [height, width, channels]) {

@@ -23,7 +23,7 @@ class Quiz {
     const [ofReal, ofFake] = await networks.ask("logits", [real, fake]), first = Math.random() < 0.5;
     this.buttons.forEach((button, place) => {
       const isReal = first === (place === 0);
-      Object.assign(button, { hidden: false, disabled: false, className: "", onclick: () => this.answer(isReal, ofReal, ofFake) });
+      Object.assign(button, { hidden: false, disabled: false, className: "", ariaLabel: `The ${["left", "right"][place]} picture is real`, onclick: () => this.answer(isReal, ofReal, ofFake) });
       button.dataset.kind = isReal ? "real" : "fake";
       button.lastChild.textContent = "?";
       drawPicture(button.firstChild, isReal ? real : fake, shape);
@@ -37,7 +37,7 @@ class Quiz {
     const itsRight = ofReal > ofFake, left = this.left.length;
     Object.assign(this, { done: this.done + 1, mine: this.mine + right, its: this.its + itsRight });
     for (const button of this.buttons) {
-      Object.assign(button, { disabled: true, className: button.dataset.kind });
+      Object.assign(button, { disabled: true, className: button.dataset.kind, ariaLabel: button.dataset.kind });
       button.lastChild.textContent = button.dataset.kind;
     }
     byId("quiz-words").textContent = `${right ? "Right" : "Wrong"}. The discriminator is ${itsRight ? "right" : "wrong"}: it gave the real one ` +
