@@ -531,10 +531,16 @@ def test_a_morph_may_come_to_the_layers_before_their_channels_are_chosen(browser
     page.on("pageerror", lambda error: complaints.append(str(error)))
     for _ in range(3):
         page.goto(made[0].report_path.as_uri())
+        page.reload()
         page.evaluate("byId('layers-section').scrollIntoView()")
         page.wait_for_timeout(300)
-        page.reload()
     assert complaints == []
+    # Layers below the screen are drawn when it stops.
+    page.evaluate("explorer.setMorphing(false)")
+    page.wait_for_timeout(300)
+    assert not page.evaluate("inSight(document.querySelector('#layers figure'))")
+    last, picture = "document.querySelector('#layers figure canvas')", "byId('picture')"
+    assert page.evaluate(f"{last}.toDataURL() === {picture}.toDataURL()")
     page.close()
 
 

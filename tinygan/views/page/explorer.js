@@ -125,12 +125,12 @@ class Explorer {
     Object.assign(this, { names, way });
     if (pushes) this.sliders.forEach((slider, n) => (slider.value = pushes[n] ?? 0));
     this.showPushes();
-    this.draw();
     this.settle();
   }
 
-  /** Draw the small pictures, and write the address, when the large one stays where it is. */
+  /** Draw all pictures, and write the address, when the large one stays where it is. */
   settle() {
+    this.draw();
     for (const gallery of this.galleries) gallery.refresh();
     history.replaceState(null, "", `#${this.names}/${Number(this.way.toFixed(4))}/${this.pushes}`);
   }
@@ -183,8 +183,7 @@ class Explorer {
     if (!this.morphing) return;
     requestAnimationFrame(() => this.advance());
     const now = performance.now(), seconds = Math.min(0.3, (now - this.then) / 1000);
-    const boxes = ["picture", "layers-section"].map((id) => byId(id).getBoundingClientRect());
-    if (this.open > 1 || boxes.every(({ top, bottom }) => bottom < 0 || top > innerHeight)) return;
+    if (this.open > 1 || !["picture", "layers-section"].some((id) => inSight(byId(id)))) return;
     this.then = now;
     this.way = (this.way + seconds / SECONDS) % POINTS;
     this.draw();

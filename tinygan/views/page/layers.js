@@ -59,8 +59,9 @@ class Layers {
     });
   }
 
-  draw(outputs) {
-    if (this.place.checkVisibility()) this.rows.forEach((row, i) => row.draw(outputs[i]));
+  /** Draw `outputs`; while `moving`, only what is on the screen. */
+  draw(outputs, moving = false) {
+    if (this.place.checkVisibility()) this.rows.forEach((row, i) => (!moving || inSight(row.tiles)) && row.draw(outputs[i]));
   }
 }
 
@@ -87,8 +88,7 @@ function drawChannels(output) {
 class LayersView {
   constructor(run, explorer) {
     Object.assign(this, { explorer, networks: explorer.networks, stretch: "", followed: null, visible: false }); // `followed`: at which place of the way
-    const places = [byId("layers"), byId("discriminator-layers")];
-    this.players = run.networks.map((network, i) => new Layers(network, places[i], (...chosen) => this.follow(...chosen)));
+    this.players = run.networks.map((network, i) => new Layers(network, byId(["layers", "discriminator-layers"][i]), (...chosen) => this.follow(...chosen)));
     explorer.onPicture = (next, outputs) => this.show(next, outputs);
     new IntersectionObserver(([{ isIntersecting }]) => {
       this.visible = explorer.all = isIntersecting;
@@ -107,7 +107,7 @@ class LayersView {
       const others = await this.networks.ask("outputs", { noise: next });
       for (const layers of this.players) layers.choose(outputs[layers.player], others[layers.player]);
     }
-    for (const layers of this.players) layers.draw(outputs[layers.player]);
+    for (const layers of this.players) layers.draw(outputs[layers.player], this.explorer.morphing);
   }
 
   /** Show what `channel` of layer `n` changes in the layers after it, by leaving it out; chosen again, no longer. */

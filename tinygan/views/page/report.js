@@ -32,8 +32,7 @@ const unseen = showRanks(RUN);
   new LayersView(RUN, explorer);
   new Finder(explorer, reals);
   addSaving(explorer, RUN.name);
-  const others = await unseen;
-  new Quiz(explorer, others.length ? others : reals); // rather pictures that do not stand further up
+  new Quiz(explorer, await unseen.then((others) => (others.length ? others : reals))); // rather those that do not stand further up
 });
 
 /** The places of the grid of pictures: canvases in buttons. */
