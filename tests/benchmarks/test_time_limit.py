@@ -72,7 +72,8 @@ def test_what_was_measured_before_it_was_killed_is_there_and_no_worker_is(tmp_pa
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("at", ["proof", pytest.param("start", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["proof", "start"])
 def test_who_is_not_ready_in_time_is_dropped_and_the_others_are_measured(tmp_path, at):
     began = monotonic()
     kinds = {"jax": f"hangs at {at}", "tinygan": "quick"}
@@ -95,6 +96,7 @@ def test_rounds_end_when_the_time_is_over(tmp_path):
     assert all(len(row["round_seconds"]) == 3 for row in result["competitors"].values())
 
 
+@pytest.mark.slow
 def test_who_hangs_while_it_warms_up_leaves_time_for_the_others(tmp_path):
     kinds = {"jax": "hangs at turn 0", "tinygan": "quick"}
     one = Comparison(tmp_path, kinds, "--rounds", "2", "--seconds", "8")

@@ -68,6 +68,7 @@ def test_a_run_stopped_inside_an_epoch_goes_on_bit_for_bit(go, engine):
     assert content_digest(go("--resume", "--steps", 6), {}) == content_digest(whole, {})
 
 
+@pytest.mark.slow
 def test_who_leaves_a_loop_over_epochs_finds_the_last_one_saved(go, tmp_path):
     """Although on a card not every epoch is."""
     settings = {"data": "strokes", "limit": 80, "batch_size": 32, "width": 2, "noise_dim": 5, "epochs": 4}

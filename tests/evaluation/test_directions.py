@@ -153,7 +153,7 @@ def test_a_changed_layer_leaves_the_directions_out(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"noise_dim": 1}, {"noise_dim": 2}, {"size": 64, "channels": 3}, {"data": "strokes"}]
+    "settings", [{}, {"noise_dim": 1}, {"noise_dim": 2}, {"size": 32, "channels": 3}, {"data": "strokes"}]
 )
 @pytest.mark.parametrize("step", [0, 5])
 def test_what_is_measured_of_any_model_fits_into_its_page(tmp_path: Path, settings: Any, step: int) -> None:

@@ -92,6 +92,7 @@ def test_a_run_that_is_interrupted_or_killed_goes_on_as_if_it_had_not_been(tmp_p
     assert found["wrong"] == 0, found["first"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
 def test_a_run_that_is_interrupted_while_it_writes_loses_nothing(tmp_path: Path) -> None:
     found = interrupts(tmp_path, every=11)
