@@ -28,6 +28,8 @@ class Comparison:
         self.process = subprocess.Popen(
             [*command, "--json", self.json], cwd=ROOT, env=os.environ | {"FAKES_LOG": str(self.log)},
             text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # Who runs the tests in the background of a shell ignores Ctrl-C, and so would this.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def result(self) -> dict[str, Any]:
