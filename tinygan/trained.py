@@ -218,7 +218,7 @@ def pixels(pictures: Any, taker: str) -> tuple[np.ndarray, str]:
 # The mean squared difference of each picture x from its target, both (N, H, W, C), summed over the pictures:
 # so the gradient of each one's noise is its own.
 squares = Op(
-    lambda x, *, target: (((x - target) ** 2).sum() / x[0].size, x - target),
+    lambda x, *, target: (((x - target) ** 2 / x[0].size).sum(), x - target),
     lambda error, dy, wanted: (dy * 2 * error / error[0].size,),
 )
 
