@@ -145,8 +145,9 @@ def made(folder: Path) -> Path:
 
 
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
-    """Run `command` and return its exit code; a `TinyganError`, a full memory or a failing GPU is one line on
-    stderr, Ctrl-C is `UNFINISHED`. All else is a bug with a traceback. Default `arguments`: the process's."""
+    """Run `command` and return its exit code; an error becomes one line on stderr and its code, and Ctrl-C
+    becomes `UNFINISHED`. Without `arguments` it is what this process was started for. Anything but a
+    `TinyganError`, a full memory or a failing GPU is a bug and keeps its traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
     if arguments is None:

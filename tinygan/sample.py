@@ -41,7 +41,7 @@ def parser() -> cli.Parser:
     named.add_argument("--seeds", type=seeds, metavar="LIST", help=several)
     own = "one picture for each row of this array (N, noise_dim), as tinygan.load(RUN).noise(N) makes it"
     named.add_argument("--noise", type=noise_file, metavar="FILE.npy", help=own)
-    like = "the picture most like the one in this file, and that one beside it: a search for its noise"
+    like = "search the noise for the picture most like the one in this file; the PNG shows both"
     named.add_argument("--like", type=picture_file, metavar="FILE", help=like)
     kind = "only pictures that tinygan's classifier takes for this, 'ankle boot' or 9: a choice among many"
     parser.add_argument("--class", dest="kind", type=filled, metavar="NAME", help=kind)
@@ -126,8 +126,9 @@ def check(options: Namespace) -> None:
     options.named = options.seeds or options.noise or options.like
     seed = None if options.like else options.seed  # with --like it says where to begin
     if options.named and (options.num, seed, options.kind, options.best) != (None,) * 4:
-        which, out = f"--{options.named[0].partition('_')[0]}", "" if options.like else " --seed,"
-        raise UsageError(f"{which} says which pictures: leave out --num,{out} --class and --best.")
+        which = "--seeds" if options.seeds else "--noise" if options.noise else "--like"
+        own = "" if options.like else " --seed,"
+        raise UsageError(f"{which} says which pictures: leave out --num,{own} --class and --best.")
     for name, number in (("num", options.num), ("best", options.best)):
         if number is not None and number < 1:
             raise UsageError(f"--{name} {number} is less than 1.")

@@ -36,7 +36,7 @@ def small_generator(scale: float = 1.0) -> Network:
 
 def found_in(G: Network, features: Any = looks) -> list[dict[str, Any]]:
     noise = np.random.default_rng(0).standard_normal((1064, *G.input_shape)).astype(np.float32)
-    return directions(G, noise, features)
+    return directions(G, noise, pictures_of(G, noise[:1000]), features)
 
 
 # Looks.

@@ -61,7 +61,8 @@ def features_and_classes(classifier: Network, images: np.ndarray) -> tuple[np.nd
 
 
 def class_called(name: str, of: str) -> str:
-    """The class of the set `of` with this number, name or part of one, in any case. Raises UsageError."""
+    """The class of the set `of` with this number or `name`, in any case, or with a name that alone has this
+    part. Raises UsageError."""
     plain = name.lower().replace("-", " ")
     known = {full.lower().replace("-", " "): full for full in NAMES[of]}
     known |= {str(number): full for number, full in enumerate(NAMES[of])}

@@ -16,7 +16,7 @@ from tinygan.runs.state import State, pictures_of, sample_noise
 from tinygan.views.health import SOON
 from tinygan.views.webpage import rounded
 
-RANKED = 256  # pictures
+RANKED = 256  # of the pictures of the noise, which D puts in order
 VECTORS, FRESH = 1000, 64  # of noise: to find directions by, and to try them on
 PUSH = 2.0  # how far along a direction it is tried, in standard deviations of the noise
 WORTH, LEAST = 0.5, 0.05  # how many standard deviations that must change a feature by; the least one counted
@@ -35,18 +35,22 @@ def for_report(state: State, images: Any = None) -> dict[str, Any]:
         return {}
     G = state.shown_G
     noise = sample_noise(state.settings.seed + 1, VECTORS + FRESH, G)  # not the previews'
-    found = [] if unlike(G) else directions(G, noise, features_of(state))
-    return {"directions": found, "ranked": ranked(state.D, pictures_of(G, noise[:RANKED]), images)}
+    pictures = pictures_of(G, noise[:VECTORS])
+    found = [] if unlike(G) else directions(G, noise, pictures, features_of(state))
+    return {"directions": found, "ranked": ranked(state.D, pictures[:RANKED], images)}
 
 
-def directions(G: Network, noise: np.ndarray, features: Features) -> list[dict[str, Any]]:
+def directions(
+    G: Network, noise: np.ndarray, pictures: np.ndarray, features: Features
+) -> list[dict[str, Any]]:
     """Up to `DIRECTIONS` unit vectors of the `noise`, those first along which a push changes the mean of a
-    feature most: its `name`, its `measure`, and the mean of that `before` and `after`, on the last `FRESH`
-    vectors. The direction of f is E[z (f(G(z)) - mean f)], for standard normal z the mean gradient of f(G(z))
-    (Stein 1981, "Estimation of the mean of a multivariate normal distribution", lemma 2)."""
-    seen, fresh = noise[:-FRESH], noise[-FRESH:]
+    feature most: its `name`, its `measure`, and the mean of that `before` and `after`, on the noise behind
+    that of the `pictures`. The direction of f is E[z (f(G(z)) - mean f)], for standard normal z the mean
+    gradient of f(G(z)) (Stein 1981, "Estimation of the mean of a multivariate normal distribution", lemma
+    2)."""
+    seen, fresh = noise[: len(pictures)], noise[len(pictures) :]
     base, found = features(pictures_of(G, fresh)), list[tuple[float, dict[str, Any]]]()
-    for name, values in features(pictures_of(G, seen)).items():
+    for name, values in features(pictures).items():
         way = ((values - values.mean())[:, None] * seen).mean(axis=0)
         unit = (way / (np.linalg.norm(way) or 1)).astype(np.float32)
         pushed = features(pictures_of(G, fresh + np.float32(PUSH) * unit))

@@ -17,7 +17,7 @@ from tinygan.views.webpage import rounded, sprite
 K = 5
 MEMORISED = 0.5  # of the distance that real images have from the training set: half of it is no chance
 EACH = 8  # pictures that are shown of the highest, the middle and the lowest that D ranks
-MOST = 1 << 26  # numbers in the training images among which the nearest are looked for
+MOST_NUMBERS = 1 << 26  # numbers in the training images among which the nearest are looked for
 ROWS = 1000  # of a table of distances made at a time: 10,000 by 10,000 would take 800 MB
 
 
@@ -64,7 +64,7 @@ def nearest(pictures: np.ndarray, images: np.ndarray, place: int = 0) -> tuple[n
 
 def memorised(apart: np.ndarray, usual: np.ndarray) -> bool:
     """Whether pictures may be copies: mean(apart) <= MEMORISED mean(usual). `apart` (N,) is how far they are
-    from their nearest training images, `usual` (M,) how far test images are."""
+    from their nearest training images, `usual` (M,) how far other real images are."""
     return bool(apart.mean() <= MEMORISED * usual.mean())
 
 
@@ -81,7 +81,7 @@ def ranked(D: Network, pictures: np.ndarray, images: Any) -> dict[str, Any]:
     chosen = np.concatenate([order[:EACH], order[middle : middle + EACH], order[-EACH:]])
     shown, near = to_uint8(pictures[chosen]), None
     if images is not None and len(images) > 1:
-        among = spread(images, max(2, MOST // shown[0].size))
+        among = spread(images, max(2, MOST_NUMBERS // shown[0].size))
         index, apart = nearest(shown, among)
         usual = nearest(spread(among, len(shown)), among, place=1)[1]
         near = {"sprite": sprite(among[index], EACH), "among": len(among), "mean": float(apart.mean())}

@@ -151,7 +151,8 @@ def _exit_code(problem: BaseException) -> int:
 
 
 def started() -> Ranks:
-    """The ranks of ``mpiexec`` or ``srun``, or `ALONE`. Raises UsageError for a missing or wrong mpi4py."""
+    """The ranks this process was started with: by ``mpiexec`` or ``srun``, or alone, without MPI. Raises
+    UsageError where mpi4py is missing, or belongs to another MPI than the launcher."""
     size = next((int(os.environ[name]) for name in SIZES if os.environ.get(name, "").isdigit()), 1)
     if size <= 1:
         return ALONE

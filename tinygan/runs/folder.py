@@ -229,7 +229,8 @@ class RunFolder:
         write_atomically(self.config_path, f"{json.dumps(config, indent=2)}\n".encode())
 
     def read_config(self) -> dict[str, Any]:
-        """What `write_config` wrote, with all of `GROUPS` and `LISTS`. Raises CheckpointError if damaged."""
+        """What `write_config` wrote: an object; `GROUPS` in it are objects, and `LISTS` are lists of them.
+        Raises CheckpointError when it is missing or damaged."""
         try:
             with reading(self.config_path):
                 config = _parsed(self.config_path.read_bytes())

@@ -24,7 +24,8 @@ LEAST_SECONDS = 4.0  # that a film of the training lasts
 
 def frame_indices(count: int) -> list[int]:
     """Which of `count` pictures to show: many early ones, where much happens, and ever fewer later. As in the
-    tutorial: picture i is kept when ``round(2 sqrt(i))`` grows; then the last one of all (perhaps again)."""
+    tutorial: picture i is kept when ``round(2 sqrt(i))`` grows; at the end the last one of all (once more, if
+    it was kept). No pictures give an empty list."""
     _, kept = np.unique(np.rint(2 * np.sqrt(np.arange(count))), return_index=True)
     return [*kept.tolist(), count - 1] if count else []
 

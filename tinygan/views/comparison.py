@@ -9,20 +9,20 @@ import numpy as np
 from tinygan.files import write_atomically
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.state import PREVIEWS, State, pictures_of, sample_noise
-from tinygan.views.webpage import MOST_POINTS, config_of, curves, name_of, page, rounded, sprite, statistics
+from tinygan.views.webpage import MOST_POINTS, config_of, curves, page, rounded, run_name, sprite, statistics
 
 Line: TypeAlias = tuple[Any, Any]  # x (N,), growing, and y (N,)
 
 
 def write_comparison(models: Sequence[tuple[RunFolder, State]], path: Path) -> None:
     """Write a page with several runs, whose networks are now as in their states, side by side: pictures of
-    the same noise, the settings in which they `differ`, and their `lines`. Raises as `write_report`."""
+    the same noise, the settings in which they `differ`, and their `lines_of`. Raises as `write_report`."""
     runs, found = [], []
     for run, state in models:
         stats, noise = statistics(run), sample_noise(0, PREVIEWS, state.shown_G)
-        shown = {"name": name_of(run), "stats": stats, "settings": config_of(run)["settings"]}
+        shown = {"name": run_name(run), "stats": stats, "settings": config_of(run)["settings"]}
         runs.append(shown | {"pictures": sprite(pictures_of(state.shown_G, noise)), "step": state.step})
-        found.append(lines(run, stats))
+        found.append(lines_of(run, stats))
     first, *others = [run["settings"] for run in runs]
     names = dict.fromkeys(name for settings in (first, *others) for name in settings)
     contents = {
@@ -33,7 +33,7 @@ def write_comparison(models: Sequence[tuple[RunFolder, State]], path: Path) -> N
     write_atomically(path, page("compare.html", "Runs side by side", contents, {}).encode())
 
 
-def lines(run: RunFolder, stats: Sequence[dict[str, Any]]) -> dict[str, Line]:
+def lines_of(run: RunFolder, stats: Sequence[dict[str, Any]]) -> dict[str, Line]:
     """Losses by step, and FCD by step and by minute of training."""
     curve = curves(run.read_losses(), stats)
     G, D, *_ = np.array(curve["mean"], float)

@@ -34,7 +34,7 @@ def write_report(
     ``report.html``; return where it is. `measured`: what `evaluation.directions.for_report` says of the
     generator. Pictures that cannot be read are left out. Raises CheckpointError when the configuration or the
     statistics are damaged, or the file cannot be written."""
-    config, stats, name = config_of(run), statistics(run), name_of(run)
+    config, stats, name = config_of(run), statistics(run), run_name(run)
     images, height, width, _ = config["data"]["shape"]
     path, networks = path or run.report_path, (state.shown_G, state.D)
     edits = unlike(*networks)  # of what the page computes by itself
@@ -77,7 +77,7 @@ def page(file: str, title: str, contents: dict[str, Any], parts: dict[str, str])
     return re.sub(r"\{\{ (\S+) \}\}", lambda match: part(match[1]), part(file))
 
 
-def name_of(run: RunFolder) -> str:
+def run_name(run: RunFolder) -> str:
     return printable(run.path.resolve().name)
 
 

@@ -87,8 +87,8 @@ class Chart {
       if (high) parts.push(svg("path", { class: "raw", fill: color, d: band({ x: this.x, low, high }, X, Y) }));
       else if (this.reach) parts.push(svg("path", { class: "thin", stroke: color, d: path(this.x, y, X, Y) }));
       parts.push(svg("path", { class: "line", stroke: color, d: path(this.x, this.smoothed[n], X, Y) }));
-      const dots = y.flatMap((value, i) => (value === null ? [] : [svg("circle", { cx: X(this.x[i]), cy: Y(value), r: 4, fill: color })]));
-      if (dots.length === 1) parts.push(...dots);
+      const known = y.flatMap((value, i) => (value === null ? [] : [i])); // no line goes through a single point
+      if (known.length === 1) parts.push(svg("circle", { cx: X(this.x[known[0]]), cy: Y(y[known[0]]), r: 4, fill: color }));
     });
     if (this.at !== null) parts.push(down(this.x[this.at], "cursor"));
     this.svg.replaceChildren(...parts);

@@ -70,7 +70,7 @@ class Gallery {
 class Explorer {
   /** `grid`: the canvases of the training's pictures, in buttons. */
   constructor(run, networks, grid) {
-    Object.assign(this, { run, networks, way: 0, morphing: false, open: 0, drawn: false, all: false, onPicture() {} });
+    Object.assign(this, { run, networks, way: 0, morphing: false, drawn: false, all: false, onPicture() {} });
     this.shape = run.networks[1].input;
     this.compute = networks.latest("outputs", (outputs) => this.show(outputs));
     this.computeSlope = networks.latest("slope", ({ slope }) => this.showSlope(slope));
@@ -152,8 +152,7 @@ class Explorer {
   draw() {
     byId("way").value = this.way;
     byId("way").setAttribute("aria-valuetext", `${number(this.way, 2)} of ${POINTS} pictures on`);
-    this.open += 1;
-    this.compute({ noise: this.noise, all: this.all }).finally(() => (this.open -= 1));
+    this.compute({ noise: this.noise, all: this.all });
   }
 
   show(outputs) {
@@ -183,7 +182,7 @@ class Explorer {
     if (!this.morphing) return;
     requestAnimationFrame(() => this.advance());
     const now = performance.now(), seconds = Math.min(0.3, (now - this.then) / 1000);
-    if (this.open > 1 || !["picture", "layers-section"].some((id) => inSight(byId(id)))) return;
+    if (!["picture", "layers-section"].some((id) => inSight(byId(id)))) return;
     this.then = now;
     this.way = (this.way + seconds / SECONDS) % POINTS;
     this.draw();

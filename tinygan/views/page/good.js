@@ -4,7 +4,8 @@
 /** A line from real pictures to noise, with a mark for this run: FCD, when it was measured last. */
 function showScale(stats) {
   const { fcd, floor, ceiling, samples } = stats.findLast((row) => row.evaluation.fcd !== undefined)?.evaluation ?? {};
-  byId("scale").hidden = byId("scale-words").hidden = !(byId("no-scale").hidden = ceiling !== undefined);
+  byId("scale").hidden = byId("scale-words").hidden = ceiling === undefined;
+  byId("no-scale").hidden = ceiling !== undefined;
   for (const [name, value, color] of [["real pictures", floor, "real"], ["this run", fcd, "fake"], ["noise", ceiling, "noise"]]) {
     const place = `left: ${(100 * Math.min(1, value / ceiling)).toFixed(1)}%`;
     byId("scale").append(element("li", { class: color, style: place }, element("b", {}, number(value, 1)), ` ${name}`));
@@ -25,9 +26,8 @@ async function showRanks({ ranked, config: { data: { shape } } }) {
     byId("ranks").append(element("h3", {}, `${word}: real with a probability of ${low === high ? low : `${low} to ${high}`}`),
       row(part(tiles), `${count} pictures by the generator`), ...(nearest ? [row(part(near), "The training image nearest to each")] : []));
   });
-  const { among, mean, usual, memorised } = nearest ?? {};
   byId("ranks-words").textContent = `The discriminator ranked ${number(of)} new pictures. Here are the ${count} that it finds most real, ${count} from the middle, and the ${count} that it finds least real.` +
-    (!nearest ? "" : ` Below each stands the nearest of ${number(among)} training images. On average the two differ by ${whole(mean)} of 255 (root mean square of the pixels), ` +
-    `a training image and the one nearest to it by ${whole(usual)}. ${memorised ? "The generator may have memorised them." : "So the generator has not just memorised them."}`);
+    (!nearest ? "" : ` Below each stands the nearest of ${number(nearest.among)} training images. On average the two differ by ${whole(nearest.mean)} of 255 (root mean square of the pixels), ` +
+    `a training image and the one nearest to it by ${whole(nearest.usual)}. ${nearest.memorised ? "The generator may have memorised them." : "So the generator has not just memorised them."}`);
   return near;
 }

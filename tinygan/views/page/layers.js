@@ -115,7 +115,8 @@ class LayersView {
     const { explorer, networks } = this, { noise } = explorer, again = layers.rows[n].followed === channel;
     explorer.setMorphing(false);
     this.followed = again ? null : explorer.way;
-    if (again) return (this.stretch = "") || explorer.draw();
+    if (again) this.stretch = "";
+    if (again) return explorer.draw();
     const outputs = await networks.ask("outputs", { noise });
     const others = await networks.ask("without", { noise, player: layers.player, layer: n, channels: layers.rows[n].map[2], channel });
     if (String(explorer.noise) !== String(noise)) return; // a person has gone on

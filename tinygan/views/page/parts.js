@@ -94,6 +94,7 @@ const largestOf = (numbers) => numbers.reduce((most, value) => Math.max(most, Ma
 
 /** The logistic function: a logit as a probability. */
 const probability = (logit) => 1 / (1 + Math.exp(-logit));
+/** Whether a part of the page is on the screen now. */
 const inSight = (part) => part.getBoundingClientRect().bottom > 0 && part.getBoundingClientRect().top < innerHeight;
 const whole = (value) => number(value, 0);
 const percent = (value) => (Number.isFinite(value) ? `${number(100 * value, 0)}\u00a0%` : "–");
