@@ -89,17 +89,11 @@ class Stream:
 
     def keep(self, shape: tuple[int, ...], rate: float) -> np.ndarray:
         """A dropout mask, bool: each element True with probability 1 - `mask_rate(rate)`."""
-        mask = np.empty(shape, dtype=bool)
-        self.keep_part(rate, mask.reshape(-1), self.first * prod(shape[1:]))
-        return mask
-
-    def keep_part(self, rate: float, out: np.ndarray, start: int = 0) -> None:
-        """A part of the flat mask of a whole batch, from element `start` on, into `out` (elements,) bool. An
-        element has 16 bits: four to a word, the lowest first; 16 to a block of Philox."""
-        block, skipped = divmod(start, 16)
-        words = self.words(-(-(skipped + out.size) // 4), block).astype("<u8", copy=False)
-        bits = words.view("<u2")[skipped : skipped + out.size]
-        np.greater_equal(bits, np.uint16(mask_rate(rate) * MASK_STEPS), out=out)
+        # 16 bits for each: four to a word, the lowest first; 16 to a block of Philox.
+        block, skipped = divmod(self.first * prod(shape[1:]), 16)
+        words = self.words(-(-(skipped + prod(shape)) // 4), block).astype("<u8", copy=False)
+        bits = words.view("<u2")[skipped : skipped + prod(shape)].reshape(shape)
+        return bits >= np.uint16(mask_rate(rate) * MASK_STEPS)
 
 
 def stream(seed: int, name: str) -> Stream:

@@ -105,7 +105,7 @@ class Step:
                 return measured
             for network, gradients in ((self.D, for_D), (self.G, for_G)):
                 names = (f"the gradient of {network.name}/{name}" for name in network.parameters)
-                check_finite(zip(names, gradients, strict=True))
+                check_finite(zip(names, gradients, strict=True), POOL.each if self.in_pieces else map)
             if self.in_pieces:
                 adam_steps((self.adam_D, for_D), (self.adam_G, for_G))
             else:
@@ -137,10 +137,11 @@ def summed(ranks: Ranks, found: LossesAndGradients) -> tuple[Measured, list[Arra
     return measured, both[:cut], both[cut:]
 
 
-def check_finite(arrays: Iterable[tuple[str, Array]]) -> None:
+def check_finite(arrays: Iterable[tuple[str, Array]], each: Callable[..., Iterable[float]] = map) -> None:
     """Raise NonFiniteError with the name of the first array that has no finite sum of squares: it has a NaN,
-    an infinity, or numbers whose squares, which Adam needs, overflow."""
-    for name, array in arrays:
-        flat = array.reshape(-1)
-        if not isfinite(float(flat @ flat)):
+    an infinity, or numbers whose squares, which Adam needs, overflow. `each` takes a function and arrays."""
+    names, given = zip(*arrays, strict=True)
+    flat = [array.reshape(-1) for array in given]
+    for name, squares in zip(names, each(lambda array: float(array @ array), flat), strict=True):
+        if not isfinite(squares):
             raise NonFiniteError(f"{name} is not finite")

@@ -1,6 +1,6 @@
 """The two plans of a convolution, whatever the cost model would pick: every way to cut a picture."""
 
-from functools import partial
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -12,6 +12,7 @@ from tests.checks import numbers
 from tinygan.fast import threads
 from tinygan.fast.direct import Direct
 from tinygan.fast.frequencies import Axis, Frequencies, axis_choices
+from tinygan.fast.threads import KernelGradient, Line, Product, Task, blocks
 
 Pair = tuple[int, int]
 
@@ -62,43 +63,56 @@ class Case:
         """The plan's three results against the loops'; it may take the pictures in pieces."""
         dtype = plan.dtype
         x, w, y, weights = (a.astype(dtype) for a in (self.x, self.w, self.y, self.weights))
-        X, Y, W = lifted(plan.lift_large, x), lifted(plan.lift_small, y), plan.lift_kernel(w)
-        for found, expected in [
-            (collected(plan.down, X, W, self.down.shape, dtype), self.down),
-            (collected(plan.up, Y, W, self.up.shape, dtype), self.up),
-            (plan.kernel_gradient(X, Y), self.dw),
-            (plan.kernel_gradient(X, Y, weights), self.weighted_dw),
-            (collected(partial(plan.up, first=1), Y, W, self.up[1:].shape, dtype), self.up[1:]),
-        ]:
+        W, tasks = plan.lift_kernel(w)
+        done(tasks)
+
+        def lifted() -> tuple[np.ndarray, np.ndarray]:
+            X, Y = plan.lifted_large(self.N), plan.lifted_small(self.N)
+            for block in blocks(self.N, plan.numbers):
+                plan.lift_large(X, block, x[block])
+                plan.lift_small(Y, block, y[block])
+            return X, Y
+
+        X, Y = lifted()
+        results = [
+            (self.images(plan.down(X, W), self.down, plan), self.down),
+            (self.images(plan.up(Y, W), self.up, plan), self.up),
+            (gradient(plan.kernel_gradient(X, Y)), self.dw),
+            (gradient(plan.kernel_gradient(X, Y, weights)), self.weighted_dw),
+        ]
+        # As in a training step: each product takes the place of what the gradient was computed from.
+        of_kernel = plan.kernel_gradient(X, Y)
+        results.append((self.images(plan.up(Y, W, X), self.up, plan, of_kernel), self.up))
+        X, Y = lifted()
+        other = plan.kernel_gradient(X, Y, weights)
+        results.append((self.images(plan.down(X, W, Y), self.down, plan, other), self.down))
+        for found, expected in [*results, (of_kernel[1], self.dw), (other[1], self.weighted_dw)]:
             assert found.dtype == dtype and found.shape == expected.shape
             scale = np.abs(expected).max() or 1.0  # a kernel that sees no pixel has a gradient of 0
             assert np.abs(found - expected).max() < tolerance * scale
 
+    def images(self, product: Product, expected: np.ndarray, plan: Any, *of_kernel: Any) -> np.ndarray:
+        """What a product gives, block by block; every image once."""
+        result, line = np.zeros(expected.shape, plan.dtype), Line(blocks(self.N, plan.numbers))
+        line.multiply(product, *of_kernel)
 
-def lifted(lift: Any, images: np.ndarray) -> np.ndarray:
-    """The same whether the images come at once or in blocks, each of them asked for once."""
-    asked: list[int] = []
+        def write(block: slice, images: np.ndarray) -> None:
+            result[block] += images
 
-    def read(block: slice) -> np.ndarray:
-        asked.extend(range(len(images))[block])
-        return images[block].copy()
-
-    result = lift(images, len(images))
-    assert result.dtype == images.dtype and lift(read, len(images)).tobytes() == result.tobytes()
-    assert sorted(asked) == list(range(len(images)))
-    return result
+        line.then(write)
+        line.finish()
+        return result
 
 
-def collected(direction: Any, lifted: Any, kernel: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """What `down` or `up` writes; every number exactly once."""
-    result, times = np.full(shape, np.nan, dtype), np.zeros(shape[0], int)
+def done(tasks: Sequence[Task]) -> None:
+    for task in reversed(tasks):  # in any order
+        task()
 
-    def write(block: slice, images: np.ndarray) -> None:
-        result[block] = images
-        times[block] += 1
 
-    direction(lifted, kernel, write)
-    assert (times == 1).all()
+def gradient(parts: KernelGradient) -> np.ndarray:
+    tasks, result, last = parts
+    done(tasks)
+    done(last)
     return result
 
 

@@ -37,12 +37,6 @@ def test_channel_sums_are_exact_to_rounding(shape, dtype):
         assert abs(float(found[c]) - fsum(terms)) <= 4 * np.finfo(dtype).eps * fsum(map(abs, terms))
 
 
-def test_weights_say_how_often_a_row_counts():
-    x, weights = numbers(1, 40, 3), np.array([0.0, 1, 2, -1] * 10)
-    expected = sum(weight * row for weight, row in zip(weights, x, strict=True))
-    np.testing.assert_allclose(reduce.share(x, weights), expected, rtol=1e-12)
-
-
 @EVERY_SHAPE
 def test_moments_of_pieces_are_those_of_the_whole(shape):
     x = numbers(1, *shape)

@@ -27,7 +27,7 @@ from tests.test_backend import openblas_threads
 from tests.test_commands import TINY, tinygan
 from tinygan import machine
 from tinygan.fast import threads
-from tinygan.fast.threads import POOL, Pool, blocks
+from tinygan.fast.threads import POOL, Line, Pool, blocks
 from tinygan.runs.checkpoint import read
 
 COUNTS = (1, 2, 4)
@@ -59,6 +59,76 @@ def workers() -> list[str]:
 
 def in_caller() -> bool:
     return threading.current_thread() is threading.main_thread()
+
+
+def test_blocks_of_one_size_cover_every_image_once_and_are_no_fewer_than_asked_for(monkeypatch):
+    monkeypatch.setattr(threads, "PIECE", 100)
+    cases = [(0, 5, 2), (1, 5, 2), (2, 5, 2), (20, 5, 1), (21, 5, 2), (64, 7, 3), (9, 999, 1)]
+    for count, numbers, at_least in cases:
+        found = blocks(count, numbers, at_least)
+        assert [i for block in found for i in range(count)[block]] == [*range(count)]
+        sizes = {block.stop - block.start for block in found}
+        assert len(found) >= min(at_least, count) and max(sizes, default=0) <= max(1, 100 // numbers)
+        assert max(sizes, default=0) - min(sizes, default=0) <= 1
+
+
+def line_that_notes(done: list[Any], blocks: int = 3) -> Line:
+    line = Line([slice(i, i + 1) for i in range(blocks)])
+    line.then(lambda block, given: done.append(("a", block.start, given)) or block.start * 10)
+    line.then(lambda block, given: done.append(("b", block.start, given)) or given + 1)
+    return line
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_each_block_of_a_line_goes_its_way_with_what_it_was_given_and_waits_where_the_line_runs(count):
+    POOL.resize(count)
+    done: list[Any] = []
+    line = line_that_notes(done)
+    assert line.run() == [1, 11, 21]
+    for i in range(3):
+        assert [note for note in done if note[1] == i] == [("a", i, None), ("b", i, 10 * i)]
+    line.then(lambda block, given: len(done) + given)  # of all, since all are through
+    assert line.run() == [7, 17, 27]
+
+
+def test_tasks_beside_lines_that_share_them_are_done_run_by_run():
+    done: list[Any] = []
+    line = line_that_notes(done)
+    other = Line([], line.beside)
+    other.later([lambda: done.append("second")], [lambda: done.append("third")])
+    line.later([lambda: done.append("first")], after=0)
+    line.run()
+    assert done.pop() == "first" and len(done) == 6
+    other.finish()
+    assert done[6:] == ["second", "third"] and line.beside == []
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_product_waits_for_all_blocks_and_each_of_its_tasks_for_that_of_the_gradient(count):
+    POOL.resize(count)
+    done: list[Any] = []
+    line = line_that_notes(done)
+    before = [lambda i=i: done.append(("gradient", i)) for i in range(9)]
+    tasks = [lambda i=i: done.append(("product", i)) for i in range(9)]
+    product = tasks, lambda block: done.append("lowered") or block.start
+    line.multiply(product, (before, np.zeros(1), [lambda: done.append("last")]), first=1)
+    assert {note[0] for note in done[:6]} == {"a", "b"} and "lowered" not in done
+    for i in range(9):
+        assert 6 <= done.index(("gradient", i)) < done.index(("product", i))
+    assert line.run() == [None, 1, 2]
+    assert done.count("lowered") == 2 and done.count("last") == 1
+
+
+def test_a_product_without_tasks_lets_the_blocks_go_on_and_the_gradient_comes_when_all_are_through():
+    done: list[Any] = []
+    line = line_that_notes(done)
+    gradient = [lambda: done.append("gradient")], np.zeros(1), [lambda: done.append("last")]
+    line.multiply(([], lambda block: done.append("lowered")), gradient)
+    assert done == []
+    line.run()
+    assert "gradient" not in done and done.count("lowered") == 3
+    line.finish()
+    assert done[9:] == ["gradient", "last"]
 
 
 @pytest.mark.parametrize("count", COUNTS)

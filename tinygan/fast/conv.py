@@ -30,10 +30,6 @@ complex product, which takes three real ones (Gauss), with k = (p + q) c:
 
 So an n x n circle takes R = 1 + 3 (n^2 - 1) / 2 products if n is odd, 4 + 3 (n^2 - 4) / 2 if even.
 
-**Opposite pixels.** cos(t) = cos(-t), sin(t) = -sin(-t). With the origin of the angles in the middle of the
-tile, real parts need only the sums of opposite pixels and imaginary parts only the differences:
-half the multiplications of lifting and lowering (`frequencies.Grid`).
-
 **Stride S.** Pixel m S + a belongs to phase a; output p, tap i sees pixel p S + i - top, which is
 place p + (i - top - a) / S of the one phase a for which that is a whole number. So x splits into
 S^2 smaller pictures that act as S^2 C channels, and the taps are shared out among them.
@@ -57,10 +53,13 @@ there are four pairs and one real frequency: 13 products, not 16.
 (3, 4, 1)
 >>> x = np.arange(1.0, 10).reshape(1, 3, 3, 1)           # 1 2 3 / 4 5 6 / 7 8 9
 >>> w = np.array([[1.0, 0], [0, -10]]).reshape(2, 2, 1, 1)
->>> X, W = plan.lift_large(x, 1), plan.lift_kernel(w)
+>>> (W, tasks), X = plan.lift_kernel(w), plan.lifted_large(1)
+>>> plan.lift_large(X, slice(0, 1), x)
 >>> float(X[4, 0, 0].round(6))                           # frequency (0, 0) is the sum of all pixels
 45.0
->>> print(*plan.down(X, W, lambda block, y: y[0, :, :, 0].round(6)))    # 1 - 10 * 5 and so on
+>>> products, lower = plan.down(X, W)
+>>> _ = [task() for task in tasks + products]
+>>> print(lower(slice(0, 1))[0, :, :, 0].round(6))       # 1 - 10 * 5 and so on
 [[-49. -58.]
  [-76. -85.]]"""
 
@@ -76,6 +75,7 @@ from tinygan.fast import plain
 from tinygan.fast.direct import Direct
 from tinygan.fast.frequencies import Axes, Frequencies, Pair, axis_choices
 from tinygan.fast.reduce import channel_sums
+from tinygan.fast.threads import Line, blocks
 from tinygan.ops import conv as readable
 from tinygan.ops.geometry import Padding, Pads, Stride, conv2d_pads, conv2d_transpose_size, stride_pair
 
@@ -96,11 +96,16 @@ def _twin(original: Op, transposed: bool) -> Op:
         plan = plan_of(*given, transposed=transposed) if _fit(x, w, b, transposed) else None
         if plan is None:
             return original.forward(x, w, b, stride=stride, padding=padding)
-        lift, lower = (plan.lift_small, plan.up) if transposed else (plan.lift_large, plan.down)
-        y = np.empty((len(x), *(plan.large if transposed else plan.small)), x.dtype)
-        kernel, lifted = plan.lift_kernel(w), lift(np.ascontiguousarray(x), len(x))
-        bias = 0 if b is None else b
-        lower(lifted, kernel, lambda block, images: np.add(images, bias, out=y[block]))
+        N, (kernel, tasks) = len(x), plan.lift_kernel(w)
+        lifted = plan.lifted_small(N) if transposed else plan.lifted_large(N)
+        lift, product = (plan.lift_small, plan.up) if transposed else (plan.lift_large, plan.down)
+        x, bias = np.ascontiguousarray(x), 0 if b is None else b
+        y = np.empty((N, *(plan.large if transposed else plan.small)), x.dtype)
+        line = Line(blocks(N, plan.numbers), [tasks])
+        line.then(lambda block, _: lift(lifted, block, x[block]))
+        line.multiply(product(lifted, kernel))
+        line.then(lambda block, images: np.add(images, bias, out=y[block]))
+        line.finish()
         return y, Saved(plan, lifted, kernel)
 
     def backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
@@ -108,15 +113,21 @@ def _twin(original: Op, transposed: bool) -> Op:
             return original.backward(saved, dy, wanted)
         # The forward pass of the other one, and the product of both lifted arrays for the kernel.
         plan, lifted, kernel = saved
-        want_x, want_w, want_b = wanted
-        lift, lower = (plan.lift_large, plan.down) if transposed else (plan.lift_small, plan.up)
-        gradient = lift(np.ascontiguousarray(dy), len(dy))
-        large, small = (gradient, lifted) if transposed else (lifted, gradient)
-        dw = plan.kernel_gradient(large, small) if want_w else None
-        dx = None
+        N, dx, dw, (want_x, want_w, want_b) = len(dy), None, None, wanted
+        gradient = plan.lifted_large(N) if transposed else plan.lifted_small(N)
+        lift, product = (plan.lift_large, plan.down) if transposed else (plan.lift_small, plan.up)
+        dy = np.ascontiguousarray(dy)
+        line = Line(blocks(N, plan.numbers))
+        line.then(lambda block, _: lift(gradient, block, dy[block]))
+        if want_w:
+            large, small = (gradient, lifted) if transposed else (lifted, gradient)
+            tasks, dw, last = plan.kernel_gradient(large, small)
+            line.later(tasks, last)
         if want_x:
-            dx = np.empty((len(dy), *(plan.small if transposed else plan.large)), dy.dtype)
-            lower(gradient, kernel, lambda block, images: np.copyto(dx[block], images))
+            dx = np.empty((N, *(plan.small if transposed else plan.large)), dy.dtype)
+            line.multiply(product(gradient, kernel))
+            line.then(lambda block, images: np.copyto(dx[block], images))
+        line.finish()
         return dx, dw, channel_sums(dy) if want_b else None
 
     forward.__name__, forward.__doc__ = original.forward.__name__, original.forward.__doc__

@@ -4,21 +4,15 @@ Where one side has one to three channels, frequencies save nothing. The windows 
 copied with the pixels innermost, (N, KH KW C, OH OW): a run of so few channels is too short to copy well. In
 the training step these pieces pass through the next operations before they leave the cache."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import nan
 
 import numpy as np
 
 from tinygan.arrays import Array
-from tinygan.fast.threads import POOL, Result, blocks
-from tinygan.ops.conv import col2im
+from tinygan.fast.threads import KernelGradient, Product, Task, blocks
 from tinygan.ops.geometry import Pads
-
-# Called with blocks of the batch, by several threads. `Read` gives a block's images (N, H, W, C); `Write`
-# takes them, may change and keep them, and what it returns is passed on in the order of the blocks.
-Read = Callable[[slice], Array]
-Write = Callable[[slice, Array], Result]
 
 
 @dataclass(eq=False)
@@ -44,58 +38,67 @@ class Direct:
         products = f"{self.rows} products for each of {self.pixels} pixels"
         return f"direct: {products}: frequencies would cost {self.weighed:.1f} times as much"
 
-    def lift_kernel(self, w: Array) -> Array:
+    def lift_kernel(self, w: Array) -> tuple[Array, list[Task]]:
         """w (KH, KW, C, F) -> (KH KW C, F)."""
-        return w.reshape(self.rows, self.small[2])
+        return w.reshape(self.rows, self.small[2]), []
 
-    def lift_large(self, images: Array | Read, N: int) -> Array:
-        """The windows of N images of the large picture."""
-        read: Read = images if callable(images) else images.__getitem__
-        X = np.empty((N, self.rows, self.pixels), self.dtype)
+    def lifted_large(self, N: int) -> Array:
+        """Where `lift_large` puts N images: their windows, (N, KH KW C, OH OW)."""
+        return np.empty((N, self.rows, self.pixels), self.dtype)
+
+    def lifted_small(self, N: int, room: Array | None = None) -> Array:
+        """Where `lift_small` puts N images: (N, OH OW, F); this `room` of theirs, or else a new one."""
+        images: Array = np.empty((N, *self.small), self.dtype) if room is None else room
+        return images.reshape(N, self.pixels, self.small[2])
+
+    def lift_large(self, X: Array, block: slice, images: Array) -> None:
+        x, picture = self._padded(len(images))
+        picture[...] = images
+        n, down, along, channel = x.strides
+        shape = len(x), *self.kernel, self.large[2], *self.small[:2]
+        strides = n, down, along, channel, down * self.stride[0], along * self.stride[1]
+        X[block].reshape(shape)[...] = np.ndarray(shape, x.dtype, x, strides=strides)  # a view
+
+    def lift_small(self, Y: Array, block: slice, images: Array) -> None:
+        if not np.may_share_memory(images, Y):  # they lie there already
+            Y[block] = images.reshape(-1, *Y.shape[1:])
+
+    def down(self, X: Array, W: Array, out: Array | None = None) -> Product:
+        """The convolution: lifted large picture X -> the small one."""
+        return [], lambda block: np.matmul(X[block].transpose(0, 2, 1), W).reshape(-1, *self.small)
+
+    def up(self, Y: Array, W: Array, out: Array | None = None) -> Product:
+        """Its adjoint: lifted small picture Y -> the large one."""
+        return [], lambda block: self._add_back(np.matmul(W, Y[block].transpose(0, 2, 1)))
+
+    def _add_back(self, windows: Array) -> Array:
+        """The adjoint of the copy into windows (N, KH KW C, OH OW): first their columns, then their rows."""
         (KH, KW), (SH, SW), (OH, OW, _), C = self.kernel, self.stride, self.small, self.large[2]
+        windows = windows.reshape(-1, KH, KW, C, OH, OW)
+        x, picture = self._padded(len(windows))
+        rows = np.zeros((len(x), KH, C, OH, x.shape[2]), self.dtype)
+        for j in range(KW):
+            rows[..., j : j + OW * SW : SW] += windows[:, :, j]
+        for i in range(KH):
+            x[:, i : i + OH * SH : SH] += rows[:, i].transpose(0, 2, 3, 1)
+        return picture
 
-        def piece(block: slice) -> None:
-            x = np.pad(read(block), ((0, 0), *self.pads, (0, 0)))
-            windows = np.lib.stride_tricks.sliding_window_view(x, (KH, KW), (1, 2))[:, ::SH, ::SW]
-            X[block].reshape(-1, KH, KW, C, OH, OW)[...] = windows.transpose(0, 4, 5, 3, 1, 2)
+    def _padded(self, N: int) -> tuple[Array, Array]:
+        """Zeros for N large pictures with what is around them; and the view of the pictures alone."""
+        ((top, bottom), (left, right)), (H, W, C) = self.pads, self.large
+        x = np.zeros((N, top + H + bottom, left + W + right, C), self.dtype)
+        return x, x[:, top : top + H, left : left + W]
 
-        POOL.each(piece, blocks(N, self.rows * self.pixels))
-        return X
-
-    def lift_small(self, images: Array | Read, N: int) -> Array:
-        """N images of the small picture, as (N, OH OW, F)."""
-        Y: Array = images
-        if callable(images):
-            read: Read = images
-            Y = np.empty((N, *self.small), self.dtype)
-            POOL.each(lambda block: np.copyto(Y[block], read(block)), blocks(N, self.numbers))
-        return Y.reshape(N, self.pixels, self.small[2])
-
-    def down(self, X: Array, W: Array, write: Write[Result]) -> list[Result]:
-        """The convolution: lifted large picture X -> `write(block, images of the small picture)`."""
-
-        def piece(block: slice) -> Result:
-            return write(block, np.matmul(X[block].transpose(0, 2, 1), W).reshape(-1, *self.small))
-
-        return POOL.each(piece, blocks(len(X), self.numbers))
-
-    def up(self, Y: Array, W: Array, write: Write[Result], first: int = 0) -> list[Result]:
-        """Its adjoint: small picture Y, from image `first` on -> `write(block, large images)`."""
-        Y, (OH, OW, _), C = Y[first:], self.small, self.large[2]
-
-        def piece(block: slice) -> Result:
-            cols = np.matmul(Y[block], W.T).reshape(-1, OH, OW, *self.kernel, C)
-            return write(block, col2im(cols, (len(cols), *self.large), self.stride, self.pads))
-
-        return POOL.each(piece, blocks(len(Y), self.rows * self.pixels))
-
-    def kernel_gradient(self, X: Array, Y: Array, weights: Array | None = None) -> Array:
-        """The kernel's gradient (KH, KW, C, F) from both lifted pictures; image i counts weights[i] times."""
+    def kernel_gradient(self, X: Array, Y: Array, weights: Array | None = None) -> KernelGradient:
+        """That from both lifted pictures; image i counts weights[i] times."""
         ones = np.ones(len(X), self.dtype) if weights is None else weights
+        blocks_ = blocks(len(X), self.numbers)
+        shares = np.empty((len(blocks_), self.rows * self.small[2]), self.dtype)
 
-        def piece(block: slice) -> Array:
-            shares = np.matmul(X[block], Y[block])
-            return np.matmul(ones[block], shares.reshape(len(shares), -1))
+        def piece(share: Array, block: slice) -> None:
+            products = np.matmul(X[block], Y[block])
+            np.matmul(ones[block], products.reshape(len(products), -1), out=share)
 
-        sums = POOL.each(piece, blocks(len(X), self.numbers))
-        return np.sum(sums, axis=0).reshape(*self.kernel, self.large[2], self.small[2])
+        dw = np.empty((*self.kernel, self.large[2], self.small[2]), self.dtype)
+        tasks: list[Task] = [partial(piece, *both) for both in zip(shares, blocks_, strict=True)]
+        return tasks, dw, [lambda: np.sum(shares, axis=0, out=dw.reshape(-1))]

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial, reduce
-from itertools import groupby, product
+from functools import lru_cache, partial
+from itertools import product
 from math import ceil, nan
 from typing import NamedTuple
 
 import numpy as np
 
 from tinygan.arrays import Array
-from tinygan.fast.direct import Read, Write
-from tinygan.fast.threads import POOL, Result, blocks
+from tinygan.fast.threads import KernelGradient, Product, Task, blocks
 
 Pair = tuple[int, int]
 Shape = tuple[int, int, int]  # rows, columns, channels
@@ -64,43 +63,11 @@ def axis_choices(side: int, out: int, taps: int, stride: int, before: int) -> li
     return choices
 
 
-class Grid(NamedTuple):
-    """The transform of the pixels of one tile: `lift` to frequencies, and its adjoint `lower`. Rows: m real
-    parts, reals, m imaginary parts. Even ones need sums of opposite pixels, odd differences."""
-
-    pixels: int
-    groups: tuple[tuple[slice, Array, bool], ...]  # rows, their matrix, whether they are odd
-
-    def lift(self, x: Array, out: Array) -> None:
-        """Pixels x (N, pixels, C) -> frequencies out (N, rows, C)."""
-        half = self.pixels // 2
-        first, last = x[:, :half], x[:, : -half - 1 : -1]  # each pixel and its opposite
-        even = np.empty((len(x), self.pixels - half, x.shape[2]), x.dtype)
-        np.add(first, last, out=even[:, :half])
-        even[:, half:] = x[:, half : self.pixels - half]  # the one in the centre, if there is one
-        odd = first - last
-        for rows, matrix, is_odd in self.groups:
-            np.matmul(matrix, odd if is_odd else even, out=out[:, rows])
-
-    def lower(self, y: Array) -> Array:
-        """Frequencies y (N, rows, C) -> pixels (N, pixels, C)."""
-        out, half = np.empty((len(y), self.pixels, y.shape[2]), y.dtype), self.pixels // 2
-        shares: tuple[list[Array], list[Array]] = ([], [])  # of even rows, of odd rows
-        for rows, matrix, is_odd in self.groups:
-            shares[is_odd].append(np.matmul(matrix.T, y[:, rows]))
-        even = reduce(np.add, shares[False])
-        out[:, half : self.pixels - half] = even[:, half:]
-        odd = reduce(np.add, shares[True], 0)  # a circle too short for the tile may have no odd rows
-        np.add(even[:, :half], odd, out=out[:, :half])
-        np.subtract(even[:, :half], odd, out=out[:, : -half - 1 : -1])
-        return out
-
-
 class Transform(NamedTuple):
     pairs: int  # m: frequencies that come with a conjugate
     reals: int  # frequencies that are their own conjugate
-    large: Grid
-    small: Grid
+    large: Array  # lifts a tile: (frequencies, pixels), rows of m real parts, of reals, of m imaginary parts
+    small: Array
     kernel: tuple[tuple[int, int, Array], ...]  # per phase: its taps' first row and column, matrix
 
 
@@ -122,20 +89,12 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
     n = rows.n, columns.n
     pairs, reals = circles(n)
 
-    def grid(height: int, width: int) -> tuple[Grid, Array]:
-        centre = np.array([(height - 1) / 2, (width - 1) / 2])
+    def grid(height: int, width: int) -> Array:
         places = np.array([*np.ndindex(height, width)])
-        turned = angles(n, pairs, places - centre)
-        table = np.concatenate([np.cos(turned), np.cos(angles(n, reals, places)), -np.sin(turned)])
-        groups, half, start = [], len(places) // 2, 0
-        for odd, some in groupby(table, lambda row: not np.allclose(row, row[::-1])):
-            matrix = np.array([row[: half if odd else len(places) - half] for row in some], dtype)
-            groups.append((slice(start, start + len(matrix)), matrix, odd))
-            start += len(matrix)
-        return Grid(len(places), tuple(groups)), centre
+        turned = angles(n, pairs, places)
+        table = [np.cos(turned), np.cos(angles(n, reals, places)), -np.sin(turned)]
+        return np.concatenate(table).astype(dtype)
 
-    large, large_centre = grid(rows.seen, columns.seen)
-    small, small_centre = grid(rows.out, columns.out)
     phases = []
     for a, b in np.ndindex(rows.stride, columns.stride):
         top, left = (a + rows.before) % rows.stride, (b + columns.before) % columns.stride
@@ -143,9 +102,10 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
         horizontal = [columns.offset(j)[1] for j in range(left, kernel[1], columns.stride)]
         # No taps at all, where the stride is larger than the kernel.
         taps = np.array([*product(vertical, horizontal)], float).reshape(-1, 2)
-        turned = angles(n, pairs, taps - (large_centre - small_centre))
+        turned = angles(n, pairs, taps)
         table = np.concatenate([2 * np.cos(turned), np.cos(angles(n, reals, taps)), 2 * np.sin(turned)])
         phases.append((top, left, (table / (rows.n * columns.n)).astype(dtype)))
+    large, small = grid(rows.seen, columns.seen), grid(rows.out, columns.out)
     return Transform(len(pairs), len(reals), large, small, tuple(phases))
 
 
@@ -182,75 +142,63 @@ class Frequencies:
             f"circles of {r.n} x {c.n}: {self.weighed:.2f} of the cost of direct convolution"
         )
 
-    def lift_kernel(self, w: Array) -> Array:
+    def lift_kernel(self, w: Array) -> tuple[Array, list[Task]]:
         """w (KH, KW, C, F) -> (frequencies, phases C, F): real parts, real frequencies, imaginary parts."""
-        W = np.empty((self.frequencies, self.phases, self.C * self.F), self.dtype)
+        W = np.empty((self.frequencies, self.phases * self.C, self.F), self.dtype)
 
-        def piece(matrix: Array, taps: Array, lifted: Array) -> None:
+        def lift(matrix: Array, taps: Array, lifted: Array) -> None:
             np.matmul(matrix, taps.reshape(-1, taps.shape[2]), out=lifted)
 
-        self._each_phase(piece, w.reshape(*self.kernel, self.C * self.F), W)
-        return W.reshape(self.frequencies, self.phases * self.C, self.F)
+        return W, self._each_phase(lift, w, W)
 
-    def lower_kernel(self, dW: Array) -> Array:
+    def lower_kernel(self, dW: Array) -> tuple[Array, list[Task]]:
         """The adjoint of `lift_kernel`: the gradient of w from that of the lifted kernel."""
-        dw = np.zeros((*self.kernel, self.C * self.F), self.dtype)
+        dw = np.zeros((*self.kernel, self.C, self.F), self.dtype)
 
-        def piece(matrix: Array, taps: Array, lifted: Array) -> None:
+        def lower(matrix: Array, taps: Array, lifted: Array) -> None:
             taps[...] = np.matmul(matrix.T, lifted).reshape(taps.shape)
 
-        self._each_phase(piece, dw, dW.reshape(self.frequencies, self.phases, self.C * self.F))
-        return dw.reshape(*self.kernel, self.C, self.F)
+        return dw, self._each_phase(lower, dw, dW)
 
-    def _each_phase(self, function: Callable[[Array, Array, Array], None], w: Array, W: Array) -> None:
-        """Call `function` with each phase's matrix, its taps in w and its part of W, by pieces of C F."""
-        pieces = [
-            (matrix, w[row :: self.rows.stride, column :: self.columns.stride, some], W[:, phase, some])
+    def _each_phase(self, function: Callable[..., None], w: Array, W: Array) -> list[Task]:
+        """`function` of each phase's matrix, its taps in w and its part of W, by pieces of C F."""
+        size, (down, along) = self.C * self.F, (self.rows.stride, self.columns.stride)
+        w, W = w.reshape(*self.kernel, size), W.reshape(self.frequencies, self.phases, size)
+        return [
+            partial(function, matrix, w[row::down, column::along, some], W[:, phase, some])
             for phase, (row, column, matrix) in enumerate(self.transform.kernel)
-            for some in blocks(self.C * self.F, 2 * self.frequencies)
+            for some in blocks(size, 2 * self.frequencies)
         ]
-        POOL.each(lambda piece: function(*piece), pieces)
 
-    def lift_large(self, images: Array | Read, N: int) -> Array:
-        """N images of the large picture, lifted: (frequencies, tiles, phases C)."""
-        return self._lift(self.transform.large, self.axes, self.phases * self.C, images, N)
+    def lifted_large(self, N: int) -> Array:
+        """Where `lift_large` puts N images: (frequencies, tiles, phases C)."""
+        return np.empty((self.frequencies, N * self.tiles, self.phases * self.C), self.dtype)
 
-    def lift_small(self, images: Array | Read, N: int) -> Array:
-        """N images of the small picture, lifted: (frequencies, tiles, F)."""
-        return self._lift(self.transform.small, self.side_by_side, self.F, images, N)
+    def lifted_small(self, N: int, room: Array | None = None) -> Array:
+        """Where `lift_small` puts N images: (frequencies, tiles, F); never their own `room`."""
+        return np.empty((self.frequencies, N * self.tiles, self.F), self.dtype)
 
-    def _lift(self, grid: Grid, axes: Axes, channels: int, images: Array | Read, N: int) -> Array:
-        read = images if callable(images) else images.__getitem__
-        Z = np.empty((self.frequencies, N * self.tiles, channels), self.dtype)
-        images_first = Z.transpose(1, 0, 2)
+    def lift_large(self, X: Array, block: slice, images: Array) -> None:
+        np.matmul(self.transform.large, self._split(images, self.axes), out=self._tiles(X, block))
 
-        def piece(block: slice) -> None:
-            grid.lift(self._split(read(block), axes), images_first[self._tiles_of(block)])
+    def lift_small(self, Y: Array, block: slice, images: Array) -> None:
+        np.matmul(self.transform.small, self._split(images, self.side_by_side), out=self._tiles(Y, block))
 
-        POOL.each(piece, blocks(N, self.numbers))
-        return Z
+    def down(self, X: Array, W: Array, out: Array | None = None) -> Product:
+        """The convolution: lifted large picture X -> the small one; `out` may take the product."""
+        Y, T = self.lifted_small(X.shape[1] // self.tiles) if out is None else out, self.transform.small.T
+        tasks = self._multiply(X, W, Y, adjoint=False)
+        return tasks, lambda some: self._merge(T @ self._tiles(Y, some), self.side_by_side, self.small)
 
-    def down(self, X: Array, W: Array, write: Write[Result]) -> list[Result]:
-        """The convolution: lifted large picture X -> `write(block, images of the small picture)`."""
-        Y = self._multiply(X, W, adjoint=False)
-        return self._lower(self.transform.small, self.side_by_side, self.small, Y, write)
+    def up(self, Y: Array, W: Array, out: Array | None = None) -> Product:
+        """Its adjoint: lifted small picture Y -> the large one."""
+        X, T = self.lifted_large(Y.shape[1] // self.tiles) if out is None else out, self.transform.large.T
+        tasks = self._multiply(Y, W, X, adjoint=True)
+        return tasks, lambda some: self._merge(T @ self._tiles(X, some), self.axes, self.large)
 
-    def up(self, Y: Array, W: Array, write: Write[Result], first: int = 0) -> list[Result]:
-        """Its adjoint: lifted small picture Y, from image `first` on -> `write(block, large images)`."""
-        X = self._multiply(Y[:, first * self.tiles :], W, adjoint=True)
-        return self._lower(self.transform.large, self.axes, self.large, X, write)
-
-    def _lower(self, grid: Grid, axes: Axes, shape: Shape, Z: Array, write: Write[Result]) -> list[Result]:
-        images_first = Z.transpose(1, 0, 2)
-
-        def piece(block: slice) -> Result:
-            tiles = grid.lower(images_first[self._tiles_of(block)])
-            return write(block, self._merge(tiles, axes, shape))
-
-        return POOL.each(piece, blocks(Z.shape[1] // self.tiles, self.numbers))
-
-    def kernel_gradient(self, X: Array, Y: Array, weights: Array | None = None) -> Array:
-        """The kernel's gradient (KH, KW, C, F) from both lifted pictures; image i counts weights[i] times."""
+    def kernel_gradient(self, X: Array, Y: Array, weights: Array | None = None) -> KernelGradient:
+        """That from both lifted pictures; image i counts weights[i] times. A task reads what that of `up` or
+        `down` in its place may overwrite, and no more."""
         dW = np.empty((self.frequencies, X.shape[2], Y.shape[2]), self.dtype)
         x = X.transpose(0, 2, 1)
         scale = None if weights is None else np.repeat(weights, self.tiles)[:, None]
@@ -258,7 +206,7 @@ class Frequencies:
         def weighted(some: slice) -> Array:
             return Y[some] if scale is None else Y[some] * scale
 
-        def piece(real: slice, imaginary: slice) -> None:  # dc = p^T dRe + q^T dIm, dd = p^T dIm - q^T dRe
+        def pair(real: slice, imaginary: slice) -> None:  # dc = p^T dRe + q^T dIm, dd = p^T dIm - q^T dRe
             re, im = weighted(real), weighted(imaginary)
             both = np.matmul(x[real] + x[imaginary], re + im)
             p_im, q_re = np.matmul(x[real], im), np.matmul(x[imaginary], re)
@@ -266,15 +214,16 @@ class Frequencies:
             np.subtract(both, q_re, out=dW[real])
             np.subtract(p_im, q_re, out=dW[imaginary])
 
-        self._each_frequency(piece, lambda some: np.matmul(x[some], weighted(some), out=dW[some]), X.shape[1])
-        return self.lower_kernel(dW)
+        def alone(some: slice) -> None:
+            np.matmul(x[some], weighted(some), out=dW[some])
 
-    def _multiply(self, x: Array, W: Array, adjoint: bool) -> Array:
-        """x W, frequency by frequency; with `adjoint`, x W^H."""
+        return self._each_frequency(pair, alone, X.shape[1]), *self.lower_kernel(dW)
+
+    def _multiply(self, x: Array, W: Array, y: Array, adjoint: bool) -> list[Task]:
+        """y = x W, frequency by frequency; with `adjoint`, x W^H."""
         w = W.transpose(0, 2, 1) if adjoint else W
-        y = np.empty((*x.shape[:2], w.shape[2]), self.dtype)
 
-        def piece(real: slice, imaginary: slice) -> None:
+        def pair(real: slice, imaginary: slice) -> None:
             # Gauss's three products; the adjoint is the same with real and imaginary parts exchanged.
             c, d = w[real], w[imaginary]
             if adjoint:
@@ -285,19 +234,21 @@ class Frequencies:
             np.matmul(x[real], d - c, out=y[imaginary])
             y[imaginary] += k
 
-        self._each_frequency(piece, lambda some: np.matmul(x[some], w[some], out=y[some]), x.shape[1])
-        return y
+        def alone(some: slice) -> None:
+            np.matmul(x[some], w[some], out=y[some])
 
-    def _each_frequency(self, pair: Callable[..., None], alone: Callable[..., object], tiles: int) -> None:
-        """Call `pair` with slices of real and of imaginary parts, `alone` with those of real frequencies."""
+        return self._each_frequency(pair, alone, x.shape[1])
+
+    def _each_frequency(self, pair: Callable, alone: Callable, tiles: int) -> list[Task]:
+        """`pair` of slices of real and of imaginary parts, `alone` of that of real frequencies."""
         m, numbers = self.transform.pairs, 4 * tiles * max(self.phases * self.C, self.F)
         shift = m + self.transform.reals  # from a real part to its imaginary part
-        pieces = [partial(pair, at, slice(at.start + shift, at.stop + shift)) for at in blocks(m, numbers)]
-        pieces += [partial(alone, slice(row, row + 1)) for row in range(m, shift)]
-        POOL.each(lambda piece: piece(), pieces)
+        pairs = [partial(pair, at, slice(at.start + shift, at.stop + shift)) for at in blocks(m, numbers)]
+        return [*pairs, partial(alone, slice(m, shift))]
 
-    def _tiles_of(self, block: slice) -> slice:
-        return slice(block.start * self.tiles, block.stop * self.tiles)
+    def _tiles(self, Z: Array, block: slice) -> Array:
+        """The tiles of a block of images in a lifted array Z, as (tiles, frequencies, channels)."""
+        return Z[:, block.start * self.tiles : block.stop * self.tiles].transpose(1, 0, 2)
 
     def _split(self, x: Array, axes: Axes) -> Array:
         """Images (N, H, W, C) -> what each tile sees (tiles, pixels, phases C)."""

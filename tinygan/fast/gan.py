@@ -1,7 +1,8 @@
 """`tinygan.gan.losses_and_gradients` as a whole, with what a graph of ops cannot see put to use.
 
-A convolution (a `Plan`) lifts and lowers blocks of the batch, on threads. `Normed`, between two of G's, takes
-them as they come, and gives them on, activated; only in between is the whole batch needed, for its moments.
+The batch goes its way in blocks, on threads (`Line`). A convolution (a `Plan`) lifts and lowers block by block;
+in between, all wait for its products. `Normed`, between two of G's, takes blocks as they come, and gives them
+on, activated; only in between is the whole batch needed, for its moments. In D nothing else needs it.
 
     forward     plan.up ------> write           settle           read ------> plan.lift_small
                             x, its moments   mean, variance   activations
@@ -18,13 +19,12 @@ import numpy as np
 
 from tinygan import gan, layers
 from tinygan.arrays import Array
-from tinygan.autograd import Tensor
+from tinygan.autograd import Op, Tensor
 from tinygan.fast import reduce
 from tinygan.fast.conv import Plan, plan_of
 from tinygan.fast.dcgan import DCGAN, DownStage, UpStage, layers_of, odd_layer
-from tinygan.fast.direct import Read
-from tinygan.fast.ops import dense_forward, draw, leaky_derivative, product, tanh_gradient
-from tinygan.fast.threads import POOL, blocks
+from tinygan.fast.ops import leaky_derivative, tanh_gradient
+from tinygan.fast.threads import Line, blocks
 from tinygan.gan import LossesAndGradients
 from tinygan.layers import Mask, Network
 from tinygan.ops.loss import bce_with_logits
@@ -78,30 +78,22 @@ class FusedStep:
         if not self._fit(images, noise, [*real, *fake]):
             return gan.losses_and_gradients(G, D, images, noise, real, fake)  # which says what is wrong
         for_G, for_D = self.plans[N, M]
+        # A longer block asks less often for Python's lock, a shorter one fits better into the cache.
+        numbers = max(plan.numbers for plan in (*for_G, *for_D)) * 5 // 8
+        of_G = Line(blocks(M, numbers, 2))
+        others = (slice(N + block.start, N + block.stop) for block in of_G.blocks)
+        of_D = Line([*blocks(N, numbers, 2), *others], of_G.beside)
         # Forward: real images and fakes pass D as one batch.
         both = np.empty((N + M, *images.shape[1:]), images.dtype)
         both[:N] = images
         fakes = both[N:]
-        saved_G = generator_forward(self.layers, for_G, noise, fakes)
-        sources = [(slice(N), real), (slice(N, None), fake)]
-        logits, saved_D = discriminator_forward(self.layers, for_D, both, sources)
-        bce, one = G.backend.twin(bce_with_logits), logits.dtype.type(1)
-        real_loss, of_real = bce.forward(logits[:N], target=1.0)
-        fake_loss, of_fake = bce.forward(logits[N:], target=0.0)
-        g_loss, fooled = bce.forward(logits[N:], target=1.0)
-
-        # Backward: no image meets another in D. So one pass, with 1 for each logit, serves both losses: where
-        # images are added up, or leave D, each one's share is multiplied by the loss's gradient by its logit.
-        weights_D = np.concatenate([bce.backward(saved, one, (True,))[0] for saved in (of_real, of_fake)])
-        (weights_G,) = bce.backward(fooled, one, (True,))
-        fake_gradient = np.empty_like(fakes)
-        gradients = discriminator_backward(self.layers, saved_D, weights_D, N, fake_gradient)
-        fake_gradient *= weights_G[:, :, None, None]
-        gradients |= generator_backward(self.layers, saved_G, noise, fakes, fake_gradient)
-        real_logits, fake_logits = Tensor(logits[:N], G.backend), Tensor(logits[N:], G.backend)
-        losses = Tensor(real_loss + fake_loss, G.backend), Tensor(g_loss, G.backend)
-        of_D, of_G = ([gradients[p] for p in net.parameters.values()] for net in (D, G))
-        return LossesAndGradients(Tensor(fakes, G.backend), real_logits, fake_logits, *losses, of_D, of_G)
+        saved_G = generator_forward(of_G, self.layers, for_G, noise, fakes)
+        bce, streams = G.backend.twin(bce_with_logits), [*zip(real, fake, strict=True)]
+        logits, d_loss, g_loss, dy, gradients = discriminator(of_D, self.layers, for_D, both, streams, N, bce)
+        gradients |= generator_backward(of_G, self.layers, saved_G, noise, fakes, dy)
+        of_D_and_G = ([gradients[p] for p in network.parameters.values()] for network in (D, G))
+        results: Any = (Tensor(array, G.backend) for array in (fakes, logits[:N], logits[N:], d_loss, g_loss))
+        return LossesAndGradients(*results, *of_D_and_G)
 
     def _fit(self, images: Array, noise: Array, masks: list[Mask]) -> bool:
         given = [(batch.dtype, batch.shape[1:]) for batch in (noise, images)]
@@ -131,13 +123,18 @@ class Normed:
     def settle(self, count: float, mean: Array, squares: Array) -> None:
         """All is written, and these are its `reduce.moments`."""
         mean, variance = reduce.over_ranks(self.ranks, count, mean, squares)
-        self.mean, self.inverse_std = mean, 1 / np.sqrt(variance + self.norm.eps)
-        self.scale, self.shift = self.norm.gamma.data * self.inverse_std, self.norm.beta.data
+        self.inverse_std = 1 / np.sqrt(variance + self.norm.eps)
+        self.mean, self.scale = self._wide(mean), self._wide(self.norm.gamma.data * self.inverse_std)
+        self.shift = self._wide(self.norm.beta.data)
         momentum = self.norm.momentum
         for running, batch in ((self.norm.running_mean, mean), (self.norm.running_variance, variance)):
             running.data = momentum * running.data + (1 - momentum) * batch
 
-    def read(self, block: slice) -> Array:
+    def _wide(self, channels: Array) -> Array:
+        """A number for each channel, repeated for every pixel: longer runs are faster."""
+        return np.broadcast_to(channels, self.x.shape[1:]).copy()
+
+    def read(self, block: slice, _: object = None) -> Array:
         """The activations of a block, as images; each block can be read once."""
         x = self.x[block]
         x -= self.mean
@@ -160,133 +157,152 @@ class Normed:
         dgamma = dgamma * self.inverse_std
         count = np.array(self.x.size / self.x.shape[-1], self.x.dtype)
         offset, stretch, count = self.ranks.sum(dbeta, dgamma, count)
-        self.stretch = -self.scale * self.inverse_std * stretch / count
-        self.offset = -self.scale * offset / count
+        self.stretch = -self.scale * self._wide(self.inverse_std * stretch / count)
+        self.offset = -self.scale * self._wide(offset / count)
         return {self.norm.gamma: dgamma, self.norm.beta: dbeta}
 
-    def read_gradient(self, block: slice, channels: slice = slice(None)) -> Array:
+    def read_gradient(self, block: slice, _: object = None, channels: slice = slice(None)) -> Array:
         """The gradient of x."""
-        dx = self.x[block][..., channels] * self.stretch[channels]
-        dx += self.offset[channels]
-        dx += self.gradient[block][..., channels] * self.scale[channels]
+        dx = self.x[block][..., channels] * self.stretch[..., channels]
+        dx += self.offset[..., channels]
+        dx += self.gradient[block][..., channels] * self.scale[..., channels]
         return dx
 
 
-def generator_forward(layers: DCGAN, plans: Sequence[Plan], noise: Array, out: Array) -> Any:
+def generator_forward(line: Line, layers: DCGAN, plans: Sequence[Plan], noise: Array, out: Array) -> Any:
     """noise (M, noise_dim) -> out (M, H, W, C). Returns what `generator_backward` needs, and uses up."""
     M, kernel = len(noise), layers.dense_G.kernel.data
-    columns = kernel.shape[1]
-    shapes = [(columns,), *(plan.large for plan in plans[:-1])]
+    shapes = [kernel.shape[1:], *(plan.large for plan in plans[:-1])]
     stages = zip(layers.up, shapes, plans, strict=True)
     norms = [Normed(stage, (M, *shape), plan.small, out.dtype) for stage, shape, plan in stages]
-
-    def piece(some: slice) -> tuple[int, Array, Array]:  # every column is a channel of its own
-        return norms[0].write((slice(None), some), noise @ kernel[:, some])
-
-    _, means, squares = zip(*POOL.each(piece, blocks(columns, M)), strict=True)
+    columns = Line(blocks(kernel.shape[1], M))  # each is a channel of its own
+    columns.then(lambda some, _: norms[0].write((slice(None), some), noise @ kernel[:, some]))
+    _, means, squares = zip(*columns.run(), strict=True)
     norms[0].settle(M, np.concatenate(means), np.concatenate(squares))
     kept = []
     for stage, plan, before, after in zip(layers.up, plans, norms, [*norms[1:], None], strict=True):
-        K = plan.lift_kernel(stage.conv.kernel.data)
-        Y = plan.lift_small(before.read, M)
+        (K, tasks), Y = plan.lift_kernel(stage.conv.kernel.data), plan.lifted_small(M)
         kept.append((stage.conv, plan, K, Y))
+        line.later(tasks, after=0)
+        line.then(before.read)
+        line.then(partial(plan.lift_small, Y))
+        line.multiply(plan.up(Y, K))
         if after:
-            after.settle(*reduce.merged(plan.up(Y, K, after.write)))
-        else:
-            plan.up(Y, K, lambda block, x: np.tanh(x, out=out[block]))
+            line.then(after.write)
+            after.settle(*reduce.merged(line.run()))
+    line.then(lambda block, x: np.tanh(x, out=out[block]))
+    line.run()
     return norms, kept
 
 
-def generator_backward(layers: DCGAN, saved: Any, noise: Array, y: Array, dy: Array) -> Gradients:
+def generator_backward(line: Line, layers: DCGAN, saved: Any, noise: Array, y: Array, dy: Array) -> Gradients:
     """Gradients of the parameters; y and dy (M, H, W, C) are the pictures and their gradient."""
     (norms, kept), M, dense = saved, len(y), layers.dense_G.kernel
     gradients: Gradients = {dense: np.empty_like(dense.data)}
-
-    def read(block: slice) -> Array:
-        return tanh_gradient(y[block], dy[block])
-
+    line.then(lambda block, _: tanh_gradient(y[block], dy[block]))
     for normed in reversed(norms):
         conv, plan, K, Y = kept.pop()
-        X = plan.lift_large(read, M)
-        gradients[conv.kernel] = plan.kernel_gradient(X, Y)
+        X = plan.lifted_large(M)
+        line.then(partial(plan.lift_large, X))
+        of_kernel = plan.kernel_gradient(X, Y)
+        gradients[conv.kernel] = of_kernel[1]
+        line.multiply(plan.down(X, K, Y), of_kernel)
         normed.gradient = np.empty_like(normed.x)
-        gradients |= normed.settle_gradient(plan.down(X, K, normed.write_gradient))
-        read = normed.read_gradient
+        line.then(normed.write_gradient)
+        gradients |= normed.settle_gradient(line.run())
+        if kept:
+            line.then(normed.read_gradient)
 
-    def columns(some: slice) -> None:
-        np.matmul(noise.T, norms[0].read_gradient(slice(None), some), out=gradients[dense][:, some])
+    def column(some: slice, _: object) -> None:
+        dx = norms[0].read_gradient(slice(None), channels=some)
+        np.matmul(noise.T, dx, out=gradients[dense][:, some])
 
-    POOL.each(columns, blocks(dense.shape[1], M))
+    columns = Line(blocks(dense.shape[1], M), line.beside)
+    columns.then(column)
+    columns.finish()
     return gradients
 
 
-def discriminator_forward(
-    layers: DCGAN, plans: Sequence[Plan], pictures: Array, sources: Iterable[tuple[slice, Sequence[Stream]]]
-) -> tuple[Array, Any]:
-    """Logits (N, 1) of pictures (N, H, W, C), and what `discriminator_backward` needs, and uses up.
-    `sources`: the dropout streams of parts of the batch."""
-    N, dtype = len(pictures), pictures.dtype
-    rates = [mask_rate(stage.dropout.rate) for stage in layers.down]
-    masks = [np.empty((N, *plan.small), bool) for plan in plans]
-    draw(
-        (stream, rate, mask[part])
-        for part, streams in sources
-        for stream, rate, mask in zip(streams, rates, masks, strict=True)
-    )
-    kept, all_factors, results = [], [], pictures
-    for stage, plan, mask, rate in zip(layers.down, plans, masks, rates, strict=True):
-        K = plan.lift_kernel(stage.conv.kernel.data)
-        X = plan.lift_large(results, N)
-        results, factors = np.empty(mask.shape, dtype), np.empty(mask.shape, dtype)
-        plan.down(X, K, partial(_activate, stage, mask, rate, results, factors))
-        kept.append((stage.conv, plan, K, X))
-        all_factors.append(factors)
-    weights = (parameter.data for parameter in layers.dense_D.parameters.values())
-    logits, (flat, _) = dense_forward(results.reshape(N, -1), *weights)
-    return logits, (kept, all_factors, flat)
+def discriminator(
+    line: Line, layers: DCGAN, plans: Sequence[Plan], pictures: Array,
+    streams: Sequence[tuple[Stream, Stream]], N: int, bce: Op,
+) -> tuple[Array, Array, Array, Array, Gradients]:  # fmt: skip
+    """Logits (N + M, 1) of N real pictures and M fakes (N + M, H, W, C); D's loss and G's; the gradients of
+    G's by the fakes, of D's by its parameters. `streams`: of each dropout, for real pictures and for fakes.
 
-
-def discriminator_backward(layers: DCGAN, saved: Any, weights: Array, N: int, out: Array) -> Gradients:
-    """Gradients of the parameters, for a loss with the slope weights[i] (N + M, 1) at logit i.
-    `out` (M, H, W, C) takes the gradient of each logit from the Nth on with respect to its picture."""
-    kept, factors, flat = saved
-    count, each, last = len(weights), weights[:, 0], factors.pop()
+    No image meets another in D. So the way back begins with 1 for each logit, for both losses: where images
+    are added up, or leave D, each one's share is multiplied by the loss's gradient by its logit."""
+    count, dtype, kept = len(pictures), pictures.dtype, []
+    line.then(lambda block, _: pictures[block])
+    for stage, plan, sources in zip(layers.down, plans, streams, strict=True):
+        (K, tasks), X = plan.lift_kernel(stage.conv.kernel.data), plan.lifted_large(count)
+        kept.append((stage.conv, plan, K, X, np.empty((count, *plan.small), dtype)))
+        line.later(tasks, after=0)
+        line.then(partial(plan.lift_large, X))
+        line.multiply(plan.down(X, K))
+        line.then(partial(_activate, stage, sources, N, kept[-1][-1]))
     kernel, bias = layers.dense_D.parameters.values()
-    rows = kernel.data.reshape(last.shape[1:])
-    gradients: Gradients = {kernel: product(flat.T, weights), bias: weights.sum(axis=0)}
-    shares: dict[int, Array] = {}
+    flat, logits = np.empty((count, len(kernel.data)), dtype), np.empty((count, 1), dtype)
 
-    def share(block: slice, g: Array) -> Array:
-        """Note the block's share in the bias's gradient."""
-        shares[block.start] = reduce.share(reduce.rows(g), np.repeat(each[block], g.shape[1] * g.shape[2]))
-        return g
+    def answer(block: slice, x: Array) -> Array:
+        flat[block] = x.reshape(len(x), -1)
+        np.add(flat[block] @ kernel.data, bias.data, out=logits[block])
+        return kernel.data.reshape(x.shape[1:])  # the gradient of each logit
 
-    def read(block: slice) -> Array:
-        return share(block, rows * last[block])
-
-    def write(those: Array, block: slice, dx: Array) -> None:
-        share(block, np.multiply(dx, those[block], out=those[block]))
-
-    g: Array | Read = read
+    line.then(answer)
+    gradients: Gradients = {kernel: np.empty_like(kernel.data)}
+    losses: Any = None
+    weights: Array = None
+    of_fakes: Array = None
     while kept:
-        conv, plan, K, X = kept.pop()
-        Y = plan.lift_small(g, count)
-        gradients[conv.parameters["bias"]] = np.sum([shares[start] for start in sorted(shares)], axis=0)
-        shares.clear()
-        if factors:
-            g = factors.pop()  # becomes the gradient, in place
-            plan.up(Y, K, partial(write, g))
-        else:
-            plan.up(Y, K, lambda block, dx: np.copyto(out[block], dx), first=N)
-        gradients[conv.kernel] = plan.kernel_gradient(X, Y, each)
-    return gradients
+        conv, plan, K, X, factors = kept.pop()
+        Y, sums = plan.lifted_small(count, factors), np.empty((count, plan.small[2]), dtype)
+        line.then(partial(_lift_gradient, plan, factors, Y, sums))
+        if weights is None:
+            line.run()
+            *losses, slopes = losses_and_slopes(bce, logits, N)
+            weights, of_fakes = np.split(slopes, [count])
+            gradients[bias] = weights.sum(axis=0)
+            line.later([partial(np.matmul, flat.T, weights, out=gradients[kernel])])
+        of_kernel, of_bias = plan.kernel_gradient(X, Y, weights[:, 0]), np.empty_like(sums[0])
+        gradients |= {conv.kernel: of_kernel[1], conv.parameters["bias"]: of_bias}
+        line.later([partial(np.matmul, weights[:, 0], sums, out=of_bias)])
+        line.multiply(plan.up(Y, K, X), of_kernel, first=0 if kept else N)
+    dx = np.empty_like(pictures[N:])
+
+    def write(block: slice, g: Array) -> None:
+        if block.start >= N:
+            some = slice(block.start - N, block.stop - N)
+            np.multiply(g, of_fakes[some, :, None, None], out=dx[some])
+
+    line.then(write)
+    line.run()
+    return logits, *losses, dx, gradients
+
+
+def losses_and_slopes(bce: Op, logits: Array, N: int) -> tuple[Array, Array, Array]:
+    """D's loss, G's, and gradients: of D's by the logits, of G's by those from the Nth on, (N + M + M, 1)."""
+    targets = (logits[:N], 1.0), (logits[N:], 0.0), (logits[N:], 1.0)
+    (real, fake, fooled), saved = zip(*(bce.forward(x, target=t) for x, t in targets), strict=True)
+    one = logits.dtype.type(1)
+    return real + fake, fooled, np.concatenate([bce.backward(part, one, (True,))[0] for part in saved])
+
+
+def _lift_gradient(plan: Plan, factors: Array, Y: Array, sums: Array, block: slice, dx: Array) -> None:
+    """The gradient before an activation, lifted; `sums` takes each image's, for the bias."""
+    g = np.multiply(dx, factors[block], out=factors[block])
+    np.matmul(np.ones(g.shape[1] * g.shape[2], g.dtype), g.reshape(len(g), -1, g.shape[3]), out=sums[block])
+    plan.lift_small(Y, block, g)
 
 
 def _activate(
-    stage: DownStage, mask: Array, rate: float, results: Array, factors: Array, block: slice, h: Array
-) -> None:
-    """Bias, LeakyReLU and dropout of a block h of a convolution's result, the last two as one factor."""
-    h += stage.conv.parameters["bias"].data
-    factor = leaky_derivative(h, stage.relu.slope, factors[block], 1 / (1 - rate))
-    np.multiply(factor, mask[block], out=factor)
-    np.multiply(h, factor, out=results[block])
+    stage: DownStage, sources: tuple[Stream, Stream], N: int, factors: Array, block: slice, h: Array
+) -> Array:
+    """Bias, LeakyReLU and dropout of a convolution's result h, the last two as one factor."""
+    rate, bias = stage.dropout.rate, stage.conv.parameters["bias"].data
+    source, first = (sources[0], 0) if block.start < N else (sources[1], N)
+    h += np.broadcast_to(bias, h.shape[1:]).copy()  # longer runs are faster
+    factor = leaky_derivative(h, stage.relu.slope, factors[block], 1 / (1 - mask_rate(rate)))
+    kept = source.of_examples_from(source.first + block.start - first).keep(h.shape, rate)
+    np.multiply(factor, kept, out=factor)
+    return np.multiply(h, factor, out=h)

@@ -3,7 +3,6 @@
 Here they work in cache-sized blocks, on threads. Dense is no faster alone. But BLAS' own threads go on
 spinning for milliseconds after such a product and take the cores from the pool."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from tinygan.fast import plain
 from tinygan.fast.reduce import channel_sums, over_rows, share
 from tinygan.fast.threads import POOL, blocks, elementwise
 from tinygan.ops import activation, batchnorm, dense, dropout
-from tinygan.rng import Stream
 
 
 def leaky_relu_forward(x: Array, *, slope: float = 0.3) -> tuple[Array, Array]:
@@ -147,16 +145,6 @@ def _masked(x: Array, mask: Array, scale: float) -> Array:
 
     (y,) = elementwise(piece, x, mask)
     return y
-
-
-def draw(masks: Iterable[tuple[Stream, float, Array]]) -> None:
-    """For each (stream, rate, out): out (N, ...) = `stream.keep(out.shape, rate)`, on the threads."""
-    pieces = [
-        (stream, rate, out.reshape(-1)[part], stream.first * out[0].size + part.start)
-        for stream, rate, out in masks
-        for part in blocks(out.size, 1)
-    ]
-    POOL.each(lambda piece: piece[0].keep_part(*piece[1:]), pieces)
 
 
 # By the file of the op that each one stands in for.

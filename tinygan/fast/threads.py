@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
+from math import ceil
 from threading import RLock
 from typing import Any, TypeVar
 
@@ -19,6 +21,11 @@ from tinygan.machine import blas_threads, default_threads, limit_blas_threads
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
+Task = Callable[[], object]
+# Tasks, and what gives the images of a block when they are done.
+Product = tuple[Sequence[Task], Callable[[slice], Array]]
+# Tasks, the gradient, and the tasks that come next and complete it.
+KernelGradient = tuple[Sequence[Task], Array, Sequence[Task]]
 PIECE = 1 << 18  # numbers in a piece: 1 MB of float32, about a core's own cache; smaller ones cost handovers
 
 
@@ -136,10 +143,11 @@ class Pool:
 POOL = Pool()
 
 
-def blocks(count: int, numbers_each: int) -> list[slice]:
-    """`count` images, `numbers_each` numbers in one, as consecutive pieces of about `PIECE` numbers."""
-    size = max(1, PIECE // max(1, numbers_each))
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+def blocks(count: int, numbers_each: int, at_least: int = 1) -> list[slice]:
+    """`count` images, `numbers_each` numbers in one, as consecutive pieces of about one size, at most `PIECE`
+    numbers or one image; `at_least` so many pieces if there are as many images."""
+    pieces = max(ceil(count / max(1, PIECE // max(1, numbers_each))), min(count, at_least))
+    return [slice(count * i // pieces, count * (i + 1) // pieces) for i in range(pieces)]
 
 
 def elementwise(function: Callable[..., object], *arrays: Array, results: int = 1) -> tuple[Array, ...]:
@@ -149,3 +157,56 @@ def elementwise(function: Callable[..., object], *arrays: Array, results: int = 
     flat = [array.reshape(-1) for array in (*arrays, *new)]
     POOL.each(lambda block: function(*(part[block] for part in flat)), blocks(flat[0].size, len(flat)))
     return new
+
+
+class Line:
+    """What each block of a batch does next, one function after the other, and when they wait for each other:
+    only in `run`. Between, a block stays in the cache of its processor."""
+
+    def __init__(self, blocks: Sequence[slice], beside: list[list[Task]] | None = None) -> None:
+        """`beside`: tasks for the next run, the one after it and so on. Lines may share them."""
+        self.blocks, self.beside = blocks, [] if beside is None else beside
+        self._ahead: list[Callable[[slice, Any], Any]] = []
+        self._values: list[Any] = [None] * len(blocks)
+
+    def then(self, function: Callable[[slice, Any], Any]) -> None:
+        """Next, each block calls `function` with itself and what the function before it returned."""
+        self._ahead.append(function)
+
+    def later(self, *tasks: Sequence[Task], after: int = 1) -> None:
+        """Do these tasks `after` so many runs, beside the next one; each list in a run of its own."""
+        self.beside += [[] for _ in range(after + len(tasks) - len(self.beside))]
+        for at, some in enumerate(tasks, after):
+            self.beside[at] += some
+
+    def run(self) -> list[Any]:
+        """Do what was added; what each block's last function returned."""
+        ahead, self._ahead = self._ahead, []
+
+        def piece(number: int) -> None:
+            for function in ahead:
+                self._values[number] = function(self.blocks[number], self._values[number])
+
+        tasks: list[Task] = [partial(piece, number) for number in range(len(self.blocks)) if ahead]
+        POOL.each(lambda task: task(), tasks + (self.beside.pop(0) if self.beside else []))
+        return self._values
+
+    def finish(self) -> None:
+        """Run until nothing is left to do."""
+        while self._ahead or self.beside:
+            self.run()
+
+    def multiply(self, product: Product, gradient: KernelGradient | None = None, first: int = 0) -> None:
+        """Next, compute a product of what all have lifted, and go on with its images, from `first` on. And a
+        gradient, each task before that of the product, which may overwrite what it needs."""
+        tasks, lower = product
+        if gradient:
+            before, _, last = gradient
+            self.later([] if tasks else before, last)
+            pairs = zip(before, tasks, strict=bool(tasks))
+            tasks = [lambda pair=pair: [task() for task in pair] for pair in pairs]
+        if tasks:
+            self.run()
+            self.later(tasks, after=0)
+            self.run()
+        self.then(lambda block, _: lower(block) if block.start >= first else None)
