@@ -6,7 +6,7 @@ import pytest
 
 from tinygan.rng import MASK_STEPS, mask_rate, stream
 
-PART = 1 << 18  # as many as a thread may draw at once
+PART = 1 << 18  # numbers in a part
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 0.999])

@@ -74,7 +74,9 @@ def blas_threads() -> int:
 
 @cache
 def _blas_switch() -> tuple[Callable[[int], None], Callable[[], int]] | None:
-    """What sets, and what gets, the threads of the OpenBLAS that NumPy's wheels carry and have loaded."""
+    """What sets, and what gets, the threads of the OpenBLAS that NumPy's wheels carry and have loaded. None
+    for another BLAS (Accelerate in wheels for newer macOS, MKL, a system's own): that keeps its threads, and
+    the pool has one."""
     package = Path(np.__file__).parent
     for library in [*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")]:
         blas = ctypes.CDLL(str(library))

@@ -139,9 +139,8 @@ def summed(ranks: Ranks, found: LossesAndGradients) -> tuple[Measured, list[Arra
 
 def check_finite(arrays: Iterable[tuple[str, Array]], each: Callable[..., Iterable[float]] = map) -> None:
     """Raise NonFiniteError with the name of the first array that has no finite sum of squares: it has a NaN,
-    an infinity, or numbers whose squares, which Adam needs, overflow. `each` takes a function and arrays."""
-    names, given = zip(*arrays, strict=True)
-    flat = [array.reshape(-1) for array in given]
-    for name, squares in zip(names, each(lambda array: float(array @ array), flat), strict=True):
+    an infinity, or numbers whose squares, which Adam needs, overflow. `each` takes a function and rows."""
+    rows = [(name, array.reshape(-1)) for name, array in arrays]
+    for (name, _), squares in zip(rows, each(lambda row: float(row[1] @ row[1]), rows), strict=True):
         if not isfinite(squares):
             raise NonFiniteError(f"{name} is not finite")

@@ -161,7 +161,7 @@ def maker(engine: str = "fast", *, slope: float = 0.3, bias: bool = False, chann
 def critic(
     engine: str = "fast", *, rate: float = 0.4, slope: float = 0.3, outputs: int = 1, bias: bool = True
 ) -> list[Layer]:
-    """Three stages, whose pictures are cut into pieces of different sizes."""
+    """Three stages with pictures of different sizes."""
     n = Init(stream(8, "init"), cpu(engine), np.dtype("d"))
     return [
         Conv2D(n, 1, 3, kernel=3, stride=1, bias=bias), LeakyReLU(slope), Dropout(0.2),
@@ -171,7 +171,6 @@ def critic(
     ]  # fmt: skip
 
 
-# With pieces of 400 numbers the blocks of one layer begin at other images than those of the next.
 @pytest.mark.parametrize(("slope", "piece"), [(0.3, 100), (0.3, 400), (0, 400), (1, 400)])
 def test_other_stages_slopes_and_rates_are_computed_in_pieces_of_any_size(fused, monkeypatch, slope, piece):
     monkeypatch.setattr(threads, "PIECE", piece)

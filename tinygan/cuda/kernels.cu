@@ -175,7 +175,7 @@ __device__ void draw_noise(float *z, lifted *z_lifted, word start, int count, wo
 
 #define MASK_WORDS(each) (((each) + 15) / 16)  // of an example's elements
 
-// 16 elements of a mask, a bit each, 1: kept, from element `start` of a whole batch's on; see `Stream.keep_part`.
+// 16 elements of a mask, a bit each, 1: kept, from element `start` of a whole batch's on; see `Stream.keep`.
 __device__ unsigned short draw_mask(word start, word key0, word key1, word step, int pass, int layer,
         int threshold) {
     unsigned bits = 0;

@@ -150,7 +150,6 @@ def plan_of(
 
 # Which way is the fastest? Costs are in multiplications.
 MOVED = 8  # multiplications in the time of moving one number to or from memory
-LIFTING = 2  # the products of a transform are small, and slower by this
 FEW = 4  # channels, up to which their windows are copied pixel by pixel
 
 
@@ -173,7 +172,7 @@ def conv_plan(
             pixels = rows.seen * columns.seen * phases * C + rows.out * columns.out * F
             costs[rows, columns] = (
                 3 * 1.5 * tiles * frequencies * phases * C * F
-                + 2 * LIFTING * tiles * frequencies * pixels / 2
+                + 2 * tiles * frequencies * pixels
                 + MOVED * (4 * lifted + 4 * tiles * pixels)
                 + (9 * KH * KW + MOVED * 10 * phases) * frequencies * C * F
             )

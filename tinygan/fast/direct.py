@@ -52,6 +52,7 @@ class Direct:
         return images.reshape(N, self.pixels, self.small[2])
 
     def lift_large(self, X: Array, block: slice, images: Array) -> None:
+        """Put the windows of a block of images (n, H, W, C) into X."""
         x, picture = self._padded(len(images))
         picture[...] = images
         n, down, along, channel = x.strides
@@ -60,11 +61,12 @@ class Direct:
         X[block].reshape(shape)[...] = np.ndarray(shape, x.dtype, x, strides=strides)  # a view
 
     def lift_small(self, Y: Array, block: slice, images: Array) -> None:
+        """Put a block of images (n, OH, OW, F) into Y."""
         if not np.may_share_memory(images, Y):  # they lie there already
             Y[block] = images.reshape(-1, *Y.shape[1:])
 
     def down(self, X: Array, W: Array, out: Array | None = None) -> Product:
-        """The convolution: lifted large picture X -> the small one."""
+        """The convolution: lifted large picture X -> the small one, without tasks; `out` is not needed."""
         return [], lambda block: np.matmul(X[block].transpose(0, 2, 1), W).reshape(-1, *self.small)
 
     def up(self, Y: Array, W: Array, out: Array | None = None) -> Product:

@@ -89,7 +89,7 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
     n = rows.n, columns.n
     pairs, reals = circles(n)
 
-    def grid(height: int, width: int) -> Array:
+    def of_pixels(height: int, width: int) -> Array:
         places = np.array([*np.ndindex(height, width)])
         turned = angles(n, pairs, places)
         table = [np.cos(turned), np.cos(angles(n, reals, places)), -np.sin(turned)]
@@ -105,7 +105,7 @@ def transform(rows: Axis, columns: Axis, kernel: Pair, dtype: str) -> Transform:
         turned = angles(n, pairs, taps)
         table = np.concatenate([2 * np.cos(turned), np.cos(angles(n, reals, taps)), 2 * np.sin(turned)])
         phases.append((top, left, (table / (rows.n * columns.n)).astype(dtype)))
-    large, small = grid(rows.seen, columns.seen), grid(rows.out, columns.out)
+    large, small = of_pixels(rows.seen, columns.seen), of_pixels(rows.out, columns.out)
     return Transform(len(pairs), len(reals), large, small, tuple(phases))
 
 
@@ -145,11 +145,7 @@ class Frequencies:
     def lift_kernel(self, w: Array) -> tuple[Array, list[Task]]:
         """w (KH, KW, C, F) -> (frequencies, phases C, F): real parts, real frequencies, imaginary parts."""
         W = np.empty((self.frequencies, self.phases * self.C, self.F), self.dtype)
-
-        def lift(matrix: Array, taps: Array, lifted: Array) -> None:
-            np.matmul(matrix, taps.reshape(-1, taps.shape[2]), out=lifted)
-
-        return W, self._each_phase(lift, w, W)
+        return W, self._each_phase(lambda m, w, W: np.matmul(m, w.reshape(-1, w.shape[2]), out=W), w, W)
 
     def lower_kernel(self, dW: Array) -> tuple[Array, list[Task]]:
         """The adjoint of `lift_kernel`: the gradient of w from that of the lifted kernel."""
@@ -179,9 +175,11 @@ class Frequencies:
         return np.empty((self.frequencies, N * self.tiles, self.F), self.dtype)
 
     def lift_large(self, X: Array, block: slice, images: Array) -> None:
+        """Put a block of images (n, H, W, C) into X."""
         np.matmul(self.transform.large, self._split(images, self.axes), out=self._tiles(X, block))
 
     def lift_small(self, Y: Array, block: slice, images: Array) -> None:
+        """Put a block of images (n, OH, OW, F) into Y."""
         np.matmul(self.transform.small, self._split(images, self.side_by_side), out=self._tiles(Y, block))
 
     def down(self, X: Array, W: Array, out: Array | None = None) -> Product:
@@ -214,10 +212,8 @@ class Frequencies:
             np.subtract(both, q_re, out=dW[real])
             np.subtract(p_im, q_re, out=dW[imaginary])
 
-        def alone(some: slice) -> None:
-            np.matmul(x[some], weighted(some), out=dW[some])
-
-        return self._each_frequency(pair, alone, X.shape[1]), *self.lower_kernel(dW)
+        tasks = self._by_frequency(pair, lambda r: np.matmul(x[r], weighted(r), out=dW[r]), X.shape[1])
+        return tasks, *self.lower_kernel(dW)
 
     def _multiply(self, x: Array, W: Array, y: Array, adjoint: bool) -> list[Task]:
         """y = x W, frequency by frequency; with `adjoint`, x W^H."""
@@ -234,12 +230,9 @@ class Frequencies:
             np.matmul(x[real], d - c, out=y[imaginary])
             y[imaginary] += k
 
-        def alone(some: slice) -> None:
-            np.matmul(x[some], w[some], out=y[some])
+        return self._by_frequency(pair, lambda some: np.matmul(x[some], w[some], out=y[some]), x.shape[1])
 
-        return self._each_frequency(pair, alone, x.shape[1])
-
-    def _each_frequency(self, pair: Callable, alone: Callable, tiles: int) -> list[Task]:
+    def _by_frequency(self, pair: Callable, alone: Callable, tiles: int) -> list[Task]:
         """`pair` of slices of real and of imaginary parts, `alone` of that of real frequencies."""
         m, numbers = self.transform.pairs, 4 * tiles * max(self.phases * self.C, self.F)
         shift = m + self.transform.reals  # from a real part to its imaginary part

@@ -1,8 +1,8 @@
 """`tinygan.gan.losses_and_gradients` as a whole, with what a graph of ops cannot see put to use.
 
-The batch goes its way in blocks, on threads (`Line`). A convolution (a `Plan`) lifts and lowers block by block;
-in between, all wait for its products. `Normed`, between two of G's, takes blocks as they come, and gives them
-on, activated; only in between is the whole batch needed, for its moments. In D nothing else needs it.
+The batch passes through in blocks, on threads (`Line`). A convolution (a `Plan`) lifts and lowers block by
+block; in between, all wait for its products. `Normed`, between two of G's, takes blocks as they come, and
+gives them on, activated; only in between is the whole batch needed, for its moments.
 
     forward     plan.up ------> write           settle           read ------> plan.lift_small
                             x, its moments   mean, variance   activations
@@ -78,11 +78,12 @@ class FusedStep:
         if not self._fit(images, noise, [*real, *fake]):
             return gan.losses_and_gradients(G, D, images, noise, real, fake)  # which says what is wrong
         for_G, for_D = self.plans[N, M]
-        # A longer block asks less often for Python's lock, a shorter one fits better into the cache.
+        # Measured with two threads: 33 images of the tutorial's. More ask less often for Python's lock, fewer
+        # fit better into the cache. A batch under 64 is too small for four blocks.
         numbers = max(plan.numbers for plan in (*for_G, *for_D)) * 5 // 8
-        of_G = Line(blocks(M, numbers, 2))
-        others = (slice(N + block.start, N + block.stop) for block in of_G.blocks)
-        of_D = Line([*blocks(N, numbers, 2), *others], of_G.beside)
+        reals, fake_ones = (blocks(count, numbers, 4 if count >= 64 else 2) for count in (N, M))
+        of_G = Line(fake_ones)
+        of_D = Line([*reals, *(slice(N + some.start, N + some.stop) for some in fake_ones)], of_G.beside)
         # Forward: real images and fakes pass D as one batch.
         both = np.empty((N + M, *images.shape[1:]), images.dtype)
         both[:N] = images
@@ -213,13 +214,12 @@ def generator_backward(line: Line, layers: DCGAN, saved: Any, noise: Array, y: A
         if kept:
             line.then(normed.read_gradient)
 
-    def column(some: slice, _: object) -> None:
+    def columns(some: slice) -> None:
         dx = norms[0].read_gradient(slice(None), channels=some)
         np.matmul(noise.T, dx, out=gradients[dense][:, some])
 
-    columns = Line(blocks(dense.shape[1], M), line.beside)
-    columns.then(column)
-    columns.finish()
+    line.later([partial(columns, some) for some in blocks(dense.shape[1], M)], after=0)
+    line.finish()
     return gradients
 
 
@@ -250,20 +250,15 @@ def discriminator(
         return kernel.data.reshape(x.shape[1:])  # the gradient of each logit
 
     line.then(answer)
-    gradients: Gradients = {kernel: np.empty_like(kernel.data)}
-    losses: Any = None
-    weights: Array = None
-    of_fakes: Array = None
+    line.run()
+    *losses, slopes = losses_and_slopes(bce, logits, N)
+    weights, of_fakes = np.split(slopes, [count])
+    gradients: Gradients = {kernel: np.empty_like(kernel.data), bias: weights.sum(axis=0)}
+    line.later([partial(np.matmul, flat.T, weights, out=gradients[kernel])], after=0)
     while kept:
         conv, plan, K, X, factors = kept.pop()
         Y, sums = plan.lifted_small(count, factors), np.empty((count, plan.small[2]), dtype)
         line.then(partial(_lift_gradient, plan, factors, Y, sums))
-        if weights is None:
-            line.run()
-            *losses, slopes = losses_and_slopes(bce, logits, N)
-            weights, of_fakes = np.split(slopes, [count])
-            gradients[bias] = weights.sum(axis=0)
-            line.later([partial(np.matmul, flat.T, weights, out=gradients[kernel])])
         of_kernel, of_bias = plan.kernel_gradient(X, Y, weights[:, 0]), np.empty_like(sums[0])
         gradients |= {conv.kernel: of_kernel[1], conv.parameters["bias"]: of_bias}
         line.later([partial(np.matmul, weights[:, 0], sums, out=of_bias)])
@@ -271,7 +266,7 @@ def discriminator(
     dx = np.empty_like(pictures[N:])
 
     def write(block: slice, g: Array) -> None:
-        if block.start >= N:
+        if g is not None:
             some = slice(block.start - N, block.stop - N)
             np.multiply(g, of_fakes[some, :, None, None], out=dx[some])
 
@@ -303,6 +298,6 @@ def _activate(
     source, first = (sources[0], 0) if block.start < N else (sources[1], N)
     h += np.broadcast_to(bias, h.shape[1:]).copy()  # longer runs are faster
     factor = leaky_derivative(h, stage.relu.slope, factors[block], 1 / (1 - mask_rate(rate)))
-    kept = source.of_examples_from(source.first + block.start - first).keep(h.shape, rate)
-    np.multiply(factor, kept, out=factor)
+    mask = source.of_examples_from(source.first + block.start - first).keep(h.shape, rate)
+    np.multiply(factor, mask, out=factor)
     return np.multiply(h, factor, out=h)

@@ -145,7 +145,7 @@ POOL = Pool()
 
 def blocks(count: int, numbers_each: int, at_least: int = 1) -> list[slice]:
     """`count` images, `numbers_each` numbers in one, as consecutive pieces of about one size, at most `PIECE`
-    numbers or one image; `at_least` so many pieces if there are as many images."""
+    numbers or one image; `at_least` as many pieces as that, if there are enough images."""
     pieces = max(ceil(count / max(1, PIECE // max(1, numbers_each))), min(count, at_least))
     return [slice(count * i // pieces, count * (i + 1) // pieces) for i in range(pieces)]
 
@@ -174,7 +174,7 @@ class Line:
         self._ahead.append(function)
 
     def later(self, *tasks: Sequence[Task], after: int = 1) -> None:
-        """Do these tasks `after` so many runs, beside the next one; each list in a run of its own."""
+        """Do these lists of tasks beside coming runs, a list in each; `after` runs go before the first."""
         self.beside += [[] for _ in range(after + len(tasks) - len(self.beside))]
         for at, some in enumerate(tasks, after):
             self.beside[at] += some
@@ -189,7 +189,7 @@ class Line:
 
         tasks: list[Task] = [partial(piece, number) for number in range(len(self.blocks)) if ahead]
         POOL.each(lambda task: task(), tasks + (self.beside.pop(0) if self.beside else []))
-        return self._values
+        return [*self._values]
 
     def finish(self) -> None:
         """Run until nothing is left to do."""
@@ -197,8 +197,8 @@ class Line:
             self.run()
 
     def multiply(self, product: Product, gradient: KernelGradient | None = None, first: int = 0) -> None:
-        """Next, compute a product of what all have lifted, and go on with its images, from `first` on. And a
-        gradient, each task before that of the product, which may overwrite what it needs."""
+        """Run what was added, then a product's tasks, if it has any; go on with its images, from `first` on.
+        Tasks of a gradient come before the product's, which may overwrite what they need; or a run later."""
         tasks, lower = product
         if gradient:
             before, _, last = gradient
