@@ -78,8 +78,8 @@ class FusedStep:
         if not self._fit(images, noise, [*real, *fake]):
             return gan.losses_and_gradients(G, D, images, noise, real, fake)  # which says what is wrong
         for_G, for_D = self.plans[N, M]
-        # Measured with two threads: 33 images of the tutorial's. More ask less often for Python's lock, fewer
-        # fit better into the cache. A batch under 64 is too small for four blocks.
+        # Blocks of 33 of the tutorial's images: longer ones ask less often for Python's lock, shorter ones
+        # fit better into the cache. A batch of fewer than 64 is too small for four blocks.
         numbers = max(plan.numbers for plan in (*for_G, *for_D)) * 5 // 8
         reals, fake_ones = (blocks(count, numbers, 4 if count >= 64 else 2) for count in (N, M))
         of_G = Line(fake_ones)
@@ -105,6 +105,11 @@ class FusedStep:
         )
 
 
+def wide(channels: Array, shape: tuple[int, ...]) -> Array:
+    """A number for each channel (C,), for every pixel of `shape` (..., C) again: longer loops are faster."""
+    return np.broadcast_to(channels, shape).copy()
+
+
 class Normed:
     """A batch norm and its LeakyReLU, between the layer that fills `x` and the layer that reads it.
     x (M, ..., C) arrives in blocks; read, it is centred in place. Activated numbers are never stored."""
@@ -125,15 +130,11 @@ class Normed:
         """All is written, and these are its `reduce.moments`."""
         mean, variance = reduce.over_ranks(self.ranks, count, mean, squares)
         self.inverse_std = 1 / np.sqrt(variance + self.norm.eps)
-        self.mean, self.scale = self._wide(mean), self._wide(self.norm.gamma.data * self.inverse_std)
-        self.shift = self._wide(self.norm.beta.data)
+        scale, shape = self.norm.gamma.data * self.inverse_std, self.x.shape[1:]
+        self.mean, self.scale, self.shift = (wide(part, shape) for part in (mean, scale, self.norm.beta.data))
         momentum = self.norm.momentum
         for running, batch in ((self.norm.running_mean, mean), (self.norm.running_variance, variance)):
             running.data = momentum * running.data + (1 - momentum) * batch
-
-    def _wide(self, channels: Array) -> Array:
-        """A number for each channel, repeated for every pixel: longer runs are faster."""
-        return np.broadcast_to(channels, self.x.shape[1:]).copy()
 
     def read(self, block: slice, _: object = None) -> Array:
         """The activations of a block, as images; each block can be read once."""
@@ -158,8 +159,8 @@ class Normed:
         dgamma = dgamma * self.inverse_std
         count = np.array(self.x.size / self.x.shape[-1], self.x.dtype)
         offset, stretch, count = self.ranks.sum(dbeta, dgamma, count)
-        self.stretch = -self.scale * self._wide(self.inverse_std * stretch / count)
-        self.offset = -self.scale * self._wide(offset / count)
+        self.stretch = -self.scale * (self.inverse_std * stretch / count)
+        self.offset = -self.scale * (offset / count)
         return {self.norm.gamma: dgamma, self.norm.beta: dbeta}
 
     def read_gradient(self, block: slice, _: object = None, channels: slice = slice(None)) -> Array:
@@ -236,11 +237,12 @@ def discriminator(
     line.then(lambda block, _: pictures[block])
     for stage, plan, sources in zip(layers.down, plans, streams, strict=True):
         (K, tasks), X = plan.lift_kernel(stage.conv.kernel.data), plan.lifted_large(count)
-        kept.append((stage.conv, plan, K, X, np.empty((count, *plan.small), dtype)))
+        factors = np.empty((count, *plan.small), dtype)
+        kept.append((stage.conv, plan, K, X, factors))
         line.later(tasks, after=0)
         line.then(partial(plan.lift_large, X))
         line.multiply(plan.down(X, K))
-        line.then(partial(_activate, stage, sources, N, kept[-1][-1]))
+        line.then(partial(_activate, stage, sources, N, factors))
     kernel, bias = layers.dense_D.parameters.values()
     flat, logits = np.empty((count, len(kernel.data)), dtype), np.empty((count, 1), dtype)
 
@@ -286,7 +288,7 @@ def losses_and_slopes(bce: Op, logits: Array, N: int) -> tuple[Array, Array, Arr
 def _lift_gradient(plan: Plan, factors: Array, Y: Array, sums: Array, block: slice, dx: Array) -> None:
     """The gradient before an activation, lifted; `sums` takes each image's, for the bias."""
     g = np.multiply(dx, factors[block], out=factors[block])
-    np.matmul(np.ones(g.shape[1] * g.shape[2], g.dtype), g.reshape(len(g), -1, g.shape[3]), out=sums[block])
+    sums[block] = reduce.share(g.reshape(len(g), -1, g.shape[3]))
     plan.lift_small(Y, block, g)
 
 
@@ -296,7 +298,7 @@ def _activate(
     """Bias, LeakyReLU and dropout of a convolution's result h, the last two as one factor."""
     rate, bias = stage.dropout.rate, stage.conv.parameters["bias"].data
     source, first = (sources[0], 0) if block.start < N else (sources[1], N)
-    h += np.broadcast_to(bias, h.shape[1:]).copy()  # longer runs are faster
+    h += wide(bias, h.shape[1:])
     factor = leaky_derivative(h, stage.relu.slope, factors[block], 1 / (1 - mask_rate(rate)))
     mask = source.of_examples_from(source.first + block.start - first).keep(h.shape, rate)
     np.multiply(factor, mask, out=factor)

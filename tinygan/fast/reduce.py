@@ -22,8 +22,8 @@ def over_rows(function: Callable[..., Result], *arrays: Array) -> list[Result]:
 
 
 def share(x: Array) -> Array:
-    """The sum of the rows of x (rows, C): a matrix product, several times as fast as `sum`."""
-    return np.ones(len(x), x.dtype) @ x
+    """The sum of the rows of x (..., rows, C): a matrix product, several times as fast as `sum`."""
+    return np.ones(x.shape[-2], x.dtype) @ x
 
 
 def channel_sums(x: Array) -> Array:

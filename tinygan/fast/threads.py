@@ -145,7 +145,7 @@ POOL = Pool()
 
 def blocks(count: int, numbers_each: int, at_least: int = 1) -> list[slice]:
     """`count` images, `numbers_each` numbers in one, as consecutive pieces of about one size, at most `PIECE`
-    numbers or one image; `at_least` as many pieces as that, if there are enough images."""
+    numbers or one image. There are `at_least` so many pieces, or as many as images."""
     pieces = max(ceil(count / max(1, PIECE // max(1, numbers_each))), min(count, at_least))
     return [slice(count * i // pieces, count * (i + 1) // pieces) for i in range(pieces)]
 
