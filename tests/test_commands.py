@@ -257,14 +257,6 @@ def test_the_way_steps_are_taken_and_convolutions_computed_is_printed_and_kept(
     assert step in (tmp_path / RUN / "config.json").read_text()
 
 
-def test_a_batch_too_small_for_the_fast_step_is_named_as_the_reason(tmp_path: Path) -> None:
-    sizes = ("--width", 8, "--batch-size", 4)
-    printed = works("train", *TINY, *sizes, "--engine", "fast", "--dry-run", cwd=tmp_path).stdout
-    why = "for generator/04_conv_transpose the definition is the fastest at this size"
-    assert f"step     op by op (tinygan/gan.py): {why}" in printed
-    assert "conv     generator/04_conv_transpose: its definition (tinygan/ops/conv.py)" in printed
-
-
 def test_auto_falls_back_to_strokes_where_nothing_can_be_downloaded(tmp_path: Path) -> None:
     sizes = ("--limit", 40, "--batch-size", 20, "--width", 2)
     printed = works("train", *sizes, "--epochs", 1, "--no-gif", cwd=tmp_path).stdout

@@ -1,7 +1,6 @@
 """How a step is taken is decided once: as a whole, op by op, or by a `train_step` that a reader changed."""
 
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,10 +48,17 @@ def test_the_fast_engine_takes_it_as_a_whole_and_the_readable_one_op_by_op() -> 
     assert made(CPU).how == BY_OPS
 
 
-def test_one_size_that_does_not_pay_is_enough_to_go_op_by_op() -> None:
-    one = made(cpu("fast"), batches=[(N, M), (1, 1)])
-    assert one.how.startswith(BY_OPS) and "the definition is the fastest at this size" in one.how
-    assert cast(partial, one.compute).func is gan.losses_and_gradients
+@pytest.mark.parametrize("count", [1, 2, 300])
+def test_the_fast_engine_takes_a_batch_of_any_size_as_a_whole(count: int) -> None:
+    assert made(cpu("fast"), batches=[(count, count), (0, count)]).how == AS_A_WHOLE
+
+
+def test_op_by_op_a_convolution_goes_by_its_definition_where_that_is_the_fastest(monkeypatch) -> None:
+    small, large = (made(cpu("fast"), batches=[(count, count)]) for count in (1, 64))
+    assert all("frequencies" in next(one.plans()) for one in (small, large))
+    monkeypatch.setattr(small, "how", BY_OPS)
+    monkeypatch.setattr(large, "how", BY_OPS)
+    assert "its definition" in next(small.plans()) and "frequencies" in next(large.plans())
 
 
 def test_it_is_not_decided_again(monkeypatch: pytest.MonkeyPatch) -> None:

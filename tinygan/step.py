@@ -10,6 +10,7 @@ from tinygan import gan
 from tinygan.arrays import Array
 from tinygan.errors import NonFiniteError, UsageError
 from tinygan.fast import gan as fast_gan
+from tinygan.fast.conv import by_definition
 from tinygan.fast.optim import adam_steps
 from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, added, changed, described, twins
 from tinygan.fast.threads import POOL
@@ -67,10 +68,9 @@ class Step:
                 self.how = f"{BY_OPS}: {why}; {'up to 4' if convolutions else 'about 1.3'} times slower"
             elif self.backend.device == "gpu":
                 self.how = ON_A_CARD
-            elif (fused := fast_gan.FusedStep(G, D, self.batches)).unplanned:
-                self.how = f"{BY_OPS}: for {fused.unplanned} the definition is the fastest at this size"
             else:
-                self.how, self.compute = AS_A_WHOLE, fused.losses_and_gradients
+                self.how = AS_A_WHOLE
+                self.compute = fast_gan.FusedStep(G, D, self.batches).losses_and_gradients
             for op in twins([]).keys() - twins(edits):  # of what was replaced since the backend was made
                 cast(dict, self.backend.twins).pop(op, None)
             # `adam_steps` stands in for that very class.
@@ -84,8 +84,8 @@ class Step:
         for network, count in passes if self.backend.device == "cpu" else ():
             for name, plan in fast_gan.plans(network, count).items():
                 op = conv2d_transpose if isinstance(network.layers[name], Conv2DTranspose) else conv2d
-                by = plan if op in self.backend.twins else None
-                yield f"{network.name}/{name}: {by or 'its definition (tinygan/ops/conv.py)'}"
+                planned = op in self.backend.twins and (self.how == AS_A_WHOLE or not by_definition(plan))
+                yield f"{network.name}/{name}: {plan if planned else 'its definition (tinygan/ops/conv.py)'}"
 
     def take(
         self, images: Array, noise: Array, real_masks: Iterable[Mask], fake_masks: Iterable[Mask]

@@ -83,7 +83,7 @@ def force_plan(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
             axis_choices(size[a], small[a], kernel[a], stride[a], pads[a][0])[0 if kind == "whole" else -1]
             for a in (0, 1)
         )
-        return Frequencies(*shapes, rows, columns, dtype)
+        return Frequencies(*shapes, (rows, columns), dtype)
 
     monkeypatch.setattr(fast_conv, "conv_plan", plan)
 

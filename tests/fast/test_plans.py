@@ -54,7 +54,7 @@ class Case:
         )
 
     def products(self, rows: Axis, columns: Axis, dtype: str = "d") -> Frequencies:
-        return Frequencies(self.large, self.small, self.kernel, rows, columns, dtype)
+        return Frequencies(self.large, self.small, self.kernel, (rows, columns), dtype)
 
     def windows(self, dtype: str = "d") -> Direct:
         return Direct(self.large, self.small, self.kernel, self.stride, self.pads, dtype)
@@ -77,16 +77,19 @@ class Case:
         results = [
             (self.images(plan.down(X, W), self.down, plan), self.down),
             (self.images(plan.up(Y, W), self.up, plan), self.up),
-            (gradient(plan.kernel_gradient(X, Y)), self.dw),
-            (gradient(plan.kernel_gradient(X, Y, weights)), self.weighted_dw),
         ]
-        # As in a training step: each product takes the place of what the gradient was computed from.
-        of_kernel = plan.kernel_gradient(X, Y)
-        results.append((self.images(plan.up(Y, W, X), self.up, plan, of_kernel), self.up))
-        X, Y = lifted()
-        other = plan.kernel_gradient(X, Y, weights)
-        results.append((self.images(plan.down(X, W, Y), self.down, plan, other), self.down))
-        for found, expected in [*results, (of_kernel[1], self.dw), (other[1], self.weighted_dw)]:
+        for of_images, expected in ((None, self.dw), (weights, self.weighted_dw)):
+            dw = np.empty_like(w)
+            done_in_turn(plan.kernel_gradient(*lifted(), dw, of_images))
+            results.append((dw, expected))
+            # As in a training step: the product takes the place of what the gradient was computed from, and
+            # the gradient that of the kernel which the product needs.
+            for images in (self.up, self.down):
+                (X, Y), room, dw = lifted(), W.copy(), np.empty_like(w)
+                whole = plan.up(Y, room, X) if images is self.up else plan.down(X, room, Y)
+                of_kernel = plan.kernel_gradient(X, Y, dw, of_images, room)
+                results += [(self.images(whole, images, plan, of_kernel), images), (dw, expected)]
+        for found, expected in results:
             assert found.dtype == dtype and found.shape == expected.shape
             scale = np.abs(expected).max() or 1.0  # a kernel that sees no pixel has a gradient of 0
             assert np.abs(found - expected).max() < tolerance * scale
@@ -109,11 +112,9 @@ def done(tasks: Sequence[Task]) -> None:
         task()
 
 
-def gradient(parts: KernelGradient) -> np.ndarray:
-    tasks, result, last = parts
-    done(tasks)
-    done(last)
-    return result
+def done_in_turn(parts: KernelGradient) -> None:
+    for tasks in parts:
+        done(tasks)
 
 
 @EVERY_GEOMETRY

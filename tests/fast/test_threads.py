@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,17 +105,23 @@ def test_tasks_beside_lines_that_share_them_are_done_run_by_run():
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_a_product_waits_for_all_blocks_and_each_of_its_tasks_for_that_of_the_gradient(count):
+def test_a_product_waits_for_all_blocks_and_is_done_within_the_tasks_of_the_gradient(count):
     POOL.resize(count)
     done: list[Any] = []
     line = line_that_notes(done)
-    before = [lambda i=i: done.append(("gradient", i)) for i in range(9)]
+
+    def around(i: int, between: Callable[[], object]) -> None:
+        done.append(("read", i))
+        between()
+        done.append(("written", i))
+
     tasks = [lambda i=i: done.append(("product", i)) for i in range(9)]
     product = tasks, lambda block: done.append("lowered") or block.start
-    line.multiply(product, (before, np.zeros(1), [lambda: done.append("last")]), first=1)
+    line.multiply(product, ([partial(around, i) for i in range(9)], [lambda: done.append("last")]), first=1)
     assert {note[0] for note in done[:6]} == {"a", "b"} and "lowered" not in done
     for i in range(9):
-        assert 6 <= done.index(("gradient", i)) < done.index(("product", i))
+        read, of_product, written = (done.index((what, i)) for what in ("read", "product", "written"))
+        assert 6 <= read < of_product < written
     assert line.run() == [None, 1, 2]
     assert done.count("lowered") == 2 and done.count("last") == 1
 
@@ -122,7 +129,7 @@ def test_a_product_waits_for_all_blocks_and_each_of_its_tasks_for_that_of_the_gr
 def test_a_product_without_tasks_lets_the_blocks_go_on_and_the_gradient_comes_when_all_are_through():
     done: list[Any] = []
     line = line_that_notes(done)
-    gradient = [lambda: done.append("gradient")], np.zeros(1), [lambda: done.append("last")]
+    gradient = [lambda: done.append("gradient")], [lambda: done.append("last")]
     line.multiply(([], lambda block: done.append("lowered")), gradient)
     assert done == []
     line.run()

@@ -48,7 +48,7 @@ On paper: a 3 x 3 picture, a 2 x 2 kernel, no padding. I = 3, O = 2, taps at 0 a
 there are four pairs and one real frequency: 13 products, not 16.
 
 >>> axis = axis_choices(side=3, out=2, taps=2, stride=1, before=0)[0]
->>> plan = Frequencies((3, 3, 1), (2, 2, 1), (2, 2), axis, axis, "d")
+>>> plan = Frequencies((3, 3, 1), (2, 2, 1), (2, 2), (axis, axis), "d")
 >>> axis.n, plan.transform.pairs, plan.transform.reals
 (3, 4, 1)
 >>> x = np.arange(1.0, 10).reshape(1, 3, 3, 1)           # 1 2 3 / 4 5 6 / 7 8 9
@@ -94,7 +94,7 @@ def _twin(original: Op, transposed: bool) -> Op:
     ) -> tuple[Array, Any]:
         given = x.shape, w.shape, x.dtype.char, stride, padding
         plan = plan_of(*given, transposed=transposed) if _fit(x, w, b, transposed) else None
-        if plan is None:
+        if plan is None or by_definition(plan):
             return original.forward(x, w, b, stride=stride, padding=padding)
         N, (kernel, tasks) = len(x), plan.lift_kernel(w)
         lifted = plan.lifted_small(N) if transposed else plan.lifted_large(N)
@@ -121,8 +121,8 @@ def _twin(original: Op, transposed: bool) -> Op:
         line.then(lambda block, _: lift(gradient, block, dy[block]))
         if want_w:
             large, small = (gradient, lifted) if transposed else (lifted, gradient)
-            tasks, dw, last = plan.kernel_gradient(large, small)
-            line.later(tasks, last)
+            dw = np.empty((*plan.kernel, plan.large[2], plan.small[2]), dy.dtype)
+            line.later(*plan.kernel_gradient(large, small, dw))
         if want_x:
             dx = np.empty((N, *(plan.small if transposed else plan.large)), dy.dtype)
             line.multiply(product(gradient, kernel))
@@ -136,7 +136,7 @@ def _twin(original: Op, transposed: bool) -> Op:
 
 def plan_of(
     x: Any, w: Any, dtype: str, stride: Stride, padding: Padding = "same", *, transposed: bool
-) -> Plan | None:
+) -> Plan:
     """`conv_plan` for the shapes x (N, H, W, C) and w (KH, KW, C, F), or, transposed, w (KH, KW, F, C)."""
     strides, size = stride_pair(stride), x[1:3]
     if transposed:
@@ -157,8 +157,9 @@ FEW = 4  # channels, up to which their windows are copied pixel by pixel
 def conv_plan(
     large: tuple[int, int, int, int], small: Pair, kernel: tuple[int, int, int, int], stride: Pair,
     pads: Pads, dtype: str,
-) -> Plan | None:  # fmt: skip
-    """The cheapest plan, `large` (N, H, W, C) to size `small` by (KH, KW, C, F); None if `ops.conv` is."""
+) -> Plan:  # fmt: skip
+    """The cheaper plan, `large` (N, H, W, C) to size `small` by (KH, KW, C, F). With more than `FEW` channels
+    that is `Frequencies`, if possible: a training step gains more by a plan than they may cost."""
     N, H, W, C = large
     KH, KW, _, F = kernel
     windows = N * small[0] * small[1] * KH * KW * C
@@ -179,9 +180,14 @@ def conv_plan(
     axes, by_frequencies = min(costs.items(), key=lambda choice: choice[1], default=(None, inf))
     weighed = by_frequencies / max(by_windows, 1)
     shapes = (H, W, C), (*small, F), (KH, KW)
-    if axes and by_frequencies < by_windows:
-        return Frequencies(*shapes, *axes, dtype, weighed)
-    return Direct(*shapes, stride, pads, dtype, weighed) if C <= FEW else None
+    if axes and (by_frequencies < by_windows or C > FEW):
+        return Frequencies(*shapes, axes, dtype, weighed)
+    return Direct(*shapes, stride, pads, dtype, weighed)
+
+
+def by_definition(plan: Plan) -> bool:
+    """Whether `ops.conv` is faster than this plan for a convolution alone, outside a step."""
+    return isinstance(plan, Frequencies) and plan.weighed >= 1
 
 
 def _fit(x: Array, w: Array, b: Array | None, transposed: bool) -> bool:

@@ -91,8 +91,10 @@ class Direct:
         x = np.zeros((N, top + H + bottom, left + W + right, C), self.dtype)
         return x, x[:, top : top + H, left : left + W]
 
-    def kernel_gradient(self, X: Array, Y: Array, weights: Array | None = None) -> KernelGradient:
-        """That from both lifted pictures; image i counts weights[i] times."""
+    def kernel_gradient(
+        self, X: Array, Y: Array, dw: Array, weights: Array | None = None, room: Array | None = None
+    ) -> KernelGradient:
+        """That from both lifted pictures, in `dw`; image i counts weights[i] times. No `room` is needed."""
         ones = np.ones(len(X), self.dtype) if weights is None else weights
         blocks_ = blocks(len(X), self.numbers)
         shares = np.empty((len(blocks_), self.rows * self.small[2]), self.dtype)
@@ -101,6 +103,5 @@ class Direct:
             products = np.matmul(X[block], Y[block])
             np.matmul(ones[block], products.reshape(len(products), -1), out=share)
 
-        dw = np.empty((*self.kernel, self.large[2], self.small[2]), self.dtype)
         tasks: list[Task] = [partial(piece, *both) for both in zip(shares, blocks_, strict=True)]
-        return tasks, dw, [lambda: np.sum(shares, axis=0, out=dw.reshape(-1))]
+        return tasks, [lambda: np.sum(shares, axis=0, out=dw.reshape(-1))]

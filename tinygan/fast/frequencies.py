@@ -118,15 +118,13 @@ class Frequencies:
     large: Shape
     small: Shape
     kernel: Pair
-    rows: Axis
-    columns: Axis
+    axes: Axes
     dtype: str
     weighed: float = nan  # what this way was reckoned to cost, as a share of what `direct.Direct` would
 
     def __post_init__(self) -> None:
-        rows, columns = self.rows, self.columns
+        rows, columns = self.axes
         self.transform = transform(rows, columns, self.kernel, self.dtype)
-        self.axes = rows, columns
         self.side_by_side = rows.side_by_side(), columns.side_by_side()
         self.tiles = rows.tiles * columns.tiles
         self.phases = rows.stride * columns.stride
@@ -136,7 +134,7 @@ class Frequencies:
         self.numbers = numbers * self.tiles
 
     def __str__(self) -> str:
-        r, c, products = self.rows, self.columns, self.transform.reals + 3 * self.transform.pairs
+        (r, c), products = self.axes, self.transform.reals + 3 * self.transform.pairs
         return (
             f"frequencies: {products} products for each of {self.tiles} tiles of {r.out} x {c.out} pixels, "
             f"circles of {r.n} x {c.n}: {self.weighed:.2f} of the cost of direct convolution"
@@ -147,18 +145,13 @@ class Frequencies:
         W = np.empty((self.frequencies, self.phases * self.C, self.F), self.dtype)
         return W, self._each_phase(lambda m, w, W: np.matmul(m, w.reshape(-1, w.shape[2]), out=W), w, W)
 
-    def lower_kernel(self, dW: Array) -> tuple[Array, list[Task]]:
-        """The adjoint of `lift_kernel`: the gradient of w from that of the lifted kernel."""
-        dw = np.zeros((*self.kernel, self.C, self.F), self.dtype)
-
-        def lower(matrix: Array, taps: Array, lifted: Array) -> None:
-            taps[...] = np.matmul(matrix.T, lifted).reshape(taps.shape)
-
-        return dw, self._each_phase(lower, dw, dW)
+    def lower_kernel(self, dW: Array, dw: Array) -> list[Task]:
+        """The adjoint of `lift_kernel`: from the gradient dW of the lifted kernel, `dw`, that of w."""
+        return self._each_phase(lambda m, w, W: np.copyto(w, (m.T @ W).reshape(w.shape)), dw, dW)
 
     def _each_phase(self, function: Callable[..., None], w: Array, W: Array) -> list[Task]:
         """`function` of each phase's matrix, its taps in w and its part of W, by pieces of C F."""
-        size, (down, along) = self.C * self.F, (self.rows.stride, self.columns.stride)
+        size, (down, along) = self.C * self.F, (axis.stride for axis in self.axes)
         w, W = w.reshape(*self.kernel, size), W.reshape(self.frequencies, self.phases, size)
         return [
             partial(function, matrix, w[row::down, column::along, some], W[:, phase, some])
@@ -185,59 +178,54 @@ class Frequencies:
     def down(self, X: Array, W: Array, out: Array | None = None) -> Product:
         """The convolution: lifted large picture X -> the small one; `out` may take the product."""
         Y, T = self.lifted_small(X.shape[1] // self.tiles) if out is None else out, self.transform.small.T
-        tasks = self._multiply(X, W, Y, adjoint=False)
+        tasks = self._multiply(len(Y[0]), X, W, Y)
         return tasks, lambda some: self._merge(T @ self._tiles(Y, some), self.side_by_side, self.small)
 
     def up(self, Y: Array, W: Array, out: Array | None = None) -> Product:
         """Its adjoint: lifted small picture Y -> the large one."""
         X, T = self.lifted_large(Y.shape[1] // self.tiles) if out is None else out, self.transform.large.T
-        tasks = self._multiply(Y, W, X, adjoint=True)
+        tasks = self._multiply(len(X[0]), Y, W.transpose(0, 2, 1), X, conjugate="w")
         return tasks, lambda some: self._merge(T @ self._tiles(X, some), self.axes, self.large)
 
-    def kernel_gradient(self, X: Array, Y: Array, weights: Array | None = None) -> KernelGradient:
-        """That from both lifted pictures; image i counts weights[i] times. A task reads what that of `up` or
-        `down` in its place may overwrite, and no more."""
-        dW = np.empty((self.frequencies, X.shape[2], Y.shape[2]), self.dtype)
-        x = X.transpose(0, 2, 1)
+    def kernel_gradient(
+        self, X: Array, Y: Array, dw: Array, weights: Array | None = None, room: Array | None = None
+    ) -> KernelGradient:
+        """That from both lifted pictures, in `dw`; image i counts weights[i] times. `room` for frequencies: a
+        lifted kernel that nobody needs after the product that the tasks are given."""
+        dW = np.empty((self.frequencies, X.shape[2], Y.shape[2]), self.dtype) if room is None else room
         scale = None if weights is None else np.repeat(weights, self.tiles)[:, None]
+        tasks = self._multiply(len(Y[0]), X.transpose(0, 2, 1), Y, dW, conjugate="x", scale=scale)
+        return tasks, self.lower_kernel(dW, dw)
 
-        def weighted(some: slice) -> Array:
-            return Y[some] if scale is None else Y[some] * scale
-
-        def pair(real: slice, imaginary: slice) -> None:  # dc = p^T dRe + q^T dIm, dd = p^T dIm - q^T dRe
-            re, im = weighted(real), weighted(imaginary)
-            both = np.matmul(x[real] + x[imaginary], re + im)
-            p_im, q_re = np.matmul(x[real], im), np.matmul(x[imaginary], re)
-            np.subtract(both, p_im, out=both)
-            np.subtract(both, q_re, out=dW[real])
-            np.subtract(p_im, q_re, out=dW[imaginary])
-
-        tasks = self._by_frequency(pair, lambda r: np.matmul(x[r], weighted(r), out=dW[r]), X.shape[1])
-        return tasks, *self.lower_kernel(dW)
-
-    def _multiply(self, x: Array, W: Array, y: Array, adjoint: bool) -> list[Task]:
-        """y = x W, frequency by frequency; with `adjoint`, x W^H."""
-        w = W.transpose(0, 2, 1) if adjoint else W
-
-        def pair(real: slice, imaginary: slice) -> None:
-            # Gauss's three products; the adjoint is the same with real and imaginary parts exchanged.
-            c, d = w[real], w[imaginary]
-            if adjoint:
-                real, imaginary = imaginary, real
-            k = np.matmul(x[real] + x[imaginary], c)
-            np.matmul(x[imaginary], c + d, out=y[real])
-            np.subtract(k, y[real], out=y[real])
-            np.matmul(x[real], d - c, out=y[imaginary])
-            y[imaginary] += k
-
-        return self._by_frequency(pair, lambda some: np.matmul(x[some], w[some], out=y[some]), x.shape[1])
-
-    def _by_frequency(self, pair: Callable, alone: Callable, tiles: int) -> list[Task]:
-        """`pair` of slices of real and of imaginary parts, `alone` of that of real frequencies."""
+    def _multiply(
+        self, tiles: int, x: Array, w: Array, y: Array, conjugate: str = "", scale: Array | None = None
+    ) -> list[Callable[..., None]]:
+        """y = x w for each frequency, with the `conjugate` of the factor it names, and with `scale` w for w.
+        A task may be given another, which it does after it has read x and w, and before it writes y."""
         m, numbers = self.transform.pairs, 4 * tiles * max(self.phases * self.C, self.F)
         shift = m + self.transform.reals  # from a real part to its imaginary part
-        pairs = [partial(pair, at, slice(at.start + shift, at.stop + shift)) for at in blocks(m, numbers)]
-        return [*pairs, partial(alone, slice(m, shift))]
+
+        def scaled(some: slice) -> Array:
+            return w[some] if scale is None else w[some] * scale
+
+        def pair(real: slice, between: Task = lambda: None) -> None:
+            imaginary = slice(real.start + shift, real.stop + shift)
+            # Gauss's three products; to conjugate one factor is to exchange the parts of the other, and of y.
+            parts, exchanged = (real, imaginary), (imaginary, real)
+            p, q = (x[some] for some in (exchanged if conjugate == "w" else parts))
+            c, d = (scaled(some) for some in (exchanged if conjugate == "x" else parts))
+            k, less, more = np.matmul(p + q, c), np.matmul(q, c + d), np.matmul(p, d - c)
+            between()
+            first, second = exchanged if conjugate else parts
+            np.subtract(k, less, out=y[first])
+            np.add(k, more, out=y[second])
+
+        def alone(some: slice, between: Task = lambda: None) -> None:
+            product = np.matmul(x[some], scaled(some))
+            between()
+            y[some] = product
+
+        return [*(partial(pair, some) for some in blocks(m, numbers)), partial(alone, slice(m, shift))]
 
     def _tiles(self, Z: Array, block: slice) -> Array:
         """The tiles of a block of images in a lifted array Z, as (tiles, frequencies, channels)."""

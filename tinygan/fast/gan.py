@@ -13,7 +13,7 @@ gives them on, activated; only in between is the whole batch needed, for its mom
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -42,8 +42,8 @@ def unfit(G: Network, D: Network) -> str:
     return "" if dtypes in ({"f"}, {"d"}) else "the weights are not all float32, or all float64"
 
 
-def plans(network: Network, N: int) -> dict[str, Plan | None]:
-    """How each of a network's convolutions is computed for N images, by its name; None: by its definition."""
+def plans(network: Network, N: int) -> dict[str, Plan]:
+    """How each of a network's convolutions is computed for N images, by its name."""
     found, shape = {}, network.input_shape
     for name, layer in network.layers.items():
         transposed = type(layer) is layers.Conv2DTranspose
@@ -55,19 +55,12 @@ def plans(network: Network, N: int) -> dict[str, Plan | None]:
 
 
 class FusedStep:
-    """`gan.losses_and_gradients`, faster, for two networks that are not `unfit`, none `unplanned`."""
+    """`gan.losses_and_gradients`, faster, for two networks that are not `unfit`."""
 
     def __init__(self, G: Network, D: Network, batches: Iterable[tuple[int, int]]) -> None:
         """`batches`: the (N, M) that a step may have, N real images and M fakes."""
         self.G, self.D, self.layers = G, D, layers_of(G, D)
-        self.plans: dict[tuple[int, int], list[list[Plan]]] = {}
-        self.unplanned = ""  # the first convolution that has no faster way at one of these sizes
-        for N, M in batches:
-            for network, count in ((G, M), (D, N + M)):
-                found = plans(network, count)
-                missing = (f"{network.name}/{name}" for name, plan in found.items() if plan is None)
-                self.unplanned = self.unplanned or next(missing, "")
-                self.plans.setdefault((N, M), []).append(cast(list[Plan], list(found.values())))
+        self.plans = {(N, M): [[*plans(G, M).values()], [*plans(D, N + M).values()]] for N, M in batches}
 
     def losses_and_gradients(
         self, images: Array, noise: Array, real_masks: Iterable[Mask], fake_masks: Iterable[Mask]
@@ -75,7 +68,10 @@ class FusedStep:
         """What the batch gives; one that does not fit goes to `gan.losses_and_gradients`."""
         G, D, N, M = self.G, self.D, len(images), len(noise)
         real, fake = (list(islice(masks, len(self.layers.down))) for masks in (real_masks, fake_masks))
-        if not self._fit(images, noise, [*real, *fake]):
+        given = [(batch.dtype, batch.shape[1:]) for batch in (noise, images)]
+        known = [(network.dtype, network.input_shape) for network in (G, D)]
+        all_streams = [type(mask) for mask in (*real, *fake)] == 2 * len(self.layers.down) * [Stream]
+        if (N, M) not in self.plans or given != known or not all_streams:
             return gan.losses_and_gradients(G, D, images, noise, real, fake)  # which says what is wrong
         for_G, for_D = self.plans[N, M]
         # Blocks of 33 of the tutorial's images: longer ones ask less often for Python's lock, shorter ones
@@ -89,20 +85,12 @@ class FusedStep:
         both[:N] = images
         fakes = both[N:]
         saved_G = generator_forward(of_G, self.layers, for_G, noise, fakes)
-        bce, streams = G.backend.twin(bce_with_logits), [*zip(real, fake, strict=True)]
-        logits, d_loss, g_loss, dy, gradients = discriminator(of_D, self.layers, for_D, both, streams, N, bce)
+        bce, masks = G.backend.twin(bce_with_logits), [*zip(real, fake, strict=True)]
+        logits, d_loss, g_loss, dy, gradients = discriminator(of_D, self.layers, for_D, both, masks, N, bce)
         gradients |= generator_backward(of_G, self.layers, saved_G, noise, fakes, dy)
         of_D_and_G = ([gradients[p] for p in network.parameters.values()] for network in (D, G))
         results: Any = (Tensor(array, G.backend) for array in (fakes, logits[:N], logits[N:], d_loss, g_loss))
         return LossesAndGradients(*results, *of_D_and_G)
-
-    def _fit(self, images: Array, noise: Array, masks: list[Mask]) -> bool:
-        given = [(batch.dtype, batch.shape[1:]) for batch in (noise, images)]
-        return (
-            (len(images), len(noise)) in self.plans
-            and given == [(network.dtype, network.input_shape) for network in (self.G, self.D)]
-            and [type(mask) for mask in masks] == 2 * len(self.layers.down) * [Stream]
-        )
 
 
 def wide(channels: Array, shape: tuple[int, ...]) -> Array:
@@ -206,9 +194,8 @@ def generator_backward(line: Line, layers: DCGAN, saved: Any, noise: Array, y: A
         conv, plan, K, Y = kept.pop()
         X = plan.lifted_large(M)
         line.then(partial(plan.lift_large, X))
-        of_kernel = plan.kernel_gradient(X, Y)
-        gradients[conv.kernel] = of_kernel[1]
-        line.multiply(plan.down(X, K, Y), of_kernel)
+        gradients[conv.kernel] = dw = np.empty_like(conv.kernel.data)
+        line.multiply(plan.down(X, K, Y), plan.kernel_gradient(X, Y, dw, room=K))
         normed.gradient = np.empty_like(normed.x)
         line.then(normed.write_gradient)
         gradients |= normed.settle_gradient(line.run())
@@ -261,9 +248,10 @@ def discriminator(
         conv, plan, K, X, factors = kept.pop()
         Y, sums = plan.lifted_small(count, factors), np.empty((count, plan.small[2]), dtype)
         line.then(partial(_lift_gradient, plan, factors, Y, sums))
-        of_kernel, of_bias = plan.kernel_gradient(X, Y, weights[:, 0]), np.empty_like(sums[0])
-        gradients |= {conv.kernel: of_kernel[1], conv.parameters["bias"]: of_bias}
-        line.later([partial(np.matmul, weights[:, 0], sums, out=of_bias)])
+        dw, db = (np.empty_like(tensor.data) for tensor in (conv.kernel, conv.parameters["bias"]))
+        gradients |= {conv.kernel: dw, conv.parameters["bias"]: db}
+        line.later([partial(np.matmul, weights[:, 0], sums, out=db)])
+        of_kernel = plan.kernel_gradient(X, Y, dw, weights[:, 0], K)
         line.multiply(plan.up(Y, K, X), of_kernel, first=0 if kept else N)
     dx = np.empty_like(pictures[N:])
 

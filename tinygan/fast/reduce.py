@@ -17,8 +17,7 @@ def rows(x: Array) -> Array:
 def over_rows(function: Callable[..., Result], *arrays: Array) -> list[Result]:
     """`function` of the same rows of each array (N, ..., C), piece by piece; the results in order."""
     matrices = [rows(array) for array in arrays]
-    pieces = blocks(*matrices[0].shape)
-    return POOL.each(lambda block: function(*(matrix[block] for matrix in matrices)), pieces)
+    return POOL.each(lambda some: function(*(m[some] for m in matrices)), blocks(*matrices[0].shape))
 
 
 def share(x: Array) -> Array:

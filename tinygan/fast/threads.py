@@ -24,8 +24,8 @@ Result = TypeVar("Result")
 Task = Callable[[], object]
 # Tasks, and what gives the images of a block when they are done.
 Product = tuple[Sequence[Task], Callable[[slice], Array]]
-# Tasks, the gradient, and the tasks that come next and complete it.
-KernelGradient = tuple[Sequence[Task], Array, Sequence[Task]]
+# Tasks, each of which may be given another to do before it writes its result; and the tasks that come next.
+KernelGradient = tuple[Sequence[Callable[..., object]], Sequence[Task]]
 PIECE = 1 << 18  # numbers in a piece: 1 MB of float32, about a core's own cache; smaller ones cost handovers
 
 
@@ -198,13 +198,13 @@ class Line:
 
     def multiply(self, product: Product, gradient: KernelGradient | None = None, first: int = 0) -> None:
         """Run what was added, then a product's tasks, if it has any; go on with its images, from `first` on.
-        Tasks of a gradient come before the product's, which may overwrite what they need; or a run later."""
+        Tasks of a gradient are given those of the product, which may overwrite what they have read, and read
+        what they are about to overwrite. Where the product has none, they are done a run later."""
         tasks, lower = product
         if gradient:
-            before, _, last = gradient
-            self.later([] if tasks else before, last)
-            pairs = zip(before, tasks, strict=bool(tasks))
-            tasks = [lambda pair=pair: [task() for task in pair] for pair in pairs]
+            around, last = gradient
+            self.later([] if tasks else around, last)
+            tasks = [partial(*both) for both in zip(around, tasks, strict=bool(tasks))]
         if tasks:
             self.run()
             self.later(tasks, after=0)
