@@ -26,8 +26,8 @@ LARGEST = 256  # maps shown
 LEGEND = (
     "Numbers are weights and running statistics, multiply-adds those of one example by the layer's "
     "definition. Times are of the whole batch, layer by layer; a training step of the fast engine joins "
-    "layers and takes less time; how it computes a convolution is chosen by counting multiplications and "
-    "numbers moved to and from memory (tinygan/fast/conv.py, conv_plan), all else as its formula says. Mean "
+    "layers, and may compute a convolution otherwise: what costs least is reckoned from multiplications and "
+    "numbers moved to and from memory (tinygan/fast/conv.py, conv_plan). All else as its formula says. Mean "
     "and spread are of the output; the gradient is that of the network's loss with respect to it. G "
     "takes the batch's noise, D its real images. Dead: share of channels that nothing in the batch "
     "makes positive. All in training mode, and G as it trains: where a run averages its weights, the "

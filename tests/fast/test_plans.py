@@ -79,13 +79,13 @@ class Case:
             (self.images(plan.up(Y, W), self.up, plan), self.up),
         ]
         for of_images, expected in ((None, self.dw), (weights, self.weighted_dw)):
-            dw = np.empty_like(w)
+            dw = np.full_like(w, np.nan)
             done_in_turn(plan.kernel_gradient(*lifted(), dw, of_images))
             results.append((dw, expected))
             # As in a training step: the product takes the place of what the gradient was computed from, and
             # the gradient that of the kernel which the product needs.
             for images in (self.up, self.down):
-                (X, Y), room, dw = lifted(), W.copy(), np.empty_like(w)
+                (X, Y), room, dw = lifted(), W.copy(), np.full_like(w, np.nan)
                 whole = plan.up(Y, room, X) if images is self.up else plan.down(X, room, Y)
                 of_kernel = plan.kernel_gradient(X, Y, dw, of_images, room)
                 results += [(self.images(whole, images, plan, of_kernel), images), (dw, expected)]

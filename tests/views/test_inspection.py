@@ -96,7 +96,7 @@ def test_it_says_how_and_where() -> None:
     assert conv.where.startswith("tinygan/fast/conv.py:") and ", tinygan/fast/frequencies.py:" in conv.where
     narrow, batch = made("fast", width=4, batch_size=1)
     (_, _, _, _, conv, *_, last, _), _ = layer_facts(narrow, batch)
-    assert conv.how == "its definition: frequencies would cost more"
+    assert conv.how == "its definition: frequencies would cost more for this layer alone"
     assert conv.where.startswith("tinygan/ops/conv.py:")
     assert last.how.startswith("direct: 25 products") and "times as much" in last.how
     readable, batch = made("readable", width=32, batch_size=40)

@@ -150,7 +150,8 @@ def plan_of(
 
 # Which way is the fastest? Costs are in multiplications.
 MOVED = 8  # multiplications in the time of moving one number to or from memory
-FEW = 4  # channels, up to which their windows are copied pixel by pixel
+FEW = 4  # channels, up to which windows are best copied pixel by pixel
+SLOWER = 2  # by this factor windows of more channels cost more
 
 
 @lru_cache(maxsize=256)
@@ -158,8 +159,7 @@ def conv_plan(
     large: tuple[int, int, int, int], small: Pair, kernel: tuple[int, int, int, int], stride: Pair,
     pads: Pads, dtype: str,
 ) -> Plan:  # fmt: skip
-    """The cheaper plan, `large` (N, H, W, C) to size `small` by (KH, KW, C, F). With more than `FEW` channels
-    that is `Frequencies`, if possible: a training step gains more by a plan than they may cost."""
+    """The cheaper plan for `large` (N, H, W, C) to size `small` by (KH, KW, C, F)."""
     N, H, W, C = large
     KH, KW, _, F = kernel
     windows = N * small[0] * small[1] * KH * KW * C
@@ -180,14 +180,14 @@ def conv_plan(
     axes, by_frequencies = min(costs.items(), key=lambda choice: choice[1], default=(None, inf))
     weighed = by_frequencies / max(by_windows, 1)
     shapes = (H, W, C), (*small, F), (KH, KW)
-    if axes and (by_frequencies < by_windows or C > FEW):
+    if axes and weighed < (1 if C <= FEW else SLOWER):
         return Frequencies(*shapes, axes, dtype, weighed)
     return Direct(*shapes, stride, pads, dtype, weighed)
 
 
 def by_definition(plan: Plan) -> bool:
-    """Whether `ops.conv` is faster than this plan for a convolution alone, outside a step."""
-    return isinstance(plan, Frequencies) and plan.weighed >= 1
+    """Whether `ops.conv` is reckoned to be faster than this plan where no `fast.gan` joins layers."""
+    return plan.large[2] > FEW and plan.weighed >= 1
 
 
 def _fit(x: Array, w: Array, b: Array | None, transposed: bool) -> bool:

@@ -94,7 +94,7 @@ class Direct:
     def kernel_gradient(
         self, X: Array, Y: Array, dw: Array, weights: Array | None = None, room: Array | None = None
     ) -> KernelGradient:
-        """That from both lifted pictures, in `dw`; image i counts weights[i] times. No `room` is needed."""
+        """`dw` from both lifted pictures; image i counts weights[i] times. `room` has no use here."""
         ones = np.ones(len(X), self.dtype) if weights is None else weights
         blocks_ = blocks(len(X), self.numbers)
         shares = np.empty((len(blocks_), self.rows * self.small[2]), self.dtype)

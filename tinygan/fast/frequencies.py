@@ -126,8 +126,7 @@ class Frequencies:
         rows, columns = self.axes
         self.transform = transform(rows, columns, self.kernel, self.dtype)
         self.side_by_side = rows.side_by_side(), columns.side_by_side()
-        self.tiles = rows.tiles * columns.tiles
-        self.phases = rows.stride * columns.stride
+        self.tiles, self.phases = rows.tiles * columns.tiles, rows.stride * columns.stride
         self.C, self.F = self.large[2], self.small[2]
         self.frequencies = 2 * self.transform.pairs + self.transform.reals
         numbers = max(rows.seen * columns.seen * self.phases * self.C, rows.out * columns.out * self.F)
@@ -178,50 +177,49 @@ class Frequencies:
     def down(self, X: Array, W: Array, out: Array | None = None) -> Product:
         """The convolution: lifted large picture X -> the small one; `out` may take the product."""
         Y, T = self.lifted_small(X.shape[1] // self.tiles) if out is None else out, self.transform.small.T
-        tasks = self._multiply(len(Y[0]), X, W, Y)
+        tasks = self._multiply(len(Y[0]), X, W.__getitem__, Y)
         return tasks, lambda some: self._merge(T @ self._tiles(Y, some), self.side_by_side, self.small)
 
     def up(self, Y: Array, W: Array, out: Array | None = None) -> Product:
         """Its adjoint: lifted small picture Y -> the large one."""
         X, T = self.lifted_large(Y.shape[1] // self.tiles) if out is None else out, self.transform.large.T
-        tasks = self._multiply(len(X[0]), Y, W.transpose(0, 2, 1), X, conjugate="w")
+        tasks = self._multiply(len(X[0]), Y, W.transpose(0, 2, 1).__getitem__, X, conjugate="w")
         return tasks, lambda some: self._merge(T @ self._tiles(X, some), self.axes, self.large)
 
     def kernel_gradient(
         self, X: Array, Y: Array, dw: Array, weights: Array | None = None, room: Array | None = None
     ) -> KernelGradient:
-        """That from both lifted pictures, in `dw`; image i counts weights[i] times. `room` for frequencies: a
-        lifted kernel that nobody needs after the product that the tasks are given."""
+        """`dw` from both lifted pictures; image i counts weights[i] times. `room`: a lifted kernel; a task
+        overwrites its part of it when the product's task that it is given has read that."""
         dW = np.empty((self.frequencies, X.shape[2], Y.shape[2]), self.dtype) if room is None else room
-        scale = None if weights is None else np.repeat(weights, self.tiles)[:, None]
-        tasks = self._multiply(len(Y[0]), X.transpose(0, 2, 1), Y, dW, conjugate="x", scale=scale)
+        scale = 1 if weights is None else np.repeat(weights, self.tiles)[:, None]
+        weighted = Y.__getitem__ if weights is None else lambda some: Y[some] * scale
+        tasks = self._multiply(len(Y[0]), X.transpose(0, 2, 1), weighted, dW, conjugate="x")
         return tasks, self.lower_kernel(dW, dw)
 
     def _multiply(
-        self, tiles: int, x: Array, w: Array, y: Array, conjugate: str = "", scale: Array | None = None
+        self, tiles: int, x: Array, w: Callable[[slice], Array], y: Array, conjugate: str = ""
     ) -> list[Callable[..., None]]:
-        """y = x w for each frequency, with the `conjugate` of the factor it names, and with `scale` w for w.
-        A task may be given another, which it does after it has read x and w, and before it writes y."""
+        """y = x w for each frequency; w(some) are some of w. `conjugate` names the factor to conjugate, x
+        or w. A task may be called with another: it reads x and w, does that one, and then writes y."""
         m, numbers = self.transform.pairs, 4 * tiles * max(self.phases * self.C, self.F)
         shift = m + self.transform.reals  # from a real part to its imaginary part
-
-        def scaled(some: slice) -> Array:
-            return w[some] if scale is None else w[some] * scale
 
         def pair(real: slice, between: Task = lambda: None) -> None:
             imaginary = slice(real.start + shift, real.stop + shift)
             # Gauss's three products; to conjugate one factor is to exchange the parts of the other, and of y.
             parts, exchanged = (real, imaginary), (imaginary, real)
             p, q = (x[some] for some in (exchanged if conjugate == "w" else parts))
-            c, d = (scaled(some) for some in (exchanged if conjugate == "x" else parts))
+            c, d = map(w, exchanged if conjugate == "x" else parts)
             k, less, more = np.matmul(p + q, c), np.matmul(q, c + d), np.matmul(p, d - c)
+            del p, q, c, d  # `between` needs memory as well
             between()
             first, second = exchanged if conjugate else parts
             np.subtract(k, less, out=y[first])
             np.add(k, more, out=y[second])
 
         def alone(some: slice, between: Task = lambda: None) -> None:
-            product = np.matmul(x[some], scaled(some))
+            product = np.matmul(x[some], w(some))
             between()
             y[some] = product
 

@@ -194,7 +194,7 @@ def generator_backward(line: Line, layers: DCGAN, saved: Any, noise: Array, y: A
         conv, plan, K, Y = kept.pop()
         X = plan.lifted_large(M)
         line.then(partial(plan.lift_large, X))
-        gradients[conv.kernel] = dw = np.empty_like(conv.kernel.data)
+        gradients[conv.kernel] = dw = np.empty(conv.kernel.shape, y.dtype)
         line.multiply(plan.down(X, K, Y), plan.kernel_gradient(X, Y, dw, room=K))
         normed.gradient = np.empty_like(normed.x)
         line.then(normed.write_gradient)
@@ -248,7 +248,7 @@ def discriminator(
         conv, plan, K, X, factors = kept.pop()
         Y, sums = plan.lifted_small(count, factors), np.empty((count, plan.small[2]), dtype)
         line.then(partial(_lift_gradient, plan, factors, Y, sums))
-        dw, db = (np.empty_like(tensor.data) for tensor in (conv.kernel, conv.parameters["bias"]))
+        dw, db = (np.empty(tensor.shape, dtype) for tensor in (conv.kernel, conv.parameters["bias"]))
         gradients |= {conv.kernel: dw, conv.parameters["bias"]: db}
         line.later([partial(np.matmul, weights[:, 0], sums, out=db)])
         of_kernel = plan.kernel_gradient(X, Y, dw, weights[:, 0], K)

@@ -68,9 +68,12 @@ def dense_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
 
 
 def product(a: Array, b: Array) -> Array:
-    """a (N, K) @ b (K, M), by columns of the result: the wide ones are those that take time."""
+    """a (N, K) @ b (K, M), cut along the longer side of the result."""
     y = np.empty((len(a), b.shape[1]), a.dtype)
-    POOL.each(lambda some: np.matmul(a, b[:, some], out=y[:, some]), blocks(b.shape[1], sum(a.shape)))
+    if len(a) >= b.shape[1]:
+        POOL.each(lambda rows: np.matmul(a[rows], b, out=y[rows]), blocks(len(a), sum(b.shape)))
+    else:
+        POOL.each(lambda some: np.matmul(a, b[:, some], out=y[:, some]), blocks(b.shape[1], sum(a.shape)))
     return y
 
 

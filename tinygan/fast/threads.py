@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 Task = Callable[[], object]
 # Tasks, and what gives the images of a block when they are done.
 Product = tuple[Sequence[Task], Callable[[slice], Array]]
-# Tasks, each of which may be given another to do before it writes its result; and the tasks that come next.
+# Tasks, each of which may be given another to do after it reads, before it writes; and those of the next run.
 KernelGradient = tuple[Sequence[Callable[..., object]], Sequence[Task]]
 PIECE = 1 << 18  # numbers in a piece: 1 MB of float32, about a core's own cache; smaller ones cost handovers
 
@@ -198,8 +198,8 @@ class Line:
 
     def multiply(self, product: Product, gradient: KernelGradient | None = None, first: int = 0) -> None:
         """Run what was added, then a product's tasks, if it has any; go on with its images, from `first` on.
-        Tasks of a gradient are given those of the product, which may overwrite what they have read, and read
-        what they are about to overwrite. Where the product has none, they are done a run later."""
+        A task of a gradient is given the product's of the same frequencies: that one may overwrite what the
+        gradient's has read, and the other way round. Without any, they are done a run later."""
         tasks, lower = product
         if gradient:
             around, last = gradient

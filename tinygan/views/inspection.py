@@ -110,7 +110,7 @@ def method(network: Network, node: Node) -> tuple[str, str]:
     if plan is not None:
         return str(plan), f"{line_of(node.op.forward)}, {line_of(type(plan))}"
     if node.op is not op and op.__name__.startswith("conv2d"):  # a convolution without a plan
-        return "its definition: frequencies would cost more", line_of(op.forward)
+        return "its definition: frequencies would cost more for this layer alone", line_of(op.forward)
     return (inspect.getdoc(op) or "").partition("\n")[0], line_of(node.op.forward)
 
 
