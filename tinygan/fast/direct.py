@@ -1,4 +1,4 @@
-"""Convolution of pictures with few channels: one small matrix product to an image.
+"""Convolution of pictures with few channels, or of very few pictures: a small matrix product for each.
 
 Where one side has one to three channels, frequencies save nothing. The windows of `ops.conv.im2col` are then
 copied with the pixels innermost, (N, KH KW C, OH OW): a run of so few channels is too short to copy well. In
