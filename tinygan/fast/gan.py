@@ -55,7 +55,7 @@ def plans(network: Network, N: int) -> dict[str, Plan]:
 
 
 class FusedStep:
-    """`gan.losses_and_gradients`, faster, for two networks that are not `unfit`."""
+    """`gan.losses_and_gradients` for two networks that are not `unfit`; faster from about 8 images on."""
 
     def __init__(self, G: Network, D: Network, batches: Iterable[tuple[int, int]]) -> None:
         """`batches`: the (N, M) that a step may have, N real images and M fakes."""

@@ -145,7 +145,7 @@ POOL = Pool()
 
 def blocks(count: int, numbers_each: int, at_least: int = 1) -> list[slice]:
     """`count` images, `numbers_each` numbers in one, as consecutive pieces of about one size, at most `PIECE`
-    numbers or one image. There are `at_least` so many pieces, or as many as images."""
+    numbers or one image. There are `at_least` pieces, fewer only where there are fewer images."""
     pieces = max(ceil(count / max(1, PIECE // max(1, numbers_each))), min(count, at_least))
     return [slice(count * i // pieces, count * (i + 1) // pieces) for i in range(pieces)]
 
@@ -199,7 +199,7 @@ class Line:
     def multiply(self, product: Product, gradient: KernelGradient | None = None, first: int = 0) -> None:
         """Run what was added, then a product's tasks, if it has any; go on with its images, from `first` on.
         A task of a gradient is given the product's of the same frequencies: that one may overwrite what the
-        gradient's has read, and the other way round. Without any, they are done a run later."""
+        gradient's has read, and the other way round. If the product has none, they come a run later."""
         tasks, lower = product
         if gradient:
             around, last = gradient
