@@ -12,15 +12,23 @@ import numpy as np
 from tinygan import backend, cli
 from tinygan.errors import Printer, UsageError, by_product, filled, say
 from tinygan.evaluation.classifier import NAMES
-from tinygan.evaluation.evaluation import SAMPLES, Compared, Evaluation
-from tinygan.evaluation.neighbours import K, memorised, nearest
+from tinygan.evaluation.evaluation import SAMPLES, SIDES, Compared, Evaluation
+from tinygan.evaluation.neighbours import EACH, K, good_typical_bad, memorised, nearest
 from tinygan.files import write_atomically
 from tinygan.runs.progress import working
 from tinygan.trained import load
-from tinygan.views.pictures import grid, save_png
+from tinygan.views.pictures import captioned, grid, save_png
 
-SHOWN = 16  # samples whose nearest training images are shown
+RANKED = 1000  # pictures among which good, typical and bad ones are chosen: of more, the odd ones are extreme
 LEAST = 100  # fewer pictures say nothing about a distribution
+RARE = 0.7  # of a class's share in the test images
+MEANING = (
+    "FCD       a Fréchet distance in the features of tinygan's classifier, smaller is better. No FID:",
+    "          to be compared only with the FCD of as many pictures of the same set",
+    f"precision are they good?  recall, coverage: is everything there?  By {K} nearest neighbours, so",
+    "          that one odd real image, far from all others, can lend noise a high precision",
+)
+THINGS = {"fashion-mnist": "clothes", "strokes": "strokes"}
 
 
 def parser() -> cli.Parser:
@@ -63,38 +71,66 @@ def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer)
         evaluation = Evaluation(trained.settings, options.data_dir, beside, options.samples, options.seed)
         n, seed = options.samples, evaluation.seed
         train = evaluation.load(say=beside).images
-        progress.show(f"making {n:,} pictures", "1 of 5", now=True)
+        progress.show(f"making {n:,} pictures", "1 of 6", now=True)
         pictures = evaluation.pictures(trained.G)
-        rows, compared = {"generator": pictures, **evaluation.others(train)}, {}
+        others, compared = evaluation.others(train), {}
+        rows = {"generator": pictures, **others}
         for number, (name, images) in enumerate(rows.items(), start=2):
-            progress.show(f"test images against {name}", f"{number} of 5", now=True)
+            progress.show(f"test images against {name}", f"{number} of 6", now=True)
             compared[name] = evaluation.compare(images)
-        progress.show("looking for neighbours", "5 of 5", now=True)
-        index, apart = nearest(pictures[:SHOWN], train)
-        _, usual = nearest(evaluation.test[:SHOWN], train)
-    names = NAMES[trained.settings.data]
+        progress.show("shrinking real images", "5 of 6", now=True)
+        side = evaluation.side_as_far(compared["generator"].figures["fcd"], others["real images"])
+        progress.show("looking for neighbours", "6 of 6", now=True)
+        chosen = good_typical_bad(evaluation.realism(pictures[:RANKED]))
+        shown = pictures[chosen]
+        index, apart = nearest(shown, train)
+        _, usual = nearest(evaluation.test[: len(shown)], train)
+    names, things = NAMES[trained.settings.data], THINGS[trained.settings.data]
     say(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
-    for line in table(compared):
+    found = [*zip(names, compared["generator"].classes, evaluation.classes, strict=True)]
+    for line in [*table(compared), in_short(things, side), *MEANING, *about_classes(found)]:
         say(line)
-    found = zip(names, compared["generator"].classes, evaluation.classes, strict=True)
-    shares = [f"{name} {share:.0%} ({wanted:.0%})" for name, share, wanted in found]
-    say(f"classes   {', '.join(shares[:5])},")
-    say(f"          {', '.join(shares[5:])}")
     far = f"{apart.mean():.0f} of 255 (root mean square of the pixels), test images by {usual.mean():.0f}"
     verdict = "memorised?" if memorised(apart, usual) else "not memorised"
-    say(f"nearest   {SHOWN} of them differ from the nearest training image by {far}: {verdict}")
-    with by_product("picture of the nearest images", cli.warn):
-        path = cli.placed(options.out, trained.run_folder, f"nearest_{trained.name}_seed_{seed}.png")
-        rows_of_8 = [part.reshape(-1, 8, *part.shape[1:]) for part in (pictures[:SHOWN], train[index])]
-        save_png(path, grid(np.stack(rows_of_8, axis=1).reshape(-1, *train.shape[1:]), columns=8))
-        say(f"          each beside that image: {path}")
+    say(f"nearest   {len(shown)} of them differ from the nearest training image by {far}: {verdict}")
+    with by_product("picture of good and bad ones", cli.warn):
+        path = cli.placed(options.out, trained.run_folder, f"evaluated_{trained.name}_seed_{seed}.png")
+        save_png(path, good_and_bad(shown, train[index]))
+        say(f"          {path}: {EACH} good, {EACH} typical and {EACH} bad ones of the first {RANKED:,},")
+        say("          each above that image; good: deep among real images in the classifier's features")
     return {
         "model": str(trained.path), "data": trained.settings.data, "samples": n, "seed": seed,
         "judged": {name: one.figures for name, one in compared.items()},
         "classes": dict(zip(names, compared["generator"].classes.tolist(), strict=True)),
         "test_classes": dict(zip(names, evaluation.classes.tolist(), strict=True)),
+        "shrunk_as_far": side or None,
+        "shown": chosen.tolist(),
         "nearest": {"training_images": index.tolist(), "rms": apart.tolist(), "test_rms": usual.tolist()},
     }  # fmt: skip
+
+
+def good_and_bad(pictures: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Good, typical and bad `pictures` (24, H, W, C) uint8, each above one of the `images`, as one page."""
+    rows = np.stack([part.reshape(3, EACH, *part.shape[1:]) for part in (pictures, images)], axis=1)
+    kinds = zip(("good", "typical", "bad"), rows.reshape(3, 2 * EACH, *pictures.shape[1:]), strict=True)
+    below = "below each: the nearest training image"
+    return np.concatenate([captioned(grid(part, columns=EACH), f"{kind}; {below}") for kind, part in kinds])
+
+
+def in_short(things: str, side: int) -> str:
+    """What the distance means: as `Evaluation.side_as_far`, in words."""
+    far = f"about as far from real {things} as" if side else f"farther from real {things} than"
+    small = f"{side or SIDES[-1]}x{side or SIDES[-1]}"
+    return f"in short  they are {far} real {things} shrunk to {small} pixels and enlarged again"
+
+
+def about_classes(found: list[tuple[str, float, float]]) -> list[str]:
+    """Each class's name, its share of the pictures and of the test images, in words; then the rare ones."""
+    shares = [f"{name} {share:.0%} ({wanted:.0%})" for name, share, wanted in found]
+    rare = [f"{name} {share:.1%}" for name, share, wanted in found if share < RARE * wanted]
+    none = f"no class: each has at least {RARE:.0%} of its share of the test images"
+    kinds = f"classes   {', '.join(shares[:5])},", f"          {', '.join(shares[5:])}"
+    return [*kinds, f"rare      {', '.join(rare) or none}"]
 
 
 def table(compared: dict[str, Compared]) -> list[str]:
@@ -105,13 +141,7 @@ def table(compared: dict[str, Compared]) -> list[str]:
         fcd = f"{found['fcd']:.2f} +- {found['error']:.2f}"
         shares = f"{found['precision']:>11.2f}{found['recall']:>8.2f}{found['coverage']:>10.2f}"
         lines.append(f"          {name:<13}{fcd:>16}{shares}   {meaning.get(name, '')}".rstrip())
-    return [
-        *lines,
-        "FCD       a Fréchet distance in the features of tinygan's classifier, smaller is better. No FID:",
-        "          to be compared only with the FCD of as many pictures of the same set",
-        f"precision are they good?  recall, coverage: is everything there?  By {K} nearest neighbours, so",
-        "          that one odd real image, far from all others, can lend noise a high precision",
-    ]
+    return lines
 
 
 if __name__ == "__main__":

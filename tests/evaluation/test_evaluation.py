@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinygan.data.strokes import strokes
-from tinygan.evaluation.evaluation import Compared, Evaluation
+from tinygan.evaluation.evaluation import SIDES, Compared, Evaluation, shrunk
 from tinygan.runs.settings import Settings
 
 N = 1000
@@ -99,6 +99,23 @@ def test_classes_are_shares_of_the_pictures(against: Evaluation, compared: Compa
 def test_a_generator_that_makes_one_picture_is_found_out(against: Evaluation, images: np.ndarray) -> None:
     found = against.compare(images[:1].repeat(N, axis=0))
     assert found.figures["coverage"] < 0.05 and found.classes.max() == 1
+
+
+@pytest.mark.parametrize("side", [18, 12, 4])
+def test_a_distance_is_told_by_the_size_to_which_real_images_shrink(
+    against: Evaluation, images: np.ndarray, side: int
+) -> None:
+    assert against.side_as_far(against.fcd(shrunk(images, side)), images) == side
+
+
+def test_a_distance_beyond_all_sizes_has_none(against: Evaluation, images: np.ndarray) -> None:
+    few = images[:200]
+    assert against.side_as_far(0.0, few) == SIDES[0] and against.side_as_far(1e9, few) == 0
+
+
+def test_shrunk_images_have_lost_what_is_smaller_than_a_pixel_of_theirs() -> None:
+    stripes = np.tile(np.array([0, 255], np.uint8), (1, 28, 14))[..., None]  # one pixel wide
+    assert (shrunk(stripes, 14) == 128).all() and (shrunk(stripes, 28) == stripes).all()
 
 
 def test_fewer_pictures_meet_as_many_real_ones(against: Evaluation, images: np.ndarray) -> None:

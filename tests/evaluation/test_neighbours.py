@@ -10,7 +10,7 @@ from PIL import Image
 from tests.checks import numbers
 from tests.views.reports import made_up_state
 from tinygan.evaluation import neighbours
-from tinygan.evaluation.neighbours import K, memorised, nearest, overlap, ranked
+from tinygan.evaluation.neighbours import K, good_typical_bad, memorised, nearest, overlap, ranked, realism
 from tinygan.runs.state import pictures_of
 from tinygan.views.pictures import to_uint8
 
@@ -42,6 +42,26 @@ def test_the_shares_are_those_of_the_definitions(n, m, shift, monkeypatch):
     monkeypatch.setattr(neighbours, "ROWS", 7)  # several tables, the last one smaller
     real, fake = rng(1).standard_normal((n, 2)), rng(2).standard_normal((m, 2)) + shift
     assert overlap(real, fake) == pytest.approx(by_definition(real, fake))
+
+
+def test_realism_is_the_depth_in_the_smaller_half_of_the_balls(monkeypatch):
+    monkeypatch.setattr(neighbours, "ROWS", 7)
+    real, fake = rng(1).standard_normal((21, 2)), rng(2).standard_normal((16, 2)) + 0.5
+    fake[3] = real[5]  # at distance 0
+    radii = [np.sort(np.linalg.norm(real - centre, axis=1))[K] for centre in real]
+    balls = sorted(zip(radii, real, strict=True), key=lambda ball: ball[0])[:11]
+    found = realism(real, fake)
+    for i, point in enumerate(fake):
+        if i != 3:
+            expected = max(radius / np.linalg.norm(point - centre) for radius, centre in balls)
+            assert found[i] == pytest.approx(expected, rel=1e-6)
+    assert np.isfinite(found).all() and (found[3] > 1e6 or not any((real[5] == c).all() for _, c in balls))
+
+
+def test_good_typical_and_bad_ones_are_the_ends_and_the_middle():
+    scores = rng().permutation(100).astype(float)
+    assert sorted(scores[good_typical_bad(scores)]) == [*range(8), *range(46, 54), *range(92, 100)]
+    assert (scores[good_typical_bad(scores)][:8] >= 92).all()
 
 
 def test_pictures_half_as_far_as_real_ones_count_as_memorised():

@@ -1,23 +1,26 @@
 """The evaluation of a run's generator, while training and afterwards: which pictures meet which."""
 
+from bisect import bisect_left
 from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from tinygan import data
 from tinygan.backend import cpu
 from tinygan.errors import DataError, Printer, UsageError, say
 from tinygan.evaluation.classifier import CLASSES, features_and_classes, load_classifier, new_classifier
 from tinygan.evaluation.distance import frechet, moments, standard_error
-from tinygan.evaluation.neighbours import overlap
+from tinygan.evaluation.neighbours import overlap, realism
 from tinygan.fast.originals import unlike
 from tinygan.layers import Network
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import pictures_of, sample_noise
 from tinygan.views.pictures import to_uint8
 
+SIDES = (24, 20, 18, 16, 14, 12, 10, 8, 6, 4, 3, 2)  # pixels to which real images are shrunk, for comparison
 SAMPLES = 10_000  # pictures; a Fréchet distance of fewer is larger, so it must always be as many
 
 
@@ -33,6 +36,13 @@ def classifier_of(settings: Settings) -> Network:
         raise UsageError(why)
     shape = f"{settings.size}x{settings.size}x{settings.channels}"
     return load_classifier(settings.data if shape == "28x28x1" else f"pictures of {shape}", cpu("fast"))
+
+
+def shrunk(images: np.ndarray, side: int) -> np.ndarray:
+    """Images (N, H, W, 1) uint8, shrunk to `side` x `side` pixels and enlarged again."""
+    sizes = (side, side), images.shape[2:0:-1]
+    small = (Image.fromarray(image[:, :, 0]).resize(sizes[0], Image.Resampling.BOX) for image in images)
+    return np.stack([np.asarray(one.resize(sizes[1], Image.Resampling.BICUBIC))[:, :, None] for one in small])
 
 
 class Compared(NamedTuple):
@@ -76,6 +86,16 @@ class Evaluation:
         """The distance alone: `compare` without its error and the rest, which take ten times as long."""
         features, _ = self._judged(pictures)
         return frechet(moments(features), moments(self._real[: len(features)]))
+
+    def realism(self, pictures: np.ndarray) -> np.ndarray:
+        """How real each of the pictures (N, 28, 28, 1) uint8 is, (N,): see `neighbours.realism`."""
+        return realism(self._real, self._judged(pictures)[0])
+
+    def side_as_far(self, fcd: float, real: np.ndarray) -> int:
+        """To which of `SIDES` (pixels) the images `real` (N, 28, 28, 1) uint8 must shrink before they are as
+        far as `fcd` from the test images, enlarged again; 0 if none is so small."""
+        at = bisect_left(SIDES, fcd, key=lambda side: self.fcd(shrunk(real, side)))
+        return SIDES[at] if at < len(SIDES) else 0
 
     def pictures(self, G: Network) -> np.ndarray:
         """The pictures that are evaluated (samples, 28, 28, 1) uint8; the same ones for the same seed."""

@@ -16,7 +16,7 @@ from tinygan.views.webpage import rounded, sprite
 
 K = 5
 MEMORISED = 0.5  # of the distance that real images have from the training set: half of it is no chance
-EACH = 8  # pictures that are shown of the highest, the middle and the lowest that D ranks
+EACH = 8  # pictures that are shown of the best, the middle and the worst
 MOST_NUMBERS = 1 << 26  # numbers in the training images among which the nearest are looked for
 ROWS = 1000  # of a table of distances made at a time: 10,000 by 10,000 would take 800 MB
 
@@ -50,6 +50,25 @@ def _radii(x: np.ndarray) -> np.ndarray:
     return np.concatenate([np.partition(distances, K, axis=1)[:, K] for distances in tables])
 
 
+def realism(real: np.ndarray, fake: np.ndarray) -> np.ndarray:
+    """How deep in the balls of real pictures, features (N, F), each fake (M, F) lies: the largest ratio of a
+    radius to the distance from its centre (M,); above 1: inside. Only the smaller half of the balls counts:
+    in a large one, of an odd picture, anything would be real (Kynkäänniemi et al. 2019, section 5)."""
+    real, fake = real.astype(np.float64), fake.astype(np.float64)
+    radius = _radii(real)
+    small = radius <= np.median(radius)
+    real, radius, least = real[small], radius[small], np.finfo(np.float64).tiny
+    parts = (squared_distances(fake[start : start + ROWS], real) for start in range(0, len(fake), ROWS))
+    return np.sqrt(np.concatenate([(radius / np.maximum(part, least)).max(axis=1) for part in parts]))
+
+
+def good_typical_bad(scores: np.ndarray) -> np.ndarray:
+    """Which of the `scores` (N,), N >= 24, are the highest, in the middle, and the lowest: 8 each (24,)."""
+    order = np.argsort(-scores, kind="stable")
+    middle = (len(order) - EACH) // 2
+    return np.concatenate([order[:EACH], order[middle : middle + EACH], order[-EACH:]])
+
+
 def nearest(pictures: np.ndarray, images: np.ndarray, place: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """The nearest of `images` (M, H, W, C) to each of `pictures` (N, H, W, C), all uint8, N small: indices
     (N,) and distances (N,), each the root of the mean squared difference of a pixel, in units of 1/255. For
@@ -76,9 +95,7 @@ def ranked(D: Network, pictures: np.ndarray, images: Any) -> dict[str, Any]:
     other one, whether `memorised`, and `among` how many they were looked for."""
     with no_grad():
         logits = D.backend.numpy(D(D.backend.array(pictures)).data)[:, 0]
-    order = np.argsort(-logits, kind="stable")
-    middle = (len(order) - EACH) // 2
-    chosen = np.concatenate([order[:EACH], order[middle : middle + EACH], order[-EACH:]])
+    chosen = good_typical_bad(logits)
     shown, near = to_uint8(pictures[chosen]), None
     if images is not None and len(images) > 1:
         among = spread(images, max(2, MOST_NUMBERS // shown[0].size))
@@ -87,4 +104,4 @@ def ranked(D: Network, pictures: np.ndarray, images: Any) -> dict[str, Any]:
         near = {"sprite": sprite(among[index], EACH), "among": len(among), "mean": float(apart.mean())}
         near |= {"usual": float(usual.mean()), "memorised": memorised(apart, usual)}
     probabilities = rounded(sigmoid(logits[chosen]))
-    return {"of": len(order), "sprite": sprite(shown, EACH), "probabilities": probabilities, "nearest": near}
+    return {"of": len(logits), "sprite": sprite(shown, EACH), "probabilities": probabilities, "nearest": near}
