@@ -46,11 +46,12 @@ def generator(
 
 def discriminator(
     start: Stream | None = None, *, size: int = 28, channels: int = 1, width: int = 64,
-    dtype: Any = np.float32, backend: Backend = CPU,
+    dropout: float = 0.3, dtype: Any = np.float32, backend: Backend = CPU,
 ) -> layers.Network:  # fmt: skip
     """Images (N, size, size, channels) in [-1, 1] -> logits (N, 1): above 0 means "real".
 
-    `width`: channels at half size. `start`: random stream of the first weights. Bad sizes raise UsageError.
+    `width`: channels at half size. `dropout`: the share of numbers that training drops after a convolution.
+    `start`: random stream of the first weights. Bad sizes raise UsageError.
     """
     check_sizes(size, channels=channels, width=width)
     init = layers.Init(start or stream(0, "init").at(1), backend, dtype)
@@ -58,10 +59,10 @@ def discriminator(
     return layers.Network("discriminator", (size, size, channels), [                 # 28, 28, 1
         layers.Conv2D(init, channels, w, kernel=5, stride=2),                        # 14, 14, 64
         layers.LeakyReLU(),                                                          # 14, 14, 64
-        layers.Dropout(0.3),                                                         # 14, 14, 64
+        layers.Dropout(dropout),                                                     # 14, 14, 64
         layers.Conv2D(init, w, 2 * w, kernel=5, stride=2),                           # 7, 7, 128
         layers.LeakyReLU(),                                                          # 7, 7, 128
-        layers.Dropout(0.3),                                                         # 7, 7, 128
+        layers.Dropout(dropout),                                                     # 7, 7, 128
         layers.Reshape(s * s * 2 * w),                                               # 6272
         layers.Dense(init, s * s * 2 * w, 1),                                        # 1
     ])  # fmt: skip

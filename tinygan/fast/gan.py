@@ -288,6 +288,7 @@ def _activate(
     source, first = (sources[0], 0) if block.start < N else (sources[1], N)
     h += wide(bias, h.shape[1:])
     factor = leaky_derivative(h, stage.relu.slope, factors[block], 1 / (1 - mask_rate(rate)))
-    mask = source.of_examples_from(source.first + block.start - first).keep(h.shape, rate)
-    np.multiply(factor, mask, out=factor)
+    if rate:
+        mask = source.of_examples_from(source.first + block.start - first).keep(h.shape, rate)
+        np.multiply(factor, mask, out=factor)
     return np.multiply(h, factor, out=h)

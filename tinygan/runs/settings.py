@@ -112,6 +112,10 @@ class Settings:
     flip: bool = setting(False, "train on the pictures' mirror images as well", added=True, **FIXED)
     width: int = setting(64, "channels at half size; default: 64", **FIXED)
     noise_dim: int = setting(100, "numbers behind a picture; default: 100", **FIXED)
+    dropout: float = setting(
+        0.3, "the share of numbers dropped at random after D's convolutions; default: the recipe's",
+        below_one, added=True, metavar="RATE", **NAMED,
+    )  # fmt: skip
     lr_d: float | None = setting(None, "D's own rate; default: the recipe's", positive, added=True, **NAMED)
     beta1: float = setting(0.9, "Adam's memory; default: the recipe's", below_one, **NAMED)
     beta2: float = setting(0.999, "... of squares; default: the recipe's", below_one, added=True, **NAMED)

@@ -41,6 +41,7 @@ class State:
         init = stream(settings.seed, "init")
         for_G: dict[str, Any] = {name: getattr(settings, name) for name in SIZES} | {"backend": backend}
         for_D = {name: value for name, value in for_G.items() if name != "noise_dim"}
+        for_D["dropout"] = settings.dropout
         self.G, self.D = models.generator(init.at(0), **for_G), models.discriminator(init.at(1), **for_D)
         betas = settings.beta1, settings.beta2
         self.adam_G = optim.Adam(self.G.parameters, settings.lr, *betas)

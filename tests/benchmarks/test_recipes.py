@@ -1,0 +1,151 @@
+"""Trials of recipes: what a command line names, the slopes of their losses, a record that loses nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import recipes
+from benchmarks.ideas import FALLS, IDEAS, LOSSES, Ideas
+from tests.checks import numbers
+from tinygan.backend import cpu
+from tinygan.errors import UsageError
+from tinygan.fast import gan
+from tinygan.ops.loss import bce_with_logits
+from tinygan.runs.settings import RECIPES, new_settings
+from tinygan.runs.state import State
+
+SMALL = "width=2,noise_dim=5"
+
+
+def state(**settings: Any) -> State:
+    return State(new_settings({"width": 2, "noise_dim": 5, **settings}), cpu("fast"))
+
+
+@pytest.mark.parametrize("N", [5, 4])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_slopes_of_a_loss_are_its_finite_differences(name: str, N: int) -> None:
+    both = [3 * numbers(1, N, 1), 3 * numbers(2, 5, 1)]
+    game = LOSSES[name](*both)
+    found = ("d_loss", 0, game.by_real), ("d_loss", 1, game.by_fake), ("g_loss", 1, game.by_fooled)
+    for loss, which, slopes in found:
+        for i in range(len(both[which])):
+            ends = []
+            for step in (1e-6, -1e-6):
+                moved = [x.copy() for x in both]
+                moved[which][i] += step
+                ends.append(getattr(LOSSES[name](*moved), loss))
+            assert slopes[i, 0] == pytest.approx((ends[0] - ends[1]) / 2e-6, abs=1e-6), (loss, i)
+
+
+def test_the_logistic_loss_is_the_one_of_tinygan() -> None:
+    logits = 3 * numbers(3, 9, 1)
+    ours = Ideas({"loss": "logistic"}, state()).losses_and_slopes(None, logits, 4)
+    for own, expected in zip(ours, gan.losses_and_slopes(bce_with_logits, logits, 4), strict=True):
+        assert own == pytest.approx(expected, rel=1e-12)
+
+
+def test_in_the_end_g_learns_from_the_most_real_fakes_alone() -> None:
+    ideas, logits = Ideas({"top": 0.5}, state()), np.array([[0.0], [1], [-1], [3], [2]])
+    *_, slopes = ideas.losses_and_slopes(None, logits, 1)
+    assert (slopes[5:] != 0).all()
+    with ideas.at(1.0, 10):
+        *_, slopes = ideas.losses_and_slopes(None, logits, 1)
+    assert [at for at in range(4) if slopes[5 + at]] == [2, 3]
+
+
+@pytest.mark.parametrize("falls", FALLS)
+def test_learning_rates_fall_to_zero(falls: str) -> None:
+    trained = state(recipe="best")
+    ideas, rates = Ideas({"falls": falls}, trained), []
+    for progress in (0.0, 0.5, 0.75, 1.0):
+        with ideas.at(progress, 0):
+            rates.append((trained.adam_G.lr, trained.adam_D.lr))
+    assert rates[0] == (8e-4, 4e-4) and rates[-1] == (0, 0)
+    assert rates[0] >= rates[1] > rates[2] > rates[3]
+
+
+def test_a_batch_doubles_in_equal_parts_of_the_time() -> None:
+    ideas, sizes = Ideas({"grows": 3}, state()), []
+    for progress in (0.0, 0.33, 0.34, 0.66, 0.67, 0.99):
+        with ideas.at(progress, 0):
+            sizes.append(ideas.batch_size(16))
+    assert sizes == [16, 16, 32, 32, 64, 64]
+
+
+def test_what_an_idea_replaces_is_back_after_each_turn() -> None:
+    before = gan.losses_and_slopes, gan.discriminator
+    with Ideas({"loss": "hinge", "noise": 0.1, "reach": 5}, state()).at(0.5, 3):
+        assert gan.losses_and_slopes != before[0] and gan.discriminator != before[1]
+    assert (gan.losses_and_slopes, gan.discriminator) == before
+
+
+@pytest.mark.parametrize("text", ["slow", "best,loss", "best,speed=3", "best,lr=-1", "best,batch_size=many"])
+def test_a_trial_that_makes_no_sense_is_refused(text: str) -> None:
+    with pytest.raises((UsageError, TypeError)):
+        recipes.trial(text)
+
+
+def test_ideas_and_their_values_are_known() -> None:
+    assert recipes.trial("best,lr=1e-3,loss=hinge,top=0.7") == (
+        "best,lr=1e-3,loss=hinge,top=0.7", {"recipe": "best", "lr": 1e-3}, {"loss": "hinge", "top": 0.7}
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="logistic, hinge"):
+        Ideas({"loss": "hing"}, state())
+    assert not IDEAS.keys() & RECIPES["best"].keys()
+
+
+def tried(record: Path, *more: object) -> list[dict[str, Any]]:
+    options = ("--data", "strokes", "--minutes", "0.01", "--samples", "100", "--record", record)
+    assert recipes.main([str(part) for part in (*options, *more)]) == 0
+    return [json.loads(line) for line in record.read_text().splitlines()]
+
+
+@pytest.mark.usefixtures("few_strokes")
+def test_trials_get_the_same_time_and_stand_in_a_record_that_grows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "TURN", 0.1)
+    record = tmp_path / "r.jsonl"
+    names = [f"best,{SMALL}", f"quick,{SMALL},noise=0.1,grows=2,init=0.02,fades=1"]
+    rows = tried(record, *names, "--seeds", "0", "--pictures", tmp_path)
+    assert [row["trial"] for row in rows] == names and rows[0]["fcd"] != rows[1]["fcd"]
+    for row in rows:
+        assert 0.6 <= row["seconds"] < 5 and [at["seconds"] for at in row["measured"]][-1] == row["seconds"]
+        assert sum(row["classes"]) == pytest.approx(1, abs=1e-3) and row["epochs"] > 0
+    again = tried(record, *names, "--seeds", "0,7")
+    assert again[:2] == rows and [row["seed"] for row in again] == [0, 0, 7, 7]
+    table = capsys.readouterr().out.splitlines()[-2:]
+    mean = np.mean([row["fcd"] for row in again if row["trial"] == names[0]])
+    assert any(names[0] in line and "| 0,7 |" in line and f"{mean:.1f} (" in line for line in table)
+    assert len(list(tmp_path.glob("*_seed_0.png"))) == 2
+    with Image.open(tmp_path / "r.png") as chart:
+        assert chart.width == 1000
+
+
+@pytest.mark.usefixtures("few_strokes")
+def test_trials_that_were_stopped_go_on_where_they_were_measured_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, count = recipes.Contender.measure, 0
+
+    def stopping(contender: Any, *rest: Any) -> None:
+        nonlocal count
+        measure(contender, *rest)
+        if (count := count + 1) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes.Contender, "measure", stopping)
+    record, names = tmp_path / "r.jsonl", [f"best,{SMALL}", f"quick,{SMALL}"]
+    with pytest.raises(KeyboardInterrupt):
+        tried(record, *names, "--seeds", "1")
+    kept = {path.name: recipes.checkpoint.read(path)[1] for path in (tmp_path / "r").iterdir()}
+    assert not record.exists() and sorted(len(meta["measured"]) for meta in kept.values()) == [1, 2]
+    monkeypatch.setattr(recipes.Contender, "measure", measure)
+    rows = tried(record, *names, "--seeds", "1")
+    for row, meta in zip(rows, (kept[f"{name}_seed_1.npz"] for name in names), strict=True):
+        assert row["measured"][: len(meta["measured"])] == meta["measured"] and len(row["measured"]) == 5
+    assert not list((tmp_path / "r").iterdir())
