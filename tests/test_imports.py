@@ -20,7 +20,7 @@ ROOMS = [
     ("errors",), ("gpu_errors", "files", "machine", "rng", "ranks", "ranks.alone"), ("arrays",),
     ("autograd",), ("ops",),
     ("fast", "ranks.twins"),  # twins of single ops
-    ("layers",), ("models", "optim", "average", "fast.dcgan"), ("gan",),
+    ("layers",), ("models", "optim", "average", "fast.dcgan"), ("gan", "penalty"),
     ("fast.originals", "fast.optim", "fast.gan"), ("cuda",),  # twins of whole steps
     ("ranks.mpi",), ("backend", "step"), ("data",), ("runs",), ("views",), ("evaluation", "trained"),
     ("runs.loop",), ("runs.config",), ("cli",), COMMANDS, ("__main__",),

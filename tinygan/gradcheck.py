@@ -20,6 +20,7 @@ from tinygan.arrays import Array, Backend
 from tinygan.autograd import Op, Tensor, add, grad
 from tinygan.errors import put
 from tinygan.ops import activation, batchnorm, conv, dense, dropout, loss
+from tinygan.penalty import r1, r1_gradients
 from tinygan.rng import stream
 
 STEP = 1e-5
@@ -123,7 +124,7 @@ def check_all_of(loss: Callable[[], Tensor], tensors: Sequence[Tensor]) -> Resul
 
 
 def compare(
-    loss: Callable[[], Tensor], tensors: Iterable[Tensor], gradients: Iterable[Array],
+    loss: Callable[[], Tensor | float], tensors: Iterable[Tensor], gradients: Iterable[Array],
     directions: Callable[[Tensor], Iterable[np.ndarray]],
 ) -> Result:  # fmt: skip
     """How fast `loss` changes as each tensor moves along its `directions`: by gradient, by differences."""
@@ -164,12 +165,22 @@ def check_networks(backend: Backend) -> Result:
     ])  # fmt: skip
 
 
+def check_penalty(backend: Backend) -> Result:
+    """R1 of a narrow discriminator, in random directions of every kernel; biases do not change it."""
+    D = models.discriminator(stream(1, "init").at(1), size=8, width=2, dtype=np.float64, backend=backend)
+    images = backend.array(np.tanh(numbers(2, 4, 8, 8, 1)))
+    kernels = [p for p in D.parameters.values() if p.data.ndim > 1]
+    found = [g for g in r1_gradients(D, images, 1.0, len(images)) if g.ndim > 1]
+    return compare(lambda: r1(D, images), kernels, found, some_directions)
+
+
 def check_losses(backend: Backend) -> Iterator[tuple[str, Result]]:
     """Both losses with respect to logits, and with respect to the parameters of both networks, by name."""
     real, fake = (Tensor(backend.array(3 * numbers(count, count, 1)), backend) for count in (5, 4))
     yield "discriminator_loss", check_all_of(lambda: gan.discriminator_loss(real, fake), [real, fake])
     yield "generator_loss", check_all_of(lambda: gan.generator_loss(fake), [fake])
     yield "both, through G and D", check_networks(backend)
+    yield "r1, through D", check_penalty(backend)
 
 
 def _together(results: Sequence[Result]) -> Result:

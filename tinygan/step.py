@@ -19,6 +19,7 @@ from tinygan.layers import Conv2DTranspose, Mask, Network
 from tinygan.ops.conv import conv2d, conv2d_transpose
 from tinygan.ops.loss import sigmoid
 from tinygan.optim import Adam
+from tinygan.penalty import EVERY, r1_gradients
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.twins import number
 
@@ -44,11 +45,12 @@ class Step:
 
     def __init__(
         self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, batches: Iterable[tuple[int, int]],
-        strict: bool = False,
+        strict: bool = False, penalty: float = 0.0,
     ) -> None:  # fmt: skip
-        """`batches`: the numbers of real images and of noise vectors, (N, M), that a step may have. Raises
-        UsageError for a changed function that several ranks, or with `strict` the fast engine, replace."""
-        self.G, self.D, self.adam_G, self.adam_D = G, D, adam_G, adam_D
+        """`batches`: the numbers of real images and of noise vectors, (N, M), that a step may have.
+        `penalty`: the strength of R1. Raises UsageError for a changed function that several ranks, or with
+        `strict` the fast engine, replace."""
+        self.G, self.D, self.adam_G, self.adam_D, self.penalty = G, D, adam_G, adam_D, penalty
         self.backend, self.batches, edits = G.backend, sorted(batches), changed()
         shared = added(G, D) or described([name for name in edits if name.startswith(SHARED)])
         if self.backend.ranks.size > 1 and shared:
@@ -99,6 +101,11 @@ class Step:
             if not isinstance(found, LossesAndGradients):
                 name = "train_step" if self.moves_weights else "losses_and_gradients"
                 raise UsageError(f"gan.{name} returned a {type(found).__name__}, not LossesAndGradients.")
+            if self.penalty and self.adam_D.t % EVERY == 0 and not self.moves_weights:
+                (count,) = self.backend.ranks.sum(number(len(images), found.d_loss.data))
+                if len(images):
+                    steep = r1_gradients(self.D, images, EVERY * self.penalty, float(count))
+                    found.d_gradients[:] = [a + b for a, b in zip(found.d_gradients, steep, strict=True)]
             measured, for_D, for_G = summed(self.backend.ranks, found)
             check_finite([("G's loss", measured.generator_loss), ("D's loss", measured.discriminator_loss)])
             if self.moves_weights:

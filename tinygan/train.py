@@ -53,7 +53,7 @@ def parser() -> cli.Parser:
     how = {"nargs": "?", "const": False, "type": filled, "metavar": "RUN|FILE"}  # const: a text is converted
     on = "go on with a run (bare: the newest) or from one of its checkpoint files"
     parser.add_argument("--resume", help=on, **how)
-    change = "with --resume: another lr, lr-d, beta1, beta2, average, dropout or checkpoint-every"
+    change = "with --resume: another lr, lr-d, beta1, beta2, average, penalty, dropout or checkpoint-every"
     parser.add_argument("--change", action="append", default=[], metavar="NAME=VALUE", help=change)
     parser.add_argument("--name", type=filled, help="of the run, and its folder; default: that of the data")
     parser.add_argument("-n", "--dry-run", action="store_true", help="check everything, train nothing")

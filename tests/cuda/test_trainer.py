@@ -25,7 +25,9 @@ from tinygan.runs.trainer import StepByStep, trainer
 
 IMAGES = np.random.default_rng(5).integers(0, 256, (11, 8, 8, 1), dtype=np.uint8)
 BATCH = 4  # so that the last of an epoch's three batches is partial
-SETTINGS = Settings(size=8, width=3, noise_dim=5, batch_size=BATCH, lr=1e-3, lr_d=5e-4, seed=7, average=0.9)
+SETTINGS = Settings(
+    size=8, width=3, noise_dim=5, batch_size=BATCH, lr=1e-3, lr_d=5e-4, seed=7, average=0.9, penalty=0.5
+)
 DATA = Dataset("noise", IMAGES, "nowhere")
 
 
@@ -63,7 +65,9 @@ FEW_OR_MORE = [("float32", 20), pytest.param("tf32", 50, marks=pytest.mark.slow)
 @pytest.mark.parametrize(("precision", "steps"), FEW_OR_MORE)
 def test_graphs_change_nothing(make_backend, precision, steps):
     backend = make_backend(precision)
-    same(run(backend, [steps]), run(backend, [steps], graphs=False))
+    found = run(backend, [steps], penalty=0.5)
+    same(found, run(backend, [steps], penalty=0.5, graphs=False))
+    assert (found[0] != run(backend, [steps])[0]).any()  # the penalty counts
 
 
 def test_the_order_of_threads_and_blocks_changes_nothing(card, monkeypatch):
@@ -311,7 +315,7 @@ def test_a_capture_that_fails_says_why_and_is_ended(card, monkeypatch):
     _, taking = begun(choose("gpu"))
     taking.steps(5)  # the next is the second partial batch
 
-    def fail(all_N):
+    def fail(*given):
         raise RuntimeError("the reason")
 
     monkeypatch.setattr(taking.card, "train_step", fail)

@@ -26,7 +26,7 @@ from tinygan.step import AS_A_WHOLE, BY_OPS, Step
 STEPS = 20
 ENGINES = ("readable", "fast")
 # Batches of 24, 24 and 2 images: the last one has no image at all for some of 3 or 4 ranks.
-SETTINGS = Settings(size=8, width=4, noise_dim=5, batch_size=24)
+SETTINGS = Settings(size=8, width=4, noise_dim=5, batch_size=24, penalty=0.5)
 DATA = Dataset("noise", np.random.default_rng(1).integers(0, 256, (50, 8, 8, 1), dtype=np.uint8), "nowhere")
 
 
@@ -38,7 +38,7 @@ def played(ranks: Ranks, engine: str, dtype: str) -> dict[str, np.ndarray]:
     D = models.discriminator(stream(0, "init").at(1), **picture)
     adams = Adam(G.parameters, 1e-3), Adam(D.parameters, 1e-3)
     batches = StepByStep(State(SETTINGS, backend), DATA)
-    taking = Step(G, D, *adams, batches.one.batches)
+    taking = Step(G, D, *adams, batches.one.batches, penalty=SETTINGS.penalty)
     assert taking.how == (BY_OPS if engine == "readable" else AS_A_WHOLE)
     measured = []
     for batches.step in range(STEPS):

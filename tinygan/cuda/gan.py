@@ -17,6 +17,7 @@ from tinygan.cuda.kernels import QUADS, THREADS, Kernels
 from tinygan.fast.dcgan import UpStage, layers_of
 from tinygan.layers import Conv2D, Conv2DTranspose, Network
 from tinygan.optim import Adam
+from tinygan.penalty import r1_gradients
 from tinygan.rng import MASK_STEPS, key, mask_rate, stream
 
 Convolutional = Conv2D | Conv2DTranspose
@@ -116,9 +117,9 @@ class CardStep:
         fakes = self.fakes.start, self.batch, *self.mask_key
         self.kernels.flat("begin", most, *pictures, *noise, *masks, *fakes, *adams, b.arrived)
 
-    def train_step(self, all_N: int) -> None:
-        """The step with what `begin` prepared, on the current stream: `all_N` pictures are real. From a loss
-        or a gradient on that is not finite, no weight moves: see `trouble`."""
+    def train_step(self, all_N: int, strength: float = 0.0) -> None:
+        """The step with what `begin` prepared, on the current stream: `all_N` pictures are real; with R1 of
+        this strength. From a loss or a gradient on that is not finite, no weight moves: see `trouble`."""
         b, kernels, adam, size = self.buffers, self.kernels, self.adams[0], self.weights.size
         N = len(self.ranks.part(all_N))
         fakes = b.pictures[N : N + self.batch]
@@ -128,6 +129,11 @@ class CardStep:
         self._discriminator_forward(N, all_N)
         self._discriminator_backward(N, fakes)
         self._generator_backward()
+        if strength and N:  # op by op, from pictures that are there
+            self.stream.synchronize()
+            steep = r1_gradients(self.D, b.pictures[:N], strength, all_N)
+            for p, more in zip(self.D.parameters.values(), steep, strict=True):
+                self.gradient_of[p] += self.scale * more
         self.ranks.add_up(self.gradients)
         measures, when = (self.gradients[-4:], b.measured, STEPS_KEPT), (b.clock, b.trouble)
         kernels.flat("check_finite", size, self.gradients, size, 1 / self.scale, *measures, *when)

@@ -16,6 +16,7 @@ from tinygan.cuda.gan import CardStep
 from tinygan.errors import DeviceError, UsageError
 from tinygan.layers import Network
 from tinygan.optim import Adam
+from tinygan.penalty import EVERY
 from tinygan.rng import stream
 
 SECONDS_A_LOOK = 0.1  # how long the card may go on before its losses are read
@@ -30,9 +31,10 @@ class Trainer:
 
     def __init__(
         self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, images: Any, batch_size: int, seed: int,
-        step: int = 0, graphs: bool = True, average: Average | None = None,
+        step: int = 0, graphs: bool = True, average: Average | None = None, penalty: float = 0.0,
     ) -> None:  # fmt: skip
-        """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken.
+        """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken;
+        `penalty`: the strength of R1, whose gradients are computed op by op, outside of the graphs.
         Without `graphs` every kernel is launched by itself: slower, the same bits.
         Raises UsageError where the networks are not the DCGAN, or too large (see `buffers.sizes_of`), and
         DeviceError where the images are too many for the card's memory."""
@@ -41,7 +43,7 @@ class Trainer:
         if not sizes_of(G, D) or of_G != of_D or type(adam_G) is not Adam:
             raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
         self.card = CardStep(G, D, adam_G, adam_D, batch_size, average, step, seed)
-        self.seed, self.step, self.with_graphs = seed, step, graphs
+        self.seed, self.step, self.with_graphs, self.penalty = seed, step, graphs, penalty
         self.steps_per_epoch = -(-len(images) // batch_size)
         xp = self.card.xp
         try:
@@ -96,7 +98,8 @@ class Trainer:
             self.order.set(order, stream=card.stream)
             self.epoch = epoch
         N = min(card.all_M, len(self.data) - place * card.all_M)
-        if self.with_graphs and N in self.seen and N not in self.graphs:
+        strength = EVERY * self.penalty if card.adams[1].t % EVERY == 0 else 0.0
+        if self.with_graphs and N in self.seen and N not in self.graphs and not strength:
             # Everything was loaded and compiled by the step before; capturing does not execute it.
             card.stream.begin_capture()
             try:
@@ -106,19 +109,19 @@ class Trainer:
                     card.stream.end_capture()
                 raise
             self.graphs[N] = card.stream.end_capture()
-        if N in self.graphs:
+        if N in self.graphs and not strength:
             self.graphs[N].launch(card.stream)
         else:
-            self._launch(N)
+            self._launch(N, strength)
             self.seen.add(N)
         self.step += 1
         for adam in self.card.adams:
             adam.t += 1
 
-    def _launch(self, all_N: int) -> None:
-        """A step of a batch with so many real images."""
+    def _launch(self, all_N: int, strength: float = 0.0) -> None:
+        """A step of a batch with so many real images, with R1 of this strength."""
         self.card.begin(self.data, self.order, all_N)
-        self.card.train_step(all_N)
+        self.card.train_step(all_N, strength)
 
     def close(self) -> None:
         """Give the graphs and cuBLAS's handles back."""

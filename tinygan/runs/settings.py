@@ -112,6 +112,10 @@ class Settings:
     flip: bool = setting(False, "train on the pictures' mirror images as well", added=True, **FIXED)
     width: int = setting(64, "channels at half size; default: 64", **FIXED)
     noise_dim: int = setting(100, "numbers behind a picture; default: 100", **FIXED)
+    penalty: float = setting(
+        0.0, "the strength of R1, a penalty on D where it is steep at real images; default: the recipe's",
+        at_least(0), added=True, metavar="STRENGTH", **NAMED,
+    )  # fmt: skip
     dropout: float = setting(
         0.3, "the share of numbers dropped at random after D's convolutions; default: the recipe's",
         below_one, added=True, metavar="RATE", **NAMED,

@@ -86,7 +86,7 @@ def trainer(state: State, data: Dataset) -> Trainer:
 
     found = OnCard(
         state.G, state.D, state.adam_G, state.adam_D, data.images, state.settings.batch_size,
-        state.settings.seed, state.step, average=state.average,
+        state.settings.seed, state.step, average=state.average, penalty=state.settings.penalty,
     )  # fmt: skip
     found.how = ON_A_CARD
     return found
@@ -113,7 +113,8 @@ class StepByStep:
         size, strict = state.settings.batch_size, state.settings.engine == "fast"
         part = state.backend.ranks.part
         batches = {(len(part(N)), len(part(size))) for N in (size, len(data.images) % size or size)}
-        self.one = Step(state.G, state.D, state.adam_G, state.adam_D, batches, strict)
+        nets = state.G, state.D, state.adam_G, state.adam_D
+        self.one = Step(*nets, batches, strict, state.settings.penalty)
         self.how = self.one.how  # in words: how a step is taken
 
     def steps(self, count: int) -> np.ndarray:
