@@ -73,8 +73,6 @@ def reconfigure(
     was, now = ({**usual, **some["device"], **some["versions"]} for some in (before, config))
     for name in BITS:
         old, new = was.get(name), now.get(name)
-        # Older versions did not write the step down, or named another file of the same step.
-        same = name == "step" and (old is None or str(old).partition(" (")[0] == str(new).partition(" (")[0])
-        if old != new and not same:
+        if old != new:
             lines.append(f"warning: {name} was {old} and is {new}: the run goes on, but not bit for bit.")
     return lines

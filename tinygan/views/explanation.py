@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
-from tinygan import autograd, average, gan, models, optim
+from tinygan import autograd, average, gan, models, optim, penalty
 from tinygan.autograd import Tensor, grad
 from tinygan.data import dataset
 from tinygan.errors import UsageError
@@ -69,6 +69,9 @@ def explain(stepping: StepByStep) -> Iterator[tuple[str, list[str]]]:
     if state.average:
         often = f"every {state.average.EVERY} steps. {place(average, 'average.data = average.data')}"
         sentences.append(f"The average of G's weights, which makes the pictures you see, follows {often}")
+    if state.settings.penalty:
+        every = f"Every {penalty.EVERY} steps D also learns not to be steep at real images, which is left out"
+        sentences.append(f"{every} here. {place(penalty, 'def r1_gradients')}")
     yield "Adam", sentences
     after = gan.losses_and_gradients(G, D, *stepping.batch())
     yield "After the step", [

@@ -1,6 +1,5 @@
 // Line charts in SVG: a band or a thin line for what was measured, a thick one for its moving average. What a chart
 // shows, and in which words, stands in page.html: its key names the lines (data-line) and the limits (data-limit).
-"use strict";
 
 const SMOOTHED = 0.02; // of a run, on either side of a point: what the mean is over
 const MARGIN = { top: 10, right: 12, bottom: 36, left: 46 };

@@ -1,5 +1,4 @@
 // Puts several runs side by side, from what tinygan/views/comparison.py left in the page.
-"use strict";
 
 const RUN = JSON.parse(byId("contents").textContent), { runs, differ } = RUN;
 

@@ -1,5 +1,4 @@
 // The live generator: its picture of the current noise, and everything that changes that noise.
-"use strict";
 
 const POINTS = 4, CELLS = 3; // pictures on the strip, and its cells from each to the next
 const SECONDS = 3; // of a morph from one picture to the next

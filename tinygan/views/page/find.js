@@ -1,5 +1,4 @@
 // A picture is looked for in the noise: gradient descent on the noise, in sight.
-"use strict";
 
 const STARTS = 64, STEPS = 300, LR = 0.1; // of Adam
 

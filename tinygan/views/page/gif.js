@@ -1,5 +1,4 @@
 // Films of pictures as GIF. It runs in the worker, for it takes seconds.
-"use strict";
 
 /** A looping GIF of pictures, numbers in [-1, 1], `scale` times as large and `seconds` each (GIF89a; its codes are those
  * of Welch 1984). Its palette is that of greys, or for three channels 6 x 7 x 6 levels of red, green and blue. */

@@ -1,5 +1,4 @@
 // How good the generator is: its distance on a scale, and pictures that the discriminator finds good and bad.
-"use strict";
 
 /** A line from real pictures to noise, with a mark for this run: FCD, when it was measured last. */
 function showScale(stats) {

@@ -1,5 +1,4 @@
 // What every layer makes of the current noise: a few channels, large, and what each does to those after it.
-"use strict";
 
 const SHOWN = 6; // channels of a layer
 

@@ -1,7 +1,6 @@
 // The trained networks, as tinygan/layers.py, for one example: noise or a picture in, every layer's output
 // out, the last a picture or a logit; and gradients back. Maps are flat Float32Arrays in the order (row, column,
 // channel), as in NumPy. This runs in a worker (worker.js) and uses nothing of the page.
-"use strict";
 
 const BLOCK = 64; // numbers that share a scale in the text of the weights
 const WIDTH = 8, HEIGHT = 4; // of a tile: outputs and places that are computed together

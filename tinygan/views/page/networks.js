@@ -1,5 +1,4 @@
 // The page's side of the worker: questions and their answers.
-"use strict";
 
 class Networks {
   /** `run` is the page's contents; the weights and the worker's text lie in elements of their own. */

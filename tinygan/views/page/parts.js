@@ -1,5 +1,4 @@
 // What all parts of the page use: making elements, writing numbers, drawing pixels.
-"use strict";
 
 const byId = (id) => document.getElementById(id);
 
@@ -58,34 +57,26 @@ function listing(caption, fields) {
   return table(caption, [["what", "whole"], ["value", "text"]], rows);
 }
 
-/** Draw onto a canvas of that many rows and columns: `fill(bytes)` writes the red, green, blue and opacity of
- * each pixel. The bytes clip numbers to 0 to 255 and round them, ties to the even one. */
-function drawPixels(canvas, height, width, fill) {
+/** Draw onto a canvas of that many rows and columns: `byte(i, c)` is the red (c 0), green, blue or opacity of pixel i.
+ * The bytes clip numbers to 0 to 255 and round them, ties to the even one. */
+function drawPixels(canvas, height, width, byte) {
   if (canvas.height !== height || canvas.width !== width) Object.assign(canvas, { height, width }); // which costs a layout
   const context = canvas.getContext("2d"), image = context.createImageData(width, height);
-  fill(image.data);
+  for (let n = 0; n < image.data.length; n++) image.data[n] = byte(n >> 2, n & 3);
   context.putImageData(image, 0, 0);
 }
 
 /** Draw a picture, numbers in [-1, 1] by rows, columns and channels (1 or 3), in the bytes of tinygan.views.pictures.to_uint8. */
 function drawPicture(canvas, picture, [height, width, channels]) {
-  drawPixels(canvas, height, width, (bytes) => {
-    for (let i = 0; i < height * width; i++) {
-      for (let c = 0; c < 3; c++) bytes[4 * i + c] = picture[i * channels + (c % channels)] * 127.5 + 127.5;
-      bytes[4 * i + 3] = 255;
-    }
-  });
+  drawPixels(canvas, height, width, (i, c) => (c === 3 ? 255 : picture[i * channels + (c % channels)] * 127.5 + 127.5));
 }
 
 /** Draw one number a pixel: orange above 0, blue below, full strength at `largest`; black is 0, or `clear`: nothing. */
 function drawMap(canvas, map, [height, width], largest, clear = false) {
-  drawPixels(canvas, height, width, (bytes) => {
-    for (let i = 0; i < height * width; i++) {
-      const strength = Math.sqrt(Math.abs(map[i]) / largest); // so that small numbers are visible as well
-      const color = map[i] > 0 ? POSITIVE : NEGATIVE;
-      for (let c = 0; c < 3; c++) bytes[4 * i + c] = clear ? color[c] : color[c] * strength;
-      bytes[4 * i + 3] = clear ? 230 * strength : 255;
-    }
+  drawPixels(canvas, height, width, (i, c) => {
+    const strength = Math.sqrt(Math.abs(map[i]) / largest); // so that small numbers are visible as well
+    if (c === 3) return clear ? 230 * strength : 255;
+    return (map[i] > 0 ? POSITIVE : NEGATIVE)[c] * (clear ? 1 : strength);
   });
 }
 

@@ -1,5 +1,4 @@
 // Ten pairs of a real picture and a fake, for a person and for the discriminator.
-"use strict";
 
 const PAIRS = 10;
 

@@ -1,5 +1,4 @@
 // Puts the page together from what tinygan/views/webpage.py left in it.
-"use strict";
 
 const RUN = JSON.parse(byId("contents").textContent);
 const { config, stats } = RUN;

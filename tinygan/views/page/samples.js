@@ -1,5 +1,4 @@
 // The pictures of a run, epoch by epoch, under a slider that also plays.
-"use strict";
 
 /** The tiles of a grid without gaps (the URL of an image), each a canvas; the shape is the data's. */
 async function tilesOf(url, [, height, width]) {

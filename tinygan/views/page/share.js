@@ -1,5 +1,4 @@
 // Files of what the page shows, at a size that people post: PNG, and GIF (gif.js).
-"use strict";
 
 const POSTED = 1080; // pixels across
 const FRAMES = 48; // of the strip as a film

@@ -1,5 +1,4 @@
 // What the page asks of the networks. It runs in a worker, behind network.js, so that the page never waits.
-"use strict";
 
 // Every question by its name. Noise, pictures and gradients are lists of numbers; answers are Float32Arrays.
 const TASKS = {
