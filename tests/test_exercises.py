@@ -88,13 +88,15 @@ def test_an_exercise_is_what_runs_on_both_engines(
     written = [line for line in diff if line.startswith("+") and f"-{line[1:]}" not in diff]
     assert len(written) <= 5 and len(EXERCISES) == 8
     copy_package(tmp_path)
+    options = title.partition("train with ")[2].rstrip(".").split()
+    before = trained(tmp_path, *options)[1] if options else unchanged[1]
     path = tmp_path / file
     path.write_text("\n".join(edited(path.read_text().splitlines(), diff)) + "\n")
-    said, losses = trained(tmp_path)
+    said, losses = trained(tmp_path, *options)
     expected = next((text for start, text in EXPECTED.items() if title.startswith(start)), None)
     assert (f"step     op by op (tinygan/gan.py): {expected}" if expected else "step     as a whole") in said
-    assert losses != pytest.approx(unchanged[1], rel=1e-5)  # the edit makes a difference
-    assert losses == pytest.approx(trained(tmp_path, "--engine", "readable")[1], rel=1e-4)
+    assert losses != pytest.approx(before, rel=1e-5)  # the edit makes a difference
+    assert losses == pytest.approx(trained(tmp_path, *options, "--engine", "readable")[1], rel=1e-4)
     if expected:
         result = train(tmp_path, "--engine", "fast")
         assert result.returncode == 2 and result.stderr.startswith(f"error: --engine fast: {expected}")
