@@ -208,7 +208,7 @@ LAYER = ("explain", "--layer", "generator/04_conv_transpose")
 @pytest.mark.parametrize(
     ("locked", "command", "printed"),
     [
-        (RUN, ("evaluate", "--samples", "100"), "nearest   16 of them"),
+        (RUN, ("evaluate", "--samples", "100"), "nearest   24 of them"),
         (RUN, LAYER, "method: "),
         (RUN / "samples", ("train", "--resume", "--epochs", "2"), "done     6 steps"),
     ],
@@ -220,7 +220,7 @@ def test_a_picture_that_cannot_be_written_is_a_warning_beside_the_result(
     with read_only(tmp_path / locked):
         done = works(*command, cwd=tmp_path)
     # An evaluation also says how far it is.
-    warned = [line for line in done.stderr.splitlines() if not line.endswith(" of 5")]
+    warned = [line for line in done.stderr.splitlines() if not line.endswith(" of 6")]
     assert printed in done.stdout and warned
     assert all(line.startswith("warning: no picture of ") and "Permission denied" in line for line in warned)
 
