@@ -12,11 +12,13 @@ from unittest.mock import patch
 
 import numpy as np
 
+from tinygan import step
 from tinygan.average import Average
 from tinygan.errors import UsageError
 from tinygan.fast import gan
 from tinygan.fast.dcgan import layers_of
 from tinygan.ops.loss import sigmoid
+from tinygan.penalty import EVERY
 from tinygan.rng import stream
 from tinygan.runs.state import State
 
@@ -92,6 +94,7 @@ FALLS: dict[str, Callable[[float], float]] = {
 }
 IDEAS: dict[str, str] = {
     "falls": f"the learning rates fall to zero: {', '.join(FALLS)} (over the last half)",
+    "every": f"steps from one penalty to the next; tinygan: {EVERY}",
     "reach": "averaged weights reach back over the training so far divided by this; tinygan: 9",
     "loss": f"instead of logistic: {', '.join(list(LOSSES)[1:])}",
     "smooth": "D's target for real images, such as 0.9",
@@ -131,9 +134,9 @@ class Ideas:
         return first << int(self.progress * self.chosen.get("grows", 1))
 
     @contextmanager
-    def at(self, progress: float, step: int) -> Iterator[None]:
-        """The steps from number `step` on are taken within this, at `progress`, the share of the time."""
-        self.progress, self.step, chosen = progress, step, self.chosen
+    def at(self, progress: float, number: int) -> Iterator[None]:
+        """The steps from that number on are taken within this, at `progress`, the share of the time."""
+        self.progress, self.step, chosen = progress, number, self.chosen
         for adam, rate in self.rates.items():
             adam.lr = rate * FALLS.get(chosen.get("falls", ""), lambda _: 1)(progress)
         for stage in layers_of(self.state.G, self.state.D).down if chosen.get("fades") else ():
@@ -144,6 +147,8 @@ class Ideas:
             if "noise" in chosen:
                 see = gan.discriminator
                 changed.enter_context(patch.object(gan, "discriminator", partial(self.through_noise, see)))
+            if "every" in chosen:
+                changed.enter_context(patch.object(step, "EVERY", chosen["every"]))
             if "reach" in chosen:
                 changed.enter_context(patch.object(Average, "update", partialmethod(update, chosen["reach"])))
             yield

@@ -96,7 +96,8 @@ class Contender:
     ) -> None:
         """`facts`: what names its line in the record; `store`: the folder where it is kept until then."""
         settings = new_settings({**tried.settings, "seed": facts["seed"], "data": images.name})
-        self.facts, self.images, self.first_batch = facts, images, settings.batch_size
+        few = replace(images, images=images.images[: settings.limit])
+        self.facts, self.images, self.first_batch = facts, few, settings.batch_size
         self.state, self.steps, self.seconds = State(settings, device), 0, 0.0
         self.examples, self.measured = 0, []
         name = "".join(letter if letter.isalnum() or letter in ".,=-" else "_" for letter in tried.name)

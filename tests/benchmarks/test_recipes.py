@@ -110,7 +110,7 @@ def test_trials_get_the_same_time_and_stand_in_a_record_that_grows(
 ) -> None:
     monkeypatch.setattr(recipes, "TURN", 0.1)
     record = tmp_path / "r.jsonl"
-    names = [f"best,{SMALL}", f"quick,{SMALL},noise=0.1,grows=2,init=0.02,fades=1"]
+    names = [f"best,{SMALL},limit=99", f"quick,{SMALL},noise=0.1,grows=2,init=0.02,fades=1"]
     rows = tried(record, *names, "--seeds", "0", "--pictures", tmp_path)
     assert [row["trial"] for row in rows] == names and rows[0]["fcd"] != rows[1]["fcd"]
     for row in rows:
