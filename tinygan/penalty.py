@@ -10,7 +10,7 @@ from tinygan.layers import Mode, Network
 
 # Steps from one penalty to the next, which is so many times as strong: it changes slowly, and takes a third
 # of a step (Karras et al. 2019, arXiv 1912.04958, section 3.1).
-EVERY = 8
+EVERY = 16
 
 total = Op(lambda x: (x.sum(), x), lambda x, dy, wanted: (dy + 0 * x,))
 
