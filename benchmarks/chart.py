@@ -27,10 +27,11 @@ def lines_chart(path: Path, curves: dict[str, list[tuple[float, float]]], across
         return LEFT + (WIDTH - LEFT - RIGHT) * x / longest, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * part
 
     decades = range(floor(bottom), ceil(top) + 1)
-    for y in (digit * 10.0**power for power in decades for digit in (1, 1.5, 2, 3, 4, 5, 7)):
-        if low <= y <= high:
-            draw.line((place(0, y), place(longest, y)), PALE)
-            draw.text((LEFT - 8, place(0, y)[1]), f"{y:g}", DARK, font, anchor="rm")
+    ticks = [digit * 10.0**power for power in decades for digit in (1, 1.5, 2, 3, 4, 5, 7)]
+    inside = [y for y in ticks if low <= y <= high]
+    for y in inside if len(inside) > 1 else (low, high):
+        draw.line((place(0, y), place(longest, y)), PALE)
+        draw.text((LEFT - 8, place(0, y)[1]), f"{y:.3g}", DARK, font, anchor="rm")
     for part in range(6):
         x = longest * part / 5
         draw.text((place(x, low)[0], HEIGHT - BOTTOM + 8), f"{x:.3g}", DARK, font, anchor="mt")

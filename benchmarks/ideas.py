@@ -12,7 +12,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-from tinygan import step
+from tinygan import step as tinygan_step
+from tinygan.arrays import Array
 from tinygan.average import Average
 from tinygan.errors import UsageError
 from tinygan.fast import gan
@@ -20,17 +21,16 @@ from tinygan.fast.dcgan import layers_of
 from tinygan.ops.loss import sigmoid
 from tinygan.penalty import EVERY
 from tinygan.rng import stream
+from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
-
-Array = np.ndarray
 
 
 def softplus(x: Array) -> Array:
     return np.logaddexp(x, np.zeros_like(x))
 
 
-class Game(NamedTuple):
-    """Both losses, and their slopes: of D's by r and by f, of G's by f."""
+class Losses(NamedTuple):
+    """Both losses, and their gradients: of D's by r and by f, of G's by f."""
 
     d_loss: Any
     g_loss: Any
@@ -39,52 +39,52 @@ class Game(NamedTuple):
     by_fooled: Array
 
 
-def logistic(r: Array, f: Array, smooth: float = 1.0) -> Game:
+def logistic(r: Array, f: Array, smooth: float = 1.0) -> Losses:
     """The tutorial's; with `smooth` below 1, D's target for real images (Salimans et al. 2016, arXiv
     1606.03498, section 3.4)."""
     d_loss = (softplus(r) - smooth * r).mean() + softplus(f).mean()
-    return Game(
+    return Losses(
         d_loss, softplus(-f).mean(),
         (sigmoid(r) - smooth) / r.size, sigmoid(f) / f.size, (sigmoid(f) - 1) / f.size,
     )  # fmt: skip
 
 
-def hinge(r: Array, f: Array) -> Game:
+def hinge(r: Array, f: Array) -> Losses:
     """Lim & Ye 2017, arXiv 1705.02894; Miyato et al. 2018, arXiv 1802.05957, equations 16 and 17."""
     d_loss = np.maximum(0, 1 - r).mean() + np.maximum(0, 1 + f).mean()
     by_real, by_fake = (r < 1) * (-1 / r.size), (f > -1) * (1 / f.size)
-    return Game(d_loss, -f.mean(), by_real, by_fake, np.full_like(f, -1 / f.size))
+    return Losses(d_loss, -f.mean(), by_real, by_fake, np.full_like(f, -1 / f.size))
 
 
-def squares(r: Array, f: Array) -> Game:
+def squares(r: Array, f: Array) -> Losses:
     """Least squares: Mao et al. 2016, arXiv 1611.04076, equation 2, with a = -1, b = c = 1, twice as much."""
     d_loss = ((r - 1) ** 2).mean() + ((f + 1) ** 2).mean()
     by_real, by_fake, by_fooled = 2 * (r - 1) / r.size, 2 * (f + 1) / f.size, 2 * (f - 1) / f.size
-    return Game(d_loss, ((f - 1) ** 2).mean(), by_real, by_fake, by_fooled)
+    return Losses(d_loss, ((f - 1) ** 2).mean(), by_real, by_fake, by_fooled)
 
 
-def pairs(r: Array, f: Array) -> Game:
-    """Each fake against one real image: Jolicoeur-Martineau 2018, arXiv 1807.00734, equations 7 and 8."""
+def pairs(r: Array, f: Array) -> Losses:
+    """Each fake against one real image, relativistically: Jolicoeur-Martineau 2018, arXiv 1807.00734."""
     n = min(len(r), len(f))
     apart = r[:n] - f[:n]
     by_real, by_fake, by_fooled = np.zeros_like(r), np.zeros_like(f), np.zeros_like(f)
     by_fake[:n] = sigmoid(-apart) / n
     by_real[:n], by_fooled[:n] = -by_fake[:n], -sigmoid(apart) / n
-    return Game(softplus(-apart).mean(), softplus(apart).mean(), by_real, by_fake, by_fooled)
+    return Losses(softplus(-apart).mean(), softplus(apart).mean(), by_real, by_fake, by_fooled)
 
 
-def means(r: Array, f: Array) -> Game:
-    """Each against the others' mean: arXiv 1807.00734, equations 10 and 11."""
+def means(r: Array, f: Array) -> Losses:
+    """Each against the others' mean, the relativistic average loss: arXiv 1807.00734."""
     real, fake = r - f.mean(), f - r.mean()
     a, b = -sigmoid(-real) / r.size, sigmoid(fake) / f.size  # by `real` and by `fake`
     c, d = sigmoid(real) / r.size, -sigmoid(-fake) / f.size  # the same of G's
-    return Game(
+    return Losses(
         softplus(-real).mean() + softplus(fake).mean(), softplus(real).mean() + softplus(-fake).mean(),
         a - b.sum() / r.size, b - a.sum() / f.size, d - c.sum() / f.size,
     )  # fmt: skip
 
 
-LOSSES: dict[str, Callable[..., Game]] = {
+LOSSES: dict[str, Callable[..., Losses]] = {
     "logistic": logistic, "hinge": hinge, "squares": squares, "pairs": pairs, "means": means,
 }  # fmt: skip
 FALLS: dict[str, Callable[[float], float]] = {
@@ -98,8 +98,8 @@ IDEAS: dict[str, str] = {
     "reach": "averaged weights reach back over the training so far divided by this; tinygan: 9",
     "loss": f"instead of logistic: {', '.join(list(LOSSES)[1:])}",
     "smooth": "D's target for real images, such as 0.9",
-    "top": "G learns from this share of the fakes, those that D finds most real, by the end "
-    "(Sinha et al. 2020, arXiv 2002.06224)",
+    "top": "G learns from this share of the fakes alone, those that D finds most real; it falls from 1 until "
+    "half of the time (Sinha et al. 2020, arXiv 2002.06224)",
     "noise": "normal noise of this deviation on all that D sees, which fades "
     "(Sønderby et al. 2016, arXiv 1610.04490)",
     "fades": "1: dropout falls to 0",
@@ -109,15 +109,27 @@ IDEAS: dict[str, str] = {
 }
 
 
+def check_ideas(chosen: Mapping[str, Any], settings: Settings) -> None:
+    """Raise UsageError for a value that an idea cannot have, or an idea that changes nothing beside these."""
+    known = {"loss": LOSSES, "falls": FALLS}
+    for name, value in chosen.items():
+        if name in known and value not in known[name]:
+            raise UsageError(f"{name}={value} is unknown. Use one of: {', '.join(known[name])}.")
+        if name not in known and not (isinstance(value, int | float) and value > 0):
+            raise UsageError(f"{name}={value} is not a number above 0.")
+    idle = {
+        "fades": settings.dropout == 0, "every": settings.penalty == 0, "reach": settings.average == 0,
+        "smooth": chosen.get("loss", "logistic") != "logistic",
+    }  # fmt: skip
+    for name in chosen:
+        if idle.get(name):
+            raise UsageError(f"{name} changes nothing beside the rest of the trial. Leave it out.")
+
+
 class Ideas:
-    """The `chosen` ideas of a trial, for the training of `state`. Raises UsageError for an unknown one."""
+    """The `chosen` ideas of a trial, for the training of `state`; `check_ideas` has passed them."""
 
     def __init__(self, chosen: Mapping[str, Any], state: State) -> None:
-        known = {"loss": LOSSES, "falls": FALLS}
-        for name, value in chosen.items():
-            if name not in IDEAS or value not in known.get(name, [value]):
-                names = ", ".join(known.get(name, IDEAS))
-                raise UsageError(f"no idea {name}={value}. Use one of: {names}.")
         self.chosen, self.state, self.progress, self.step = chosen, state, 0.0, state.step
         self.rates = {adam: adam.lr for adam in state.adams.values()}
         self.random = stream(state.settings.seed, "samples").at(2)  # nobody else draws from it
@@ -129,9 +141,9 @@ class Ideas:
                     start = self.random.at(int(network is state.D), number).normal(tensor.shape)
                     tensor.data = np.float32(chosen["init"]) * start
 
-    def batch_size(self, first: int) -> int:
+    def batch_size(self, first: int, progress: float) -> int:
         """The batch at this point, where the first one has `first` images."""
-        return first << int(self.progress * self.chosen.get("grows", 1))
+        return first << int(min(progress, 0.999) * self.chosen.get("grows", 1))
 
     @contextmanager
     def at(self, progress: float, number: int) -> Iterator[None]:
@@ -148,7 +160,7 @@ class Ideas:
                 see = gan.discriminator
                 changed.enter_context(patch.object(gan, "discriminator", partial(self.through_noise, see)))
             if "every" in chosen:
-                changed.enter_context(patch.object(step, "EVERY", chosen["every"]))
+                changed.enter_context(patch.object(tinygan_step, "EVERY", chosen["every"]))
             if "reach" in chosen:
                 changed.enter_context(patch.object(Average, "update", partialmethod(update, chosen["reach"])))
             yield
@@ -156,17 +168,17 @@ class Ideas:
     def losses_and_slopes(self, bce: Any, logits: Array, N: int) -> tuple[Array, Array, Array]:
         """In the place of `fast.gan.losses_and_slopes`."""
         smooth = {"smooth": self.chosen["smooth"]} if "smooth" in self.chosen else {}
-        game = LOSSES[self.chosen.get("loss", "logistic")](logits[:N], logits[N:], **smooth)
-        by_fooled, fakes = game.by_fooled, logits[N:, 0]
+        losses = LOSSES[self.chosen.get("loss", "logistic")](logits[:N], logits[N:], **smooth)
+        by_fooled, fakes = losses.by_fooled, logits[N:, 0]
         if "top" in self.chosen:
             share = 1 - (1 - self.chosen["top"]) * min(1, 2 * self.progress)
             count = max(1, round(share * len(fakes)))
             by_fooled = np.zeros_like(by_fooled)
             chosen = np.argsort(-fakes)[:count]
-            by_fooled[chosen] = game.by_fooled[chosen] * (len(fakes) / count)
-        slopes = np.concatenate([game.by_real, game.by_fake, by_fooled])
+            by_fooled[chosen] = losses.by_fooled[chosen] * (len(fakes) / count)
+        slopes = np.concatenate([losses.by_real, losses.by_fake, by_fooled])
         kind = logits.dtype.type
-        return kind(game.d_loss), kind(game.g_loss), slopes.astype(logits.dtype)
+        return kind(losses.d_loss), kind(losses.g_loss), slopes.astype(logits.dtype)
 
     def through_noise(self, see: Any, line: Any, layers: Any, plans: Any, pictures: Array, *more: Any) -> Any:
         """In the place of `fast.gan.discriminator`, which is `see`."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.chart import lines_chart
 from benchmarks.competitors import hardware, note
-from benchmarks.ideas import IDEAS, Ideas
+from benchmarks.ideas import IDEAS, Ideas, check_ideas
 from tinygan import backend, cli, data, machine
 from tinygan.backend import Backend
 from tinygan.data import Dataset
@@ -26,24 +26,31 @@ from tinygan.evaluation.evaluation import SAMPLES, Evaluation
 from tinygan.fast.threads import POOL
 from tinygan.files import write_atomically
 from tinygan.runs import checkpoint
-from tinygan.runs.settings import DESCRIBED, RECIPES, new_settings
+from tinygan.runs.settings import RECIPES, new_settings
 from tinygan.runs.state import State, pictures_of
 from tinygan.runs.trainer import trainer
+from tinygan.step import AS_A_WHOLE
 from tinygan.views.pictures import grid, save_png, to_uint8
 
 TURN = 5.0  # seconds
+# Settings that a trial may change; the others would change nothing, or what all trials share.
+TRIED = (
+    "batch_size", "lr", "lr_d", "beta1", "beta2", "average", "penalty", "dropout", "width", "noise_dim",
+    "limit",
+)  # fmt: skip
 TIMES = 5  # when FCD is measured: after each fifth of the time
+KEPT = {"trial", "seed", "data", "minutes", "samples", "device", "measured", "trouble", "fcd"}  # of a line
 FIGURES = ("fcd", "precision", "recall", "coverage", "rarest")
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("benchmarks.recipes", "Train each recipe for the same time, and evaluate it.")
+    parser = cli.Parser("benchmarks.recipes", "Train trials of recipes for the same time, and evaluate them.")
     ideas = "; ".join(f"{name}: {words}" for name, words in IDEAS.items())
-    trial = (
-        "a recipe, and what is changed: best,lr=4e-4,top=0.7; default: each recipe. Settings are called as "
-        f"the options of tinygan.train, with _ for -; the rest are ideas. {ideas}"
+    what = (
+        "a recipe, and what is changed: best,lr=4e-4,top=0.7; default: each recipe. Settings are "
+        f"{', '.join(TRIED)}, as the options of tinygan.train; the rest are ideas. {ideas}"
     )
-    parser.add_argument("trials", nargs="*", metavar="TRIAL", help=trial)
+    parser.add_argument("trials", nargs="*", metavar="TRIAL", help=what)
     parser.add_argument("--minutes", type=float, default=5, help="of training for each; default: 5")
     parser.add_argument("--seeds", default="0,1,2", metavar="N,...", help="default: %(default)s")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="pictures to evaluate; default: 10000")
@@ -72,11 +79,11 @@ def trial(text: str) -> Trial:
     settings, ideas = {"recipe": recipe}, {}
     for change in changes:
         name, equals, value = change.partition("=")
-        if not equals or not (name in DESCRIBED or name in IDEAS):
-            known = ", ".join([*IDEAS, *DESCRIBED])
+        if not equals or not (name in TRIED or name in IDEAS):
+            known = ", ".join([*TRIED, *IDEAS])
             raise UsageError(f"{change!r} in {text!r} is unknown. Use NAME=VALUE, with one of: {known}.")
-        (settings if name in DESCRIBED else ideas)[name] = read(value)
-    new_settings(settings)  # refused now, not after an hour
+        (settings if name in TRIED else ideas)[name] = read(value)
+    check_ideas(ideas, new_settings(settings))  # refused now, not after an hour
     return Trial(text, settings, ideas)
 
 
@@ -99,9 +106,9 @@ class Contender:
         few = replace(images, images=images.images[: settings.limit])
         self.facts, self.images, self.first_batch = facts, few, settings.batch_size
         self.state, self.steps, self.seconds = State(settings, device), 0, 0.0
-        self.examples, self.measured = 0, []
-        name = "".join(letter if letter.isalnum() or letter in ".,=-" else "_" for letter in tried.name)
-        self.path = store / f"{name}_seed_{facts['seed']}.npz"
+        self.examples, self.measured, self.trouble = 0, [], ""
+        name = f"{tried.name}_{facts['data']}_{facts['minutes']:g}_minutes_seed_{facts['seed']}"
+        self.path = store / f"{name}.npz"
         if self.path.exists():
             arrays, meta = checkpoint.read(self.path)
             if meta.pop("facts") == facts:
@@ -114,18 +121,22 @@ class Contender:
         """Take steps of the state's batch size from here on."""
         self.state.step = self.steps
         self.taking = trainer(self.state, self.images)
+        if self.ideas.chosen and self.taking.how != AS_A_WHOLE:
+            raise UsageError("ideas change the fast step of a processor alone. Use --device cpu.")
 
     def train(self, until: float, goal: float) -> None:
         """Take steps until they have taken `until` seconds in all, of `goal`."""
         while self.seconds < until:
-            start, size = time.perf_counter(), self.ideas.batch_size(self.first_batch)
+            start, progress = time.perf_counter(), self.seconds / goal
+            size = self.ideas.batch_size(self.first_batch, progress)
             if size != self.state.settings.batch_size:
                 self.state.settings = replace(self.state.settings, batch_size=size)
                 self.taking.close()
                 self._begin()
             count = self.taking.stride
-            with self.ideas.at(self.seconds / goal, self.steps):
+            with self.ideas.at(progress, self.steps):
                 self.taking.steps(count)
+            self.trouble = self.trouble or self.taking.trouble
             self.seconds += time.perf_counter() - start
             self.steps += count
             self.examples += count * size
@@ -134,7 +145,8 @@ class Contender:
         """Note the distance at this point, and keep all of it."""
         fcd = evaluation.fcd(evaluation.pictures(self.state.shown_G))
         self.measured.append({"seconds": round(self.seconds, 1), "steps": self.steps, "fcd": round(fcd, 2)})
-        kept = {name: vars(self)[name] for name in ("facts", "steps", "seconds", "examples", "measured")}
+        names = "facts", "steps", "seconds", "examples", "measured", "trouble"
+        kept = {name: vars(self)[name] for name in names}
         self.state.step = self.steps
         self.path.parent.mkdir(exist_ok=True)
         checkpoint.save(self.path, self.state.arrays(), kept)
@@ -149,6 +161,7 @@ class Contender:
             "seconds": round(self.seconds, 1),
             **{name: round(float(number), 4) for name, number in figures.items()},
             "rarest": round(float(classes.min()), 4),
+            "trouble": self.trouble,
             "classes": [round(float(share), 4) for share in classes],
             "measured": self.measured,
             "hardware": hardware(),
@@ -158,10 +171,12 @@ class Contender:
 
 def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
-    trials = [trial(text) for text in options.trials or RECIPES]
+    trials = [trial(text) for text in dict.fromkeys(options.trials or RECIPES)]
     seeds = [int(text) if text.isdecimal() else -1 for text in options.seeds.split(",")]
     if min(seeds) < 0 or not 0 < options.minutes < 1e6:
         raise UsageError("--seeds takes numbers such as 0,1,2, and --minutes must be more than 0.")
+    if options.record.suffix != ".jsonl":
+        raise UsageError(f"--record {options.record} does not end in .jsonl. Name such a file.")
     for folder in (options.pictures, options.record.absolute().parent):
         if folder and not folder.is_dir():  # found now, not after all the work
             raise UsageError(f"there is no folder {folder}. Make it first.")
@@ -172,6 +187,7 @@ def main(arguments: Sequence[str]) -> int:
     images = data.load(options.data, data_dir=options.data_dir)
     evaluation = Evaluation(new_settings({"data": images.name}), options.data_dir, samples=options.samples)
     shared = {"data": images.name, "minutes": options.minutes, "samples": options.samples}
+    shared |= {"device": device.device}
     print(f"{hardware()['processor']}, {device.device}, {options.minutes:g} minutes each on {images.name}")
     for seed in seeds:
         named = [({"trial": one.name, "seed": seed, **shared}, one) for one in trials]
@@ -216,8 +232,9 @@ def recorded(path: Path) -> list[dict[str, Any]]:
     """The lines of a record; none where there is no file yet. Raises UsageError for another file."""
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        rows = [{**row, "trial": row["trial"], "measured": row["measured"]} for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+        if any(KEPT - row.keys() for row in rows):
+            raise KeyError
+    except (OSError, ValueError, KeyError, AttributeError) as problem:
         raise UsageError(f"--record {path} holds no trials. Name another file.") from problem
     return rows
 
@@ -240,7 +257,8 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         shares = " | ".join(f"{mean[key]:.2f}" for key in FIGURES[1:4])
         counts = f"{seeds} | {mean['steps']:,.0f} | {mean['epochs']:.1f}"
         quality = f"{mean['fcd']:.1f}{spread} | {shares} | {mean['rarest']:.1%}"
-        lines.append(f"| `{name}` | {counts} | {quality} |")
+        trouble = "; not finite" * any(row["trouble"] for row in own)
+        lines.append(f"| `{name}`{trouble} | {counts} | {quality} |")
     return lines
 
 

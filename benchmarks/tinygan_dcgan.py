@@ -9,7 +9,6 @@ from benchmarks import floor, worker
 from benchmarks.worker import PROOF_SEED, SIZE, Weights, serve
 from tinygan import backend, gan, rng
 from tinygan.fast.threads import POOL
-from tinygan.layers import Dropout
 from tinygan.machine import keep_memory
 from tinygan.step import ON_A_CARD, Step
 
@@ -34,11 +33,8 @@ class Player(worker.Player):
         )
         self.networks = {
             "generator": tinygan.models.generator(backend=self.backend),
-            "discriminator": tinygan.models.discriminator(backend=self.backend),
+            "discriminator": tinygan.models.discriminator(dropout=dropout, backend=self.backend),
         }
-        for layer in self.networks["discriminator"].layers.values():
-            if isinstance(layer, Dropout):
-                layer.rate = dropout
         self.adams = [tinygan.optim.Adam(network.parameters) for network in self.networks.values()]
         self.images, self.noise = self.backend.array(images), self.backend.array(noise)
         self.masks = rng.stream(0, "dropout")

@@ -796,11 +796,12 @@ def test_an_evaluation_stands_beside_its_floor_and_its_ceiling(trained: Path, tm
     assert f"{judged['generator']['fcd']:.2f} +- {judged['generator']['error']:.2f}" in lines["generator"]
     assert "the floor" in lines["real"] and "the ceiling" in lines["noise"] and "No FID" in lines["FCD"]
     assert sum(found["classes"].values()) == pytest.approx(1) and len(found["nearest"]["rms"]) == 24
-    assert f"real strokes shrunk to {found['shrunk_as_far'] or 2}x" in lines["in"]
+    how, side = found["shrunk_as_far"]
+    assert how in lines["in"] and f"real digits shrunk to {side}x{side} pixels" in lines["in"]
     rare = [name for name, share in found["classes"].items() if share < 0.7 * found["test_classes"][name]]
-    assert [part.split()[0] for part in lines["rare"].removeprefix("rare").split(",")] == rare
+    assert re.findall(r"(\d) \d+\.\d% \(", lines["rare"]) == rare and rare
     page = read_picture(tmp_path / "new/evaluated_epoch_0004_seed_1.png")
-    assert len(set(found["shown"])) == 24 and page.shape[2] == 1
+    assert len(set(found["shown"]["pictures"])) == 24 and page.shape[2] == 1
 
 
 @pytest.mark.usefixtures("few_strokes")

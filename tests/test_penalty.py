@@ -68,11 +68,12 @@ def test_parts_of_a_batch_add_up() -> None:
         assert sum(both) == pytest.approx(whole, rel=1e-12)
 
 
-def test_a_discriminator_with_another_layer_is_refused() -> None:
-    init = Init(stream(0, "init"), cpu("readable"), np.float64)
-    D = Network("discriminator", (3,), [layers.Dense(init, 3, 2), layers.Tanh(), layers.Dense(init, 2, 1)])
-    with pytest.raises(UsageError, match=r"^--penalty knows no tanh in the discriminator\. Use --pen"):
-        r1_gradients(D, np.ones((2, 3)), 1.0, 2)
+def test_a_discriminator_with_another_layer_is_refused_before_any_step() -> None:
+    game, init = Game("readable", dtype="d"), Init(stream(0, "init"), cpu("readable"), np.float64)
+    curved = [layers.Reshape(64), layers.Dense(init, 64, 2), layers.Tanh(), layers.Dense(init, 2, 1)]
+    game.play(game.G, Network("discriminator", (8, 8, 1), curved))
+    with pytest.raises(UsageError, match=r"^--penalty finds no way through D's layer 02_tanh\. Use --pen"):
+        Step(*game.players, [(4, 6)], penalty=1.0)
 
 
 @pytest.mark.parametrize("engine", ["readable", "fast"])

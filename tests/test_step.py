@@ -113,6 +113,8 @@ def test_a_changed_train_step_is_called_as_it_stands(monkeypatch: pytest.MonkeyP
         same = [(a == b).all() for a, b in zip(before, weights(one), strict=True)]
         of_G = len(one.G.parameters)
         assert all(same[:of_G]) and not any(same[of_G:])
+        with_penalty = Step(one.G, one.D, one.adam_G, one.adam_D, one.batches, penalty=1.0)
+        assert with_penalty.how == f"{one.how}; without --penalty, which that one does not know"
 
 
 def test_a_changed_adam_is_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -323,7 +323,7 @@ def test_a_run_that_goes_on_may_begin_to_average_its_weights_and_end_it() -> Non
     ("given", "line"),
     [
         ({"lr": 0.05}, "was trained with --lr 0.0001, not 0.05. Leave it out, or use --change lr=0.05."),
-        ({"change": {"width": 4}}, "--change width: --change is for lr, penalty, dropout, lr-d, beta1, "),
+        ({"change": {"width": 4}}, "--change width: --change is for lr, lr-d, beta1, beta2, "),
         ({"change": {"batch_size": 4}}, "checkpoint-every. Use --start-from, in a new run."),
         ({"change": {"data": "mnist"}}, "Give --data itself."),
         ({"change": {"lr": "fast"}}, "argument --lr: invalid float value: 'fast'."),

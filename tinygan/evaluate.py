@@ -11,8 +11,8 @@ import numpy as np
 
 from tinygan import backend, cli
 from tinygan.errors import Printer, UsageError, by_product, filled, say
-from tinygan.evaluation.classifier import NAMES
-from tinygan.evaluation.evaluation import SAMPLES, SIDES, Compared, Evaluation
+from tinygan.evaluation.classifier import NAMES, THINGS
+from tinygan.evaluation.evaluation import SAMPLES, Compared, Evaluation
 from tinygan.evaluation.neighbours import EACH, K, good_typical_bad, memorised, nearest
 from tinygan.files import write_atomically
 from tinygan.runs.progress import working
@@ -28,7 +28,6 @@ MEANING = (
     f"precision are they good?  recall, coverage: is everything there?  By {K} nearest neighbours, so",
     "          that one odd real image, far from all others, can lend noise a high precision",
 )
-THINGS = {"fashion-mnist": "clothes", "strokes": "strokes"}
 
 
 def parser() -> cli.Parser:
@@ -63,7 +62,8 @@ def main(arguments: cli.Arguments = ()) -> int:
 
 
 def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer) -> dict[str, Any]:
-    """Generate, measure, `say` what was found, and show the nearest training images; returns the figures."""
+    """Generate, measure, `say` what was found, and show good, typical and bad pictures beside the nearest
+    training images; returns the figures."""
     with working() as progress:
         progress.show("loading the model and the images")
         trained = load(options.run, options.runs, device, say=cli.warn)
@@ -79,33 +79,34 @@ def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer)
             progress.show(f"test images against {name}", f"{number} of 6", now=True)
             compared[name] = evaluation.compare(images)
         progress.show("shrinking real images", "5 of 6", now=True)
-        side = evaluation.side_as_far(compared["generator"].figures["fcd"], others["real images"])
+        how, side = evaluation.side_as_far(compared["generator"].figures["fcd"], others["real images"])
         progress.show("looking for neighbours", "6 of 6", now=True)
         chosen = good_typical_bad(evaluation.realism(pictures[:RANKED]))
         shown = pictures[chosen]
-        index, apart = nearest(shown, train)
-        _, usual = nearest(evaluation.test[: len(shown)], train)
+        index, _ = nearest(shown, train)
+        (_, apart), (_, usual) = (nearest(some[: len(shown)], train) for some in (pictures, evaluation.test))
     names, things = NAMES[trained.settings.data], THINGS[trained.settings.data]
     say(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
     found = [*zip(names, compared["generator"].classes, evaluation.classes, strict=True)]
-    for line in [*table(compared), in_short(things, side), *MEANING, *about_classes(found)]:
+    for line in [*table(compared), in_short(things, how, side), *MEANING, *about_classes(found)]:
         say(line)
     far = f"{apart.mean():.0f} of 255 (root mean square of the pixels), test images by {usual.mean():.0f}"
     verdict = "memorised?" if memorised(apart, usual) else "not memorised"
-    say(f"nearest   {len(shown)} of them differ from the nearest training image by {far}: {verdict}")
+    say(f"nearest   the first {len(apart)} differ from the nearest training image by {far}: {verdict}")
     with by_product("picture of good and bad ones", cli.warn):
         path = cli.placed(options.out, trained.run_folder, f"evaluated_{trained.name}_seed_{seed}.png")
         save_png(path, good_and_bad(shown, train[index]))
-        say(f"          {path}: {EACH} good, {EACH} typical and {EACH} bad ones of the first {RANKED:,},")
-        say("          each above that image; good: deep among real images in the classifier's features")
+        few = f"of the first {min(RANKED, n):,}, each above the nearest training image"
+        say(f"pictures  {path}: {EACH} good, {EACH} typical and {EACH} bad ones {few}")
+        say("          good: deep among real images, in the classifier's features")
     return {
         "model": str(trained.path), "data": trained.settings.data, "samples": n, "seed": seed,
         "judged": {name: one.figures for name, one in compared.items()},
         "classes": dict(zip(names, compared["generator"].classes.tolist(), strict=True)),
         "test_classes": dict(zip(names, evaluation.classes.tolist(), strict=True)),
-        "shrunk_as_far": side or None,
-        "shown": chosen.tolist(),
-        "nearest": {"training_images": index.tolist(), "rms": apart.tolist(), "test_rms": usual.tolist()},
+        "shrunk_as_far": [how, side],
+        "shown": {"pictures": chosen.tolist(), "training_images": index.tolist()},
+        "nearest": {"rms": apart.tolist(), "test_rms": usual.tolist()},
     }  # fmt: skip
 
 
@@ -117,20 +118,22 @@ def good_and_bad(pictures: np.ndarray, images: np.ndarray) -> np.ndarray:
     return np.concatenate([captioned(grid(part, columns=EACH), f"{kind}; {below}") for kind, part in kinds])
 
 
-def in_short(things: str, side: int) -> str:
+def in_short(things: str, how: str, side: int) -> str:
     """What the distance means: as `Evaluation.side_as_far`, in words."""
-    far = f"about as far from real {things} as" if side else f"farther from real {things} than"
-    small = f"{side or SIDES[-1]}x{side or SIDES[-1]}"
-    return f"in short  they are {far} real {things} shrunk to {small} pixels and enlarged again"
+    far = {
+        "about": f"about as far from real {things} as", "nearer": f"nearer to real {things} than",
+        "farther": f"farther from real {things} than",
+    }[how]  # fmt: skip
+    return f"in short  they are {far} real {things} shrunk to {side}x{side} pixels and enlarged again"
 
 
 def about_classes(found: list[tuple[str, float, float]]) -> list[str]:
     """Each class's name, its share of the pictures and of the test images, in words; then the rare ones."""
     shares = [f"{name} {share:.0%} ({wanted:.0%})" for name, share, wanted in found]
-    rare = [f"{name} {share:.1%}" for name, share, wanted in found if share < RARE * wanted]
-    none = f"no class: each has at least {RARE:.0%} of its share of the test images"
+    rare = [f"{name} {share:.1%} ({wanted:.1%})" for name, share, wanted in found if share < RARE * wanted]
+    few = f"{', '.join(rare)}: less than" if rare else "no class: each has at least"
     kinds = f"classes   {', '.join(shares[:5])},", f"          {', '.join(shares[5:])}"
-    return [*kinds, f"rare      {', '.join(rare) or none}"]
+    return [*kinds, f"rare      {few} {RARE:.0%} of its share of the test images"]
 
 
 def table(compared: dict[str, Compared]) -> list[str]:

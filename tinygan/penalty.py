@@ -3,35 +3,38 @@
 from typing import cast
 
 from tinygan import layers
-from tinygan.arrays import Array
-from tinygan.autograd import Node, Op, Tensor, grad
-from tinygan.errors import UsageError
+from tinygan.arrays import Array, array_module
+from tinygan.autograd import Gradients, Node, Op, Tensor, Wanted, grad
 from tinygan.layers import Mode, Network
 
-# Steps from one penalty to the next, which is so many times as strong: it changes slowly, and takes a third
-# of a step (Karras et al. 2019, arXiv 1912.04958, section 3.1).
+# Steps from one penalty to the next, which is so many times as strong: R1 changes slowly, and its gradients
+# take a third of a step (Karras et al. 2019, arXiv 1912.04958, section 3.1, who slow Adam down as well).
 EVERY = 16
+KNOWN = layers.Linear, layers.LeakyReLU, layers.Reshape, layers.Dropout
 
-total = Op(lambda x: (x.sum(), x), lambda x, dy, wanted: (dy + 0 * x,))
+
+def unfit(D: Network) -> str:
+    """The first layer of D through which `r1_gradients` knows no way, such as a curve; nothing if all fit."""
+    return next((name for name, layer in D.layers.items() if not isinstance(layer, KNOWN)), "")
 
 
 def r1(D: Network, images: Array) -> float:
     """The mean of |dD(x)/dx|^2 / 2 over the images x (N, H, W, C): how steep D, without dropout, is there
-    (Mescheder et al. 2018, arXiv 1801.04406, equation 9)."""
-    slopes, _ = _slopes(D, images)
-    return float((slopes[0] ** 2).sum()) / (2 * len(images))
+    (Mescheder et al. 2018, arXiv 1801.04406, equation 9). The loss of D that is reported is without it."""
+    gradients, _ = _gradients(D, images)
+    return float((gradients[0] ** 2).sum()) / (2 * len(images))
 
 
 def r1_gradients(D: Network, images: Array, strength: float, count: float) -> list[Array]:
-    """The gradients of `strength` R1 by D's parameters, an array of the shape of each. `count`: of all
-    images, of which these (N, H, W, C) may be a part.
+    """The gradients of `strength` R1 by the parameters of a D that is not `unfit`, an array of the shape of
+    each. `count`: of all images, of which these (N, H, W, C) may be a part.
 
     Near x, D is linear: dD/dx is a product of kernels, with LeakyReLU's slopes in between. So R1's gradient
     by a kernel is the one that it has when D's input is dD/dx, times strength / count, with the same slopes
-    and without biases. Raises UsageError where D has other layers than that."""
-    (slope, *slopes), results = _slopes(D, images)
-    x, found = images.dtype.type(strength / count) * slope, {}
-    for layer, y, dy in zip(D.layers.values(), results, slopes, strict=True):
+    and without biases."""
+    (by_image, *by_results), results = _gradients(D, images)
+    x, found = images.dtype.type(strength / count) * by_image, {}
+    for layer, y, dy in zip(D.layers.values(), results, by_results, strict=True):
         if isinstance(layer, layers.Linear):
             passed = layer(Tensor(x, D.backend), Mode())
             op, _, saved = cast(Node, passed.node)
@@ -39,16 +42,27 @@ def r1_gradients(D: Network, images: Array, strength: float, count: float) -> li
             x = passed.data - (layer.bias.data if layer.bias else 0)
         elif isinstance(layer, layers.LeakyReLU):
             op, _, saved = cast(Node, y.node)
-            (x,) = op.backward(saved, x, (True,))  # the slopes at the images
+            (x,) = op.backward(saved, x, (True,))  # times its slopes at the images
         elif isinstance(layer, layers.Reshape):
             x = x.reshape(y.shape)
-        elif not isinstance(layer, layers.Dropout):
-            raise UsageError(f"--penalty knows no {layer.name} in the discriminator. Use --penalty 0.")
     return [found.get(p, D.backend.xp.zeros_like(p.data)) for p in D.parameters.values()]
 
 
-def _slopes(D: Network, images: Array) -> tuple[list[Array], list[Tensor]]:
-    """How fast D(x) changes with each image x and with each layer's result; and those results."""
+def _gradients(D: Network, images: Array) -> tuple[list[Array], list[Tensor]]:
+    """The gradients of D(x) by each image x and by each layer's result; and those results."""
     x = Tensor(images, D.backend)
     results = [y for _, y in D.outputs(x, Mode())]
     return grad(total(results[-1]), [x, *results]), results
+
+
+def total_forward(x: Array) -> tuple[Array, Array]:
+    """The sum of x, of any shape: ()."""
+    return x.sum(), x
+
+
+def total_backward(x: Array, dy: Array, wanted: Wanted) -> Gradients:
+    """dx = dy for each number."""
+    return (dy * array_module(x).ones_like(x),)
+
+
+total = Op(total_forward, total_backward)

@@ -20,6 +20,7 @@ from tinygan.ops.conv import conv2d, conv2d_transpose
 from tinygan.ops.loss import sigmoid
 from tinygan.optim import Adam
 from tinygan.penalty import EVERY, r1_gradients
+from tinygan.penalty import unfit as unfit_for_penalty
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.twins import number
 
@@ -49,13 +50,15 @@ class Step:
     ) -> None:  # fmt: skip
         """`batches`: the numbers of real images and of noise vectors, (N, M), that a step may have.
         `penalty`: the strength of R1. Raises UsageError for a changed function that several ranks, or with
-        `strict` the fast engine, replace."""
+        `strict` the fast engine, replace, and for a D that R1 does not know."""
         self.G, self.D, self.adam_G, self.adam_D, self.penalty = G, D, adam_G, adam_D, penalty
         self.backend, self.batches, edits = G.backend, sorted(batches), changed()
         shared = added(G, D) or described([name for name in edits if name.startswith(SHARED)])
         if self.backend.ranks.size > 1 and shared:
             why = "it may need the whole batch, and a rank has a part"
             raise UsageError(f"{shared}: {why}. Start one process.")
+        if penalty and (layer := unfit_for_penalty(D)):
+            raise UsageError(f"--penalty finds no way through D's layer {layer}. Use --penalty 0.")
         self.compute: Callable[..., LossesAndGradients] = partial(gan.losses_and_gradients, G, D)
         self.moves_weights = "gan.train_step" in edits  # then that one is called as it is
         if self.moves_weights:
@@ -78,6 +81,8 @@ class Step:
             # `adam_steps` stands in for that very class.
             plain = all(type(adam) is Adam and "step" not in vars(adam) for adam in (adam_G, adam_D))
             self.in_pieces = self.backend.device == "cpu" and plain and "optim.Adam" not in edits
+        if self.moves_weights and penalty:
+            self.how += "; without --penalty, which that one does not know"
 
     def plans(self) -> Iterator[str]:
         """How each convolution is computed on a processor: a line each."""
@@ -105,7 +110,8 @@ class Step:
                 (count,) = self.backend.ranks.sum(number(len(images), found.d_loss.data))
                 if len(images):
                     steep = r1_gradients(self.D, images, EVERY * self.penalty, float(count))
-                    found.d_gradients[:] = [a + b for a, b in zip(found.d_gradients, steep, strict=True)]
+                    both = zip(found.d_gradients, steep, strict=True)
+                    found = found._replace(d_gradients=[own + more for own, more in both])
             measured, for_D, for_G = summed(self.backend.ranks, found)
             check_finite([("G's loss", measured.generator_loss), ("D's loss", measured.discriminator_loss)])
             if self.moves_weights:

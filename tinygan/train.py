@@ -353,12 +353,13 @@ class Job:
         if self.ranks.words:
             yield self.ranks.words
         own_rate = f"(D {settings.lr_d:g}) " if settings.lr_d else ""
-        others = ("penalty", settings.penalty), ("dropout", settings.dropout), ("average", settings.average)
-        more = "".join(f"{name} {value:g}, " for name, value in others if value)
+        average = f"average {settings.average:g}, " if settings.average else ""
+        of_D = f"penalty {settings.penalty:g}, dropout {settings.dropout:g}"
         yield (
             f"recipe   {settings.recipe}: {settings.epochs} epochs of {self.schedule.steps_per_epoch} steps, "
             f"batch {settings.batch_size}, Adam lr {settings.lr:g} {own_rate}"
-            f"beta1 {settings.beta1:g} beta2 {settings.beta2:g}, {more}seed {settings.seed}"
+            f"beta1 {settings.beta1:g} beta2 {settings.beta2:g}, {average}{of_D}, "
+            f"seed {settings.seed}"
         )
 
     def rehearse(self) -> None:

@@ -70,6 +70,13 @@ def test_graphs_change_nothing(make_backend, precision, steps):
     assert (found[0] != run(backend, [steps])[0]).any()  # the penalty counts
 
 
+def test_the_penalty_is_as_strong_in_16_bits(make_backend):
+    found, expected = (run(make_backend(how), [1], penalty=50.0)[1] for how in ("float16", "float32"))
+    for name in expected:
+        if name.startswith("discriminator/") and name.endswith("kernel/m"):
+            assert distance(found[name], expected[name]) < 0.05, name
+
+
 def test_the_order_of_threads_and_blocks_changes_nothing(card, monkeypatch):
     backend = choose("gpu")
     first = run(backend, [8])

@@ -105,12 +105,14 @@ def test_a_generator_that_makes_one_picture_is_found_out(against: Evaluation, im
 def test_a_distance_is_told_by_the_size_to_which_real_images_shrink(
     against: Evaluation, images: np.ndarray, side: int
 ) -> None:
-    assert against.side_as_far(against.fcd(shrunk(images, side)), images) == side
+    for factor in (1.01, 1, 0.99):
+        assert against.side_as_far(factor * against.fcd(shrunk(images, side)), images) == ("about", side)
 
 
 def test_a_distance_beyond_all_sizes_has_none(against: Evaluation, images: np.ndarray) -> None:
     few = images[:200]
-    assert against.side_as_far(0.0, few) == SIDES[0] and against.side_as_far(1e9, few) == 0
+    assert against.side_as_far(0.0, few) == ("nearer", SIDES[0])
+    assert against.side_as_far(1e9, few) == ("farther", SIDES[-1])
 
 
 def test_shrunk_images_have_lost_what_is_smaller_than_a_pixel_of_theirs() -> None:

@@ -55,7 +55,7 @@ def test_realism_is_the_depth_in_the_smaller_half_of_the_balls(monkeypatch):
         if i != 3:
             expected = max(radius / np.linalg.norm(point - centre) for radius, centre in balls)
             assert found[i] == pytest.approx(expected, rel=1e-6)
-    assert np.isfinite(found).all() and (found[3] > 1e6 or not any((real[5] == c).all() for _, c in balls))
+    assert np.isfinite(found).all() and found[3] > 1e6  # whose ball is a small one
 
 
 def test_good_typical_and_bad_ones_are_the_ends_and_the_middle():

@@ -180,8 +180,12 @@ def critic(
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("slope", "piece"), [(0.3, 100), (0.3, 400), (0, 400), (1, 400)])
-def test_other_stages_slopes_and_rates_are_computed_in_pieces_of_any_size(fused, monkeypatch, slope, piece):
+@pytest.mark.parametrize(
+    ("slope", "rate", "piece"), [(0.3, 0.4, 100), (0.3, 0.4, 400), (0, 0.4, 400), (1, 0, 400)]
+)
+def test_other_stages_slopes_and_rates_are_computed_in_pieces_of_any_size(
+    fused, monkeypatch, slope, rate, piece
+):
     monkeypatch.setattr(threads, "PIECE", piece)
     force_plan(monkeypatch, "whole")
     games = Game("fast"), Game("readable")
@@ -189,7 +193,7 @@ def test_other_stages_slopes_and_rates_are_computed_in_pieces_of_any_size(fused,
         engine = game.backend.engine
         game.play(
             Network("generator", (5,), maker(engine, slope=slope)),
-            Network("discriminator", (8, 8, 1), critic(engine, slope=slope)),
+            Network("discriminator", (8, 8, 1), critic(engine, slope=slope, rate=rate)),
         )
         for t in range(3):
             game.take(game.batch(t))

@@ -60,6 +60,11 @@ def test_both_adams_have_the_settings() -> None:
             assert (adam.lr, adam.beta1, adam.beta2) == (lr, 0.2, 0.3)
 
 
+def test_the_discriminator_drops_as_much_as_the_settings_say() -> None:
+    D = State(replace(SETTINGS, dropout=0.1), cpu()).D
+    assert [layer.rate for layer in D.layers.values() if isinstance(layer, layers.Dropout)] == [0.1, 0.1]
+
+
 def test_averaging_does_not_change_the_training() -> None:
     averaged, plain = go(State(SETTINGS, cpu()), 20), State(replace(SETTINGS, average=0.0), cpu())
     go(plain, 20)

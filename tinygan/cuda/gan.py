@@ -129,8 +129,8 @@ class CardStep:
         self._discriminator_forward(N, all_N)
         self._discriminator_backward(N, fakes)
         self._generator_backward()
-        if strength and N:  # op by op, from pictures that are there
-            self.stream.synchronize()
+        if strength and N:  # op by op
+            self.stream.synchronize()  # the stand-in for CuPy computes at once, and kernels late
             steep = r1_gradients(self.D, b.pictures[:N], strength, all_N)
             for p, more in zip(self.D.parameters.values(), steep, strict=True):
                 self.gradient_of[p] += self.scale * more

@@ -27,6 +27,7 @@ DIGESTS = {
 
 _GARMENTS = "T-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
 NAMES = {"fashion-mnist": tuple(_GARMENTS.split(",")), "strokes": tuple("0123456789")}
+THINGS = {"fashion-mnist": "clothes", "strokes": "digits"}
 
 
 def new_classifier(backend: Backend = CPU) -> Network:

@@ -1,7 +1,7 @@
 """The evaluation of a run's generator, while training and afterwards: which pictures meet which."""
 
 from bisect import bisect_left
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,11 +91,15 @@ class Evaluation:
         """How real each of the pictures (N, 28, 28, 1) uint8 is, (N,): see `neighbours.realism`."""
         return realism(self._real, self._judged(pictures)[0])
 
-    def side_as_far(self, fcd: float, real: np.ndarray) -> int:
-        """To which of `SIDES` (pixels) the images `real` (N, 28, 28, 1) uint8 must shrink before they are as
-        far as `fcd` from the test images, enlarged again; 0 if none is so small."""
-        at = bisect_left(SIDES, fcd, key=lambda side: self.fcd(shrunk(real, side)))
-        return SIDES[at] if at < len(SIDES) else 0
+    def side_as_far(self, fcd: float, real: np.ndarray) -> tuple[str, int]:
+        """To how many pixels the images `real` (N, 28, 28, 1) uint8 must shrink, and be enlarged again, to be
+        as far as `fcd` from the test images: ``"about"`` and one of `SIDES`, or the first of them and
+        ``"nearer"``, or the last and ``"farther"``."""
+        distance = cache(lambda side: self.fcd(shrunk(real, side)))
+        at = bisect_left(SIDES, fcd, key=distance)
+        if at in (0, len(SIDES)):
+            return ("farther", SIDES[-1]) if at else ("nearer", SIDES[0])
+        return "about", min(SIDES[at - 1 : at + 1], key=lambda side: abs(np.log(distance(side) / fcd)))
 
     def pictures(self, G: Network) -> np.ndarray:
         """The pictures that are evaluated (samples, 28, 28, 1) uint8; the same ones for the same seed."""

@@ -55,11 +55,11 @@ def realism(real: np.ndarray, fake: np.ndarray) -> np.ndarray:
     radius to the distance from its centre (M,); above 1: inside. Only the smaller half of the balls counts:
     in a large one, of an odd picture, anything would be real (Kynkäänniemi et al. 2019, section 5)."""
     real, fake = real.astype(np.float64), fake.astype(np.float64)
-    radius = _radii(real)
-    small = radius <= np.median(radius)
-    real, radius, least = real[small], radius[small], np.finfo(np.float64).tiny
+    squared = _radii(real)
+    small = squared <= np.median(squared)
+    real, squared, least = real[small], squared[small], np.finfo(np.float64).tiny
     parts = (squared_distances(fake[start : start + ROWS], real) for start in range(0, len(fake), ROWS))
-    return np.sqrt(np.concatenate([(radius / np.maximum(part, least)).max(axis=1) for part in parts]))
+    return np.sqrt(np.concatenate([(squared / np.maximum(part, least)).max(axis=1) for part in parts]))
 
 
 def good_typical_bad(scores: np.ndarray) -> np.ndarray:

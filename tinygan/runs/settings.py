@@ -116,14 +116,6 @@ class Settings:
     flip: bool = setting(False, "train on the pictures' mirror images as well", **FIXED)
     width: int = setting(64, "channels at half size; default: 64", **FIXED)
     noise_dim: int = setting(100, "numbers behind a picture; default: 100", **FIXED)
-    penalty: float = setting(
-        0.0, "the strength of R1, a penalty on D where it is steep at real images; default: the recipe's",
-        at_least(0), metavar="STRENGTH", **NAMED,
-    )  # fmt: skip
-    dropout: float = setting(
-        0.3, "the share of numbers dropped at random after D's convolutions; default: the recipe's",
-        below_one, metavar="RATE", **NAMED,
-    )  # fmt: skip
     lr_d: float | None = setting(None, "D's own rate; default: the recipe's", positive, **NAMED)
     beta1: float = setting(0.9, "Adam's memory; default: the recipe's", below_one, **NAMED)
     beta2: float = setting(0.999, "... of squares; default: the recipe's", below_one, **NAMED)
@@ -131,6 +123,15 @@ class Settings:
         0.0, "make the pictures with weights averaged over the steps, which forget at this rate "
         "(such as 0.999); 0: with the last ones; default: the recipe's",
         below_one, metavar="DECAY", **NAMED,
+    )  # fmt: skip
+    penalty: float = setting(
+        0.0, "how much D is held back where its answer changes fast around real images (R1), which calms the "
+        "training; 0: not at all; default: the recipe's",
+        at_least(0), metavar="STRENGTH", **NAMED,
+    )  # fmt: skip
+    dropout: float = setting(
+        0.3, "the share of D's numbers set to 0 at random in training; default: the recipe's",
+        below_one, metavar="RATE", **NAMED,
     )  # fmt: skip
     start_from: str | None = setting(
         None, "begin with the weights, and sizes, of a run, a checkpoint or a .safetensors file",

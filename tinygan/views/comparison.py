@@ -1,6 +1,7 @@
 """Several runs on one page, ``comparison.html``: the files in ``page/``, and the runs as JSON."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from tinygan.files import write_atomically
 from tinygan.runs.folder import RunFolder
+from tinygan.runs.settings import Settings
 from tinygan.runs.state import PREVIEWS, State, pictures_of, sample_noise
 from tinygan.views.webpage import MOST_POINTS, config_of, curves, page, rounded, run_name, sprite, statistics
 
@@ -20,7 +22,8 @@ def write_comparison(models: Sequence[tuple[RunFolder, State]], path: Path) -> N
     runs, found = [], []
     for run, state in models:
         stats, noise = statistics(run), sample_noise(0, PREVIEWS, state.shown_G)
-        shown = {"name": run_name(run), "stats": stats, "settings": config_of(run)["settings"]}
+        settings = asdict(Settings()) | config_of(run)["settings"]  # an older run lacks some
+        shown = {"name": run_name(run), "stats": stats, "settings": settings}
         runs.append(shown | {"pictures": sprite(pictures_of(state.shown_G, noise)), "step": state.step})
         found.append(lines_of(run, stats))
     first, *others = [run["settings"] for run in runs]

@@ -63,15 +63,16 @@ def explain(stepping: StepByStep) -> Iterator[tuple[str, list[str]]]:
         f"deviation is {fakes.std():.2f} and {images.std():.2f}. {place(dataset, 'def normalise')}",
     ]
     yield from _answers(D, found)
-    yield "The gradients", _gradients(G, D, found)
+    gradients = _gradients(G, D, found)
+    if state.settings.penalty:
+        every = f"Every {penalty.EVERY} steps D also learns not to be steep around real images; not here"
+        gradients.append(f"{every}. {place(penalty, 'def r1_gradients')}")
+    yield "The gradients", gradients
     slope = float(found.g_gradients[list(G.parameters).index(name)][middle])
     sentences = _adam(adam, f"{name}{list(middle)}", slope, before, weight_m_v())
     if state.average:
         often = f"every {state.average.EVERY} steps. {place(average, 'average.data = average.data')}"
         sentences.append(f"The average of G's weights, which makes the pictures you see, follows {often}")
-    if state.settings.penalty:
-        every = f"Every {penalty.EVERY} steps D also learns not to be steep at real images, which is left out"
-        sentences.append(f"{every} here. {place(penalty, 'def r1_gradients')}")
     yield "Adam", sentences
     after = gan.losses_and_gradients(G, D, *stepping.batch())
     yield "After the step", [

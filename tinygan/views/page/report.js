@@ -85,7 +85,7 @@ function showFacts() {
     "trained": `${number(epochs)} of ${number(config.settings.epochs)} epochs, ${number(steps)} steps`,
     "time": seconds ? `${duration(seconds)}, ${number(speeds[Math.floor(speeds.length / 2)], 0)} images/s` : "–",
     "device": [config.device.card ?? config.device.processor, `engine ${config.device.engine}`].filter(Boolean).join(", "),
-    "settings": `recipe ${config.settings.recipe}, batch ${config.settings.batch_size}, seed ${config.settings.seed}`,
+    "settings": `recipe ${config.settings.recipe}, batch ${config.settings.batch_size}, penalty ${config.settings.penalty ?? 0}, dropout ${config.settings.dropout ?? 0.3}, seed ${config.settings.seed}`,
   };
   for (const [name, text] of Object.entries(facts)) {
     byId("facts").append(element("div", {}, element("dt", {}, name), element("dd", {}, text)));
