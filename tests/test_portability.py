@@ -208,7 +208,7 @@ LAYER = ("explain", "--layer", "generator/04_conv_transpose")
 @pytest.mark.parametrize(
     ("locked", "command", "printed"),
     [
-        (RUN, ("evaluate", "--samples", "100"), "nearest   24 of them"),
+        (RUN, ("evaluate", "--samples", "100"), "nearest   the first 24 "),
         (RUN, LAYER, "method: "),
         (RUN / "samples", ("train", "--resume", "--epochs", "2"), "done     6 steps"),
     ],

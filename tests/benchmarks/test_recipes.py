@@ -48,7 +48,7 @@ def test_the_slopes_of_a_loss_are_its_finite_differences(name: str, N: int) -> N
         ("squares", (1 + 1) / 2 + (1 + 2.25) / 2, (9 + 0.25) / 2),
         # log(1 + exp(x)) of -4 and 0.5, of 4 and -0.5.
         ("pairs", (0.018150 + 0.974077) / 2, (4.018150 + 0.474077) / 2),
-        ("means", 0.485756, 3.985756),  # of -2.75, -0.75, -3, -0.5; 2.75, 0.75, 3, 0.5
+        ("means", 0.485751, 3.985751),  # of -2.75, -0.75, -3, -0.5; 2.75, 0.75, 3, 0.5
     ],
 )
 def test_losses_are_those_computed_by_hand(name: str, d_loss: float, g_loss: float) -> None:
@@ -185,6 +185,6 @@ def test_trials_that_were_stopped_go_on_where_they_were_measured_last(
     assert not record.exists() and sorted(len(meta["measured"]) for meta in kept.values()) == [1, 2]
     monkeypatch.setattr(recipes.Contender, "measure", measure)
     rows = tried(record, *names, "--seeds", "1")
-    for row, meta in zip(rows, (kept[f"{name}_seed_1.npz"] for name in names), strict=True):
+    for row, meta in zip(rows, (kept[f"{name}_strokes_0.01_minutes_seed_1.npz"] for name in names), strict=True):
         assert row["measured"][: len(meta["measured"])] == meta["measured"] and len(row["measured"]) == 5
     assert not list((tmp_path / "r").iterdir())

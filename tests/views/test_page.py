@@ -277,7 +277,7 @@ def test_the_facts_of_the_run_are_listed(visit: Visit) -> None:
     assert facts["data set"] == "made up, 100 images of 28 × 28 × 1"
     assert facts["trained"] == "3 of 3 epochs, 15 steps"
     assert facts["time"] == "6 s, 102 images/s"  # three epochs of 2 s; the median of 101, 102, 103
-    assert facts["settings"] == "recipe seed, batch 20, seed 0"
+    assert facts["settings"] == "recipe seed, batch 20, penalty 0, dropout 0.3, seed 0"
 
 
 def test_tables_hold_the_epochs_and_the_configuration(visit: Visit) -> None:
