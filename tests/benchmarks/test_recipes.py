@@ -185,6 +185,7 @@ def test_trials_that_were_stopped_go_on_where_they_were_measured_last(
     assert not record.exists() and sorted(len(meta["measured"]) for meta in kept.values()) == [1, 2]
     monkeypatch.setattr(recipes.Contender, "measure", measure)
     rows = tried(record, *names, "--seeds", "1")
-    for row, meta in zip(rows, (kept[f"{name}_strokes_0.01_minutes_seed_1.npz"] for name in names), strict=True):
+    found = [kept[f"{name}_strokes_0.01_minutes_seed_1.npz"] for name in names]
+    for row, meta in zip(rows, found, strict=True):
         assert row["measured"][: len(meta["measured"])] == meta["measured"] and len(row["measured"]) == 5
     assert not list((tmp_path / "r").iterdir())
