@@ -79,7 +79,7 @@ def test_the_comparison_prints_a_table_and_writes_json_and_a_picture(tmp_path, m
         (recipes, ("--minutes", "0"), 2, "--minutes"),
         (recipes, ("--seeds", "a"), 2, "--seeds"),
         (recipes, ("--record", "no/r.jsonl"), 2, "no folder"),
-        (recipes, ("--record", "README.md"), 2, "README.md holds no trials"),
+        (recipes, ("--record", "README.md"), 2, "README.md does not end in .jsonl"),
         (recipes, ("--pictures", "no"), 2, "no folder"),
         (page, ("--walk", "0"), 2, "--walk"),
         (page, ("--runs", "no"), 5, "no run in no"),

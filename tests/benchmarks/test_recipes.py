@@ -165,6 +165,13 @@ def test_trials_get_the_same_time_and_stand_in_a_record_that_grows(
         assert chart.width == 1000
 
 
+@pytest.mark.parametrize("line", ["{", "[1]", '{"trial": "best"}'])
+def test_a_file_that_is_no_record_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "r.jsonl").write_text(f"{line}\n")
+    with pytest.raises(UsageError, match=r"r\.jsonl holds no trials"):
+        recipes.recorded(tmp_path / "r.jsonl")
+
+
 @pytest.mark.usefixtures("few_strokes")
 def test_trials_that_were_stopped_go_on_where_they_were_measured_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
