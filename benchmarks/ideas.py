@@ -93,7 +93,7 @@ FALLS: dict[str, Callable[[float], float]] = {
     "cosine": lambda progress: (1 + cos(pi * progress)) / 2,
 }
 IDEAS: dict[str, str] = {
-    "falls": f"the learning rates fall to zero: {', '.join(FALLS)} (over the last half)",
+    "falls": "the learning rates fall to zero: linear, cosine, or half: linear over the last half",
     "every": f"steps from one penalty to the next; tinygan: {EVERY}",
     "reach": "averaged weights reach back over the training so far divided by this; tinygan: 9",
     "loss": f"instead of logistic: {', '.join(list(LOSSES)[1:])}",
