@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -385,10 +386,15 @@ def damaged(path: Path, what: str) -> CheckpointError:
 
 def _parsed(text: bytes) -> dict[str, Any]:
     """A JSON object; ValueError for what is none, NaN and infinities included."""
-    found = json.loads(text)
+
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise ValueError(f"{number} is no finite number")
+        return value
+
+    found = json.loads(text, parse_float=finite, parse_constant=finite)
     if not isinstance(found, dict):
         raise ValueError("no JSON object")
-    json.dumps(found, allow_nan=False)  # which refuses them
     return found
 
 

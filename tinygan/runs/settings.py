@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Callable, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from math import inf
 from typing import Any
 
@@ -50,14 +50,15 @@ def below_one(value: float) -> str:
 
 
 def setting(
-    default: Any, help: str, check: Check | None = None, *, resumed: str = "may change", **option: Any
-) -> Any:
+    default: Any, help: str, check: Check | None = None, *, resumed: str = "may change", added: bool = False,
+    **option: Any,
+) -> Any:  # fmt: skip
     """A setting and its option, `option` being what argparse takes. `resumed`: a run that goes on ``"may
     change"`` it; or has it ``"fixed"``, since it decides the run's numbers (so do the data, wherever they
     lie: the checkpoint knows their digest); or ``"if named"``, fixed but for ``--change``; or ``"forgets"``
-    it, since each command says it for itself."""
-    facts = {"check": check, "resumed": resumed, "option": {"help": help, **option}}
-    return field(default=default, metadata=facts)
+    it, since each command says it for itself. `added`: older checkpoints lack it; the default is theirs."""
+    facts = {"check": check, "resumed": resumed, "added": added}
+    return field(default=default, metadata={**facts, "option": {"help": help, **option}})
 
 
 def side(text: str) -> int:
@@ -111,38 +112,38 @@ class Settings:
     channels: int = setting(1, "1 grey (default) or 3 colour", choices=(1, 3), **FIXED)
     resize: str = setting(
         "crop", "how pictures become square: crop (default) takes the centre, pad adds black bars, "
-        "stretch distorts", choices=tuple(WAYS), **FIXED,
+        "stretch distorts", choices=tuple(WAYS), added=True, **FIXED,
     )  # fmt: skip
-    flip: bool = setting(False, "train on the pictures' mirror images as well", **FIXED)
+    flip: bool = setting(False, "train on the pictures' mirror images as well", added=True, **FIXED)
     width: int = setting(64, "channels at half size; default: 64", **FIXED)
     noise_dim: int = setting(100, "numbers behind a picture; default: 100", **FIXED)
-    lr_d: float | None = setting(None, "D's own rate; default: the recipe's", positive, **NAMED)
+    lr_d: float | None = setting(None, "D's own rate; default: the recipe's", positive, added=True, **NAMED)
     beta1: float = setting(0.9, "Adam's memory; default: the recipe's", below_one, **NAMED)
-    beta2: float = setting(0.999, "... of squares; default: the recipe's", below_one, **NAMED)
+    beta2: float = setting(0.999, "... of squares; default: the recipe's", below_one, added=True, **NAMED)
     average: float = setting(
         0.0, "make the pictures with weights averaged over the steps, which forget at this rate "
         "(such as 0.999); 0: with the last ones; default: the recipe's",
-        below_one, metavar="DECAY", **NAMED,
+        below_one, added=True, metavar="DECAY", **NAMED,
     )  # fmt: skip
     penalty: float = setting(
         0.0, "how much D is held back where its answer changes fast around real images (R1), which calms the "
         "training; 0: not at all; default: the recipe's",
-        at_least(0), metavar="STRENGTH", **NAMED,
+        at_least(0), added=True, metavar="STRENGTH", **NAMED,
     )  # fmt: skip
     dropout: float = setting(
         0.3, "the share of D's numbers set to 0 at random in training; default: the recipe's",
-        below_one, metavar="RATE", **NAMED,
+        below_one, added=True, metavar="RATE", **NAMED,
     )  # fmt: skip
     start_from: str | None = setting(
         None, "begin with the weights, and sizes, of a run, a checkpoint or a .safetensors file",
-        metavar="RUN|FILE", type=filled, **FIXED,
+        added=True, metavar="RUN|FILE", type=filled, **FIXED,
     )  # fmt: skip
     engine: str = setting("auto", "default: auto", choices=ENGINES)
     precision: str = setting(
         "auto", "of matrix products on a GPU: tf32 rounds their factors to 10 bits and is faster, float32 "
         "does not; float16 also keeps most of them in 16 bits. auto (default): tf32 where the card and "
         "the engine have it; config.json says which",
-        choices=PRECISIONS,
+        added=True, choices=PRECISIONS,
     )  # fmt: skip
     threads: int | None = setting(  # each takes memory of its own
         None, "default: all usable cores, or fewer where OMP_NUM_THREADS or NumPy's BLAS allows fewer",
@@ -151,26 +152,27 @@ class Settings:
     sample_every: int = setting(1, "default: 1", at_least(1), metavar="EPOCHS")
     sample_steps: int | None = setting(
         None, "a picture and a save every N steps of the first epoch; default: after 10, 20, 40 ... seconds",
-        at_least(1), metavar="N",
+        at_least(1), added=True, metavar="N",
     )  # fmt: skip
     checkpoint_every: int = setting(
         20, "how often to keep one, beside latest.npz, which is saved after every epoch; default: 20",
         at_least(1), metavar="EPOCHS",
     )  # fmt: skip
     save_minutes: float = setting(
-        5.0, "how often to save latest.npz inside a long epoch; default: 5", positive, metavar="MINUTES",
+        5.0, "how often to save latest.npz inside a long epoch; default: 5", positive, added=True,
+        metavar="MINUTES",
     )  # fmt: skip
     keep: int | None = setting(
-        None, "how many to keep beside latest.npz; default: all", at_least(1), metavar="N"
+        None, "how many to keep beside latest.npz; default: all", at_least(1), added=True, metavar="N"
     )
     metrics_every: int | None = setting(
-        None, "evaluate (see tinygan.evaluate) so often", at_least(1), metavar="EPOCHS"
+        None, "evaluate (see tinygan.evaluate) so often", at_least(1), added=True, metavar="EPOCHS"
     )
     keep_best: bool = setting(
-        False, "keep best.npz, the checkpoint with the best FCD that --metrics-every measures"
+        False, "keep best.npz, the checkpoint with the best FCD that --metrics-every measures", added=True
     )
     no_gif: bool = setting(False, "make no animation", **FORGOTTEN)
-    no_report: bool = setting(False, "write no report.html", **FORGOTTEN)
+    no_report: bool = setting(False, "write no report.html", added=True, **FORGOTTEN)
 
     @property
     def kernels(self) -> int:
@@ -237,8 +239,9 @@ def resumed_settings(
     forgotten ones are defaults. Raises UsageError where what decides the run's numbers would change without
     that, or cannot, or the run would shrink; CheckpointError where `saved` are not settings of this version;
     TypeError where one of them has another type."""
-    saved, changes = {**asdict(Settings()), **saved}, changes or {}  # an older checkpoint may lack some
-    if odd := ", ".join(sorted(saved.keys() - DESCRIBED.keys())):
+    added = {name: known.default for name, known in DESCRIBED.items() if known.metadata["added"]}
+    saved, changes = {**added, **saved}, changes or {}
+    if odd := ", ".join(sorted(saved.keys() ^ DESCRIBED.keys())):
         other = f"other settings than this version knows ({odd:.80})"
         raise CheckpointError(f"{run} has {other}. Start a new run.")
     how = {name: known.metadata["resumed"] for name, known in DESCRIBED.items()}
