@@ -12,14 +12,13 @@ from unittest.mock import patch
 
 import numpy as np
 
-from tinygan import step as tinygan_step
+from tinygan import penalty
 from tinygan.arrays import Array
 from tinygan.average import Average
 from tinygan.errors import UsageError
 from tinygan.fast import gan
 from tinygan.fast.dcgan import layers_of
 from tinygan.ops.loss import sigmoid
-from tinygan.penalty import EVERY
 from tinygan.rng import stream
 from tinygan.runs.settings import Settings
 from tinygan.runs.state import State
@@ -94,7 +93,7 @@ FALLS: dict[str, Callable[[float], float]] = {
 }
 IDEAS: dict[str, str] = {
     "falls": "the learning rates fall to zero: linear, cosine, or half: linear over the last half",
-    "every": f"steps from one penalty to the next; tinygan: {EVERY}",
+    "every": f"steps from one penalty to the next; tinygan: {penalty.EVERY}",
     "reach": "averaged weights reach back over the training so far divided by this; tinygan: 9",
     "loss": f"instead of logistic: {', '.join(list(LOSSES)[1:])}",
     "smooth": "D's target for real images, such as 0.9",
@@ -160,7 +159,7 @@ class Ideas:
                 see = gan.discriminator
                 changed.enter_context(patch.object(gan, "discriminator", partial(self.through_noise, see)))
             if "every" in chosen:
-                changed.enter_context(patch.object(tinygan_step, "EVERY", chosen["every"]))
+                changed.enter_context(patch.object(penalty, "EVERY", chosen["every"]))
             if "reach" in chosen:
                 changed.enter_context(patch.object(Average, "update", partialmethod(update, chosen["reach"])))
             yield

@@ -82,9 +82,9 @@ def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer)
         how, side = evaluation.side_as_far(compared["generator"].figures["fcd"], others["real images"])
         progress.show("looking for neighbours", "6 of 6", now=True)
         chosen = good_typical_bad(evaluation.realism(pictures[:RANKED]))
-        shown = pictures[chosen]
-        index, _ = nearest(shown, train)
-        (_, apart), (_, usual) = (nearest(some[: len(shown)], train) for some in (pictures, evaluation.test))
+        three = pictures[chosen], pictures[: len(chosen)], evaluation.test[: len(chosen)]
+        indices, distances = nearest(np.concatenate(three), train)
+        index, (_, apart, usual) = indices[: len(chosen)], np.split(distances, 3)
     names, things = NAMES[trained.settings.data], THINGS[trained.settings.data]
     say(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
     found = [*zip(names, compared["generator"].classes, evaluation.classes, strict=True)]
@@ -95,7 +95,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer)
     say(f"nearest   the first {len(apart)} differ from the nearest training image by {far}: {verdict}")
     with by_product("picture of good and bad ones", cli.warn):
         path = cli.placed(options.out, trained.run_folder, f"evaluated_{trained.name}_seed_{seed}.png")
-        save_png(path, good_and_bad(shown, train[index]))
+        save_png(path, good_and_bad(pictures[chosen], train[index]))
         few = f"of the first {min(RANKED, n):,}, each above the nearest training image"
         say(f"pictures  {path}: {EACH} good, {EACH} typical and {EACH} bad ones {few}")
         say("          good: deep among real images, in the classifier's features")

@@ -8,7 +8,7 @@ from tinygan.autograd import Gradients, Node, Op, Tensor, Wanted, grad
 from tinygan.layers import Mode, Network
 
 # Steps from one penalty to the next, which is so many times as strong: R1 changes slowly, and its gradients
-# take a third of a step (Karras et al. 2019, arXiv 1912.04958, section 3.1, who slow Adam down as well).
+# take time (Karras et al. 2019, arXiv 1912.04958, section 3.1, who slow Adam down as well).
 EVERY = 16
 KNOWN = layers.Linear, layers.LeakyReLU, layers.Reshape, layers.Dropout
 
@@ -16,6 +16,11 @@ KNOWN = layers.Linear, layers.LeakyReLU, layers.Reshape, layers.Dropout
 def unfit(D: Network) -> str:
     """The first layer of D through which `r1_gradients` knows no way, such as a curve; nothing if all fit."""
     return next((name for name, layer in D.layers.items() if not isinstance(layer, KNOWN)), "")
+
+
+def strength_in(step: int, penalty: float) -> float:
+    """The strength of R1 in the step after `step` others, which add up to `penalty` a step: mostly 0."""
+    return EVERY * penalty if step % EVERY == 0 else 0.0
 
 
 def r1(D: Network, images: Array) -> float:
@@ -33,6 +38,7 @@ def r1_gradients(D: Network, images: Array, strength: float, count: float) -> li
     by a kernel is the one that it has when D's input is dD/dx, times strength / count, with the same slopes
     and without biases."""
     (by_image, *by_results), results = _gradients(D, images)
+    # (N, H, W, C), and below of the shape of each layer's result y, as dy, D(x)'s gradient by it.
     x, found = images.dtype.type(strength / count) * by_image, {}
     for layer, y, dy in zip(D.layers.values(), results, by_results, strict=True):
         if isinstance(layer, layers.Linear):

@@ -19,7 +19,7 @@ from tinygan.layers import Conv2DTranspose, Mask, Network
 from tinygan.ops.conv import conv2d, conv2d_transpose
 from tinygan.ops.loss import sigmoid
 from tinygan.optim import Adam
-from tinygan.penalty import EVERY, r1_gradients
+from tinygan.penalty import r1_gradients, strength_in
 from tinygan.penalty import unfit as unfit_for_penalty
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.twins import number
@@ -106,10 +106,10 @@ class Step:
             if not isinstance(found, LossesAndGradients):
                 name = "train_step" if self.moves_weights else "losses_and_gradients"
                 raise UsageError(f"gan.{name} returned a {type(found).__name__}, not LossesAndGradients.")
-            if self.penalty and self.adam_D.t % EVERY == 0 and not self.moves_weights:
+            if (strength := strength_in(self.adam_D.t, self.penalty)) and not self.moves_weights:
                 (count,) = self.backend.ranks.sum(number(len(images), found.d_loss.data))
                 if len(images):
-                    steep = r1_gradients(self.D, images, EVERY * self.penalty, float(count))
+                    steep = r1_gradients(self.D, images, strength, float(count))
                     both = zip(found.d_gradients, steep, strict=True)
                     found = found._replace(d_gradients=[own + more for own, more in both])
             measured, for_D, for_G = summed(self.backend.ranks, found)

@@ -16,7 +16,7 @@ from tinygan.cuda.gan import CardStep
 from tinygan.errors import DeviceError, UsageError
 from tinygan.layers import Network
 from tinygan.optim import Adam
-from tinygan.penalty import EVERY
+from tinygan.penalty import strength_in
 from tinygan.rng import stream
 
 SECONDS_A_LOOK = 0.1  # how long the card may go on before its losses are read
@@ -98,7 +98,7 @@ class Trainer:
             self.order.set(order, stream=card.stream)
             self.epoch = epoch
         N = min(card.all_M, len(self.data) - place * card.all_M)
-        strength = EVERY * self.penalty if card.adams[1].t % EVERY == 0 else 0.0
+        strength = strength_in(card.adams[1].t, self.penalty)
         if self.with_graphs and N in self.seen and N not in self.graphs and not strength:
             # Everything was loaded and compiled by the step before; capturing does not execute it.
             card.stream.begin_capture()

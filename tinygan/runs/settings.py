@@ -19,8 +19,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     # Same networks; more and larger steps, and less momentum, as in the DCGAN paper (section 4).
     "quick": {"batch_size": 64, "lr": 2e-4, "beta1": 0.5},
     # Tuned by `benchmarks.recipes`. Without momentum, and with D's steps half as long as G's, much larger
-    # ones are stable; a penalty calms D more, and costs G less, than dropout; the weights' average takes out
-    # what is restless about their steps.
+    # ones are stable; a penalty calms D, in place of dropout; the weights' average takes out what is restless
+    # about their steps.
     "best": {
         "batch_size": 32, "lr": 8e-4, "lr_d": 4e-4, "beta1": 0.0, "beta2": 0.99, "average": 0.999,
         "penalty": 1.0, "dropout": 0.0,
