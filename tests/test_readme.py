@@ -1,8 +1,10 @@
 """README is right about files, names and short commands."""
 
 import importlib
+import json
 import re
 import shlex
+from statistics import mean
 
 import numpy as np
 import pytest
@@ -31,6 +33,25 @@ def anchors(text):
 
 def test_anchors_are_headings():
     assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors(README)
+
+
+RESULTS = ROOT / "benchmarks/results"
+
+
+def test_the_figures_of_truncation_are_those_that_were_measured():
+    rows = json.loads((RESULTS / "truncation.json").read_text())["measured"]
+    whole, part = ({name: row[name] for name in ("precision", "recall", "fcd")} for row in (rows[0], rows[3]))
+    (said,) = re.findall(r"0\.7 turns precision (.+?)\n\(\[`truncation.json", README, flags=re.S)
+    expected = [round(both[name], 0 if name == "fcd" else 2) for name in whole for both in (whole, part)]
+    assert [float(text) for text in re.findall(r"[\d.]+", said)] == expected and rows[3]["factor"] == 0.7
+
+
+def test_the_figures_of_recipes_are_those_that_were_measured():
+    rows = map(json.loads, (RESULTS / "recipes/five_minutes.jsonl").read_text().splitlines())
+    own = [row for row in rows if row["trial"] == "best"]
+    (said,) = re.findall(r"^\| `best` \| 32 .*", README, flags=re.M)
+    fcd, recall = (mean(row[name] for row in own) for name in ("fcd", "recall"))
+    assert said.endswith(f"| {fcd:.0f} | {recall:.2f} |") and len(own) == 3
 
 
 @pytest.mark.parametrize(("file", "names"), ROWS)

@@ -53,6 +53,7 @@ def test_names_of_files_carry_what_decides_their_contents(cwd: Path) -> None:
         (("--num", 3, "--grid", "1x3"), "samples_epoch_0010_seed_1_num_3_1x3.png"),
         (("--seeds", "0-2,7"), "samples_epoch_0010_seeds_0-2,7.png"),
         (("--best", 2, "--num", 9), "samples_epoch_0010_seed_1_num_9_best_2.png"),
+        (("--num", 3, "--truncation", 0.5), "samples_epoch_0010_seed_1_num_3_truncation_0.5.png"),
         (("--num", 2, "--through-training"), "through_training_epoch_0010_seed_1_num_2.png"),
     ):
         _, names[options] = written(cwd, *options)
@@ -81,6 +82,26 @@ def test_seeds_give_a_picture_each_in_their_order(cwd: Path, trained: Trained, t
     expected = [to_uint8(made_of(trained, seed, 1)[0]) for seed in (3, 0, 1)]
     assert (read_picture(tmp_path / "all.png") == grid(np.stack(expected))).all()
     assert (read_picture(tmp_path / "each/seed_0003.png") == expected[0]).all()
+
+
+@pytest.mark.parametrize("which", [("--num", 3, "--seed", 7), ("--seeds", "7-9"), ("--best", 3, "--num", 3)])
+def test_truncation_scales_the_noise(
+    cwd: Path, trained: Trained, tmp_path: Path, which: tuple[object, ...]
+) -> None:
+    works("sample", *which, "--truncation", 0.5, "--out", tmp_path / "safe.npy", cwd=cwd)
+    noise = trained.noise(seed=[7, 8, 9]) if "--seeds" in which else trained.noise(3, seed=7)
+    if "--best" in which:
+        noise = trained.noise(3, seed=trained.settings.seed + 1)
+        noise = noise[np.argsort(-trained.logits(pictures_of(trained.G, noise / 2)), kind="stable")]
+    assert np.allclose(np.load(tmp_path / "safe.npy"), pictures_of(trained.G, noise / 2), atol=1e-5)
+
+
+def test_a_truncation_that_cannot_be_is_refused(cwd: Path, tmp_path: Path) -> None:
+    for wrong in (0, -1, 1.5, "nan"):
+        fails(tinygan("sample", f"--truncation={wrong}", cwd=cwd), 2, f"--truncation {float(wrong)} is not")
+    np.save(tmp_path / "noise.npy", np.zeros((1, 5)))
+    own = "--noise", tmp_path / "noise.npy"
+    fails(tinygan("sample", *own, "--truncation", 0.5, cwd=cwd), 2, "leave it out with --noise")
 
 
 def test_a_list_of_seeds_is_one_in_every_notation() -> None:

@@ -47,6 +47,8 @@ def parser() -> cli.Parser:
     parser.add_argument("--class", dest="kind", type=filled, metavar="NAME", help=kind)
     best = f"the N of --num pictures (default: {CANDIDATES} N) that D scores highest: a choice among many"
     parser.add_argument("--best", type=int, metavar="N", help=best)
+    safer = "a factor on the noise, such as 0.7 (truncation): safer pictures of fewer kinds; default: 1"
+    parser.add_argument("--truncation", type=float, default=1.0, metavar="FACTOR", help=safer)
     parser.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
     parser.add_argument(
         "--format", choices=("png", "npy"),
@@ -132,6 +134,10 @@ def check(options: Namespace) -> None:
     for name, number in (("num", options.num), ("best", options.best)):
         if number is not None and number < 1:
             raise UsageError(f"--{name} {number} is less than 1.")
+    if not 0 < options.truncation <= 1:
+        raise UsageError(f"--truncation {options.truncation} is not above 0 and up to 1, such as 0.7.")
+    if options.truncation < 1 and (options.noise or options.like):
+        raise UsageError("--truncation scales noise that is drawn: leave it out with --noise and --like.")
     if options.num is None:
         options.num = min(MOST, CANDIDATES * options.best) if options.best else 4 if walking else places
     options.wanted = len(options.named[1]) if options.named else options.best or options.num * options.walks
@@ -217,6 +223,7 @@ def described(options: Namespace, seed: int) -> str:
         options.like and f"seed_{seed}",
         options.kind and "class_" + re.sub("[^a-z0-9]+", "-", options.kind.lower()),
         options.best and f"best_{options.best}",
+        options.truncation < 1 and f"truncation_{options.truncation}",
         options.grid and "{}x{}".format(*options.grid),
         options.interpolate and f"frames_{options.interpolate}",
     )
@@ -249,18 +256,18 @@ def separate_files(options: Namespace, folder: Path, count: int) -> list[Path]:
 def chosen(options: Namespace, trained: Trained, seed: int, progress: Progress) -> np.ndarray:
     """The noise (N, noise_dim) of the pictures wanted, or of those found. Raises UsageError for none."""
     G, wanted = trained.G, options.wanted
-    if options.seeds:
-        return trained.noise(seed=options.seeds[1])
     if options.noise:
         return vectors(options.noise[1], G, name="--noise")
     if options.like:
         return search(options, trained, seed, progress)
+    drawn = options.num if options.best else min(MOST, CANDIDATES * wanted) if options.kind else wanted
+    noise = trained.noise(seed=options.seeds[1]) if options.seeds else sample_noise(seed, drawn, G)
+    noise = np.float32(options.truncation) * noise
     if not options.best and not options.kind:
-        return sample_noise(seed, wanted, G)
+        return noise
     classifier = classifier_of(trained.settings) if options.kind else None
     if options.kind:
         options.kind = class_called(options.kind, trained.settings.data)
-    noise = sample_noise(seed, options.num if options.best else min(MOST, CANDIDATES * wanted), G)
     ranked: list[tuple[float, int]] = []  # the best first, else in order
     seen = 0
     while seen < len(noise) and (options.best or len(ranked) < wanted):
