@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.chart import lines_chart
+from benchmarks.coloured import InGrey, coloured
 from benchmarks.competitors import hardware, note
 from benchmarks.ideas import IDEAS, Ideas, check_ideas
 from tinygan import backend, cli, data, machine
@@ -32,6 +33,7 @@ from tinygan.runs.trainer import trainer
 from tinygan.step import AS_A_WHOLE
 from tinygan.views.pictures import grid, save_png, to_uint8
 
+FASHION = "fashion-mnist"
 TURN = 5.0  # seconds
 # Settings that a trial may change; the others would change nothing, or what all trials share.
 TRIED = (
@@ -54,7 +56,8 @@ def parser() -> cli.Parser:
     parser.add_argument("--minutes", type=float, default=5, help="of training for each; default: 5")
     parser.add_argument("--seeds", default="0,1,2", metavar="N,...", help="default: %(default)s")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="pictures to evaluate; default: 10000")
-    parser.add_argument("--data", default="fashion-mnist", choices=("fashion-mnist", "strokes"))
+    sets = "coloured: a folder of 500 colour pictures, 32x32, made of fashion-mnist; default: fashion-mnist"
+    parser.add_argument("--data", default=FASHION, choices=(FASHION, "strokes", "coloured"), help=sets)
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
     parser.add_argument("--device", choices=backend.DEVICES, default="cpu", help="default: cpu")
     record = "a line of JSON for each trial and seed, and beside it a chart, .png; default: trials.jsonl"
@@ -102,7 +105,9 @@ class Contender:
         self, tried: Trial, facts: dict[str, Any], images: Dataset, device: Backend, store: Path
     ) -> None:
         """`facts`: what names its line in the record; `store`: the folder where it is kept until then."""
-        settings = new_settings({**tried.settings, "seed": facts["seed"], "data": images.name})
+        _, size, _, channels = images.images.shape
+        given = {"seed": facts["seed"], "data": images.name, "size": size, "channels": channels}
+        settings = new_settings({**tried.settings, **given})
         few = replace(images, images=images.images[: settings.limit])
         self.facts, self.images, self.first_batch = facts, few, settings.batch_size
         self.state, self.steps, self.seconds = State(settings, device), 0, 0.0
@@ -184,8 +189,12 @@ def main(arguments: Sequence[str]) -> int:
     machine.keep_memory()
     device = backend.choose(options.device)
     POOL.resize(machine.usable_cores())
-    images = data.load(options.data, data_dir=options.data_dir)
-    evaluation = Evaluation(new_settings({"data": images.name}), options.data_dir, samples=options.samples)
+    store = options.record.with_suffix("")  # of what it takes to go on
+    source = FASHION if options.data == "coloured" else options.data
+    images, judge = data.load(source, data_dir=options.data_dir), Evaluation
+    if source != options.data:
+        images, judge = coloured(images.images, store / options.data), InGrey
+    evaluation = judge(new_settings({"data": source}), options.data_dir, samples=options.samples)
     shared = {"data": images.name, "minutes": options.minutes, "samples": options.samples}
     shared |= {"device": device.device}
     print(f"{hardware()['processor']}, {device.device}, {options.minutes:g} minutes each on {images.name}")
@@ -193,9 +202,7 @@ def main(arguments: Sequence[str]) -> int:
         named = [({"trial": one.name, "seed": seed, **shared}, one) for one in trials]
         done = [{name: row[name] for name in named[0][0]} for row in rows]
         contenders = [
-            Contender(one, facts, images, device, options.record.with_suffix(""))
-            for facts, one in named
-            if facts not in done
+            Contender(one, facts, images, device, store) for facts, one in named if facts not in done
         ]
         take_turns(contenders, 60 * options.minutes, evaluation)
         for contender in contenders:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import recipes
+from benchmarks.coloured import coloured, in_grey
 from benchmarks.ideas import FALLS, IDEAS, LOSSES, Ideas
 from tests.checks import numbers
 from tinygan.backend import cpu
@@ -196,3 +197,18 @@ def test_trials_that_were_stopped_go_on_where_they_were_measured_last(
     for row, meta in zip(rows, found, strict=True):
         assert row["measured"][: len(meta["measured"])] == meta["measured"] and len(row["measured"]) == 5
     assert not list((tmp_path / "r").iterdir())
+
+
+def test_coloured_pictures_are_the_images_once_their_colour_is_taken_away(tmp_path: Path) -> None:
+    images = np.random.default_rng(3).integers(0, 256, (30, 28, 28, 1), np.uint8)
+    pictures = coloured(images, tmp_path).images[:]
+    assert pictures.shape == (30, 32, 32, 3) and (in_grey(pictures) == images).all()
+    colours = pictures.reshape(30, -1, 3).max(axis=1)
+    assert len(np.unique(colours, axis=0)) > 25 and (colours.min(axis=1) < 200).mean() > 0.5
+
+
+@pytest.mark.usefixtures("few_strokes")
+def test_a_folder_of_colour_pictures_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "FASHION", "strokes")  # which needs no files
+    (row,) = tried(tmp_path / "r.jsonl", f"best,{SMALL}", "--seeds", "0", "--data", "coloured")
+    assert row["data"] == "coloured" and row["fcd"] > 0 and row["epochs"] > 0
