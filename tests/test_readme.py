@@ -52,6 +52,8 @@ def test_the_figures_of_recipes_are_those_that_were_measured():
     (said,) = re.findall(r"^\| `best` \| 32 .*", README, flags=re.M)
     fcd, recall = (mean(row[name] for row in own) for name in ("fcd", "recall"))
     assert said.endswith(f"| {fcd:.0f} | {recall:.2f} |") and len(own) == 3
+    (hour,) = map(json.loads, (RESULTS / "recipes/hour.jsonl").read_text().splitlines())
+    assert f"{hour['steps']:,} steps, ends at FCD {hour['fcd']:.1f}" in README
 
 
 @pytest.mark.parametrize(("file", "names"), ROWS)
