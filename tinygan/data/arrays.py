@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -35,19 +35,17 @@ MAGIC = bytes([0, 0, 8, 3])  # of IDX: unsigned bytes, three dimensions
 # The highest number where levels are not 256: those of 1, 4, 10, 12 and 14 bits; 16 in scikit-learn's digits.
 LEVELS = (1, 15, 16, 1023, 4095, 16383)
 
-
-class Stack(NamedTuple):
-    images: Any  # (N, H, W, C), or (N, C, H, W) if `planes`: an array or a `Mapped` one
-    where: str  # in words
-    planes: bool = False
+# Images (N, H, W, C) or (N, C, H, W), an array or a `Mapped` one; and where they are, in words.
+Stack: TypeAlias = tuple[Any, str]
 
 
 def from_stack(
     stack: Stack, path: Path, state: str, shape: Shape, limit: int | None, say: Printer
 ) -> Dataset:
     """The data set of a `Stack` found at `path`, whose `state` changes when that does. Raises DataError."""
-    images, where, planes = stack
+    images, where = stack
     images = images[:limit] if isinstance(images, np.ndarray) else images
+    planes = images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3)  # the channels come first
     total, was = len(images), (*images.shape[2:], images.shape[1]) if planes else images.shape[1:]
     if not total:
         raise DataError(f"{where} has no pictures. Name another one.")
@@ -86,8 +84,8 @@ def from_array(pictures: Any, shape: Shape, limit: int | None, say: Printer) -> 
     """The data set of an array that a program holds, or of what NumPy makes one of. Raises DataError."""
     with refusing("the array cannot be read", ". Make it one of NumPy's."):
         array = np.asarray(pictures)
-    laid, planes = layout(array.shape, array.dtype, "the array")
-    made = from_stack(Stack(array.reshape(laid), "the array", planes), Path(ARRAY), "", shape, limit, say)
+    images = array.reshape(layout(array.shape, array.dtype, "the array"))
+    made = from_stack((images, "the array"), Path(ARRAY), "", shape, limit, say)
     own = made.images.copy() if np.may_share_memory(made.images, array) else made.images
     return replace(made, images=own)  # whatever the program does with its array
 
@@ -167,17 +165,17 @@ def read_npy(file: IO[bytes], size: int, where: str, limit: int | None = None, p
     order that takes more than `LARGE` bytes, as it is or as images of `pixels` bytes, `limit` images are
     mapped. Raises DataError for objects (which could run code), a wrong length, or an unknown version."""
     shape, fortran_order, dtype = read_header(file, where)
-    laid, planes = layout(shape, dtype, where)
+    laid = layout(shape, dtype, where)
     declared = math.prod(shape) * dtype.itemsize
     if declared != size - file.tell():
         raise DataError(f"{where} declares {declared:,} bytes and has {size - file.tell():,}. Save it again.")
     if pixels and not fortran_order and max(declared, laid[0] * pixels) > LARGE:
-        return Stack(Mapped(file, (min(laid[0], limit or laid[0]), *laid[1:]), dtype), where, planes)
+        return Mapped(file, (min(laid[0], limit or laid[0]), *laid[1:]), dtype), where
     if declared > LARGEST:  # in Fortran's order, where an image lies scattered over the whole file
         how = "numpy.save(FILE, numpy.ascontiguousarray(array))"
         raise DataError(f"{where} has {declared:,} bytes in Fortran's order. Save it in C's: {how}.")
     array = np.frombuffer(file.read(declared), dtype).reshape(shape, order="F" if fortran_order else "C")
-    return Stack(array.reshape(laid), where, planes)
+    return array.reshape(laid), where
 
 
 def read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -189,14 +187,14 @@ def read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.
     return readers[version](file)
 
 
-def layout(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> tuple[tuple[int, ...], bool]:
-    """The four dimensions of pictures, and whether channels come first. Raises DataError for others."""
+def layout(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> tuple[int, ...]:
+    """The four dimensions of pictures, as `laid_out`. Raises DataError for another shape or dtype."""
     if dtype.kind not in "buif":
         raise DataError(f"{where} holds {dtype}. It needs whole or floating-point numbers.")
     if not (laid := laid_out(shape)):
         wanted = "(N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, or (N, side * side)"
         raise DataError(f"{where} holds shape {shape}. It needs {wanted}.")
-    return laid, laid[1] in (1, 3) and laid[-1] not in (1, 3)
+    return laid
 
 
 def laid_out(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -237,7 +235,7 @@ def read_csv(path: Path) -> Stack:
         raise DataError(f"{path} has rows of {len(names)} and of {rows.shape[1]}. Get it again.")
     where = str(path) if label is None else f"{path} (but for column {label + 1}, the label)"
     pixels = np.delete(rows.reshape(-1, len(names)), [] if label is None else label, axis=1)
-    return Stack(pixels.reshape(-1, side, side, 1), where)
+    return pixels.reshape(-1, side, side, 1), where
 
 
 def read_cifar(collection: Collection) -> Stack:
@@ -250,7 +248,7 @@ def read_cifar(collection: Collection) -> Stack:
         if len(data) % (1 + CIFAR):
             raise DataError(f"{entry.name}, {len(data):,} bytes, is no batch of CIFAR-10. Get it again.")
         batches.append(data.reshape(-1, 1 + CIFAR)[:, 1:].reshape(-1, 3, 32, 32))
-    return Stack(np.concatenate(batches), str(collection.source), planes=True)
+    return np.concatenate(batches), str(collection.source)
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -110,7 +110,7 @@ def from_path(path: Path, shape: Shape, limit: int | None, say: Printer) -> Data
             with path.open("rb") as file:
                 stack = arrays.read_npy(file, facts.st_size, str(path), limit, math.prod(shape.image))
         elif head.startswith(arrays.MAGIC):
-            stack = arrays.Stack(arrays.read_idx(path)[..., None], str(path))
+            stack = arrays.read_idx(path)[..., None], str(path)
         elif ending == ".csv":
             stack = arrays.read_csv(path)
         elif zipped or head.startswith(b"BZh") or head[257:262] == b"ustar":
