@@ -38,11 +38,10 @@ class Progress:
         self, stream: TextIO | None, total_steps: int = 0, done_steps: int = 0, quiet: bool = False,
         seconds_per_line: float = 30,
     ) -> None:  # fmt: skip
-        self._stream, self._quiet = stream, quiet
+        self._stream, self._quiet = None if getattr(stream, "closed", False) else stream, quiet
         self._total, self._done = total_steps, done_steps
-        self._fails = getattr(stream, "closed", False)
-        terminal = not self._fails and getattr(stream, "isatty", bool)() and os.environ.get("TERM") != "dumb"
-        notebook = type(stream).__module__ == "ipykernel.iostream"
+        terminal = getattr(self._stream, "isatty", bool)() and os.environ.get("TERM") != "dumb"
+        notebook = type(self._stream).__module__ == "ipykernel.iostream"
         self._moves = (terminal or notebook) and not quiet
         self._interval = seconds_per_line if not self._moves else 1.0 if notebook else 0.1
         self._shown = ""  # what stands on the terminal's last line
@@ -143,10 +142,10 @@ class Progress:
 
     def _write(self, text: str) -> None:
         try:
-            if not self._fails and text:
+            if text:
                 put(text, self._stream)
         except (OSError, ValueError):  # ValueError: it was closed
-            self._fails = True
+            self._stream = None
 
 
 @contextmanager
