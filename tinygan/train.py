@@ -157,10 +157,10 @@ class Output:
     """Where lines go: to the terminal, unless `quiet`, and the log of `run`, if any; from rank 0 alone."""
 
     def __init__(self, ranks: Ranks, quiet: bool) -> None:
-        self.writes, self.quiet, self.stream = ranks.writes, quiet, sys.stdout if ranks.writes else None
+        self.writes, self.stream = ranks.writes, sys.stdout if ranks.writes and not quiet else None
         self.run: RunFolder | None = None
         self.early: list[str] = []  # lines from before there was a log
-        self.progress = Progress(self.stream, quiet=quiet)  # in a training it knows how many steps there are
+        self.progress = Progress(self.stream)  # in a training it knows how many steps there are
 
     def log(self, *lines: str) -> None:
         self.early += map(printable, lines)
@@ -170,7 +170,7 @@ class Output:
 
     def say(self, *lines: str) -> None:
         self.log(*lines)
-        for line in () if self.quiet else lines:
+        for line in lines:
             self.progress.line(printable(line))
 
     def answer(self, line: str) -> None:
@@ -401,7 +401,7 @@ class Job:
         run = self.run = self.output.run = self.ranks.by_first(lambda: self._folder(taking.how))
         self.output.progress.close(keep=False)
         steps = self.schedule.total_steps, self.state.step
-        progress = self.output.progress = Progress(self.output.stream, *steps, self.output.quiet)
+        progress = self.output.progress = Progress(self.output.stream, *steps)
         say(f"run      {run.path}", *self.facts(taking.how), *self._plans(run))
         try:
             with self.failures():
