@@ -262,15 +262,6 @@ def test_slow_steps_are_reported_before_the_twentieth(clock):
     assert [line.split("step ")[1].split()[0] for line in out.getvalue().splitlines()] == ["2/235", "4/235"]
 
 
-@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_quiet_prints_only_full_lines(stream, clock):
-    out, progress = started(stream, quiet=True)
-    steps(progress, clock, 100, 1.0)
-    progress.line("warning: x")
-    progress.close()
-    assert out.getvalue() == "warning: x\n"
-
-
 @pytest.mark.parametrize("kind", [Terminal, io.StringIO])
 def test_a_stream_that_fails_is_left_alone(kind, clock):
     class Broken(kind):

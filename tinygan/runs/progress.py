@@ -31,19 +31,18 @@ class Progress:
     """The progress of `total_steps` training steps, `done_steps` of which an earlier process did. On a
     terminal one line is rewritten at most ten times a second, in a notebook once; fields that do not fit drop
     out of it. On any other `stream` a line is printed after 20 steps and every `seconds_per_line`; without
-    one, nothing is. `quiet` turns that off, but not `line`. A stream that fails (its reader has gone, its
-    disk is full) is not written to again: a run is worth more than what it prints."""
+    one, nothing is. A stream that fails (its reader has gone, its disk is full) is not written to again: a
+    run is worth more than what it prints."""
 
     def __init__(
-        self, stream: TextIO | None, total_steps: int = 0, done_steps: int = 0, quiet: bool = False,
-        seconds_per_line: float = 30,
-    ) -> None:  # fmt: skip
-        self._stream, self._quiet = None if getattr(stream, "closed", False) else stream, quiet
+        self, stream: TextIO | None, total_steps: int = 0, done_steps: int = 0, seconds_per_line: float = 30
+    ) -> None:
+        self._stream = None if getattr(stream, "closed", False) else stream
         self._total, self._done = total_steps, done_steps
         terminal = getattr(self._stream, "isatty", bool)() and os.environ.get("TERM") != "dumb"
         notebook = type(self._stream).__module__ == "ipykernel.iostream"
-        self._moves = (terminal or notebook) and not quiet
-        self._interval = seconds_per_line if not self._moves else 1.0 if notebook else 0.1
+        self._moves = terminal or notebook
+        self._interval = 1.0 if notebook else 0.1 if terminal else seconds_per_line
         self._shown = ""  # what stands on the terminal's last line
         self._fields: Sequence[str] = ()  # what should stand there
         self._steps = self._images = 0  # of this process
@@ -69,7 +68,7 @@ class Progress:
         """Show `fields`, the most important first, if it is time for them, or `now`."""
         self._fields, waited = fields, monotonic() - self._last_time
         due = now or waited >= self._interval or (self._moves and not self._shown)
-        if due and not self._quiet:
+        if due:
             self._draw(fields) if self._moves else self._write("  ".join(fields) + "\n")
             self._last_time = monotonic()
 
