@@ -30,7 +30,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 LARGEST = 1 << 31  # weights: 8.6 GB, without Adam's averages
 SIZES = ("size", "channels", "width", "noise_dim")  # of the model
 MOST = 1 << 53  # of anything: up to here numbers are exact, as floats as well
-# What the words in a setting's type allow; a bool is an int elsewhere, but not here.
+# What the words in a setting's type allow, first what its text becomes; a bool is an int elsewhere, not here.
 KINDS = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "None": (type(None),)}
 
 Check = Callable[[Any], str]  # what is wrong with a value, as the end of a sentence; nothing if it is right
@@ -212,13 +212,13 @@ def option(name: str) -> str:
 
 def add_options(parser: ArgumentParser) -> None:
     """Give `parser` an option for every setting; those that are not given are absent from its result."""
-    converters: dict[str, Any] = {"int": {"type": int}, "float": {"type": float}, "str": {}}
     group: Any = parser
     for name, known in DESCRIBED.items():
-        more = converters.get(str(known.type).split()[0], {"action": "store_true"}) | known.metadata["option"]
+        kind = KINDS[str(known.type).split()[0]][0]
+        how = {"action": "store_true"} if kind is bool else {"type": kind}
         if name == "limit":
             group = parser.add_argument_group("advanced")
-        group.add_argument(option(name), default=SUPPRESS, **more)
+        group.add_argument(option(name), default=SUPPRESS, **how | known.metadata["option"])
 
 
 def new_settings(given: Mapping[str, Any], start: Settings | None = None) -> Settings:
