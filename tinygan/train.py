@@ -190,7 +190,7 @@ class Job:
     def __init__(self, words: list[str], array: Any = None) -> None:
         """`array`: the pictures, where they are no other data. Raises UsageError."""
         self.words, self.array, self.ranks, self.held = words, array, started(), ExitStack()
-        self.received, self.threads, self.begun = Signals(), 0, False
+        self.threads, self.received = 0, None  # not chosen yet; the signals, once the training has begun
         with self.ranks.together(), nullcontext() if self.ranks.writes else redirect_stdout(io.StringIO()):
             self.given = vars(parser().parse_args(words))
         self.out, self.resume, self.change, self.name, self.dry_run, quiet = map(self.given.pop, OWN)
@@ -208,7 +208,7 @@ class Job:
             self.process.callback(lambda: self.output.progress.close(keep=False))
             if self.threads:
                 self.process.enter_context(backend.use_threads(self.threads))
-            if self.begun:
+            if self.received:
                 self.process.enter_context(signals(self.output.answer, self.received))
             yield
 
@@ -331,7 +331,7 @@ class Job:
 
     def last(self) -> str:
         """A sentence that names the run's newest checkpoint, once the training has begun and there is one."""
-        newest = self.run.newest() if self.begun and self.run else None
+        newest = self.run.newest() if self.received and self.run else None
         return f"Last checkpoint: {newest}." if newest else ""
 
     def facts(self, how: str) -> Iterator[str]:
@@ -396,8 +396,8 @@ class Job:
             else:
                 self.output.progress.show("preparing the evaluation")
                 evaluation = Evaluation(self.settings, say=say)
-        self.process.enter_context(signals(self.output.answer, self.received))
-        self.begun = True
+        self.received = received = Signals()
+        self.process.enter_context(signals(self.output.answer, received))
         run = self.run = self.output.run = self.ranks.by_first(lambda: self._folder(taking.how))
         self.output.progress.close(keep=False)
         steps = self.schedule.total_steps, self.state.step
@@ -407,7 +407,7 @@ class Job:
             with self.failures():
                 yield from Training(
                     run, self.state, self.images, self.schedule, taking, progress, say, warn, evaluation
-                ).epochs(self.received)
+                ).epochs(received)
         finally:
             progress.close()
             taking.close()
