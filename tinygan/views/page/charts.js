@@ -23,13 +23,13 @@ function smooth(values, reach) {
 class Chart {
   /** @param figure as in page.html
    * @param x growing, in epochs or what data-axis says, up to `last`
-   * @param columns {y, low, high} by the names of lines: y may hold nulls; low and high, if any, the range of what it is the mean of
+   * @param column {y, low, high} of a line's name: y may hold nulls; low and high, if any, the range of what it is the mean of
    * @param reach the thick lines are means over so many points on either side */
-  constructor(figure, x, columns, last, reach) {
+  constructor(figure, x, column, last, reach) {
     const { top, write, axis = "epoch" } = figure.dataset, key = [...figure.querySelectorAll(".key li")];
-    Object.assign(this, { figure, x, axis, last, reach, marked: null, at: null, top: Number(top), write: { percent, whole }[write] ?? fixed });
+    Object.assign(this, { x, axis, last, reach, marked: null, at: null, top: Number(top), write: { percent, whole }[write] ?? fixed });
     this.lines = key.filter(({ dataset }) => dataset.line).map((item) => (
-      { item, name: item.textContent, color: `var(--${item.className})`, ...columns[item.dataset.line] }));
+      { item, name: item.textContent, color: `var(--${item.className})`, ...column(item.dataset.line) }));
     this.limits = key.filter(({ dataset }) => dataset.limit).map((item) => {
       const value = Number(RUN.limits[item.dataset.limit] ?? item.dataset.limit);
       item.append(`: ${write === "percent" ? percent(value) : number(value)}`);
@@ -118,21 +118,20 @@ function drawCharts({ curves, stats, steps_per_epoch: stepsPerEpoch }) {
   const ranges = curves.every > 1 ? curves : { low: [], high: [] }; // of the steps that one point stands for
   const ofSteps = curves.mean.map((y, i) => ({ y, low: ranges.low[i], high: ranges.high[i] }));
   const names = ["g_loss", "d_loss", "real_score", "fake_score"], x = curves.step.map((step) => step / stepsPerEpoch);
-  const column = (rows, name, error) => {
-    const y = rows.map((row) => row[name] ?? null), moved = (sign) => y.map((value, i) => value + sign * (rows[i][error] ?? 0));
-    return error ? { y, low: moved(-1), high: moved(1) } : { y };
-  };
-  const ofRows = (rows) => [rows.map((row) => row.epoch), new Proxy({}, { get: (_, name) => column(rows, name, name === "fcd" && "error") })];
+  const ofRows = (rows) => [rows.map((row) => row.epoch), (name) => {
+    const y = rows.map((row) => row[name] ?? null), moved = (sign) => y.map((value, i) => value + sign * (rows[i].error ?? 0));
+    return name === "fcd" ? { y, low: moved(-1), high: moved(1) } : { y };
+  }, 0];
   const sources = {
-    steps: [x, Object.fromEntries(names.map((name, i) => [name, ofSteps[i]])), Math.floor(x.length * SMOOTHED)],
-    epochs: [...ofRows(stats.map((row) => ({ ...row, ...row.health }))), 0],
-    evaluations: [...ofRows(stats.filter((row) => row.evaluation.fcd !== undefined).map(({ epoch, evaluation }) => ({ epoch, ...evaluation }))), 0],
+    steps: [x, (name) => ofSteps[names.indexOf(name)], Math.floor(x.length * SMOOTHED)],
+    epochs: ofRows(stats.map((row) => ({ ...row, ...row.health }))),
+    evaluations: ofRows(stats.filter((row) => row.evaluation.fcd !== undefined).map(({ epoch, evaluation }) => ({ epoch, ...evaluation }))),
   };
   const lastEpoch = Math.max(...x.slice(-1), ...stats.slice(-1).map((row) => row.epoch), 0) || 1, charts = [];
   for (const figure of document.querySelectorAll(".chart")) {
-    const [epochs, columns, reach] = sources[figure.dataset.of];
+    const [epochs, column, reach] = sources[figure.dataset.of];
     figure.hidden = epochs.length === 0;
-    if (epochs.length) charts.push(new Chart(figure, epochs, columns, lastEpoch, reach));
+    if (epochs.length) charts.push(new Chart(figure, epochs, column, lastEpoch, reach));
   }
   byId("more-charts").hidden = stats.length === 0;
   byId("charts-hint").hidden = charts.length === 0;

@@ -21,5 +21,5 @@ for (const figure of document.querySelectorAll(".chart")) {
   figure.hidden = x.length === 0;
   const key = runs.flatMap(({ name }, i) => (lines[i].some((y) => y !== null) ? [element("li", { class: `run-${i}`, "data-line": i, style: `color: var(--run-${i})` }, name)] : []));
   figure.querySelector(".key").append(...key);
-  if (x.length) new Chart(figure, x, lines.map((y) => ({ y })), x.at(-1), Math.floor(x.length * SMOOTHED));
+  if (x.length) new Chart(figure, x, (i) => ({ y: lines[i] }), x.at(-1), Math.floor(x.length * SMOOTHED));
 }
