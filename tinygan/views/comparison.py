@@ -31,7 +31,7 @@ def write_comparison(models: Sequence[tuple[RunFolder, State]], path: Path) -> N
     contents = {
         "runs": runs, "charts": {name: together([one[name] for one in found]) for name in found[0]},
         "differ": [name for name in names if any(one.get(name) != first.get(name) for one in others)],
-        "same_noise": len({state.shown_G.input_shape for _, state in models}) == 1, "limits": {},
+        "same_noise": len({state.shown_G.input_shape for _, state in models}) == 1,
     }  # fmt: skip
     write_atomically(path, page("compare.html", "Runs side by side", contents, {}).encode())
 
