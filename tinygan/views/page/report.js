@@ -1,7 +1,8 @@
 // Puts the page together from what tinygan/views/webpage.py left in it.
 
 const RUN = JSON.parse(byId("contents").textContent);
-const { config, stats } = RUN;
+const { config, stats } = RUN, last = stats.at(-1); // no row before the first epoch is complete
+const steps = Math.max(RUN.step, last?.step ?? 0), seconds = stats.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
 
 byId("name").textContent = RUN.name;
 byId("title").textContent = `Pictures that a neural network made, from ${config.data.name ?? "noise"}`;
@@ -54,9 +55,7 @@ function withoutNetworks() {
 
 /** Three sentences: how long, what the pictures became, how the game stands; then the verdict of the last epoch. */
 function showStory() {
-  const last = stats.at(-1), steps = Math.max(RUN.step, last?.step ?? 0);
   if (!last) return (byId("story").textContent = "No epoch is complete yet.");
-  const seconds = stats.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
   const evaluated = stats.filter((row) => row.evaluation.fcd !== undefined), { real_accuracy: real, fake_accuracy: fake } = last.health;
   const sentences = [
     `In ${number(last.epoch)} ${last.epoch === 1 ? "epoch" : "epochs"} and ${duration(seconds)} the networks took ${number(steps)} steps, each with ` +
@@ -76,13 +75,11 @@ function showStory() {
 }
 
 function showFacts() {
-  const seconds = stats.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
   const speeds = stats.map((row) => row.images_per_second ?? 0).sort((a, b) => a - b);
   const [images, height, width, channels] = config.data.shape;
-  const epochs = stats.at(-1)?.epoch ?? 0, steps = Math.max(RUN.step, stats.at(-1)?.step ?? 0);
   const facts = {
     "data set": `${config.data.name ?? ""}, ${number(images)} images of ${height} × ${width} × ${channels}`,
-    "trained": `${number(epochs)} of ${number(config.settings.epochs)} epochs, ${number(steps)} steps`,
+    "trained": `${number(last?.epoch ?? 0)} of ${number(config.settings.epochs)} epochs, ${number(steps)} steps`,
     "time": seconds ? `${duration(seconds)}, ${number(speeds[Math.floor(speeds.length / 2)], 0)} images/s` : "–",
     "device": [config.device.card ?? config.device.processor, `engine ${config.device.engine}`].filter(Boolean).join(", "),
     "settings": `recipe ${config.settings.recipe}, batch ${config.settings.batch_size}, penalty ${config.settings.penalty ?? 0}, dropout ${config.settings.dropout ?? 0.3}, seed ${config.settings.seed}`,
