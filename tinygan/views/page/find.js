@@ -82,8 +82,7 @@ class Finder {
     words.setAttribute("aria-live", "off"); // until the end
     const starts = await (this.starts ??= this.makeStarts());
     if (this.fitting !== mine) return;
-    const { noise } = starts.reduce((best, one) => (far(one.picture) < far(best.picture) ? one : best)), zeros = noise.map(() => 0);
-    let state = { noise, m: zeros, v: zeros, step: 0 }, first = null;
+    let state = starts.reduce((best, one) => (far(one.picture) < far(best.picture) ? one : best)), first = null;
     byId("fit-stop").disabled = false;
     do {
       state = await this.networks.ask("fit", { ...state, target, steps: 1, lr: LR });
