@@ -157,16 +157,16 @@ class Explorer {
   show(outputs) {
     const picture = outputs.generator.at(-1), [logit] = outputs.discriminator.at(-1);
     const name = this.names[this.way % POINTS]; // undefined between two pictures
-    const preview = name?.[0] === "p" && !this.pushes.some(Boolean) ? Number(name.slice(1)) : NaN;
-    if (this.tiles?.[preview]) copyCanvas(this.tiles[preview], byId("picture"));
+    const tile = name?.[0] === "p" && !this.pushes.some(Boolean) ? this.tiles?.[Number(name.slice(1))] : null; // of the same noise
+    if (tile) copyCanvas(tile, byId("picture"));
     else drawPicture(byId("picture"), picture, this.shape);
-    byId("decision").textContent = this.tiles?.[preview] ? `The same noise ${this.when}.`
+    byId("decision").textContent = tile ? `The same noise ${this.when}.`
       : `${this.tiles ? "Made by the generator as it is now. " : ""}The discriminator takes this picture for real with a probability of ${percent(probability(logit))}.`;
     this.drawn = true;
     this.onPicture(this.pushed(this.point(Math.floor(this.way) + 1)), outputs); // the noise of the strip's next picture
     const wanted = byId("show-slope").checked;
     byId("slope").hidden = byId("slope-words").hidden = !wanted;
-    if (wanted) this.computeSlope(this.tiles?.[preview] ? pixelsOf(this.tiles[preview], this.shape) : picture); // of what is shown
+    if (wanted) this.computeSlope(tile ? pixelsOf(tile, this.shape) : picture); // of what is shown
   }
 
   /** Where the discriminator would be more convinced by a brighter or darker pixel; of colours, the sum. */
