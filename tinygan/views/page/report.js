@@ -46,8 +46,7 @@ function addGrid(count) {
 
 /** A reader changed layers, and the page's networks know the original ones: say so in their place. */
 function withoutNetworks() {
-  for (const part of document.querySelectorAll(".live, .walk, .handles, #find, #quiz, #layers-section")) part.hidden = true;
-  byId("grid-hint").textContent = "The same sixteen vectors of noise, epoch after epoch: an epoch is one pass over all real pictures.";
+  for (const part of document.querySelectorAll(".live, .walk, .handles, #choose, #find, #quiz, #layers-section")) part.hidden = true;
   for (const button of byId("grid").children) button.disabled = true;
   byId("explorer-model").textContent = `${RUN.edits}, and this page knows only the original layers: python -m tinygan.sample shows yours.`;
   return null;
