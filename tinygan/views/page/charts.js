@@ -37,12 +37,12 @@ class Chart {
       return value;
     }).filter((value) => !Number.isNaN(value));
     this.smoothed = this.lines.map((line) => smooth(line.y, reach));
-    this.svg = figure.querySelector("svg");
     this.where = element("li", { class: "where" });
     figure.querySelector(".key").append(this.where);
     // To a screen reader it is a slider through the points, whose value is what the lines are there.
     const about = { tabindex: 0, role: "slider", "aria-label": figure.querySelector("h3").textContent, "aria-valuemin": 0, "aria-valuemax": x.length - 1 };
-    for (const [name, value] of Object.entries(about)) this.svg.setAttribute(name, value);
+    this.svg = svg("svg", about);
+    figure.querySelector(".key").before(this.svg);
     new ResizeObserver(() => this.draw()).observe(this.svg);
     this.svg.onpointermove = this.svg.onpointerdown = ({ clientX }) => {
       const pixel = clientX - this.svg.getBoundingClientRect().left, away = x.map((epoch) => Math.abs(this.X(epoch) - pixel));
