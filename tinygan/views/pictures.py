@@ -55,9 +55,8 @@ def tiles(page: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
     expected = (rows * down - _GAP, columns * right - _GAP)
     if page.shape[:2] != expected:
         raise ShapeError(f"a picture of {page.shape[:2]}; a grid of {count} images is {expected}.")
-    whole = np.pad(page, ((0, _GAP), (0, _GAP), (0, 0)))
-    in_rows = whole.reshape(rows, down, columns, right, -1).swapaxes(1, 2)[:, :, ::scale, ::scale]
-    return in_rows[:, :, :height, :width].reshape(-1, height, width, page.shape[2])[:count]
+    corners = (divmod(number, columns) for number in range(count))  # in rows and columns of tiles
+    return np.stack([page[y * down :: scale, x * right :: scale][:height, :width] for y, x in corners])
 
 
 def captioned(page: np.ndarray, text: str) -> np.ndarray:
