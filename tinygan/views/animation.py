@@ -4,10 +4,10 @@ import importlib
 import io
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from statistics import mode
 from typing import Any
 
 import imageio.v3 as iio
@@ -79,7 +79,7 @@ def load_frames(frames: Sequence[Path], warn: Printer) -> list[np.ndarray]:
             warn(f"warning: {problem} The animation does without it.")
     if not pictures:
         raise CheckpointError("there are no pictures. Train for another epoch to make some.")
-    (shape, _), *_ = Counter(picture.shape for picture in pictures.values()).most_common(1)
+    shape = mode(picture.shape for picture in pictures.values())  # of two equally common ones the first
     for frame in [frame for frame, picture in pictures.items() if picture.shape != shape]:
         odd = f"{frame} is {pictures.pop(frame).shape}, and not {shape} (height, width, channels)"
         warn(f"warning: {odd}. The animation does without it.")
