@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.chart import lines_chart
-from benchmarks.coloured import InGrey, coloured
+from benchmarks.coloured import SIDE, InGrey, write_coloured
 from benchmarks.competitors import hardware, note
 from benchmarks.ideas import IDEAS, Ideas, check_ideas
 from tinygan import backend, cli, data, machine
@@ -56,7 +56,10 @@ def parser() -> cli.Parser:
     parser.add_argument("--minutes", type=float, default=5, help="of training for each; default: 5")
     parser.add_argument("--seeds", default="0,1,2", metavar="N,...", help="default: %(default)s")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="pictures to evaluate; default: 10000")
-    sets = "coloured: a folder of 500 colour pictures, 32x32, made of fashion-mnist; default: fashion-mnist"
+    sets = (
+        "default: fashion-mnist; coloured: 500 of its images, each in a colour, 32x32, in a folder beside "
+        "the record; their shapes are evaluated"
+    )
     parser.add_argument("--data", default=FASHION, choices=(FASHION, "strokes", "coloured"), help=sets)
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
     parser.add_argument("--device", choices=backend.DEVICES, default="cpu", help="default: cpu")
@@ -190,10 +193,12 @@ def main(arguments: Sequence[str]) -> int:
     device = backend.choose(options.device)
     POOL.resize(machine.usable_cores())
     store = options.record.with_suffix("")  # of what it takes to go on
-    source = FASHION if options.data == "coloured" else options.data
-    images, judge = data.load(source, data_dir=options.data_dir), Evaluation
-    if source != options.data:
-        images, judge = coloured(images.images, store / options.data), InGrey
+    coloured = options.data == "coloured"
+    source, judge = (FASHION, InGrey) if coloured else (options.data, Evaluation)
+    images = data.load(source, data_dir=options.data_dir)
+    if coloured:
+        write_coloured(images.images, store / "coloured")
+        images = data.load(str(store / "coloured"), size=SIDE, channels=3)
     evaluation = judge(new_settings({"data": source}), options.data_dir, samples=options.samples)
     shared = {"data": images.name, "minutes": options.minutes, "samples": options.samples}
     shared |= {"device": device.device}

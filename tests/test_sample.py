@@ -98,10 +98,12 @@ def test_truncation_scales_the_noise(
 
 def test_a_truncation_that_cannot_be_is_refused(cwd: Path, tmp_path: Path) -> None:
     for wrong in (0, -1, 1.5, "nan"):
-        fails(tinygan("sample", f"--truncation={wrong}", cwd=cwd), 2, f"--truncation {float(wrong)} is not")
+        fails(tinygan("sample", f"--truncation={wrong}", cwd=cwd), 2, f"--truncation {float(wrong)} must be")
     np.save(tmp_path / "noise.npy", np.zeros((1, 5)))
-    own = "--noise", tmp_path / "noise.npy"
-    fails(tinygan("sample", *own, "--truncation", 0.5, cwd=cwd), 2, "leave it out with --noise")
+    save_png(tmp_path / "it.png", np.zeros((8, 8, 1), np.uint8))
+    for own in (("--noise", tmp_path / "noise.npy"), ("--like", tmp_path / "it.png")):
+        result = tinygan("sample", *own, "--truncation", 0.5, cwd=cwd)
+        fails(result, 2, "leave it out with --noise and --like")
 
 
 def test_a_list_of_seeds_is_one_in_every_notation() -> None:

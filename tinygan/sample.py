@@ -47,7 +47,7 @@ def parser() -> cli.Parser:
     parser.add_argument("--class", dest="kind", type=filled, metavar="NAME", help=kind)
     best = f"the N of --num pictures (default: {CANDIDATES} N) that D scores highest: a choice among many"
     parser.add_argument("--best", type=int, metavar="N", help=best)
-    safer = "a factor on the noise, such as 0.7 (truncation): safer pictures of fewer kinds; default: 1"
+    safer = "a factor on the noise, up to 1: 0.7 gives fewer odd pictures, and fewer kinds; default: 1"
     parser.add_argument("--truncation", type=float, default=1.0, metavar="FACTOR", help=safer)
     parser.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
     parser.add_argument(
@@ -135,7 +135,7 @@ def check(options: Namespace) -> None:
         if number is not None and number < 1:
             raise UsageError(f"--{name} {number} is less than 1.")
     if not 0 < options.truncation <= 1:
-        raise UsageError(f"--truncation {options.truncation} is not above 0 and up to 1, such as 0.7.")
+        raise UsageError(f"--truncation {options.truncation} must be more than 0 and at most 1, such as 0.7.")
     if options.truncation < 1 and (options.noise or options.like):
         raise UsageError("--truncation scales noise that is drawn: leave it out with --noise and --like.")
     if options.num is None:
@@ -262,7 +262,7 @@ def chosen(options: Namespace, trained: Trained, seed: int, progress: Progress) 
         return search(options, trained, seed, progress)
     drawn = options.num if options.best else min(MOST, CANDIDATES * wanted) if options.kind else wanted
     noise = trained.noise(seed=options.seeds[1]) if options.seeds else sample_noise(seed, drawn, G)
-    noise = np.float32(options.truncation) * noise
+    noise = options.truncation * noise
     if not options.best and not options.kind:
         return noise
     classifier = classifier_of(trained.settings) if options.kind else None

@@ -396,8 +396,9 @@ class Job:
             else:
                 self.output.progress.show("preparing the evaluation")
                 evaluation = Evaluation(self.settings, say=say)
-        self.received = received = Signals()
+        received = Signals()
         self.process.enter_context(signals(self.output.answer, received))
+        self.received = received
         run = self.run = self.output.run = self.ranks.by_first(lambda: self._folder(taking.how))
         self.output.progress.close(keep=False)
         steps = self.schedule.total_steps, self.state.step

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from benchmarks import recipes
-from benchmarks.coloured import coloured, in_grey
+from benchmarks.coloured import in_grey, write_coloured
 from benchmarks.ideas import FALLS, IDEAS, LOSSES, Ideas
 from tests.checks import numbers
 from tinygan.backend import cpu
+from tinygan.data import load
 from tinygan.errors import UsageError
 from tinygan.fast import gan
 from tinygan.ops.loss import bce_with_logits
@@ -201,7 +202,8 @@ def test_trials_that_were_stopped_go_on_where_they_were_measured_last(
 
 def test_coloured_pictures_are_the_images_once_their_colour_is_taken_away(tmp_path: Path) -> None:
     images = np.random.default_rng(3).integers(0, 256, (30, 28, 28, 1), np.uint8)
-    pictures = coloured(images, tmp_path).images[:]
+    write_coloured(images, tmp_path)
+    pictures = load(str(tmp_path), size=32, channels=3).images[:]
     assert pictures.shape == (30, 32, 32, 3) and (in_grey(pictures) == images).all()
     colours = pictures.reshape(30, -1, 3).max(axis=1)
     assert len(np.unique(colours, axis=0)) > 25 and (colours.min(axis=1) < 200).mean() > 0.5

@@ -30,7 +30,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 LARGEST = 1 << 31  # weights: 8.6 GB, without Adam's averages
 SIZES = ("size", "channels", "width", "noise_dim")  # of the model
 MOST = 1 << 53  # of anything: up to here numbers are exact, as floats as well
-# What the words in a setting's type allow, first what its text becomes; a bool is an int elsewhere, not here.
+# What each word in a setting's type allows; the first is what its text becomes. Elsewhere a bool is an int.
 KINDS = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "None": (type(None),)}
 
 Check = Callable[[Any], str]  # what is wrong with a value, as the end of a sentence; nothing if it is right

@@ -23,7 +23,7 @@ function smooth(values, reach) {
 class Chart {
   /** @param figure as in page.html
    * @param x growing, in epochs or what data-axis says, up to `last`
-   * @param column {y, low, high} of a line's name: y may hold nulls; low and high, if any, the range of what it is the mean of
+   * @param column a function: the name of a line -> {y, low, high}; y may hold nulls; low and high, if any, the range of what it is the mean of
    * @param reach the thick lines are means over so many points on either side */
   constructor(figure, x, column, last, reach) {
     const { top, write, axis = "epoch" } = figure.dataset, key = [...figure.querySelectorAll(".key li")];

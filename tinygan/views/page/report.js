@@ -1,8 +1,8 @@
 // Puts the page together from what tinygan/views/webpage.py left in it.
 
 const RUN = JSON.parse(byId("contents").textContent);
-const { config, stats } = RUN, last = stats.at(-1); // no row before the first epoch is complete
-const steps = Math.max(RUN.step, last?.step ?? 0), seconds = stats.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
+const { config, stats } = RUN, lastRow = stats.at(-1); // no row before the first epoch is complete
+const allSteps = Math.max(RUN.step, lastRow?.step ?? 0), allSeconds = stats.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
 
 byId("name").textContent = RUN.name;
 byId("title").textContent = `Pictures that a neural network made, from ${config.data.name ?? "noise"}`;
@@ -54,10 +54,10 @@ function withoutNetworks() {
 
 /** Three sentences: how long, what the pictures became, how the game stands; then the verdict of the last epoch. */
 function showStory() {
-  if (!last) return (byId("story").textContent = "No epoch is complete yet.");
-  const evaluated = stats.filter((row) => row.evaluation.fcd !== undefined), { real_accuracy: real, fake_accuracy: fake } = last.health;
+  if (!lastRow) return (byId("story").textContent = "No epoch is complete yet.");
+  const evaluated = stats.filter((row) => row.evaluation.fcd !== undefined), { real_accuracy: real, fake_accuracy: fake } = lastRow.health;
   const sentences = [
-    `In ${number(last.epoch)} ${last.epoch === 1 ? "epoch" : "epochs"} and ${duration(seconds)} the networks took ${number(steps)} steps, each with ` +
+    `In ${number(lastRow.epoch)} ${lastRow.epoch === 1 ? "epoch" : "epochs"} and ${duration(allSeconds)} the networks took ${number(allSteps)} steps, each with ` +
       `${number(config.settings.batch_size)} real pictures and as many fakes.`,
   ];
   if (evaluated.length > 1) {
@@ -68,9 +68,9 @@ function showStory() {
     sentences.push(`At the end the discriminator called ${percent(real)} of real pictures real and ${percent(fake)} of fakes fake; guessing gets half of each.`);
   }
   byId("story").textContent = sentences.join(" ");
-  if (!last.verdict) return;
-  byId("verdict").textContent = `Epoch ${last.epoch}. ${advice(last)}`;
-  byId("verdict").classList.add(last.advice ? "bad" : last.verdict.startsWith("healthy") ? "good" : "early"); // no colour
+  if (!lastRow.verdict) return;
+  byId("verdict").textContent = `Epoch ${lastRow.epoch}. ${advice(lastRow)}`;
+  byId("verdict").classList.add(lastRow.advice ? "bad" : lastRow.verdict.startsWith("healthy") ? "good" : "early"); // no colour
 }
 
 function showFacts() {
@@ -78,15 +78,15 @@ function showFacts() {
   const [images, height, width, channels] = config.data.shape;
   const facts = {
     "data set": `${config.data.name ?? ""}, ${number(images)} images of ${height} × ${width} × ${channels}`,
-    "trained": `${number(last?.epoch ?? 0)} of ${number(config.settings.epochs)} epochs, ${number(steps)} steps`,
-    "time": seconds ? `${duration(seconds)}, ${number(speeds[Math.floor(speeds.length / 2)], 0)} images/s` : "–",
+    "trained": `${number(lastRow?.epoch ?? 0)} of ${number(config.settings.epochs)} epochs, ${number(allSteps)} steps`,
+    "time": allSeconds ? `${duration(allSeconds)}, ${number(speeds[Math.floor(speeds.length / 2)], 0)} images/s` : "–",
     "device": [config.device.card ?? config.device.processor, `engine ${config.device.engine}`].filter(Boolean).join(", "),
     "settings": `recipe ${config.settings.recipe}, batch ${config.settings.batch_size}, penalty ${config.settings.penalty ?? 0}, dropout ${config.settings.dropout ?? 0.3}, seed ${config.settings.seed}`,
   };
   for (const [name, text] of Object.entries(facts)) {
     byId("facts").append(element("div", {}, element("dt", {}, name), element("dd", {}, text)));
   }
-  if (steps < Math.min(config.settings.epochs * RUN.steps_per_epoch, config.settings.steps ?? Infinity)) {
+  if (allSteps < Math.min(config.settings.epochs * RUN.steps_per_epoch, config.settings.steps ?? Infinity)) {
     byId("unfinished").append("Not finished when this page was written. A run that was stopped goes on with ", element("code", {}, RUN.resume));
     byId("unfinished").hidden = false;
   }
