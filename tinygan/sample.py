@@ -47,8 +47,8 @@ def parser() -> cli.Parser:
     parser.add_argument("--class", dest="kind", type=filled, metavar="NAME", help=kind)
     best = f"the N of --num pictures (default: {CANDIDATES} N) that D scores highest: a choice among many"
     parser.add_argument("--best", type=int, metavar="N", help=best)
-    safer = "a factor on the noise, up to 1: 0.7 gives fewer odd pictures, and fewer kinds; default: 1"
-    parser.add_argument("--truncation", type=float, default=1.0, metavar="FACTOR", help=safer)
+    shorter = "a factor on the noise, up to 1: 0.7 gives fewer odd pictures, and fewer kinds; default: 1"
+    parser.add_argument("--truncation", type=float, default=1.0, metavar="FACTOR", help=shorter)
     parser.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
     parser.add_argument(
         "--format", choices=("png", "npy"),
