@@ -76,9 +76,9 @@ def nearest(pictures: np.ndarray, images: np.ndarray, place: int = 0) -> tuple[n
     flat = pictures.reshape(len(pictures), -1).astype(np.float32)
     parts = (images[start : start + ROWS] for start in range(0, len(images), ROWS))
     tables = [squared_distances(flat, part.reshape(len(part), -1).astype(np.float32)) for part in parts]
-    distances = np.concatenate(tables, axis=1)  # (N, M)
-    index = np.argpartition(distances, place, axis=1)[:, place]
-    return index, np.sqrt(distances[np.arange(len(index)), index].astype(np.float64) / flat.shape[1])
+    index = np.argpartition(np.concatenate(tables, axis=1), place, axis=1)[:, place]
+    apart = pictures.astype(np.float64) - images[index]  # `tables` are rounded: there copies may be apart
+    return index, np.sqrt((apart**2).mean(axis=(1, 2, 3)))
 
 
 def memorised(apart: np.ndarray, usual: np.ndarray) -> bool:
