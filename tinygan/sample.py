@@ -260,14 +260,14 @@ def chosen(options: Namespace, trained: Trained, seed: int, progress: Progress) 
         return vectors(options.noise[1], G, name="--noise")
     if options.like:
         return search(options, trained, seed, progress)
+    classifier = classifier_of(trained.settings) if options.kind else None
+    if options.kind:
+        options.kind = class_called(options.kind, trained.settings.data)
     drawn = options.num if options.best else min(MOST, CANDIDATES * wanted) if options.kind else wanted
     noise = trained.noise(seed=options.seeds[1]) if options.seeds else sample_noise(seed, drawn, G)
     noise = options.truncation * noise
     if not options.best and not options.kind:
         return noise
-    classifier = classifier_of(trained.settings) if options.kind else None
-    if options.kind:
-        options.kind = class_called(options.kind, trained.settings.data)
     ranked: list[tuple[float, int]] = []  # the best first, else in order
     seen = 0
     while seen < len(noise) and (options.best or len(ranked) < wanted):

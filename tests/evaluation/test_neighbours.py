@@ -118,6 +118,12 @@ def test_d_ranks_the_pictures(state, pictures):
     assert (tiles_of(found["sprite"]) == to_uint8(pictures[shown])[..., 0]).all()
 
 
+def test_a_copy_is_not_apart_from_its_image():
+    images = rng().integers(0, 256, (200, 64, 64, 3), np.uint8)  # their squares sum to more than 2^24
+    index, apart = nearest(images[::-1], images)
+    assert (index == np.arange(200)[::-1]).all() and (apart == 0).all()
+
+
 def test_copies_of_training_images_are_found(state, pictures):
     found = ranked(state.D, pictures, rng().permutation(to_uint8(pictures)))
     assert found["nearest"]["sprite"] == found["sprite"]
