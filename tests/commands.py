@@ -1,4 +1,4 @@
-"""How tests run a command: in this process, which takes a fifth of the time, or in one of its own."""
+"""Helpers that run commands: in this process, which takes a fifth of the time, or in a new one."""
 
 import io
 import os
@@ -16,10 +16,10 @@ from tinygan.fast.threads import POOL
 from tinygan.runs.checkpoint import content_digest, read
 
 ROOT = Path(__file__).parent.parent
-# Small enough for a third of a second, with a partial last batch: 3 steps of 32, 32 and 16.
+# A run takes a third of a second. Its last batch is partial: 3 steps of 32, 32 and 16 images.
 TINY = ("--data", "strokes", "--limit", "80", "--batch-size", "32", "--width", "2", "--noise-dim", "5")
 TINY_STEPS = 3
-RUN = Path("runs/0001-strokes")  # where the first training of these images goes
+RUN = Path("runs/0001-strokes")  # the first run with these options
 
 Result = subprocess.CompletedProcess[str]
 
@@ -27,9 +27,9 @@ Result = subprocess.CompletedProcess[str]
 def tinygan(
     command: str, *arguments: object, cwd: Path, encoding: str = "utf-8", **environment: str
 ) -> Result:
-    """What ``python -m tinygan.<command>`` does in `cwd`, in this process, which stays as it was.
+    """Run ``python -m tinygan.<command>`` with the working directory `cwd`, inside this process.
 
-    `encoding` is that of its output; `environment` comes on top of `clean_environment`.
+    The output has this `encoding`. `environment` is added to `clean_environment`.
     """
     module, before, threads = import_module(f"tinygan.{command}"), os.getcwd(), POOL.threads
     printed = io.TextIOWrapper(io.BytesIO(), encoding)
@@ -54,7 +54,7 @@ def tinygan(
 def start(
     *arguments: object, cwd: Path, environment: dict[str, str] | None = None, **named: Any
 ) -> subprocess.Popen[str]:
-    """Python in a process of its own, in `cwd`; `named` is for `subprocess.Popen`."""
+    """Start a new Python process in `cwd`; `named` arguments are for `subprocess.Popen`."""
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,
@@ -65,29 +65,29 @@ def start(
 
 
 def ended(process: subprocess.Popen[str]) -> Result:
-    """What came of a process that was started, when it has ended."""
+    """Wait for a started process to end, and return its result."""
     printed, errors = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, printed, errors)
 
 
 def clean_environment(cwd: Path) -> dict[str, str]:
-    """Without a network and data from outside, with a cache of its own, and with output that is buffered."""
+    """An environment without network or external data, with a separate cache and with buffered output."""
     left_out = ("TINYGAN_DATA", "PYTHONUNBUFFERED")
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    # Port 9 refuses at once: no test may reach a real server.
+    # Port 9 refuses connections at once, so that no test reaches a real server.
     own = {"PYTHONPATH": str(ROOT), "TINYGAN_CACHE": str(cwd / "cache"), "HTTPS_PROXY": "http://127.0.0.1:9"}
     return kept | own
 
 
 def works(command: str, *arguments: object, cwd: Path, encoding: str = "utf-8", **environment: str) -> Result:
-    """`tinygan`, which must succeed."""
+    """Run `tinygan`, which must succeed."""
     result = tinygan(command, *arguments, cwd=cwd, encoding=encoding, **environment)
     assert result.returncode == 0, result
     return result
 
 
 def fails(result: Result, code: int, *words: str) -> None:
-    """It ended with `code` and one line of error that contains `words`, without a traceback."""
+    """Assert that a command ended with `code` and a one-line error that contains `words`."""
     assert result.returncode == code, result
     errors = [line for line in result.stderr.splitlines() if line]
     assert len(errors) == 1 and errors[0].startswith("error: "), result.stderr
@@ -96,16 +96,16 @@ def fails(result: Result, code: int, *words: str) -> None:
 
 
 def digest(checkpoint: Path) -> str:
-    """Of all that a checkpoint holds."""
+    """A digest of the contents of a checkpoint."""
     return content_digest(*read(checkpoint))
 
 
 def checkpoint(cwd: Path, epoch: int) -> Path:
-    """That of the first run in `cwd`."""
+    """The path of a checkpoint of the first run in `cwd`."""
     return cwd / RUN / f"checkpoints/epoch_{epoch:04}.npz"
 
 
 def copy_of(trained: Path, place: Path) -> Path:
-    """A copy in `place` of the runs in `trained`, to be changed; gives the first run's folder."""
+    """Copy the runs in `trained` to `place`, where a test may change them; returns the first run's folder."""
     shutil.copytree(trained / "runs", place / "runs")
     return place / RUN

@@ -1,9 +1,10 @@
-"""What all tests share: on which devices and engines they run.
+"""Fixtures that decide on which devices and engines the tests run.
 
-A test that takes `readable` runs with that engine on NumPy, on the stand-in for CuPy and on a GPU; one that
-takes `backend`, also with the fast engine on NumPy; one that takes `make_backend`, on the stand-in and on a
-GPU. Tests marked `gpu`, and the GPU's turn of the others, skip themselves where there is no usable GPU. Only
-they see one, and the processes that they start: commands in all others use the CPU, as on any other machine.
+A test with the fixture `readable` runs with the readable engine on NumPy, on the stand-in for CuPy and on a
+GPU. With `backend` it also runs with the fast engine on NumPy. With `make_backend` it runs on the stand-in
+and on a GPU. Tests marked `gpu`, and the GPU variants of the others, are skipped if there is no usable GPU.
+Only these tests, and the processes they start, see a GPU: in all others commands use the CPU, as on any
+machine.
 """
 
 import os
@@ -23,12 +24,12 @@ from tinygan.cuda import blas
 from tinygan.data import sources
 from tinygan.errors import DeviceError
 
-collect_ignore_glob = ["golden/*.py"]  # needs TensorFlow; run by hand, not by pytest
+collect_ignore_glob = ["golden/*.py"]  # needs TensorFlow: run by hand
 CARDS = os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 def no_card(number: int | None = None) -> Any:
-    """In place of `backend.probed`."""
+    """Replaces `backend.probed` in tests without the mark `gpu`."""
     raise DeviceError("this test is not marked as one that uses a GPU. Mark it, or use --device cpu.")
 
 
@@ -36,7 +37,7 @@ def no_card(number: int | None = None) -> Any:
 def pytest_runtestloop(session: pytest.Session) -> None:
     if any(item.get_closest_marker("gpu") for item in session.items):
         with suppress(DeviceError):
-            probed()  # a process is told once which cards there are: before they are hidden
+            probed()  # CUDA lists the cards once per process: before they are hidden
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -58,7 +59,7 @@ GPU = pytest.param("gpu", marks=pytest.mark.gpu)
 
 @pytest.fixture
 def few_strokes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An evaluation draws all of the strokes, which takes four seconds: here there are fewer."""
+    """Fewer strokes: an evaluation draws all of them, which takes four seconds."""
     for split, (_, seed) in sources.STROKES.items():
         monkeypatch.setitem(sources.STROKES, split, (1000, seed))
 
@@ -68,7 +69,7 @@ def readable(request: pytest.FixtureRequest) -> Backend:
     return _readable(request)
 
 
-# On a GPU both engines have the same ops; its fast step is tested in tests/cuda.
+# On a GPU both engines have the same ops. The fast step is tested in tests/cuda.
 @pytest.fixture(params=["cpu", "cpu-fast", "stand-in", GPU])
 def backend(request: pytest.FixtureRequest) -> Backend:
     return choose("cpu", "fast") if request.param == "cpu-fast" else _readable(request)
@@ -82,7 +83,7 @@ def _readable(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[standin.Card]:
-    """From now on CuPy and cuBLAS are the stand-ins; this is the card behind them."""
+    """Replaces CuPy and cuBLAS by the stand-ins; returns their imitation of a card."""
     module, card, library = standin.make()
     monkeypatch.setitem(sys.modules, "cupy", module)
     monkeypatch.setattr(blas, "load", lambda: blas.declared(library))
@@ -94,7 +95,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[standin.Card]:
 
 @pytest.fixture
 def card(stand_in: standin.Card) -> standin.Card:
-    """The same, where its kernels can be run."""
+    """The same, if a C compiler can compile the kernels."""
     if COMPILER is None:
         pytest.skip("no C compiler to run the kernels with")
     return stand_in
@@ -102,7 +103,7 @@ def card(stand_in: standin.Card) -> standin.Card:
 
 @pytest.fixture(params=["stand-in", GPU])
 def make_backend(request: pytest.FixtureRequest) -> Callable[..., Backend]:
-    """Makes the backend of a precision and an engine."""
+    """A function from a precision and an engine to a backend."""
     if request.param == "stand-in":
         request.getfixturevalue("card")
 

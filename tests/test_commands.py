@@ -1,4 +1,4 @@
-"""The commands: what they write and print, what they refuse, and with which exit code."""
+"""The commands: their files, output, errors and exit codes."""
 
 import importlib
 import json
@@ -52,14 +52,14 @@ def stats(cwd: Path) -> list[dict[str, Any]]:
 
 
 def gif_frames(path: Path) -> tuple[int, int]:
-    """How many frames Pillow reads back from a GIF, and its loop count (0: for ever)."""
+    """The number of frames of a GIF, as Pillow reads it, and its loop count (0: forever)."""
     with Image.open(path) as image:
         return getattr(image, "n_frames", 1), image.info["loop"]
 
 
 @pytest.fixture(scope="module")
 def training(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
-    """A training of 4 epochs: the folder it took place in, and what it printed."""
+    """A training of 4 epochs: its working directory and its result."""
     cwd = tmp_path_factory.mktemp("trained")
     return cwd, works("train", *TINY, "--epochs", 4, "--checkpoint-every", 2, cwd=cwd)
 
@@ -86,12 +86,12 @@ def trained(training: tuple[Path, Result]) -> Path:
     ],
 )
 def test_commands_are_listed_and_start_as_modules_and_as_files(command: list[str], words: str) -> None:
-    """In the folder of the modules, which come first there."""
+    """They also start in the package's folder, which then comes first on `sys.path`."""
     done = ended(start(*command, cwd=ROOT / "tinygan"))
     assert done.returncode == 0 and words in done.stdout, done.stderr
 
 
-def test_a_word_that_is_no_command_is_refused_with_the_right_call(tmp_path: Path) -> None:
+def test_an_unknown_command_is_refused_with_a_suggestion(tmp_path: Path) -> None:
     for words, right in (
         (("trian", "--epochs", 3), "Did you mean train?"),
         (("--versoin",), "Did you mean --version?"),
@@ -112,7 +112,7 @@ def test_a_word_that_is_no_command_is_refused_with_the_right_call(tmp_path: Path
         (("report", "--frames"), " -m tinygan.report --help lists the options."),
     ],
 )
-def test_an_unknown_option_or_choice_is_answered_with_the_nearest(
+def test_an_unknown_option_or_choice_is_refused_with_a_suggestion(
     tmp_path: Path, words: tuple[object, ...], right: str
 ) -> None:
     fails(tinygan(*map(str, words), cwd=tmp_path), 4 if "stroeks" in words else 2, right)
@@ -124,18 +124,18 @@ def test_cuda_means_the_gpu(tmp_path: Path) -> None:
         assert device == "gpu"
 
 
-def test_a_command_that_is_started_in_the_package_s_folder_hides_no_other_package(monkeypatch) -> None:
-    """NVIDIA's package `cuda`, which CuPy imports, has the name of a folder there."""
+def test_the_package_s_folder_on_the_path_hides_no_other_package(monkeypatch) -> None:
+    """CuPy imports NVIDIA's package `cuda`, and tinygan has a folder of that name."""
     monkeypatch.setattr(sys, "argv", ["train.py"])
     for own in (str(ROOT / "tinygan"), str(ROOT / "tests" / ".." / "tinygan")):
         monkeypatch.setattr(sys, "path", [own, *sys.path])
         assert cli.run(lambda arguments, own=own: int(own in sys.path)) == 0
 
 
-# What a training leaves.
+# The files of a training.
 
 
-def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
+def test_a_run_has_all_its_files_in_its_folder(trained: Path) -> None:
     run = trained / RUN
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     files = {"config.json", "log.txt", "stats.jsonl", "losses.f32"}
@@ -145,7 +145,7 @@ def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
     assert names == files | samples | checkpoints
 
 
-def test_losses_of_every_step_are_kept_and_their_means_are_the_statistics(trained: Path) -> None:
+def test_the_losses_of_every_step_are_saved_and_the_statistics_are_their_means(trained: Path) -> None:
     losses, rows = RunFolder(trained / RUN).read_losses(), stats(trained)
     assert losses.shape == (4 * TINY_STEPS, 4)
     means = losses.reshape(4, TINY_STEPS, 4).mean(axis=1)
@@ -153,7 +153,7 @@ def test_losses_of_every_step_are_kept_and_their_means_are_the_statistics(traine
     assert means[:, 3] == pytest.approx([row["fake_score"] for row in rows], rel=1e-5)
 
 
-def test_the_statistics_have_a_row_an_epoch_with_a_verdict_that_is_logged(trained: Path) -> None:
+def test_the_statistics_have_a_row_for_each_epoch_with_the_logged_verdict(trained: Path) -> None:
     rows, log = stats(trained), (trained / RUN / "log.txt").read_text()
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert [row["step"] for row in rows] == [TINY_STEPS * epoch for epoch in (1, 2, 3, 4)]
@@ -174,29 +174,29 @@ def test_the_configuration_names_settings_data_device_and_versions(trained: Path
     assert config["versions"]["numpy"] == np.__version__
 
 
-def test_the_log_holds_what_was_printed(training: tuple[Path, Result]) -> None:
+def test_the_log_contains_printed_lines_only(training: tuple[Path, Result]) -> None:
     log = (training[0] / RUN / "log.txt").read_text()
     assert "epoch 4/4 done" in log
     assert set(log.splitlines()) <= set(training[1].stdout.splitlines())
 
 
-def test_the_grids_differ_from_epoch_to_epoch_and_are_played_in_a_loop(trained: Path) -> None:
+def test_the_grids_differ_between_epochs_and_the_animation_loops(trained: Path) -> None:
     grids = [read_picture(preview(trained, epoch)) for epoch in range(5)]
-    assert all(grid.shape[0] >= 400 for grid in grids)  # large enough to see
+    assert all(grid.shape[0] >= 400 for grid in grids)  # magnified
     assert all((a != b).any() for a, b in zip(grids[:-1], grids[1:], strict=True))
     frames, loops = gif_frames(trained / RUN / "training.gif")
-    assert frames > 1 and loops == 0  # 0: for ever
+    assert frames > 1 and loops == 0  # 0: forever
 
 
-def test_a_run_says_at_its_start_where_its_pictures_and_its_report_will_be(
+def test_a_run_prints_first_where_to_find_pictures_and_report(
     training: tuple[Path, Result],
 ) -> None:
     before, _, _ = training[1].stdout.partition("epoch 1/4")
-    assert f"{RUN}/samples: pictures, the first trained ones in about 10 s; later after every" in before
+    assert f"{RUN}/samples: pictures, the first trained ones after about 10 s, then after every" in before
     assert f"{RUN}/report.html: the report" in before
 
 
-def test_a_run_that_was_given_a_name_is_found_by_it(tmp_path: Path) -> None:
+def test_a_named_run_is_found_by_its_name(tmp_path: Path) -> None:
     few = (*TINY, "--epochs", 1, "--no-report", "--no-gif")
     works("train", *few, "--name", "My Träum", cwd=tmp_path)
     works("train", *few, cwd=tmp_path)
@@ -215,7 +215,7 @@ def test_quiet_prints_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [(), ("--recipe", "best")], ids=["", "recipe"])
 def test_a_dry_run_on_the_cpu_imports_no_cupy(tmp_path: Path, given: tuple[str, ...]) -> None:
-    """As where a container is built, which has CuPy and no driver yet."""
+    """So it works while a container is built, which has CuPy but no driver."""
     (tmp_path / "cupy.py").write_text("raise SystemExit('CuPy was imported')\n")
     command = ("-m", "tinygan.train", *TINY, "--dry-run", "--device", "cpu", *given)
     result = ended(start(*command, cwd=tmp_path))
@@ -237,7 +237,7 @@ def test_a_dry_run_counts_the_parameters_and_trains_nothing(tmp_path: Path) -> N
         ("readable", "op by op (tinygan/gan.py)", "its definition (tinygan/ops/conv.py)"),
     ],
 )
-def test_the_way_steps_are_taken_and_convolutions_computed_is_printed_and_kept(
+def test_how_steps_and_convolutions_are_computed_is_printed_and_saved(
     engine: str, step: str, conv: str, tmp_path: Path
 ) -> None:
     planned = works("train", *TINY, "--engine", engine, "--dry-run", cwd=tmp_path).stdout
@@ -253,27 +253,27 @@ def test_the_way_steps_are_taken_and_convolutions_computed_is_printed_and_kept(
     log = (tmp_path / RUN / "log.txt").read_text()
     for text in (planned, printed, log):
         assert [line for line in text.splitlines() if line.startswith("step ")] == [f"step     {step}"]
-    assert not re.search("^conv ", printed + log, re.M)  # of a dry run alone
+    assert not re.search("^conv ", printed + log, re.M)  # only a dry run prints these
     assert step in (tmp_path / RUN / "config.json").read_text()
 
 
-def test_auto_falls_back_to_strokes_where_nothing_can_be_downloaded(tmp_path: Path) -> None:
+def test_auto_uses_strokes_if_the_download_fails(tmp_path: Path) -> None:
     sizes = ("--limit", 40, "--batch-size", 20, "--width", 2)
     printed = works("train", *sizes, "--epochs", 1, "--no-gif", cwd=tmp_path).stdout
     assert "strokes: 40 images" in printed
     for text in (printed, (tmp_path / RUN / "log.txt").read_text()):
         assert "using the built-in strokes" in text
     config = json.loads((tmp_path / RUN / "config.json").read_text())
-    assert config["settings"]["data"] == "strokes"  # who resumes it chooses no other
+    assert config["settings"]["data"] == "strokes"  # so a resumed run keeps the same data
 
 
-# Going on.
+# Resuming.
 
 
-def test_a_run_stopped_after_any_step_goes_on_as_if_it_had_not_been(trained: Path, tmp_path: Path) -> None:
-    """First inside an epoch, where the losses' sums must survive too; then at its end; and in the next."""
+def test_a_run_stopped_after_any_step_resumes_bit_for_bit(trained: Path, tmp_path: Path) -> None:
+    """First inside an epoch, where the sums of the losses must survive; then at its end and in the next."""
     stopped = works("train", *TINY, "--epochs", 2, "--steps", 1, cwd=tmp_path)
-    assert re.search(rf"Go on with: \S*python\S* -m tinygan.train --resume {RUN}\n", stopped.stdout)
+    assert re.search(rf"Resume with: \S*python\S* -m tinygan.train --resume {RUN}\n", stopped.stdout)
     assert (tmp_path / RUN / "checkpoints/epoch_0000_step_0000001.npz").exists()
     for steps in (2, 3, 4, 6):
         works("train", "--resume", "--steps", steps, cwd=tmp_path)
@@ -293,7 +293,7 @@ def test_a_run_stopped_after_any_step_goes_on_as_if_it_had_not_been(trained: Pat
     assert ["--resume" in command["command"] for command in commands] == [False] + 5 * [True]
 
 
-def test_a_run_goes_back_to_a_checkpoint_file_and_does_not_jump_ahead_again(
+def test_a_run_resumed_from_an_older_checkpoint_file_continues_from_there(
     trained: Path, tmp_path: Path
 ) -> None:
     works("train", *TINY, "--epochs", 4, "--checkpoint-every", 1, cwd=tmp_path)
@@ -302,11 +302,11 @@ def test_a_run_goes_back_to_a_checkpoint_file_and_does_not_jump_ahead_again(
     ahead = works("train", "--resume", "--checkpoint-every", 2, cwd=tmp_path)
     assert "at step 4 of 12" in ahead.stdout
     assert digest(checkpoint(tmp_path, 4)) == digest(checkpoint(trained, 4))
-    assert [row["epoch"] for row in stats(tmp_path)] == [1, 2, 3, 4]  # none twice
+    assert [row["epoch"] for row in stats(tmp_path)] == [1, 2, 3, 4]  # no duplicates
 
 
-def test_a_run_on_a_folder_of_pictures_goes_on_from_another_place(tmp_path: Path) -> None:
-    """One of them cannot be read, which is said."""
+def test_a_run_on_a_folder_of_pictures_resumes_in_another_directory(tmp_path: Path) -> None:
+    """One file cannot be read, which is printed."""
     folder, elsewhere = tmp_path / "pictures", tmp_path / "elsewhere"
     folder.mkdir()
     elsewhere.mkdir()
@@ -324,23 +324,23 @@ def test_a_run_on_a_folder_of_pictures_goes_on_from_another_place(tmp_path: Path
     fails(tinygan(*resume, 4, "--data", "others.npy", cwd=tmp_path), 5, "was trained on other images")
 
 
-def test_whatever_makes_a_resumed_run_differ_in_its_bits_is_named(trained: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_warns_of_everything_that_can_change_its_bits(trained: Path, tmp_path: Path) -> None:
     path = copy_of(trained, tmp_path) / "config.json"
     config = json.loads(path.read_text())
     foreign = [("device", "processor"), ("device", "threads"), ("device", "engine"), ("versions", "numpy"),
                ("versions", "blas"), ("versions", "tinygan")]  # fmt: skip
     for group, name in foreign:
         config[group][name] = "other"
-    config["device"]["step"] = "as a whole (where that file was once)"  # which makes no difference
+    config["device"]["step"] = "as a whole (an older path of the file)"  # makes no difference
     path.write_text(json.dumps(config))
     warned = works("train", "--resume", cwd=tmp_path).stderr.splitlines()
     assert len(warned) == len(foreign) and all("not bit for bit" in line for line in warned)
     for _, name in foreign:
         assert any(line.startswith(f"warning: {name} was other and is ") for line in warned)
-    assert works("train", "--resume", cwd=tmp_path).stderr == ""  # the configuration is now this one
+    assert works("train", "--resume", cwd=tmp_path).stderr == ""  # the configuration was updated
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_loudly_and_half_a_file_swept_up(
+def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_partial_files_are_deleted(
     trained: Path, tmp_path: Path
 ) -> None:
     half = copy_of(trained, tmp_path) / ".config.json.12-0a1b2c3d.tmp"
@@ -367,7 +367,7 @@ def test_an_unreadable_checkpoint_is_refused(trained: Path, tmp_path: Path) -> N
     checkpoint(tmp_path, 2).write_bytes(b"not a checkpoint")
     for command in ("train", "--resume"), ("sample",), ("report",):
         fails(tinygan(*command, cwd=tmp_path), 5, "epoch_0002.npz")
-    assert len(RunFolder(run).read_losses()) == 4 * TINY_STEPS  # nothing was cut off
+    assert len(RunFolder(run).read_losses()) == 4 * TINY_STEPS  # not truncated
 
 
 @pytest.mark.parametrize("text", ['{"device": "gpu"}', '{"versions": []}'])
@@ -376,7 +376,7 @@ def test_a_damaged_configuration_is_refused(trained: Path, tmp_path: Path, text:
     fails(tinygan("train", "--resume", cwd=tmp_path), 5, "config.json")
 
 
-def test_a_run_that_is_being_written_is_left_alone(trained: Path) -> None:
+def test_a_run_that_is_being_written_is_locked(trained: Path) -> None:
     with RunFolder(trained / RUN).locked():
         fails(tinygan("train", "--resume", cwd=trained), 5, "is being written by this program: end its loop")
         works("train", "--resume", "--dry-run", cwd=trained)
@@ -390,13 +390,13 @@ def test_nothing_to_resume_or_to_show(tmp_path: Path) -> None:
     fails(tinygan("report", "--frames", cwd=tmp_path), 2, "--frames")
 
 
-# Processes: signals, and output that nobody takes.
+# Processes: signals, and output without a reader.
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 @pytest.mark.parametrize("number", [signal.SIGUSR1, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_a_process_that_gets_a_signal_saves_and_another_goes_on(tmp_path: Path, number: int) -> None:
-    """Bit for bit as one that was never stopped; meanwhile nobody else may write there."""
+def test_a_process_saves_on_a_signal_and_another_one_resumes(tmp_path: Path, number: int) -> None:
+    """Bit for bit like a run that was never stopped. Until then the run is locked."""
     endless = (*TINY, "--epochs", 100_000, "--checkpoint-every", 50_000, "--no-gif")
     process = start("-m", "tinygan.train", *endless, cwd=tmp_path, stdout=subprocess.DEVNULL)
     statistics = tmp_path / RUN / "stats.jsonl"
@@ -425,7 +425,7 @@ def test_a_process_that_gets_a_signal_saves_and_another_goes_on(tmp_path: Path, 
     assert all((array == read(whole)[0][name]).all() for name, array in read(newest)[0].items())
 
 
-def test_a_run_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
+def test_a_training_continues_when_the_reader_of_its_output_is_gone(tmp_path: Path) -> None:
     process = start("-m", "tinygan.train", *TINY, "--epochs", 2, "--no-gif", "--no-report", cwd=tmp_path)
     assert process.stdout and process.stderr
     while not process.stdout.readline().startswith("run "):
@@ -436,8 +436,8 @@ def test_a_run_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
     assert checkpoint(tmp_path, 2).exists()
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
-@pytest.mark.parametrize("command", ["explain", "report"])  # more than a buffer holds, and less
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("command", ["explain", "report"])  # more and less than a buffer holds
 def test_output_that_cannot_be_written_is_reported_in_one_line(trained: Path, command: str) -> None:
     with open("/dev/full", "w") as full:
         result = ended(start("-m", f"tinygan.{command}", cwd=trained, stdout=full))
@@ -445,7 +445,7 @@ def test_output_that_cannot_be_written_is_reported_in_one_line(trained: Path, co
     assert result.stderr == "error: cannot write the output: No space left on device.\n"
 
 
-def test_a_command_whose_output_nobody_reads_ends_in_silence(trained: Path) -> None:
+def test_a_command_without_a_reader_ends_silently(trained: Path) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     result = ended(start("-m", "tinygan.explain", cwd=trained, stdout=theirs))
@@ -453,11 +453,11 @@ def test_a_command_whose_output_nobody_reads_ends_in_silence(trained: Path) -> N
     assert (result.returncode, result.stderr) == (1, "")
 
 
-def test_gpu_without_a_gpu_is_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_device_gpu_without_a_gpu_is_refused_with_a_remedy(tmp_path: Path) -> None:
     fails(ended(start("-m", "tinygan.train", *TINY, "--device", "gpu", cwd=tmp_path)), 3, "--device cpu")
 
 
-# What is refused.
+# Errors.
 
 
 @pytest.mark.parametrize(
@@ -496,25 +496,25 @@ def test_gpu_without_a_gpu_is_refused_with_the_remedy(tmp_path: Path) -> None:
 def test_bad_input_gets_one_line_and_its_exit_code(
     arguments: list[str], code: int, words: list[str], tmp_path: Path
 ) -> None:
-    soon_over = ("--device", "cpu", "--steps", 0)  # where it is not refused
+    soon_over = ("--device", "cpu", "--steps", 0)  # in case it is not refused
     fails(tinygan("train", *soon_over, *arguments, cwd=tmp_path), code, *words)
     assert list(tmp_path.glob("runs*")) == []
 
 
 @pytest.mark.parametrize("command", ["sample", "explain", "export", "evaluate", "report"])
-def test_a_name_that_is_too_long_is_no_run(command: str, tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_is_not_a_run(command: str, tmp_path: Path) -> None:
     options = ("--onnx", "g.onnx") if command == "export" else ()
     fails(tinygan(command, "x" * 300, *options, cwd=tmp_path), 5, "xxx")
 
 
-def test_a_file_that_cannot_have_its_name_is_refused(trained: Path) -> None:
+def test_a_file_name_that_is_too_long_is_refused(trained: Path) -> None:
     fails(tinygan("sample", "--out", "x" * 300 + ".png", cwd=trained), 5, "cannot write")
     walk = ("--num", 2, "--interpolate", 2, "--out", "x" * 300 + ".gif")
     fails(tinygan("sample", *walk, cwd=trained), 5, "cannot write")
     fails(tinygan("sample", "--separate", "--out", "x" * 300, cwd=trained), 5, "cannot make", "--out")
 
 
-def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for dry_run in ((), ("--dry-run",)):
         for out in ("file", "file/runs"):
@@ -523,13 +523,13 @@ def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> N
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_weights_that_overflow_are_never_saved_and_exit_with_6(tmp_path: Path) -> None:
+def test_weights_that_overflow_are_never_saved_and_the_exit_code_is_6(tmp_path: Path) -> None:
     arguments = (*TINY, "--limit", 32, "--lr", "1e39", "--epochs", 1)
     fails(tinygan("train", *arguments, cwd=tmp_path), 6, "not finite", "--lr")
     assert list((tmp_path / RUN / "checkpoints").iterdir()) == []
 
 
-def test_the_step_and_the_number_that_went_wrong_are_named(tmp_path: Path) -> None:
+def test_an_overflow_is_reported_with_its_step_and_number(tmp_path: Path) -> None:
     result = tinygan("train", *TINY, "--epochs", 2, "--lr", "1e37", cwd=tmp_path)
     fails(result, 6, "epoch 1, step 2: ", " is not finite. Last good checkpoint: none yet. Start a new run")
     assert (tmp_path / RUN / "log.txt").read_text().splitlines()[-1] == result.stderr.strip()
@@ -550,12 +550,12 @@ def test_sample_is_the_same_for_one_seed_and_differs_between_seeds(trained: Path
     for seed in (0, 3, 3):
         works("sample", "--seed", seed, "--out", tmp_path / "a.png", cwd=trained)
         grids.append(read_picture(tmp_path / "a.png"))
-    assert (grids[0] == read_picture(preview(trained, 4))).all()  # 0: the run's own
+    assert (grids[0] == read_picture(preview(trained, 4))).all()  # 0: the run's seed
     assert (grids[1] == grids[2]).all() and (grids[0] != grids[1]).any()
 
 
-def test_all_that_shows_pictures_shows_the_averaged_generator_s(tmp_path: Path) -> None:
-    """Previews, sample, both exports: after 9 steps at this rate what trains would make others."""
+def test_all_pictures_are_by_the_averaged_generator(tmp_path: Path) -> None:
+    """Previews, sample, export: after 9 steps at this learning rate the trained weights differ visibly."""
     for averaged in (("--average", 0.9), ()):
         run = ("train", *TINY, "--epochs", 3, "--lr", 0.01, "--no-gif", "--checkpoint-every", 3, *averaged)
         works(*run, cwd=tmp_path)
@@ -577,7 +577,7 @@ def test_all_that_shows_pictures_shows_the_averaged_generator_s(tmp_path: Path) 
     fails(result, 2, "was trained with --average 0.9, not 0.5")
 
 
-def test_sample_separate_writes_one_file_a_picture(trained: Path, tmp_path: Path) -> None:
+def test_sample_separate_writes_one_file_for_each_picture(trained: Path, tmp_path: Path) -> None:
     works("sample", "--num", 11, "--separate", "--out", tmp_path / "pictures", cwd=trained)
     files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert files == [f"{number:02}.png" for number in range(11)]
@@ -595,7 +595,7 @@ def test_sample_reads_a_checkpoint_that_was_copied_elsewhere(trained: Path, tmp_
 def test_sample_interpolates_in_a_looping_gif(trained: Path, tmp_path: Path) -> None:
     works("sample", "--num", 3, "--interpolate", 5, "--out", tmp_path / "walk.gif", cwd=trained)
     frames, loops = gif_frames(tmp_path / "walk.gif")
-    assert 3 < frames <= 15 and loops == 0  # more than the ends
+    assert 3 < frames <= 15 and loops == 0  # more than the end points
 
 
 @pytest.mark.parametrize(
@@ -604,8 +604,8 @@ def test_sample_interpolates_in_a_looping_gif(trained: Path, tmp_path: Path) -> 
         ("--num 0", "--num 0"), ("--interpolate 1", "at least 2 frames"), ("--seed -1", "--seed -1"),
         ("--seed x", "--seed"), ("--bogus", "--bogus"), ("--num 1 --interpolate 5", "2 pictures"),
         ("--separate --interpolate 5", "not allowed with"), ("--grid 0x3", "ROWSxCOLS"),
-        ("--grid 2x2 --num 5", "--grid 2x2 holds"), ("--grid 2x2 --separate", "not allowed with"),
-        ("--format npy --separate", "leave the other"), ("--out x.jpg", "does not end in .png or .npy"),
+        ("--grid 2x2 --num 5", "fit into --grid 2x2"), ("--grid 2x2 --separate", "not allowed with"),
+        ("--format npy --separate", "Leave out --separate"), ("--out x.jpg", "does not end in .png or .npy"),
         ("--out x.png --format npy", "does not end in .npy"), ("--out x.png --interpolate 5", "end in .mp4"),
         ("--num 100000000000000000000", "more than 1,000,000"),
         ("--interpolate 1000000", "more than 1,000,000"),
@@ -622,7 +622,7 @@ def test_sample_arranges_pictures_in_a_grid_of_any_shape(trained: Path, tmp_path
         assert (read_picture(tmp_path / "wide.png") == expected).all()
 
 
-def test_sample_writes_the_very_numbers(trained: Path, tmp_path: Path) -> None:
+def test_sample_writes_the_exact_numbers(trained: Path, tmp_path: Path) -> None:
     works("sample", "--num", 3, "--seed", 0, "--out", tmp_path / "pictures.npy", cwd=trained)
     found = np.load(tmp_path / "pictures.npy")
     assert found.shape == (3, 28, 28, 1) and found.dtype == np.float32
@@ -630,7 +630,7 @@ def test_sample_writes_the_very_numbers(trained: Path, tmp_path: Path) -> None:
 
 
 def test_sample_shows_the_same_noise_through_the_training(trained: Path, tmp_path: Path) -> None:
-    """Untrained and after epochs 2 and 4, up to the checkpoint named; one that is damaged is passed over."""
+    """Untrained and after epochs 2 and 4, up to the given checkpoint. A damaged one is skipped."""
     copy_of(trained, tmp_path)
     through = ("--through-training", "--num", 16, "--seed", 0, "--out", "through.png")
     untrained, two, four = "before training", "epoch 2", "epoch 4"
@@ -655,18 +655,18 @@ def test_sample_takes_the_newest_run_that_has_been_trained(trained: Path, tmp_pa
 
 
 def in_page(path: Path) -> dict[str, Any]:
-    """What a report's scripts read."""
+    """The contents that a report's scripts read."""
     (text,) = re.findall(r'<script id="contents" type="application/json">(.*?)</script>', path.read_text())
     return json.loads(text)
 
 
-def test_a_run_ends_with_a_report_of_all_of_it(trained: Path) -> None:
+def test_a_run_ends_with_a_complete_report(trained: Path) -> None:
     found = in_page(trained / RUN / "report.html")
     assert [row["epoch"] for row in found["stats"]] == [1, 2, 3, 4]
     assert [frame["epoch"] for frame in found["frames"]] == [0, 1, 2, 3, 4]
     assert len(found["curves"]["step"]) == found["step"] == 4 * TINY_STEPS
     log = (trained / RUN / "log.txt").read_text()
-    assert f"The report, to open in a browser: {RUN / 'report.html'}" in log
+    assert f"Report, to open in a browser: {RUN / 'report.html'}" in log
 
 
 def test_the_command_writes_the_same_report_again(trained: Path, tmp_path: Path) -> None:
@@ -676,13 +676,11 @@ def test_the_command_writes_the_same_report_again(trained: Path, tmp_path: Path)
     assert "0001-strokes/report.html" in works("report", cwd=tmp_path).stdout
     again = in_page(path)
     for found in (before, again):
-        del found["config"]  # other tests went on with this run, which adds their commands
+        del found["config"]  # other tests resumed this run, which adds their commands
     assert again == before and abs(path.stat().st_size - size) < 1000
 
 
-def test_the_report_s_command_makes_the_animation_and_writes_the_losses_as_csv(
-    trained: Path, tmp_path: Path
-) -> None:
+def test_the_command_report_writes_the_animation_and_the_losses_as_csv(trained: Path, tmp_path: Path) -> None:
     run = copy_of(trained, tmp_path)
     (run / "training.gif").unlink()
     printed = works("report", "--csv", cwd=tmp_path).stdout
@@ -696,7 +694,7 @@ def test_the_report_s_command_makes_the_animation_and_writes_the_losses_as_csv(
     assert np.allclose(numbers, RunFolder(run).read_losses(), rtol=1e-5)
 
 
-def test_a_report_of_a_checkpoint_shows_its_generator_and_of_none_an_untrained_one(
+def test_a_report_shows_the_generator_of_the_checkpoint_or_an_untrained_one(
     trained: Path, tmp_path: Path
 ) -> None:
     run = copy_of(trained, tmp_path)
@@ -708,7 +706,7 @@ def test_a_report_of_a_checkpoint_shows_its_generator_and_of_none_an_untrained_o
     assert in_page(run / "report.html")["step"] == 0
 
 
-def test_several_runs_are_put_side_by_side(trained: Path, tmp_path: Path) -> None:
+def test_several_runs_are_shown_side_by_side(trained: Path, tmp_path: Path) -> None:
     run = copy_of(trained, tmp_path)
     shutil.copytree(run, run.parent / "0002-again")
     (run.parent / "0003-not-trained").mkdir()
@@ -736,12 +734,12 @@ def test_a_report_without_the_training_images_says_so(tmp_path: Path) -> None:
     for change in (lambda file: np.save(file, np.zeros((70, 28, 28), np.uint8)), Path.unlink):
         change(tmp_path / "mine.npy")
         done = works("report", cwd=tmp_path)
-        assert done.stderr.count("note     without the training images nearest to the samples: ") == 1
+        assert done.stderr.count("the report lacks the training images nearest to the samples: ") == 1
         found = in_page(path)["ranked"]
         assert found["nearest"] is None and len(found["probabilities"]) == 24
 
 
-def test_no_report_and_no_film_are_made_where_none_are_wanted_and_a_resumed_run_makes_them(
+def test_no_report_and_no_gif_are_respected_and_a_resumed_run_writes_both(
     tmp_path: Path,
 ) -> None:
     printed = works("train", *TINY, "--epochs", 1, "--no-report", "--no-gif", cwd=tmp_path).stdout
@@ -756,11 +754,11 @@ def test_a_report_that_fails_does_not_stop_the_training(tmp_path: Path) -> None:
     (tmp_path / RUN / "report.html").mkdir()
     done = works("train", "--resume", "--epochs", 2, cwd=tmp_path)
     assert "warning: no report: " in done.stderr and "no regular file" in done.stderr
-    assert "The report" not in done.stdout
+    assert "Report" not in done.stdout
     assert checkpoint(tmp_path, 2).exists()
 
 
-def test_a_resumption_that_fails_changes_nothing_of_the_run(tmp_path: Path) -> None:
+def test_a_failed_attempt_to_resume_does_not_change_the_run(tmp_path: Path) -> None:
     works("train", *TINY, "--epochs", 1, "--no-report", cwd=tmp_path)
     config, stats_file = (tmp_path / RUN / name for name in ("config.json", "stats.jsonl"))
     stats_file.write_text("garbage\n" + stats_file.read_text())
@@ -769,14 +767,14 @@ def test_a_resumption_that_fails_changes_nothing_of_the_run(tmp_path: Path) -> N
     assert before == (config.read_bytes(), stats_file.read_bytes())
 
 
-def test_a_memory_that_is_full_when_the_training_begins_is_one_line_in_the_log(
+def test_out_of_memory_at_the_start_is_one_line_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(images: np.ndarray) -> np.ndarray:
-        raise MemoryError("no room")
+        raise MemoryError("no memory")
 
     monkeypatch.setattr("tinygan.runs.loop.normalise", full)
-    words = "out of memory at --batch-size 32 (no room). Use --batch-size 16."
+    words = "out of memory at --batch-size 32 (no memory). Use --batch-size 16."
     fails(tinygan("train", *TINY, cwd=tmp_path), 3, words)
     assert (tmp_path / RUN / "log.txt").read_text().endswith(f"error: {words}\n")
 
@@ -785,16 +783,16 @@ def test_a_memory_that_is_full_when_the_training_begins_is_one_line_in_the_log(
 
 
 @pytest.mark.usefixtures("few_strokes")
-def test_an_evaluation_stands_beside_its_floor_and_its_ceiling(trained: Path, tmp_path: Path) -> None:
+def test_an_evaluation_is_printed_with_its_floor_and_ceiling(trained: Path, tmp_path: Path) -> None:
     run, figures = trained / RUN, tmp_path / "figures.json"
     out = ("--json", figures, "--out", tmp_path / "new")
     printed = works("evaluate", run, "--samples", 300, *out, cwd=tmp_path).stdout
     lines = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
     found = json.loads(figures.read_text())
-    judged = found["judged"]
-    assert judged["real images"]["fcd"] < judged["generator"]["fcd"] and judged["noise"]["recall"] < 0.1
-    assert f"{judged['generator']['fcd']:.2f} +- {judged['generator']['error']:.2f}" in lines["generator"]
-    assert "the floor" in lines["real"] and "the ceiling" in lines["noise"] and "No FID" in lines["FCD"]
+    rows = found["measured"]
+    assert rows["real images"]["fcd"] < rows["generator"]["fcd"] and rows["noise"]["recall"] < 0.1
+    assert f"{rows['generator']['fcd']:.2f} +- {rows['generator']['error']:.2f}" in lines["generator"]
+    assert "the floor" in lines["real"] and "the ceiling" in lines["noise"] and "not FID" in lines["FCD"]
     assert sum(found["classes"].values()) == pytest.approx(1) and len(found["nearest"]["rms"]) == 24
     how, side = found["shrunk_as_far"]
     assert how in lines["in"] and f"real digits shrunk to {side}x{side} pixels" in lines["in"]
@@ -805,9 +803,7 @@ def test_an_evaluation_stands_beside_its_floor_and_its_ceiling(trained: Path, tm
 
 
 @pytest.mark.usefixtures("few_strokes")
-def test_an_evaluation_prints_its_figures_alone_where_they_are_to_be_piped(
-    trained: Path, tmp_path: Path
-) -> None:
+def test_json_to_stdout_prints_nothing_else_there(trained: Path, tmp_path: Path) -> None:
     out = ("--json", "-", "--out", tmp_path / "new")
     done = works("evaluate", trained / RUN, "--samples", 300, *out, cwd=tmp_path)
     assert json.loads(done.stdout)["samples"] == 300 and "the floor" in done.stderr
@@ -817,8 +813,8 @@ def test_an_evaluation_prints_its_figures_alone_where_they_are_to_be_piped(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--out", "-"], 2, "--out: nothing is written to the standard output"),
-        (["--samples", "99"], 2, "--samples 99 is less than 100"),
+        (["--out", "-"], 2, "--out: cannot write to the standard output"),
+        (["--samples", "99"], 2, "--samples 99 is too few to measure. Use 100 or more."),
         (["--samples", "10001"], 4, "more than the 10,000 test images"),
         (["--seed", "-1"], 2, "--seed -1"),
         (["--json", "gone/figures.json"], 2, "there is no folder gone"),
@@ -826,7 +822,7 @@ def test_an_evaluation_prints_its_figures_alone_where_they_are_to_be_piped(
         (["--out", "near.jpg"], 2, "--out near.jpg does not end in .png"),
     ],
 )
-def test_evaluate_refuses_what_it_cannot_do(
+def test_evaluate_refuses_bad_options(
     trained: Path, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
     fails(tinygan("evaluate", trained / RUN, *arguments, cwd=tmp_path), code, words)
@@ -834,29 +830,29 @@ def test_evaluate_refuses_what_it_cannot_do(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_strokes")
-def test_an_evaluation_gives_the_same_figures_again(trained: Path, tmp_path: Path) -> None:
+def test_an_evaluation_is_reproducible(trained: Path, tmp_path: Path) -> None:
     for name in ("once.json", "again.json"):
         works("evaluate", trained / RUN, "--samples", 300, "--json", name, cwd=tmp_path)
     assert (tmp_path / "once.json").read_bytes() == (tmp_path / "again.json").read_bytes()
 
 
 @pytest.mark.slow
-def test_metrics_are_recorded_and_equal_those_of_evaluate(tmp_path: Path) -> None:
+def test_metrics_during_training_equal_those_of_evaluate(tmp_path: Path) -> None:
     printed = works("train", *TINY, "--epochs", 3, "--metrics-every", 2, "--no-gif", cwd=tmp_path).stdout
     assert printed.count("FCD") == 1 and "10,000 of each" in printed
     rows = stats(tmp_path)
     assert ["evaluation" in row for row in rows] == [False, True, False]
     shown = in_page(tmp_path / RUN / "report.html")["stats"]
     assert shown[1]["evaluation"] == rows[1]["evaluation"]
-    # The checkpoint of epoch 2, from a run that ends there.
+    # A run that ends with epoch 2 has the same checkpoint.
     works("train", *TINY, "--epochs", 2, "--no-gif", cwd=tmp_path)
     works("evaluate", "--json", "figures.json", cwd=tmp_path)
-    judged = json.loads((tmp_path / "figures.json").read_text())["judged"]
-    beside = {"floor": judged["real images"]["fcd"], "ceiling": judged["noise"]["fcd"], "samples": 10_000}
-    assert judged["generator"] | beside == pytest.approx(rows[1]["evaluation"], abs=1e-3)
+    measured = json.loads((tmp_path / "figures.json").read_text())["measured"]
+    more = {"floor": measured["real images"]["fcd"], "ceiling": measured["noise"]["fcd"], "samples": 10_000}
+    assert measured["generator"] | more == pytest.approx(rows[1]["evaluation"], abs=1e-3)
 
 
-# The gradients' check, and exports.
+# Gradient checks and exports.
 
 
 def test_gradcheck_runs_and_knows_its_ops(tmp_path: Path) -> None:
@@ -864,8 +860,8 @@ def test_gradcheck_runs_and_knows_its_ops(tmp_path: Path) -> None:
     fails(tinygan("gradcheck", "--op", "sine", cwd=tmp_path), 2, "invalid choice: 'sine'")
 
 
-def test_export_writes_what_other_programs_read(trained: Path, tmp_path: Path) -> None:
-    """From which nothing can be explained, or exported again: it holds weights alone."""
+def test_export_writes_onnx_and_safetensors(trained: Path, tmp_path: Path) -> None:
+    """A .safetensors file has weights only, so it cannot be explained or exported again."""
     pytest.importorskip("onnx")
     pytest.importorskip("safetensors")
     weights = tmp_path / "both.safetensors"
@@ -883,7 +879,7 @@ def test_export_writes_what_other_programs_read(trained: Path, tmp_path: Path) -
     ("arguments", "words"),
     [("", "nothing to write"), ("--onnx g.pb", "not end in .onnx"), ("--safetensors g", "in .safetensors")],
 )
-def test_export_refuses_what_it_cannot_write(trained: Path, arguments: str, words: str) -> None:
+def test_export_refuses_bad_options(trained: Path, arguments: str, words: str) -> None:
     fails(tinygan("export", *arguments.split(), cwd=trained), 2, words)
 
 
@@ -926,7 +922,7 @@ def test_explain_follows_a_step(trained: Path) -> None:
         ("--engine fast", "readable engine"),
     ],
 )
-def test_explain_refuses_what_there_is_not(trained: Path, arguments: str, words: str) -> None:
+def test_explain_refuses_bad_options(trained: Path, arguments: str, words: str) -> None:
     fails(tinygan("explain", *arguments.split(), cwd=trained), 2, words)
 
 

@@ -1,4 +1,4 @@
-"""README's exercises: each edit, made in a copy of the package, is what `train` runs."""
+"""README's exercises: `train` runs each edit, made in a copy of the package."""
 
 import json
 import os
@@ -18,7 +18,7 @@ EXERCISES = [
     (title, file, body.strip("\n").splitlines())
     for title, file, body in re.findall(r"^# (.*?)  (tinygan/\S+)\n(.*?)(?=^# |\Z)", BLOCK[1], re.M | re.S)
 ]
-# How the fast engine takes its steps then; the others are for it to compute as they are.
+# Why the fast engine then takes steps op by op; it computes the other edits as a whole.
 EXPECTED = {
     "Label": "gan.discriminator_loss was changed",
     "Least": "gan.discriminator_loss and gan.generator_loss were changed",
@@ -30,7 +30,7 @@ ARGUMENTS = "--data strokes --limit 64 --batch-size 32 --width 8 --steps 3 --no-
 
 
 def edited(lines: list[str], diff: list[str]) -> list[str]:
-    """`lines` with every run of ``-`` lines replaced by the ``+`` lines behind it, wherever it stands."""
+    """`lines` with every block of ``-`` lines replaced by the ``+`` lines after it, everywhere."""
     hunks = re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)*)", "\n".join(diff) + "\n", re.M)
     for old, new in hunks:
         old, new = ([line[1:] for line in part.splitlines()] for part in (old, new))
@@ -56,7 +56,7 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def trained(folder: Path, *arguments: str) -> tuple[str, list[float]]:
-    """What `train` says and its losses."""
+    """The output of `train` and its losses."""
     shutil.rmtree(folder / "runs", ignore_errors=True)
     result = train(folder, *arguments)
     assert result.returncode == 0, result.stderr
@@ -77,7 +77,7 @@ def test_without_an_edit_the_fast_engine_takes_its_own_step(unchanged: tuple[str
 
 @pytest.mark.parametrize(
     ("title", "file", "diff"),
-    [  # one of them at once, the others among the slow tests
+    [  # one of them always, the others only with the slow tests
         pytest.param(*one, id=one[0], marks=[] if one[0].startswith("Label") else [pytest.mark.slow])
         for one in EXERCISES
     ],
@@ -103,11 +103,11 @@ def test_an_exercise_is_what_runs_on_both_engines(
 
 
 @pytest.mark.slow
-def test_an_edit_with_which_fcd_cannot_be_measured_costs_the_evaluations_alone(tmp_path: Path) -> None:
+def test_an_edit_that_makes_fcd_unmeasurable_only_disables_the_evaluations(tmp_path: Path) -> None:
     copy_package(tmp_path)
     path = tmp_path / "tinygan/ops/activation.py"
     path.write_text(path.read_text().replace("slope: float = 0.3", "slope: float = 0.2"))
     result = train(tmp_path, "--metrics-every", "1")
     assert result.returncode == 0 and "done     3 steps" in result.stdout
-    line = "warning: --metrics-every is left out. ops.activation.leaky_relu was changed: FCD cannot"
+    line = "warning: --metrics-every is ignored. ops.activation.leaky_relu was changed: FCD cannot"
     assert result.stderr.startswith(line)

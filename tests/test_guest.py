@@ -1,4 +1,4 @@
-"""The process belongs to somebody else: a notebook, a thread, a web server, a service without a terminal."""
+"""tinygan as a guest in another program: a notebook, a thread, a web server, a service without a terminal."""
 
 import os
 import re
@@ -27,7 +27,7 @@ SIGNALS = [number for number in signal.Signals if number.name in ("SIGINT", "SIG
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with no way to the network."""
+    """The working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -37,7 +37,7 @@ def blas_limited_to(count: int) -> Iterator[None]:
     """As ``threadpoolctl.threadpool_limits`` does it."""
     before = machine.blas_threads()
     if not machine.limit_blas_threads(count):
-        pytest.skip("this NumPy's BLAS cannot be told how many threads to use")
+        pytest.skip("this NumPy's BLAS does not let its number of threads be set")
     try:
         yield
     finally:
@@ -79,9 +79,9 @@ def test_two_trainings_at_once_are_the_same_as_one_after_the_other(here: Path) -
     assert before == (POOL.threads, machine.blas_threads())
 
 
-def test_what_stopped_a_run_is_one_line_in_a_notebook() -> None:
+def test_a_notebook_shows_errors_as_one_line() -> None:
     problem = StoppedError(130, "python -m tinygan.train --resume runs/0001")
-    (line,) = problem._render_traceback_()  # what IPython asks an exception for
+    (line,) = problem._render_traceback_()  # IPython calls it to show an exception
     assert line == str(problem) and "everything is saved" in line
     (line,) = UsageError("--lr 0.0 is not a positive number.")._render_traceback_()
     assert line == "error: --lr 0.0 is not a positive number."
@@ -91,7 +91,7 @@ def test_what_stopped_a_run_is_one_line_in_a_notebook() -> None:
 
 
 class Writes:
-    """All that a log of some program may offer in place of a stream."""
+    """A stream that has nothing but `write`, like the logs of some programs."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -101,7 +101,7 @@ class Writes:
         return len(text)
 
 
-def test_streams_that_only_write_are_enough(here: Path) -> None:
+def test_streams_need_nothing_but_a_method_write(here: Path) -> None:
     printed: Any = Writes()
     with redirect_stdout(printed), redirect_stderr(printed):
         assert train.main([*TINY, "--epochs", 1]) == 0
@@ -110,7 +110,7 @@ def test_streams_that_only_write_are_enough(here: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell that closes descriptors")
-def test_without_streams_everything_works_in_silence(tmp_path: Path) -> None:
+def test_all_commands_work_without_streams(tmp_path: Path) -> None:
     for command, code in (
         (f"train {shlex.join(TINY)} --epochs 1", 0), ("train --resume --epochs 2", 0), ("sample", 0),
         ("report", 0), ("explain --layers", 0), ("gradcheck --op tanh", 0), ("train --resume --lr 7", 2),
@@ -119,12 +119,12 @@ def test_without_streams_everything_works_in_silence(tmp_path: Path) -> None:
         done = subprocess.run(["sh", "-c", line], cwd=tmp_path, env=clean_environment(tmp_path), timeout=120)
         assert done.returncode == code, command
     assert checkpoint(tmp_path, 2).exists()
-    RunFolder(tmp_path / RUN).read_stats()  # nothing was printed into a file
+    RunFolder(tmp_path / RUN).read_stats()  # checks that nothing was printed into it
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell that closes descriptors")
-def test_no_file_of_a_command_gets_the_number_of_a_stream_that_was_closed(tmp_path: Path) -> None:
-    """A library of another language would print into it."""
+def test_no_file_gets_the_descriptor_of_a_closed_stream(tmp_path: Path) -> None:
+    """A C library would print into it."""
     code = "import os; from tinygan import cli; cli.run(lambda words: os._exit(os.open(os.devnull, 0)))"
     line = shlex.join([sys.executable, "-c", code]) + " <&- >&- 2>&-"
     done = subprocess.run(["sh", "-c", line], env=clean_environment(tmp_path), timeout=60)
@@ -134,7 +134,7 @@ def test_no_file_of_a_command_gets_the_number_of_a_stream_that_was_closed(tmp_pa
 # Libraries.
 
 
-def test_libraries_handlers_and_the_folder_are_found_as_they_were(
+def test_threads_signal_handlers_and_the_working_directory_are_restored(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "keep_memory", lambda: pytest.fail("it cannot be undone"))
@@ -165,7 +165,7 @@ def test_libraries_handlers_and_the_folder_are_found_as_they_were(
         ({"OMP_NUM_THREADS": "x", "OPENBLAS_NUM_THREADS": "1"}, (), "1 thread (OPENBLAS_NUM_THREADS)"),
     ],
 )
-def test_the_number_of_threads_is_the_user_s_and_says_whose(
+def test_the_output_says_which_setting_determines_the_number_of_threads(
     environment: dict[str, str], options: tuple[object, ...], words: str, tmp_path: Path
 ) -> None:
     cores = machine.usable_cores()
@@ -176,7 +176,7 @@ def test_the_number_of_threads_is_the_user_s_and_says_whose(
     assert line.endswith(f", {words.format(cores=cores)}")
 
 
-def test_a_program_s_own_limit_of_blas_is_respected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_limit_on_blas_threads_is_respected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with blas_limited_to(1):
         train.main([*TINY, "--dry-run"])
     assert "1 thread (the limit of NumPy's BLAS)" in capsys.readouterr().out
@@ -185,7 +185,7 @@ def test_a_program_s_own_limit_of_blas_is_respected(here: Path, capsys: pytest.C
 # Arguments.
 
 
-def test_arguments_may_be_text_numbers_and_paths(here: Path) -> None:
+def test_arguments_can_be_text_numbers_and_paths(here: Path) -> None:
     out = here / "my runs"
     words = ["--limit", np.int64(80), "--batch-size", 32, "--lr", 1e-4, "--out", out, "--data", b"strokes"]
     assert train.main([*words, "--width", 2, "--noise-dim", 5, "--epochs", 1, "--quiet"]) == 0
@@ -199,23 +199,23 @@ def test_arguments_may_be_text_numbers_and_paths(here: Path) -> None:
         train.main("--out 'my")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="as sh reads them")
-def test_commands_that_are_printed_can_be_pasted(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name != "posix", reason="needs sh")
+def test_printed_commands_can_be_pasted(tmp_path: Path) -> None:
     cwd = tmp_path / "it's $HOME & more"
     cwd.mkdir()
     printed = works("train", *TINY, "--epochs", 2, "--steps", 1, "--out", "my runs", cwd=cwd).stdout
     commands = [line.partition(": ")[2] for line in printed.splitlines() if " -m tinygan" in line]
     assert len(commands) == 2
-    for command in commands:  # as they are: they name the Python that runs these tests
+    for command in commands:  # unchanged: they name the Python that runs these tests
         done = subprocess.run(["sh", "-c", command], cwd=cwd, env=clean_environment(cwd), capture_output=True)
         assert done.returncode == 0, done
 
 
-@pytest.mark.skipif(os.name != "posix", reason="as sh reads them")
-def test_packages_are_installed_for_the_python_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(os.name != "posix", reason="needs sh")
+def test_pip_commands_use_the_python_that_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = subprocess.run(["sh", "-c", pip("list")], capture_output=True, text=True, check=True).stdout
     assert re.search(r"^tinygan +\d", shown, re.M)
-    monkeypatch.setattr("tinygan.errors.find_spec", lambda name: None)  # as in environments of uv
+    monkeypatch.setattr("tinygan.errors.find_spec", lambda name: None)  # as in uv's environments
     assert pip("install", "a[b]") == f"uv pip install --python {shlex.quote(sys.executable)} 'a[b]'"
 
 

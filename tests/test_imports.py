@@ -1,4 +1,4 @@
-"""The rooms and their order: what may import what, read from the sources without running them."""
+"""The order of the packages: what may import what, read from the sources without running them."""
 
 import ast
 import subprocess
@@ -10,13 +10,13 @@ import pytest
 
 import tinygan
 
-PACKAGE = Path(tinygan.__file__).parent
-ROOT = PACKAGE.parent
+FOLDER = Path(tinygan.__file__).parent
+ROOT = FOLDER.parent
 
-# From bottom to top. A file imports only from its own room and from rooms on lines below: two rooms on one
-# line do not know each other.
+# From bottom to top. A file imports only from its own package and from lower entries: packages in the same
+# tuple do not import each other. A single module can be listed like a package.
 COMMANDS = ("train", "sample", "evaluate", "explain", "gradcheck", "report", "export")
-ROOMS = [
+PACKAGES = [
     ("errors",), ("gpu_errors", "files", "machine", "rng", "ranks", "ranks.alone"), ("arrays",),
     ("autograd",), ("ops",),
     ("fast", "ranks.twins"),  # twins of single ops
@@ -24,12 +24,12 @@ ROOMS = [
     ("fast.originals", "fast.optim", "fast.gan"), ("cuda",),  # twins of whole steps
     ("ranks.mpi",), ("backend", "step"), ("data",), ("runs",), ("views",), ("evaluation", "trained"),
     ("runs.loop",), ("runs.config",), ("cli",), COMMANDS, ("__main__",),
-    ("",),  # tinygan/__init__.py, the public face
+    ("",),  # tinygan/__init__.py, the public API
 ]  # fmt: skip
-HEIGHT = {room: height for height, rooms in enumerate(ROOMS) for room in rooms}
-# What needs NumPy and nothing else: all below `data`.
-CORE = {room for rooms in ROOMS[: HEIGHT["data"]] for room in rooms}
-PATH = ("gan", "models", "layers", "autograd", "optim", "ops")  # what a reader reads
+HEIGHT = {package: height for height, packages in enumerate(PACKAGES) for package in packages}
+# Packages that need nothing but NumPy: all below `data`.
+CORE = {package for packages in PACKAGES[: HEIGHT["data"]] for package in packages}
+PATH = ("gan", "models", "layers", "autograd", "optim", "ops")  # the reading path
 
 
 BY_NAME = ("import_module", "__import__")  # functions that import what a string names
@@ -40,14 +40,14 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+SOURCES = {module_name(path): path for path in sorted(FOLDER.rglob("*.py"))}
 
 
 @cache
 def imports(path: Path, module: str) -> frozenset[str]:
     """Every module a file imports, anywhere in it; ``from tinygan import models`` is `tinygan.models`.
 
-    Calls of `import_module` and `__import__` count: with anything but a constant they cannot be followed.
+    Calls of `import_module` and `__import__` count; their argument must be a constant.
     """
     package = module if path.stem == "__init__" else module.rpartition(".")[0]
     found = set()
@@ -74,12 +74,12 @@ def own_imports(module: str) -> set[str]:
     found = {name for name in imports(SOURCES[module], module) if name.split(".")[0] == "tinygan"}
     nodes = ast.walk(ast.parse(SOURCES[module].read_text(encoding="utf-8")))
     taken = {n.attr for n in nodes if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "tinygan"}
-    # The package's own file runs before all others, so each may ask for its version.
+    # tinygan/__init__.py runs before all other files, so each may use its version.
     return found - {"tinygan"} if taken == {"__version__"} else found
 
 
-def room(module: str) -> str:
-    """The room a module belongs to: its own, if it is named in ROOMS, else its folder's."""
+def package(module: str) -> str:
+    """The entry of PACKAGES that a module belongs to: its own name if listed, else its folder."""
     inside = module.partition(".")[2]
     while inside not in HEIGHT and "." in inside:
         inside = inside.rpartition(".")[0]
@@ -87,19 +87,19 @@ def room(module: str) -> str:
 
 
 @pytest.mark.parametrize("module", SOURCES)
-def test_a_file_has_a_room_and_imports_only_from_it_and_from_below(module):
-    own = room(module)
-    assert own in HEIGHT, f"{module}: say in ROOMS where it belongs"
+def test_a_file_imports_only_from_its_package_and_lower_ones(module):
+    own = package(module)
+    assert own in HEIGHT, f"{module}: add it to PACKAGES"
     for name in own_imports(module):
-        below = HEIGHT[room(name)] < HEIGHT[own]
-        assert below or room(name) == own, f"{module} imports {name}, which does not lie below it"
+        below = HEIGHT[package(name)] < HEIGHT[own]
+        assert below or package(name) == own, f"{module} imports {name}, which is not below it"
 
 
-def test_every_room_has_a_file():
-    assert {room(module) for module in SOURCES} == set(HEIGHT)
+def test_every_package_has_a_file():
+    assert {package(module) for module in SOURCES} == set(HEIGHT)
 
 
-def test_no_file_imports_itself_around_a_corner():
+def test_there_are_no_import_cycles():
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
@@ -113,11 +113,11 @@ def test_no_file_imports_itself_around_a_corner():
         visit(module, ())
 
 
-def test_ops_know_only_arrays_errors_the_graph_and_each_other():
+def test_ops_import_only_arrays_errors_autograd_and_each_other():
     for module in SOURCES:
-        if room(module) == "ops":
-            rooms = {room(name) for name in own_imports(module)}
-            assert rooms <= {"errors", "arrays", "autograd", "ops"}, module
+        if package(module) == "ops":
+            packages = {package(name) for name in own_imports(module)}
+            assert packages <= {"errors", "arrays", "autograd", "ops"}, module
             text = SOURCES[module].read_text(encoding="utf-8")
             names = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)}
             assert not {"numpy", "np", "cupy", "fast", "backend"} & names, module
@@ -125,15 +125,15 @@ def test_ops_know_only_arrays_errors_the_graph_and_each_other():
                 assert name.split(".")[0] not in ("numpy", "cupy"), f"{module} imports {name}"
 
 
-def test_the_reading_path_knows_only_itself_arrays_errors_and_rng():
-    files = [module for module in SOURCES if room(module) in PATH]
-    assert len(files) == 5 + 7 + 1  # five files, seven of ops, and its __init__
+def test_the_reading_path_imports_only_itself_arrays_errors_and_rng():
+    files = [module for module in SOURCES if package(module) in PATH]
+    assert len(files) == 5 + 7 + 1  # five files, the seven in ops, and its __init__
     for module in files:
-        rooms = {room(name) for name in own_imports(module)}  # not fast, backend, machine, step or ranks
-        assert rooms <= {*PATH, "errors", "arrays", "rng"}, module
+        packages = {package(name) for name in own_imports(module)}  # not fast, backend, step or ranks
+        assert packages <= {*PATH, "errors", "arrays", "rng"}, module
         text = SOURCES[module].read_text(encoding="utf-8")
         assert "import_module" not in text and "__import__" not in text, module
-        # All of it at the head of the file, where a reader sees it.
+        # All imports are at the top of the file, where a reader sees them.
         tree = ast.parse(text)
         inside = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
         assert all(n in tree.body for n in inside), module
@@ -141,21 +141,21 @@ def test_the_reading_path_knows_only_itself_arrays_errors_and_rng():
 
 def test_only_the_backend_cuda_and_the_ranks_import_cupy():
     for module, path in SOURCES.items():
-        if room(module) not in ("backend", "cuda", "ranks.mpi"):
+        if package(module) not in ("backend", "cuda", "ranks.mpi"):
             packages = {name.split(".")[0] for name in imports(path, module)}
             assert not [name for name in packages if name.startswith(("cupy", "cuda"))], module
 
 
 def test_the_reading_path_the_data_and_the_commands_do_not_import_fast():
     for module in SOURCES:
-        own = room(module).partition(".")[0]
+        own = package(module).partition(".")[0]
         if own not in ("fast", "cuda", "backend", "step", "runs", "evaluation", "views"):
             assert not any(name.startswith("tinygan.fast") for name in own_imports(module)), module
 
 
-def test_what_a_graphics_card_needs_is_imported_only_when_one_computes():
+def test_cuda_is_imported_only_when_a_gpu_computes():
     for module, path in SOURCES.items():
-        if room(module) != "cuda":
+        if package(module) != "cuda":
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
                 if isinstance(node, ast.ImportFrom):
                     names = [f"{node.module}.{alias.name}." for alias in node.names]
@@ -163,11 +163,11 @@ def test_what_a_graphics_card_needs_is_imported_only_when_one_computes():
 
 
 def test_ranks_are_chosen_by_train_and_the_backend():
-    """All others use those that they are given."""
+    """All other modules get their ranks as arguments."""
     for module in SOURCES:
-        known = {name for name in own_imports(module) if room(name) == "ranks.mpi"}
+        known = {name for name in own_imports(module) if package(name) == "ranks.mpi"}
         if known - {module}:
-            assert room(module) in ("backend", "train"), module
+            assert package(module) in ("backend", "train"), module
 
 
 def test_imports_by_name_are_followed(tmp_path):
@@ -180,21 +180,21 @@ def test_imports_by_name_are_followed(tmp_path):
         imports(file, "unknown")
 
 
-def test_no_module_has_a_name_of_the_standard_library():
-    """Started as a path, a command has its folder first on `sys.path`, and would import ours instead."""
+def test_no_module_is_named_like_one_of_the_standard_library():
+    """A command started by its path has its folder first on `sys.path` and would import tinygan's module."""
     taken = {module for module in SOURCES if module.rpartition(".")[2] in sys.stdlib_module_names}
     assert taken == set()
 
 
-def test_the_core_needs_nothing_but_numpy_and_the_standard_library():
+def test_the_core_imports_only_numpy_and_the_standard_library():
     allowed = {"tinygan", "numpy", "cupy", "cuda", "__future__"} | set(sys.stdlib_module_names)
     for module, path in SOURCES.items():
-        if room(module) in CORE:
-            more = {"mpi4py"} if room(module) == "ranks.mpi" else set()
+        if package(module) in CORE:
+            more = {"mpi4py"} if package(module) == "ranks.mpi" else set()
             assert {name.split(".")[0] for name in imports(path, module)} <= allowed | more, module
 
 
-def test_benchmarks_use_tinygan_only_through_its_public_face():
+def test_benchmarks_use_no_private_names_of_tinygan():
     for path in (ROOT / "benchmarks").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
@@ -221,7 +221,7 @@ def in_fresh_python(code: str) -> str:
     return run.stdout.strip()
 
 
-def test_importing_tinygan_pulls_in_nothing_that_is_not_needed():
+def test_importing_tinygan_imports_nothing_unnecessary():
     code = "import sys, numpy; before = set(sys.modules); import tinygan; print(*(set(sys.modules) - before))"
     loaded = set(in_fresh_python(code).split())
     assert "tinygan.models" in loaded
@@ -232,7 +232,7 @@ def test_importing_tinygan_pulls_in_nothing_that_is_not_needed():
     assert not [n for n in loaded if n.startswith(tuple(f"tinygan.{name}" for name in later))]
 
 
-def test_what_reads_runs_is_loaded_when_it_is_asked_for():
+def test_the_modules_for_runs_are_imported_on_first_use():
     assert in_fresh_python("import tinygan; print(tinygan.load.__module__)") == "tinygan.trained"
     assert in_fresh_python("from tinygan import *; print(load.__name__)") == "load"
     with pytest.raises(AttributeError, match="'tinygan' has no attribute 'lode'"):
@@ -240,6 +240,6 @@ def test_what_reads_runs_is_loaded_when_it_is_asked_for():
 
 
 def test_importing_tinygan_takes_less_than_three_tenths_of_a_second_more_than_numpy():
-    # Processor time: a busy machine does not count against it.
+    # Processor time, which does not depend on other load.
     code = "import time, numpy; t = time.process_time(); import tinygan; print(time.process_time() - t)"
     assert min(float(in_fresh_python(code)) for _ in range(3)) < 0.3

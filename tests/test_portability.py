@@ -1,4 +1,4 @@
-"""Whatever the place, the terminal or the pictures: a command does its work, or says in one line why not."""
+"""Unusual pictures, paths, terminals and permissions: a command works, or says in one line why it cannot."""
 
 import ctypes
 import os
@@ -22,11 +22,11 @@ def saved(name: str, cwd: Path, images: np.ndarray) -> str:
     return name
 
 
-# Images that are hardly any.
+# Degenerate images.
 
 
 @pytest.mark.parametrize("grey", [0, 97, 255])
-def test_images_that_are_all_alike_train(grey: int, tmp_path: Path) -> None:
+def test_training_works_on_identical_images(grey: int, tmp_path: Path) -> None:
     name = saved("flat.npy", tmp_path, np.full((20, 28, 28), grey))
     done = works("train", *FLAT, "--data", name, "--batch-size", 8, "--epochs", 2, cwd=tmp_path)
     assert done.stderr == "" and "only one picture to learn from, 20 times" in done.stdout
@@ -34,11 +34,11 @@ def test_images_that_are_all_alike_train(grey: int, tmp_path: Path) -> None:
     assert (tmp_path / "runs/0001-flat/report.html").exists()
 
 
-def test_a_single_image_trains_one_at_a_time_and_is_warned_what_that_does(tmp_path: Path) -> None:
+def test_training_works_on_a_single_image_and_prints_what_batch_size_1_does(tmp_path: Path) -> None:
     name = saved("one.npy", tmp_path, np.arange(784).reshape(1, 28, 28) % 256)
-    fails(tinygan("train", *FLAT, "--data", name, cwd=tmp_path), 4, "1 images < --batch-size 256", "Use")
+    fails(tinygan("train", *FLAT, "--data", name, cwd=tmp_path), 4, "1 image < --batch-size 256", "Use")
     done = works("train", *FLAT, "--data", name, "--batch-size", 1, "--epochs", 2, cwd=tmp_path)
-    assert done.stderr == "" and "takes G's noise away" in done.stdout
+    assert done.stderr == "" and "cancels G's noise" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_the_smallest_sizes_train(arguments: str, tmp_path: Path) -> None:
 # Places.
 
 
-def test_paths_with_spaces_and_letters_of_any_alphabet_and_a_run_that_was_moved(tmp_path: Path) -> None:
+def test_paths_with_spaces_and_unicode_and_a_moved_run(tmp_path: Path) -> None:
     cwd = tmp_path / 'my  pictures, größer 漢字 \'n "such" & $HOME;'
     if os.name == "nt":
         cwd = tmp_path / "my pictures, größer 漢字 'n such & $HOME;"
@@ -62,7 +62,7 @@ def test_paths_with_spaces_and_letters_of_any_alphabet_and_a_run_that_was_moved(
     train = ("train", *FLAT, "--data", name, "--batch-size", 8, "--epochs", 1, "--out", "läufe 1")
     assert works(*train, cwd=cwd).stderr == ""
     (run,) = (cwd / "läufe 1").iterdir()
-    assert re.fullmatch(r"0001-[a-z0-9-]+", run.name)  # a name for every file system
+    assert re.fullmatch(r"0001-[a-z0-9-]+", run.name)  # a name valid on every file system
     moved = run.rename(cwd / "my best run")
     assert works("train", "--resume", moved, "--epochs", 2, cwd=cwd).stderr == ""
     for command in ("sample", "report"):
@@ -70,8 +70,8 @@ def test_paths_with_spaces_and_letters_of_any_alphabet_and_a_run_that_was_moved(
     assert (moved / "checkpoints/epoch_0002.npz").exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names that are no Unicode")
-def test_folders_whose_names_are_no_unicode_work(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux allows file names that are not Unicode")
+def test_folder_names_that_are_not_unicode_work(tmp_path: Path) -> None:
     out = os.fsdecode(b"a\xff b")
     works("train", *TINY, "--epochs", 1, "--out", out, cwd=tmp_path)
     run = tmp_path / out / "0001-strokes"
@@ -93,8 +93,8 @@ runpy.run_module("tinygan.train", run_name="__main__")
 """
 
 
-def test_nothing_is_needed_that_only_some_systems_have(tmp_path: Path) -> None:
-    """The names are those Windows lacks; that of its locks is tested beside the lock."""
+def test_training_needs_no_system_specific_modules(tmp_path: Path) -> None:
+    """Windows lacks these names. Its file locks are tested in `test_files.py`."""
     done = ended(start("-c", WITHOUT, *TINY, "--epochs", 1, cwd=tmp_path))
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert "done     3 steps" in done.stdout
@@ -107,12 +107,12 @@ def test_nothing_is_needed_that_only_some_systems_have(tmp_path: Path) -> None:
 def test_output_in_any_encoding(encoding: str, tmp_path: Path) -> None:
     name = saved("花.npy", tmp_path, np.zeros((8, 28, 28)))
     arguments = (*FLAT, "--data", name, "--batch-size", "8", "--epochs", "1")
-    assert "done     1 steps" in works("train", *arguments, cwd=tmp_path, encoding=encoding).stdout
+    assert "done     1 step." in works("train", *arguments, cwd=tmp_path, encoding=encoding).stdout
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("columns", [40, pytest.param(1, marks=pytest.mark.slow)])
-def test_the_line_that_moves_fits_a_narrow_terminal_and_has_no_colours(tmp_path: Path, columns: int) -> None:
+def test_the_moving_line_fits_a_narrow_terminal_and_has_no_colours(tmp_path: Path, columns: int) -> None:
     import fcntl
     import pty
     import struct
@@ -127,7 +127,7 @@ def test_the_line_that_moves_fits_a_narrow_terminal_and_has_no_colours(tmp_path:
     while True:
         try:
             chunk = os.read(ours, 1 << 16)
-        except OSError:  # how Linux says that the other end is closed
+        except OSError:  # on Linux: the other end is closed
             break
         if not chunk:
             break
@@ -141,12 +141,12 @@ def test_the_line_that_moves_fits_a_narrow_terminal_and_has_no_colours(tmp_path:
     assert all(len(part) < columns for part in moving)
 
 
-# Folders that may only be read.
+# Read-only folders.
 
 
 @contextmanager
 def bound_by_permissions() -> Iterator[None]:
-    """Within this, root cannot write into read-only folders either: this thread lacks what lets it."""
+    """Inside, even root cannot write into read-only folders: the thread drops that capability."""
     version_and_thread = (ctypes.c_uint32 * 2)(0x20080522, 0)
     libc, kept = ctypes.CDLL(None, use_errno=True), (ctypes.c_uint32 * 6)()
     assert libc.capget(version_and_thread, kept) == 0
@@ -188,7 +188,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (RUN, ("report",)),
     ],
 )
-def test_a_folder_that_may_only_be_read_is_reported_in_one_line(
+def test_a_read_only_folder_is_reported_in_one_line(
     trained: Path, tmp_path: Path, locked: Path, command: tuple[str, ...]
 ) -> None:
     copy_of(trained, tmp_path)
@@ -213,21 +213,21 @@ LAYER = ("explain", "--layer", "generator/04_conv_transpose")
         (RUN / "samples", ("train", "--resume", "--epochs", "2"), "done     6 steps"),
     ],
 )
-def test_a_picture_that_cannot_be_written_is_a_warning_beside_the_result(
+def test_a_picture_that_cannot_be_written_is_only_a_warning(
     trained: Path, tmp_path: Path, locked: Path, command: tuple[str, ...], printed: str
 ) -> None:
     copy_of(trained, tmp_path)
     with read_only(tmp_path / locked):
         done = works(*command, cwd=tmp_path)
-    # An evaluation also says how far it is.
+    # An evaluation also prints its progress.
     warned = [line for line in done.stderr.splitlines() if not line.endswith(" of 6")]
     assert printed in done.stdout and warned
     assert all(line.startswith("warning: no picture of ") and "Permission denied" in line for line in warned)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' capabilities")
-def test_every_command_writes_where_it_is_told_to(trained: Path, tmp_path: Path) -> None:
-    """To a folder, under the names it chooses, or to a file; the run may only be read."""
+def test_every_command_writes_where_out_says(trained: Path, tmp_path: Path) -> None:
+    """Into a folder, under default names, or to a file; the run is read-only."""
     copy_of(trained, tmp_path)
     with read_only(tmp_path / RUN):
         for command in (
@@ -248,7 +248,7 @@ def test_every_command_writes_where_it_is_told_to(trained: Path, tmp_path: Path)
     for command, words in (
         (("explain", "--out", "x"), "--layer"), (("report", "--out", "page.htm"), "does not end in .html"),
         (("export", "--onnx", "--safetensors", "--out", "both.onnx"), "does not end in .safetensors"),
-        (("export", "--onnx", "g.onnx", "--out", "new"), "both name the place"),
+        (("export", "--onnx", "g.onnx", "--out", "new"), "both say where to write"),
     ):  # fmt: skip
         fails(tinygan(*command, cwd=tmp_path), 2, words)
     assert not list(tmp_path.glob("both*")) + list(tmp_path.glob("page.htm"))

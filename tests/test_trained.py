@@ -1,4 +1,4 @@
-"""A trained model from Python: noise, pictures, walks, scores; copies of it; what a notebook asks for."""
+"""Trained models in Python: noise, pictures, walks and scores; copies; display in notebooks."""
 
 import copy
 import pickle
@@ -44,7 +44,7 @@ def run(model: tinygan.Trained) -> tinygan.Run:
     return model.run
 
 
-# What is made.
+# Noise, pictures and scores.
 
 
 def test_device_and_engine_are_those_of_the_commands_by_default(cwd: Path, model: tinygan.Trained) -> None:
@@ -64,15 +64,15 @@ def test_a_seed_gives_the_same_pictures_and_several_one_each(model: tinygan.Trai
     assert (model.generate(seed=[3, 0, 9]) == pictures_of(model.G, each)).all()
 
 
-def test_own_noise_makes_pictures_one_vector_makes_one(model: tinygan.Trained) -> None:
-    noise = np.random.default_rng(0).normal(size=(4, 5))  # float64, and it stays float32 inside
+def test_noise_rows_give_pictures_and_a_single_vector_gives_one(model: tinygan.Trained) -> None:
+    noise = np.random.default_rng(0).normal(size=(4, 5))  # float64; computations stay in float32
     found = model.generate(noise=noise)
     assert found.dtype == np.float32
     assert (found == pictures_of(model.G, noise.astype(np.float32))).all()
     assert np.allclose(model.generate(noise=noise[2].tolist()), found[2:3], atol=1e-6)
 
 
-def test_a_walk_begins_and_ends_where_it_should_and_keeps_its_distance(model: tinygan.Trained) -> None:
+def test_a_walk_starts_and_ends_at_its_noise_and_stays_on_the_sphere(model: tinygan.Trained) -> None:
     a, b = model.noise(2, seed=3)
     walk = model.interpolate(a, b, frames=9)
     ends = model.generate(noise=[a, b])
@@ -86,22 +86,22 @@ def test_a_walk_begins_and_ends_where_it_should_and_keeps_its_distance(model: ti
     assert np.isfinite(great_circle(np.zeros(5, np.float32), b, t)).all()
 
 
-def test_scores_are_the_same_for_bytes_and_floats_and_say_what_they_took(model: tinygan.Trained) -> None:
+def test_scores_are_the_same_for_bytes_and_floats_and_print_the_range(model: tinygan.Trained) -> None:
     images, said = to_uint8(model.generate(3)), []
     by_bytes, by_floats = (model.scores(some, said.append) for some in (images, normalise(images)))
     assert (by_bytes == by_floats).all() and by_bytes.shape == (3,)
     assert (model.scores(normalise(images).astype(np.float64), said.append) == by_floats).all()
     low, high = images.min(), images.max()
-    assert said[0] == f"scores   3 pictures from {low} to {high} taken as bytes, 0 to 255"
-    assert "taken as numbers in [-1, 1]" in said[1]
+    assert said[0] == f"scores   3 pictures with values from {low} to {high}, read as bytes in [0, 255]"
+    assert "read as numbers in [-1, 1]" in said[1]
     blocks = model.scores(np.repeat(images, 200, axis=0), str)  # more than one block
     assert blocks.shape == (600,) and np.allclose(blocks[::200], by_bytes, atol=1e-6)
 
 
-# Noise for a picture.
+# Noise that gives a certain picture.
 
 
-def test_noise_found_for_g_s_own_picture_makes_that_picture(model: tinygan.Trained) -> None:
+def test_the_noise_found_for_a_picture_by_g_reproduces_it(model: tinygan.Trained) -> None:
     wanted = model.generate(2, seed=9)
     start, found = (model.like(wanted, steps=steps) for steps in (0, 300))
     assert found.shape == (2, 5) and found.dtype == np.float32
@@ -130,7 +130,7 @@ def test_the_gradient_of_the_noise_is_that_of_the_mean_squared_difference() -> N
         return float(((G(noise[n : n + 1] + change).data[0] - target[n]) ** 2).mean())
 
     assert np.abs(found).max() > 1e-3
-    for n, i in np.ndindex(2, 3):  # each vector's own
+    for n, i in np.ndindex(2, 3):  # the gradients of each vector
         step = 1e-6 * np.eye(3)[i]
         assert found[n, i] == pytest.approx((loss(n, step) - loss(n, -step)) / 2e-6, rel=1e-4)
 
@@ -142,34 +142,34 @@ def test_noise_for_a_picture_is_found_on_any_device(backend: Backend) -> None:
     assert np.allclose(there.like(wanted, steps=20), here.like(wanted, steps=20), atol=1e-3)
 
 
-# What cannot be.
+# Invalid arguments.
 
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (lambda m: m.scores(np.full((2, 28, 28, 1), 200.0)), "float64 from 200 to 200. Give it uint8"),
+        (lambda m: m.scores(np.full((2, 28, 28, 1), 200.0)), "float64 from 200 to 200. Use uint8"),
         (lambda m: m.scores(np.zeros((2, 28, 28, 1), int)), "int64 from 0 to 0"),
         (lambda m: m.scores(np.full((2, 28, 28, 1), np.nan)), "from nan to nan"),
-        (lambda m: m.scores(None), "object from 0 to 0. Give it uint8"),
-        (lambda m: m.like(np.zeros((1, 28, 28, 1), int)), "like got int64 from 0 to 0. Give it uint8"),
+        (lambda m: m.scores(None), "object from 0 to 0. Use uint8"),
+        (lambda m: m.like(np.zeros((1, 28, 28, 1), int)), "like got int64 from 0 to 0. Use uint8"),
         (lambda m: m.like(m.generate(1), steps=-1), "steps is -1. Use a whole number from 0"),
         (lambda m: m.generate(0), "n is 0. Use a whole number from 1 to 1,000,000."),
         (lambda m: m.generate(2.5), "n is 2.5. Use"), (lambda m: m.generate(10**9), "n is 1000000000. Use"),
         (lambda m: m.generate(seed="a"), "the seed is 'a'"),
-        (lambda m: m.generate(noise=m.noise(3) * 1j), "the noise is no array of numbers"),
-        (lambda m: m.generate(noise=m.noise(3), seed=1), "generate got noise, and n or seed as well"),
+        (lambda m: m.generate(noise=m.noise(3) * 1j), "the noise is not an array of numbers"),
+        (lambda m: m.generate(noise=m.noise(3), seed=1), "got noise together with n or seed"),
         (lambda m: m.generate(seed=-1), "the seed is -1"),
         (lambda m: m.generate(seed=[]), "0 seeds"),
         (lambda m: m.noise(3, seed=[1, 2]), "2 seeds and n 3"),
-        (lambda m: m.generate(3, noise=m.noise(3)), "generate got noise, and n or seed as well"),
-        (lambda m: m.generate(noise="noise"), "the noise is no array of numbers"),
+        (lambda m: m.generate(3, noise=m.noise(3)), "generate got noise together with n or seed"),
+        (lambda m: m.generate(noise="noise"), "the noise is not an array of numbers"),
         (lambda m: m.generate(noise=np.full((2, 5), np.nan)), "not finite"),
         (lambda m: m.interpolate(*m.noise(2), frames=1), "frames is 1. Use a whole number from 2 to"),
         (lambda m: tinygan.load(m.run, device="tpu"), "unknown device 'tpu'. Use one of: auto, cpu, gpu."),
     ],
 )  # fmt: skip
-def test_wrong_arguments_are_one_line(model: Any, wrong: Callable[[Any], object], words: str) -> None:
+def test_wrong_arguments_give_one_line_errors(model: Any, wrong: Callable[[Any], object], words: str) -> None:
     with pytest.raises(UsageError) as problem:
         wrong(model)
     assert words in str(problem.value) and "\n" not in str(problem.value)
@@ -184,19 +184,19 @@ def test_wrong_arguments_are_one_line(model: Any, wrong: Callable[[Any], object]
         (lambda m: m.scores(np.zeros((2, 28, 28), np.uint8)), "It needs (N, 28, 28, 1)."),
         (lambda m: m.like(np.zeros((2, 28, 27, 1))), "(2, 28, 27, 1). This generator makes"),
         (lambda m: m.like(np.zeros((0, 28, 28, 1))), "like got pictures of shape (0, 28, 28, 1)"),
-        (lambda m: m.like(np.zeros((257, 28, 28, 1))), "give it up to 256."),
+        (lambda m: m.like(np.zeros((257, 28, 28, 1))), "give it 1 to 256."),
     ],
 )
-def test_wrong_shapes_are_named(model: Any, wrong: Callable[[Any], object], words: str) -> None:
+def test_an_error_names_a_wrong_shape(model: Any, wrong: Callable[[Any], object], words: str) -> None:
     with pytest.raises(ShapeError) as problem:
         wrong(model)
     assert words in str(problem.value)
 
 
-# What the ecosystem expects.
+# Copies, pickles, plain arrays, notebooks.
 
 
-def test_a_model_is_copied_and_pickled_with_what_was_changed_in_it(model: tinygan.Trained) -> None:
+def test_copies_and_pickles_of_a_model_keep_its_changes(model: tinygan.Trained) -> None:
     changed = copy.deepcopy(model)
     kernel = changed.G.parameters["00_dense/kernel"]
     kernel.data = kernel.data + 1
@@ -215,14 +215,14 @@ def test_a_pickled_model_opens_in_another_process(model: tinygan.Trained, cwd: P
     assert found.stdout.strip() == model.generate(2).tobytes().hex()
 
 
-def test_what_is_computed_from_pictures_is_a_plain_array(model: tinygan.Trained) -> None:
+def test_arithmetic_on_pictures_gives_plain_arrays(model: tinygan.Trained) -> None:
     pictures = model.generate(4)
     assert type(pictures) is type(pictures[1:]) is type(pictures[0]) is tinygan.Pictures
     assert type(pictures * 2) is type(np.asarray(pictures)) is type(pictures.mean(axis=0)) is np.ndarray
     assert type(pictures.max()) is np.float32
 
 
-def test_pictures_show_themselves_as_a_grid_and_one_as_itself(model: tinygan.Trained, tmp_path: Path) -> None:
+def test_a_notebook_shows_pictures_as_a_grid(model: tinygan.Trained, tmp_path: Path) -> None:
     def shown(pictures: tinygan.Pictures) -> np.ndarray:
         return np.asarray(Image.open(BytesIO(pictures._repr_png_() or b"")))
 
@@ -235,7 +235,7 @@ def test_pictures_show_themselves_as_a_grid_and_one_as_itself(model: tinygan.Tra
     assert (np.asarray(Image.open(tmp_path / "five.png")) == shown(pictures[:5])).all()
 
 
-def test_a_run_gives_its_numbers_as_arrays(run: tinygan.Run) -> None:
+def test_a_run_has_its_statistics_as_arrays(run: tinygan.Run) -> None:
     assert (run.losses["d_loss"] == run.read_losses()[:, 1]).all() and len(run.losses) == 2 * TINY_STEPS
     first, second = run.read_stats()
     assert run.epochs["g_loss"].tolist() == [first["g_loss"], second["g_loss"]]
@@ -248,20 +248,20 @@ def test_a_run_shows_its_verdict_samples_and_curves(run: tinygan.Run, tmp_path: 
     assert page.count("<polyline") == 2 and ">G's loss<" in page
     (tmp_path / "<b>").mkdir()
     (tmp_path / "<b>/config.json").write_text("{}")
-    assert tinygan.Run(tmp_path / "<b>")._repr_html_().count("<") == 4  # nothing is there, nothing is drawn
+    assert tinygan.Run(tmp_path / "<b>")._repr_html_().count("<") == 4  # an empty run: no pictures, no curves
 
 
-def test_a_run_is_a_path_and_a_model_knows_its_own(run: tinygan.Run, cwd: Path) -> None:
+def test_a_run_is_a_path_and_a_model_knows_its_run(run: tinygan.Run, cwd: Path) -> None:
     assert str(run) == str(cwd / RUN) and Path(run).is_dir()
     assert tinygan.Run(str(run)).losses.tolist() == run.losses.tolist()
-    with pytest.raises(CheckpointError, match=r"gone is no run: .*config.json is missing"):
+    with pytest.raises(CheckpointError, match=r"gone is not a run: .*config.json is missing"):
         tinygan.Run(cwd / "gone")
     assert "epoch_0002" in repr(tinygan.load(run))
     with pytest.raises(CheckpointError, match="does not exist"):
         tinygan.load(cwd / "gone")
 
 
-def test_what_the_face_offers_is_there() -> None:
+def test_all_public_names_exist() -> None:
     for name in tinygan.__all__:
         assert name in dir(tinygan) and getattr(tinygan, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'leap'"):

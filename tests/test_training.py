@@ -1,4 +1,4 @@
-"""Training from Python: keyword arguments, arrays, epoch by epoch; from trained weights, with changes."""
+"""Training from Python: keyword arguments, arrays, epoch by epoch; starting from a run; changing settings."""
 
 import inspect
 import os
@@ -32,7 +32,7 @@ PLAIN = ("--no-gif", "--no-report")
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder; afterwards the process is as it was."""
+    """The working directory; checks that a test restores threads, errors and signal handlers."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path / "cache"))
 
@@ -53,7 +53,7 @@ def test_keyword_arguments_are_the_options_of_the_command(here: Path) -> None:
     assert digest(checkpoint(here, 2)) == digest(here / "runs/0002-strokes/checkpoints/epoch_0002.npz")
 
 
-def test_words_are_spelt_as_in_a_shell() -> None:
+def test_keyword_arguments_become_words_of_a_command_line() -> None:
     given = {"lr": 1e-4, "no_gif": True, "quiet": False, "name": None, "out": Path("a"), "change": {"lr": 1}}
     job = from_python("strokes", given)
     words = ["--data=strokes", "--lr=0.0001", "--no-gif", "--out=a", "--change=lr=1"]
@@ -75,7 +75,7 @@ def test_help_and_completion_know_the_options() -> None:
         ({"learning_rate": 0.1}, "unrecognized arguments: --learning-rate=0.1. Did you mean --lr=0.1?"),
         ({"lr": -1}, "--lr -1.0 is not a positive number."),
         ({"epochs": "three"}, "argument --epochs: invalid int value: 'three'."),
-        ({"change": {"lr": 1}}, "--change is for a run that goes on."),
+        ({"change": {"lr": 1}}, "--change works only with --resume."),
         ({"dry_run": True}, "Use tinygan.train.main('--dry-run')"),
         ({"data": "fashion_mnist"}, "Did you mean fashion-mnist?"),
         ({"data": np.full((9, 28, 28), 3e6)}, "the array holds numbers from 3e+06 to 3e+06. Bring them to"),
@@ -87,7 +87,7 @@ def test_help_and_completion_know_the_options() -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("by", ["train", "training"])
-def test_bad_input_is_one_line_and_leaves_nothing(
+def test_bad_input_gives_a_one_line_error_and_writes_nothing(
     here: Path, given: dict[str, Any], line: str, by: str
 ) -> None:
     with pytest.raises(TinyganError) as problem:
@@ -100,7 +100,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 # Arrays.
 
 
-def test_an_array_is_what_a_file_of_it_is_and_its_range_is_told(
+def test_an_array_trains_like_a_file_of_it_and_its_range_is_printed(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tinygan.train(**SMALL | {"quiet": False}, epochs=1)
@@ -112,7 +112,7 @@ def test_an_array_is_what_a_file_of_it_is_and_its_range_is_told(
     assert (losses[0] == losses[1]).all()
 
 
-def test_a_run_of_an_array_goes_on_with_the_same_one_only(here: Path) -> None:
+def test_a_run_trained_on_an_array_resumes_only_with_the_same_array(here: Path) -> None:
     tinygan.train(**SMALL, epochs=1)
     with pytest.raises(DataError, match="were an array in a Python program"):
         tinygan.train(resume=True, epochs=2, quiet=True)
@@ -131,7 +131,7 @@ def test_epochs_are_those_of_the_whole_training(here: Path) -> None:
     found, threads = [], POOL.threads
     for epoch in tinygan.training(**SETTINGS, epochs=3, threads=threads + 1):
         found.append(epoch)
-        assert (POOL.threads, np.geterr()["over"]) == (threads, "warn")  # as before
+        assert (POOL.threads, np.geterr()["over"]) == (threads, "warn")  # the caller's
     run = tinygan.train(**SETTINGS, epochs=3, threads=threads + 1)
     assert [epoch.number for epoch in found] == [1, 2, 3]
     assert [epoch.losses["g_loss"] for epoch in found] == run.epochs["g_loss"].tolist()
@@ -144,7 +144,7 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize("way", ["break", *(pytest.param(way, marks=SLOW) for way in ("exception", "close"))])
-def test_who_stops_asking_finds_all_saved_and_goes_on_bit_for_bit(here: Path, way: str) -> None:
+def test_leaving_the_loop_saves_everything_and_resuming_is_bit_for_bit(here: Path, way: str) -> None:
     steps = tinygan.training(**SETTINGS | {"no_report": False, "no_gif": False}, epochs=3)
     try:
         for epoch in steps:
@@ -154,7 +154,7 @@ def test_who_stops_asking_finds_all_saved_and_goes_on_bit_for_bit(here: Path, wa
                 break
     except ZeroDivisionError:
         pass
-    with pytest.raises(CheckpointError, match="written by this program: end its loop"):  # it could go on
+    with pytest.raises(CheckpointError, match="written by this program: end its loop"):  # still open
         tinygan.train(resume=True, quiet=True)
     steps.close()
     assert (here / RUN / "report.html").exists() and (here / RUN / "training.gif").exists()
@@ -164,13 +164,13 @@ def test_who_stops_asking_finds_all_saved_and_goes_on_bit_for_bit(here: Path, wa
     assert all((one[name] == other[name]).all() for name in one)
 
 
-def test_a_loop_that_is_left_lets_go_of_its_run_by_itself(here: Path) -> None:
+def test_leaving_the_loop_unlocks_the_run(here: Path) -> None:
     for _ in tinygan.training(**SETTINGS, epochs=3):
         break
     assert tinygan.train(resume=True, quiet=True).epochs["epoch"].tolist() == [1, 2, 3]
 
 
-def test_the_current_folder_may_change_and_so_may_the_array(here: Path) -> None:
+def test_the_working_directory_and_the_array_may_change_during_the_loop(here: Path) -> None:
     (here / "elsewhere").mkdir()
     pictures = np.random.default_rng(0).integers(0, 256, (70, 28, 28, 1), np.uint8)
     before = tinygan.train(**SMALL | {"data": pictures}, epochs=2)
@@ -182,7 +182,7 @@ def test_the_current_folder_may_change_and_so_may_the_array(here: Path) -> None:
     assert (run.read_losses() == before.read_losses()).all() and "epoch 2" in before._repr_html_()
 
 
-def test_a_program_that_ends_with_an_open_loop_leaves_its_report(here: Path) -> None:
+def test_a_program_that_ends_inside_the_loop_still_writes_the_report(here: Path) -> None:
     settings = SETTINGS | {"no_report": False, "epochs": 9}
     code = f"import tinygan\nsteps = tinygan.training(**{settings})\nnext(steps)"
     done = ended(start("-c", code, cwd=here))
@@ -198,7 +198,7 @@ def test_ctrl_c_while_it_trains_and_between_two_epochs(here: Path) -> None:
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt):  # in the caller's own code
+        with pytest.raises(KeyboardInterrupt):  # raised in the caller's code
             for _ in tinygan.training(**SETTINGS, epochs=9):
                 signal.raise_signal(signal.SIGINT)
         with pytest.raises(StoppedError, match="everything is saved"), pytest.MonkeyPatch.context() as patch:
@@ -210,7 +210,7 @@ def test_ctrl_c_while_it_trains_and_between_two_epochs(here: Path) -> None:
     assert tinygan.load().name == "epoch_0002"
 
 
-# From trained weights; with changes.
+# Starting from trained weights; changing settings.
 
 OTHER: dict[str, Any] = {"batch_size": 40, "lr": 1e-3, "quiet": True, "no_gif": True, "no_report": True}
 
@@ -228,16 +228,16 @@ def test_a_new_run_starts_from_trained_weights_with_other_pictures_and_batches(a
     taken = [f"generator/{name}" for name in names] + [f"average/{name}" for name in names if average]
     taken += [f"discriminator/{name}" for name in tinygan.load(first).D.parameters]
     assert all((old[name] == new[name]).all() for name in taken) and len(taken) > 20
-    assert new["step"] == 0 and not new["generator/00_dense/kernel/m"].any()  # Adam begins anew
+    assert new["step"] == 0 and not new["generator/00_dense/kernel/m"].any()  # Adam starts from zero
 
 
-def test_an_average_begins_with_the_weights_where_there_was_none() -> None:
+def test_a_new_average_starts_from_the_weights() -> None:
     first = tinygan.train(**SETTINGS, epochs=1)
     new = arrays(tinygan.train(ARRAY, start_from=first, epochs=0, average=0.9, **OTHER))
     assert (new["average/00_dense/kernel"] == arrays(first)["generator/00_dense/kernel"]).all()
 
 
-def test_what_it_starts_from_is_recorded_told_and_found_again(
+def test_the_checkpoint_that_a_run_starts_from_is_recorded_printed_and_reused(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("safetensors")
@@ -250,8 +250,8 @@ def test_what_it_starts_from_is_recorded_told_and_found_again(
     assert (by_run.read_losses() == by_file.read_losses()).all() and by_number.losses["g_loss"].size == 2
     latest = str(first.latest_path)
     assert by_run.read_config()["settings"]["start_from"] == latest
-    assert f"start    with the weights of {latest}" in capsys.readouterr().out
-    for file in by_run.checkpoints():  # killed before it had saved anything
+    assert f"start    from the weights of {latest}" in capsys.readouterr().out
+    for file in by_run.checkpoints():  # as if killed before the first save
         file.unlink()
     again = tinygan.train(ARRAY, resume=by_run, quiet=True)
     assert (again.read_losses() == by_file.read_losses()).all()
@@ -265,14 +265,14 @@ def test_what_it_starts_from_is_recorded_told_and_found_again(
         ({"resume": True}, "was trained with --start-from None, not "),
     ],
 )
-def test_what_does_not_fit_is_named(given: dict[str, Any], line: str) -> None:
+def test_an_error_names_the_option_that_does_not_fit(given: dict[str, Any], line: str) -> None:
     run = tinygan.train(**SETTINGS, epochs=1)
     with pytest.raises(UsageError) as problem:
         tinygan.train(data="strokes", start_from=run, quiet=True, **given)
     assert line in str(problem.value)
 
 
-def test_a_run_that_goes_on_changes_what_is_named_and_records_it(here: Path) -> None:
+def test_a_resumed_run_makes_the_given_changes_and_records_them(here: Path) -> None:
     plain = tinygan.train(**SETTINGS, epochs=2, name="plain")
     run = tinygan.train(**SETTINGS, epochs=1)
     printed = works(
@@ -280,7 +280,7 @@ def test_a_run_that_goes_on_changes_what_is_named_and_records_it(here: Path) -> 
     ).stdout
     assert "change   --lr 0.0001 -> 0.05, from step 4 on" in printed
     assert (run.losses[:3] == plain.losses[:3]).all() and (run.losses[5] != plain.losses[5]).all()
-    assert (run.losses[3] == plain.losses[3]).all()  # measured before the first longer step
+    assert (run.losses[3] == plain.losses[3]).all()  # measured before the first update at the new rate
     config = run.read_config()
     assert (config["settings"]["lr"], config["settings"]["beta1"]) == (0.05, 0.5)
     assert {"step": 3, "setting": "lr", "from": 0.0001, "to": 0.05} in config["changes"]
@@ -288,11 +288,11 @@ def test_a_run_that_goes_on_changes_what_is_named_and_records_it(here: Path) -> 
     assert '"setting": "beta1"' in run.report_path.read_text()
     tinygan.train(resume=f"{run}/checkpoints/epoch_0001.npz", epochs=3, change={"lr_d": 1e-3}, quiet=True)
     assert [one["setting"] for one in run.read_config()["changes"]] == ["lr_d"]
-    assert run.read_config()["settings"]["lr"] == 0.0001  # as that checkpoint was
+    assert run.read_config()["settings"]["lr"] == 0.0001  # the rate of that checkpoint
 
 
 @SLOW
-def test_a_change_lasts_although_no_step_has_been_saved_since() -> None:
+def test_a_change_lasts_even_if_no_step_is_saved_after_it() -> None:
     run = tinygan.train(**SETTINGS, epochs=1)
     tinygan.train(resume=True, change={"lr": 0.05}, steps=3, quiet=True)
     tinygan.train(resume=True, epochs=2, change={"beta2": 0.9}, quiet=True)
@@ -302,11 +302,11 @@ def test_a_change_lasts_although_no_step_has_been_saved_since() -> None:
     for lr in (1e-3, 1e-3, 1e-2):
         tinygan.train(resume=True, change={"lr": lr}, quiet=True)
     changes = [one["to"] for one in run.read_config()["changes"] if one["step"] == 6]
-    assert changes == [1e-3, 1e-2]  # the one that changed nothing is none
+    assert changes == [1e-3, 1e-2]  # one that changes nothing is not recorded
 
 
 @SLOW
-def test_a_run_that_goes_on_may_begin_to_average_its_weights_and_end_it() -> None:
+def test_a_resumed_run_can_start_and_stop_averaging() -> None:
     run = tinygan.train(**SETTINGS, epochs=2)
     before = arrays(run)
     tinygan.train(resume=True, change={"average": 0.9, "checkpoint_every": 1}, quiet=True)
@@ -331,7 +331,7 @@ def test_a_run_that_goes_on_may_begin_to_average_its_weights_and_end_it() -> Non
         ({"change": {"learning_rate": 1}}, "Did you mean --lr=1?"),
     ],
 )
-def test_what_cannot_change_is_refused(given: dict[str, Any], line: str) -> None:
+def test_a_change_that_is_not_allowed_is_refused(given: dict[str, Any], line: str) -> None:
     run = tinygan.train(**SETTINGS, epochs=1)
     before = run.config_path.read_bytes()
     with pytest.raises(UsageError) as problem:

@@ -4,13 +4,13 @@ To learn how it works, read the files in this order; each can be read on its own
 
     gan.py         noise becomes images, images become two losses, losses become new weights
     models.py      the two networks, a shape on every line
-    layers.py      what a layer is: an op and its parameters
+    layers.py      a layer: an op and its parameters
     ops/           the ops, forward and backward: dense, conv, batchnorm, activation, dropout
-    ops/loss.py    how wrong was that? binary cross-entropy on logits
-    autograd.py    how gradients find their way back
-    optim.py       Adam: how gradients change the weights
+    ops/loss.py    the loss: binary cross-entropy on logits
+    autograd.py    how gradients flow back through the ops
+    optim.py       Adam: how gradients update the weights
 
-README maps the rest, ``python -m tinygan`` lists the commands; programs use `train`, `training`, `load`."""
+README covers the rest. ``python -m tinygan`` lists the commands; programs use `train`, `training`, `load`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """What reads or makes runs, which is loaded when it is first asked for."""
+    """Import the modules that read or write runs on first use."""
     if name in ("Epoch", "train", "training"):
         module = import_module("tinygan.train")
         return module if name == "train" else getattr(module, name)

@@ -1,4 +1,4 @@
-"""What all commands share: a parser that complains in one line, and errors turned into exit codes."""
+"""What all commands share: a parser with one-line errors, and the exit codes of errors."""
 
 import argparse
 import errno
@@ -21,7 +21,7 @@ Arguments: TypeAlias = "str | bytes | Iterable[object]"  # a command line, or it
 
 
 def seed(text: str) -> int:
-    """A seed from its text. Raises ValueError if it is not a whole number, UsageError if less than 0."""
+    """A seed from its text. Raises: ValueError if it is not a whole number; UsageError if it is negative."""
     number = int(text)
     if number < 0:
         raise UsageError(f"--seed {number} is less than 0.")
@@ -29,13 +29,13 @@ def seed(text: str) -> int:
 
 
 def path(text: str) -> Path:
-    """A path from its text, as `filled`."""
+    """A path from its text. Raises: ArgumentTypeError if it is empty or ``-``."""
     if text == "-":
-        raise argparse.ArgumentTypeError("nothing is written to the standard output: name a file or folder")
+        raise argparse.ArgumentTypeError("cannot write to the standard output: name a file or a folder")
     return Path(errors.filled(text))
 
 
-# What commands that train nothing share.
+# Options of the commands that work on a trained run.
 OF_A_RUN = ("run", "--runs")
 OPTIONS: dict[str, dict[str, Any]] = {
     "run": {"nargs": "?", "metavar": "RUN|FILE",
@@ -51,7 +51,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class Version(argparse.Action):
-    """Print the versions of all libraries, which are looked for only now, and end."""
+    """Print the versions of all libraries and exit."""
 
     def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
         for name, version in versions().items():
@@ -89,7 +89,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def words(arguments: Arguments) -> list[str]:
-    """The words of a command line; those of text as a shell would split it. Raises UsageError."""
+    """The words of a command line; text is split as in a shell. Raises: UsageError if a quote is open."""
     if not isinstance(arguments, str | bytes):
         paths = str, bytes, os.PathLike
         return [os.fsdecode(word) if isinstance(word, paths) else str(word) for word in arguments]
@@ -97,7 +97,7 @@ def words(arguments: Arguments) -> list[str]:
     lexer = shlex.shlex(arguments, posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters = True, ""
     if os.name == "nt":
-        lexer.escape = ""  # backslashes separate folders there
+        lexer.escape = ""  # on Windows a backslash separates folders
     try:
         return list(lexer)
     except ValueError as problem:
@@ -105,20 +105,20 @@ def words(arguments: Arguments) -> list[str]:
 
 
 def warn(line: str) -> None:
-    """Print a line on stderr, beside the answer; a failure to print is ignored."""
+    """Print a line on stderr. A failure to print is ignored."""
     with suppress(OSError, ValueError):
         put(printable(line) + "\n", sys.stderr)
 
 
 @contextmanager
 def computing(device: str, engine: str = "auto") -> Iterator[backend.Backend]:
-    """The device for a command that trains nothing, with its threads in use. Raises as `backend.choose`."""
+    """The device for a command that does not train, with its threads. Raises: as `backend.choose`."""
     with backend.use_threads(backend.default_threads()[0]):
         yield backend.choose(device, engine, say=lambda line: None)
 
 
 def ending(out: Path | None, *allowed: str) -> str:
-    """The ending of the file `out`, like ``.png``; "" for a folder. Raises UsageError if not `allowed`."""
+    """The ending of the file `out`, like ``.png``; "" for a folder. Raises: UsageError if not `allowed`."""
     if not out or os.path.isdir(out) or not re.fullmatch(r"\.[A-Za-z]\w*", out.suffix):
         return ""
     if out.suffix.lower() not in allowed:
@@ -128,8 +128,7 @@ def ending(out: Path | None, *allowed: str) -> str:
 
 
 def placed(out: Path | None, folder: Path, name: str) -> Path:
-    """Where a command writes: the file `out`; `name` in the folder `out`, which is made; without `out`, in
-    `folder`. Raises UsageError for another ending, CheckpointError where no folder can be made."""
+    """The file `out`, or `name` in the folder `out`, by default in `folder`. Raises: as `ending`, `made`."""
     if out is None:
         return folder / name
     if ending(out, Path(name).suffix):
@@ -138,57 +137,57 @@ def placed(out: Path | None, folder: Path, name: str) -> Path:
 
 
 def made(folder: Path) -> Path:
-    """`folder`, which is made if it is not there. Raises CheckpointError."""
+    """`folder`, created if necessary. Raises: CheckpointError if that fails."""
     with errors.failing(f"cannot make {folder}", "Use another --out."):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
-    """Run `command` and return its exit code; an error becomes one line on stderr and its code, and Ctrl-C
-    becomes `UNFINISHED`. Without `arguments` it is what this process was started for. Anything but a
-    `TinyganError`, a full memory or a failing GPU is a bug and keeps its traceback."""
+    """Run `command` with `arguments`, by default the command line of this process, and return its exit code.
+    An error becomes one line on stderr, Ctrl-C the code `UNFINISHED`. Anything but a `TinyganError`, a full
+    memory or a failing GPU is a bug and keeps its traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names can be invalid Unicode
     if arguments is None:
         _prepare_process()
         arguments = sys.argv[1:]
     try:
         with gpu_errors.failures():
             code = command(arguments)
-        put("", sys.stdout)  # a failure here can still be printed
-        return _tell("", code)  # one of stderr would change the exit code
+        put("", sys.stdout)  # flush: a failure can still be reported here
+        return _end("", code)  # a failure of stderr must not change the exit code
     except TinyganError as problem:
-        return _tell(f"{problem.mark}{problem}", problem.exit_code)
-    except KeyboardInterrupt:  # a training that has something to save catches it itself
-        return _tell("interrupted before it was finished", UNFINISHED)
+        return _end(f"{problem.mark}{problem}", problem.exit_code)
+    except KeyboardInterrupt:  # a training handles Ctrl-C itself, to save
+        return _end("interrupted before it finished", UNFINISHED)
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        return _tell("", 1)
+        return _end("", 1)
     except OSError as problem:
-        if problem.errno not in (errno.ENOSPC, errno.EIO):  # those that write files raise their own
+        if problem.errno not in (errno.ENOSPC, errno.EIO):  # writing a file has its own errors
             raise
-        return _tell(f"error: cannot write the output: {problem.strerror}.", CheckpointError.exit_code)
+        return _end(f"error: cannot write the output: {problem.strerror}.", CheckpointError.exit_code)
 
 
 def _prepare_process() -> None:
-    """What a process that runs one command, and nothing else, needs."""
-    # Where it was started as a file or in the package's folder, NVIDIA's `cuda` would be ours.
+    """Set up a process that runs a single command."""
+    # If the package's folder is on the path, `import cuda` would find tinygan's instead of NVIDIA's.
     here = os.path.dirname(os.path.realpath(__file__))
     sys.path[:] = [path for path in sys.path if os.path.realpath(path) != here]
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
-        except OSError:  # closed: the next file would get its number, and what a library prints
+        except OSError:  # closed: the next file opened would get its number, and stray output
             os.open(os.devnull, os.O_RDWR)
     machine.keep_memory()
 
 
-def _tell(line: str, code: int) -> int:
-    """Print the last line; where a stream has failed, as a terminal that has gone, do without."""
+def _end(line: str, code: int) -> int:
+    """Print the last line and return `code`, even if a stream fails because its terminal is gone."""
     for stream, text in ((sys.stdout, ""), (sys.stderr, line and line + "\n")):
         try:
             put(text, stream)
         except OSError:
-            with suppress(AttributeError, OSError):  # or the exit would try to flush it again
+            with suppress(AttributeError, OSError):  # else Python would flush it again at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # pyright: ignore[reportOptionalMemberAccess]
     return code

@@ -1,5 +1,5 @@
-"""Every way tinygan refuses to go on, each with the exit code its command returns. An error's text is one
-line: what was found, what was expected, what to do.
+"""The errors of tinygan, each with the exit code of its command. An error's text is one line: what was found,
+what was expected, what to do.
 
 >>> UsageError("196 images < --batch-size 256. Use --batch-size 196 or less.").exit_code
 2"""
@@ -16,43 +16,43 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 
-Printer: TypeAlias = Callable[[str], object]  # what a line is given to that somebody should see
+Printer: TypeAlias = Callable[[str], object]  # prints a line for the user
 
-UNFINISHED = 7  # the exit code of a command that was interrupted and has saved nothing
+UNFINISHED = 7  # exit code of a command that was interrupted and saved nothing
 
 
 class TinyganError(Exception):
-    """A failure the user can act on; commands print `mark` and its text, and exit with `exit_code`."""
+    """A failure that the user can act on. Commands print `mark` and the text, and exit with `exit_code`."""
 
     exit_code = 1
-    mark = "error: "  # what the command's line begins with
+    mark = "error: "  # printed before the text
 
     def __str__(self) -> str:
         return printable(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows: the line alone."""
+        """What a notebook shows: the line, without a traceback."""
         return [f"{self.mark}{self}"]
 
 
 class UsageError(TinyganError):
-    """The command line, or the arguments of a function, make no sense."""
+    """An option, or an argument of a function, is invalid."""
 
     exit_code = 2
 
 
 class ShapeError(UsageError, ValueError):
-    """Arrays whose shapes cannot go together."""
+    """The shapes of arrays do not match."""
 
 
 class DeviceError(TinyganError):
-    """The device asked for is missing, unusable or full."""
+    """The requested device is missing, unusable or out of memory."""
 
     exit_code = 3
 
 
 class DataError(TinyganError):
-    """The data set is missing, damaged or unfit for the model."""
+    """The data set is missing, damaged or unsuitable for the model."""
 
     exit_code = 4
 
@@ -64,17 +64,17 @@ class CheckpointError(TinyganError):
 
 
 class FileError(CheckpointError, OSError):
-    """A file cannot be written. An OSError as well, for those who can do without the file."""
+    """A file cannot be written. It is also an OSError, for callers that can continue without the file."""
 
 
 class NonFiniteError(TinyganError):
-    """A loss or a gradient stopped being a finite number."""
+    """A loss, a gradient or a weight is not finite."""
 
     exit_code = 6
 
 
 def one_line(problem: BaseException) -> str:
-    """The first line of an exception's text, or its kind where it has none."""
+    """The first line of an exception's text, or the name of its type if it has no text."""
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror
     return next(iter(str(problem).splitlines()), "") or type(problem).__name__
@@ -88,16 +88,21 @@ def first_sentence(text: str) -> str:
     return re.split(r"\. (?![KMGTPE]iB|bytes)", text, maxsplit=1)[0].rstrip(".")  # NumPy writes "400. GiB"
 
 
+def plural(count: int, noun: str) -> str:
+    """``1 epoch``, ``1,000 epochs``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def pasted(*words: str) -> str:
-    """A command line to paste into the shell of this system: ``sh``, or on Windows ``cmd.exe``."""
+    """A command line, quoted for the shell of this system: ``sh``, or ``cmd.exe`` on Windows."""
     if os.name != "nt":
         return shlex.join(words)
-    # It knows double quotes alone, and no file name there holds one.
+    # cmd.exe knows double quotes only, and Windows allows none in file names.
     return " ".join(word if re.fullmatch(r"[\w.:/\\=-]+", word) else f'"{word}"' for word in words)
 
 
 def python(*words: str) -> str:
-    """The command line, to paste, that runs the Python of this process with `words`."""
+    """The command line that runs the Python of this process with `words`, quoted for the shell."""
     own = sys.executable or "python"
     if shutil.which(name := os.path.basename(own)) == own:
         own = name
@@ -108,13 +113,13 @@ def python(*words: str) -> str:
 
 
 def meant(word: str, known: Iterable[str], after: str = "") -> str:
-    """Ask whether the one of `known` most like `word`, with `after` behind it, was meant; or nothing."""
+    """Ask "Did you mean X?", with X the word in `known` closest to `word`, plus `after`; or an empty text."""
     near = get_close_matches(word.lower(), [*known], 1, 0.7)
     return f" Did you mean {near[0]}{after}?" if near else ""
 
 
 def pip(*words: str) -> str:
-    """As `python`, the command that runs pip with `words`; that of uv, whose environments have none."""
+    """As `python`, the command that runs pip with `words`, or uv in an environment without pip."""
     if find_spec("pip"):
         return python("-m", "pip", *words)
     return pasted("uv", "pip", words[0], "--python", sys.executable, *words[1:])
@@ -122,7 +127,7 @@ def pip(*words: str) -> str:
 
 @contextmanager
 def failing(what: str, remedy: str, kind: type[TinyganError] = CheckpointError) -> Iterator[None]:
-    """Within this an OSError becomes an error of `kind`: `what`, a colon, the reason, `remedy`."""
+    """Inside, an OSError becomes an error of `kind`: `what`, a colon, the reason, `remedy`."""
     try:
         yield
     except OSError as problem:
@@ -131,7 +136,7 @@ def failing(what: str, remedy: str, kind: type[TinyganError] = CheckpointError) 
 
 @contextmanager
 def by_product(what: str, warn: Printer) -> Iterator[None]:
-    """Within this an exception becomes a warning, in a line: the result is worth more than `what`."""
+    """Inside, an exception becomes a warning: a command must not fail because of a by-product."""
     try:
         yield
     except Exception as problem:
@@ -140,7 +145,7 @@ def by_product(what: str, warn: Printer) -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    r"""`text` with everything escaped that a file name may hold and no terminal or log should be sent.
+    r"""`text` with control characters and broken Unicode, which file names can contain, escaped.
 
     >>> printable("cat\nfalse alarm \x1b[31m \udcff é")
     'cat\\nfalse alarm \\x1b[31m \\udcff é'"""
@@ -148,20 +153,19 @@ def printable(text: str) -> str:
 
 
 def filled(text: str) -> str:
-    """The text of an option that names something. Raises ArgumentTypeError where a shell left it empty."""
+    """The text of an option that names something. Raises: ArgumentTypeError if it is empty."""
     if not text:
-        raise ArgumentTypeError("it is empty: name something, or leave it out")
+        raise ArgumentTypeError("it is empty: name something, or leave the option out")
     return text
 
 
 def say(line: str) -> None:
-    """Print a line on stdout, with all escaped that a file name may hold and no terminal should be sent."""
+    """Print a line on stdout, escaped as by `printable`."""
     put(printable(line) + "\n", sys.stdout)
 
 
 def put(text: str, stream: Any) -> None:
-    """Write `text` at once, with what the stream's encoding lacks escaped; without a stream, do nothing. A
-    program without a terminal has none, or an object in its place that can do nothing but write."""
+    """Write `text` and flush, escaping what the stream's encoding lacks. With `stream` None, do nothing."""
     if stream is None or getattr(stream, "closed", False):
         return
     encoding = getattr(stream, "encoding", None) or "utf-8"

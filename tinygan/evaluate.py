@@ -1,4 +1,4 @@
-"""``python -m tinygan.evaluate``: how good a generator is, in numbers, beside real images and noise."""
+"""``python -m tinygan.evaluate``: measures how good a generator is, compared with real images and noise."""
 
 import argparse
 import json
@@ -19,14 +19,14 @@ from tinygan.runs.progress import working
 from tinygan.trained import load
 from tinygan.views.pictures import captioned, grid, save_png
 
-RANKED = 1000  # pictures among which good, typical and bad ones are chosen: of more, the odd ones are extreme
-LEAST = 100  # fewer pictures say nothing about a distribution
-RARE = 0.7  # of a class's share in the test images
+RANKED = 1000  # pictures to choose good, typical and bad ones from: in more, the bad ones are outliers
+LEAST = 100  # pictures: fewer say nothing about a distribution
+RARE = 0.7  # times its share of the test images: below, a class is rare
 MEANING = (
-    "FCD       a Fréchet distance in the features of tinygan's classifier, smaller is better. No FID:",
-    "          to be compared only with the FCD of as many pictures of the same set",
-    f"precision are they good?  recall, coverage: is everything there?  By {K} nearest neighbours, so",
-    "          that one odd real image, far from all others, can lend noise a high precision",
+    "FCD       Fréchet distance in the features of tinygan's classifier, lower is better. It is not FID:",
+    "          compare it only with the FCD of the same number of pictures of the same data set",
+    f"precision are the pictures good?  recall, coverage: is every kind there?  By {K} nearest neighbours,",
+    "          so a single outlier among the real images can give noise a high precision",
 )
 
 
@@ -43,10 +43,10 @@ def parser() -> cli.Parser:
 def main(arguments: cli.Arguments = ()) -> int:
     options = parser().parse(arguments)
     if options.samples < LEAST:
-        raise UsageError(f"--samples {options.samples} is less than {LEAST}: too few to say anything.")
-    cli.ending(options.out, ".png")  # refused now, not after a minute
+        raise UsageError(f"--samples {options.samples} is too few to measure. Use {LEAST} or more.")
+    cli.ending(options.out, ".png")  # fails now, not after a minute
     alone, file = options.json == "-", Path(options.json or "-")
-    if not file.absolute().parent.is_dir():  # found now, not after a minute
+    if not file.absolute().parent.is_dir():  # fails now, not after a minute
         raise UsageError(f"--json {file}: there is no folder {file.parent}. Make it first.")
     if file.is_dir() and not alone:
         raise UsageError(f"--json {file} is a folder. Name a file in it.")
@@ -62,46 +62,45 @@ def main(arguments: cli.Arguments = ()) -> int:
 
 
 def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer) -> dict[str, Any]:
-    """Generate, measure, `say` what was found, and show good, typical and bad pictures beside the nearest
-    training images; returns the figures."""
+    """Measure new pictures, `say` the result, save a page of good and bad ones, and return the figures."""
     with working() as progress:
         progress.show("loading the model and the images")
         trained = load(options.run, options.runs, device, say=cli.warn)
-        beside = partial(progress.around, say)
-        evaluation = Evaluation(trained.settings, options.data_dir, beside, options.samples, options.seed)
+        note = partial(progress.around, say)
+        evaluation = Evaluation(trained.settings, options.data_dir, note, options.samples, options.seed)
         n, seed = options.samples, evaluation.seed
-        train = evaluation.load(say=beside).images
+        train = evaluation.load(say=note).images
         progress.show(f"making {n:,} pictures", "1 of 6", now=True)
         pictures = evaluation.pictures(trained.G)
         others, compared = evaluation.others(train), {}
         rows = {"generator": pictures, **others}
         for number, (name, images) in enumerate(rows.items(), start=2):
-            progress.show(f"test images against {name}", f"{number} of 6", now=True)
+            progress.show(f"comparing {name} with test images", f"{number} of 6", now=True)
             compared[name] = evaluation.compare(images)
         progress.show("shrinking real images", "5 of 6", now=True)
         how, side = evaluation.side_as_far(compared["generator"].figures["fcd"], others["real images"])
-        progress.show("looking for neighbours", "6 of 6", now=True)
+        progress.show("finding the nearest training images", "6 of 6", now=True)
         chosen = good_typical_bad(evaluation.realism(pictures[:RANKED]))
         three = pictures[chosen], pictures[: len(chosen)], evaluation.test[: len(chosen)]
         indices, distances = nearest(np.concatenate(three), train)
         index, (_, apart, usual) = indices[: len(chosen)], np.split(distances, 3)
     names, things = NAMES[trained.settings.data], THINGS[trained.settings.data]
-    say(f"model     {trained.path}, {n:,} pictures of seed {seed}, against {n:,} test images")
+    say(f"model     {trained.path}, {n:,} pictures from seed {seed}, compared with {n:,} test images")
     found = [*zip(names, compared["generator"].classes, evaluation.classes, strict=True)]
     for line in [*table(compared), in_short(things, how, side), *MEANING, *about_classes(found)]:
         say(line)
-    far = f"{apart.mean():.0f} of 255 (root mean square of the pixels), test images by {usual.mean():.0f}"
+    far = f"{apart.mean():.0f} of 255 (root mean square over pixels), test images by {usual.mean():.0f}"
     verdict = "memorised?" if memorised(apart, usual) else "not memorised"
-    say(f"nearest   the first {len(apart)} differ from the nearest training image by {far}: {verdict}")
-    with by_product("picture of good and bad ones", cli.warn):
+    say(f"nearest   the first {len(apart)} differ from their nearest training images by {far}: {verdict}")
+    with by_product("picture of good and bad samples", cli.warn):
         path = cli.placed(options.out, trained.run_folder, f"evaluated_{trained.name}_seed_{seed}.png")
         save_png(path, good_and_bad(pictures[chosen], train[index]))
-        few = f"of the first {min(RANKED, n):,}, each above the nearest training image"
+        few = f"of the first {min(RANKED, n):,}, each above its nearest training image"
         say(f"pictures  {path}: {EACH} good, {EACH} typical and {EACH} bad ones {few}")
-        say("          good: deep among real images, in the classifier's features")
+        say("          good: well inside the real images' neighbourhoods, in the classifier's features")
     return {
         "model": str(trained.path), "data": trained.settings.data, "samples": n, "seed": seed,
-        "judged": {name: one.figures for name, one in compared.items()},
+        "measured": {name: one.figures for name, one in compared.items()},
         "classes": dict(zip(names, compared["generator"].classes.tolist(), strict=True)),
         "test_classes": dict(zip(names, evaluation.classes.tolist(), strict=True)),
         "shrunk_as_far": [how, side],
@@ -111,7 +110,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer)
 
 
 def good_and_bad(pictures: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Good, typical and bad `pictures` (24, H, W, C) uint8, each above one of the `images`, as one page."""
+    """Good, typical and bad `pictures` (24, H, W, C) uint8, each above one of the `images`, on one page."""
     rows = np.stack([part.reshape(3, EACH, *part.shape[1:]) for part in (pictures, images)], axis=1)
     kinds = zip(("good", "typical", "bad"), rows.reshape(3, 2 * EACH, *pictures.shape[1:]), strict=True)
     below = "below each: the nearest training image"
@@ -119,25 +118,25 @@ def good_and_bad(pictures: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 
 def in_short(things: str, how: str, side: int) -> str:
-    """What the distance means: as `Evaluation.side_as_far`, in words."""
+    """The meaning of the distance in words, from the answer of `Evaluation.side_as_far`."""
     far = {
         "about": f"about as far from real {things} as", "nearer": f"nearer to real {things} than",
         "farther": f"farther from real {things} than",
     }[how]  # fmt: skip
-    return f"in short  they are {far} real {things} shrunk to {side}x{side} pixels and enlarged again"
+    return f"in short  the pictures are {far} real {things} shrunk to {side}x{side} pixels and enlarged again"
 
 
 def about_classes(found: list[tuple[str, float, float]]) -> list[str]:
-    """Each class's name, its share of the pictures and of the test images, in words; then the rare ones."""
+    """Lines from each class's name, its share of the pictures and of the test images; then the rare ones."""
     shares = [f"{name} {share:.0%} ({wanted:.0%})" for name, share, wanted in found]
     rare = [f"{name} {share:.1%} ({wanted:.1%})" for name, share, wanted in found if share < RARE * wanted]
-    few = f"{', '.join(rare)}: less than" if rare else "no class: each has at least"
+    few = f"{', '.join(rare)}: less than" if rare else "none: all have at least"
     kinds = f"classes   {', '.join(shares[:5])},", f"          {', '.join(shares[5:])}"
-    return [*kinds, f"rare      {few} {RARE:.0%} of its share of the test images"]
+    return [*kinds, f"rare      {few} {RARE:.0%} of the share among test images (in brackets)"]
 
 
 def table(compared: dict[str, Compared]) -> list[str]:
-    """A line for the generator, and for what it is to be compared with."""
+    """A line for the generator, and one for each of the others in `compared`."""
     meaning = {"real images": "the floor: training images; no generator need beat it", "noise": "the ceiling"}
     lines = [f"          {'':<13}{'FCD':>16}{'precision':>11}{'recall':>8}{'coverage':>10}"]
     for name, (found, _) in compared.items():

@@ -1,4 +1,4 @@
-"""``python -m tinygan.export``: a trained model for other programs."""
+"""``python -m tinygan.export``: writes a trained model for other programs."""
 
 import json
 import sys
@@ -28,15 +28,15 @@ def parser() -> cli.Parser:
 
 
 def main(arguments: cli.Arguments = ()) -> int:
-    """Write what `arguments` ask for; returns the exit code."""
+    """Write the files that `arguments` ask for, and return the exit code."""
     options = parser().parse(arguments)
     wanted = {kind: file for kind in CONTENTS if (file := vars(options)[kind]) is not None}
     if not wanted:
         raise UsageError("nothing to write. Use --onnx or --safetensors, or both.")
     for kind, file in wanted.items():
         if file and options.out:
-            raise UsageError(f"--{kind} {file} and --out {options.out} both name the place. Use one.")
-        if file and Path(file).suffix.lower() != f".{kind}":  # by which tinygan.load recognises the file
+            raise UsageError(f"--{kind} {file} and --out {options.out} both say where to write. Use one.")
+        if file and Path(file).suffix.lower() != f".{kind}":  # tinygan.load recognises files by it
             raise UsageError(f"--{kind} {file} does not end in .{kind}. Choose another name.")
     state, path = restored(RunFolder.checkpoint_files(options.run, options.runs), backend.cpu(), cli.warn)
     meta = {"tinygan": tinygan.__version__, "step": state.step, "settings": asdict(state.settings)}

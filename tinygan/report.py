@@ -1,4 +1,4 @@
-"""``python -m tinygan.report``: a run on one page that needs no other file, and its animation; or several."""
+"""``python -m tinygan.report``: writes a self-contained page about a run, or several, and its animation."""
 
 import sys
 from argparse import Namespace
@@ -32,12 +32,12 @@ def parser() -> cli.Parser:
 
 
 def main(arguments: cli.Arguments = ()) -> int:
-    """Write what `arguments` ask for; returns the exit code."""
+    """Write the files that `arguments` ask for, and return the exit code."""
     options = parser().parse(arguments)
     if len(options.run) > 1 and options.csv:
         raise UsageError("--csv writes the losses of one run. Name one, or leave --csv out.")
     with working() as progress:
-        progress.show("reading")
+        progress.show("reading the run")
         models = [model(where, options.runs, progress) for where in options.run or [None]]
         if len(models) == 1:
             write_one(options, *models[0], progress)
@@ -49,7 +49,7 @@ def main(arguments: cli.Arguments = ()) -> int:
 
 
 def model(where: str | None, runs: Path, progress: Progress) -> tuple[RunFolder, State]:
-    """A run and the newest of its networks, or those of the checkpoint file `where`."""
+    """A run, and the networks of its newest checkpoint or of the checkpoint file `where`."""
     run, file = RunFolder.find(where, runs)
     if files := [file] if file else run.checkpoints():
         return run, restored(files, backend.cpu("fast"), cli.warn)[0]
@@ -59,10 +59,10 @@ def model(where: str | None, runs: Path, progress: Progress) -> tuple[RunFolder,
 
 
 def write_one(options: Namespace, run: RunFolder, state: State, progress: Progress) -> None:
-    """The page and the film of one run, and its losses if they are wanted."""
+    """Write the page and the film of one run, and its losses with --csv."""
     page = cli.placed(options.out, run.path, run.report_path.name)
     losses_path, film = page.with_name("losses.csv"), page.with_name(run.gif_path.name)
-    if page.name != run.report_path.name:  # of several runs, in one folder
+    if page.name != run.report_path.name:  # pages of several runs may share a folder
         losses_path, film = page.with_suffix(".csv"), page.with_suffix(".gif")
     progress.show("writing the report")
     write_report(run, state, for_report(state, training_images(run, state, progress)), page)
@@ -72,7 +72,7 @@ def write_one(options: Namespace, run: RunFolder, state: State, progress: Progre
         table = np.column_stack([np.arange(1, len(losses) + 1), losses])
         how = {"delimiter": ",", "header": ",".join(["step", *MEASURED]), "comments": ""}
         write_atomically(losses_path, partial(np.savetxt, X=table, fmt=["%d", *["%.6g"] * 4], **how))
-        progress.around(say, f"losses   {losses_path}: a row for each step")
+        progress.around(say, f"losses   {losses_path}: one row per step")
     progress.show("making the animation")
     with by_product("animation", cli.warn):
         write_film(film, film_frames(run), cli.warn)
@@ -80,14 +80,14 @@ def write_one(options: Namespace, run: RunFolder, state: State, progress: Progre
 
 
 def training_images(run: RunFolder, state: State, progress: Progress) -> Any:
-    """The images that the run was trained on, from where they were then; None where they cannot be had."""
+    """The images that the run was trained on, from their original place; None if they are unavailable."""
     data = run.read_config()["data"]
-    try:  # a folder that is named keeps `load` from downloading
+    try:  # with a folder, nothing is downloaded
         images = images_of(state.settings, str, Path(str(data.get("source"))).parent)
         check_images(images, images.sha256, data.get("sha256"), run.path, run)
         return images.images
     except TinyganError as problem:
-        why = f"without the training images nearest to the samples: {first_sentence(str(problem))}"
+        why = f"the report lacks the training images nearest to the samples: {first_sentence(str(problem))}"
         progress.around(cli.warn, f"note     {why}")
         return None
 

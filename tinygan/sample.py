@@ -14,7 +14,7 @@ from tinygan import backend, cli
 from tinygan.data.collection import SUFFIXES
 from tinygan.data.dataset import Shape, refusing
 from tinygan.data.pictures import fit_all
-from tinygan.errors import CheckpointError, DataError, UsageError, failing, filled, pip, say
+from tinygan.errors import CheckpointError, DataError, UsageError, failing, filled, pip, plural, say
 from tinygan.evaluation.classifier import NAMES, class_called, features_and_classes
 from tinygan.evaluation.evaluation import classifier_of
 from tinygan.files import write_atomically
@@ -28,8 +28,8 @@ from tinygan.views.animation import endings, title, write_animation
 from tinygan.views.pictures import grid, panels, read_picture, save_png, to_uint8
 
 MOST_FRAMES = 3_000  # of a walk: two and a half minutes
-CANDIDATES = 32  # for each picture that --class or --best is to find
-FILMS = (".mp4", ".webp", ".gif")  # what walks may be written as
+CANDIDATES = 32  # pictures generated for each one that --class or --best selects
+FILMS = (".mp4", ".webp", ".gif")  # file formats of walks
 
 
 def parser() -> cli.Parser:
@@ -76,20 +76,20 @@ def rows_and_columns(text: str) -> tuple[int, int]:
 
 
 def seeds(text: str) -> tuple[str, list[int]]:
-    """``"3,7-9"`` -> what to call that in a file's name, and [3, 7, 8, 9]."""
+    """``"3,7-9"`` -> a label for file names, and [3, 7, 8, 9]."""
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last < first + MOST:
-            raise ArgumentTypeError(f"{text!r} is no list of seeds, such as 0-15 or 3,7,20-24")
+            raise ArgumentTypeError(f"{text!r} is not a list of seeds such as 0-15 or 3,7,20-24")
         found += range(first, last + 1)
     name = text if len(text) <= 100 else hashlib.sha256(text.encode()).hexdigest()[:16]
     return f"seeds_{name}", found
 
 
 def noise_file(text: str) -> tuple[str, np.ndarray]:
-    """The path of an .npy file -> what to call its pictures, and its array. Raises DataError."""
+    """The path of an .npy file -> a label for file names, and the array. Raises: DataError if unreadable."""
     path = cli.path(text)
     with refusing(f"--noise {path} cannot be read", ". Write one with numpy.save."), path.open("rb") as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
@@ -97,20 +97,20 @@ def noise_file(text: str) -> tuple[str, np.ndarray]:
 
 
 def picture_file(text: str) -> tuple[str, np.ndarray]:
-    """The path of a picture -> what to call those like it, and its pixels (1, H, W, C). Raises DataError."""
+    """The path of a picture -> a label, and its pixels (1, H, W, C). Raises: DataError if unreadable."""
     path = cli.path(text)
     pixels = read_picture(path, DataError)
     return named_after("like", path, pixels), pixels[None]
 
 
 def named_after(what: str, path: Path, array: np.ndarray) -> str:
-    """`what`, the name of the file `path`, and 8 digits for the `array` in it."""
+    """A label: `what`, the name of the file `path`, and 8 hexadecimal digits that identify its `array`."""
     plain = re.sub(r"[^\w-]+", "-", path.stem)
     return f"{what}_{plain}_{hashlib.sha256(array.tobytes()).hexdigest()[:8]}"
 
 
 def main(arguments: cli.Arguments = ()) -> int:
-    """Make pictures as `arguments` say; returns the exit code."""
+    """Make pictures as `arguments` say, and return the exit code."""
     options = parser().parse(arguments)
     check(options)
     with cli.computing(options.device) as device, working() as progress:
@@ -118,58 +118,58 @@ def main(arguments: cli.Arguments = ()) -> int:
 
 
 def check(options: Namespace) -> None:
-    """Fill in what follows from other options: how many `walks` side by side; how many noise vectors are
-    `wanted` in all; the file's `ending`. Raises UsageError for what does not go together."""
+    """Derive `options.walks` (walks side by side), `wanted` (noise vectors in all) and `ending` (of the file)
+    from the other options. Raises: UsageError if options contradict each other."""
     places = options.grid[0] * options.grid[1] if options.grid else PREVIEWS
     walking = options.grid and options.interpolate
     options.walks = places if walking else 1
     if options.grid and (options.separate or options.through_training):
         raise UsageError("--grid is not allowed with --separate or --through-training.")
     options.named = options.seeds or options.noise or options.like
-    seed = None if options.like else options.seed  # with --like it says where to begin
+    seed = None if options.like else options.seed  # with --like it is the start of the search
     if options.named and (options.num, seed, options.kind, options.best) != (None,) * 4:
         which = "--seeds" if options.seeds else "--noise" if options.noise else "--like"
         own = "" if options.like else " --seed,"
-        raise UsageError(f"{which} says which pictures: leave out --num,{own} --class and --best.")
+        raise UsageError(f"{which} already selects the pictures. Leave out --num,{own} --class and --best.")
     for name, number in (("num", options.num), ("best", options.best)):
         if number is not None and number < 1:
             raise UsageError(f"--{name} {number} is less than 1.")
     if not 0 < options.truncation <= 1:
         raise UsageError(f"--truncation {options.truncation} must be more than 0 and at most 1, such as 0.7.")
     if options.truncation < 1 and (options.noise or options.like):
-        raise UsageError("--truncation scales noise that is drawn: leave it out with --noise and --like.")
+        raise UsageError("--truncation scales random noise: leave it out with --noise and --like.")
     if options.num is None:
         options.num = min(MOST, CANDIDATES * options.best) if options.best else 4 if walking else places
     options.wanted = len(options.named[1]) if options.named else options.best or options.num * options.walks
     if options.best and options.best > options.num:
         raise UsageError(f"--best {options.best} is more than --num {options.num}.")
     if options.wanted > places and options.grid and not walking:
-        raise UsageError("--num {} is more than --grid {}x{} holds.".format(options.wanted, *options.grid))
+        raise UsageError("{} pictures do not fit into --grid {}x{}.".format(options.wanted, *options.grid))
     pictures = max(options.num, options.wanted * (options.interpolate or 1))
     if pictures > MOST:
-        raise UsageError(f"{pictures} pictures are more than {MOST:,}. Make them in parts, by --seed.")
+        raise UsageError(f"{pictures} pictures are more than {MOST:,}. Make them in parts, one --seed each.")
     if options.interpolate is not None and (options.interpolate < 2 or options.wanted < 2 * options.walks):
-        raise UsageError("--interpolate needs at least 2 frames, and 2 pictures to go between.")
+        raise UsageError("--interpolate needs at least 2 frames, and 2 pictures to move between.")
     if options.wanted % options.walks:
-        raise UsageError(f"{options.wanted} pictures do not fill --grid evenly: name as many for each place.")
+        raise UsageError(f"{options.wanted} pictures do not fill --grid evenly. Use a multiple of {places}.")
     if options.interpolate and (frames := pictures // options.walks) > MOST_FRAMES:
         raise UsageError(f"{frames:,} frames are more than {MOST_FRAMES:,}. Use a smaller --interpolate.")
     options.ending = ending(options)
 
 
 def ending(options: Namespace) -> str:
-    """The ending of the file to write, such as ``.png``. Raises UsageError where it cannot be."""
+    """The ending of the file to write, such as ``.png``. Raises: UsageError if --out is invalid."""
     allowed = FILMS if options.interpolate else [f".{options.format}"] if options.format else [".png", ".npy"]
     named = "" if options.separate else cli.ending(options.out, *allowed)
     out = options.separate and options.out
     if out and out.suffix.lower() in SUFFIXES and not os.path.isdir(out):
-        raise UsageError(f"--out {out} names a file, and --separate writes a folder: name one.")
+        raise UsageError(f"--out {out} names a file, but --separate writes a folder. Name a folder.")
     if named in FILMS and named not in endings():
-        needed = pip("install", "imageio-ffmpeg") if named == ".mp4" else "install a Pillow with WebP"
-        raise UsageError(f"--out {options.out}: no encoder is here: {needed}, or name a .gif.")
+        needed = pip("install", "imageio-ffmpeg") if named == ".mp4" else "install a Pillow with WebP support"
+        raise UsageError(f"--out {options.out}: no encoder for {named}: {needed}, or name a .gif.")
     other = options.separate or options.interpolate or options.through_training
     if other and ".npy" in (named, f".{options.format}"):
-        raise UsageError("--format npy writes one array of pictures; leave the other kinds out.")
+        raise UsageError(".npy holds one array. Leave out --separate, --interpolate and --through-training.")
     return named or next(iter(endings() if options.interpolate else allowed))
 
 
@@ -177,6 +177,7 @@ def make(options: Namespace, device: backend.Backend, progress: Progress) -> int
     trained = load(options.run, options.runs, device, say=cli.warn)
     seed = trained.settings.seed + 1 if options.seed is None else options.seed
     noise = chosen(options, trained, seed, progress)
+    count = plural(len(noise), "picture")
     way = options.interpolate and "interpolation" or options.through_training and "through_training"
     name = f"{way or 'samples'}_{trained.name}_{described(options, seed)}"
     if options.separate:
@@ -187,7 +188,7 @@ def make(options: Namespace, device: backend.Backend, progress: Progress) -> int
     if options.interpolate:
         line = write_walks(options, trained.G, noise, path, progress)
     elif options.through_training:
-        line = f"{len(noise)} pictures, {', '.join(write_through_training(trained, noise, path, progress))}"
+        line = f"{count}, {', '.join(write_through_training(trained, noise, path, progress))}"
     else:
         pictures = made(trained.G, noise, progress)
         if options.ending == ".npy":
@@ -198,7 +199,7 @@ def make(options: Namespace, device: backend.Backend, progress: Progress) -> int
         else:
             shown = np.concatenate([options.given, to_uint8(pictures)]) if options.like else pictures
             save_png(path, grid(shown, options.grid[1] if options.grid else None))
-        line = f"{len(noise)} picture{'s' * (len(noise) > 1)} from {trained.path}"
+        line = f"{count} from {trained.path}"
         path = f"{path}{'/' if options.separate else ''}"
     progress.close(keep=False)
     say(f"{line}: {path}")
@@ -208,7 +209,7 @@ def make(options: Namespace, device: backend.Backend, progress: Progress) -> int
 
 
 def made(G: Network, noise: np.ndarray, progress: Progress) -> np.ndarray:
-    """`pictures_of`, some at a time, which are counted in `progress`."""
+    """`pictures_of` in blocks, with a count in `progress`."""
     parts = []
     for start in range(0, len(noise), BLOCK):
         progress.show("making pictures", f"{start:,} of {len(noise):,}")
@@ -217,7 +218,7 @@ def made(G: Network, noise: np.ndarray, progress: Progress) -> np.ndarray:
 
 
 def described(options: Namespace, seed: int) -> str:
-    """All that decides what the pictures are, for the name of their file."""
+    """All options that determine the pictures, for the name of their file."""
     words = (
         options.named[0] if options.named else f"seed_{seed}_num_{options.num}",
         options.like and f"seed_{seed}",
@@ -231,7 +232,7 @@ def described(options: Namespace, seed: int) -> str:
 
 
 def print_decisions(trained: Trained, picture: np.ndarray) -> None:
-    """The discriminator's logit of a generated `picture` (1, H, W, C), before its training and after."""
+    """Print the logit of a generated `picture` (1, H, W, C) by D before and after its training."""
     before = Trained(State(trained.settings, trained.D.backend), trained.path)
     for when, model in (("untrained", before), ("trained", trained))[bool(trained.settings.start_from) :]:
         logit = float(model.logits(picture)[0])
@@ -240,21 +241,21 @@ def print_decisions(trained: Trained, picture: np.ndarray) -> None:
 
 
 def separate_files(options: Namespace, folder: Path, count: int) -> list[Path]:
-    """A file in `folder` for each of `count` pictures. Raises UsageError where there are others."""
+    """Paths in `folder` for `count` pictures. Raises: UsageError if it contains other pictures."""
     if options.seeds:
         names = [f"seed_{seed:04}.png" for seed in options.seeds[1]]
     else:
         names = [f"{number:0{len(str(count - 1))}}.png" for number in range(count)]
-    with failing(f"cannot look into {folder}", "Use another --out."):
+    with failing(f"cannot list {folder}", "Use another --out."):
         found = {file.name for file in folder.iterdir() if file.suffix.lower() in SUFFIXES}
     if others := sorted(found - {*names}):
-        more = f"{len(others)} other pictures, such as {others[0]}"
-        raise UsageError(f"{folder} holds {more}. Name a new folder with --out.")
+        more = f"{plural(len(others), 'other picture')}, such as {others[0]}"
+        raise UsageError(f"{folder} contains {more}. Name a new folder with --out.")
     return [folder / name for name in names]
 
 
 def chosen(options: Namespace, trained: Trained, seed: int, progress: Progress) -> np.ndarray:
-    """The noise (N, noise_dim) of the pictures wanted, or of those found. Raises UsageError for none."""
+    """The noise (N, noise_dim) of the selected pictures. Raises: UsageError if --class selects none."""
     G, wanted = trained.G, options.wanted
     if options.noise:
         return vectors(options.noise[1], G, name="--noise")
@@ -268,7 +269,7 @@ def chosen(options: Namespace, trained: Trained, seed: int, progress: Progress) 
     noise = options.truncation * noise
     if not options.best and not options.kind:
         return noise
-    ranked: list[tuple[float, int]] = []  # the best first, else in order
+    ranked: list[tuple[float, int]] = []  # best first with --best, otherwise in order
     seen = 0
     while seen < len(noise) and (options.best or len(ranked) < wanted):
         progress.show("choosing", f"{len(ranked):,} of {seen:,} pictures so far")
@@ -282,54 +283,54 @@ def chosen(options: Namespace, trained: Trained, seed: int, progress: Progress) 
         seen += len(pictures)
     kept = [index for _, index in sorted(ranked)[:wanted]]
     if not kept:
-        what = f"none of {seen:,} pictures is taken for {options.kind!r}"
-        raise UsageError(f"{what}. Use another --seed, or a generator that was trained for longer.")
+        what = f"the classifier takes none of {plural(seen, 'picture')} for {options.kind!r}"
+        raise UsageError(f"{what}. Use another --seed, or train the generator for longer.")
     by = (classifier and f"the classifier ({options.kind})", options.best and "D's score")
-    found = f"{len(kept):,} of {seen:,} pictures" + (f", {wanted:,} wanted" if len(kept) < wanted else "")
+    found = f"{len(kept):,} of {plural(seen, 'picture')}" + f" ({wanted:,} wanted)" * (len(kept) < wanted)
     but = f"the generator itself cannot be asked for {'a class' if classifier else 'better ones'}"
     progress.around(say, f"{found}, chosen by {' and '.join(filter(None, by))}: {but}")
     return noise[kept]
 
 
 def search(options: Namespace, trained: Trained, seed: int, progress: Progress) -> np.ndarray:
-    """The noise (1, noise_dim) of a picture like that of ``--like``, which becomes `given`, of G's size."""
+    """The noise (1, noise_dim) of a picture like ``--like``, which `options.given` gets at G's size."""
     settings = trained.settings
     options.given = fit_all(options.like[1], Shape(settings.size, settings.channels, settings.resize))
-    progress.show("looking for the noise", now=True)
+    progress.show("searching for the noise", now=True)
     ends = np.concatenate([trained.like(options.given, seed, steps=0), trained.like(options.given, seed)])
     apart = to_uint8(pictures_of(trained.G, ends)) - options.given.astype(float)
     before, after = np.sqrt((apart**2).mean(axis=(1, 2, 3)))
-    found = f"differs by {after:.0f} of 255 (root mean square of the pixels), at first by {before:.0f}"
-    progress.around(say, f"the picture found for --like {found}")
+    found = f"{after:.0f} of 255 (root mean square over the pixels), down from {before:.0f}"
+    progress.around(say, f"the picture found differs from --like by {found}")
     return ends[1:]
 
 
 def write_walks(options: Namespace, G: Network, noise: np.ndarray, path: Path, progress: Progress) -> str:
-    """Film a walk, or a grid of them, each a loop through its part of the `noise`; returns what is shown."""
+    """Film a walk, or a grid of walks, each a loop through its part of the `noise`; returns a description."""
     each = len(noise) // options.walks
     if each < 2:
-        raise UsageError(f"{len(noise)} pictures are too few for {options.walks} walks. Use a larger --num.")
+        raise UsageError(f"{options.walks} walks need 2 pictures each; found {len(noise)}. Increase --num.")
     films: list[np.ndarray] = []  # (frames, H, W, C) of each
     for part in noise[: each * options.walks].reshape(options.walks, each, -1):
-        ends = zip(part, np.roll(part, -1, axis=0), strict=True)  # from the last one back to the first
+        ends = zip(part, np.roll(part, -1, axis=0), strict=True)  # the last one leads back to the first
         t = np.arange(options.interpolate, dtype=np.float32) / np.float32(options.interpolate)
         pictures = to_uint8(made(G, np.concatenate([great_circle(*both, t) for both in ends]), progress))
-        if path.suffix.lower() == ".gif":  # five bits instead of eight: a third of the size
+        if path.suffix.lower() == ".gif":  # 5 bits instead of 8 make a third of the size
             pictures = pictures & 0xF8 | pictures >> 5
         films.append(pictures)
     columns = options.grid[1] if options.grid else 1
-    # Codecs work on blocks of 16x16: where pixels fill them, or a part, files are small and edges sharp.
+    # Codecs work on 16x16 blocks: a scale that divides 16 keeps files small and edges sharp.
     scale = 1 << max(0, min(4, (700 // (columns * films[0].shape[2])).bit_length() - 1))
     frames = (grid(np.stack(page), columns, scale, gap=scale) for page in zip(*films, strict=True))
     progress.show("writing the film")
     write_animation(path, frames, [0.05] * len(films[0]))
-    several = f"{options.walks} walks through " if options.grid else ""
+    several = f"{plural(options.walks, 'walk')}, each through " if options.grid else ""
     return f"{several}{each} noise vectors, {options.interpolate} frames between neighbours"
 
 
 def write_through_training(trained: Trained, noise: np.ndarray, path: Path, progress: Progress) -> list[str]:
-    """Write panels of `noise`, untrained and at each intact checkpoint up to `trained`; return the titles."""
-    files = RunFolder(trained.run_folder).checkpoints()  # the newest first
+    """Write panels of `noise`, untrained and at intact checkpoints up to `trained`; return their titles."""
+    files = RunFolder(trained.run_folder).checkpoints()  # newest first
     until = [*dropwhile(lambda file: file.name != trained.path.name, files)]
     if not until:
         what = f"{trained.path} is neither the latest nor a numbered checkpoint of a run"
@@ -338,10 +339,10 @@ def write_through_training(trained: Trained, noise: np.ndarray, path: Path, prog
     if not trained.settings.start_from:
         shown["before training"] = pictures_of(State(trained.settings, trained.D.backend).shown_G, noise)
     for number, file in enumerate(reversed(until), start=1):
-        progress.show("through the training", f"checkpoint {number} of {len(until)}")
+        progress.show("reading checkpoints", f"{number} of {len(until)}")
         try:
             state, _ = restored([file], trained.D.backend, cli.warn)
-            shown[title(state.name)] = pictures_of(state.shown_G, noise)  # the latest may be one that stays
+            shown[title(state.name)] = pictures_of(state.shown_G, noise)  # latest.npz may repeat one
         except CheckpointError as problem:
             cli.warn(f"warning: {problem}")
     save_png(path, panels(np.stack(list(shown.values())), list(shown)))

@@ -1,4 +1,4 @@
-"""``python -m tinygan.train``, or in Python `tinygan.train`: train the DCGAN; keep pictures, checkpoints."""
+"""``python -m tinygan.train``, in Python `tinygan.train`: train the DCGAN; save pictures and checkpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tinygan.arrays import ARRAY, CPU
 from tinygan.data.dataset import fingerprint, spread
 from tinygan.data.download import cache_folder
 from tinygan.data.sources import NAMES
-from tinygan.errors import DataError, DeviceError, TinyganError, UsageError, filled, printable
+from tinygan.errors import DataError, DeviceError, TinyganError, UsageError, filled, plural, printable
 from tinygan.evaluation.evaluation import Evaluation, unmeasurable
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import started
@@ -40,9 +40,9 @@ from tinygan.views.inspection import summary
 from tinygan.views.pictures import grid, save_png
 from tinygan.views.webpage import MEASURED
 
-SHOWN = 64  # images that a dry run shows
-OWN = "out", "resume", "change", "name", "dry_run", "quiet"  # the options that are no settings
-FEW = 1000  # images: fewer of them are learnt by heart
+SHOWN = 64  # images in the preview of a dry run
+OWN = "out", "resume", "change", "name", "dry_run", "quiet"  # options that are not settings
+FEW = 1000  # images: D memorises a smaller data set
 
 
 def parser() -> cli.Parser:
@@ -62,15 +62,14 @@ def parser() -> cli.Parser:
 
 
 def main(arguments: cli.Arguments = ()) -> int:
-    """Train as `arguments` say; returns the exit code, or raises a `TinyganError`. Afterwards Python, and the
-    program that calls this, are as they were. Only in the main thread do signals stop the training."""
+    """Train as `arguments` say and return the exit code. Threads, signal handlers and NumPy's settings are
+    restored afterwards. Signals stop the training in the main thread only. Raises: a `TinyganError`."""
     Job(cli.words(arguments)).complete()
     return 0
 
 
 def from_python(data: Any, options: Mapping[str, Any]) -> Job:
-    """The job of keyword arguments: ``batch_size=64`` is ``--batch-size=64``, and `data` that are an array
-    are kept beside the words. Its paths stand, wherever the program goes."""
+    """The job for keyword arguments: ``batch_size=64`` becomes ``--batch-size=64``, and paths absolute."""
     array = None if data is None or isinstance(data, str | os.PathLike) else data
     words = []
     for name, value in {"data": data if array is None else ARRAY, **options}.items():
@@ -81,7 +80,7 @@ def from_python(data: Any, options: Mapping[str, Any]) -> Job:
             words += [f"{option(name)}={one}" for one in (each if isinstance(each, list) else [each])]
     job = Job(words, array)
     if job.dry_run:
-        raise UsageError("dry_run trains nothing. Use tinygan.train.main('--dry-run').")
+        raise UsageError("dry_run trains nothing and returns no run. Use tinygan.train.main('--dry-run').")
     job.out = job.out.absolute()
     if job.resume and os.path.exists(job.resume):
         job.resume = os.path.abspath(job.resume)
@@ -89,12 +88,12 @@ def from_python(data: Any, options: Mapping[str, Any]) -> Job:
 
 
 class Epoch(NamedTuple):
-    """What `training` gives after each epoch."""
+    """What `training` yields after each epoch."""
 
     number: int
-    losses: dict[str, float]  # means over its steps: g_loss, d_loss, real_score, fake_score
-    verdict: str  # how it is going, and what to try
-    samples: Pictures  # of the same 16 noise vectors each time
+    losses: dict[str, float]  # means over the epoch: g_loss, d_loss, real_score, fake_score
+    verdict: str  # how the training is going, and what to try
+    samples: Pictures  # from the same 16 noise vectors every time
     run: Run
 
     def __repr__(self) -> str:
@@ -102,12 +101,12 @@ class Epoch(NamedTuple):
 
 
 def training(data: Any = None, **options: Any) -> Generator[Epoch, None, None]:
-    """Train as `tinygan.train` does, and give an `Epoch` after each one. Who stops asking, by ``break`` or an
-    exception, finds all of it saved, and goes on with ``resume=True``. Until then the run is locked. Between
-    two epochs the process is as it was. Raises as `tinygan.train`, and UsageError under mpiexec."""
+    """Train like `tinygan.train`, and yield an `Epoch` after each one. Leaving the loop, by ``break`` or an
+    exception, saves everything and unlocks the run; ``resume=True`` continues it. Between epochs, threads and
+    signal handlers are the caller's. Raises: as `tinygan.train`; UsageError under mpiexec."""
     job = from_python(data, options)
     if job.ranks.size > 1:
-        raise UsageError("training gives one process its epochs. Use tinygan.train under mpiexec.")
+        raise UsageError("tinygan.training works in a single process. Use tinygan.train under mpiexec.")
     return _epochs(job)
 
 
@@ -116,11 +115,11 @@ def _epochs(job: Job) -> Generator[Epoch, None, None]:
         try:
             with job.working():
                 rows.close()
-        except TinyganError as problem:  # nobody is there to catch it
+        except TinyganError as problem:  # no caller is left to catch it
             job.output.warn(f"{problem.mark}{problem}")
 
     def at_exit() -> None:
-        job.threads = 1  # none starts any more
+        job.threads = 1  # at exit, Python starts no new threads
         job.held.close()
 
     with job.held:
@@ -139,28 +138,27 @@ def _epochs(job: Job) -> Generator[Epoch, None, None]:
 
 
 class Command(ModuleType):
-    """This module: ``tinygan.train.main`` takes a command line, and to call it is to train from Python."""
+    """The type of this module: it can be called to train. ``tinygan.train.main`` takes a command line."""
 
     __signature__: Signature
 
     def __call__(self, data: Any = None, **options: Any) -> Run:
         """Train, and return the run. `data` is the name of a data set, a path, or an array of pictures;
-        `options` are those of ``python -m tinygan.train``: ``epochs=3, batch_size=64, resume=True,
-        change={"lr": 5e-5}``. Raises a `TinyganError`; one with `exit_code` 130 where it was interrupted,
-        and saved."""
+        `options` are those of ``python -m tinygan.train``, such as ``epochs=3, resume=True,
+        change={"lr": 5e-5}``. Raises: a `TinyganError`; its `exit_code` is 130 after Ctrl-C, which saves."""
         job = from_python(data, options)
         job.complete()
         return Run(job.run)
 
 
 class Output:
-    """Where lines go: to the terminal, unless `quiet`, and the log of `run`, if any; from rank 0 alone."""
+    """Prints lines on the terminal, unless `quiet`, and logs them in `run`, if there is one. Rank 0 only."""
 
     def __init__(self, ranks: Ranks, quiet: bool) -> None:
         self.writes, self.stream = ranks.writes, sys.stdout if ranks.writes and not quiet else None
         self.run: RunFolder | None = None
-        self.early: list[str] = []  # lines from before there was a log
-        self.progress = Progress(self.stream)  # in a training it knows how many steps there are
+        self.early: list[str] = []  # lines printed before the log exists
+        self.progress = Progress(self.stream)  # replaced once the number of steps is known
 
     def log(self, *lines: str) -> None:
         self.early += map(printable, lines)
@@ -184,27 +182,27 @@ class Output:
 
 
 class Job:
-    """A training with everything that it needs: prepared once, then rehearsed or trained. `held` keeps the
-    lock of its run as long as the job lasts; within `working` it may change what belongs to the process."""
+    """A training with everything it needs: prepared once, then rehearsed or trained. `held` keeps the run
+    locked as long as the job lasts. Inside `working` the job may change threads and signal handlers."""
 
     def __init__(self, words: list[str], array: Any = None) -> None:
-        """`array`: the pictures, where they are no other data. Raises UsageError."""
+        """`array`: the pictures, if a program passed them. Raises: UsageError for bad options."""
         self.words, self.array, self.ranks, self.held = words, array, started(), ExitStack()
-        self.threads, self.received = 0, None  # not chosen yet; the signals, once the training has begun
+        self.threads, self.received = 0, None  # neither is set yet; signals arrive during training
         with self.ranks.together(), nullcontext() if self.ranks.writes else redirect_stdout(io.StringIO()):
             self.given = vars(parser().parse_args(words))
         self.out, self.resume, self.change, self.name, self.dry_run, quiet = map(self.given.pop, OWN)
         self.output = Output(self.ranks, quiet)
-        # Of a run that goes on: its folder, its checkpoint, what that holds; what --change changes.
+        # When resuming: the run's folder, the checkpoint and its contents, what --change changes.
         self.run: Any = None
         self.file, self.arrays, self.meta = Path(), None, dict[str, Any]()
         self.changed: dict[str, list[Any]] = {}
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Within this the threads and signals of the process are those of the training."""
+        """Inside, the process has the training's threads and signal handlers."""
         with self.ranks.together(self.last), ExitStack() as self.process:
-            # So an error's line, and what others print, stand by themselves.
+            # Remove the moving line, so that errors and the caller's output start on a new line.
             self.process.callback(lambda: self.output.progress.close(keep=False))
             if self.threads:
                 self.process.enter_context(backend.use_threads(self.threads))
@@ -213,7 +211,7 @@ class Job:
             yield
 
     def complete(self) -> None:
-        """All of it: the rehearsal, where that was asked for, or the training."""
+        """Run the whole job: the training, or with --dry-run the rehearsal."""
         with self.held, self.working():
             self.prepare()
             if self.dry_run:
@@ -222,13 +220,13 @@ class Job:
                 deque(self.epochs(), maxlen=0)
 
     def prepare(self) -> None:
-        """Decide on the settings and the device, load the images, make the networks."""
+        """Choose the settings and the device, load the images, create the networks."""
         if (data := self.given.get("data")) and data not in NAMES and os.path.exists(data):
-            self.given["data"] = os.path.abspath(data)  # a run may be resumed from elsewhere
+            self.given["data"] = os.path.abspath(data)  # the run may be resumed from another directory
         self.settings = self._new_settings() if self.resume is None else self._resumed_settings()
         self._choose_device()
         self._load_images()
-        if self.settings.data == "auto":  # a run that resumes must not choose again
+        if self.settings.data == "auto":  # a resumed run must use the same data
             self.settings = replace(self.settings, data=self.images.name)
         self.schedule = schedule(self.settings, len(self.images.images), self.ranks.size)
         with self.failures():
@@ -242,7 +240,7 @@ class Job:
 
     def _new_settings(self) -> Settings:
         if self.change:
-            raise UsageError("--change is for a run that goes on. Add --resume, or give the option itself.")
+            raise UsageError("--change works only with --resume. Add --resume, or use the option itself.")
         if "start_from" not in self.given:
             return new_settings(self.given)
 
@@ -254,9 +252,9 @@ class Job:
         return new_settings(self.given | {"start_from": file}, start)
 
     def _resumed_settings(self) -> Settings:
-        """The settings of a run that goes on, which is found, locked and read."""
+        """Find, lock and read the run to resume; returns its settings."""
         if self.name:
-            raise UsageError(f"--name {self.name}: a run that goes on has its name. Leave it out.")
+            raise UsageError(f"--name {self.name}: a resumed run keeps its name. Leave it out.")
         settings_only = cli.Parser("tinygan.train", "")
         add_options(settings_only)
         parts = (text.partition("=") for text in self.change)
@@ -274,7 +272,7 @@ class Job:
             return run, *checkpoint.newest_intact(files, self.output.warn)
 
         self.run, self.file, self.arrays, self.meta = self.ranks.by_first(on_disk)
-        if self.given.get("data") == "auto":  # whatever was found then
+        if self.given.get("data") == "auto":  # use what "auto" found at first
             del self.given["data"]
         saved = saved_settings(self.meta, self.file if self.arrays else self.run.config_path, self.arrays)
         settings = resumed_settings(asdict(saved), self.given, str(self.run), changes)
@@ -285,7 +283,7 @@ class Job:
         return settings
 
     def _choose_device(self) -> None:
-        """The device that all ranks compute on, and this one's number of threads."""
+        """Choose the device, the same for all ranks, and the number of threads of this rank."""
         settings, ranks, output = self.settings, self.ranks, self.output
         how = {"precision": settings.precision, "number": ranks.number_here}
         device = backend.choose(settings.device, settings.engine, output.say, **how)
@@ -297,30 +295,30 @@ class Job:
         computes = f"on the {device.device} in {device.precision}"
         if others := ranks.others(computes):
             first = ranks.by_first(lambda: computes)
-            raise DeviceError(f"rank 0 computes {first}, and {', '.join(others)} not so. Use --device cpu.")
+            raise DeviceError(f"rank 0 computes {first}, unlike {', '.join(others)}. Use --device cpu.")
         self.device = backend.shared_by(device, ranks)
         asked = settings.threads and (settings.threads, "--threads")
         self.threads, self.source = asked or backend.default_threads(ranks.sharing)
         if not self.process.enter_context(backend.use_threads(self.threads)) and settings.threads:
-            why = "this NumPy's BLAS cannot be told how many threads to use"
-            output.warn(f"warning: {why}; --threads has no effect.")
+            why = "this NumPy's BLAS does not let its number of threads be set"
+            output.warn(f"warning: --threads has no effect: {why}.")
         self.ranks = self.device.ranks
 
     def _load_images(self) -> None:
-        """The images, the same ones on all ranks, and in a run that goes on those that it was trained on."""
+        """Load the images, and check that all ranks, and a resumed run, have the same ones."""
         self.output.progress.show("loading the images")
-        with self.ranks.first_alone():  # what it downloads, the others find
+        with self.ranks.first_alone():  # the others find its download in the cache
             self.images = images = images_of(self.settings, self.output.say, array=self.array)
         if others := self.ranks.others(fingerprint(images.images)):
-            problem = f"{', '.join(others)}: {images.source} holds other images than rank 0 has"
+            problem = f"{', '.join(others)}: {images.source} differs from the images of rank 0"
             raise DataError(f"{problem}. Give every host the same data.")
-        digest = self.ranks.by_first(lambda: images.sha256)  # one reads all of them for it
+        digest = self.ranks.by_first(lambda: images.sha256)  # reads every image: once is enough
         if self.run:
             check_images(images, digest, self.meta.get("data_sha256"), self.run.path, self.run)
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """Within this, a full memory or a failing GPU is one line with the last checkpoint. It is logged."""
+        """Turn a full memory or a failing GPU into one line with the last checkpoint; log every error."""
         try:
             with gpu_errors.failures(self.settings.batch_size, lambda: self.run and self.run.newest()):
                 yield
@@ -330,23 +328,23 @@ class Job:
             raise
 
     def last(self) -> str:
-        """A sentence that names the run's newest checkpoint, once the training has begun and there is one."""
+        """A sentence that names the newest checkpoint; empty before the training starts or without one."""
         newest = self.run.newest() if self.received and self.run else None
         return f"Last checkpoint: {newest}." if newest else ""
 
     def facts(self, how: str) -> Iterator[str]:
-        """What is trained, where and how: a line each; `how`: a step is taken, in words."""
+        """Lines that describe the data, device and settings; `how` says how a step is taken."""
         settings, images, device = self.settings, self.images, self.device
         N, H, W, C = images.images.shape
         yield from images.notes
         if settings.batch_size == 1:
-            yield "note     --batch-size 1: batch normalisation of a single picture takes G's noise away"
+            yield "note     --batch-size 1: batch normalisation over a single picture cancels G's noise"
         if N < FEW * (1 + settings.flip):
-            more = "" if settings.flip else "; --flip adds their mirror images"
-            yield f"note     {N:,} pictures are few: D will learn them by heart, and G will repeat them{more}"
-        yield f"data     {images.name}: {N:,} images {H}x{W}x{C} ({images.source})"
+            more = "" if settings.flip else "; --flip adds mirror images"
+            yield f"note     only {plural(N, 'picture')}: D will memorise the data, G will repeat it{more}"
+        yield f"data     {images.name}: {plural(N, 'image')} {H}x{W}x{C} ({images.source})"
         library = f"{'NumPy' if device.device == 'cpu' else 'CuPy'} {device.xp.__version__}"
-        threads = f"{self.threads} thread{'s' * (self.threads != 1)} ({self.source})"
+        threads = f"{plural(self.threads, 'thread')} ({self.source})"
         where = f"{card['card']}, {device.precision}" if (card := device.card()) else threads
         yield f"device   {device.device}, {library}, engine {device.engine}, {where}"
         yield f"step     {how}"
@@ -355,15 +353,15 @@ class Job:
         own_rate = f"(D {settings.lr_d:g}) " if settings.lr_d else ""
         average = f"average {settings.average:g}, " if settings.average else ""
         of_D = f"penalty {settings.penalty:g}, dropout {settings.dropout:g}"
+        length = f"{plural(settings.epochs, 'epoch')} of {plural(self.schedule.steps_per_epoch, 'step')}"
         yield (
-            f"recipe   {settings.recipe}: {settings.epochs} epochs of {self.schedule.steps_per_epoch} steps, "
-            f"batch {settings.batch_size}, Adam lr {settings.lr:g} {own_rate}"
-            f"beta1 {settings.beta1:g} beta2 {settings.beta2:g}, {average}{of_D}, "
-            f"seed {settings.seed}"
+            f"recipe   {settings.recipe}: {length}, batch {settings.batch_size}, "
+            f"Adam lr {settings.lr:g} {own_rate}beta1 {settings.beta1:g} beta2 {settings.beta2:g}, "
+            f"{average}{of_D}, seed {settings.seed}"
         )
 
     def rehearse(self) -> None:
-        """Check all that can be checked before a training, and say what it would be."""
+        """Check everything that can be checked without training, and describe the training."""
         with self.failures():
             taking = StepByStep(self.state, self.images)
             if self.run is None and self.ranks.writes:
@@ -374,25 +372,25 @@ class Job:
         say(*summary(self.state.G), "", *summary(self.state.D), "")
         say(*(f"conv     {plan}" for plan in taking.one.plans()), *self.facts(taking.how))
         say(f"images   {self.images.census()}")
-        with errors.by_product("picture of what the networks will see", self.output.warn):
+        with errors.by_product("picture of what the networks see", self.output.warn):
             path = cache_folder() / "reals.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             shown = spread(self.images.images, SHOWN)
             save_png(path, grid(shown))
-            say(f"         {len(shown)} of them, as the networks will see them: {path}")
-        steps = max(0, self.schedule.total_steps - self.state.step)
-        say(f"time     about {duration(seconds * steps)}: {steps:,} steps of {seconds:.3g} s (measured)")
+            say(f"         {len(shown)} of them, as the networks see them: {path}")
+        n = max(0, self.schedule.total_steps - self.state.step)
+        say(f"time     about {duration(n * seconds)}: {plural(n, 'step')} of {seconds:.3g} s (measured)")
 
     def epochs(self) -> Generator[dict[str, Any], None, None]:
-        """Train, and give the statistics of every epoch. `working` must be entered for each."""
+        """Train, and yield the statistics of each epoch. Every `next` must happen inside `working`."""
         say, warn = self.output.say, self.output.warn
         self.output.progress.show("preparing the first step")
-        with self.failures():  # on a card a trainer takes its memory, before there is a folder
+        with self.failures():  # before there is a folder: on a GPU it allocates all memory
             taking = trainer(self.state, self.images)
-        evaluation = None  # of the pictures while training, where that was asked for
+        evaluation = None  # measures FCD during training, with --metrics-every
         if self.settings.metrics_every and self.ranks.writes:
             if why := unmeasurable():
-                warn(f"warning: --metrics-every is left out. {why}")
+                warn(f"warning: --metrics-every is ignored. {why}")
             else:
                 self.output.progress.show("preparing the evaluation")
                 evaluation = Evaluation(self.settings, say=say)
@@ -415,28 +413,29 @@ class Job:
         say(*self._leftovers(run))
 
     def _plans(self, run: RunFolder) -> Iterator[str]:
-        """From where the training goes on, and where to watch it."""
+        """Lines that say where the training starts and how to watch it."""
         settings, step, total = self.settings, self.state.step, self.schedule.total_steps
         if self.meta:
-            where = self.file if self.arrays else "nothing was saved yet: starting again"
+            where = self.file if self.arrays else "nothing was saved: starting over"
             yield f"resume   {where} at step {step:,} of {total:,}"
         elif settings.start_from:
-            yield f"start    with the weights of {settings.start_from}"
+            yield f"start    from the weights of {settings.start_from}"
         for name, (was, now) in self.changed.items():
             yield f"change   {option(name)} {was} -> {now}, from step {step + 1:,} on"
         if self.meta and step >= total:
-            yield "         That is complete: use a larger --epochs or --steps to go on."
+            yield "         The run is complete. Use a larger --epochs or --steps to continue it."
         every, epochs = settings.sample_steps, settings.sample_every
         when = "after every epoch" if epochs == 1 else f"every {epochs} epochs"
         if step < self.schedule.steps_per_epoch:
-            first = f"every {every} steps" if every else f"the first trained ones in about {EARLY:.0f} s"
-            when = f"{first}; later {when}"
+            often = "every step" if every == 1 else f"every {every} steps"
+            first = often if every else f"the first trained ones after about {EARLY:.0f} s"
+            when = f"{first}, then {when}"
         yield f"watch    {run.samples_dir}: pictures, {when}"
         if not settings.no_report:
-            yield f"         {run.report_path}: the report, soon after them"
+            yield f"         {run.report_path}: the report, updated as the training proceeds"
 
     def _folder(self, how: str) -> RunFolder:
-        """The run's folder, made or prepared for going on."""
+        """The run's folder, new or made ready to be resumed."""
         run = self.run
         config = configuration(self.words, self.settings, self.device, self.images, self.threads, how)
         if run is None:
@@ -447,33 +446,33 @@ class Job:
                 run.write_files(self.images.files)
             return run
         before = run.read_config()
-        if self.arrays:  # first: a resumption that fails here, or is killed, drops no rows
+        if self.arrays:  # first: if this fails or is killed, no rows are lost
             run.go_on_from(self.file, self.arrays, self.meta)
         run.keep_stats_until(self.state.step)
-        # Last: a resumption that failed leaves no trace there.
+        # Last: a failed attempt to resume leaves no trace in the configuration.
         for line in reconfigure(run, before, config, self.changed, self.state.step):
             self.output.warn(line)
-        if self.arrays and self.changed:  # a change lasts, whatever becomes of the next step
+        if self.arrays and self.changed:  # it lasts even if the next step fails
             run.save(self.arrays, self.meta | {"settings": asdict(self.settings)})
         return run
 
     def _leftovers(self, run: RunFolder) -> Iterator[str]:
-        """What the training has left, and what may be done with it."""
-        settings, step = self.settings, self.state.step
-        yield f"done     {step:,} steps. Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}"
+        """Lines that say what the training wrote, and what to do next."""
+        settings, step, done = self.settings, self.state.step, plural(self.state.step, "step")
+        yield f"done     {done}. Pictures: {run.samples_dir}, checkpoints: {run.checkpoints_dir}"
         if not settings.no_gif and run.gif_path.is_file():
-            yield f"         The training as a film: {run.gif_path}"
+            yield f"         Film of the training: {run.gif_path}"
         if not settings.no_report and run.report_path.is_file():
-            yield f"         The report, to open in a browser: {run.report_path}"
+            yield f"         Report, to open in a browser: {run.report_path}"
         if run.best_path.is_file():
-            yield f"         The best FCD: {run.best_path}"
+            yield f"         Checkpoint with the best FCD: {run.best_path}"
         yield f"         More pictures: {errors.python('-m', 'tinygan.sample', str(run.path))}"
         if step < settings.epochs * self.schedule.steps_per_epoch:
-            yield f"         Go on with: {run.resume_command(settings.data)}"
+            yield f"         Resume with: {run.resume_command(settings.data)}"
 
 
 sys.modules[__name__].__class__ = Command
-# For help and completion: all options by name.
+# The signatures list all options, for help() and completion.
 _first = Parameter("data", Parameter.POSITIONAL_OR_KEYWORD, default=None)
 _all = {name: known.default for name, known in DESCRIBED.items()} | dict.fromkeys(OWN)
 _others = [Parameter(name, Parameter.KEYWORD_ONLY, default=value) for name, value in _all.items()]

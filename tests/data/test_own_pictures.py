@@ -74,7 +74,7 @@ def test_a_dry_run_shows_what_the_networks_will_see_and_writes_into_the_cache_al
 
 def test_few_pictures_are_told_what_to_expect_of_and_may_be_flipped(photos: Path) -> None:
     printed = works("train", "--data", "photos", *SMALL, "--dry-run", cwd=photos.parent).stdout
-    assert "9 pictures are few" in printed and "--flip" in printed
+    assert "only 9 pictures" in printed and "--flip" in printed
     flipped = works("train", "--data", "photos", "--flip", *SMALL, cwd=photos.parent).stdout
     assert "photos: 18 images" in flipped and "--flip" not in flipped
     resumed = works("train", "--resume", "--epochs", 2, cwd=photos.parent).stdout

@@ -47,7 +47,7 @@ def test_ranks_with_other_images_are_refused(tmp_path: Path) -> None:
     code, output, errors = finish(2, *command, cwd=tmp_path)
     assert code == 4
     (line,) = (line for line in errors.splitlines() if line.startswith("error"))
-    assert line.startswith("error: rank 1 on ") and "holds other images than rank 0 has" in line
+    assert line.startswith("error: rank 1 on ") and "differs from the images of rank 0" in line
     assert not (tmp_path / "runs").exists() and "reads all" not in output.replace("rank 0 reads all", "")
 
 

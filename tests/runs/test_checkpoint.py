@@ -341,7 +341,7 @@ def test_no_intact_checkpoint_is_an_error(tmp_path):
     paths, lines = three(tmp_path), []
     for path in paths:
         damage(path)
-    with pytest.raises(CheckpointError, match=r"none of the run's 3 checkpoints .*epoch_0060.npz is damaged"):
+    with pytest.raises(CheckpointError, match=r"none of 3 checkpoints .*epoch_0060.npz is damaged"):
         checkpoint.newest_intact(paths, lines.append)
     with pytest.raises(CheckpointError, match="no checkpoint: none was saved yet"):
         checkpoint.newest_intact([], lines.append)

@@ -388,7 +388,7 @@ def test_the_checkpoint_with_the_best_fcd_is_kept(tmp_path: Path, monkeypatch: p
     assert int(read(kept)[0]["step"]) == 2 * TINY_STEPS
     done = works("train", "--resume", "--epochs", 4, *best, cwd=tmp_path)
     assert int(read(kept)[0]["step"]) == 4 * TINY_STEPS
-    assert f"The best FCD: {kept.relative_to(tmp_path)}" in done.stdout
+    assert f"Checkpoint with the best FCD: {kept.relative_to(tmp_path)}" in done.stdout
     assert "samples_epoch_0004_" in works("sample", kept, "--num", 1, cwd=tmp_path).stdout
     fails(tinygan("train", *TINY, "--keep-best", cwd=tmp_path), 2, "Add --metrics-every")
 
@@ -431,7 +431,7 @@ def test_a_run_that_is_interrupted_before_it_has_anything_to_save_says_so(
     monkeypatch.setattr("tinygan.train.trainer", lambda *arguments: signal.raise_signal(signal.SIGINT))
     with caught():
         done = tinygan("train", *TINY, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (7, "interrupted before it was finished\n")
+    assert (done.returncode, done.stderr) == (7, "interrupted before it finished\n")
 
 
 @contextmanager

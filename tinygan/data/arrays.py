@@ -18,7 +18,7 @@ from tinygan.data.collection import METHODS, Collection
 from tinygan.data.converted import Conversion, Tally, converted
 from tinygan.data.dataset import CHUNK, Dataset, Mapped, Shape, chunks, reading, refusing
 from tinygan.data.pictures import LOST, coloured, fit_all
-from tinygan.errors import DataError, Printer, pasted
+from tinygan.errors import DataError, Printer, pasted, plural
 
 # Which array of an .npz is taken, where several could be pictures.
 PREFERRED = {
@@ -75,7 +75,7 @@ def from_stack(
     notes += [f"note     {tally.coloured:,} {LOST}"] if tally.coloured else []
     if was != shape.image:
         from_, to = ("x".join(map(str, image)) for image in (was, shape.image))
-        what, side = f"{total:,} images from {from_} to {to}", min(was[:2])
+        what, side = f"{plural(total, 'image')} from {from_} to {to}", min(was[:2])
         notes += shape.remarks(what, was[0] * was[1], side**2, total * (2 * side < shape.size))
     return Dataset(path.stem, made, where, (*notes, *stored))
 

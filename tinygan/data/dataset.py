@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from tinygan.errors import DataError, TinyganError, one_line
+from tinygan.errors import DataError, TinyganError, one_line, plural
 
 FINGERPRINTED = 64  # images that a fingerprint is made of
 CHUNK = 16 << 20  # bytes taken at once by who goes through all of an array
@@ -74,7 +74,7 @@ class Dataset:
             blank += int((part == part[:, :1, :1]).all((1, 2, 3)).sum())
             seen.append(np.array([hash(image.tobytes()) for image in part]))
         again = len(self.images) - len(np.unique(np.concatenate(seen)))
-        return f"{again:,} duplicates, {blank:,} blank"
+        return f"{plural(again, 'duplicate')}, {blank:,} blank"
 
 
 class Mapped:

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, ImageOps
 from tinygan.data.collection import Collection, Entry, in_words
 from tinygan.data.converted import NAMED, Conversion, Tally, converted
 from tinygan.data.dataset import Dataset, Shape, reading, refusing
-from tinygan.errors import DataError, Printer
+from tinygan.errors import DataError, Printer, plural
 from tinygan.machine import release_memory, usable_cores
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -89,7 +89,7 @@ def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: 
         notes.append(f"on white {tally.transparent:,} pictures that are transparent in places")
     notes += [f"note     {tally.coloured:,} {LOST}"] if tally.coloured else []
     if tally.resized:
-        what = f"{tally.resized:,} pictures to {shape.size}x{shape.size}"
+        what = f"{plural(tally.resized, 'picture')} to {shape.size}x{shape.size}"
         notes += shape.remarks(what, tally.area, tally.square, tally.small)
     name = source.name if source.is_dir() else source.stem
     return Dataset(name or "pictures", images, str(source), (*notes, *stored), tuple(names[: tally.done]))

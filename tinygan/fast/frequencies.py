@@ -135,7 +135,7 @@ class Frequencies:
     def __str__(self) -> str:
         (r, c), products = self.axes, self.transform.reals + 3 * self.transform.pairs
         return (
-            f"frequencies: {products} products for each of {self.tiles} tiles of {r.out} x {c.out} pixels, "
+            f"frequencies: {products} products per tile of {r.out} x {c.out} pixels ({self.tiles} in all), "
             f"circles of {r.n} x {c.n}: {self.weighed:.2f} of the cost of direct convolution"
         )
 

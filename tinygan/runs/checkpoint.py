@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygan.errors import CheckpointError, Printer, failing, one_line
+from tinygan.errors import CheckpointError, Printer, failing, one_line, plural
 from tinygan.files import write_atomically
 
 FORMAT = 1
@@ -76,7 +76,7 @@ def newest_intact(paths: Sequence[Path], say: Printer) -> tuple[Path, dict[str, 
     newest, *older = failures
     if not older:
         raise newest
-    raise CheckpointError(f"none of the run's {len(failures)} checkpoints can be used. The newest: {newest}")
+    raise CheckpointError(f"none of {plural(len(failures), 'checkpoint')} can be used. The newest: {newest}")
 
 
 def packed(members: Arrays) -> tuple[bytes, bytes]:

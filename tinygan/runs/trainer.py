@@ -66,7 +66,8 @@ def schedule(settings: Settings, images: int, ranks: int = 1) -> Schedule:
     if size < ranks:
         raise UsageError(f"{ranks} ranks share a batch of {size}. Use --batch-size {ranks} or more.")
     if images < size:
-        raise DataError(f"{images} images < --batch-size {size}. Use --batch-size {images} or less.")
+        found = f"{images} image{'s' * (images > 1)}"
+        raise DataError(f"{found} < --batch-size {size}. Use --batch-size {images} or less.")
     steps_per_epoch = math.ceil(images / size)
     total = settings.epochs * steps_per_epoch
     return Schedule(steps_per_epoch, total if settings.steps is None else min(total, settings.steps))

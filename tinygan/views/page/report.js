@@ -77,8 +77,8 @@ function showFacts() {
   const speeds = stats.map((row) => row.images_per_second ?? 0).sort((a, b) => a - b);
   const [images, height, width, channels] = config.data.shape;
   const facts = {
-    "data set": `${config.data.name ?? ""}, ${number(images)} images of ${height} × ${width} × ${channels}`,
-    "trained": `${number(lastRow?.epoch ?? 0)} of ${number(config.settings.epochs)} epochs, ${number(allSteps)} steps`,
+    "data set": `${config.data.name ?? ""}, ${number(images)} ${images === 1 ? "image" : "images"} of ${height} × ${width} × ${channels}`,
+    "trained": `${number(lastRow?.epoch ?? 0)} of ${number(config.settings.epochs)} ${config.settings.epochs === 1 ? "epoch" : "epochs"}, ${number(allSteps)} ${allSteps === 1 ? "step" : "steps"}`,
     "time": allSeconds ? `${duration(allSeconds)}, ${number(speeds[Math.floor(speeds.length / 2)], 0)} images/s` : "–",
     "device": [config.device.card ?? config.device.processor, `engine ${config.device.engine}`].filter(Boolean).join(", "),
     "settings": `recipe ${config.settings.recipe}, batch ${config.settings.batch_size}, penalty ${config.settings.penalty ?? 0}, dropout ${config.settings.dropout ?? 0.3}, seed ${config.settings.seed}`,
