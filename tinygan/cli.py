@@ -7,8 +7,10 @@ import os
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -38,15 +40,19 @@ def path(text: str) -> Path:
 # What commands that train nothing share.
 OF_A_RUN = ("run", "--runs")
 OPTIONS: dict[str, dict[str, Any]] = {
-    "run": {"nargs": "?", "metavar": "RUN|FILE",
-            "help": "run folder, or a checkpoint file; default: the newest run"},
-    "--runs": {"type": path, "default": Path("runs"), "help": "folder of runs; default: runs"},
-    "--device": {"type": device, "choices": backend.DEVICES, "default": "auto", "help": "default: auto"},
-    "--data-dir": {"type": path, "metavar": "DIR", "help": "where fashion-mnist/ lies; default: the run's"},
+    "run": {"nargs": "?", "metavar": "RUN|FILE", "help": "a run or a checkpoint (default: the newest run)"},
+    "--runs": {"type": path, "default": Path("runs"), "metavar": "DIR",
+               "help": "folder of runs (default: runs)"},
+    "--device": {"type": device, "choices": backend.DEVICES, "default": "auto", "metavar": "NAME",
+                 "help": "auto (a GPU if usable), cpu or gpu (default: auto)"},
+    "--engine": {"choices": backend.ENGINES, "default": "auto", "metavar": "NAME",
+                 "help": "auto (fast), fast, or readable, the code in ops/ (default: auto)"},
+    "--data-dir": {"type": path, "metavar": "DIR",
+                   "help": "where fashion-mnist/ is (default: the run's folder)"},
     "--out": {"type": path, "metavar": "PATH",
-              "help": "a file to write, or a folder to write into; default: the run's folder"},
-    # Of pictures that no training has shown.
-    "--seed": {"type": seed, "help": "of the noise; default: one more than the run's own"},
+              "help": "file or folder to write (default: in the run's folder)"},
+    # By default not the noise of any picture that the training shows.
+    "--seed": {"type": seed, "metavar": "N", "help": "seed of the noise (default: the run's seed plus 1)"},
 }  # fmt: skip
 
 
@@ -59,19 +65,51 @@ class Version(argparse.Action):
         parser.exit()
 
 
+class HelpAll(argparse.Action):
+    """Explain all options, and end."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
+        assert isinstance(parser, Parser)
+        for action, text in parser.more.items():
+            action.help = text
+        parser.epilog = None
+        parser.print_help()
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are `UsageError`s, and that takes no abbreviated options."""
 
-    def __init__(self, module: str, description: str, *shared: str) -> None:
-        """`shared`: which of `OPTIONS` it has."""
-        super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
+    def __init__(self, module: str, purpose: str, *shared: str, **examples: str) -> None:
+        """`shared`: names in `OPTIONS`. `examples`: arguments, and what they do."""
+        name, space = f"python -m {module}", max(map(len, examples), default=0)
+        lines = [f"  {name} {words:<{space}}  # {does}" for words, does in examples.items()]
+        super().__init__(
+            prog=name, usage=f"{name} {'[RUN|FILE] ' * ('run' in shared)}[options]", allow_abbrev=False,
+            description="\n".join([purpose, *["\nexamples:"] * bool(lines), *lines]),
+            formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=24),
+        )  # fmt: skip
+        self.more: dict[argparse.Action, str | None] = {}  # options that only --help-all explains
         how = {"action": Version, "nargs": 0, "default": argparse.SUPPRESS}
         self.add_argument("--version", help="print the versions of all libraries and exit", **how)
         for option in shared:
             self.add_argument(option, **OPTIONS[option])
 
+    def shorten(self, groups: Iterable[Any]) -> None:
+        """Let ``--help`` only name the options of `groups`, which ``--help-all`` explains."""
+        how = {"action": HelpAll, "nargs": 0, "default": argparse.SUPPRESS}
+        self.add_argument("--help-all", help="explain all options and exit", **how)
+        for action in (action for group in groups for action in group._group_actions):
+            self.more[action], action.help = action.help, argparse.SUPPRESS
+        names = " ".join(action.option_strings[0] for action in self.more)
+        self.epilog = textwrap.fill(f"--help-all also explains: {names}", 80, break_on_hyphens=False)
+
+    def format_help(self) -> str:
+        self._action_groups.sort(key=lambda group: group is self._optionals)  # --help, --version last
+        return super().format_help()
+
     def parse(self, arguments: Arguments) -> argparse.Namespace:
-        """The options in `arguments`. Raises UsageError."""
+        """The options in `arguments`. Raises: UsageError."""
         return self.parse_args(words(arguments))
 
     def error(self, message: str) -> NoReturn:
@@ -82,8 +120,10 @@ class Parser(argparse.ArgumentParser):
             name, equals, value = (wrong or choice).partition("=")
             options = self._option_string_actions if name.startswith("--") else {}
             spoken = re.escape(name[2:].replace("-", " "))  # --learning-rate: the help of --lr speaks of it
-            told = [one for one, how in options.items() if re.search(rf"\b{spoken}\b", how.help or "")]
-            near = meant(name, known, equals + value) or meant("".join(told[:1]), told, equals + value)
+            named = [one for one, how in options.items() if re.search(rf"\b{spoken}\b", how.help or "")]
+            near = meant(name, known, equals + value) or meant("".join(named[:1]), named, equals + value)
+            if wrong and not wrong.startswith("-") and "--data" in self._option_string_actions:
+                near = f" Did you mean --data {wrong}?"
         help_ = errors.python(*self.prog.split()[1:], "--help")
         raise UsageError(f"{message}.{near} {help_} lists the options.")
 

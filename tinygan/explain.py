@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygan import backend, cli
+from tinygan import cli
 from tinygan.autograd import Tensor
 from tinygan.errors import UsageError, by_product, say
 from tinygan.layers import Conv2D, Conv2DTranspose, Network
@@ -37,14 +37,15 @@ LEGEND = (
 
 def parser() -> cli.Parser:
     purpose = "Explain one training step of a run, with its real numbers and the lines of code."
-    parser = cli.Parser("tinygan.explain", purpose, *cli.OF_A_RUN, "--data-dir")
+    examples = {"": "a step in words", "--layers": "all layers", "--layer 04_conv_transpose": "one"}
+    parser = cli.Parser("tinygan.explain", purpose, *cli.OF_A_RUN, "--data-dir", **examples)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--layers", action="store_true", help="all layers instead: work, time, numbers")
-    one = "one layer instead: its formula, its shapes, and pictures of its kernels and of what it makes; "
-    one += "generator/NAME or discriminator/NAME where both have one of that name"
+    what.add_argument("--layers", action="store_true", help="explain all layers: work, time, statistics")
+    one = "explain one layer: its formula, its shapes, and pictures of its kernels and outputs"
     what.add_argument("--layer", metavar="NAME", help=one)
-    parser.add_argument("--engine", choices=backend.ENGINES, help="whose ops to show; default: the run's")
-    folder = "folder for the pictures of --layer; default: the run's"
+    engine = "the ops to explain: readable or fast (default: the run's)"
+    parser.add_argument("--engine", **cli.OPTIONS["--engine"] | {"default": None, "help": engine})
+    folder = "folder for the pictures of --layer (default: the run's)"
     parser.add_argument("--out", type=cli.path, metavar="DIR", help=folder)
     return parser
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan import backend as backends
 from tinygan import cli, gan, models
 from tinygan.arrays import Array, Backend
 from tinygan.autograd import Op, Tensor, add, grad
@@ -190,10 +189,11 @@ def _together(results: Sequence[Result]) -> Result:
 
 def parser() -> cli.Parser:
     purpose = "Check all gradients against finite differences, in float64."
-    parser = cli.Parser("tinygan.gradcheck", purpose, "--device")
-    parser.add_argument("--engine", choices=backends.ENGINES, default="auto", help="default: auto")
+    examples = {"": "all ops and both losses", "--op conv2d --engine readable": "the code of ops/conv.py"}
+    parser = cli.Parser("tinygan.gradcheck", purpose, "--device", "--engine", **examples)
     names = [op.__name__ for op in cases()]
-    parser.add_argument("--op", choices=names, help="one op only; default: all of them, and both losses")
+    one = f"one of {', '.join(names)} (default: all ops and both losses)"
+    parser.add_argument("--op", choices=names, metavar="OP", help=one)
     return parser
 
 
