@@ -37,6 +37,7 @@ def path(text: str) -> Path:
     return Path(errors.filled(text))
 
 
+PRINTS: dict[str, Any] = {"action": "store_true", "default": argparse.SUPPRESS}
 # What commands that train nothing share.
 OF_A_RUN = ("run", "--runs")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -56,27 +57,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-class Version(argparse.Action):
-    """Print the versions of all libraries, which are looked for only now, and end."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
-        for name, version in versions().items():
-            print(f"{name:<9} {version}")
-        parser.exit()
-
-
-class HelpAll(argparse.Action):
-    """Explain all options, and end."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
-        assert isinstance(parser, Parser)
-        for action, text in parser.more.items():
-            action.help = text
-        parser.epilog = None
-        parser.print_help()
-        parser.exit()
-
-
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are `UsageError`s, and that takes no abbreviated options."""
 
@@ -90,15 +70,13 @@ class Parser(argparse.ArgumentParser):
             formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=24),
         )  # fmt: skip
         self.more: dict[argparse.Action, str | None] = {}  # options that only --help-all explains
-        how = {"action": Version, "nargs": 0, "default": argparse.SUPPRESS}
-        self.add_argument("--version", help="print the versions of all libraries and exit", **how)
+        self.add_argument("--version", help="print the versions of all libraries and exit", **PRINTS)
         for option in shared:
             self.add_argument(option, **OPTIONS[option])
 
     def shorten(self, groups: Iterable[Any]) -> None:
         """Let ``--help`` only name the options of `groups`, which ``--help-all`` explains."""
-        how = {"action": HelpAll, "nargs": 0, "default": argparse.SUPPRESS}
-        self.add_argument("--help-all", help="explain all options and exit", **how)
+        self.add_argument("--help-all", help="explain all options and exit", **PRINTS)
         for action in (action for group in groups for action in group._group_actions):
             self.more[action], action.help = action.help, argparse.SUPPRESS
         names = " ".join(action.option_strings[0] for action in self.more)
@@ -109,8 +87,19 @@ class Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def parse(self, arguments: Arguments) -> argparse.Namespace:
-        """The options in `arguments`. Raises: UsageError."""
-        return self.parse_args(words(arguments))
+        """The options in `arguments`; exits after it has printed what they ask for. Raises: UsageError."""
+        options = self.parse_args(words(arguments))
+        if "version" in options:
+            for name, version in versions().items():
+                print(f"{name:<9} {version}")
+            self.exit()
+        if "help_all" in options:
+            self.epilog = None
+            for action, text in self.more.items():
+                action.help = text
+            self.print_help()
+            self.exit()
+        return options
 
     def error(self, message: str) -> NoReturn:
         near = ""
