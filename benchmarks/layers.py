@@ -1,6 +1,6 @@
 """``python -m benchmarks.layers``: times each layer's passes on both engines and in PyTorch.
 
-GFLOP/s count the multiplications and additions of the definition, even where an engine needs fewer. So a fast
+GFLOP/s count the multiplications and additions of the definition, even if an engine needs fewer. So a fast
 convolution can exceed the peak, which is the best rate of a large matrix product on this machine.
 """
 

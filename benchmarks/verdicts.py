@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     names = options.only.split(",")
     for name in names:
         if name not in CASES:
-            raise UsageError(f"unknown run {name!r}. Use some of: {', '.join(CASES)}.")
+            raise UsageError(f"unknown run {name!r}. Use one or more of: {', '.join(CASES)}.")
     runs: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for name in names:
