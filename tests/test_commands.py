@@ -480,7 +480,7 @@ def test_gpu_without_a_gpu_is_refused_with_the_remedy(tmp_path: Path) -> None:
         (["--size", "4000000000"], 2, ["--size", "weights"]),
         (["--threads", "1000000"], 2, ["--threads 1000000"]),
         (["--data", "x" * 300], 4, ["xxx", "does not exist"]),
-        (["--data", "fashion-mnist", "--data-dir", "x" * 300], 4, ["is no folder"]),
+        (["--data", "fashion-mnist", "--data-dir", "x" * 300], 4, ["is not a folder"]),
         ([*TINY, "--out", "x" * 300], 5, ["cannot make a run folder"]),
         (["--beta1", "1"], 2, ["--beta1 1"]),
         (["--beta2", "-0.1"], 2, ["--beta2 -0.1"]),
@@ -755,7 +755,7 @@ def test_a_report_that_fails_does_not_stop_the_training(tmp_path: Path) -> None:
     works("train", *TINY, "--epochs", 1, "--no-report", cwd=tmp_path)
     (tmp_path / RUN / "report.html").mkdir()
     done = works("train", "--resume", "--epochs", 2, cwd=tmp_path)
-    assert "warning: no report: " in done.stderr and "no regular file" in done.stderr
+    assert "warning: no report: " in done.stderr and "not a regular file" in done.stderr
     assert "The report" not in done.stdout
     assert checkpoint(tmp_path, 2).exists()
 
