@@ -109,7 +109,7 @@ def test_the_command_checks_one_op_and_succeeds(capsys):
     code, out = run(capsys, "--op", "dense", "--engine", "readable")
     lines = out.splitlines()
     assert code == 0 and len(lines) == 4 and lines[0].startswith("device cpu, engine readable")
-    assert lines[2].endswith("pass") and lines[-1] == "all gradients agree with differences"
+    assert lines[2].endswith("pass") and lines[-1] == "all gradients agree with finite differences"
 
 
 def test_an_op_that_there_is_not_is_refused_with_those_there_are():
