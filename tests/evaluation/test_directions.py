@@ -1,4 +1,4 @@
-"""Directions of the noise that mean something: what a report offers as sliders."""
+"""Meaningful directions of the noise, which a report offers as sliders."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def test_brightness_and_contrast_are_those_of_the_pixels() -> None:
     assert found["more contrast"] == pytest.approx([0, 0, 1])
 
 
-def test_a_bar_is_as_wide_as_it_is_wherever_it_stands() -> None:
+def test_the_width_of_a_bar_does_not_depend_on_its_position() -> None:
     bars = [picture(*(1 if first <= i < first + 8 else -1 for i in range(32))) for first in (0, 5, 24)]
     assert appearance(np.concatenate(bars))["wider"] == pytest.approx([0.25] * 3, rel=0.01)
 
@@ -72,8 +72,8 @@ def test_a_direction_is_the_mean_gradient_of_its_feature() -> None:
     """By finite differences on the generator, at other noise."""
     G = small_generator(0.3)
     noise = numbers(5, 400, 3).astype(np.float32)
-    ends = [[appearance(pictures_of(G, noise + sign * 0.01 * np.eye(3, dtype=np.float32)[i])) for i in range(3)]
-            for sign in (1, -1)]  # fmt: skip
+    steps = 0.01 * np.eye(3, dtype=np.float32)
+    ends = [[appearance(pictures_of(G, noise + sign * step)) for step in steps] for sign in (1, -1)]
     for one in found_in(G):
         up, down = ([feature[one["name"]].mean() for feature in side] for side in ends)
         gradient = np.subtract(up, down)
@@ -94,7 +94,7 @@ def test_before_and_after_are_what_a_push_does() -> None:
         assert np.linalg.norm(one["noise"]) == pytest.approx(1, abs=1e-3)
 
 
-def test_at_most_eight_that_do_something_and_are_not_the_same() -> None:
+def test_at_most_eight_directions_that_have_an_effect_and_differ() -> None:
     G = small_generator()
 
     def features(pictures: np.ndarray) -> dict[str, np.ndarray]:
@@ -126,13 +126,13 @@ def test_with_a_classifier_directions_lead_to_classes() -> None:
     assert features_of(made_up_state(data="somewhere", width=2)) is appearance
 
 
-def test_they_are_the_same_again() -> None:
+def test_directions_are_reproducible() -> None:
     found = for_report(made_up_state(200, width=2, noise_dim=5))
     assert found["directions"] and found == for_report(made_up_state(200, width=2, noise_dim=5))
     assert for_report(made_up_state(199, width=2, noise_dim=5)) == {}
 
 
-def test_they_are_the_same_on_any_device_but_for_rounding(backend: Backend) -> None:
+def test_directions_are_the_same_on_any_device_up_to_rounding(backend: Backend) -> None:
     settings = Settings(width=2, noise_dim=3, size=8)
     states = State(settings, backend), State(settings, CPU)
     for state in states:
@@ -146,7 +146,7 @@ def test_they_are_the_same_on_any_device_but_for_rounding(backend: Backend) -> N
 # In the report.
 
 
-def test_a_changed_layer_leaves_the_directions_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_changed_layer_there_are_no_directions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers.Tanh, "__call__", lambda self, x, mode: Tensor(np.tanh(x.data)))
     found = for_report(made_up_state(200, width=2, noise_dim=5))
     assert found["directions"] == [] and len(found["ranked"]["probabilities"]) == 24
