@@ -28,8 +28,9 @@ class Op:
     """A differentiable function of tensors, made of a `forward` and a `backward` as in `tinygan.ops`.
 
     Its name, arguments and docstring are those of `forward`. Positional arguments are tensors, plain arrays
-    (constants: no gradient flows to them) or None. The result has their common floating-point dtype: float32
-    never silently becomes float64. Raises: UsageError if dtypes are mixed, or an attribute is a Tensor."""
+    (constants: no gradient flows to them) or None. They and the result share one floating-point dtype:
+    float32 never silently becomes float64. Raises: UsageError if they mix dtypes, or an attribute is a
+    Tensor or changes the result's dtype."""
 
     def __init__(self, forward: Callable[..., tuple[Array, Any]], backward: Callable[..., Gradients]) -> None:
         self.forward, self.backward = forward, backward

@@ -55,7 +55,7 @@ def main(arguments: cli.Arguments = ()) -> int:
         raise UsageError("--out is for the pictures of --layer. Add --layer NAME, or leave --out out.")
     in_words = not (options.layers or options.layer)
     if in_words and options.engine == "fast":
-        raise UsageError("only the readable engine's step has words. Leave --engine out, or add --layers.")
+        raise UsageError("only the readable engine explains a step. Leave --engine out, or add --layers.")
     files = RunFolder.checkpoint_files(options.run, options.runs)
     path, arrays, meta = checkpoint.newest_intact(files, cli.warn)
     settings = saved_settings(meta, path, arrays)
@@ -63,7 +63,7 @@ def main(arguments: cli.Arguments = ()) -> int:
     check_images(images, images.sha256, meta.get("data_sha256"), path, RunFolder(folder_of(path)))
     schedule(settings, len(images.images))  # fails if there are too few for a batch
     # The explanation follows the readable code. --layers measures the CPU, whatever device trained the run.
-    own = "auto" if settings.engine == "fast" else settings.engine  # the run asked for it, not the user
+    own = "auto" if settings.engine == "fast" else settings.engine  # required then, optional now
     settings = replace(settings, engine="readable" if in_words else options.engine or own)
     with cli.computing("cpu", settings.engine) as device:
         state = State(settings, device)

@@ -175,7 +175,7 @@ def check_penalty(backend: Backend) -> Result:
 
 
 def check_losses(backend: Backend) -> Iterator[tuple[str, Result]]:
-    """Check both losses by logits and by both networks' parameters, and R1. Yields (name, result)."""
+    """Check both losses, for logits and for both networks' parameters, and R1. Yields (name, result)."""
     real, fake = (Tensor(backend.array(3 * numbers(count, count, 1)), backend) for count in (5, 4))
     yield "discriminator_loss", check_all_of(lambda: gan.discriminator_loss(real, fake), [real, fake])
     yield "generator_loss", check_all_of(lambda: gan.generator_loss(fake), [fake])

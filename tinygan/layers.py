@@ -103,7 +103,7 @@ class Conv2DTranspose(Linear):
     def __init__(
         self, init: Init, channels: int, filters: int, kernel: int, stride: int, bias: bool = True
     ) -> None:
-        super().__init__(init, (kernel, kernel, filters, channels), filters, bias)  # last two axes swapped
+        super().__init__(init, (kernel, kernel, filters, channels), filters, bias)  # (KH, KW, F, C)
         self.stride = stride
 
     def __call__(self, x: Tensor, mode: Mode) -> Tensor:

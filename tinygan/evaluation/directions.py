@@ -19,7 +19,7 @@ from tinygan.views.webpage import rounded
 RANKED = 256  # pictures that D ranks
 VECTORS, FRESH = 1000, 64  # noise vectors: to find directions, and to try them on
 PUSH = 2.0  # how far a direction is tried, in standard deviations of the noise
-WORTH, LEAST = 0.5, 0.05  # standard deviations by which a push must change a feature; the smallest used
+WORTH, LEAST = 0.5, 0.05  # deviations by which a push must change a feature; the least one assumed
 PARALLEL = 0.85  # cosine above which two directions count as the same
 DIRECTIONS = 8  # the most directions to show
 MEASURES = {"brighter": "brightness", "wider": "width", "more symmetric": "symmetry",

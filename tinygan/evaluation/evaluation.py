@@ -21,7 +21,7 @@ from tinygan.runs.state import pictures_of, sample_noise
 from tinygan.views.pictures import to_uint8
 
 SIDES = (24, 20, 18, 16, 14, 12, 10, 8, 6, 4, 3, 2)  # pixels to which real images are shrunk for comparison
-SAMPLES = 10_000  # pictures; fewer have a larger Fréchet distance, so always use as many
+SAMPLES = 10_000  # pictures; a Fréchet distance of fewer is larger, so compare equal numbers
 
 
 def unmeasurable() -> str:

@@ -15,7 +15,7 @@ from tinygan.views.pictures import to_uint8
 from tinygan.views.webpage import rounded, sprite
 
 K = 5
-MEMORISED = 0.5  # share of the distance of real images from their nearest ones; so near is not chance
+MEMORISED = 0.5  # of the distance of real images from the training set; nearer than this is not chance
 EACH = 8  # pictures to show of the best, the middle and the worst
 MOST_NUMBERS = 1 << 26  # most numbers in the training images that are searched for the nearest
 ROWS = 1000  # of a table of distances at a time: all 10,000 by 10,000 would take 800 MB
@@ -77,7 +77,7 @@ def nearest(pictures: np.ndarray, images: np.ndarray, place: int = 0) -> tuple[n
     parts = (images[start : start + ROWS] for start in range(0, len(images), ROWS))
     tables = [squared_distances(flat, part.reshape(len(part), -1).astype(np.float32)) for part in parts]
     index = np.argpartition(np.concatenate(tables, axis=1), place, axis=1)[:, place]
-    apart = pictures.astype(np.float64) - images[index]  # `tables` round: copies could have a distance
+    apart = pictures.astype(np.float64) - images[index]  # exact; in `tables`, copies can be apart
     return index, np.sqrt((apart**2).mean(axis=(1, 2, 3)))
 
 
@@ -89,7 +89,7 @@ def memorised(apart: np.ndarray, usual: np.ndarray) -> bool:
 
 def ranked(D: Network, pictures: np.ndarray, images: Any) -> dict[str, Any]:
     """What a report shows of `pictures` (N, H, W, C) in [-1, 1], N >= 24: a `sprite` of the 8 each that D
-    scores highest, in the middle and lowest, their `probabilities` of being real, and `of`, how many it saw.
+    scores highest, in the middle and lowest, their `probabilities` of being real, and `of` how many.
     `nearest` compares with the training `images` (uint8, an array or a mapped one, or None): a `sprite` of
     the nearest images, the `mean` distance in units of 1/255, the `usual` distance of an image from its
     nearest other image, whether `memorised`, and `among`, the number of images searched."""

@@ -9,7 +9,7 @@ def leaky_relu_forward(x: Array, *, slope: float = 0.3) -> tuple[Array, Array]:
 
     Negative inputs keep a small gradient. So no unit stops learning for good, as one can with ReLU, which is
     slope 0 (Maas, Hannun & Ng 2013, equation 2). 0.3 is Keras's default."""
-    number = x.dtype.type  # from two Python numbers `where` makes float64
+    number = x.dtype.type  # `where` would turn two Python numbers into float64
     derivative = array_module(x).where(x > 0, number(1), number(slope))
     return x * derivative, derivative
 

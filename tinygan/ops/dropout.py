@@ -1,4 +1,4 @@
-"""Dropout: set random numbers to 0, so that the discriminator cannot rely on any few of them."""
+"""Dropout: set random numbers to 0, so that the discriminator cannot rely on a few of them."""
 
 from tinygan.arrays import Array, array_module
 from tinygan.autograd import Gradients, Op, Wanted
