@@ -52,7 +52,7 @@ def main(arguments: cli.Arguments = ()) -> int:
     """Print what `arguments` ask for; return the exit code. The run is only read."""
     options = parser().parse(arguments)
     if options.out and not options.layer:
-        raise UsageError("--out is for the pictures of --layer. Add --layer NAME, or leave --out out.")
+        raise UsageError("--out is for the pictures of --layer. Add --layer NAME, or drop --out.")
     in_words = not (options.layers or options.layer)
     if in_words and options.engine == "fast":
         raise UsageError("only the readable engine explains a step. Leave --engine out, or add --layers.")
