@@ -898,8 +898,8 @@ def test_explain_shows_every_layer_of_both_networks(trained: Path) -> None:
     assert "engine fast" in fast and "[tinygan/fast/conv.py:" in fast
     readable = works("explain", "--layers", "--engine", "readable", cwd=trained).stdout
     assert "engine readable" in readable and "[tinygan/ops/conv.py:" in readable
-    assert "\nA training step is taken as a whole (tinygan/fast/gan.py).\n" in fast
-    assert "\nA training step is taken op by op (tinygan/gan.py).\n" in readable
+    assert "\nA training step runs as a whole (tinygan/fast/gan.py).\n" in fast
+    assert "\nA training step runs op by op (tinygan/gan.py).\n" in readable
     assert digest(checkpoint(trained, 4)) == before
 
 
