@@ -85,9 +85,9 @@ def test_a_browser_shows_every_run_without_an_error(
     axe = pytest.importorskip("axe_playwright_python.base")
     path = tmp_path / "it.html"
     write_comparison(models, path)
-    page, complaints = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme), []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page, problems = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme), []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(path.as_uri())
     text = page.locator("body").inner_text()
     assert all(name in text for name in ("0001-a", "0002-b-bold", "0003-new", "no epoch is complete yet"))
@@ -100,5 +100,5 @@ def test_a_browser_shows_every_run_without_an_error(
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     page.add_script_tag(content=axe.AXE_FILE_PATH.read_text())
     assert page.evaluate("axe.run()")["violations"] == []
-    assert complaints == []
+    assert problems == []
     page.close()

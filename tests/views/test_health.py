@@ -76,7 +76,7 @@ def test_pictures_like_the_data_are_healthy():
     health = measured(smooth(0))
     assert health.diversity == pytest.approx(1) and health.real_accuracy == 1 and health.fake_accuracy == 0
     health = measured(smooth(4), knows_nothing)
-    assert 0.2 < health.real_accuracy < 0.8 and said(health).kind == "healthy"
+    assert 0.2 < health.real_accuracy < 0.8 and verdict_on(health).kind == "healthy"
 
 
 @pytest.mark.parametrize("pictures", [1, 2, 3, 8, N // 2])
@@ -84,7 +84,8 @@ def test_a_few_repeated_pictures_are_a_collapse(pictures):
     """However far apart they are."""
     health = measured(np.resize(smooth(1)[:pictures], (N, SIDE, SIDE, 1)))
     assert health.nearest == 0 and (health.diversity == 0) == (pictures == 1)
-    assert said(health).words.startswith("samples look alike: mode collapse?") and said(health).advice
+    found = verdict_on(health)
+    assert found.words.startswith("samples look alike: mode collapse?") and found.advice
 
 
 def test_a_few_digits_with_noise_are_distinguished_from_many_different_ones():
@@ -95,9 +96,9 @@ def test_a_few_digits_with_noise_are_distinguished_from_many_different_ones():
         measured(fakes, knows_nothing, digits[:64])
         for fakes in (digits[64:128], np.resize(digits[64:72], (64, 28, 28, 1)) + noise)
     )
-    assert different.nearest == pytest.approx(1, abs=0.1) and said(different).kind == "healthy"
+    assert different.nearest == pytest.approx(1, abs=0.1) and verdict_on(different).kind == "healthy"
     assert few.diversity > 2 * COLLAPSED, "the mean distance alone sees nothing"
-    assert 0 < few.nearest < REPEATED and said(few).kind == "collapse"
+    assert 0 < few.nearest < REPEATED and verdict_on(few).kind == "collapse"
 
 
 def test_real_pictures_are_compared_with_equally_many_fakes():
@@ -117,7 +118,7 @@ def test_a_discriminator_with_constant_answers_has_no_spread():
 
 
 def test_identical_real_pictures_are_noticed():
-    assert said(measured(smooth(2), reals=np.ones((N, SIDE, SIDE, 1), np.float32))).kind == "blank"
+    assert verdict_on(measured(smooth(2), reals=np.ones((N, SIDE, SIDE, 1), np.float32))).kind == "blank"
 
 
 def test_measuring_in_parts_gives_the_same_result(monkeypatch):
@@ -172,7 +173,7 @@ def row(epoch: int, *, steps: int = 300, **change: Any) -> dict[str, Any]:
     return {"epoch": epoch, "step": epoch * steps, **means, "health": health}
 
 
-def said(health):
+def verdict_on(health):
     """The verdict on two epochs with these measurements."""
     return verdict([row(epoch, **health._asdict()) for epoch in (1, 2)], QUICK)
 
@@ -274,6 +275,6 @@ def test_recorded_runs_get_the_recorded_verdicts(name):
     assert judged["new_wrong"] == 0
 
 
-def test_at_least_twelve_runs_are_judged_and_the_old_rules_were_often_wrong():
+def test_at_least_twelve_runs_are_recorded_and_the_old_rules_were_often_wrong():
     assert set(RECORDED) == set(verdicts.CASES) and len(RECORDED) >= 12
     assert sum(run["old_wrong"] for run in RECORDED.values()) > 40

@@ -49,9 +49,9 @@ class Harness:
 
     def __init__(self, browser: Any, path: Path, init: str = "") -> None:
         self.page = browser.new_page(reduced_motion="reduce")
-        self.complaints: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.problems: list[str] = []
+        self.page.on("console", lambda message: self.problems.append(message.text))
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.add_init_script(init)
         self.page.goto(path.as_uri())
         self.page.evaluate(HARNESS)
@@ -84,7 +84,7 @@ def open_report(browser: Any) -> Iterator[Open]:
 
     yield opened
     for harness in harnesses:
-        assert harness.complaints == []
+        assert harness.problems == []
         harness.page.close()
 
 

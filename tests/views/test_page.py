@@ -56,10 +56,10 @@ class Visit:
         self.page = browser.new_page(
             viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce", **options
         )
-        self.complaints: list[str] = []
+        self.problems: list[str] = []
         self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda message: self.problems.append(message.text))
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri() + fragment)
         self.settle()
@@ -132,7 +132,7 @@ def open_report(browser: Any) -> Iterator[Open]:
 
     yield opened
     for visit in visits:
-        assert visit.complaints == []
+        assert visit.problems == []
         assert all(url.startswith(("file:", "data:", "blob:")) for url in visit.requests), visit.requests
         visit.page.close()
 
@@ -527,8 +527,8 @@ def test_the_slider_moves_from_picture_to_picture_on_great_circles(visit: Visit,
 
 
 def test_a_morph_can_reach_the_layers_before_their_channels_are_chosen(browser: Any, made: Made) -> None:
-    page, complaints = browser.new_page(reduced_motion="no-preference"), []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page, problems = browser.new_page(reduced_motion="no-preference"), []
+    page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(made[0].report_path.as_uri())
     page.evaluate("""async () => {
         const outputs = await explorer.networks.ask("outputs", { noise: explorer.noise });
@@ -539,7 +539,7 @@ def test_a_morph_can_reach_the_layers_before_their_channels_are_chosen(browser: 
         delete explorer.draw;
     }""")
     page.wait_for_timeout(300)
-    assert complaints == []
+    assert problems == []
     # Layers below the visible screen are drawn when the morph stops.
     page.evaluate("explorer.setMorphing(false)")
     page.wait_for_timeout(300)

@@ -113,7 +113,7 @@ def verdict(rows: Sequence[dict[str, Any]], settings: Settings) -> Verdict:
         row = {**row, **(row["health"] if isinstance(row.get("health"), dict) else {})}
         enough = len(recent) > 1 and row["step"] <= recent[-1]["step"] - WINDOW
         if enough or not all(isinstance(row.get(name), (int, float)) for name in NEEDED):
-            break  # so does a row that is damaged or of an older version
+            break  # enough rows, or one that is damaged or of an older version
         recent.insert(0, row)
     return _cause(recent, settings) or _early(recent[-1], len(recent), settings) or _symptom(recent, settings)
 

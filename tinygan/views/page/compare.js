@@ -8,7 +8,7 @@ runs.forEach(({ name, pictures, stats }, i) => {
   const words = stats.length ? `epoch ${number(stats.at(-1).epoch)}. ${advice(stats.at(-1))}` : "no epoch is complete yet.";
   const image = element("img", { src: pictures, alt: `16 pictures by the generator of ${name}` });
   byId("pictures").append(element("figure", {}, image, element("figcaption", {}, element("b", { style: `color: var(--run-${i})` }, name), `: ${words}`)));
-  const hue = (25 + 137.5 * i) % 360; // neighbours always get different ones
+  const hue = (25 + 137.5 * i) % 360; // neighbouring runs get different hues
   document.documentElement.style.setProperty(`--run-${i}`, `light-dark(hsl(${hue} 80% 28%), hsl(${hue} 80% 72%))`);
 });
 byId("numbers").append(table(differ.length ? "The settings that differ between the runs, and the results" : "All settings are the same",

@@ -70,7 +70,7 @@ function showStory() {
   byId("story").textContent = sentences.join(" ");
   if (!lastRow.verdict) return;
   byId("verdict").textContent = `Epoch ${lastRow.epoch}. ${advice(lastRow)}`;
-  byId("verdict").classList.add(lastRow.advice ? "bad" : lastRow.verdict.startsWith("healthy") ? "good" : "early"); // no colour
+  byId("verdict").classList.add(lastRow.advice ? "bad" : lastRow.verdict.startsWith("healthy") ? "good" : "early"); // "early" has no colour
 }
 
 function showFacts() {
