@@ -893,7 +893,7 @@ def test_export_refuses_what_it_cannot_write(trained: Path, arguments: str, word
 def test_explain_shows_every_layer_of_both_networks(trained: Path) -> None:
     before = digest(checkpoint(trained, 4))
     fast = works("explain", "--layers", cwd=trained).stdout
-    for name in ("00_dense", "04_conv_transpose", "11_tanh", "00_conv", "07_dense", "in all"):
+    for name in ("00_dense", "04_conv_transpose", "11_tanh", "00_conv", "07_dense", "total"):
         assert f"\n{name}" in fast
     assert "engine fast" in fast and "[tinygan/fast/conv.py:" in fast
     readable = works("explain", "--layers", "--engine", "readable", cwd=trained).stdout

@@ -222,7 +222,7 @@ def test_the_answers_are_those_that_the_questions_ask_for(capsys):
 def test_a_batch_of_one_answers_its_question(tmp_path):
     train, explain = re.findall(r"`python -m tinygan\.(train --data .*|explain --layers)`", SECTION)
     said = works(*train.split(), cwd=tmp_path).stdout
-    assert "batches of one picture: batch normalisation takes G's noise away. Start again" in said
+    assert "batches of one picture: batch normalisation cancels G's noise. Start again" in said
     layers = works(*explain.split(), cwd=tmp_path).stdout
     dense, norm = [line.split() for line in layers.splitlines() if line.startswith("0")][:2]
     assert dense[0] == "00_dense" and set(dense[-2:]) == {"+0e+00", "0.0e+00"}  # no gradient comes through

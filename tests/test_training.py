@@ -138,7 +138,7 @@ def test_epochs_are_those_of_the_whole_training(here: Path) -> None:
     assert [epoch.losses["g_loss"] for epoch in found] == run.epochs["g_loss"].tolist()
     assert (tinygan.load(run).generate() == found[-1].samples).all()
     assert digest(checkpoint(here, 3)) == digest(Path(run) / "checkpoints/epoch_0003.npz")
-    assert "too early to tell" in found[0].verdict
+    assert "too early to say" in found[0].verdict
 
 
 SLOW = pytest.mark.slow
