@@ -1,1 +1,1 @@
-"""Side-by-side measurements of tinygan and other engines; ``python -m benchmarks`` runs them."""
+"""Benchmarks of tinygan and other engines, side by side; ``python -m benchmarks`` runs the main one."""

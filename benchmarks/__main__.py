@@ -1,15 +1,14 @@
-"""``python -m benchmarks``: the seed's training step, tinygan beside TensorFlow, PyTorch and JAX.
+"""``python -m benchmarks``: times the seed's training step in tinygan, TensorFlow, PyTorch and JAX.
 
-Each competitor runs in a process of its own. First each proves in one small run that it computes what
-tinygan computes, and takes its first step alone, which is timed from the start of Python; then all
-take turns, A B C A B C ..., because other work on the machine would otherwise hit one more than
-another. Medians are reported, and ratios of medians; on a GPU also how far tinygan is from what the
-card could do, by rates that are measured in the same run. After every round the file of ``--json``
-holds what is known by then, so that no end of this process takes it away.
+Each competitor runs in its own process. It first proves in a small run that it computes the same as
+tinygan, then takes its first step alone, timed from the start of Python. After that all competitors take
+turns, A B C A B C ..., so that other work on the machine slows all of them alike. The table shows medians
+and their ratios. On a GPU it also compares tinygan with what the card could do, at rates measured in the
+same run. ``--json`` writes its file after every round, so an interrupted comparison keeps its results.
 
-With ``--seconds`` the comparison ends in time. Three quarters of it are there to get ready: each
-competitor in turn may use an equal part of what is left of them, and is dropped if it needs more. The
-last twentieth is there for what else a GPU's workers know. Between these the rounds lie, as many as fit.
+``--seconds`` limits the time of a comparison. Three quarters of it are for getting ready: each competitor in
+turn gets an equal share of what is left, and is dropped if it needs more. Then come the rounds, as many as
+fit. The last twentieth is for the other facts that a GPU's workers report.
 """
 
 import signal
@@ -47,20 +46,19 @@ from tinygan.machine import usable_cores
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("benchmarks", "Time the seed's training step, side by side.")
-    parser.add_argument("--batch", type=int, default=256, help="default: 256")
+    parser = cli.Parser("benchmarks", "Time the seed's training step in tinygan and other frameworks.")
+    parser.add_argument("--batch", type=int, default=256, help="batch size; default: 256")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all usable cores")
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
     parser.add_argument(
-        "--precision", choices=("float32", "tf32"), help="of products on a GPU, for all; default there: tf32"
+        "--precision", choices=("float32", "tf32"), help="of matrix products on a GPU; default there: tf32"
     )
-    parser.add_argument("--only", metavar="NAME,...", help="of " + ", ".join(COMPETITORS))
-    parser.add_argument("--rounds", type=int, default=6, help="turns for each; default: 6")
-    parser.add_argument(
-        "--seconds", type=float, default=inf, metavar="N", help="for all; who is not ready in time is dropped"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, after every round")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it as bars")
+    parser.add_argument("--only", metavar="NAME,...", help="compare only these: " + ", ".join(COMPETITORS))
+    parser.add_argument("--rounds", type=int, default=6, help="turns of each competitor; default: 6")
+    limit = "time limit in seconds; competitors that are not ready in time are dropped"
+    parser.add_argument("--seconds", type=float, default=inf, metavar="N", help=limit)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result after every round")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the result as a bar chart")
     return parser
 
 
@@ -72,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError("--seconds must be more than 0.")
     limit = TimeLimit(options.seconds)
     if options.json and not (folder := options.json.absolute().parent).is_dir():
-        raise UsageError(f"there is no folder {folder}. Make it first.")  # found now, not after all the work
+        raise UsageError(f"there is no folder {folder}. Make it first.")  # fail now, not after all the work
     on_card = options.device == "gpu"
     if options.precision == "tf32" and not on_card:
         raise UsageError("--precision tf32 needs --device gpu.")
@@ -96,12 +94,12 @@ def main(arguments: Sequence[str]) -> int:
         result["competitors"], result["rounds"]["taken"] = rows, taken
         if options.json:
             report.write_json(options.json, result | {"finished": False})
-        if taken < options.rounds and not sys.stderr.isatty():  # else the last table comes now anyway
+        if taken < options.rounds and not sys.stderr.isatty():  # the last round's table is printed below
             print(report.table(result), end="\n\n", file=sys.stderr, flush=True)
 
     try:
         result["competitors"] = compare(present, options.batch, machine, options.rounds, limit, after_round)
-    finally:  # where it is interrupted, that of the rounds before
+    finally:  # if interrupted, print the rounds so far
         if result["competitors"]:
             print(report.table(result), flush=True)
     if options.json:
@@ -114,7 +112,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 class Machine(NamedTuple):
-    """What all competitors compute on and with."""
+    """The threads, device and precision that all competitors use."""
 
     threads: int
     device: str
@@ -122,7 +120,7 @@ class Machine(NamedTuple):
 
 
 class TimeLimit:
-    """When the parts of a comparison that may take so many seconds must be over, by `time.monotonic`."""
+    """The deadlines of the parts of a comparison that may take `seconds`, by `time.monotonic`."""
 
     def __init__(self, seconds: float = inf) -> None:
         now = time.monotonic()
@@ -137,12 +135,12 @@ def compare(
     limit: TimeLimit | None = None,
     after_round: Callable[[Rows, int], object] = lambda rows, taken: None,
 ) -> Rows:
-    """Measure all `names`; what could not be measured has a "problem" instead of figures.
+    """Measure all `names`; a competitor that could not be measured has a "problem" instead of figures.
 
-    `after_round` gets what is known after each, and how many there were.
+    `after_round` gets the rows measured so far and the number of rounds taken.
     """
     limit = limit or TimeLimit()
-    names = sorted(names, key=COMPILES_LONG.__contains__)  # these come last, and delay nobody
+    names = sorted(names, key=COMPILES_LONG.__contains__)  # these come last, so they delay no other
     rows: Rows = {name: {"installed_bytes": installed_bytes(name)} for name in names}
 
     def with_turns(turns: Rows) -> Rows:
@@ -170,19 +168,19 @@ def compare(
 
 
 def get_ready(rows: Rows, workers: dict[str, Worker], batch: int, machine: Machine, until: float) -> None:
-    """Put all that compute what the readable engine computes into `workers`, after their first step.
+    """Start `workers`, up to their first step, for all competitors that match the readable engine.
 
-    The others get a "problem", and so do those that are late.
+    The others get a "problem", and so do those that are not ready in time.
     """
     with tempfile.TemporaryDirectory() as folder:
         start, expected = reference(Path(folder))
         for number, (name, row) in enumerate(rows.items()):
             began, own = time.monotonic(), share(until, len(rows) - number)
             try:
-                note(f"{name}: does it compute the same?")
+                note(f"{name}: checking that it computes the same")
                 found = parity_steps(COMPETITORS[name], start, *machine, until=own)
                 if other := difference(start, expected, found, machine.precision):
-                    row["problem"] = f"computes something else: {other}"
+                    row["problem"] = f"differs from tinygan: {other}"
                     continue
                 note(f"{name}: first step")
                 worker = Worker(COMPETITORS[name], batch, *machine, until=own)
@@ -196,9 +194,9 @@ def get_ready(rows: Rows, workers: dict[str, Worker], batch: int, machine: Machi
 
 
 def stop(number: int, frame: object) -> NoReturn:
-    """End as Ctrl-C does: no worker stays behind."""
+    """Exit as on Ctrl-C, leaving no worker behind."""
     signal.signal(number, signal.SIG_IGN)  # `timeout` sends it twice
-    raise SystemExit(128 + number)  # as a shell reports it
+    raise SystemExit(128 + number)  # the exit code that a shell reports
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Curves as a PNG: a line for each name, with logarithmic heights."""
+"""Draws named curves as a PNG, with a logarithmic y axis."""
 
 from math import ceil, floor, log10
 from pathlib import Path
@@ -14,7 +14,7 @@ DARK, PALE = "#222222", "#dde2e7"
 
 
 def lines_chart(path: Path, curves: dict[str, list[tuple[float, float]]], across: str, up: str) -> None:
-    """Draw `curves`, points (x, y) with y above 0 by name, whose axes are called `across` and `up`."""
+    """Draw `curves`, points (x, y) with y > 0 for each name; `across` and `up` label the axes."""
     picture = Image.new("RGB", (WIDTH, HEIGHT + LINE * len(curves) + LINE // 2), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
     points = [point for curve in curves.values() for point in curve]

@@ -1,11 +1,11 @@
-"""What a training step would take on many machines: a formula, from what was measured on one.
+"""Estimates the time of a training step on many machines, by a formula, from measurements on one.
 
-Each node computes its part of the batch, then all add up their gradients. So a step takes
+Each node computes its part of the batch, then all nodes add up their gradients. So a step takes
 
-    fixed + image * batch / nodes + packing + what the sums take between the nodes
+    fixed + image * batch / nodes + packing + the sums' time between the nodes
 
-`fixed` is what a smaller part does not shorten: every node transforms all kernels and updates all weights.
-Nothing is sent while a node computes, as in tinygan. That no node waits for a slower one is optimistic.
+A smaller batch does not shorten `fixed`: every node transforms all kernels and updates all weights. As in
+tinygan, no node sends while it computes. The formula is optimistic: no node waits for a slower one.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 NODES = (2, 4, 8, 16, 32, 64)
-SHORT = 2048  # bytes of the longest sum that MPICH takes by recursive doubling
-PAYS = 0.5  # efficiency: with less, more than half of the nodes' time is lost
+SHORT = 2048  # bytes of the longest array that MPICH sums by recursive doubling
+PAYS = 0.5  # below this efficiency, more than half of the nodes' time is lost
 
 
 class Link(NamedTuple):
-    """What joins the nodes: assumed, not measured."""
+    """The network between the nodes: assumed, not measured."""
 
     name: str
-    bandwidth: float  # bytes a second in each direction, as a program sees them
+    bandwidth: float  # bytes per second in each direction, as a program sees them
     latency: float  # seconds from one program to another
 
 
 ETHERNET = Link("10 Gbit/s", 0.9 * 10e9 / 8, 30e-6)  # TCP through one switch
-RDMA = Link("100 Gbit/s", 0.9 * 100e9 / 8, 2e-6)  # InfiniBand or RoCE, past the kernel
-# NVLink 4 has 450 GB/s in each direction; the latency is that of a hop in NCCL's own model (tuning.cc:
-# NVLink, ring, the protocol of long messages).
+RDMA = Link("100 Gbit/s", 0.9 * 100e9 / 8, 2e-6)  # InfiniBand or RoCE, bypassing the kernel
+# NVLink 4 has 450 GB/s in each direction. The latency of a hop is from NCCL's own model (tuning.cc: NVLink,
+# ring, the protocol for long messages).
 NVLINK = Link("NVLink", 0.8 * 450e9, 3.4e-6)
 
 
 class Compute(NamedTuple):
-    """Seconds of a step on one node: ``fixed + image * batch``."""
+    """Seconds per step on one node: ``fixed + image * batch``."""
 
     fixed: float
     image: float
@@ -47,7 +47,7 @@ class Compute(NamedTuple):
 
     @classmethod
     def fitted(cls, measured: Mapping[int, float]) -> Compute:
-        """The line through seconds by batch size with the smallest squares of relative distances."""
+        """Fit a line to the seconds measured by batch size, by least squares of the relative errors."""
         batches, seconds = np.array(list(measured), float), np.array(list(measured.values()))
         terms = np.stack([np.ones_like(batches), batches], axis=1) / seconds[:, None]
         fixed, image = np.linalg.lstsq(terms, np.ones_like(seconds), rcond=None)[0]
@@ -55,20 +55,20 @@ class Compute(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What is known of a step from one machine."""
+    """A step as measured on one machine."""
 
     compute: Compute
     messages: tuple[int, ...]  # bytes of each sum
-    packing: float = 0.0  # seconds that the sums take even so: to gather, add and hand out the numbers
+    packing: float = 0.0  # seconds the sums take even within one machine: to gather, add and distribute
 
 
 def allreduce_seconds(size: float, nodes: int, link: Link) -> float:
-    """A sum of `size` bytes over all nodes, as MPICH takes it.
+    """The time MPICH takes to sum arrays of `size` bytes over all nodes.
 
-    Thakur, Rabenseifner & Gropp 2005, "Optimization of Collective Communication Operations in MPICH": short
-    ones by recursive doubling, log2(nodes) hops with the whole array each; long ones by reduce-scatter and
-    allgather, 2 log2(nodes) hops in which 2 (nodes - 1) / nodes of the array pass each link. (A ring sends
-    as much, in 2 (nodes - 1) hops.) Hops are rounded up.
+    Thakur, Rabenseifner & Gropp 2005, "Optimization of Collective Communication Operations in MPICH". Short
+    arrays use recursive doubling: log2(nodes) hops, each with the whole array. Long ones use reduce-scatter
+    and allgather: 2 log2(nodes) hops, in which 2 (nodes - 1) / nodes of the array pass each link. (A ring
+    sends the same amount in 2 (nodes - 1) hops.) The number of hops is rounded up.
     """
     hops = ceil(log2(nodes))
     if size <= SHORT:
@@ -77,20 +77,20 @@ def allreduce_seconds(size: float, nodes: int, link: Link) -> float:
 
 
 def communication_seconds(messages: tuple[int, ...], nodes: int, link: Link) -> float:
-    """All sums of a step, one after the other."""
+    """The time of all sums of a step, one after the other."""
     return sum(allreduce_seconds(size, nodes, link) for size in messages)
 
 
 def step_seconds(work: Work, batch: float, nodes: int, link: Link) -> float:
-    """A step on `batch` images in all."""
+    """The time of a step on a global batch of `batch` images."""
     sums = work.packing + communication_seconds(work.messages, nodes, link) if nodes > 1 else 0.0
     return work.compute.seconds(batch / nodes) + sums
 
 
 def efficiency(work: Work, batch: int, nodes: int, link: Link, *, grows: bool) -> float:
-    """Images a second, over what as many nodes would do each for itself with the whole `batch`.
+    """Images per second, relative to the same number of nodes that each train alone on a whole `batch`.
 
-    Where the batch `grows`, every node has the whole of it; otherwise they share it.
+    If the batch `grows`, every node has a whole `batch`; otherwise the nodes share one.
     """
     alone = work.compute.seconds(batch)
     if grows:
@@ -99,7 +99,7 @@ def efficiency(work: Work, batch: int, nodes: int, link: Link, *, grows: bool) -
 
 
 def most_that_pay(efficiencies: Mapping[int, float]) -> int:
-    """The largest number of nodes up to which all have an efficiency of `PAYS`; 1 where none has."""
+    """The largest number of nodes up to which every number reaches the efficiency `PAYS`; 1 if none does."""
     most = 1
     for nodes in sorted(efficiencies):
         if efficiencies[nodes] < PAYS:
@@ -108,11 +108,11 @@ def most_that_pay(efficiencies: Mapping[int, float]) -> int:
     return most
 
 
-WAYS = ("shared", "grows")  # one batch for all nodes; as large a batch on each of them
+WAYS = ("shared", "grows")  # the nodes share one batch; each node has a whole batch
 
 
 def extrapolated(work: Work, seconds: Mapping[int, float], batch: int) -> dict[str, Any]:
-    """All of it for `NODES`; `seconds` by batch size are what `work.compute` was fitted to."""
+    """The estimates for `NODES`. `work.compute` was fitted to `seconds`, measured by batch size."""
     compute, links = work.compute, []
     for link in (ETHERNET, RDMA):
         table: dict[str, Any] = link._asdict()
@@ -125,8 +125,8 @@ def extrapolated(work: Work, seconds: Mapping[int, float], batch: int) -> dict[s
                 "pays_up_to": most_that_pay(shares),
             }
         links.append(table)
-    # Of a graphics card no step has been measured, nor what packing takes there: so the sums alone, and how
-    # long one card's step on the whole batch must be for them to take no more than the computing.
+    # No step, and no packing, has been measured on a graphics card. So these are the sums alone, and how long
+    # one card's step on the whole batch must take for the sums to take no longer than the computing.
     sums = {n: communication_seconds(work.messages, n, NVLINK) for n in NODES}
     nvlink = NVLINK._asdict() | {
         "sums_seconds": sums,
@@ -143,14 +143,14 @@ def extrapolated(work: Work, seconds: Mapping[int, float], batch: int) -> dict[s
 
 
 def lines(found: dict[str, Any], batch: int) -> list[str]:
-    """What `extrapolated` found, as text."""
+    """The result of `extrapolated` as lines of text."""
     nvlink, links = found["nvlink"], found["links"]
     text = [
-        f"that is {found['fixed_seconds'] * 1e3:.1f} ms and {found['image_seconds'] * 1e3:.3f} ms an image, "
+        f"fitted: {found['fixed_seconds'] * 1e3:.1f} ms + {found['image_seconds'] * 1e3:.3f} ms per image, "
         f"to {found['largest_error']:.0%}; the gradients' sums take {found['packing_seconds'] * 1e3:.1f} ms",
         "",
-        f"extrapolated to nodes like this machine: s/step, and efficiency. S: they share a batch of {batch}, "
-        f"G: each has {batch}",
+        "extrapolated to nodes like this machine: s/step and efficiency. S: the nodes share a batch of "
+        f"{batch}, G: each has {batch}",
         f"{'nodes':>5}"
         + "".join(f"{link['name'] + ' ' + way[0].upper():>19}" for link in links for way in WAYS),
     ]
@@ -166,7 +166,7 @@ def lines(found: dict[str, Any], batch: int) -> list[str]:
     )
     text += [
         "",
-        f"NVLink: ms in sums, and how long a card's step on {batch} must be for an efficiency of {PAYS:.0%}",
+        f"NVLink: ms in sums, and ms that a card's step on {batch} must take for an efficiency of {PAYS:.0%}",
         f"{'cards':>5}{'in sums':>19}{'S':>19}{'G':>19}",
     ]
     for n in NODES:

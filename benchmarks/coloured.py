@@ -1,4 +1,4 @@
-"""A folder of 500 small colour pictures, for trials of recipes: images of Fashion-MNIST, coloured."""
+"""A folder of 500 small colour pictures for trials of recipes: coloured images of Fashion-MNIST."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from tinygan.evaluation.evaluation import Evaluation
 from tinygan.layers import Network
 from tinygan.views.pictures import save_png
 
-COUNT, SIDE, EDGE = 500, 32, 2  # pictures, their side, and the black pixels around what was an image
-DARKEST = 0.2  # the least that a channel of a colour may be; its brightest is 1
+COUNT, SIDE, EDGE = 500, 32, 2  # pictures, their side, and the width of their black border
+DARKEST = 0.2  # the smallest channel of a colour; its largest is 1
 
 
 def write_coloured(images: np.ndarray, folder: Path) -> None:
-    """Write the first `COUNT` of the images (N, 28, 28, 1) uint8 to `folder`, each in a colour of its own, as
-    PNG files of 32x32."""
+    """Write the first `COUNT` of the images (N, 28, 28, 1) uint8 to `folder` as PNG files of 32x32, each in a
+    random colour."""
     random = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(images[:COUNT]):
@@ -24,13 +24,13 @@ def write_coloured(images: np.ndarray, folder: Path) -> None:
 
 
 def in_grey(pictures: np.ndarray) -> np.ndarray:
-    """The images (N, 28, 28, 1) that `write_coloured` was given, from its pictures (N, 32, 32, 3)."""
+    """Recover the images (N, 28, 28, 1) from the pictures (N, 32, 32, 3) that `write_coloured` made."""
     return pictures[:, EDGE:-EDGE, EDGE:-EDGE].max(axis=3, keepdims=True)
 
 
 class InGrey(Evaluation):
-    """Compares the brightest channel of pictures (N, 32, 32, 3) with the test half of Fashion-MNIST: their
-    shapes. Neither their colours nor the pixels of their edge count."""
+    """Compares the brightest channel of pictures (N, 32, 32, 3) with the test images of Fashion-MNIST. Only
+    shapes count, neither colours nor the border."""
 
     def pictures(self, G: Network) -> np.ndarray:
         return in_grey(super().pictures(G))

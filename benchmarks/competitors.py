@@ -1,7 +1,7 @@
-"""Who takes part: their worker processes, and whether they compute the same as tinygan.
+"""The competitors: their worker processes, and the proof that they compute the same as tinygan.
 
-Before a competitor is timed it takes two steps from given weights, on a small batch and with dropout
-off, and its losses and weights must be those of tinygan's readable engine.
+Before a competitor is timed, it takes two steps from given weights, on a small batch without dropout. Its
+losses and weights must then match those of tinygan's readable engine.
 """
 
 import importlib.metadata
@@ -31,12 +31,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Competitor:
-    """An engine in one of its variants: the module of its worker, and the package it needs."""
+    """A variant of an engine: the module of its worker, and the package it needs."""
 
     module: str
     variant: str
-    package: str  # what is imported
-    distributions: tuple[str, ...]  # under which names pip may know it
+    package: str  # its import name
+    distributions: tuple[str, ...]  # its possible names in pip
 
 
 TENSORFLOW = ("tensorflow", "tensorflow-cpu")
@@ -49,8 +49,8 @@ COMPETITORS = {
     "pytorch-channels-last": Competitor("benchmarks.torch_dcgan", "channels-last", "torch", ("torch",)),
     "pytorch-graph": Competitor("benchmarks.torch_dcgan", "graph", "torch", ("torch",)),
     "jax": Competitor("benchmarks.jax_dcgan", "jit", "jax", ("jax",)),
-    # On a GPU this compiles for minutes, and twice: the batch and the dropout rate are constants of what it
-    # compiles, and those of the proof are not those that are timed.
+    # On a GPU this compiles for minutes, twice: batch size and dropout rate are compiled in as constants, and
+    # the proof uses others than the timed steps.
     "pytorch-compile": Competitor("benchmarks.torch_dcgan", "compile", "torch", ("torch",)),
 }
 COMPILES_LONG = ("pytorch-compile",)
@@ -62,17 +62,18 @@ DEFAULTS = {
 
 
 class FailedError(Exception):
-    """A worker ended before it answered; the last thing it said."""
+    """A worker ended before it answered. The message is the last line it printed."""
 
 
 class LateError(FailedError):
-    """A worker had not answered in time; it was killed."""
+    """A worker did not answer in time and was killed."""
 
 
 class Answering:
-    """A process that answers requests: a JSON object a line, on both sides.
+    """A process that answers requests. Every request and every answer is one line of JSON.
 
-    `until` may be changed between requests: who has not answered by then, by `time.monotonic`, is killed.
+    A process that has not answered by `until`, on the clock of `time.monotonic`, is killed. Set `until` anew
+    between requests to move the deadline.
     """
 
     def __init__(self, command: Sequence[str], setup: dict[str, Any], until: float = inf) -> None:
@@ -107,13 +108,13 @@ class Answering:
             self.process.wait()
             self.errors.seek(0)
             lines = [line.strip() for line in self.errors if line.strip()]
-            errors = [line for line in lines if line.startswith("error: ")]  # mpiexec's own words follow
+            errors = [line for line in lines if line.startswith("error: ")]  # mpiexec's messages follow it
             last = [*lines, *errors][-1] if lines else f"exit code {self.process.returncode}"
             raise FailedError(re.sub(r"^tinygan\.errors\.\w+: ", "", last))
         return json.loads(answer)
 
     def end(self) -> None:
-        """End the process now, whatever it is doing."""
+        """Kill the process now."""
         self.process.kill()
         self.close()
 
@@ -130,7 +131,7 @@ class Answering:
 
 
 class Worker(Answering):
-    """A competitor's process. See `benchmarks.worker` for requests and answers."""
+    """A competitor's process. `benchmarks.worker` lists the requests and answers."""
 
     def __init__(
         self,
@@ -149,10 +150,10 @@ class Worker(Answering):
         }, until)  # fmt: skip
 
 
-SECONDS_A_TURN = 1.0  # slow competitors take one step a turn, fast ones as many as fit
+SECONDS_A_TURN = 1.0  # slow competitors take one step per turn, fast ones as many as fit
 
 
-WARM_UP = {"cpu": 2, "gpu": 40}  # steps; a second one may still compile, or be captured as a graph
+WARM_UP = {"cpu": 2, "gpu": 40}  # steps; the second can still compile or capture a graph
 
 
 Rows = dict[str, dict[str, Any]]  # by name
@@ -165,12 +166,11 @@ def take_turns(
     until: float = inf,
     after_round: Callable[[Rows, int], object] = lambda rows, taken: None,
 ) -> Rows:
-    """Steps of all workers, A B C A B C ...: of each the median time, the extremes, and the peak memory.
+    """Time the steps of all workers in turn, A B C A B C ...: medians, extremes and peak memory of each.
 
-    "round_seconds" are the medians of each turn, for ratios between neighbours. One that fails on the way
-    has a "problem" instead, and the others go on. No round begins that would not end by `until`, to judge
-    by the longest before it; one that is not over by then does not count. `after_round` gets what is known
-    after each, and how many there were.
+    "round_seconds" are the medians of the turns, for ratios within a round. A worker that fails has a
+    "problem" instead, and the others continue. A round starts only if one as long as the longest so far would
+    end by `until`, and counts only if it does. `after_round` gets the rows so far and the number of rounds.
     """
     rows: Rows = {name: {} for name in workers}
     times: dict[str, list[float]] = {name: [] for name in workers}
@@ -180,7 +180,7 @@ def take_turns(
             answer = workers[name].ask({"steps": count})
         except FailedError as problem:
             if workers[name].until == until and isinstance(problem, LateError):
-                raise  # the time of all is over
+                raise  # the time for all rounds is over
             rows[name] = {"problem": f"failed: {problem}"}
             return []
         rows[name]["peak_bytes"] = answer["peak_bytes"]
@@ -188,7 +188,7 @@ def take_turns(
 
     steps: dict[str, int] = {}
     for number, (name, worker) in enumerate(workers.items()):
-        worker.until = share(until, len(workers) - number + 1)  # the last part is that of the rounds
+        worker.until = share(until, len(workers) - number + 1)  # the last part is for the rounds
         for seconds in turn(name, WARM_UP[device])[-1:]:
             steps[name] = max(1, round(SECONDS_A_TURN / seconds))
         worker.until = until
@@ -215,7 +215,7 @@ def take_turns(
 
 
 def figures(rows: Rows, times: Mapping[str, list[float]]) -> Rows:
-    """`rows` with what the `times` of all steps say; without any there is a "problem"."""
+    """`rows` with statistics of all steps' `times`; a row without times gets a "problem"."""
     rows = {name: dict(row) for name, row in rows.items()}
     for name, row in rows.items():
         if "problem" not in row and not times[name]:
@@ -235,17 +235,14 @@ def figures(rows: Rows, times: Mapping[str, list[float]]) -> Rows:
 
 
 def share(until: float, parts: int) -> float:
-    """When the first of so many equal parts of what is left `until` then is over."""
+    """When the first of `parts` equal parts of the time from now `until` then is over."""
     now = time.monotonic()
     return now + (until - now) / parts
 
 
 def chosen(only: str | None, default: Iterable[str] = COMPETITORS) -> tuple[list[str], list[str]]:
-    """The names that ``--only`` lists, or the default ones: those installed, and the others.
-
-    Raises:
-        UsageError: a name is unknown.
-    """
+    """The names that ``--only`` lists, or the default ones, as two lists: those installed, and the others.
+    Raises: UsageError if a name is unknown."""
     names = only.split(",") if only else list(default)
     for name in names:
         if name not in COMPETITORS:
@@ -258,7 +255,7 @@ def hardware() -> dict[str, Any]:
 
 
 def note(text: str) -> None:
-    """Say what goes on, on one line of a terminal that the next one replaces."""
+    """Show progress on one line of a terminal. The next note overwrites it."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
@@ -268,7 +265,7 @@ def installed(name: str) -> bool:
 
 
 def installed_bytes(name: str) -> int | None:
-    """What a competitor and all it requires take up on disk; None if pip does not know it."""
+    """The size on disk of a competitor and everything it requires; None if pip does not know it."""
     for distribution in COMPETITORS[name].distributions:
         try:
             importlib.metadata.distribution(distribution)
@@ -280,14 +277,14 @@ def installed_bytes(name: str) -> int | None:
             for file in importlib.metadata.files(part) or ()
             if (path := Path(str(file.locate()))).is_file()
         )
-        if distribution == "tinygan":  # installed in place, pip counts none of its files
+        if distribution == "tinygan":  # pip does not list the files of an editable install
             total += sum(path.stat().st_size for path in (ROOT / "tinygan").rglob("*.py"))
         return total
     return None
 
 
 def _requirements(distribution: str) -> Iterator[str]:
-    """The distribution and everything it requires that is installed, each once; extras do not count."""
+    """The distribution and its installed requirements, direct or not, each once. Extras do not count."""
     seen, waiting = set(), [distribution]
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
@@ -308,8 +305,8 @@ def _requirements(distribution: str) -> Iterator[str]:
 
 PARITY_BATCH, PARITY_STEPS = 8, 2
 LOSS_TOLERANCE = {"float32": 1e-4, "tf32": 5e-3}  # relative
-# Of the length of a tensor's whole change. Adam's first steps go by the gradients' signs, and where a
-# gradient is next to nothing, TF32 turns it.
+# Relative to the norm of a tensor's whole change. Adam's first steps follow the signs of the gradients, and
+# TF32 can flip the sign of a gradient near zero.
 WEIGHT_TOLERANCE = {"float32": 0.01, "tf32": 0.5}
 
 
@@ -317,7 +314,7 @@ Outcome = tuple[list[Any], dict[str, np.ndarray]]  # losses of each step, weight
 
 
 def reference(folder: Path) -> tuple[Path, Outcome]:
-    """Weights to start from, and what the readable engine makes of them: losses and weights."""
+    """Initial weights, and the losses and final weights that the readable engine gets from them."""
     start = folder / "start.npz"
     worker = Worker(COMPETITORS["tinygan-readable"], PARITY_BATCH, 1, "cpu", dropout=0)
     try:
@@ -335,7 +332,7 @@ def parity_steps(
     precision: str = "float32",
     until: float = inf,
 ) -> Outcome:
-    """The losses of a competitor's steps from given weights, and the weights afterwards."""
+    """The losses of a competitor's steps from given weights, and its final weights."""
     worker = Worker(competitor, PARITY_BATCH, threads, device, precision, 0, start, until)
     try:
         losses = worker.ask({"steps": PARITY_STEPS, "losses": 1})["losses"]
@@ -348,7 +345,7 @@ def parity_steps(
 
 
 def difference(start: Path, expected: Outcome, found: Outcome, precision: str = "float32") -> str | None:
-    """In which way a competitor's steps are other ones; None if they are the same."""
+    """How a competitor's steps differ from the expected ones; None if they do not."""
     for step, (ours, theirs) in enumerate(zip(expected[0], found[0], strict=True), start=1):
         for name, ours_loss, theirs_loss in zip(("G", "D"), ours, theirs, strict=True):
             if not abs(theirs_loss - ours_loss) <= LOSS_TOLERANCE[precision] * abs(ours_loss):
@@ -358,5 +355,5 @@ def difference(start: Path, expected: Outcome, found: Outcome, precision: str = 
             change = weights - before[name]
             distance = np.linalg.norm(found[1][name] - weights) / np.linalg.norm(change)
             if not distance <= WEIGHT_TOLERANCE[precision]:
-                return f"{name} changed otherwise, by {distance:.1%}"
+                return f"the change of {name} is off by {distance:.1%}"
     return None

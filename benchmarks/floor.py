@@ -1,4 +1,4 @@
-"""How fast a training step could be: its operations and its bytes, over what the machine does a second."""
+"""How fast a training step could be: its operations and bytes, divided by the machine's rates."""
 
 import statistics
 import time
@@ -10,19 +10,19 @@ import numpy as np
 from tinygan.backend import Backend
 from tinygan.cuda.blas import Blas
 
-SIDE, COPIED = 4096, 1 << 28  # of the matrices multiplied; numbers copied
+SIDE, COPIED = 4096, 1 << 28  # side of the multiplied matrices; numbers copied
 GPU_RUNS, CPU_RUNS = 20, 3
 
-# Multiply-adds of each layer for one picture, by definition: (places, numbers under a kernel, results).
+# Factors of each layer's multiply-adds for one picture: (positions, inputs of a kernel, output channels).
 GENERATOR = ((1, 100, 12_544), (49, 25 * 256, 128), (49, 25 * 128, 64), (196, 25 * 64, 1))
 DISCRIMINATOR = ((196, 25, 64), (49, 25 * 64, 128), (1, 6272, 1))
 
 
 def naive_operations(batch: int) -> int:
-    """Additions and multiplications of a step by definition, with each network walked back for each loss.
+    """Additions and multiplications of a step by definition, with a separate backward pass for each loss.
 
-    A layer costs the same forwards, to its weights and to its input. D sees two batches, and real
-    pictures and noise need no gradient; G's loss goes back through D to the fakes.
+    A layer's forward pass, the gradient of its weights and that of its input cost the same. D sees two
+    batches. Real images and noise need no gradient. G's loss goes back through D to the fakes.
     """
     g, d = (sum(a * b * c for a, b, c in layers) for layers in (GENERATOR, DISCRIMINATOR))
     first_g, first_d = (int(np.prod(layers[0])) for layers in (GENERATOR, DISCRIMINATOR))
@@ -32,7 +32,7 @@ def naive_operations(batch: int) -> int:
 
 
 def rates(backend: Backend) -> dict[str, float]:
-    """The median rates of a large product and a large copy on this device, in this precision."""
+    """Measure the median rates of a large matrix product and a large copy on this device."""
     xp = backend.xp
     on_card = backend.device == "gpu"
     side, count, runs = (SIDE, COPIED, GPU_RUNS) if on_card else (SIDE // 4, COPIED // 16, CPU_RUNS)
@@ -57,7 +57,7 @@ def rates(backend: Backend) -> dict[str, float]:
 
 
 def seconds(work: Callable[[], object], wait: Callable[[], object], runs: int) -> float:
-    """The median time of `work`, finished, after two runs to warm up."""
+    """The median time of `work` followed by `wait`, after two warm-up runs."""
     times = []
     for _ in range(runs + 2):
         start = time.perf_counter()
@@ -68,7 +68,7 @@ def seconds(work: Callable[[], object], wait: Callable[[], object], runs: int) -
 
 
 def lines(step_seconds: float, batch: int, facts: dict[str, Any]) -> list[str]:
-    """How far a step is from what the machine could do; `facts` are those of tinygan's player."""
+    """Compare a step with the least time it could take on this machine; `facts` are from tinygan's player."""
     products, copies = facts["operations_a_second"], facts["bytes_a_second"]
     compute, memory = facts["operations"] / products, facts["bytes"] / copies
     naive = naive_operations(batch)
@@ -76,6 +76,6 @@ def lines(step_seconds: float, batch: int, facts: dict[str, Any]) -> list[str]:
         f"floor: {facts['operations'] / 1e9:.1f} GFLOP at {products / 1e12:.1f} TFLOP/s = "
         f"{compute * 1e3:.3f} ms; {facts['bytes'] / 1e9:.2f} GB at {copies / 1e12:.2f} TB/s = "
         f"{memory * 1e3:.3f} ms",
-        f"tinygan takes {step_seconds / max(compute, memory):.2f} times the larger; by definition the step "
-        f"has {naive / 1e9:.1f} GFLOP: {naive / products * 1e3:.3f} ms",
+        f"tinygan takes {step_seconds / max(compute, memory):.2f} times the larger time. By definition, the "
+        f"step has {naive / 1e9:.1f} GFLOP: {naive / products * 1e3:.3f} ms",
     ]

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.generate``: pictures a second from a generator at rest, side by side."""
+"""``python -m benchmarks.generate``: times the trained generator of tinygan and of other frameworks."""
 
 import statistics
 import sys
@@ -16,12 +16,12 @@ DEFAULT = ("tinygan", "tinygan-readable", "tensorflow", "pytorch", "jax")
 
 def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.generate", "Time the generation of pictures, 256 at a time.")
-    parser.add_argument("--count", type=int, default=10_000, help="pictures a turn; default: 10000")
+    parser.add_argument("--count", type=int, default=10_000, help="pictures per turn; default: 10000")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all usable cores")
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
     parser.add_argument("--only", metavar="NAME,...", help="default: " + ",".join(DEFAULT))
-    parser.add_argument("--rounds", type=int, default=3, help="turns for each; default: 3")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each competitor; default: 3")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     return parser
 
 
@@ -51,9 +51,9 @@ def main(arguments: Sequence[str]) -> int:
         f"{hardware()['processor']}, {options.device}, {options.threads} threads, {options.count:,} pictures"
     )
     for name, row in report.ranked(rows):
-        print(f"{name:<22}{row['pictures_a_second']:>8,.0f} a second  {row['version']}")
+        print(f"{name:<22}{row['pictures_a_second']:>8,.0f} per second  {row['version']}")
     if absent:
-        print(f"not installed: {', '.join(absent)}. This brings them: pip install -e '.[bench]'")
+        print(f"not installed: {', '.join(absent)}. Use pip install -e '.[bench]'.")
     if options.json:
         command = " ".join(["python", "-m", "benchmarks.generate", *arguments])
         result = {"command": command, "hardware": hardware(), "threads": options.threads, "competitors": rows}

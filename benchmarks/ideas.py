@@ -1,7 +1,7 @@
-"""Ideas that a trial of `benchmarks.recipes` may add to a recipe, and that tinygan has no setting for.
+"""Ideas that a trial of `benchmarks.recipes` can add to a recipe, for which tinygan has no setting.
 
-They change the fast engine's step from outside, as little as each needs; those that pay become settings.
-r and f are D's logits (N, 1) of real images and (M, 1) of fakes."""
+They patch the fast engine's step from outside, each as little as possible; those that pay become settings.
+r and f are D's logits, (N, 1) for real images and (M, 1) for fakes."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -29,7 +29,7 @@ def softplus(x: Array) -> Array:
 
 
 class Losses(NamedTuple):
-    """Both losses, and their gradients: of D's by r and by f, of G's by f."""
+    """Both losses, and the gradients of D's loss by r and by f and of G's loss by f."""
 
     d_loss: Any
     g_loss: Any
@@ -39,8 +39,8 @@ class Losses(NamedTuple):
 
 
 def logistic(r: Array, f: Array, smooth: float = 1.0) -> Losses:
-    """The tutorial's; with `smooth` below 1, D's target for real images (Salimans et al. 2016, arXiv
-    1606.03498, section 3.4)."""
+    """The tutorial's loss. `smooth` is D's target for real images (Salimans et al. 2016, arXiv 1606.03498,
+    section 3.4)."""
     d_loss = (softplus(r) - smooth * r).mean() + softplus(f).mean()
     return Losses(
         d_loss, softplus(-f).mean(),
@@ -56,14 +56,14 @@ def hinge(r: Array, f: Array) -> Losses:
 
 
 def squares(r: Array, f: Array) -> Losses:
-    """Least squares: Mao et al. 2016, arXiv 1611.04076, equation 2, with a = -1, b = c = 1, twice as much."""
+    """Least squares: twice equation 2 of Mao et al. 2016, arXiv 1611.04076, with a = -1, b = c = 1."""
     d_loss = ((r - 1) ** 2).mean() + ((f + 1) ** 2).mean()
     by_real, by_fake, by_fooled = 2 * (r - 1) / r.size, 2 * (f + 1) / f.size, 2 * (f - 1) / f.size
     return Losses(d_loss, ((f - 1) ** 2).mean(), by_real, by_fake, by_fooled)
 
 
 def pairs(r: Array, f: Array) -> Losses:
-    """Each fake against one real image, relativistically: Jolicoeur-Martineau 2018, arXiv 1807.00734."""
+    """Compares each fake with one real image (relativistic): Jolicoeur-Martineau 2018, arXiv 1807.00734."""
     n = min(len(r), len(f))
     apart = r[:n] - f[:n]
     by_real, by_fake, by_fooled = np.zeros_like(r), np.zeros_like(f), np.zeros_like(f)
@@ -73,10 +73,10 @@ def pairs(r: Array, f: Array) -> Losses:
 
 
 def means(r: Array, f: Array) -> Losses:
-    """Each against the others' mean, the relativistic average loss: arXiv 1807.00734."""
+    """Compares each logit with the other kind's mean (relativistic average): arXiv 1807.00734."""
     real, fake = r - f.mean(), f - r.mean()
-    a, b = -sigmoid(-real) / r.size, sigmoid(fake) / f.size  # by `real` and by `fake`
-    c, d = sigmoid(real) / r.size, -sigmoid(-fake) / f.size  # the same of G's
+    a, b = -sigmoid(-real) / r.size, sigmoid(fake) / f.size  # gradients of D's loss by `real` and by `fake`
+    c, d = sigmoid(real) / r.size, -sigmoid(-fake) / f.size  # the same for G's loss
     return Losses(
         softplus(-real).mean() + softplus(fake).mean(), softplus(real).mean() + softplus(-fake).mean(),
         a - b.sum() / r.size, b - a.sum() / f.size, d - c.sum() / f.size,
@@ -92,24 +92,24 @@ FALLS: dict[str, Callable[[float], float]] = {
     "cosine": lambda progress: (1 + cos(pi * progress)) / 2,
 }
 IDEAS: dict[str, str] = {
-    "falls": "the learning rates fall to zero: linear, cosine, or half: linear over the last half",
-    "every": f"steps from one penalty to the next; tinygan: {penalty.EVERY}",
-    "reach": "averaged weights reach back over the training so far divided by this; tinygan: 9",
+    "falls": "the learning rates fall to 0: linear, cosine, or half, which is linear over the last half",
+    "every": f"steps between penalties; tinygan: {penalty.EVERY}",
+    "reach": "average the weights over the training so far divided by this; tinygan: 9",
     "loss": f"instead of logistic: {', '.join(list(LOSSES)[1:])}",
     "smooth": "D's target for real images, such as 0.9",
-    "top": "G learns from this share of the fakes alone, those that D finds most real; it falls from 1 until "
-    "half of the time (Sinha et al. 2020, arXiv 2002.06224)",
-    "noise": "normal noise of this deviation on all that D sees, which fades "
+    "top": "G learns only from this share of the fakes, those that D finds most real; the share falls from 1 "
+    "over the first half of the time (Sinha et al. 2020, arXiv 2002.06224)",
+    "noise": "add normal noise of this standard deviation to all of D's input; it fades to 0 "
     "(Sønderby et al. 2016, arXiv 1610.04490)",
     "fades": "1: dropout falls to 0",
-    "init": "kernels begin normal, with this deviation, such as 0.02 (Radford et al. 2015)",
-    "eps": "Adam's; tinygan: 1e-7",
-    "grows": "in so many equal parts of the time, each with twice the batch of the one before",
+    "init": "standard deviation of the kernels' normal initial values, such as 0.02 (Radford et al. 2015)",
+    "eps": "Adam's epsilon; tinygan: 1e-7",
+    "grows": "train in this number of equal parts, each with twice the batch size of the one before",
 }
 
 
 def check_ideas(chosen: Mapping[str, Any], settings: Settings) -> None:
-    """Raise UsageError for a value that an idea cannot have, or an idea that changes nothing beside these."""
+    """Raises: UsageError if an idea cannot have its value, or changes nothing with these settings."""
     known = {"loss": LOSSES, "falls": FALLS}
     for name, value in chosen.items():
         if name in known and value not in known[name]:
@@ -122,16 +122,16 @@ def check_ideas(chosen: Mapping[str, Any], settings: Settings) -> None:
     }  # fmt: skip
     for name in chosen:
         if idle.get(name):
-            raise UsageError(f"{name} changes nothing beside the rest of the trial. Leave it out.")
+            raise UsageError(f"{name} changes nothing in this trial. Leave it out.")
 
 
 class Ideas:
-    """The `chosen` ideas of a trial, for the training of `state`; `check_ideas` has passed them."""
+    """Applies the `chosen` ideas of a trial, which passed `check_ideas`, to the training of `state`."""
 
     def __init__(self, chosen: Mapping[str, Any], state: State) -> None:
         self.chosen, self.state, self.progress, self.step = chosen, state, 0.0, state.step
         self.rates = {adam: adam.lr for adam in state.adams.values()}
-        self.random = stream(state.settings.seed, "samples").at(2)  # nobody else draws from it
+        self.random = stream(state.settings.seed, "samples").at(2)  # no other code draws from it
         for adam in self.rates:
             adam.eps = chosen.get("eps", adam.eps)
         for network in (state.G, state.D) if "init" in chosen and not state.step else ():
@@ -141,12 +141,12 @@ class Ideas:
                     tensor.data = np.float32(chosen["init"]) * start
 
     def batch_size(self, first: int, progress: float) -> int:
-        """The batch at this point, where the first one has `first` images."""
+        """The batch size at `progress`, from 0 to 1; it starts at `first`."""
         return first << int(min(progress, 0.999) * self.chosen.get("grows", 1))
 
     @contextmanager
     def at(self, progress: float, number: int) -> Iterator[None]:
-        """The steps from that number on are taken within this, at `progress`, the share of the time."""
+        """Apply the ideas to the steps in this context, from step `number` on; `progress` is from 0 to 1."""
         self.progress, self.step, chosen = progress, number, self.chosen
         for adam, rate in self.rates.items():
             adam.lr = rate * FALLS.get(chosen.get("falls", ""), lambda _: 1)(progress)
@@ -165,7 +165,7 @@ class Ideas:
             yield
 
     def losses_and_slopes(self, bce: Any, logits: Array, N: int) -> tuple[Array, Array, Array]:
-        """In the place of `fast.gan.losses_and_slopes`."""
+        """Replaces `fast.gan.losses_and_slopes`."""
         smooth = {"smooth": self.chosen["smooth"]} if "smooth" in self.chosen else {}
         losses = LOSSES[self.chosen.get("loss", "logistic")](logits[:N], logits[N:], **smooth)
         by_fooled, fakes = losses.by_fooled, logits[N:, 0]
@@ -180,14 +180,14 @@ class Ideas:
         return kind(losses.d_loss), kind(losses.g_loss), slopes.astype(logits.dtype)
 
     def through_noise(self, see: Any, line: Any, layers: Any, plans: Any, pictures: Array, *more: Any) -> Any:
-        """In the place of `fast.gan.discriminator`, which is `see`."""
+        """Replaces `fast.gan.discriminator`, which is `see`."""
         deviation = np.float32(self.chosen["noise"] * (1 - self.progress))
         noise = self.random.at(self.step).normal(pictures.shape)
         return see(line, layers, plans, pictures + deviation * noise, *more)
 
 
 def update(average: Average, reach: float, step: int) -> None:
-    """In the place of `Average.update`, where `reach` is 9."""
+    """Replaces `Average.update`, where `reach` is 9."""
     t, rest = divmod(step, average.EVERY)
     if rest == 0:
         d = min(average.decay, (1 + t) / (1 + reach + t))

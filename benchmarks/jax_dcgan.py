@@ -1,4 +1,4 @@
-"""JAX's side of the benchmark: parameters in dictionaries, the whole step one jitted function."""
+"""JAX in the benchmark: the parameters are in dictionaries, the whole step is one jitted function."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 def batch_norm(
     x: jax.Array, gamma: jax.Array, beta: jax.Array, moments: Moments | None
 ) -> tuple[jax.Array, Moments]:
-    """With given moments or x's own; which they were comes second."""
+    """Normalise with `moments`, or with x's own if None. Returns the result and the moments used."""
     axes = tuple(range(x.ndim - 1))
     mean, variance = moments or (x.mean(axes), x.var(axes))
     return (x - mean) * (gamma * lax.rsqrt(variance + 1e-3)) + beta, (mean, variance)
@@ -41,7 +41,7 @@ def conv_transpose(x: jax.Array, w: jax.Array, stride: int) -> jax.Array:
 def generator(
     p: Parameters, noise: jax.Array, running: Sequence[Moments | None] = (None, None, None)
 ) -> tuple[jax.Array, list[Moments]]:
-    """Pictures, and the moments used: the batch's own, if no running ones are given."""
+    """Returns pictures and the moments used: the `running` ones, or the batch's own where these are None."""
     x = noise @ p["00_dense/kernel"]
     x, first = batch_norm(x, p["01_batchnorm/gamma"], p["01_batchnorm/beta"], running[0])
     x = leaky_relu(x).reshape(-1, 7, 7, 256)
@@ -112,14 +112,12 @@ class Player(worker.Player):
             jax.config.update("jax_platforms", "cpu")
             os.sched_setaffinity(
                 0, sorted(os.sched_getaffinity(0))[:threads]
-            )  # XLA counts the cores it may use
+            )  # XLA counts the cores available to it
         else:
-            # The card is shared with other workers: memory is taken when it is needed, not at once.
+            # Other workers share the card, so JAX allocates memory when it needs it, not all at once.
             os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
             if jax.default_backend() != "gpu":
-                raise SystemExit(
-                    "JAX sees no GPU. Install: pip install 'jax[cuda13]' (CUDA 12: 'jax[cuda12]')."
-                )
+                raise SystemExit("JAX sees no GPU. Use pip install 'jax[cuda13]' (CUDA 12: 'jax[cuda12]').")
             names = {"tf32": "tensorfloat32", "float32": "highest"}
             jax.config.update("jax_default_matmul_precision", names[precision])
         self.dropout = dropout

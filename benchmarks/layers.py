@@ -1,7 +1,7 @@
-"""``python -m benchmarks.layers``: each layer's forward and backward pass, readable, fast and in PyTorch.
+"""``python -m benchmarks.layers``: times each layer's passes on both engines and in PyTorch.
 
-GFLOP/s count the multiplications and additions of the definition, whoever needs fewer; so a fast
-convolution can pass the peak, which is the best rate of a large matrix product on this machine.
+GFLOP/s count the multiplications and additions of the definition, even if an engine needs fewer. So a fast
+convolution can exceed the peak, which is the best rate of a large matrix product on this machine.
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ Passes = tuple[Callable[[], Any], Callable[[], Any]]  # forward, backward
 
 
 class Case(NamedTuple):
-    """A layer of the DCGAN with the batch it sees; for D that is the real pictures and the fakes."""
+    """A layer of the DCGAN and the size of its batch. D's batch holds real images and fakes."""
 
     name: str
     op: str
@@ -39,7 +39,7 @@ class Case(NamedTuple):
     gradients: int  # 2, or 1 for a network's first layer, whose input needs none
 
     def flop(self, batch: int) -> int:
-        """Of a forward pass by definition; a backward pass takes as many for each gradient."""
+        """Operations of a forward pass by definition. A backward pass takes as many for each gradient."""
         if self.op == "dense":
             return 2 * batch * self.w[0] * self.w[1]
         H, W, _ = self.x
@@ -58,11 +58,11 @@ CASES = [
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("benchmarks.layers", "Time the layers one by one.")
-    parser.add_argument("--batch", type=int, default=256, help="default: 256")
+    parser = cli.Parser("benchmarks.layers", "Time the layers of the tutorial's networks one by one.")
+    parser.add_argument("--batch", type=int, default=256, help="batch size; default: 256")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all usable cores")
-    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each layer; default: 5")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     return parser
 
 
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
             )
             print(f"{case.name:<20}{name:<10}" + "".join(cells), flush=True)
     if not importlib.util.find_spec("torch"):
-        print("pytorch is not installed. This brings it: pip install -e '.[bench]'")
+        print("PyTorch is not installed. Use pip install -e '.[bench]'.")
     if options.json:
         command = " ".join(["python", "-m", "benchmarks.layers", *arguments])
         result = {
@@ -145,7 +145,7 @@ def engine(name: str) -> Callable[[Case, int, int], Passes]:
 
 
 def pytorch(case: Case, batch: int, threads: int) -> Passes:
-    """The passes of a case in PyTorch, in its own order of axes."""
+    """The passes of a case in PyTorch, with channels first."""
     import torch  # pyright: ignore[reportMissingImports]
     from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
@@ -172,7 +172,7 @@ def pytorch(case: Case, batch: int, threads: int) -> Passes:
 
 
 def time_all(passes: dict[str, Passes], rounds: int) -> dict[str, tuple[float, float]]:
-    """Median seconds of both passes of each; they take turns, with pauses for threads that wait busily."""
+    """Median seconds of the forward and backward passes. All take turns, with pauses for spinning threads."""
     seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in passes}
     for turn in range(rounds + 1):
         for name, both in passes.items():

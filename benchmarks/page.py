@@ -1,6 +1,6 @@
-"""``python -m benchmarks.page``: what it costs to view a run: its report, the explorer in it, the verdict.
+"""``python -m benchmarks.page``: measures the cost of a run's report, of the explorer in it and of a verdict.
 
-Seconds are processor seconds, of all threads and processes: other programs on the machine change them little.
+Times are processor seconds of all threads and processes, which other programs on the machine change little.
 """
 
 import importlib.util
@@ -37,7 +37,7 @@ PICTURES = 20  # compared with `generate`, and timed
 
 PICTURES_OF = """(noises) => explorer.networks.ask("pictures", noises).then((pictures) => pictures.map(
     (picture) => Array.from(Uint8ClampedArray.from(picture, (value) => value * 127.5 + 127.5))))"""
-# A morph with everything drawn that a person sees: the picture, D's answer, and some channels of G's layers.
+# Morphs with everything on the screen: the picture, D's answer, and some channels of G's layers.
 MORPH = """async (seconds) => {
     let frames = 0;
     const show = explorer.onPicture;
@@ -51,11 +51,11 @@ MORPH = """async (seconds) => {
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("benchmarks.page", "Write a run's report; time it, its explorer, the verdicts.")
+    parser = cli.Parser("benchmarks.page", "Write a run's report; time it, its explorer and a verdict.")
     parser.add_argument("run", nargs="?", metavar="RUN|FILE", help="default: the newest run")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
-    parser.add_argument("--walk", type=float, default=5, help="seconds in the explorer; default: 5")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    parser.add_argument("--walk", type=float, default=5, help="seconds of morphing; default: 5")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     return parser
 
 
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def timed(function: Callable[[], object], turns: int) -> float:
-    """The median of its seconds; the first call warms up."""
+    """The median processor seconds of `turns` calls, after a first one to warm up."""
     function()
     seconds = []
     for _ in range(turns):
@@ -107,9 +107,9 @@ def timed(function: Callable[[], object], turns: int) -> float:
 
 
 def verdict_and_step(state: State) -> tuple[float, float]:
-    """Seconds of what a training measures at the end of an epoch, and of its step, in turns: medians.
+    """Median seconds of the measurement at the end of an epoch, and of a training step, taken in turns.
 
-    Which images they see does not change them.
+    The images are random: they do not affect the time.
     """
     settings = state.settings
     shape = (max(MEASURED_ON, settings.batch_size), settings.size, settings.size, settings.channels)
@@ -127,7 +127,7 @@ def verdict_and_step(state: State) -> tuple[float, float]:
 
 
 def bytes_of_100_epochs(run: RunFolder, state: State) -> int:
-    """How large the report is when the run's largest pictures, its statistics and losses are as many."""
+    """The size of a report with `EPOCHS` epochs, which repeat the run's largest picture, rows and losses."""
     rows, pictures = run.read_stats(), [sample.path for sample in run.samples()]
     if not rows or not pictures:
         raise CheckpointError(f"{run.path} has no complete epoch, or no pictures. Name another run.")
@@ -146,10 +146,10 @@ def bytes_of_100_epochs(run: RunFolder, state: State) -> int:
 
 
 def explored(path: Path, state: State, walk: float) -> dict[str, float]:
-    """The explorer: how fast it is, and how far its pixels are from those of `generate`."""
+    """Measure the explorer's speed, and how far its pixels are from those of `generate`."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None or importlib.util.find_spec("playwright") is None:
-        raise UsageError("this needs Chromium on the PATH, and Playwright: pip install -e '.[test]'.")
+        raise UsageError("this needs Chromium on the PATH, and Playwright. Use pip install -e '.[test]'.")
     from playwright.sync_api import sync_playwright
 
     noise = sample_noise(2, PICTURES, state.G)
@@ -165,12 +165,12 @@ def explored(path: Path, state: State, walk: float) -> dict[str, float]:
         ask = browser.new_browser_cdp_session()
 
         def cpu() -> float:
-            """Seconds of all of the browser's processes so far."""
+            """Processor seconds of all the browser's processes so far."""
             return sum(part["cpuTime"] for part in ask.send("SystemInfo.getProcessInfo")["processInfo"])
 
-        pictures = page.evaluate(PICTURES_OF, noise.tolist())  # which compiles it
+        pictures = page.evaluate(PICTURES_OF, noise.tolist())  # the first call compiles
         times, turns = [cpu()], 0
-        while cpu() < times[0] + 0.5:  # it is counted in hundredths
+        while cpu() < times[0] + 0.5:  # cpu() counts hundredths of a second
             page.evaluate(PICTURES_OF, noise.tolist())
             turns += 1
         times.append(cpu())

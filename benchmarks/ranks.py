@@ -1,15 +1,15 @@
-"""``python -m benchmarks.ranks``: a training step shared by several ranks, beside one rank with threads.
+"""``python -m benchmarks.ranks``: compares a training step on several ranks with one rank and its threads.
 
-Configurations such as 1x2 and 2x1, ranks x threads, take turns on the same global batch: A B A B ... Each is
-the training of `tinygan.runs.loop`, on random pictures in memory. Then the ranks' sums are timed:
+Configurations such as 1x2 and 2x1, ranks x threads, take turns on the same global batch: A B A B ... Each
+trains as `tinygan.runs.loop` does, on random images in memory. Then the ranks' sums are timed in two ways:
 
-    as they are       what a rank spends in `ranks.sum`, with its waiting for the others
-    after a barrier   of it, the waiting, before the barrier, and the sum itself, behind it
+    as they are       the time of a rank in `ranks.sum`, including its wait for the others
+    after a barrier   the wait at the barrier and the sum after it, separately
 
-and the processor's seconds are counted, but for those in sums, where MPI waits by asking again and again.
+Processor seconds leave out the sums, in which MPI waits by polling.
 
-Last, one rank takes smaller batches: that part of its time which does not shrink, and the bytes of the
-sums, say what many machines would do (`benchmarks.cluster`).
+Last, one rank takes smaller batches. The part of its time that does not shrink, and the bytes of the sums,
+predict what many machines would do (`benchmarks.cluster`).
 """
 
 import argparse
@@ -51,14 +51,14 @@ def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.ranks", "Time a training step that several ranks share.")
     default = f"1x{cores},{cores}x1"
     parser.add_argument(
-        "--ranks", default=default, metavar="RxT,...", help=f"ranks x threads of each; default: {default}"
+        "--ranks", default=default, metavar="RxT,...", help=f"ranks x threads to compare; default: {default}"
     )
-    parser.add_argument("--batch", type=int, default=256, help="of all ranks together; default: 256")
-    parser.add_argument("--rounds", type=int, default=6, help="turns for each; default: 6")
+    parser.add_argument("--batch", type=int, default=256, help="global batch size; default: 256")
+    parser.add_argument("--rounds", type=int, default=6, help="turns of each configuration; default: 6")
     parser.add_argument("--size", type=int, default=Settings.size, help=f"default: {Settings.size}")
     parser.add_argument("--channels", type=int, default=Settings.channels, help="default: 1")
     parser.add_argument("--width", type=int, default=Settings.width, help=f"default: {Settings.width}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = new_settings({"batch_size": options.batch, **model})
     compared = configurations(options.ranks, options.batch)
     for one in compared:
-        schedule(settings, one.batch, one.ranks)  # complains of more ranks than images
+        schedule(settings, one.batch, one.ranks)  # fails if there are more ranks than images
     alone = Configuration(1, max(one.ranks * one.threads for one in compared), options.batch)
     smaller = [alone._replace(batch=batch) for batch in batches(options.batch)]
     result: dict[str, Any] = {
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
         "batch": options.batch,
     }
     result |= measure(settings, compared, smaller, options.rounds)
-    result["load"] = os.getloadavg()  # means over 1, 5 and 15 minutes; what is measured included
+    result["load"] = os.getloadavg()  # means over 1, 5 and 15 minutes, including this benchmark
     print("\n".join(lines(result)))
     if options.json:
         report.write_json(options.json, result)
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def configurations(text: str, batch: int) -> list[Configuration]:
-    """Raises: UsageError: not a list such as 1x2,2x1."""
+    """Parse a list such as 1x2,2x1. Raises: UsageError if `text` is not such a list."""
     found = []
     for part in dict.fromkeys(text.split(",")):
         ranks, cross, threads = part.partition("x")
@@ -113,19 +113,15 @@ def configurations(text: str, batch: int) -> list[Configuration]:
 
 
 def batches(batch: int) -> list[int]:
-    """What a node's part may shrink to: `batch` and its 4th, 16th and 64th part."""
+    """The batch sizes to time on one node: `batch` and its 4th, 16th and 64th part."""
     return [part for part in (batch, batch // 4, batch // 16, batch // 64) if part]
 
 
 def launcher(ranks: int) -> list[str]:
-    """How to start `ranks` processes.
-
-    Raises:
-        UsageError: mpi4py or mpiexec is missing.
-    """
+    """The command that starts `ranks` processes. Raises: UsageError if mpi4py or mpiexec is missing."""
     if ranks == 1:
         return []
-    # pip puts the launcher of its MPI beside Python; elsewhere the system's own serves.
+    # pip installs its mpiexec next to Python. Without that one, use the system's.
     mpiexec = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
     if mpiexec is None or find_spec("mpi4py") is None:
         missing = "mpi4py" if mpiexec else "mpiexec"
@@ -134,7 +130,7 @@ def launcher(ranks: int) -> list[str]:
 
 
 class Team(Answering):
-    """The processes of a configuration, of which rank 0 answers the requests that `serve` lists."""
+    """The processes of a configuration. Rank 0 answers the requests that `serve` lists."""
 
     def __init__(self, one: Configuration, settings: Settings) -> None:
         command = [*launcher(one.ranks), sys.executable, "-m", "benchmarks.ranks", "--worker"]
@@ -145,9 +141,9 @@ class Team(Answering):
 def measure(
     settings: Settings, compared: Sequence[Configuration], smaller: Sequence[Configuration], rounds: int
 ) -> dict[str, Any]:
-    """All that `main` reports; `smaller` are one node's, over batch sizes."""
+    """The measurements that `main` reports. `smaller` are one node's configurations by batch size."""
     for one in compared:
-        launcher(one.ranks)  # before anything is started
+        launcher(one.ranks)  # fail before starting any process
     teams: dict[str, Team] = {}
     try:
         for one in dict.fromkeys([*compared, *smaller]):
@@ -168,7 +164,7 @@ def measure(
         speeds = [a / b for a, b in zip(first, row["round_seconds"], strict=True)]
         rows[f"{one.ranks}x{one.threads}"] = one._asdict() | row | {
             "steps_a_second": 1 / row["median_seconds"],
-            "speed": statistics.median(speeds),  # of the first configuration's, in the same round
+            "speed": statistics.median(speeds),  # relative to the first configuration in the same round
             "min_speed": min(speeds), "max_speed": max(speeds),
             "processor_seconds": statistics.median(found.processor),
             **({"sums": found.sums()} if one.ranks > 1 else {}),
@@ -177,7 +173,7 @@ def measure(
         row["speed_by_work"] = undisturbed(rows[f"{compared[0].ranks}x{compared[0].threads}"]) / undisturbed(
             row
         )
-    # A node has no other work, so here the least disturbed times count.
+    # A node runs nothing else, so its least disturbed times count.
     seconds = {one.batch: times[one.name]["min_seconds"] for one in smaller}
     result: dict[str, Any] = {
         "version": teams[compared[-1].name].version,
@@ -194,22 +190,22 @@ def measure(
 
 
 def undisturbed(row: dict[str, Any]) -> float:
-    """The seconds of a step if every thread always had a core and something to do.
+    """The seconds of a step if every thread always had a core and work to do.
 
-    On a busy machine, where turns at the cores decide the times, this is what can be said: it leaves out
-    that threads and ranks wait for each other.
+    On a busy machine wall times depend on the scheduler; this estimate does not. It leaves out the time that
+    threads and ranks wait for each other.
     """
     moving = sum(row["sums"][kind]["min_moving_seconds"] for kind in KINDS) if "sums" in row else 0.0
     return row["processor_seconds"] / (row["ranks"] * row["threads"]) + moving
 
 
 class Counted:
-    """What was counted of a configuration: a number for every step, times as means of the ranks."""
+    """The measurements of a configuration: a number for every step. Times are means over the ranks."""
 
     def __init__(self) -> None:
-        self.processor: list[float] = []  # seconds of all ranks, without what they spent in sums
+        self.processor: list[float] = []  # seconds of all ranks, outside sums
         self.seconds: list[float] = []  # in sums
-        self.share: list[float] = []  # of the step
+        self.share: list[float] = []  # of the step's time
         self.waiting: list[float] = []
         self.moving: dict[str, list[float]] = {kind: [] for kind in KINDS}
         self.calls: list[dict[str, Any]] = []  # of the last step
@@ -236,7 +232,7 @@ class Counted:
 
 
 def count(teams: Sequence[Team], rounds: int) -> list[Counted]:
-    """Steps whose sums are timed, of all teams in turn."""
+    """Take steps of all teams in turn, and time their sums."""
     counted = [Counted() for _ in teams]
     for number in range(rounds):
         note(f"sums, round {number + 1} of {rounds}")
@@ -254,7 +250,7 @@ def count(teams: Sequence[Team], rounds: int) -> list[Counted]:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """The result as text."""
+    """The result as lines of text."""
     hard, model, rows = result["hardware"], result["model"], result["configurations"]
     found = [
         f"{hard['processor']}, {hard['cores']} cores, float32, Python {hard['python']}, {result['version']}",
@@ -284,10 +280,10 @@ def lines(result: dict[str, Any]) -> list[str]:
                 f"{milliseconds(part['moving_seconds'])})"
                 for kind, part in ((kind, row["sums"][kind]) for kind in KINDS)
             ]
-            found += ["", f"{name}: each rank gives {' and '.join(parts)} a step"]
+            found += ["", f"{name}: each rank contributes {' and '.join(parts)} per step"]
     node = result["node"]
     sizes = ", ".join(f"{batch}: {milliseconds(seconds)}" for batch, seconds in node["seconds"].items())
-    found += ["", f"one rank with {node['threads']} threads, a step by batch, at best: {sizes}"]
+    found += ["", f"one rank with {node['threads']} threads, fastest step by batch size: {sizes}"]
     if "extrapolated" in result:
         found += cluster.lines(result["extrapolated"], result["batch"])
     return found
@@ -301,13 +297,13 @@ def milliseconds(seconds: float, width: int = 0) -> str:
 
 
 def serve() -> int:
-    """Answer requests, as `benchmarks.worker` does. Rank 0 reads and writes; all ranks do what it reads.
+    """Answer requests as `benchmarks.worker` does. Rank 0 reads and writes; all ranks take the steps.
 
     {"ranks": 2, "settings": {...}}         ->  {"version": ..., "started": ...}, after one step
     {"steps": 3}                            ->  {"seconds": [0.31, ...], "peak_bytes": of all ranks}
     {"steps": 3, "sums": "as they are"}     ->  the same and {"calls": of each step a list with a
                         "after a barrier"       {"kind", "bytes", "waiting", "seconds"} for every sum,
-                                                "processor": seconds of all ranks in each step, but in sums}
+                                                "processor": seconds of all ranks in each step, outside sums}
     """
     ranks = started()
     with ranks.together():
@@ -349,7 +345,7 @@ def next_request(ranks: Ranks) -> Any:
     """The next request, on all ranks; None at the end of the input."""
     line = sys.stdin.readline() if ranks.writes else ""
     if isinstance(ranks, MPI):
-        # MPI waits by asking again and again, and would take a core from the configuration that is measured.
+        # MPI waits by polling, which would take a core from the configuration that is measured.
         come = ranks.comm.Ibarrier()
         while not come.Test():
             time.sleep(0.005)
@@ -368,7 +364,7 @@ def version(ranks: Ranks) -> str:
 
 
 class Counter:
-    """Stands before the ranks' `sum` and notes what passes."""
+    """Replaces the ranks' `sum` by one that records the size and time of every call."""
 
     def __init__(self, ranks: Ranks, state: State, way: str) -> None:
         self.ranks, self.sum = ranks, ranks.sum
@@ -393,7 +389,7 @@ class Counter:
         return result
 
     def take(self, busy: float) -> tuple[list[dict[str, Any]], float]:
-        """What passed since the last time, and what remains of the processor's `busy` seconds."""
+        """The sums since the last call, and the part of the processor's `busy` seconds outside them."""
         times, busy_ranks = self.sum(np.array(self.times), np.array(busy - self.busy))
         found = [
             {"kind": kind, "bytes": size, "waiting": float(waiting), "seconds": float(seconds)}
@@ -403,7 +399,7 @@ class Counter:
         return found, float(busy_ranks)
 
     def close(self) -> None:
-        del self.ranks.sum  # the class's own serves again
+        del self.ranks.sum  # restores the method of the class
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""``python -m benchmarks.recipes``: trials of recipes, in the same time on the same images; and their record.
+"""``python -m benchmarks.recipes``: trains trials of recipes for the same time, and keeps a record of them.
 
-A trial is a recipe and what it changes: settings of `tinygan.train`, or `benchmarks.ideas`. Trials of a seed
-take turns, so that a noisy minute of the machine falls on all alike. What is stopped goes on where it was."""
+A trial is a recipe and its changes: settings of `tinygan.train`, or `benchmarks.ideas`. The trials of a seed
+take turns, so that a busy minute of the machine slows all of them alike. A stopped benchmark resumes."""
 
 import ast
 import json
@@ -35,50 +35,50 @@ from tinygan.views.pictures import grid, save_png, to_uint8
 
 FASHION = "fashion-mnist"
 TURN = 5.0  # seconds
-# Settings that a trial may change; the others would change nothing, or what all trials share.
+# Settings that a trial may change. The others have no effect on it, or must be equal for all trials.
 TRIED = (
     "batch_size", "lr", "lr_d", "beta1", "beta2", "average", "penalty", "dropout", "width", "noise_dim",
     "limit",
 )  # fmt: skip
-TIMES = 5  # when FCD is measured: after each fifth of the time
-KEPT = {"trial", "seed", "data", "minutes", "samples", "device", "measured", "trouble", "fcd"}  # of a line
+TIMES = 5  # FCD is measured after each fifth of the time
+KEPT = {"trial", "seed", "data", "minutes", "samples", "device", "measured", "trouble", "fcd"}  # in each line
 FIGURES = ("fcd", "precision", "recall", "coverage", "rarest")
 
 
 def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.recipes", "Train trials of recipes for the same time, and evaluate them.")
-    ideas = "; ".join(f"{name}: {words}" for name, words in IDEAS.items())
+    ideas = ". ".join(f"{name}: {words}" for name, words in IDEAS.items())
     what = (
-        "a recipe, and what is changed: best,lr=4e-4,top=0.7; default: each recipe. Settings are "
-        f"{', '.join(TRIED)}, as the options of tinygan.train; the rest are ideas. {ideas}"
+        "a recipe and its changes, such as best,lr=4e-4,top=0.7; default: each recipe. Settings, as in the "
+        f"options of tinygan.train: {', '.join(TRIED)}. Ideas: {ideas}"
     )
     parser.add_argument("trials", nargs="*", metavar="TRIAL", help=what)
-    parser.add_argument("--minutes", type=float, default=5, help="of training for each; default: 5")
+    parser.add_argument("--minutes", type=float, default=5, help="training time of each trial; default: 5")
     parser.add_argument("--seeds", default="0,1,2", metavar="N,...", help="default: %(default)s")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="pictures to evaluate; default: 10000")
     sets = (
-        "default: fashion-mnist; coloured: 500 of its images, each in a colour, 32x32, in a folder beside "
-        "the record; their shapes are evaluated"
+        "default: fashion-mnist; coloured: 500 of its images, each in one colour, 32x32, in a folder next to "
+        "the record; only their shapes are evaluated"
     )
     parser.add_argument("--data", default=FASHION, choices=(FASHION, "strokes", "coloured"), help=sets)
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder that holds fashion-mnist/")
     parser.add_argument("--device", choices=backend.DEVICES, default="cpu", help="default: cpu")
-    record = "a line of JSON for each trial and seed, and beside it a chart, .png; default: trials.jsonl"
+    record = "a line of JSON for each trial and seed, with a chart, .png, next to it; default: trials.jsonl"
     parser.add_argument("--record", type=Path, default=Path("trials.jsonl"), metavar="FILE", help=record)
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write a page of pictures of each there")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write each trial's pictures to DIR")
     return parser
 
 
 class Trial(NamedTuple):
-    """What is tried, with one seed."""
+    """A recipe with changed settings and added ideas."""
 
-    name: str  # as it was given
+    name: str  # as on the command line
     settings: dict[str, Any]
     ideas: dict[str, Any]
 
 
 def trial(text: str) -> Trial:
-    """The trial that a command line names. Raises UsageError."""
+    """Parse a trial such as best,lr=4e-4,top=0.7. Raises: UsageError if a part of it is unknown."""
     recipe, *changes = text.split(",")
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe {recipe!r}. Use one of: {', '.join(RECIPES)}.")
@@ -89,12 +89,12 @@ def trial(text: str) -> Trial:
             known = ", ".join([*TRIED, *IDEAS])
             raise UsageError(f"{change!r} in {text!r} is unknown. Use NAME=VALUE, with one of: {known}.")
         (settings if name in TRIED else ideas)[name] = read(value)
-    check_ideas(ideas, new_settings(settings))  # refused now, not after an hour
+    check_ideas(ideas, new_settings(settings))  # fail now, not after an hour
     return Trial(text, settings, ideas)
 
 
 def read(value: str) -> Any:
-    """A number, or the text as it stands."""
+    """The Python value that the text denotes, or else the text itself."""
     try:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError):
@@ -107,7 +107,7 @@ class Contender:
     def __init__(
         self, tried: Trial, facts: dict[str, Any], images: Dataset, device: Backend, store: Path
     ) -> None:
-        """`facts`: what names its line in the record; `store`: the folder where it is kept until then."""
+        """`facts` identify its line in the record. Until that exists, its state is in the folder `store`."""
         _, size, _, channels = images.images.shape
         given = {"seed": facts["seed"], "data": images.name, "size": size, "channels": channels}
         settings = new_settings({**tried.settings, **given})
@@ -126,14 +126,14 @@ class Contender:
         self._begin()
 
     def _begin(self) -> None:
-        """Take steps of the state's batch size from here on."""
+        """Begin or continue with steps of the state's batch size."""
         self.state.step = self.steps
         self.taking = trainer(self.state, self.images)
         if self.ideas.chosen and self.taking.how != AS_A_WHOLE:
-            raise UsageError("ideas change the fast step of a processor alone. Use --device cpu.")
+            raise UsageError("ideas work only with the fast engine's step on a processor. Use --device cpu.")
 
     def train(self, until: float, goal: float) -> None:
-        """Take steps until they have taken `until` seconds in all, of `goal`."""
+        """Train until all its steps together have taken `until` seconds, out of `goal`."""
         while self.seconds < until:
             start, progress = time.perf_counter(), self.seconds / goal
             size = self.ideas.batch_size(self.first_batch, progress)
@@ -150,7 +150,7 @@ class Contender:
             self.examples += count * size
 
     def measure(self, evaluation: Evaluation) -> None:
-        """Note the distance at this point, and keep all of it."""
+        """Record FCD at this point, and save the state."""
         fcd = evaluation.fcd(evaluation.pictures(self.state.shown_G))
         self.measured.append({"seconds": round(self.seconds, 1), "steps": self.steps, "fcd": round(fcd, 2)})
         names = "facts", "steps", "seconds", "examples", "measured", "trouble"
@@ -160,7 +160,7 @@ class Contender:
         checkpoint.save(self.path, self.state.arrays(), kept)
 
     def evaluated(self, evaluation: Evaluation) -> dict[str, Any]:
-        """Its line of the record."""
+        """Its line in the record."""
         figures, classes = evaluation.compare(evaluation.pictures(self.state.shown_G))
         return {
             **self.facts,
@@ -184,22 +184,22 @@ def main(arguments: Sequence[str]) -> int:
     if min(seeds) < 0 or not 0 < options.minutes < 1e6:
         raise UsageError("--seeds takes numbers such as 0,1,2, and --minutes must be more than 0.")
     if options.record.suffix != ".jsonl":
-        raise UsageError(f"--record {options.record} does not end in .jsonl. Name such a file.")
+        raise UsageError(f"--record {options.record} does not end in .jsonl. Name a file that does.")
     for folder in (options.pictures, options.record.absolute().parent):
-        if folder and not folder.is_dir():  # found now, not after all the work
+        if folder and not folder.is_dir():  # fail now, not after all the work
             raise UsageError(f"there is no folder {folder}. Make it first.")
     rows = recorded(options.record)
     machine.keep_memory()
     device = backend.choose(options.device)
     POOL.resize(machine.usable_cores())
-    store = options.record.with_suffix("")  # of what it takes to go on
+    store = options.record.with_suffix("")  # the states of unfinished trials
     coloured = options.data == "coloured"
-    source, judge = (FASHION, InGrey) if coloured else (options.data, Evaluation)
+    source, measure = (FASHION, InGrey) if coloured else (options.data, Evaluation)
     images = data.load(source, data_dir=options.data_dir)
     if coloured:
         write_coloured(images.images, store / "coloured")
         images = data.load(str(store / "coloured"), size=SIDE, channels=3)
-    evaluation = judge(new_settings({"data": source}), options.data_dir, samples=options.samples)
+    evaluation = measure(new_settings({"data": source}), options.data_dir, samples=options.samples)
     shared = {"data": images.name, "minutes": options.minutes, "samples": options.samples}
     shared |= {"device": device.device}
     print(f"{hardware()['processor']}, {device.device}, {options.minutes:g} minutes each on {images.name}")
@@ -227,7 +227,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def take_turns(contenders: list[Contender], goal: float, evaluation: Evaluation) -> None:
-    """Train all of them for `goal` seconds, and measure them at the same times."""
+    """Train all contenders for `goal` seconds, and measure them after the same times."""
     for part in range(1, TIMES + 1):
         end = goal * part / TIMES
         for until in [*np.arange(end - goal / TIMES + TURN, end, TURN), end]:
@@ -236,30 +236,30 @@ def take_turns(contenders: list[Contender], goal: float, evaluation: Evaluation)
                 note(f"{name}, seed {seed}: {until:.0f} of {goal:.0f} s")
                 contender.train(until, goal)
         for contender in contenders:
-            if len(contender.measured) < part:  # one that went on where it was has it already
+            if len(contender.measured) < part:  # a resumed one may have this already
                 contender.measure(evaluation)
 
 
 def recorded(path: Path) -> list[dict[str, Any]]:
-    """The lines of a record; none where there is no file yet. Raises UsageError for another file."""
+    """The lines of a record; none if there is no file yet. Raises: UsageError if the file is not a record."""
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         if any(KEPT - row.keys() for row in rows):
             raise KeyError
     except (OSError, ValueError, KeyError, AttributeError) as problem:
-        raise UsageError(f"--record {path} holds no trials. Name another file.") from problem
+        raise UsageError(f"--record {path} is not a record of trials. Name another file.") from problem
     return rows
 
 
 def of_trials(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each trial, in the order of their mean FCD."""
+    """The rows of each trial, those with the lowest mean FCD first."""
     names = dict.fromkeys(row["trial"] for row in rows)
     groups = {name: [row for row in rows if row["trial"] == name] for name in names}
     return dict(sorted(groups.items(), key=lambda item: statistics.mean(row["fcd"] for row in item[1])))
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """The means of each trial over its seeds, the best first, as lines of Markdown."""
+    """A Markdown table of each trial's means over its seeds, the best first."""
     lines = ["| trial | seeds | steps | epochs | FCD | precision | recall | coverage | rarest class |"]
     lines.append("|---" * 9 + "|")
     for name, own in of_trials(rows).items():
@@ -275,7 +275,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def curves(rows: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """FCD over minutes for each trial, the mean over its seeds."""
+    """For each trial, points (minutes, mean FCD over its seeds)."""
     found = {}
     for name, own in of_trials(rows).items():
         points = zip(*(row["measured"] for row in own), strict=False)

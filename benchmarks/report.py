@@ -1,4 +1,4 @@
-"""The result of a comparison as a table, as JSON and as a picture."""
+"""The result of a comparison as a table, as JSON and as a bar chart."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ STEPS_AN_EPOCH = 235  # of the seed: 60,000 images, batch 256
 
 
 def table(result: Result) -> str:
-    """Plain text, the fastest first; then what could not be measured, and what is not installed."""
+    """A table in plain text, the fastest first, then the competitors that failed or are not installed."""
     hardware, rows = result["hardware"], result["competitors"]
     on_card = result["device"] == "gpu"
     where = (
@@ -35,7 +35,7 @@ def table(result: Result) -> str:
     if result["not installed"]:
         missing = ", ".join(result["not installed"])
         packages = "'.[bench]'" + (" 'jax[cuda13]' (CUDA 12: 'jax[cuda12]')" if on_card else "")
-        lines += ["", f"not installed: {missing}. This brings them: pip install -e {packages}"]
+        lines += ["", f"not installed: {missing}. Use pip install -e {packages}"]
     return "\n".join(lines)
 
 
@@ -69,7 +69,7 @@ def card_rows(rows: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def card(rows: dict[str, dict[str, Any]]) -> str:
-    """The card's name and versions, from whoever knows."""
+    """The card's name and versions, from the first competitor that reports them."""
     facts = next((row["card"] for row in rows.values() if row.get("card")), None)
     return ", ".join(f"{key} {value}" for key, value in facts.items()) if facts else "gpu"
 
@@ -88,7 +88,7 @@ def megabytes(count: int | None) -> str:
 
 
 def write_json(path: Path, result: Result) -> None:
-    """All of it, or the file stays as it was. Raises: CheckpointError: it cannot be written."""
+    """Write all of `result`, or leave the file as it was. Raises: as `write_atomically`."""
     write_atomically(path, (json.dumps(result, indent=2) + "\n").encode())
 
 
@@ -97,17 +97,14 @@ DARK, GREY, GREEN = "#222222", "#9aa5b1", "#2f9e62"
 
 
 def plot(path: Path, result: Result) -> None:
-    """Horizontal bars of seconds a step, the fastest on top, as a PNG.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
+    """Draw seconds per step as horizontal bars in a PNG, the fastest on top.
+    Raises: UsageError if the file cannot be written."""
     rows = ranked(result["competitors"])
     width, height = 1000, TOP + len(rows) * (BAR + GAP) + GAP
     picture = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(picture)
     large, normal, small = (ImageFont.load_default(size) for size in (24, 19, 15))
-    draw.text((24, 18), f"Seconds a training step, batch {result['batch']}: less is better", DARK, large)
+    draw.text((24, 18), f"Seconds per training step, batch {result['batch']}: lower is better", DARK, large)
     hardware, on_card = f"{result['hardware']['processor']}, cpu", result["device"] == "gpu"
     draw.text(
         (24, 54),

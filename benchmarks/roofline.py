@@ -1,13 +1,13 @@
-"""``python -m benchmarks.roofline``: what a training step asks of a graphics card, and the time that takes.
+"""``python -m benchmarks.roofline``: counts a training step's work on a graphics card, and predicts its time.
 
-A step is a list of launches, of kernels and of matrix products. Here the step's own code makes that list,
-with arrays that take no memory until they are written to, and kernels and products that do nothing: so no
-card is needed, and nothing large is computed. Bytes are those of the arrays that a launch reads or writes,
-each once: as if a launch fetched nothing twice, and no cache kept anything for the next one.
+A step is a list of launches, of kernels and of matrix products. The step's own code makes that list here, on
+arrays that take no memory until they are written, with kernels and products that do nothing. So this needs
+no card and computes nothing large. A launch's bytes are those of the arrays that it reads or writes, each
+once, as if it fetched nothing twice and no cache kept anything for the next launch.
 
-A launch takes the longer of two times, that of its bytes and that of its operations at the card's rates, and
-on top the cost of being a launch (the roofline of Williams, Waterman & Patterson 2009). Where there is a
-usable card, the step is measured as well, and so are both rates.
+A launch takes the longer of two times, that of its bytes and that of its operations at the card's rates (the
+roofline model of Williams, Waterman & Patterson 2009). To this comes the cost of each launch. If there is a
+usable card, the step and both rates are also measured.
 """
 
 import statistics
@@ -34,27 +34,27 @@ from tinygan.cuda.trainer import Trainer
 from tinygan.errors import DeviceError, UsageError, first_sentence
 from tinygan.optim import Adam
 
-# Parameters that are read before they are written, clocks and counters aside; of the others, a kernel
-# reads those that are `const`.
+# Parameters that are read before they are written, except clocks and counters. Of the others, a kernel reads
+# those that are `const`.
 CHANGED = {
     "adam": ["w", "m", "v"],
     "moments": ["running_mean", "running_variance"],
 }
 
-# The parameter in which blocks count themselves: a few bytes.
+# The parameter that counts finished blocks. It has a few bytes, which are left out.
 COUNTERS = "arrived"
 
-# Parameters of which a launch touches only a part: how many elements, from its arguments by name and grid.
+# The elements of a parameter that a launch touches, if not all: from its arguments by name and its grid.
 Count = Callable[[dict[str, Any], tuple[int, ...]], int]
 
 
 def gathered(given: dict[str, Any], grid: tuple[int, ...]) -> int:
-    """The pictures of a batch, of all images or of all that pass D."""
+    """One batch of pictures, out of all images or out of all pictures that pass through D."""
     return given["N"] * given["pictures"][0].size
 
 
 def two_shares(given: dict[str, Any], grid: tuple[int, ...]) -> int:
-    """Of a buffer that is large enough for every sum: two sums for each chunk of rows."""
+    """Two sums for each chunk of rows, in a buffer that is large enough for every kernel."""
     return grid[1] * 2 * given["C"]
 
 
@@ -67,9 +67,9 @@ PARTS: dict[tuple[str, str], Count] = {
     ("begin", "images"): gathered,
     ("begin", "order"): lambda given, grid: given["N"],
     ("begin", "pictures"): gathered,
-    # A row, of a map.
+    # One row of a map.
     ("moments", "x0"): lambda given, grid: given["C"],
-    # All, where a block has all rows; else it is for another kernel.
+    # The whole array if a block has all rows. Otherwise another kernel handles it.
     ("moments", "a"): lambda given, grid: given["a"].size if grid[1] == 1 else 0,
     ("normalise_sums", "dh"): lambda given, grid: given["dh"].size if grid[1] == 1 else 0,
     ("moments", "shares"): two_shares,
@@ -77,13 +77,13 @@ PARTS: dict[tuple[str, str], Count] = {
     ("answer_back", "shares"): lambda given, grid: grid[1] * 2 * given["dkernel"].size,
     ("make_pictures_sums", "shares"): window_shares,
     ("see_pictures_back", "shares"): window_shares,
-    # This step's losses, of those of many steps.
+    # One step's losses, in an array for many steps.
     ("check_finite", "measured"): lambda given, grid: 4,
 }
 
 
 class Model(NamedTuple):
-    """The sizes of a DCGAN; by default those of the tutorial."""
+    """The sizes of a DCGAN. The defaults are the tutorial's."""
 
     size: int = 28  # pixels, of a picture's side
     channels: int = 1
@@ -94,11 +94,11 @@ class Model(NamedTuple):
 class Launch(NamedTuple):
     """One kernel, or one matrix product."""
 
-    name: str  # the kernel's; that of a product ends with the function that asks for it
+    name: str  # of the kernel; a product's ends with the function that calls for it
     shape: str  # grid and block of a kernel; factors of a product
     bytes_read: int
     bytes_written: int
-    operations: int  # additions and multiplications of a product; those of kernels are not counted
+    operations: int  # additions and multiplications of a product; 0 for a kernel, which is not counted
 
     @property
     def bytes(self) -> int:
@@ -106,14 +106,14 @@ class Launch(NamedTuple):
 
 
 class Card(NamedTuple):
-    """What a graphics card can do."""
+    """The rates of a graphics card."""
 
     bytes_a_second: float
     operations_a_second: float  # of matrix products
-    launch_seconds: float  # what each launch costs besides, within a CUDA graph
+    launch_seconds: float  # the extra cost of each launch, within a CUDA graph
 
     def seconds(self, launch: Launch) -> float:
-        """The least that a launch takes, without the cost of being one."""
+        """The least time of a launch, without `launch_seconds`."""
         return max(launch.bytes / self.bytes_a_second, launch.operations / self.operations_a_second)
 
     def predicted(self, launches: Sequence[Launch]) -> float:
@@ -121,7 +121,7 @@ class Card(NamedTuple):
         return sum(map(self.seconds, launches)) + len(launches) * self.launch_seconds
 
 
-# Assumptions about an H200, for where there is none to measure: its copies, cuBLAS's large products.
+# Assumed rates of an H200, for copies and for cuBLAS's large products, if there is none to measure.
 ASSUMED = {
     precision: Card(4.3e12, operations, 2.8e-6)
     for precision, operations in (("tf32", 350e12), ("float32", 48e12), ("float16", 700e12))
@@ -129,10 +129,10 @@ ASSUMED = {
 
 
 def of_kernel(name: str, grid: tuple[int, ...], block: tuple[int, ...], arguments: Sequence[Any]) -> Launch:
-    """What a kernel with these arguments moves; an array that is handed over twice counts once."""
+    """The launch of a kernel with these arguments. An array that is passed twice counts once."""
     parameters = signatures()[name]
     given = {p.name: value for p, value in zip(parameters, arguments, strict=True)}
-    read, written = {}, {}  # bytes by place
+    read, written = {}, {}  # bytes by address and size
     for p in parameters:
         if p.pointer and p.name != COUNTERS:
             array = given[p.name]
@@ -147,7 +147,7 @@ def of_kernel(name: str, grid: tuple[int, ...], block: tuple[int, ...], argument
 
 
 def of_product(a: Array, b: Array, out: Array, asking: str) -> Launch:
-    """What out = a b moves and computes, asked for by a function; a factor of a whole batch counts once."""
+    """The launch of out = a b, for the function `asking`. A factor of a whole batch counts once."""
     n, k = out.shape[-1], a.shape[-1]
     shape = f"{prod(out.shape[:-2])} of {out.shape[-2]}x{k} {k}x{n}"
     moved = a.size * a.itemsize + b.size * b.itemsize
@@ -156,7 +156,7 @@ def of_product(a: Array, b: Array, out: Array, asking: str) -> Launch:
 
 @contextmanager
 def recorded() -> Iterator[list[Launch]]:
-    """The launches within this context, in order; they do what they always do."""
+    """Record the launches within this context, in order. They run as usual."""
     found: list[Launch] = []
     launch, product = Kernels.launch, Blas.product
 
@@ -175,7 +175,7 @@ def recorded() -> Iterator[list[Launch]]:
 
 
 class Unwritten(np.ndarray):
-    """An array that knows its address as CuPy's do."""
+    """An array with its address in `data.ptr`, like CuPy's."""
 
     @property
     def data(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -183,7 +183,7 @@ class Unwritten(np.ndarray):
 
 
 class Idle:
-    """A stream, a kernel or a library that does nothing, whatever it is asked; as a status: no error."""
+    """A stream, a kernel or a library that does nothing. As a status it means "no error"."""
 
     ptr = 0
 
@@ -204,9 +204,9 @@ class Idle:
 
 
 def no_card(precision: str) -> Backend:
-    """A graphics card that keeps arrays, and does nothing with them.
+    """A stand-in for a graphics card that keeps arrays and computes nothing.
 
-    New ones are zeros that the system hands out when they are first touched.
+    New arrays are zeros, which the system allocates when they are first touched.
     """
     xp: Any = SimpleNamespace(float16=np.float16, float32=np.float32, int32=np.int32, uint8=np.uint8)
     xp.cuda = xp.RawModule = Idle()
@@ -217,7 +217,7 @@ def no_card(precision: str) -> Backend:
 
 
 def trainer(backend: Backend, model: Model, images: np.ndarray, batch: int, graphs: bool = True) -> Trainer:
-    """A run of the seed's kind: both networks, two Adams alike, no average."""
+    """The trainer of a run with the recipe `seed`: both networks, two equal Adams, no average."""
     size, channels, width, noise_dim = model
     D = models.discriminator(size=size, channels=channels, width=width, backend=backend)
     G = models.generator(size=size, channels=channels, width=width, noise_dim=noise_dim, backend=backend)
@@ -226,10 +226,7 @@ def trainer(backend: Backend, model: Model, images: np.ndarray, batch: int, grap
 
 def count(model: Model, batch: int, precision: str) -> list[Launch]:
     """The launches of a step with a full batch, in order.
-
-    Raises:
-        UsageError: no network has such sizes, or the fast engine has no step for them.
-    """
+    Raises: UsageError if no network has such sizes, or the fast engine has no step for them."""
     with patch.object(blas, "load", Idle()):
         images = np.zeros((batch, model.size, model.size, model.channels), np.uint8)
         taking = trainer(no_card(precision), model, images, batch, graphs=False)
@@ -238,12 +235,12 @@ def count(model: Model, batch: int, precision: str) -> list[Launch]:
     return launches
 
 
-# A measurement: a run's images at least, steps to warm up, steps that are timed together, how often.
+# A measurement: the least number of images, warm-up steps, steps timed together, and repetitions.
 IMAGES, WARM, STEPS, TIMES = 60_000, 10, 320, 7
 
 
 def measured(backend: Backend, model: Model, batch: int) -> float:
-    """Seconds a step on a card, as graphs: the median of several measurements."""
+    """Seconds per step on a card, as CUDA graphs: the median of several measurements."""
     shape = -(-IMAGES // batch) * batch, model.size, model.size, model.channels
     taking = trainer(backend, model, np.random.default_rng(0).integers(0, 256, shape, np.uint8), batch)
     taking.steps(WARM)
@@ -257,7 +254,7 @@ def measured(backend: Backend, model: Model, batch: int) -> float:
 
 
 def table(launches: Sequence[Launch], card: Card) -> list[str]:
-    """The launches by name, those that move most first; then all together."""
+    """The launches by name, those that move most bytes first, and then the totals."""
     named: dict[str, list[Launch]] = {}
     for launch in launches:
         named.setdefault(launch.name, []).append(launch)
@@ -285,23 +282,23 @@ def line(name: str, launches: Sequence[Launch], card: Card) -> str:
 
 
 def total_bytes(launches: Sequence[Launch]) -> int:
-    """Bytes that they read and write together."""
+    """The bytes that all launches read and write."""
     return sum(launch.bytes for launch in launches)
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("benchmarks.roofline", "Count what a training step asks of a graphics card.")
-    parser.add_argument("--batch", type=int, default=256, help="default: 256")
+    parser = cli.Parser("benchmarks.roofline", "Count a training step's work on a graphics card.")
+    parser.add_argument("--batch", type=int, default=256, help="batch size; default: 256")
     for name, default in Model()._asdict().items():
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=int, default=default, help=f"default: {default}")
     parser.add_argument("--precision", choices=tuple(ASSUMED), default="tf32", help="default: tf32")
-    rates = "default: as measured, or else as assumed of an H200"
-    parser.add_argument("--bandwidth", type=float, metavar="TB/s", help=f"of copies; {rates}")
-    parser.add_argument("--tflops", type=float, metavar="N", help=f"of large products; {rates}")
-    cost = "what a launch costs within a graph; default: 2.8, assumed"
+    rates = "default: measured if there is a card, or else assumed for an H200"
+    parser.add_argument("--bandwidth", type=float, metavar="TB/s", help=f"rate of copies; {rates}")
+    parser.add_argument("--tflops", type=float, metavar="N", help=f"rate of large products; {rates}")
+    cost = "cost of a launch within a CUDA graph, in microseconds; default: 2.8, assumed"
     parser.add_argument("--launch-us", type=float, metavar="N", help=cost)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every launch there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every launch to FILE")
     return parser
 
 
@@ -320,11 +317,11 @@ def main(arguments: Sequence[str]) -> int:
     print(f"a step of {words(model)}, batch {options.batch}, {options.precision}\n")
     print("\n".join(table(launches, card)))
     rates = card.bytes_a_second / 1e12, card.operations_a_second / 1e12, card.launch_seconds * 1e6
-    told = zip(("{:.2f} TB/s", "{:.1f} TFLOP/s", "{:.1f} us a launch"), rates, origins, strict=True)
-    print("\n" + ", ".join(f"{text.format(rate)} ({origin})" for text, rate, origin in told))
-    print(f"predicted: {predicted * 1e3:.3f} ms a step")
+    named = zip(("{:.2f} TB/s", "{:.1f} TFLOP/s", "{:.1f} us per launch"), rates, origins, strict=True)
+    print("\n" + ", ".join(f"{text.format(rate)} ({origin})" for text, rate, origin in named))
+    print(f"predicted: {predicted * 1e3:.3f} ms per step")
     if seconds:
-        print(f"measured:  {seconds * 1e3:.3f} ms a step, {seconds / predicted:.2f} times that")
+        print(f"measured:  {seconds * 1e3:.3f} ms per step, {seconds / predicted:.2f} times the prediction")
     else:
         print(f"counted, not measured: {why}")
     if options.json:
@@ -342,7 +339,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def on_a_card(precision: str) -> tuple[Backend | None, str]:
-    """A card to measure on, or why there is none."""
+    """A card to measure on, or the reason why there is none."""
     try:
         return choose("gpu", "fast", precision=precision), ""
     except DeviceError as problem:
@@ -352,9 +349,9 @@ def on_a_card(precision: str) -> tuple[Backend | None, str]:
 def rated(
     given: tuple[float | None, float | None, float | None], found: dict[str, float], assumed: Card
 ) -> tuple[Card, list[str]]:
-    """The card to predict with, and where each of its numbers comes from.
+    """The card to predict with, and the origin of each of its numbers.
 
-    `given`: TB/s, TFLOP/s and microseconds, where the command names them; `found`: see `floor.rates`.
+    `given`: TB/s, TFLOP/s and microseconds from the command line, or None. `found`: see `floor.rates`.
     """
     rates, origins = [], []
     for name, number, unit in zip(Card._fields, given, (1e12, 1e12, 1e-6), strict=True):

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.scaling``: a training step over batch sizes and numbers of threads."""
+"""``python -m benchmarks.scaling``: times a training step over batch sizes and numbers of threads."""
 
 import sys
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ def parser() -> cli.Parser:
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)), metavar="N,...")
     default = dict.fromkeys((1, usable_cores()))
     parser.add_argument("--threads", default=",".join(map(str, default)), metavar="N,...")
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
     parser.add_argument("--only", metavar="NAME,...", help="default: tinygan,tinygan-readable")
-    parser.add_argument("--rounds", type=int, default=3, help="turns for each; default: 3")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each competitor; default: 3")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     return parser
 
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.rounds < 1:
         raise UsageError("--rounds must be at least 1.")
     batches, counts = numbers("--batches", options.batches), numbers("--threads", options.threads)
-    print(f"{hardware()['processor']}, {options.device}, float32: milliseconds a step, and an image")
+    print(f"{hardware()['processor']}, {options.device}, float32: milliseconds per step and per image")
     print(f"{'threads':>7}{'batch':>7}" + "".join(f"{name:>26}" for name in names))
     measured: list[dict[str, Any]] = []
     for threads in counts:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def numbers(option: str, text: str) -> list[int]:
-    """Raises: UsageError: not a list of whole numbers of at least 1."""
+    """Parse a list such as 1,2,4. Raises: UsageError unless it has only whole numbers of at least 1."""
     try:
         values = [int(part) for part in text.split(",")]
     except ValueError:
@@ -64,7 +64,7 @@ def numbers(option: str, text: str) -> list[int]:
 def compare(
     names: list[str], batch: int, threads: int, device: str, rounds: int
 ) -> dict[str, dict[str, Any]]:
-    """The times of all that start; the others are left out."""
+    """The times of all competitors that start. The others are reported and left out."""
     workers: dict[str, Worker] = {}
     for name in names:
         note(f"batch {batch}, {threads} threads: {name}")

@@ -1,4 +1,4 @@
-"""TensorFlow's side of the benchmark: the tutorial's networks, and its training step as one tf.function."""
+"""TensorFlow in the benchmark: the tutorial's networks, and its training step as one tf.function."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Player(worker.Player):
 
     def run(self, count: int) -> None:
         losses = [self.train_step(self.images, self.noise) for _ in range(count)]
-        losses[-1][0].numpy()  # waits for the last
+        losses[-1][0].numpy()  # waits for the last step
 
     def generate(self, noise: np.ndarray) -> np.ndarray:
         return self.pictures_of(tf.constant(noise)).numpy()
@@ -85,7 +85,7 @@ class Player(worker.Player):
         return {name: variable.numpy() for name, variable in self.table()}
 
     def table(self) -> list[tuple[str, tf.Variable]]:
-        """tinygan's names beside the variables: Keras counts the same layers, and names the same things."""
+        """Every variable with its name in tinygan, made from Keras's names and the layer's number."""
         kinds = {"conv2d": "conv", "conv2d_transpose": "conv_transpose", "batch_normalization": "batchnorm"}
         rows = []
         for network, model in self.networks.items():

@@ -1,4 +1,4 @@
-"""tinygan's side of the benchmark: what a training run does, on the fast or the readable engine."""
+"""tinygan in the benchmark: the training step of a run, on the fast or the readable engine."""
 
 from typing import Any
 
@@ -43,14 +43,14 @@ class Player(worker.Player):
         self.trainer: Any = None  # on a card
 
     def step(self) -> tuple[float, float]:
-        """On a card the trainer's, which `run` times, on a batch of its own: the same images, as bytes, and
-        the noise of its first step each time. Its first step is launched, the others replay a graph."""
+        """On a card, take a step of the trainer that `run` times. Its batch is the same images, as bytes, and
+        always the noise of its first step. The first step is launched; later ones replay a graph."""
         if self.taking.how == ON_A_CARD:
             if self.trainer is None:
                 values = np.rint(self.backend.numpy(self.images) * 127.5 + 127.5)
                 self.trainer = self.trainer_of(values.astype(np.uint8))
             self.trainer.step = 0
-            self.trainer.card.buffers.clock[0] = 0  # from which kernels know the step; Adam's is clock[1]
+            self.trainer.card.buffers.clock[0] = 0  # the step's number, for the kernels; clock[1] is Adam's
             g_loss, d_loss, *_ = self.trainer.steps(1)[0]
             return float(g_loss), float(d_loss)
         masks = self.masks.at(self.adams[0].t)
@@ -68,7 +68,7 @@ class Player(worker.Player):
         self.trainer.steps(count)
 
     def trainer_of(self, images: np.ndarray) -> Any:
-        from tinygan.cuda.trainer import Trainer  # not loaded, and not waited for, on a processor
+        from tinygan.cuda.trainer import Trainer  # loaded only for a card
 
         (G, D), (adam_G, adam_D) = self.networks.values(), self.adams
         return Trainer(G, D, adam_G, adam_D, images, len(self.images), PROOF_SEED)

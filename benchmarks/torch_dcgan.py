@@ -1,7 +1,7 @@
-"""PyTorch's side of the benchmark: eager, channels last, compiled, or a CUDA graph; with the fused Adam.
+"""PyTorch in the benchmark: eager, channels last, compiled, or a CUDA graph, with the fused Adam.
 
-PyTorch pads both sides alike, so the tutorial's (1, 2) is written out: before a convolution as
-padding, after a transposed one as a crop.
+PyTorch pads both sides equally, so the tutorial's padding of (1, 2) is explicit: extra zeros before a
+convolution, a crop after a transposed one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.worker import NOISE_DIM, Weights, serve
 
 BEFORE, AFTER = 1, 2  # zeros around a picture that a 5 x 5 convolution of stride 2 halves
 LR, BETA1, BETA2, EPS = 1e-4, 0.9, 0.999, 1e-7
-LONG_AGO = 1e6  # steps, after which neither of Adam's averages needs a correction
+LONG_AGO = 1e6  # after this many steps neither of Adam's averages needs a correction
 
 
 class Generator(nn.Module):
@@ -90,9 +90,9 @@ class Player(worker.Player):
         self.t = 0
         self.losses, self.variant = self.both_losses, variant
         self.graph: Any = None
-        self.of_graph: Any = None  # the losses that it leaves
+        self.of_graph: Any = None  # its losses
         if variant == "compile":
-            # The graph of D(G(z)) is walked twice, once for each loss.
+            # The graph of D(G(z)) has two backward passes, one for each loss.
             torch._functorch.config.donated_buffer = False
             mode = "max-autotune" if device == "gpu" else None
             self.losses = torch.compile(self.both_losses, mode=mode)
@@ -104,7 +104,7 @@ class Player(worker.Player):
         return entropy(fake, self.ones), entropy(real, self.ones) + entropy(fake, self.zeros)
 
     def make_adams(self, captured: bool) -> list[Any]:
-        """G's and D's. A captured one has what may change between its steps on the card."""
+        """Adam for G and for D. If captured, what changes between steps is on the card."""
         lr = torch.tensor(LR, device=self.device) if captured else LR
         return [
             # Without `capturable` PyTorch refuses to capture a step of Adam.
@@ -129,11 +129,11 @@ class Player(worker.Player):
         return g_loss.item(), d_loss.item()
 
     def follow_keras(self, t: int) -> None:
-        """Let the next step of captured Adams be Keras's step number `t`.
+        """Make the next step of captured Adams equal Keras's step number `t`.
 
-        A graph keeps its eps, but Keras's is another one in each step, in PyTorch's terms; the two agree
-        once no average needs a correction. So the Adams' counts, which lie on the card as their rate does,
-        say that it is so, and the rate makes the corrections. Timed steps go without: they cost the same.
+        A graph has a fixed eps, while Keras's eps, in PyTorch's terms, changes with every step until no
+        average needs a correction. So the step counts, on the card, claim that this is long past, and the
+        learning rate, also on the card, makes the corrections. Timed steps skip this: they cost the same.
         """
         for adam in self.adams:
             adam.param_groups[0]["lr"].fill_(LR * sqrt(1 - BETA2**t) / (1 - BETA1**t))
@@ -141,19 +141,19 @@ class Player(worker.Player):
                 state["step"].fill_(LONG_AGO)
 
     def take(self) -> tuple[Tensor, Tensor]:
-        """A step without waiting for it, as it is timed; the losses, which the next step may overwrite."""
+        """Start a step without waiting for it, as it is timed. The next step may overwrite its losses."""
         if self.graph is not None:
             self.graph.replay()
             return self.of_graph
         if self.variant == "compile" and self.device.type == "cuda":
-            torch.compiler.cudagraph_mark_step_begin()  # what max-autotune captures may be used again
+            torch.compiler.cudagraph_mark_step_begin()  # lets max-autotune reuse captured memory
         losses = self.play()
         for adam in self.adams:
             adam.zero_grad()
         return losses
 
     def play(self) -> tuple[Tensor, Tensor]:
-        """A step; gradients are left as they are."""
+        """Take a step without clearing the gradients."""
         g_loss, d_loss = self.losses()
         d_loss.backward(inputs=list(self.D.parameters()), retain_graph=True)
         g_loss.backward(inputs=list(self.G.parameters()))
@@ -170,7 +170,7 @@ class Player(worker.Player):
             torch.cuda.synchronize()
 
     def capture(self) -> None:
-        """Record a whole step as a graph, after some on a side stream (as PyTorch's manual says to)."""
+        """Record a whole step as a graph, after warm-up steps on a side stream, as PyTorch's manual asks."""
         with self.undone():
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
@@ -179,13 +179,13 @@ class Player(worker.Player):
                     self.take()
             torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):  # gradients are new arrays of the graph, overwritten each time
+        with torch.cuda.graph(graph):  # gradients are new arrays of the graph; every replay overwrites them
             self.of_graph = self.play()
         self.graph = graph
 
     @contextmanager
     def undone(self) -> Iterator[None]:
-        """Afterwards no step seems to have been taken, and nothing has moved: a graph knows addresses."""
+        """Undo the steps taken in this context, without moving any tensor: a graph refers to addresses."""
         before = [
             {name: tensor.clone() for name, tensor in network.state_dict().items()}
             for network in (self.G, self.D)
@@ -202,7 +202,7 @@ class Player(worker.Player):
         return torch.cuda.max_memory_reserved() if self.device.type == "cuda" else None
 
     def facts(self) -> dict[str, Any]:
-        """The kernels of a step, as PyTorch's profiler counts them."""
+        """The number of kernels in a step, from PyTorch's profiler."""
         if self.device.type == "cpu":
             return {}
         activity = torch.profiler.ProfilerActivity
@@ -227,7 +227,7 @@ class Player(worker.Player):
         }
 
     def table(self):
-        """tinygan's name, the tensor, and how its numbers are arranged here and there."""
+        """Yield tinygan's name, the tensor, and the functions that convert its layout to PyTorch and back."""
         G, D = self.G, self.D
 
         def channels_first(columns):  # (..., 7, 7, C) -> (..., C, 7, 7), as one axis

@@ -1,7 +1,7 @@
-"""``python -m benchmarks.train_classifier fashion-mnist``: how the shipped classifiers were made.
+"""``python -m benchmarks.train_classifier fashion-mnist``: trains a classifier like the shipped ones.
 
-One-against-all: ten logistic regressions on shared features, so that the loss is the one that the GAN has.
-Adam whose step size falls along a cosine; images are shifted by a pixel, and garments are mirrored.
+It is one-against-all, ten logistic regressions on shared features, so that the loss is the GAN's. Adam's
+learning rate falls along a cosine. Images are shifted by up to a pixel, and garments are also mirrored.
 """
 
 import gzip
@@ -28,7 +28,7 @@ from tinygan.optim import Adam
 from tinygan.rng import stream
 
 EPOCHS, BATCH, LR = 20, 128, 2e-3
-LABELS = {  # which garment each image shows
+LABELS = {  # the class of each image
     "train": Pinned(
         "train-labels-idx1-ubyte.gz", FASHION, 29515,
         "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
@@ -38,13 +38,13 @@ LABELS = {  # which garment each image shows
         "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     ),
 }  # fmt: skip
-MIRRORED = ("fashion-mnist",)  # a mirrored shirt is a shirt, a mirrored 2 is no digit
+MIRRORED = ("fashion-mnist",)  # a mirrored shirt is a shirt, but a mirrored 2 is not a digit
 
 
 def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.train_classifier", "Train a classifier for evaluations.")
-    parser.add_argument("name", choices=list(NAMES), help="the set to train it on")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.npz here")
+    parser.add_argument("name", choices=list(NAMES), help="data set to train on")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file to write; default: NAME.npz")
     return parser
 
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     network = new_classifier(device)
     parameters = network.parameters
     adam = Adam(parameters, LR)
-    steps = len(images) // BATCH  # an epoch; what is left over waits for another order
+    steps = len(images) // BATCH  # per epoch; it leaves out the remainder of its order
     for epoch in range(EPOCHS):
         order = stream(0, "shuffle").at(epoch).generator().permutation(len(images))
         random = np.random.default_rng(epoch)
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def varied(images: np.ndarray, random: np.random.Generator, mirrored: bool) -> np.ndarray:
-    """Images (N, 28, 28, 1), all shifted by up to a pixel, and half of them `mirrored`."""
+    """Shift all images (N, 28, 28, 1) by up to a pixel, and mirror about half of them if `mirrored`."""
     images = np.roll(images, tuple(random.integers(-1, 2, 2)), axis=(1, 2))
     if mirrored:
         half = random.random(len(images)) < 0.5
@@ -89,16 +89,16 @@ def varied(images: np.ndarray, random: np.random.Generator, mirrored: bool) -> n
 
 
 def labels(name: str, split: str, data_dir: Path | None = None) -> np.ndarray:
-    """What each image of "fashion-mnist" or "strokes" shows, 0 to 9: (N,) uint8; else as `data.load`."""
+    """The class of each image of "fashion-mnist" or "strokes": (N,) uint8, 0 to 9. Raises: as `data.load`."""
     if name == "strokes":
         return strokes(*STROKES[split])[1]
     path = located(name, LABELS[split], data_dir, print)
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        return np.frombuffer(file.read()[8:], np.uint8)  # behind a magic number and how many they are
+        return np.frombuffer(file.read()[8:], np.uint8)  # after a magic number and their count
 
 
 def pack(network: Network) -> bytes:
-    """The file that `load_classifier` reads: the numbers as float16, the same bytes for the same ones."""
+    """The file that `load_classifier` reads, with float16 weights. Equal weights give equal bytes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for key, tensor in (network.parameters | network.statistics).items():

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.truncation``: what a factor on the noise does to a run's pictures (truncation)."""
+"""``python -m benchmarks.truncation``: evaluates a run's pictures with its noise scaled down (truncation)."""
 
 import sys
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.truncation", "Evaluate a run with its noise scaled down.")
     parser.add_argument("run", nargs="?", metavar="RUN|FILE", help="default: the newest run")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     return parser
 
 

@@ -1,8 +1,8 @@
-"""``python -m benchmarks.verdicts``: are the verdicts right? Runs of which it is known how they go.
+"""``python -m benchmarks.verdicts``: checks the verdicts on runs whose outcome is known.
 
-The right answers were written down, from the settings and the pictures, before the rules were made. Runs that
-are `HELD_OUT` were not looked at before the rules had been tried on them once. The old rules were for 64
-pictures; here they get the numbers of 256.
+The right answers were written down, from the settings and the pictures, before the rules were made. The runs
+in `HELD_OUT` were not inspected before the rules had been tried on them once. The old rules used 64 pictures;
+here they get the statistics of 256.
 """
 
 import subprocess
@@ -28,7 +28,7 @@ GARMENTS = "--data fashion-mnist --limit 8000"
 
 
 class Case(NamedTuple):
-    """A run, and the kinds of verdict that are right from an epoch on, until the next one."""
+    """A run, and the right kinds of verdict, keyed by the first epoch from which they hold."""
 
     arguments: str
     right: dict[int, str]
@@ -36,7 +36,7 @@ class Case(NamedTuple):
 
 
 CASES = {
-    # Runs that go well. They may be told that it is too early for about 300 steps; never that they fail.
+    # Runs that go well. For about 300 steps the verdict may be that it is too early, but never a failure.
     "exercise": Case(f"{STROKES} --epochs 12", {1: "early", 3: "early healthy", 6: "healthy"},
                      "README's exercise; pictures: blobs until epoch 3, digits from epoch 5 or 6"),
     "best strokes": Case(
@@ -47,29 +47,29 @@ CASES = {
     "full width": Case(f"{GARMENTS} --recipe best --epochs 3",
                        {1: "early healthy", 3: "early healthy"}, "README's first command, shortened"),
     "tutorial": Case(f"{GARMENTS} --recipe seed --width 16 --epochs 10", {1: "early"},
-                     "320 of its small steps: nothing is wrong, and nothing is to be seen yet"),
-    # Steps that are too large.
+                     "320 of its small steps: nothing is wrong, but nothing can be seen yet"),
+    # The learning rate is too high.
     "lr 0.03": Case(f"{STROKES} --lr 0.03 --epochs 6", {1: "unstable", 3: "unstable early healthy"},
                     "losses of 22 and 13 at first; pictures: it recovers from epoch 3 on"),
     "lr 1": Case(f"{STROKES} --lr 1 --epochs 4", {1: "unstable"}, "10,000 times too large"),
     "lr 0.01": Case(f"{GARMENTS} --recipe best --width 16 --lr 0.01 --lr-d 0.01 --epochs 5",
-                    {1: "unstable"}, "13 times G's and 25 times D's of the recipe"),
+                    {1: "unstable"}, "13 times the recipe's rate for G, 25 times its rate for D"),
     "momentum": Case(f"{STROKES} --lr 2e-3 --beta1 0.9 --epochs 8",
-                     {1: "early unstable", 3: "unstable"}, "G's loss goes to 6; pictures: dotted blots"),
+                     {1: "early unstable", 3: "unstable"}, "G's loss rises to 6; pictures: dotted blots"),
     # One network is too strong.
     "strong D": Case(f"{STROKES} --lr 2e-5 --lr-d 4e-3 --epochs 6",
                      {1: "early D", 2: "D"}, "D learns 200 times as fast"),
-    "slow D": Case(f"{STROKES} --lr-d 1e-7 --epochs 6", {1: "early G", 3: "G"}, "D learns next to nothing"),
-    # Pictures that are alike.
+    "slow D": Case(f"{STROKES} --lr-d 1e-7 --epochs 6", {1: "early G", 3: "G"}, "D learns almost nothing"),
+    # The pictures look alike.
     "one number": Case(f"{STROKES} --noise-dim 1 --epochs 8", {1: "early collapse", 6: "collapse"},
                        "pictures: a line of few digits"),
     "batch of one": Case("--data strokes --limit 60 --batch-size 1 --width 8 --epochs 6", {1: "batch"},
                          "README's third question"),
-    # Expected were copies of 30 pictures. After 1,000 steps with 30, and 500 with 10, the samples were none,
-    # so the answer was corrected, and the run shortened.
+    # This run was expected to copy 30 pictures. After 1,000 steps with 30, and 500 with 10, no sample was a
+    # copy, so the answer was corrected and the run shortened.
     "few": Case("--data strokes --limit 90 --recipe quick --batch-size 30 --width 16 --epochs 150",
                 {1: "early", 80: "early healthy", 130: "healthy"}, "90 pictures, three steps an epoch"),
-    # Data from which there is nothing to learn.
+    # There is nothing to learn from the data.
     "blank": Case("--data {blank} --recipe quick --width 8 --epochs 4", {1: "blank"},
                   "one picture, 1,000 times"),
 }  # fmt: skip
@@ -77,11 +77,11 @@ HELD_OUT = ("best strokes", "best garments", "tutorial", "lr 0.01")
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("benchmarks.verdicts", "Train runs of which it is known how they go; read verdicts.")
+    parser = cli.Parser("benchmarks.verdicts", "Train runs whose outcome is known, and check their verdicts.")
     parser.add_argument("--only", default=",".join(CASES), metavar="NAME,...", help="default: all")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where fashion-mnist/ lies")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the runs there, to look at")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder that holds fashion-mnist/")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the runs in DIR")
     return parser
 
 
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     names = options.only.split(",")
     for name in names:
         if name not in CASES:
-            raise UsageError(f"unknown run {name!r}. Use some of: {', '.join(CASES)}.")
+            raise UsageError(f"unknown run {name!r}. Use one or more of: {', '.join(CASES)}.")
     runs: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for name in names:
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def trained(name: str, folder: Path, data_dir: Path | None) -> dict[str, Any]:
-    """Train a case in `folder`; its statistics, and what was said of each epoch."""
+    """Train a case in `folder`. Returns its statistics and the verdict on each epoch."""
     case, blank = CASES[name], folder / "blank.npy"
     np.save(blank, np.zeros((1000, 28, 28, 1), np.uint8))
     words = [str(blank) if word == "{blank}" else word for word in case.arguments.split()]
@@ -126,7 +126,7 @@ def trained(name: str, folder: Path, data_dir: Path | None) -> dict[str, Any]:
     run, _ = RunFolder.find(None, folder / "runs")
     config = run.read_config()
     facts = ("epoch", "step", "g_loss", "d_loss", "real_score", "fake_score", "health")
-    return judged(name, {
+    return compared(name, {
         "arguments": case.arguments, "why": case.why,
         "seconds": round(time.perf_counter() - start),
         "settings": {key: config["settings"][key] for key in ("recipe", "batch_size", "lr", "lr_d")},
@@ -134,8 +134,8 @@ def trained(name: str, folder: Path, data_dir: Path | None) -> dict[str, Any]:
     })  # fmt: skip
 
 
-def judged(name: str, run: dict[str, Any]) -> dict[str, Any]:
-    """`run` with, for each epoch, the kinds of verdict that are right, the new one and the old rules' one."""
+def compared(name: str, run: dict[str, Any]) -> dict[str, Any]:
+    """`run` with, for each epoch, the right kinds of verdict and the kinds by the new and the old rules."""
     rows, settings = run["rows"], new_settings(run["settings"])
     right = [answer(CASES[name].right, row["epoch"]) for row in rows]
     found = {
@@ -150,12 +150,12 @@ def judged(name: str, run: dict[str, Any]) -> dict[str, Any]:
 
 
 def answer(right: Mapping[int, str], epoch: int) -> str:
-    """The kinds that are right at an epoch."""
+    """The right kinds of verdict at an epoch."""
     return right[max(first for first in right if first <= epoch)]
 
 
 def old_kind(health: Mapping[str, float]) -> str:
-    """What was said when each epoch was looked at by itself, with the names of today: the worst, as then."""
+    """The worst verdict by the old rules, which checked each epoch by itself, under its current name."""
     if health["diversity"] < 0.4 or health["nearest"] < 0.35:
         return "collapse"
     if min(health["real_accuracy"], health["fake_accuracy"]) >= 0.98:

@@ -1,6 +1,6 @@
-"""A competitor's side of a benchmark: a process that takes training steps on request.
+"""A competitor's worker process, which takes training steps on request.
 
-It reads one JSON object a line from standard input and answers with one on standard output:
+It reads one JSON object per line from standard input and answers with one on standard output:
 
     {"variant": "jit", "threads": 2, "device": "cpu", "precision": "float32", "batch": 256,
      "dropout": 0.3, "weights": null}
@@ -8,12 +8,12 @@ It reads one JSON object a line from standard input and answers with one on stan
     {"steps": 3}               ->  {"seconds": [0.61, 0.59, 0.63], "peak_bytes": 760000000}
     {"steps": 1, "losses": 1}  ->  the same and {"losses": [[0.71, 1.39]]}, of G and D
     {"save": "after.npz"}      ->  {}: all parameters are in that file, under tinygan's names and shapes
-    {"generate": 1000}         ->  {"seconds": 1.9} for that many pictures, 256 at a time, none of them kept
-    {"facts": 1}               ->  what `Player.facts` knows
+    {"generate": 1000}         ->  {"seconds": 1.9} for 1000 pictures, made 256 at a time and not kept
+    {"facts": 1}               ->  the result of `Player.facts`
 
-`weights` names such a file to start from; then no step is taken at the start. The end of the input
-ends the process. On a GPU steps are timed in blocks of 20, since to wait for each would add to it: then
-`seconds` has the mean of every block, and `peak_bytes` is memory of the card.
+`weights` names such a file to start from; then no step is taken at the start. The process ends with its
+input. On a GPU steps are timed in blocks of 20, since waiting for every step would make them slower.
+`seconds` then has the mean of each block, and `peak_bytes` is memory of the card.
 """
 
 import json
@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 SIZE, NOISE_DIM = 28, 100
-# With most seeds a number before a leaky ReLU is so near to 0 that rounding decides its sign, and one
-# such number turns the change of a kernel by 1 or 2 %. With this seed none is nearer than 7e-7, in two steps.
+# With most seeds some input of a leaky ReLU is so close to 0 that rounding decides its sign. One such input
+# alters the change of a kernel by 1 or 2 %. With this seed none is closer than 7e-7 in two steps.
 PROOF_SEED = 52
 Weights = dict[str, np.ndarray]  # "generator/00_dense/kernel" and so on
 
@@ -37,21 +37,21 @@ STEPS_A_BLOCK = {"cpu": 1, "gpu": 20}
 
 
 class Player:
-    """The two networks of a framework, their Adams, and a batch that lies where it is needed."""
+    """A framework's two networks, their Adams, and a batch in the memory of the device."""
 
     version: str
 
     def step(self) -> tuple[float, float]:
-        """One training step on the batch, taken as `run` takes it; the losses of G and D."""
+        """Take one training step on the batch, as `run` does. Returns the losses of G and D."""
         raise NotImplementedError
 
     def run(self, count: int) -> None:
-        """Take `count` steps; all of them are finished then."""
+        """Take `count` steps, and wait until they are finished."""
         for _ in range(count):
             self.step()
 
     def generate(self, noise: np.ndarray) -> np.ndarray:
-        """Pictures, from the running statistics."""
+        """Generate pictures, with batch norm's running statistics."""
         raise NotImplementedError
 
     def set_weights(self, weights: Weights) -> None:
@@ -61,12 +61,12 @@ class Player:
         raise NotImplementedError
 
     def card_bytes(self) -> int | None:
-        """The most memory that was taken of a card; None on a processor."""
+        """The peak memory taken on a card; None on a processor."""
         return None
 
     def facts(self) -> dict[str, Any]:
-        """What else is known: "launches", kernels a step; "operations" and "bytes" that a step takes;
-        "card"; and the machine's rates, measured now: "operations_a_second", "bytes_a_second"."""
+        """Other facts: "launches", the kernels in a step; a step's "operations" and "bytes"; the "card"; and
+        the machine's rates, measured now, "operations_a_second" and "bytes_a_second"."""
         return {}
 
 
@@ -76,7 +76,7 @@ Make = Callable[[str, int, str, str, float, np.ndarray, np.ndarray], Player]
 
 def serve(make: Make) -> None:
     """Answer requests until the input ends."""
-    # Frameworks chat on standard output; the answers go to a copy of it that only this function knows.
+    # Frameworks print to standard output, so the answers go to a private copy of it.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -133,15 +133,15 @@ def serve(make: Make) -> None:
 
 
 def batch(size: int, proof: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Images (size, 28, 28, 1) in [-1, 1] and noise (size, 100), float32; the same for every competitor.
+    """Images (size, 28, 28, 1) in [-1, 1] and noise (size, 100), float32, the same for every competitor.
 
-    The images are made of bytes, and for a `proof` the noise is that of a training run's first step:
-    tinygan on a card takes nothing else.
+    The images come from bytes, and for a `proof` the noise is that of a training run's first step. tinygan
+    accepts nothing else on a card.
     """
     rng = np.random.default_rng(0)
     images = (rng.integers(0, 256, (size, SIZE, SIZE, 1)).astype(np.float32) - 127.5) / 127.5
     if proof:
-        from tinygan.rng import stream  # those that are timed from Python's start on do not wait for it
+        from tinygan.rng import stream  # imported here, so timed starts do not wait for it
 
         return images, stream(PROOF_SEED, "noise").at(0).normal((size, NOISE_DIM))
     return images, rng.standard_normal((size, NOISE_DIM), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""How tests run an op, and what else several of them need."""
+"""Runs one op on a backend; and other helpers that several tests share."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from tinygan.arrays import Backend
 from tinygan.autograd import Op
 from tinygan.gradcheck import cases, numbers, relative_error
 
-__all__ = [  # what tests need of `gradcheck` they find here, too
+__all__ = [  # including what tests use of `gradcheck`
     "numbers", "relative_error", "OPS", "forward", "gradients", "moved", "arrays_in", "one_line", "spied",
 ]  # fmt: skip
 
@@ -20,14 +20,14 @@ OPS = {op.__name__: op for op in cases()}
 
 
 def forward(backend: Backend, name: str, arrays: Arrays, **attributes: Any) -> tuple[Any, Any]:
-    """(y, saved) of the op `name` with the backend's twin; y is NumPy's, as the `arrays` are."""
+    """(y, saved) of the op `name`, by the backend's twin. `arrays` and y are NumPy arrays."""
     given = {name: moved(backend, value) for name, value in attributes.items()}
     y, saved = backend.twin(OPS[name]).forward(*(moved(backend, a) for a in arrays), **given)
     return backend.numpy(y), saved
 
 
 def gradients(backend: Backend, name: str, arrays: Arrays, dy: Any, **attributes: Any) -> list[Any]:
-    """All gradients of sum(dy y), as NumPy's, None where there is no array."""
+    """All gradients of sum(dy y), as NumPy arrays; None for each of the `arrays` that is None."""
     _, saved = forward(backend, name, arrays, **attributes)
     wanted = tuple(a is not None for a in arrays)
     found = backend.twin(OPS[name]).backward(saved, moved(backend, dy), wanted)
@@ -35,7 +35,7 @@ def gradients(backend: Backend, name: str, arrays: Arrays, dy: Any, **attributes
 
 
 def moved(backend: Backend, value: Any) -> Any:
-    """An array of NumPy's as one of the backend's device; all else as it is."""
+    """A NumPy array moved to the backend's device; any other value unchanged."""
     return backend.array(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
@@ -61,7 +61,7 @@ Spy = Callable[[str, str, Any], None]  # (op, "forward" or "backward", everythin
 
 
 def spied(backend: Backend, spy: Spy) -> Backend:
-    """`backend` with ops that call `spy` after each of their own calls."""
+    """`backend` with ops that call `spy` after every forward and backward pass."""
 
     def watch(name: str, op: Op) -> Op:
         @wraps(op.forward)

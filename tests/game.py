@@ -1,4 +1,4 @@
-"""The game that tests play: both networks with their Adams, and a batch for every step."""
+"""A small game for tests: both networks with their Adams, and a batch for every step."""
 
 from itertools import islice
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from tinygan.optim import Adam
 from tinygan.rng import stream
 from tinygan.step import AS_A_WHOLE, Measured, Step
 
-Batch = tuple[np.ndarray, np.ndarray, Any, Any]  # images, noise, and what dropout keeps of real and fake
+Batch = tuple[np.ndarray, np.ndarray, Any, Any]  # images, noise, dropout masks for real images and for fakes
 
 
 class Players(NamedTuple):
@@ -24,7 +24,7 @@ class Players(NamedTuple):
     adam_D: Adam
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything they hold, by name, as NumPy arrays."""
+        """All their arrays, by name, as NumPy arrays."""
         found = {}
         for net, adam in ((self.G, self.adam_G), (self.D, self.adam_D)):
             take = net.backend.numpy
@@ -37,9 +37,9 @@ class Players(NamedTuple):
 
 
 class Game:
-    """Both networks, narrow, on a backend or an engine of the processor."""
+    """Both networks, narrow, on a backend or on a CPU engine."""
 
-    WHOLE = False  # whether the fast engine has to take its steps as a whole
+    WHOLE = False  # whether the fast engine must run its steps as a whole
 
     def __init__(
         self, backend: Backend | str = "readable", size: int = 8, channels: int = 1, width: int = 2,
@@ -49,7 +49,7 @@ class Game:
         sizes: dict[str, Any] = {"size": size, "channels": channels, "width": width}
         sizes |= {"dtype": np.dtype(dtype), "backend": self.backend}
         self.play(models.generator(noise_dim=5, **sizes), models.discriminator(**sizes))
-        # Somewhere else than where training begins: there, biases and shifts are 0.
+        # Away from the initial weights, where biases and shifts are 0.
         for at, tensor in enumerate([*self.G.parameters.values(), *self.D.parameters.values()]):
             tensor.data = tensor.data + self.backend.array((0.1 * numbers(at, *tensor.shape)).astype(dtype))
 
@@ -62,7 +62,7 @@ class Game:
         return Players(self.G, self.D, self.adam_G, self.adam_D)
 
     def batch(self, t: int, N: int = 4, M: int = 6) -> Batch:
-        """That of step t."""
+        """The batch of step t: N images, M noise vectors."""
         images = np.tanh(numbers(100 + t, N, *self.D.input_shape)).astype(self.D.dtype)
         noise = numbers(200 + t, M, *self.G.input_shape).astype(self.G.dtype)
         dropouts = sum("dropout" in name for name in self.D.layers)
@@ -73,7 +73,7 @@ class Game:
         return gan.train_step(*self.players, *batch)
 
     def take(self, batch: Batch) -> Measured:
-        """The same step as a run takes it: what it measured."""
+        """The same step, run as in a training run: its measurements."""
         step = Step(*self.players, [(len(batch[0]), len(batch[1]))])
         assert step.how == AS_A_WHOLE or not (self.WHOLE and self.backend.engine == "fast"), step.how
         return step.take(*batch)

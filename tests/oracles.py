@@ -1,6 +1,6 @@
 """Loops written from definitions, in float64: slow, plain, independent of tinygan (nothing here imports it).
 
-They decide where neither TensorFlow's numbers (`golden`) nor differences (`tinygan.gradcheck`) do.
+They check what neither TensorFlow's numbers (`golden`) nor finite differences (`tinygan.gradcheck`) can.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ def conv2d_geometry(size: Pair, kernel: Pair, stride: Pair, padding: Any) -> tup
 
 
 def conv2d_transpose_geometry(size: Pair, kernel: Pair, stride: Pair, padding: Any) -> tuple[Pair, Pads]:
-    """Size of a transposed convolution's result, and what is cropped around it."""
+    """Size of a transposed convolution's result, and the pixels cropped around it."""
     out, pads = [], []
     for axis in (0, 1):
         side, K, S = size[axis], kernel[axis], stride[axis]
@@ -53,7 +53,7 @@ def conv2d_transpose_geometry(size: Pair, kernel: Pair, stride: Pair, padding: A
 
 
 def taps(small: Pair, large: Pair, kernel: Pair, stride: Pair, pads: Pads) -> Iterator[tuple[int, ...]]:
-    """Every (p, q, i, j, h, w): place (i, j) of the window at (p, q) lies on pixel (h, w) inside `large`."""
+    """Every (p, q, i, j, h, w): position (i, j) of the window at (p, q) is over pixel (h, w) of `large`."""
     for p in range(small[0]):
         for q in range(small[1]):
             for i in range(kernel[0]):
@@ -79,7 +79,7 @@ def conv2d(
 def conv2d_gradients(
     x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, stride: Pair, padding: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of sum(dy y): each product x w of the definition gives w dy to x and x dy to w."""
+    """The gradients of sum(dy y): each product x w of the definition adds w dy to dx and x dy to dw."""
     large, K = x.shape[1:3], kernel.shape[:2]
     small, pads = conv2d_geometry(large, K, stride, padding)
     dx, dw = np.zeros_like(x), np.zeros_like(kernel)
@@ -104,7 +104,7 @@ def conv2d_transpose(
 def conv2d_transpose_gradients(
     x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, stride: Pair, padding: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of sum(dy y), likewise."""
+    """The gradients of sum(dy y), likewise."""
     small, K = x.shape[1:3], kernel.shape[:2]
     large, pads = conv2d_transpose_geometry(small, K, stride, padding)
     dx, dw = np.zeros_like(x), np.zeros_like(kernel)

@@ -1,4 +1,4 @@
-"""Walking back: which gradients come out, which work is done for them, which graphs are refused."""
+"""The walk back from the loss: its gradients, the work it skips, the graphs it refuses."""
 
 import inspect
 import sys
@@ -17,7 +17,7 @@ from tinygan.gan import discriminator_loss, generator_loss
 
 
 def two_losses(backend):
-    """Two losses through one shared layer, with the two weights and what they were made of."""
+    """Two losses through one shared layer; their input and both weights."""
     x, w1, w2 = numbers(1, 4, 3), *(Tensor(backend.array(numbers(*g))) for g in ((2, 3, 2), (3, 2, 1)))
     shared = tinygan.tanh(tinygan.dense(backend.array(x), w1))
     logits = tinygan.dense(shared, w2)
@@ -44,7 +44,7 @@ def test_two_losses_through_one_graph_each_get_their_own_gradients(readable):
                 weights[which] = weights[which] + step * e
                 sides.append(loss_by_hand(x, weights[0], weights[1], target))
             assert relative_error((g * e).sum(), (sides[0] - sides[1]) / 12e-6) < 1e-6
-    # Bit by bit the same again, in another order, alone, and twice.
+    # Bit for bit the same in another order, alone, and twice.
     assert [g.tobytes() for g in grad(ones, [w2, w1, w2])] == [*first[::-1], first[1]]
     assert [g.tobytes() for g in grad(ones, [w1])] == first[:1]
 
@@ -64,7 +64,7 @@ def test_gradient_with_respect_to_an_inner_tensor_and_to_the_loss_itself(readabl
 def test_a_tensor_used_twice_gets_the_sum_of_both_gradients(readable):
     data = readable.array(np.array([0.3, -0.7]))
     a, b = Tensor(data), Tensor(data)  # one array in two tensors: still two tensors
-    # y = 3 a + b, by two different ways to a
+    # y = 3 a + b, with several paths to a
     y = (a + a) + (a + b)
     expected = 1 / (1 + np.exp(-readable.numpy(y.data))) / 2
     d_a, d_b = map(readable.numpy, grad(tinygan.bce_with_logits(y, target=0.0), [a, b]))
@@ -93,7 +93,7 @@ def test_discriminators_gradient_does_not_walk_through_the_generator(readable):
     names = [name for name, _ in calls]
     assert names.count("conv2d") == 4 and names.count("dense") == 2
     assert not {"conv2d_transpose", "batch_norm", "tanh"} & set(names)
-    # The two first layers get pictures, whose gradient nobody wants; the two second ones need it.
+    # The first layers get images, whose gradient is not needed; the second layers need that of their inputs.
     assert sorted(wanted for name, wanted in calls if name == "conv2d") == sorted(
         2 * [(False, True, True)] + 2 * [(True, True, True)]
     )
@@ -113,7 +113,7 @@ def test_a_tensor_used_twice_is_walked_once(readable):
     backend = spied(readable, lambda name, direction, what: calls.append((name, direction)))
     x = Tensor(readable.array(np.array([0.5, 1.0])), backend)
     y = tinygan.tanh(x)
-    for _ in range(40):  # 2^40 ways lead back to x
+    for _ in range(40):  # 2^40 paths lead back to x
         y = y + y
     grad(tinygan.bce_with_logits(y, target=1.0), [x])
     assert calls.count(("tanh", "backward")) == 1 and calls.count(("add", "backward")) == 40
@@ -138,7 +138,7 @@ def test_no_grad_records_nothing_until_it_ends_and_computes_the_same(readable):
         z = tinygan.tanh(y)
         assert y.node is None and z.node is None
         assert (z.data == tinygan.tanh(tinygan.tanh(x)).data).all()
-        raise ZeroDivisionError  # which ends it as well
+        raise ZeroDivisionError  # also ends it
     assert tinygan.tanh(x).node is not None and tinygan.tanh(x.data).node is None  # of a constant
 
 
@@ -204,17 +204,17 @@ def loss_of(x):
     ],
     ids=["number as target", "float64 targets", "whole targets", "slope", "rate", "statistics"],
 )  # fmt: skip
-def test_an_attribute_does_not_turn_float32_into_float64_unnoticed(readable, call):
+def test_an_attribute_does_not_silently_turn_float32_into_float64(readable, call):
     x = Tensor(readable.xp.ones((4, 1), np.float32))
     try:
         loss = call(x, readable.xp)
-    except UsageError as error:  # as good
+    except UsageError as error:  # also fine
         assert "\n" not in str(error)
     else:
         assert loss.dtype == np.float32 and grad(loss, [x])[0].dtype == np.float32
 
 
-def test_an_op_has_the_name_the_help_and_the_arguments_of_its_forward_pass():
+def test_an_op_has_the_name_docstring_and_arguments_of_its_forward_pass():
     for name, op in OPS.items():
         forward = op.forward
         assert forward.__name__ == f"{name}_forward" and op.__name__ == name
@@ -249,7 +249,7 @@ def test_a_missing_or_an_extra_argument_is_a_type_error_that_names_it(call, name
     one_line(error)
 
 
-def test_inputs_can_be_given_by_name_too():
+def test_inputs_can_be_given_by_name():
     x, w, b = Tensor(numbers(1, 4, 3)), Tensor(numbers(2, 3, 1)), Tensor(numbers(3, 1))
     one, other = tinygan.dense(x, w, b), tinygan.dense(b=b, w=w, x=x)
     assert (one.data == other.data).all() and other.node is not None
@@ -258,7 +258,7 @@ def test_inputs_can_be_given_by_name_too():
         assert (g == e).all()
 
 
-def test_an_op_of_ones_own_is_two_functions_and_may_return_gradients_that_nobody_wants(readable):
+def test_a_custom_op_is_two_functions_and_can_return_unwanted_gradients(readable):
     product = Op(lambda x, y: (x * y, (x, y)), lambda saved, dy, wanted: (dy * saved[1], dy * saved[0]))
     x, y, constant = (numbers(seed, 3) for seed in (1, 2, 3))
     expected = -1 / (1 + np.exp(x * y * constant)) / 3 * y * constant
@@ -278,20 +278,20 @@ def test_an_op_of_ones_own_is_two_functions_and_may_return_gradients_that_nobody
         (lambda: grad(cast(Any, np.array(1.0)), []), "scalar Tensor, got ndarray"),
     ],
 )
-def test_what_an_op_cannot_take_is_named_in_one_line(call, words):
+def test_an_unusable_argument_is_named_in_one_line(call, words):
     with pytest.raises(UsageError, match=words) as error:
         call()
     one_line(error)
 
 
 @pytest.mark.parametrize("other", [1.0, 2, [1.0, 2.0], np.float64(1)])
-def test_what_is_no_array_of_the_same_kind_is_refused_in_one_line(other):
+def test_what_is_not_an_array_of_the_same_kind_is_refused_in_one_line(other):
     with pytest.raises((UsageError, ShapeError)) as error:
         add(Tensor(np.ones(2)), other)
     one_line(error)
 
 
-def test_numpy_takes_the_numbers_of_a_tensor_and_computes_nothing_with_it(readable):
+def test_numpy_converts_a_tensor_but_does_not_compute_with_it(readable):
     x = Tensor(readable.array(np.array([1.5, 2.0], np.float32)), readable)
     found = np.asarray(x)
     assert found.dtype == np.float32 and found.tolist() == [1.5, 2.0]

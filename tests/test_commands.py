@@ -480,7 +480,7 @@ def test_device_gpu_without_a_gpu_is_refused_with_a_remedy(tmp_path: Path) -> No
         (["--size", "4000000000"], 2, ["--size", "weights"]),
         (["--threads", "1000000"], 2, ["--threads 1000000"]),
         (["--data", "x" * 300], 4, ["xxx", "does not exist"]),
-        (["--data", "fashion-mnist", "--data-dir", "x" * 300], 4, ["is no folder"]),
+        (["--data", "fashion-mnist", "--data-dir", "x" * 300], 4, ["is not a folder"]),
         ([*TINY, "--out", "x" * 300], 5, ["cannot make a run folder"]),
         (["--beta1", "1"], 2, ["--beta1 1"]),
         (["--beta2", "-0.1"], 2, ["--beta2 -0.1"]),
@@ -753,7 +753,7 @@ def test_a_report_that_fails_does_not_stop_the_training(tmp_path: Path) -> None:
     works("train", *TINY, "--epochs", 1, "--no-report", cwd=tmp_path)
     (tmp_path / RUN / "report.html").mkdir()
     done = works("train", "--resume", "--epochs", 2, cwd=tmp_path)
-    assert "warning: no report: " in done.stderr and "no regular file" in done.stderr
+    assert "warning: no report: " in done.stderr and "not a regular file" in done.stderr
     assert "Report" not in done.stdout
     assert checkpoint(tmp_path, 2).exists()
 
@@ -889,13 +889,13 @@ def test_export_refuses_bad_options(trained: Path, arguments: str, words: str) -
 def test_explain_shows_every_layer_of_both_networks(trained: Path) -> None:
     before = digest(checkpoint(trained, 4))
     fast = works("explain", "--layers", cwd=trained).stdout
-    for name in ("00_dense", "04_conv_transpose", "11_tanh", "00_conv", "07_dense", "in all"):
+    for name in ("00_dense", "04_conv_transpose", "11_tanh", "00_conv", "07_dense", "total"):
         assert f"\n{name}" in fast
     assert "engine fast" in fast and "[tinygan/fast/conv.py:" in fast
     readable = works("explain", "--layers", "--engine", "readable", cwd=trained).stdout
     assert "engine readable" in readable and "[tinygan/ops/conv.py:" in readable
-    assert "\nA training step is taken as a whole (tinygan/fast/gan.py).\n" in fast
-    assert "\nA training step is taken op by op (tinygan/gan.py).\n" in readable
+    assert "\nA training step runs as a whole (tinygan/fast/gan.py).\n" in fast
+    assert "\nA training step runs op by op (tinygan/gan.py).\n" in readable
     assert digest(checkpoint(trained, 4)) == before
 
 

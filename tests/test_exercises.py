@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.search(r"```diff\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+BLOCK = re.search(r"```diff\n(.*?)```", (ROOT / "tinygan/README.md").read_text(encoding="utf-8"), re.S)
 assert BLOCK
 # (title, file, lines)
 EXERCISES = [

@@ -1,4 +1,4 @@
-"""Files that are whole or not there; one process at a time writes into a run, and a lock dies with it."""
+"""Files are whole or absent; one process at a time writes into a run, and its lock dies with it."""
 
 import errno
 import os
@@ -96,12 +96,12 @@ def test_the_file_is_synced_before_the_rename_and_the_folder_after(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_found_out_only_at_the_flush_is_an_error() -> None:
+def test_a_full_disk_noticed_only_at_the_flush_is_an_error() -> None:
     with pytest.raises(CheckpointError, match="cannot write /dev/full: No space left on device"):
         append(Path("/dev/full"), b"row")
 
 
-def test_a_file_system_that_cannot_sync_folders_is_no_error(
+def test_a_file_system_that_cannot_sync_folders_is_not_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fsync = os.fsync
@@ -116,7 +116,7 @@ def test_a_file_system_that_cannot_sync_folders_is_no_error(
     assert (tmp_path / "file").read_bytes() == b"x"
 
 
-def test_folders_are_not_synced_where_they_cannot_be_opened(
+def test_folders_are_not_synced_if_they_cannot_be_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as windows:
@@ -149,13 +149,13 @@ with RunFolder(Path(sys.argv[1])).locked():
 """
 
 
-def test_a_second_process_learns_who_writes_until_that_one_is_dead(tmp_path: Path) -> None:
+def test_a_second_process_learns_who_holds_the_lock_until_that_one_dies(tmp_path: Path) -> None:
     process = start("-c", HOLD, tmp_path, cwd=tmp_path)
     try:
         assert process.stdout and process.stdout.readline() == "held\n"
         with pytest.raises(CheckpointError, match=f"is being written by process {process.pid} on"):
             with RunFolder(tmp_path).locked():
-                pytest.fail("two hold the lock")
+                pytest.fail("two processes hold the lock")
     finally:
         process.kill()
         process.communicate()
@@ -164,10 +164,8 @@ def test_a_second_process_learns_who_writes_until_that_one_is_dead(tmp_path: Pat
         assert str(os.getpid()) in (tmp_path / ".lock").read_text()
 
 
-def test_the_lock_of_windows_holds_a_byte_behind_the_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its branch, on a stand-in for Windows' module that knows which byte of which file is locked."""
+def test_the_lock_on_windows_is_a_byte_past_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Windows branch, on a stand-in for its module that knows which byte of which file is locked."""
     locked: dict[int, int] = {}
 
     def locking(descriptor: int, mode: int, count: int) -> None:
@@ -194,7 +192,7 @@ def test_the_lock_of_windows_holds_a_byte_behind_the_text(
             raise InterruptedError
 
         with pytest.raises(InterruptedError), namespace["locked"](path, busy):
-            pytest.fail("two hold the lock")
+            pytest.fail("two processes hold the lock")
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

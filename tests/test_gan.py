@@ -15,7 +15,7 @@ from tinygan.optim import Adam
 from tinygan.rng import stream
 
 
-def test_first_losses_are_near_those_of_a_discriminator_that_cannot_tell(readable):
+def test_first_losses_are_near_those_of_a_discriminator_that_guesses(readable):
     game = Game(readable)
     game.play(models.generator(width=16, backend=readable), models.discriminator(width=16, backend=readable))
     _, noise, real_masks, fake_masks = game.batch(0, 16, 16)
@@ -36,11 +36,11 @@ def test_losses_are_those_of_goodfellow_et_al():
 
 
 def flat(found):
-    """Every array that a step gave."""
+    """Every array that a step returned."""
     return list(arrays_in([x.data if isinstance(x, Tensor) else x for x in found]))
 
 
-def test_five_steps_twice_are_bit_equal_and_change_every_array_also_as_a_run_takes_them(readable):
+def test_five_steps_are_reproducible_bit_for_bit_and_change_every_array(readable):
     one, other, third = Game(readable), Game(readable), Game(readable)
     start = one.bytes()
     for t in range(5):
@@ -61,7 +61,7 @@ def test_losses_and_gradients_alone_move_no_weight(readable):
     after = game.bytes()
     assert {name for name in before if before[name] != after[name]} == {
         f"generator/{name}" for name in game.G.statistics
-    }  # those have seen the fakes
+    }  # they have seen the fakes
     assert game.adam_G.t == game.adam_D.t == 0
     assert [found.fakes.shape, found.real_logits.shape, found.fake_logits.shape] == [
         (4, 8, 8, 1), (3, 1), (4, 1)
@@ -109,7 +109,7 @@ def test_no_noise_gives_no_pictures(readable):
 
 
 @pytest.mark.parametrize("M", [3, 5])
-def test_losses_and_scores_are_means_over_each_ones_own_number_of_pictures(readable, M):
+def test_losses_and_scores_are_means_over_n_real_and_over_m_fake_pictures(readable, M):
     game = Game(readable)
     images, noise, real_masks, fake_masks = game.batch(0, 3, M)
     real = readable.numpy(game.D(images, training=True, masks=real_masks).data).astype(float)
@@ -145,7 +145,7 @@ def test_both_gradients_are_taken_before_either_network_moves(readable, monkeypa
     assert events == ["grad", "grad", "step", "step"]
 
 
-def test_fakes_have_dropout_masks_of_their_own(readable):
+def test_fakes_have_separate_dropout_masks(readable):
     def after(real, fake):
         game = Game(readable)
         images, noise, *_ = game.batch(0)

@@ -1,4 +1,4 @@
-"""The gradient check finds wrong gradients, and checks every op there is."""
+"""The gradient check finds wrong gradients, and covers every op."""
 
 from dataclasses import replace
 from functools import partial
@@ -49,7 +49,7 @@ def test_wrong_gradients_are_found_in_the_losses_of_the_networks(name):
     assert results["generator_loss"].passed == (name != "bce_with_logits")
 
 
-def test_a_weight_that_changes_nothing_is_compared_on_the_scale_of_the_others():
+def test_a_weight_without_effect_is_compared_on_the_scale_of_the_others():
     x, idle = Tensor(np.array([0.3])), Tensor(np.array([1.0]))
     loss = partial(bce_with_logits, x, target=1.0)
     (slope,) = grad(loss(), [x])
@@ -57,12 +57,12 @@ def test_a_weight_that_changes_nothing_is_compared_on_the_scale_of_the_others():
     assert found.passed and found.points == 16
 
 
-def test_a_gradient_that_is_no_number_fails():
+def test_a_gradient_that_is_nan_fails():
     result = check_op(spoilt("tanh", float("nan")), OPS["tanh"])
     assert np.isnan(result.error) and not result.passed
 
 
-def test_points_are_all_numbers_of_all_inputs():
+def test_points_count_all_numbers_of_all_inputs():
     assert check_op(CPU, OPS["dense"]).points == (12 + 8 + 2) + (12 + 8)
 
 
@@ -80,7 +80,7 @@ def test_one_wrong_entry_of_any_input_is_found(argument):
     assert not check_op(replace(CPU, twins={op: Op(op.forward, backward)}), op).passed
 
 
-def test_the_fast_engine_is_checked_on_its_own_way():
+def test_the_fast_engines_methods_are_checked():
     fast = choose("cpu", "fast", lambda line: None)
     for name in ("conv2d", "conv2d_transpose"):
         plans = []
@@ -95,7 +95,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     return code, capsys.readouterr().out
 
 
-def test_the_command_prints_a_table_and_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
+def test_the_command_prints_a_table_and_fails_if_a_gradient_is_wrong(capsys, monkeypatch):
     monkeypatch.setattr(gradcheck.backends, "choose", lambda *args, **kwargs: spoilt("tanh", 1.01))
     code, out = run(capsys)
     lines = out.splitlines()
@@ -109,10 +109,10 @@ def test_the_command_checks_one_op_and_succeeds(capsys):
     code, out = run(capsys, "--op", "dense", "--engine", "readable")
     lines = out.splitlines()
     assert code == 0 and len(lines) == 4 and lines[0].startswith("device cpu, engine readable")
-    assert lines[2].endswith("pass") and lines[-1] == "all gradients agree with differences"
+    assert lines[2].endswith("pass") and lines[-1] == "all gradients agree with finite differences"
 
 
-def test_an_op_that_there_is_not_is_refused_with_those_there_are():
+def test_an_unknown_op_is_refused_with_the_known_ones():
     with pytest.raises(UsageError, match="invalid choice: 'cube'") as error:
         gradcheck.main(["--device", "cpu", "--op", "cube"])
     assert all(name in one_line(error) for name in OPS)

@@ -1,4 +1,4 @@
-"""Layers: what batch normalisation remembers, the shapes they make, and who is named when they do not fit."""
+"""Layers: batch normalisation's running values, output shapes, and the layer that a shape error names."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_running_values_move_one_percent_towards_the_batchs_mean_and_biased_vari
         return [readable.numpy(tensor.data) for tensor in (layer.running_mean, layer.running_variance)]
 
     mean, variance = running()
-    assert (before == 0).all()  # a new array: a copy taken before stays
+    assert (before == 0).all()  # updates make new arrays: the old one is unchanged
     assert mean == pytest.approx([0.03, 0.1], rel=1e-13)
     assert variance == pytest.approx([0.99 + 0.04, 0.99], rel=1e-13)
     mean, variance = running()

@@ -1,4 +1,4 @@
-"""Dropout masks: how many numbers they keep, and that these are independent."""
+"""Dropout masks: the share of numbers that they keep, and that masks are independent."""
 
 from math import sqrt
 
@@ -25,7 +25,7 @@ def test_parts_pictures_and_places_are_not_correlated():
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1 / 3, 0.5, 0.999999])
-def test_the_rate_is_rounded_to_what_sixteen_bits_can_do(rate):
+def test_the_rate_is_rounded_to_sixteen_bits(rate):
     rounded = mask_rate(rate)
     assert 0 <= rounded < 1 and abs(rounded - rate) <= 1 / MASK_STEPS
     assert (rounded * MASK_STEPS).is_integer()

@@ -1,4 +1,4 @@
-"""The two networks: sizes, initial values, and what they make in training and outside it."""
+"""The two networks: sizes, initial values, and outputs in training and at inference."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""A notebook, run cell by cell in a kernel of its own: training, pictures, curves, interruption, errors."""
+"""A notebook, run cell by cell in a real kernel: training, pictures, curves, interruption, errors."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ for epoch in tinygan.training(images, batch_size=32, width=2, epochs=50, quiet=T
     print(epoch.losses)
     if epoch.number == 2:
         break""",
-    "on": "tinygan.train(images, resume=True, quiet=True, epochs=50, steps=8).epochs['epoch'].tolist()",
+    "resumed": "tinygan.train(images, resume=True, quiet=True, epochs=50, steps=8).epochs['epoch'].tolist()",
     "stop": f"""
 import os, signal, threading
 before = signal.getsignal(signal.SIGINT)
@@ -38,7 +38,7 @@ tinygan.train({SETTINGS}, epochs=100_000, no_report=True, name="stopped")""",
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
-    """What each cell has shown."""
+    """What each cell displays."""
     folder = tmp_path_factory.mktemp("notebook")
     cells = [nbformat.v4.new_code_cell(code.strip(), id=name) for name, code in CELLS.items()]
     notebook = nbformat.v4.new_notebook(cells=cells)
@@ -52,7 +52,7 @@ def text(shown: list[Any]) -> str:
     return "".join(output.get("text", "") for output in shown)
 
 
-def test_a_training_shows_its_lines_and_one_that_moves(outputs):
+def test_training_shows_its_log_and_a_moving_progress_line(outputs):
     shown = text(outputs["train"])
     assert "epoch 3/3 done" in shown and "\r" in shown
     assert [output.output_type for output in outputs["train"] if output.output_type == "error"] == []
@@ -61,7 +61,7 @@ def test_a_training_shows_its_lines_and_one_that_moves(outputs):
 def test_a_run_shows_its_verdict_its_samples_and_curves(outputs):
     (shown,) = outputs["run"]
     page = shown.data["text/html"]
-    assert "epoch 3: too early to tell" in page and "data:image/png;base64," in page
+    assert "epoch 3: too early to say" in page and "data:image/png;base64," in page
     assert page.count("<polyline") == 2
 
 
@@ -70,15 +70,15 @@ def test_curves_are_arrays(outputs):
 
 
 @pytest.mark.parametrize("cell", ["pictures", "walk"])
-def test_pictures_show_themselves(outputs, cell):
+def test_pictures_are_displayed(outputs, cell):
     (shown,) = outputs[cell]
     assert shown.data["image/png"].startswith("iVBORw0KGgo")  # a PNG file in base 64
 
 
-def test_epochs_come_one_by_one_and_the_run_goes_on_later(outputs):
+def test_epochs_come_one_by_one_and_the_run_can_be_resumed(outputs):
     pictures = [output for output in outputs["steps"] if "image/png" in output.get("data", {})]
     assert len(pictures) == 2 and text(outputs["steps"]).count("'g_loss': 0.") == 2
-    assert outputs["on"][-1].data["text/plain"] == "[1, 2, 3, 4]"
+    assert outputs["resumed"][-1].data["text/plain"] == "[1, 2, 3, 4]"
 
 
 def test_an_interrupted_cell_is_saved_and_shows_one_line(outputs):

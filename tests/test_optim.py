@@ -1,4 +1,4 @@
-"""Adam and the average of weights, against their formulas in plain Python."""
+"""Adam and the weight average, against their formulas in plain Python."""
 
 import math
 
@@ -39,10 +39,10 @@ def test_adam_equals_the_formula_over_several_steps(readable, settings):
             assert abs(moved - (w - start[at])) < 1e-11 * defaults["lr"] + 1e-15
             assert found_m[at] == pytest.approx(m, rel=1e-13, abs=1e-17)
             assert found_v[at] == pytest.approx(v, rel=1e-13)
-    assert other.data == 1  # a gradient of 0 from the start moves nothing, and divides by eps, not by 0
+    assert other.data == 1  # zero gradients from the start move nothing: 0 / eps, not 0 / 0
 
 
-def test_step_leaves_graphs_gradients_and_earlier_arrays_as_they_were(readable):
+def test_step_leaves_graphs_gradients_and_earlier_arrays_unchanged(readable):
     start, x, other = (readable.array(numbers(*given)) for given in ((1, 3, 1), (2, 4, 3), (3, 3, 3)))
     w = Tensor(start)
     features = tinygan.dense(x, Tensor(other))
@@ -56,7 +56,7 @@ def test_step_leaves_graphs_gradients_and_earlier_arrays_as_they_were(readable):
     assert (grad(loss, [w])[0] == g).all()
 
 
-def test_float32_stays_float32_whatever_number_the_learning_rate_is():
+def test_float32_stays_float32_for_any_type_of_learning_rate():
     for lr in (1e-4, np.float64(1e-4)):
         w = Tensor(np.ones(2, np.float32))
         adam = Adam({"w": w}, lr=lr)
@@ -76,7 +76,7 @@ def test_a_gradient_of_another_shape_or_dtype_is_refused_and_nothing_moves(wrong
 @pytest.mark.parametrize(
     ("name", "wrong"), [("lr", -1), ("lr", math.inf), ("beta1", 1), ("beta2", -1), ("eps", math.nan)]
 )
-def test_numbers_that_adam_cannot_have_are_refused(name, wrong):
+def test_hyperparameters_out_of_range_are_refused(name, wrong):
     with pytest.raises(UsageError, match=f"Adam got .*{name}={wrong}"):
         Adam({}, **{name: wrong})
 

@@ -1,4 +1,4 @@
-"""R1: its gradients against differences of its value, and in which steps it counts."""
+"""R1: its gradients against finite differences of its value, and the steps that include it."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def logit(D: Network, image: np.ndarray) -> float:
 
 
 def by_definition(D: Network, images: np.ndarray) -> float:
-    """R1, with the slope by each pixel as a difference."""
+    """R1, with the slope at each pixel as a finite difference."""
     squares = 0.0
     for image in images:
         for at in np.ndindex(image.shape):
@@ -53,7 +53,7 @@ def test_the_gradients_of_r1_are_differences_of_its_definition(engine: str) -> N
         tensor.data = before
         expected = (ends[0] - ends[1]) / 2e-4
         assert (gradient * direction).sum() == pytest.approx(expected, rel=1e-5, abs=1e-8)
-        assert gradient.dtype == np.float64 and gradient.any() == (tensor.data.ndim > 1)  # no bias has one
+        assert gradient.dtype == np.float64 and gradient.any() == (tensor.data.ndim > 1)  # biases have none
 
 
 def test_r1_is_half_the_mean_square_of_the_slopes() -> None:
@@ -77,7 +77,7 @@ def test_a_discriminator_with_another_layer_is_refused_before_any_step() -> None
 
 
 @pytest.mark.parametrize("engine", ["readable", "fast"])
-def test_every_so_many_steps_d_alone_gets_it(engine: str) -> None:
+def test_every_16th_step_adds_it_to_the_gradients_of_d_only(engine: str) -> None:
     for taken, strength in ((0, EVERY * 0.5), (1, 0), (EVERY - 1, 0), (EVERY, EVERY * 0.5)):
         plain, other = Game(engine, dtype="d"), Game(engine, dtype="d")
         batch = plain.batch(0)

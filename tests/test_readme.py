@@ -1,4 +1,4 @@
-"""README is right about files, names and short commands."""
+"""README and the other pages are right about files, names, figures and short commands."""
 
 import importlib
 import json
@@ -11,28 +11,46 @@ import pytest
 
 from tests.commands import ROOT, works
 from tinygan.__main__ import COMMANDS
+from tinygan.runs.settings import new_settings
 from tinygan.trained import Run
+from tinygan.views.health import verdict
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LINKS = sorted(set(re.findall(r"\]\(((?!http|#)[^)]+)\)", README)))
-ROWS = re.findall(r"^\| \d \| \[`[\w/.]+`\]\((tinygan/[\w/]+)\.py\), (.+?) \|", README, flags=re.M)
+MANUAL = (ROOT / "tinygan/README.md").read_text(encoding="utf-8")
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "tinygan/README.md", "tests/README.md", "benchmarks/results/README.md")
+}
+LINKS = sorted(
+    {(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\((?!http)([^)]+)\)", text)}
+)
+ROWS = re.findall(
+    r"^\| \d \| \[`[\w/.]+`\]\((tinygan/[\w/]+)\.py\), (.+?) \| (\d+) \|", README, flags=re.M
+)
 
 
-@pytest.mark.parametrize("link", LINKS)
-def test_a_file_that_is_linked_exists(link):
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_what_is_linked_exists(page, link):
     file, _, anchor = link.partition("#")
-    assert (ROOT / file).exists()
-    assert not anchor or anchor in anchors((ROOT / file).read_text(encoding="utf-8"))
+    path = (ROOT / page).parent / file if file else ROOT / page
+    assert path.exists()
+    assert not anchor or anchor in anchors(path.read_text(encoding="utf-8"))
 
 
 def anchors(text):
-    """Where a link into a Markdown file may lead: its headings, as they are spelt there."""
+    """Where a link into a Markdown file can lead: its headings, as links spell them."""
     headings = re.findall(r"^#+ (.+)", text, re.M)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
-def test_anchors_are_headings():
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors(README)
+def test_the_step_on_the_first_screen_is_the_code_of_the_engine():
+    shown = README.partition("```python\n")[2].partition("```")[0].splitlines()
+    code = [line for line in (ROOT / "tinygan/gan.py").read_text().splitlines() if line in shown]
+    assert [line for line in shown if line] == code and len(code) == 9
 
 
 RESULTS = ROOT / "benchmarks/results"
@@ -40,26 +58,56 @@ RESULTS = ROOT / "benchmarks/results"
 
 def test_the_figures_of_truncation_are_those_that_were_measured():
     rows = {row["factor"]: row for row in json.loads((RESULTS / "truncation.json").read_text())["measured"]}
-    (said,) = re.findall(r"0\.7 turns precision (.+?)\n\(\[`truncation.json", README, flags=re.S)
+    (said,) = re.findall(r"it turns\nprecision (.+?)\(\[`truncation.json", README, flags=re.S)
     digits = {"precision": 2, "recall": 2, "fcd": 0}
     expected = [round(rows[factor][name], digits[name]) for name in digits for factor in (1, 0.7)]
     assert [float(text) for text in re.findall(r"[\d.]+", said)] == expected
 
 
 def test_the_figures_of_recipes_are_those_that_were_measured():
-    text = (RESULTS / "recipes/five_minutes.jsonl").read_text()
-    before = "best,batch_size=64,penalty=0,dropout=0.3"
-    for trial, line in (("best", "`best` | 32"), (before, "`best` of before")):
-        own = [row for row in map(json.loads, text.splitlines()) if row["trial"] == trial]
-        (said,) = re.findall(rf"^\| {re.escape(line)} .*", README, flags=re.M)
-        fcd, recall = (mean(row[name] for row in own) for name in ("fcd", "recall"))
-        assert said.endswith(f"| {fcd:.0f} | {recall:.2f} |") and len(own) == 3
+    earlier = json.loads((RESULTS / "recipes/recipes.json").read_text())
+    rows = [json.loads(line) for line in (RESULTS / "recipes/five_minutes.jsonl").read_text().splitlines()]
+    rows += [row | {"trial": row["recipe"]} for row in earlier["runs"] if row["recipe"] != "best"]
+    for recipe in ("seed", "quick", "best"):
+        measured = [row for row in rows if row["trial"] == recipe][:3]
+        (said,) = re.findall(rf"^\| `{recipe}`.*", README, flags=re.M)
+        fcd, recall = (mean(row[name] for row in measured) for name in ("fcd", "recall"))
+        assert said.endswith(f"| {fcd:.0f} | {recall:.2f} |") and len(measured) == 3
     (hour,) = map(json.loads, (RESULTS / "recipes/hour.jsonl").read_text().splitlines())
-    assert f"{hour['steps']:,} steps, `best` has FCD {hour['fcd']:.1f}" in README
+    assert f"{hour['steps']:,} steps, `best` has FCD {hour['fcd']:.1f}" in " ".join(README.split())
 
 
-@pytest.mark.parametrize(("file", "names"), ROWS)
-def test_the_names_of_the_reading_path_exist(file, names):
+BEST = [json.loads(line) for line in (RESULTS / "fashion-mnist-best/stats.jsonl").read_text().splitlines()]
+
+
+def test_the_times_below_the_pictures_are_those_of_the_run():
+    pictures, times = (README.splitlines()[at].strip("| ").split(" | ") for at in (PICTURES, PICTURES + 2))
+    for picture, text in zip(pictures[1:], times[1:], strict=True):
+        (epoch,) = map(int, re.findall(r"epoch_(\d+)", picture))
+        assert text == f"{sum(row['seconds'] for row in BEST[:epoch]):.0f} s"
+
+
+PICTURES = next(at for at, line in enumerate(README.splitlines()) if line.startswith("| !["))
+
+
+def test_the_output_is_that_of_the_run(tmp_path):
+    """Its words are printed by a short run of the same command; its figures are those of the run shown."""
+    lines = re.search(r"```\n(epoch 1/3 .*?)```", README, re.S)[1].splitlines()
+    small = "--data strokes --limit 320 --width 8 --no-gif --no-report --no-quiet".split()[:-1]
+    printed = works("train", "--recipe", "best", "--epochs", "3", *small, cwd=tmp_path).stdout.splitlines()
+    shapes = {re.sub(r"[\d.,]+", "0", line) for line in printed}
+    for line in lines[::2]:
+        assert re.sub(r"[\d.,]+", "0", line) in shapes, line
+    for row, line, words in zip(BEST, lines[::2], lines[1::2], strict=False):
+        means = "mean loss G {g_loss:.3f} D {d_loss:.3f}  D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}"
+        assert line.startswith(f"epoch {row['epoch']}/3 done  {means.format(**row)}  {row['seconds']:.3g} s")
+        said = verdict(BEST[: row["epoch"]], new_settings({"recipe": "best", "epochs": 3}))
+        assert words.strip() == str(said)
+
+
+@pytest.mark.parametrize(("file", "names", "lines"), ROWS)
+def test_the_names_and_lines_of_the_reading_path_are_right(file, names, lines):
+    assert len((ROOT / f"{file}.py").read_text(encoding="utf-8").splitlines()) == int(lines)
     module = importlib.import_module(file.replace("/", "."))
     for name in re.findall(r"`(\w+)`", names):
         assert hasattr(module, name), f"{file}.py has no {name}"
@@ -75,7 +123,9 @@ TUTORIAL = {
     "BinaryCrossentropy(from_logits=True)", "GradientTape", "tf.keras.optimizers.Adam", "tf.random.normal",
     "seed", "train", "tf.train.Checkpoint", "generate_and_save_images",
 }  # fmt: skip
-SECTION = README.partition("\n## Reading the code\n")[2].partition("\n### Change it\n")[0]
+SECTION = README.partition("\n## Read it\n")[2].partition("\n## How fast\n")[0]
+CODE = MANUAL.partition("\n## The code\n")[2].partition("\n### Change it\n")[0]
+SECTION += CODE.replace("](", "](tinygan/")
 NAMED = {span for span in re.findall(r"`([^`]+)`", SECTION) if not span.startswith(("python ", "--"))}
 
 
@@ -96,10 +146,10 @@ def test_every_file_and_name_of_the_reading_path_exists(name):
     assert known(name), f"README names {name}"
 
 
-MAP = README.partition("\n## Where things are\n\n```\n")[2].partition("```")[0]
+MAP = MANUAL.partition("\n## Where things are\n\n```\n")[2].partition("```")[0]
 
 
-def test_the_map_shows_every_room_and_file_at_the_top():
+def test_the_map_shows_every_package_and_file_at_the_top():
     names = set(re.findall(r"[\w.]+/?", MAP))
     for path in (ROOT / "tinygan").iterdir():
         if path.suffix == ".py" and not path.name.startswith("__"):
@@ -115,10 +165,11 @@ def test_the_map_shows_what_there_is():
         assert name.endswith("/") or (ROOT / "tinygan" / f"{name}.py").is_file(), name
 
 
-@pytest.mark.parametrize("room", ["fast", "cuda", "ranks", "data", "runs", "views", "evaluation"])
-def test_the_map_names_every_file_of_a_room(room):
-    (entry,) = re.findall(rf"^  {room}/ (.*?)(?=^  \S)", MAP, flags=re.M | re.S)
-    files = {path.stem for path in (ROOT / "tinygan" / room).glob("[!_]*.*") if path.suffix in (".py", ".cu")}
+@pytest.mark.parametrize("package", ["fast", "cuda", "ranks", "data", "runs", "views", "evaluation"])
+def test_the_map_names_every_file_of_a_package(package):
+    (entry,) = re.findall(rf"^  {package}/ (.*?)(?=^  \S)", MAP, flags=re.M | re.S)
+    paths = (ROOT / "tinygan" / package).glob("[!_]*.*")
+    files = {path.stem for path in paths if path.suffix in (".py", ".cu")}
     assert files <= set(re.findall(r"\w+", entry))
 
 
@@ -137,7 +188,7 @@ def test_the_example_in_python_runs(tmp_path, monkeypatch):
     """Word for word, but on few pictures and with a small model."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path))
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    (example,) = re.findall(r"```python\n(import .*?)```", MANUAL, flags=re.S)
     small = "limit=80, batch_size=32, width=2, quiet=True"
     for own, other in (
         ('"fashion-mnist", recipe="best", epochs=3', f'"strokes", epochs=3, {small}'),
@@ -152,7 +203,7 @@ def test_the_example_in_python_runs(tmp_path, monkeypatch):
     assert Run(tmp_path / "runs/0002-array").epochs["epoch"].tolist() == [1, 2, 3]
 
 
-CODES = re.findall(r'`python -c "([^`]+)"`', README)
+CODES = re.findall(r'`python -c "([^`]+)"`', MANUAL)
 
 
 def test_the_answers_are_those_that_the_questions_ask_for(capsys):
@@ -171,14 +222,17 @@ def test_the_answers_are_those_that_the_questions_ask_for(capsys):
 def test_a_batch_of_one_answers_its_question(tmp_path):
     train, explain = re.findall(r"`python -m tinygan\.(train --data .*|explain --layers)`", SECTION)
     said = works(*train.split(), cwd=tmp_path).stdout
-    assert "batches of one picture: batch normalisation takes G's noise away. Start again" in said
+    assert "batches of one picture: batch normalisation cancels G's noise. Start again" in said
     layers = works(*explain.split(), cwd=tmp_path).stdout
     dense, norm = [line.split() for line in layers.splitlines() if line.startswith("0")][:2]
     assert dense[0] == "00_dense" and set(dense[-2:]) == {"+0e+00", "0.0e+00"}  # no gradient comes through
     assert norm[0] == "01_batchnorm" and norm[7] == "0.00"  # whatever the noise
 
 
-@pytest.mark.parametrize("line", re.findall(r"^python -m tinygan\.(\w+ .*?)(?:  +#.*)?$", README, flags=re.M))
+COMMAND_LINES = re.findall(r"^python -m tinygan\.(\w+ .*?)(?:  +#.*)?$", README + MANUAL, flags=re.M)
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
 def test_the_options_of_commands_exist(line):
     command, *arguments = shlex.split(line)
     help_text = importlib.import_module(f"tinygan.{command}").parser().format_help()

@@ -1,4 +1,4 @@
-"""Random streams: numbers that depend on their place and on nothing else."""
+"""Random streams: numbers that depend only on their seed, name and path."""
 
 import math
 from itertools import islice
@@ -41,7 +41,7 @@ def test_other_seeds_names_and_steps_give_other_numbers():
 
 
 def test_the_oracle_gives_the_published_numbers():
-    # The known answers of the authors' own library, Random123 (kat_vectors, philox4x64, 10 rounds).
+    # The known answers in the authors' library, Random123 (kat_vectors, philox4x64, 10 rounds).
     assert philox([0] * 4, [0] * 2) == [
         0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B
     ]  # fmt: skip
@@ -89,7 +89,7 @@ def test_a_permutation_holds_every_number_once():
 
 
 @pytest.mark.parametrize(("seed", "name"), [(0, "mine"), (-1, "init"), (0.5, "init"), (None, "init")])
-def test_unknown_names_and_seeds_that_are_no_number_are_refused(seed, name):
+def test_unknown_names_and_bad_seeds_are_refused(seed, name):
     with pytest.raises(UsageError, match="Use one of init, shuffle, noise|Use a whole number"):
         stream(seed, name)
 

@@ -220,7 +220,7 @@ def test_classes_have_names_and_numbers() -> None:
     assert class_called("boot", "fashion-mnist") == "ankle boot"
     assert class_called("shirt", "fashion-mnist") == "shirt"  # also a part of another name
     for name in ("boat", "er"):  # the part of several
-        with pytest.raises(UsageError, match=f"'{name}' in fashion-mnist.* Name one of: T-shirt/top, "):
+        with pytest.raises(UsageError, match=f"'{name}' in fashion-mnist.* Use one of: T-shirt/top, "):
             class_called(name, "fashion-mnist")
 
 

@@ -1,4 +1,4 @@
-"""What is shipped: a wheel that holds all it needs, and runs where there is no checkout."""
+"""The package: a wheel that contains all it needs, and runs without a checkout."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ NEEDED = (
 
 
 @pytest.mark.slow
-def test_a_wheel_holds_everything_and_runs_outside_the_checkout(tmp_path: Path) -> None:
+def test_a_wheel_contains_everything_and_runs_outside_the_checkout(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
     built = subprocess.run(
         [*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, ROOT], capture_output=True, text=True
@@ -37,9 +37,9 @@ def test_a_wheel_holds_everything_and_runs_outside_the_checkout(tmp_path: Path) 
     subprocess.run([*pip, "install", "--no-deps", "--target", place, wheel], check=True)
 
     def outside(*arguments: str) -> str:
-        """What Python prints that has the installed package alone."""
+        """Run Python with the installed package only; return what it prints."""
         done = ended(start(*arguments, cwd=tmp_path, environment={"PYTHONPATH": str(place)}))
-        shown = done.stdout.replace(sys.executable, "")  # Python itself may lie in the checkout
+        shown = done.stdout.replace(sys.executable, "")  # Python itself may be in the checkout
         assert done.returncode == 0 and str(ROOT) not in shown, (arguments, done)
         return done.stdout
 
@@ -54,7 +54,7 @@ def test_a_wheel_holds_everything_and_runs_outside_the_checkout(tmp_path: Path) 
     assert str(place) in outside("-c", "import tinygan; print(tinygan.__file__)")
 
 
-def test_lower_bounds_are_stated_for_everything_that_is_needed() -> None:
+def test_every_dependency_has_a_lower_bound() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     (line,) = re.findall(r"^dependencies = \[(.*)\]$", text, re.M)
     assert re.findall(r'"(\w+)>=[\d.]+"', line) == ["numpy", "pillow", "imageio"]

@@ -1,4 +1,4 @@
-"""tinygan against what TensorFlow computed: `golden/make_golden.py` says how, and what the files hold."""
+"""tinygan against values computed by TensorFlow; `golden/make_golden.py` describes the files."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ GRADIENTS = {
 
 
 def read(name: str) -> dict[str, np.ndarray]:
-    """The arrays of a file."""
+    """The arrays in a file, by name."""
     with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
         return {key: file[key] for key in file.files}
 
@@ -102,7 +102,7 @@ def test_three_training_steps_agree_with_tensorflow(backend):
     for name, tensor in tensors.items():
         assert tensor.shape == initial[name].shape
         tensor.data = backend.array(initial[name])
-    adams = {"generator": Adam(G.parameters), "discriminator": Adam(D.parameters)}  # the seed's numbers
+    adams = {"generator": Adam(G.parameters), "discriminator": Adam(D.parameters)}  # the tutorial's settings
 
     def check(name, found, expected):
         error = relative_error(backend.numpy(found), expected)
@@ -125,7 +125,7 @@ def test_three_training_steps_agree_with_tensorflow(backend):
         assert set(after) == set(tensors)
         for name, tensor in tensors.items():
             check(f"step {t}, {name}", tensor.data, after[name])
-            # What a step changes is small beside the weight itself, so it is compared on its own.
+            # The change is small compared with the weight, so it is compared separately.
             moved, expected = backend.numpy(tensor.data) - before[name], after[name] - before[name]
             assert relative_error(moved, expected) < 1e-7, f"step {t}, change of {name}"
         before = after

@@ -244,7 +244,7 @@ def test_a_run_has_its_statistics_as_arrays(run: tinygan.Run) -> None:
 
 def test_a_run_shows_its_verdict_samples_and_curves(run: tinygan.Run, tmp_path: Path) -> None:
     page = run._repr_html_()
-    assert "epoch 2: too early to tell" in page and "data:image/png;base64," in page
+    assert "epoch 2: too early to say" in page and "data:image/png;base64," in page
     assert page.count("<polyline") == 2 and ">G's loss<" in page
     (tmp_path / "<b>").mkdir()
     (tmp_path / "<b>/config.json").write_text("{}")

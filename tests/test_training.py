@@ -78,9 +78,9 @@ def test_help_and_completion_know_the_options() -> None:
         ({"change": {"lr": 1}}, "--change works only with --resume."),
         ({"dry_run": True}, "Use tinygan.train.main('--dry-run')"),
         ({"data": "fashion_mnist"}, "Did you mean fashion-mnist?"),
-        ({"data": np.full((9, 28, 28), 3e6)}, "the array holds numbers from 3e+06 to 3e+06. Bring them to"),
-        ({"data": [["a"]]}, "the array holds <U1. It needs whole or floating-point numbers."),
-        ({"data": np.zeros((28, 28, 3))}, "the array holds shape (28, 28, 3)"),
+        ({"data": np.full((9, 28, 28), 3e6)}, "the array holds numbers from 3e+06 to 3e+06. Rescale them to"),
+        ({"data": [["a"]]}, "the array has dtype <U1. Use integers or floating-point numbers."),
+        ({"data": np.zeros((28, 28, 3))}, "the array has shape (28, 28, 3)"),
         ({"data": [[1], [1, 2]]}, "the array cannot be read: "),
         ({"resume": "gone"}, "gone does not exist."),
         ({"start_from": "gone"}, "gone does not exist."),
@@ -105,7 +105,8 @@ def test_an_array_trains_like_a_file_of_it_and_its_range_is_printed(
 ) -> None:
     tinygan.train(**SMALL | {"quiet": False}, epochs=1)
     said = capsys.readouterr().out
-    assert "numbers  taken as [0, 1]" in said and "data     array: 70 images 28x28x1 (the array)" in said
+    assert "numbers  assumed to be in [0, 1]" in said
+    assert "data     array: 70 images 28x28x1 (the array)" in said
     np.save("array.npy", ARRAY)
     tinygan.train(**SMALL | {"data": Path("array.npy")}, epochs=1)
     losses = [tinygan.Run(here / "runs" / name).read_losses() for name in ("0001-array", "0002-array")]
@@ -137,7 +138,7 @@ def test_epochs_are_those_of_the_whole_training(here: Path) -> None:
     assert [epoch.losses["g_loss"] for epoch in found] == run.epochs["g_loss"].tolist()
     assert (tinygan.load(run).generate() == found[-1].samples).all()
     assert digest(checkpoint(here, 3)) == digest(Path(run) / "checkpoints/epoch_0003.npz")
-    assert "too early to tell" in found[0].verdict
+    assert "too early to say" in found[0].verdict
 
 
 SLOW = pytest.mark.slow

@@ -1,13 +1,12 @@
-"""Reverse-mode differentiation: record how each tensor was made, then walk back from the loss.
+"""Reverse-mode differentiation: record how each tensor was computed, then walk back from the loss.
 
 An `Op` joins two functions of arrays, a forward and a backward pass, into one function of tensors. A call
-computes the result and leaves a `Node` on it: which op made it, from which inputs, and what the op saved.
-The nodes form a graph from the loss back to the parameters. `grad` walks that graph once, in reverse, and
-applies the chain rule at each node: from the gradient with respect to a result, the op's backward pass
-computes the gradients with respect to its inputs.
+computes the result y and attaches a `Node` to it: the op, its inputs, and what the op saved for later. The
+nodes form a graph from the loss back to the parameters. `grad` walks that graph once, in reverse, and applies
+the chain rule at each node: the op's backward pass turns d loss / d y into d loss / d x for each input x.
 
 `grad` returns gradients and stores nothing on a tensor. So there is nothing to reset between steps, and two
-losses that share a graph can each walk it."""
+losses can share a graph."""
 
 from __future__ import annotations
 
@@ -20,21 +19,18 @@ from typing import Any, NamedTuple
 from tinygan.arrays import Array, Backend, array_module, backend_of
 from tinygan.errors import ShapeError, UsageError
 
-Wanted = tuple[bool, ...]  # for each input of an op: whether its gradient is needed
-Gradients = tuple[Array, ...]  # one for each input; None where it is not wanted
-_recording: ContextVar[bool] = ContextVar("recording", default=True)  # a global, but each context has its own
+Wanted = tuple[bool, ...]  # for each input of an op: is its gradient needed?
+Gradients = tuple[Array, ...]  # one for each input; can be None if it is not wanted
+_recording: ContextVar[bool] = ContextVar("recording", default=True)  # a global with one value per thread
 
 
 class Op:
     """A differentiable function of tensors, made of a `forward` and a `backward` as in `tinygan.ops`.
 
-    Its name, arguments and help are those of `forward`. Positional arguments are tensors, plain arrays
-    (constants: no gradient flows to them) or None. They share one floating-point dtype, which is also that of
-    the result: float32 never becomes float64 unnoticed.
-
-    Raises (when called):
-        UsageError: the arguments mix dtypes, or an attribute is a Tensor or gives the result another dtype.
-    """
+    Its name, arguments and docstring are those of `forward`. Positional arguments are tensors, plain arrays
+    (constants: no gradient flows to them) or None. They and the result share one floating-point dtype:
+    float32 never silently becomes float64. Raises: UsageError if they mix dtypes, or an attribute is a
+    Tensor or changes the result's dtype."""
 
     def __init__(self, forward: Callable[..., tuple[Array, Any]], backward: Callable[..., Gradients]) -> None:
         self.forward, self.backward = forward, backward
@@ -46,7 +42,7 @@ class Op:
             call = self.__signature__.bind(*inputs, **attributes)
         except TypeError as problem:
             raise TypeError(f"{self.__name__}{self.__signature__}: {problem}") from None
-        call.apply_defaults()  # an omitted bias is an input as well: None
+        call.apply_defaults()  # an omitted bias is an input: None
         arrays = [x.data if isinstance(x, Tensor) else x for x in call.args]
         given = zip(arrays, self.__signature__.parameters.values(), strict=False)
         missing = {"None" for x, p in given if x is None and p.default is not None}
@@ -67,7 +63,7 @@ class Op:
 
 
 class Node(NamedTuple):
-    """How a tensor was made."""
+    """How a tensor was computed: y, saved = op.forward(*inputs)."""
 
     op: Op
     inputs: tuple[Tensor | None, ...]  # None: a constant
@@ -75,10 +71,10 @@ class Node(NamedTuple):
 
 
 class Tensor:
-    """An array, `data`, and how it was made."""
+    """An array, `data`, that knows how it was computed: `node`, None for parameters and constants."""
 
     __slots__ = ("backend", "data", "node")
-    __array_ufunc__ = None  # NumPy's functions do not take it: no gradient would flow through them
+    __array_ufunc__ = None  # NumPy's functions refuse it: no gradient would flow through them
 
     def __init__(self, data: Array, backend: Backend | None = None, node: Node | None = None) -> None:
         self.data, self.backend, self.node = data, backend or backend_of(data), node
@@ -107,7 +103,7 @@ class Tensor:
 
 @contextmanager
 def no_grad() -> Iterator[None]:
-    """Record nothing inside this block: results have no graph, and inputs can be freed at once."""
+    """Record no graph inside this block, so that every intermediate result is freed as soon as possible."""
     token = _recording.set(False)
     try:
         yield
@@ -116,18 +112,16 @@ def no_grad() -> Iterator[None]:
 
 
 def grad(loss: Tensor, wrt: Iterable[Tensor]) -> list[Array]:
-    """The gradients of a scalar `loss` with respect to each tensor of `wrt`: arrays of their shapes.
-
-    Only nodes between `loss` and `wrt` run backward, and each gradient is freed after its use. Two of the
-    results may share memory: do not change them in place.
+    """d loss / d x for a scalar `loss` and each tensor x in `wrt`: a list of arrays of the shapes of x.
 
     >>> import numpy as np
+    >>> square = Op(lambda x: (x * x, x), lambda x, dy, wanted: (2 * x * dy,))  # forward saves x for backward
     >>> x = Tensor(np.array(3.0))
-    >>> [float(g) for g in grad(x + x, [x])]
-    [2.0]
+    >>> [float(g) for g in grad(square(x) + x, [x])]  # 2 x + 1
+    [7.0]
 
-    Raises:
-        UsageError: `loss` is not a scalar, or does not depend on a tensor of `wrt`."""
+    Only nodes between `loss` and `wrt` run backward, and each gradient is freed after use. Results can share
+    memory: do not change them in place. Raises: UsageError if `loss` is not a scalar that depends on x."""
     if not isinstance(loss, Tensor) or loss.shape != ():
         found = f"{type(loss).__name__} {getattr(loss, 'shape', '')}".rstrip()
         raise UsageError(f"grad needs a scalar Tensor, got {found}. Make it by ops, and take the mean.")
@@ -138,15 +132,15 @@ def grad(loss: Tensor, wrt: Iterable[Tensor]) -> list[Array]:
         if tensor.node and any(id(x) in on_the_way for x in tensor.node.inputs):
             on_the_way.add(id(tensor))
 
-    gradients: dict[int, Array] = {id(loss): array_module(loss.data).ones_like(loss.data)}  # by id; here 1
-    for tensor in reversed(order):  # so each tensor comes after everything that was made from it
+    gradients: dict[int, Array] = {id(loss): array_module(loss.data).ones_like(loss.data)}  # here 1
+    for tensor in reversed(order):  # each tensor comes after all that use it
         if tensor.node is None or id(tensor) not in on_the_way:
             continue
         op, inputs, saved = tensor.node
         dy = gradients[id(tensor)] if id(tensor) in asked else gradients.pop(id(tensor))
         wanted = tuple(id(x) in on_the_way for x in inputs)
         for x, dx in zip(inputs, op.backward(saved, dy, wanted), strict=True):
-            if dx is not None and id(x) in on_the_way:  # a tensor used twice gets the sum
+            if dx is not None and id(x) in on_the_way:  # a tensor used twice: the sum
                 gradients[id(x)] = gradients[id(x)] + dx if id(x) in gradients else dx
     for i, tensor in enumerate(wrt):
         if id(tensor) not in gradients:
@@ -155,7 +149,7 @@ def grad(loss: Tensor, wrt: Iterable[Tensor]) -> list[Array]:
 
 
 def _inputs_first(root: Tensor) -> list[Tensor]:
-    """All tensors that `root` was made from, each after its inputs. No recursion: graphs may be deep."""
+    """All tensors that `root` was computed from, each after its inputs. No recursion: graphs can be deep."""
     order: list[Tensor] = []
     seen: set[int] = set()
     stack: list[tuple[Tensor, bool]] = [(root, False)]
@@ -172,7 +166,7 @@ def _inputs_first(root: Tensor) -> list[Tensor]:
 
 
 def add_forward(a: Array, b: Array) -> tuple[Array, None]:
-    """y = a + b, for two arrays of one shape."""
+    """y = a + b, for two arrays of the same shape."""
     if a.shape != b.shape:  # NumPy would broadcast, and hide a mistake
         raise ShapeError(f"cannot add shapes {a.shape} and {b.shape}. Give both the same shape.")
     return a + b, None

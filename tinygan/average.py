@@ -6,14 +6,14 @@ from tinygan.autograd import Tensor
 
 
 class Average:
-    """Weights averaged over the steps of training, kept in tensors of their own:
+    """An exponential moving average of weights, kept in separate tensors:
 
         a = d a + (1 - d) w    with d = min(decay, (1 + t) / (10 + t)) at the t-th update
 
-    Two networks that learn from each other circle around a solution; the average is nearer to the middle
-    (Yazici et al. 2018, arXiv 1806.04498). The fraction lets it reach back over about a ninth of the training
-    so far, so that it does not start from noise. `update` changes the tensors `averaged`, which follow the
-    `sources` of the same names; 0 < `decay` < 1."""
+    Two networks that learn from each other circle around a solution; the average is nearer to its centre
+    (Yazici et al. 2018, arXiv 1806.04498). The fraction limits it, early on, to about the last ninth of the
+    steps so far: the untrained weights fade out. `update` changes the tensors `averaged` to follow the
+    `sources` of the same names. 0 < `decay` < 1."""
 
     EVERY = 8  # steps between updates: weights change little, and an update moves 20 MB
 
@@ -21,7 +21,7 @@ class Average:
         self.averaged, self.sources, self.decay = dict(averaged), dict(sources), float(decay)
 
     def update(self, step: int) -> None:
-        """After training step number `step` (the first is 1)."""
+        """Call it after training step number `step` (the first is 1)."""
         t, rest = divmod(step, self.EVERY)
         if rest == 0:
             d = min(self.decay, (1 + t) / (10 + t))

@@ -7,8 +7,10 @@ import os
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -35,44 +37,69 @@ def path(text: str) -> Path:
     return Path(errors.filled(text))
 
 
+PRINTS: dict[str, Any] = {"action": "store_true", "default": argparse.SUPPRESS}
 # Options of the commands that work on a trained run.
 OF_A_RUN = ("run", "--runs")
 OPTIONS: dict[str, dict[str, Any]] = {
-    "run": {"nargs": "?", "metavar": "RUN|FILE",
-            "help": "run folder, or a checkpoint file; default: the newest run"},
-    "--runs": {"type": path, "default": Path("runs"), "help": "folder of runs; default: runs"},
-    "--device": {"type": device, "choices": backend.DEVICES, "default": "auto", "help": "default: auto"},
-    "--data-dir": {"type": path, "metavar": "DIR", "help": "where fashion-mnist/ lies; default: the run's"},
+    "run": {"nargs": "?", "metavar": "RUN|FILE", "help": "a run or a checkpoint (default: the newest run)"},
+    "--runs": {"type": path, "default": Path("runs"), "metavar": "DIR",
+               "help": "folder of runs (default: runs)"},
+    "--device": {"type": device, "choices": backend.DEVICES, "default": "auto", "metavar": "NAME",
+                 "help": "auto (a GPU if usable), cpu or gpu (default: auto)"},
+    "--engine": {"choices": backend.ENGINES, "default": "auto", "metavar": "NAME",
+                 "help": "auto (fast), fast, or readable, the code in ops/ (default: auto)"},
+    "--data-dir": {"type": path, "metavar": "DIR",
+                   "help": "where fashion-mnist/ is (default: the run's folder)"},
     "--out": {"type": path, "metavar": "PATH",
-              "help": "a file to write, or a folder to write into; default: the run's folder"},
-    # Of pictures that no training has shown.
-    "--seed": {"type": seed, "help": "of the noise; default: one more than the run's own"},
+              "help": "file or folder to write (default: in the run's folder)"},
+    # By default not the noise of any picture that the training shows.
+    "--seed": {"type": seed, "metavar": "N", "help": "seed of the noise (default: the run's seed plus 1)"},
 }  # fmt: skip
-
-
-class Version(argparse.Action):
-    """Print the versions of all libraries and exit."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
-        for name, version in versions().items():
-            print(f"{name:<9} {version}")
-        parser.exit()
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are `UsageError`s, and that takes no abbreviated options."""
 
-    def __init__(self, module: str, description: str, *shared: str) -> None:
-        """`shared`: which of `OPTIONS` it has."""
-        super().__init__(prog=f"python -m {module}", description=description, allow_abbrev=False)
-        how = {"action": Version, "nargs": 0, "default": argparse.SUPPRESS}
-        self.add_argument("--version", help="print the versions of all libraries and exit", **how)
+    def __init__(self, module: str, purpose: str, *shared: str, **examples: str) -> None:
+        """`shared`: names in `OPTIONS`. `examples`: arguments, and what they do."""
+        name, space = f"python -m {module}", max(map(len, examples), default=0)
+        lines = [f"  {name} {words:<{space}}  # {does}" for words, does in examples.items()]
+        super().__init__(
+            prog=name, usage=f"{name} {'[RUN|FILE] ' * ('run' in shared)}[options]", allow_abbrev=False,
+            description="\n".join([purpose, *["\nexamples:"] * bool(lines), *lines]),
+            formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=24),
+        )  # fmt: skip
+        self.more: dict[argparse.Action, str | None] = {}  # options that only --help-all explains
+        self.add_argument("--version", help="print the versions of all libraries and exit", **PRINTS)
         for option in shared:
             self.add_argument(option, **OPTIONS[option])
 
+    def shorten(self, groups: Iterable[Any]) -> None:
+        """Let ``--help`` only name the options of `groups`, which ``--help-all`` explains."""
+        self.add_argument("--help-all", help="explain all options and exit", **PRINTS)
+        for action in (action for group in groups for action in group._group_actions):
+            self.more[action], action.help = action.help, argparse.SUPPRESS
+        names = " ".join(action.option_strings[0] for action in self.more)
+        self.epilog = textwrap.fill(f"--help-all also explains: {names}", 80, break_on_hyphens=False)
+
+    def format_help(self) -> str:
+        self._action_groups.sort(key=lambda group: group is self._optionals)  # --help, --version last
+        return super().format_help()
+
     def parse(self, arguments: Arguments) -> argparse.Namespace:
-        """The options in `arguments`. Raises UsageError."""
-        return self.parse_args(words(arguments))
+        """The options in `arguments`; exits after it has printed what they ask for. Raises: UsageError."""
+        options = self.parse_args(words(arguments))
+        if "version" in options:
+            for name, version in versions().items():
+                print(f"{name:<9} {version}")
+            self.exit()
+        if "help_all" in options:
+            self.epilog = None
+            for action, text in self.more.items():
+                action.help = text
+            self.print_help()
+            self.exit()
+        return options
 
     def error(self, message: str) -> NoReturn:
         near = ""
@@ -82,8 +109,10 @@ class Parser(argparse.ArgumentParser):
             name, equals, value = (wrong or choice).partition("=")
             options = self._option_string_actions if name.startswith("--") else {}
             spoken = re.escape(name[2:].replace("-", " "))  # --learning-rate: the help of --lr speaks of it
-            told = [one for one, how in options.items() if re.search(rf"\b{spoken}\b", how.help or "")]
-            near = meant(name, known, equals + value) or meant("".join(told[:1]), told, equals + value)
+            named = [one for one, how in options.items() if re.search(rf"\b{spoken}\b", how.help or "")]
+            near = meant(name, known, equals + value) or meant("".join(named[:1]), named, equals + value)
+            if wrong and not wrong.startswith("-") and "--data" in self._option_string_actions:
+                near = f" Did you mean --data {wrong}?"
         help_ = errors.python(*self.prog.split()[1:], "--help")
         raise UsageError(f"{message}.{near} {help_} lists the options.")
 

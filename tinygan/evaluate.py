@@ -32,10 +32,11 @@ MEANING = (
 
 def parser() -> cli.Parser:
     shared = *cli.OF_A_RUN, "--device", "--data-dir", "--seed", "--out"
-    parser = cli.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", *shared)
-    samples = f"pictures to measure; default: {SAMPLES}"
+    examples = {"": "the newest run", "2 --json figures.json": "run 2, with all figures in a file"}
+    parser = cli.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", *shared, **examples)
+    samples = f"pictures to measure (default: {SAMPLES})"
     parser.add_argument("--samples", type=int, default=SAMPLES, metavar="N", help=samples)
-    figures = "write all figures there as well; -: print them, and nothing else"
+    figures = "also write all figures to FILE; -: print them and nothing else"
     parser.add_argument("--json", type=filled, metavar="FILE", help=figures)
     return parser
 

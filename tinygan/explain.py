@@ -1,4 +1,4 @@
-"""``python -m tinygan.explain``: one training step of a run in words, or its networks layer by layer."""
+"""``python -m tinygan.explain``: explain one training step of a run, or list its networks layer by layer."""
 
 import inspect
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygan import backend, cli
+from tinygan import cli
 from tinygan.autograd import Tensor
 from tinygan.errors import UsageError, by_product, say
 from tinygan.layers import Conv2D, Conv2DTranspose, Network
@@ -21,50 +21,50 @@ from tinygan.views.explanation import explain
 from tinygan.views.inspection import layer_facts, method, original, outputs, table
 from tinygan.views.pictures import grid, save_png
 
-WIDTH = 100  # characters of a line
-LARGEST = 256  # maps shown
+WIDTH = 100  # characters per line
+LARGEST = 256  # most maps in one picture
 LEGEND = (
-    "Numbers are weights and running statistics, multiply-adds those of one example by the layer's "
-    "definition. Times are of the whole batch, layer by layer; a training step of the fast engine joins "
-    "layers, and may compute a convolution otherwise: what costs least is reckoned from multiplications and "
-    "numbers moved to and from memory (tinygan/fast/conv.py, conv_plan). All else as its formula says. Mean "
-    "and spread are of the output; the gradient is that of the network's loss with respect to it. G "
-    "takes the batch's noise, D its real images. Dead: share of channels that nothing in the batch "
-    "makes positive. All in training mode, and G as it trains: where a run averages its weights, the "
-    "average makes the pictures you see."
+    "Numbers: weights and running statistics. Multiply-adds: of one example, by the layer's definition. "
+    "Times: of the whole batch, layer by layer. The fast engine's training step merges layers, and can "
+    "compute a convolution in another way: the cheapest one, estimated from multiplications and memory "
+    "traffic (tinygan/fast/conv.py, conv_plan). All other layers follow their formulas. Mean and spread: "
+    "of the output. Gradient: of the network's loss with respect to the output. G gets the batch's noise, "
+    "D its real images. Dead: share of channels that are positive nowhere in the batch. All in training "
+    "mode. G has its latest weights; if a run averages its weights, the average makes the pictures you see."
 )
 
 
 def parser() -> cli.Parser:
     purpose = "Explain one training step of a run, with its real numbers and the lines of code."
-    parser = cli.Parser("tinygan.explain", purpose, *cli.OF_A_RUN, "--data-dir")
+    examples = {"": "a step in words", "--layers": "all layers", "--layer 04_conv_transpose": "one"}
+    parser = cli.Parser("tinygan.explain", purpose, *cli.OF_A_RUN, "--data-dir", **examples)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--layers", action="store_true", help="all layers instead: work, time, numbers")
-    one = "one layer instead: its formula, its shapes, and pictures of its kernels and of what it makes; "
-    one += "generator/NAME or discriminator/NAME where both have one of that name"
+    what.add_argument("--layers", action="store_true", help="explain all layers: work, time, statistics")
+    one = "explain one layer: its formula, its shapes, and pictures of its kernels and outputs"
     what.add_argument("--layer", metavar="NAME", help=one)
-    parser.add_argument("--engine", choices=backend.ENGINES, help="whose ops to show; default: the run's")
-    folder = "folder for the pictures of --layer; default: the run's"
+    engine = "the ops to explain: readable or fast (default: the run's)"
+    parser.add_argument("--engine", **cli.OPTIONS["--engine"] | {"default": None, "help": engine})
+    folder = "folder for the pictures of --layer (default: the run's)"
     parser.add_argument("--out", type=cli.path, metavar="DIR", help=folder)
     return parser
 
 
 def main(arguments: cli.Arguments = ()) -> int:
-    """Print what `arguments` ask for; returns the exit code. Nothing of the run is changed."""
+    """Print what `arguments` ask for; return the exit code. The run is only read."""
     options = parser().parse(arguments)
     if options.out and not options.layer:
-        raise UsageError("--out is where the pictures of --layer go. Add --layer NAME, or leave it out.")
+        raise UsageError("--out is for the pictures of --layer. Add --layer NAME, or drop --out.")
     in_words = not (options.layers or options.layer)
     if in_words and options.engine == "fast":
-        raise UsageError("the step in words is the readable engine's. Leave --engine out, or add --layers.")
+        raise UsageError("only the readable engine explains a step. Leave --engine out, or add --layers.")
     files = RunFolder.checkpoint_files(options.run, options.runs)
     path, arrays, meta = checkpoint.newest_intact(files, cli.warn)
     settings = saved_settings(meta, path, arrays)
     images = images_of(settings, cli.warn, options.data_dir)
     check_images(images, images.sha256, meta.get("data_sha256"), path, RunFolder(folder_of(path)))
-    schedule(settings, len(images.images))  # whether there is a batch of them
-    # Words follow the code that is for reading; a device's speed is measured by training there.
-    own = "auto" if settings.engine == "fast" else settings.engine  # fast was asked for then, not now
+    schedule(settings, len(images.images))  # fails if there are too few for a batch
+    # The explanation follows the readable code. --layers measures the CPU, whatever device trained the run.
+    own = "auto" if settings.engine == "fast" else settings.engine  # required then, optional now
     settings = replace(settings, engine="readable" if in_words else options.engine or own)
     with cli.computing("cpu", settings.engine) as device:
         state = State(settings, device)
@@ -82,10 +82,10 @@ def main(arguments: cli.Arguments = ()) -> int:
 
 
 def print_layers(state: State, batch: Batch, path: Path, how: str) -> None:
-    """A table of both networks; `how`: the way a training step is taken."""
+    """Print a table of both networks. `how`: how a training step runs."""
     engine = state.G.backend.engine
     say(f"{path}, engine {engine}, {len(batch.noise)} vectors of noise, {len(batch.images)} images")
-    print(f"A training step is taken {how}.")
+    print(f"A training step runs {how}.")
     for network, facts in zip((state.G, state.D), layer_facts(state, batch), strict=True):
         print("", *table(network, facts), sep="\n")
     print("", textwrap.fill(LEGEND, WIDTH), sep="\n")
@@ -102,11 +102,11 @@ def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
     print(f"{network.name}/{key} [{where}]", textwrap.indent(words, "  "), sep="\n")
     print(f"  here: x {x.shape} -> y {y.shape}")
     layer = network.layers[key]
-    for kind, tensors in (("trained", layer.parameters), ("gathered", layer.statistics)):
+    for kind, tensors in (("trained", layer.parameters), ("not trained", layer.statistics)):
         for own, tensor in tensors.items():
             values = tensor.data
             print(f"  {own} {values.shape}, {kind}: mean {values.mean():+.4f}, spread {values.std():.4f}")
-    print(f"  method: {'as the formula says' if words.startswith(how) else how}")
+    print(f"  method: {'by the formula' if words.startswith(how) else how}")
     stem = f"{network.name}_{key}"
     if isinstance(layer, Conv2D | Conv2DTranspose):
         show(layer.kernel.data.reshape(*layer.kernel.shape[:2], -1), folder, f"{stem}_kernels.png", "kernels")
@@ -115,7 +115,7 @@ def print_layer(state: State, batch: Batch, name: str, folder: Path) -> None:
 
 
 def show(maps: np.ndarray, folder: Path, name: str, what: str) -> None:
-    """Write maps (H, W, K) as a grid: grey is 0, white and black the largest numbers above and below."""
+    """Write maps (H, W, K) as a grid of grey pictures: black, grey and white are -m, 0 and m = max |maps|."""
     shown = maps[:, :, :LARGEST].transpose(2, 0, 1)[..., None]
     part = f", the first {LARGEST} of {maps.shape[2]:,}" if maps.shape[2] > LARGEST else ""
     with by_product(f"picture of the {what}", cli.warn):
@@ -125,7 +125,7 @@ def show(maps: np.ndarray, folder: Path, name: str, what: str) -> None:
 
 
 def find_layer(state: State, name: str) -> tuple[Network, str]:
-    """The network and the key of the layer `name`. Raises UsageError where there is none, or two."""
+    """The network and the key of the layer `name`. Raises: UsageError unless exactly one layer has it."""
     layers = {f"{one.name}/{key}": (one, key) for one in (state.G, state.D) for key in one.layers}
     found = [full for full in layers if name in (full, full.partition("/")[2])]
     if len(found) != 1:

@@ -20,9 +20,11 @@ CONTENTS = {
 
 
 def parser() -> cli.Parser:
-    parser = cli.Parser("tinygan.export", "Write a trained model for other programs.", *cli.OF_A_RUN, "--out")
+    examples = {"--onnx": "the newest run's generator", "2 --safetensors g.safetensors": "run 2's weights"}
+    purpose = "Write a trained model for other programs."
+    parser = cli.Parser("tinygan.export", purpose, *cli.OF_A_RUN, "--out", **examples)
     for kind, what in CONTENTS.items():
-        what += "; default: named after the checkpoint"
+        what += " (default: named after the checkpoint)"
         parser.add_argument(f"--{kind}", nargs="?", const="", metavar="FILE", help=what)
     return parser
 

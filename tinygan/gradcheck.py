@@ -1,10 +1,10 @@
 """``python -m tinygan.gradcheck``: does every backward pass agree with finite differences?
 
-A derivative is what a difference quotient tends to, so the backward pass of an op must agree with
+A derivative is the limit of a difference quotient, so what a backward pass computes must agree with
 
     (f(x + h e) - f(x - h e)) / (2 h)
 
-for every direction e. In float64 it is off by about h^2 + 1e-16 / h, so h = 1e-5 leaves about ten digits."""
+for every direction e. In float64 this is off by about h^2 + 1e-16 / h: h = 1e-5 leaves about ten digits."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygan import backend as backends
 from tinygan import cli, gan, models
 from tinygan.arrays import Array, Backend
 from tinygan.autograd import Op, Tensor, add, grad
@@ -28,21 +27,21 @@ TOLERANCE = 1e-7  # relative to the largest entry; a wrong formula is off by far
 
 
 class Case(NamedTuple):
-    """Inputs of an op, float64, and its attributes."""
+    """An op's inputs, float64, and its attributes."""
 
     arrays: Sequence[np.ndarray | None]
     attributes: dict[str, Any] = {}
 
 
 class Result(NamedTuple):
-    """How well a backward pass agrees with differences."""
+    """How well a backward pass agrees with finite differences."""
 
-    error: float  # the largest difference relative to the largest entry, over all cases
-    points: int  # derivatives compared
+    error: float  # the largest deviation relative to the largest entry, over all cases
+    points: int  # number of derivatives compared
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within `TOLERANCE`; NaN is not."""
+        """Whether the error is below `TOLERANCE`; NaN is not."""
         return self.error < TOLERANCE
 
 
@@ -61,7 +60,7 @@ def relative_error(found: Any, expected: Any) -> float:
 
 
 def cases() -> dict[Op, list[Case]]:
-    """What every op is checked on: small, with all kinds of strides, kernels and pads."""
+    """Small inputs for every op, with all kinds of strides, kernels and padding."""
     x, mask = numbers(1, 2, 5, 4, 2), (numbers(2, 3, 4) > 0).astype(np.float64)
     windows = [
         (size, {"stride": stride, "padding": padding})
@@ -71,11 +70,11 @@ def cases() -> dict[Op, list[Case]]:
     ]
     down = [Case((x, numbers(4, *size, 2, 3), numbers(5, 3)), how) for size, how in windows]
     up = [Case((x[:, :3, :3], numbers(4, *size, 3, 2), None), how) for size, how in windows]
-    # LeakyReLU has a corner at 0: differences across it would be of two slopes.
+    # LeakyReLU has a corner at 0: a difference across it would mix two slopes.
     off_the_corner = numbers(1, 4, 5) + 0.1 * np.sign(numbers(1, 4, 5))
     running = {"mean": numbers(4, 3), "variance": numbers(5, 3) ** 2}
     targets = (0.0, 1.0, 0.9, mask.reshape(-1)[:7, None])
-    # Enough pictures under a large kernel that the fast engine takes the way of frequencies.
+    # A large kernel and enough images that the fast engine chooses the frequency method.
     wide = Case((numbers(1, 4, 4, 4, 2), numbers(2, 5, 5, 2, 2), numbers(3, 2)), {"stride": 1})
     return {
         add: [Case((numbers(1, 2, 3), numbers(2, 2, 3)))],
@@ -95,12 +94,12 @@ def cases() -> dict[Op, list[Case]]:
     }  # fmt: skip
 
 
-# sum(r y): a scalar, whose gradient by y is r.
+# sum(r y): a scalar whose gradient with respect to y is r.
 projected = Op(lambda y, *, r: ((y * r).sum(), r), lambda r, dy, wanted: (dy * r,))
 
 
 def check_op(backend: Backend, op: Op) -> Result:
-    """All `cases` of `op`: the gradient of sum(r y) by every input, for random numbers r."""
+    """Check all `cases` of `op`: the gradient of sum(r y) with respect to every input, for random r."""
     return _together([_check_case(backend, op, case) for case in cases()[op]])
 
 
@@ -116,7 +115,7 @@ def _check_case(backend: Backend, op: Op, case: Case) -> Result:
 
 
 def check_all_of(loss: Callable[[], Tensor], tensors: Sequence[Tensor]) -> Result:
-    """The gradient of `loss` by every number of `tensors`, each of which has a scale of its own."""
+    """Check the gradient of `loss` with respect to every number; each tensor's error has a separate scale."""
     return _together([
         compare(loss, [tensor], [gradient], lambda x: np.eye(x.data.size).reshape(-1, *x.shape))
         for tensor, gradient in zip(tensors, grad(loss(), tensors), strict=True)
@@ -127,7 +126,7 @@ def compare(
     loss: Callable[[], Tensor | float], tensors: Iterable[Tensor], gradients: Iterable[Array],
     directions: Callable[[Tensor], Iterable[np.ndarray]],
 ) -> Result:  # fmt: skip
-    """How fast `loss` changes as each tensor moves along its `directions`: by gradient, by differences."""
+    """Compare gradients with differences: how fast `loss` changes as each tensor moves along `directions`."""
     found = []
     for tensor, gradient in zip(tensors, gradients, strict=True):
         backend, start = tensor.backend, tensor.data
@@ -142,15 +141,15 @@ def compare(
 
 
 def some_directions(tensor: Tensor) -> Iterator[np.ndarray]:
-    """A few random ones of length 1."""
+    """A few random directions of length 1."""
     for number in range(8):
         direction = numbers(number, *tensor.shape)
         yield direction / np.linalg.norm(direction)
 
 
 def check_networks(backend: Backend) -> Result:
-    """Both losses through a narrow pair of networks, in random directions of every parameter. LeakyReLU's
-    corner is met by chance only: the step is small against the numbers."""
+    """Check both losses of narrow networks, in random directions of every parameter. A step rarely crosses a
+    LeakyReLU's corner: it is small compared with the numbers."""
     sizes = {"size": 8, "width": 2, "dtype": np.float64, "backend": backend}
     G = models.generator(stream(1, "init").at(0), noise_dim=3, **sizes)
     D = models.discriminator(stream(1, "init").at(1), **sizes)
@@ -166,7 +165,7 @@ def check_networks(backend: Backend) -> Result:
 
 
 def check_penalty(backend: Backend) -> Result:
-    """R1 of a narrow discriminator, in random directions of every kernel; biases do not change it."""
+    """Check R1 of a narrow discriminator, in random directions of every kernel. Biases do not change it."""
     D = models.discriminator(stream(1, "init").at(1), size=8, width=2, dtype=np.float64, backend=backend)
     images = backend.array(np.tanh(numbers(2, 4, 8, 8, 1)))
     kernels = [p for p in D.parameters.values() if p.data.ndim > 1]
@@ -175,7 +174,7 @@ def check_penalty(backend: Backend) -> Result:
 
 
 def check_losses(backend: Backend) -> Iterator[tuple[str, Result]]:
-    """Both losses with respect to logits, and with respect to the parameters of both networks, by name."""
+    """Check both losses, for logits and for both networks' parameters, and R1. Yields (name, result)."""
     real, fake = (Tensor(backend.array(3 * numbers(count, count, 1)), backend) for count in (5, 4))
     yield "discriminator_loss", check_all_of(lambda: gan.discriminator_loss(real, fake), [real, fake])
     yield "generator_loss", check_all_of(lambda: gan.generator_loss(fake), [fake])
@@ -190,15 +189,16 @@ def _together(results: Sequence[Result]) -> Result:
 
 def parser() -> cli.Parser:
     purpose = "Check all gradients against finite differences, in float64."
-    parser = cli.Parser("tinygan.gradcheck", purpose, "--device")
-    parser.add_argument("--engine", choices=backends.ENGINES, default="auto", help="default: auto")
+    examples = {"": "all ops and both losses", "--op conv2d --engine readable": "the code of ops/conv.py"}
+    parser = cli.Parser("tinygan.gradcheck", purpose, "--device", "--engine", **examples)
     names = [op.__name__ for op in cases()]
-    parser.add_argument("--op", choices=names, help="one op only; default: all of them, and both losses")
+    one = f"one of {', '.join(names)} (default: all ops and both losses)"
+    parser.add_argument("--op", choices=names, metavar="OP", help=one)
     return parser
 
 
 def main(arguments: cli.Arguments = ()) -> int:
-    """Check what `arguments` ask for; returns 0 if all agree, else 1."""
+    """Run the checks that `arguments` ask for. Returns 0 if all agree, else 1."""
     options = parser().parse(arguments)
     with cli.computing(options.device, options.engine) as device:
         about = f"device {device.device}, engine {device.engine}"
@@ -211,7 +211,7 @@ def main(arguments: cli.Arguments = ()) -> int:
             verdict = "pass" if result.passed else "FAIL"
             put(f"{name:<24}{result.points:>8,}{result.error:>22.1e}  {verdict}\n", sys.stdout)
             failed += [] if result.passed else [name]
-    print(f"failed: {', '.join(failed)}" if failed else "all gradients agree with differences")
+    print(f"failed: {', '.join(failed)}" if failed else "all gradients agree with finite differences")
     return 1 if failed else 0
 
 

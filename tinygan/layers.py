@@ -1,4 +1,4 @@
-"""Layers: an op together with the parameters that it learns; and `Network`, a list of layers."""
+"""Layers: an op together with the parameters it learns. A `Network` is a list of layers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from tinygan.ops.dropout import dropout
 from tinygan.rng import Stream, mask_rate
 
 Shape = tuple[int, ...]
-Mask = Stream | Array  # what a dropout layer keeps: an array like x, or the random stream to draw it from
+Mask = Stream | Array  # a dropout mask: an array like x (0: drop), or a stream to draw it from
 
 
 class Init:
-    """Makes initial parameters; each random one draws from its own branch of `stream`."""
+    """Creates initial parameters. Each kernel draws from a separate branch of `stream`."""
 
     def __init__(self, stream: Stream, backend: Backend, dtype: Any = np.float32) -> None:
         self.branches, self.backend, self.dtype = stream.split(), backend, dtype
 
     def glorot(self, shape: Shape) -> Tensor:
-        """A kernel, uniform in +-sqrt(6 / (inputs of one output + outputs of one input at stride 1)), so that
-        signals keep their spread from layer to layer, both ways (Glorot & Bengio 2010, equation 16)."""
-        area = prod(shape[:-2])  # pixels under a window; 1 for a dense layer
-        limit = sqrt(6 / (area * shape[-2] + area * shape[-1]))  # a sum: right for (in, out) and (out, in)
+        """A kernel, uniform in +-sqrt(6 / (fan-in + fan-out)). So variances stay about the same from layer to
+        layer, of activations forward and of gradients backward (Glorot & Bengio 2010, equation 16)."""
+        area = prod(shape[:-2])  # KH KW; 1 for a dense layer. fan-in = area C, fan-out = area F
+        limit = sqrt(6 / (area * shape[-2] + area * shape[-1]))  # a sum: also right for (..., F, C)
         values = next(self.branches).generator().uniform(-limit, limit, shape).astype(self.dtype)
         return Tensor(self.backend.array(values), self.backend)
 
@@ -42,14 +42,14 @@ class Init:
 
 
 class Mode:
-    """How a network runs: in training or not, and with which masks for its dropout layers, in order."""
+    """How a network runs: in training or inference, and the masks for its dropout layers, in order."""
 
     def __init__(self, training: bool = False, masks: Iterable[Mask] = ()) -> None:
         self.training, self.masks = training, iter(masks)
 
 
 class Layer:
-    """What all layers share. Gradients change `parameters`; the training passes change `statistics`."""
+    """Base class. The optimiser updates `parameters`; forward passes in training update `statistics`."""
 
     name = "layer"
     parameters: dict[str, Tensor] = {}
@@ -60,7 +60,7 @@ class Layer:
 
 
 class Linear(Layer):
-    """What `Dense` and the convolutions share: a kernel of weights and, perhaps, one bias for each output."""
+    """Base of `Dense` and the convolutions: a kernel of weights and, optionally, a bias for each output."""
 
     def __init__(self, init: Init, shape: Shape, filters: int, bias: bool) -> None:
         self.kernel = init.glorot(shape)
@@ -69,7 +69,7 @@ class Linear(Layer):
 
 
 class Dense(Linear):
-    """y = x w + b, from `inputs` numbers to `outputs` numbers."""
+    """Fully connected, y = x w + b: (N, inputs) -> (N, outputs)."""
 
     name = "dense"
 
@@ -81,7 +81,7 @@ class Dense(Linear):
 
 
 class Conv2D(Linear):
-    """A convolution from `channels` to `filters` channels. Stride 2 halves height and width."""
+    """(N, H, W, channels) -> (N, ceil(H / stride), ceil(W / stride), filters): stride 2 halves the sides."""
 
     name = "conv"
 
@@ -96,14 +96,14 @@ class Conv2D(Linear):
 
 
 class Conv2DTranspose(Linear):
-    """A transposed convolution from `channels` to `filters` channels. Stride 2 doubles height and width."""
+    """(N, H, W, channels) -> (N, H stride, W stride, filters): stride 2 doubles the sides."""
 
     name = "conv_transpose"
 
     def __init__(
         self, init: Init, channels: int, filters: int, kernel: int, stride: int, bias: bool = True
     ) -> None:
-        super().__init__(init, (kernel, kernel, filters, channels), filters, bias)  # last two axes swapped
+        super().__init__(init, (kernel, kernel, filters, channels), filters, bias)  # (KH, KW, F, C)
         self.stride = stride
 
     def __call__(self, x: Tensor, mode: Mode) -> Tensor:
@@ -113,9 +113,9 @@ class Conv2DTranspose(Linear):
 class BatchNorm(Layer):
     """Batch normalisation with a running mean and variance.
 
-    In training, the batch's own mean and variance normalise it, and the running ones follow them slowly:
-    running = momentum running + (1 - momentum) batch. Otherwise the running ones normalise, so that an image
-    does not depend on the others in its batch. `twin` gives the same function, perhaps faster."""
+    In training, the batch's mean and variance normalise it, and the running ones follow slowly: running =
+    momentum running + (1 - momentum) batch. At inference the running ones normalise, so an image does not
+    depend on the others in its batch. (`twin` returns the same function, or a faster version of it.)"""
 
     name = "batchnorm"
 
@@ -155,7 +155,7 @@ class Tanh(Layer):
 
 
 class Dropout(Layer):
-    """In training, sets to 0 what the next mask drops and scales up the rest; otherwise does nothing."""
+    """In training, sets to 0 what the next mask drops, and scales up the rest. At inference, does nothing."""
 
     name = "dropout"
 
@@ -168,13 +168,13 @@ class Dropout(Layer):
         mask, rate = next(mode.masks, None), self.rate
         if mask is None:
             raise UsageError("too few masks: give each dropout layer one. (gan.py gives none to G.)")
-        if isinstance(mask, Stream):  # it draws at `rate` rounded to a multiple of 2^-16: mask_rate(rate)
+        if isinstance(mask, Stream):  # it drops at a multiple of 2^-16: mask_rate(rate)
             mask, rate = x.backend.array(mask.keep(x.shape, rate)), mask_rate(rate)
         return dropout(x, mask=mask, rate=rate)
 
 
 class Reshape(Layer):
-    """Gives the numbers of each image another shape: 12,544 become (7, 7, 256), or the other way round."""
+    """(N, ...) -> (N, *shape): 12,544 numbers per image become (7, 7, 256), for example."""
 
     name = "reshape"
 
@@ -186,7 +186,7 @@ class Reshape(Layer):
 
 
 class Network:
-    """Layers, one after the other."""
+    """Layers that run one after the other. Call it on a batch: ``logits = D(images)``."""
 
     def __init__(self, name: str, input_shape: Shape, layers: Sequence[Layer]) -> None:
         self.name, self.input_shape = name, input_shape
@@ -194,17 +194,17 @@ class Network:
 
     @property
     def parameters(self) -> dict[str, Tensor]:
-        """What training changes by gradients: ``00_dense/kernel`` and so on, in a fixed order."""
+        """The tensors to train, in a fixed order: ``00_dense/kernel`` and so on."""
         return {f"{at}/{key}": p for at, layer in self.layers.items() for key, p in layer.parameters.items()}
 
     @property
     def statistics(self) -> dict[str, Tensor]:
-        """The running values of batch normalisation, named likewise."""
+        """Batch normalisation's running means and variances: ``01_batchnorm/running_mean`` and so on."""
         return {f"{at}/{key}": s for at, layer in self.layers.items() for key, s in layer.statistics.items()}
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
-        """The shape of each layer's result, without N: found by running one image of zeros."""
+        """The shape of each layer's output, without N, found by running one example of zeros."""
         zeros = Tensor(self.backend.xp.zeros((1, *self.input_shape), self.dtype), self.backend)
         with no_grad():
             return {name: y.shape[1:] for name, y in self.outputs(zeros, Mode())}
@@ -223,15 +223,15 @@ class Network:
         if x.shape[1:] != self.input_shape:
             needed = ", ".join(map(str, self.input_shape))
             raise ShapeError(f"the {self.name} got {x.shape}. It needs (N, {needed}).")
-        for _, y in self.outputs(x, Mode(training, masks)):  # noqa: B007 (the last one is the answer)
+        for _, y in self.outputs(x, Mode(training, masks)):  # noqa: B007 (the last one is the result)
             pass
         return y
 
     def outputs(self, x: Tensor, mode: Mode) -> Iterator[tuple[str, Tensor]]:
-        """Run the layers one by one, and give each one's name and result as soon as it is there."""
+        """Run the layers one by one, and yield each one's name and output as soon as it is computed."""
         for name, layer in self.layers.items():
             try:
                 x = layer(x, mode)
-            except UsageError as problem:  # or ShapeError, a kind of it
+            except UsageError as problem:  # or ShapeError, its subclass
                 raise type(problem)(f"layer {name} of the {self.name}: {problem}") from problem
             yield name, x

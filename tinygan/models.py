@@ -1,8 +1,8 @@
-"""The DCGAN (deep convolutional GAN): its two networks, the generator and the discriminator.
+"""The two networks of the DCGAN (deep convolutional GAN): the generator and the discriminator.
 
-The generator turns random numbers into an image: a small grid of pixels with many numbers each (channels)
-grows into a large one with few. The discriminator goes the other way. The default sizes are those of
-TensorFlow's DCGAN tutorial; the command passes its own. Source: Radford et al. 2015, arXiv 1511.06434."""
+The generator arranges random numbers as a small grid of pixels with many channels, and enlarges it layer by
+layer into an image with few: 1 (grey) or 3 (colour). The discriminator goes the other way, from an image to
+one number. Default sizes: TensorFlow's DCGAN tutorial. Source: Radford et al. 2015, arXiv 1511.06434."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ def generator(
 ) -> layers.Network:  # fmt: skip
     """Noise (N, noise_dim), standard normal -> images (N, size, size, channels) in [-1, 1].
 
-    `width`: channels at half size. `start`: random stream of the first weights. Bad sizes raise UsageError.
-    """
+    `width`: channels at half size. `start`: stream for the initial weights. Raises: as `check_sizes`."""
     check_sizes(size, channels=channels, width=width, noise_dim=noise_dim)
     init = layers.Init(start or stream(0, "init").at(0), backend, dtype)
     s, w = size // 4, width  # side of the smallest grid; channels at half size
-    # Right: shapes, without N. No bias before a batch norm, which would subtract it; nor in the last layer.
+    # Right: output shapes, without N. No bias before batch norm, which would subtract it, nor at the end.
     return layers.Network("generator", (noise_dim,), [                               # 100
         layers.Dense(init, noise_dim, s * s * 4 * w, bias=False),                    # 12544
         layers.BatchNorm(init, s * s * 4 * w),                                       # 12544
@@ -50,9 +49,8 @@ def discriminator(
 ) -> layers.Network:  # fmt: skip
     """Images (N, size, size, channels) in [-1, 1] -> logits (N, 1): above 0 means "real".
 
-    `width`: channels at half size. `dropout`: the share of numbers that training drops after a convolution.
-    `start`: random stream of the first weights. Bad sizes raise UsageError.
-    """
+    `width`: channels at half size. `dropout`: share of each convolution's outputs that training sets to 0.
+    `start`: stream for the initial weights. Raises: as `check_sizes`."""
     check_sizes(size, channels=channels, width=width)
     init = layers.Init(start or stream(0, "init").at(1), backend, dtype)
     s, w = size // 4, width
@@ -69,8 +67,8 @@ def discriminator(
 
 
 def check_sizes(size: int, **others: int) -> None:
-    """Raise a UsageError unless `size` is a positive multiple of 4 and all `others` are at least 1."""
+    """Raises: UsageError if `size` is not a positive multiple of 4, or one of the `others` is below 1."""
     if size < 4 or size % 4:
         raise UsageError(f"size {size} is not 4, 8, 12, ... Use --size {max(4, round(size / 4) * 4)}.")
     if small := [f"{name} {value}" for name, value in others.items() if value < 1]:
-        raise UsageError(f"{', '.join(small)}: use at least 1.")
+        raise UsageError(f"{', '.join(small)}: too small. Use 1 or more.")

@@ -22,11 +22,12 @@ from tinygan.views.webpage import MEASURED, write_report
 
 
 def parser() -> cli.Parser:
-    purpose = "Put a run on one page, report.html, and its pictures into one film, training.gif."
-    parser = cli.Parser("tinygan.report", purpose, "--runs", "--out")
-    runs = "run folder, or a checkpoint file; default: the newest run; several: side by side, comparison.html"
+    purpose = "Write report.html and training.gif of a run, or compare several in comparison.html."
+    examples = {"": "the newest run", "1 2": "runs 1 and 2 side by side", "3 --csv": "run 3, with its losses"}
+    parser = cli.Parser("tinygan.report", purpose, "--runs", "--out", **examples)
+    runs = "run folders or checkpoint files (default: the newest run)"
     parser.add_argument("run", nargs="*", metavar="RUN|FILE", help=runs)
-    losses = "write losses.csv as well: losses and scores, a row for each step"
+    losses = "also write losses.csv: losses and scores, one row per step"
     parser.add_argument("--csv", action="store_true", help=losses)
     return parser
 

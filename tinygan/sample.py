@@ -29,40 +29,43 @@ from tinygan.views.pictures import grid, panels, read_picture, save_png, to_uint
 
 MOST_FRAMES = 3_000  # of a walk: two and a half minutes
 CANDIDATES = 32  # pictures generated for each one that --class or --best selects
+EXAMPLES = {
+    "--num 64": "64 pictures in one PNG",
+    "2 --seeds 0-15": "of run 2, by seed",
+    "--class 'ankle boot' --best 16": "choose",
+    "--interpolate 20": "a film",
+}
 FILMS = (".mp4", ".webp", ".gif")  # file formats of walks
 
 
 def parser() -> cli.Parser:
-    shared = *cli.OF_A_RUN, "--device", "--seed", "--out"
-    parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared)
-    parser.add_argument("--num", type=int, metavar="N", help="how many pictures; default: 16")
-    several = "one picture for each of these seeds, such as 0-15 or 3,7,20-24"
-    named = parser.add_mutually_exclusive_group()
+    shared = *cli.OF_A_RUN, "--device", "--out"
+    parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared, **EXAMPLES)
+    which = parser.add_argument_group("which pictures")
+    which.add_argument("--num", type=int, metavar="N", help="how many (default: 16)")
+    which.add_argument("--seed", **cli.OPTIONS["--seed"])
+    named = which.add_mutually_exclusive_group()
+    several = "one for each of these seeds, such as 3,7,20-24"
     named.add_argument("--seeds", type=seeds, metavar="LIST", help=several)
-    own = "one picture for each row of this array (N, noise_dim), as tinygan.load(RUN).noise(N) makes it"
-    named.add_argument("--noise", type=noise_file, metavar="FILE.npy", help=own)
-    like = "search the noise for the picture most like the one in this file; the PNG shows both"
+    rows = "one for each row of this array (N, noise_dim)"
+    named.add_argument("--noise", type=noise_file, metavar="FILE.npy", help=rows)
+    like = "the closest to this picture that G can generate"
     named.add_argument("--like", type=picture_file, metavar="FILE", help=like)
-    kind = "only pictures that tinygan's classifier takes for this, 'ankle boot' or 9: a choice among many"
-    parser.add_argument("--class", dest="kind", type=filled, metavar="NAME", help=kind)
-    best = f"the N of --num pictures (default: {CANDIDATES} N) that D scores highest: a choice among many"
-    parser.add_argument("--best", type=int, metavar="N", help=best)
-    shorter = "a factor on the noise, up to 1: 0.7 gives fewer odd pictures, and fewer kinds; default: 1"
-    parser.add_argument("--truncation", type=float, default=1.0, metavar="FACTOR", help=shorter)
-    parser.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="how to arrange them")
-    parser.add_argument(
-        "--format", choices=("png", "npy"),
-        help="png (default), or npy: an array (N, H, W, C) float32 in [-1, 1]; default: as --out ends",
-    )  # fmt: skip
-    way = parser.add_mutually_exclusive_group()
-    way.add_argument("--separate", action="store_true", help="one file a picture, not magnified")
-    way.add_argument(
-        "--interpolate", type=int, metavar="FRAMES",
-        help="a looping film instead: FRAMES pictures on the way from each noise vector to the next; an MP4 "
-        "where imageio-ffmpeg is installed, else a WebP or a GIF, or as --out ends. With --grid each place "
-        "has a walk of its own through --num vectors; default: 4",
-    )  # fmt: skip
-    through = "the same noise before the training and at every checkpoint of the run"
+    kind = "those that the classifier recognises as NAME"
+    which.add_argument("--class", dest="kind", type=filled, metavar="NAME", help=kind)
+    best = f"the N of --num with the highest scores (default: {CANDIDATES} N)"
+    which.add_argument("--best", type=int, metavar="N", help=best)
+    shorter = "scales the noise: 0.7 gives fewer odd pictures and less variety (default: 1)"
+    which.add_argument("--truncation", type=float, default=1.0, metavar="FACTOR", help=shorter)
+    how = parser.add_argument_group("what to make of them (default: one PNG)")
+    how.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="arrange them in this grid")
+    kinds = "npy: float32 (N, H, W, C) in [-1, 1] (default: png, or by --out)"
+    how.add_argument("--format", choices=("png", "npy"), help=kinds)
+    way = how.add_mutually_exclusive_group()
+    way.add_argument("--separate", action="store_true", help="one file per picture, not enlarged")
+    walk = "a looping film, FRAMES pictures from each of --num noise vectors to the next: MP4, WebP or GIF"
+    way.add_argument("--interpolate", type=int, metavar="FRAMES", help=walk)
+    through = "the same noise before training and at each checkpoint"
     way.add_argument("--through-training", action="store_true", help=through)
     return parser
 

@@ -42,22 +42,30 @@ from tinygan.views.webpage import MEASURED
 
 SHOWN = 64  # images in the preview of a dry run
 OWN = "out", "resume", "change", "name", "dry_run", "quiet"  # options that are not settings
+EXAMPLES = {
+    "--recipe best --epochs 3": "clear pictures in minutes",
+    "--data my/photos --dry-run": "your own pictures",
+    "--device gpu": "100 epochs on a GPU",
+    "--resume": "continue the newest run",
+}
 FEW = 1000  # images: D memorises a smaller data set
 
 
 def parser() -> cli.Parser:
     """Options of settings that were not given are absent from the result: defaults and recipes come later."""
-    parser = cli.Parser("tinygan.train", "Train the DCGAN on small pictures.")
-    add_options(parser)
-    parser.add_argument("--out", type=cli.path, default=Path("runs"), help="folder of runs; default: runs")
+    parser = cli.Parser("tinygan.train", "Train a DCGAN on small pictures.", **EXAMPLES)
+    groups = add_options(parser)
+    add = groups["runs"].add_argument
     how = {"nargs": "?", "const": False, "type": filled, "metavar": "RUN|FILE"}  # const: a text is converted
-    on = "go on with a run (bare: the newest) or from one of its checkpoint files"
-    parser.add_argument("--resume", help=on, **how)
-    change = "with --resume: another lr, lr-d, beta1, beta2, average, penalty, dropout or checkpoint-every"
-    parser.add_argument("--change", action="append", default=[], metavar="NAME=VALUE", help=change)
-    parser.add_argument("--name", type=filled, help="of the run, and its folder; default: that of the data")
-    parser.add_argument("-n", "--dry-run", action="store_true", help="check everything, train nothing")
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    add("--resume", help="resume a run or checkpoint (default: the newest run)", **how)
+    add("--name", type=filled, help="name of the run's folder (default: the data's name)")
+    add("--out", type=cli.path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
+    add("-n", "--dry-run", action="store_true", help="check everything, estimate the time, train nothing")
+    add("--quiet", action="store_true", help="print errors only")
+    names = "lr, lr-d, beta1, beta2, average, penalty, dropout or checkpoint-every"
+    how = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
+    groups["more about runs"].add_argument("--change", help=f"with --resume: a new value for {names}", **how)
+    parser.shorten(group for title, group in groups.items() if title.startswith("more "))
     return parser
 
 

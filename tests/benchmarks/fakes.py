@@ -1,8 +1,8 @@
-"""Competitors that compute nothing, and so are quick: ``python -m tests.benchmarks.fakes KINDS ARGUMENT...``
+"""Fast competitors that compute nothing: ``python -m tests.benchmarks.fakes KINDS ARGUMENT...``
 
-KINDS is a JSON object, such as {"tinygan": "quick", "jax": "hangs at start"}: the comparison of
-``python -m benchmarks`` with these in the places of the real ones. Each tells its process in its version,
-and what it is asked for in the file that FAKES_LOG names.
+KINDS is a JSON object, such as {"tinygan": "quick", "jax": "hangs at start"}. ``python -m benchmarks`` then
+compares these instead of the real competitors. Each puts its process number in its version, and logs the
+requests it gets to the file that FAKES_LOG names.
 """
 
 import json
@@ -40,7 +40,7 @@ def work() -> None:
     name, _, kind = setup["variant"].partition(":")
     first, turns = "proof" if setup["weights"] else "start", 0
 
-    def tell(what: str) -> None:
+    def log(what: str) -> None:
         with open(os.environ["FAKES_LOG"], "a") as file:
             file.write(f"{name} {what}\n")
         if kind == f"hangs at {what}":
@@ -49,7 +49,7 @@ def work() -> None:
     def answer(**values: Any) -> None:
         print(json.dumps(values), flush=True)
 
-    tell(first)
+    log(first)
     answer(version=f"process {os.getpid()}", started=time.time())
     for line in sys.stdin:
         request = json.loads(line)
@@ -59,7 +59,7 @@ def work() -> None:
         elif "losses" in request:
             answer(losses=[[1.0, 1.0]] * PARITY_STEPS)
         else:
-            tell(f"turn {turns}")  # 0 warms it up
+            log(f"turn {turns}")  # turn 0 warms up
             turns += 1
             time.sleep(0.05)
             answer(seconds=[0.05] * request["steps"], peak_bytes=1)

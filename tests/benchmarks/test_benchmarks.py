@@ -1,4 +1,4 @@
-"""The benchmarks at a tiny size, with whatever frameworks are installed, and their check of parity."""
+"""The benchmarks at a tiny size, with the frameworks that are installed, and their parity check."""
 
 import json
 import shutil
@@ -116,13 +116,13 @@ def result_of(**seconds):
 
 
 @pytest.mark.parametrize(("device", "packages"), [("cpu", "'.[bench]'"), ("gpu", "'.[bench]' 'jax[cuda13]'")])
-def test_the_table_names_what_is_not_installed_and_how_to_get_it(device, packages):
+def test_the_table_names_what_is_not_installed_and_how_to_install_it(device, packages):
     last = report.table(result_of(tinygan=1.0) | {"device": device}).splitlines()[-1]
     assert "jax" in last and f"pip install -e {packages}" in last
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
-def test_bars_are_as_long_as_the_seconds_they_stand_for(tmp_path, device):
+def test_the_length_of_a_bar_is_proportional_to_its_seconds(tmp_path, device):
     report.plot(tmp_path / "plot.png", result_of(tinygan=1.0, pytorch=3.0) | {"device": device})
     with Image.open(tmp_path / "plot.png") as picture:
         rows = [report.TOP + n * (report.BAR + report.GAP) + report.BAR // 2 for n in (0, 1)]
@@ -155,7 +155,7 @@ def test_every_competitor_computes_the_same(name, expected):
     assert difference(start, outcome, parity_steps(PEERS[name], start, 1, "cpu")) is None
 
 
-def test_a_captured_adam_follows_keras_and_its_warming_up_leaves_no_trace(expected):
+def test_a_captured_adam_matches_keras_and_its_warm_up_is_undone(expected):
     torch = pytest.importorskip("torch")
     from benchmarks.torch_dcgan import Player
 
@@ -176,7 +176,7 @@ def test_a_captured_adam_follows_keras_and_its_warming_up_leaves_no_trace(expect
     assert difference(start, outcome, (losses, one.get_weights())) is None
 
 
-def test_losses_come_from_the_steps_that_are_timed():
+def test_the_losses_and_the_times_are_of_the_same_steps():
     pytest.importorskip("torch")
     from benchmarks.torch_dcgan import Player
 
@@ -188,7 +188,7 @@ def test_losses_come_from_the_steps_that_are_timed():
     assert len(taken) == 3
 
 
-# tinygan's competitor, but for a padding of (2, 1) instead of (1, 2).
+# tinygan's worker, with a padding of (2, 1) instead of (1, 2).
 WRONG_PADDING = """
 from benchmarks.tinygan_dcgan import Player
 from benchmarks.worker import serve
@@ -196,7 +196,7 @@ from tinygan.fast import originals
 from tinygan.ops import geometry
 right = geometry._same_pads
 geometry._same_pads = lambda *axis: right(*axis)[::-1]
-# The fast engine refuses a padding that was changed; here the wrong one passes for the original.
+# The fast engine refuses a changed padding, so the wrong one is registered as the original.
 originals.ORIGINALS[geometry]["_same_pads"] = originals.digest(geometry._same_pads)
 serve(Player)
 """
@@ -210,8 +210,8 @@ def test_a_competitor_that_pads_the_other_side_is_caught(expected, tmp_path, mon
     assert "loss" in (difference(start, outcome, parity_steps(wrong, start, 1, "cpu")) or "")
 
 
-@pytest.mark.parametrize("answers", [0, 1, 2])  # it fails while it warms up, or in one of its turns
-def test_one_that_fails_on_the_way_does_not_take_the_others_with_it(answers):
+@pytest.mark.parametrize("answers", [0, 1, 2])  # it fails while warming up, or in one of its turns
+def test_the_others_continue_when_a_competitor_fails(answers):
     def one(answers):
         def ask(request):
             if left.pop() == 0:
@@ -228,7 +228,7 @@ def test_one_that_fails_on_the_way_does_not_take_the_others_with_it(answers):
     assert any(line.split() == ["jax", "failed:", "gone"] for line in lines)
 
 
-def test_facts_that_are_missing_lose_nothing_else(monkeypatch):
+def test_missing_facts_leave_the_measured_times(monkeypatch):
     def ask(request):
         raise FailedError("gone")
 
@@ -239,7 +239,7 @@ def test_facts_that_are_missing_lose_nothing_else(monkeypatch):
     assert row["median_seconds"] == 1 and row["facts"] == "failed: gone" and "problem" not in row
 
 
-def test_what_computes_something_else_is_named_and_not_timed(monkeypatch):
+def test_a_competitor_that_computes_something_else_is_named_and_not_timed(monkeypatch):
     one = SimpleNamespace(version="v", seconds_to_start=1.0, end=lambda: None)
     fakes = {
         "reference": lambda folder: (folder, "tinygan"),
@@ -252,9 +252,9 @@ def test_what_computes_something_else_is_named_and_not_timed(monkeypatch):
         monkeypatch.setattr(main, name, fake)
     rows = compare(["tinygan", "jax"], batch=2, machine=Machine(1, "cpu"), rounds=1)
     assert "median_seconds" in rows["tinygan"] and "median_seconds" not in rows["jax"]
-    assert rows["jax"]["problem"] == "computes something else: loss"
+    assert rows["jax"]["problem"] == "differs from tinygan: loss"
     table = report.table(result_of(tinygan=1.0) | {"competitors": {"jax": rows["jax"]}})
-    assert any(line.startswith("jax") and "something else" in line for line in table.splitlines())
+    assert any(line.startswith("jax") and "differs from tinygan" in line for line in table.splitlines())
 
 
 # The other measurements.
@@ -270,7 +270,7 @@ def test_layers_are_timed_on_both_engines(tmp_path):
 
 
 @pytest.mark.slow
-def test_scaling_goes_over_batches_and_threads(tmp_path):
+def test_scaling_measures_every_batch_with_every_number_of_threads(tmp_path):
     options = ("--batches", "1,2", "--threads", "1", "--rounds", "1", "--only", "tinygan")
     out = run("benchmarks.scaling", *options, "--json", str(tmp_path / "s.json")).stdout
     rows = json.loads((tmp_path / "s.json").read_text())["measured"]
@@ -301,9 +301,9 @@ def test_a_report_and_its_explorer_are_measured(tmp_path):
     assert found["report_bytes"] == (small_run / "report.html").stat().st_size
     added = found["report_bytes_of_100_epochs"] - found["report_bytes"]
     grids = [path.stat().st_size for path in (small_run / "samples").iterdir()]
-    assert 98 * min(grids) / 2 < added < 8e6  # unmagnified, so smaller, but in base 64
+    assert 98 * min(grids) / 2 < added < 8e6  # not magnified, so smaller, but in base 64
     assert "verdict of an epoch" in out and len(out.splitlines()) == len(found) - 2
-    assert {path: path.read_bytes() for path in before} == before  # the report is the same again
+    assert {path: path.read_bytes() for path in before} == before  # the report is rewritten unchanged
 
 
 def test_the_explorer_needs_a_browser(monkeypatch):

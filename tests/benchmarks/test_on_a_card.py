@@ -1,4 +1,4 @@
-"""The benchmark's GPU side: tinygan's player on a card, the floor, the table. The frameworks' need a GPU."""
+"""The benchmark on a GPU: tinygan's player, the floor, the table. Other frameworks' players need a GPU."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def player(device, engine, precision="float32"):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
-def test_the_trainers_own_steps_are_those_of_the_readable_engine(card, precision, tmp_path):
+def test_the_trainers_steps_match_the_readable_engine(card, precision, tmp_path):
     theirs, ours = player("cpu", "readable"), player("gpu", "fast", precision)
     assert ours.backend.precision == precision
     np.savez(tmp_path / "start.npz", **theirs.get_weights())  # pyright: ignore[reportArgumentType]
@@ -27,12 +27,12 @@ def test_the_trainers_own_steps_are_those_of_the_readable_engine(card, precision
     assert difference(tmp_path / "start.npz", expected, found, precision) is None
     assert list(ours.trainer.graphs) == [4] and ours.adams[0].t == 2  # the second step replayed it
     before = ours.get_weights()
-    ours.run(1)  # as it is timed: it goes on with the same trainer
+    ours.run(1)  # as it is timed: it continues with the same trainer
     assert all((before[name] != values).any() for name, values in ours.get_weights().items())
 
 
 @pytest.mark.slow
-def test_timed_steps_are_the_trainers_and_tell_what_they_take(card, monkeypatch):
+def test_timed_steps_are_the_trainers_and_report_their_cost(card, monkeypatch):
     monkeypatch.setattr(floor, "SIDE", 64)
     monkeypatch.setattr(floor, "COPIED", 1 << 16)
     ours = player("gpu", "fast")
@@ -46,12 +46,12 @@ def test_timed_steps_are_the_trainers_and_tell_what_they_take(card, monkeypatch)
     assert 2 * 2.5e6 * 4 < facts["bytes"] < 2 * (ours.card_bytes() or 0)
 
 
-def test_rates_are_measured_on_a_processor_too():
+def test_rates_are_also_measured_on_a_processor():
     rates = floor.rates(cpu())
     assert rates["operations_a_second"] > 1e8 and rates["bytes_a_second"] > 1e8
 
 
-def test_the_step_has_as_many_operations_by_definition_as_the_notes_count():
+def test_the_operations_of_a_step_by_definition_match_the_count_by_hand():
     assert floor.naive_operations(256) == pytest.approx(115.6e9, rel=1e-3)
     assert floor.naive_operations(512) == 2 * floor.naive_operations(256)
 

@@ -19,7 +19,7 @@ SIZE, WIDTH = 8, 4
 def measured(tmp_path_factory):
     file = tmp_path_factory.mktemp("ranks") / "r.json"
     options = ["--batch", "8", "--rounds", "2", "--size", str(SIZE), "--width", str(WIDTH)]
-    # In a small process of its own: a child's peak of memory begins with its parent's.
+    # Runs in a separate small process: a child's peak memory starts from its parent's.
     code = "import sys; from benchmarks import competitors as c, ranks; c.SECONDS_A_TURN = 0.1; "
     command = [sys.executable, "-c", code + "ranks.main(sys.argv[1:])", "--ranks", "1x1,2x1", *options]
     result = subprocess.run([*command, "--json", file], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -32,8 +32,8 @@ def test_every_number_that_is_summed_is_counted(measured):
     networks = models.generator(size=SIZE, width=WIDTH), models.discriminator(size=SIZE, width=WIDTH)
     weights = sum(p.data.size for network in networks for p in network.parameters.values())
     assert sums["gradients"]["bytes"] == 4 * (weights + 4)  # the scores and their counts travel with them
-    # Of C channels forwards: sums and a count, then squares; backwards: two sums and a count. Of each of the
-    # three means that the losses are made of: a sum and a count.
+    # C channels give sums and a count and then squares in the forward pass, and two sums and a count in the
+    # backward pass. Each of the three means in the losses gives a sum and a count.
     channels = (SIZE // 4) ** 2 * 4 * WIDTH, 2 * WIDTH, WIDTH
     assert sums["statistics"]["bytes"] == sum(4 * (C + 1 + C + 2 * C + 1) for C in channels) + 3 * 4 * 2
     assert (sums["gradients"]["calls"], sums["statistics"]["calls"]) == (1, 9 + 3)
@@ -51,11 +51,11 @@ def test_configurations_are_compared_round_by_round(measured):
     speeds = [a / b for a, b in zip(rows["1x1"]["round_seconds"], rows["2x1"]["round_seconds"], strict=True)]
     assert rows["2x1"]["speed_by_work"] == ranks.undisturbed(rows["1x1"]) / ranks.undisturbed(rows["2x1"])
     assert rows["2x1"]["speed"] == pytest.approx(sum(speeds) / 2) and len(speeds) == 2
-    # Two processes, of which each needs what one does.
+    # Each of the two processes needs as much memory as the single one.
     assert 1.5 < rows["2x1"]["peak_bytes"] / rows["1x1"]["peak_bytes"] < 5
 
 
-def test_by_work_only_cores_and_sums_count():
+def test_speed_by_work_counts_only_cores_and_sums():
     sums = {kind: {"min_moving_seconds": 0.05} for kind in ranks.KINDS}
     assert ranks.undisturbed({"processor_seconds": 0.6, "ranks": 1, "threads": 2}) == pytest.approx(0.3)
     two = {"processor_seconds": 0.8, "ranks": 2, "threads": 1, "sums": sums}
@@ -98,7 +98,7 @@ def test_many_machines_are_extrapolated_from_the_smaller_batches(measured):
 
 
 @pytest.mark.parametrize("name", ["mpiexec", "mpi4py"])
-def test_without_mpi_one_line_says_how_to_get_it(name, monkeypatch):
+def test_without_mpi_one_line_says_how_to_install_it(name, monkeypatch):
     monkeypatch.setattr(ranks.shutil, "which", lambda *_, **__: None if name == "mpiexec" else "mpiexec")
     monkeypatch.setattr(ranks, "find_spec", lambda _: None if name == "mpi4py" else "a module")
     with pytest.raises(UsageError) as error:
@@ -106,7 +106,7 @@ def test_without_mpi_one_line_says_how_to_get_it(name, monkeypatch):
     assert f"2 ranks need {name}. Use pip install -e '.[mpi]', or --ranks 1x2." == str(error.value)
 
 
-def test_a_worker_that_ends_says_why(monkeypatch):
+def test_the_error_of_a_failed_worker_is_shown(monkeypatch):
     fails = "import sys; print('error: no such luck\\nBAD TERMINATION', file=sys.stderr); sys.exit(1)"
     monkeypatch.setattr(ranks, "launcher", lambda _: [sys.executable, "-c", fails])
     with pytest.raises(TinyganError, match="a worker ended: no such luck"):

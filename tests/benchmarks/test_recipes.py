@@ -1,4 +1,4 @@
-"""Trials of recipes: what a command line names, the slopes of their losses, a record that loses nothing."""
+"""Trials of recipes: how they are named, the slopes of their losses, a record that loses nothing."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def state(**settings: Any) -> State:
 
 @pytest.mark.parametrize("N", [5, 4])
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_slopes_of_a_loss_are_its_finite_differences(name: str, N: int) -> None:
+def test_the_slopes_of_a_loss_match_finite_differences(name: str, N: int) -> None:
     both = [3 * numbers(1, N, 1), 3 * numbers(2, 5, 1)]
     losses = LOSSES[name](*both)
     found = ("d_loss", 0, losses.by_real), ("d_loss", 1, losses.by_fake), ("g_loss", 1, losses.by_fooled)
@@ -53,7 +53,7 @@ def test_the_slopes_of_a_loss_are_its_finite_differences(name: str, N: int) -> N
         ("means", 0.485751, 3.985751),  # of -2.75, -0.75, -3, -0.5; 2.75, 0.75, 3, 0.5
     ],
 )
-def test_losses_are_those_computed_by_hand(name: str, d_loss: float, g_loss: float) -> None:
+def test_losses_match_those_computed_by_hand(name: str, d_loss: float, g_loss: float) -> None:
     found = LOSSES[name](np.array([[2.0], [0.0]]), np.array([[-2.0], [0.5]]))
     assert (float(found.d_loss), float(found.g_loss)) == pytest.approx((d_loss, g_loss), abs=2e-6)
 
@@ -71,14 +71,14 @@ def test_the_reach_of_tinygan_s_average_is_9() -> None:
         assert (array == theirs.weights()[name]).all(), name
 
 
-def test_the_logistic_loss_is_the_one_of_tinygan() -> None:
+def test_the_logistic_loss_is_tinygan_s() -> None:
     logits = 3 * numbers(3, 9, 1)
     ours = Ideas({"loss": "logistic"}, state()).losses_and_slopes(None, logits, 4)
     for own, expected in zip(ours, gan.losses_and_slopes(bce_with_logits, logits, 4), strict=True):
         assert own == pytest.approx(expected, rel=1e-12)
 
 
-def test_in_the_end_g_learns_from_the_most_real_fakes_alone() -> None:
+def test_in_the_end_g_learns_only_from_the_most_real_fakes() -> None:
     ideas, logits = Ideas({"top": 0.5}, state()), np.array([[0.0], [1], [-1], [3], [2]])
     *_, slopes = ideas.losses_and_slopes(None, logits, 1)
     assert (slopes[5:] != 0).all()
@@ -106,7 +106,7 @@ def test_a_batch_doubles_in_equal_parts_of_the_time() -> None:
     assert sizes == [16, 16, 32, 32, 64, 64]
 
 
-def test_what_an_idea_replaces_is_back_after_each_turn() -> None:
+def test_functions_that_an_idea_replaces_are_restored_after_each_turn() -> None:
     before = gan.losses_and_slopes, gan.discriminator
     with Ideas({"loss": "hinge", "noise": 0.1, "reach": 5}, state()).at(0.5, 3):
         assert gan.losses_and_slopes != before[0] and gan.discriminator != before[1]
@@ -118,11 +118,11 @@ def test_what_an_idea_replaces_is_back_after_each_turn() -> None:
     [
         ("slow", "unknown recipe 'slow'"),
         ("best,loss", "'loss' in 'best,loss' is unknown"),
-        ("best,flip=True", "'flip=True' in .* is unknown"),  # no image is loaded anew for it
+        ("best,flip=True", "'flip=True' in .* is unknown"),  # a trial does not load other images
         ("best,lr=-1", "--lr -1 is not a positive number"),
         ("best,loss=hing", "Use one of: logistic, hinge"),
         ("best,top=x", "top=x is not a number above 0"),
-        ("best,fades=1", "fades changes nothing"),  # it has no dropout
+        ("best,fades=1", "fades changes nothing"),  # `best` has no dropout
         ("quick,every=4", "every changes nothing"),
         ("best,loss=hinge,smooth=0.9", "smooth changes nothing"),
     ],
@@ -132,7 +132,7 @@ def test_a_trial_that_makes_no_sense_is_refused(text: str, words: str) -> None:
         recipes.trial(text)
 
 
-def test_ideas_and_their_values_are_known() -> None:
+def test_a_trial_is_parsed_into_settings_and_ideas() -> None:
     assert recipes.trial("best,lr=1e-3,loss=hinge,top=0.7") == (
         "best,lr=1e-3,loss=hinge,top=0.7", {"recipe": "best", "lr": 1e-3}, {"loss": "hinge", "top": 0.7}
     )  # fmt: skip
@@ -146,7 +146,7 @@ def tried(record: Path, *more: object) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("few_strokes")
-def test_trials_get_the_same_time_and_stand_in_a_record_that_grows(
+def test_trials_get_the_same_time_and_are_added_to_a_record(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recipes, "TURN", 0.1)
@@ -168,14 +168,14 @@ def test_trials_get_the_same_time_and_stand_in_a_record_that_grows(
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '{"trial": "best"}'])
-def test_a_file_that_is_no_record_is_refused(tmp_path: Path, line: str) -> None:
+def test_a_file_that_is_not_a_record_is_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / "r.jsonl").write_text(f"{line}\n")
-    with pytest.raises(UsageError, match=r"r\.jsonl holds no trials"):
+    with pytest.raises(UsageError, match=r"r\.jsonl is not a record of trials"):
         recipes.recorded(tmp_path / "r.jsonl")
 
 
 @pytest.mark.usefixtures("few_strokes")
-def test_trials_that_were_stopped_go_on_where_they_were_measured_last(
+def test_stopped_trials_resume_from_their_last_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measure, count = recipes.Contender.measure, 0
@@ -200,7 +200,7 @@ def test_trials_that_were_stopped_go_on_where_they_were_measured_last(
     assert not list((tmp_path / "r").iterdir())
 
 
-def test_coloured_pictures_are_the_images_once_their_colour_is_taken_away(tmp_path: Path) -> None:
+def test_coloured_pictures_without_their_colour_are_the_images(tmp_path: Path) -> None:
     images = np.random.default_rng(3).integers(0, 256, (30, 28, 28, 1), np.uint8)
     write_coloured(images, tmp_path)
     pictures = load(str(tmp_path), size=32, channels=3).images[:]
@@ -211,6 +211,6 @@ def test_coloured_pictures_are_the_images_once_their_colour_is_taken_away(tmp_pa
 
 @pytest.mark.usefixtures("few_strokes")
 def test_a_folder_of_colour_pictures_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipes, "FASHION", "strokes")  # which needs no files
+    monkeypatch.setattr(recipes, "FASHION", "strokes")  # this needs no files
     (row,) = tried(tmp_path / "r.jsonl", f"best,{SMALL}", "--seeds", "0", "--data", "coloured")
     assert row["data"] == "coloured" and row["fcd"] > 0 and row["epochs"] > 0

@@ -1,4 +1,4 @@
-"""What a step asks of a card, counted without one: that it is what a step does, and what follows from it."""
+"""The work of a step on a card, counted without one: that it is what a step does, and its prediction."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ RESULTS = Path(roofline.__file__).parent / "results"
 SMALL, BATCH = Model(size=8, channels=1, width=8, noise_dim=5), 4
 
 
-def test_the_tutorials_step_has_few_launches_and_moves_little():
+def test_the_tutorials_step_has_few_launches_and_moves_few_bytes():
     launches = roofline.count(Model(), 256, "tf32")
     assert MOST_LAUNCHES / 2 < len(launches) <= MOST_LAUNCHES
     assert MOST_GB / 2 < roofline.total_bytes(launches) / 1e9 <= MOST_GB
@@ -28,7 +28,7 @@ def test_the_tutorials_step_has_few_launches_and_moves_little():
 
 
 @pytest.mark.parametrize("precision", roofline.ASSUMED)
-def test_the_counted_results_are_those_of_this_step(precision):
+def test_the_recorded_counts_match_the_current_step(precision):
     kept = json.loads((RESULTS / f"roofline_{precision}.json").read_text())
     assert [Launch(**row) for row in kept["launches"]] == roofline.count(Model(), kept["batch"], precision)
     assert kept["measured_seconds"] is None and kept["precision"] == precision
@@ -79,8 +79,8 @@ def test_a_step_on_a_card_is_counted_as_one_without(taking):
 
 @pytest.fixture
 def each_kernel(taking, monkeypatch):
-    """Calls `check(name, grid, values, run)` for each kernel of a step: its arguments, NumPy arrays and
-    numbers, and what runs it with others."""
+    """Calls `check(name, grid, values, run)` for each kernel of a step. `values` are its arguments, NumPy
+    arrays and numbers; `run` runs the kernel with other values."""
 
     def start(check):
         launch = Kernels.launch
@@ -118,7 +118,7 @@ def test_kernels_write_and_change_in_place_what_the_tables_say(each_kernel):
     def check(name, grid, values, run):
         places = set()
         for at, p in enumerate(signatures()[name]):
-            # Whole numbers are clocks and the like: a step needs what they say.
+            # Integers are clocks and the like, on whose values a step depends.
             numbers = p.pointer and p.dtype.kind != "i" and p.name != COUNTERS
             if numbers and not p.const and values[at].ctypes.data not in places:
                 places.add(values[at].ctypes.data)
@@ -132,9 +132,9 @@ def test_kernels_write_and_change_in_place_what_the_tables_say(each_kernel):
 
 
 def touched(given, at, run):
-    """How many elements of one array a kernel writes, and whether it reads them before: by two launches
-    before which that array held different numbers. Of others, zeros might leave what was there: so they
-    are shifted, too."""
+    """The number of elements of one array that a kernel writes, and whether it reads them first, from two
+    launches with different values in that array. Zeros in other arrays could leave it unchanged, so these
+    are shifted as well."""
     found = []
     for shift in (1, 3):
         values = copies(given)
@@ -150,7 +150,7 @@ def touched(given, at, run):
     return int(changed.sum()), bool((after_one != after_other)[changed].any())
 
 
-def test_what_is_counted_of_an_array_that_a_kernel_reads_makes_a_difference_and_the_rest_none(each_kernel):
+def test_only_the_counted_elements_of_an_array_that_a_kernel_reads_affect_its_result(each_kernel):
     tried = set()
 
     def check(name, grid, values, run):
@@ -172,13 +172,13 @@ def test_what_is_counted_of_an_array_that_a_kernel_reads_makes_a_difference_and_
     assert of_parts < tried
 
 
-def test_the_tables_name_parameters_that_there_are():
+def test_the_tables_name_existing_parameters():
     named = {(name, parameter) for name, changed in CHANGED.items() for parameter in changed} | set(PARTS)
     assert named <= {(name, p.name) for name, parameters in signatures().items() for p in parameters}
 
 
 def test_a_kernel_reads_what_is_const_and_writes_what_is_not():
-    """Also where one array is handed over for both."""
+    """Even if one array is passed for both."""
     xp = roofline.no_card("float32").xp
     da, h, known, sums = (xp.zeros(shape, np.float32) for shape in ((8, 5), (8, 5), (4, 5), (2, 5)))
     launch = roofline.of_kernel("normalise_back", (1, 1), (256,), [da, h, known, sums, 8, 40, 5, 0.3, h])
@@ -210,8 +210,8 @@ def test_the_command_prints_a_table_and_writes_every_launch(tmp_path, capsys, mo
     assert {launch.name for launch in launches} < set(rows) and rows["all"][0] == str(len(launches))
     assert float(rows["all"][1]) + float(rows["all"][2]) == pytest.approx(result["bytes"] / 1e6, abs=0.02)
     assert lines[-3:] == [
-        "2.00 TB/s (given), 48.0 TFLOP/s (assumed), 2.8 us a launch (assumed)",
-        f"predicted: {result['predicted_seconds'] * 1e3:.3f} ms a step",
+        "2.00 TB/s (given), 48.0 TFLOP/s (assumed), 2.8 us per launch (assumed)",
+        f"predicted: {result['predicted_seconds'] * 1e3:.3f} ms per step",
         "counted, not measured: no card today.",
     ]
     assert result["predicted_seconds"] == Card(2e12, 48e12, 2.8e-6).predicted(launches)
@@ -226,8 +226,8 @@ def test_on_a_card_the_step_and_the_rates_are_measured(card, capsys, monkeypatch
         monkeypatch.setattr(module, name, value)
     assert roofline.main(["--batch", "4", "--size", "8", "--width", "8", "--tflops", "3"]) == 0
     rates, _, measured = capsys.readouterr().out.splitlines()[-3:]
-    assert "TB/s (measured), 3.0 TFLOP/s (given), 2.8 us a launch (assumed)" in rates
-    assert measured.startswith("measured: ") and measured.endswith(" times that")
+    assert "TB/s (measured), 3.0 TFLOP/s (given), 2.8 us per launch (assumed)" in rates
+    assert measured.startswith("measured: ") and measured.endswith(" times the prediction")
 
 
 @pytest.mark.parametrize(

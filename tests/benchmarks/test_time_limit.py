@@ -1,4 +1,4 @@
-"""A comparison that is cut short, by --seconds or from outside, keeps what it has measured."""
+"""A comparison that is cut short, by --seconds or by a signal, keeps the rounds it has measured."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.benchmarks.test_benchmarks import ROOT, result_of
 
 
 class Comparison:
-    """One of fakes, in a process of its own."""
+    """A comparison of fakes, in a separate process."""
 
     def __init__(self, folder: Path, kinds: dict[str, str], *arguments: str) -> None:
         self.json, self.log = folder / "result.json", folder / "log"
@@ -28,7 +28,7 @@ class Comparison:
         self.process = subprocess.Popen(
             [*command, "--json", self.json], cwd=ROOT, env=os.environ | {"FAKES_LOG": str(self.log)},
             text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            # Who runs the tests in the background of a shell ignores Ctrl-C, and so would this.
+            # Tests in the background of a shell ignore Ctrl-C, and this process would inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
@@ -51,32 +51,32 @@ def alive(process: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize(("by", "code"), [("TERM", 143), ("INT", 7), ("KILL", -9)])
-def test_what_was_measured_before_it_was_killed_is_there_and_no_worker_is(tmp_path, by, code):
+def test_a_killed_comparison_keeps_its_rounds_and_leaves_no_worker(tmp_path, by, code):
     one = Comparison(tmp_path, {"tinygan": "quick", "jax": "quick"}, "--rounds", "500")
     until = monotonic() + 60
     while not one.json.exists() or one.result()["rounds"]["taken"] < 2:
         assert monotonic() < until and one.process.poll() is None
         time.sleep(0.02)
     one.process.send_signal(getattr(signal, f"SIG{by}"))
-    printed, told = one.ended()
-    assert one.process.returncode == code and "Traceback" not in told
+    printed, errors = one.ended()
+    assert one.process.returncode == code and "Traceback" not in errors
     result = one.result()
     taken = result["rounds"]["taken"]
     assert result["rounds"]["of"] == 500 and result["finished"] is False
     assert all(len(row["round_seconds"]) == taken for row in result["competitors"].values())
-    # What is known by then is told after each round; the last of them it may have written, and not yet told.
-    assert any(f"after {rounds} of 500 rounds" in told for rounds in (taken - 1, taken))
+    # Every round is written to the file and then printed. The last one may have been written only.
+    assert any(f"after {rounds} of 500 rounds" in errors for rounds in (taken - 1, taken))
     if by != "KILL":
         assert printed.count("ratio") == 1 and f"after {taken} of 500 rounds" in printed
     processes = [int(row["version"].split()[1]) for row in result["competitors"].values()]
-    while any(map(alive, processes)):  # they end by themselves after a KILL, at the end of their input
+    while any(map(alive, processes)):  # after a KILL they end by themselves, when their input ends
         assert by == "KILL" and monotonic() < until
         time.sleep(0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", ["proof", "start"])
-def test_who_is_not_ready_in_time_is_dropped_and_the_others_are_measured(tmp_path, at):
+def test_a_competitor_that_is_not_ready_in_time_is_dropped_and_the_others_are_measured(tmp_path, at):
     began = monotonic()
     kinds = {"jax": f"hangs at {at}", "tinygan": "quick"}
     one = Comparison(tmp_path, kinds, "--rounds", "2", "--seconds", "8")
@@ -99,7 +99,7 @@ def test_rounds_end_when_the_time_is_over(tmp_path):
 
 
 @pytest.mark.slow
-def test_who_hangs_while_it_warms_up_leaves_time_for_the_others(tmp_path):
+def test_a_competitor_that_hangs_while_warming_up_leaves_time_for_the_others(tmp_path):
     kinds = {"jax": "hangs at turn 0", "tinygan": "quick"}
     one = Comparison(tmp_path, kinds, "--rounds", "2", "--seconds", "8")
     one.ended()
@@ -108,17 +108,17 @@ def test_who_hangs_while_it_warms_up_leaves_time_for_the_others(tmp_path):
     assert len(rows["tinygan"]["round_seconds"]) == 2
 
 
-def test_what_compiles_long_comes_last_in_everything(tmp_path):
+def test_competitors_that_compile_long_always_come_last(tmp_path):
     one = Comparison(tmp_path, {"pytorch-compile": "quick", "tinygan": "quick"}, "--rounds", "2")
-    printed, told = one.ended()
-    assert one.process.returncode == 0, told
+    printed, errors = one.ended()
+    assert one.process.returncode == 0, errors
     ours, theirs = "tinygan", "pytorch-compile"
     turns = [f"{name} turn {number}" for number in range(3) for name in (ours, theirs)]
     assert one.lines() == [f"{name} {what}" for name in (ours, theirs) for what in ("proof", "start")] + turns
-    assert printed.count("ratio") == 1 and told.count("ratio") == 1
+    assert printed.count("ratio") == 1 and errors.count("ratio") == 1
 
 
-def test_a_question_without_an_answer_ends_the_process():
+def test_a_process_that_does_not_answer_is_killed():
     once = "import time; input(); print('{\"version\": \"v\", \"started\": 1}', flush=True); time.sleep(60)"
     one = Answering([sys.executable, "-c", once], {}, until=monotonic() + 30)
     try:
@@ -139,7 +139,7 @@ def test_without_time_for_a_round_nothing_is_measured():
     assert "no time left" in take_turns(workers, 2, until=monotonic())["tinygan"]["problem"]
 
 
-def test_a_result_that_cannot_be_written_leaves_the_one_before(tmp_path):
+def test_a_result_that_cannot_be_written_leaves_the_previous_one(tmp_path):
     report.write_json(tmp_path / "r.json", {"old": 1})
     with pytest.raises(TypeError):
         report.write_json(tmp_path / "r.json", {"new": object()})
@@ -156,7 +156,7 @@ def test_the_table_says_how_many_rounds_there_were():
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("timeout")), reason="needs bash and timeout")
 @pytest.mark.parametrize("stage", ["bench", "bench32", "batches", "compile"])
 def test_on_a_card_comparisons_end_before_their_stage_does(tmp_path, stage):
-    python = tmp_path / "python"  # in whose place this tells what it is asked for
+    python = tmp_path / "python"  # prints its arguments instead of running them
     python.write_text("#!/bin/sh\necho \"$@\"\n")
     python.chmod(0o755)
     given = {"PY": str(python), "OUT": str(tmp_path / "out"), "WORK": str(tmp_path / "work"), "LIMIT": "100"}
@@ -166,4 +166,4 @@ def test_on_a_card_comparisons_end_before_their_stage_does(tmp_path, stage):
     )  # fmt: skip
     (asked,) = re.findall("^-m benchmarks .*", (tmp_path / f"work/logs/{stage}.log").read_text(), re.M)
     found = re.fullmatch(r"-m benchmarks --device gpu --seconds (\d+) --json \S+\.json .*", asked)
-    assert found and 80 < int(found[1]) < 92  # 8 of the 100 are there to collect what was found
+    assert found and 80 < int(found[1]) < 92  # 8 of the 100 are left for collecting the results

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def peak() -> int:
-    """The largest resident memory of this process, mapped files included, in bytes (from Linux' /proc)."""
+    """The largest resident memory of this process, mapped files included, in bytes (from Linux's /proc)."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) * 1024

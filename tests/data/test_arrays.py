@@ -1,4 +1,4 @@
-"""Array files: what is taken, how numbers become pixels, what is refused."""
+"""Array files: what is read, how numbers become pixels, what is refused."""
 
 import io
 import shlex
@@ -26,7 +26,7 @@ def refused(path, *words):
 
 @pytest.mark.parametrize("shape", [(3, 4, 4), (3, 4, 4, 1)])
 @pytest.mark.parametrize("order", [np.ascontiguousarray, np.asfortranarray])
-def test_bytes_are_taken_as_they_are(tmp_path, shape, order):
+def test_bytes_are_kept_as_they_are(tmp_path, shape, order):
     pixels = order(np.arange(0, 240, 5, dtype=np.uint8).reshape(shape))
     np.save(tmp_path / "a.npy", pixels)
     data = load(str(tmp_path / "a.npy"), size=4)
@@ -59,7 +59,7 @@ def test_every_layout_is_read(tmp_path, monkeypatch, shape, laid, channels, dtyp
     assert ("channels first" in " ".join(data.notes)) == (shape[1] < 4 and len(shape) == 4 and shape[-1] == 4)
 
 
-def test_arrays_with_opacity_are_put_on_white(tmp_path):
+def test_transparent_arrays_are_put_on_white(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 4), dtype=np.uint8)
     np.save(tmp_path / "a.npy", pixels)
     opacity = pixels[..., 3:] / 255
@@ -103,7 +103,7 @@ def test_a_batch_is_limited_and_resized(tmp_path):
     [
         {"whatever": WANTED},
         {"labels": np.zeros(2), "pics": WANTED, "one_hot": np.zeros((2, 10))},
-        {"labels": np.zeros((2, 100)), "pics": WANTED},  # 100 are no picture of 10x10, as there are others
+        {"labels": np.zeros((2, 100)), "pics": WANTED},  # not 10x10 pictures: others fit better
         {"test_images": OTHER, "train_images": WANTED, "train_labels": np.zeros((2, 1))},
         {"x_test": OTHER, "x_train": WANTED, "y_train": np.zeros(2)},
         {"images": WANTED, "more": OTHER},
@@ -112,7 +112,7 @@ def test_a_batch_is_limited_and_resized(tmp_path):
         {"flat": WANTED.reshape(2, 16), "labels": np.zeros(2)},
     ],
 )
-def test_the_array_of_an_npz_that_has_the_shape_of_pictures_is_taken_and_train_before_test(tmp_path, arrays):
+def test_the_array_of_an_npz_with_the_shape_of_pictures_is_used_and_train_before_test(tmp_path, arrays):
     np.savez(tmp_path / "a.npz", **arrays)
     data = load(str(tmp_path / "a.npz"), size=4)
     assert data.images.shape == (2, 4, 4, 1) and (data.images == 100).all()
@@ -124,17 +124,17 @@ def test_an_npz_too_large_for_memory_names_a_command_that_unpacks_it(tmp_path, m
     np.savez(tmp_path / "my data.npz", images=WANTED)
     with pytest.raises(DataError, match="more than 20") as error:
         load("my data.npz", size=4)
-    command, _, data = str(error.value).partition("Type ")[2].partition(" and use --data ")
+    command, _, data = str(error.value).partition("Unpack it with ")[2].partition(" and use --data ")
     words = shlex.split(command)
     subprocess.run([sys.executable, *words[1:]], check=True)
     monkeypatch.undo()
     assert (load(str(tmp_path / data.rstrip(".")), size=4).images == 100).all()
 
 
-def test_fortran_order_too_large_for_memory_is_refused(tmp_path, monkeypatch):
+def test_an_array_in_fortran_order_too_large_for_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "LARGEST", 20)
     np.save(tmp_path / "a.npy", np.asfortranarray(np.arange(32, dtype=np.uint8).reshape(2, 4, 4)))
-    refused(tmp_path / "a.npy", "32 bytes in Fortran's order", "ascontiguousarray")
+    refused(tmp_path / "a.npy", "32 bytes in Fortran order", "ascontiguousarray")
 
 
 def test_several_arrays_with_other_names_are_refused_by_name(tmp_path):
@@ -150,7 +150,7 @@ def test_several_arrays_with_other_names_are_refused_by_name(tmp_path):
         np.zeros((4, 4, 3), np.uint8),  # one picture
         np.zeros((2, 5, 4, 6), np.uint8),
         np.zeros((2, 15), np.uint8),
-        np.zeros((2, 3072), np.uint8),  # of 32x32, but are the channels first, or last?
+        np.zeros((2, 3072), np.uint8),  # 32x32, but are the channels first or last?
         np.full((1, 4, 4), np.nan),
         np.full((1, 4, 4), -3.0),
         np.full((1, 4, 4), 256),
@@ -158,7 +158,7 @@ def test_several_arrays_with_other_names_are_refused_by_name(tmp_path):
         np.array([["a"]]),
     ],
 )
-def test_unfit_arrays_are_refused(tmp_path, array):
+def test_unsuitable_arrays_are_refused(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     refused(tmp_path / "a.npy", "a.npy")
 
@@ -193,13 +193,13 @@ WHOLE = header((2, 4, 4)) + bytes(32)
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (header((2**20, 2**11, 2**11, 1)), "4,398,046,511,104"),  # before memory is taken
-        (header((-1, 4, 4)) + bytes(16), "holds shape (-1, 4, 4)"),
-        (WHOLE + b"x", "declares 32 bytes and has 33"),
+        (header((2**20, 2**11, 2**11, 1)), "4,398,046,511,104"),  # before memory is allocated
+        (header((-1, 4, 4)) + bytes(16), "has shape (-1, 4, 4)"),
+        (WHOLE + b"x", "declares 32 bytes but has 33"),
     ],
     ids=["terabytes", "negative", "longer"],
 )
-def test_files_that_hold_other_than_they_declare_are_refused(tmp_path, content, words):
+def test_files_that_contradict_their_headers_are_refused(tmp_path, content, words):
     (tmp_path / "a.npy").write_bytes(content)
     refused(tmp_path / "a.npy", words)
 

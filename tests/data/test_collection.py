@@ -1,4 +1,4 @@
-"""Folders and archives: every file is read, or counted by the reason why it is not."""
+"""Folders and archives: every file is read, or counted with the reason it is not."""
 
 import bz2
 import gzip
@@ -108,18 +108,18 @@ def test_every_file_is_read_or_counted(tmp_path, kind):
     assert sum(map(int, counted)) + len(data.files) == len(MIXED)
 
 
-def test_a_run_is_known_by_its_configuration_wherever_it_lies_and_damaged(tmp_path):
+def test_a_run_is_recognised_by_its_configuration_at_any_depth_even_damaged(tmp_path):
     run = {"out/deep/0001-a/config.json": CONFIG[:-9], "out/deep/0001-a/reals.png": png(1)}
     assert values(read(folder(tmp_path, {"a.png": png(100), **run}))) == [100]
 
 
 @pytest.mark.parametrize("inside", ["", "samples"])
-def test_pictures_of_a_run_are_no_data(tmp_path, inside):
+def test_pictures_of_a_run_are_not_data(tmp_path, inside):
     folder(tmp_path, {"config.json": CONFIG, "samples/epoch_0000.png": png(1)})
     refused(tmp_path / inside, "belongs to a run")
 
 
-def test_a_config_that_is_no_file_is_nothing(tmp_path):
+def test_a_config_json_that_is_a_folder_is_ignored(tmp_path):
     (tmp_path / "config.json").mkdir()
     assert values(read(folder(tmp_path, {"a.png": png(100), "b/config.json/c.png": png(110)}))) == [100, 110]
 
@@ -128,7 +128,7 @@ def test_other_folders_with_a_configuration_are_data(tmp_path):
     assert values(read(folder(tmp_path, {"config.json": b"{}", "a.png": png(100)}))) == [100]
 
 
-def test_links_are_followed_where_they_lead_to_pictures_and_never_in_circles(tmp_path):
+def test_links_to_pictures_are_followed_but_never_in_circles(tmp_path):
     outside = folder(tmp_path / "outside", {"more/x.png": png(120), "y.png": png(130)})
     root = folder(tmp_path / "in", {"a.png": png(110)})
     (root / "b.png").symlink_to(outside / "y.png")
@@ -139,7 +139,7 @@ def test_links_are_followed_where_they_lead_to_pictures_and_never_in_circles(tmp
     (root / "g.png").symlink_to("g.png")
     data = read(root)
     assert values(data) == [110, 130, 120]
-    for reason in ("2 dead links", "2 links to folders that are read already"):
+    for reason in ("2 broken links", "2 links to folders already read"):
         assert reason in data.notes[0]
 
 
@@ -160,20 +160,20 @@ def test_pipes_are_never_opened(tmp_path):
 
 
 @linux
-def test_names_that_are_no_unicode_are_read(tmp_path):
+def test_files_whose_names_are_not_unicode_are_read(tmp_path):
     (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(png(100))
     assert values(read(tmp_path)) == [100]
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    refused(tmp_path, "no picture (")
+    refused(tmp_path, "no pictures (")
 
 
-def test_what_there_is_in_a_folder_without_pictures_is_told(tmp_path):
+def test_a_folder_without_pictures_is_refused_with_a_list_of_its_files(tmp_path):
     refused(folder(tmp_path, {"a.txt": b"x", ".b.png": png(1)}), "1 hidden", "1 not pictures (.txt)")
 
 
-def test_pickles_of_cifar_name_the_version_that_is_read(tmp_path):
+def test_pickles_of_cifar_name_the_version_to_use(tmp_path):
     refused(folder(tmp_path, {"data_batch_1": pickle.dumps({})}), "1 pickles", "binary version")
 
 
@@ -181,10 +181,10 @@ HOSTILE = {"../up.png": png(1), "/root.png": png(2), "a/../../b.png": png(3), "g
 
 
 @pytest.mark.parametrize("pack", [zipped, tarred])
-def test_paths_that_lead_out_of_an_archive_are_left_out_and_nothing_is_written(tmp_path, pack):
+def test_paths_outside_an_archive_are_left_out_and_nothing_is_written(tmp_path, pack):
     before = {path for path in tmp_path.parent.rglob("*") if path.suffix == ".png"}
     data = read(pack(tmp_path / "a", HOSTILE))
-    assert values(data) == [100] and "3 with paths that lead out of it" in data.notes[0]
+    assert values(data) == [100] and "3 with paths outside the archive" in data.notes[0]
     assert {path for path in tmp_path.parent.rglob("*") if path.suffix == ".png"} == before
 
 
@@ -221,12 +221,12 @@ def test_bombs_are_refused_in_one_line_and_little_memory(tmp_path, pack, monkeyp
     assert peak() - before < 50_000_000
 
 
-def test_a_zip_that_is_packed_in_another_way_is_left_out(tmp_path):
+def test_a_member_of_a_zip_with_another_compression_is_left_out(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a.png", png(100))
-        archive.writestr("b.png", png(101), zipfile.ZIP_BZIP2)  # which has no bounds
+        archive.writestr("b.png", png(101), zipfile.ZIP_BZIP2)  # which can take unbounded memory
     data = read(tmp_path / "a.zip")
-    assert values(data) == [100] and "1 encrypted or packed in an unknown way" in data.notes[0]
+    assert values(data) == [100] and "1 encrypted or compressed in an unknown way" in data.notes[0]
 
 
 def test_a_damaged_member_of_a_zip_is_named(tmp_path):
@@ -240,7 +240,7 @@ def test_a_damaged_member_of_a_zip_is_named(tmp_path):
 
 @pytest.mark.parametrize("mode", TARS)
 @pytest.mark.parametrize("damage", ["cut", "header"])
-def test_a_tar_that_is_damaged_is_refused_and_never_ends_early(tmp_path, mode, damage):
+def test_a_damaged_tar_is_refused_and_never_ends_early(tmp_path, mode, damage):
     content = tarred(tmp_path / "plain", {"a.png": png(100), "b.png": png(101)}).read_bytes()
     if damage == "header":
         content = content[:1024] + b"\xff" * 512 + content[1536:]
@@ -253,7 +253,7 @@ def test_a_tar_that_is_damaged_is_refused_and_never_ends_early(tmp_path, mode, d
     refused(packed, "a.tar")
 
 
-def test_headers_of_a_tar_cannot_ask_for_memory(tmp_path):
+def test_the_header_of_a_tar_cannot_take_memory(tmp_path):
     info = tarfile.TarInfo("long")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 3 << 30
     block = info.tobuf(tarfile.GNU_FORMAT)
@@ -278,7 +278,7 @@ def test_the_batches_of_cifar_are_read_from_a_folder_and_a_tar(tmp_path):
     for path in (folder(tmp_path / "all", batches), tarred(tmp_path / "a.tgz", batches, "w:gz")):
         data = load(str(path), size=32, channels=3, say=str)
         assert (data.images == pixels.transpose(0, 2, 3, 1)).all()
-    refused(folder(tmp_path / "bad", {"data_batch_1.bin": b"short"}), "no batch of CIFAR-10")
+    refused(folder(tmp_path / "bad", {"data_batch_1.bin": b"short"}), "not a CIFAR-10 batch")
 
 
 @pytest.mark.parametrize("place", ["", "MNIST/raw/"])

@@ -1,4 +1,4 @@
-"""Large sets of another size are converted once, into the cache."""
+"""Large data sets of another image size are converted once, into the cache."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ SHAPE = Shape(4, 1)
 
 @pytest.fixture(autouse=True)
 def small_and_with_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache is the folder `pictures` of the test's own, and a little is a lot."""
+    """Put the cache into the test's folder `pictures`, and count small sets as large."""
     monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path))
     monkeypatch.setattr(pictures, "FEW", 3)
     monkeypatch.setattr(arrays, "LARGE", 500)
@@ -48,7 +48,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 class Loaded:
-    """What `load_folder` gives with a cache beside the folder, the lines said, and the pictures opened."""
+    """A data set, loaded through the cache, the lines printed, and how many pictures were opened."""
 
     def __init__(self, photos: Path, limit: int | None = None) -> None:
         self.cache = photos.parent / "pictures"
@@ -71,14 +71,14 @@ class Loaded:
 
 
 def plain(photos: Path, limit: int | None = None) -> Dataset:
-    """The same in memory."""
+    """The same data set, converted in memory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pictures, "FEW", 1000)
         return load_pictures(collected(photos), SHAPE, limit, ignore)
 
 
 def ignore(line: str) -> None:
-    """To say nothing."""
+    """Print nothing."""
 
 
 def test_a_folder_is_converted_once_and_then_mapped(photos: Path) -> None:
@@ -93,18 +93,18 @@ def test_a_folder_is_converted_once_and_then_mapped(photos: Path) -> None:
     assert sorted(path.suffix for path in first.cache.iterdir()) == [".json", ".lock", ".npy"]
 
 
-def test_few_pictures_leave_no_file(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_pictures_are_not_cached(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "FEW", COUNT + 1)
     loaded = Loaded(photos)
     assert isinstance(loaded.data.images, np.ndarray) and not loaded.cache.exists()
 
 
-def test_a_limit_takes_the_first_pictures_and_has_a_file_of_its_own(photos: Path) -> None:
+def test_a_limit_takes_the_first_pictures_and_has_a_separate_file(photos: Path) -> None:
     limited = Loaded(photos, limit=7)
     assert limited.data.sha256 == plain(photos, 7).sha256 and len(limited.data.images) == 7
     assert limited.data.notes[:-1] == plain(photos, 7).notes
-    assert limited.opened == 8  # one cannot be read
-    assert Loaded(photos, limit=3).opened == 3  # few enough
+    assert limited.opened == 8  # one of them is unreadable
+    assert Loaded(photos, limit=3).opened == 3  # too few for the cache
     assert Loaded(photos).opened == COUNT + 1
     assert Loaded(photos, limit=7).opened == 0
     for all_of_them in (COUNT + 1, 900):
@@ -142,13 +142,11 @@ def test_a_folder_that_has_changed_is_converted_again(photos: Path) -> None:
 
 
 class Stop(BaseException):
-    """As KeyboardInterrupt."""
+    """Stands in for KeyboardInterrupt."""
 
 
-def test_a_file_is_never_taken_for_that_of_an_older_sidecar(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dataset, "FINGERPRINTED", 2)  # a change between the first and the last is not seen
+def test_a_file_is_never_matched_with_an_older_sidecar(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "FINGERPRINTED", 2)  # a change between the first and the last goes unnoticed
     old = Loaded(photos)
     path = photos / "02.png"
     content, time = path.read_bytes(), path.stat().st_mtime_ns
@@ -177,7 +175,7 @@ def cut(photos: Path, after: int, every: float, monkeypatch: pytest.MonkeyPatch)
         return real(entry, shape, room)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pictures, "usable_cores", lambda: 1)  # one after the other
+        patch.setattr(pictures, "usable_cores", lambda: 1)  # one at a time
         patch.setattr(pictures, "attempt", stop)
         patch.setattr(converted, "SAVE_SECONDS", every)
         with pytest.raises(Stop):
@@ -186,13 +184,13 @@ def cut(photos: Path, after: int, every: float, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("after", [0, 1, 4, 5, COUNT])
 @pytest.mark.parametrize("every", [0, 1000])
-def test_what_was_cut_goes_on_and_comes_to_the_same(
+def test_an_interrupted_conversion_resumes_to_the_same_result(
     photos: Path, monkeypatch: pytest.MonkeyPatch, after: int, every: float
 ) -> None:
     cut(photos, after, every, monkeypatch)
     cut(photos, 0, every, monkeypatch)  # twice
     loaded = Loaded(photos)
-    unreadable = 1 if after == 4 else 0  # no note is taken of what became no picture
+    unreadable = 1 if after == 4 else 0  # progress is not saved after an unreadable file
     assert loaded.opened == COUNT + 1 - (0 if every else after - unreadable)
     assert loaded.data.sha256 == plain(photos).sha256 and loaded.data.notes[:-1] == plain(photos).notes
     whole = loaded.stored.read_bytes()
@@ -202,7 +200,7 @@ def test_what_was_cut_goes_on_and_comes_to_the_same(
 
 
 def damaged(path: Path) -> Iterator[str]:
-    """Every kind of damage to the file, one after the other."""
+    """Damage the file in every way, one after the other, and yield what was done."""
     whole = path.read_bytes()
     for place in range(0, len(whole), max(1, len(whole) // 13)):
         path.write_bytes(whole[:place])
@@ -219,7 +217,7 @@ def damaged(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("suffix", [".npy", ".json"])
 @pytest.mark.parametrize("whole", [False, True])
-def test_what_is_damaged_is_converted_again(
+def test_a_damaged_file_is_converted_again(
     photos: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, whole: bool
 ) -> None:
     expected, cache = plain(photos), photos.parent / "pictures"
@@ -240,7 +238,7 @@ def test_what_is_damaged_is_converted_again(
                 old.unlink()
 
 
-def test_where_the_cache_cannot_be_written_memory_serves(photos: Path) -> None:
+def test_without_a_writable_cache_memory_is_used(photos: Path) -> None:
     (photos.parent / "pictures").write_bytes(b"in the way")
     loaded = Loaded(photos)
     assert loaded.data.sha256 == plain(photos).sha256 and isinstance(loaded.data.images, np.ndarray)
@@ -249,7 +247,7 @@ def test_where_the_cache_cannot_be_written_memory_serves(photos: Path) -> None:
     assert len(loaded.lines) == 1 and "in memory" in loaded.lines[0]
 
 
-def test_without_a_home_memory_serves(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_folder_memory_is_used(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TINYGAN_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
@@ -257,8 +255,8 @@ def test_without_a_home_memory_serves(photos: Path, monkeypatch: pytest.MonkeyPa
     assert data.sha256 == plain(photos).sha256 and "no home folder" in data.notes[-1]
 
 
-@pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_a_full_disk_leaves_no_part_behind(photos: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_full_disk_leaves_no_partial_file(photos: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     if when == "before":
         monkeypatch.setattr(converted.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     else:
@@ -273,7 +271,7 @@ def test_a_full_disk_leaves_no_part_behind(photos: Path, monkeypatch: pytest.Mon
     assert not list(loaded.cache.glob("*.npy"))
 
 
-def test_who_uses_an_old_file_goes_on_with_it_while_another_is_made(photos: Path) -> None:
+def test_an_old_file_in_use_stays_intact_while_a_new_one_is_made(photos: Path) -> None:
     first = Loaded(photos)
     before = first.data.images[:]
     Image.new("L", (4, 4), 9).save(photos / "00.png")
@@ -291,7 +289,7 @@ print(data.sha256, type(data.images).__name__)
 
 
 @pytest.mark.parametrize(("good", "kind"), [(True, Mapped), (False, np.ndarray)])
-def test_a_cache_that_may_only_be_read_serves_if_it_is_good(
+def test_a_read_only_cache_is_used_if_it_is_good(
     photos: Path, monkeypatch: pytest.MonkeyPatch, good: bool, kind: type
 ) -> None:
     def refuse(path: Path, busy: object) -> None:
@@ -306,17 +304,17 @@ def test_a_cache_that_may_only_be_read_serves_if_it_is_good(
     assert len(again.lines) == (0 if good else 1)
 
 
-def test_processes_that_convert_the_same_at_the_same_time_agree(photos: Path) -> None:
+def test_processes_that_convert_the_same_pictures_at_once_agree(photos: Path) -> None:
     for number in range(12, 150):
         Image.new("L", (4, 4), number).save(photos / f"{number:03}.png")
     command = [sys.executable, "-c", READ, str(photos)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     outputs = [process.communicate()[0].splitlines() for process in running]
     assert {lines[-1] for lines in outputs} == {f"{plain(photos).sha256} Mapped"}
-    assert sum(len(lines) > 1 for lines in outputs) == 1  # one of them converted
+    assert sum(len(lines) > 1 for lines in outputs) == 1  # only one of them converted
 
 
-def test_who_waits_for_another_process_says_so(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_another_process_is_reported(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(converted, "WAIT_SECONDS", 0.1)
     answers = iter([False] * 6 + [True])
     monkeypatch.setattr(files, "_taken", lambda file: next(answers))
@@ -330,7 +328,7 @@ def test_progress_says_how_much_time_is_left(photos: Path, monkeypatch: pytest.M
     clock = SimpleNamespace(monotonic=lambda: next(seconds), time=lambda: 0.0)
     monkeypatch.setattr(converted, "time", clock)
     lines = Loaded(photos).lines
-    # Ten seconds for each picture; the fourth of 13 files is none.
+    # Ten seconds for each picture; the fourth of 13 files is unreadable.
     assert lines[1:] == [
         "convert  2 of 13, 2 min left",
         "convert  6 of 13, 56 s left",
@@ -353,7 +351,7 @@ def test_arrays_are_converted_as_in_memory(
             memory = from_path(tmp_path / "a.npy", Shape(size, 1), limit, ignore)
         lines: list[str] = []
         for time in range(2):
-            if time:  # not even the range of the numbers is looked for again
+            if time:  # even the range of the numbers is not computed again
                 patch.setattr(arrays, "scale_of", None)
             data = from_path(tmp_path / "a.npy", Shape(size, 1), limit, lines.append)
             assert isinstance(data.images, Mapped) and data.sha256 == memory.sha256
@@ -366,7 +364,7 @@ def test_arrays_are_converted_as_in_memory(
     assert "once" in lines[-1]
 
 
-def test_numbers_of_no_known_range_are_refused_wherever_they_stand(tmp_path: Path) -> None:
+def test_numbers_of_no_known_range_are_refused_anywhere_in_an_array(tmp_path: Path) -> None:
     for place, value in ((0, np.nan), (40, np.nan), (49, -3.0), (20, 256)):
         array = np.zeros((50, 4, 4), np.float32)
         array[place, 1, 2] = value
@@ -376,7 +374,7 @@ def test_numbers_of_no_known_range_are_refused_wherever_they_stand(tmp_path: Pat
     assert not [path for path in (tmp_path / "pictures").iterdir() if path.suffix != ".lock"]
 
 
-def test_what_nobody_has_used_for_long_is_deleted(photos: Path) -> None:
+def test_files_unused_for_long_are_deleted(photos: Path) -> None:
     def age(kept: Path) -> None:
         for path in kept.parent.glob(f"{kept.stem}.*"):
             os.utime(path, (0, 0))
@@ -385,19 +383,19 @@ def test_what_nobody_has_used_for_long_is_deleted(photos: Path) -> None:
     used = next(path for path in used.cache.glob("*.npy") if path != old)
     age(old)
     age(used)
-    assert Loaded(photos).opened == 0  # used again, which takes the other one away
+    assert Loaded(photos).opened == 0  # used again, which deletes the other one
     assert used.exists() and not old.exists()
     assert sorted(path.suffix for path in used.parent.iterdir()) == [".json", ".lock", ".lock", ".npy"]
     limited = Loaded(photos, limit=7)
-    assert limited.opened == 8 and used.exists()  # as it was used
+    assert limited.opened == 8 and used.exists()  # as it was used recently
 
 
-def test_headers_are_as_long_for_any_number_of_images() -> None:
+def test_headers_have_one_length_for_any_number_of_images() -> None:
     lengths = {len(header((count, 64, 64, 3))) for count in (0, 1, 10**6, 10**12)}
     assert len(lengths) == 1
 
 
-def test_odd_names_have_files_in_the_cache(photos: Path) -> None:
+def test_folders_with_odd_names_can_be_cached(photos: Path) -> None:
     odd = photos.with_name("a\nb / \x1b[31m é".replace("/", "_") + "x" * 150)
     photos.rename(odd)
     loaded = Loaded(odd)

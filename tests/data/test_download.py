@@ -1,4 +1,4 @@
-"""Downloads, from a real server on this machine that does everything a server can do wrong."""
+"""Downloads from a real server on this machine that misbehaves in every way a server can."""
 
 import hashlib
 import socket
@@ -18,11 +18,11 @@ from tinygan.data.sources import PINNED, located
 from tinygan.errors import DataError
 
 BODY = bytes(range(256)) * 40
-AWAKE = threading.Event()  # set when the server stops: nobody sleeps on
+AWAKE = threading.Event()  # set when the server stops, so that no handler sleeps on
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The folder of the address says how to misbehave."""
+    """The folder in the URL says how to misbehave."""
 
     def do_GET(self) -> None:
         how = self.path.split("/")[1]
@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"x")
 
     def finish(self) -> None:
-        with suppress(OSError):  # who asked is gone, or the connection was closed above
+        with suppress(OSError):  # the client is gone, or the connection was closed above
             super().finish()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -69,7 +69,7 @@ def server():
 
 
 @pytest.fixture(autouse=True)
-def here_without_waiting(monkeypatch):
+def no_proxy_and_no_pauses(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(download, "PAUSES", (0, 0))
 
@@ -88,7 +88,7 @@ def refused(folder, file: Pinned) -> str:
     return text
 
 
-def test_a_good_file_is_kept_and_not_asked_for_again(tmp_path, server, monkeypatch):
+def test_a_good_file_is_kept_and_not_downloaded_again(tmp_path, server, monkeypatch):
     lines = []
     path = fetch(pinned(server, "good"), tmp_path, lines.append)
     assert path.read_bytes() == BODY and path == tmp_path / "file"
@@ -100,10 +100,10 @@ def test_a_good_file_is_kept_and_not_asked_for_again(tmp_path, server, monkeypat
 def test_a_download_that_is_cut_leaves_nothing(tmp_path, server):
     for percent in range(100):
         why = refused(tmp_path, pinned(server, f"cut{percent}"))
-        assert f"gave {len(BODY) * percent // 100:,} bytes" in why
+        assert f"sent {len(BODY) * percent // 100:,} bytes" in why
 
 
-def test_an_answer_that_comes_drop_by_drop_ends_with_the_time_for_all_of_it(tmp_path, server, monkeypatch):
+def test_an_answer_that_trickles_in_ends_at_the_time_limit(tmp_path, server, monkeypatch):
     monkeypatch.setattr(download, "TOTAL_SECONDS", 0.4)
     start = time.monotonic()
     assert "too slow" in refused(tmp_path, pinned(server, "trickle"))
@@ -111,7 +111,7 @@ def test_an_answer_that_comes_drop_by_drop_ends_with_the_time_for_all_of_it(tmp_
 
 
 @pytest.mark.parametrize(
-    ("how", "word", "times"),  # only what breaks off is asked for again
+    ("how", "word", "times"),  # only a download that breaks off is retried
     [
         ("wrong", "SHA-256", 1),
         ("long", "more", 1),
@@ -134,11 +134,11 @@ def test_a_wrong_answer_leaves_nothing(tmp_path, server, monkeypatch, how, word,
 
 
 @pytest.mark.parametrize("how", ["says-more", "says-nonsense"])
-def test_a_wrong_length_does_not_matter_where_the_bytes_are_right(tmp_path, server, how):
+def test_a_wrong_length_does_not_matter_if_the_bytes_are_right(tmp_path, server, how):
     assert fetch(pinned(server, how), tmp_path, lambda line: None).read_bytes() == BODY
 
 
-def test_a_server_that_stalls_is_left(server, monkeypatch):
+def test_a_server_that_stalls_is_abandoned(server, monkeypatch):
     monkeypatch.setattr(download, "CONNECT_SECONDS", 0.2)
     with opened_in_time(server + "stall/file") as answer, pytest.raises(TimeoutError):
         answer.read()
@@ -164,7 +164,7 @@ def test_a_damaged_cache_is_noticed_and_replaced(tmp_path, server):
     assert "damaged" in lines[0]
 
 
-def test_a_server_that_does_not_exist_is_given_up_at_once(tmp_path):
+def test_a_server_that_does_not_exist_is_abandoned_at_once(tmp_path):
     start = time.monotonic()
     refused(tmp_path, pinned("http://127.0.0.1:9/", "a", "b"))
     assert time.monotonic() - start < 5
@@ -180,12 +180,12 @@ def test_a_download_that_cannot_be_kept_is_refused(tmp_path, server, monkeypatch
     monkeypatch.delenv("TINYGAN_DATA", raising=False)
     monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path))
     (tmp_path / "set" / "file" / "in the way").mkdir(parents=True)
-    with pytest.raises(DataError, match="no regular file.*[.] Get it by hand"):
+    with pytest.raises(DataError, match="not a regular file.*[.] Download http"):
         located("set", pinned(server, "good"), None, lambda line: None)
 
 
-def test_a_server_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
-    assert 2 * download.CONNECT_SECONDS < 10  # of two mirrors
+def test_a_server_that_never_answers_is_abandoned_in_time(tmp_path, monkeypatch):
+    assert 2 * download.CONNECT_SECONDS < 10  # for two mirrors
     monkeypatch.setattr(download, "CONNECT_SECONDS", 0.1)
     never, start = threading.Event(), time.monotonic()
     file = pinned("https://silent/", "a", "b")
@@ -195,7 +195,7 @@ def test_a_server_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
     assert time.monotonic() - start < 3
 
 
-def test_an_answer_that_breaks_off_is_asked_for_again(tmp_path, server, monkeypatch):
+def test_a_download_that_breaks_off_is_retried(tmp_path, server, monkeypatch):
     waited, lines, answers = [], [], ["cut50", "cut99", "good"]
     monkeypatch.setattr(download, "PAUSES", PAUSES)
     monkeypatch.setattr(download.time, "sleep", waited.append)

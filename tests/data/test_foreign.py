@@ -1,4 +1,4 @@
-"""Formats that are not read: the command that is named turns them into one that is."""
+"""Formats that tinygan does not read: the command in the message converts each into one that it does."""
 
 import gzip
 import importlib.util
@@ -50,7 +50,7 @@ def tfrecord(path: Path) -> None:
 
 
 def pickled(path: Path) -> None:
-    """An array; batches as CIFAR-10 has them; sets of pictures and labels, as MNIST was once."""
+    """An array; a batch of CIFAR-10; or pairs of pictures and labels, as MNIST was once distributed."""
     labels = np.zeros(7)
     batch, sets = {"data": COLOURS.reshape(7, -1)}, ((PIXELS, labels), (PIXELS[:2], labels))
     contents = {"a": PIXELS, "b": batch, "c": sets}
@@ -79,7 +79,7 @@ def packed(path: Path) -> None:
         ("ARRAY in FOLDER $.npy.gz", packed, "gzip", "gzip"),
     ],
 )
-def test_the_command_that_is_named_converts_it(
+def test_the_command_in_the_message_converts_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -107,7 +107,7 @@ def test_the_command_that_is_named_converts_it(
     assert (images == expected[..., None]).all()
 
 
-def test_names_that_hold_an_ending_are_none_of_them(tmp_path: Path) -> None:
+def test_a_suffix_in_the_middle_of_a_name_does_not_count(tmp_path: Path) -> None:
     np.save(tmp_path / "set.h5.materials.npy", PIXELS)
     assert (load(str(tmp_path / "set.h5.materials.npy"), size=4).images == PIXELS[..., None]).all()
 
@@ -116,7 +116,7 @@ def test_names_that_hold_an_ending_are_none_of_them(tmp_path: Path) -> None:
     ("content", "kind"),
     [(b"\x89HDF\r\n\x1a\n", "HDF5"), (b"PAR1", "Parquet"), (b"MATLAB 5.0", "MATLAB"), (b"\x80\x04", "pick")],
 )
-def test_they_are_known_by_their_content_and_never_run(tmp_path: Path, content: bytes, kind: str) -> None:
+def test_they_are_recognised_by_content_and_never_run(tmp_path: Path, content: bytes, kind: str) -> None:
     (tmp_path / "data").write_bytes(content)
     with pytest.raises(DataError, match=kind):
         load(str(tmp_path / "data"))

@@ -49,9 +49,9 @@ def test_images_are_read_row_by_row_and_every_truncation_is_refused(tmp_path, na
         ("a", PLAIN + b"x", "more"),
         ("a.gz", PACKED[:-6] + bytes([PACKED[-6] ^ 1]) + PACKED[-5:], "CRC"),
         ("a.gz", b"<html>404</html>", "cannot be read"),
-        ("a", header(0, 3, 4), "in all are read"),
-        ("a", header(2**31, 1, 1), "in all are read"),
-        ("a", header(2**32 - 1, 2**32 - 1, 2**32 - 1), "in all are read"),
+        ("a", header(0, 3, 4), "Use a file of 1 to"),
+        ("a", header(2**31, 1, 1), "Use a file of 1 to"),
+        ("a", header(2**32 - 1, 2**32 - 1, 2**32 - 1), "Use a file of 1 to"),
     ],
 )
 def test_damaged_and_absurd_files_are_refused(tmp_path, name, content, word):
@@ -62,10 +62,10 @@ def test_damaged_and_absurd_files_are_refused(tmp_path, name, content, word):
     ("name", "content", "word", "most"),
     [
         ("bomb.gz", gzip.compress(PLAIN + bytes(50_000_000), mtime=0), "more", 1_000_000),
-        ("short", header(2**16, 64, 64) + PIXELS, "declares 268,435,456 bytes and holds 24", 10_000_000),
+        ("short", header(2**16, 64, 64) + PIXELS, "declares 268,435,456 bytes but holds 24", 10_000_000),
     ],
 )
-def test_no_more_is_taken_than_is_declared_and_there(tmp_path, name, content, word, most):
+def test_a_false_size_takes_no_memory(tmp_path, name, content, word, most):
     tracemalloc.start()
     refused(tmp_path / name, content, word)
     peak = tracemalloc.get_traced_memory()[1]
@@ -78,7 +78,7 @@ def test_a_missing_file_is_refused(tmp_path):
         read_idx(tmp_path / "a")
 
 
-def test_a_file_that_holds_more_than_memory_does_is_refused(tmp_path, monkeypatch):
+def test_a_file_too_large_for_memory_is_refused(tmp_path, monkeypatch):
     class Full(gzip.GzipFile):
         def read(self, size=-1):
             if size and size > 16:
@@ -86,8 +86,8 @@ def test_a_file_that_holds_more_than_memory_does_is_refused(tmp_path, monkeypatc
             return super().read(size)
 
     monkeypatch.setattr(arrays.gzip, "open", Full)
-    refused(tmp_path / "a.gz", PACKED, "more than there is memory for")
+    refused(tmp_path / "a.gz", PACKED, "it does not fit in memory")
 
 
-def test_labels_are_no_images(tmp_path):
-    refused(tmp_path / "a", b"\0\0\x08\x01" + PLAIN[4:], "not 00 00 08 03: it is no IDX image file")
+def test_labels_are_not_images(tmp_path):
+    refused(tmp_path / "a", b"\0\0\x08\x01" + PLAIN[4:], "not 00 00 08 03: it is not an IDX image file")

@@ -1,4 +1,4 @@
-"""Arrays that stay in their files are the same data sets as those that are read."""
+"""A mapped array is the same data set as one read into memory."""
 
 import hashlib
 import sys
@@ -37,7 +37,7 @@ def opened(path: Path, array: np.ndarray = IMAGES, limit: int | None = None) -> 
 
 
 def trained(data: Dataset) -> dict[str, np.ndarray]:
-    """All that six steps leave, the partial batch among them."""
+    """The state after six training steps, a partial batch included."""
     state = State(SETTINGS, cpu("fast"))
     taking = trainer(state, data)
     assert np.isfinite(taking.steps(6)).all()
@@ -62,7 +62,7 @@ def test_mapped_equals_read(
     assert measure_step_seconds(SETTINGS, data, cpu("fast")) > 0
 
 
-def test_the_digest_is_that_of_earlier_versions_whatever_the_chunks(
+def test_the_digest_is_that_of_earlier_versions_for_any_size_of_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = hashlib.sha256(b"(19, 8, 8, 1)" + IMAGES.tobytes()).hexdigest()
@@ -74,7 +74,7 @@ def test_the_digest_is_that_of_earlier_versions_whatever_the_chunks(
         assert data.sha256 == expected == Dataset("a", turned, "").sha256 == Dataset("a", IMAGES, "").sha256
 
 
-def test_a_fingerprint_sees_the_ends_and_the_shape() -> None:
+def test_a_fingerprint_covers_both_ends_and_the_shape() -> None:
     images = np.zeros((1000, 2, 2, 1), np.uint8)
     seen = {fingerprint(images), fingerprint(images[:-1])}
     for number in (0, 999):
@@ -84,7 +84,7 @@ def test_a_fingerprint_sees_the_ends_and_the_shape() -> None:
     assert len(seen) == 4
 
 
-def test_what_stays_in_its_file_is_named(tmp_path: Path) -> None:
+def test_an_array_that_stays_in_its_file_is_reported(tmp_path: Path) -> None:
     lines: list[str] = []
     np.save(tmp_path / "a.npy", IMAGES)
     np.savez(tmp_path / "a.npz", IMAGES)
@@ -93,7 +93,7 @@ def test_what_stays_in_its_file_is_named(tmp_path: Path) -> None:
     assert len(lines) == 1 and str(tmp_path / "a.npy") in lines[0]
 
 
-def test_in_the_order_of_fortran_large_arrays_are_read(tmp_path: Path) -> None:
+def test_large_arrays_in_fortran_order_are_read(tmp_path: Path) -> None:
     images = opened(tmp_path / "a.npy", np.asfortranarray(IMAGES)).images
     assert isinstance(images, np.ndarray) and (images == IMAGES).all()
 
@@ -103,9 +103,7 @@ def test_a_limit_maps_the_first_images(tmp_path: Path) -> None:
     assert len(opened(tmp_path / "a.npy", limit=70).images) == 19
 
 
-def test_what_was_taken_does_not_change_with_the_file_and_the_whole_is_not_taken_by_accident(
-    tmp_path: Path,
-) -> None:
+def test_parts_are_independent_of_the_file_and_the_whole_is_never_read_by_accident(tmp_path: Path) -> None:
     images = opened(tmp_path / "a.npy").images
     parts = images[3], images[3:5], images[np.array([3, 4])]
     array = np.lib.format.open_memmap(tmp_path / "a.npy", "r+")
@@ -117,7 +115,7 @@ def test_what_was_taken_does_not_change_with_the_file_and_the_whole_is_not_taken
         np.asarray(images)
 
 
-def test_a_file_that_is_cut_while_it_is_in_use_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_truncated_while_in_use_is_refused(tmp_path: Path) -> None:
     data = opened(tmp_path / "a.npy")
     with (tmp_path / "a.npy").open("r+b") as file:
         file.truncate(300)
@@ -146,7 +144,7 @@ def test_one_picture_many_times_is_still_noticed(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to measure with")
-def test_pages_are_given_back(tmp_path: Path) -> None:
+def test_pages_are_released(tmp_path: Path) -> None:
     np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (1 << 14, 64, 64, 1))  # 64 MB
     images = from_path(tmp_path / "a.npy", Shape(64, 1), None, quiet).images
     ballast = np.ones(max(0, peak() - resident()) + (40 << 20), np.uint8)  # so that any more is a new peak

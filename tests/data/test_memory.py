@@ -1,4 +1,4 @@
-"""Data that is larger than memory may be: a sparse file of 10 GB, in real processes that are measured."""
+"""Data larger than memory: a sparse file of 10 GB, and the memory that real processes take for it."""
 
 import os
 import re
@@ -21,7 +21,7 @@ TRAIN = ("-m", "tests.data.peak", "tinygan.train", "--no-gif", "--no-report", "-
 
 
 def sparse(path: Path, dtype: str, shape: tuple[int, ...]) -> None:
-    """An array of `BYTES` that takes nearly no disk: zeros, and some images that are none."""
+    """An array of `BYTES` that takes almost no disk space: zeros, except for a few images."""
     images = BYTES // (np.dtype(dtype).itemsize * int(np.prod(shape)))
     array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), (images, *shape))
     for number in (1, images // 2, images - 1):
@@ -46,7 +46,7 @@ def test_ten_gigabytes_train_in_little_memory(
             path.unlink()  # pytest keeps the folder
 
 
-def test_what_is_measured_counts_the_pages_of_mapped_files(tmp_path: Path) -> None:
+def test_the_measurement_includes_the_pages_of_mapped_files(tmp_path: Path) -> None:
     size, before = 1 << 29, peak()
     (tmp_path / "zeros").touch()
     os.truncate(tmp_path / "zeros", size)

@@ -1,4 +1,4 @@
-"""Training on one's own pictures, from the command line."""
+"""Training on your own pictures, from the command line."""
 
 import json
 import os
@@ -27,14 +27,14 @@ def photos(tmp_path: Path) -> Path:
     return place
 
 
-def test_a_run_inside_its_data_is_no_data(photos: Path) -> None:
+def test_a_run_inside_its_data_is_not_data(photos: Path) -> None:
     works("train", "--data", ".", *SMALL, cwd=photos)
     resumed = works("train", "--resume", "runs/0001-photos", "--epochs", 2, cwd=photos).stdout
     assert "photos: 9 images" in resumed and "in runs of tinygan" in resumed
     assert "photos: 9 images" in works("train", "--data", ".", *SMALL, cwd=photos).stdout
 
 
-def test_the_folder_of_runs_may_have_any_name(photos: Path) -> None:
+def test_the_folder_of_runs_can_have_any_name(photos: Path) -> None:
     works("train", "--data", ".", "--out", "results", *SMALL, cwd=photos)
     assert "photos: 9 images" in works("train", "--data", ".", *SMALL, "--dry-run", cwd=photos).stdout
     fails(tinygan("train", "--data", "results/0001-photos", *SMALL, cwd=photos), 4, "belongs to a run")
@@ -58,7 +58,7 @@ def test_a_resume_of_a_run_without_a_list_of_its_pictures_says_how_many_there_we
     fails(result, 5, "(there were 9 and are 8). Bring them back")
 
 
-def test_a_dry_run_shows_what_the_networks_will_see_and_writes_into_the_cache_alone(photos: Path) -> None:
+def test_a_dry_run_shows_what_the_networks_will_see_and_writes_only_to_the_cache(photos: Path) -> None:
     for number in (0, 3):
         Image.new("RGB", (30, 10), (0, 0, 250)).save(photos / f"wide{number}.png")
     options = ("--data", "photos", "--resize", "pad", *SMALL, "--dry-run")
@@ -72,7 +72,7 @@ def test_a_dry_run_shows_what_the_networks_will_see_and_writes_into_the_cache_al
     assert (tile[:2] == 0).all() and tile[4].min() > 20  # the last one, between black bars
 
 
-def test_few_pictures_are_told_what_to_expect_of_and_may_be_flipped(photos: Path) -> None:
+def test_few_pictures_get_a_warning_and_can_be_flipped(photos: Path) -> None:
     printed = works("train", "--data", "photos", *SMALL, "--dry-run", cwd=photos.parent).stdout
     assert "only 9 pictures" in printed and "--flip" in printed
     flipped = works("train", "--data", "photos", "--flip", *SMALL, cwd=photos.parent).stdout
@@ -93,7 +93,7 @@ def test_sizes_that_are_not_square_are_refused_in_a_line(photos: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-def test_names_cannot_write_lines_of_their_own_anywhere(photos: Path) -> None:
+def test_names_cannot_forge_lines_anywhere(photos: Path) -> None:
     odd = photos.with_name("nl\nfake line \x1b[31m" + os.fsdecode(b"\xff"))
     photos.rename(odd)
     (odd / "a\nerror: all is lost.png").write_bytes(b"")
@@ -124,8 +124,8 @@ def test_converted_pictures_say_where_they_are_and_the_cache_has_a_limit(photos:
 
 
 @pytest.mark.parametrize("kind", ["files", "array"])
-def test_colours_that_become_grey_are_told_with_the_remedy(tmp_path: Path, kind: str) -> None:
-    """Grey pictures that are stored as colours lose none."""
+def test_colours_that_become_grey_are_reported_with_the_remedy(tmp_path: Path, kind: str) -> None:
+    """Grey pictures stored as RGB lose no colours."""
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     pixels[4:] = pixels[4:, :, :, :1]
     np.save(tmp_path / "array.npy", pixels)

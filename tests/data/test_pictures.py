@@ -1,4 +1,4 @@
-"""Files of pictures: what every format becomes, compared with pixels computed here from the definition."""
+"""Picture files: the pixels read from every format, compared with those computed here from its standard."""
 
 import logging
 import os
@@ -46,14 +46,14 @@ def grey(value: int, height: int = 4, width: int = 4) -> np.ndarray:
         (np.full((4, 4), 0x6401), None, np.uint16, [0x64]),  # 16 bits, scaled to 8
     ],
 )
-def test_every_kind_of_pixels_becomes_grey_or_colour(tmp_path, pixels, mode, dtype, expected):
+def test_every_pixel_format_becomes_grey_or_colour(tmp_path, pixels, mode, dtype, expected):
     picture(tmp_path / "a.png", pixels, mode, dtype)
     images = read(tmp_path, channels=len(expected)).images
     assert (images == np.array(expected)).all() and images.shape == (1, 4, 4, len(expected))
 
 
 def png(values: np.ndarray, depth: int, kind: int, key: bytes = b"", palette: bytes = b"") -> bytes:
-    """The file of the samples `values` (H, W, S), of `depth` bits: https://www.w3.org/TR/png."""
+    """A PNG file of the samples `values` (H, W, S), of `depth` bits: https://www.w3.org/TR/png."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -75,10 +75,10 @@ def png(values: np.ndarray, depth: int, kind: int, key: bytes = b"", palette: by
     [(1, 0, 1), (2, 0, 1), (4, 0, 1), (8, 0, 1), (16, 0, 1), (8, 2, 3), (16, 2, 3), (1, 3, 1), (2, 3, 1)]
     + [(4, 3, 1), (8, 3, 1), (8, 4, 2), (16, 4, 2), (8, 6, 4), (16, 6, 4)],
 )
-def test_every_png_is_read_as_its_definition_says(tmp_path, depth, kind, samples, clear):
+def test_every_png_is_read_as_its_standard_says(tmp_path, depth, kind, samples, clear):
     random = np.random.default_rng(0)
     values = random.integers(0, 1 << depth, (8, 8, samples))
-    values[:4] = [0x3456 >> (16 - depth)] * samples  # a colour that may be the transparent one
+    values[:4] = [0x3456 >> (16 - depth)] * samples  # a colour that can be the transparent one
     eight = values >> 8 if depth == 16 else values * 255 // ((1 << depth) - 1)
     colour, opacity, key, palette = eight[..., :3], np.full((8, 8), 255), b"", b""
     if kind == 3:
@@ -113,7 +113,7 @@ def test_cmyk_is_read_as_colour(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP"])
-def test_of_several_frames_the_first_is_taken(tmp_path, kind):
+def test_the_first_of_several_frames_is_read(tmp_path, kind):
     frames = [Image.new("RGB", (4, 4), (value,) * 3) for value in (50, 90)]
     options = {"lossless": True} if kind == "WEBP" else {}
     frames[0].save(tmp_path / "a.gif", kind, save_all=True, append_images=frames[1:], **options)
@@ -121,7 +121,7 @@ def test_of_several_frames_the_first_is_taken(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
-def test_a_picture_that_says_it_lies_on_its_side_is_turned(tmp_path, kind):
+def test_a_picture_that_says_it_is_on_its_side_is_turned(tmp_path, kind):
     pixels = np.zeros((16, 16))
     pixels[:4] = 255  # a white top
     exif = Image.Exif()
@@ -134,7 +134,7 @@ def test_a_picture_that_says_it_lies_on_its_side_is_turned(tmp_path, kind):
 def test_transparent_pictures_are_counted_and_opaque_ones_are_not(tmp_path):
     picture(tmp_path / "a.png", np.full((4, 4, 4), 255))
     picture(tmp_path / "b.png", np.full((4, 4, 4), 100))
-    assert read(tmp_path).notes[0] == "on white 1 pictures that are transparent in places"
+    assert read(tmp_path).notes[0] == "on white 1 pictures with transparent parts"
 
 
 def test_a_transparent_picture_is_put_on_white_band_by_band(tmp_path, monkeypatch):
@@ -146,12 +146,12 @@ def test_a_transparent_picture_is_put_on_white_band_by_band(tmp_path, monkeypatc
     top[2:, :, 3] = 255  # opaque but for the first band
     (tmp_path / "more").mkdir()
     picture(tmp_path / "more" / "b.png", top)
-    assert read(tmp_path / "more").notes[0] == "on white 1 pictures that are transparent in places"
+    assert read(tmp_path / "more").notes[0] == "on white 1 pictures with transparent parts"
     assert (read_picture(tmp_path / "a.png") == whole).all()
 
 
 def tiff(pixels: np.ndarray, samples: int = 1) -> bytes:
-    """The file of grey `pixels` (H, W) whose 0 is white; `samples` is what it says there were for each."""
+    """A TIFF file of grey `pixels` (H, W) whose 0 is white; it declares `samples` for each pixel."""
     height, width = pixels.shape
     tags = [(256, 4, width), (257, 4, height), (258, 3, 8 * pixels.itemsize), (259, 3, 1), (262, 3, 0)]
     tags += [(273, 4, 200), (277, 3, samples), (278, 4, height), (279, 4, pixels.nbytes)]
@@ -167,7 +167,7 @@ def test_tiffs_whose_zero_is_white_are_inverted(tmp_path, bits):
     assert read_picture(tmp_path / "a.tif").ravel().tolist() == [255, 155, 0, 248]
 
 
-def test_what_pillow_says_of_damaged_files_is_not_printed(tmp_path, capsys, monkeypatch):
+def test_pillows_messages_about_damaged_files_are_not_printed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(logging.root, "handlers", [])  # pytest's
     picture(tmp_path / "good.png", grey(100))
     (tmp_path / "a.tif").write_bytes(tiff(np.zeros((2, 2), np.uint8), samples=60_000))
@@ -178,7 +178,7 @@ def test_what_pillow_says_of_damaged_files_is_not_printed(tmp_path, capsys, monk
 def test_pixels_of_more_than_16_bits_are_refused(tmp_path):
     picture(tmp_path / "a.tif", np.full((4, 4), 1e5), dtype=np.int32)
     picture(tmp_path / "b.tif", np.full((4, 4), 0.5), dtype=np.float32)
-    with pytest.raises(DataError, match="2 that cannot be read.*fractions, negative, or"):
+    with pytest.raises(DataError, match="2 that cannot be read.*fractions, negative or"):
         read(tmp_path)
 
 
@@ -192,7 +192,7 @@ def test_unreadable_pictures_are_counted_and_the_first_are_named(tmp_path):
     assert "bad4.png" in note and "bad5" not in note and "\n" not in note
 
 
-def test_a_file_of_another_format_cannot_be_read_whatever_its_name(tmp_path):
+def test_a_file_of_another_format_cannot_be_read_under_any_name(tmp_path):
     picture(tmp_path / "a.png", grey(1), format="PPM")
     with pytest.raises(DataError, match=r"a.png \(cannot identify image file\)"):
         read(tmp_path)
@@ -211,7 +211,7 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path, kind, monkeypa
         read_picture(tmp_path / "a")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells how much memory is taken")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to measure memory")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_largest_pictures_take_less_than_a_gigabyte(tmp_path, kind):
@@ -238,7 +238,7 @@ print(peak())
     assert int(done.stdout) < 1 << 30
 
 
-def test_pictures_decoded_at_the_same_time_share_a_room(monkeypatch):
+def test_pictures_decoded_at_the_same_time_share_a_limit_of_memory(monkeypatch):
     monkeypatch.setattr(pictures, "LARGEST", 10)
     room, held, most, lock = Room(5), 0, 0, threading.Lock()
 
@@ -289,7 +289,7 @@ def test_limit_takes_the_first_pictures(tmp_path):
     assert read(tmp_path, limit=2).images[:, 0, 0, 0].tolist() == [100, 101]
 
 
-def test_the_right_pixels_of_a_16_bit_png_with_a_transparent_grey(tmp_path):
+def test_a_16_bit_png_with_a_transparent_grey_is_read_exactly(tmp_path):
     values = np.array([[[0], [257], [65535], [300]]] * 4)
     (tmp_path / "a.png").write_bytes(png(values, 16, 0, struct.pack(">H", 300)))
     assert read(tmp_path).images[0, 0, :, 0].tolist() == [0, 1, 255, 255]

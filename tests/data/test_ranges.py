@@ -1,4 +1,4 @@
-"""What numbers mean, compared with what a person would say of them."""
+"""The ranges that numbers are assumed to be in, compared with what a person would say."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_other_ranges_are_refused(numbers, word):
         pixels(numbers, "f8")
 
 
-def test_all_numbers_count_and_not_those_at_the_beginning_alone(monkeypatch):
+def test_all_numbers_count_not_only_the_first_ones(monkeypatch):
     monkeypatch.setattr(dataset, "CHUNK", 1)
     assert pixels([0, 8, 16, 0, 200], "i4")[1] == "[0, 255]"
     assert pixels([0, 8, 0.5, 0, 16], "f4")[1] == "[0, 255]"
@@ -71,11 +71,11 @@ def test_all_numbers_count_and_not_those_at_the_beginning_alone(monkeypatch):
 
 
 @pytest.mark.parametrize(("low", "high", "faint"), [(0, 20, 3), (100, 120, 2), (0, 90, 0)])
-def test_what_can_hardly_be_seen_is_told(tmp_path, low, high, faint):
+def test_faint_pictures_are_reported(tmp_path, low, high, faint):
     images = np.tile(np.linspace(0, 255, 16).astype(np.uint8), 4).reshape(4, 4, 4)
     images[:faint] = np.linspace(low, high, 16).reshape(4, 4)
     images[3] = images[3, ::-1]
     np.save(tmp_path / "a.npy", images)
     notes = load(str(tmp_path / "a.npy"), size=4).notes
-    expected = f"{faint} of 4 pictures are nearly black or of one colour"
+    expected = f"{faint} of 4 pictures are nearly black or of a single colour"
     assert [expected in note for note in notes] == [True] * bool(faint)

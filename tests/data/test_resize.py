@@ -1,4 +1,4 @@
-"""From any picture to the model's size."""
+"""Resizing any picture to the model's size."""
 
 import numpy as np
 import pytest
@@ -28,14 +28,14 @@ def test_crop_takes_the_centre_square():
         assert (fit(striped(height, width), Shape(4, 1, "crop")) == 200).all()
 
 
-def test_pad_keeps_all_of_it_between_black_bars():
+def test_pad_keeps_the_whole_picture_between_black_bars():
     image = fit(striped(8, 24), Shape(12, 1, "pad"))[..., 0]
     assert (image[:4] == 0).all() and (image[8:] == 0).all()
     assert np.abs(image[5, [0, 6, 11]] - STRIPES).max() < 3  # Lanczos' filter overshoots a little
     assert (fit(striped(24, 8), Shape(12, 1, "pad"))[..., 0] == image.T).all()
 
 
-def test_stretch_keeps_all_of_it_and_fills_the_square():
+def test_stretch_keeps_the_whole_picture_and_fills_the_square():
     image = fit(striped(8, 24), Shape(12, 1, "stretch"))[..., 0]
     assert np.abs(image[:, [0, 6, 11]] - STRIPES).max() < 3
 
@@ -53,24 +53,24 @@ def test_pictures_that_fit_are_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("width", "way", "told"), [(30, "crop", True), (30, "pad", False), (14, "crop", False)]
+    ("width", "way", "noted"), [(30, "crop", True), (30, "pad", False), (14, "crop", False)]
 )
-def test_a_crop_that_leaves_out_more_than_a_third_is_told(tmp_path, width, way, told):
+def test_a_crop_that_leaves_out_more_than_a_third_is_reported(tmp_path, width, way, noted):
     for number in range(3):
         Image.new("L", (width, 10), 80 * number).save(tmp_path / f"{number}.png")
     array = np.stack([np.full((10, width), 80 * number, np.uint8) for number in range(3)])
     np.save(tmp_path / "a.npy", array)
     for path in (tmp_path, tmp_path / "a.npy"):
         notes = load(str(path), size=4, resize=way).notes
-        assert any("67% of the pictures' area" in note and "--resize" in note for note in notes) == told
+        assert any("67% of the pictures' area" in note and "--resize" in note for note in notes) == noted
 
 
-@pytest.mark.parametrize(("side", "told"), [(7, True), (8, False)])
-def test_pictures_much_smaller_than_the_size_are_told(tmp_path, side, told):
+@pytest.mark.parametrize(("side", "noted"), [(7, True), (8, False)])
+def test_pictures_much_smaller_than_the_size_are_reported(tmp_path, side, noted):
     for number in range(3):
         Image.new("L", (20, side), 80 * number).save(tmp_path / f"{number}.png")
     notes = load(str(tmp_path), size=16).notes
-    assert any("3 pictures are smaller than half of --size 16" in note for note in notes) == told
+    assert any("3 pictures are smaller than half of --size 16" in note for note in notes) == noted
 
 
 @pytest.mark.parametrize("kind", ["folder", "array", "strokes"])

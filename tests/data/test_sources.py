@@ -1,4 +1,4 @@
-"""Where the named sets are looked for, and what `auto` does."""
+"""Where the named sets are found, and what `auto` does."""
 
 import gzip
 import os
@@ -26,7 +26,7 @@ def no_network(address: str, timeout: float):
 
 @pytest.fixture(autouse=True)
 def own_places(tmp_path, monkeypatch):
-    """An empty cache, no data folder from outside, and no network."""
+    """An empty cache, no data folder in the environment, and no network."""
     monkeypatch.delenv("TINYGAN_DATA", raising=False)
     monkeypatch.setenv("TINYGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "urlopen", no_network)
@@ -47,21 +47,21 @@ def test_a_set_is_found_in_the_data_folder(tmp_path, name, packed):
     assert data.images.shape == (3, 28, 28, 1) and data.source == str(path) and data.name == name
 
 
-def test_a_set_lying_directly_in_the_data_folder_is_found(tmp_path):
+def test_a_set_directly_in_the_data_folder_is_found(tmp_path):
     path = put(tmp_path / "data")
     assert load("fashion-mnist", data_dir=path.parent).source == str(path)
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home and a current folder of the test's own."""
+    """A home and a current folder for this test alone."""
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "home"
 
 
-def test_what_keras_has_downloaded_is_found(home):
+def test_the_downloads_of_keras_are_found(home):
     path = put(home / ".keras" / "datasets")
     assert load("fashion-mnist").source == str(path)
     pixels = np.arange(2 * 784, dtype=np.uint16).reshape(2, 28, 28).astype(np.uint8)
@@ -74,25 +74,25 @@ def test_what_keras_has_downloaded_is_found(home):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_what_torchvision_has_downloaded_is_found(home, packed):
+def test_the_downloads_of_torchvision_are_found(home, packed):
     path = put(Path.cwd() / "data" / "FashionMNIST", "raw", packed)
     for folder in (None, Path("data")):
         assert Path(load("fashion-mnist", data_dir=folder).source).resolve() == path
     assert load(str(path.parent)).images.shape == load(str(path)).images.shape == (3, 28, 28, 1)
 
 
-def test_what_tensorflow_datasets_has_downloaded_is_named(home):
+def test_the_downloads_of_tensorflow_datasets_are_named(home):
     folder = home / "tensorflow_datasets" / "fashion_mnist" / "3.0.1"
     records = folder / "fashion_mnist-train.tfrecord-00000-of-00001"
     records.parent.mkdir(parents=True)
     records.touch()
-    with pytest.raises(DataError, match=f"--data {records} says how"):
+    with pytest.raises(DataError, match=f"Use --data {records} to see how"):
         load("fashion-mnist")
     with pytest.raises(DataError, match="TFRecord.*Convert it with python -c"):
         load(str(records))
 
 
-def test_the_cache_comes_before_what_others_have(home, tmp_path):
+def test_the_cache_comes_before_the_downloads_of_others(home, tmp_path):
     put(home / ".keras" / "datasets")
     theirs = load("fashion-mnist").source
     mine = put(tmp_path / "cache")
@@ -121,14 +121,14 @@ def test_arguments_that_make_no_sense_are_refused(arguments):
 @pytest.mark.parametrize(
     ("name", "folder", "words"),
     [
-        # Never another set.
+        # Only "auto" falls back to another set,
         ("fashion-mnist", None, "no network.*--data-dir DIR or TINYGAN_DATA=DIR; or use --data strokes"),
-        ("auto", "missing", "missing"),  # nor a folder that was not named
+        ("auto", "missing", "missing"),  # and not if a folder is given
         ("cats", None, "cats.*does not exist.*strokes"),
-        (__file__, None, "no data that is read"),
+        (__file__, None, "unknown format"),
     ],
 )
-def test_data_that_is_not_there_is_refused(tmp_path, name, folder, words):
+def test_missing_data_is_refused(tmp_path, name, folder, words):
     with pytest.raises(DataError, match=words):
         load(name, data_dir=folder and tmp_path / folder)
 
@@ -138,7 +138,7 @@ def test_a_file_that_is_not_the_official_one_is_used_with_a_note(tmp_path):
     assert "not the official" in load("auto", data_dir=tmp_path / "data").notes[0]
 
 
-def test_the_environment_may_name_the_data_folder(tmp_path, monkeypatch):
+def test_the_environment_can_name_the_data_folder(tmp_path, monkeypatch):
     path = put(tmp_path / "data")
     monkeypatch.setenv("TINYGAN_DATA", str(tmp_path / "data"))
     assert load("auto").source == str(path)

@@ -1,4 +1,4 @@
-"""The built-in digits: always the same, all different, and handwriting by the numbers."""
+"""The built-in digits: the same every time, all different, and statistically like handwriting."""
 
 import hashlib
 import time

@@ -1,4 +1,4 @@
-"""The shipped classifiers: how often they are right, and that nothing but their own weights is used."""
+"""The shipped classifiers: their accuracy, and that other weights are refused."""
 
 import os
 from importlib import resources
@@ -21,7 +21,7 @@ from tinygan.layers import Mode
 DATA = Path(os.environ.get("TINYGAN_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
-def test_drawn_digits_are_read_right():
+def test_drawn_digits_are_recognised():
     images, answers = strokes(1000, 1)
     _, found = features_and_classes(load_classifier("strokes"), images)
     assert (found == answers).mean() > 0.99
@@ -30,9 +30,9 @@ def test_drawn_digits_are_read_right():
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "accuracy"), [("fashion-mnist", 0.9147), ("strokes", 0.9988)])
 def test_the_stated_accuracy_is_reached_on_all_test_images(name, accuracy):
-    """As README and the training script say; rounding differs a little from machine to machine."""
+    """As stated in README and the training script. Rounding differs a little between machines."""
     if name == "fashion-mnist" and not (DATA / name).is_dir():
-        pytest.skip(f"{DATA / name} is not there")
+        pytest.skip(f"{DATA / name} does not exist")
     images = load(name, data_dir=DATA if DATA.is_dir() else None, split="test").images
     answers = labels(name, "test", DATA if DATA.is_dir() else None)
     assert len(images) == len(answers) == 10_000
@@ -77,7 +77,7 @@ def test_there_is_no_classifier_for_other_sets():
     one_line(caught)
 
 
-def test_other_weights_than_those_pinned_are_refused(monkeypatch):
+def test_weights_other_than_the_pinned_ones_are_refused(monkeypatch):
     monkeypatch.setitem(DIGESTS, "strokes", "0" * 64)
     with pytest.raises(CheckpointError, match="damaged. Install tinygan again"):
         load_classifier("strokes")

@@ -1,4 +1,4 @@
-"""Directions of the noise that mean something: what a report offers as sliders."""
+"""Meaningful directions of the noise, which a report offers as sliders."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tinygan.arrays import CPU, Backend
 from tinygan.autograd import Tensor
 from tinygan.data import normalise
 from tinygan.data.strokes import strokes
-from tinygan.evaluation.directions import PARALLEL, directions, features_of, for_report, looks
+from tinygan.evaluation.directions import PARALLEL, appearance, directions, features_of, for_report
 from tinygan.layers import Dense, Init, Network, Reshape, Tanh
 from tinygan.rng import stream
 from tinygan.runs.settings import Settings
@@ -34,35 +34,35 @@ def small_generator(scale: float = 1.0) -> Network:
     return G
 
 
-def found_in(G: Network, features: Any = looks) -> list[dict[str, Any]]:
+def found_in(G: Network, features: Any = appearance) -> list[dict[str, Any]]:
     noise = np.random.default_rng(0).standard_normal((1064, *G.input_shape)).astype(np.float32)
     return directions(G, noise, pictures_of(G, noise[:1000]), features)
 
 
-# Looks.
+# Appearance.
 
 
 def test_brightness_and_contrast_are_those_of_the_pixels() -> None:
-    found = looks(np.concatenate([picture(1, 1, 1, 1), picture(-1, -1, -1, -1), picture(-1, -1, 1, 1)]))
+    found = appearance(np.concatenate([picture(1, 1, 1, 1), picture(-1, -1, -1, -1), picture(-1, -1, 1, 1)]))
     assert found["brighter"] == pytest.approx([1, 0, 0.5])
     assert found["more contrast"] == pytest.approx([0, 0, 1])
 
 
-def test_a_bar_is_as_wide_as_it_is_wherever_it_stands() -> None:
+def test_the_width_of_a_bar_does_not_depend_on_its_position() -> None:
     bars = [picture(*(1 if first <= i < first + 8 else -1 for i in range(32))) for first in (0, 5, 24)]
-    assert looks(np.concatenate(bars))["wider"] == pytest.approx([0.25] * 3, rel=0.01)
+    assert appearance(np.concatenate(bars))["wider"] == pytest.approx([0.25] * 3, rel=0.01)
 
 
 def test_light_with_a_mirror_image_is_symmetric() -> None:
     some = [picture(1, 0, 0, 1), picture(1, 1, -1, -1), picture(1, -1, 1, 1)]
-    assert looks(np.concatenate(some))["more symmetric"] == pytest.approx([1, 0, 2 / 3], abs=1e-4)
+    assert appearance(np.concatenate(some))["more symmetric"] == pytest.approx([1, 0, 2 / 3], abs=1e-4)
 
 
-def test_colours_count_by_their_mean_and_black_pictures_have_looks() -> None:
+def test_colours_count_by_their_mean_and_black_pictures_have_an_appearance() -> None:
     red = np.full((1, 4, 4, 3), -1, np.float32)
-    assert all(np.isfinite(value).all() for value in looks(red).values())
+    assert all(np.isfinite(value).all() for value in appearance(red).values())
     red[..., 0] = 1
-    assert looks(red)["brighter"] == pytest.approx([1 / 3])
+    assert appearance(red)["brighter"] == pytest.approx([1 / 3])
 
 
 # Directions.
@@ -72,8 +72,8 @@ def test_a_direction_is_the_mean_gradient_of_its_feature() -> None:
     """By finite differences on the generator, at other noise."""
     G = small_generator(0.3)
     noise = numbers(5, 400, 3).astype(np.float32)
-    ends = [[looks(pictures_of(G, noise + sign * 0.01 * np.eye(3, dtype=np.float32)[i])) for i in range(3)]
-            for sign in (1, -1)]  # fmt: skip
+    steps = 0.01 * np.eye(3, dtype=np.float32)
+    ends = [[appearance(pictures_of(G, noise + sign * step)) for step in steps] for sign in (1, -1)]
     for one in found_in(G):
         up, down = ([feature[one["name"]].mean() for feature in side] for side in ends)
         gradient = np.subtract(up, down)
@@ -89,12 +89,12 @@ def test_before_and_after_are_what_a_push_does() -> None:
     for one in found:
         pushed = fresh + 2 * np.array(one["noise"], np.float32)
         for when, noise in (("before", fresh), ("after", pushed)):
-            mean = looks(pictures_of(G, noise))[one["name"]].mean()
+            mean = appearance(pictures_of(G, noise))[one["name"]].mean()
             assert float(one[when].removesuffix("\u00a0%")) == pytest.approx(100 * mean, abs=5)
         assert np.linalg.norm(one["noise"]) == pytest.approx(1, abs=1e-3)
 
 
-def test_at_most_eight_that_do_something_and_are_not_the_same() -> None:
+def test_at_most_eight_directions_that_have_an_effect_and_differ() -> None:
     G = small_generator()
 
     def features(pictures: np.ndarray) -> dict[str, np.ndarray]:
@@ -123,16 +123,16 @@ def test_with_a_classifier_directions_lead_to_classes() -> None:
     (only,) = found  # the other one is its opposite
     assert only["noise"][0] * (1 if only["name"] == "towards 1" else -1) > 0.99
     assert int(only["before"][:-2]) < 60 and int(only["after"][:-2]) > 80
-    assert features_of(made_up_state(data="somewhere", width=2)) is looks
+    assert features_of(made_up_state(data="somewhere", width=2)) is appearance
 
 
-def test_they_are_the_same_again() -> None:
+def test_directions_are_reproducible() -> None:
     found = for_report(made_up_state(200, width=2, noise_dim=5))
     assert found["directions"] and found == for_report(made_up_state(200, width=2, noise_dim=5))
     assert for_report(made_up_state(199, width=2, noise_dim=5)) == {}
 
 
-def test_they_are_the_same_on_any_device_but_for_rounding(backend: Backend) -> None:
+def test_directions_are_the_same_on_any_device_up_to_rounding(backend: Backend) -> None:
     settings = Settings(width=2, noise_dim=3, size=8)
     states = State(settings, backend), State(settings, CPU)
     for state in states:
@@ -146,7 +146,7 @@ def test_they_are_the_same_on_any_device_but_for_rounding(backend: Backend) -> N
 # In the report.
 
 
-def test_a_changed_layer_leaves_the_directions_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_changed_layer_there_are_no_directions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers.Tanh, "__call__", lambda self, x, mode: Tensor(np.tanh(x.data)))
     found = for_report(made_up_state(200, width=2, noise_dim=5))
     assert found["directions"] == [] and len(found["ranked"]["probabilities"]) == 24

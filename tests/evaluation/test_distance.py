@@ -1,4 +1,4 @@
-"""The Fréchet distance against closed forms, and what it must do whatever the features are."""
+"""The Fréchet distance against closed forms, and its properties for any features."""
 
 import numpy as np
 import pytest
@@ -39,8 +39,8 @@ def test_two_dimensions_by_hand():
     assert found == pytest.approx(expected, rel=1e-12)
 
 
-def test_singular_covariances_are_no_obstacle():
-    """Features of which some never change, as a classifier's dead units do."""
+def test_covariances_can_be_singular():
+    """Some features never change, like those of a classifier's dead units."""
     x = rng().standard_normal((100, 4)) * [1, 0, 2, 0]
     assert frechet(moments(x), moments(x + [0, 3, 0, 0])) == pytest.approx(9)
     assert frechet(moments(x), moments(x * 0)) == pytest.approx(
@@ -58,7 +58,7 @@ def test_moments_are_the_mean_and_the_covariance():
 
 
 def test_the_error_is_the_spread_of_fresh_draws():
-    """Against 60 really new pairs of sets; a bootstrap of 50 is good to a third."""
+    """Against 60 new pairs of sets. A bootstrap of 50 is accurate to about a third."""
     draws = [
         (rng(i).standard_normal((400, 3)), rng(1000 + i).standard_normal((400, 3)) + 1) for i in range(60)
     ]

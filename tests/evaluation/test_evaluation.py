@@ -1,4 +1,4 @@
-"""What is measured of real images, spoilt images and noise, and in which order."""
+"""The figures of real images, spoilt images and noise, and their order."""
 
 from typing import Any
 
@@ -96,13 +96,13 @@ def test_classes_are_shares_of_the_pictures(against: Evaluation, compared: Compa
     assert np.abs(compared.classes - 0.1).max() < 0.04
 
 
-def test_a_generator_that_makes_one_picture_is_found_out(against: Evaluation, images: np.ndarray) -> None:
+def test_a_generator_that_makes_one_picture_is_detected(against: Evaluation, images: np.ndarray) -> None:
     found = against.compare(images[:1].repeat(N, axis=0))
     assert found.figures["coverage"] < 0.05 and found.classes.max() == 1
 
 
 @pytest.mark.parametrize("side", [18, 12, 4])
-def test_a_distance_is_told_by_the_size_to_which_real_images_shrink(
+def test_a_distance_is_expressed_as_the_size_to_which_real_images_shrink(
     against: Evaluation, images: np.ndarray, side: int
 ) -> None:
     for factor in (1.01, 1, 0.99):
@@ -115,13 +115,13 @@ def test_a_distance_beyond_all_sizes_has_none(against: Evaluation, images: np.nd
     assert against.side_as_far(1e9, few) == ("farther", SIDES[-1])
 
 
-def test_shrunk_images_have_lost_what_is_smaller_than_a_pixel_of_theirs() -> None:
+def test_shrunk_images_lose_details_smaller_than_their_pixels() -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (1, 28, 14))[..., None]  # one pixel wide
     assert (shrunk(stripes, 14) == 128).all() and (shrunk(stripes, 28) == stripes).all()
 
 
-def test_fewer_pictures_meet_as_many_real_ones(against: Evaluation, images: np.ndarray) -> None:
-    """Against 200 real images and not 1,000: the distance of few is larger."""
+def test_fewer_pictures_are_compared_with_as_many_real_ones(against: Evaluation, images: np.ndarray) -> None:
+    """With 200 real images, not 1,000: the distance of fewer pictures is larger."""
     assert against.fcd(images[:200]) > against.fcd(images)
 
 

@@ -58,7 +58,7 @@ def test_realism_is_the_depth_in_the_smaller_half_of_the_balls(monkeypatch):
     assert np.isfinite(found).all() and found[3] > 1e6  # whose ball is a small one
 
 
-def test_good_typical_and_bad_ones_are_the_ends_and_the_middle():
+def test_good_typical_and_bad_pictures_are_the_ends_and_the_middle():
     scores = rng().permutation(100).astype(float)
     assert sorted(scores[good_typical_bad(scores)]) == [*range(8), *range(46, 54), *range(92, 100)]
     assert (scores[good_typical_bad(scores)][:8] >= 92).all()
@@ -89,7 +89,7 @@ def test_the_nearest_other_one_of_an_image_of_the_set_is_not_itself():
         assert found == all_apart.argmin() and distance == pytest.approx(all_apart.min(), rel=1e-4)
 
 
-# Good and bad pictures, beside the nearest images.
+# Good and bad pictures, with the nearest images.
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_d_ranks_the_pictures(state, pictures):
     assert (tiles_of(found["sprite"]) == to_uint8(pictures[shown])[..., 0]).all()
 
 
-def test_a_copy_is_not_apart_from_its_image():
+def test_a_copy_has_distance_0_from_its_image():
     images = rng().integers(0, 256, (200, 64, 64, 3), np.uint8)  # their squares sum to more than 2^24
     index, apart = nearest(images[::-1], images)
     assert (index == np.arange(200)[::-1]).all() and (apart == 0).all()
@@ -128,7 +128,7 @@ def test_copies_of_training_images_are_found(state, pictures):
     found = ranked(state.D, pictures, rng().permutation(to_uint8(pictures)))
     assert found["nearest"]["sprite"] == found["sprite"]
     assert found["nearest"]["mean"] < 0.5 and found["nearest"]["memorised"]
-    twice = to_uint8(pictures).repeat(2, axis=0)  # where the nearest other one is a copy as well
+    twice = to_uint8(pictures).repeat(2, axis=0)  # so that the nearest other image is also a copy
     assert ranked(state.D, pictures, twice)["nearest"]["memorised"]
 
 

@@ -1,1 +1,1 @@
-"""Damaged and hostile files: whatever is in them, a reader gives a result or one `TinyganError`."""
+"""Damaged and hostile files: for any content, a reader returns a result or fails with a `TinyganError`."""

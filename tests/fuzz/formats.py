@@ -51,17 +51,17 @@ SEAL = 64  # hexadecimal digits at the end of a checkpoint
 
 
 class Format(NamedTuple):
-    """`name`: of the file, below a folder of its own; `seeds`: good files; `read` takes that folder."""
+    """`name`: of the file, in a separate folder; `seeds`: good files; `read` gets that folder."""
 
     name: str
     seeds: list[bytes]
     read: Callable[[Path], object]
-    finish: Callable[[bytes], bytes] = bytes  # what an attacker would do to a mutant at last
+    finish: Callable[[bytes], bytes] = bytes  # the last thing that an attacker does to a mutant
     exact: bool = False  # whether any change must be noticed
 
 
 def formats() -> dict[str, Format]:
-    """All of them by name."""
+    """All formats, by name."""
     idx = b"".join([bytes([0, 0, 8, 3]), struct.pack(">3I", *PIXELS.shape), PIXELS.tobytes()])
     npy = [_saved(np.save, array) for array in (PIXELS, PIXELS / 255, PIXELS[..., None].astype(np.int16))]
     npz = [_saved(np.savez, images=PIXELS), _saved(np.savez_compressed, images=PIXELS, other=PIXELS[0])]
@@ -101,14 +101,14 @@ def formats() -> dict[str, Format]:
 
 
 def _saved(save: Callable[..., object], *values: Any, **named: Any) -> bytes:
-    """What `save` writes into an open file."""
+    """Return the bytes that `save` writes."""
     file = io.BytesIO()
     save(file, *values, **named)
     return file.getvalue()
 
 
 def _read_and_mapped(folder: Path) -> object:
-    """Whether an array is small, and read, or large, and mapped: it must come to the same."""
+    """A small array is read and a large one mapped: both must give the same result."""
 
     def found(large: int) -> str:
         try:
@@ -133,7 +133,7 @@ def _picture(mode: str, kind: str, **options: Any) -> bytes:
 
 
 def _members() -> dict[str, bytes]:
-    """What is in an archive."""
+    """The files in an archive."""
     return {"a/1.png": _picture("L", "PNG"), "a/2.jpg": _picture("RGB", "JPEG"), "b.txt": b"no picture"}
 
 
@@ -178,7 +178,7 @@ def _checkpoint() -> bytes:
 
 
 def _seal(mutant: bytes) -> bytes:
-    """With a seal computed anew, so that what lies behind it is reached."""
+    """Compute the seal anew, so that the reader gets past it."""
     body = mutant[:-SEAL]
     return body + hashlib.sha256(body).hexdigest().encode()
 
@@ -194,7 +194,7 @@ def _meta(settings: Settings) -> bytes:
 
 
 def _signed(meta: bytes) -> bytes:
-    """A checkpoint with a right digest and a right seal, of which only the meta is not what tinygan wrote."""
+    """A checkpoint with a valid digest and seal, in which only the meta is not from tinygan."""
     members = STATE | {"meta": np.frombuffer(meta, np.uint8)}
     return b"".join(checkpoint.packed(members))
 

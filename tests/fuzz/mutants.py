@@ -1,6 +1,6 @@
-"""Mutants of good files, made from a seed, and a run of many of them through a reader under a memory limit.
+"""Make mutants of good files from a seed, and send them through a reader under a memory limit.
 
-``python -m tests.fuzz.mutants FORMAT COUNT SEED`` prints what came of them as JSON.
+``python -m tests.fuzz.mutants FORMAT COUNT SEED`` prints the outcome as JSON.
 """
 
 import json
@@ -40,7 +40,7 @@ WORDS = (
 
 
 def mutant(seeds: list[bytes], random_numbers: random.Random) -> bytes:
-    """One of `seeds` with one to six changes of all kinds that files suffer, or are made to."""
+    """Return one of `seeds` with one to six changes, of every kind that accidents and attackers make."""
     data = bytearray(random_numbers.choice(seeds))
     for _ in range(random_numbers.choice((1, 1, 1, 2, 3, 6))):
         at = random_numbers.randrange(len(data) + 1)
@@ -73,7 +73,7 @@ def mutant(seeds: list[bytes], random_numbers: random.Random) -> bytes:
 
 
 def outcome(form: Format, content: bytes, folder: Path) -> str | None:
-    """``"read"``, or ``"refused"``; anything else is what went wrong."""
+    """Return "read" or "refused"; any other text says what went wrong."""
     for old in folder.iterdir():
         old.unlink()
     (folder / form.name).write_bytes(content)
@@ -90,8 +90,8 @@ def outcome(form: Format, content: bytes, folder: Path) -> str | None:
 
 
 def run(name: str, count: int, seed: int) -> dict[str, Any]:
-    """What became of `count` mutants; the first few that went wrong, with what each was made of."""
-    import resource  # of POSIX alone
+    """Count the outcomes of `count` mutants, and list the first few that went wrong, with their content."""
+    import resource  # POSIX only
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")
@@ -113,7 +113,7 @@ def run(name: str, count: int, seed: int) -> dict[str, Any]:
 
 
 def run_apart(name: str, count: int, seed: int) -> dict[str, Any]:
-    """`run` in a process of its own, as it limits its memory."""
+    """Call `run` in a separate process, because it limits its memory."""
     result = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.mutants", name, str(count), str(seed)],
         cwd=ROOT, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True,

@@ -1,11 +1,11 @@
-"""Mutants of every format, the same ones each time: 150, a thousand, and in `tests.torture` many more."""
+"""Mutants of every format, the same ones each time: 150 or 1,000 here, and many more in `tests.torture`."""
 
 import pytest
 
 from tests.fuzz.formats import formats
 from tests.fuzz.mutants import run_apart
 
-pytest.importorskip("resource", reason="only POSIX limits a process' memory")
+pytest.importorskip("resource", reason="only POSIX limits the memory of a process")
 
 
 @pytest.mark.parametrize("count", [150, pytest.param(1000, marks=pytest.mark.slow)])

@@ -1,15 +1,15 @@
-"""Let TensorFlow compute what the tests compare tinygan with: ``layers.npz`` and ``dcgan_steps.npz``.
+"""Compute with TensorFlow the values that tests compare tinygan with: ``layers.npz``, ``dcgan_steps.npz``.
 
-Needs TensorFlow with Keras 3 (``pip install -e '.[bench]'``) and is run by hand:
+Run it by hand. It needs TensorFlow with Keras 3 (``pip install -e '.[bench]'``):
 
     python tests/golden/make_golden.py
 
-Everything is float64 and every input stands in the files, so the tests need neither TensorFlow nor
-the random numbers drawn here. Both files hold ``tensorflow_version``, ``keras_version`` and
+Everything is float64, and the files contain every input, so the tests need neither TensorFlow nor the
+random numbers drawn here. Both files hold ``tensorflow_version``, ``keras_version`` and
 ``numpy_version``. They are read without pickle.
 
 ``layers.npz``: one layer at a time, ``<case>/<array>``
-    `op` (text) says which op the case is for: dense, conv2d, conv2d_transpose, batch_norm, leaky_relu,
+    `op` (text) is the op of the case: dense, conv2d, conv2d_transpose, batch_norm, leaky_relu,
     tanh or bce_with_logits. `dy` is a random cotangent; gradients are those of sum(dy y).
 
     dense               x w [b] y dy dx dw [db]
@@ -31,10 +31,10 @@ the random numbers drawn here. Both files hold ``tensorflow_version``, ``keras_v
 
     Tensors are named as in `tinygan.models`, and come in the order of `networks` below.
 
-Two things are not as Keras' users would write them, because float64 must be float64 throughout:
-    - TensorFlow's LeakyReLU keeps its slope in float32 whatever the dtype of its input, so 0.3 becomes
-      0.30000001192... The case ``leaky_relu_layer`` states that slope; the networks, and the case
-      ``leaky_relu_where``, use 0.3.
+Two things differ from usual Keras code, because float64 must be float64 throughout:
+    - TensorFlow's LeakyReLU keeps its slope in float32 for any dtype of its input, so 0.3 becomes
+      0.30000001192... The case ``leaky_relu_layer`` records that slope; the networks and the case
+      ``leaky_relu_where`` use 0.3.
     - Keras' Adam rounds betas that are Python floats to float32 before it takes their powers, which
       changes a step by 6e-6 of its length. It gets them as float64 tensors.
 """
@@ -258,7 +258,7 @@ def convolution(make: type, filters: int, stride: int, bias: bool) -> Any:
 
 
 def networks(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The layers that have weights, by name; Glorot uniform kernels, the rest near the usual values."""
+    """The layers with weights, by name. Kernels are Glorot uniform, other weights near their usual values."""
     K = keras.layers
     generator = {
         "00_dense": K.Dense(7 * 7 * 8, use_bias=False),
@@ -275,7 +275,7 @@ def networks(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
         "07_dense": K.Dense(1),
     }
     pictures_of(generator, tf.zeros((4, 10), "float64"))  # builds every layer
-    judge(discriminator, tf.zeros((4, 28, 28, 1), "float64"), [np.ones(1), np.ones(1)])
+    logits_of(discriminator, tf.zeros((4, 28, 28, 1), "float64"), [np.ones(1), np.ones(1)])
     for layer in [*generator.values(), *discriminator.values()]:
         for weight in layer.weights:
             weight.assign(initial(weight.name, tuple(weight.shape), rng))
@@ -303,8 +303,8 @@ def pictures_of(generator: dict[str, Any], noise: tf.Tensor) -> tf.Tensor:
     return tf.math.tanh(generator["10_conv_transpose"](x))
 
 
-def judge(discriminator: dict[str, Any], x: tf.Tensor, masks: list[np.ndarray]) -> tf.Tensor:
-    """Pictures (N, 28, 28, 1) -> logits (N, 1); `masks` stand for dropout's own random numbers."""
+def logits_of(discriminator: dict[str, Any], x: tf.Tensor, masks: list[np.ndarray]) -> tf.Tensor:
+    """Pictures (N, 28, 28, 1) -> logits (N, 1); `masks` replace dropout's random numbers."""
     for name, mask in zip(("00_conv", "03_conv"), masks, strict=True):
         x = leaky_relu(discriminator[name](x)) * mask.astype(float) / (1 - RATE)
     return discriminator["07_dense"](keras.layers.Flatten()(x))
@@ -320,7 +320,7 @@ def named(network: str, layers: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def adam() -> Any:
-    """Keras' Adam with the tutorial's numbers; betas that are Python floats pass through float32 in it."""
+    """Keras' Adam with the tutorial's numbers; it would round betas that are Python floats to float32."""
     beta_1, beta_2 = tf.constant(0.9, tf.float64), tf.constant(0.999, tf.float64)
     return keras.optimizers.Adam(1e-4, beta_1, beta_2)
 
@@ -344,8 +344,8 @@ def three_steps() -> Arrays:
         }
         with tf.GradientTape() as tape_g, tf.GradientTape() as tape_d:
             generated = pictures_of(generator, tf.constant(noise))
-            real_logits = judge(discriminator, tf.constant(images), masks["real"])
-            fake_logits = judge(discriminator, generated, masks["fake"])
+            real_logits = logits_of(discriminator, tf.constant(images), masks["real"])
+            fake_logits = logits_of(discriminator, generated, masks["fake"])
             loss_g = entropy(tf.ones_like(fake_logits), fake_logits)
             loss_d = entropy(tf.ones_like(real_logits), real_logits)
             loss_d += entropy(tf.zeros_like(fake_logits), fake_logits)
@@ -373,7 +373,7 @@ def three_steps() -> Arrays:
 
 def main() -> None:
     keras.backend.set_floatx("float64")
-    tf.config.threading.set_intra_op_parallelism_threads(1)  # sums are taken in the same order every time
+    tf.config.threading.set_intra_op_parallelism_threads(1)  # the order of every sum stays the same
     tf.config.threading.set_inter_op_parallelism_threads(1)
     for name, arrays in (("layers", all_layers()), ("dcgan_steps", three_steps())):
         for array_name, array in arrays.items():

@@ -15,7 +15,7 @@ def test_leaky_relu_is_x_above_zero_and_slope_x_below(backend, slope):
     assert (y == [[-2.0 * slope, -0.5 * slope, 0.0], [0.5, 2.0, 1e300]]).all()
 
 
-def test_leaky_relu_has_slope_0_3_when_none_is_given_also_at_zero(backend):
+def test_leaky_relu_has_slope_0_3_by_default_also_at_zero(backend):
     x = np.array([-1.0, -0.0, 0.0, 1.0])
     assert (forward(backend, "leaky_relu", (x,))[0] == [-0.3, 0.0, 0.0, 1.0]).all()
     assert (gradients(backend, "leaky_relu", (x,), np.ones(4))[0] == [0.3, 0.3, 0.3, 1.0]).all()

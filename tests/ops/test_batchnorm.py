@@ -1,4 +1,4 @@
-"""Batch normalisation, where TensorFlow's numbers and differences do not reach."""
+"""Batch normalisation, in cases that TensorFlow's numbers and finite differences do not cover."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_variance_survives_a_large_mean():
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (3, 2, 5, 1)])
-def test_the_batchs_own_moments_make_no_difference_when_they_are_given(backend, shape):
+def test_passing_the_batchs_moments_changes_nothing(backend, shape):
     arrays, dy = inputs(shape), numbers(7, *shape)
     axes = tuple(range(len(shape) - 1))
     given = {"mean": arrays[0].mean(axis=axes), "variance": arrays[0].var(axis=axes), "of_batch": True}

@@ -1,4 +1,4 @@
-"""What every op promises, tried on every op there is."""
+"""The contract of ops, checked on every op."""
 
 from importlib import import_module
 from itertools import product
@@ -12,7 +12,7 @@ from tinygan import autograd, ops
 from tinygan.autograd import Op
 from tinygan.gradcheck import cases
 
-# Their gradients are most of the work, so they compute none that is not wanted.
+# Their gradients are most of the work, so they compute only those that are wanted.
 SPARING = {"dense", "conv2d", "conv2d_transpose"}
 EVERY_CASE = pytest.mark.parametrize(
     ("name", "number"), [(op.__name__, number) for op, some in cases().items() for number in range(len(some))]
@@ -41,9 +41,7 @@ def snapshot(*values):
 
 
 @EVERY_CASE
-def test_arguments_are_left_as_they_were_results_are_float32_and_a_second_pass_is_bit_equal(
-    readable, name, number
-):
+def test_arguments_stay_unchanged_results_are_float32_and_a_second_pass_is_bit_equal(readable, name, number):
     op, arrays, attributes, y, saved, dy = run(readable, name, number, np.float32)
     again = run(readable, name, number, np.float32)
     assert snapshot(arrays, attributes) == snapshot(again[1], again[2])
@@ -55,8 +53,8 @@ def test_arguments_are_left_as_they_were_results_are_float32_and_a_second_pass_i
     assert snapshot(op.backward(saved, dy, wanted)) == snapshot(first)
 
 
-def test_float32_stays_float32_where_a_mean_is_over_very_many_numbers(backend):
-    """NumPy 1 makes float64 of float32 divided by an int above 65,535."""
+def test_float32_stays_float32_in_a_mean_over_many_numbers(backend):
+    """NumPy 1 returns float64 if float32 is divided by an int above 65,535."""
     x, one = (backend.xp.ones(shape, dtype="float32") for shape in ((70_000, 1), 1))
     moments = {"mean": one, "variance": one, "of_batch": True}
     for name, arrays, attributes in (
@@ -70,7 +68,7 @@ def test_float32_stays_float32_where_a_mean_is_over_very_many_numbers(backend):
 
 
 @EVERY_CASE
-def test_gradients_come_as_wanted_and_do_not_depend_on_which_others_are(readable, name, number):
+def test_wanted_gradients_do_not_depend_on_which_others_are_wanted(readable, name, number):
     op, arrays, _, _, saved, dy = run(readable, name, number, np.float64)
     possible = [a is not None for a in arrays]
     everything = op.backward(saved, dy, tuple(possible))

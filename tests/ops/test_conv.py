@@ -11,7 +11,7 @@ from tests.checks import forward, gradients, numbers, one_line, relative_error
 from tinygan.errors import ShapeError, UsageError
 from tinygan.ops.geometry import conv2d_pads, conv2d_transpose_size, stride_pair
 
-CASES = [  # (KH, KW), (SH, SW), padding: explicit pads, which TensorFlow's numbers do not have, and others
+CASES = [  # (KH, KW), (SH, SW), padding: also explicit pads, which TensorFlow's numbers lack
     ((5, 5), (2, 2), "same"),
     ((2, 2), (4, 4), "valid"),  # pixels that no window sees
     ((4, 4), (2, 2), ((1, 2), (0, 3))),
@@ -36,13 +36,13 @@ def test_a_convolution_and_its_gradients_equal_the_loops(backend, name, kernel, 
             assert relative_error(f, e) < 1e-10
 
 
-def test_one_pixel_becomes_the_kernel_as_it_is():
+def test_the_transposed_convolution_of_one_pixel_is_the_kernel():
     x, w = np.zeros((1, 3, 3, 1)), np.arange(1.0, 10).reshape(3, 3, 1, 1)
     x[0, 1, 1, 0] = 1
     transposed = tinygan.conv2d_transpose(x, w).data[0, :, :, 0]
     convolved = tinygan.conv2d(x, w).data[0, :, :, 0]
     assert (transposed == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]).all()
-    assert (convolved == [[9, 8, 7], [6, 5, 4], [3, 2, 1]]).all()  # cross-correlation: nothing is flipped
+    assert (convolved == [[9, 8, 7], [6, 5, 4], [3, 2, 1]]).all()  # a cross-correlation: no flip
 
 
 @pytest.mark.parametrize("stride", [0, -1, 1.5, 2.0, "a", None, (1,), (1, 2, 3), (2, 0), (1, 2.0)])
@@ -68,7 +68,7 @@ IMPOSSIBLE = [
     ("conv2d", (5, 5, 1), (3, 3, 1, 1), None, "same"),  # no batch
     ("conv2d", (1, 5, 5, 1), (3, 3, 1), None, "same"),
     ("conv2d", (1, 5, 5, 2), (3, 3, 3, 2), None, "same"),  # kernel for 3 channels
-    ("conv2d", (1, 5, 5, 2), (3, 3, 2, 3), (2,), "same"),  # bias for the wrong side
+    ("conv2d", (1, 5, 5, 2), (3, 3, 2, 3), (2,), "same"),  # bias for the input channels
     ("conv2d", (1, 5, 5, 2), (3, 3, 2, 3), (1, 3), "same"),
     ("conv2d", (1, 2, 5, 1), (3, 3, 1, 1), None, "valid"),  # window larger than the map
     ("conv2d", (1, 5, 2, 1), (3, 4, 1, 1), None, ((0, 0), (1, 0))),

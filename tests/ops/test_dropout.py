@@ -1,4 +1,4 @@
-"""Dropout with a given mask, and the layer, which draws one from a stream."""
+"""Dropout with a given mask; and the layer, which can draw one from a stream."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ MASK = np.array([[True, False, True], [False, True, True]])
 
 
 def dropped(x, rate, source):
-    """What the layer makes of x with a mask, or with one from a stream."""
+    """The layer's output for x, with a mask or with a stream to draw one from."""
     return Dropout(rate)(Tensor(x), Mode(True, [source])).data
 
 
@@ -26,13 +26,13 @@ def test_kept_numbers_are_scaled_and_the_others_are_zero(backend):
 
 
 @pytest.mark.parametrize("dtype", [bool, np.float32, np.int8])
-def test_gradient_takes_the_same_way_back(backend, dtype):
+def test_gradient_has_the_same_mask_and_scale(backend, dtype):
     dy = numbers(2, 2, 3)
     (dx,) = gradients(backend, "dropout", (numbers(1, 2, 3),), dy, mask=MASK.astype(dtype), rate=0.75)
     assert (dx == np.where(MASK, 4 * dy, 0)).all()
 
 
-def test_dropped_numbers_are_zero_whatever_they_were(backend):
+def test_dropped_numbers_are_zero_even_if_nan_or_infinite(backend):
     x = np.array([np.inf, np.nan, 1.0])
     y, _ = forward(backend, "dropout", (x,), mask=np.array([False, False, True]), rate=0.5)
     assert (y == [0, 0, 2]).all()

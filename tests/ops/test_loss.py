@@ -27,7 +27,7 @@ def test_loss_and_gradient_of_one_logit_are_exact_and_finite(backend, logit, dty
 
 
 @EVERY_LOGIT
-def test_sigmoid_is_exact_and_silent(logit):
+def test_sigmoid_is_exact_and_does_not_warn(logit):
     assert float(sigmoid(np.array([logit]))[0]) == pytest.approx(
         oracles.bce(logit, 0.0)[2], rel=1e-15, abs=1e-300
     )

@@ -132,7 +132,7 @@ def test_a_file_that_the_first_rank_alone_cannot_write_ends_all_and_is_logged(tm
     line = next(line for line in errors.splitlines() if line.startswith("error: "))
     last = line.partition("Last checkpoint: ")[2]
     assert code == 5 and line.startswith("error: rank 0 on ") and "latest.npz" in last
-    assert "epoch_0004.npz is no regular file" in (tmp_path / RUN / "log.txt").read_text().splitlines()[-1]
+    assert "epoch_0004.npz is not a regular file" in (tmp_path / RUN / "log.txt").read_text().splitlines()[-1]
 
 
 @needs_mpi

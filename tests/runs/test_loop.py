@@ -274,7 +274,7 @@ def test_a_preview_of_another_size_and_a_missing_folder_are_no_reason_to_end(tmp
     save_png(samples / "epoch_0001.png", np.zeros((9, 9, 1), np.uint8))
     done = works("train", "--resume", "--epochs", 3, cwd=tmp_path)
     (line,) = done.stderr.splitlines()
-    assert line.startswith("warning: ") and "epoch_0001.png is (9, 9, 1), and not (" in line
+    assert line.startswith("warning: ") and "epoch_0001.png is (9, 9, 1), not (" in line
     shutil.rmtree(samples)
     assert works("train", "--resume", "--epochs", 4, cwd=tmp_path).stderr == ""
     assert [path.name for path in samples.iterdir()] == ["epoch_0004.png"]
@@ -458,5 +458,5 @@ def test_advice_is_given_once_and_a_resumption_says_what_the_whole_run_would(tmp
         rows.append([(row["verdict"], row["advice"]) for row in run.read_stats()])
         logs.append((run.path / "log.txt").read_text())
     assert rows[0] == rows[1] and len(rows[0]) == 4
-    assert all(advice.startswith("Start again with a smaller --lr than 3") for _, advice in rows[0])
-    assert [log.count("smaller --lr than 3") for log in logs] == [1, 1]
+    assert all(advice.startswith("Start again with --lr below 3") for _, advice in rows[0])
+    assert [log.count("--lr below 3") for log in logs] == [1, 1]

@@ -12,7 +12,7 @@ BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-c
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A running browser; tests are skipped where there is none, unless this is CI, which must have one."""
+    """A running browser. Without one, tests are skipped, except on CI, where they fail."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         missing = f"no browser: none of {', '.join(BROWSERS)} is on the PATH"

@@ -1,4 +1,4 @@
-"""Runs to make reports of: folders as a training leaves them, without the training."""
+"""Run folders for reports, as training leaves them, made without training."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,7 @@ HEALTH = {
 
 
 def made_up_state(step: int = 0, **settings: Any) -> State:
-    """Networks whose weights make pictures that are full of contrast."""
+    """Networks whose weights make pictures with high contrast."""
     state = State(Settings(**settings), cpu())
     networks = state.G.parameters | state.G.statistics, state.D.parameters
     for i, (name, tensor) in enumerate(item for tensors in networks for item in tensors.items()):
@@ -35,7 +35,7 @@ def made_up_state(step: int = 0, **settings: Any) -> State:
 
 
 def stats_row(epoch: int, verdict: str = "healthy: D recognises 75 % of real pictures") -> dict[str, Any]:
-    """A row of the statistics; its numbers hold the epoch."""
+    """A row of the statistics; some of its numbers depend on the epoch."""
     return {
         "epoch": epoch, "step": epoch * STEPS_PER_EPOCH, "g_loss": 0.7 + epoch / 100, "d_loss": 1.3,
         "real_score": 0.6, "fake_score": 0.4, "seconds": 2.0, "images_per_second": 100.0 + epoch,

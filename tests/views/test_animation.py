@@ -1,4 +1,4 @@
-"""Animations: the tutorial's choice of frames, a training as a film, and the formats of films."""
+"""Animations: the tutorial's choice of frames, the film of a training run, and its formats."""
 
 import importlib.util
 import sys
@@ -36,7 +36,7 @@ def pictures(folder: Path, count: int, shape: tuple[int, int, int] = (20, 30, 1)
 
 
 def seed_frames(filenames: list[Any]) -> list[Any]:
-    """The loop of the tutorial, with a list in place of the writer."""
+    """The tutorial's loop, with a list instead of the writer."""
     written, last = [], -1
     for i, filename in enumerate(filenames):
         frame = 2 * (i**0.5)
@@ -55,19 +55,19 @@ def test_the_frames_are_those_of_the_tutorial():
 
 
 def frames_of(path: Path) -> tuple[list[np.ndarray], list[int]]:
-    """The frames of an animation as RGB, and how many milliseconds each lasts."""
+    """The frames of an animation as RGB, and the duration of each in milliseconds."""
     found, durations = [], []
     with Image.open(path) as animation:
         for number in range(getattr(animation, "n_frames", 1)):
             animation.seek(number)
             found.append(np.array(animation.convert("RGB")))
             durations.append(int(animation.info["duration"]))
-        assert animation.info["loop"] == 0  # for ever
+        assert animation.info["loop"] == 0  # forever
     return found, durations
 
 
 @pytest.mark.parametrize("shape", [(20, 30, 1), (20, 30, 3), (17, 3, 1)])
-def test_the_film_opens_with_its_end_and_shows_every_picture_above_its_title(tmp_path, shape):
+def test_the_film_opens_with_its_end_and_shows_every_picture_with_its_title(tmp_path, shape):
     paths = pictures(tmp_path, 6, shape)
     titled = [("before training", paths[0]), *((f"epoch {i}", path) for i, path in enumerate(paths) if i)]
     titled = [titled[-1], *titled]
@@ -79,7 +79,7 @@ def test_the_film_opens_with_its_end_and_shows_every_picture_above_its_title(tmp
         assert (frame[: shape[0]] == read_picture(path)).all() and (frame == expected).all()
 
 
-def test_a_film_shows_the_tutorial_s_choice_of_epochs_and_of_the_steps_inside_them(tmp_path):
+def test_a_film_shows_the_tutorial_s_choice_of_epochs_and_of_steps_within_them(tmp_path):
     run = RunFolder.create(tmp_path, "run")
     inside = [(0, step) for step in range(40, 1240, 40)]
     places = [(0, None), *inside, *((epoch, None) for epoch in range(1, 31))]
@@ -93,7 +93,7 @@ def test_a_film_shows_the_tutorial_s_choice_of_epochs_and_of_the_steps_inside_th
     assert stems == ["epoch_0000", *early, *(f"epoch_{epoch:04}" for epoch in epochs[1:])]
 
 
-def test_titles_count_epochs_as_people_do():
+def test_titles_count_epochs_from_one():
     found = [title(stem) for stem in ("epoch_0000", "epoch_0020", "epoch_0002_step_0000583", "mine")]
     assert found == ["before training", "epoch 20", "epoch 3, step 583", "mine"]
 
@@ -108,7 +108,7 @@ def test_a_film_holds_its_ends_and_lasts_four_seconds(tmp_path, count):
     assert len(set(durations[2:-1])) <= 1
 
 
-def test_frames_of_all_greys_are_read_back_as_they_were(tmp_path):
+def test_frames_of_all_greys_are_read_back_exactly(tmp_path):
     greys = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
     frames = [greys, np.full_like(greys, 64), greys.transpose(1, 0, 2).copy()]
     write_animation(tmp_path / "a.gif", frames, [0.1] * 3)
@@ -117,7 +117,7 @@ def test_frames_of_all_greys_are_read_back_as_they_were(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".gif", ".webp"])
-def test_equal_frames_last_as_long_as_all_of_them(tmp_path, ending):
+def test_equal_frames_last_as_long_as_all_of_them_together(tmp_path, ending):
     if ending not in endings():
         pytest.skip("this Pillow writes no animated WebP")
     grey, white = np.full((16, 16, 1), 100, np.uint8), np.full((16, 16, 1), 255, np.uint8)
@@ -130,7 +130,7 @@ def test_equal_frames_last_as_long_as_all_of_them(tmp_path, ending):
     assert [round(frame.mean() / 10) for frame in found] == [10, 26, 10]
 
 
-def test_an_mp4_is_offered_only_where_its_package_has_a_program(monkeypatch):
+def test_mp4_is_offered_only_if_its_package_has_a_program(monkeypatch):
     for missing in (ImportError, RuntimeError("No ffmpeg exe could be found")):
 
         def get_ffmpeg_exe(missing=missing):
@@ -147,7 +147,7 @@ def test_no_pictures_are_refused(tmp_path):
         load_frames([], print)
 
 
-def test_pictures_of_another_size_and_broken_ones_are_left_out_by_name(tmp_path):
+def test_pictures_of_another_size_and_broken_ones_are_left_out_with_a_warning(tmp_path):
     paths, warned = pictures(tmp_path, 3), []
     odd, broken = tmp_path / "odd.png", tmp_path / "broken.png"
     save_png(odd, np.zeros((3, 3, 1), np.uint8))
@@ -155,13 +155,13 @@ def test_pictures_of_another_size_and_broken_ones_are_left_out_by_name(tmp_path)
     found = load_frames([odd, paths[0], broken, *paths[1:]], warned.append)
     assert (np.array(found) == load_frames(paths, pytest.fail)).all()
     assert len(warned) == 2 and all(line.startswith("warning: ") for line in warned)
-    assert "broken.png" in warned[0] and "odd.png is (3, 3, 1), and not (20, 30, 1)" in warned[1]
+    assert "broken.png" in warned[0] and "odd.png is (3, 3, 1), not (20, 30, 1)" in warned[1]
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("imageio_ffmpeg"), reason="needs imageio_ffmpeg")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its reader leaves pipes open
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_video_shows_the_frames_not_stretched(tmp_path, channels):
+def test_a_video_shows_the_frames_unstretched(tmp_path, channels):
     paths = pictures(tmp_path, 8, (45, 51, channels))
     write_animation(tmp_path / "a.mp4", map(read_picture, paths), [0.5] * 8)
     frames = iio.imread(tmp_path / "a.mp4", plugin="FFMPEG")
@@ -171,7 +171,7 @@ def test_a_video_shows_the_frames_not_stretched(tmp_path, channels):
         assert np.abs(frame[:45, :51].astype(int) - read_picture(path)).mean() < 8
 
 
-def test_a_video_that_fails_is_one_line(tmp_path, monkeypatch):
+def test_a_failed_video_is_one_line(tmp_path, monkeypatch):
     def no_program(*args, **options):
         raise OSError("broken pipe\nFFMPEG COMMAND")
 

@@ -1,4 +1,4 @@
-"""Several runs on one page: what is in it, and what a browser shows of it."""
+"""The comparison of several runs: what the page holds, and what a browser shows."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ Models = list[tuple[RunFolder, State]]
 
 @pytest.fixture
 def models(tmp_path: Path) -> Models:
-    """Three runs, of which one evaluates, one has noise of its own length, and one has not trained yet."""
+    """Three runs: one evaluates, one has another length of noise, and one has not trained yet."""
     kinds = ("a", 3, 5, 1e-4), ("<b>bold", 2, 7, 2e-4), ("new", 0, 5, 1e-4)
     runs = [made_up_run(tmp_path, n, name=name, width=2, noise_dim=z, lr=lr) for name, n, z, lr in kinds]
     for epoch, fcd in ((4, 90.0), (5, 12.5)):
@@ -26,7 +26,7 @@ def models(tmp_path: Path) -> Models:
     return runs
 
 
-def test_a_comparison_holds_what_differs_and_the_pictures_of_the_same_noise(
+def test_a_comparison_holds_differing_settings_and_pictures_of_the_same_noise(
     models: Models, tmp_path: Path
 ) -> None:
     write_comparison(models, tmp_path / "it.html")
@@ -41,7 +41,7 @@ def test_a_comparison_holds_what_differs_and_the_pictures_of_the_same_noise(
     assert contents(tmp_path / "it.html")["same_noise"]
 
 
-def test_distances_stand_at_their_step_and_minute_and_losses_at_their_step(
+def test_distances_are_placed_by_step_and_minute_and_losses_by_step(
     models: Models, tmp_path: Path
 ) -> None:
     write_comparison(models, tmp_path / "it.html")
@@ -59,7 +59,7 @@ def test_distances_stand_at_their_step_and_minute_and_losses_at_their_step(
         assert charts[name]["x"] == [*range(1, 16)] and set(new) == {None} and second[10:] == [None] * 5
 
 
-def test_lines_with_other_points_are_straight_between_their_own() -> None:
+def test_lines_with_different_points_are_interpolated() -> None:
     found = together([([1, 3], [10, 30]), ([2, 4], [5, 5])])
     assert found == {"x": [1, 2, 3, 4], "lines": [[10, 20, 30, None], [None, 5, 5, 5]]}
     many = np.arange(5000.0)
@@ -69,7 +69,7 @@ def test_lines_with_other_points_are_straight_between_their_own() -> None:
     assert together([([], []), ([], [])]) == {"x": [], "lines": [[], []]}
 
 
-def test_a_distance_that_was_measured_once_is_a_dot(models: Models, tmp_path: Path, browser: Any) -> None:
+def test_a_distance_measured_once_is_a_dot(models: Models, tmp_path: Path, browser: Any) -> None:
     models[1][0].append_stats(stats_row(3) | {"evaluation": {"fcd": 50.0}})
     write_comparison(models[:2], tmp_path / "it.html")
     page = browser.new_page()
@@ -79,15 +79,15 @@ def test_a_distance_that_was_measured_once_is_a_dot(models: Models, tmp_path: Pa
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_every_run_without_a_complaint(
+def test_a_browser_shows_every_run_without_an_error(
     models: Models, tmp_path: Path, browser: Any, scheme: str
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.base")
     path = tmp_path / "it.html"
     write_comparison(models, path)
-    page, complaints = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme), []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page, problems = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme), []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(path.as_uri())
     text = page.locator("body").inner_text()
     assert all(name in text for name in ("0001-a", "0002-b-bold", "0003-new", "no epoch is complete yet"))
@@ -100,5 +100,5 @@ def test_a_browser_shows_every_run_without_a_complaint(
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     page.add_script_tag(content=axe.AXE_FILE_PATH.read_text())
     assert page.evaluate("axe.run()")["violations"] == []
-    assert complaints == []
+    assert problems == []
     page.close()

@@ -1,4 +1,4 @@
-"""The explained step is the real one, and every figure in it can be found again."""
+"""The explained step is the real one, and every number in it is checked."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ def text_of(state: State) -> str:
     return "\n".join(" ".join([title, *lines]) for title, lines in explain(StepByStep(state, DATA)))
 
 
-def test_weights_and_adams_take_the_step_that_is_explained(state: State) -> None:
+def test_the_weights_and_both_adams_take_the_explained_step(state: State) -> None:
     expected = State(SETTINGS, cpu())
     expected.restore(state.arrays(), Path("copy"))
     text_of(state)
@@ -49,21 +49,21 @@ def test_weights_and_adams_take_the_step_that_is_explained(state: State) -> None
         assert (ours[name] == theirs[name]).all(), name
 
 
-def test_the_losses_named_are_those_of_the_step(state: State) -> None:
+def test_the_losses_in_the_text_are_those_of_the_step(state: State) -> None:
     expected = State(SETTINGS, cpu())
     expected.restore(state.arrays(), Path("copy"))
     text = text_of(state)
     ((g_loss, d_loss, _, _),) = StepByStep(expected, DATA).steps(1)
     assert f"the sum of both averages: {d_loss:.3f}" in text
-    assert f"on average {g_loss:.3f}: G's loss" in text
+    assert f"the average, {g_loss:.3f}, is G's loss" in text
     assert f"D's loss goes from {d_loss:.4f} to" in text
-    assert text.startswith("Step 8, in epoch 2 It sees 8 real images and 16 vectors of noise.")
+    assert text.startswith("Step 8, in epoch 2 It uses 8 real images and 16 vectors of noise.")
 
 
-def test_right_answers_are_counted(state: State) -> None:
+def test_correct_answers_are_counted(state: State) -> None:
     found = gan.losses_and_gradients(state.G, state.D, *StepByStep(state, DATA).batch())
     real, fake = (loss.sigmoid(logits.data) for logits in (found.real_logits, found.fake_logits))
-    right = f"{np.sum(real > 0.5)} of 8 real images and {np.sum(fake < 0.5)} of 16 fakes"
+    right = f"{np.sum(real > 0.5)} of 8 real images (logits above 0) and {np.sum(fake < 0.5)} of 16 fakes"
     assert f"It is right about {right}" in text_of(state)
 
 
@@ -74,18 +74,18 @@ def test_the_arithmetic_is_right(state: State) -> None:
         (found,) = re.findall(pattern.replace("#", r"([-+]?[\d.]+(?:e[-+]\d+)?)"), text)
         return float(found)
 
-    logit, p = number("the first real image the logit #:"), number(r"first fake gets [-+\d.]+: #\. ")
+    logit, p = number("the first real image the logit #:"), number(r"fake gets \S+, a probability of #\. ")
     assert number(r"exp\(.*?\)\) = #\. ") == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-3)
-    assert number(r"a fake is 0: -log\(1 - .*?\) = #, on") == pytest.approx(-np.log(1 - p), abs=2e-3)
-    assert number(r"target for a fake is 1: -log\(.*?\) = # for") == pytest.approx(-np.log(p), abs=4e-3)
-    assert number(r"- 1\) / 16 = #: it falls") == pytest.approx((p - 1) / 16, abs=1e-4)
+    assert number(r"a fake is 0\. .*? -log\(1 - .*?\) = #; the") == pytest.approx(-np.log(1 - p), abs=2e-3)
+    assert number(r"target for a fake is 1\. .*? -log\(.*?\) = #; the") == pytest.approx(-np.log(p), abs=4e-3)
+    assert number(r"- 1\) / 16 = #: the loss") == pytest.approx((p - 1) / 16, abs=1e-4)
     assert number(r"- 0\) / 16 = #: the two") == pytest.approx(p / 16, abs=1e-4)
-    old, new = number("average of its gradients goes from # to"), number("gradients goes from .*? to #:")
+    old, new = number("mean of its gradients goes from # to"), number("gradients goes from .*? to #:")
     gradient = number("Its gradient is #[.]")
     assert new == pytest.approx(0.9 * old + 0.1 * gradient, rel=0.01)
-    old, new = number("average of their squares goes from # to"), number("squares goes from .*? to #:")
+    old, new = number("mean of their squares goes from # to"), number("squares goes from .*? to #:")
     assert new == pytest.approx(0.999 * old + 0.001 * gradient**2, rel=0.01)
-    rate = number(r"\^8\) = # long")
+    rate = number(r"\^8\) = #: both")
     assert rate == pytest.approx(1e-3 * np.sqrt(1 - 0.999**8) / (1 - 0.9**8), rel=1e-3)
     ((length, m, v),) = re.findall(r"weight moves by -(\S+) x (\S+) / \(sqrt\((\S+)\) \+", text)
     assert float(length) == rate and float(v) == new
@@ -97,19 +97,19 @@ def test_the_arithmetic_is_right(state: State) -> None:
 @pytest.mark.parametrize(
     ("module", "name"), [(gan, "discriminator_loss"), (loss, "sigmoid"), (optim.Adam, "step")]
 )
-def test_a_step_that_was_changed_has_no_words(
+def test_a_changed_step_is_not_explained(
     module: Any, name: str, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, before = getattr(module, name), state.arrays()
     monkeypatch.setattr(module, name, lambda *arguments: original(*arguments))
-    words = r"^[\w.]+ was changed: tinygan.explain has words for the original alone"
+    words = r"^[\w.]+ was changed: only the original step can be explained\. Use --layers\.$"
     with pytest.raises(UsageError, match=words):
         text_of(state)
     after = state.arrays()
     assert state.step == 7 and all((before[key] == after[key]).all() for key in before)
 
 
-def test_a_layer_that_was_changed_is_explained_all_the_same(
+def test_a_step_with_a_changed_layer_is_still_explained(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layers.LeakyReLU, "changed", 1, raising=False)
@@ -128,7 +128,7 @@ def test_every_sentence_names_a_line_of_code(state: State) -> None:
     assert {"tinygan/gan.py", "tinygan/models.py", "tinygan/ops/loss.py", "tinygan/optim.py"} <= files
 
 
-def test_a_place_is_the_line_of_its_code() -> None:
+def test_a_place_is_the_line_that_contains_the_code() -> None:
     where = place(gan, "adam_G.step(found.g_gradients)")
     file, line = where.strip("[]").split(":")
     assert "adam_G.step(found.g_gradients)" in (PACKAGE / file).read_text().splitlines()[int(line) - 1]

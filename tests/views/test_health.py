@@ -1,4 +1,4 @@
-"""What is measured of a run, on players made for it, and what is said of the numbers."""
+"""Health: what is measured, on networks made for the test, and the verdicts on the numbers."""
 
 import json
 from dataclasses import replace
@@ -35,8 +35,8 @@ from tinygan.views.health import (
 N, SIDE = 48, 6
 
 
-class Does(Layer):
-    """A layer that does what a function does."""
+class Apply(Layer):
+    """A layer that applies a function."""
 
     def __init__(self, function: Any) -> None:
         self.function = function
@@ -47,23 +47,23 @@ class Does(Layer):
 
 
 def network(function):
-    return Network("player", (1,), [Does(function)])
+    return Network("player", (1,), [Apply(function)])
 
 
 def smooth(seed, count=N):
-    """Pictures with large soft shapes, of different kinds, as data has them."""
+    """Pictures with large soft shapes, each different, like real data."""
     coarse = np.random.default_rng(seed).uniform(-1, 1, (count, 2, 2, 1))
     return coarse.repeat(3, axis=1).repeat(3, axis=2).astype(np.float32)
 
 
 def knows_smooth(x):
-    """A discriminator's logits: positive for pictures whose neighbours are alike."""
+    """A discriminator's logits: positive for pictures whose neighbouring pixels are alike."""
     rough = np.abs(np.diff(x, axis=1)).mean(axis=(1, 2, 3))
     return (8 * (0.35 - rough))[:, None].astype(np.float32)
 
 
 def knows_nothing(x):
-    """Logits of both signs, whatever the pictures are."""
+    """Logits of both signs, unrelated to the pictures."""
     return np.sin(50 * x.sum(axis=(1, 2, 3)))[:, None]
 
 
@@ -76,32 +76,33 @@ def test_pictures_like_the_data_are_healthy():
     health = measured(smooth(0))
     assert health.diversity == pytest.approx(1) and health.real_accuracy == 1 and health.fake_accuracy == 0
     health = measured(smooth(4), knows_nothing)
-    assert 0.2 < health.real_accuracy < 0.8 and said(health).kind == "healthy"
+    assert 0.2 < health.real_accuracy < 0.8 and verdict_on(health).kind == "healthy"
 
 
 @pytest.mark.parametrize("pictures", [1, 2, 3, 8, N // 2])
-def test_some_pictures_again_and_again_are_a_collapse(pictures):
+def test_a_few_repeated_pictures_are_a_collapse(pictures):
     """However far apart they are."""
     health = measured(np.resize(smooth(1)[:pictures], (N, SIDE, SIDE, 1)))
     assert health.nearest == 0 and (health.diversity == 0) == (pictures == 1)
-    assert said(health).words.startswith("samples look alike: mode collapse?") and said(health).advice
+    found = verdict_on(health)
+    assert found.words.startswith("samples look alike: mode collapse?") and found.advice
 
 
-def test_a_few_digits_with_some_noise_are_distinguished_from_as_many_different_ones():
-    """A generator that makes the most of eight pictures changes each a little."""
+def test_a_few_digits_with_noise_are_distinguished_from_many_different_ones():
+    """Like a generator that varies eight pictures slightly."""
     digits = normalise(strokes(200, seed=0)[0])
     noise = 0.05 * numbers(0, 64, 28, 28, 1)
     different, few = (
         measured(fakes, knows_nothing, digits[:64])
         for fakes in (digits[64:128], np.resize(digits[64:72], (64, 28, 28, 1)) + noise)
     )
-    assert different.nearest == pytest.approx(1, abs=0.1) and said(different).kind == "healthy"
+    assert different.nearest == pytest.approx(1, abs=0.1) and verdict_on(different).kind == "healthy"
     assert few.diversity > 2 * COLLAPSED, "the mean distance alone sees nothing"
-    assert 0 < few.nearest < REPEATED and said(few).kind == "collapse"
+    assert 0 < few.nearest < REPEATED and verdict_on(few).kind == "collapse"
 
 
-def test_fewer_real_pictures_than_fakes_are_compared_with_as_many():
-    """Among many pictures the nearest one is nearer: that is no collapse."""
+def test_real_pictures_are_compared_with_equally_many_fakes():
+    """With more pictures, nearest neighbours are closer: that is not a collapse."""
     assert measured(smooth(1, 1000), reals=smooth(0, 5)).nearest > 0.7
     assert measured(smooth(0, 1), reals=smooth(1, 1)).diversity == 1
 
@@ -111,17 +112,17 @@ def test_noise_is_recognised():
     assert health.real_accuracy == health.fake_accuracy == 1 and health.diversity > 0.9
 
 
-def test_a_discriminator_that_says_the_same_of_everything_has_no_spread():
+def test_a_discriminator_with_constant_answers_has_no_spread():
     health = measured(smooth(2), lambda x: np.full((len(x), 1), -0.01, np.float32))
     assert max(health.real_spread, health.fake_spread) < 1e-9
 
 
-def test_pictures_that_are_all_the_same_are_found():
-    assert said(measured(smooth(2), reals=np.ones((N, SIDE, SIDE, 1), np.float32))).kind == "blank"
+def test_identical_real_pictures_are_noticed():
+    assert verdict_on(measured(smooth(2), reals=np.ones((N, SIDE, SIDE, 1), np.float32))).kind == "blank"
 
 
-def test_parts_are_measured_like_the_whole(monkeypatch):
-    """No layer looks across the batch, and all parts count."""
+def test_measuring_in_parts_gives_the_same_result(monkeypatch):
+    """No layer mixes the examples of a batch, and all parts count."""
     G, D = generator(width=4), discriminator(width=4)
     images = numbers(0, 2 * PART + 7, 28, 28, 1).astype(np.float32)
     noise = numbers(1, 2 * PART + 7, 100).astype(np.float32)
@@ -132,7 +133,7 @@ def test_parts_are_measured_like_the_whole(monkeypatch):
 
 def test_a_channel_that_any_part_makes_positive_is_alive(monkeypatch):
     monkeypatch.setattr("tinygan.views.health.PART", 2)
-    D = Network("D", (2,), [LeakyReLU(), Does(lambda x: x[:, :1])])
+    D = Network("D", (2,), [LeakyReLU(), Apply(lambda x: x[:, :1])])
     images = np.full((5, 2), -1, np.float32)
     images[4, 0] = 1
     assert measure(network(lambda noise: images), D, images, np.zeros((5, 1), np.float32)).dead == 0.5
@@ -144,10 +145,10 @@ def test_dead_channels_are_counted_in_both_networks():
     dense.kernel.data[...] = [[1, 1, 1, 1]]
     assert dense.bias
     dense.bias.data[...] = [5, -50, -50, 0.5]  # two of four are never positive
-    G = Network("G", (1,), [dense, LeakyReLU(), Does(lambda x: smooth(1))])
+    G = Network("G", (1,), [dense, LeakyReLU(), Apply(lambda x: smooth(1))])
     health = measure(G, network(knows_smooth), smooth(0), np.zeros((N, 1), np.float32))
     assert health.dead == 0.5
-    D = Network("D", (4,), [LeakyReLU(), Does(lambda x: x[:, :1])])
+    D = Network("D", (4,), [LeakyReLU(), Apply(lambda x: x[:, :1])])
     G = network(lambda noise: np.array([[1, -1, -1, 1]] * N, np.float32))
     health = measure(G, D, -np.abs(numbers(0, N, 4)).astype(np.float32), np.zeros((N, 1), np.float32))
     assert health.dead == 0.5
@@ -172,7 +173,7 @@ def row(epoch: int, *, steps: int = 300, **change: Any) -> dict[str, Any]:
     return {"epoch": epoch, "step": epoch * steps, **means, "health": health}
 
 
-def said(health):
+def verdict_on(health):
     """The verdict on two epochs with these measurements."""
     return verdict([row(epoch, **health._asdict()) for epoch in (1, 2)], QUICK)
 
@@ -193,7 +194,7 @@ def said(health):
         ({"diversity": 0.1, **BEATEN}, "D"),
         ({"diversity": 0.1, "real_score": 0.4, "fake_score": 0.6}, "G"),
         ({"diversity": 1.0, "nearest": 1.0}, "blank"),
-        ({"real_accuracy": 1.0, "fake_accuracy": 0.0}, "healthy"),  # D's bias alone is nothing
+        ({"real_accuracy": 1.0, "fake_accuracy": 0.0}, "healthy"),  # only a bias of D
     ],
 )
 def test_causes_come_before_symptoms(change, kind):
@@ -202,26 +203,26 @@ def test_causes_come_before_symptoms(change, kind):
     assert "\n" not in str(found)
 
 
-def test_one_epoch_shows_no_symptom_and_few_steps_show_none():
+def test_one_epoch_or_few_steps_are_too_early_for_a_symptom():
     alike = {"diversity": 0.1, "nearest": 0.1}
     assert verdict([row(1, steps=3000, **alike)], QUICK).words == (
-        "too early to tell, before 300 steps and two epochs: see epoch 2"
+        "too early to say: a verdict takes 300 steps and two epochs; see epoch 2"
     )
     rows = [row(epoch, steps=60, **alike) for epoch in range(1, 6)]
     kinds = [verdict(rows[:end], QUICK).kind for end in range(1, 6)]
     assert kinds == ["early", "early", "early", "early", "collapse"]
     assert verdict(rows[:1], QUICK).words.endswith("see epoch 5")
-    assert verdict(rows[:1], replace(QUICK, epochs=4)).words.endswith("that takes 5 epochs")
+    assert verdict(rows[:1], replace(QUICK, epochs=4)).words.endswith("train for 5 epochs")
 
 
-def test_the_smaller_the_steps_the_later_a_verdict():
+def test_a_smaller_learning_rate_means_a_later_verdict():
     rows = [row(1), row(2)]  # 600 steps
     assert verdict(rows, new_settings({"recipe": "seed"})).kind == "healthy"
     assert verdict(rows, new_settings({"lr": 5e-5})).kind == "early"
     assert verdict([row(1, steps=90), row(2, steps=90)], new_settings({"recipe": "best"})).kind == "early"
 
 
-def test_pictures_that_become_different_or_were_so_are_no_collapse():
+def test_pictures_that_become_varied_or_just_were_are_not_a_collapse():
     low, high = 0.5 * COLLAPSED, (0.5 + 2 * RISING) * COLLAPSED
     for before, after, kind in ((low, high, "early"), (high, low, "collapse"), (0.9, low, "early")):
         assert verdict([row(1, diversity=before), row(2, diversity=after)], QUICK).kind == kind
@@ -229,13 +230,13 @@ def test_pictures_that_become_different_or_were_so_are_no_collapse():
     assert verdict(stays, QUICK).kind == "collapse"
 
 
-def test_epochs_of_few_steps_are_looked_at_together():
-    """D is winning if it has been for 100 steps, not for two."""
+def test_short_epochs_are_evaluated_together():
+    """D is winning only if it has been ahead for 100 steps."""
     rows = [row(n, steps=1, **(BEATEN if n > 350 else {})) for n in range(1, 461)]
     assert [verdict(rows[:end], QUICK).kind for end in (360, 449, 450)] == ["healthy", "healthy", "D"]
 
 
-def test_what_was_unstable_is_so_until_it_is_calm():
+def test_an_unstable_run_stays_unstable_until_it_is_calm():
     rows = [row(1, d_loss=3.0), row(2), row(3)]
     assert [verdict(rows[:end], QUICK).kind for end in (1, 2, 3)] == ["unstable", "unstable", "healthy"]
 
@@ -245,19 +246,19 @@ def test_advice_fits_the_settings(recipe):
     settings = new_settings({"recipe": recipe})
     changes: list[dict[str, Any]] = [{"d_loss": 3.0}, BEATEN, {"nearest": 0.1}]
     advice = [verdict([row(1, **change), row(2, **change)], settings).advice for change in changes]
-    assert f"--lr than {settings.lr:g}" in advice[0]
-    assert f"--lr-d than {settings.lr_d or settings.lr:g}" in advice[1]
+    assert f"--lr below {settings.lr:g}" in advice[0]
+    assert f"--lr-d below {settings.lr_d or settings.lr:g}" in advice[1]
     assert all(("--recipe best" in text) == (settings.recipe != "best") for text in advice)
 
 
-def test_a_batch_of_one_is_the_cause():
+def test_a_batch_of_one_is_named_as_the_cause():
     found = verdict([row(1, diversity=0.1)], Settings(batch_size=1))
     assert found.words.startswith("batches of one picture") and "--batch-size" in found.advice
 
 
 @pytest.mark.parametrize("damage", [{"health": 7}, {"health": {}}, {"g_loss": "low"}, {"g_loss": None}])
-def test_rows_that_cannot_be_used_are_left_out(damage):
-    """Of an older version, or edited: the epochs after them count."""
+def test_unusable_rows_are_left_out(damage):
+    """Rows of an older version, or edited ones. Only the epochs after them count."""
     spoilt = {**row(1), **damage}
     assert verdict([spoilt, row(2)], QUICK).kind == "early"
     assert verdict([spoilt, row(2), row(3)], QUICK).kind == "healthy"
@@ -267,13 +268,13 @@ RECORDED = json.loads((ROOT / "benchmarks/results/verdicts.json").read_text())["
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_recorded_runs_have_the_verdicts_that_were_written_down_before(name):
+def test_recorded_runs_get_the_recorded_verdicts(name):
     run = RECORDED[name]
-    judged = verdicts.judged(name, run)
-    assert judged == run, "python -m benchmarks.verdicts --json writes them anew"
-    assert judged["new_wrong"] == 0
+    compared = verdicts.compared(name, run)
+    assert compared == run, "python -m benchmarks.verdicts --json writes them anew"
+    assert compared["new_wrong"] == 0
 
 
-def test_at_least_twelve_runs_are_judged_and_the_old_rules_were_often_wrong():
+def test_at_least_twelve_runs_are_recorded_and_the_old_rules_were_often_wrong():
     assert set(RECORDED) == set(verdicts.CASES) and len(RECORDED) >= 12
     assert sum(run["old_wrong"] for run in RECORDED.values()) > 40

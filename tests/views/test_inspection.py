@@ -1,4 +1,4 @@
-"""What is measured of a layer, against values worked out by hand or in another way."""
+"""The measurements of layers, against values worked out by hand or in another way."""
 
 from typing import Any
 
@@ -26,8 +26,8 @@ def made(engine: str = "readable", **settings: Any) -> tuple[State, Batch]:
     return state, StepByStep(state, DATA).batch()
 
 
-def test_the_tutorials_networks_take_the_products_that_were_counted_by_hand() -> None:
-    """51.7 and 10.35 million to an image, 40.1 of them in the first transposed convolution."""
+def test_the_tutorials_networks_need_the_multiply_adds_counted_by_hand() -> None:
+    """51.7 and 10.35 million per image, 40.1 of them in the first transposed convolution."""
     state, batch = made(width=64, noise_dim=100, batch_size=1)
     in_G, in_D = layer_facts(state, batch)
     assert [at.products for at in in_G if at.products] == [1_254_400, 40_140_800, 10_035_200, 313_600]
@@ -36,7 +36,7 @@ def test_the_tutorials_networks_take_the_products_that_were_counted_by_hand() ->
 
 
 @pytest.mark.parametrize("engine", ["readable", "fast"])
-def test_numbers_are_those_of_the_batch(engine: str) -> None:
+def test_the_measurements_are_those_of_the_batch(engine: str) -> None:
     state, batch = made(engine)
     in_G, in_D = layer_facts(state, batch)
     assert [at.name for at in in_G] == list(state.G.layers)
@@ -49,7 +49,7 @@ def test_numbers_are_those_of_the_batch(engine: str) -> None:
 
 
 def test_the_gradient_is_the_slope_of_the_loss() -> None:
-    """G's loss against one pixel of the fakes, by differences in float32: good to a percent or two."""
+    """Of G's loss with respect to the fakes, by differences in float32: good to a percent or two."""
     state, batch = made()
     (*_, tanh), _ = layer_facts(state, batch)
     fresh, batch = made()
@@ -65,18 +65,18 @@ def test_the_gradient_is_the_slope_of_the_loss() -> None:
         direction = rng.standard_normal(fakes.shape).astype(np.float32)
         ahead, behind = loss_at(fakes + 0.05 * direction), loss_at(fakes - 0.05 * direction)
         slopes.append((ahead - behind) / 0.1)
-    # For a random direction the slope has the gradient's length as its spread.
+    # Over random directions, the slope's standard deviation is the norm of the gradient.
     length = np.hypot(tanh.slope_mean, tanh.slope_spread) * np.sqrt(fakes.size)
     assert np.std(slopes) == pytest.approx(length, rel=0.2)
 
 
-def test_the_gradient_of_a_logit_is_the_answer_given_less_the_answer_wanted() -> None:
+def test_the_gradient_of_a_logit_is_the_answer_minus_the_target() -> None:
     state, batch = made()
     _, (*_, logit) = layer_facts(state, batch)
     fresh, batch = made()
     masks = stream(0, "dropout").at(2).split()
-    said = fresh.D(batch.images, training=True, masks=masks).data.astype(np.float64)
-    slopes = (1 / (1 + np.exp(-said)) - 1) / len(said)
+    logits = fresh.D(batch.images, training=True, masks=masks).data.astype(np.float64)
+    slopes = (1 / (1 + np.exp(-logits)) - 1) / len(logits)
     assert logit.slope_mean == pytest.approx(slopes.mean(), rel=1e-4)
     assert logit.slope_spread == pytest.approx(slopes.std(), rel=1e-3)
 
@@ -88,7 +88,7 @@ def test_dead_channels_are_counted() -> None:
     assert in_D[1].dead == 0.75 and in_D[0].dead is None
 
 
-def test_it_says_how_and_where() -> None:
+def test_a_layer_says_how_and_where_it_is_computed() -> None:
     state, batch = made("fast", width=32, batch_size=40)
     (_, _, _, _, conv, *_), _ = layer_facts(state, batch)
     assert conv.how.startswith("frequencies: 121 products")
@@ -96,7 +96,7 @@ def test_it_says_how_and_where() -> None:
     assert conv.where.startswith("tinygan/fast/conv.py:") and ", tinygan/fast/frequencies.py:" in conv.where
     narrow, batch = made("fast", width=4, batch_size=1)
     (_, _, _, _, conv, *_, last, _), _ = layer_facts(narrow, batch)
-    assert conv.how == "its definition: frequencies would cost more for this layer alone"
+    assert conv.how == "its definition, since frequencies would cost more for this layer alone"
     assert conv.where.startswith("tinygan/ops/conv.py:")
     assert last.how.startswith("direct: 25 products") and "times as much" in last.how
     readable, batch = made("readable", width=32, batch_size=40)
@@ -111,4 +111,4 @@ def test_the_table_has_two_lines_a_layer() -> None:
     lines = table(state.G, facts)
     assert len(lines) == 2 + 2 * len(facts)
     assert lines[1].startswith("00_dense") and "[tinygan/ops/dense.py:" in lines[2]
-    assert lines[-1].startswith("in all") and f"{sum(at.products for at in facts):,}" in lines[-1]
+    assert lines[-1].startswith("total") and f"{sum(at.products for at in facts):,}" in lines[-1]

@@ -1,4 +1,4 @@
-"""The networks on the page, in their worker and out of it, against those of tinygan; headless Chromium."""
+"""The page's networks, inside and outside their worker, against tinygan's own, in headless Chromium."""
 
 import json
 import time
@@ -23,69 +23,69 @@ from tinygan.views.webpage import write_report
 MODELS: dict[str, dict[str, Any]] = {
     "tutorial": {},
     "small": {"width": 4, "noise_dim": 10},
-    "odd": {"width": 3, "noise_dim": 7, "size": 12},  # 12, 6 and 3 channels, none of them whole tiles
+    "odd": {"width": 3, "noise_dim": 7, "size": 12},  # 12, 6 and 3 channels: no whole number of tiles
     "colour": {"width": 16, "size": 64, "channels": 3},
     "biased": {"width": 4, "noise_dim": 10},  # and a bias in every layer that has a kernel
 }
-# The page's elements and what the worker's text declares, for tests that look behind the tasks.
-ROOM = """() => {
+# Gives tests access to the worker's own declarations, and to the report's networks in a second worker.
+HARNESS = """() => {
     const script = document.createElement("script"), text = document.getElementById("worker").textContent;
     const made = "{ Network, OPS, simd, plain, answer }";
-    script.textContent = `var room = (() => { ${text}\n return ${made}; })();`;
+    script.textContent = `var harness = (() => { ${text}\n return ${made}; })();`;
     document.head.append(script);
-    room.run = JSON.parse(document.getElementById("contents").textContent);
-    room.network = (at, arithmetic) => new room.Network(
-        room.run.networks[at],
+    harness.run = JSON.parse(document.getElementById("contents").textContent);
+    harness.network = (at, arithmetic) => new harness.Network(
+        harness.run.networks[at],
         document.getElementById(["generator-weights", "discriminator-weights"][at]).textContent, arithmetic);
-    room.networks = new Networks(room.run);
+    harness.networks = new Networks(harness.run);
 }"""
 AS_JSON = "(found) => JSON.stringify(found, (_, value) => (ArrayBuffer.isView(value) ? [...value] : value))"
 LATE = "new Promise((_, reject) => setTimeout(() => reject(new Error('no answer')), 60_000))"
-Open = Callable[..., "Room"]
+Open = Callable[..., "Harness"]
 
 
-class Room:
-    """A report with networks of its own, beside those of the explorer."""
+class Harness:
+    """A report with a second set of networks, separate from the explorer's."""
 
     def __init__(self, browser: Any, path: Path, init: str = "") -> None:
         self.page = browser.new_page(reduced_motion="reduce")
-        self.complaints: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.problems: list[str] = []
+        self.page.on("console", lambda message: self.problems.append(message.text))
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.add_init_script(init)
         self.page.goto(path.as_uri())
-        self.page.evaluate(ROOM)
+        self.page.evaluate(HARNESS)
 
     def evaluate(self, expression: str, argument: Any = None) -> Any:
-        """What JavaScript, a function of `argument`, returns within a minute; with arrays as lists."""
+        """The result of a JavaScript function of `argument`, within a minute; arrays become lists."""
         given = json.loads(json.dumps(argument, default=lambda array: array.reshape(-1).tolist()))
         in_time = f"Promise.race([({expression})(argument), {LATE}])"
         return json.loads(self.page.evaluate(f"async (argument) => ({AS_JSON})(await {in_time})", given))
 
     def ask(self, task: str, argument: Any) -> Any:
-        return self.evaluate(f"(argument) => room.networks.ask('{task}', argument)", argument)
+        return self.evaluate(f"(argument) => harness.networks.ask('{task}', argument)", argument)
 
 
 class Made(NamedTuple):
-    room: Room
-    state: State  # with the weights as the page has them
+    harness: Harness
+    state: State  # with the rounded weights that the page has
     noise: np.ndarray
-    pictures: np.ndarray  # for that noise, with the weights before they were rounded
+    pictures: np.ndarray  # for that noise, before the weights were rounded
 
 
 @pytest.fixture(scope="module")
 def open_report(browser: Any) -> Iterator[Open]:
-    """Opens a report; after the tests nothing may have gone wrong in it unnoticed."""
-    rooms: list[Room] = []
+    """Opens reports, and checks after the tests that none logged an error."""
+    harnesses: list[Harness] = []
 
-    def opened(path: Path, init: str = "") -> Room:
-        rooms.append(Room(browser, path, init))
-        return rooms[-1]
+    def opened(path: Path, init: str = "") -> Harness:
+        harnesses.append(Harness(browser, path, init))
+        return harnesses[-1]
 
     yield opened
-    for room in rooms:
-        assert room.complaints == []
-        room.page.close()
+    for harness in harnesses:
+        assert harness.problems == []
+        harness.page.close()
 
 
 def made_up(name: str) -> State:
@@ -107,14 +107,14 @@ def along(y: Tensor, weights: np.ndarray) -> Tensor:
 
 
 def close(found: Any, expected: Any, share: float = 1e-4) -> bool:
-    """Whether the distance is that small a share of the size."""
+    """Whether the relative distance is below `share`."""
     expected = np.asarray(expected, np.float64).reshape(-1)
     assert len(found) == len(expected) and np.linalg.norm(expected) > 0
     return float(np.linalg.norm(found - expected)) < share * float(np.linalg.norm(expected))
 
 
 def as_on_the_page(network: Network) -> None:
-    """Give a network the rounded weights that the page has; what is left are roundings of float32."""
+    """Give a network the rounded weights that the page has, so that only float32 rounding is left."""
     described, text = for_page(network)
     digits = np.frombuffer(text.encode(), np.uint8).astype(int)
     digits -= np.where(digits > ord("<"), 34, 33)
@@ -139,16 +139,16 @@ def as_on_the_page(network: Network) -> None:
 def made(
     request: pytest.FixtureRequest, open_report: Open, tmp_path_factory: pytest.TempPathFactory
 ) -> Made:
-    """Each model, and a page of it."""
+    """Each model, with a page for it."""
     state = made_up(request.param)
     run, _ = made_up_run(tmp_path_factory.mktemp("runs"), 0, state, **MODELS[request.param])
-    room = open_report(write_report(run, state))
+    harness = open_report(write_report(run, state))
     noise = sample_noise(9, 6, state.G)
-    noise[3:] *= 2  # as sliders do
+    noise[3:] *= 2  # like the sliders
     pictures = pictures_of(state.shown_G, noise)
     for network in (state.shown_G, state.D):
         as_on_the_page(network)
-    return Made(room, state, noise, pictures)
+    return Made(harness, state, noise, pictures)
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +158,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, State]:
     return write_report(run, state), state
 
 
-def test_every_layer_gives_what_its_layer_gives(made: Made) -> None:
-    room, state = made.room, made.state
+def test_every_layer_gives_the_same_output_as_in_tinygan(made: Made) -> None:
+    harness, state = made.harness, made.state
     noise = sample_noise(3, 1, state.G)
-    found = room.ask("outputs", {"noise": noise[0]})
+    found = harness.ask("outputs", {"noise": noise[0]})
     x = noise
     for network in (state.shown_G, state.D):
         with no_grad():
@@ -174,28 +174,28 @@ def test_every_layer_gives_what_its_layer_gives(made: Made) -> None:
 def test_pictures_are_those_of_generate_and_logits_those_of_the_discriminator(
     made: Made,
 ) -> None:
-    room, state = made.room, made.state
+    harness, state = made.harness, made.state
     expected = to_uint8(made.pictures).reshape(6, -1).astype(int)
     assert expected.std() > 60, "pictures without contrast would prove little"
-    found = to_uint8(np.array(room.ask("pictures", list(made.noise)))).astype(int)
+    found = to_uint8(np.array(harness.ask("pictures", list(made.noise)))).astype(int)
     assert np.abs(found - expected).max() <= 1
     assert (found == expected).mean() > 0.9
     with no_grad():
         logits = state.D(made.pictures).data
-    assert close(room.ask("logits", list(made.pictures)), logits)
+    assert close(harness.ask("logits", list(made.pictures)), logits)
 
 
 def test_gradients_are_those_of_autograd(made: Made) -> None:
     """Of a random sum of G's pixels with respect to the noise; of D's logit with respect to the pixels."""
-    room, state = made.room, made.state
+    harness, state = made.harness, made.state
     noise = sample_noise(4, 1, state.G)
     z = Tensor(noise)
     picture = state.shown_G(z)
     weights = numbers(5, picture.data.size)
     (expected,) = grad(along(picture, weights), [z])
-    found = room.evaluate(
+    found = harness.evaluate(
         """({ noise, weights }) => {
-            const G = room.network(0);
+            const G = harness.network(0);
             return G.gradient(noise, G.run(noise), weights);
         }""",
         {"noise": noise[0], "weights": weights},
@@ -205,13 +205,13 @@ def test_gradients_are_those_of_autograd(made: Made) -> None:
     x = Tensor(picture.data)
     logit = reshape(state.D(x), shape=())
     (expected,) = grad(logit, [x])
-    answer = room.ask("slope", picture.data)
+    answer = harness.ask("slope", picture.data)
     assert answer["logit"] == pytest.approx(float(logit.data), rel=1e-4, abs=1e-4)
     assert close(answer["slope"], expected)
 
 
 def fitted(G: Network, noise: np.ndarray, target: np.ndarray, steps: int, lr: float) -> np.ndarray:
-    """Noise after so many steps of Adam, written from Kingma & Ba, section 2 (the form before 2.1)."""
+    """Noise after `steps` steps of Adam, written from Kingma & Ba, section 2 (the form before 2.1)."""
     m = v = np.zeros_like(noise, np.float64)
     for t in range(1, steps + 1):
         z = Tensor(noise.astype(np.float32))
@@ -222,12 +222,12 @@ def fitted(G: Network, noise: np.ndarray, target: np.ndarray, steps: int, lr: fl
     return noise
 
 
-def test_a_fit_takes_the_steps_of_adam_and_says_how_far_it_has_come(made: Made) -> None:
-    room, state = made.room, made.state
+def test_a_fit_takes_the_steps_of_adam_and_reports_its_error(made: Made) -> None:
+    harness, state = made.harness, made.state
     noise, goal = sample_noise(6, 1, state.G), sample_noise(7, 1, state.G)
     target = pictures_of(state.shown_G, goal)
     about = {"noise": noise[0], "target": target, "steps": 3, "lr": 0.1}
-    found = room.ask("fit", about)
+    found = harness.ask("fit", about)
     expected = fitted(state.shown_G, noise, target, 3, 0.1)
     assert close(found["noise"] - noise[0], expected - noise)
     assert found["step"] == 3
@@ -236,33 +236,33 @@ def test_a_fit_takes_the_steps_of_adam_and_says_how_far_it_has_come(made: Made) 
     error = 127.5 * np.sqrt(np.mean((picture - target) ** 2))
     assert found["error"] == pytest.approx(error, rel=1e-3)
 
-    first = room.ask("fit", about | {"steps": 1})
-    rest = room.ask("fit", about | first | {"steps": 2})
-    assert rest == found, "a fit that is interrupted goes on as if it had not been"
-    untouched = room.ask("fit", about | {"steps": 0})
+    first = harness.ask("fit", about | {"steps": 1})
+    rest = harness.ask("fit", about | first | {"steps": 2})
+    assert rest == found, "an interrupted fit must continue as if nothing had happened"
+    untouched = harness.ask("fit", about | {"steps": 0})
     assert untouched["noise"] == pytest.approx(noise[0]) and untouched["step"] == 0
 
 
-def test_a_fit_finds_noise_of_a_picture_that_is_close(small: tuple[Path, State], open_report: Open) -> None:
+def test_a_fit_finds_noise_for_a_similar_picture(small: tuple[Path, State], open_report: Open) -> None:
     path, state = small
     noise = sample_noise(6, 1, state.G)[0]
     target = pictures_of(state.G, noise[None] + 0.3 * numbers(8, 1, 10).astype(np.float32))
-    room = open_report(path)
+    harness = open_report(path)
     about = {"noise": noise, "target": target, "lr": 0.03}
-    before, after = (room.ask("fit", about | {"steps": steps})["error"] for steps in (0, 300))
+    before, after = (harness.ask("fit", about | {"steps": steps})["error"] for steps in (0, 300))
     assert after < before / 4
 
 
 def test_a_picture_of_the_tutorials_model_takes_a_few_milliseconds(
     open_report: Open, tmp_path: Path
 ) -> None:
-    """And a third of those of plain JavaScript. Other programs may want the core: the best time counts."""
+    """And a third of the time of plain JavaScript. Other programs can use the core, so the best counts."""
     run, state = made_up_run(tmp_path, 0)
-    room = open_report(write_report(run, state))
+    harness = open_report(write_report(run, state))
     noises = list(sample_noise(1, 20, state.G))
     milliseconds = """(noises) => {
-        room.made ??= [room.network(0), room.network(0, room.plain)];
-        return room.made.map((G) => Math.min(...noises.map((noise) => {
+        harness.made ??= [harness.network(0), harness.network(0, harness.plain)];
+        return harness.made.map((G) => Math.min(...noises.map((noise) => {
             const begin = performance.now();
             G.run(noise);
             return performance.now() - begin;
@@ -270,7 +270,7 @@ def test_a_picture_of_the_tutorials_model_takes_a_few_milliseconds(
     }"""
     best, deadline = np.full(2, np.inf), time.monotonic() + 60
     while (best[0] > 12 or best[0] > best[1] / 3) and time.monotonic() < deadline:
-        best = np.minimum(best, room.evaluate(milliseconds, noises))
+        best = np.minimum(best, harness.evaluate(milliseconds, noises))
     assert best[0] <= 12
     assert best[0] <= best[1] / 3
 
@@ -279,14 +279,14 @@ def test_a_picture_of_the_tutorials_model_takes_a_few_milliseconds(
 def test_both_kinds_of_arithmetic_compute_the_same_tile(
     small: tuple[Path, State], open_report: Open, inputs: int
 ) -> None:
-    """At addresses that overlap for x, as they do where a tile is filled up, and against NumPy."""
+    """Against NumPy, also if addresses of x overlap, as in the filler of the last tile."""
     values = numbers(inputs, 1000).astype(np.float32)
     x, y, w = [0, 5, 70, 70], [200, 208, 301, 216], 400
     places = [4 * place for place in (*x, *y, w)]
-    room = open_report(small[0])
-    found = room.evaluate(
+    harness = open_report(small[0])
+    found = harness.evaluate(
         """({ values, places, inputs }) => ["simd", "plain"].map((arithmetic) => {
-            const { memory, tile } = room[arithmetic](4 * values.length);
+            const { memory, tile } = harness[arithmetic](4 * values.length);
             memory.set(values);
             tile(...places, inputs);
             return memory.slice(0, values.length);
@@ -301,27 +301,27 @@ def test_both_kinds_of_arithmetic_compute_the_same_tile(
         assert memory == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
-def test_what_computes_is_webassembly_unless_it_is_forbidden(
+def test_webassembly_is_used_unless_it_is_forbidden(
     small: tuple[Path, State], open_report: Open
 ) -> None:
     path, state = small
-    room = open_report(path)
-    kind = "() => room.network(0).tile.toString().includes('[native code]')"
-    assert room.evaluate(kind)
+    harness = open_report(path)
+    kind = "() => harness.network(0).tile.toString().includes('[native code]')"
+    assert harness.evaluate(kind)
     noise = sample_noise(1, 1, state.G)[0]
     run = """(noise) => {
-        const G = room.network(0), outputs = G.run(noise);
+        const G = harness.network(0), outputs = G.run(noise);
         return [...outputs, G.gradient(noise, outputs, outputs.at(-1))];
     }"""
-    simd = room.evaluate(run, noise)
-    room.evaluate("() => { WebAssembly.Module = () => { throw new Error('forbidden'); }; return 0; }")
-    assert not room.evaluate(kind)
-    for one, other in zip(simd, room.evaluate(run, noise), strict=True):
+    simd = harness.evaluate(run, noise)
+    harness.evaluate("() => { WebAssembly.Module = () => { throw new Error('forbidden'); }; return 0; }")
+    assert not harness.evaluate(kind)
+    for one, other in zip(simd, harness.evaluate(run, noise), strict=True):
         assert close(one, other)
 
 
-def test_a_channel_is_left_out(small: tuple[Path, State], open_report: Open) -> None:
-    """Of the transposed convolution at number 4: 8 channels."""
+def test_a_channel_can_be_left_out(small: tuple[Path, State], open_report: Open) -> None:
+    """One of the 8 channels of layer 4, a transposed convolution."""
     path, state = small
     noise = sample_noise(4, 1, state.G)
     asked = {"noise": noise[0], "player": "generator", "layer": 4, "channels": 8, "channel": 5}
@@ -336,35 +336,35 @@ def test_a_channel_is_left_out(small: tuple[Path, State], open_report: Open) -> 
             assert close(np.array(found[number]), y.data, 5e-3), number
 
 
-def test_only_the_last_outputs_come_where_nobody_sees_the_others(
+def test_only_the_last_outputs_are_sent_if_the_others_are_not_shown(
     small: tuple[Path, State], open_report: Open
 ) -> None:
-    room, noise = open_report(small[0]), sample_noise(4, 1, small[1].G)[0]
-    every, last = (room.ask("outputs", {"noise": noise, "all": all_}) for all_ in (True, False))
+    harness, noise = open_report(small[0]), sample_noise(4, 1, small[1].G)[0]
+    every, last = (harness.ask("outputs", {"noise": noise, "all": all_}) for all_ in (True, False))
     for player, outputs in last.items():
         assert outputs == every[player][-1:]
 
 
-def test_a_task_that_fails_is_answered_with_what_went_wrong(
+def test_a_failed_task_is_answered_with_its_error(
     small: tuple[Path, State], open_report: Open
 ) -> None:
-    room = open_report(small[0])
-    failure = """([task, argument]) => room.networks.ask(task, argument).then(
+    harness = open_report(small[0])
+    failure = """([task, argument]) => harness.networks.ask(task, argument).then(
         () => "nothing went wrong", (error) => error.message)"""
-    short = room.evaluate(failure, ["outputs", {"noise": [1, 2]}])
+    short = harness.evaluate(failure, ["outputs", {"noise": [1, 2]}])
     assert short == "the generator got 2 numbers. It needs 10."
-    assert room.evaluate(failure, ["slope", [1]]) == "the discriminator got 1 numbers. It needs 784."
-    assert "not a function" in room.evaluate(failure, ["dance", None])
-    assert room.evaluate("() => room.networks.questions.size") == 0
-    assert len(room.ask("pictures", [[0] * 10])) == 1, "the worker goes on"
+    assert harness.evaluate(failure, ["slope", [1]]) == "the discriminator got 1 numbers. It needs 784."
+    assert "not a function" in harness.evaluate(failure, ["dance", None])
+    assert harness.evaluate("() => harness.networks.questions.size") == 0
+    assert len(harness.ask("pictures", [[0] * 10])) == 1, "the worker must go on"
 
 
-def test_of_requests_in_a_row_the_newest_is_asked_one_at_a_time(
+def test_of_several_waiting_requests_only_the_newest_is_asked(
     small: tuple[Path, State], open_report: Open
 ) -> None:
-    """With questions that the test answers itself."""
+    """The test answers the questions itself."""
     found = open_report(small[0]).evaluate("""async () => {
-        const open = [], asked = [], shown = [], seen = [], { networks } = room;
+        const open = [], asked = [], shown = [], seen = [], { networks } = harness;
         const settle = () => new Promise((resolve) => setTimeout(resolve));
         networks.ask = (task, argument) => {
             asked.push([task, argument]);
@@ -395,14 +395,14 @@ def test_of_requests_in_a_row_the_newest_is_asked_one_at_a_time(
     assert found[2]["shown"] == [["two", 2], ["four", 4], ["six", 6]]
 
 
-def test_a_fast_slider_ends_at_its_last_place(small: tuple[Path, State], open_report: Open) -> None:
+def test_a_fast_slider_ends_at_its_last_position(small: tuple[Path, State], open_report: Open) -> None:
     path, state = small
     noise = sample_noise(2, 30, state.G)
-    room = open_report(path)
-    found = room.evaluate(
+    harness = open_report(path)
+    found = harness.evaluate(
         """async (noises) => {
             let last = null;
-            const slide = room.networks.latest("pictures", ([picture]) => (last = picture));
+            const slide = harness.networks.latest("pictures", ([picture]) => (last = picture));
             await Promise.all(noises.map(async (noise, i) => {
                 await new Promise((resolve) => setTimeout(resolve, i));
                 await slide([noise]);
@@ -411,4 +411,4 @@ def test_a_fast_slider_ends_at_its_last_place(small: tuple[Path, State], open_re
         }""",
         list(noise),
     )
-    assert [found] == room.ask("pictures", [noise[-1]])
+    assert [found] == harness.ask("pictures", [noise[-1]])

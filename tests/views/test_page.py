@@ -1,4 +1,4 @@
-"""The report in a real browser, used as a person uses it: headless Chromium, driven by Playwright."""
+"""The report in headless Chromium, driven by Playwright and used as a person uses it."""
 
 import base64
 import io
@@ -28,12 +28,12 @@ from tinygan.views.webpage import write_report
 
 SMALL: dict[str, Any] = {"width": 4, "noise_dim": 10}
 EPOCHS = 3
-# Named ones along some of the noise's own numbers.
+# Directions along single numbers of the noise.
 DIRECTIONS = [
     {"name": f"direction {n}", "measure": "width", "before": "4 %", "after": "61 %", "noise": one}
     for n, one in enumerate(np.eye(8, 10).tolist(), start=1)
 ]
-IMAGES = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), np.uint8)  # trained on, as it were
+IMAGES = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), np.uint8)  # the training images
 EVALUATION = {
     "fcd": 100.0, "error": 1.0, "precision": 0.5, "recall": 0.25, "coverage": 0.75,
     "floor": 0.28, "ceiling": 400.0, "samples": 10_000,
@@ -43,7 +43,7 @@ Open = Callable[..., "Visit"]
 
 
 class Visit:
-    """A report, opened; what it complains about and asks for is collected."""
+    """An open report; it collects console messages, errors and requests."""
 
     def __init__(
         self,
@@ -56,23 +56,23 @@ class Visit:
         self.page = browser.new_page(
             viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce", **options
         )
-        self.complaints: list[str] = []
+        self.problems: list[str] = []
         self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda message: self.problems.append(message.text))
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri() + fragment)
         self.settle()
 
     def settle(self) -> None:
-        """Wait until the networks have answered everything, and it is drawn."""
+        """Wait until the networks have answered everything and all is drawn."""
         self.until(
             "RUN.edits || (explorer.drawn && explorer.networks.questions.size === 0 && explorer.galleries"
             ".every((gallery) => gallery.stale === 0))"
         )
 
     def until(self, expression: str) -> None:
-        """Wait until some JavaScript is true. Playwright's own way needs eval, which the page forbids."""
+        """Wait until some JavaScript is true. Playwright's own wait needs eval, which the page forbids."""
         deadline = time.monotonic() + 20
         while not self.page.evaluate(expression):
             assert time.monotonic() < deadline, f"never: {expression}"
@@ -82,13 +82,13 @@ class Visit:
         return self.page.locator(selector).first.inner_text()
 
     def pixels(self, selector: str) -> np.ndarray:
-        """What a canvas shows (H, W, 3)."""
+        """The pixels of a canvas (H, W, 3)."""
         url = self.page.evaluate("(selector) => document.querySelector(selector).toDataURL()", selector)
         data = base64.b64decode(url.partition(",")[2])
         return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
 
     def set(self, selector: str, value: float) -> None:
-        """Move a slider, as a hand does."""
+        """Move a slider, as a person does."""
         self.page.locator(selector).fill(str(value))
         self.settle()
 
@@ -106,7 +106,7 @@ class Visit:
         )
 
     def numbers(self, title: str, *keys: str) -> list[str]:
-        """The key of a chart after these keys were pressed on it."""
+        """The texts in a chart's legend after these keys were pressed on it."""
         chart = self.chart(title)
         chart.locator("svg").focus()
         for key in keys:
@@ -114,7 +114,7 @@ class Visit:
         return chart.locator(".key li").all_inner_texts()
 
     def scale(self, title: str) -> Callable[[float], float]:
-        """From a place on the screen to the number on a chart's axis, by the lowest two labels."""
+        """Converts a height on the screen to a number on a chart's axis, by the lowest two labels."""
         labels = """(chart) => [...chart.querySelectorAll("text[text-anchor=end]")].slice(0, 2)
             .map((text) => [parseFloat(text.textContent), text.y.baseVal[0].value - 4])"""
         (low, bottom), (high, top) = self.chart(title).evaluate(labels)
@@ -123,7 +123,7 @@ class Visit:
 
 @pytest.fixture
 def open_report(browser: Any) -> Iterator[Open]:
-    """Opens a report; after the test nothing may have gone wrong in it unnoticed."""
+    """Opens reports, and checks after the test that none logged an error."""
     visits: list[Visit] = []
 
     def opened(path: Path, **options: Any) -> Visit:
@@ -132,7 +132,7 @@ def open_report(browser: Any) -> Iterator[Open]:
 
     yield opened
     for visit in visits:
-        assert visit.complaints == []
+        assert visit.problems == []
         assert all(url.startswith(("file:", "data:", "blob:")) for url in visit.requests), visit.requests
         visit.page.close()
 
@@ -181,7 +181,7 @@ def test_the_slider_shows_the_pictures_and_the_numbers_of_its_epoch(visit: Visit
 
 
 def test_the_player_runs_to_the_last_epoch_and_stops(visit: Visit) -> None:
-    """And nothing that a screen reader reads out changes by itself more than once meanwhile."""
+    """Meanwhile, text that a screen reader announces changes at most once by itself."""
     visit.page.evaluate(
         """() => {
             window.readOut = 0;
@@ -211,7 +211,7 @@ def test_the_player_pauses(visit: Visit, by: str) -> None:
     assert visit.text("#epoch-facts") == now and not now.startswith(f"After epoch {EPOCHS}")
 
 
-def test_real_images_stand_below_the_samples(visit: Visit, made: Made) -> None:
+def test_real_images_are_shown_below_the_samples(visit: Visit, made: Made) -> None:
     visit.until("byId('real-grid').width > 300")
     shown = visit.pixels("#real-grid")[..., 0]
     reals = tiles(read_picture(made[0].reals_path), 16, 28, 28)[..., 0]
@@ -219,10 +219,10 @@ def test_real_images_stand_below_the_samples(visit: Visit, made: Made) -> None:
     assert (shown[scale // 2 : 28 * scale : scale, scale // 2 : 28 * scale : scale] == reals[0]).all()
 
 
-# By keyboard alone.
+# Keyboard only.
 
 
-def test_every_control_is_reached_with_the_tab_key_and_shows_that_it_is(visit: Visit) -> None:
+def test_every_control_can_be_reached_with_tab_and_shows_its_focus(visit: Visit) -> None:
     reached, outlines = [], []
     for _ in range(150):
         visit.page.keyboard.press("Tab")
@@ -257,7 +257,7 @@ def test_every_control_is_reached_with_the_tab_key_and_shows_that_it_is(visit: V
     assert set(outlines) == {"solid"}
 
 
-def test_keys_lead_through_a_chart(visit: Visit) -> None:
+def test_a_chart_can_be_read_with_the_keyboard(visit: Visit) -> None:
     chart = visit.chart("Losses").locator("svg")
     for key, at in (("PageUp", 14), ("PageDown", 0), ("End", 14), ("ArrowLeft", 13), ("Home", 0)):
         where = visit.numbers("Losses", key)[-1]
@@ -267,7 +267,7 @@ def test_keys_lead_through_a_chart(visit: Visit) -> None:
     assert text.startswith("at epoch 0.2: generator ") and ", discriminator " in text
 
 
-# What stands above and below.
+# Facts and tables.
 
 
 def test_the_facts_of_the_run_are_listed(visit: Visit) -> None:
@@ -282,7 +282,7 @@ def test_the_facts_of_the_run_are_listed(visit: Visit) -> None:
 
 def test_tables_hold_the_epochs_and_the_configuration(visit: Visit) -> None:
     for part in ("settings", "versions", "commands", "epochs"):
-        # By key: what is drawn meanwhile may move the place that a click aims at.
+        # By key: drawing can move the target of a click.
         visit.page.locator(f"#{part} summary").press("Enter")
     rows = visit.page.locator("#epochs tbody tr").all_inner_texts()
     assert [row.split("\t")[:3] for row in rows] == [
@@ -295,11 +295,11 @@ def test_tables_hold_the_epochs_and_the_configuration(visit: Visit) -> None:
 # Curves.
 
 
-def test_curves_are_the_losses_of_the_steps_or_means_of_those_around(visit: Visit, made: Made) -> None:
+def test_curves_show_the_losses_of_the_steps(visit: Visit, made: Made) -> None:
     losses = made[0].read_losses()
 
     def shown(chart: str, *keys: str) -> list[float]:
-        """Of both lines."""
+        """The values of both lines."""
         words = [item.split() for item in visit.numbers(chart, *keys)[:2]]
         return [float(item[-2]) / 100 if item[-1] == "%" else float(item[-1]) for item in words]
 
@@ -308,7 +308,7 @@ def test_curves_are_the_losses_of_the_steps_or_means_of_those_around(visit: Visi
             assert shown(chart, key) == pytest.approx(losses[step, columns], abs=exact)
 
 
-def test_a_long_run_s_curves_are_means_of_the_steps_around(open_report: Open, tmp_path: Path) -> None:
+def test_a_long_run_s_curves_are_moving_averages(open_report: Open, tmp_path: Path) -> None:
     """Over 2 % of the points on either side."""
     run, state = made_up_run(tmp_path, 20, **SMALL)
     losses, visit = run.read_losses(), open_report(write_report(run, state))
@@ -327,7 +327,7 @@ def test_steps_without_numbers_are_gaps(visit: Visit) -> None:
     )
 
 
-def test_lines_lie_where_their_numbers_are(visit: Visit, made: Made) -> None:
+def test_lines_are_drawn_at_their_numbers(visit: Visit, made: Made) -> None:
     """D(x) of the first and the last step, from the path, by the labels of the axis."""
     losses, title = made[0].read_losses(), "How real"
     path = visit.chart(title).locator("path.line").first.get_attribute("d") or ""
@@ -350,16 +350,16 @@ def test_the_epoch_on_the_slider_is_marked_in_the_charts(visit: Visit) -> None:
     assert all(x == 46 for x in markers()) and all(x > 100 for x in at_end)
 
 
-def test_the_limits_of_the_verdict_are_drawn_where_its_numbers_are(visit: Visit) -> None:
+def test_the_limits_of_the_verdict_are_drawn_at_their_numbers(visit: Visit) -> None:
     visit.page.evaluate("byId('more-charts').open = true")
-    right = ["of real images 75\u00a0%", "of fakes 50\u00a0%"]
-    alike = ["any two 90\u00a0%", "the nearest two 80\u00a0%"]
+    right = ["on real images 75\u00a0%", "on fakes 50\u00a0%"]
+    alike = ["any two 90\u00a0%", "nearest neighbours 80\u00a0%"]
     for title, numbers, limits in (
         ("How often the discriminator is right", right, [0.5]),
-        ("How different", alike, [1, health.COLLAPSED, health.REPEATED]),
-        ("How much the", ["of real images 0.100", "of fakes 0.200"], []),
+        ("How varied", alike, [1, health.COLLAPSED, health.REPEATED]),
+        ("How much the", ["on real images 0.100", "on fakes 0.200"], []),
         ("Dead channels", ["never positive 13\u00a0%"], [health.DEAD]),
-        ("Speed", [f"images a second {100 + EPOCHS}"], []),
+        ("Speed", [f"images per second {100 + EPOCHS}"], []),
     ):
         assert visit.numbers(title, "End")[: len(numbers)] == numbers
         chart, scale = visit.chart(title), 1 if title.startswith("How much") else 100
@@ -373,14 +373,14 @@ def test_the_limits_of_the_verdict_are_drawn_where_its_numbers_are(visit: Visit)
     assert found == pytest.approx([np.log(2), 2 * np.log(2), health.CERTAIN], abs=0.01)
 
 
-def test_each_chart_explains_itself_when_asked(visit: Visit) -> None:
+def test_each_chart_has_an_explanation(visit: Visit) -> None:
     words = visit.chart("Losses").locator(".help p")
     assert not words.is_visible()
     visit.chart("Losses").locator(".help summary").click()
-    assert words.inner_text().startswith("What each network tries to make small.")
+    assert words.inner_text().startswith("Each network tries to lower its loss.")
 
 
-def test_the_mouse_reads_a_chart_and_leaves_it_and_a_finger_leaves_its_numbers(
+def test_a_chart_can_be_read_with_a_mouse_and_with_a_finger(
     visit: Visit, open_report: Open, made: Made
 ) -> None:
     where = visit.chart("Losses").locator(".where")
@@ -396,17 +396,17 @@ def test_the_mouse_reads_a_chart_and_leaves_it_and_a_finger_leaves_its_numbers(
 def test_distances_are_drawn_where_they_were_measured(open_report: Open, tmp_path: Path) -> None:
     run, state = made_up_run(tmp_path, 1, **SMALL)
     title = "Distance from real images (FCD)"
-    run.append_stats(stats_row(2) | {"evaluation": {"fcd": 50.0}})  # by a version that kept no floor
+    run.append_stats(stats_row(2) | {"evaluation": {"fcd": 50.0}})  # from a version without the floor
     chart = open_report(write_report(run, state)).chart(title)
     assert chart.count() == 1 and chart.locator("line.limit").count() == 0
     for epoch, fcd in ((3, None), (4, 25.0)):
         measured = {"fcd": fcd, "error": 1.0, "precision": 0.5, "recall": 0.25, "coverage": 0.75}
-        beside = {"floor": 0.28, "ceiling": 389.7, "samples": 10_000}
-        run.append_stats(stats_row(epoch) | ({"evaluation": measured | beside} if fcd else {}))
+        scale = {"floor": 0.28, "ceiling": 389.7, "samples": 10_000}
+        run.append_stats(stats_row(epoch) | ({"evaluation": measured | scale} if fcd else {}))
     visit = open_report(write_report(run, state))
     assert "went from 50 after epoch 2 to 25." in visit.text("#story")
     titles = visit.page.locator("#good-charts h3").all_inner_texts()
-    assert titles == [title, "How good, and of all kinds?"]
+    assert titles == [title, "Quality and variety"]
     chart = visit.chart(title)
     assert chart.locator("path.raw").count() == 1  # the band of the standard error
     assert visit.numbers(title, "End") == ["FCD 25.000", "other real images: 0.28", "at epoch 4"]
@@ -415,7 +415,7 @@ def test_distances_are_drawn_where_they_were_measured(open_report: Open, tmp_pat
 # The explorer.
 
 
-# The red of what is drawn of numbers.
+# The red values that `drawPicture` makes of numbers.
 BYTES = """(values) => {
     const canvas = element("canvas"), context = canvas.getContext("2d");
     drawPicture(canvas, values, [1, values.length, 1]);
@@ -435,10 +435,10 @@ def shows(visit: Visit, state: State, noise: np.ndarray, canvas: str = "#picture
     assert np.abs(shown - to_uint8(pictures_of(state.G, noise))[0]).max() <= 1
 
 
-def test_the_decision_of_the_discriminator_stands_below_the_picture(visit: Visit, state: State) -> None:
+def test_the_decision_of_the_discriminator_is_shown_below_the_picture(visit: Visit, state: State) -> None:
     with no_grad():
         logit = float(state.D(pictures_of(state.G, state.preview_noise[:1])).data[0, 0])
-    words = "The discriminator takes this picture for real with a probability of"
+    words = "The discriminator says this picture is real with a probability of"
     assert visit.text("#decision") == f"{words} {100 / (1 + np.exp(-logit)):.0f}\u00a0%."
     visit.page.locator("#discriminator summary").scroll_into_view_if_needed()
     visit.click("#discriminator summary")
@@ -452,9 +452,9 @@ def test_the_decision_of_the_discriminator_stands_below_the_picture(visit: Visit
 
 
 def test_the_first_picture_needs_no_network(browser: Any, made: Made) -> None:
-    """It is the first of the newest samples, which are of the same noise."""
+    """It is the first of the newest samples, which come from the same noise."""
     page = browser.new_page(reduced_motion="reduce")
-    page.add_init_script("window.Worker = class { postMessage() {} }")  # one that never answers
+    page.add_init_script("window.Worker = class { postMessage() {} }")  # a worker that never answers
     page.goto(made[0].report_path.as_uri())
     page.wait_for_timeout(500)
     url = page.evaluate("document.getElementById('picture').toDataURL()")
@@ -463,7 +463,7 @@ def test_the_first_picture_needs_no_network(browser: Any, made: Made) -> None:
     page.close()
 
 
-def test_a_new_picture_is_of_new_noise_and_comes_onto_the_strip(visit: Visit, state: State) -> None:
+def test_a_new_picture_has_new_noise_and_joins_the_strip(visit: Visit, state: State) -> None:
     shows(visit, state, state.preview_noise[:1])
     before = visit.noise()
     visit.click("#new-picture")
@@ -479,7 +479,7 @@ def test_a_new_picture_is_of_new_noise_and_comes_onto_the_strip(visit: Visit, st
     assert np.abs(np.corrcoef(seeds[:4]) - np.eye(4)).max() < 0.15
 
 
-def test_the_grid_is_of_the_training_s_noise_and_each_of_it_can_be_chosen(visit: Visit, state: State) -> None:
+def test_the_grid_has_the_training_s_noise_and_its_pictures_can_be_chosen(visit: Visit, state: State) -> None:
     noise = state.preview_noise
     visit.click("#grid button:nth-child(7)")
     shows(visit, state, noise[6:7])
@@ -487,7 +487,7 @@ def test_the_grid_is_of_the_training_s_noise_and_each_of_it_can_be_chosen(visit:
     shows(visit, state, noise[6:7], "#strip canvas")
 
 
-def test_a_direction_pushes_every_picture_and_goes_back(visit: Visit, state: State) -> None:
+def test_a_direction_pushes_every_picture_and_can_be_reset(visit: Visit, state: State) -> None:
     start = state.preview_noise
     first, second = np.eye(10, dtype=np.float32)[:2]
     visit.set(".direction:nth-child(2) input", -2.5)
@@ -499,7 +499,7 @@ def test_a_direction_pushes_every_picture_and_goes_back(visit: Visit, state: Sta
     visit.settle()
     shows(visit, state, start[1:2] + push, "#strip canvas:nth-child(4)")
     assert visit.text("#directions .value") == "3.0"
-    for end, reach in enumerate((-2, 2)):  # where the second slider would lead
+    for end, reach in enumerate((-2, 2)):  # the second slider at its ends
         shows(
             visit,
             state,
@@ -510,7 +510,7 @@ def test_a_direction_pushes_every_picture_and_goes_back(visit: Visit, state: Sta
     shows(visit, state, start[:1])
 
 
-def test_the_way_leads_from_picture_to_picture_on_great_circles_and_back(visit: Visit, state: State) -> None:
+def test_the_slider_moves_from_picture_to_picture_on_great_circles(visit: Visit, state: State) -> None:
     noise = state.preview_noise
     for way, expected in ((1, noise[1]), (2, noise[2]), (4, noise[0])):
         visit.set("#way", way)
@@ -526,21 +526,21 @@ def test_the_way_leads_from_picture_to_picture_on_great_circles_and_back(visit: 
     shows(visit, state, third, "#strip canvas:nth-child(5)")
 
 
-def test_a_morph_may_come_to_the_layers_before_their_channels_are_chosen(browser: Any, made: Made) -> None:
-    page, complaints = browser.new_page(reduced_motion="no-preference"), []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+def test_a_morph_can_reach_the_layers_before_their_channels_are_chosen(browser: Any, made: Made) -> None:
+    page, problems = browser.new_page(reduced_motion="no-preference"), []
+    page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(made[0].report_path.as_uri())
     page.evaluate("""async () => {
         const outputs = await explorer.networks.ask("outputs", { noise: explorer.noise });
-        explorer.draw = () => {}; // no frame but these
+        explorer.draw = () => {}; // no other frames
         byId("layers-section").scrollIntoView();
         while (!explorer.all) await new Promise(requestAnimationFrame);
         for (const frame of [1, 2]) explorer.onPicture(explorer.noise, outputs);
         delete explorer.draw;
     }""")
     page.wait_for_timeout(300)
-    assert complaints == []
-    # Layers below the screen are drawn when it stops.
+    assert problems == []
+    # Layers below the visible screen are drawn when the morph stops.
     page.evaluate("explorer.setMorphing(false)")
     page.wait_for_timeout(300)
     assert not page.evaluate("inSight(document.querySelector('#layers figure'))")
@@ -549,7 +549,7 @@ def test_a_morph_may_come_to_the_layers_before_their_channels_are_chosen(browser
     page.close()
 
 
-def test_the_picture_morphs_by_itself_unless_motion_is_unwanted_and_stops_for_a_hand(
+def test_the_picture_morphs_unless_reduced_motion_is_set_and_stops_for_the_user(
     browser: Any, made: Made, visit: Visit
 ) -> None:
     assert visit.page.evaluate("[explorer.way, explorer.morphing]") == [0, False]  # reduced motion
@@ -564,7 +564,7 @@ def test_the_picture_morphs_by_itself_unless_motion_is_unwanted_and_stops_for_a_
         and page.inner_text("#morph") == "Morph"
     )
     page.click("#morph")
-    page.locator("#quiz").scroll_into_view_if_needed()  # nobody sees it
+    page.locator("#quiz").scroll_into_view_if_needed()  # out of sight
     page.wait_for_timeout(200)
     there = page.evaluate("explorer.way")
     page.wait_for_timeout(300)
@@ -575,7 +575,7 @@ def test_the_picture_morphs_by_itself_unless_motion_is_unwanted_and_stops_for_a_
 def test_the_grid_and_the_picture_follow_the_epochs(visit: Visit, made: Made) -> None:
     early = tiles(read_picture(made[0].sample_path(1)), 16, 28, 28)
     visit.set("#epoch", 1)
-    visit.until("byId('decision').textContent === 'The same noise after epoch 1.'")
+    visit.until("byId('decision').textContent === 'The picture of the same noise after epoch 1.'")
     visit.settle()
     assert (visit.pixels("#picture")[..., 0] == early[0, ..., 0]).all()
     assert (visit.pixels("#grid button:nth-child(7) canvas")[..., 0] == early[6, ..., 0]).all()
@@ -602,7 +602,7 @@ def test_the_address_holds_the_state(visit: Visit, open_report: Open, made: Made
         assert np.isfinite(visit.noise()).all()
 
 
-def test_what_would_look_more_real_is_the_gradient_of_the_logit(visit: Visit, state: State) -> None:
+def test_the_map_of_what_seems_more_real_is_the_gradient_of_the_logit(visit: Visit, state: State) -> None:
     picture = Tensor(pictures_of(state.G, state.preview_noise[:1]))
     (slope,) = grad(bce_with_logits(state.D(picture), target=1.0), [picture])
     slope = -slope  # the loss falls where the logit rises
@@ -622,11 +622,11 @@ def test_what_would_look_more_real_is_the_gradient_of_the_logit(visit: Visit, st
 
 
 def test_noise_is_found_for_a_real_picture(visit: Visit, state: State) -> None:
-    """From the noise of the explorer on, closer and closer."""
+    """The match gets closer, and the explorer can show the result."""
     visit.page.locator("#targets button").nth(2).click()
     visit.until("byId('fit-words').textContent.startsWith('Step 300 of 300')")
     visit.settle()
-    now, first = map(int, re.findall(r"(\d+) of 255 off, at first (\d+)", visit.text("#fit-words"))[0])
+    now, first = map(int, re.findall(r"off by (\d+) of 255, at first by (\d+)", visit.text("#fit-words"))[0])
     assert now < first
     visit.click("#fit-take")
     shown, found = visit.pixels("#picture").astype(int), visit.pixels("#found").astype(int)
@@ -635,7 +635,7 @@ def test_noise_is_found_for_a_real_picture(visit: Visit, state: State) -> None:
     assert np.sqrt(((found[..., 0] - real) ** 2).mean()) == pytest.approx(now, abs=1)
 
 
-def test_a_drawing_is_looked_for_and_the_search_can_be_stopped(visit: Visit) -> None:
+def test_noise_is_found_for_a_drawing_and_the_search_can_be_stopped(visit: Visit) -> None:
     box = visit.page.locator("#pad").bounding_box()
     assert box
     visit.page.locator("#pad").scroll_into_view_if_needed()
@@ -655,7 +655,7 @@ def test_a_drawing_is_looked_for_and_the_search_can_be_stopped(visit: Visit) -> 
     visit.page.evaluate(slow)
     visit.until("byId('fit-words').textContent.startsWith('Step ')")
     visit.page.click("#fit-stop")
-    visit.until("byId('fit-stop').disabled")  # after the step that was on its way
+    visit.until("byId('fit-stop').disabled")  # after the current step
     step = visit.text("#fit-words").split()[1]
     visit.page.wait_for_timeout(200)
     assert visit.text("#fit-words").split()[1] == step and int(step) < 300
@@ -663,7 +663,7 @@ def test_a_drawing_is_looked_for_and_the_search_can_be_stopped(visit: Visit) -> 
     assert visit.pixels("#pad").max() == 0
 
 
-def test_the_page_takes_the_steps_that_like_takes() -> None:
+def test_the_page_takes_the_same_steps_as_like() -> None:
     text = (Path(health.__file__).parent / "page" / "find.js").read_text()
     ((steps, lr),) = re.findall(r"STEPS = (\d+), LR = ([\d.]+)", text)
     like = signature(Trained.like).parameters
@@ -674,7 +674,7 @@ def test_the_page_takes_the_steps_that_like_takes() -> None:
 def test_the_quiz_asks_ten_pairs_and_counts_both(
     open_report: Open, made: Made, tmp_path: Path, measured: bool
 ) -> None:
-    """With real pictures that do not stand further up, where the report has some."""
+    """With real pictures that the report does not show elsewhere, if it has any."""
     (run, state), reals, right = made, IMAGES[..., 0], 0
     path = run.report_path if measured else write_report(run, state, path=tmp_path / "it.html")
     if not measured:
@@ -697,7 +697,7 @@ def test_the_quiz_asks_ten_pairs_and_counts_both(
         assert f"You: {right} of {number}, the discriminator: " in words
         sure = logits[is_real.index(True)] > logits[is_real.index(False)]
         assert f"The discriminator is {'right' if sure else 'wrong'}" in words
-    assert visit.text("#quiz-words").endswith("Guessing gets half of them.")
+    assert visit.text("#quiz-words").endswith("Guessing gets about half of them.")
     assert visit.text("#quiz-next") == "Again"
 
 
@@ -731,10 +731,10 @@ def test_the_morph_is_saved_as_a_film(visit: Visit, state: State) -> None:
         assert np.abs(shown - expected).max() <= 1
 
 
-def test_a_film_of_colours_has_the_nearest_of_its_palette(visit: Visit) -> None:
-    """And one with many colours, whose table of codes is full again and again."""
+def test_a_colour_film_uses_the_nearest_colours_of_its_palette(visit: Visit) -> None:
+    """With enough colours to fill the table of codes repeatedly."""
     picture = np.random.default_rng(0).uniform(-1, 1, (64, 64, 3)).astype(np.float32)
-    # The worker's functions, in the page.
+    # Run the worker's functions in the page.
     script = """(x) => {
         const gif = new Function(`${byId("worker").textContent}; return gif;`)();
         return gif([Float32Array.from(x)], [64, 64, 3], 4, 0.1).map((part) => Array.from(part)).flat();
@@ -749,7 +749,7 @@ def test_a_film_of_colours_has_the_nearest_of_its_palette(visit: Visit) -> None:
 # How good.
 
 
-def test_the_last_distance_stands_between_real_pictures_and_noise(open_report: Open, tmp_path: Path) -> None:
+def test_the_last_distance_is_between_real_pictures_and_noise(open_report: Open, tmp_path: Path) -> None:
     run, state = made_up_run(tmp_path, 1, **SMALL)
     run.append_stats(stats_row(2) | {"evaluation": EVALUATION})
     visit = open_report(write_report(run, state))
@@ -765,7 +765,7 @@ def test_the_last_distance_stands_between_real_pictures_and_noise(open_report: O
     assert "10,000 fakes" in visit.text("#scale-words")
 
 
-def test_good_typical_and_bad_pictures_stand_above_the_nearest_images(visit: Visit, state: State) -> None:
+def test_good_typical_and_bad_pictures_are_shown_above_the_nearest_images(visit: Visit, state: State) -> None:
     visit.until("document.querySelectorAll('#ranks canvas').length === 48")
     shown, near = (
         np.stack([visit.pixels(f"#ranks :nth-child({row} of .rank) canvas:nth-child({i})")[..., :1]
@@ -818,7 +818,7 @@ def test_layers_show_the_channels_that_differ_most_between_this_picture_and_the_
 
 
 def test_a_chosen_channel_is_followed_by_leaving_it_out(visit: Visit, state: State) -> None:
-    """The channels shown after it are those that change most without it, and so is the picture."""
+    """Later layers show the channels that change most without it; the picture is drawn without it."""
     in_sight(visit)
     visit.page.locator("#layers .layer").nth(6).locator("button").nth(1).click()
     visit.until("byId('channel').textContent.startsWith('Without channel')")
@@ -843,7 +843,7 @@ def test_a_chosen_channel_is_followed_by_leaving_it_out(visit: Visit, state: Sta
     assert np.abs(shown - to_uint8(without[-1])[0, ..., 0]).max() <= 1
     pressed = visit.page.locator("#layers button[aria-pressed=true]")
     assert pressed.count() == 1
-    pressed.click()  # no longer
+    pressed.click()  # stop following it
     visit.until("document.querySelector('#layers button[aria-pressed=true]') === null")
 
 
@@ -851,7 +851,7 @@ def test_a_chosen_channel_is_followed_by_leaving_it_out(visit: Visit, state: Sta
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1000, "light")])
-def test_nothing_sticks_out_and_text_stands_out(
+def test_nothing_overflows_and_text_has_enough_contrast(
     open_report: Open, made: Made, width: int, scheme: str
 ) -> None:
     visit = open_report(made[0].report_path, size=(width, 800), color_scheme=scheme)
@@ -900,7 +900,7 @@ SCREENS = [(width, scheme) for width in (400, 800, 1400) for scheme in ("dark", 
 @pytest.mark.parametrize(
     ("width", "scheme"), [SCREENS[0], *(pytest.param(*one, marks=pytest.mark.slow) for one in SCREENS[1:])]
 )
-def test_axe_finds_nothing_to_complain_about(open_report: Open, made: Made, width: int, scheme: str) -> None:
+def test_axe_finds_no_violations(open_report: Open, made: Made, width: int, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.base")
     visit = open_report(made[0].report_path, size=(width, 800), color_scheme=scheme)
     in_sight(visit)
@@ -910,8 +910,8 @@ def test_axe_finds_nothing_to_complain_about(open_report: Open, made: Made, widt
     assert [(one["id"], [node["html"][:80] for node in one["nodes"]]) for one in found] == []
 
 
-def test_on_paper_the_report_has_at_most_three_pages(open_report: Open, tmp_path: Path) -> None:
-    """With all that it can show."""
+def test_the_report_prints_on_at_most_three_pages(open_report: Open, tmp_path: Path) -> None:
+    """With everything that it can show."""
     run, state = made_up_run(tmp_path, EPOCHS, **SMALL)
     run.append_stats(stats_row(EPOCHS + 1) | {"evaluation": EVALUATION})
     pictures = pictures_of(state.G, np.random.default_rng(0).standard_normal((60, 10)).astype(np.float32))
@@ -921,7 +921,7 @@ def test_on_paper_the_report_has_at_most_three_pages(open_report: Open, tmp_path
         assert visit.page.pdf(**options).count(b"/Type /Page\n") <= 3, options
 
 
-# Runs of all kinds.
+# All kinds of runs.
 
 
 def kinds(tmp_path: Path) -> Iterator[tuple[str, RunFolder, State]]:
@@ -964,7 +964,7 @@ def kinds(tmp_path: Path) -> Iterator[tuple[str, RunFolder, State]]:
 
 
 @pytest.mark.slow
-def test_runs_of_all_kinds_open_without_a_complaint(open_report: Open, tmp_path: Path) -> None:
+def test_all_kinds_of_runs_open_without_an_error(open_report: Open, tmp_path: Path) -> None:
     for name, run, state in kinds(tmp_path):
         visit = open_report(write_report(run, state), size=(400, 800))
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= 400, name
@@ -980,7 +980,7 @@ def test_runs_of_all_kinds_open_without_a_complaint(open_report: Open, tmp_path:
         assert visit.pixels("#grid canvas").max() > 0, name
 
 
-def test_a_verdict_that_is_not_healthy_has_advice(open_report: Open, tmp_path: Path) -> None:
+def test_a_verdict_is_shown_with_its_advice(open_report: Open, tmp_path: Path) -> None:
     run, state = made_up_run(tmp_path, 1, **SMALL)
     run.append_stats(stats_row(2, "samples look alike: mode collapse?") | {"advice": "Go on."})
     visit = open_report(write_report(run, state))
@@ -988,9 +988,9 @@ def test_a_verdict_that_is_not_healthy_has_advice(open_report: Open, tmp_path: P
     assert "bad" in (visit.page.locator("#verdict").get_attribute("class") or "")
 
 
-def test_too_early_to_tell_is_neither_good_nor_bad(open_report: Open, tmp_path: Path) -> None:
+def test_an_early_verdict_is_neither_good_nor_bad(open_report: Open, tmp_path: Path) -> None:
     run, state = made_up_run(tmp_path, 1, **SMALL)
-    for verdict, kind in (("healthy: neither", "good"), ("too early to tell, before 300 steps", "early")):
+    for verdict, kind in (("healthy: neither", "good"), ("too early to say: a verdict takes", "early")):
         run.append_stats(stats_row(2, verdict))
         shown = open_report(write_report(run, state)).page.locator("#verdict")
         assert (shown.get_attribute("class") or "").split() == ["verdict", kind]
@@ -1005,12 +1005,12 @@ def test_the_weights_in_the_explorer_are_described(open_report: Open, tmp_path: 
     assert ("untrained" in text) == (kind == "untrained")
 
 
-def test_an_explorer_that_would_compute_something_else_is_left_out(
+def test_the_explorer_is_left_out_if_a_layer_was_changed(
     open_report: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layers.Tanh, "__call__", lambda self, x, mode: x)
     visit = open_report(write_report(*made_up_run(tmp_path, 1, **SMALL)))
-    assert visit.text("#explorer-model").startswith("layers.Tanh was changed, and this page knows")
+    assert visit.text("#explorer-model").startswith("layers.Tanh was changed, and this page can run only")
     for part in ("#picture", "#find", "#quiz", "#layers-section"):
         assert not visit.page.locator(part).is_visible()
     assert visit.page.locator("#charts").is_visible()

@@ -1,4 +1,4 @@
-"""Picture grids: every pixel where it belongs; PNG files that come back."""
+"""Picture grids, pixel by pixel, and PNG files, written and read back."""
 
 import math
 import tracemalloc
@@ -34,7 +34,7 @@ def test_any_number_of_images_is_laid_out_row_by_row(count, rows, columns, chann
     assert (page[:, 3::4] == 255).all()
 
 
-def test_every_pixel_becomes_a_square_and_tiles_stand_apart():
+def test_every_pixel_becomes_a_square_and_tiles_are_separated():
     images = np.array([[[0], [50]], [[100], [150]], [[200], [250]]], dtype=np.uint8).reshape(3, 1, 2, 1)
     page = grid(images, columns=2, scale=2, gap=1)
     assert page[:, :, 0].tolist() == [
@@ -60,7 +60,7 @@ def test_other_shapes_are_refused(shape):
 
 
 @pytest.mark.parametrize("shape", [(5, 3, 1), (5, 3, 3), (1, 1, 1)])
-def test_a_png_comes_back_exactly(tmp_path, shape):
+def test_a_png_is_read_back_exactly(tmp_path, shape):
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     save_png(tmp_path / "picture.png", pixels)
     again = read_picture(tmp_path / "picture.png")
@@ -70,7 +70,7 @@ def test_a_png_comes_back_exactly(tmp_path, shape):
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
 
 
-def test_pngs_of_other_kinds_are_read_as_colours(tmp_path):
+def test_other_kinds_of_png_are_read_as_rgb(tmp_path):
     Image.new("RGBA", (2, 3), (10, 20, 30, 255)).save(tmp_path / "a.png")
     assert read_picture(tmp_path / "a.png").tolist() == [[[10, 20, 30]] * 2] * 3
 
@@ -99,7 +99,7 @@ def test_every_truncation_of_a_png_and_every_flip_of_a_bit_is_noticed_or_harmles
             assert "\n" not in str(error)
 
 
-def test_a_picture_of_too_many_pixels_is_refused_before_they_take_memory(tmp_path):
+def test_a_picture_with_too_many_pixels_is_refused_before_it_takes_memory(tmp_path):
     path = tmp_path / "large.png"
     Image.new("L", (10_000, 9_000)).save(path)
     assert path.stat().st_size < 100_000
@@ -124,7 +124,7 @@ def test_a_grid_gives_its_images_back(count, height, width, channels):
 
 
 @pytest.mark.parametrize(("count", "height", "width"), [(16, 28, 27), (16, 27, 28), (4, 28, 28)])
-def test_a_picture_that_is_no_such_grid_is_refused(count, height, width):
+def test_a_picture_that_is_not_such_a_grid_is_refused(count, height, width):
     page = grid(np.zeros((16, 28, 28, 1), np.uint8))
     with pytest.raises(ShapeError, match="a grid of"):
         tiles(page, count, height, width)
@@ -132,7 +132,7 @@ def test_a_picture_that_is_no_such_grid_is_refused(count, height, width):
 
 @pytest.mark.parametrize("free_type", [True, False])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_title_stands_below_the_picture_with_every_font(monkeypatch, free_type, channels):
+def test_a_title_is_below_the_picture_with_every_font(monkeypatch, free_type, channels):
     if not free_type:
         monkeypatch.setattr(features, "check", lambda feature: False)
         monkeypatch.setattr(ImageFont, "core", DeferredError(ImportError("FreeType")))
@@ -149,8 +149,8 @@ def test_a_title_stands_below_the_picture_with_every_font(monkeypatch, free_type
 @pytest.mark.parametrize(
     ("groups", "count", "scale", "rows"), [(1, 4, 16, 1), (2, 16, 4, 1), (6, 16, 2, 2), (30, 16, 1, 5)]
 )
-def test_panels_stand_in_a_grid_as_large_as_a_screen_allows(groups, count, scale, rows):
-    """Each has a value of its own."""
+def test_panels_form_a_grid_as_large_as_a_screen_allows(groups, count, scale, rows):
+    """Each panel has its own grey value."""
     images = np.arange(groups, dtype=np.uint8)[:, None, None, None, None].repeat(count, 1)
     page = panels(np.broadcast_to(images, (groups, count, 28, 28, 1)), ["title"] * groups)
     assert 500 <= page.shape[1] <= 1000

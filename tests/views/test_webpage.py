@@ -1,4 +1,4 @@
-"""The page as text: what is in it, how large it is, and what it does with what is missing or hostile."""
+"""The page as text: its contents, its size, and how it handles missing or hostile data."""
 
 import base64
 import html
@@ -37,7 +37,7 @@ def run(tmp_path: Path, state: State) -> RunFolder:
 
 
 def contents(path: Path) -> dict[str, Any]:
-    """What the page's scripts read."""
+    """The JSON that the page's scripts read."""
     (text,) = re.findall(r'<script id="contents" type="application/json">(.*?)</script>', path.read_text())
     return json.loads(text)
 
@@ -63,7 +63,7 @@ def test_a_report_holds_the_run(tmp_path: Path) -> None:
     assert [network["name"] for network in found["networks"]] == ["generator", "discriminator"]
 
 
-def test_evaluations_are_shown_where_there_are_any(run: RunFolder, state: State) -> None:
+def test_evaluations_are_included_if_there_are_any(run: RunFolder, state: State) -> None:
     run.append_stats(stats_row(2) | {"evaluation": {"fcd": 12.5, "floor": 0.25, "odd": 1, "recall": None}})
     found = contents(write_report(run, state))["stats"]
     assert [row["evaluation"] for row in found] == [{}, {"fcd": 12.5, "floor": 0.25}]
@@ -72,7 +72,7 @@ def test_evaluations_are_shown_where_there_are_any(run: RunFolder, state: State)
 def test_the_averaged_generator_is_the_one_to_play_with(run: RunFolder, state: State) -> None:
     averaged = State(Settings(width=2, noise_dim=5, average=0.9), cpu())
     paths = []
-    for factor in (1, 2):  # the page is that of the averaged weights, whatever the others are
+    for factor in (1, 2):  # the page has the averaged weights, so the others do not matter
         for tensor in averaged.G.parameters.values():
             tensor.data = tensor.data * factor
         paths.append(write_report(run, averaged).read_text())
@@ -99,7 +99,7 @@ def test_the_page_names_no_other_file_and_no_address(run: RunFolder, state: Stat
 
 
 def test_a_run_of_100_epochs_with_the_tutorials_model_stays_under_8_megabytes(tmp_path: Path) -> None:
-    """With pictures that no compression makes smaller, and losses of 23,500 steps."""
+    """With pictures that do not compress, and losses of 23,500 steps."""
     run, state = made_up_run(tmp_path, epochs=1)
     for epoch in range(2, 101):
         run.sample_path(epoch).write_bytes(run.sample_path(1).read_bytes())
@@ -134,13 +134,13 @@ def test_a_picture_that_cannot_be_used_is_left_out(tmp_path: Path, damage: str) 
     elif damage == "another size":
         save_png(path, np.zeros((5, 7, 1), np.uint8))
     else:
-        path.write_bytes(path.read_bytes()[:100] if damage == "truncate" else b"no picture")
+        path.write_bytes(path.read_bytes()[:100] if damage == "truncate" else b"not a picture")
     found = contents(write_report(run, state))
     assert [frame["epoch"] for frame in found["frames"]] == [0, 2]
     assert (found["reals"] is None) == (damage == "delete")
 
 
-def test_pictures_past_the_statistics_are_of_a_past_that_was_given_up(tmp_path: Path) -> None:
+def test_pictures_past_the_statistics_are_left_out(tmp_path: Path) -> None:
     run, state = made_up_run(tmp_path, epochs=3, **SMALL)
     run.keep_stats_until(2 * STEPS_PER_EPOCH)
     found = contents(write_report(run, state))
@@ -155,7 +155,7 @@ def test_a_run_before_its_first_epoch_has_a_report(tmp_path: Path) -> None:
     assert [frame["epoch"] for frame in found["frames"]] == [0]
 
 
-def test_fewer_real_images_than_a_grid_has(run: RunFolder, state: State) -> None:
+def test_a_data_set_smaller_than_a_grid_is_shown(run: RunFolder, state: State) -> None:
     config = run.read_config()
     config["data"]["shape"][0] = 3
     run.write_config(config)
@@ -195,7 +195,7 @@ def test_a_row_of_the_statistics_without_epoch_or_step_is_refused(
     one_line(caught)
 
 
-def test_what_is_of_the_wrong_kind_never_reaches_the_page(run: RunFolder, state: State) -> None:
+def test_values_of_the_wrong_type_never_reach_the_page(run: RunFolder, state: State) -> None:
     run.append_stats(
         stats_row(2) | {"verdict": 5, "g_loss": "low", "seconds": None, "health": {"dead": "yes", "odd": 1}}
     )
@@ -210,7 +210,7 @@ def test_statistics_that_claim_to_be_huge_cost_nothing(run: RunFolder, state: St
     assert len(contents(write_report(run, state))["frames"]) == 2
 
 
-def test_the_title_is_the_folder_s_name_also_from_inside(
+def test_the_title_is_the_folder_s_name_even_from_inside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, state = made_up_run(tmp_path, epochs=1, **SMALL)
@@ -230,7 +230,7 @@ def test_a_short_run_has_a_point_for_every_step() -> None:
     assert found["mean"] == found["low"] == found["high"] == losses.T.tolist()
 
 
-def test_a_long_run_has_the_mean_and_the_range_of_so_many_steps() -> None:
+def test_a_long_run_has_means_and_ranges_of_several_steps() -> None:
     losses = np.random.default_rng(0).random((2 * MOST_POINTS + 1, 4)).astype(np.float32)
     found = curves(losses, [])
     every = found["every"]
@@ -242,13 +242,13 @@ def test_a_long_run_has_the_mean_and_the_range_of_so_many_steps() -> None:
             assert [curve[place] for curve in found[name]] == pytest.approx(expected, rel=1e-4)
 
 
-def test_steps_of_which_nothing_is_known_are_gaps() -> None:
+def test_unknown_steps_are_gaps() -> None:
     losses = np.full((4, 4), np.nan, np.float32)
     losses[2:] = 1
     assert curves(losses, [])["mean"][0] == [None, None, 1, 1]
 
 
-def test_without_losses_of_steps_the_means_of_the_epochs_serve() -> None:
+def test_without_losses_of_steps_the_means_of_the_epochs_are_used() -> None:
     rows = [stats_row(1), stats_row(2)]
     for losses in (np.zeros((0, 4), np.float32), np.full((10, 4), np.nan, np.float32)):
         found = curves(losses, rows)
@@ -256,8 +256,8 @@ def test_without_losses_of_steps_the_means_of_the_epochs_serve() -> None:
         assert found["mean"][0] == pytest.approx([0.71, 0.72])
 
 
-def test_where_steps_are_unknown_the_means_of_their_epochs_stand() -> None:
-    """A run begun by a version that kept no steps, and resumed."""
+def test_unknown_steps_take_the_means_of_their_epochs() -> None:
+    """A run started by a version that did not record steps, then resumed."""
     losses = np.full((15, 4), np.nan, np.float32)
     losses[10:] = 3
     found = curves(losses, [stats_row(1), stats_row(2) | {"g_loss": 0.5}, stats_row(3)])

@@ -1,4 +1,4 @@
-"""Pictures to learn from: by name, from a folder or an archive, from arrays or a table."""
+"""Training images: a named data set, a folder or archive of pictures, arrays, or a CSV table."""
 
 from tinygan.data.dataset import Dataset, normalise
 from tinygan.data.sources import load

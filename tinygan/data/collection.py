@@ -1,6 +1,6 @@
-"""Which files of a folder, a zip or a tar archive are pictures, and why the others are left out.
+"""Find the pictures in a folder, a zip or a tar archive, and say why other files are left out.
 
-Nothing in an archive is ever written to the disk, and what its headers say is not believed."""
+Nothing from an archive is ever written to disk, and its headers are never trusted."""
 
 import bz2
 import gzip
@@ -20,33 +20,33 @@ from typing import IO, Any, NamedTuple
 from tinygan.errors import DataError
 
 SUFFIXES = tuple(".png .apng .jpg .jpeg .jpe .jfif .webp .bmp .dib .gif .tif .tiff".split())
-STARTS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")  # where there is none
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others can take memory without bounds
-LARGEST = 256 << 20  # bytes of one file
-EXPANSION, SPARE = 200, 1 << 30  # an archive may unpack to so many times its own size, and so many bytes more
-OTHERS = "not pictures"  # the reason that is told with the endings
+STARTS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")  # without a suffix
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others can take unbounded memory
+LARGEST = 256 << 20  # bytes in one file
+EXPANSION, SPARE = 200, 1 << 30  # an archive may unpack to EXPANSION times its size plus SPARE bytes
+OTHERS = "not pictures"  # the one reason that is printed with the files' suffixes
 
 
 class Entry(NamedTuple):
-    name: str  # its path there, with slashes
-    problem: str  # why it is left out, if that is known
-    size: int  # bytes that it takes in memory when it is read
-    open: Callable[[], IO[bytes]]  # in any thread; raises whatever damaged files make readers raise
+    name: str  # the path within the collection, with slashes
+    problem: str  # why the file is left out, if known
+    size: int  # bytes in memory when read
+    open: Callable[[], IO[bytes]]  # from any thread; damaged files can raise any error of their reader
 
 
 class Collection(NamedTuple):
-    """The pictures among the files of `source`: a folder or an archive."""
+    """The pictures in `source`, a folder or an archive."""
 
     source: Path
-    names: list[str]  # in the order in which they are read
-    left_out: dict[str, list[str]]  # for each reason the names of others
-    state: str  # it changes when the files do
-    size: int  # bytes of the files
-    entries: Callable[[int], Iterator[Entry]]  # the pictures from a number on
+    names: list[str]  # in reading order
+    left_out: dict[str, list[str]]  # the names of the other files, by reason
+    state: str  # changes when the files do
+    size: int  # bytes of the files, or of the archive
+    entries: Callable[[int], Iterator[Entry]]  # the pictures from an index on
 
 
 def collected(path: Path) -> Collection:
-    """What a folder, a zip or a tar archive holds. Raises DataError for a run's folder, and as readers do."""
+    """List the pictures in a folder, a zip or a tar archive. Raises: as `folder`, `in_zip` and `in_tar`."""
     if path.is_dir():
         return folder(path.resolve())
     facts = path.stat()
@@ -65,20 +65,20 @@ def collected(path: Path) -> Collection:
 
 
 def state_of(facts: os.stat_result) -> str:
-    """What changes when a file does."""
+    """Return a file's size and modification time, which change when it does."""
     return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
 def folder(root: Path) -> Collection:
-    """The collection below the folder `root`; links are followed. Raises DataError if it belongs to a run."""
+    """List the pictures below the folder `root`, following links. Raises: DataError if it is in a run."""
     for place in (root, *root.parents):
         if is_config(partial(opened, place / "config.json")):
-            raise DataError(f"{root} belongs to a run of tinygan, {place}. Name real pictures.")
+            raise DataError(f"{root} belongs to a run of tinygan ({place}). Use real images.")
     found, left_out = sorted_out(in_folder(root), math.inf)
     names = sorted((name for _, name in found), key=lambda name: name.split("/"))
     digest, sizes = hashlib.sha256(), [0] * len(names)
     for number, name in enumerate(names):
-        with suppress(OSError):  # deleted meanwhile
+        with suppress(OSError):  # deleted in the meantime
             facts = os.stat(root / name)
             sizes[number] = facts.st_size
             digest.update(os.fsencode(name) + f"\0{state_of(facts)}\n".encode())
@@ -91,7 +91,7 @@ def folder(root: Path) -> Collection:
 
 
 def sorted_out(files: Iterable[Entry], most: float) -> tuple[list[tuple[int, str]], dict[str, list[str]]]:
-    """Pictures, numbered as in `files`; the others by reason. Raises ValueError above `most` bytes."""
+    """Split `files`: pictures, with index, and others, by reason. Raises: ValueError above `most` bytes."""
     seen, runs, total = [], set(), 0
     for entry in files:
         total += entry.size
@@ -113,9 +113,9 @@ def sorted_out(files: Iterable[Entry], most: float) -> tuple[list[tuple[int, str
 
 
 def why_not(entry: Entry) -> str:
-    """Why a file is left out, by its name, or its first bytes where that has no ending; or nothing."""
+    """Return why a file is left out, from its name or, without a suffix, its first bytes; "" if it is not."""
     if entry.name.startswith(("/", "../")):
-        return "with paths that lead out of it"
+        return "with paths outside the archive"
     if any(part.startswith(".") for part in entry.name.split("/")):
         return "hidden"
     if entry.size > LARGEST:
@@ -126,7 +126,7 @@ def why_not(entry: Entry) -> str:
     with suppress(Exception), entry.open() as file:
         head = file.read(8)
     if head.startswith(b"\x80"):
-        return "pickles, which can run code (of CIFAR-10 the binary version is read)"
+        return "pickles, which can run code (for CIFAR-10, use the binary version)"
     return "" if head.startswith(STARTS) else OTHERS
 
 
@@ -137,14 +137,14 @@ def is_batch(name: str) -> bool:
 
 def is_config(opened: Callable[[], IO[bytes]]) -> bool:
     """Whether this is the config.json of a run, damaged or not."""
-    with suppress(Exception), opened() as file:  # what cannot be read is none
+    with suppress(Exception), opened() as file:  # an unreadable file is not one
         content = file.read(1 << 20)
         return b'"commands"' in content and b'"tinygan"' in content
     return False
 
 
 def in_words(left_out: dict[str, list[str]]) -> list[str]:
-    """How many files are left out for each reason.
+    """Count the files left out, by reason.
 
     >>> in_words({"hidden": [".a.png"], OTHERS: ["a.txt", "b.txt", "LICENSE"]})
     ['1 hidden', '3 not pictures (.txt, LICENSE)']"""
@@ -154,27 +154,27 @@ def in_words(left_out: dict[str, list[str]]) -> list[str]:
 
 
 def in_folder(root: Path) -> Iterator[Entry]:
-    """The files below the folder `root`; a folder to which several paths lead is entered once."""
+    """Yield the files below the folder `root`. A folder that several paths lead to is entered once."""
     seen, closed = set(), []
     for parent, folders, names in os.walk(root, followlinks=True, onerror=closed.append):
         folders.sort()
         facts, below = os.stat(parent), os.path.relpath(parent, root).replace(os.sep, "/")
         if (facts.st_dev, facts.st_ino) in seen:
             folders.clear()
-            yield Entry(below, "links to folders that are read already", 0, io.BytesIO)
+            yield Entry(below, "links to folders already read", 0, io.BytesIO)
             continue
         seen.add((facts.st_dev, facts.st_ino))
         for name in names:
             path = Path(parent, name)
-            other = "pipes or devices" if os.path.exists(path) else "dead links"
+            other = "pipes or devices" if os.path.exists(path) else "broken links"
             yield Entry(f"{below}/{name}", "" if os.path.isfile(path) else other, 0, partial(opened, path))
     for problem in closed:
         yield Entry(str(problem.filename), "folders that cannot be opened", 0, io.BytesIO)
 
 
 def opened(path: Path) -> IO[bytes]:
-    """The file `path`, open. Raises DataError, OSError."""
-    if os.path.exists(path) and not path.is_file():  # to open a named pipe would be to wait for ever
+    """Open the file `path`. Raises: DataError, OSError."""
+    if os.path.exists(path) and not path.is_file():  # opening a named pipe would wait for ever
         raise DataError("a folder" if path.is_dir() else "a pipe or device")
     if path.stat().st_size > LARGEST:
         raise DataError(f"larger than {LARGEST >> 20} MiB")
@@ -182,7 +182,7 @@ def opened(path: Path) -> IO[bytes]:
 
 
 def in_zip(path: Path) -> Iterator[Entry]:
-    """The files in a zip archive. Raises DataError, and as `zipfile` does."""
+    """Yield the files in a zip archive. Raises: as `zipfile`."""
     archive = zipfile.ZipFile(path)
 
     def unpacked(info: zipfile.ZipInfo) -> IO[bytes]:
@@ -192,28 +192,28 @@ def in_zip(path: Path) -> Iterator[Entry]:
     for info in archive.infolist():
         if not info.is_dir():
             readable = info.compress_type in METHODS and not info.flag_bits & 1
-            problem = "" if readable else "encrypted or packed in an unknown way"
-            if info.external_attr >> 28 == 0xA:  # a file type of Unix
+            problem = "" if readable else "encrypted or compressed in an unknown way"
+            if info.external_attr >> 28 == 0xA:  # Unix's file type of a symbolic link
                 problem = "links"
             yield Entry(info.filename, problem, info.file_size, partial(unpacked, info))
 
 
 def in_tar(path: Path) -> Iterator[Entry]:
-    """The files in a tar archive, packed with gzip, bzip2 or not. Raises DataError, and as `tarfile` does."""
+    """Yield the files in a tar archive, plain, gzip or bzip2. Raises: DataError if damaged; as `tarfile`."""
     with path.open("rb") as file:
         unpack: Any = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open}.get(file.read(2), open)
     with unpack(path, "rb") as file, tarfile.open(fileobj=Sparing(file), mode="r:") as archive:  # pyright: ignore
         while member := archive.next():
-            archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - or it would keep all of them
+            archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - or it keeps every member
             if not member.isdir():
                 problem = "" if member.isreg() and not member.issparse() else "links or devices"
                 yield Entry(member.name, problem, member.size, partial(archive.extractfile, member))  # pyright: ignore
-        if archive.fileobj.last.strip(b"\0"):  # pyright: ignore - where an archive ends there are zeros, or nothing
-            raise DataError(f"{path} is damaged in the middle. Get it again.")
+        if archive.fileobj.last.strip(b"\0"):  # pyright: ignore - an archive ends with zeros, or nothing
+            raise DataError(f"{path} is damaged in the middle. Get a fresh copy.")
 
 
 class Sparing:
-    """An open file of which nobody reads much at once: a tar may ask for anything. `last`: what was read."""
+    """An open file that refuses huge reads, which a tar header can ask for. `last`: the bytes last read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.seek, self.tell, self.last = file, file.seek, file.tell, b""

@@ -1,11 +1,11 @@
-"""Pictures brought to the model's size once, into a file that the next run finds.
+"""Convert pictures to the model's size once, into a file that later runs reuse.
 
     <name>.npy         the pictures
-    <name>.npy.json    the sidecar: what they are made of, how many, and how far it had come seconds ago
-    <name>.lock        held by the process that reads or writes there
+    <name>.npy.json    the sidecar: their source, their number, and the progress as of seconds ago
+    <name>.lock        locked by the process that checks or writes the file
 
-A file is used if its sidecar fits the source as it is now, and some of the pictures. What is unused for
-`DAYS` is deleted; above TINYGAN_CACHE_LIMIT gigabytes, the longest unused."""
+A file is reused if its sidecar matches the source's current state and a sample of the pictures. Files unused
+for `DAYS` are deleted; above TINYGAN_CACHE_LIMIT gigabytes, so are the least recently used."""
 
 import hashlib
 import io
@@ -29,54 +29,54 @@ from tinygan.data.download import cache_folder
 from tinygan.errors import CheckpointError, DataError, Printer, UsageError, first_sentence, one_line
 from tinygan.files import keep, locked, sweep, write_atomically
 
-SAVE_SECONDS = 5.0  # between two notes of how far it has come
-SAY_SECONDS = 30.0  # between two lines about it; the first comes with the first note
-WAIT_SECONDS = 1.0  # until another process that converts the same is worth a line
-NAMED = 5  # of the unreadable files; the others are counted
+SAVE_SECONDS = 5.0  # between two saves of the progress
+SAY_SECONDS = 30.0  # between two lines of progress; the first comes with the first save
+WAIT_SECONDS = 1.0  # before a line says that another process is converting the same pictures
+NAMED = 5  # unreadable files to name; the others are counted
 DAYS = 90
 LIMIT = 10.0  # gigabytes, of 10^9 bytes
 
 
 @dataclass
 class Tally:
-    """How far a conversion has come, and what a user should know of it."""
+    """The progress of a conversion, and what to report about it."""
 
-    done: int = 0  # pieces of the source: files, or images of an array
-    images: int = 0  # that became of them, with their mirror images
+    done: int = 0  # files, or images of an array, processed so far
+    images: int = 0  # made from them, mirror images included
     resized: int = 0
     transparent: int = 0
-    coloured: int = 0  # that became grey
-    small: int = 0  # with a side of less than half the one wanted
-    area: int = 0  # of all pictures, in pixels
+    coloured: int = 0  # turned from colour to grey
+    small: int = 0  # with a side of less than half the target size
+    area: int = 0  # of all pictures together, in pixels
     square: int = 0  # of their centre squares
     unreadable: int = 0
-    named: list[str] = field(default_factory=list)  # the first `NAMED` of the unreadable, and why
-    scale: str = ""  # in which range an array's numbers were taken to be
+    named: list[str] = field(default_factory=list)  # the first `NAMED` unreadable files, with the reasons
+    scale: str = ""  # the assumed range of an array's numbers
     whole: bool = False  # nothing is left to convert
 
 
 class Conversion(NamedTuple):
     source: Path
     state: str  # a digest that changes when the source does
-    total: int  # pieces of the source that become at most one image each, and its mirror image
+    total: int  # files, or images of an array; each gives at most one image and its mirror image
     shape: Shape
-    pieces: Callable[[Tally], Iterator[np.ndarray]]  # (K, H, W, C) uint8 each, behind `Tally.done`; counts it
-    limit: int | None = None  # where only the first images were asked for: how many
+    pieces: Callable[[Tally], Iterator[np.ndarray]]  # yields (K, H, W, C) uint8 and updates the tally
+    limit: int | None = None  # how many, if only the first images are wanted
 
 
 def converted(conversion: Conversion, is_large: bool, say: Printer) -> tuple[Any, Tally, list[str]]:
-    """The converted images (N, H, W, C) uint8, their tally, and notes on where they lie: if `is_large`, in
-    a file of the cache, made or completed first; in memory where that cannot be written."""
+    """Return the images (N, H, W, C) uint8, their tally, and notes on where they are stored. If `is_large`,
+    that is a file in the cache, made or completed first, or memory if the cache cannot be written."""
     notes = []
     if is_large:
-        cache, limit = "a cache", cache_limit()
+        cache, limit = "the cache", cache_limit()
         try:
             cache = cache_folder() / "pictures"
             stored = Stored(cache, conversion, say)
             images, tally = stored.images()
-            facts = f"{images.nbytes / 1e6:,.0f} MB in {stored.file}, converted; it may be deleted"
+            facts = f"{images.nbytes / 1e6:,.0f} MB of converted pictures in {stored.file}, safe to delete"
             taken = tidy(cache, limit, stored.name)
-            return images, tally, [f"stored   {facts} (the cache takes {taken:.1f} of {limit:g} GB)"]
+            return images, tally, [f"stored   {facts} (the cache uses {taken:.1f} of {limit:g} GB)"]
         except (OSError, CheckpointError) as problem:
             reason = first_sentence(one_line(problem.__cause__ or problem))
         why = f"in memory: {cache} cannot be written ({reason})"
@@ -91,7 +91,7 @@ def converted(conversion: Conversion, is_large: bool, say: Printer) -> tuple[Any
 
 
 class Stored:
-    """The files of one conversion in a cache."""
+    """The cache files of one conversion."""
 
     def __init__(self, cache: Path, conversion: Conversion, say: Printer) -> None:
         self.cache, self.conversion, self.say = cache, conversion, say
@@ -106,19 +106,19 @@ class Stored:
         self.patient_until = time.monotonic() + WAIT_SECONDS
 
     def images(self) -> tuple[Any, Tally]:
-        """The images, from the file that is there already if it is good. Raises OSError."""
+        """Return the images, from an existing file if good. Raises: OSError; as `Conversion.pieces`."""
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
             with locked(self.lock, self._waiting):
                 images, tally = self._found()
                 try:
                     return (images, tally) if tally.whole else self.convert(tally)
-                except (OSError, DataError):  # a full disk, perhaps, and the run will need it
+                except (OSError, DataError):  # perhaps the disk is full, and the run needs space
                     self.file.unlink(missing_ok=True)
                     raise
         except (OSError, CheckpointError):
             images, tally = self._found()
-            if tally.whole:  # a cache that can be read and not written is a cache
+            if tally.whole:  # a read-only cache is still useful
                 return images, tally
             raise
 
@@ -128,7 +128,7 @@ class Stored:
             self.patient_until = float("inf")
 
     def _found(self) -> tuple[Any, Tally]:
-        """The images in the file, none if it is missing, damaged, or made of the source as it was."""
+        """Return the file's images, or None if it is missing, damaged or made from an older source."""
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             with self.sidecar.open(encoding="utf-8") as file:
                 found = json.loads(file.read(1 << 20))
@@ -141,25 +141,25 @@ class Stored:
         return None, Tally()
 
     def _mapped(self, count: int) -> Any:
-        """The first `count` images. Raises OSError, and ValueError where there are fewer."""
+        """Map the first `count` images. Raises: OSError; ValueError if there are fewer."""
         shape = (count, *self.shape)
         with self.file.open("rb") as file:
             file.seek(len(header(shape)))
             return Mapped(file, shape, np.dtype(np.uint8)) if count else np.empty(shape, np.uint8)
 
     def convert(self, tally: Tally) -> tuple[Any, Tally]:
-        """Write the file, from where a process before this one has left off, and read it. Raises OSError."""
+        """Write the file, resuming where another process stopped, and read it. Raises: as `images`."""
         shape, total = self.shape, self.conversion.total
         sweep(self.cache, self.name)
         if not tally.done:
-            self.sidecar.unlink(missing_ok=True)  # at no time may an old one lie beside a new file
-            self.file.unlink(missing_ok=True)  # who uses the old one goes on with it
+            self.sidecar.unlink(missing_ok=True)  # an old sidecar must never accompany a new file
+            self.file.unlink(missing_ok=True)  # processes that have mapped the old file keep it
         start = len(header((0, *shape)))
         left = (total - tally.done) * math.prod(shape) * (1 + self.conversion.shape.flip)
         if shutil.disk_usage(self.cache).free < left:
-            raise OSError(f"the disk has less than {left / 1e9:.1f} GB left")
-        before = f", from number {tally.done + 1:,} on" if tally.done else ""
-        self.say(f"convert  {self.conversion.source}: {total:,} pictures, once, to {self.file}{before}")
+            raise OSError(f"the disk has less than {left / 1e9:.1f} GB free")
+        before = f", resuming at number {tally.done + 1:,}" if tally.done else ""
+        self.say(f"convert  {self.conversion.source}: {total:,} pictures, once, into {self.file}{before}")
         with self.file.open("r+b" if tally.done else "w+b") as file:
             file.seek(start + tally.images * math.prod(shape))
             saved = time.monotonic()
@@ -168,7 +168,7 @@ class Stored:
                 file.write(piece.tobytes())
                 tally.images += len(piece)
                 now = time.monotonic()
-                if did < 0:  # before the first piece the range of an array's numbers was found
+                if did < 0:  # do not count the search for the range of an array's numbers
                     begun, did = now, tally.done
                 if now >= saved + SAVE_SECONDS:
                     keep(file)
@@ -186,11 +186,11 @@ class Stored:
         self._note(replace(tally, whole=True))
         images, tally = self._found()
         if not tally.whole:
-            raise OSError("what was written there is something else when it is read")
+            raise OSError("the file reads back differently than it was written")
         return images, tally
 
     def _note(self, tally: Tally) -> None:
-        """Write the sidecar, all at once: JSON with a checksum. Raises OSError."""
+        """Replace the sidecar atomically: JSON with a checksum. Raises: OSError."""
         about = {"source": str(self.conversion.source), "state": self.conversion.state}
         facts = about | {"tally": asdict(tally), "fingerprint": fingerprint(self._mapped(tally.images))}
         content = json.dumps({"facts": facts, "crc": _checksum(facts)}, indent=1)
@@ -198,24 +198,24 @@ class Stored:
 
 
 def cache_limit() -> float:
-    """How much converted pictures may take together, in gigabytes: TINYGAN_CACHE_LIMIT. Raises UsageError."""
+    """Read TINYGAN_CACHE_LIMIT, the most gigabytes that all conversions may take. Raises: UsageError."""
     text = os.environ.get("TINYGAN_CACHE_LIMIT") or str(LIMIT)
     with suppress(ValueError):
         if float(text) >= 0:
             return float(text)
-    raise UsageError(f"TINYGAN_CACHE_LIMIT {text!r:.40} is not a number of gigabytes, such as 10.")
+    raise UsageError(f"TINYGAN_CACHE_LIMIT {text!r:.40} is not a size in gigabytes. Use a number such as 10.")
 
 
 def tidy(cache: Path, limit: float, used: str) -> float:
-    """Delete what is old, or more than `limit` gigabytes, but for the set `used`; returns the gigabytes left.
-    Who uses a set writes its lock; who still uses a deleted one goes on with it. Raises OSError."""
+    """Delete sets that are old or above `limit` gigabytes, but not `used`; return the gigabytes left. A set's
+    lock file dates its last use; a process that has mapped a deleted set keeps it. Raises: OSError."""
 
     def busy(holder: str) -> None:
-        raise CheckpointError(f"{holder} uses it.")
+        raise CheckpointError(f"{holder} is using it.")
 
     sets: dict[str, list[os.stat_result]] = {}
     for path in cache.iterdir():
-        with suppress(OSError):  # deleted meanwhile
+        with suppress(OSError):  # deleted in the meantime
             sets.setdefault(path.name.partition(".")[0], []).append(path.stat())
     taken = sum(facts.st_size for files in sets.values() for facts in files)
     last_used = {name: max(facts.st_mtime for facts in files) for name, files in sets.items()}
@@ -229,7 +229,7 @@ def tidy(cache: Path, limit: float, used: str) -> float:
 
 
 def header(shape: tuple[int, ...]) -> bytes:
-    """What an .npy file of uint8 begins with: as many bytes for every number of images."""
+    """Return the header of a uint8 .npy file; it is as long for any number of images."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""What a data set is: pictures as bytes, in memory or in a file, their shape, and where they came from."""
+"""A data set: pictures as bytes, in memory or in a file, with their shape and where they came from."""
 
 import hashlib
 import logging
@@ -17,17 +17,17 @@ import numpy as np
 
 from tinygan.errors import DataError, TinyganError, one_line, plural
 
-FINGERPRINTED = 64  # images that a fingerprint is made of
-CHUNK = 16 << 20  # bytes taken at once by who goes through all of an array
+FINGERPRINTED = 64  # images in a fingerprint
+CHUNK = 16 << 20  # bytes per chunk when a whole array is read
 WAYS = {
-    "crop": "from their centre squares",
-    "pad": "whole, between black bars where they are not square",
-    "stretch": "stretched to squares where they are none",
+    "crop": "cropped to their centre squares",
+    "pad": "padded to squares with black bars",
+    "stretch": "stretched to squares",
 }
 
 
 class Shape(NamedTuple):
-    """What pictures are brought to, and how: `resize` is one of `WAYS`; `flip` adds their mirror images."""
+    """The shape pictures are converted to: `resize`, one of `WAYS`, says how; `flip` adds mirror images."""
 
     size: int
     channels: int  # 1 or 3
@@ -39,17 +39,17 @@ class Shape(NamedTuple):
         return self.size, self.size, self.channels
 
     def mirrored(self, images: np.ndarray) -> np.ndarray:
-        """`images` (N, H, W, C), followed by their mirror images if those were asked for."""
+        """`images` (N, H, W, C), followed by their mirror images if `flip`."""
         return np.concatenate([images, images[:, :, ::-1]]) if self.flip else images
 
     def remarks(self, what: str, area: int, square: int, small: int) -> Iterator[str]:
-        """Notes on `what` was resized: `area`, `square` and `small` as `converted.Tally` has them."""
+        """Yield notes on resizing `what`; `area`, `square` and `small` are as in `converted.Tally`."""
         yield f"resized  {what}, {WAYS[self.resize]}"
         if self.resize == "crop" and 3 * square < 2 * area:
-            lost = f"{1 - square / area:.0%} of the pictures' area lies outside their centre squares"
+            lost = f"{1 - square / area:.0%} of the pictures' area is outside their centre squares"
             yield f"note     {lost}: --resize pad or stretch keeps all of it"
         if small:
-            yield f"note     {small:,} pictures are smaller than half of --size {self.size}: they get blurred"
+            yield f"note     {small:,} pictures are smaller than half of --size {self.size}: they will blur"
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,18 @@ class Dataset:
     """Pictures, and what a user should know about them."""
 
     name: str  # "fashion-mnist", "strokes", or the name of a folder or file
-    images: Any  # (N, H, W, C) uint8: an array, or a `Mapped` one, of which parts are taken
+    images: Any  # (N, H, W, C) uint8: an array, or a `Mapped` to index or slice
     source: str  # where they came from, in words
     notes: tuple[str, ...] = ()  # lines the user should see: what was left out, converted, assumed
-    files: tuple[str, ...] = ()  # the names of picture files, where it was made of those
+    files: tuple[str, ...] = ()  # the names of the picture files, if it was made from files
 
     @cached_property
     def sha256(self) -> str:
-        """A digest of the shape and every pixel: two sets are the same if and only if these are."""
+        """A digest of the shape and every pixel: two sets are equal if and only if these are."""
         return _digest(self.images.shape, chunks(self.images))
 
     def census(self) -> str:
-        """How many images there were before, pixel by pixel, and how many are of one colour, in words."""
+        """Say how many images repeat an earlier one, pixel by pixel, and how many have a single colour."""
         blank, seen = 0, [np.zeros(0, np.int64)]
         for part in chunks(self.images):
             blank += int((part == part[:, :1, :1]).all((1, 2, 3)).sum())
@@ -78,10 +78,10 @@ class Dataset:
 
 
 class Mapped:
-    """The array of `shape` and `dtype`, in C order, that begins where the open `file` stands; of any size.
-    ``images[3]``, ``images[3:5]`` and ``images[numbers]`` are copies in memory, as NumPy's indexing gives. A
-    page that was touched counts as this process's memory (https://man7.org/linux/man-pages/man2/mmap.2.html),
-    so it is given back at once. Raises ValueError where the file is too short, or the shape impossible."""
+    """An array of `shape` and `dtype`, in C order and of any size, mapped from the open `file`'s position on.
+    ``images[3]``, ``images[3:5]`` and ``images[numbers]`` are copies in memory, as with NumPy's indexing. A
+    page that was read counts as this process's memory (https://man7.org/linux/man-pages/man2/mmap.2.html),
+    so it is released at once. Raises: ValueError if the file is too short or the shape impossible."""
 
     def __init__(self, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.path, self.shape, self.ndim, self.dtype = Path(file.name), shape, len(shape), dtype
@@ -94,10 +94,10 @@ class Mapped:
         return self.shape[0]
 
     def __getitem__(self, which: Any) -> Any:
-        """A copy in memory. Raises DataError where the file has been cut since it was opened."""
-        if self._memory.size() < self._end:  # to touch what is missing would kill the process
-            raise DataError(f"{self.path} has become shorter while it was in use. Put the whole file back.")
-        # Shuffled images have no neighbours to read ahead.
+        """Return a copy in memory. Raises: DataError if the file was truncated after it was opened."""
+        if self._memory.size() < self._end:  # reading past the end would kill the process
+            raise DataError(f"{self.path} became shorter while in use. Restore the whole file.")
+        # For shuffled images, reading ahead is useless.
         self._advise("MADV_SEQUENTIAL" if isinstance(which, slice) else "MADV_RANDOM")
         taken = self._array[which]
         taken = taken if taken.flags.owndata else taken.copy()
@@ -105,7 +105,7 @@ class Mapped:
         return taken
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
-        raise TypeError("the whole of a mapped array as one in memory: take parts of it")
+        raise TypeError("a mapped array does not go into memory whole: index or slice it")
 
     def _advise(self, what: str) -> None:
         if hasattr(mmap, what):  # not on Windows
@@ -113,21 +113,21 @@ class Mapped:
 
 
 def chunks(images: Any) -> Iterator[np.ndarray]:
-    """All of `images` (N, ...), an array or a `Mapped`, in parts of at most `CHUNK` bytes, or one image."""
+    """Yield all `images` (N, ...), an array or `Mapped`, in parts of at most `CHUNK` bytes, or one image."""
     rows = max(1, CHUNK * len(images) // max(1, images.nbytes))
     for start in range(0, len(images), rows):
         yield images[start : start + rows]
 
 
 def fingerprint(images: Any) -> str:
-    """A digest of the shape of `images`, and of some spread evenly over them: enough to notice others."""
+    """Return a digest of the shape and of a few evenly spaced `images`: enough to notice other data."""
     return _digest(images.shape, [spread(images, FINGERPRINTED)])
 
 
 def spread(images: Any, count: int) -> np.ndarray:
-    """`count` of the `images`, or all if there are fewer, evenly spread over them."""
+    """Return `count` evenly spaced `images`, or all if there are fewer."""
     numbers = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
-    parts = np.array_split(numbers, 1 + len(numbers) // FINGERPRINTED)  # each maps memory around its images
+    parts = np.array_split(numbers, 1 + len(numbers) // FINGERPRINTED)  # each maps memory near its images
     return np.concatenate([images[part] for part in parts])
 
 
@@ -140,12 +140,12 @@ def _digest(shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> str:
 
 @contextmanager
 def reading(before: str = "", after: str = "") -> Iterator[None]:
-    """As `refusing`; and no thread warns of old headers, odd metadata or damaged pictures."""
+    """As `refusing`, without warnings from any thread of old headers, odd metadata or damaged pictures."""
     log, silent = logging.getLogger("PIL"), logging.NullHandler()
-    log.addHandler(silent)  # without any handler its lines would go to stderr
+    log.addHandler(silent)  # without a handler, messages would go to stderr
     try:
         with warnings.catch_warnings(), refusing(before, after):
-            warnings.simplefilter("ignore")  # in the whole process: not in several threads at once
+            warnings.simplefilter("ignore")  # process-wide: not for use in several threads at once
             yield
     finally:
         log.removeHandler(silent)
@@ -153,22 +153,22 @@ def reading(before: str = "", after: str = "") -> Iterator[None]:
 
 @contextmanager
 def refusing(before: str = "", after: str = "") -> Iterator[None]:
-    """Within this, what readers raise on hostile files is a `DataError`: `before`, colon, reason, `after`."""
+    """Turn any error of a reader, on hostile files, into a `DataError`: `before`, colon, reason, `after`."""
     before = before and f"{before}: "
     try:
         yield
     except TinyganError:
         raise
     except MemoryError as full:
-        remedy = after and ". Free some, or use other data."
-        raise DataError(f"{before}more than there is memory for{remedy}") from full
+        remedy = after and ". Free some memory or use other data."
+        raise DataError(f"{before}it does not fit in memory{remedy}") from full
     except Exception as problem:  # SyntaxError and tokenize.TokenError included
-        reason = re.sub(" <.*>", "", one_line(problem))  # Pillow names objects
+        reason = re.sub(" <.*>", "", one_line(problem))  # Pillow's texts include object addresses
         raise DataError(f"{before}{reason}{after}") from problem
 
 
 def normalise(images: Any) -> Any:
-    """Bytes 0 .. 255 to float32 in [-1, 1], the range of the generator's tanh: (x - 127.5) / 127.5.
+    """Map bytes 0 .. 255 to float32 in [-1, 1], the range of the generator's tanh: (x - 127.5) / 127.5.
 
     >>> normalise(np.array([0, 51, 255], np.uint8))
     array([-1. , -0.6,  1. ], dtype=float32)"""

@@ -1,4 +1,4 @@
-"""Fetching a file of known size and SHA-256: the right one or none, whatever server or cache may hold."""
+"""Download a file of known size and SHA-256: the right one or none, even if a mirror or the cache is bad."""
 
 import hashlib
 import os
@@ -16,13 +16,13 @@ from tinygan.errors import DataError, FileError, Printer, failing, one_line
 from tinygan.files import write_atomically
 
 CHUNK = 1 << 18
-CONNECT_SECONDS = 4  # until a server answers; also the longest pause within an answer
-TOTAL_SECONDS = 600
-PAUSES = (1, 5)  # seconds before all mirrors are tried again, where an answer broke off
+CONNECT_SECONDS = 4  # limit for a server's first answer, and for any pause within an answer
+TOTAL_SECONDS = 600  # limit for a file, all mirrors and retries included
+PAUSES = (1, 5)  # seconds before each retry of all mirrors, if a download broke off
 
 
 class Pinned(NamedTuple):
-    """A file on the network: `name`, the addresses of folders that hold it, its size in bytes, its digest."""
+    """A file on the network: its name, the URLs of folders that contain it, its size in bytes, its digest."""
 
     name: str
     mirrors: Sequence[str]
@@ -31,14 +31,14 @@ class Pinned(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """Where downloads and conversions are kept: TINYGAN_CACHE, or in the user's cache. Raises FileError."""
+    """Return the folder of downloads and conversions, TINYGAN_CACHE or the default. Raises: FileError."""
     if os.environ.get("TINYGAN_CACHE"):
         return Path(os.environ["TINYGAN_CACHE"])
     base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
     try:
         return Path(base or Path.home() / ".cache") / "tinygan"
-    except RuntimeError:  # a user without a home, as in some containers
-        raise FileError("there is no home folder. Set TINYGAN_CACHE.") from None
+    except RuntimeError:  # users have no home in some containers
+        raise FileError("there is no home folder. Set TINYGAN_CACHE to a folder.") from None
 
 
 def is_intact(path: Path, file: Pinned) -> bool:
@@ -47,10 +47,10 @@ def is_intact(path: Path, file: Pinned) -> bool:
 
 
 def fetch(file: Pinned, folder: Path, say: Printer) -> Path:
-    """The path of `file` in `folder`, called so only when complete and right: as it lies there, or from the
-    first good mirror. Raises DataError, with the last mirror's reason, and as `write_atomically`."""
+    """Return the path of `file` in `folder`, downloaded if missing or damaged; it gets its name only when
+    complete and verified. Raises: DataError, with the last mirror's reason; as `write_atomically`."""
     target = folder / file.name
-    with failing(f"cannot use the cache {folder}", "Set TINYGAN_CACHE.", DataError):
+    with failing(f"cannot use the cache {folder}", "Set TINYGAN_CACHE to another one.", DataError):
         if target.exists():
             if is_intact(target, file):
                 return target
@@ -61,11 +61,11 @@ def fetch(file: Pinned, folder: Path, say: Printer) -> Path:
 
 
 def downloaded(file: Pinned, say: Printer) -> bytes:
-    """The bytes of `file` from the first good mirror. Raises DataError."""
+    """Return the bytes of `file` from the first good mirror. Raises: DataError."""
     deadline = time.monotonic() + TOTAL_SECONDS
     reason = "no mirror"
     for pause in (*PAUSES, None):
-        broken = False  # whether an answer broke off; who does not answer at all is not asked again
+        broken = False  # whether a download broke off; a server that never answers gets no retry
         for mirror in file.mirrors:
             answer = None
             try:
@@ -73,7 +73,7 @@ def downloaded(file: Pinned, say: Printer) -> bytes:
                 return received(answer, mirror + file.name, file, deadline, say)
             except (DataError, OSError, HTTPException, ValueError) as problem:
                 if isinstance(problem, HTTPError):
-                    problem.close()  # it holds the connection
+                    problem.close()  # it keeps the connection open
                 reason = one_line(getattr(problem, "reason", None) or problem)
                 broken = broken or not (answer is None or isinstance(problem, DataError))
         if pause is None or not broken or time.monotonic() + pause > deadline:
@@ -84,9 +84,9 @@ def downloaded(file: Pinned, say: Printer) -> bytes:
 
 
 def opened_in_time(address: str) -> Any:
-    """The answer of `address`. Raises TimeoutError after `CONNECT_SECONDS`, and what `urlopen` raises. The
-    timeout of a socket counts anew for every address of a host, and not while its name is looked up: without
-    a network that can take minutes. So a thread waits, and is left behind."""
+    """Open the URL `address`. Raises: TimeoutError after `CONNECT_SECONDS`; as `urlopen`. A socket's timeout
+    restarts for each address of a host and does not cover the DNS query, which can take minutes without a
+    network. So a thread makes the request, and is abandoned if it is late."""
     answer: Future[Any] = Future()
 
     def ask() -> None:
@@ -102,23 +102,23 @@ def opened_in_time(address: str) -> Any:
 
 
 def received(answer: Any, address: str, file: Pinned, deadline: float, say: Printer) -> bytes:
-    """The bytes of `answer`, opened from `address`; at most one more than expected is taken. Raises DataError
-    for another file; OSError, HTTPException or ValueError where the connection failed."""
+    """Read the bytes of `answer`, opened from `address`, at most one more than expected. Raises: DataError if
+    the file is wrong or too slow; OSError, HTTPException or ValueError if the connection fails."""
     content, said = bytearray(), 0.0
     with answer:
-        # read1 gives what has come; read would wait for all of it, whatever the deadline.
+        # read1 returns what has arrived; read would wait for all of it, even past the deadline.
         while len(content) <= file.size and (part := answer.read1(min(CHUNK, file.size + 1 - len(content)))):
             content += part
             size = len(content)
             if time.monotonic() > deadline:
-                raise DataError(f"{address} was too slow: {size:,} of {file.size:,} bytes in time")
-            if size >= said + file.size / 4:  # a quarter more
+                raise DataError(f"{address} was too slow: {size:,} of {file.size:,} bytes arrived in time")
+            if size >= said + file.size / 4:  # every quarter
                 said = size
                 say(f"download {file.name}: {size / 1e6:.1f} of {file.size / 1e6:.1f} MB")
     if len(content) < file.size:
-        raise ConnectionError(f"{address} gave {len(content):,} bytes, not {file.size:,}")
+        raise ConnectionError(f"{address} sent {len(content):,} bytes, not {file.size:,}")
     if len(content) > file.size:
-        raise DataError(f"{address} gave more bytes, not {file.size:,}")
+        raise DataError(f"{address} sent more than {file.size:,} bytes")
     if (digest := hashlib.sha256(content).hexdigest()) != file.sha256:
-        raise DataError(f"{address} gave another file: its SHA-256 is {digest[:16]}...")
+        raise DataError(f"{address} sent a different file: its SHA-256 is {digest[:16]}...")
     return bytes(content)

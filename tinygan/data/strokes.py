@@ -1,7 +1,7 @@
-"""The built-in set: digits drawn by a random hand, white on black like MNIST's; no file, no network.
+"""The built-in data set: random handwritten digits, white on black like MNIST's; needs no file or network.
 
-A random hand moves the points of a template, slants, bends, stretches and turns the whole, then draws it: a
-pixel is ink where the pen came closer than its radius, with a soft edge."""
+Each digit is a template with its points moved at random, then bent, stretched, slanted and turned as a whole.
+A pen draws it: pixels closer to its path than its radius are ink, with a soft edge."""
 
 from functools import cache
 from itertools import pairwise
@@ -9,14 +9,14 @@ from itertools import pairwise
 import numpy as np
 
 SIDE = 28  # pixels
-BOX = 20.0  # pixels; a digit is as high or as wide as that and centred on its mass, as in MNIST
-MARGIN = 2.0  # pixels between the pen and the border; its pressure and soft edge need some
-BLOCK = 500  # images drawn together, from one random generator
-TRAIL = 72  # points along the pen's way; closer together than the pen is wide
-FINE = 64  # points tried between two points of a template, to find evenly spaced ones
+BOX = 20.0  # pixels: the longer side of a digit, which is centred on its mass, as in MNIST
+MARGIN = 2.0  # pixels between pen and border, for its varying pressure and soft edge
+BLOCK = 500  # images drawn together, from a single random generator
+TRAIL = 72  # points along the pen's path, closer together than the pen is wide
+FINE = 64  # points tried between two points of a template to find evenly spaced ones
 
-# A digit, and a way to write it: points x,y on a sheet of 100 x 100, y downwards, that the pen passes through
-# smoothly; it turns sharply at a "!" and is lifted at a "|".
+# A digit and one way to write it: points x,y on a sheet of 100 x 100, y downwards, joined by a smooth curve.
+# The pen turns sharply at a "!" and is lifted at a "|".
 TEMPLATES = """\
 0 58,6 30,10 14,46 26,88 50,97 76,82 86,45 70,12 46,5
 0 66,13 44,4 23,24 18,62 36,95 60,90 78,60 76,26 58,7 44,13
@@ -54,10 +54,10 @@ TEMPLATES = """\
 
 
 def strokes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` digits of the set `seed`, (count, 28, 28, 1) uint8, and which digit each is, (count,) uint8;
-    a larger `count` adds to them."""
+    """Draw `count` digits, (count, 28, 28, 1) uint8; return them and their labels, (count,) uint8. With the
+    same `seed`, a larger `count` only adds digits."""
     images, labels = [], []
-    for start in range(0, max(1, count), BLOCK):  # whole blocks are drawn: `count` changes no image
+    for start in range(0, max(1, count), BLOCK):  # whole blocks, so that `count` changes no image
         random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(start // BLOCK,)))
         digits, way, radius = write(random)
         labels.append(digits.astype(np.uint8))
@@ -66,22 +66,22 @@ def strokes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The hand: what is written, (B,), where the pen goes, (B, T, 2) pixels, its radius there, (B, T)."""
+    """Choose the digits (B,), the pen's path (B, T, 2) in pixels, and its radius there (B, T)."""
     digits = random.integers(0, 10, BLOCK)
     curves, points, ends, first, ways = templates()
     chosen = first[digits] + random.integers(0, ways[digits])
     shape = points[chosen]  # (B, K, 2), the sheet from -1 to 1
 
-    # No point is quite where it should be, the ends of a stroke least of all.
+    # Move every point a little, the ends of a stroke most.
     shape = shape + random.normal(0, 0.05, shape.shape) * (1 + 0.7 * ends[chosen])[..., None]
 
-    # The whole is bent, as if written on rubber.
+    # Bend the whole, as if written on rubber.
     x, y = shape[..., 0], shape[..., 1]
     bend = random.normal(0, 0.1, (6, BLOCK, 1))
     x, y = (x + bend[0] * y * y + bend[1] * x * y + bend[2] * x * x,
             y + bend[3] * x * x + bend[4] * x * y + 0.5 * bend[5] * y * y)  # fmt: skip
 
-    # It is narrow or wide, slanted (more often to the right), turned a little.
+    # Make it narrow or wide, slant it (more often to the right) and turn it a little.
     x = x * np.exp(random.normal(-0.08, 0.16, (BLOCK, 1)))
     x = x - y * random.normal(0.18, 0.22, (BLOCK, 1))
     turn = random.normal(0, 0.09, (BLOCK, 1))
@@ -89,17 +89,17 @@ def write(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
     way = curves[chosen] @ np.stack([x, y], -1)  # (B, T, 2)
 
-    # As in MNIST, the larger side fills the box and the mass is in the middle; neither quite so.
+    # As in MNIST, fit the longer side to the box and centre the mass, but neither exactly.
     extent = np.ptp(way, axis=1).max(1)
     pen = np.clip(random.normal(1.35, 0.33, BLOCK), 0.7, 2.3)
     size = BOX * random.uniform(0.9, 1.02, BLOCK) - 2 * pen
     way = way * (size / extent)[:, None, None]
     way = way + SIDE / 2 - way.mean(1, keepdims=True) + random.normal(0, 0.5, (BLOCK, 1, 2))
     rim = MARGIN + pen[:, None, None]
-    way = way + np.maximum(rim - way.min(1, keepdims=True), 0)  # no ink leaves the paper
+    way = way + np.maximum(rim - way.min(1, keepdims=True), 0)  # keep the ink on the paper
     way = way - np.maximum(way.max(1, keepdims=True) - (SIDE - rim), 0)
 
-    # The pen presses now more, now less, and is often lifted early at the end.
+    # Vary the pen's pressure; it is often lifted early at the end.
     along = np.linspace(0, 1, TRAIL)
     speed, phase = random.uniform(0.5, 2, (BLOCK, 1)), random.uniform(0, 1, (BLOCK, 1))
     pressure = random.uniform(0, 0.2, (BLOCK, 1)) * np.sin(2 * np.pi * (speed * along + phase))
@@ -108,8 +108,8 @@ def write(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def ink(random: np.random.Generator, way: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """What the pen leaves on the paper, (B, 28, 28) uint8: by sums, products and roots of rounded numbers
-    alone, which are the same on every machine."""
+    """Draw the pen's path, (B, 28, 28) uint8, with only sums, products and roots of rounded numbers, which
+    are the same on every machine."""
     middle = np.arange(SIDE, dtype=np.float32)[:, None] + np.float32(0.5)
     x, y = (np.round(way[..., axis].T * 256).astype(np.float32) / 256 for axis in (0, 1))  # (T, B)
     radius = np.round(radius.T * 256).astype(np.float32) / 256
@@ -117,9 +117,9 @@ def ink(random: np.random.Generator, way: np.ndarray, radius: np.ndarray) -> np.
     for step in range(TRAIL):
         across = (middle - x[step]) ** 2  # (28, B)
         down = (middle - y[step]) ** 2 - radius[step] ** 2
-        np.minimum(nearest, down[:, None] + across, out=nearest)  # distance squared less radius squared
+        np.minimum(nearest, down[:, None] + across, out=nearest)  # squared distance minus squared radius
     mean = radius.mean(0)
-    outside = np.sqrt(np.maximum(nearest + mean * mean, 0)) - mean  # pixels; negative within the stroke
+    outside = np.sqrt(np.maximum(nearest + mean * mean, 0)) - mean  # pixels; negative inside the stroke
     edge = np.round(random.uniform(1.0, 1.7, BLOCK) * 256).astype(np.float32) / 256
     dark = np.round(random.uniform(240, 280, BLOCK)).astype(np.float32)
     coverage = np.clip(np.float32(0.5) - outside / edge, 0, 1)
@@ -128,9 +128,9 @@ def ink(random: np.random.Generator, way: np.ndarray, radius: np.ndarray) -> np.
 
 @cache
 def templates() -> tuple[np.ndarray, ...]:
-    """`TEMPLATES`, ready for arithmetic, V ways to write a digit, padded with zeros to K points each: curves
-    (V, TRAIL, K), which turn points into the pen's way; points (V, K, 2), the sheet from -1 to 1; ends (V,
-    K), 1 where a stroke begins or ends; each digit's first way, and how many there are of it, (10,)."""
+    """Parse `TEMPLATES` into arrays, V ways to write a digit of K points each, padded with zeros: curves
+    (V, TRAIL, K), which map points to the pen's path; points (V, K, 2) in [-1, 1]; ends (V, K), 1 where a
+    stroke begins or ends; each digit's first way, and its number of ways, (10,)."""
     rows = TEMPLATES.splitlines()
     most = max(row.count(",") for row in rows)
     curves, points, ends = map(np.stack, zip(*(parse(row[1:], most) for row in rows), strict=True))
@@ -139,13 +139,13 @@ def templates() -> tuple[np.ndarray, ...]:
 
 
 def parse(text: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One template's curve (TRAIL, count), points (count, 2) and ends (count,); zeros behind its own points.
+    """Parse a template into its curve (TRAIL, count), points (count, 2) and ends (count,), padded with zeros.
 
     >>> curve, points, ends = parse("0,0 100,0! 100,100", 4)
     >>> (curve @ points)[[0, -1]].tolist(), ends.tolist()
     ([[-1.0, -1.0], [1.0, 1.0]], [1.0, 0.0, 1.0, 0.0])"""
     points, ends, stop = np.zeros((count, 2)), np.zeros(count), 0
-    pieces = []  # each is the numbers of points that one smooth curve passes through
+    pieces = []  # each holds the indices of the points on one smooth curve
     for stroke in text.split("|"):
         words, first, stop = stroke.split(), stop, stop + stroke.count(",")
         turns = [number for number, word in enumerate(words, first) if word.endswith("!")]
@@ -155,16 +155,16 @@ def parse(text: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     fine = np.concatenate([smooth(piece, count) for piece in pieces])
     steps = np.linalg.norm(np.diff(fine @ points, axis=0), axis=1)
     borders = np.cumsum([FINE * (len(piece) - 1) for piece in pieces])[:-1] - 1
-    steps[borders] = 0  # lifting the pen costs no ink
+    steps[borders] = 0  # a lifted pen uses no ink
     distance = np.concatenate([[0], np.cumsum(steps)])
     even = np.linspace(0, distance[-1], TRAIL)
     return fine[np.abs(distance[:, None] - even).argmin(0)], points, ends
 
 
 def smooth(piece: range, count: int) -> np.ndarray:
-    """The Catmull-Rom curve through the points `piece` of `count`: (FINE (len(piece) - 1), count)."""
+    """Return the Catmull-Rom curve through `piece` of `count` points: (FINE (len(piece) - 1), count)."""
     unit, t = np.eye(count)[piece], np.linspace(0, 1, FINE)[:, None]
-    # Past its ends the curve goes straight on.
+    # The curve continues straight past its ends.
     way = np.concatenate([2 * unit[:1] - unit[1:2], unit, 2 * unit[-1:] - unit[-2:-1]])
     a, b, c, d = (way[start : start + len(piece) - 1, None] for start in range(4))
     cubic = t**3 * (1.5 * (b - c) + (d - a) / 2)

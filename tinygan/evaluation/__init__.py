@@ -1,1 +1,1 @@
-"""How good are a generator's pictures? Measured with the features of a small classifier."""
+"""How good are a generator's pictures? Measured in the feature space of a small classifier."""

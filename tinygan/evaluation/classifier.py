@@ -1,7 +1,7 @@
-"""A small classifier of 28x28 grey pictures, whose last hidden layer gives 64 numbers to compare pictures by.
+"""A small classifier of 28x28 grey pictures; its last hidden layer has 64 features to compare pictures by.
 
-``python -m benchmarks.train_classifier`` trained it, on each set's images and labels, which no GAN sees. Of
-the 10,000 test images it recognises 91.5 % (Fashion-MNIST) and 99.9 % (`strokes`)."""
+``python -m benchmarks.train_classifier`` trained it, on each set's images and labels; no GAN sees the labels.
+It recognises 91.5 % (Fashion-MNIST) and 99.9 % (`strokes`) of the 10,000 test images."""
 
 import hashlib
 import io
@@ -17,9 +17,9 @@ from tinygan.layers import BatchNorm, Conv2D, Dense, Dropout, Init, LeakyReLU, M
 from tinygan.rng import stream
 
 SIDE, CLASSES, FEATURES = 28, 10, 64
-BATCH = 500  # images that are run together
+BATCH = 500  # images in one forward pass
 
-# SHA-256 of the weights' files, under the name of the set they were trained on.
+# SHA-256 of each file of weights, by the data set that it was trained on.
 DIGESTS = {
     "fashion-mnist": "5e79d307f30925ee0b0a32d8b1bcf5b05864b11a93b0d2db8eeab6f9d7266efe",
     "strokes": "f0d683b4a0edbf512703f789849e8306e1b60adda6305949fd8ed7cc3d3d271a",
@@ -31,7 +31,7 @@ THINGS = {"fashion-mnist": "clothes", "strokes": "digits"}
 
 
 def new_classifier(backend: Backend = CPU) -> Network:
-    """Pictures (N, 28, 28, 1) in [-1, 1] -> logits (N, 10), one for each class; untrained."""
+    """An untrained network: pictures (N, 28, 28, 1) in [-1, 1] -> logits (N, 10), one for each class."""
     init = Init(stream(0, "init"), backend)
     return Network("classifier", (SIDE, SIDE, 1), [               # 28, 28, 1
         Conv2D(init, 1, 24, kernel=5, stride=2, bias=False),   # 14, 14, 24
@@ -62,8 +62,9 @@ def features_and_classes(classifier: Network, images: np.ndarray) -> tuple[np.nd
 
 
 def class_called(name: str, of: str) -> str:
-    """The class of the set `of` with this number or `name`, in any case, or with a name that alone has this
-    part. Raises UsageError."""
+    """The class of the data set `of` by its number, its name in any case, or a unique part of its name.
+
+    Raises: UsageError if there is no such class, or more than one."""
     plain = name.lower().replace("-", " ")
     known = {full.lower().replace("-", " "): full for full in NAMES[of]}
     known |= {str(number): full for number, full in enumerate(NAMES[of])}
@@ -71,11 +72,11 @@ def class_called(name: str, of: str) -> str:
     if len(found) == 1:
         return found[0]
     names = ", ".join(NAMES[of]) + ("" if "0" in NAMES[of] else f", or 0 to {CLASSES - 1}")
-    raise UsageError(f"no class {name!r} in {of}.{meant(plain, known)} Name one of: {names}.")
+    raise UsageError(f"no class {name!r} in {of}.{meant(plain, known)} Use one of: {names}.")
 
 
 def load_classifier(name: str, backend: Backend = CPU) -> Network:
-    """The classifier of the set `name`. Raises UsageError for no such set, CheckpointError for a bad file."""
+    """The classifier for the set `name`. Raises: UsageError if there is none; CheckpointError if damaged."""
     if name not in DIGESTS:
         known = " and ".join(DIGESTS)
         raise UsageError(f"no classifier for {name}: there is one for {known}, pictures of 28x28x1.")

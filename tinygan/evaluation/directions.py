@@ -1,4 +1,4 @@
-"""What a report measures of a generator: directions of its noise that mean something, and ranks."""
+"""What a report shows about a generator: meaningful directions of its noise, and pictures ranked by D."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -16,21 +16,21 @@ from tinygan.runs.state import State, pictures_of, sample_noise
 from tinygan.views.health import SOON
 from tinygan.views.webpage import rounded
 
-RANKED = 256  # of the pictures of the noise, which D puts in order
-VECTORS, FRESH = 1000, 64  # of noise: to find directions by, and to try them on
-PUSH = 2.0  # how far along a direction it is tried, in standard deviations of the noise
-WORTH, LEAST = 0.5, 0.05  # how many standard deviations that must change a feature by; the least one counted
-PARALLEL = 0.85  # the cosine of two directions that are nearly one
-DIRECTIONS = 8  # at most
+RANKED = 256  # pictures that D ranks
+VECTORS, FRESH = 1000, 64  # noise vectors: to find directions, and to try them on
+PUSH = 2.0  # how far a direction is tried, in standard deviations of the noise
+WORTH, LEAST = 0.5, 0.05  # deviations by which a push must change a feature; the least one assumed
+PARALLEL = 0.85  # cosine above which two directions count as the same
+DIRECTIONS = 8  # the most directions to show
 MEASURES = {"brighter": "brightness", "wider": "width", "more symmetric": "symmetry",
-            "more contrast": "contrast"}  # by the name; else the probability of a class  # fmt: skip
+            "more contrast": "contrast"}  # by name; else the probability of a class  # fmt: skip
 
 Features: TypeAlias = Callable[[np.ndarray], dict[str, np.ndarray]]  # pictures -> (N,) in [0, 1] by name
 
 
 def for_report(state: State, images: Any = None) -> dict[str, Any]:
-    """What `write_report` shows of the generator that people see, unless its pictures are still blots: its
-    `directions`, where all layers are the original ones; its pictures, `ranked`, beside training `images`."""
+    """For `write_report`: `directions` of the generator that people see, if all its layers are original; and
+    its pictures, `ranked`, with the nearest training `images`. Empty while these pictures are still blots."""
     if state.step < SOON:
         return {}
     G = state.shown_G
@@ -43,11 +43,11 @@ def for_report(state: State, images: Any = None) -> dict[str, Any]:
 def directions(
     G: Network, noise: np.ndarray, pictures: np.ndarray, features: Features
 ) -> list[dict[str, Any]]:
-    """Up to `DIRECTIONS` unit vectors of the `noise`, those first along which a push changes the mean of a
-    feature most: its `name`, its `measure`, and the mean of that `before` and `after`, on the noise behind
-    that of the `pictures`. The direction of f is E[z (f(G(z)) - mean f)], for standard normal z the mean
-    gradient of f(G(z)) (Stein 1981, "Estimation of the mean of a multivariate normal distribution", lemma
-    2)."""
+    """Up to `DIRECTIONS` unit vectors of the `noise` along which a push changes the mean of a feature, the
+    strongest first: each with the feature's `name` and `measure`, and its mean `before` and `after`, on fresh
+    noise (the rows after those of the `pictures`). The direction of f is E[z (f(G(z)) - mean f)]; for normal
+    z it is the mean gradient of f(G(z)) (Stein 1981, "Estimation of the mean of a multivariate normal
+    distribution", lemma 2)."""
     seen, fresh = noise[: len(pictures)], noise[len(pictures) :]
     base, found = features(pictures_of(G, fresh)), list[tuple[float, dict[str, Any]]]()
     for name, values in features(pictures).items():
@@ -67,27 +67,28 @@ def directions(
 
 
 def features_of(state: State) -> Features:
-    """What pictures are judged by: their looks; and the probabilities of the classes, where tinygan has a
-    classifier for the run's data."""
+    """The features to find directions for: `appearance` and, if tinygan has a classifier for the run's data,
+    the probability of each class."""
     try:
         classifier, names = classifier_of(state.settings), NAMES[state.settings.data]
     except UsageError:
-        return looks
+        return appearance
 
-    def classes_and_looks(pictures: np.ndarray) -> dict[str, np.ndarray]:
+    def classes_and_appearance(pictures: np.ndarray) -> dict[str, np.ndarray]:
         with no_grad():
             logits = classifier(pictures).data
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares = (powers / powers.sum(axis=1, keepdims=True)).T
-        return {f"towards {name}": share for name, share in zip(names, shares, strict=True)} | looks(pictures)
+        classes = {f"towards {name}": share for name, share in zip(names, shares, strict=True)}
+        return classes | appearance(pictures)
 
-    return classes_and_looks
+    return classes_and_appearance
 
 
-def looks(pictures: np.ndarray) -> dict[str, np.ndarray]:
-    """What is seen of pictures (N, H, W, C) in [-1, 1] without knowing what they show, (N,) float32 from 0 to
-    1: the mean brightness; the width of an even bar whose light scatters about its centre as theirs does, as
-    a share of the picture's; the share of light that has its mirror image; twice the spread of brightness."""
+def appearance(pictures: np.ndarray) -> dict[str, np.ndarray]:
+    """Four features of pictures (N, H, W, C) in [-1, 1], each (N,) float32 in [0, 1]: mean brightness; the
+    width of an even bar with the same horizontal variance of light, relative to the picture's; the share of
+    light that has a mirror image; and contrast, twice the standard deviation of brightness."""
     grey = (pictures.mean(axis=3) + 1) / 2
     columns = grey.sum(axis=1) + 1e-6  # (N, W)
     light, at = columns.sum(axis=1), np.arange(columns.shape[1], dtype=np.float32)

@@ -4,17 +4,17 @@
     backward(saved, dy, wanted)         ->  (dx, ...)       dy, dx: d loss / d y and d loss / d x
 
 Both are plain functions of arrays and never change their arguments. `dy` has the shape of y, `dx` that of x.
-`wanted` holds a bool for each input; where it is False the backward pass may return None and save the work.
-An `Op` at the foot of each file joins the two.
+`wanted` holds a bool for each input; where it is False, the backward pass may save the work and return None.
+An `Op` at the end of each file joins the two.
 
-Letters, here and everywhere: N images in the batch (M: fakes), H height, W width, C channels in, F channels
-out (filters), K kernel side (KH, KW where they may differ), S stride, OH and OW height and width of a result;
-w weights (a kernel), b bias. Images are (N, H, W, C). `xp` is the library of the arrays, NumPy or CuPy."""
+Letters, used throughout: N images in the batch (M fakes), H height, W width, C input channels, F output
+channels (filters), K kernel side (KH, KW if they can differ), S stride, OH and OW height and width of a
+result; w weights (the kernel), b bias. Images are (N, H, W, C). `xp` is the array library, NumPy or CuPy."""
 
 from tinygan.errors import ShapeError
 
 
 def expect(fits: bool, text: str) -> None:
-    """Raise a ShapeError with `text` unless the shapes fit."""
+    """Raises: ShapeError with this `text` unless the shapes fit."""
     if not fits:
         raise ShapeError(text)

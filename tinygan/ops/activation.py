@@ -7,9 +7,9 @@ from tinygan.autograd import Gradients, Op, Wanted
 def leaky_relu_forward(x: Array, *, slope: float = 0.3) -> tuple[Array, Array]:
     """y = x where x > 0, slope x elsewhere. Any shape.
 
-    A negative input keeps a small gradient, so no unit stops learning for good, as it may with ReLU (Maas,
-    Hannun & Ng 2013, equation 2). 0.3 is Keras's default slope."""
-    number = x.dtype.type  # `where` makes float64 of two Python numbers
+    Negative inputs keep a small gradient. So no unit stops learning for good, as one can with ReLU, which is
+    slope 0 (Maas, Hannun & Ng 2013, equation 2). 0.3 is Keras's default."""
+    number = x.dtype.type  # `where` would turn two Python numbers into float64
     derivative = array_module(x).where(x > 0, number(1), number(slope))
     return x * derivative, derivative
 
@@ -20,7 +20,7 @@ def leaky_relu_backward(derivative: Array, dy: Array, wanted: Wanted) -> Gradien
 
 
 def tanh_forward(x: Array) -> tuple[Array, Array]:
-    """y = tanh(x), which maps any number into (-1, 1), the range of the images. Any shape."""
+    """y = tanh(x), in (-1, 1) as the images are. Any shape."""
     y = array_module(x).tanh(x)
     return y, y
 

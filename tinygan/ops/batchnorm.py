@@ -1,4 +1,4 @@
-"""Batch normalisation: give each channel mean 0 and variance 1, then a scale and a shift that are learnt.
+"""Batch normalisation: give each channel mean 0 and variance 1, then a learnt scale and a learnt shift.
 
 Source: Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1; the backward pass simplifies the equations
 just before its section 3.1. Shapes: x, y (N, C) or (N, H, W, C); gamma, beta, mean, variance (C,)."""
@@ -23,8 +23,8 @@ def batch_norm_forward(
 ) -> tuple[Array, Any]:  # fmt: skip
     """y = gamma xhat + beta,  xhat = (x - mean) / sqrt(variance + eps).
 
-    Without mean and variance, those of x are computed. Where they are those of x (`of_batch`), the backward
-    pass goes through them too; otherwise they are constants: the running values. eps: no division by 0."""
+    Without mean and variance, those of x are computed. If they are those of x (`of_batch`), the backward pass
+    goes through them; otherwise they are constants, the running values. eps prevents a division by 0."""
     expect((mean is None) == (variance is None), "batch_norm needs mean and variance, or neither.")
     if mean is None:
         (mean, variance), of_batch = moments(x), True
@@ -40,8 +40,8 @@ def batch_norm_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
 
         dx = gamma inverse_std (dy - (dbeta + xhat dgamma) / M).
 
-    The subtracted terms are the effect of x on the batch's own mean and variance: the forward pass undoes any
-    shift or stretch of a whole channel, so those parts of dy change nothing. Constants have no such terms."""
+    The subtracted terms come from the mean and variance, which depend on x: the forward pass undoes any shift
+    or scaling of a whole channel, so dx has no part in these two directions. Constants have no such terms."""
     xhat, gamma, inverse_std, of_batch = saved
     axes = tuple(range(dy.ndim - 1))
     dbeta, dgamma = dy.sum(axis=axes), (dy * xhat).sum(axis=axes)  # (C,)

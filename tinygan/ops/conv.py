@@ -1,8 +1,8 @@
-"""Convolution as one matrix product, and transposed convolution as the same thing backwards.
+"""Convolution as one matrix product, and transposed convolution as its backward pass.
 
-A convolution slides a small window over an image and takes, at every position, a weighted sum of the numbers
-under it. `im2col` copies each window into a row of a matrix. Then one matrix product takes all the sums, and
-matrix products are what computers do fastest:
+A convolution slides a small window over an image and computes, at every position, a weighted sum of the
+numbers under it. `im2col` copies each window into a row of a matrix. Then one matrix product computes all the
+sums, and matrix products are what computers do fastest:
 
     image, one channel       K = 2, S = 1, no padding            rows @ weights = result
       1 2 3                    1 2 4 5                             4 rows of 4 numbers,
@@ -17,12 +17,11 @@ came from. These two and a matrix product make up both convolutions, forward and
     convolution          y = im2col(x) w              dx = col2im(dy w^T),  dw = im2col(x)^T dy
     transposed           y = col2im(x w^T)            dx = im2col(dy) w,    dw = im2col(dy)^T x
 
-The forward pass of a transposed convolution is the backward pass of a convolution. It spreads each input
-pixel over a window of the output, so it enlarges images where a strided convolution shrinks them. (Where the
-stride does not divide the kernel side, windows overlap unevenly: hence the checkerboards of early images.)
+The forward pass of a transposed convolution is the dx of a convolution. It spreads each input pixel over a
+window of the output, so it enlarges images where a strided convolution shrinks them. (If the stride does not
+divide the kernel side, the windows overlap unevenly: hence the checkerboards in early images.)
 
-Sources: Chellapilla et al. 2006 (a matrix); Dumoulin & Visin 2016, arXiv 1603.07285 (sizes, transposition).
-"""
+Sources: Chellapilla et al. 2006 (im2col); Dumoulin & Visin 2016, arXiv 1603.07285 (sizes, transposition)."""
 
 from typing import Any
 
@@ -38,8 +37,7 @@ def conv2d_forward(
     """y[n,p,q,f] = b[f] + sum over i,j,c of x[n, p S + i - top, q S + j - left, c] w[i,j,c,f].
 
     Pixels outside x count as 0. Shapes: x (N, H, W, C), w (KH, KW, C, F), b (F,) or None, y (N, OH, OW, F),
-    OH = (H + top + bottom - KH) // S + 1: ceil(H / S) for ``'same'`` (bottom is top or top + 1); W likewise.
-    """
+    OH = (H + top + bottom - KH) // S + 1, ceil(H / S) for ``'same'``; OW likewise."""
     fits = x.ndim == w.ndim == 4 and x.shape[3] == w.shape[2]
     expect(fits, f"conv2d got x {x.shape} and w {w.shape}. It needs x (N, H, W, C), w (KH, KW, C, F).")
     KH, KW, C, F = w.shape
@@ -75,12 +73,11 @@ def conv2d_transpose_forward(
 ) -> tuple[Array, Any]:
     """y[n, p S + i - top, q S + j - left, f] += sum over c of x[n,p,q,c] w[i,j,f,c], starting at y = b[f].
 
-    Every (p, q, i, j) adds to one pixel of y; what lands outside is cropped. It is the adjoint of `conv2d`
-    with the same w, stride and padding, so w is (..., F, C): that `conv2d` takes F channels and makes C.
+    Every (p, q, i, j) adds to one pixel of y; what lands outside is cropped. This is the adjoint of `conv2d`
+    with the same w, stride and padding. That `conv2d` maps F channels to C, so w is (KH, KW, F, C).
 
     Shapes: x (N, H, W, C), w (KH, KW, F, C), b (F,) or None, y (N, OH, OW, F) with OH = H S for ``'same'``,
-    H S + max(KH - S, 0) for ``'valid'`` (as in Keras), (H - 1) S + KH - top - bottom otherwise (as in ONNX).
-    """
+    H S + max(KH - S, 0) for ``'valid'`` (as in Keras), (H - 1) S + KH - top - bottom else (as in ONNX)."""
     fits = x.ndim == w.ndim == 4 and x.shape[3] == w.shape[3]
     expect(fits, f"conv2d_transpose got x {x.shape}, w {w.shape}. It needs x (N, H, W, C), w (KH, KW, F, C).")
     KH, KW, F, C = w.shape
@@ -110,8 +107,8 @@ def conv2d_transpose_backward(saved: Any, dy: Array, wanted: Wanted) -> Gradient
 def im2col(x: Array, kernel: tuple[int, int], stride: tuple[int, int], pads: Pads) -> Array:
     """Every window of x: cols[n,p,q,i,j,c] = padded x[n, p S + i, q S + j, c].
 
-    Shapes: x (N, H, W, C), the result (N, OH, OW, KH, KW, C). The loop runs over the few positions in the
-    kernel, and copies the pixel at that position of all windows at once."""
+    Shapes: x (N, H, W, C), the result (N, OH, OW, KH, KW, C). The loop runs over the few positions (i, j) in
+    the kernel, and copies the pixel at this position of all windows at once."""
     xp, (KH, KW), (SH, SW) = array_module(x), kernel, stride
     x = xp.pad(x, ((0, 0), *pads, (0, 0)))  # pads: ((top, bottom), (left, right))
     N, H, W, C = x.shape
@@ -126,7 +123,7 @@ def im2col(x: Array, kernel: tuple[int, int], stride: tuple[int, int], pads: Pad
 def col2im(cols: Array, shape: tuple[int, int, int, int], stride: tuple[int, int], pads: Pads) -> Array:
     """The adjoint of `im2col`: images of `shape` (N, H, W, C), each window added back where it came from.
 
-    It is `im2col` line by line, with the two sides exchanged and ``=`` made ``+=``, since windows overlap."""
+    The loop of `im2col` with its two sides exchanged, and ``+=`` instead of ``=``, since windows overlap."""
     N, OH, OW, KH, KW, C = cols.shape
     (SH, SW), ((top, bottom), (left, right)) = stride, pads
     _, H, W, _ = shape

@@ -26,7 +26,7 @@ def dense_backward(saved: tuple[Array, Array], dy: Array, wanted: Wanted) -> Gra
 
 
 def reshape_forward(x: Array, *, shape: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:
-    """The same numbers, in row-major order, under another shape. One length may be -1: whatever is left."""
+    """The same numbers, in row-major order, in another shape. One length can be -1: the one that fits."""
     try:
         return x.reshape(shape), x.shape
     except ValueError:
@@ -34,7 +34,7 @@ def reshape_forward(x: Array, *, shape: tuple[int, ...]) -> tuple[Array, tuple[i
 
 
 def reshape_backward(saved: tuple[int, ...], dy: Array, wanted: Wanted) -> Gradients:
-    """dx = dy under the shape of x."""
+    """dx = dy in the shape of x."""
     return (dy.reshape(saved),)
 
 

@@ -1,4 +1,4 @@
-"""Sizes and paddings of both convolutions: why 28 pixels become 14 with padding (1, 2)."""
+"""Output sizes and padding of both convolutions: why 28 pixels become 14 with padding (1, 2)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ Padding = str | Pads
 def stride_pair(stride: Stride) -> tuple[int, int]:
     """The (vertical, horizontal) stride, from one number or two.
 
-    Raises:
-        UsageError: not one or two whole numbers of at least 1."""
+    Raises: UsageError unless these are one or two whole numbers of at least 1."""
     pair = stride if isinstance(stride, tuple) else (stride, stride)
     if len(pair) != 2 or not all(isinstance(S, int) and S >= 1 for S in pair):
         raise UsageError(f"stride {stride!r} is not a whole number >= 1, nor a pair of them.")
@@ -23,17 +22,15 @@ def stride_pair(stride: Stride) -> tuple[int, int]:
 def conv2d_pads(
     size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: Padding
 ) -> Pads:
-    """The zeros around an image of `size`: ((top, bottom), (left, right)).
+    """The rows and columns of zeros around an image of `size` (H, W): ((top, bottom), (left, right)).
 
-    ``'same'`` makes OH = ceil(H / S). How many zeros that needs depends on the stride; of an odd number the
-    larger half goes after: 28 -> 14 with K = 5, S = 2 pads (1, 2), not (2, 2).
+    ``'same'`` makes OH = ceil(H / S). Its last window starts at pixel (OH - 1) S and so needs (OH - 1) S + K
+    pixels. What H lacks is padding: half of it before the image and half after, where an odd row goes.
 
-    >>> conv2d_pads((28, 28), (5, 5), (2, 2), "same")
+    >>> conv2d_pads((28, 28), (5, 5), (2, 2), "same")  # 13 * 2 + 5 - 28 = 3 rows, 3 columns
     ((1, 2), (1, 2))
 
-    Raises:
-        ShapeError: the window is larger than the padded image.
-        UsageError: padding is not of a known form."""
+    Raises: ShapeError if the window is larger than the padded image; UsageError if the padding is unknown."""
     if padding == "same":
         pads = tuple(_same_pads(*axis) for axis in zip(size, kernel, stride, strict=True))
     else:
@@ -47,16 +44,14 @@ def conv2d_pads(
 def conv2d_transpose_size(
     size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: Padding
 ) -> tuple[tuple[int, int], Pads]:
-    """Size (OH, OW) of a transposed convolution's result, and what is cropped around it.
+    """The size (OH, OW) of a transposed convolution's result, and the rows and columns cropped around it.
 
     >>> conv2d_transpose_size((7, 7), (5, 5), (2, 2), "same")
     ((14, 14), ((1, 2), (1, 2)))
 
-    Raises:
-        ShapeError: the crop leaves nothing.
-        UsageError: padding is not of a known form."""
+    Raises: ShapeError if the crop leaves no pixel; UsageError if the padding is unknown."""
     axes = list(zip(size, kernel, stride, strict=True))
-    if padding == "same":  # the convolution from H S back to H pads by the same rule
+    if padding == "same":  # as the convolution from H S back to H pads
         out = [side * S for side, _, S in axes]
         pads = tuple(_same_pads(side * S, K, S) for side, K, S in axes)
     elif padding == "valid":

@@ -1,4 +1,4 @@
-"""Binary cross-entropy on logits: how wrong a yes/no answer is, and in which direction to change it."""
+"""Binary cross-entropy on logits: how wrong a yes/no answer is, and which way to change it."""
 
 from tinygan.arrays import Array, array_module
 from tinygan.autograd import Gradients, Op, Wanted
@@ -6,9 +6,13 @@ from tinygan.ops import expect
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)) without overflow: the probability of "real" that the logit x stands for."""
+    """1 / (1 + exp(-x)), without overflow: the probability of "real" for the logit x. Any shape.
+
+    >>> import numpy as np
+    >>> sigmoid(np.array([-1000.0, 0.0, 1000.0])).tolist()
+    [0.0, 0.5, 1.0]"""
     xp = array_module(x)
-    small = xp.exp(-abs(x))  # in (0, 1], whatever the sign
+    small = xp.exp(-abs(x))  # in [0, 1]: it never overflows
     return xp.where(x >= 0, 1, small) / (1 + small)
 
 
@@ -16,7 +20,7 @@ def bce_with_logits_forward(x: Array, *, target: float | Array) -> tuple[Array, 
     """loss = mean of max(x, 0) - x t + log(1 + exp(-|x|)), for logits x and a target t in [0, 1].
 
     It equals the mean of -t log(p) - (1 - t) log(1 - p) with p = sigmoid(x), but never takes the logarithm of
-    a probability that was rounded to 0 (the form is that of `tf.nn.sigmoid_cross_entropy_with_logits`).
+    a probability that was rounded to 0 (the formula of `tf.nn.sigmoid_cross_entropy_with_logits`).
     Shapes: x any; `target` one number for all logits, or an array like x; loss ()."""
     shape = () if isinstance(target, (int, float)) else getattr(target, "shape", type(target).__name__)
     expect(shape in ((), x.shape), f"bce_with_logits got target {shape}. It needs a number or {x.shape}.")
@@ -26,11 +30,11 @@ def bce_with_logits_forward(x: Array, *, target: float | Array) -> tuple[Array, 
 
 
 def bce_with_logits_backward(saved: tuple[Array, float | Array], dy: Array, wanted: Wanted) -> Gradients:
-    """dx = dy (sigmoid(x) - t) / size of x: the probability given minus the one wanted."""
+    """dx = dy (sigmoid(x) - t) / size of x: the predicted probability minus the target."""
     x, target = saved
     xp = array_module(x)
     small = xp.exp(-abs(x))
-    tail = small / (1 + small)  # sigmoid(-|x|): the subtraction 1 - sigmoid(|x|) would lose its digits
+    tail = small / (1 + small)  # sigmoid(-|x|); 1 - sigmoid(|x|) would lose its digits
     error = xp.where(x >= 0, (1 - target) - tail, tail - target)
     return (dy * error / x.dtype.type(x.size),)
 

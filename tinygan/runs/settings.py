@@ -82,97 +82,75 @@ FORGOTTEN: dict[str, Any] = {"resumed": "forgets"}
 class Settings:
     """All settings of ``python -m tinygan.train``; `None` means: decided when the run starts."""
 
-    device: str = setting("auto", "default: auto, the GPU if usable", choices=DEVICES, type=device)
+    device: str = setting("auto", "auto (a GPU if usable), cpu or gpu", choices=DEVICES, type=device)
     data: str = setting(
-        "auto", "auto (default: Fashion-MNIST, or the built-in strokes where it can't be had), "
-        "fashion-mnist, mnist, strokes; or a folder, zip or tar of pictures, an .npy, .npz, IDX or .csv file",
-        metavar="NAME|PATH", type=filled,
+        "auto", "auto (fashion-mnist, or strokes without a network), fashion-mnist, mnist, strokes; or your "
+        "own: a folder, zip, tar, .npy, .npz, IDX or .csv", metavar="NAME|PATH", type=filled,
     )  # fmt: skip
     data_dir: str | None = setting(
-        None, "where fashion-mnist/train-images-idx3-ubyte.gz or mnist/... lies; default: TINYGAN_DATA, then "
-        "where it was downloaded to", metavar="DIR", type=filled,
+        None, "where fashion-mnist/ or mnist/ is (default: TINYGAN_DATA, else the cache)",
+        metavar="DIR", type=filled,
     )  # fmt: skip
-    recipe: str = setting(
-        "seed", "seed (default): the tutorial's settings, batch 256, Adam 1e-4, beta1 0.9; "
-        "quick: batch 64, Adam 2e-4, beta1 0.5, clear pictures after 3 epochs; "
-        "best: batch 32, Adam 8e-4 (D 4e-4, or it runs away), beta1 0 (no momentum), beta2 0.99 (a short "
-        "memory), penalty 1 in place of dropout, pictures by averaged weights (0.999): the best ones in the "
-        "same time",
-        choices=tuple(RECIPES), **FIXED,
-    )  # fmt: skip
-    epochs: int = setting(100, "default: 100", at_least(0))
-    batch_size: int = setting(256, "default: the recipe's", at_least(1), **FIXED)
-    lr: float = setting(1e-4, "Adam's learning rate (see --lr-d); default: the recipe's", positive, **NAMED)
-    seed: int = setting(0, "of all random numbers; default: 0", at_least(0), **FIXED)
-    # From here on the options are listed as advanced: see `add_options`.
-    limit: int | None = setting(None, "use the first N images", at_least(1), metavar="N", **FIXED)
-    steps: int | None = setting(None, "stop after N steps in all", at_least(0), metavar="N", **FORGOTTEN)
+    recipe: str = setting("seed", "seed (the tutorial's), quick or best", choices=tuple(RECIPES), **FIXED)
+    epochs: int = setting(100, "passes over the data", at_least(0))
+    batch_size: int = setting(256, "images per step", at_least(1), **FIXED)
+    lr: float = setting(1e-4, "Adam's learning rate", positive, **NAMED)
+    seed: int = setting(0, "seed of all random numbers", at_least(0), **FIXED)
+    limit: int | None = setting(None, "train on the first N images only", at_least(1), **FIXED)
+    steps: int | None = setting(None, "stop after N steps in total", at_least(0), **FORGOTTEN)
     # `check_sizes` checks the model's sizes.
-    size: int = setting(28, "side of the pictures, which are square; default: 28", type=side, **FIXED)
-    channels: int = setting(1, "1 grey (default) or 3 colour", choices=(1, 3), **FIXED)
+    size: int = setting(28, "side of the pictures in pixels", type=side, **FIXED)
+    channels: int = setting(1, "1 for grey, 3 for colour", choices=(1, 3), **FIXED)
     resize: str = setting(
-        "crop", "how pictures become square: crop (default) takes the centre, pad adds black bars, "
-        "stretch distorts", choices=tuple(WAYS), added=True, **FIXED,
+        "crop", "crop to the centre square, pad with black bars, or stretch",
+        choices=tuple(WAYS), metavar="HOW", added=True, **FIXED,
     )  # fmt: skip
-    flip: bool = setting(False, "train on the pictures' mirror images as well", added=True, **FIXED)
-    width: int = setting(64, "channels at half size; default: 64", **FIXED)
-    noise_dim: int = setting(100, "numbers behind a picture; default: 100", **FIXED)
-    lr_d: float | None = setting(None, "D's own rate; default: the recipe's", positive, added=True, **NAMED)
-    beta1: float = setting(0.9, "Adam's memory; default: the recipe's", below_one, **NAMED)
-    beta2: float = setting(0.999, "... of squares; default: the recipe's", below_one, added=True, **NAMED)
+    flip: bool = setting(False, "also train on mirror images", added=True, **FIXED)
+    width: int = setting(64, "channels at half the pictures' size", **FIXED)
+    noise_dim: int = setting(100, "length of a noise vector", **FIXED)
+    lr_d: float | None = setting(None, "D's learning rate", positive, added=True, **NAMED)
+    beta1: float = setting(0.9, "decay rate of Adam's mean gradient", below_one, **NAMED)
+    beta2: float = setting(0.999, "decay rate of Adam's mean square", below_one, added=True, **NAMED)
     average: float = setting(
-        0.0, "make the pictures with weights averaged over the steps, which forget at this rate "
-        "(such as 0.999); 0: with the last ones; default: the recipe's",
-        below_one, added=True, metavar="DECAY", **NAMED,
+        0.0, "generate with a moving average of G's weights, which decays at RATE; 0: with the latest ones",
+        below_one, added=True, **NAMED,
     )  # fmt: skip
     penalty: float = setting(
-        0.0, "how much D is held back where its answer changes fast around real images (R1), which calms the "
-        "training; 0: not at all; default: the recipe's",
-        at_least(0), added=True, metavar="STRENGTH", **NAMED,
+        0.0, "weight of R1, a penalty on D's gradient at real images, which calms training",
+        at_least(0), added=True, metavar="WEIGHT", **NAMED,
     )  # fmt: skip
-    dropout: float = setting(
-        0.3, "the share of D's numbers set to 0 at random in training; default: the recipe's",
-        below_one, added=True, metavar="RATE", **NAMED,
-    )  # fmt: skip
+    dropout: float = setting(0.3, "share of D's activations set to 0", below_one, added=True, **NAMED)
     start_from: str | None = setting(
-        None, "begin with the weights, and sizes, of a run, a checkpoint or a .safetensors file",
+        None, "start a new run with the weights and sizes of a run, a checkpoint or a .safetensors file",
         added=True, metavar="RUN|FILE", type=filled, **FIXED,
     )  # fmt: skip
-    engine: str = setting("auto", "default: auto", choices=ENGINES)
+    engine: str = setting("auto", "auto (fast), fast, or readable, the code in ops/", choices=ENGINES)
     precision: str = setting(
-        "auto", "of matrix products on a GPU: tf32 rounds their factors to 10 bits and is faster, float32 "
-        "does not; float16 also keeps most of them in 16 bits. auto (default): tf32 where the card and "
-        "the engine have it; config.json says which",
-        added=True, choices=PRECISIONS,
+        "auto", "on a GPU: auto (tf32 if it has that), float32, tf32 (matrix products round factors to 10 "
+        "bits) or float16 (most of them also stored in 16 bits)", added=True, choices=PRECISIONS,
     )  # fmt: skip
     threads: int | None = setting(  # each takes memory of its own
-        None, "default: all usable cores, or fewer where OMP_NUM_THREADS or NumPy's BLAS allows fewer",
-        at_least(1, 1024), metavar="N",
+        None, "CPU threads (default: the usable cores, or fewer if OMP_NUM_THREADS or the BLAS says so)",
+        at_least(1, 1024),
     )  # fmt: skip
-    sample_every: int = setting(1, "default: 1", at_least(1), metavar="EPOCHS")
+    sample_every: int = setting(1, "save a picture every N epochs", at_least(1))
     sample_steps: int | None = setting(
-        None, "a picture and a save every N steps of the first epoch; default: after 10, 20, 40 ... seconds",
-        at_least(1), added=True, metavar="N",
+        None, "in the first epoch, save a picture and latest.npz every N steps (default: after 10, 20, 40 "
+        "... seconds)", at_least(1), added=True,
     )  # fmt: skip
-    checkpoint_every: int = setting(
-        20, "how often to keep one, beside latest.npz, which is saved after every epoch; default: 20",
-        at_least(1), metavar="EPOCHS",
-    )  # fmt: skip
+    checkpoint_every: int = setting(20, "every N epochs, save a checkpoint next to latest.npz", at_least(1))
     save_minutes: float = setting(
-        5.0, "how often to save latest.npz inside a long epoch; default: 5", positive, added=True,
-        metavar="MINUTES",
-    )  # fmt: skip
+        5.0, "in a long epoch, save latest.npz every N minutes", positive, added=True, metavar="N"
+    )
     keep: int | None = setting(
-        None, "how many to keep beside latest.npz; default: all", at_least(1), added=True, metavar="N"
+        None, "keep the newest N checkpoints next to latest.npz (default: all)", at_least(1), added=True
     )
     metrics_every: int | None = setting(
-        None, "evaluate (see tinygan.evaluate) so often", at_least(1), added=True, metavar="EPOCHS"
+        None, "every N epochs, measure as tinygan.evaluate does", at_least(1), added=True
     )
-    keep_best: bool = setting(
-        False, "keep best.npz, the checkpoint with the best FCD that --metrics-every measures", added=True
-    )
-    no_gif: bool = setting(False, "make no animation", **FORGOTTEN)
-    no_report: bool = setting(False, "write no report.html", added=True, **FORGOTTEN)
+    keep_best: bool = setting(False, "keep best.npz, the best by FCD (needs --metrics-every)", added=True)
+    no_gif: bool = setting(False, "do not write training.gif", **FORGOTTEN)
+    no_report: bool = setting(False, "do not write report.html", added=True, **FORGOTTEN)
 
     @property
     def kernels(self) -> int:
@@ -202,6 +180,18 @@ class Settings:
         return self
 
 
+METAVARS = {int: "N", float: "RATE", str: "NAME"}
+GROUPS = {  # of options, as `--help` shows them; those from MORE on only as `--help-all` does
+    "data": "data",
+    "training": "recipe epochs batch_size lr seed device",
+    "runs": "",
+    "more about runs": "start_from",
+    "more about the data": "data_dir limit size channels resize flip",
+    "more about the training": "steps lr_d beta1 beta2 average penalty dropout width noise_dim",
+    "more about speed": "engine precision threads",
+    "more about what is saved": "sample_every sample_steps checkpoint_every save_minutes keep metrics_every "
+    "keep_best no_gif no_report",
+}
 DESCRIBED: dict[str, Field[Any]] = {known.name: known for known in fields(Settings)}
 
 
@@ -210,15 +200,22 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """Give `parser` an option for every setting; those that are not given are absent from its result."""
-    group: Any = parser
-    for name, known in DESCRIBED.items():
-        kind = KINDS[str(known.type).split()[0]][0]
-        how = {"action": "store_true"} if kind is bool else {"type": kind}
-        if name == "limit":
-            group = parser.add_argument_group("advanced")
-        group.add_argument(option(name), default=SUPPRESS, **how | known.metadata["option"])
+def add_options(parser: ArgumentParser) -> dict[str, Any]:
+    """Give `parser` an option for every setting; those that are not given are absent from its result. Returns
+    the groups of `GROUPS` by title."""
+    groups = {}
+    for title, names in GROUPS.items():
+        groups[title] = parser.add_argument_group(title)
+        for name in names.split():
+            known = DESCRIBED[name]
+            kind = KINDS[str(known.type).split()[0]][0]
+            how = {"type": kind, "metavar": METAVARS[kind]} if kind in METAVARS else {"action": "store_true"}
+            how |= known.metadata["option"]
+            default = "the recipe's" if name in RECIPES["best"] else known.default
+            if default is not None and kind is not bool:
+                how["help"] += f" (default: {default})"
+            groups[title].add_argument(option(name), default=SUPPRESS, **how)
+    return groups
 
 
 def new_settings(given: Mapping[str, Any], start: Settings | None = None) -> Settings:

@@ -1,1 +1,1 @@
-"""What is shown of a run: pictures, the animation, health, the report, the networks explained."""
+"""Shows a run to people: pictures, the animation, verdicts, the report, the networks explained."""

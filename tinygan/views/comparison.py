@@ -1,4 +1,4 @@
-"""Several runs on one page, ``comparison.html``: the files in ``page/``, and the runs as JSON."""
+"""Compares several runs on one page, ``comparison.html``: the files in ``page/``, and the runs as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,16 +13,16 @@ from tinygan.runs.settings import Settings
 from tinygan.runs.state import PREVIEWS, State, pictures_of, sample_noise
 from tinygan.views.webpage import MOST_POINTS, config_of, curves, page, rounded, run_name, sprite, statistics
 
-Line: TypeAlias = tuple[Any, Any]  # x (N,), growing, and y (N,)
+Line: TypeAlias = tuple[Any, Any]  # x (N,), ascending, and y (N,)
 
 
 def write_comparison(models: Sequence[tuple[RunFolder, State]], path: Path) -> None:
-    """Write a page with several runs, whose networks are now as in their states, side by side: pictures of
-    the same noise, the settings in which they `differ`, and their `lines_of`. Raises as `write_report`."""
+    """Write a page that shows runs side by side, each with the networks of its state: pictures of the same
+    noise, the settings that `differ`, and the curves of `lines_of`. Raises: as `write_report`."""
     runs, found = [], []
     for run, state in models:
         stats, noise = statistics(run), sample_noise(0, PREVIEWS, state.shown_G)
-        settings = asdict(Settings()) | config_of(run)["settings"]  # an older run lacks some
+        settings = asdict(Settings()) | config_of(run)["settings"]  # older runs lack some
         shown = {"name": run_name(run), "stats": stats, "settings": settings}
         runs.append(shown | {"pictures": sprite(pictures_of(state.shown_G, noise)), "step": state.step})
         found.append(lines_of(run, stats))
@@ -37,7 +37,7 @@ def write_comparison(models: Sequence[tuple[RunFolder, State]], path: Path) -> N
 
 
 def lines_of(run: RunFolder, stats: Sequence[dict[str, Any]]) -> dict[str, Line]:
-    """Losses by step, and FCD by step and by minute of training."""
+    """The curves of a run: losses by step, and FCD by step and by minute of training."""
     curve = curves(run.read_losses(), stats)
     G, D, *_ = np.array(curve["mean"], float)
     minutes = np.cumsum([row.get("seconds", 0) for row in stats]) / 60
@@ -51,7 +51,7 @@ def lines_of(run: RunFolder, stats: Sequence[dict[str, Any]]) -> dict[str, Line]
 
 
 def together(lines: Sequence[Line]) -> dict[str, Any]:
-    """The `lines` over one x of at most `MOST_POINTS`: straight between points, None where there are none."""
+    """The `lines` on one shared x of at most `MOST_POINTS` points: interpolated, and None outside a line."""
     x = np.unique(np.concatenate([x for x, _ in lines]))
     if len(x) > MOST_POINTS:
         x = np.linspace(x[0], x[-1], MOST_POINTS)

@@ -1,4 +1,4 @@
-"""One training step in words, with the numbers of a real step and the place of the code that made each."""
+"""Explains one training step in words, with the numbers of a real step and the lines of code behind them."""
 
 import inspect
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from tinygan.views.inspection import PACKAGE
 
 
 def place(module: ModuleType, code: str) -> str:
-    """Where `code` stands in a module: ``[tinygan/gan.py:58]``. Nothing where a reader changed it."""
+    """The line of a module that contains `code`: ``[tinygan/gan.py:58]``; empty if a reader changed it."""
     for number, line in enumerate(inspect.getsource(module).splitlines(), start=1):
         if code in line:
             return f"[{Path(str(module.__file__)).relative_to(PACKAGE).as_posix()}:{number}]"
@@ -30,84 +30,84 @@ def place(module: ModuleType, code: str) -> str:
 
 
 def explain(stepping: StepByStep) -> Iterator[tuple[str, list[str]]]:
-    """The next step, of the readable engine: titles, and the sentences below each. The weights and both Adams
-    take it; the rest of the state is spoilt. Raises UsageError where a function changed: no words fit it."""
+    """Take the next step on the readable engine; yield titles, each with its sentences. Afterwards only the
+    weights and both Adams are valid. Raises: UsageError if a function that the words describe was changed."""
     in_words = ("gan.", "ops.loss.", "autograd.grad", "optim.")
     if edits := [name for name in changed() if name.startswith(in_words)]:
-        raise UsageError(f"{described(edits)}: tinygan.explain has words for the original alone.")
+        raise UsageError(f"{described(edits)}: only the original step can be explained. Use --layers.")
     state = stepping.state
     G, D, adam = state.G, state.D, state.adam_G
-    name = [key for key in G.parameters if key.endswith("kernel")][-1]  # the weight in its middle is followed
+    name = [key for key in G.parameters if key.endswith("kernel")][-1]  # follow the weight in its middle
     middle = (*(side // 2 for side in G.parameters[name].shape[:2]), 0, 0)
 
     def weight_m_v() -> list[float]:
-        """The followed weight, and Adam's averages of its gradients and of their squares."""
+        """The followed weight, and Adam's running means of its gradients and of their squares."""
         return [float(array[middle]) for array in (G.parameters[name].data, adam.m[name], adam.v[name])]
 
     batch, before = stepping.batch(), weight_m_v()
     found = gan.train_step(G, D, adam, state.adam_D, *batch)
     images, noise, fakes = batch.images, batch.noise, found.fakes.data
     seen = f"{len(images)} real images and {len(noise)} vectors of noise. {place(gan, 'def train_step')}"
-    yield f"Step {state.step + 1:,}, in epoch {stepping.epoch + 1}", [f"It sees {seen}"]
+    yield f"Step {state.step + 1:,}, in epoch {stepping.epoch + 1}", [f"It uses {seen}"]
     numbers = " ".join(f"{number:+.2f}" for number in noise[0][:6])
     yield "Noise", [
-        f"G starts from {len(noise)} vectors of {noise.shape[1]} random numbers, normally distributed. "
-        f"{place(trainer, 'noise = stream(')} The first begins {numbers}. {place(gan, 'fakes = G(noise')}"
+        f"G starts from {len(noise)} vectors of {noise.shape[1]} random numbers from a normal distribution. "
+        f"{place(trainer, 'noise = stream(')} The first starts {numbers}. {place(gan, 'fakes = G(noise')}"
     ]
     shapes = ["x".join(map(str, shape)) for shape in (G.input_shape, *G.shapes.values())]
     changes = " -> ".join(shape for shape, _ in groupby(shapes))
     yield "The generator", [
-        f"Layer by layer each vector becomes a picture: {changes}. {place(models, 'layers.Network(')}",
-        f"Its pixels lie between -1, dark, and 1, bright. {place(models, 'Tanh()')} Their mean is "
+        f"Layer by layer, each vector becomes a picture: {changes}. {place(models, 'layers.Network(')}",
+        f"Its pixels range from -1 (dark) to 1 (bright). {place(models, 'Tanh()')} Their mean is "
         f"{fakes.mean():+.2f} in the fakes and {images.mean():+.2f} in the real images; their standard "
         f"deviation is {fakes.std():.2f} and {images.std():.2f}. {place(dataset, 'def normalise')}",
     ]
     yield from _answers(D, found)
     gradients = _gradients(G, D, found)
     if state.settings.penalty:
-        every = f"Every {penalty.EVERY} steps D also learns not to be steep around real images; not here"
-        gradients.append(f"{every}. {place(penalty, 'def r1_gradients')}")
+        every = f"Every {penalty.EVERY} steps, D also gets a penalty for steep answers around real images"
+        gradients.append(f"{every}; it is left out here. {place(penalty, 'def r1_gradients')}")
     yield "The gradients", gradients
     slope = float(found.g_gradients[list(G.parameters).index(name)][middle])
     sentences = _adam(adam, f"{name}{list(middle)}", slope, before, weight_m_v())
     if state.average:
         often = f"every {state.average.EVERY} steps. {place(average, 'average.data = average.data')}"
-        sentences.append(f"The average of G's weights, which makes the pictures you see, follows {often}")
+        sentences.append(f"The pictures you see come from a running average of G's weights, updated {often}")
     yield "Adam", sentences
     after = gan.losses_and_gradients(G, D, *stepping.batch())
     yield "After the step", [
-        f"The same batch once more: D's loss goes from {float(found.d_loss):.4f} to "
+        f"On the same batch again, D's loss goes from {float(found.d_loss):.4f} to "
         f"{float(after.d_loss):.4f}, G's from {float(found.g_loss):.4f} to {float(after.g_loss):.4f}. "
-        "Both networks have changed at once, each against the other, so one of the losses may rise. "
+        "Both networks changed at once, each against the other, so either loss can rise. "
         f"{place(gan, 'd_loss = discriminator_loss')}"
     ]
 
 
 def _answers(D: Network, found: gan.LossesAndGradients) -> Iterator[tuple[str, list[str]]]:
-    """D's answers, those to the first real image and to the first fake above all; and the losses."""
+    """D's answers, above all to the first real image and the first fake; then the losses."""
     (real, p_real), (fake, p_fake) = _first(found.real_logits), _first(found.fake_logits)
     dropout = any(getattr(layer, "rate", 0) for layer in D.layers.values())
-    why = f"Dropout makes it less certain in training. {place(models, 'Dropout(')}" if dropout else ""
+    why = f"Dropout makes it less certain during training. {place(models, 'Dropout(')}" if dropout else ""
     right_real, right_fake = (found.real_logits.data > 0).sum(), (found.fake_logits.data < 0).sum()
     yield "The discriminator", [
-        f"It gives the first real image the logit {real:+.3f}: as a probability of being real, 1 / (1 + "
+        f"It gives the first real image the logit {real:+.3f}: a probability of being real of 1 / (1 + "
         f"exp({-real:.3f})) = {p_real:.3f}. {place(gan, 'real_logits = D(')} {place(loss, 'def sigmoid')}",
-        f"The first fake gets {fake:+.3f}: {p_fake:.3f}. {place(gan, 'fake_logits = D(')}",
-        f"It is right about {right_real} of {len(found.real_logits.data)} real images and {right_fake} of "
-        f"{len(found.fake_logits.data)} fakes: those with a logit above 0, and below. {why}",
+        f"The first fake gets {fake:+.3f}, a probability of {p_fake:.3f}. {place(gan, 'fake_logits = D(')}",
+        f"It is right about {right_real} of {len(found.real_logits.data)} real images (logits above 0) and "
+        f"{right_fake} of {len(found.fake_logits.data)} fakes (logits below 0). {why}",
     ]
     real_half = float(loss.bce_with_logits(found.real_logits, target=1.0))
     fake_half = float(loss.bce_with_logits(found.fake_logits, target=0.0))
     yield "The losses", [
-        f"D's target for a real image is 1. The first one's loss is -log({p_real:.3f}) = "
-        f"{-np.log(p_real):.3f}, on average over the batch {real_half:.3f}. "
+        f"D's target for a real image is 1. The first loss is -log({p_real:.3f}) = "
+        f"{-np.log(p_real):.3f}; the average over the batch is {real_half:.3f}. "
         f"{place(loss, 'losses = xp.maximum')}",
-        f"D's target for a fake is 0: -log(1 - {p_fake:.3f}) = {-np.log(1 - p_fake):.3f}, on average "
-        f"{fake_half:.3f}. {place(gan, 'bce_with_logits(fake_logits, target=0.0')}",
-        f"D's loss is the sum of both averages: {float(found.d_loss):.3f}. For a D that guesses it is "
+        f"D's target for a fake is 0. The first loss is -log(1 - {p_fake:.3f}) = {-np.log(1 - p_fake):.3f};"
+        f" the average is {fake_half:.3f}. {place(gan, 'bce_with_logits(fake_logits, target=0.0')}",
+        f"D's loss is the sum of both averages: {float(found.d_loss):.3f}. If D only guesses, it is "
         f"-2 log(1/2) = {2 * log(2):.3f}. {place(gan, 'def discriminator_loss')}",
-        f"G's target for a fake is 1: -log({p_fake:.3f}) = {-np.log(p_fake):.3f} for the first, on average "
-        f"{float(found.g_loss):.3f}: G's loss; {log(2):.3f} where D guesses. "
+        f"G's target for a fake is 1. The first loss is -log({p_fake:.3f}) = {-np.log(p_fake):.3f}; "
+        f"the average, {float(found.g_loss):.3f}, is G's loss. If D only guesses, it is {log(2):.3f}. "
         f"{place(gan, 'def generator_loss')}",
     ]
 
@@ -119,17 +119,17 @@ def _gradients(G: Network, D: Network, found: gan.LossesAndGradients) -> list[st
     slope = float(to_picture[0, row, column, channel])
     (_, p_fake), M = _first(found.fake_logits), len(to_picture)
     return [
-        f"By how much does G's loss change with the first fake's logit? (sigmoid - target) / batch = "
-        f"({p_fake:.3f} - 1) / {M} = {float(to_logit[0, 0]):+.5f}: it falls as the logit rises. "
+        f"The gradient of G's loss with respect to the first fake's logit is (sigmoid - target) / batch = "
+        f"({p_fake:.3f} - 1) / {M} = {float(to_logit[0, 0]):+.5f}: the loss falls as the logit rises. "
         f"{place(loss, 'error = xp.where')}",
-        f"D's loss changes by ({p_fake:.3f} - 0) / {M} = {float(d_to_logit[0, 0]):+.5f}: the two "
-        f"losses pull the logit in opposite directions. {place(loss, 'error = xp.where')}",
+        f"For D's loss it is ({p_fake:.3f} - 0) / {M} = {float(d_to_logit[0, 0]):+.5f}: the two losses "
+        f"pull the logit in opposite directions. {place(loss, 'error = xp.where')}",
         f"The chain rule carries the gradient of G's loss back through D to the picture. In the first "
         f"fake it is largest at row {row}, column {column}, {slope:+.6f}: this pixel should become "
         f"{'darker' if slope > 0 else 'brighter'}. {place(autograd, 'op.backward(')}",
-        "It goes on through G, to every weight; D's own weights stay out of it. The lengths of the "
+        "From there it continues through G to every weight; D's weights do not use it. The norms of G's "
         f"gradients, kernel by kernel: {lengths(G, found.g_gradients)}. {place(gan, 'g_gradients = grad(')}",
-        f"D's, of its own loss: {lengths(D, found.d_gradients)}. {place(gan, 'd_gradients = grad(')}",
+        f"Those of D's, from D's loss: {lengths(D, found.d_gradients)}. {place(gan, 'd_gradients = grad(')}",
     ]
 
 
@@ -139,26 +139,26 @@ def _adam(adam: optim.Adam, which: str, slope: float, before: list[float], after
     return [
         f"Take one weight of G, {which}: {old:+.6f}. Its gradient is {slope:+.3e}. "
         f"{place(gan, 'adam_G.step(')}",
-        f"The average of its gradients goes from {old_m:+.3e} to {m:+.3e}: {adam.beta1:g} of the old, "
-        f"{1 - adam.beta1:g} of the new. {place(optim, 'm = self.m[name] =')}",
-        f"The average of their squares goes from {old_v:.3e} to {v:.3e}: {adam.beta2:g} of the old, "
-        f"{1 - adam.beta2:g} of the new. {place(optim, 'v = self.v[name] =')}",
-        f"Adam's step number {adam.t} is {adam.lr:g} sqrt(1 - {adam.beta2:g}^{adam.t})"
-        f" / (1 - {adam.beta1:g}^{adam.t}) = {rate:.3e} long: both averages began at 0, and the fraction "
-        f"makes up for it. {place(optim, 'rate = self.lr')}",
+        f"The running mean of its gradients goes from {old_m:+.3e} to {m:+.3e}: {adam.beta1:g} times the old "
+        f"mean plus {1 - adam.beta1:g} times the new gradient. {place(optim, 'm = self.m[name] =')}",
+        f"The running mean of their squares goes from {old_v:.3e} to {v:.3e}: {adam.beta2:g} times the old "
+        f"mean plus {1 - adam.beta2:g} times the new square. {place(optim, 'v = self.v[name] =')}",
+        f"The step size of Adam's step {adam.t} is {adam.lr:g} sqrt(1 - {adam.beta2:g}^{adam.t})"
+        f" / (1 - {adam.beta1:g}^{adam.t}) = {rate:.3e}: both means start at 0, and the fraction corrects "
+        f"that. {place(optim, 'rate = self.lr')}",
         f"So the weight moves by -{rate:.3e} x {m:+.3e} / (sqrt({v:.3e}) + {adam.eps:g}) = "
-        f"{new - old:+.3e}, to {new:+.6f}. The length of the gradients cancels: what counts is how "
-        f"steadily they point one way. {place(optim, 'parameter.data = parameter.data')}",
+        f"{new - old:+.3e}, to {new:+.6f}. The size of the gradients cancels out; what counts is how "
+        f"consistently they point one way. {place(optim, 'parameter.data = parameter.data')}",
     ]
 
 
 def _first(logits: Tensor) -> tuple[float, float]:
-    """The first of D's logits, and the probability of "real" that it stands for."""
+    """The first of D's logits, and the probability of "real" that it means."""
     logit = np.float64(logits.data[0, 0])
     return float(logit), float(loss.sigmoid(logit))
 
 
 def lengths(network: Network, gradients: list[np.ndarray]) -> str:
-    """The Euclidean length of each kernel's gradient."""
+    """The Euclidean norm of each kernel's gradient, as text."""
     found = zip(network.parameters, gradients, strict=True)
     return ", ".join(f"{name} {np.linalg.norm(g):.4f}" for name, g in found if name.endswith("kernel"))

@@ -1,4 +1,4 @@
-"""What ``page/network.js`` needs to run the networks: their layers and weights."""
+"""Prepares the networks for ``page/network.js``: their layers as JSON, their weights as text."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from tinygan.layers import Conv2DTranspose, Network
 from tinygan.runs.formats import layer_by_layer
 
 BLOCK = 64  # numbers that share a scale
-# Digits of text inside HTML: all that can be seen of ASCII, without the sign that could end an element.
+# Digits that are safe inside HTML: printable ASCII without the space, and without "<", which could end it.
 _DIGITS = np.array([code for code in range(ord("!"), ord("~") + 1) if chr(code) != "<"], np.uint8)
 _BASE = len(_DIGITS)  # 93
-_LARGEST = _BASE**2 // 2  # of two digits with a sign: 4324
+_LARGEST = _BASE**2 // 2  # two digits encode whole numbers from -4324 to 4324
 
 
 def for_page(network: Network) -> tuple[list[dict[str, Any]], str]:
-    """The layers of `network` for network.js, a JSON object each, and their arrays, as `encode` writes them.
-    There all kernels are (KH, KW, inputs, outputs) or (inputs, outputs)."""
+    """The layers of `network` for network.js, one JSON object each, and their arrays as `encode` writes them.
+    In network.js all kernels are (KH, KW, inputs, outputs) or (inputs, outputs)."""
     found, weights = [], []
     for name, layer, shape, arrays, pads in layer_by_layer(network):
         if isinstance(layer, Conv2DTranspose):
@@ -30,10 +30,10 @@ def for_page(network: Network) -> tuple[list[dict[str, Any]], str]:
 
 
 def encode(array: np.ndarray) -> str:
-    """The numbers of `array` as text: two digits of base 93 each, in blocks of 64 with a common scale.
-    A block is 65 whole numbers from -4324 to 4324: e, then the numbers divided by 2^(e/64), rounded; zeros
-    fill up the last. Numbers of a block are alike, so this is more exact than float16 here (no pixel moves by
-    more than 1 of 255) and takes a quarter less than that in base 64."""
+    """Encode the numbers of `array` as text: two base-93 digits each, in blocks of 64 with a common scale.
+    A block is 65 whole numbers from -4324 to 4324: e, then the numbers divided by 2^(e/64) and rounded. Zeros
+    pad the last block. Numbers in a block are of similar size, so this is more exact than float16 here (no
+    pixel moves by more than 1 of 255), and a quarter smaller than float16 in base 64."""
     blocks = np.zeros((-(-array.size // BLOCK), BLOCK))
     blocks.flat[: array.size] = array.reshape(-1)
     largest = np.maximum(np.abs(blocks).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)

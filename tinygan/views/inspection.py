@@ -1,4 +1,4 @@
-"""The layers of a network as a table; every one measured on a batch: size, work, time, numbers, code."""
+"""Shows the layers of a network as a table, each measured on a batch: size, work, time, values, code."""
 
 import inspect
 import timeit
@@ -22,27 +22,27 @@ PACKAGE = Path(__file__).parent.parent.parent
 
 
 def count(tensors: Mapping[str, Tensor]) -> int:
-    """How many numbers the tensors hold."""
+    """The total number of elements of the tensors."""
     return sum(prod(tensor.shape) for tensor in tensors.values())
 
 
 def summary(network: Network) -> list[str]:
-    """A line of text for each layer, and one for all of them."""
+    """One line of text for each layer, and one for the total."""
     lines = [f"{network.name:<24}{'output shape':<18}{'parameters':>12}"]
     for name, layer in network.layers.items():
         size = count(layer.parameters | layer.statistics)
         lines.append(f"{name:<24}{'x'.join(map(str, network.shapes[name])):<18}{size:>12,}")
     total, gathered = count(network.parameters | network.statistics), count(network.statistics)
-    fixed = f" ({gathered:,} of them do not train: running means and variances)" if gathered else ""
-    return [*lines, f"{'in all':<42}{total:>12,}{fixed}"]
+    fixed = f" ({gathered:,} of them not trained: running means and variances)" if gathered else ""
+    return [*lines, f"{'total':<42}{total:>12,}{fixed}"]
 
 
 class LayerFacts(NamedTuple):
-    """What is measured of a layer, for a whole batch."""
+    """Measurements of one layer on a whole batch."""
 
     name: str
     shape: tuple[int, ...]  # of the output, without N
-    numbers: int  # trained and gathered
+    numbers: int  # parameters and running statistics
     products: int  # multiply-adds for one example, by the layer's definition
     forward_ms: float
     backward_ms: float
@@ -50,13 +50,13 @@ class LayerFacts(NamedTuple):
     spread: float
     slope_mean: float  # of the gradient of the loss with respect to the output
     slope_spread: float
-    dead: float | None  # of a LeakyReLU: share of the channels that nothing in the batch makes positive
-    how: str  # the plan by which the fast engine computes it, and why; or its formula
-    where: str  # file and line of the code that does so
+    dead: float | None  # LeakyReLU only: share of the channels that are never positive in the batch
+    how: str  # the fast engine's plan, and the reason for it; or the layer's formula
+    where: str  # file and line of the code that computes it
 
 
 def layer_facts(state: State, batch: Batch) -> tuple[list[LayerFacts], list[LayerFacts]]:
-    """G's layers on the batch's noise, by G's loss; D's on real images, by D's. G's statistics change."""
+    """G's layers on the batch's noise, with G's loss; D's on real images, with D's. G's statistics change."""
     G, D, masks = state.G, state.D, stream(0, "dropout")
     noise, images = Tensor(batch.noise, G.backend), Tensor(batch.images, D.backend)
     in_G = outputs(G, noise, masks.at(0))
@@ -67,14 +67,14 @@ def layer_facts(state: State, batch: Batch) -> tuple[list[LayerFacts], list[Laye
 
 
 def outputs(network: Network, x: Tensor, masks: Stream) -> list[Tensor]:
-    """The output of every layer, in training mode."""
+    """The output of each layer, in training mode."""
     return [y for _, y in network.outputs(x, Mode(training=True, masks=masks.split()))]
 
 
 def _facts(
     network: Network, tensors: Sequence[Tensor], gradients: Sequence[np.ndarray], masks: Stream
 ) -> list[LayerFacts]:
-    """From `tensors`, the network's input and each output, and the loss's `gradients` by the outputs."""
+    """Facts from `tensors` (the network's input and all outputs) and the `gradients` of the outputs."""
     found = []
     for (name, layer), (x, y), dy in zip(network.layers.items(), pairwise(tensors), gradients, strict=True):
         assert y.node is not None
@@ -91,8 +91,8 @@ def _facts(
 
 
 def products(layer: Layer, x: Sequence[int], y: Sequence[int]) -> int:
-    """Multiply-adds of a layer's definition for one example x -> y, 0 without a kernel. A convolution adds up
-    KH KW C products for each output, a transposed one KH KW F for each input; Dense has a single place."""
+    """Multiply-adds for one example x -> y by the layer's definition; 0 without a kernel. A convolution sums
+    KH KW C products for each output, a transposed one KH KW F for each input. Dense has a single position."""
     if not isinstance(layer, Linear):
         return 0
     places = x if isinstance(layer, Conv2DTranspose) else y
@@ -100,33 +100,33 @@ def products(layer: Layer, x: Sequence[int], y: Sequence[int]) -> int:
 
 
 def milliseconds(call: Callable[[], object]) -> float:
-    """The time of `call` on a CPU, the least of three."""
+    """The time of `call` on a CPU, the fastest of three."""
     return 1000 * min(timeit.repeat(call, number=1, repeat=3))
 
 
 def method(network: Network, node: Node) -> tuple[str, str]:
-    """How a layer was computed, and where: by the plan that its op kept, or as its formula says."""
+    """How a layer was computed (the plan that its op saved, or its formula), and where in the code."""
     plan, op = getattr(node.saved, "plan", None), original(network, node)
     if plan is not None:
         return str(plan), f"{line_of(node.op.forward)}, {line_of(type(plan))}"
     if node.op is not op and op.__name__.startswith("conv2d"):  # a convolution without a plan
-        return "its definition: frequencies would cost more for this layer alone", line_of(op.forward)
+        return "its definition, since frequencies would cost more for this layer alone", line_of(op.forward)
     return (inspect.getdoc(op) or "").partition("\n")[0], line_of(node.op.forward)
 
 
 def original(network: Network, node: Node) -> Op:
-    """The op in `tinygan.ops` whose twin, perhaps, the network's engine used."""
+    """The op in `tinygan.ops`, even if the network's engine used its twin."""
     return next((op for op, twin in network.backend.twins.items() if twin is node.op), node.op)
 
 
 def line_of(code: Callable[..., object]) -> str:
-    """Where a function or a class begins: ``tinygan/ops/conv.py:61``."""
+    """The file and first line of a function or a class: ``tinygan/ops/conv.py:61``."""
     path = Path(inspect.getsourcefile(code) or "")
     return f"{path.relative_to(PACKAGE).as_posix()}:{inspect.getsourcelines(code)[1]}"
 
 
 def table(network: Network, facts: Sequence[LayerFacts]) -> list[str]:
-    """The facts as text: a line of numbers each, and one that says how and where."""
+    """The facts as text, two lines a layer: its numbers, then how and where it is computed."""
     sizes = f"{network.name:<18}{'output':>10}{'numbers':>10}{'multiply-adds':>14}{'forward ms':>11}"
     values = f"{'backward ms':>12}{'mean':>7}{'spread':>7}{'gradient mean':>14}{'spread':>8}{'dead':>5}"
     lines = [sizes + values]
@@ -140,4 +140,4 @@ def table(network: Network, facts: Sequence[LayerFacts]) -> list[str]:
         lines.append(f"    {at.how} [{at.where}]")
     columns = ((at.numbers, at.products, at.forward_ms, at.backward_ms) for at in facts)
     numbers, work, forward, backward = map(sum, zip(*columns, strict=True))
-    return [*lines, f"{'in all':<28}{numbers:>10,}{work:>14,}{forward:>11.2f}{backward:>12.2f}"]
+    return [*lines, f"{'total':<28}{numbers:>10,}{work:>14,}{forward:>11.2f}{backward:>12.2f}"]

@@ -1,4 +1,4 @@
-"""The report of a run, ``report.html``: the files in ``page/``, the run as JSON, and the trained networks."""
+"""Writes a run's report, ``report.html``: the files in ``page/``, the run as JSON, the trained networks."""
 
 import base64
 import html
@@ -22,22 +22,22 @@ from tinygan.views.explorer import for_page
 from tinygan.views.pictures import grid, png, read_picture, tiles
 
 EVALUATED = ("fcd", "error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
-MEASURED = ("g_loss", "d_loss", "real_score", "fake_score")  # of every step
-LIMITS = ("COLLAPSED", "REPEATED", "CERTAIN", "DEAD")  # of the verdict
-MOST_POINTS = 700  # of a curve: a chart is not wider
+MEASURED = ("g_loss", "d_loss", "real_score", "fake_score")  # at every step
+LIMITS = ("COLLAPSED", "REPEATED", "CERTAIN", "DEAD")  # the verdict's, drawn in charts
+MOST_POINTS = 700  # of a curve: about the width of a chart in pixels
 
 
 def write_report(
     run: RunFolder, state: State, measured: dict[str, Any] | None = None, path: Path | None = None
 ) -> Path:
-    """Write the report of `run`, whose networks are now as in `state`, to `path`, or else into its folder as
-    ``report.html``; return where it is. `measured`: what `evaluation.directions.for_report` says of the
-    generator. Pictures that cannot be read are left out. Raises CheckpointError when the configuration or the
-    statistics are damaged, or the file cannot be written."""
+    """Write the report of `run`, with the networks of `state`, to `path` (by default ``report.html`` in the
+    run's folder), and return where it is. `measured` is the result of `evaluation.directions.for_report`.
+    Pictures that cannot be read are left out. Raises: CheckpointError if the configuration or the statistics
+    are damaged, or the file cannot be written."""
     config, stats, name = config_of(run), statistics(run), run_name(run)
     images, height, width, _ = config["data"]["shape"]
     path, networks = path or run.report_path, (state.shown_G, state.D)
-    edits = unlike(*networks)  # of what the page computes by itself
+    edits = unlike(*networks)  # changes to code of which the page has its own version
     samples = run.samples()
     frames = ((at, _sprite(at.path, PREVIEWS, height, width)) for at in samples)
     exported = [([], "") if edits else for_page(network) for network in networks]
@@ -59,15 +59,15 @@ def write_report(
         "generator-weights": exported[0][1], "discriminator-weights": exported[1][1],
         "picture": f"samples/{samples[-1].path.name}" if samples and path.parent == run.path else "",
     }  # fmt: skip
-    title = f"Pictures that a neural network made, from {config['data'].get('name', 'noise')} ({name})"
+    title = f"Pictures by a neural network trained on {config['data'].get('name', 'pictures')} ({name})"
     write_atomically(path, page("page.html", printable(title), contents, parts).encode())
     return path
 
 
 def page(file: str, title: str, contents: dict[str, Any], parts: dict[str, str]) -> str:
-    """A `file` of ``page/`` with the files that it names, the title, `contents` and other `parts` put in."""
+    """Fill in a `file` of ``page/``: the files that it names, the title, `contents` and other `parts`."""
     folder = resources.files("tinygan.views") / "page"
-    # No "</script>" or "<!--" of a file's name may end the element it lies in.
+    # A "</script>" or "<!--" in a file name must not end the element that holds it.
     data = json.dumps(contents, allow_nan=False).replace("<", "\\u003c")
     parts = parts | {"title": html.escape(title), "contents": data}
 
@@ -82,17 +82,17 @@ def run_name(run: RunFolder) -> str:
 
 
 def config_of(run: RunFolder) -> dict[str, Any]:
-    """The configuration, with everything in it that a page needs."""
+    """The configuration, checked for everything that a page needs."""
     config = run.read_config()
     shape = config["data"].get("shape")
     sizes = [*shape, config["settings"].get("batch_size")] if isinstance(shape, list) else []
     if len(sizes) != 5 or not all(type(size) is int and 0 < size < 2**53 for size in sizes):
-        raise damaged(run.config_path, "without the shape of the data or a batch size")
+        raise damaged(run.config_path, "the data's shape or the batch size is missing or wrong")
     return {name: config[name] for name in (*GROUPS, *LISTS)}
 
 
 def statistics(run: RunFolder) -> list[dict[str, Any]]:
-    """The rows of the statistics with what a page shows, of the right kind."""
+    """The rows of the statistics: what a page shows, if it has the right type."""
 
     def numbers(row: Any, names: Sequence[str]) -> dict[str, float]:
         found = row if isinstance(row, dict) else {}
@@ -110,10 +110,10 @@ def statistics(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The numbers (steps, 4) of all steps as curves of at most `MOST_POINTS` points.
-    Each point stands for `every` steps and ends with step `step`; `mean`, `low` and `high` are lists of four
-    curves, as `MEASURED`. For steps that were not kept the means of their epochs stand; without these, None.
-    A run that kept no steps at all has a point an epoch, and `every` is None."""
+    """Reduce `losses` (steps, 4), in the order of `MEASURED`, to curves of at most `MOST_POINTS` points.
+    Each point stands for `every` steps and ends at step `step`; `mean`, `low` and `high` are lists of four
+    curves. A step that was not recorded takes the mean of its epoch, or else None. If no step was recorded,
+    there is one point per epoch, and `every` is None."""
     means = np.array([[row.get(name, np.nan) for name in MEASURED] for row in stats], float).reshape(-1, 4)
     ends = [row["step"] for row in stats]
     if np.isfinite(losses).any():
@@ -134,7 +134,7 @@ def curves(losses: np.ndarray, stats: Sequence[dict[str, Any]]) -> dict[str, Any
 
 
 def _sprite(path: Path, count: int, height: int, width: int) -> str | None:
-    """The grid in `path` as a `sprite`; None if there is none."""
+    """The grid in `path` as a `sprite`; None if it is missing or unusable."""
     try:
         return sprite(tiles(read_picture(path), count, height, width))
     except (CheckpointError, ShapeError):
@@ -142,12 +142,12 @@ def _sprite(path: Path, count: int, height: int, width: int) -> str | None:
 
 
 def sprite(images: np.ndarray, columns: int | None = None) -> str:
-    """The `grid` of `images` as a data: URL of a PNG, not magnified and without gaps."""
+    """The `grid` of `images`, not magnified and without gaps, as a data: URL of a PNG."""
     return "data:image/png;base64," + base64.b64encode(png(grid(images, columns, scale=1, gap=0))).decode()
 
 
 def rounded(numbers: np.ndarray) -> list[Any]:
-    """Nested lists of numbers of five digits; None for NaN."""
+    """The numbers as nested lists, rounded to five digits; None for NaN and infinities."""
     if numbers.ndim > 1:
         return [rounded(row) for row in numbers]
     return [float(f"{number:.5g}") if np.isfinite(number) else None for number in numbers]

@@ -1,7 +1,7 @@
-// Line charts in SVG: a band or a thin line for what was measured, a thick one for its moving average. What a chart
-// shows, and in which words, stands in page.html: its key names the lines (data-line) and the limits (data-limit).
+// Line charts in SVG: a band or a thin line for the measurements, a thick line for their moving mean. page.html says
+// what a chart shows: its key names the lines (data-line) and the limits (data-limit).
 
-const SMOOTHED = 0.02; // of a run, on either side of a point: what the mean is over
+const SMOOTHED = 0.02; // the fraction of a run on either side of a point that its mean covers
 const MARGIN = { top: 10, right: 12, bottom: 36, left: 46 };
 
 /** About `count` round numbers from 0 to `high`. */
@@ -11,7 +11,7 @@ function ticks(high, count) {
   return Array.from({ length: Math.floor(high / step + 1e-9) + 1 }, (_, i) => Number((i * step).toPrecision(6)));
 }
 
-/** The mean of each number and those before and after it, up to `reach` away; null stays null. */
+/** The moving mean over up to `reach` numbers on either side; null stays null. */
 function smooth(values, reach) {
   return values.map((value, i) => {
     const near = Math.min(reach, i, values.length - 1 - i); // the window shrinks at both ends
@@ -21,10 +21,10 @@ function smooth(values, reach) {
 }
 
 class Chart {
-  /** @param figure as in page.html
-   * @param x growing, in epochs or what data-axis says, up to `last`
-   * @param column a function: the name of a line -> {y, low, high}; y may hold nulls; low and high, if any, the range of what it is the mean of
-   * @param reach the thick lines are means over so many points on either side */
+  /** @param figure a figure of page.html
+   * @param x ascending, up to `last`, in epochs or the unit in data-axis
+   * @param column a function: the name of a line -> {y, low, high}; y can hold nulls; low and high, if any, are the range behind a mean y
+   * @param reach the thick lines are means over this many points on either side */
   constructor(figure, x, column, last, reach) {
     const { top, write, axis = "epoch" } = figure.dataset, key = [...figure.querySelectorAll(".key li")];
     Object.assign(this, { x, axis, last, reach, marked: null, at: null, top: Number(top), write: { percent, whole }[write] ?? fixed });
@@ -39,7 +39,7 @@ class Chart {
     this.smoothed = this.lines.map((line) => smooth(line.y, reach));
     this.where = element("li", { class: "where" });
     figure.querySelector(".key").append(this.where);
-    // To a screen reader it is a slider through the points, whose value is what the lines are there.
+    // To a screen reader, a chart is a slider over its points, whose value is that of the lines there.
     const about = { tabindex: 0, role: "slider", "aria-label": figure.querySelector("h3").textContent, "aria-valuemin": 0, "aria-valuemax": x.length - 1 };
     this.svg = svg("svg", about);
     figure.querySelector(".key").before(this.svg);
@@ -58,7 +58,7 @@ class Chart {
     };
   }
 
-  /** Draw again with `marked` (an epoch) or `at` (the point whose numbers the key shows, or null). */
+  /** Redraw with a new `marked` (an epoch) or `at` (the point whose numbers the key shows, or null). */
   show(changes) {
     Object.assign(this, changes);
     this.draw();
@@ -66,11 +66,11 @@ class Chart {
 
   draw() {
     const { width, height } = this.svg.getBoundingClientRect();
-    if (!width) return; // not on the screen yet
+    if (!width) return; // not laid out yet
     const { left } = MARGIN, right = width - MARGIN.right, bottom = height - MARGIN.bottom;
     const top = this.top || 1.05 * Math.max(0.1, ...this.smoothed.flat(), ...this.limits);
     const X = (this.X = (place) => left + (place / this.last) * (right - left));
-    const Y = (value) => bottom - (Math.min(top, Math.max(0, value)) / top) * (bottom - MARGIN.top); // single steps may lie above
+    const Y = (value) => bottom - (Math.min(top, Math.max(0, value)) / top) * (bottom - MARGIN.top); // single steps can exceed the top
     const across = (at, kind) => svg("line", { class: kind, x1: left, x2: right, y1: Y(at), y2: Y(at) });
     const down = (at, kind) => svg("line", { class: kind, x1: X(at), x2: X(at), y1: MARGIN.top, y2: bottom });
     const label = (x, y, end, text) => svg("text", { x, y, "text-anchor": end }, text);
@@ -86,7 +86,7 @@ class Chart {
       if (high) parts.push(svg("path", { class: "raw", fill: color, d: band({ x: this.x, low, high }, X, Y) }));
       else if (this.reach) parts.push(svg("path", { class: "thin", stroke: color, d: path(this.x, y, X, Y) }));
       parts.push(svg("path", { class: "line", stroke: color, d: path(this.x, this.smoothed[n], X, Y) }));
-      const known = y.flatMap((value, i) => (value === null ? [] : [i])); // no line goes through a single point
+      const known = y.flatMap((value, i) => (value === null ? [] : [i])); // a single point makes no line
       if (known.length === 1) parts.push(svg("circle", { cx: X(this.x[known[0]]), cy: Y(y[known[0]]), r: 4, fill: color }));
     });
     if (this.at !== null) parts.push(down(this.x[this.at], "cursor"));
@@ -99,23 +99,23 @@ class Chart {
   }
 }
 
-/** The d of a path through the points; a null ends one stroke and the next begins another. */
+/** The d attribute of a path through the points; it breaks at nulls. */
 function path(x, y, X, Y) {
   const pen = (i) => (i === 0 || y[i - 1] === null ? "M" : "L");
   const place = (value, i) => `${pen(i)}${X(x[i]).toFixed(1)} ${Y(value).toFixed(1)}`;
   return y.map((value, i) => (value === null ? "" : place(value, i))).join("");
 }
 
-/** The d of the area between a line's low and high, whose nulls are at the same places: each stroke there and back. */
+/** The d attribute of the area between low and high, which have their nulls at the same places: each stroke there and back. */
 function band({ x, low, high }, X, Y) {
   const strokes = (x, y) => path(x, y, X, Y).split("M").slice(1);
   const back = strokes([...x].reverse(), [...low].reverse()).reverse();
   return strokes(x, high).map((there, i) => `M${there}L${back[i]}Z`).join("");
 }
 
-/** All charts of a run; returns what moves their marker. */
+/** Draw all charts of a run; returns a function that moves their marker. */
 function drawCharts({ curves, stats, steps_per_epoch: stepsPerEpoch }) {
-  const ranges = curves.every > 1 ? curves : { low: [], high: [] }; // of the steps that one point stands for
+  const ranges = curves.every > 1 ? curves : { low: [], high: [] }; // of the steps behind one point
   const ofSteps = curves.mean.map((y, i) => ({ y, low: ranges.low[i], high: ranges.high[i] }));
   const names = ["g_loss", "d_loss", "real_score", "fake_score"], x = curves.step.map((step) => step / stepsPerEpoch);
   const ofRows = (rows) => [rows.map((row) => row.epoch), (name) => {

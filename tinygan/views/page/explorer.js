@@ -1,11 +1,11 @@
-// The live generator: its picture of the current noise, and everything that changes that noise.
+// The live generator: its picture of the current noise, and every control that changes this noise.
 
-const POINTS = 4, CELLS = 3; // pictures on the strip, and its cells from each to the next
-const SECONDS = 3; // of a morph from one picture to the next
-const REACH = 2; // of the small pictures beside a slider, as tinygan.evaluation.directions.PUSH
+const POINTS = 4, CELLS = 3; // pictures on the strip, and cells from each to the next
+const SECONDS = 3; // for a morph from one picture to the next
+const REACH = 2; // push of the small pictures next to a slider, as tinygan.evaluation.directions.PUSH
 
-/** `count` independent standard normal numbers (Box & Muller 1958), the same for the same whole `seed`: the uniform
- * ones are those of xorshift32 (Marsaglia 2003). */
+/** `count` independent standard normal numbers (Box & Muller 1958), reproducible from the whole number `seed`, with
+ * uniform ones from xorshift32 (Marsaglia 2003). */
 function drawNoise(count, seed = newSeed()) {
   let state = Math.imul(seed, 0x9e3779b1) | 1;
   const uniform = () => {
@@ -14,14 +14,14 @@ function drawNoise(count, seed = newSeed()) {
     state ^= state << 5;
     return ((state >>> 0) + 0.5) / 2 ** 32;
   };
-  for (let i = 0; i < 8; i++) uniform(); // the first ones of neighbouring seeds are alike
+  for (let i = 0; i < 8; i++) uniform(); // neighbouring seeds start with similar numbers
   return Float32Array.from({ length: count }, () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()));
 }
 
 const newSeed = () => Math.floor(Math.random() * 1e6);
 
-/** The point at `t` in [0, 1] of the way from `a` to `b` on a great circle (Shoemake 1985). Noise lies close
- * to a sphere; a straight line would cut through its inside, where the generator was never trained. */
+/** The point at `t` in [0, 1] on the great circle from `a` to `b` (Shoemake 1985). Noise is close to a sphere; a
+ * straight line would cut through its inside, where the generator was never trained. */
 function greatCircle(a, b, t) {
   const dot = (u, v) => u.reduce((sum, value, i) => sum + value * v[i], 0);
   const cosine = dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
@@ -30,13 +30,13 @@ function greatCircle(a, b, t) {
   return a.map((value, i) => (Math.sin((1 - t) * angle) * value + Math.sin(t * angle) * b[i]) / Math.sin(angle));
 }
 
-/** Noise as a name for the page's address: 16 bits a number, in base 64. */
+/** A name for noise in the page's address: 16 bits per number, in base 64. */
 function nameOf(noise) {
   const bytes = new Uint8Array(Int16Array.from(noise, (value) => Math.max(-8, Math.min(7.99, value)) * 4096).buffer);
   return `n${btoa(String.fromCharCode(...bytes)).replaceAll("/", "_").replaceAll("=", "")}`;
 }
 
-/** The noise of a name: p3 is number 3 of `previews`, s17 is drawn with seed 17, n... is what `nameOf` wrote. */
+/** The noise for a name: p3 is number 3 of `previews`, s17 is drawn with seed 17, n... comes from `nameOf`. */
 function noiseOf(name, previews) {
   const size = previews[0].length, value = Number(name.slice(1));
   if (name[0] === "p" && previews[value]) return Float32Array.from(previews[value]);
@@ -47,27 +47,27 @@ function noiseOf(name, previews) {
   return drawNoise(size, value || 0);
 }
 
-/** Small pictures that are drawn one after the other, so that the large one never waits for all of them. */
+/** Small pictures, drawn one by one, so that the large one never waits for all of them. */
 class Gallery {
   /** `draw(i)` draws the picture on `canvases[i]`, asynchronously. */
   constructor(canvases, draw) {
     Object.assign(this, { canvases, draw, stale: 0, next: 0 });
   }
 
-  /** Draw all anew. Called again meanwhile, it begins anew where it is: none waits forever. */
+  /** Redraw all pictures. If called again meanwhile, it restarts the count from where it is, so none waits forever. */
   async refresh() {
     const busy = this.stale > 0;
     this.stale = this.canvases.length;
     if (busy) return;
     for (; this.stale > 0; this.stale--) {
       this.next = (this.next + 1) % this.canvases.length;
-      await this.draw(this.next).catch(() => {}); // the large picture says what is wrong
+      await this.draw(this.next).catch(() => {}); // the large picture shows what is wrong
     }
   }
 }
 
 class Explorer {
-  /** `grid`: the canvases of the training's pictures, in buttons. */
+  /** `grid`: the canvases of the training samples, in buttons. */
   constructor(run, networks, grid) {
     Object.assign(this, { run, networks, way: 0, morphing: false, drawn: false, all: false, onPicture() {} });
     this.shape = run.networks[1].input;
@@ -89,7 +89,7 @@ class Explorer {
     this.setMorphing(!shared && !matchMedia("(prefers-reduced-motion: reduce)").matches);
   }
 
-  /** The noise that the controls are set to: a place on the way from picture to picture, pushed. */
+  /** The noise that the controls select: a position between two pictures, plus the pushes. */
   get noise() {
     return this.pushed(this.at(this.way));
   }
@@ -111,14 +111,14 @@ class Explorer {
     return noise.map((value, i) => pushes.reduce((sum, push, n) => sum + push * this.run.directions[n].noise[i], value));
   }
 
-  /** A picture of its own: from now on the nearest of the strip before here. */
+  /** Show one picture: it replaces the one on the strip at or before the current position. */
   start(name) {
     const names = [...this.names], way = Math.floor(this.way) % POINTS;
     names[way] = name;
-    this.go({ names, way, pushes: this.tiles ? [] : this.pushes }); // earlier pictures cannot be pushed
+    this.go({ names, way, pushes: this.tiles ? [] : this.pushes }); // pictures of earlier epochs cannot be pushed
   }
 
-  /** Go where a person wants to be: the names of the four pictures, a place on the way, pushes of the sliders. */
+  /** Go to what a person chose: the names of the four pictures, the position between them, the sliders' pushes. */
   go({ names = this.names, way = this.way, pushes }) {
     this.setMorphing(false);
     Object.assign(this, { names, way });
@@ -127,7 +127,7 @@ class Explorer {
     this.settle();
   }
 
-  /** Draw all pictures, and write the address, when the large one stays where it is. */
+  /** Draw all pictures and update the address, once the large picture stays. */
   settle() {
     this.draw();
     for (const gallery of this.galleries) gallery.refresh();
@@ -143,40 +143,40 @@ class Explorer {
     if (!/^([ps]\d+|n[\w+]{3,})(,([ps]\d+|n[\w+]{3,})){3}$/.test(names)) return false;
     Object.assign(this, { names: names.split(","), way: Math.min(POINTS, Math.max(0, Number(way) || 0)) });
     const numbers = pushes.split(",").map(Number);
-    this.sliders.forEach((slider, n) => (slider.value = numbers[n] || 0)); // the slider keeps to its range
+    this.sliders.forEach((slider, n) => (slider.value = numbers[n] || 0)); // the slider clips them to its range
     return true;
   }
 
-  /** Draw the large picture; while two are being computed only the newest of further calls counts. */
+  /** Draw the large picture; while two are being computed, only the newest further call counts. */
   draw() {
     byId("way").value = this.way;
-    byId("way").setAttribute("aria-valuetext", `${number(this.way, 2)} of ${POINTS} pictures on`);
+    byId("way").setAttribute("aria-valuetext", `position ${number(this.way, 2)} of ${POINTS}`);
     this.compute({ noise: this.noise, all: this.all });
   }
 
   show(outputs) {
     const picture = outputs.generator.at(-1), [logit] = outputs.discriminator.at(-1);
-    const name = this.names[this.way % POINTS]; // undefined between two pictures
-    const tile = name?.[0] === "p" && !this.pushes.some(Boolean) ? this.tiles?.[Number(name.slice(1))] : null; // of the same noise
+    const name = this.names[this.way % POINTS]; // undefined if it is between two pictures
+    const tile = name?.[0] === "p" && !this.pushes.some(Boolean) ? this.tiles?.[Number(name.slice(1))] : null; // for the same noise
     if (tile) copyCanvas(tile, byId("picture"));
     else drawPicture(byId("picture"), picture, this.shape);
-    byId("decision").textContent = tile ? `The same noise ${this.when}.`
-      : `${this.tiles ? "Made by the generator as it is now. " : ""}The discriminator takes this picture for real with a probability of ${percent(probability(logit))}.`;
+    byId("decision").textContent = tile ? `The picture of the same noise ${this.when}.`
+      : `${this.tiles ? "Made by the newest generator. " : ""}The discriminator says this picture is real with a probability of ${percent(probability(logit))}.`;
     this.drawn = true;
-    this.onPicture(this.pushed(this.point(Math.floor(this.way) + 1)), outputs); // the noise of the strip's next picture
+    this.onPicture(this.pushed(this.point(Math.floor(this.way) + 1)), outputs); // the first argument is the noise of the strip's next picture
     const wanted = byId("show-slope").checked;
     byId("slope").hidden = byId("slope-words").hidden = !wanted;
-    if (wanted) this.computeSlope(tile ? pixelsOf(tile, this.shape) : picture); // of what is shown
+    if (wanted) this.computeSlope(tile ? pixelsOf(tile, this.shape) : picture); // of the picture that is shown
   }
 
-  /** Where the discriminator would be more convinced by a brighter or darker pixel; of colours, the sum. */
+  /** Show where a brighter or darker pixel would convince the discriminator more; colours are summed. */
   showSlope(slope) {
     const [height, width, channels] = this.shape, sums = new Float32Array(height * width);
     slope.forEach((value, i) => (sums[Math.floor(i / channels)] += value));
     drawMap(byId("slope"), sums, this.shape, largestOf(sums), true);
   }
 
-  /** A step of the morph, when the picture or the layers are in sight. */
+  /** One step of the morph, if the picture or the layers are visible. */
   advance() {
     if (!this.morphing) return;
     requestAnimationFrame(() => this.advance());
@@ -196,9 +196,9 @@ class Explorer {
     else this.settle();
   }
 
-  /** Show the grid as it was at an epoch: `tiles` are its pictures; at the last one, those of the networks here. */
+  /** Show the grid of an epoch: its pictures `tiles`, or at the last epoch those of the networks on the page. */
   showEpoch(tiles, when, last) {
-    if (!this.drawn) copyCanvas(tiles[0], byId("picture")); // before the networks are ready
+    if (!this.drawn) copyCanvas(tiles[0], byId("picture")); // until the networks are ready
     Object.assign(this, { tiles: last ? null : tiles, when });
     this.grid.refresh();
     this.draw();
@@ -226,7 +226,7 @@ class Explorer {
     this.galleries = [this.strip, this.ends, this.grid];
   }
 
-  /** A slider with a picture at either end, its name and what it does to new pictures. */
+  /** A slider with a picture at either end, its name and its effect on new pictures. */
   addDirection({ name, measure, before, after }) {
     const slider = element("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, "aria-label": name });
     slider.oninput = () => {

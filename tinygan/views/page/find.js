@@ -1,6 +1,6 @@
-// A picture is looked for in the noise: gradient descent on the noise, in sight.
+// Finds noise for a given picture by gradient descent on the noise, and shows every step.
 
-const STARTS = 64, STEPS = 300, LR = 0.1; // of Adam
+const STARTS = 64, STEPS = 300, LR = 0.1; // random starts; steps of Adam
 
 class Finder {
   constructor(explorer, reals) {
@@ -32,7 +32,7 @@ class Finder {
     this.networks.ask("pictures", [explorer.noise]).then(([picture]) => drawPicture(byId("found"), picture, this.shape));
   }
 
-  /** Another picture is wanted: what was found so far is of none. */
+  /** Forget the noise found so far: it belongs to another picture. */
   discard(words) {
     this.fitting = this.noise = null;
     byId("fit-stop").disabled = byId("fit-take").disabled = true;
@@ -40,11 +40,11 @@ class Finder {
   }
 
   clear() {
-    this.discard("Nothing chosen yet.");
+    this.discard("No picture chosen yet.");
     this.pad.getContext("2d", { willReadFrequently: true }).fillRect(0, 0, this.pad.width, this.pad.height);
   }
 
-  /** A stroke of a finger, a pen or the mouse, white on black. */
+  /** Draw a stroke of a finger, a pen or the mouse, white on black. */
   stroke({ type, clientX, clientY, button, pointerId }) {
     const { left, top, width } = this.pad.getBoundingClientRect(), scale = this.pad.width / width;
     const here = [(clientX - left) * scale, (clientY - top) * scale];
@@ -58,12 +58,12 @@ class Finder {
     Object.assign(context, { lineWidth: this.pad.width / 8, lineCap: "round", strokeStyle: "white" });
     context.beginPath();
     context.moveTo(...this.from);
-    context.lineTo(here[0] + 0.01, here[1]); // a single press is a dot
+    context.lineTo(here[0] + 0.01, here[1]); // a single press makes a dot
     context.stroke();
     this.from = here;
   }
 
-  /** The noises to start from, and their pictures, drawn in parts: other questions come in between. */
+  /** Random noises to start from, with their pictures, computed one by one so that other questions get their turn. */
   async makeStarts() {
     const starts = [];
     for (let seed = 0; seed < STARTS; seed++) {
@@ -73,13 +73,13 @@ class Finder {
     return starts;
   }
 
-  /** Move the noise, from that of the nearest start, until it is `STEPS` on, or stopped; no further
-   * when `fitting` is of another picture. */
+  /** Move the noise from the nearest start, for `STEPS` steps or until it is stopped or `fitting` belongs to
+   * another picture. */
   async fit() {
     const words = byId("fit-words"), target = pixelsOf(this.pad, this.shape);
-    this.discard("Looking for a picture to start from.");
+    this.discard("Choosing a picture to start from.");
     const mine = (this.fitting = { stopped: false }), far = (picture) => picture.reduce((sum, value, i) => sum + (value - target[i]) ** 2, 0);
-    words.setAttribute("aria-live", "off"); // until the end
+    words.setAttribute("aria-live", "off"); // do not read out every step
     const starts = await (this.starts ??= this.makeStarts());
     if (this.fitting !== mine) return;
     let state = starts.reduce((best, one) => (far(one.picture) < far(best.picture) ? one : best)), first = null;
@@ -90,11 +90,11 @@ class Finder {
       first ??= state.error;
       this.noise = state.noise;
       drawPicture(byId("found"), state.picture, this.shape);
-      words.textContent = `Step ${state.step} of ${STEPS}: a pixel is ${number(state.error, 0)} of 255 off, at first ${number(first, 0)}.`;
+      words.textContent = `Step ${state.step} of ${STEPS}: a typical pixel is off by ${number(state.error, 0)} of 255, at first by ${number(first, 0)}.`;
     } while (state.step < STEPS && !mine.stopped);
     byId("fit-stop").disabled = true;
     byId("fit-take").disabled = false;
     words.setAttribute("aria-live", "polite");
-    if (state.step === STEPS) words.append(" No noise gives a picture of a kind that the generator never learned to make.");
+    if (state.step === STEPS) words.append(" The generator cannot match kinds of pictures that it never learned to make.");
   }
 }

@@ -1,7 +1,7 @@
-// Films of pictures as GIF. It runs in the worker, for it takes seconds.
+// Writes pictures as an animated GIF. It runs in the worker, because it takes seconds.
 
-/** A looping GIF of pictures, numbers in [-1, 1], `scale` times as large and `seconds` each (GIF89a; its codes are those
- * of Welch 1984). Its palette is that of greys, or for three channels 6 x 7 x 6 levels of red, green and blue. */
+/** A looping GIF of pictures with numbers in [-1, 1], `scale` times as large, `seconds` each (GIF89a, with the codes of
+ * Welch 1984). The palette has 256 greys, or for three channels 6 x 7 x 6 levels of red, green and blue. */
 function gif(pictures, [height, width, channels], scale, seconds) {
   const word = (value) => [value & 255, value >> 8], W = width * scale, H = height * scale;
   const ascii = (text) => [...text].map((character) => character.charCodeAt(0));
@@ -20,7 +20,7 @@ function gif(pictures, [height, width, channels], scale, seconds) {
   return [Uint8Array.from(head), ...frames, Uint8Array.of(0x3b)];
 }
 
-/** Bytes in blocks of at most 255, each after its length. */
+/** Bytes in blocks of at most 255, each preceded by its length. */
 function* blocks(bytes) {
   for (let at = 0; at < bytes.length; at += 255) {
     const part = bytes.slice(at, at + 255);
@@ -29,8 +29,8 @@ function* blocks(bytes) {
   }
 }
 
-/** The bytes of the variable-length codes of a GIF for pixels of 8 bits: each code stands for the longest run of pixels
- * that has come before. 256 empties the table, 257 ends. */
+/** Compress pixels of 8 bits to a GIF's variable-length codes: each code stands for the longest run of pixels that has
+ * come before. Code 256 clears the table, 257 ends the data. */
 function compressed(pixels) {
   const bytes = [];
   let table = new Map(), bits = 9, buffer = 0, held = 0;

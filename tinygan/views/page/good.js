@@ -1,6 +1,6 @@
-// How good the generator is: its distance on a scale, and pictures that the discriminator finds good and bad.
+// How good the generator is: its distance on a scale, and the pictures that the discriminator ranks best and worst.
 
-/** A line from real pictures to noise, with a mark for this run: FCD, when it was measured last. */
+/** A scale from real pictures to noise, with a mark for this run: its last measured FCD. */
 function showScale(stats) {
   const { fcd, floor, ceiling, samples } = stats.findLast((row) => row.evaluation.fcd !== undefined)?.evaluation ?? {};
   byId("scale").hidden = byId("scale-words").hidden = ceiling === undefined;
@@ -9,11 +9,11 @@ function showScale(stats) {
     const place = `left: ${(100 * Math.min(1, value / ceiling)).toFixed(1)}%`;
     byId("scale").append(element("li", { class: color, style: place }, element("b", {}, number(value, 1)), ` ${name}`));
   }
-  byId("scale-words").textContent = `The distance of ${number(samples)} fakes from real pictures (FCD), as a classifier sees them: other real pictures ` +
-    `have ${number(floor, 1)}, noise ${number(ceiling, 0)}, this generator ${number(fcd, 1)}.`;
+  byId("scale-words").textContent = `How far ${number(samples)} fakes are from real pictures in the features that a classifier sees (FCD): ` +
+    `other real pictures have ${number(floor, 1)}, noise ${number(ceiling, 0)}, this generator ${number(fcd, 1)}.`;
 }
 
-/** Rows of pictures as the discriminator ranks them, each above the training image nearest to it; returns these images. */
+/** Show rows of pictures as the discriminator ranks them, each above its nearest training image; returns these images. */
 async function showRanks({ ranked, config: { data: { shape } } }) {
   byId("ranks").hidden = !ranked; // not measured yet
   if (!ranked) return [];
@@ -26,7 +26,7 @@ async function showRanks({ ranked, config: { data: { shape } } }) {
       row(part(tiles), `${count} pictures by the generator`), ...(nearest ? [row(part(near), "The training image nearest to each")] : []));
   });
   byId("ranks-words").textContent = `The discriminator ranked ${number(of)} new pictures. Here are the ${count} that it finds most real, ${count} from the middle, and the ${count} that it finds least real.` +
-    (!nearest ? "" : ` Below each stands the nearest of ${number(nearest.among)} training images. On average the two differ by ${whole(nearest.mean)} of 255 (root mean square of the pixels), ` +
-    `a training image and the one nearest to it by ${whole(nearest.usual)}. ${nearest.memorised ? "The generator may have memorised them." : "So the generator has not just memorised them."}`);
+    (!nearest ? "" : ` Below each is the nearest of ${number(nearest.among)} training images. On average the two differ by ${whole(nearest.mean)} of 255 (root mean square over the pixels); ` +
+    `a training image and the one nearest to it, by ${whole(nearest.usual)}. ${nearest.memorised ? "So the generator may have memorised training images." : "So the generator has not just memorised them."}`);
   return near;
 }

@@ -1,23 +1,23 @@
-// The trained networks, as tinygan/layers.py, for one example: noise or a picture in, every layer's output
-// out, the last a picture or a logit; and gradients back. Maps are flat Float32Arrays in the order (row, column,
-// channel), as in NumPy. This runs in a worker (worker.js) and uses nothing of the page.
+// The trained networks, like those of tinygan/layers.py, for one example: noise or a picture in, the output of
+// every layer out, and gradients back. Maps are flat Float32Arrays in the order (row, column, channel), as in
+// NumPy. This code runs in a worker (worker.js) and uses nothing of the page.
 
 const BLOCK = 64; // numbers that share a scale in the text of the weights
-const WIDTH = 8, HEIGHT = 4; // of a tile: outputs and places that are computed together
+const WIDTH = 8, HEIGHT = 4; // of a tile: outputs and positions computed together
 
 const howMany = (shape) => shape.reduce((a, b) => a * b, 1);
 const upTo = (multiple, count) => Math.ceil(count / multiple) * multiple;
 
 class Network {
-  /** @param input the shape of what it takes: [numbers] or [height, width, channels]
+  /** @param input the shape of the input: [numbers] or [height, width, channels]
    * @param layers [{kind, name, shape (of its output), weights: {name: shape}, stride, pads, slope}, ...]
-   * @param text all weights in the order in which `layers` names them; see `decode`
-   * @param arithmetic what computes tiles: `simd`, or `plain` */
+   * @param text all weights in the order of `layers`; see `decode`
+   * @param arithmetic computes tiles: `simd` or `plain` */
   constructor({ name, input, layers }, text, arithmetic = simd) {
     const numbers = decode(text);
     let place = 0;
     Object.assign(this, { name, input });
-    this.layers = layers.map((layer) => { // from here on `input` is what this layer takes
+    this.layers = layers.map((layer) => { // from here on `input` is this layer's input shape
       const weights = {};
       for (const [key, shape] of Object.entries(layer.weights)) {
         weights[key] = numbers.subarray(place, place + howMany(shape));
@@ -31,8 +31,8 @@ class Network {
     for (const { weights, ways } of this.layers) ways.forEach((way) => pack(weights.kernel, way, this.memory));
   }
 
-  /** The outputs of all layers for one input: new arrays (two layers may share one), which stay valid.
-   * `change(y, n)` may return another output of layer n, from which the next one goes on. */
+  /** The outputs of all layers for one input: new arrays, which stay valid (two layers can share one).
+   * `change(y, n)` can replace the output y of layer n before the next layer uses it. */
   run(input, change = (y) => y) {
     const needed = howMany(this.input);
     if (input.length !== needed) throw new Error(`the ${this.name} got ${input.length} numbers. It needs ${needed}.`);
@@ -40,17 +40,17 @@ class Network {
     return this.layers.map((layer, n) => (x = change(OPS[layer.kind].run(x, layer, this), n)));
   }
 
-  /** The gradient with respect to the input, for which `run` gave `outputs`; `gradient` is the one with
-   * respect to the last of them: the chain rule, layer by layer from the last to the first. */
+  /** The gradient with respect to the input, by the chain rule, from the last layer to the first. `outputs` are
+   * those that `run` returned for `input`; `gradient` is the one with respect to the last output. */
   gradient(input, outputs, gradient) {
     return this.layers.reduceRight((gradient, layer, i) =>
       OPS[layer.kind].gradient(gradient, layer, this, outputs[i - 1] ?? input, outputs[i]), gradient);
   }
 
-  /** Memory for the x (at 0) and y of one product at a time, and for all weights. An address counts bytes. */
+  /** Reserve memory for x (at 0) and y of one product at a time, and for all weights. Addresses are in bytes. */
   reserve(ways, arithmetic) {
     const largest = (count) => Math.max(...ways.map(count));
-    const bytes = (count) => upTo(64, 4 * count); // as a cache has its lines
+    const bytes = (count) => upTo(64, 4 * count); // aligned to cache lines
     this.y = bytes(largest(({ taken }) => taken));
     let end = this.y + bytes(largest(({ places, columns }) => (places + 1) * columns));
     for (const way of ways) {
@@ -60,8 +60,8 @@ class Network {
     Object.assign(this, arithmetic(end)); // memory, a Float32Array, and tile
   }
 
-  /** For each tap of a kernel and each pair of its places: add x[from] K[tap], a row of numbers times a matrix,
-   * to y[to]. Returns y without its padding as a new array, with `bias` added if there is one. */
+  /** For each tap of a kernel and each pair of its positions, add x[from] K[tap], a row vector times a matrix,
+   * to y[to]. Returns y without its padding as a new array, plus `bias` if there is one. */
   product(x, { taps, inputs, outputs, columns, places, weights }, bias) {
     const { tile, memory } = this, y = memory.subarray(this.y / 4, this.y / 4 + places * columns).fill(0);
     memory.set(x);
@@ -82,7 +82,7 @@ class Network {
   }
 }
 
-// What each kind of layer does to x, and to the gradient on the way back, where it has taken x and given y.
+// What each kind of layer does to x, and to the gradient on the way back, given its input x and output y.
 const PRODUCT = {
   run: (x, { ways: [forth], weights: { bias } }, network) => network.product(x, forth, bias),
   gradient: (gradient, { ways: [, back] }, network) => network.product(gradient, back),
@@ -93,7 +93,7 @@ const OPS = {
   conv: PRODUCT,
   conv_transpose: PRODUCT,
 
-  // (x - mean) / sqrt(variance + eps) gamma + beta with the running values: a scale and a shift per channel.
+  // gamma (x - mean) / sqrt(variance + eps) + beta with the running statistics: a scale and a shift per channel.
   batchnorm: {
     run: (x, { weights: { scale, shift } }) => {
       const channels = scale.length;
@@ -110,16 +110,16 @@ const OPS = {
     gradient: (gradient, layer, network, x, y) => gradient.map((value, i) => value * (1 - y[i] * y[i])),
   },
   reshape: UNCHANGED,
-  dropout: UNCHANGED, // it drops numbers in training only
+  dropout: UNCHANGED, // it drops numbers only in training
 };
 
-/** What `product` needs of a layer with a kernel: on the way forth, or back for the gradient, which goes through
- * the same places and matrices the other way. A row of y has a multiple of 8 columns. */
+/** What `product` needs for a layer with a kernel: forward, or backward for the gradient, which takes the same
+ * positions and matrices in reverse (`transposed`). A row of y has a multiple of 8 columns. */
 function way(layer, input, transposed) {
   const swapped = (pair) => (transposed ? [...pair].reverse() : pair);
   const [fromShape, toShape] = swapped([input, layer.shape]), inputs = fromShape.at(-1), outputs = toShape.at(-1);
   const columns = upTo(WIDTH, outputs), places = howMany(toShape) / outputs;
-  // Places as bytes from the first. What fills the last tile up goes to a row below y that nobody reads.
+  // Positions as byte offsets. Filler for the last tile goes to a row below y that is never read.
   const bytes = (list, row, filler) =>
     Int32Array.from({ length: upTo(HEIGHT, list.length) }, (_, n) => 4 * row * (list[n] ?? filler));
   const taps = joinedPlaces(layer, input).map(swapped)
@@ -127,8 +127,8 @@ function way(layer, input, transposed) {
   return { inputs, outputs, columns, places, taps, transposed, taken: howMany(fromShape) };
 }
 
-/** Write a kernel (taps, inputs, outputs), or transposed (taps, outputs, inputs), into the memory in the order
- * in which tiles read it: (taps, columns / 8, inputs, 8). */
+/** Write a kernel (taps, inputs, outputs), or transposed (taps, outputs, inputs), to memory in the order in
+ * which tiles read it: (taps, columns / 8, inputs, 8). */
 function pack(kernel, { taps, inputs, outputs, columns, transposed, weights }, memory) {
   const [byInput, byOutput] = transposed ? [1, inputs] : [outputs, 1];
   let at = weights / 4;
@@ -143,9 +143,9 @@ function pack(kernel, { taps, inputs, outputs, columns, transposed, weights }, m
   }
 }
 
-/** For each tap (ky, kx) of a kernel: from which places of the input a sum goes to which of the output, as
- * two lists. Place (i, j) of the small map joins row i stride + ky - top, column j stride + kx - left of
- * the large one, if it exists: outside are zeros, which add nothing, or what is cropped. A convolution goes
+/** For each tap (ky, kx) of a kernel, two lists: positions of the input, and the positions of the output that they
+ * contribute to. Position (i, j) of the small map belongs to row i stride + ky - top, column j stride + kx - left of
+ * the large one, if that exists: outside are zeros, which add nothing, or the cropped border. A convolution goes
  * from the large map to the small one; a transposed convolution, its adjoint, from small to large. */
 function joinedPlaces({ kind, stride, pads, weights, shape }, input) {
   if (kind === "dense") return [[[0], [0]]];
@@ -166,8 +166,8 @@ function joinedPlaces({ kind, stride, pads, weights, shape }, input) {
   return joined;
 }
 
-/** Memory of so many bytes, and the function `tile`(x0, x1, x2, x3, y0, y1, y2, y3, w, inputs) of addresses in
- * it: to the 8 numbers at each of y0 to y3 add the `inputs` numbers at x0 to x3 times the matrix (inputs, 8) at w. */
+/** Memory of this many bytes, and the function `tile`(x0, x1, x2, x3, y0, y1, y2, y3, w, inputs) of addresses in it,
+ * which adds to the 8 numbers at each of y0 to y3 the `inputs` numbers at x0 to x3 times the matrix (inputs, 8) at w. */
 function plain(bytes) {
   const memory = new Float32Array(bytes / 4);
   const tile = (...given) => {
@@ -184,7 +184,7 @@ function plain(bytes) {
   return { memory, tile };
 }
 
-/** The same with `tile` in WebAssembly, four numbers an instruction; `plain` where a browser lacks or forbids it. */
+/** The same with `tile` in WebAssembly, four numbers per instruction; `plain` if the browser lacks or forbids it. */
 function simd(bytes) {
   try {
     const memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / 65536) });
@@ -196,13 +196,13 @@ function simd(bytes) {
 }
 
 /** The bytes of a WebAssembly module with `tile` (webassembly.github.io/spec/core, 5 and appendix "Index of
- * Instructions"). The 32 sums stay in registers while the loop goes through the inputs. */
+ * Instructions"). The 32 sums stay in registers during the loop over the inputs. */
 function assembled() {
-  const I32 = 0x7f, V128 = 0x7b; // types: an address or a count; four float32
+  const I32 = 0x7f, V128 = 0x7b; // types: an address or a count; four float32 numbers
   const X = 0, Y = 4, W = 8, COUNT = 9; // local variables: the arguments of tile
   const SUM = 10, WEIGHTS = 18, VALUE = 20; // and 8, 2 and 1 of V128
   const get = (local) => [0x20, local], set = (local) => [0x21, local], setAndGet = (local) => [0x22, local];
-  const load = (offset) => [0xfd, 0x00, 2, offset], loadSame = [0xfd, 0x09, 2, 0]; // 2: on multiples of 2^2 bytes
+  const load = (offset) => [0xfd, 0x00, 2, offset], loadSame = [0xfd, 0x09, 2, 0]; // 2: aligned to 2^2 bytes
   const store = (offset) => [0xfd, 0x0b, 2, offset];
   const constant = (value) => [0x41, value & 0x7f], add = 0x6a, plus = [0xfd, 0xe4, 0x01], times = [0xfd, 0xe6, 0x01];
   const loop = [0x03, 0x40], repeatIf = [0x0d, 0], end = 0x0b;
@@ -231,7 +231,7 @@ function assembled() {
   const name = (text) => [text.length, ...new TextEncoder().encode(text)];
   return Uint8Array.of(
     0, ...new TextEncoder().encode("asm"), 1, 0, 0, 0,
-    ...section(1, 1, 0x60, 10, ...each(10, () => I32), 0), // types: one, of a function of 10 numbers without a result
+    ...section(1, 1, 0x60, 10, ...each(10, () => I32), 0), // types: one, a function of 10 numbers without a result
     ...section(2, 1, ...name("page"), ...name("memory"), 2, 0, 0), // imports: a memory
     ...section(3, 1, 0), // functions: one, of type 0
     ...section(7, 1, ...name("tile"), 0, 0), // exports: function 0
@@ -239,8 +239,8 @@ function assembled() {
   );
 }
 
-/** What tinygan/views/explorer.py wrote with `encode`: whole numbers from -4324 to 4324, two digits of base
- * 93 each (the characters from ! to ~ without <), in blocks of 65: e, and 64 to be multiplied by 2^(e/64). */
+/** Decode text that `encode` of tinygan/views/explorer.py wrote: whole numbers from -4324 to 4324, two base-93
+ * digits each (the characters from ! to ~ without <), in blocks of 65: e, then 64 to multiply by 2^(e/64). */
 function decode(text) {
   const digit = (i) => text.charCodeAt(i) - (text.charCodeAt(i) > 60 ? 34 : 33);
   const whole = (i) => 93 * digit(2 * i) + digit(2 * i + 1) - 4324;

@@ -1,4 +1,4 @@
-// Ten pairs of a real picture and a fake, for a person and for the discriminator.
+// A quiz of ten pairs, each a real picture and a fake: a person plays against the discriminator.
 
 const PAIRS = 10;
 
@@ -10,7 +10,7 @@ class Quiz {
     byId("quiz").hidden = !reals.length;
   }
 
-  /** The next pair; after the last one the first of another ten. */
+  /** Show the next pair; after the last one, start another ten. */
   async ask() {
     if (!this.left.length) {
       const shuffled = this.reals.map((tile) => [Math.random(), tile]).sort(([a], [b]) => a - b).map(([, tile]) => tile);
@@ -31,7 +31,7 @@ class Quiz {
     byId("quiz-words").textContent = `Pair ${this.done + 1}: which one is real?`;
   }
 
-  /** `right`: whether the real one was chosen; and D's logits of the real one and of the fake. */
+  /** `right`: whether the real picture was chosen; `ofReal` and `ofFake`: D's logits of both pictures. */
   answer(right, ofReal, ofFake) {
     const itsRight = ofReal > ofFake, left = this.left.length;
     Object.assign(this, { done: this.done + 1, mine: this.mine + right, its: this.its + itsRight });
@@ -39,9 +39,9 @@ class Quiz {
       Object.assign(button, { disabled: true, className: button.dataset.kind, ariaLabel: button.dataset.kind });
       button.lastChild.textContent = button.dataset.kind;
     }
-    byId("quiz-words").textContent = `${right ? "Right" : "Wrong"}. The discriminator is ${itsRight ? "right" : "wrong"}: it gave the real one ` +
-      `a probability of ${percent(probability(ofReal))} of being real, the fake ${percent(probability(ofFake))}. You: ${this.mine} of ${this.done}, ` +
-      `the discriminator: ${this.its}.${left ? "" : " Guessing gets half of them."}`;
+    byId("quiz-words").textContent = `${right ? "Right" : "Wrong"}. The discriminator is ${itsRight ? "right" : "wrong"}: it gave the real picture ` +
+      `a probability of ${percent(probability(ofReal))} of being real, and the fake ${percent(probability(ofFake))}. You: ${this.mine} of ${this.done}, ` +
+      `the discriminator: ${this.its}.${left ? "" : " Guessing gets about half of them."}`;
     Object.assign(byId("quiz-next"), { hidden: false, textContent: left ? "Next pair" : "Again" }).focus();
   }
 }

@@ -1,11 +1,11 @@
-// Puts the page together from what tinygan/views/webpage.py left in it.
+// Builds the page from the JSON that tinygan/views/webpage.py put in it.
 
 const RUN = JSON.parse(byId("contents").textContent);
-const { config, stats } = RUN, lastRow = stats.at(-1); // no row before the first epoch is complete
+const { config, stats } = RUN, lastRow = stats.at(-1); // none until the first epoch is complete
 const allSteps = Math.max(RUN.step, lastRow?.step ?? 0), allSeconds = stats.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
 
 byId("name").textContent = RUN.name;
-byId("title").textContent = `Pictures that a neural network made, from ${config.data.name ?? "noise"}`;
+byId("title").textContent = `Pictures by a neural network trained on ${config.data.name ?? "pictures"}`;
 showFacts();
 showStory();
 showDetails();
@@ -32,10 +32,10 @@ const unseen = showRanks(RUN);
   new LayersView(RUN, explorer);
   new Finder(explorer, reals);
   addSaving(explorer, RUN.name);
-  new Quiz(explorer, await unseen.then((others) => (others.length ? others : reals))); // rather those that do not stand further up
+  new Quiz(explorer, await unseen.then((others) => (others.length ? others : reals))); // preferably images that are not shown further up
 });
 
-/** The places of the grid of pictures: canvases in buttons. */
+/** The cells of the picture grid: canvases in buttons. */
 function addGrid(count) {
   return Array.from({ length: count }, (_, i) => {
     const canvas = element("canvas");
@@ -44,33 +44,33 @@ function addGrid(count) {
   });
 }
 
-/** A reader changed layers, and the page's networks know the original ones: say so in their place. */
+/** A reader changed layers, and the page can only run the original ones: say so instead of the explorer. */
 function withoutNetworks() {
   for (const part of document.querySelectorAll(".live, .walk, .handles, #choose, #find, #quiz, #layers-section")) part.hidden = true;
   for (const button of byId("grid").children) button.disabled = true;
-  byId("explorer-model").textContent = `${RUN.edits}, and this page knows only the original layers: python -m tinygan.sample shows yours.`;
+  byId("explorer-model").textContent = `${RUN.edits}, and this page can run only the original layers. Use python -m tinygan.sample to see pictures of yours.`;
   return null;
 }
 
-/** Three sentences: how long, what the pictures became, how the game stands; then the verdict of the last epoch. */
+/** Three sentences (how long, how the pictures changed, how the game is going), then the verdict of the last epoch. */
 function showStory() {
   if (!lastRow) return (byId("story").textContent = "No epoch is complete yet.");
   const evaluated = stats.filter((row) => row.evaluation.fcd !== undefined), { real_accuracy: real, fake_accuracy: fake } = lastRow.health;
   const sentences = [
-    `In ${number(lastRow.epoch)} ${lastRow.epoch === 1 ? "epoch" : "epochs"} and ${duration(allSeconds)} the networks took ${number(allSteps)} steps, each with ` +
+    `In ${number(lastRow.epoch)} ${lastRow.epoch === 1 ? "epoch" : "epochs"} and ${duration(allSeconds)}, the networks took ${number(allSteps)} steps, each with ` +
       `${number(config.settings.batch_size)} real pictures and as many fakes.`,
   ];
   if (evaluated.length > 1) {
     const [from, to] = [evaluated[0], evaluated.at(-1)];
-    sentences.push(`The distance of the fakes from real pictures went from ${number(from.evaluation.fcd, 0)} after epoch ${from.epoch} to ${number(to.evaluation.fcd, 0)}.`);
+    sentences.push(`The distance between fakes and real pictures went from ${number(from.evaluation.fcd, 0)} after epoch ${from.epoch} to ${number(to.evaluation.fcd, 0)}.`);
   }
   if (real !== undefined && fake !== undefined) {
-    sentences.push(`At the end the discriminator called ${percent(real)} of real pictures real and ${percent(fake)} of fakes fake; guessing gets half of each.`);
+    sentences.push(`At the end, the discriminator recognised ${percent(real)} of real pictures and ${percent(fake)} of fakes; guessing gets half of each.`);
   }
   byId("story").textContent = sentences.join(" ");
   if (!lastRow.verdict) return;
   byId("verdict").textContent = `Epoch ${lastRow.epoch}. ${advice(lastRow)}`;
-  byId("verdict").classList.add(lastRow.advice ? "bad" : lastRow.verdict.startsWith("healthy") ? "good" : "early"); // no colour
+  byId("verdict").classList.add(lastRow.advice ? "bad" : lastRow.verdict.startsWith("healthy") ? "good" : "early"); // "early" has no colour
 }
 
 function showFacts() {
@@ -87,7 +87,7 @@ function showFacts() {
     byId("facts").append(element("div", {}, element("dt", {}, name), element("dd", {}, text)));
   }
   if (allSteps < Math.min(config.settings.epochs * RUN.steps_per_epoch, config.settings.steps ?? Infinity)) {
-    byId("unfinished").append("Not finished when this page was written. A run that was stopped goes on with ", element("code", {}, RUN.resume));
+    byId("unfinished").append("This run was not finished when the page was written. If it was stopped, resume it with ", element("code", {}, RUN.resume));
     byId("unfinished").hidden = false;
   }
 }
@@ -95,15 +95,15 @@ function showFacts() {
 function modelText() {
   const { step } = RUN, epoch = step / RUN.steps_per_epoch;
   const here = "The networks run in this page.";
-  if (step === 0 && !config.settings.start_from) return `${here} They are still untrained: all that the generator can make is noise.`;
-  const average = config.settings.average ? " The generator's, here and in the samples, are averages over " +
-    "the last steps (--average); curves and verdicts are those of the weights that are trained." : "";
+  if (step === 0 && !config.settings.start_from) return `${here} They are still untrained: the generator can only make noise.`;
+  const average = config.settings.average ? " Here and in the samples, the generator's weights are averages over " +
+    "the last steps (--average). Curves and verdicts describe the weights that are trained." : "";
   return `${here} Their weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to four digits.${average}`;
 }
 
 function showDetails() {
-  const columns = ["epoch", "loss of G", "loss of D", "real ones taken for real", "fakes taken for real", "images/s", "time"].map((title) => [title, "number"]);
-  byId("epochs").append(table("Means of every epoch: losses, and the probability of being real that the discriminator gives", [...columns, ["verdict", "text"]], stats.map((row) => [
+  const columns = ["epoch", "loss of G", "loss of D", "D on real images", "D on fakes", "images/s", "time"].map((title) => [title, "number"]);
+  byId("epochs").append(table("Means of every epoch: the losses, and how likely D thinks it is that an image is real", [...columns, ["verdict", "text"]], stats.map((row) => [
     number(row.epoch), fixed(row.g_loss), fixed(row.d_loss), percent(row.real_score), percent(row.fake_score),
     number(row.images_per_second, 0), duration(row.seconds ?? 0), row.verdict ?? "",
   ])));
@@ -113,6 +113,6 @@ function showDetails() {
     byId("commands").append(element("p", {}, element("code", {}, command), ` (${time})`));
   }
   for (const { step, setting, from, to } of config.changes) {
-    byId("commands").append(element("p", {}, `After step ${number(step)}: ${setting} ${from} changed to ${to}`));
+    byId("commands").append(element("p", {}, `After step ${number(step)}: ${setting} changed from ${from} to ${to}`));
   }
 }

@@ -1,16 +1,16 @@
-// Files of what the page shows, at a size that people post: PNG, and GIF (gif.js).
+// Saves what the page shows as PNG or GIF (gif.js), at a size that people post.
 
 const POSTED = 1080; // pixels across
-const FRAMES = 48; // of the strip as a film
+const FRAMES = 48; // of a film of the strip
 
-/** Offer bytes or a Blob as a file. */
+/** Offer bytes or a Blob as a download. */
 function download(name, parts, type) {
   const url = URL.createObjectURL(new Blob(parts, { type }));
   element("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
-/** Draw pictures (canvases of one size) onto `canvas` as a grid of so many columns, magnified to `least` pixels, with gaps. */
+/** Draw pictures (canvases of one size) onto `canvas` as a grid with gaps, magnified to at least `least` pixels. */
 function drawGrid(canvas, tiles, columns, least) {
   const { width, height } = tiles[0], rows = Math.ceil(tiles.length / columns);
   const scale = Math.ceil(least / (columns * width)), gap = 6, W = width * scale, H = height * scale;
@@ -21,12 +21,12 @@ function drawGrid(canvas, tiles, columns, least) {
   return canvas;
 }
 
-/** Save pictures (canvases of one size) as a grid of so many columns. */
+/** Save pictures (canvases of one size) as a grid. */
 function savePng(name, tiles, columns) {
   drawGrid(element("canvas"), tiles, columns, POSTED).toBlob((blob) => download(name, [blob], "image/png"));
 }
 
-/** The buttons that save what the explorer shows. */
+/** Set up the buttons that save what the explorer shows. */
 function addSaving(explorer, name) {
   byId("save-picture").onclick = () => savePng(`${name}.png`, [byId("picture")], 1);
   byId("save-strip").onclick = () => savePng(`${name}-strip.png`, explorer.strip.canvases, 6);
