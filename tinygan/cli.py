@@ -173,9 +173,8 @@ def made(folder: Path) -> Path:
 
 
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
-    """Run `command` with `arguments`, by default the command line of this process, and return its exit code.
-    An error becomes one line on stderr, Ctrl-C the code `UNFINISHED`. Anything but a `TinyganError`, a full
-    memory or a failing GPU is a bug and keeps its traceback."""
+    """Run `command` with `arguments`, by default this process's, and return its exit code. Ctrl-C gives
+    `UNFINISHED`. An error is one line on stderr; a bug, such as any other exception, keeps its traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names can be invalid Unicode
     if arguments is None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygan import cli
 from tinygan.autograd import Tensor
-from tinygan.errors import UsageError, by_product, say
+from tinygan.errors import UsageError, by_product, plural, say
 from tinygan.layers import Conv2D, Conv2DTranspose, Network
 from tinygan.rng import stream
 from tinygan.runs import checkpoint
@@ -83,8 +83,8 @@ def main(arguments: cli.Arguments = ()) -> int:
 
 def print_layers(state: State, batch: Batch, path: Path, how: str) -> None:
     """Print a table of both networks. `how`: how a training step runs."""
-    engine = state.G.backend.engine
-    say(f"{path}, engine {engine}, {len(batch.noise)} vectors of noise, {len(batch.images)} images")
+    noise, images = plural(len(batch.noise), "vector"), plural(len(batch.images), "image")
+    say(f"{path}, engine {state.G.backend.engine}, {noise} of noise, {images}")
     print(f"A training step runs {how}.")
     for network, facts in zip((state.G, state.D), layer_facts(state, batch), strict=True):
         print("", *table(network, facts), sep="\n")

@@ -134,6 +134,6 @@ def test_colours_that_become_grey_are_reported_with_the_remedy(tmp_path: Path, k
         Image.fromarray(picture).save(tmp_path / f"files/{number}.png")
     data = tmp_path / ("array.npy" if kind == "array" else "files")
     grey = works("train", "--data", data, *SMALL, "--dry-run", cwd=tmp_path).stdout
-    assert "note     4 pictures are in colour and become grey: --channels 3 keeps their colours\n" in grey
+    assert "note     4 colour pictures turned grey: --channels 3 keeps the colours\n" in grey
     colour = works("train", "--data", data, *SMALL, "--channels", 3, "--dry-run", cwd=tmp_path).stdout
-    assert "become grey" not in colour
+    assert "turned grey" not in colour

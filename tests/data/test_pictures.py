@@ -134,7 +134,7 @@ def test_a_picture_that_says_it_is_on_its_side_is_turned(tmp_path, kind):
 def test_transparent_pictures_are_counted_and_opaque_ones_are_not(tmp_path):
     picture(tmp_path / "a.png", np.full((4, 4, 4), 255))
     picture(tmp_path / "b.png", np.full((4, 4, 4), 100))
-    assert read(tmp_path).notes[0] == "on white 1 pictures with transparent parts"
+    assert read(tmp_path).notes[0] == "on white 1 picture with transparent parts"
 
 
 def test_a_transparent_picture_is_put_on_white_band_by_band(tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ def test_a_transparent_picture_is_put_on_white_band_by_band(tmp_path, monkeypatc
     top[2:, :, 3] = 255  # opaque but for the first band
     (tmp_path / "more").mkdir()
     picture(tmp_path / "more" / "b.png", top)
-    assert read(tmp_path / "more").notes[0] == "on white 1 pictures with transparent parts"
+    assert read(tmp_path / "more").notes[0] == "on white 1 picture with transparent parts"
     assert (read_picture(tmp_path / "a.png") == whole).all()
 
 

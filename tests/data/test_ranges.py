@@ -77,5 +77,5 @@ def test_faint_pictures_are_reported(tmp_path, low, high, faint):
     images[3] = images[3, ::-1]
     np.save(tmp_path / "a.npy", images)
     notes = load(str(tmp_path / "a.npy"), size=4).notes
-    expected = f"{faint} of 4 pictures are nearly black or of a single colour"
+    expected = f"{faint} of 4 pictures: nearly black or of a single colour"
     assert [expected in note for note in notes] == [True] * bool(faint)

@@ -70,7 +70,7 @@ def test_pictures_much_smaller_than_the_size_are_reported(tmp_path, side, noted)
     for number in range(3):
         Image.new("L", (20, side), 80 * number).save(tmp_path / f"{number}.png")
     notes = load(str(tmp_path), size=16).notes
-    assert any("3 pictures are smaller than half of --size 16" in note for note in notes) == noted
+    assert any("--size 16 blurs 3 pictures of less than half that size" in note for note in notes) == noted
 
 
 @pytest.mark.parametrize("kind", ["folder", "array", "strokes"])

@@ -72,7 +72,7 @@ def from_stack(
     conversion = Conversion(path, f"{state} {where}", total, shape, pieces, limited)
     made, tally, stored = converted(conversion, bool(state) and total * row > LARGE, say)
     notes += [f"numbers  assumed to be in {tally.scale}"] if tally.scale else []
-    notes += [f"note     {tally.coloured:,} {LOST}"] if tally.coloured else []
+    notes += [f"note     {plural(tally.coloured, 'colour picture')} {LOST}"] if tally.coloured else []
     if was != shape.image:
         from_, to = ("x".join(map(str, image)) for image in (was, shape.image))
         what, side = f"{plural(total, 'image')} from {from_} to {to}", min(was[:2])

@@ -49,7 +49,7 @@ class Shape(NamedTuple):
             lost = f"{1 - square / area:.0%} of the pictures' area is outside their centre squares"
             yield f"note     {lost}: --resize pad or stretch keeps all of it"
         if small:
-            yield f"note     {small:,} pictures are smaller than half of --size {self.size}: they will blur"
+            yield f"note     --size {self.size} blurs {plural(small, 'picture')} of less than half that size"
 
 
 @dataclass(frozen=True)

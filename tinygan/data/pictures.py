@@ -26,7 +26,7 @@ HELD = 128 << 20  # bytes of files in the queue
 TRIMMED = 1_000_000  # pixels: after a larger picture, freed memory is returned to the system
 BAND = 256  # rows put on white at a time
 GREYISH = 32  # of 255: a larger difference between red, green and blue is a colour
-LOST = "pictures are in colour and become grey: --channels 3 keeps their colours"
+LOST = "turned grey: --channels 3 keeps the colours"
 
 Found: TypeAlias = tuple[np.ndarray, tuple[int, int], bool, int]
 
@@ -86,8 +86,8 @@ def load_pictures(collection: Collection, shape: Shape, limit: int | None, say: 
         raise DataError(f"no pictures ({', '.join(FORMATS)}) in {source}.{there} Use other data.")
     notes = [f"left out {', '.join(left_out)}"] if left_out else []
     if tally.transparent:
-        notes.append(f"on white {tally.transparent:,} pictures with transparent parts")
-    notes += [f"note     {tally.coloured:,} {LOST}"] if tally.coloured else []
+        notes.append(f"on white {plural(tally.transparent, 'picture')} with transparent parts")
+    notes += [f"note     {plural(tally.coloured, 'colour picture')} {LOST}"] if tally.coloured else []
     if tally.resized:
         what = f"{plural(tally.resized, 'picture')} to {shape.size}x{shape.size}"
         notes += shape.remarks(what, tally.area, tally.square, tally.small)

@@ -20,7 +20,7 @@ from tinygan.data.download import Pinned, cache_folder, fetch, is_intact
 from tinygan.data.foreign import remedy
 from tinygan.data.pictures import fit_all, load_pictures
 from tinygan.data.strokes import strokes
-from tinygan.errors import CheckpointError, DataError, Printer, UsageError, meant, say
+from tinygan.errors import CheckpointError, DataError, Printer, UsageError, meant, plural, say
 
 FASHION = ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/")  # fmt: skip
@@ -89,8 +89,8 @@ def remarks(images: Any) -> Iterator[str]:
         yield f"note     there is only one picture to learn from, repeated {count:,} times"
     faint = some[np.ptp(some, axis=(1, 2, 3)) < CONTRAST]
     if len(faint):
-        how = f"black or of a single colour (brightest pixel: {faint.max()} of 255)"
-        yield f"note     {len(faint):,} of {len(some):,} pictures are nearly {how}"
+        how = f"nearly black or of a single colour (brightest pixel: {faint.max()} of 255)"
+        yield f"note     {len(faint):,} of {plural(len(some), 'picture')}: {how}"
 
 
 def from_path(path: Path, shape: Shape, limit: int | None, say: Printer) -> Dataset:

@@ -12,7 +12,7 @@ import numpy as np
 from tinygan import autograd, average, gan, models, optim, penalty
 from tinygan.autograd import Tensor, grad
 from tinygan.data import dataset
-from tinygan.errors import UsageError
+from tinygan.errors import UsageError, plural
 from tinygan.fast.originals import changed, described
 from tinygan.layers import Network
 from tinygan.ops import loss
@@ -47,11 +47,12 @@ def explain(stepping: StepByStep) -> Iterator[tuple[str, list[str]]]:
     batch, before = stepping.batch(), weight_m_v()
     found = gan.train_step(G, D, adam, state.adam_D, *batch)
     images, noise, fakes = batch.images, batch.noise, found.fakes.data
-    seen = f"{len(images)} real images and {len(noise)} vectors of noise. {place(gan, 'def train_step')}"
-    yield f"Step {state.step + 1:,}, in epoch {stepping.epoch + 1}", [f"It uses {seen}"]
+    seen = f"{plural(len(images), 'real image')} and {plural(len(noise), 'vector')} of noise"
+    step = f"Step {state.step + 1:,}, in epoch {stepping.epoch + 1}"
+    yield step, [f"It uses {seen}. {place(gan, 'def train_step')}"]
     numbers = " ".join(f"{number:+.2f}" for number in noise[0][:6])
     yield "Noise", [
-        f"G starts from {len(noise)} vectors of {noise.shape[1]} random numbers from a normal distribution. "
+        f"G starts from {plural(len(noise), 'vector')} of {noise.shape[1]} normally distributed numbers. "
         f"{place(trainer, 'noise = stream(')} The first starts {numbers}. {place(gan, 'fakes = G(noise')}"
     ]
     shapes = ["x".join(map(str, shape)) for shape in (G.input_shape, *G.shapes.values())]
@@ -93,8 +94,8 @@ def _answers(D: Network, found: gan.LossesAndGradients) -> Iterator[tuple[str, l
         f"It gives the first real image the logit {real:+.3f}: a probability of being real of 1 / (1 + "
         f"exp({-real:.3f})) = {p_real:.3f}. {place(gan, 'real_logits = D(')} {place(loss, 'def sigmoid')}",
         f"The first fake gets {fake:+.3f}, a probability of {p_fake:.3f}. {place(gan, 'fake_logits = D(')}",
-        f"It is right about {right_real} of {len(found.real_logits.data)} real images (logits above 0) and "
-        f"{right_fake} of {len(found.fake_logits.data)} fakes (logits below 0). {why}",
+        f"It is right about {right_real} of {plural(len(found.real_logits.data), 'real image')} (logits "
+        f"above 0) and {right_fake} of {plural(len(found.fake_logits.data), 'fake')} (logits below 0). {why}",
     ]
     real_half = float(loss.bce_with_logits(found.real_logits, target=1.0))
     fake_half = float(loss.bce_with_logits(found.fake_logits, target=0.0))

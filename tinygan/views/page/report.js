@@ -57,8 +57,8 @@ function showStory() {
   if (!lastRow) return (byId("story").textContent = "No epoch is complete yet.");
   const evaluated = stats.filter((row) => row.evaluation.fcd !== undefined), { real_accuracy: real, fake_accuracy: fake } = lastRow.health;
   const sentences = [
-    `In ${number(lastRow.epoch)} ${lastRow.epoch === 1 ? "epoch" : "epochs"} and ${duration(allSeconds)}, the networks took ${number(allSteps)} steps, each with ` +
-      `${number(config.settings.batch_size)} real pictures and as many fakes.`,
+    `In ${number(lastRow.epoch)} ${lastRow.epoch === 1 ? "epoch" : "epochs"} and ${duration(allSeconds)}, the networks took ${number(allSteps)} ${allSteps === 1 ? "step" : "steps"} with ` +
+      `${number(config.settings.batch_size)} real ${config.settings.batch_size === 1 ? "picture" : "pictures"} and as many fakes each.`,
   ];
   if (evaluated.length > 1) {
     const [from, to] = [evaluated[0], evaluated.at(-1)];
