@@ -31,10 +31,10 @@ ORIGINALS: dict[Any, dict[str, str]] = {
     layers: {
         "Layer": "7a3dbfdf", "Linear": "9f27e7df", "Dense": "66040afd", "Conv2D": "69d3c9f8",
         "Conv2DTranspose": "276e0aef", "BatchNorm": "e90a43be", "LeakyReLU": "0218cb58", "Tanh": "996a26ac",
-        "Dropout": "620cc200", "Reshape": "695038f7", "Mode": "701a7d34", "Network": "178caf13",
+        "Dropout": "3f63a4fe", "Reshape": "695038f7", "Mode": "701a7d34", "Network": "178caf13",
     },
     autograd: {
-        "Op": "29791520", "Tensor": "d33fdd51", "grad": "ef5689c3", "_inputs_first": "d372b154",
+        "Op": "c8846cbc", "Tensor": "d33fdd51", "grad": "72c333ba", "_inputs_first": "d372b154",
         "add": "0a7c91da",
     },
     optim: {"Adam": "491c2d6c"},
@@ -44,7 +44,7 @@ ORIGINALS: dict[Any, dict[str, str]] = {
     dense: {"dense": "298736ed", "reshape": "9986db0e"},
     dropout: {"dropout": "f714c583"},
     geometry: {
-        "stride_pair": "d897e760", "conv2d_pads": "f15a6340", "conv2d_transpose_size": "5a2140cf",
+        "stride_pair": "d897e760", "conv2d_pads": "f15a6340", "conv2d_transpose_size": "9d4c790e",
         "_same_pads": "9e331577", "_explicit_pads": "9f4af063",
     },
     rng: {"Stream": "8d6fa03c", "mask_rate": "00d6984d"},
