@@ -235,7 +235,7 @@ def test_what_it_cannot_compute_is_named(for_G, for_D, at):
 def test_other_dtypes_are_left_to_the_ops(dtypes):
     G = models.generator(size=8, width=2, dtype=dtypes[0])
     D = models.discriminator(size=8, width=2, dtype=dtypes[1])
-    assert fast_gan.unfit(G, D) == "the weights are not all float32, or all float64"
+    assert fast_gan.unfit(G, D) == "the weights are neither all float32 nor all float64"
 
 
 IMAGES, NOISE, *STREAMS = Game(dtype="d").batch(0)

@@ -92,16 +92,16 @@ def test_each_block_of_a_line_goes_its_way_with_what_it_was_given_and_waits_wher
     assert line.run() == [7, 17, 27]
 
 
-def test_tasks_beside_lines_that_share_them_are_done_run_by_run():
+def test_pending_tasks_that_lines_share_are_done_run_by_run():
     done: list[Any] = []
     line = line_that_notes(done)
-    other = Line([], line.beside)
+    other = Line([], line.pending)
     other.later([lambda: done.append("second")], [lambda: done.append("third")])
     line.later([lambda: done.append("first")], after=0)
     line.run()
     assert "first" in done and len(done) == 7
     other.finish()
-    assert done[7:] == ["second", "third"] and line.beside == []
+    assert done[7:] == ["second", "third"] and line.pending == []
 
 
 @pytest.mark.parametrize("count", COUNTS)
