@@ -100,7 +100,7 @@ def failures(batch_size: int | None = None, last: Callable[[], object] | None = 
 
 
 def _reason(problem: BaseException) -> str:
-    """The most telling sentence of an exception's text, or its class name if it has no text."""
+    """The most informative sentence of an exception's text, or its class name if it has no text."""
     lines = [line for line in (line.strip(" *") for line in str(problem).splitlines()) if line]
     errors = [line for line in lines if "error:" in line]
     return first_sentence(printable(next(iter(errors + lines), type(problem).__name__)))

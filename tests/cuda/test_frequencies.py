@@ -1,4 +1,4 @@
-"""Convolution as plain products, in float64, against `ops.conv`; and its kernels against their definition."""
+"""Convolution as plain products, in float64, against `ops.conv`; its kernels against their definition."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tinygan.ops import conv as readable
 
 
 class Products:
-    """What `Blas` does, in NumPy and any precision."""
+    """`Blas` in NumPy, in any precision."""
 
     def product(self, a, b, out):
         arguments(a, b, out)
@@ -21,7 +21,7 @@ class Products:
 
 
 class Definitions:
-    """What the kernels do, from their definition: each tap adds to, or gets from, its phase."""
+    """The kernels by definition: each tap adds to, or takes from, its phase."""
 
     lifted = float
 
@@ -41,7 +41,7 @@ class Definitions:
 
 
 def convolution(side, stride):
-    """A `Convolution` whose constants are left in float64."""
+    """A `Convolution` with constants in float64."""
     kernels: Any = Definitions()
     blas: Any = Products()
     plan = Convolution(np, kernels, blas, side, stride)
