@@ -55,7 +55,7 @@ def test_the_fast_engine_has_twins_with_the_same_arguments_and_shares_the_other_
             assert len(arguments(twin.backward)) == len(arguments(op.backward)) == 3
 
 
-def test_a_test_that_asks_for_no_card_sees_none_and_neither_do_its_processes(monkeypatch, tmp_path):
+def test_without_the_card_fixture_tests_and_their_processes_see_no_gpu(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "cupy", standin.make()[0])
     assert choose("auto", say=lambda line: None).device == "cpu"
     code = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
@@ -104,7 +104,7 @@ def test_the_twins_of_several_ranks_replace_those_of_the_engine_and_one_rank_has
             assert of_ranks == (shared.twin(op).backward.__module__ == "tinygan.ranks.twins"), name
 
 
-def test_arrays_go_to_the_device_and_functions_find_it_by_them(backend):
+def test_arrays_move_to_the_device_and_functions_compute_there(backend):
     for dtype in (np.float32, np.float64, bool, np.int64):
         values = np.arange(6).reshape(2, 3).astype(dtype)
         array = backend.array(values)

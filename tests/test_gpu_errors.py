@@ -126,9 +126,7 @@ WRAPPED = (  # in a page of advice, as CuPy does
         (WRAPPED, "ImportError: libnvJitLink.so.13: wrong ELF class)"),
     ],
 )
-def test_a_cupy_that_cannot_be_imported_is_not_reported_as_missing(
-    fresh_gpu, tmp_path, code, found
-):
+def test_a_cupy_that_cannot_be_imported_is_not_reported_as_missing(fresh_gpu, tmp_path, code, found):
     broken_cupy(fresh_gpu, tmp_path, code)
     text = refused()
     assert f"CuPy is installed but cannot be imported ({found}" in text
@@ -196,7 +194,7 @@ FULL = [
     CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"), CUBLASError("CUBLAS_STATUS_ALLOC_FAILED"),
 ]  # fmt: skip
 FIRST_USE += [
-    (problem, {}, f"the GPU's memory is already full ({str(problem).rstrip('.')}). Stop what uses it "
+    (problem, {}, f"the GPU's memory is already full ({str(problem).rstrip('.')}). Stop the programs on it "
      "(see nvidia-smi), choose another GPU with CUDA_VISIBLE_DEVICES") for problem in FULL
 ]  # fmt: skip
 FIRST_USE += [

@@ -37,7 +37,7 @@ def first_failure(cupy: Any, problem: Exception) -> str:
     """Say why the GPU, or a library that CuPy needs to use it, failed at first use, and the remedy."""
     reason, kinds, packages = _reason(problem), _kinds(problem), cupy_packages()
     if _out_of_memory(problem):
-        remedy = "Stop what uses it (see nvidia-smi), choose another GPU with CUDA_VISIBLE_DEVICES"
+        remedy = "Stop the programs on it (see nvidia-smi), choose another GPU with CUDA_VISIBLE_DEVICES"
         return f"the GPU's memory is already full ({reason}). {remedy}"
     if reason.startswith("cudaErrorInsufficientDriver"):  # also if there is no driver
         needed = cupy.cuda.runtime.runtimeGetVersion() // 1000

@@ -157,7 +157,7 @@ def test_a_failing_call_names_its_status(card):
         own.product(a, a, xp.zeros((2, 2), dtype=xp.float32))
 
 
-def test_without_the_library_the_error_says_how_to_get_it(monkeypatch):
+def test_without_the_library_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda", None)
     with pytest.raises(DeviceError, match=r"cuBLAS cannot be loaded.*pip install"):
         blas.load()

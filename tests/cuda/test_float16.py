@@ -69,7 +69,7 @@ def test_gradients_are_scaled_by_the_pictures_in_the_smallest_mean(card: standin
     assert scales == [64 * SMALL.M, 64]
 
 
-def test_without_a_card_or_with_the_readable_engine_it_is_refused(card: standin.Card):
+def test_float16_is_refused_without_a_card_and_by_the_readable_engine(card: standin.Card):
     with pytest.raises(UsageError, match="--precision float16 needs a GPU"):
         choose("cpu", precision="float16")
     with pytest.raises(UsageError, match="the readable engine computes in float32. Use --precision float32"):

@@ -51,7 +51,7 @@ def convolution(side, stride):
 
 @pytest.mark.parametrize("side", [1, 2, 7, 8, 16])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_it_is_the_readable_convolution_and_its_gradients(side, stride):
+def test_it_equals_the_readable_convolution_and_its_gradients(side, stride):
     T, C, F = 3, 2, 3
     plan = convolution(side, stride)
     x, w = numbers(1, T, side * stride, side * stride, C), numbers(2, TAPS, TAPS, C, F)

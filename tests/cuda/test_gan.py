@@ -45,7 +45,7 @@ def no_fallback(monkeypatch):
         pytest.param("float16", 5e-3, 0.3, marks=pytest.mark.slow),
     ],
 )
-def test_a_step_is_that_of_the_readable_engine_in_float64(
+def test_a_step_equals_the_readable_engines_in_float64(
     make_backend, no_fallback, sizes, precision, tolerance, of_gradients
 ):
     expected, after = reference(sizes)
@@ -63,7 +63,7 @@ def test_a_step_is_that_of_the_readable_engine_in_float64(
 @pytest.mark.parametrize(
     "where", [pytest.param("card", marks=pytest.mark.slow), pytest.param(None, marks=pytest.mark.gpu)]
 )
-def test_a_step_of_the_tutorial_s_size_is_that_of_the_readable_engine_in_float64(
+def test_a_step_of_the_tutorials_size_equals_the_readable_engines_in_float64(
     where: str | None, request: pytest.FixtureRequest
 ):
     """On both engines, in each precision; on the stand-in or a real card.
@@ -126,7 +126,7 @@ def test_networks_of_another_kind_are_not_taken_for_the_dcgan(card):
     assert buffers.sizes_of(large.G, large.D) is None
 
 
-def test_layers_settings_are_those_of_the_networks(make_backend, no_fallback):
+def test_the_kernels_use_the_settings_of_the_layers(make_backend, no_fallback):
     """Slopes, rates, momentum and eps are read from the layers, not assumed to be the tutorial's."""
     backend, sizes = make_backend(), CASES[0]
     ours, theirs = players(backend, sizes), players(cpu(), sizes, np.float64)
@@ -150,7 +150,7 @@ def test_layers_settings_are_those_of_the_networks(make_backend, no_fallback):
     assert max(distance(found[name], expected[name]) for name in expected) < 1e-5
 
 
-def test_old_arrays_stay_as_they_were(make_backend):
+def test_old_arrays_are_not_changed(make_backend):
     backend = make_backend()
     ours = players(backend, SMALL)
     kept = [p.data for net in ours[:2] for p in (net.parameters | net.statistics).values()]

@@ -68,7 +68,7 @@ def unarrived(count=64):
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("rows", [1, 64, 65, 200])
 @pytest.mark.parametrize("C", [4, 36, 100])
-def test_statistics_and_activations_are_those_of_each_channel(run, wide, rows, C, alone):
+def test_statistics_and_activations_are_right_for_each_channel(run, wide, rows, C, alone):
     x = normal(1, rows, C) * 3 + 1000 * normal(2, C)  # far from 0: squares would cancel
     count = chunks(rows, -(-C // (ALONG * wide)), 64)
     gamma, beta, running = normal(6, C), normal(7, C), (normal(3, C), normal(4, C))
@@ -140,7 +140,7 @@ def test_a_step_begins_with_the_batch_the_noise_and_the_masks_of_any_device(run,
 @pytest.mark.parametrize("spread", [1, 30, 200])
 @pytest.mark.parametrize(("N", "M"), [(5, 5), (2, 7), (300, 300), (1, 1), (0, 3)])
 @pytest.mark.parametrize("others", [0, 10])
-def test_losses_scores_and_slopes_are_those_of_ops(run, spread, N, M, others):
+def test_losses_scores_and_slopes_equal_those_of_ops(run, spread, N, M, others):
     """For a whole batch in which other ranks have 2 * `others` real pictures and `others` fakes; scaled."""
     scale = 1 + others
     logits, all_N, all_M, C = spread * normal(1, N + M), max(1, N + 2 * others), M + others, 4
@@ -174,7 +174,7 @@ def test_losses_scores_and_slopes_are_those_of_ops(run, spread, N, M, others):
 
 
 @pytest.mark.parametrize("count", [4, 256, 1000])
-def test_adam_is_that_of_optim(run, count):
+def test_adam_equals_that_of_optim(run, count):
     w, g, m, v = normal(1, count), normal(2, count), normal(3, count), normal(4, count) ** 2
     parameter = Tensor(w.astype(np.float64))
     lr = np.where(np.arange(count) < count // 8 * 4, 0.01, 0.03)
@@ -226,7 +226,7 @@ def test_check_finite_finds_the_first_number_that_is_not_finite(run, bad, losses
 
 @pytest.mark.parametrize(("step", "d"), [(8, 2 / 11), (24, 4 / 13), (8000, 0.9), (9, 1), (7, 1)])
 @pytest.mark.parametrize("count", [4, 1000])
-def test_average_is_that_of_the_readable_engine(run, count, step, d):
+def test_average_equals_that_of_the_readable_engine(run, count, step, d):
     a, w = normal(1, count), normal(2, count)
     found = run(
         "flat", "average", count, a=a, w=w, count=count, clock=np.array([step, 3]), every=8, decay=0.9

@@ -81,7 +81,7 @@ WRITE_NO_ROWS = {"learn_from_all", "make_pictures", "leave_D", "answer", "check_
 
 
 def test_rows_are_read_and_written_sixteen_bytes_at_a_time():
-    """In the code from NVIDIA's compiler, if all numbers of channels divide by 4."""
+    """In the code from NVIDIA's compiler, if all numbers of channels are multiples of 4."""
     code = compiled(nvrtc(), "-arch=compute_90", *CUPYS, *options(7, 1, 4), ptx=True)[1]
     kernels = dict(re.findall(r"\.entry (\w+)\((.*?)\n\}", code, re.S))
     assert kernels.keys() == signatures().keys()

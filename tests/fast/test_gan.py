@@ -95,7 +95,7 @@ def test_float32_gradients_are_right_to_rounding(fused, monkeypatch, kind):
 
 
 @pytest.mark.parametrize("N", [4, 3])  # with and without a plan
-def test_its_fakes_and_logits_are_those_of_the_definition(N):
+def test_its_fakes_and_logits_equal_those_of_the_definition(N):
     fast, readable = Game("fast", dtype="d"), Game("readable", dtype="d")
     found = fast_gan.FusedStep(fast.G, fast.D, [(4, 6)]).losses_and_gradients(*fast.batch(0, N))
     expected = gan.losses_and_gradients(readable.G, readable.D, *readable.batch(0, N))

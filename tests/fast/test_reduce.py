@@ -38,7 +38,7 @@ def test_channel_sums_are_exact_to_rounding(shape, dtype):
 
 
 @EVERY_SHAPE
-def test_moments_of_pieces_are_those_of_the_whole(shape):
+def test_moments_of_pieces_give_those_of_the_whole(shape):
     x = numbers(1, *shape)
     axes = tuple(range(len(shape) - 1))
     before = x.tobytes()

@@ -62,7 +62,7 @@ def in_caller() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def test_blocks_of_one_size_cover_every_image_once_and_are_no_fewer_than_asked_for(monkeypatch):
+def test_blocks_of_one_size_cover_every_image_once_and_are_at_least_as_many_as_requested(monkeypatch):
     monkeypatch.setattr(threads, "PIECE", 100)
     cases = [(0, 5, 2), (1, 5, 2), (2, 5, 2), (20, 5, 1), (21, 5, 2), (64, 7, 3), (9, 999, 1)]
     for count, numbers, at_least in cases:
@@ -208,7 +208,7 @@ def test_resizing_ends_the_threads_and_they_start_again(pool):
     assert workers() == [] and pool.threads == 4
 
 
-def test_there_are_as_many_as_usable_cores_and_without_a_switch_for_blas_one(monkeypatch):
+def test_the_default_is_all_usable_cores_or_one_thread_without_a_switch_for_blas(monkeypatch):
     monkeypatch.setattr(machine, "usable_cores", lambda: 3)
     monkeypatch.setattr(threads, "blas_threads", lambda: 8)
     assert Pool().threads == 3

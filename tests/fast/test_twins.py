@@ -176,7 +176,7 @@ def test_leaky_relu_treats_special_numbers_as_its_twin_does():
 @pytest.mark.parametrize(
     ("kind", "kept"), [(bool, 1), (np.uint8, 1), (np.int64, 256), (np.float32, 0.25), (np.float64, -1)]
 )
-def test_dropout_is_its_twin_to_the_last_bit_for_any_kind_of_mask(kind, kept):
+def test_dropout_equals_its_twin_to_the_last_bit_for_any_kind_of_mask(kind, kept):
     x = numbers(1, 40, 30).astype("f")
     x[:3, :10] = [[np.nan], [np.inf], [-0.0]]  # dropped, even these become 0
     mask = np.where(numbers(2, 40, 30) > 0, kept, 0).astype(kind)
@@ -276,7 +276,7 @@ CHANNELS = {"mean": (3,), "variance": (3,)}
     ],
     ids=str,
 )
-def test_an_op_on_unusual_shapes_or_rates_is_its_twin(name, shapes, attributes):
+def test_an_op_on_unusual_shapes_or_rates_equals_its_twin(name, shapes, attributes):
     arrays = [None if s is None else np.asarray(numbers(1, *s), "f") for s in shapes]
     given: dict[str, Any] = {"dropout": {"rate": 0.5}, "batch_norm": {"of_batch": True}}.get(name, {}) | {
         key: np.asarray(np.abs(numbers(2, *value)), "f") if isinstance(value, tuple) else value
@@ -288,7 +288,7 @@ def test_an_op_on_unusual_shapes_or_rates_is_its_twin(name, shapes, attributes):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("e", 0.02), ("g", 1e-15)])
 @EVERY_SMALL_CASE
-def test_half_and_extended_precision_stay_what_they_are(monkeypatch, name, plan, case, dtype, tolerance):
+def test_half_and_extended_precision_keep_their_dtype(monkeypatch, name, plan, case, dtype, tolerance):
     arrays, attributes = small_case(monkeypatch, name, plan, case, dtype)
     (y, found, _), (other, expected, _) = (run(b, name, arrays, **attributes) for b in (FAST, READABLE))
     for f, e in zip([y, *found], [other, *expected], strict=True):
@@ -301,7 +301,7 @@ def test_half_and_extended_precision_stay_what_they_are(monkeypatch, name, plan,
     ("name", "dtypes"),
     [*(("batch_norm", dtypes) for dtypes in ("fdddd", "dffff", "fffdd")), ("dense", "fdd"), ("dense", "dff")],
 )
-def test_an_op_of_mixed_dtypes_is_its_twin(name, dtypes):
+def test_an_op_of_mixed_dtypes_equals_its_twin(name, dtypes):
     shapes = ((5, 3), (3, 2), (2,)) if name == "dense" else ((5, 3), *[(3,)] * 4)
     arrays = [np.abs(numbers(at, *shape)).astype(dtypes[at]) for at, shape in enumerate(shapes)]
     attributes = {} if name == "dense" else {"mean": arrays[3], "variance": arrays[4], "of_batch": True}

@@ -89,7 +89,7 @@ def test_new_memory_is_not_zero(cupy):
 
 
 @needs_compiler
-def test_work_on_a_stream_waits_until_the_stream_is_waited_for(cupy):
+def test_work_on_a_stream_runs_when_the_program_waits_for_the_stream(cupy):
     stream, x = cupy.cuda.Stream(non_blocking=True), cupy.zeros(8, cupy.float32)
     fill = cupy.RawModule(code=SOURCE).get_function("fill")
     cupy.cuda.Stream.null.synchronize()

@@ -153,7 +153,7 @@ def refuse_uncountable(sizes: Sizes, batch: int) -> None:
     if largest >= INDEXED:
         smaller = f"--batch-size {max(1, batch * INDEXED // largest)} or less"
         remedy = smaller if counted(sizes, 1).largest < INDEXED else "a smaller --width"
-        raise UsageError(f"an array exceeds the 32-bit counters of the GPU's fast engine. Use {remedy}.")
+        raise UsageError(f"an array is too large for the fast engine's 32-bit counters. Use {remedy}.")
 
 
 def counted(sizes: Sizes, batch: int) -> Memory:

@@ -119,7 +119,7 @@ class CardStep:
 
     def train_step(self, all_N: int, strength: float = 0.0) -> None:
         """Run the step that `begin` prepared on the current stream, with `all_N` real pictures and R1 of this
-        strength. Once a loss or a gradient is not finite, no weight moves any more: see `trouble`."""
+        strength. After a loss or a gradient that is not finite no weight moves: see `trouble`."""
         b, kernels, adam, size = self.buffers, self.kernels, self.adams[0], self.weights.size
         N = len(self.ranks.part(all_N))
         fakes = b.pictures[N : N + self.batch]

@@ -23,7 +23,7 @@ extern "C" {
 
 typedef unsigned long long word;
 
-// WIDE neighbouring channels: 4, read and written at once, or 1 if some number of channels does not divide by 4.
+// WIDE neighbouring channels: 4, read and written at once, or 1 if some number of channels is not a multiple of 4.
 typedef struct __align__(4 * WIDE) { float at[WIDE]; } vector;
 
 #define EACH for (int i = 0; i < WIDE; ++i)

@@ -51,7 +51,7 @@ def options(side: int, channels: int, wide: int, bits: int = 32) -> tuple[str, .
 
 
 def strip(side: int) -> int:
-    """Rows per block in a map of half the pictures' side. Unless this is all, one more on each side fits."""
+    """Rows per block of a map of half the pictures' side: all, or few enough to fit one more on each side."""
     half = 2 * side
     return half if half * half <= THREADS else THREADS // half - 2
 
@@ -60,7 +60,7 @@ class Kernels:
     """The kernels for pictures of one size. Launches go to the current stream."""
 
     def __init__(self, xp: Any, side: int, channels: int, wide: int, lifted: Any = np.float32) -> None:
-        """`wide`: channels per thread, 4, or 1 if not all widths divide by 4; `lifted`: a dtype."""
+        """`wide`: channels per thread, 4, or 1 if some width is not a multiple of 4; `lifted`: a dtype."""
         self.lifted = lifted
         given = options(side, channels, wide, 8 * np.dtype(lifted).itemsize)
         self.module = xp.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=given)

@@ -84,7 +84,7 @@ class Trainer:
             if found:
                 since, self.trouble = found
                 some[steps + 1 >= since] = np.nan
-        # Reading the losses costs a little, and so does a long wait. The first steps include compilation.
+        # Frequent reads cost time, rare ones delay the news. The first steps compile, which takes long.
         seconds = max(1e-9, time.perf_counter() - start) / max(1, count)
         stride = max(1, min(STEPS_KEPT, 2 * self.stride, int(READ_EVERY / seconds)))
         self.stride = card.ranks.by_first(lambda: stride)
