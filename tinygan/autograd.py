@@ -57,7 +57,7 @@ class Op:
         op = backend.twin(self)  # the same function, perhaps faster
         y, saved = op.forward(*arrays, **call.kwargs)
         if y.dtype not in dtypes:
-            raise UsageError(f"{self.__name__} turned {dtypes.pop()} into {y.dtype}. Use one dtype for all values.")
+            raise UsageError(f"{self.__name__} turned {dtypes.pop()} into {y.dtype}. Use one dtype only.")
         record = _recording.get() and any(tensors)
         return Tensor(y, backend, Node(op, tensors, saved) if record else None)
 

@@ -34,7 +34,7 @@ ORIGINALS: dict[Any, dict[str, str]] = {
         "Dropout": "3f63a4fe", "Reshape": "695038f7", "Mode": "701a7d34", "Network": "178caf13",
     },
     autograd: {
-        "Op": "c8846cbc", "Tensor": "d33fdd51", "grad": "72c333ba", "_inputs_first": "d372b154",
+        "Op": "5145c6dc", "Tensor": "d33fdd51", "grad": "72c333ba", "_inputs_first": "d372b154",
         "add": "0a7c91da",
     },
     optim: {"Adam": "491c2d6c"},
