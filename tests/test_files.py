@@ -198,6 +198,6 @@ def test_the_lock_of_windows_holds_a_byte_behind_the_text(
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot write into"):
+    with pytest.raises(CheckpointError, match="cannot write to"):
         with RunFolder(tmp_path / "missing").locked():
             pass

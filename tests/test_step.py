@@ -114,7 +114,7 @@ def test_a_changed_train_step_is_called_as_it_stands(monkeypatch: pytest.MonkeyP
         of_G = len(one.G.parameters)
         assert all(same[:of_G]) and not any(same[of_G:])
         with_penalty = Step(one.G, one.D, one.adam_G, one.adam_D, one.batches, penalty=1.0)
-        assert with_penalty.how == f"{one.how}; without --penalty, which that one does not know"
+        assert with_penalty.how == f"{one.how}; the changed gan.train_step ignores --penalty"
 
 
 def test_a_changed_adam_is_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ class Pair(Ranks):
 @pytest.mark.parametrize("name", ["generator_loss", "train_step"])
 def test_several_ranks_refuse_what_they_have_a_version_of(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(gan, name, lambda *given: None)
-    with pytest.raises(UsageError, match=rf"^gan\.{name} was changed: it may need .*Start one process\.$"):
+    with pytest.raises(UsageError, match=rf"^gan\.{name} was changed: it might need .*Start one process\.$"):
         made(shared_by(CPU, Pair()))
 
 
@@ -157,7 +157,7 @@ def test_several_ranks_refuse_a_layer_that_a_reader_added() -> None:
     backend = shared_by(CPU, Pair())
     G, D = networks(backend)
     G = Network("generator", (5,), [*G.layers.values(), Centre()])
-    with pytest.raises(UsageError, match=r"\.Centre is new: it may need .*Start one process\.$"):
+    with pytest.raises(UsageError, match=r"\.Centre is new: it might need .*Start one process\.$"):
         Step(G, D, Adam(G.parameters), Adam(D.parameters), [(N, M)])
 
 

@@ -75,7 +75,7 @@ def test_a_run_goes_on_with_more_and_with_fewer_ranks(tmp_path: Path, whole: Pat
     train(2, tmp_path, "--resume", "--steps", "12")
     assert differ_by_rounding(whole, tmp_path)
     log = (tmp_path / RUN / "log.txt").read_text()
-    assert "ranks was 1 and is 3" in log and "ranks was 3 and is 2" in log
+    assert "ranks changed from 1 to 3" in log and "ranks changed from 3 to 2" in log
 
 
 @needs_mpi
@@ -190,8 +190,8 @@ def refuse(*arguments: object) -> None:
     ("name", "broken", "words"),
     [
         ("available", False, "finds no NCCL"),
-        ("NcclCommunicator", refuse, "Start one rank to a card"),
-        ("NcclCommunicator", lambda *arguments: {}[6], "Start one rank to a card"),  # ncclRemoteError
+        ("NcclCommunicator", refuse, "Start one rank per card"),
+        ("NcclCommunicator", lambda *arguments: {}[6], "Start one rank per card"),  # ncclRemoteError
     ],
 )
 def test_what_nccl_lacks_is_refused_with_its_remedy(
@@ -213,7 +213,7 @@ def test_what_nccl_lacks_is_refused_with_its_remedy(
 def test_a_rank_with_other_weights_is_named(tmp_path: Path) -> None:
     code, _, errors = sabotaged(tmp_path, "drift", 1, 4, "--steps", "6")
     assert code == 0, errors
-    warned = [line for line in errors.splitlines() if "other weights" in line]
+    warned = [line for line in errors.splitlines() if "computed other weights" in line]
     assert len(warned) == 1 and warned[0].startswith("warning: rank 1 on ")
     log = (tmp_path / RUN / "log.txt").read_text()
     assert log.index("epoch 2/4 done") < log.index(warned[0])

@@ -137,7 +137,7 @@ def test_types_a_file_cannot_hold_are_refused(tmp_path, array):
 
 @pytest.mark.parametrize("value", [float("nan"), np.float32(1), {1, 2}, b"x"])
 def test_meta_that_is_no_json_is_refused(tmp_path, value):
-    with pytest.raises(CheckpointError, match="cannot save the checkpoint's meta"):
+    with pytest.raises(CheckpointError, match="cannot save the checkpoint's metadata"):
         checkpoint.save(tmp_path / "x.npz", {}, {"value": value})
     assert list(tmp_path.iterdir()) == []
 
@@ -193,7 +193,7 @@ def test_members_that_are_missing_or_doubled_or_foreign_are_refused(saved):
         write_zip(saved, [member for member in members if member[0] != name])
         assert "damaged" in refusal(saved)
     write_zip(saved, [*members, members[0]])
-    assert "doubled member" in refusal(saved)
+    assert "duplicate member" in refusal(saved)
     for name in ("note.txt", "../x.npy", ".npy", "a\nb.npy"):
         write_zip(saved, [*members, (name, npy(np.zeros(1)))])
         refusal(saved)
@@ -204,7 +204,7 @@ def test_members_that_are_missing_or_doubled_or_foreign_are_refused(saved):
 def test_a_compressed_member_is_refused_before_it_is_unpacked(saved):
     write_zip(saved, [("bomb.npy", npy(np.zeros(10**6)))], zipfile.ZIP_DEFLATED)
     assert saved.stat().st_size < 20_000
-    assert "more bytes than it has" in refusal(saved)
+    assert "more bytes than the file has" in refusal(saved)
     write_zip(saved, [("x.npy", b"short")], zipfile.ZIP_DEFLATED)
     assert "'x' is compressed" in refusal(saved)
 
@@ -225,7 +225,7 @@ def members_of_good() -> list[tuple[str, bytes]]:
 def test_sizes_are_compared_before_anything_is_allocated(saved):
     content = npy(np.zeros(10, np.float32)).replace(b"(10,)", b"(99,)")
     write_zip(saved, [*members_of_good(), ("x.npy", content)])
-    assert "x has not as many bytes as its shape (99,) takes" in refusal(saved)
+    assert "the size of x does not match its shape (99,)" in refusal(saved)
 
 
 @pytest.mark.parametrize("array", [np.zeros(2, np.int32), np.zeros(2, np.complex64), np.zeros((2, 2)).T])
@@ -275,7 +275,7 @@ def test_meta_of_another_shape_or_that_is_no_json_is_refused(saved, meta):
 def test_a_newer_format_is_refused_with_the_remedy(saved):
     newer = as_meta({"format": 2, "meta": {}})
     write_zip(saved, [("new.npy", npy(np.zeros(1, np.complex64))), ("meta.npy", newer), ("digest.npy", b"")])
-    assert refusal(saved).endswith("has format 2, but this tinygan reads up to 1. Update tinygan.")
+    assert refusal(saved).endswith("has format 2, but this tinygan reads formats up to 1. Update tinygan.")
 
 
 def test_other_files_are_refused(tmp_path):
@@ -285,8 +285,8 @@ def test_other_files_are_refused(tmp_path):
     for name, words in [
         ("foreign.npz", "tinygan did not write it"),
         ("picture.npz", "tinygan did not write it"),
-        ("folder.npz", "is no file"),
-        ("gone.npz", "is no file"),
+        ("folder.npz", "is not a file"),
+        ("gone.npz", "is not a file"),
     ]:
         assert words in refusal(tmp_path / name)
 
@@ -343,6 +343,6 @@ def test_no_intact_checkpoint_is_an_error(tmp_path):
         damage(path)
     with pytest.raises(CheckpointError, match=r"none of the run's 3 checkpoints .*epoch_0060.npz is damaged"):
         checkpoint.newest_intact(paths, lines.append)
-    with pytest.raises(CheckpointError, match="no checkpoint: none was saved yet"):
+    with pytest.raises(CheckpointError, match="no checkpoint: none has been saved yet"):
         checkpoint.newest_intact([], lines.append)
     assert lines == []

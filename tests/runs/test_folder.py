@@ -290,7 +290,7 @@ def test_a_last_row_cut_short_by_a_kill_is_left_out_and_cleared_away(tmp_path, t
 def test_a_damaged_row_in_the_middle_is_named(tmp_path, line):
     run, row = make_run(tmp_path), '{"epoch": 1, "step": 1}\n'
     run.stats_path.write_text(row + line + "\n" + row)
-    with pytest.raises(CheckpointError, match="stats.jsonl is damaged in line 2"):
+    with pytest.raises(CheckpointError, match="stats.jsonl is damaged on line 2"):
         run.read_stats()
 
 

@@ -45,7 +45,7 @@ def test_the_first_signal_is_noted_and_a_second_one_stops_only_after_a_second(
         with signals(said.append, received):
             signal.raise_signal(first)
             again = "press Ctrl-C again" if first == signal.SIGINT else "send another signal"
-            assert received.number == first and said == [f"saving, {again} to stop at once"]
+            assert received.number == first and said == [f"saving; {again} to stop at once"]
             for now[0] in (50.0, 50.3, 50.9):
                 signal.raise_signal(second)
             assert received.number == first and len(said) == 1
@@ -80,7 +80,7 @@ def test_signals_while_a_complete_training_writes_its_report_lose_nothing(
         done = tinygan("train", *TINY, "--epochs", 1, cwd=tmp_path)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert done.returncode == 130 and said[0].startswith("finishing report and animation, press Ctrl-C")
+    assert done.returncode == 130 and said[0].startswith("finishing report and animation; press Ctrl-C")
     assert said[1].startswith("stopped at once; everything is saved")
     assert int(read(checkpoint(tmp_path, 1))[0]["step"]) == TINY_STEPS
 
@@ -118,7 +118,7 @@ def test_no_array_that_is_not_finite_is_ever_saved(tmp_path: Path, value: float)
     assert len(names) > 60
     for name in names:
         state.arrays = lambda name=name: good | {name: np.full_like(good[name], value)}
-        with pytest.raises(NonFiniteError, match=f"{name} is not finite any more. Last good"):
+        with pytest.raises(NonFiniteError, match=f"{name} is no longer finite. Last good"):
             training.save()
     assert run.checkpoints() == []
 
@@ -251,7 +251,7 @@ def test_a_signal_breaks_off_an_evaluation_and_the_run_is_saved(
 
     monkeypatch.setattr("tinygan.train.Evaluation", lambda *arguments, **named: long)
     done = tinygan("train", *TINY, "--epochs", 2, "--metrics-every", 1, "--no-report", cwd=tmp_path)
-    assert done.returncode == 143 and "warning: no evaluation: a signal to stop arrived\n" in done.stderr
+    assert done.returncode == 143 and "warning: no evaluation: interrupted by a signal\n" in done.stderr
     assert "everything is saved" in done.stderr and len(RunFolder(tmp_path / RUN).read_stats()) == 1
     works("train", "--resume", "--metrics-every", 5, cwd=tmp_path)
     assert checkpoint(tmp_path, 2).exists()

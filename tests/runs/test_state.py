@@ -192,7 +192,7 @@ def test_a_small_file_that_speaks_of_a_large_model_takes_no_memory(
         tmp_path / "it.npz", State(SMALL, cpu()).arrays(), {"settings": asdict(replace(SMALL, **larger))}
     )
     monkeypatch.setattr("tinygan.runs.state.State", lambda *_: pytest.fail("a model was made"))
-    with pytest.raises(CheckpointError, match="its settings ask for .* weights, and it has"):
+    with pytest.raises(CheckpointError, match="its settings ask for .* weights, but it holds"):
         load(tmp_path / "it.npz")
 
 
@@ -202,7 +202,7 @@ def test_a_configuration_that_speaks_of_a_large_model_has_no_report(
     run = RunFolder.create(tmp_path / "runs", "run")
     run.write_config({"settings": asdict(replace(SMALL, noise_dim=10**8))})
     monkeypatch.setattr("tinygan.report.State", lambda *_: pytest.fail("a model was made"))
-    fails(tinygan("report", cwd=tmp_path), 5, "asks for 400,000,300 weights, and there is no checkpoint")
+    fails(tinygan("report", cwd=tmp_path), 5, "asks for 400,000,300 weights, but there is no checkpoint")
 
 
 @pytest.mark.parametrize("name", ["step", "generator/adam_t", "discriminator/adam_t"])
