@@ -109,7 +109,7 @@ def change(ours, kind, name, value):
 def test_networks_that_the_kernels_do_not_support_run_by_ops(make_backend):
     ours = players(make_backend(), SMALL)
     change(ours, LeakyReLU, "slope", -0.1)
-    how = f"{BY_OPS}: models.py makes other layers than the fast one knows on a GPU; about 1.3 times slower"
+    how = f"{BY_OPS}: models.py has layers that the fast engine lacks on a GPU; about 1.3 times slower"
     assert Step(*ours, [(SMALL.N, SMALL.M)]).how == how
 
 
