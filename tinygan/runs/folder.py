@@ -110,9 +110,9 @@ class RunFolder:
         with failing(f"cannot read {path}", remedy):
             if where is None:
                 if not (runs := _newest_first(out)):
-                    train = f"Train one with {python('-m', 'tinygan.train')}, or name another folder of runs"
+                    train = f"Train one with {python('-m', 'tinygan.train')}"
                     none = f"no run in {out}: no numbered folder with a config.json"
-                    raise CheckpointError(f"{none}. {train} with --runs.")
+                    raise CheckpointError(f"{none}. {train}, or name another folder (--runs; train: --out).")
                 with_model = (run for run in runs if trained and RunFolder(run).checkpoints())
                 return RunFolder(next(with_model, runs[0])), None
             if not path.is_file() and not (path / "config.json").is_file():  # such as a folder of pictures

@@ -129,7 +129,7 @@ class Settings:
         "auto", "on a GPU: auto (tf32 if it has that), float32, tf32 (matrix products round factors to 10 "
         "bits) or float16 (most of them also stored in 16 bits)", added=True, choices=PRECISIONS,
     )  # fmt: skip
-    threads: int | None = setting(  # each takes memory of its own
+    threads: int | None = setting(  # each needs its own memory
         None, "CPU threads (default: the usable cores, or fewer if OMP_NUM_THREADS or the BLAS says so)",
         at_least(1, 1024),
     )  # fmt: skip
