@@ -1,4 +1,4 @@
-"""Devices and engines, what the fast one stands in for, cores and threads."""
+"""Devices and engines, the twins of the fast engine, cores and threads."""
 
 import ctypes
 import inspect
@@ -36,13 +36,13 @@ def test_every_engine_that_is_offered_can_be_chosen_on_the_cpu():
     }  # fmt: skip
 
 
-def test_the_readable_engine_runs_every_op_as_it_stands():
+def test_the_readable_engine_has_no_twins():
     assert cpu() is cpu("readable") is CPU and CPU.xp is np and CPU.twins == {}
     for op in OPS.values():
         assert CPU.twin(op) is op
 
 
-def test_the_fast_engine_has_twins_with_the_same_arguments_and_borrows_the_other_ops():
+def test_the_fast_engine_has_twins_with_the_same_arguments_and_shares_the_other_ops():
     fast = cpu("fast")
     assert set(fast.twins) <= set(OPS.values())
     for name, op in OPS.items():
@@ -55,7 +55,7 @@ def test_the_fast_engine_has_twins_with_the_same_arguments_and_borrows_the_other
             assert len(arguments(twin.backward)) == len(arguments(op.backward)) == 3
 
 
-def test_a_test_that_asks_for_no_card_sees_none_and_neither_do_its_processes(monkeypatch, tmp_path):
+def test_without_the_card_fixture_tests_and_their_processes_see_no_gpu(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "cupy", standin.make()[0])
     assert choose("auto", say=lambda line: None).device == "cpu"
     code = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
@@ -64,7 +64,7 @@ def test_a_test_that_asks_for_no_card_sees_none_and_neither_do_its_processes(mon
 
 
 def arguments(function):
-    """Name and kind of each: what an op calls its twin with. Defaults it fills in itself."""
+    """Name and kind of each argument. Defaults can differ: an op passes all arguments to its twin."""
     return [(p.name, p.kind) for p in inspect.signature(function).parameters.values()]
 
 
@@ -84,11 +84,11 @@ def test_an_op_on_a_backend_with_a_twin_runs_the_twin():
     loss = tinygan.bce_with_logits(tinygan.tanh(x), target=1.0)
     tinygan.grad(loss, [x])
     assert ran == ["forward", "backward"] and loss.backend is backend
-    tinygan.tanh(x.data)  # of a plain array nothing is known
+    tinygan.tanh(x.data)  # a plain array has no backend
     assert ran == ["forward", "backward"]
 
 
-def test_several_ranks_lay_their_twins_over_those_of_the_engine_and_one_rank_has_none():
+def test_the_twins_of_several_ranks_replace_those_of_the_engine_and_one_rank_has_none():
     class Two(Ranks):
         size = 2
 
@@ -104,7 +104,7 @@ def test_several_ranks_lay_their_twins_over_those_of_the_engine_and_one_rank_has
             assert of_ranks == (shared.twin(op).backward.__module__ == "tinygan.ranks.twins"), name
 
 
-def test_arrays_go_to_the_device_and_functions_find_it_by_them(backend):
+def test_arrays_move_to_the_device_and_functions_compute_there(backend):
     for dtype in (np.float32, np.float64, bool, np.int64):
         values = np.arange(6).reshape(2, 3).astype(dtype)
         array = backend.array(values)
@@ -113,7 +113,7 @@ def test_arrays_go_to_the_device_and_functions_find_it_by_them(backend):
         assert type(back) is np.ndarray and back.dtype == dtype and (back == values).all()
     found = tinygan.tanh(backend.array(np.ones(2))).backend
     assert (found.xp, found.device, found.twins) == (backend.xp, backend.device, {})
-    assert array_module(np.float32(1)) is np  # as NumPy gives for a sum
+    assert array_module(np.float32(1)) is np  # the type of a sum in NumPy
 
 
 @pytest.mark.parametrize(
@@ -141,17 +141,17 @@ def test_usable_cores_follow_the_control_groups_quota(monkeypatch, content, core
 
 
 def openblas_threads():
-    """What gives the number of threads of the OpenBLAS inside NumPy's wheel."""
+    """The function that returns the number of threads of the OpenBLAS in NumPy's wheel."""
     package = Path(np.__file__).parent
     for path in [*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")]:
         blas = ctypes.CDLL(str(path))
         for suffix in ("64_", ""):
             if hasattr(blas, f"scipy_openblas_get_num_threads{suffix}"):
                 return getattr(blas, f"scipy_openblas_get_num_threads{suffix}")
-    pytest.skip("this NumPy has no OpenBLAS of its own")
+    pytest.skip("this NumPy brings no OpenBLAS")
 
 
-def test_limiting_threads_says_so_where_there_is_no_switch(monkeypatch, tmp_path):
+def test_limiting_threads_returns_false_without_a_switch(monkeypatch, tmp_path):
     monkeypatch.setattr(np, "__file__", str(tmp_path / "numpy" / "__init__.py"))
     machine._blas_switch.cache_clear()
     try:

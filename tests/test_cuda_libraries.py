@@ -1,4 +1,4 @@
-"""Where CUDA's libraries come from: the extras of pyproject.toml, and what opens cuBLAS without CuPy."""
+"""The sources of CUDA's libraries: the extras of pyproject.toml, and loading cuBLAS without CuPy."""
 
 import ctypes
 import re
@@ -12,9 +12,9 @@ import pytest
 from tests.commands import ROOT
 from tinygan.cuda import blas
 
-# What a run on a GPU opens, by the parts of NVIDIA's package cuda-toolkit. Found by watching which
-# files it opens on the way to a dummy of a driver, and which NVRTC and cuBLAS open. CuPy itself brings the
-# runtime (libcudart, linked in) and the headers of CUB; its arrays' header includes cuda_fp16.h.
+# The files that a run on a GPU opens, by the parts of NVIDIA's package cuda-toolkit. Found by tracing the
+# files it opens with a dummy driver, and those that NVRTC and cuBLAS open. CuPy itself brings the runtime
+# (libcudart, linked in) and the headers of CUB; its arrays' header includes cuda_fp16.h.
 OPENED = {
     "cublas": "libcublas and libcublasLt: products",
     "nvrtc": "libnvrtc and libnvrtc-builtins: every kernel",
@@ -37,7 +37,7 @@ def test_the_extras_for_a_gpu_ask_for_cupy_and_the_toolkit(cuda: str) -> None:
 
 
 @pytest.mark.parametrize("cuda", ["12", "13"])
-def test_the_toolkit_that_cupy_asks_for_has_all_that_is_opened(cuda: str) -> None:
+def test_the_toolkit_that_cupy_requires_has_all_opened_files(cuda: str) -> None:
     try:
         required = metadata.requires(f"cupy-cuda{cuda}x") or []
     except metadata.PackageNotFoundError:
@@ -47,13 +47,13 @@ def test_the_toolkit_that_cupy_asks_for_has_all_that_is_opened(cuda: str) -> Non
     assert OPENED.keys() <= set(parts) and any(one.startswith("cuda-pathfinder") for one in required)
 
 
-@pytest.mark.parametrize("told", [{"_handle_uint": 7}, {"_handle_uint": None}, {}])
-def test_cublas_is_opened_by_its_path_where_pathfinder_does_not_tell_its_handle(
-    monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
+@pytest.mark.parametrize("handle", [{"_handle_uint": 7}, {"_handle_uint": None}, {}])
+def test_cublas_is_opened_by_its_path_if_pathfinder_gives_no_handle(
+    monkeypatch: pytest.MonkeyPatch, handle: dict[str, Any]
 ) -> None:
     opened = []
     pathfinder = ModuleType("cuda.pathfinder")
-    found = SimpleNamespace(abs_path="/there/libcublas.so", **told)
+    found = SimpleNamespace(abs_path="/there/libcublas.so", **handle)
     pathfinder.load_nvidia_dynamic_lib = lambda name: found  # pyright: ignore[reportAttributeAccessIssue]
     cuda = ModuleType("cuda")
     cuda.pathfinder = pathfinder  # pyright: ignore[reportAttributeAccessIssue]
@@ -61,4 +61,4 @@ def test_cublas_is_opened_by_its_path_where_pathfinder_does_not_tell_its_handle(
     monkeypatch.setattr(ctypes, "CDLL", lambda path, handle: opened.append((path, handle)))
     monkeypatch.setattr(blas, "declared", lambda library: library)
     blas.load()
-    assert opened == [("/there/libcublas.so", told.get("_handle_uint"))]
+    assert opened == [("/there/libcublas.so", handle.get("_handle_uint"))]

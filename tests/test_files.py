@@ -196,6 +196,6 @@ def test_the_lock_on_windows_is_a_byte_past_the_text(tmp_path: Path, monkeypatch
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot write into"):
+    with pytest.raises(CheckpointError, match="cannot write to"):
         with RunFolder(tmp_path / "missing").locked():
             pass

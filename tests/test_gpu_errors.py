@@ -1,7 +1,6 @@
-"""A GPU that is not there, cannot be used or fails during a run: each is one line, with its remedy.
+"""A GPU that is missing, unusable or fails during a run: each case is one line, with its remedy.
 
-The classes and texts are those of CuPy 14.2.0 and CUDA 13. The tests at the end use those of the CuPy
-that is installed.
+The classes and texts come from CuPy 14.2.0 and CUDA 13. The tests at the end use the installed CuPy's.
 """
 
 import sys
@@ -18,7 +17,7 @@ from tinygan.backend import choose, probed
 from tinygan.errors import DataError, DeviceError, pip
 from tinygan.gpu_errors import failures
 
-# The classes of CuPy and cuda.pathfinder, as bare as the originals.
+# The exception classes of CuPy and cuda.pathfinder, as bare as the originals.
 CUDARuntimeError = type("CUDARuntimeError", (RuntimeError,), {})
 CUDADriverError = type("CUDADriverError", (RuntimeError,), {})
 CUBLASError = type("CUBLASError", (RuntimeError,), {})
@@ -36,7 +35,7 @@ LAST = "runs/0001/checkpoints/epoch_0020.npz"
 
 @pytest.fixture
 def fresh_gpu(monkeypatch):
-    """`probed` as if it had never been called, before and after; one CuPy is installed."""
+    """`probed` with an empty cache, before and after; one CuPy is installed."""
     probed.cache_clear()
     monkeypatch.setattr(backends, "probed", probed)
     installed(monkeypatch, "cupy-cuda13x")
@@ -54,7 +53,7 @@ def installed(monkeypatch, *packages):
 
 
 def fake_cupy(monkeypatch, problem=None, stage="kernel", driver=13000, toolkit=13020):
-    """A module `cupy` that raises `problem` at one stage of its first use."""
+    """A module `cupy` in which one stage of the first use fails with `problem`."""
 
     def fail(at):
         if at == stage and problem:
@@ -80,7 +79,7 @@ def fake_cupy(monkeypatch, problem=None, stage="kernel", driver=13000, toolkit=1
 
 
 def refusal(monkeypatch, *arguments, **keywords):
-    """The line that ``--device gpu`` ends with, of a GPU that fails so at its first use."""
+    """The line that ``--device gpu`` ends with if the GPU fails like this at first use."""
     fake_cupy(monkeypatch, *arguments, **keywords)
     return refused()
 
@@ -100,12 +99,12 @@ def broken_cupy(monkeypatch, folder, code):
     for name in [name for name in sys.modules if name.partition(".")[0] == "cupy"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(folder)
-    # What the import leaves behind must not stay for other tests.
+    # Do not leave the imported module to other tests.
     monkeypatch.setitem(sys.modules, "cupy", None)
     del sys.modules["cupy"]
 
 
-def test_cupy_that_is_not_installed_is_named_with_what_to_install(fresh_gpu):
+def test_a_missing_cupy_is_reported_with_what_to_install(fresh_gpu):
     fresh_gpu.setitem(sys.modules, "cupy", None)
     text = refused()
     assert text.startswith("CuPy is not installed. ")
@@ -127,23 +126,21 @@ WRAPPED = (  # in a page of advice, as CuPy does
         (WRAPPED, "ImportError: libnvJitLink.so.13: wrong ELF class)"),
     ],
 )
-def test_a_cupy_that_cannot_be_imported_is_not_taken_for_one_that_is_missing(
-    fresh_gpu, tmp_path, code, found
-):
+def test_a_cupy_that_cannot_be_imported_is_not_reported_as_missing(fresh_gpu, tmp_path, code, found):
     broken_cupy(fresh_gpu, tmp_path, code)
     text = refused()
-    assert f"CuPy is installed, but cannot be imported ({found}" in text
+    assert f"CuPy is installed but cannot be imported ({found}" in text
     remedy = f"{pip('uninstall', 'cupy-cuda13x')}, then {pip('install', 'cupy-cuda13x[ctk]')}"
     assert remedy in text
 
 
-def test_what_an_uninstallation_left_of_cupy_is_no_cupy(fresh_gpu):
+def test_an_empty_folder_left_by_an_uninstallation_is_not_a_cupy(fresh_gpu):
     fresh_gpu.setitem(sys.modules, "cupy", ModuleType("cupy"))  # as the import of a bare folder gives
     assert "cannot be imported (AttributeError: module 'cupy' has no attribute 'ones')" in refused()
 
 
 @pytest.mark.parametrize("when", ["import", "first use"])
-def test_two_cupys_at_once_are_named_and_only_one_is_to_stay(fresh_gpu, tmp_path, when):
+def test_two_installed_cupys_are_named_with_how_to_keep_one(fresh_gpu, tmp_path, when):
     installed(fresh_gpu, "cupy-cuda12x", "cupy-cuda13x")
     if when == "import":
         broken_cupy(fresh_gpu, tmp_path, "raise ImportError('undefined symbol')")
@@ -170,48 +167,48 @@ OTHER_CARD = CompileException("nvrtc: error: invalid value for --gpu-architectur
 ARCHITECTURE = "(nvrtc: error: invalid value for --gpu-architecture (-arch))"
 EXCHANGED = f"{pip('uninstall', 'cupy-cuda13x')}, then {pip('install', 'cupy-cuda12x[ctk]')}"
 NVRTC = "NVRTC_ERROR_BUILTIN_OPERATION_FAILURE (7)"
-OLD = "the NVIDIA driver is too old: it is for CUDA"
-# A problem at the first use, what the driver and CuPy are for, and the line up to its last remedy.
+OLD = "the NVIDIA driver is too old: it supports CUDA"
+# A problem at first use, the versions of driver and toolkit, and the line up to its last remedy.
 FIRST_USE = [
     (CUDARuntimeError(OLD_DRIVER), {"driver": 0},
-     "no NVIDIA driver was found, and CuPy needs one for CUDA 13. Install it, so that nvidia-smi shows the "
+     "no NVIDIA driver was found, and CuPy needs one for CUDA 13. Install it so that nvidia-smi shows the "
      "GPU (in a container: --gpus all)"),
     (CUDARuntimeError(OLD_DRIVER), {"driver": 12040},
-     f"{OLD} 12.4, and CuPy needs CUDA 13. Install a newer driver, or the "
-     f"CuPy for this one ({EXCHANGED})"),
+     f"{OLD} 12.4; CuPy needs CUDA 13. Install a newer driver, or the "
+     f"CuPy that fits this one ({EXCHANGED})"),
     (CUDARuntimeError(OLD_DRIVER), {"driver": 11080, "toolkit": 12090},
-     f"{OLD} 11.8, and CuPy needs CUDA 12. Install a newer driver"),
+     f"{OLD} 11.8; CuPy needs CUDA 12. Install a newer driver"),
     (CUDARuntimeError(OLD_DRIVER), {"driver": 11080},
-     f"{OLD} 11.8, and CuPy needs CUDA 13. Install a newer driver"),
+     f"{OLD} 11.8; CuPy needs CUDA 13. Install a newer driver"),
     (CUDARuntimeError(NO_DEVICE), {}, "the NVIDIA driver finds no GPU. Check that nvidia-smi lists one"),
     (OTHER_CARD, {}, f"CUDA 13 does not support this GPU {ARCHITECTURE}. Install CuPy for CUDA 12 "
      f"({EXCHANGED})"),
     (OTHER_CARD, {"toolkit": 12090},
-     f"CUDA 12 does not support this GPU {ARCHITECTURE}. Choose another with CUDA_VISIBLE_DEVICES"),
+     f"CUDA 12 does not support this GPU {ARCHITECTURE}. Choose another GPU with CUDA_VISIBLE_DEVICES"),
     (PermissionError(13, "Permission denied", "/home/me/.cupy"), {},
-     "CuPy cannot keep its kernels ([Errno 13] Permission denied: '/home/me/.cupy'). Set CUPY_CACHE_DIR to a "
-     "folder that can be written"),
+     "CuPy cannot save its compiled kernels ([Errno 13] Permission denied: '/home/me/.cupy'). Set "
+     "CUPY_CACHE_DIR to a writable folder"),
 ]  # fmt: skip
 FULL = [
     OutOfMemoryError(NO_MEMORY), CUDARuntimeError("cudaErrorMemoryAllocation: out of memory"),
     CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"), CUBLASError("CUBLAS_STATUS_ALLOC_FAILED"),
 ]  # fmt: skip
 FIRST_USE += [
-    (problem, {}, f"the GPU's memory is full already ({str(problem).rstrip('.')}). Stop what else uses it "
-     "(nvidia-smi lists it), choose another GPU with CUDA_VISIBLE_DEVICES") for problem in FULL
+    (problem, {}, f"the GPU's memory is already full ({str(problem).rstrip('.')}). Stop the programs on it "
+     "(see nvidia-smi), choose another GPU with CUDA_VISIBLE_DEVICES") for problem in FULL
 ]  # fmt: skip
 FIRST_USE += [
-    (problem, {}, f"the GPU failed its first product ({told}). Check it with nvidia-smi")
-    for problem, told in (
+    (problem, {}, f"the GPU failed its first computation ({reason}). Check it with nvidia-smi")
+    for problem, reason in (
         (CUDARuntimeError("cudaErrorUnknown: unknown error"), "cudaErrorUnknown: unknown error"),
         (CUBLASError("CUBLAS_STATUS_NOT_INITIALIZED"), "CUBLAS_STATUS_NOT_INITIALIZED"),
         (ValueError(), "ValueError"),
     )
 ]
 FIRST_USE += [
-    (problem, {}, f"a part of the CUDA toolkit is missing ({told}). Install it: "
+    (problem, {}, f"part of the CUDA toolkit is missing ({reason}). Install it: "
      + pip("install", "cupy-cuda13x[ctk]"))
-    for problem, told in (
+    for problem, reason in (
         (DynamicLibNotFoundError(PATHFINDER), "libcublasLt.so.13 or libcublasLt.so.12"),
         (ImportError(PATHFINDER), "libcublasLt.so.13 or libcublasLt.so.12"),
         (OSError("libcublas.so: wrong ELF class"), "libcublas.so: wrong ELF class"),
@@ -230,46 +227,46 @@ FIRST_USE += [
 
 
 @pytest.mark.parametrize(("problem", "facts", "line"), FIRST_USE)
-def test_a_first_use_that_fails_is_told_with_its_remedy(fresh_gpu, problem, facts, line):
+def test_a_failure_at_first_use_is_reported_with_its_remedy(fresh_gpu, problem, facts, line):
     fresh_gpu.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert refusal(fresh_gpu, problem, **facts) == f"{line}, or use --device cpu."
 
 
 @pytest.mark.parametrize("stage", ["kernel", "product", "synchronisation"])
-def test_each_stage_of_the_first_use_is_waited_for(fresh_gpu, stage):
+def test_a_failure_at_any_stage_of_the_first_use_is_noticed(fresh_gpu, stage):
     assert "is missing (libcublas" in refusal(fresh_gpu, ImportError(PATHFINDER), stage)
 
 
 @pytest.mark.parametrize("value", ["", "7"])
-def test_a_variable_that_hides_the_devices_is_named_with_its_value(fresh_gpu, value):
+def test_a_variable_that_hides_the_gpus_is_named_with_its_value(fresh_gpu, value):
     fresh_gpu.setenv("CUDA_VISIBLE_DEVICES", value)
     text = refusal(fresh_gpu, CUDARuntimeError(NO_DEVICE))
     assert f"CUDA_VISIBLE_DEVICES is {value!r}. Unset it" in text
 
 
-def test_the_toolkit_is_that_of_the_cupy_which_is_installed(fresh_gpu):
+def test_the_toolkit_to_install_fits_the_installed_cupy(fresh_gpu):
     installed(fresh_gpu, "cupy-cuda12x")
     assert pip("install", "cupy-cuda12x[ctk]") in refusal(fresh_gpu, ImportError(PATHFINDER))
-    installed(fresh_gpu, "cupy")  # built from source, or by conda: a wheel beside it would spoil it
+    installed(fresh_gpu, "cupy")  # built from source, or by conda: a wheel next to it would break it
     assert "pip install" not in refusal(fresh_gpu, ImportError(PATHFINDER))
 
 
-def test_auto_takes_the_gpu_where_it_works_and_says_nothing(fresh_gpu):
+def test_auto_uses_a_working_gpu_and_prints_nothing(fresh_gpu):
     cupy, lines = fake_cupy(fresh_gpu), []
     chosen = choose("auto", say=lines.append)
     assert chosen.device == "gpu" and chosen.xp is cupy and lines == []
 
 
-def test_auto_falls_back_to_the_cpu_and_reports_one_sentence(fresh_gpu):
+def test_auto_falls_back_to_the_cpu_and_says_why_in_one_line(fresh_gpu):
     lines = []
     fake_cupy(fresh_gpu, CUDARuntimeError("cudaErrorUnknown: one. Two."))
     chosen = choose("auto", say=lines.append)
     assert chosen.device == "cpu" and chosen.xp is np
-    assert lines == ["no GPU: the GPU failed its first product (cudaErrorUnknown: one); the CPU it is."]
+    assert lines == ["no GPU: the GPU failed its first computation (cudaErrorUnknown: one). Using the CPU."]
 
 
-def test_cpu_never_looks_for_a_gpu(fresh_gpu):
-    fresh_gpu.setattr(backends, "probed", lambda *arguments: pytest.fail("looked for a GPU"))
+def test_cpu_never_searches_for_a_gpu(fresh_gpu):
+    fresh_gpu.setattr(backends, "probed", lambda *arguments: pytest.fail("searched for a GPU"))
     lines = []
     assert choose("cpu", say=lines.append).device == "cpu" and lines == []
 
@@ -295,18 +292,18 @@ DURING_A_RUN = [
     (OutOfMemoryError(NO_MEMORY), {"batch_size": 1}, f"{FULL_AT.format(1)} Use a smaller --width or --size."),
     (OutOfMemoryError(NO_MEMORY), {}, f"{FULL_CARD} Use a smaller --width or --size."),
     (OutOfMemoryError(NO_MEMORY), {"batch_size": 64} | LAST_ONE,
-     f"{FULL_AT.format(64)} Start a new run with --batch-size 32, or free memory and go on from the last "
+     f"{FULL_AT.format(64)} Start a new run with --batch-size 32, or free memory and resume from the last "
      f"checkpoint: --resume {LAST}"),
     (CUDARuntimeError("cudaErrorMemoryAllocation: out of memory"), {"batch_size": 256},
      "the GPU's memory is full at --batch-size 256 (cudaErrorMemoryAllocation: out of memory). Use "
      "--batch-size 128."),
     (CUDARuntimeError(ILLEGAL), {}, f"{ILLEGAL_ON_CARD} try again, or use --device cpu."),
     (CUDARuntimeError(ILLEGAL), {"last": lambda: None},
-     f"{ILLEGAL_ON_CARD} start again (last checkpoint: none yet), or use --device cpu."),
+     f"{ILLEGAL_ON_CARD} start again (there is no checkpoint yet), or use --device cpu."),
     (CUDARuntimeError(ILLEGAL), {"last": lambda: "my runs/a.npz"},
-     f"{ILLEGAL_ON_CARD} go on from the last checkpoint: --resume 'my runs/a.npz'"),
+     f"{ILLEGAL_ON_CARD} resume from the last checkpoint: --resume 'my runs/a.npz'"),
     *((lost, {"batch_size": 256} | LAST_ONE,
-       f"the GPU failed ({lost}). Check it with nvidia-smi, then go on from the last checkpoint: "
+       f"the GPU failed ({lost}). Check it with nvidia-smi, then resume from the last checkpoint: "
        f"--resume {LAST}")
       for lost in (CUDADriverError("CUDA_ERROR_DEVICE_UNAVAILABLE: CUDA-capable device(s) is/are busy"),
                    CUBLASError("CUBLAS_STATUS_EXECUTION_FAILED"))),
@@ -314,11 +311,11 @@ DURING_A_RUN = [
 
 
 @pytest.mark.parametrize(("problem", "given", "line"), DURING_A_RUN)
-def test_a_card_that_fails_during_a_run_is_told_with_what_to_do(problem, given, line):
+def test_a_card_that_fails_during_a_run_is_reported_with_what_to_do(problem, given, line):
     assert failure(problem, **given) == line
 
 
-def test_a_full_memory_of_the_processor_is_told_too_by_every_command(capsys):
+def test_every_command_also_reports_full_memory_on_the_cpu(capsys):
     with pytest.raises(DeviceError) as error, failures(batch_size=256):
         np.empty(1 << 58)
     text = one_line(error)
@@ -344,7 +341,7 @@ def test_a_full_memory_of_the_processor_is_told_too_by_every_command(capsys):
         KeyboardInterrupt(),
     ],
 )  # fmt: skip
-def test_what_is_no_fault_of_the_device_passes_unchanged(problem):
+def test_errors_that_are_not_the_devices_fault_pass_unchanged(problem):
     with pytest.raises(type(problem)) as error, failures(256, lambda: pytest.fail("asked")):
         raise problem
     assert error.value is problem and problem.__cause__ is None
@@ -366,7 +363,7 @@ def test_a_failure_on_the_cpu_imports_no_cupy(monkeypatch):
 
 @pytest.fixture
 def real_cupy(fresh_gpu):
-    """The CuPy that is installed; it need not find a GPU."""
+    """The installed CuPy; it does not need a GPU."""
     return pytest.importorskip("cupy")
 
 
@@ -377,9 +374,9 @@ def test_cupy_itself_without_a_driver_is_refused(real_cupy, fresh_gpu):
 
 
 @pytest.mark.parametrize(
-    ("status", "text"), [(100, "driver finds no GPU"), (2, "memory is full already (cudaErrorMemoryA")]
+    ("status", "text"), [(100, "driver finds no GPU"), (2, "memory is already full (cudaErrorMemoryA")]
 )
-def test_cupys_own_errors_of_the_runtime_are_known_at_the_start(real_cupy, fresh_gpu, status, text):
+def test_cupys_own_runtime_errors_are_recognised_at_the_start(real_cupy, fresh_gpu, status, text):
     def ones(shape, dtype):
         raise real_cupy.cuda.runtime.CUDARuntimeError(status)
 
@@ -387,25 +384,25 @@ def test_cupys_own_errors_of_the_runtime_are_known_at_the_start(real_cupy, fresh
     assert text in refused()
 
 
-def test_libraries_that_cupy_itself_misses_are_named(real_cupy, fresh_gpu):
+def test_libraries_that_the_installed_cupy_lacks_are_named(real_cupy, fresh_gpu):
     try:
         library = import_module("cupy.cuda").cublas
     except ImportError as problem:
         fresh_gpu.setattr(real_cupy, "ones", lambda shape, dtype, problem=problem: fails(problem))
         text = refused()
-        assert "a part of the CUDA toolkit is missing (libcublas" in text and "cupy-cuda13x[ctk]" in text
+        assert "part of the CUDA toolkit is missing (libcublas" in text and "cupy-cuda13x[ctk]" in text
     else:
         pytest.skip(f"{library.__name__} is installed")
 
 
-def test_cupys_own_compiler_errors_are_known_at_the_start(real_cupy, fresh_gpu):
+def test_cupys_own_compiler_errors_are_recognised_at_the_start(real_cupy, fresh_gpu):
     compiler = import_module("cupy.cuda.compiler")
     problem = compiler.CompileException(HEADER, "source", "name", (), "nvrtc")
     fresh_gpu.setattr(real_cupy, "ones", lambda shape, dtype: fails(problem))
     assert 'error: cannot open source file "cuda_fp16.h")' in refused()
 
 
-def test_cupys_own_errors_are_known_during_a_run(real_cupy):
+def test_cupys_own_errors_are_recognised_during_a_run(real_cupy):
     full = real_cupy.cuda.memory.OutOfMemoryError(1 << 30, 5 << 30)
     assert isinstance(full, MemoryError) and str(full) == NO_MEMORY
     assert "GPU's memory is full" in failure(full) and "--batch-size 128." in failure(full, batch_size=256)
@@ -416,7 +413,7 @@ def test_cupys_own_errors_are_known_during_a_run(real_cupy):
     assert "failed (CUDA_ERROR_ECC_UNCORRECTABLE" in failure(lost)
 
 
-def test_cupys_own_errors_of_cublas_are_known_during_a_run(real_cupy):
+def test_cupys_own_cublas_errors_are_recognised_during_a_run(real_cupy):
     try:
         kind = import_module("cupy_backends.cuda.libs.cublas").CUBLASError
     except ImportError:

@@ -1,4 +1,4 @@
-"""A number that has got out of hand is seen before any weight moves, and named."""
+"""A number that is not finite is detected before any weight moves, and named."""
 
 import re
 
@@ -38,13 +38,13 @@ def test_nothing_moves_when_a_number_is_not_finite(backend: Backend, where: str,
     assert named and (named[2] is None or named[3] in {"g": game.G, "d": game.D}[named[2][0]].parameters)
     after = game.bytes()
     for name in before:
-        if "running" not in name:  # those have seen the fakes
+        if "running" not in name:  # running statistics have already seen the fakes
             assert before[name] == after[name], name
     assert moments == (game.adam_G.t, game.adam_D.t) == (1, 1)
 
 
 @pytest.mark.parametrize("network", ["discriminator", "generator"])
-def test_a_gradient_is_seen_that_overflows_while_the_losses_look_well(backend: Backend, network: str) -> None:
+def test_an_overflowing_gradient_is_detected_despite_finite_losses(backend: Backend, network: str) -> None:
     game = Game(backend)
     images, noise, *sources = game.batch(0)
     if network == "discriminator":  # huge activations before a last layer of zeros: every logit is 0

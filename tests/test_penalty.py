@@ -72,7 +72,7 @@ def test_a_discriminator_with_another_layer_is_refused_before_any_step() -> None
     game, init = Game("readable", dtype="d"), Init(stream(0, "init"), cpu("readable"), np.float64)
     curved = [layers.Reshape(64), layers.Dense(init, 64, 2), layers.Tanh(), layers.Dense(init, 2, 1)]
     game.play(game.G, Network("discriminator", (8, 8, 1), curved))
-    with pytest.raises(UsageError, match=r"^--penalty finds no way through D's layer 02_tanh\. Use --pen"):
+    with pytest.raises(UsageError, match=r"^--penalty does not support D's layer 02_tanh\. Use --pen"):
         Step(*game.players, [(4, 6)], penalty=1.0)
 
 

@@ -1,4 +1,4 @@
-"""How a step is taken is decided once: as a whole, op by op, or by a `train_step` that a reader changed."""
+"""The kind of step is chosen once: as a whole, op by op, or a `train_step` that a reader changed."""
 
 from typing import Any
 
@@ -46,13 +46,13 @@ def taken(backend: Backend) -> tuple[Step, list[float]]:
     return one, [float(number) for number in one.take(*batch())]
 
 
-def test_the_fast_engine_takes_it_as_a_whole_and_the_readable_one_op_by_op() -> None:
+def test_the_fast_engine_takes_a_step_as_a_whole_and_the_readable_one_op_by_op() -> None:
     assert made(cpu("fast")).how == AS_A_WHOLE
     assert made(CPU).how == BY_OPS
 
 
 def test_the_fast_engine_takes_a_batch_of_any_size_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_gan, "gan", None)  # what a batch that does not fit would go to
+    monkeypatch.setattr(fast_gan, "gan", None)  # what a batch that does not fit would use
     for count in (1, 3, 70):
         game = Game(cpu("fast"), width=8)
         one = Step(*game.players, [(count, count)])
@@ -60,7 +60,7 @@ def test_the_fast_engine_takes_a_batch_of_any_size_as_a_whole(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("count", [1, 4, 64])
-def test_op_by_op_the_plans_are_those_that_the_ops_take(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_op_by_op_the_ops_follow_the_plans(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gan, "generator_loss", lambda logits: bce_with_logits(logits, 1.0))
     game = Game(cpu("fast"), width=8)
     images, noise, *_ = game.batch(0, count, count)
@@ -75,10 +75,10 @@ def test_op_by_op_the_plans_are_those_that_the_ops_take(count: int, monkeypatch:
     assert False in taken or count == 64
 
 
-def test_it_is_not_decided_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kind_of_step_is_not_chosen_again(monkeypatch: pytest.MonkeyPatch) -> None:
     one = made(cpu("fast"))
     for module, name in ((step, "changed"), (fast_gan, "plans"), (fast_gan, "unfit")):
-        monkeypatch.setattr(module, name, None)  # whoever calls it fails
+        monkeypatch.setattr(module, name, None)  # a call fails
     one.take(*batch())
     one.take(*batch())
 
@@ -93,13 +93,13 @@ def test_a_changed_loss_is_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert after[0] != pytest.approx(before[0], rel=1e-3) and after[1] == pytest.approx(before[1], rel=1e-5)
 
 
-def test_a_changed_convolution_is_said_to_be_much_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_convolution_is_reported_as_much_slower(monkeypatch: pytest.MonkeyPatch) -> None:
     original = layers.conv2d.forward
     monkeypatch.setattr(layers.conv2d, "forward", lambda *given, **more: original(*given, **more))
     assert made(cpu("fast")).how == f"{BY_OPS}: ops.conv.conv2d was changed; up to 4 times slower"
 
 
-def test_a_changed_train_step_is_called_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_train_step_is_called_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     def only_D(G: Any, D: Any, adam_G: Any, adam_D: Any, *batch: Any) -> Any:  # noqa: N802
         found = gan.losses_and_gradients(G, D, *batch)
         adam_D.step(found.d_gradients)
@@ -114,7 +114,7 @@ def test_a_changed_train_step_is_called_as_it_stands(monkeypatch: pytest.MonkeyP
         of_G = len(one.G.parameters)
         assert all(same[:of_G]) and not any(same[of_G:])
         with_penalty = Step(one.G, one.D, one.adam_G, one.adam_D, one.batches, penalty=1.0)
-        assert with_penalty.how == f"{one.how}; without --penalty, which that one does not know"
+        assert with_penalty.how == f"{one.how}; the changed gan.train_step ignores --penalty"
 
 
 def test_a_changed_adam_is_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_a_changed_adam_is_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all((a == b).all() for a, b in zip(before, weights(one), strict=True))
 
 
-def test_other_layers_are_told_and_asked_for_in_vain() -> None:
+def test_changed_layers_are_reported_and_refused_under_engine_fast() -> None:
     G, D = networks(cpu("fast"))
     kept = [layer for layer in D.layers.values() if layer.name != "dropout"]
     D = Network(D.name, D.input_shape, kept)
@@ -144,9 +144,9 @@ class Pair(Ranks):
 
 
 @pytest.mark.parametrize("name", ["generator_loss", "train_step"])
-def test_several_ranks_refuse_what_they_have_a_version_of(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_several_ranks_refuse_a_change_to_their_twins(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(gan, name, lambda *given: None)
-    with pytest.raises(UsageError, match=rf"^gan\.{name} was changed: it may need .*Start one process\.$"):
+    with pytest.raises(UsageError, match=rf"^gan\.{name} was changed: it might need .*Start one process\.$"):
         made(shared_by(CPU, Pair()))
 
 
@@ -157,7 +157,7 @@ def test_several_ranks_refuse_a_layer_that_a_reader_added() -> None:
     backend = shared_by(CPU, Pair())
     G, D = networks(backend)
     G = Network("generator", (5,), [*G.layers.values(), Centre()])
-    with pytest.raises(UsageError, match=r"\.Centre is new: it may need .*Start one process\.$"):
+    with pytest.raises(UsageError, match=r"\.Centre is new: it might need .*Start one process\.$"):
         Step(G, D, Adam(G.parameters), Adam(D.parameters), [(N, M)])
 
 
@@ -189,7 +189,7 @@ class Doubled(Network):
 
 
 def losses_of(backend: Backend, kind: str) -> list[float]:
-    """Two steps' losses with something of a reader's own."""
+    """The losses of two steps with a reader's own optimiser or network."""
     G, D = networks(backend)
     make: Any = Sgd if kind == "optimiser" else Adam
     if kind == "network":
@@ -211,7 +211,7 @@ def test_what_a_reader_derives_is_what_runs(kind: str) -> None:
     assert losses_of(CPU, kind) != pytest.approx(losses_of(CPU, "nothing"), rel=1e-4)
 
 
-def test_masks_that_a_reader_draws_otherwise_are_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_that_a_reader_draws_differently_are_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stream, "keep", lambda self, shape, rate: np.ones(shape, bool))
     one, found = taken(cpu("fast"))
     assert "rng.Stream was changed" in one.how and found == pytest.approx(taken(CPU)[1], rel=1e-5)
@@ -229,7 +229,7 @@ def test_an_op_that_is_replaced_after_the_backend_was_made_is_what_runs(
     assert taken(backend)[1] == pytest.approx(taken(CPU)[1], rel=1e-5)
 
 
-def test_a_train_step_that_returns_nothing_is_told_what_to_return(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_train_step_that_returns_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gan, "train_step", lambda *given: None)
     with pytest.raises(UsageError, match="^gan.train_step returned a NoneType, not LossesAndGradients.$"):
         taken(CPU)

@@ -117,7 +117,7 @@ def test_a_run_trained_on_an_array_resumes_only_with_the_same_array(here: Path) 
     tinygan.train(**SMALL, epochs=1)
     with pytest.raises(DataError, match="were an array in a Python program"):
         tinygan.train(resume=True, epochs=2, quiet=True)
-    with pytest.raises(CheckpointError, match="was trained on other images than the array holds now"):
+    with pytest.raises(CheckpointError, match="was not trained on the images that the array holds now"):
         tinygan.train(ARRAY + 0.01, resume=True, epochs=2, quiet=True)
     run = tinygan.train(ARRAY, resume=True, epochs=2, quiet=True)
     assert run.epochs["epoch"].tolist() == [1, 2]
@@ -324,9 +324,9 @@ def test_a_resumed_run_can_start_and_stop_averaging() -> None:
     ("given", "line"),
     [
         ({"lr": 0.05}, "was trained with --lr 0.0001, not 0.05. Leave it out, or use --change lr=0.05."),
-        ({"change": {"width": 4}}, "--change width: --change is for lr, lr-d, beta1, beta2, "),
-        ({"change": {"batch_size": 4}}, "checkpoint-every. Use --start-from, in a new run."),
-        ({"change": {"data": "mnist"}}, "Give --data itself."),
+        ({"change": {"width": 4}}, "--change width: only lr, lr-d, beta1, beta2, "),
+        ({"change": {"batch_size": 4}}, "checkpoint-every can change. Use --start-from in a new run."),
+        ({"change": {"data": "mnist"}}, "Use --data instead."),
         ({"change": {"lr": "fast"}}, "argument --lr: invalid float value: 'fast'."),
         ({"change": {"lr": -1}}, "--lr -1.0 is not a positive number."),
         ({"change": {"learning_rate": 1}}, "Did you mean --lr=1?"),

@@ -1,4 +1,4 @@
-"""Which library an array belongs to, NumPy or CuPy, and who computes with it."""
+"""The library an array belongs to, NumPy or CuPy, and the device and engine that compute with it."""
 
 import sys
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from tinygan.ranks.alone import ALONE, Ranks, T
 
 DEVICES = ("auto", "cpu", "gpu")
 ENGINES = ("auto", "readable", "fast")
-ARRAY = "array"  # the name of the data set that a program holds
+ARRAY = "array"  # the name of a data set that a program passes as an array
 PRECISIONS = ("auto", "float32", "tf32", "float16")
 
 Array = Any  # numpy.ndarray or cupy.ndarray
@@ -20,13 +20,13 @@ Array = Any  # numpy.ndarray or cupy.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Backend:
-    """An array library, its device and engine: faster twins of some functions. `backend.choose` makes one."""
+    """An array library, a device and an engine (faster twins of some functions). See `backend.choose`."""
 
     xp: ModuleType = np  # or cupy
     device: str = "cpu"  # or "gpu"
     engine: str = "readable"  # or "fast"
-    twins: Mapping[Any, Any] = field(default_factory=dict)  # by the function, or op, that each stands in for
-    precision: str = "float32"  # or "tf32", "float16": how the factors of matrix products are rounded
+    twins: Mapping[Any, Any] = field(default_factory=dict)  # by the function or op that each replaces
+    precision: str = "float32"  # or "tf32", "float16": what the factors of matrix products are rounded to
     ranks: Ranks = ALONE  # the processes that share every batch
 
     def twin(self, function: T) -> T:
@@ -42,7 +42,7 @@ class Backend:
         return np.asarray(array) if self.device == "cpu" else self.xp.asnumpy(array)
 
     def card(self) -> dict[str, str]:
-        """What to note of the graphics card that computes; nothing on a processor."""
+        """The graphics card's name and versions, for logs; empty on the CPU."""
         if self.device == "cpu":
             return {}
         runtime, number = self.xp.cuda.runtime, self.xp.cuda.Device().id
@@ -54,11 +54,11 @@ class Backend:
             "card": runtime.getDeviceProperties(number)["name"].decode(),
             "compute capability": f"{capability[:-1]}.{capability[-1]}",
             **{name: f"{found // 1000}.{found % 1000 // 10}" for name, found in versions.items()},  # of 12040
-            "CUDA libraries": f"cuBLAS {cublas}, NVRTC {nvrtc}",  # on which the last bits depend
+            "CUDA libraries": f"cuBLAS {cublas}, NVRTC {nvrtc}",  # the last bits of results depend on these
         }
 
 
-CPU = Backend()  # NumPy, and every function as it stands
+CPU = Backend()  # NumPy, without twins
 
 
 def array_module(array: Array) -> ModuleType:
@@ -69,6 +69,6 @@ def array_module(array: Array) -> ModuleType:
 
 
 def backend_of(array: Array) -> Backend:
-    """That library, on its device, with every function as it stands."""
+    """The backend of `array`: its library and device, without twins."""
     xp = array_module(array)
     return Backend(xp, "gpu") if xp.__name__ == "cupy" else CPU

@@ -57,7 +57,7 @@ class Op:
         op = backend.twin(self)  # the same function, perhaps faster
         y, saved = op.forward(*arrays, **call.kwargs)
         if y.dtype not in dtypes:
-            raise UsageError(f"{self.__name__} made {y.dtype} of {dtypes.pop()}. Give all of it one dtype.")
+            raise UsageError(f"{self.__name__} turned {dtypes.pop()} into {y.dtype}. Use one dtype only.")
         record = _recording.get() and any(tensors)
         return Tensor(y, backend, Node(op, tensors, saved) if record else None)
 
@@ -124,7 +124,7 @@ def grad(loss: Tensor, wrt: Iterable[Tensor]) -> list[Array]:
     memory: do not change them in place. Raises: UsageError if `loss` is not a scalar that depends on x."""
     if not isinstance(loss, Tensor) or loss.shape != ():
         found = f"{type(loss).__name__} {getattr(loss, 'shape', '')}".rstrip()
-        raise UsageError(f"grad needs a scalar Tensor, got {found}. Make it by ops, and take the mean.")
+        raise UsageError(f"grad needs a scalar Tensor, got {found}. Build it from ops, and take the mean.")
     order, wrt = _inputs_first(loss), list(wrt)
     asked = {id(tensor) for tensor in wrt}
     on_the_way = set(asked)  # ids of `wrt` and of the tensors that depend on it

@@ -1,4 +1,4 @@
-"""The choice of device and engine: `choose` turns ``--device`` and ``--engine`` into a run's `Backend`."""
+"""Chooses device and engine: `choose` turns ``--device`` and ``--engine`` into a run's `Backend`."""
 
 import copyreg
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from tinygan.ranks import twins as shared
 from tinygan.ranks.alone import Ranks
 from tinygan.ranks.mpi import MPI, NCCL
 
-use_threads = POOL.sized  # in matrix products and in the fast engine, as long as this context lasts
-default_threads = POOL.default  # how many where no number is given, and where this one comes from
+use_threads = POOL.sized  # a context that sets the threads of matrix products and of the fast engine
+default_threads = POOL.default  # the default number, and the reason for it
 ROUNDED = ("tf32", "float16")
-TF32_SINCE = 80  # compute capability, times ten, of the first cards that have it (Ampere)
+TF32_SINCE = 80  # compute capability, times ten, of the first cards with TF32 (Ampere)
 
 
 def cpu(engine: str = "readable") -> Backend:
@@ -28,14 +28,14 @@ def cpu(engine: str = "readable") -> Backend:
 
 @cache
 def probed(number: int | None = None) -> ModuleType:
-    """CuPy, after a first kernel, matrix product and synchronisation. Raises DeviceError; see `choose`."""
+    """CuPy, after a first kernel, product and synchronisation. Raises: DeviceError if one of them fails."""
     try:
         import cupy  # pyright: ignore[reportMissingImports]
 
-        ones = cupy.ones  # lacking in the folder that a botched uninstallation leaves behind
+        ones = cupy.ones  # missing if a botched uninstallation left only an empty folder
     except Exception as problem:
         raise DeviceError(f"{import_failure(problem)}, or use --device cpu.") from problem
-    # A missing driver or toolkit shows only on first use, and some faults only when waited for.
+    # A missing driver or toolkit shows only at first use, and some faults only at synchronisation.
     try:
         if number is not None:
             cupy.cuda.Device(number % cupy.cuda.runtime.getDeviceCount()).use()
@@ -51,21 +51,20 @@ def choose(
     device: str = "auto", engine: str = "auto", say: Printer = print,
     precision: str = "auto", number: int | None = None,
 ) -> Backend:  # fmt: skip
-    """The backend for ``--device`` and ``--engine``; `auto` prefers the GPU and says why it does not.
+    """The backend for ``--device`` and ``--engine``. `auto` prefers the GPU; without one, `say` gets why.
 
-    By default the fast engine uses TF32 on a card that has it. Several processes on one host give each its
-    `number`, and take the cards in turns.
+    By default the fast engine uses TF32 on a card that has it. Several processes on one host each pass their
+    `number` to share the cards in turn.
 
-    Raises:
-        DeviceError: `device` is ``"gpu"`` and there is no usable one.
-        UsageError: an unknown name, or a precision that the device or the engine does not have; or `engine`
-            is ``"fast"``, and a function was changed that it has its own version of."""
+    Raises: DeviceError if `device` is ``"gpu"`` and none is usable; UsageError for an unknown name, for a
+    precision that the device or engine lacks, and if `engine` is ``"fast"`` but a function that it has its
+    own version of was changed."""
     given = ("device", device, DEVICES), ("engine", engine, ENGINES), ("precision", precision, PRECISIONS)
     for what, name, known in given:
         if name not in known:
             raise UsageError(f"unknown {what} {name!r}. Use one of: {', '.join(known)}.")
     if engine == "fast" and (edits := described(changed())):
-        raise UsageError(f"--engine fast: {edits}, and it has a version of its own. Use --engine auto.")
+        raise UsageError(f"--engine fast: {edits}, but this engine has its own version. Use --engine auto.")
     engine = "fast" if engine == "auto" else engine
     if device != "cpu":
         try:
@@ -73,14 +72,14 @@ def choose(
         except DeviceError as problem:
             if device == "gpu":
                 raise
-            say(f"no GPU: {first_sentence(str(problem))}; the CPU it is.")
+            say(f"no GPU: {first_sentence(str(problem))}. Using the CPU.")
         else:
             able = int(cupy.cuda.Device().compute_capability) >= TF32_SINCE
             best = "tf32" if able and engine == "fast" else "float32"
             if precision in ROUNDED and best != "tf32":
-                why = "the card is too old" if engine == "fast" else "the readable engine computes in float32"
+                why = "this GPU is too old" if engine == "fast" else "the readable engine computes in float32"
                 raise UsageError(f"--precision {precision}: {why}. Use --precision float32.")
-            # It has no twins: there only many small calls are slow, so its fast engine is a step as a whole.
+            # No twins: on a GPU only many small calls are slow, so its fast engine runs a step as a whole.
             return Backend(cupy, "gpu", engine, precision=best if precision == "auto" else precision)
     if precision in ROUNDED:
         raise UsageError(f"--precision {precision} needs a GPU. Leave it out, or use --device gpu.")
@@ -88,16 +87,16 @@ def choose(
 
 
 def shared_by(backend: Backend, ranks: Ranks) -> Backend:
-    """The same for one of several `ranks`, which add up what is a sum over the batch. Raises DeviceError
-    where NCCL is missing, or ranks share a graphics card."""
+    """The same backend for one of several `ranks`, with twins that add up sums over the batch across ranks.
+    Raises: DeviceError if NCCL is missing, or if ranks share a graphics card."""
     if isinstance(ranks, MPI) and backend.device == "gpu":
         ranks = NCCL(ranks, backend.xp)
     return replace(backend, ranks=ranks, twins={**backend.twins, **shared.twins(ranks)})
 
 
 def _chosen_again(backend: Backend) -> tuple[Callable[..., Backend], tuple[object, ...]]:
-    """How a backend is pickled or copied, and with it all networks: as the choice of the same one."""
-    engine = "auto" if backend.engine == "fast" else backend.engine  # fast, but for what a reader changed
+    """Pickles and copies a backend, and so every network, as the call of `choose` that makes it again."""
+    engine = "auto" if backend.engine == "fast" else backend.engine  # fast, except for changed functions
     return choose, (backend.device, engine, str, backend.precision)
 
 

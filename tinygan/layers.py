@@ -167,7 +167,7 @@ class Dropout(Layer):
             return x
         mask, rate = next(mode.masks, None), self.rate
         if mask is None:
-            raise UsageError("too few masks: give each dropout layer one. (gan.py gives none to G.)")
+            raise UsageError("too few masks: pass one for each dropout layer. (gan.py passes none to G.)")
         if isinstance(mask, Stream):  # it drops at a multiple of 2^-16: mask_rate(rate)
             mask, rate = x.backend.array(mask.keep(x.shape, rate)), mask_rate(rate)
         return dropout(x, mask=mask, rate=rate)

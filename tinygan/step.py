@@ -27,40 +27,40 @@ from tinygan.ranks.twins import number
 BY_OPS = "op by op (tinygan/gan.py)"
 AS_A_WHOLE = "as a whole (tinygan/fast/gan.py)"
 ON_A_CARD = "as a whole (tinygan/cuda/gan.py)"
-# What may look across the batch, of which each of several ranks has a part: see `ranks.twins`.
+# Code that can combine the examples of a batch, of which each rank has only a part: see `ranks.twins`.
 SHARED = ("gan.", "autograd.", "ops.batchnorm.", "ops.loss.", "layers.BatchNorm")
 
 
 class Measured(NamedTuple):
-    """What one step measured, before the update: numbers of shape (), on the device."""
+    """The measurements of one step, before the update: numbers of shape (), on the device."""
 
     generator_loss: Array
     discriminator_loss: Array
-    real_score: Array  # mean of sigmoid(D(x)): how real the real images look to D
+    real_score: Array  # mean of sigmoid(D(x)): how real D finds the real images
     fake_score: Array  # mean of sigmoid(D(G(z)))
 
 
 class Step:
-    """How the steps of a run are taken: decided once, when this is made. `how` says it in words, and why not
-    the fast way. (After `ON_A_CARD`, `runs.trainer` takes other steps.)"""
+    """The kind of step that a run takes, chosen once, when this object is made. `how` names it, and says why
+    it is not the fast one. (If it is `ON_A_CARD`, `runs.trainer` takes the steps in another way.)"""
 
     def __init__(
         self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, batches: Iterable[tuple[int, int]],
         strict: bool = False, penalty: float = 0.0,
     ) -> None:  # fmt: skip
-        """`batches`: the numbers of real images and of noise vectors, (N, M), that a step may have.
-        `penalty`: the strength of R1. Raises UsageError for a changed function that several ranks, or with
-        `strict` the fast engine, replace, and for a D that R1 does not know."""
+        """`batches`: the numbers (N, M) of real images and noise vectors that a step can have. `penalty`: the
+        strength of R1. Raises: UsageError for a changed function that several ranks (or the fast engine, if
+        `strict`) would replace, and for a D whose layers R1 does not support."""
         self.G, self.D, self.adam_G, self.adam_D, self.penalty = G, D, adam_G, adam_D, penalty
         self.backend, self.batches, edits = G.backend, sorted(batches), changed()
         shared = added(G, D) or described([name for name in edits if name.startswith(SHARED)])
         if self.backend.ranks.size > 1 and shared:
-            why = "it may need the whole batch, and a rank has a part"
+            why = "it might need the whole batch, but a rank has only a part"
             raise UsageError(f"{shared}: {why}. Start one process.")
         if penalty and (layer := unfit_for_penalty(D)):
-            raise UsageError(f"--penalty finds no way through D's layer {layer}. Use --penalty 0.")
+            raise UsageError(f"--penalty does not support D's layer {layer}. Use --penalty 0.")
         self.compute: Callable[..., LossesAndGradients] = partial(gan.losses_and_gradients, G, D)
-        self.moves_weights = "gan.train_step" in edits  # then that one is called as it is
+        self.moves_weights = "gan.train_step" in edits  # then it is called, and moves the weights itself
         if self.moves_weights:
             self.compute = partial(gan.train_step, G, D, adam_G, adam_D)
         self.how, self.in_pieces = BY_OPS, False
@@ -76,16 +76,16 @@ class Step:
             else:
                 self.how = AS_A_WHOLE
                 self.compute = fast_gan.FusedStep(G, D, self.batches).losses_and_gradients
-            for op in twins([]).keys() - twins(edits):  # of what was replaced since the backend was made
+            for op in twins([]).keys() - twins(edits):  # replaced since the backend was made
                 cast(dict, self.backend.twins).pop(op, None)
-            # `adam_steps` stands in for that very class.
+            # `adam_steps` stands in for exactly this class.
             plain = all(type(adam) is Adam and "step" not in vars(adam) for adam in (adam_G, adam_D))
             self.in_pieces = self.backend.device == "cpu" and plain and "optim.Adam" not in edits
         if self.moves_weights and penalty:
-            self.how += "; without --penalty, which that one does not know"
+            self.how += "; the changed gan.train_step ignores --penalty"
 
     def plans(self) -> Iterator[str]:
-        """How each convolution is computed on a processor: a line each."""
+        """A line for each convolution: how a processor computes it."""
         N, M = self.batches[-1]
         passes = (self.G, M), (self.D, N + M if self.how == AS_A_WHOLE else M)
         for network, count in passes if self.backend.device == "cpu" else ():
@@ -97,10 +97,10 @@ class Step:
     def take(
         self, images: Array, noise: Array, real_masks: Iterable[Mask], fake_masks: Iterable[Mask]
     ) -> Measured:
-        """One step, with the batch of `gan.train_step`, of which each of several ranks gives its part. Raises
-        NonFiniteError where a loss or a gradient is not finite. No weight has changed then, unless
-        `gan.train_step` was: that one is called as it stands."""
-        # Woken, BLAS's own threads would spin for milliseconds, and take the cores from the pool's.
+        """Take one step. The arguments are the batch of `gan.train_step`, or this rank's part of it. Raises:
+        NonFiniteError if a loss or a gradient is not finite. Then no weight has changed, except by a
+        `gan.train_step` that a reader replaced, which moves the weights itself."""
+        # If BLAS's own threads woke up, they would spin for milliseconds and take cores from the pool's.
         with POOL.blas_alone() if self.how == AS_A_WHOLE else nullcontext():
             found = self.compute(images, noise, real_masks, fake_masks)
             if not isinstance(found, LossesAndGradients):
@@ -128,7 +128,7 @@ class Step:
 
 
 def unfit(G: Network, D: Network, device: str) -> str:
-    """Why the fast engine's step on that device cannot stand in for `gan.train_step`; nothing if it can."""
+    """Why the fast engine's step on `device` cannot stand in for `gan.train_step`, or "" if it can."""
     if device == "cpu":
         return described(changed()) or fast_gan.unfit(G, D)
     from tinygan.cuda.buffers import LARGEST_SIDE, sizes_of  # not loaded on a processor
@@ -136,12 +136,12 @@ def unfit(G: Network, D: Network, device: str) -> str:
     if edits := changed(ORIGINALS | CARD_ORIGINALS):
         return described(edits)
     if D.input_shape[0] > 4 * LARGEST_SIDE:
-        return f"on a GPU the fast one takes pictures up to --size {4 * LARGEST_SIDE}"
-    return "" if sizes_of(G, D) else "models.py makes other layers than the fast one knows on a GPU"
+        return f"on a GPU the fast engine takes pictures up to --size {4 * LARGEST_SIDE}"
+    return "" if sizes_of(G, D) else "models.py has layers that the fast engine lacks on a GPU"
 
 
 def summed(ranks: Ranks, found: LossesAndGradients) -> tuple[Measured, list[Array], list[Array]]:
-    """What all ranks found together: losses (which each has already), mean scores, D's and G's gradients."""
+    """The results of all ranks: losses (each already has these), mean scores, gradients of D and of G."""
     real, fake = found.real_logits.data, found.fake_logits.data
     scores = sigmoid(real).sum(), sigmoid(fake).sum(), number(real.size, real), number(fake.size, fake)
     *both, real_sum, fake_sum, N, M = ranks.sum(*found.d_gradients, *found.g_gradients, *scores)
@@ -151,8 +151,8 @@ def summed(ranks: Ranks, found: LossesAndGradients) -> tuple[Measured, list[Arra
 
 
 def check_finite(arrays: Iterable[tuple[str, Array]], each: Callable[..., Iterable[float]] = map) -> None:
-    """Raise NonFiniteError with the name of the first array that has no finite sum of squares: it has a NaN,
-    an infinity, or numbers whose squares, which Adam needs, overflow. `each` takes a function and rows."""
+    """Raise NonFiniteError with the name of the first array whose sum of squares is not finite: it has a NaN,
+    an infinity, or numbers whose squares, which Adam needs, overflow. `each` is called like `map`."""
     rows = [(name, array.reshape(-1)) for name, array in arrays]
     for (name, _), squares in zip(rows, each(lambda row: float(row[1] @ row[1]), rows), strict=True):
         if not isfinite(squares):

@@ -1,4 +1,4 @@
-"""One training step on a graphics card with a given batch, so that it can be compared with another's."""
+"""One training step on a graphics card with a given batch, for comparison with other engines."""
 
 from collections.abc import Iterable
 
@@ -22,10 +22,9 @@ def step_on_a_card(
     real_masks: Iterable[Stream],
     fake_masks: Iterable[Stream],
 ) -> Measured:
-    """`step.Step.take` with the kernels of a graphics card. (A run keeps its data there as well.)
+    """`step.Step.take` with the kernels of a graphics card. (A run also keeps its data there.)
 
-    Raises:
-        NonFiniteError: a loss or a gradient is not finite. No weight has changed then.
+    Raises: NonFiniteError if a loss or a gradient is not finite. No weight has changed then.
     """
     at, xp = next(iter(real_masks)), G.backend.xp  # stream "dropout" at (step, pass, layer)
     step = CardStep(G, D, adam_G, adam_D, len(noise), step=at.path[1], seed=at.seed)

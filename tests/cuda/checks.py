@@ -1,4 +1,4 @@
-"""Games to play on a card and, as a reference, in float64 on the processor."""
+"""Games to play on a card and, for reference, in float64 on the CPU."""
 
 from collections.abc import Sequence
 from math import prod
@@ -41,7 +41,7 @@ CASES = [
 
 
 def players(backend: Backend, sizes: Sizes, dtype: Any = np.float32, seed: int = 0) -> Players:
-    """Networks with weights that training might have left, and Adams in the middle of it."""
+    """Networks with weights as in the middle of training, and Adams to match."""
     size, channels, width, noise, *_ = sizes
     G = models.generator(
         size=size, channels=channels, width=width, noise_dim=noise, dtype=dtype, backend=backend
@@ -57,7 +57,7 @@ def players(backend: Backend, sizes: Sizes, dtype: Any = np.float32, seed: int =
             base = backend.numpy(tensor.data)
             tensor.data = place(base + 0.05 * numbers(seed + 100 * number + at, *tensor.shape))
             adam.m[name] = place(1e-3 * numbers(seed + 100 * number + at + 50, *tensor.shape))
-            # Never next to nothing: among a million such numbers one would turn rounding into a long step.
+            # Never near 0: among a million such numbers one would turn rounding into a long step.
             squares = 0.1 + numbers(seed + 100 * number + at + 70, *tensor.shape) ** 2
             adam.v[name] = place(1e-4 * squares)
         adam.t = 5
@@ -71,7 +71,7 @@ def batch(sizes: Sizes, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def take(ours: Players, *batch: Any) -> Measured:
-    """A step of theirs: on a card with its kernels, where these serve."""
+    """Take a step of these networks; on a card with its kernels, if these support them."""
     step = Step(*ours, batches=[(len(batch[0]), len(batch[1]))])
     return step_on_a_card(*ours, *batch) if step.how == ON_A_CARD else step.take(*batch)
 
@@ -83,14 +83,14 @@ def masks(step: int = 3, seed: int = 0) -> tuple[Sequence[Stream], Sequence[Stre
 
 
 def reference(sizes: Sizes, steps: int = 1) -> tuple[list[list[float]], dict[str, np.ndarray]]:
-    """What the readable engine measures and leaves in float64, from the same float32 beginnings."""
+    """The readable engine's measurements and arrays in float64, from the same float32 start."""
     return play(cpu(), sizes, steps, np.float64)
 
 
 def play(
     backend: Backend, sizes: Sizes, steps: int = 1, dtype: Any = np.float32
 ) -> tuple[list[list[float]], dict[str, np.ndarray]]:
-    """The same on a backend."""
+    """The measurements and arrays of some steps on a backend."""
     ours, measured = players(backend, sizes, dtype), []
     for step in range(steps):
         images, noise = (backend.array(values.astype(dtype)) for values in batch(sizes, step))
@@ -99,7 +99,7 @@ def play(
 
 
 def gradients(arrays: dict[str, np.ndarray], sizes: Sizes) -> dict[str, np.ndarray]:
-    """The gradients that one step has mixed into the averages of `players`."""
+    """The gradients of one step, recovered from the averages of `players`."""
     before = players(cpu(), sizes, np.float64).arrays()
     return {name: (arrays[name] - 0.8 * before[name]) / 0.2 for name in arrays if name.endswith("/m")}
 
@@ -111,6 +111,6 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def memory(sizes: buffers.Sizes, batch: int, weights: int, images: int) -> int:
-    """Bytes on the card, for the weights of both networks and the images."""
+    """Bytes on the card for a step, the weights of both networks and the images."""
     data = images * (prod(sizes.picture(1)) + 4)
     return buffers.counted(sizes, batch).bytes + 4 * 4 * weights + data + WORKSPACE

@@ -1,4 +1,4 @@
-"""A check that no buffer of the step on a card is read after another one has taken its memory."""
+"""Checks that the step on a card reads no buffer after another one has overwritten its memory."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,21 +18,21 @@ def address(array: Any) -> int:
 
 
 def named(own: Buffers) -> dict[str, Array]:
-    """All buffers, ``up1.X`` and so on; those that share memory too."""
+    """All buffers by name (``up1.X`` and so on), including those that share memory."""
     found = {}
     for name, value in vars(own).items():
         inner = vars(value) if type(value).__module__ == buffers.__name__ else None
         found |= {f"{name}.{key}": array for key, array in inner.items()} if inner else {name: value}
-    first = {id(array): name for name, array in reversed(found.items())}  # noise is also what is lifted of it
+    first = {id(array): name for name, array in reversed(found.items())}  # noise can also be noise_lifted
     return {name: array for name, array in found.items() if first[id(array)] == name}
 
 
 class Apart(Memory):
-    """No two buffers share memory: so an address tells which one was meant."""
+    """Lets no two buffers share memory, so that an address identifies a buffer."""
 
     def __init__(self, xp: Any = None) -> None:
         super().__init__(xp)
-        self.owner: dict[int, int] = {}  # addresses: of a buffer, of the one it would share with
+        self.owner: dict[int, int] = {}  # address of a buffer: address of the one it would share memory with
 
     def again(self, buffer: Array, dtype: Any = None) -> Array:
         other = self(*buffer.shape, dtype=dtype or buffer.dtype)
@@ -43,18 +43,17 @@ class Apart(Memory):
 
 
 class ReuseCheck:
-    """Watches what kernels and products read and write."""
+    """Watches the reads and writes of kernels and products."""
 
     def __init__(self, own: Buffers, memory: Apart) -> None:
         self.ranges = {name: (address(x), address(x) + x.nbytes) for name, x in named(own).items()}
         self.memory = {name: memory.owner.get(at, at) for name, (at, _) in self.ranges.items()}
-        self.holds: dict[int, str] = {}  # which buffer a memory was written as, last
+        self.holds: dict[int, str] = {}  # by memory: the buffer it was last written as
 
     def __call__(self, read: Iterable[Array], written: Iterable[Array]) -> None:
-        """A kernel or product reads and writes these.
+        """A kernel or product reads and writes these arrays.
 
-        Raises:
-            RuntimeError: one that is read is gone.
+        Raises: RuntimeError if one that it reads was overwritten.
         """
         for name in self.names(read):
             holds = self.holds.get(self.memory[name], name)
@@ -68,8 +67,8 @@ class ReuseCheck:
 
 
 def check_reuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on a step fails where a buffer is read after its memory was used again."""
-    checks: dict[Any, ReuseCheck] = {}  # by what launches and multiplies
+    """From now on a step fails if it reads a buffer after its memory was reused."""
+    checks: dict[Any, ReuseCheck] = {}  # by Kernels and Blas
     start, launch, product = CardStep.__init__, Kernels.launch, Blas.product
 
     def checked(own: CardStep, *arguments: Any) -> None:

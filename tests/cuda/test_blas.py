@@ -1,4 +1,4 @@
-"""Calls of cuBLAS: which matrices they mean, and that the argument types are the documented ones."""
+"""Calls of cuBLAS: the matrices they name, and that the argument types are the documented ones."""
 
 import ctypes
 import re
@@ -53,7 +53,7 @@ def test_argument_types_are_the_documented_ones():
 
 @pytest.fixture
 def multiply(card):
-    """Multiplies NumPy arrays, through views made by functions, on the stand-in."""
+    """Multiplies views of NumPy arrays on the stand-in; functions make the views."""
     xp = choose("gpu", "readable").xp
     stream = xp.cuda.Stream(non_blocking=True)
     own = Blas(xp, stream, "float32")
@@ -107,12 +107,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_views_are_multiplied_where_they_lie(multiply, case):
+def test_views_are_multiplied_in_place(multiply, case):
     a, view_a, b, view_b, out, view_out = CASES[case]
     multiply(R(a), view_a, R(b), view_b, R(out), view_out)
 
 
-def test_every_matrix_of_the_tutorials_step_lies_where_tensor_cores_read_sixteen_bytes(monkeypatch):
+def test_every_matrix_of_the_tutorials_step_is_aligned_to_the_sixteen_bytes_tensor_cores_read(monkeypatch):
     steps = []
 
     def note(own, a, b, out):
@@ -140,7 +140,7 @@ def test_shapes_that_do_not_fit_are_refused(a, b, out):
         arguments(np.zeros(a, "f"), np.zeros(b, "f"), np.zeros(out, "f"))
 
 
-def test_views_without_neighbours_are_refused():
+def test_views_without_a_contiguous_axis_are_refused():
     a, b, out = np.zeros((3, 4), "f"), np.zeros((4, 5), "f"), np.zeros((3, 5), "f")
     with pytest.raises(ValueError, match="contiguous"):
         arguments(np.zeros((6, 8), "f")[::2, ::2], b, out)
@@ -157,14 +157,14 @@ def test_a_failing_call_names_its_status(card):
         own.product(a, a, xp.zeros((2, 2), dtype=xp.float32))
 
 
-def test_without_the_library_the_error_says_how_to_get_it(monkeypatch):
+def test_without_the_library_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda", None)
     with pytest.raises(DeviceError, match=r"cuBLAS cannot be loaded.*pip install"):
         blas.load()
 
 
 def test_the_real_library_has_these_functions():
-    """Where NVIDIA's package is installed: it loads without a GPU, and says that it cannot start."""
+    """If NVIDIA's package is installed, it loads without a GPU and reports that it cannot start."""
     pytest.importorskip("cuda.pathfinder")
     try:
         library = blas.load()

@@ -1,4 +1,4 @@
-"""--precision float16: what is lifted is stored with 16 bits; its numbers stay well within their range."""
+"""--precision float16: lifted arrays have 16-bit numbers, which stay well within their range."""
 
 import numpy as np
 import pytest
@@ -13,11 +13,11 @@ from tinygan.runs.settings import RECIPES, Settings
 from tinygan.runs.state import State
 from tinygan.runs.trainer import trainer
 
-LARGEST, SMALLEST = 65_504, 2.0**-24  # that float16 holds
+LARGEST, SMALLEST = 65_504, 2.0**-24  # the positive numbers of float16
 
 
 class Watch:
-    """Of the products of a run: the largest number in float16, and how many results became 0 by rounding."""
+    """The largest float16 number in the products of a run, and how many results were rounded to 0."""
 
     def __init__(self, card: standin.Card) -> None:
         self.largest, self.count, self.lost = 0.0, 0, 0
@@ -34,9 +34,8 @@ class Watch:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["seed", "best"])
-def test_in_the_products_of_a_training_no_number_leaves_the_range(card: standin.Card, recipe: str):
-    """Of the tutorial's networks, on drawn digits: the first steps, which are the
-    wildest."""
+def test_no_number_in_the_products_of_a_run_leaves_the_range(card: standin.Card, recipe: str):
+    """The tutorial's networks on drawn digits, in the first steps, which have the largest numbers."""
     watch = Watch(card)
     settings = Settings(**{"precision": "float16", "seed": 3, **RECIPES[recipe], "batch_size": 32})
     images = data.load("strokes", limit=2000, say=lambda line: None)
@@ -47,8 +46,8 @@ def test_in_the_products_of_a_training_no_number_leaves_the_range(card: standin.
 
 
 @pytest.mark.parametrize("logit", [-8, -16, -25])
-def test_g_learns_however_sure_d_is_of_its_pictures(card: standin.Card, logit: int):
-    """The gradient of G's loss comes through D with that of D's, which is next to nothing then."""
+def test_g_learns_even_if_d_is_sure_of_its_pictures(card: standin.Card, logit: int):
+    """The gradient of G's loss comes through D with that of D's loss, which is almost 0 then."""
     sizes, found = CASES[0]._replace(width=16), []
     for precision in ("float32", "float16"):
         backend = choose("gpu", precision=precision)
@@ -59,8 +58,8 @@ def test_g_learns_however_sure_d_is_of_its_pictures(card: standin.Card, logit: i
     assert distance(found[1], found[0]) < 0.2
 
 
-def test_gradients_are_larger_by_the_pictures_in_the_smallest_mean(card: standin.Card):
-    """So those of the last batch, which may have one real picture, stay within the range as well."""
+def test_gradients_are_scaled_by_the_pictures_in_the_smallest_mean(card: standin.Card):
+    """So the gradients of the last batch, which can have one real picture, also stay within the range."""
     ours = players(choose("gpu", precision="float16"), SMALL)
     images, scales = np.zeros((SMALL.M + 1, SMALL.size, SMALL.size, 1), np.uint8), []
     taking = Trainer(*ours, images, SMALL.M, 7)
@@ -70,7 +69,7 @@ def test_gradients_are_larger_by_the_pictures_in_the_smallest_mean(card: standin
     assert scales == [64 * SMALL.M, 64]
 
 
-def test_without_a_card_or_with_the_readable_engine_it_is_refused(card: standin.Card):
+def test_float16_is_refused_without_a_card_and_by_the_readable_engine(card: standin.Card):
     with pytest.raises(UsageError, match="--precision float16 needs a GPU"):
         choose("cpu", precision="float16")
     with pytest.raises(UsageError, match="the readable engine computes in float32. Use --precision float32"):

@@ -1,4 +1,4 @@
-"""Convolution as plain products, in float64, against `ops.conv`; and its kernels against their definition."""
+"""Convolution as plain products, in float64, against `ops.conv`; its kernels against their definition."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tinygan.ops import conv as readable
 
 
 class Products:
-    """What `Blas` does, in NumPy and any precision."""
+    """`Blas` in NumPy, in any precision."""
 
     def product(self, a, b, out):
         arguments(a, b, out)
@@ -21,7 +21,7 @@ class Products:
 
 
 class Definitions:
-    """What the kernels do, from their definition: each tap adds to, or gets from, its phase."""
+    """The kernels by definition: each tap adds to, or takes from, its phase."""
 
     lifted = float
 
@@ -41,7 +41,7 @@ class Definitions:
 
 
 def convolution(side, stride):
-    """A `Convolution` whose constants are left in float64."""
+    """A `Convolution` with constants in float64."""
     kernels: Any = Definitions()
     blas: Any = Products()
     plan = Convolution(np, kernels, blas, side, stride)
@@ -51,7 +51,7 @@ def convolution(side, stride):
 
 @pytest.mark.parametrize("side", [1, 2, 7, 8, 16])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_it_is_the_readable_convolution_and_its_gradients(side, stride):
+def test_it_equals_the_readable_convolution_and_its_gradients(side, stride):
     T, C, F = 3, 2, 3
     plan = convolution(side, stride)
     x, w = numbers(1, T, side * stride, side * stride, C), numbers(2, TAPS, TAPS, C, F)

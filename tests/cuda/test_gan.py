@@ -33,8 +33,8 @@ def no_fallback(monkeypatch):
     monkeypatch.setattr(Step, "take", take)
 
 
-# In TF32 the sign of a number near 0 may change, and with it LeakyReLU's slope there, from 1 to 0.3.
-# So gradients, unlike losses and weights, are off by percents: by 3 at full width, batch 64, and by
+# In TF32 the sign of a number near 0 can change, and with it LeakyReLU's slope there, from 1 to 0.3.
+# So gradients, unlike losses and weights, are off by a few percent: by 3 at full width and batch 64, by
 # more in the smallest batches here.
 @pytest.mark.parametrize("sizes", CASES, ids=str)
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def no_fallback(monkeypatch):
         pytest.param("float16", 5e-3, 0.3, marks=pytest.mark.slow),
     ],
 )
-def test_a_step_is_that_of_the_readable_engine_in_float64(
+def test_a_step_equals_the_readable_engines_in_float64(
     make_backend, no_fallback, sizes, precision, tolerance, of_gradients
 ):
     expected, after = reference(sizes)
@@ -63,13 +63,13 @@ def test_a_step_is_that_of_the_readable_engine_in_float64(
 @pytest.mark.parametrize(
     "where", [pytest.param("card", marks=pytest.mark.slow), pytest.param(None, marks=pytest.mark.gpu)]
 )
-def test_a_step_of_the_tutorial_s_size_is_that_of_the_readable_engine_in_float64(
+def test_a_step_of_the_tutorials_size_equals_the_readable_engines_in_float64(
     where: str | None, request: pytest.FixtureRequest
 ):
-    """On both engines, in each precision; on the stand-in, or a real card.
+    """On both engines, in each precision; on the stand-in or a real card.
 
-    Where rounding changes the sign of a number, LeakyReLU's slope changes: one such number moves gradients by
-    up to 0.01 (the readable engine's, by 0.0096 with another batch), and without one they are off by 1e-6.
+    If rounding changes the sign of a number, LeakyReLU's slope changes. One such number moves gradients by
+    up to 0.01 (the readable engine's by 0.0096 with another batch); without one they are off by 1e-6.
     """
     if where:
         request.getfixturevalue(where)
@@ -85,14 +85,14 @@ def test_a_step_of_the_tutorial_s_size_is_that_of_the_readable_engine_in_float64
         for name in after:
             if not name.endswith(("/m", "/v")):
                 assert distance(ours[name], after[name]) < tolerance, (engine, precision, name)
-        # Where a sign changes by rounding, LeakyReLU's slope does.
+        # If rounding changes a sign, LeakyReLU's slope changes.
         found = gradients(ours, TUTORIAL)
         errors = {name: distance(found[name], exact[name]) for name in exact}
         assert max(errors.values()) < of_gradients, (engine, precision, errors)
 
 
 def test_tf32_is_really_less_precise(make_backend):
-    sizes, errors = CASES[0]._replace(width=16), []  # for tiny products cuBLAS may take float32
+    sizes, errors = CASES[0]._replace(width=16), []  # cuBLAS can compute tiny products in float32
     _, after = reference(sizes)
     for precision in ("float32", "tf32"):
         found = gradients(play(make_backend(precision), sizes)[1], sizes)
@@ -102,18 +102,18 @@ def test_tf32_is_really_less_precise(make_backend):
 
 
 def change(ours, kind, name, value):
-    """Another setting of D's first layer of this kind."""
+    """Change a setting of D's first layer of this kind."""
     setattr(next(layer for layer in ours.D.layers.values() if isinstance(layer, kind)), name, value)
 
 
-def test_what_the_kernels_cannot_do_is_left_to_the_ops(make_backend):
+def test_networks_that_the_kernels_do_not_support_run_by_ops(make_backend):
     ours = players(make_backend(), SMALL)
     change(ours, LeakyReLU, "slope", -0.1)
-    how = f"{BY_OPS}: models.py makes other layers than the fast one knows on a GPU; about 1.3 times slower"
+    how = f"{BY_OPS}: models.py has layers that the fast engine lacks on a GPU; about 1.3 times slower"
     assert Step(*ours, [(SMALL.N, SMALL.M)]).how == how
 
 
-def test_networks_of_another_kind_are_told_from_the_dcgan(card):
+def test_networks_of_another_kind_are_not_taken_for_the_dcgan(card):
     ours = players(cpu(), CASES[1])
     assert buffers.sizes_of(ours.G, ours.D) == buffers.Sizes(7, 1, 20, 32, 16, 8, 8, 16)
     for setting in ((LeakyReLU, "slope", -0.1), (Conv2D, "stride", 1)):
@@ -126,8 +126,8 @@ def test_networks_of_another_kind_are_told_from_the_dcgan(card):
     assert buffers.sizes_of(large.G, large.D) is None
 
 
-def test_layers_settings_are_those_of_the_networks(make_backend, no_fallback):
-    """Slopes, rates, momentum and eps are read from the layers, not taken for the tutorial's."""
+def test_the_kernels_use_the_settings_of_the_layers(make_backend, no_fallback):
+    """Slopes, rates, momentum and eps are read from the layers, not assumed to be the tutorial's."""
     backend, sizes = make_backend(), CASES[0]
     ours, theirs = players(backend, sizes), players(cpu(), sizes, np.float64)
     for some in (ours, theirs):
@@ -150,7 +150,7 @@ def test_layers_settings_are_those_of_the_networks(make_backend, no_fallback):
     assert max(distance(found[name], expected[name]) for name in expected) < 1e-5
 
 
-def test_old_arrays_stay_as_they_were(make_backend):
+def test_old_arrays_are_not_changed(make_backend):
     backend = make_backend()
     ours = players(backend, SMALL)
     kept = [p.data for net in ours[:2] for p in (net.parameters | net.statistics).values()]
@@ -162,11 +162,11 @@ def test_old_arrays_stay_as_they_were(make_backend):
     assert not any((backend.numpy(a) == old).all() for a, old in zip(now, before, strict=True))
 
 
-# The readable engine: every file of `ops/` as it is.
+# The readable engine, with the ops of `tinygan.ops`.
 
 
 @pytest.mark.parametrize("sizes", CASES[:3], ids=str)
-def test_two_steps_are_those_of_the_processor(make_backend, sizes):
+def test_two_steps_equal_those_on_the_cpu(make_backend, sizes):
     backend = make_backend(engine="readable")
     assert backend.engine == "readable" and backend.precision == "float32" and not backend.twins
     expected, after = reference(sizes, steps=2)
@@ -188,7 +188,7 @@ def test_its_arrays_stay_on_the_card(make_backend):
     assert all(array.dtype == np.float32 for array in arrays)
 
 
-def test_public_functions_find_the_card_by_their_arrays(make_backend):
+def test_public_functions_compute_on_the_device_of_their_arrays(make_backend):
     backend = make_backend(engine="readable")
     y = conv2d(backend.array(np.ones((1, 4, 4, 1), "f")), backend.array(np.ones((3, 3, 1, 2), "f")))
     assert y.backend.device == "gpu" and y.shape == (1, 4, 4, 2)

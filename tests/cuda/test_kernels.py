@@ -1,4 +1,4 @@
-"""Kernels by themselves, against `ops`, or a loop written from their definition; test_gan has all of them."""
+"""Single kernels against `ops`, or a loop written from their definition; test_gan tests them together."""
 
 import numpy as np
 import pytest
@@ -17,16 +17,16 @@ P = SIDE * SIDE
 
 @pytest.fixture(params=[1, 4])
 def wide(request):
-    """How many neighbouring channels a thread takes."""
+    """The number of neighbouring channels that a thread processes."""
     return request.param
 
 
 @pytest.fixture
 def run(make_backend, monkeypatch, wide):
-    """Launches kernels on NumPy arrays and scalars; arrays come back as the kernel left them.
+    """Launches kernels on NumPy arrays and scalars; returns the arrays as the kernel left them.
 
-    Twice: the stand-in runs the last threads and blocks first then. Where one reads what another
-    writes, without a barrier between, that comes out otherwise.
+    It launches each kernel twice, the second time with the last threads and blocks first. If a thread reads
+    what another writes, without a barrier in between, the results differ.
     """
     backend = make_backend()
     kernels = Kernels(backend.xp, SIDE, CHANNELS, wide)
@@ -37,7 +37,7 @@ def run(make_backend, monkeypatch, wide):
         monkeypatch.setattr(standin, "BACKWARDS", True)
         second = once(*arguments, **keywords)
         assert all(np.array_equal(first[key], second[key], equal_nan=True) for key in first)
-        assert not first.get("arrived", np.zeros(1)).any()  # as they were, for the next kernel
+        assert not first.get("arrived", np.zeros(1)).any()  # reset for the next kernel
         return first
 
     def once(way, name, *shape, **arguments):
@@ -59,16 +59,16 @@ def empty(*shape):
     return np.full(shape, np.nan, np.float32)
 
 
-def nobody(count=64):
-    """No block has arrived."""
+def unarrived(count=64):
+    """The counter of arrived blocks before a launch."""
     return np.zeros(count, np.uint32)
 
 
-# The first launch is of one process, the others share a batch with ranks, whose sums they add up.
+# `alone`: a single process. Otherwise ranks share a batch and add up their sums.
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("rows", [1, 64, 65, 200])
 @pytest.mark.parametrize("C", [4, 36, 100])
-def test_statistics_and_activations_are_those_of_each_channel(run, wide, rows, C, alone):
+def test_statistics_and_activations_are_right_for_each_channel(run, wide, rows, C, alone):
     x = normal(1, rows, C) * 3 + 1000 * normal(2, C)  # far from 0: squares would cancel
     count = chunks(rows, -(-C // (ALONG * wide)), 64)
     gamma, beta, running = normal(6, C), normal(7, C), (normal(3, C), normal(4, C))
@@ -78,7 +78,7 @@ def test_statistics_and_activations_are_those_of_each_channel(run, wide, rows, C
     }  # fmt: skip
     found = run(
         "columns", "moments", C, rows, h=x, rows=rows, C=C, shares=empty(count, 2, C),
-        arrived=nobody(), sums=empty(2, C), alone=alone, **learnt, slope=0.3, stored=1, a=empty(rows, C),
+        arrived=unarrived(), sums=empty(2, C), alone=alone, **learnt, slope=0.3, stored=1, a=empty(rows, C),
     )  # fmt: skip
     if not alone:
         assert np.isnan(found["known"]).all() and np.isnan(found["a"]).all()
@@ -90,7 +90,7 @@ def test_statistics_and_activations_are_those_of_each_channel(run, wide, rows, C
     assert found["mean"] == pytest.approx(0.9 * running[0] + 0.1 * mean, rel=1e-5, abs=1e-4)
     assert found["variance"] == pytest.approx(0.9 * running[1] + 0.1 * variance, rel=1e-4, abs=1e-5)
     if count > 1 or not alone:
-        assert np.isnan(found["a"]).all()  # for a kernel of its own
+        assert np.isnan(found["a"]).all()  # a separate kernel computes it
         given = {"h": x, "known": found["known"], "count": x.size, "C": C, "slope": 0.3}
         found |= run("flat", "normalise", x.size, **given, a=empty(rows, C))
     y = (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
@@ -98,7 +98,7 @@ def test_statistics_and_activations_are_those_of_each_channel(run, wide, rows, C
 
 
 def begun(run, wide, N=3, M=4, rank=1, K=16, batch=8, C=(4, 8), noise=7):
-    """What a rank begins a step with: N pictures of `batch`, M fakes; others have as many before."""
+    """The start of a rank's step: N pictures of `batch` and M fakes, after as many of each lower rank."""
     images = np.random.default_rng(1).integers(0, 256, (K, 4 * SIDE, 4 * SIDE, CHANNELS), np.uint8)
     order = np.random.default_rng(2).permutation(K).astype(np.int32)
     masks = []
@@ -110,7 +110,7 @@ def begun(run, wide, N=3, M=4, rank=1, K=16, batch=8, C=(4, 8), noise=7):
         empty(M + N, *images.shape[1:]), images, order, rank * N, N, batch, -(-K // batch),
         empty(M, noise), empty(M, noise), rank * M * noise, M * noise, *key(5, stream(5, "noise").path, 1),
         *masks, rank * M, M, *key(5, stream(5, "dropout").path, 3), np.array([11, 4]), empty(2),
-        3e-4, 1e-3, 0.5, 0.999, nobody(),
+        3e-4, 1e-3, 0.5, 0.999, unarrived(),
     ]  # fmt: skip
     given = {str(at): value for at, value in enumerate(values)}
     found = run("flat", "begin", most * wide, **given)
@@ -140,8 +140,8 @@ def test_a_step_begins_with_the_batch_the_noise_and_the_masks_of_any_device(run,
 @pytest.mark.parametrize("spread", [1, 30, 200])
 @pytest.mark.parametrize(("N", "M"), [(5, 5), (2, 7), (300, 300), (1, 1), (0, 3)])
 @pytest.mark.parametrize("others", [0, 10])
-def test_losses_scores_and_slopes_are_those_of_ops(run, spread, N, M, others):
-    """Of a whole batch in which `others` have twice as many real pictures and as many fakes; scaled."""
+def test_losses_scores_and_slopes_equal_those_of_ops(run, spread, N, M, others):
+    """For a whole batch in which other ranks have 2 * `others` real pictures and `others` fakes; scaled."""
     scale = 1 + others
     logits, all_N, all_M, C = spread * normal(1, N + M), max(1, N + 2 * others), M + others, 4
     h, kernel = np.zeros((N + M, P * C), np.float32), np.zeros(P * C, np.float32)
@@ -149,14 +149,14 @@ def test_losses_scores_and_slopes_are_those_of_ops(run, spread, N, M, others):
     found = run(
         "launch", "answer", (N + M,), (1, 256), h=h, bias=np.ones(C, np.float32),
         mask=np.full((N + M, -(-P * C // 16)), 0xFFFF, np.uint16), C=C, slope=1, growth=1, kernel=kernel,
-        dense_bias=np.zeros(1, np.float32), logits=empty(N + M), arrived=nobody(), N=N, M=M, all_N=all_N,
+        dense_bias=np.zeros(1, np.float32), logits=empty(N + M), arrived=unarrived(), N=N, M=M, all_N=all_N,
         all_M=all_M, scale=scale, found=empty(4), D=empty(N + M), ratios=empty(M), dbias=empty(1),
     )  # fmt: skip
     assert found["logits"] == pytest.approx(logits, rel=1e-6, abs=1e-6)
     real, fake = (part[:, None].astype(np.float64) for part in (found["logits"][:N], found["logits"][N:]))
 
     def part(x, target, count):
-        """Its part in the mean of `count` numbers, and the slopes."""
+        """The part of x in the mean loss of `count` numbers, and the slopes."""
         if not x.size:
             return 0, np.zeros(0)
         mean, saved = loss.bce_with_logits_forward(x, target=target)
@@ -169,12 +169,12 @@ def test_losses_scores_and_slopes_are_those_of_ops(run, spread, N, M, others):
         scores = [loss.sigmoid(x).sum() / count for x, count in ((real, all_N), (fake, all_M))]
     assert found["found"] == pytest.approx([parts[0], parts[1] + parts[2], *scores], rel=1e-5, abs=1e-7)
     assert found["D"] / scale == pytest.approx(np.concatenate(slopes[1:]), rel=1e-5, abs=1e-9)
-    assert found["D"][N:] / scale * found["ratios"] == pytest.approx(slopes[0], rel=1e-5)  # however sure D is
+    assert found["D"][N:] / scale * found["ratios"] == pytest.approx(slopes[0], rel=1e-5)  # even if D is sure
     assert found["dbias"] / scale == pytest.approx(sum(s.sum() for s in slopes[1:]), rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("count", [4, 256, 1000])
-def test_adam_is_that_of_optim(run, count):
+def test_adam_equals_that_of_optim(run, count):
     w, g, m, v = normal(1, count), normal(2, count), normal(3, count), normal(4, count) ** 2
     parameter = Tensor(w.astype(np.float64))
     lr = np.where(np.arange(count) < count // 8 * 4, 0.01, 0.03)
@@ -205,7 +205,7 @@ def test_adam_is_that_of_optim(run, count):
         ({700: np.nan, 800: np.inf}, (1, 2), 700),
         ({999: -np.inf}, (1, 2), 999),
         ({3: 8e20}, (1, 2), 3),
-        ({3: 8e18}, (1, 2), 1000),  # of which an eighth is the gradient
+        ({3: 8e18}, (1, 2), 1000),  # an eighth of this is the gradient
         ({3: np.nan}, (np.nan, 2), -1),
         ({}, (1, np.inf), -1),
     ],
@@ -226,7 +226,7 @@ def test_check_finite_finds_the_first_number_that_is_not_finite(run, bad, losses
 
 @pytest.mark.parametrize(("step", "d"), [(8, 2 / 11), (24, 4 / 13), (8000, 0.9), (9, 1), (7, 1)])
 @pytest.mark.parametrize("count", [4, 1000])
-def test_average_is_that_of_the_readable_engine(run, count, step, d):
+def test_average_equals_that_of_the_readable_engine(run, count, step, d):
     a, w = normal(1, count), normal(2, count)
     found = run(
         "flat", "average", count, a=a, w=w, count=count, clock=np.array([step, 3]), every=8, decay=0.9

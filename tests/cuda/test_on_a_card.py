@@ -1,4 +1,4 @@
-"""That tests/on_a_card.sh, which is to be run where there is a graphics card, still runs: on the stand-in."""
+"""tests/on_a_card.sh, the script for machines with a graphics card, still runs: on the stand-in."""
 
 import os
 import re
@@ -21,7 +21,7 @@ NOT_ON_THE_STAND_IN = {"kernels_compile_and_load"}
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("timeout")), reason="needs bash and timeout")
 def test_every_check_of_the_smoke_stage_passes_on_the_stand_in(tmp_path: Path) -> None:
     (tmp_path / "stand-in").mkdir()
-    (tmp_path / "stand-in/sitecustomize.py").write_text(  # which Python imports when it starts
+    (tmp_path / "stand-in/sitecustomize.py").write_text(  # Python imports this at startup
         "from tests.standin.processes import stand_in\nstand_in()\n"
     )
     given = {

@@ -1,4 +1,4 @@
-"""The commands on a card: training, pictures, checkpoints, resumption, in one process with the stand-in."""
+"""The commands on a card: training, pictures, checkpoints, resuming, in one process with the stand-in."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ EVERY_ENGINE = pytest.mark.parametrize("engine", ["fast", "readable"])
 
 @pytest.fixture
 def go(make_backend, tmp_path, monkeypatch):
-    """Trains in a folder of its own; returns the newest checkpoint's arrays."""
+    """Trains in a temporary folder; returns the arrays of the newest checkpoint."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments, device="gpu"):
@@ -48,7 +48,7 @@ def test_configuration_and_log_name_card_and_precision(go, tmp_path, given):
     assert f"{config['device']['card']}, {precision}" in (run / "log.txt").read_text()
 
 
-def test_a_run_that_goes_on_with_other_libraries_is_warned_of(card, tmp_path, monkeypatch, capsys):
+def test_resuming_with_other_libraries_prints_a_warning(card, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     given = ["--device", "gpu", *TINY, "--quiet"]
     assert train.main([*given, "--epochs", "1"]) == 0 and "was" not in capsys.readouterr().err
@@ -57,20 +57,20 @@ def test_a_run_that_goes_on_with_other_libraries_is_warned_of(card, tmp_path, mo
     monkeypatch.setattr(cupy, "__version__", "14.3.0")
     assert train.main(["--device", "gpu", "--resume", "--epochs", "2", "--quiet"]) == 0
     warnings = capsys.readouterr().err
-    assert "CUDA libraries was cuBLAS 131000, NVRTC 13.5 and is cuBLAS 131100, NVRTC 13.5" in warnings
-    assert "cupy was 14.2.0 and is 14.3.0" in warnings
+    assert "CUDA libraries changed from cuBLAS 131000, NVRTC 13.5 to cuBLAS 131100, NVRTC 13.5" in warnings
+    assert "cupy changed from 14.2.0 to 14.3.0" in warnings
 
 
 @EVERY_ENGINE
-def test_a_run_stopped_inside_an_epoch_goes_on_bit_for_bit(go, engine):
+def test_a_run_stopped_inside_an_epoch_resumes_bit_for_bit(go, engine):
     whole = go(*TINY, "--epochs", 2, "--engine", engine)
     go(*TINY, "--epochs", 2, "--engine", engine, "--steps", 2)
     assert content_digest(go("--resume", "--steps", 6), {}) == content_digest(whole, {})
 
 
 @pytest.mark.slow
-def test_who_leaves_a_loop_over_epochs_finds_the_last_one_saved(go, tmp_path):
-    """Although on a card not every epoch is."""
+def test_leaving_a_loop_over_epochs_saves_the_last_one(go, tmp_path):
+    """Even though on a card not every epoch is saved."""
     settings = {"data": "strokes", "limit": 80, "batch_size": 32, "width": 2, "noise_dim": 5, "epochs": 4}
     whole = go(*TINY, "--epochs", 4)
     steps = tinygan.training(**settings, device="gpu", quiet=True)
@@ -84,7 +84,7 @@ def test_who_leaves_a_loop_over_epochs_finds_the_last_one_saved(go, tmp_path):
 
 
 @pytest.mark.parametrize(("first", "second"), [("gpu", "cpu"), ("cpu", "gpu")])
-def test_a_run_goes_on_on_the_other_device(go, capsys, first, second):
+def test_a_run_resumes_on_the_other_device(go, capsys, first, second):
     """The same images, noise and masks: weights and pictures agree up to rounding."""
     precise = ("--precision", "float32") if first == "gpu" else ()
     whole = go(*TINY, "--epochs", 2, device="cpu")
@@ -92,9 +92,8 @@ def test_a_run_goes_on_on_the_other_device(go, capsys, first, second):
     moved = go(
         "--resume", "--steps", 6, "--precision", "float32" if second == "gpu" else "auto", device=second
     )
-    assert (
-        f"device was {first} and is {second}: the run goes on, but not bit for bit" in capsys.readouterr().err
-    )
+    warned = f"device changed from {first} to {second}: the run continues, but not bit for bit"
+    assert warned in capsys.readouterr().err
     for name, values in whole.items():
         if name.endswith(("kernel", "gamma", "running_mean")):
             assert np.linalg.norm(moved[name] - values) < 1e-3 * np.linalg.norm(values), name
@@ -111,7 +110,7 @@ def test_the_readable_engine_refuses_tf32(go):
 
 
 @EVERY_ENGINE
-def test_samples_are_those_of_the_processor(go, tmp_path, engine):
+def test_samples_equal_those_on_the_cpu(go, tmp_path, engine):
     go(*TINY, "--epochs", 1, "--engine", engine)
     for device in ("gpu", "cpu"):
         assert sample.main(["--device", device, "--num", "4", "--out", str(tmp_path / f"{device}.png")]) == 0
@@ -124,12 +123,12 @@ def test_a_dry_run_measures_the_step(go, tmp_path, capsys):
     assert "s (measured)" in capsys.readouterr().out and not (tmp_path / "runs").exists()
 
 
-def test_pictures_too_large_for_the_fast_engine_are_left_to_the_readable_one(go, tmp_path, capsys):
+def test_pictures_too_large_for_the_fast_engine_train_on_the_readable_one(go, tmp_path, capsys):
     np.save(tmp_path / "large.npy", np.zeros((2, 132, 132), np.uint8))
     given = ["--device", "gpu", "--data", str(tmp_path / "large.npy"), "--size", "132", "--width", "1"]
     assert train.main([*given, "--epochs", "1", "--batch-size", "2", "--noise-dim", "3"]) == 0
     text = capsys.readouterr().out
-    assert "engine   readable: on a GPU the fast one takes pictures up to --size 128" in text
+    assert "engine   readable: on a GPU the fast engine takes pictures up to --size 128" in text
     assert "engine readable" in text
     with pytest.raises(UsageError, match="--engine fast: .* up to --size 128. Use --engine auto"):
         train.main([*given, "--batch-size", "2", "--engine", "fast"])
@@ -139,7 +138,7 @@ def test_pictures_too_large_for_the_fast_engine_are_left_to_the_readable_one(go,
     ("where", "name", "edited"),
     [(gan, "generator_loss", "gan.generator_loss"), (average.Average, "update", "average.Average")],
 )
-def test_what_was_edited_is_not_left_to_the_cards_step(card, capsys, monkeypatch, where, name, edited):
+def test_edited_functions_run_on_the_readable_engine(card, capsys, monkeypatch, where, name, edited):
     original = getattr(where, name)
     monkeypatch.setattr(where, name, lambda *given: original(*given))
     assert train.main(["--device", "gpu", *TINY, "--dry-run"]) == 0
@@ -148,7 +147,7 @@ def test_what_was_edited_is_not_left_to_the_cards_step(card, capsys, monkeypatch
 
 def test_a_full_card_names_the_batch_size_to_try_and_leaves_no_folder(card, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    card.room = 1_000_000  # bytes
+    card.limit = 1_000_000  # bytes
     assert cli.run(train.main, ["--device", "gpu", *TINY, "--epochs", "1"]) == 3
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("error: the GPU's memory is full at --batch-size 32")
@@ -156,7 +155,7 @@ def test_a_full_card_names_the_batch_size_to_try_and_leaves_no_folder(card, tmp_
 
 
 @pytest.mark.slow
-def test_a_card_that_is_lost_names_the_checkpoint_to_go_on_from(card, tmp_path, monkeypatch, capsys):
+def test_a_card_that_fails_names_the_checkpoint_to_resume_from(card, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     given = ["--device", "gpu", *TINY, "--epochs", "4", "--checkpoint-every", "1"]
     assert cli.run(train.main, given) == 0

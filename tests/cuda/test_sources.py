@@ -1,4 +1,4 @@
-"""The CUDA source: it compiles for every card, and the parameters read from it are the real ones."""
+"""The CUDA source: it compiles for every card, and the parameters parsed from it are correct."""
 
 import ctypes
 import importlib.util
@@ -13,11 +13,11 @@ from tinygan.cuda.kernels import SOURCE, THREADS, Parameter, options, signatures
 TEXT = SOURCE.read_text(encoding="utf-8")
 CARDS = [90, *(pytest.param(card, marks=pytest.mark.slow) for card in (75, 80, 86, 89, 100, 120))]
 CUPYS = ("-ftz=true", "--device-as-default-execution-space")  # options that CuPy 14 adds by itself
-REGISTERS = 1 << 16  # of a block of threads, on all these cards
+REGISTERS = 1 << 16  # per block of threads, on all these cards
 
 
 def nvrtc():
-    """NVIDIA's run-time compiler, if the package with it is installed."""
+    """NVIDIA's run-time compiler, if its package is installed."""
     spec = importlib.util.find_spec("nvidia")
     for folder in (spec.submodule_search_locations if spec else None) or ():
         for path in sorted(Path(folder).glob("*/lib/libnvrtc.so.*")):
@@ -26,7 +26,7 @@ def nvrtc():
 
 
 def compiled(compiler, *flags, ptx=False):
-    """(status, log, size of the machine code); with `ptx` the code before that in place of the log."""
+    """(status, log, size of the machine code); with `ptx` the PTX code instead of the log."""
     program = ctypes.c_void_p()
     source = ctypes.c_char_p(TEXT.encode())
     assert compiler.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None) == 0
@@ -51,7 +51,7 @@ def test_it_compiles_for_every_card_without_spills(card):
     assert size > 10_000
     spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
     assert len(spills) >= len(signatures()) and set(spills) == {("0", "0")}
-    # Numbers of a thread that it finds by an index it only knows later would lie in the card's memory.
+    # An array of a thread with an index unknown to the compiler would be in the card's memory.
     frames = re.findall(r"Function properties for (\w+)\s+(\d+) bytes stack frame", log)
     assert {name for name, size in frames if size != "0"} <= {"begin"}, log  # sin and cos of any angle
     assert "warning" not in log
@@ -68,7 +68,7 @@ def test_it_compiles_for_other_sizes_of_pictures_and_numbers(given):
     assert status == 0 and "warning" not in log, log
 
 
-# How often the code of a kernel reads and writes single numbers of the card, and which.
+# The reads and writes of single numbers in the card's memory in a kernel's code, and what these numbers are.
 SINGLE = {
     "begin": (0, 10, "noise, step sizes"), "moments": (20, 24, "statistics, once a column"),
     "learn_from_all": (20, 24, "the same"), "lift_kernel": (8, 0, "constants"),
@@ -81,7 +81,7 @@ WRITE_NO_ROWS = {"learn_from_all", "make_pictures", "leave_D", "answer", "check_
 
 
 def test_rows_are_read_and_written_sixteen_bytes_at_a_time():
-    """In the code that NVIDIA's compiler makes of them, where numbers of channels divide by 4."""
+    """In the code from NVIDIA's compiler, if all numbers of channels are multiples of 4."""
     code = compiled(nvrtc(), "-arch=compute_90", *CUPYS, *options(7, 1, 4), ptx=True)[1]
     kernels = dict(re.findall(r"\.entry (\w+)\((.*?)\n\}", code, re.S))
     assert kernels.keys() == signatures().keys()
@@ -125,6 +125,6 @@ def test_arrays_of_another_dtype_or_with_gaps_are_refused(array):
         Parameter("const float *x").convert(array)
 
 
-def test_nothing_is_added_up_in_an_order_of_chance():
-    # The smallest is the smallest in any order; so is the number of blocks that came.
+def test_no_sum_depends_on_the_order_of_threads():
+    # A minimum is the same in any order, and so is a count of blocks.
     assert set(re.findall(r"atomic\w+", TEXT)) == {"atomicMin", "atomicInc"}

@@ -1,4 +1,4 @@
-"""Runs on a card: graphs, random numbers, epochs, resumption, memory."""
+"""Runs on a card: graphs, random numbers, epochs, resuming, memory."""
 
 import re
 from types import SimpleNamespace
@@ -33,13 +33,13 @@ DATA = Dataset("noise", IMAGES, "nowhere")
 
 
 def begun(backend, *step, **options):
-    """Players and their trainer."""
+    """`players` and their trainer."""
     ours = players(backend, SMALL)
     return ours, Trainer(*ours, IMAGES, BATCH, 7, *step, **options)
 
 
 def run(backend, counts, **options):
-    """What the steps measured, and all arrays afterwards; so many steps at a time."""
+    """The measurements of steps, taken in groups of `counts`, and all arrays afterwards."""
     ours, taking = begun(backend, **options)
     measured = np.concatenate([taking.steps(count) for count in counts])
     arrays = ours.arrays()
@@ -53,9 +53,9 @@ def same(found, expected):
     assert all((found[1][name] == expected[1][name]).all() for name in expected[1])
 
 
-def test_images_that_are_too_many_for_the_card_are_what_is_told(card):
+def test_images_that_do_not_fit_on_the_card_are_named_as_the_reason(card):
     backend, many = choose("gpu"), np.broadcast_to(np.uint8(0), (10_000_000, 8, 8, 1))
-    card.room = card.taken + many.nbytes // 2
+    card.limit = card.taken + many.nbytes // 2
     with pytest.raises(DeviceError, match=r"the 0\.6 GB of images .* Use --engine readable"):
         Trainer(*players(backend, SMALL), many, BATCH, 7)
 
@@ -72,7 +72,7 @@ def test_graphs_change_nothing(make_backend, precision, steps):
 
 
 def test_the_penalty_is_as_strong_in_16_bits(make_backend, monkeypatch):
-    monkeypatch.setattr(penalty, "EVERY", 1)  # in the step that is taken here as well
+    monkeypatch.setattr(penalty, "EVERY", 1)  # also in the step taken here
     found, expected = (run(make_backend(how), [1], penalty=50.0)[1] for how in ("float16", "float32"))
     without = run(make_backend(), [1])[1]
     for name in expected:
@@ -88,14 +88,14 @@ def test_the_order_of_threads_and_blocks_changes_nothing(card, monkeypatch):
     same(run(backend, [8]), first)
 
 
-def test_no_buffer_is_read_after_its_memory_was_used_again(make_backend, monkeypatch):
-    """Where two share memory, each has its own while this is checked: it makes no difference to the bits."""
+def test_no_buffer_is_read_after_its_memory_was_reused(make_backend, monkeypatch):
+    """During the check no buffers share memory, which makes no difference to the bits."""
     shared = run(make_backend(), [7])
     check_reuse(monkeypatch)
     same(run(make_backend(), [7]), shared)
 
 
-def test_a_buffer_that_is_read_after_its_memory_was_used_again_is_found(make_backend, monkeypatch):
+def test_a_buffer_that_is_read_after_its_memory_was_reused_is_found(make_backend, monkeypatch):
     check_reuse(monkeypatch)
     _, taking = begun(make_backend())
     card, own, right = taking.card, taking.card.buffers, Convolution.lift
@@ -115,7 +115,7 @@ def test_a_buffer_that_is_read_after_its_memory_was_used_again_is_found(make_bac
         taking.steps(1)
 
 
-def test_after_a_step_that_failed_the_card_is_waited_for_before_anything_is_given_back(card, monkeypatch):
+def test_close_waits_for_the_card_after_a_failed_step(card, monkeypatch):
     _, taking = begun(choose("gpu"))
     launch = Kernels.launch
 
@@ -128,15 +128,15 @@ def test_after_a_step_that_failed_the_card_is_waited_for_before_anything_is_give
     with pytest.raises(KeyboardInterrupt):
         taking.steps(1)
     assert card.busy(taking.card.stream.ptr)
-    taking.close()  # of which cuBLAS's stand-in makes sure
+    taking.close()  # the stand-in for cuBLAS fails if the card is busy
 
 
-def test_how_often_one_looks_changes_nothing(make_backend):
+def test_the_number_of_steps_at_a_time_changes_nothing(make_backend):
     same(run(make_backend(), [1] * 10), run(make_backend(), [3, 7]))
 
 
 @pytest.mark.slow
-def test_more_steps_than_the_card_keeps_losses_of_are_all_measured(make_backend):
+def test_losses_of_more_steps_than_the_card_keeps_are_all_returned(make_backend):
     count = 2 * STEPS_KEPT + 3
     at_once = run(make_backend(), [count])
     same(at_once, run(make_backend(), [1] * count))
@@ -151,8 +151,8 @@ def test_full_and_partial_batches_have_a_graph_each(make_backend):
     assert not taking.graphs
 
 
-def test_the_same_run_on_a_processor_measures_the_same(make_backend):
-    """Images, noise and masks are the same ones: nine steps, three epochs with a partial batch each."""
+def test_the_same_run_on_the_cpu_measures_the_same(make_backend):
+    """Images, noise and masks are the same: nine steps, three epochs with a partial batch each."""
     backend = make_backend()
     ours, theirs = State(SETTINGS, backend), State(SETTINGS, cpu())
     found = trainer(ours, DATA).steps(9)
@@ -166,7 +166,7 @@ def test_the_same_run_on_a_processor_measures_the_same(make_backend):
 
 
 def test_adam_counts_its_own_steps(make_backend):
-    """Six steps taken before, and the fifth of Adam: its step size is that of the sixth, then the seventh."""
+    """The run has taken six steps, Adam five: the next step sizes are those of Adam's sixth and seventh."""
     backend = make_backend()
     ours, taking = begun(backend, 6)
     taking.steps(2)
@@ -176,14 +176,14 @@ def test_adam_counts_its_own_steps(make_backend):
     assert backend.numpy(own.rate) == pytest.approx(rate, rel=1e-6)
 
 
-# NumPy underneath the stand-in warns of what a card does not.
+# NumPy under the stand-in warns where a card does not.
 QUIET = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
 @QUIET
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("net", [0, 1])
-def test_no_weight_moves_from_a_number_on_that_is_not_finite(make_backend, net, value):
+def test_no_weight_moves_after_a_number_that_is_not_finite(make_backend, net, value):
     ours, taking = begun(make_backend())
     assert np.isfinite(taking.steps(4)).all() and taking.trouble == ""
     name, tensor = list(ours[net].parameters.items())[2]
@@ -203,17 +203,17 @@ def test_no_weight_moves_from_a_number_on_that_is_not_finite(make_backend, net, 
 
 @QUIET
 @pytest.mark.parametrize(("precision", "hint"), [("float32", False), ("float16", True)])
-def test_the_step_that_went_wrong_is_told_although_one_looks_later(make_backend, precision, hint):
+def test_the_step_that_went_wrong_is_named_even_if_losses_are_read_later(make_backend, precision, hint):
     ours = players(make_backend(precision), SMALL)
     ours.adam_G.lr = 1e38
     taking = Trainer(*ours, IMAGES, BATCH, 7)
     rows = taking.steps(5)
     assert np.isfinite(rows[:1]).all() and np.isnan(rows[1:]).all() and "is not finite" in taking.trouble
-    assert ("with --precision tf32 it may be" in taking.trouble) == hint
+    assert ("float16 overflows at 65,504; try --precision tf32" in taking.trouble) == hint
 
 
 @QUIET
-@pytest.mark.parametrize("beta1", [0.8, 0.7])  # the other's too; or of this Adam alone: not for the kernels
+@pytest.mark.parametrize("beta1", [0.8, 0.7])  # the same for both Adams; or another, which the kernels refuse
 def test_a_single_step_refuses_a_number_that_is_not_finite(make_backend, beta1):
     backend = make_backend()
     ours = players(backend, SMALL)
@@ -233,15 +233,15 @@ def test_no_step_copies_anything_to_the_host(card):
     taking.steps(6)
     before = card.copies
     taking.steps(40)
-    assert card.copies == before + 2  # the losses and whether all is well, once
+    assert card.copies == before + 2  # the losses and `trouble`, once each
 
 
-def test_one_looks_about_ten_times_a_second(card, monkeypatch):
+def test_losses_are_read_about_ten_times_a_second(card, monkeypatch):
     _, taking = begun(choose("gpu"))
     times = [0.0]
     monkeypatch.setattr(fast_trainer, "time", SimpleNamespace(perf_counter=lambda: times[0]))
     found = []
-    for seconds_a_step in (0, 0, 0, 0, 0, 0, 0, 2**-10, 2**-6, 2**-6, 0.5):  # whose sums are exact
+    for seconds_a_step in (0, 0, 0, 0, 0, 0, 0, 2**-10, 2**-6, 2**-6, 0.5):  # powers of 2, so sums are exact
 
         def later(seconds=seconds_a_step):
             times[0] += seconds
@@ -252,7 +252,7 @@ def test_one_looks_about_ten_times_a_second(card, monkeypatch):
     assert found == [2, 4, 8, 16, 32, STEPS_KEPT, STEPS_KEPT, STEPS_KEPT, 6, 6, 1]
 
 
-def test_every_weight_begins_where_a_card_likes_to_read(make_backend):
+def test_every_weight_is_aligned_to_128_bytes(make_backend):
     ours, taking = begun(make_backend())
     start = taking.card.weights.data.ptr
     for net in ours[:2]:
@@ -260,14 +260,14 @@ def test_every_weight_begins_where_a_card_likes_to_read(make_backend):
             assert (tensor.data.data.ptr - start) % 128 == 0
 
 
-def test_what_it_cannot_train_is_refused_in_one_line(make_backend):
+def test_networks_or_adams_that_it_cannot_train_are_refused(make_backend):
     ours = players(make_backend(), SMALL)
     ours.adam_D.beta2 = 0.5
     with pytest.raises(UsageError, match="DCGAN.*--engine readable"):
         Trainer(*ours, IMAGES, BATCH, 7)
 
 
-# Memory, by the plan.
+# Memory, as planned.
 
 
 def count(*networks):
@@ -275,14 +275,14 @@ def count(*networks):
 
 
 @pytest.mark.parametrize(("size", "expected"), [(256, 0.488e9), (4096, 4.32e9)])  # README: 0.5 and 4.3 GB
-def test_a_batch_takes_the_memory_that_is_promised(size, expected):
+def test_a_batch_takes_the_memory_that_the_readme_states(size, expected):
     networks = generator(), discriminator()
     sizes = buffers.sizes_of(*networks)
     assert sizes
     assert memory(sizes, size, count(*networks), 60_000) == pytest.approx(expected, rel=0.02)
 
 
-def test_the_plan_counts_the_memory_that_is_taken(card):
+def test_the_plan_counts_the_memory_that_is_allocated(card):
     ours = players(choose("gpu"), SMALL)
     sizes, weights = buffers.sizes_of(ours.G, ours.D), count(ours.G, ours.D)
     before = card.taken
@@ -313,10 +313,10 @@ def test_a_batch_too_large_for_the_kernels_counters_is_refused(make_backend):
     most, sizes = int(re.findall(r"--batch-size (\d+)", str(error.value))[0]), buffers.sizes_of(*ours[:2])
     assert sizes
     counters = [buffers.counted(sizes, n).largest for n in (most, most + 8)]
-    assert counters[0] < 2**31 - 1024 * 4 < counters[1]  # a block of 1,024 threads may count beyond, 4 each
+    assert counters[0] < 2**31 - 1024 * 4 < counters[1]  # a block of 1,024 threads, 4 each, may count further
 
 
-def test_networks_too_large_for_the_kernels_counters_are_refused_too(card, monkeypatch):
+def test_networks_too_large_for_the_kernels_counters_are_refused(card, monkeypatch):
     monkeypatch.setattr(buffers, "INDEXED", 1000)
     with pytest.raises(UsageError, match="Use a smaller --width"):
         begun(choose("gpu"))

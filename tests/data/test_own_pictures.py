@@ -45,7 +45,7 @@ def test_a_resume_says_which_pictures_came_and_went(photos: Path) -> None:
     (photos / "3.png").rename(photos / "new\nname.png")
     (photos / "4.png").unlink()
     result = tinygan("train", "--resume", "--epochs", 2, cwd=photos.parent)
-    words = ("other images", "there were 9 and are 8", r"1 came: new\nname.png", "2 went: 3.png, 4.png")
+    words = ("not trained on", "9 before, 8 now", r"1 added: new\nname.png", "2 removed: 3.png, 4.png")
     fails(result, 5, *words)
     fails(tinygan("explain", cwd=photos.parent), 5, *words)
 
@@ -55,7 +55,7 @@ def test_a_resume_of_a_run_without_a_list_of_its_pictures_says_how_many_there_we
     (photos.parent / "runs/0001-photos/images.txt").unlink()
     (photos / "4.png").unlink()
     result = tinygan("train", "--resume", "--epochs", 2, cwd=photos.parent)
-    fails(result, 5, "(there were 9 and are 8). Bring them back")
+    fails(result, 5, "(9 before, 8 now). Restore the old ones")
 
 
 def test_a_dry_run_shows_what_the_networks_will_see_and_writes_only_to_the_cache(photos: Path) -> None:

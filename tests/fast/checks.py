@@ -1,4 +1,4 @@
-"""What the tests of the fast engine share: running an op or a whole game on either engine."""
+"""Helpers for the tests of the fast engine: running an op or a whole game on either engine."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def contents(*values: Any) -> list[bytes]:
 
 
 def same_bits(found: Any, expected: Any) -> None:
-    """Arrays of one dtype, one shape and the same bytes; None for None."""
+    """Both are arrays of the same dtype, shape and bytes, or both are None."""
     assert (found is None) == (expected is None)
     if expected is not None:
         assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
@@ -37,7 +37,7 @@ def same_bits(found: Any, expected: Any) -> None:
 def run(
     backend: Backend, name: str, arrays: Any, dy: Any = None, **attributes: Any
 ) -> tuple[Any, list[Any], Any]:
-    """(y, all gradients, saved); `dy` is standard normal where it is not given."""
+    """(y, all gradients, saved); `dy` is standard normal by default."""
     op = backend.twin(OPS[name])
     y, saved = op.forward(*arrays, **attributes)
     if dy is None:
@@ -47,7 +47,7 @@ def run(
 
 
 def conv_case(name: str, case: tuple[Any, ...], dtype: Any = "d", bias: bool = True) -> tuple[Any, Any]:
-    """(x, w, b) and the attributes for (N, (H, W), C, F, (KH, KW), stride, padding)."""
+    """(x, w, b) and attributes for the case (N, (H, W), C, F, (KH, KW), stride, padding)."""
     N, size, C, F, kernel, stride, padding = case
     channels = (C, F) if name == "conv2d" else (F, C)
     arrays = [numbers(1, N, *size, C), numbers(2, *kernel, *channels), numbers(3, F) if bias else None]
@@ -72,7 +72,7 @@ PLANS = ("windows", "whole", "tiles")
 
 
 def force_plan(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Make every convolution use windows, or products of pictures that are whole or cut into tiles."""
+    """Make every convolution use windows, or frequencies of whole pictures or of tiles."""
 
     def plan(large: Any, small: Any, kernel: Any, stride: Any, pads: Any, dtype: str) -> Any:
         _, *size, C = large
@@ -88,7 +88,7 @@ def force_plan(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(fast_conv, "conv_plan", plan)
 
 
-# One small case of each op, for what must hold whatever its numbers are: (op, plan, case).
+# One small case of each op, for properties that hold for any numbers: (op, plan, case).
 SMALL: list[tuple[str, str, Any]] = [
     *((name, plan, (5, (9, 8), 3, 5, (4, 3), (2, 1), "same")) for name in CONVOLUTIONS for plan in PLANS),
     ("dense", "", ([(40, 30), (30, 50), (50,)], {})),
@@ -107,7 +107,7 @@ EVERY_SMALL_CASE = pytest.mark.parametrize(
 def small_case(
     monkeypatch: pytest.MonkeyPatch, name: str, plan: str, case: Any, dtype: Any
 ) -> tuple[Any, Any]:
-    """Arrays and attributes; a convolution is computed by the plan from now on."""
+    """Arrays and attributes of a case; from now on convolutions use `plan`."""
     if plan:
         force_plan(monkeypatch, plan)
         return conv_case(name, case, dtype)
@@ -121,13 +121,13 @@ def play(
     engine: str, steps: int = 3, N: int = 4, M: int = 6, size: int = 8,
     channels: int = 1, width: int = 2, dtype: Any = "d",
 ) -> tuple[Game, list[Measured]]:  # fmt: skip
-    """A game after `steps` steps, and what each measured."""
+    """A game after `steps` steps, and the measurements of each step."""
     game = Game(engine, size, channels, width, dtype)
     return game, [game.take(game.batch(t, N, M)) for t in range(steps)]
 
 
 def same_state(found: Game, expected: Game, tolerance: float, floor: float = 0.0) -> None:
-    """Every array agrees, relative to its largest number (or to `floor`), and so do the numbers of steps."""
+    """Every array agrees, relative to its largest number (or to `floor`), and so does Adam's step count."""
     arrays, others = found.state(), expected.state()
     assert arrays.keys() == others.keys()
     for name, array in arrays.items():

@@ -33,7 +33,7 @@ from tinygan.step import Measured
 
 @pytest.fixture
 def fused(monkeypatch):
-    """Nothing may fall back to the functions of gan.py, neither the whole run nor a single batch."""
+    """Neither the run nor a single batch may fall back to the functions of gan.py."""
 
     def fail(*arguments):
         pytest.fail("fell back to gan.py")
@@ -43,7 +43,7 @@ def fused(monkeypatch):
 
 
 def compare(**settings: Any) -> None:
-    """Everything after some steps in float64, on both engines; `settings` are those of `play`."""
+    """Compare all arrays and measurements of both engines after some steps in float64 (see `play`)."""
     (found, measured), (expected, others) = (play(engine, **settings) for engine in ("fast", "readable"))
     for f, e in zip(measured, others, strict=True):
         for name, a, b in zip(Measured._fields, f, e, strict=True):
@@ -77,8 +77,8 @@ def test_every_plan_serves_every_layer_in_one_piece_or_many(fused, monkeypatch, 
 
 @pytest.mark.parametrize("kind", PLANS)
 def test_float32_gradients_are_right_to_rounding(fused, monkeypatch, kind):
-    """One step: m is a tenth of the gradient, v a thousandth of its square. (The weights would not do:
-    Adam's first steps are nearly the gradient's sign, whatever its size.)"""
+    """After one step m is a tenth of the gradient, v a thousandth of its square. (The weights do not help:
+    Adam's first steps are nearly the gradient's sign, at any size.)"""
     force_plan(monkeypatch, kind)
     single, double = Game("fast", 16, 3, 4), Game("readable", 16, 3, 4, "d")
     for net, other in ((single.G, double.G), (single.D, double.D)):
@@ -94,8 +94,8 @@ def test_float32_gradients_are_right_to_rounding(fused, monkeypatch, kind):
             assert relative_error(found[name], expected[name]) < 5e-6, name
 
 
-@pytest.mark.parametrize("N", [4, 3])  # planned, and not
-def test_its_fakes_and_logits_are_those_of_the_definition(N):
+@pytest.mark.parametrize("N", [4, 3])  # with and without a plan
+def test_its_fakes_and_logits_equal_those_of_the_definition(N):
     fast, readable = Game("fast", dtype="d"), Game("readable", dtype="d")
     found = fast_gan.FusedStep(fast.G, fast.D, [(4, 6)]).losses_and_gradients(*fast.batch(0, N))
     expected = gan.losses_and_gradients(readable.G, readable.D, *readable.batch(0, N))
@@ -103,7 +103,7 @@ def test_its_fakes_and_logits_are_those_of_the_definition(N):
         assert np.abs(f.data - e.data).max() < 1e-12
 
 
-def test_weights_may_lie_in_memory_in_any_order(fused):
+def test_weights_can_have_any_memory_order(fused):
     found, expected = Game("fast", dtype="d"), Game("readable", dtype="d")
     for tensor in (*found.G.parameters.values(), *found.D.parameters.values()):
         tensor.data = np.asfortranarray(tensor.data)
@@ -112,7 +112,7 @@ def test_weights_may_lie_in_memory_in_any_order(fused):
     same_state(found, expected, 1e-11)
 
 
-def test_nothing_that_was_given_is_changed(fused):
+def test_inputs_are_not_changed(fused):
     game = Game("fast")
     images, noise, real, fake = game.batch(0)
     given = [images, noise]
@@ -124,7 +124,7 @@ def test_nothing_that_was_given_is_changed(fused):
     assert all((tensor.data != old).any() for tensor, old in zip(tensors, held, strict=True))
 
 
-def test_read_only_and_strided_batches_serve_as_well(fused):
+def test_read_only_and_strided_batches_work(fused):
     games = Game("fast", dtype="d"), Game("fast", dtype="d")
     for game, copied in zip(games, (True, False), strict=True):
         _, _, *sources = game.batch(0)
@@ -138,16 +138,16 @@ def test_read_only_and_strided_batches_serve_as_well(fused):
     same_state(*games, 1e-12)
 
 
-def test_no_more_sources_are_taken_than_there_are_layers(fused):
+def test_it_takes_no_more_mask_streams_than_there_are_layers(fused):
     game, endless = Game("fast"), stream(3, "dropout").split()
     game.take((*game.batch(0)[:2], endless, endless))
     assert next(endless).path == (3, 4)
 
 
 def test_blas_does_not_get_its_threads_back_before_the_step_is_over(fused, monkeypatch):
-    """Once woken, they go on turning for milliseconds and take the cores from the pool."""
+    """Once awake, they spin for milliseconds and take the cores from the pool."""
     game = Game("fast")
-    game.take(game.batch(0))  # the networks' shapes are known from now on
+    game.take(game.batch(0))  # from now on the networks' shapes are known
     counts: list[int] = []
     monkeypatch.setattr(threads, "limit_blas_threads", lambda count: counts.append(count) or True)
     monkeypatch.setattr(threads, "blas_threads", lambda: 3)
@@ -155,7 +155,7 @@ def test_blas_does_not_get_its_threads_back_before_the_step_is_over(fused, monke
     assert counts[-1] == 3 and set(counts[:-1]) == {1}
 
 
-# Other networks, as a reader may write them into models.py.
+# Other networks, as a reader might write them in models.py.
 
 
 def maker(engine: str = "fast", *, slope: float = 0.3, bias: bool = False, channels: int = 1) -> list[Layer]:
@@ -183,7 +183,7 @@ def critic(
 @pytest.mark.parametrize(
     ("slope", "rate", "piece"), [(0.3, 0.4, 100), (0.3, 0.4, 400), (0, 0.4, 400), (1, 0, 400)]
 )
-def test_other_stages_slopes_and_rates_are_computed_in_pieces_of_any_size(
+def test_other_stages_slopes_and_rates_are_right_in_pieces_of_any_size(
     fused, monkeypatch, slope, rate, piece
 ):
     monkeypatch.setattr(threads, "PIECE", piece)
@@ -197,7 +197,7 @@ def test_other_stages_slopes_and_rates_are_computed_in_pieces_of_any_size(
         )
         for t in range(3):
             game.take(game.batch(t))
-    # Some of these gradients are 0 but for rounding, which Adam divides by 1e-7.
+    # Some of these gradients are 0 except for rounding, which Adam divides by 1e-7.
     same_state(*games, 1e-9, floor=1.0)
 
 
@@ -213,20 +213,20 @@ RELU = LeakyReLU()
     [
         (maker(), critic(), ""),
         (maker(bias=True), critic(), "generator/00_dense"),
-        (maker(slope=1.5), critic(), "generator/02_leaky_relu"),  # the larger of x and 1.5 x is not it
+        (maker(slope=1.5), critic(), "generator/02_leaky_relu"),  # it is not max(x, 1.5 x)
         (maker(), critic(slope=-0.5), "discriminator/01_leaky_relu"),
-        (maker(channels=3), critic(), "discriminator"),  # which takes grey pictures
+        (maker(channels=3), critic(), "discriminator"),  # it takes grey pictures
         (maker(), critic(bias=False), "discriminator/00_conv"),
         (maker(), critic()[-2:], "discriminator/00_reshape"),
         (maker(), [critic()[0], Softer(), *critic()[2:]], "discriminator/01_leaky_relu"),
         (maker(), [*critic()[:2], LeakyReLU(), *critic()[2:]], "discriminator/02_leaky_relu"),
         (maker(), critic(rate=1), "discriminator/05_dropout"),
         (maker(), critic(rate=-0.1), "discriminator/05_dropout"),
-        (maker(), [critic()[0], RELU, *critic()[2:4], RELU, *critic()[5:]], "discriminator"),  # one twice
+        (maker(), [critic()[0], RELU, *critic()[2:4], RELU, *critic()[5:]], "discriminator"),  # RELU twice
         (maker(), critic(outputs=2), "discriminator"),
     ],
 )
-def test_what_it_cannot_compute_is_named(for_G, for_D, at):
+def test_the_layer_that_it_cannot_compute_is_named(for_G, for_D, at):
     G, D = Network("generator", (5,), for_G), Network("discriminator", (8, 8, 1), for_D)
     assert fast_gan.unfit(G, D) == (f"models.py was changed at {at}" if at else "")
 
@@ -235,7 +235,7 @@ def test_what_it_cannot_compute_is_named(for_G, for_D, at):
 def test_other_dtypes_are_left_to_the_ops(dtypes):
     G = models.generator(size=8, width=2, dtype=dtypes[0])
     D = models.discriminator(size=8, width=2, dtype=dtypes[1])
-    assert fast_gan.unfit(G, D) == "the weights are not all float32, or all float64"
+    assert fast_gan.unfit(G, D) == "the weights are neither all float32 nor all float64"
 
 
 IMAGES, NOISE, *STREAMS = Game(dtype="d").batch(0)
@@ -247,7 +247,7 @@ REAL, FAKE = (
 
 
 def outcome(game: Game, given: tuple[Any, Any, Any, Any]) -> Any:
-    """What the step measured, or the error and its text."""
+    """The step's measurements, or the error and its text."""
     try:
         return game.take(given)
     except Exception as error:
@@ -266,7 +266,7 @@ def outcome(game: Game, given: tuple[Any, Any, Any, Any]) -> Any:
         pytest.param((IMAGES, NOISE[:, :3], *STREAMS), id="noise of another length"),
     ],
 )
-def test_a_batch_of_another_kind_is_treated_as_the_readable_step_does(given):
+def test_a_batch_that_does_not_fit_gives_the_results_of_the_readable_step(given):
     games = Game("fast", dtype="d"), Game("readable", dtype="d")
     found, expected = (outcome(game, given) for game in games)
     assert type(found) is type(expected), (found, expected)
@@ -277,8 +277,8 @@ def test_a_batch_of_another_kind_is_treated_as_the_readable_step_does(given):
     same_state(*games, 1e-9, floor=1.0)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of a mean of nothing: as in a run
-def test_no_picture_is_an_error_as_in_the_readable_step():
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the mean of no numbers, as in a run
+def test_a_batch_without_pictures_is_an_error_as_in_the_readable_step():
     given = (IMAGES[:0], NOISE, *STREAMS)
     found, expected = (outcome(Game(engine, dtype="d"), given) for engine in ("fast", "readable"))
     assert found == expected and expected[0] is NonFiniteError

@@ -25,13 +25,13 @@ def start(dtype: Any, **settings: float) -> Adam:
 
 
 def gradients(t: int, dtype: Any) -> list[np.ndarray]:
-    """Of very different sizes; some of them 0."""
+    """Gradients of very different sizes, some of them 0."""
     found = [np.asarray(numbers(10 + t, *s) * 10.0 ** (t - 3), dtype) for s in SHAPES.values()]
     found[1] *= 0
     return found
 
 
-@pytest.mark.skipif(np.__version__ < "2", reason="NumPy 1 makes float64 of a weight that is one number")
+@pytest.mark.skipif(np.__version__ < "2", reason="NumPy 1 turns a weight of shape () into float64")
 @pytest.mark.parametrize(("dtype", "settings", "piece"), [("f", {}, threads.PIECE), ("d", SETTINGS, 10)])
 def test_several_steps_equal_those_of_adam(monkeypatch, dtype, settings, piece):
     monkeypatch.setattr(threads, "PIECE", piece)
@@ -55,7 +55,7 @@ def test_several_steps_equal_those_of_adam(monkeypatch, dtype, settings, piece):
 
 
 @pytest.mark.parametrize("what", range(4), ids=["weights", "gradients", "m", "v"])
-def test_arrays_in_another_order_in_memory_are_updated_just_as_well(what):
+def test_arrays_with_another_memory_order_get_the_same_update(what):
     results = []
     for turned in (None, what):
         placed = [np.asfortranarray if which == turned else np.copy for which in range(4)]
@@ -76,8 +76,8 @@ def test_too_few_or_too_many_gradients_are_refused(count):
 
 
 @pytest.mark.parametrize("shared", ["by two names", "by two optimizers"])
-def test_a_tensor_that_is_updated_twice_has_one_update_after_the_other(monkeypatch, shared):
-    """A layer used twice has two names. The pieces may be computed in any order: here the last first."""
+def test_a_tensor_with_two_updates_gets_one_after_the_other(monkeypatch, shared):
+    """A layer used twice has two names. Pieces can be computed in any order: here the last comes first."""
     monkeypatch.setattr(threads.POOL, "each", lambda do, pieces: [do(piece) for piece in reversed(pieces)])
     monkeypatch.setattr(threads, "PIECE", 10)
     results = []
@@ -97,8 +97,8 @@ def test_a_tensor_that_is_updated_twice_has_one_update_after_the_other(monkeypat
         np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
-def test_states_made_from_the_same_arrays_go_their_own_ways(tmp_path):
-    """The averages are updated in place, so a state takes copies of them."""
+def test_states_made_from_the_same_arrays_are_independent(tmp_path):
+    """The averages are updated in place, so a state copies them."""
     backend, settings = cpu("fast"), Settings(size=8, width=2, noise_dim=5)
     arrays, found = State(settings, backend).arrays(), []
     for _ in range(2):
@@ -109,7 +109,7 @@ def test_states_made_from_the_same_arrays_go_their_own_ways(tmp_path):
     assert found[0] == found[1]
 
 
-def test_gradients_too_few_for_one_optimiser_leave_all_of_them_as_they_were():
+def test_too_few_gradients_for_one_optimiser_leave_all_of_them_unchanged():
     first, second = start("f"), start("f")
     before = contents([t.data for t in first.parameters.values()], list(first.m.values()))
     with pytest.raises(ValueError, match="shorter"):

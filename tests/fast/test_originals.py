@@ -1,4 +1,4 @@
-"""What a reader edits is noticed: digests of the functions that twins stand in for."""
+"""A reader's edits are noticed: digests of the functions that twins replace."""
 
 import functools
 import inspect
@@ -16,7 +16,7 @@ from tinygan.fast.originals import CARD_ORIGINALS, ORIGINALS, changed, digest, u
 from tinygan.ops import activation, batchnorm, conv, dense, dropout, geometry, loss
 
 ENTRIES = [(module, name) for module, names in (ORIGINALS | CARD_ORIGINALS).items() for name in names]
-# What a step on any engine runs as it is, so that there is nothing to notice.
+# Functions that every engine runs themselves, so edits need no notice.
 RUN_AS_THEY_ARE = {
     "gan.generate", "gan.LossesAndGradients", "layers.Init", "autograd.Node", "autograd.no_grad",
 }  # fmt: skip
@@ -26,11 +26,11 @@ RUN_AS_THEY_ARE = {
 def test_the_twins_were_written_for_this_version(module: Any, name: str) -> None:
     now = digest(getattr(module, name))
     assert (ORIGINALS | CARD_ORIGINALS)[module][name] == now, (
-        f"{name} was changed: compare its twins in fast/, cuda/ and ranks/, then write {now!r} there"
+        f"{name} was changed: compare its twins in fast/, cuda/ and ranks/, then enter {now!r} there"
     )
 
 
-def test_every_function_of_the_path_is_among_them() -> None:
+def test_every_function_of_these_files_has_a_digest() -> None:
     files = (gan, layers, autograd, optim, activation, batchnorm, conv, dense, dropout, geometry, loss)
     known = {
         f"{module.__name__.removeprefix('tinygan.')}.{name}" for module, name in ENTRIES if module in files
@@ -50,12 +50,12 @@ def test_every_function_of_the_path_is_among_them() -> None:
     assert known | RUN_AS_THEY_ARE == found
 
 
-def test_nothing_is_changed_as_the_package_comes() -> None:
+def test_nothing_is_changed_in_the_package_as_shipped() -> None:
     assert changed(ORIGINALS | CARD_ORIGINALS) == []
 
 
 def function(source: str) -> Callable[..., Any]:
-    """`f` of the source, as if it stood in a file."""
+    """The function `f` of the source, as if read from a file."""
     namespace: dict[str, Any] = {}
     name = f"<{source}>"
     linecache.cache[name] = (len(source), None, source.splitlines(True), name)
@@ -82,7 +82,7 @@ def test_the_numbers_of_a_class_count() -> None:
 
 
 def mine(*arguments: Any, **others: Any) -> Any:
-    raise AssertionError("only to be noticed")
+    raise AssertionError("replaced, never called")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def mine(*arguments: Any, **others: Any) -> Any:
         (conv, "im2col", "ops.conv.im2col"),
     ],
 )
-def test_what_is_replaced_at_run_time_is_named(
+def test_a_function_replaced_at_run_time_is_named(
     monkeypatch: pytest.MonkeyPatch, where: Any, name: str, noticed: str
 ) -> None:
     monkeypatch.setattr(where, name, mine)
@@ -117,7 +117,7 @@ def test_what_is_replaced_at_run_time_is_named(
         (conv, "conv2d_backward", "ops.conv.conv2d, an Op,"),
     ],
 )
-def test_what_is_replaced_where_nothing_runs_it_is_refused(
+def test_a_function_replaced_where_no_code_runs_it_is_refused(
     monkeypatch: pytest.MonkeyPatch, where: Any, name: str, user: str
 ) -> None:
     monkeypatch.setattr(where, name, mine)
@@ -125,12 +125,12 @@ def test_what_is_replaced_where_nothing_runs_it_is_refused(
         changed()
 
 
-def test_without_sources_nothing_is_taken_to_be_edited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_sources_nothing_counts_as_edited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linecache, "getlines", lambda *given: [])
     assert changed() == []
 
 
-def test_only_what_a_network_computes_with_makes_it_unlike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_edits_of_functions_that_a_network_uses_make_it_unlike(monkeypatch: pytest.MonkeyPatch) -> None:
     G, D = models.generator(size=4, width=1), models.discriminator(size=4, width=1)
     assert unlike(G, D) == ""
     monkeypatch.setattr(gan, "generator_loss", mine)
@@ -143,7 +143,7 @@ def test_only_what_a_network_computes_with_makes_it_unlike(monkeypatch: pytest.M
     assert unlike(G) == "layers.BatchNorm, layers.tanh and ops.conv.conv2d_transpose_size were changed"
 
 
-def test_a_kind_of_layer_that_a_reader_added_makes_a_network_unlike() -> None:
+def test_a_new_class_of_layer_makes_a_network_unlike() -> None:
     class Mine(layers.Tanh):
         pass
 
@@ -158,7 +158,7 @@ def test_a_kind_of_layer_that_a_reader_added_makes_a_network_unlike() -> None:
     assert unlike(Doubled("generator", (4,), [LeakyReLU()])) == f"{where}.Doubled, {where}.LeakyReLU are new"
 
 
-def test_a_file_that_is_edited_while_a_run_trains_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_edited_during_a_run_counts_as_unchanged_for_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
     G = models.generator(size=4, width=1)
     with monkeypatch.context() as patch:
 
@@ -170,7 +170,7 @@ def test_a_file_that_is_edited_while_a_run_trains_is_what_it_was(monkeypatch: py
     assert during_the_run == "" and "layers.Network" in at_the_next
 
 
-def test_an_op_that_is_made_anew_is_an_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_op_that_is_made_again_is_an_edit(monkeypatch: pytest.MonkeyPatch) -> None:
     forward = functools.wraps(activation.tanh.forward)(lambda x: activation.tanh_forward(x))
     anew = Op(forward, functools.partial(activation.tanh_backward))
     monkeypatch.setattr(activation, "tanh", anew)

@@ -1,4 +1,4 @@
-"""The two plans of a convolution, whatever the cost model would pick: every way to cut a picture."""
+"""Both plans of a convolution, regardless of the cost model's choice, for every way to cut a picture."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -23,7 +23,7 @@ GEOMETRIES = [
     ((9, 7), (4, 2), (2, 2), "valid"),
     ((10, 8), (2, 5), (3, 1), "same"),
     ((7, 8), (1, 1), (3, 2), "same"),  # strides larger than the kernel
-    ((9, 11), (2, 2), (4, 5), "valid"),  # and pixels after the last window
+    ((9, 11), (2, 2), (4, 5), "valid"),  # the same, and pixels after the last window
     ((3, 2), (7, 6), (1, 1), ((4, 5), (6, 4))),  # a kernel larger than the picture
     ((4, 3), (2, 3), (1, 2), ((5, 0), (7, 3))),  # windows that see no pixel at all
     ((1, 1), (1, 1), (3, 1), ((1, 5), (0, 0))),  # more results than places in the circle
@@ -33,7 +33,7 @@ EVERY_GEOMETRY = pytest.mark.parametrize(("size", "kernel", "stride", "padding")
 
 
 class Case:
-    """Pictures, a kernel and what the convolution and its adjoints make of them, by loops."""
+    """Pictures, a kernel, and the results of the convolution and its adjoints, computed by loops."""
 
     def __init__(self, size: Pair, kernel: Pair, stride: Pair, padding: Any, N: int = 3) -> None:
         C, F = 2, 3
@@ -60,7 +60,7 @@ class Case:
         return Direct(self.large, self.small, self.kernel, self.stride, self.pads, dtype)
 
     def check(self, plan: Frequencies | Direct, tolerance: float = 1e-12) -> None:
-        """The plan's three results against the loops'; it may take the pictures in pieces."""
+        """Compare the plan's three results with the loops'; it can process the pictures in pieces."""
         dtype = plan.dtype
         x, w, y, weights = (a.astype(dtype) for a in (self.x, self.w, self.y, self.weights))
         W, tasks = plan.lift_kernel(w)
@@ -82,12 +82,12 @@ class Case:
             dw = np.full_like(w, np.nan)
             done_in_turn(plan.kernel_gradient(*lifted(), dw, of_images))
             results.append((dw, expected))
-            # As in a training step: the product takes the place of what the gradient was computed from, and
-            # the gradient that of the kernel which the product needs.
+            # As in a training step: the product overwrites the factor of the gradient, and the gradient
+            # overwrites the kernel that the product needs.
             for images in (self.up, self.down):
-                (X, Y), room, dw = lifted(), W.copy(), np.full_like(w, np.nan)
-                whole = plan.up(Y, room, X) if images is self.up else plan.down(X, room, Y)
-                of_kernel = plan.kernel_gradient(X, Y, dw, of_images, room)
+                (X, Y), buffer, dw = lifted(), W.copy(), np.full_like(w, np.nan)
+                whole = plan.up(Y, buffer, X) if images is self.up else plan.down(X, buffer, Y)
+                of_kernel = plan.kernel_gradient(X, Y, dw, of_images, buffer)
                 results += [(self.images(whole, images, plan, of_kernel), images), (dw, expected)]
         for found, expected in results:
             assert found.dtype == dtype and found.shape == expected.shape
@@ -95,7 +95,7 @@ class Case:
             assert np.abs(found - expected).max() < tolerance * scale
 
     def images(self, product: Product, expected: np.ndarray, plan: Any, *of_kernel: Any) -> np.ndarray:
-        """What a product gives, block by block; every image once."""
+        """The result of a product, block by block; every image must come once."""
         result, line = np.zeros(expected.shape, plan.dtype), Line(blocks(self.N, plan.numbers))
         line.multiply(product, *of_kernel)
 
@@ -118,10 +118,10 @@ def done_in_turn(parts: KernelGradient) -> None:
 
 
 @EVERY_GEOMETRY
-def test_both_plans_equal_the_loops_however_the_axes_are_cut_in_many_pieces(
+def test_both_plans_equal_the_loops_for_every_cut_of_the_axes_in_many_pieces(
     monkeypatch, size, kernel, stride, padding
 ):
-    monkeypatch.setattr(threads, "PIECE", 60)  # numbers: so a few arrays are cut as larger ones are
+    monkeypatch.setattr(threads, "PIECE", 60)  # numbers: small arrays are cut as large ones usually are
     case = Case(size, kernel, stride, padding)
     case.check(case.windows())
     for rows, columns in product(case.axes(0), case.axes(1)):

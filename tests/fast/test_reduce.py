@@ -38,7 +38,7 @@ def test_channel_sums_are_exact_to_rounding(shape, dtype):
 
 
 @EVERY_SHAPE
-def test_moments_of_pieces_are_those_of_the_whole(shape):
+def test_moments_of_pieces_give_those_of_the_whole(shape):
     x = numbers(1, *shape)
     axes = tuple(range(len(shape) - 1))
     before = x.tobytes()
@@ -50,16 +50,16 @@ def test_moments_of_pieces_are_those_of_the_whole(shape):
 
 @pytest.mark.parametrize("shape", [(16, 28, 28, 8), (64, 28, 28, 1), (256, 3)], ids=str)
 @pytest.mark.parametrize("offset", [0, 1000])
-def test_a_large_mean_spoils_no_digit_of_the_variance_that_float32_has(shape, offset):
-    """For numbers 1000 +- 1 the mean of squares less the square of the mean has no right digit."""
+def test_a_large_mean_costs_no_digit_of_the_variance(shape, offset):
+    """For numbers 1000 +- 1 the mean of squares minus the square of the mean has no correct digit."""
     x = (numbers(1, *shape) + offset).astype(np.float32)
     exact = reduce.rows(x).astype(float)
     mean, variance = in_pieces(x)
     assert mean.dtype == variance.dtype == np.float32
     spread = exact.std(axis=0)
-    # A pairwise sum would keep the mean to 1e-7 of the offset; a long plain one loses a digit or two, by
-    # what the BLAS makes of it: 3.2e-6 with that of NumPy 1.26 on an Intel Xeon.
+    # A pairwise sum would give the mean to 1e-7 of the offset. A long plain sum loses a digit or two,
+    # depending on the BLAS: 3.2e-6 with that of NumPy 1.26 on an Intel Xeon.
     far = 1e-5 * (spread + offset)
     assert (np.abs(mean - exact.mean(axis=0)) < far).all()
-    # How far the mean is off counts squared: distances are taken from it.
+    # The error of the mean counts squared, because distances are from the mean.
     assert (np.abs(variance / exact.var(axis=0) - 1) < 1e-5 + (far / spread) ** 2).all()

@@ -1,4 +1,4 @@
-"""The pool of threads: each piece once, errors, BLAS, the end, and the same bits with any number."""
+"""The pool of threads: each piece once, errors, BLAS, shutdown, and the same bits with any number."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ COUNTS = (1, 2, 4)
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    """The process's pool and BLAS have as many threads after the test as before it."""
+    """Restores the threads of the process's pool and BLAS after a test."""
     before = POOL.threads
     yield
     POOL.resize(before)
@@ -44,17 +44,17 @@ def as_before() -> Iterator[None]:
 
 @pytest.fixture
 def pool() -> Iterator[Pool]:
-    """A pool of two, of the test's own."""
+    """A separate pool of two threads for the test."""
     pool = Pool()
     pool.resize(2)
     if pool.threads == 1:
-        pytest.skip("this NumPy's BLAS cannot be told how many threads to use")
+        pytest.skip("this NumPy's BLAS has no switch for its number of threads")
     yield pool
     pool.resize(1)
 
 
 def workers() -> list[str]:
-    """Names of the living threads that a pool started."""
+    """Names of the live threads that a pool started."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("tinygan")]
 
 
@@ -62,7 +62,7 @@ def in_caller() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def test_blocks_of_one_size_cover_every_image_once_and_are_no_fewer_than_asked_for(monkeypatch):
+def test_blocks_of_one_size_cover_every_image_once_and_are_at_least_as_many_as_requested(monkeypatch):
     monkeypatch.setattr(threads, "PIECE", 100)
     cases = [(0, 5, 2), (1, 5, 2), (2, 5, 2), (20, 5, 1), (21, 5, 2), (64, 7, 3), (9, 999, 1)]
     for count, numbers, at_least in cases:
@@ -81,31 +81,31 @@ def line_that_notes(done: list[Any], blocks: int = 3) -> Line:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_each_block_of_a_line_goes_its_way_with_what_it_was_given_and_waits_where_the_line_runs(count):
+def test_each_block_passes_results_along_its_line_and_waits_only_at_run(count):
     POOL.resize(count)
     done: list[Any] = []
     line = line_that_notes(done)
     assert line.run() == [1, 11, 21]
     for i in range(3):
         assert [note for note in done if note[1] == i] == [("a", i, None), ("b", i, 10 * i)]
-    line.then(lambda block, given: len(done) + given)  # of all, since all are through
+    line.then(lambda block, given: len(done) + given)  # all blocks have passed
     assert line.run() == [7, 17, 27]
 
 
-def test_tasks_beside_lines_that_share_them_are_done_run_by_run():
+def test_pending_tasks_that_lines_share_are_done_run_by_run():
     done: list[Any] = []
     line = line_that_notes(done)
-    other = Line([], line.beside)
+    other = Line([], line.pending)
     other.later([lambda: done.append("second")], [lambda: done.append("third")])
     line.later([lambda: done.append("first")], after=0)
     line.run()
     assert "first" in done and len(done) == 7
     other.finish()
-    assert done[7:] == ["second", "third"] and line.beside == []
+    assert done[7:] == ["second", "third"] and line.pending == []
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_a_product_waits_for_all_blocks_and_is_done_within_the_tasks_of_the_gradient(count):
+def test_a_product_waits_for_all_blocks_and_runs_inside_the_tasks_of_the_gradient(count):
     POOL.resize(count)
     done: list[Any] = []
     line = line_that_notes(done)
@@ -126,7 +126,7 @@ def test_a_product_waits_for_all_blocks_and_is_done_within_the_tasks_of_the_grad
     assert done.count("lowered") == 2 and done.count("last") == 1
 
 
-def test_a_product_without_tasks_lets_the_blocks_go_on_and_the_gradient_comes_when_all_are_through():
+def test_a_product_without_tasks_lets_blocks_continue_and_the_gradient_waits_for_all():
     done: list[Any] = []
     line = line_that_notes(done)
     gradient = [lambda: done.append("gradient")], [lambda: done.append("last")]
@@ -153,7 +153,7 @@ def test_two_threads_work_at_once_in_the_callers_context_and_one_is_the_caller(p
     meeting = threading.Barrier(2, timeout=10)
 
     def piece(number: int) -> None:
-        meeting.wait()  # one alone would wait until it gives up
+        meeting.wait()  # a single thread would time out here
         with pytest.raises(FloatingPointError):
             np.divide(np.ones(1), np.zeros(1))
         names.add(threading.current_thread().name)
@@ -186,11 +186,11 @@ def test_an_exception_reaches_the_caller_when_the_others_have_stopped(pool, wher
 
     with pytest.raises(KeyError, match="spoilt"):
         pool.each(piece, range(1000))
-    assert len(begun) < 1000  # nobody went on to the end
+    assert len(begun) < 1000  # no thread continued to the end
     assert len(ended) == len(begun) - (2 if where == "both" else 1)
     count = len(begun)
     time.sleep(0.05)
-    assert len(begun) == count  # nothing runs on behind the caller's back
+    assert len(begun) == count  # nothing keeps running in the background
     pool.each(ended.append, range(7, 17))
     assert sorted(ended[-10:]) == list(range(7, 17))  # and the pool works as before
 
@@ -208,11 +208,11 @@ def test_resizing_ends_the_threads_and_they_start_again(pool):
     assert workers() == [] and pool.threads == 4
 
 
-def test_there_are_as_many_as_usable_cores_and_without_a_switch_for_blas_one(monkeypatch):
+def test_the_default_is_all_usable_cores_or_one_thread_without_a_switch_for_blas(monkeypatch):
     monkeypatch.setattr(machine, "usable_cores", lambda: 3)
     monkeypatch.setattr(threads, "blas_threads", lambda: 8)
     assert Pool().threads == 3
-    monkeypatch.setattr(threads, "blas_threads", lambda: 2)  # what the program that we are part of allows it
+    monkeypatch.setattr(threads, "blas_threads", lambda: 2)  # set by the program that uses the engine
     assert Pool().threads == 2
     monkeypatch.setattr(threads, "blas_threads", lambda: 0)
     monkeypatch.setattr(threads, "limit_blas_threads", lambda count: False)
@@ -232,7 +232,7 @@ def test_the_choice_of_threads_sets_the_pool_and_blas(count):
     assert POOL.threads == count and get() == count
 
 
-def test_blas_has_one_thread_inside_until_the_outer_block_ends_and_its_own_again_afterwards():
+def test_blas_has_one_thread_inside_until_the_outer_block_ends_then_its_old_number_again():
     get = openblas_threads()
     POOL.resize(2)
     inside: list[int] = []
@@ -257,7 +257,7 @@ def test_a_choice_made_while_pieces_are_computed_reaches_blas_when_they_are_done
     assert get() == POOL.threads == 4
 
 
-def test_the_limit_of_blas_is_that_from_outside_the_pool():
+def test_the_default_uses_the_limit_of_blas_outside_the_pool():
     get = openblas_threads()
     POOL.resize(2)
     with ExitStack() as inside:
@@ -271,7 +271,7 @@ def test_the_limit_of_blas_is_that_from_outside_the_pool():
     assert get() == POOL.threads == 2
 
 
-def test_the_number_may_change_while_others_use_the_pool(pool):
+def test_the_number_can_change_while_another_thread_uses_the_pool(pool):
     ends = threading.Event()
 
     def change() -> None:
@@ -288,11 +288,11 @@ def test_the_number_may_change_while_others_use_the_pool(pool):
         other.join(30)
 
 
-# The same bits with any number of threads, and in whatever order pieces are done.
+# The same bits with any number of threads, and with any order of the pieces.
 
 
 def bits_in_every_way(result: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
-    """The bytes of `result()`'s arrays with 1, 2 and 4 threads, and with the pieces in three other orders."""
+    """The bytes of `result()`'s arrays with 1, 2 and 4 threads, and with the pieces in three orders."""
     found, most = set(), 0
     for count in COUNTS:
         POOL.resize(count)
@@ -410,18 +410,18 @@ if child:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_process_forked_inside_the_pool_has_one_that_nobody_uses(pool):
+def test_a_process_forked_inside_the_pool_has_an_unused_one(pool):
     done = subprocess.run([sys.executable, "-c", INSIDE], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_starts_threads_of_its_own(pool):
+def test_a_forked_process_starts_new_threads(pool):
     done = subprocess.run([sys.executable, "-c", USE + FORK], capture_output=True, text=True, timeout=60)
     assert done.returncode == 7, done.stderr
 
 
-def test_several_threads_may_use_the_pool_at_once():
+def test_several_threads_can_use_the_pool_at_once():
     arrays, attributes = conv_case("conv2d", (65, (6, 9), 32, 32, (3, 5), (1, 2), "same"), "f")
     POOL.resize(2)
     expected = contents(run(FAST, "conv2d", arrays, **attributes)[:2])

@@ -29,12 +29,12 @@ TOLERANCE = {"f": 1e-6, "d": 1e-12}  # of the largest difference, relative to th
 
 
 def exact(value: Any) -> Any:
-    """Arrays of floating-point numbers as float64, all else as it is."""
+    """Floating-point arrays as float64, other values unchanged."""
     return value.astype(float) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
 
 
 def compare(name: str, arrays: Any, slack: float = 1, **attributes: Any) -> None:
-    """Forward and all gradients against the twin, which computes in float64."""
+    """Compare the result and all gradients with those of the readable twin in float64."""
     dtype = arrays[0].dtype
     tolerance = slack * TOLERANCE[dtype.char]
     y, found, _ = run(FAST, name, arrays, **attributes)
@@ -45,7 +45,7 @@ def compare(name: str, arrays: Any, slack: float = 1, **attributes: Any) -> None
     for which, (g, e) in enumerate(zip(found, expected, strict=True)):
         assert (g is None) == (e is None)
         if e is not None:
-            # A sum over the batch may cancel; then its rounding is measured by its terms.
+            # A sum over the batch can cancel, so its rounding is relative to its terms.
             scale = np.abs(e).max() if e.ndim > 1 else np.abs(dy).sum(axis=tuple(range(dy.ndim - 1))).max()
             assert g.dtype == dtype and g.shape == e.shape
             error = np.abs(g - e).max() / scale
@@ -77,7 +77,7 @@ def convolution_equals_its_twin(
     y, gradients, saved = run(FAST, name, arrays, **attributes)
     if isinstance(saved, fast_conv.Saved):
         compare(name, arrays, slack, **attributes)
-    else:  # the readable op itself
+    else:  # by the readable op
         expected_y, expected, _ = run(READABLE, name, arrays, **attributes)
         for f, e in zip([y, *gradients], [expected_y, *expected], strict=True):
             same_bits(f, e)
@@ -158,7 +158,7 @@ def test_another_op_equals_its_twin(name, shapes, attributes):
     compare(name, arrays, **attributes)
 
 
-def test_batch_norm_that_is_given_no_moments_takes_its_own():
+def test_batch_norm_without_moments_computes_them():
     compare("batch_norm", [numbers(at, *shape) for at, shape in enumerate([(6, 5, 4, 3), (3,), (3,)])])
 
 
@@ -176,9 +176,9 @@ def test_leaky_relu_treats_special_numbers_as_its_twin_does():
 @pytest.mark.parametrize(
     ("kind", "kept"), [(bool, 1), (np.uint8, 1), (np.int64, 256), (np.float32, 0.25), (np.float64, -1)]
 )
-def test_dropout_is_its_twin_to_the_last_bit_for_any_kind_of_mask(kind, kept):
+def test_dropout_equals_its_twin_to_the_last_bit_for_any_kind_of_mask(kind, kept):
     x = numbers(1, 40, 30).astype("f")
-    x[:3, :10] = [[np.nan], [np.inf], [-0.0]]  # silenced numbers leave nothing behind
+    x[:3, :10] = [[np.nan], [np.inf], [-0.0]]  # dropped, even these become 0
     mask = np.where(numbers(2, 40, 30) > 0, kept, 0).astype(kind)
     with np.errstate(invalid="ignore"):
         found, expected = (run(b, "dropout", [x], x, mask=mask, rate=0.3)[:2] for b in (FAST, READABLE))
@@ -186,7 +186,7 @@ def test_dropout_is_its_twin_to_the_last_bit_for_any_kind_of_mask(kind, kept):
     same_bits(found[1][0], expected[1][0])
 
 
-# What every op promises, for arrays that a plan takes and that are cut into many pieces.
+# Properties of every op, for arrays that are cut into many pieces.
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def strided(array: Any, order: str) -> Any:
         return array
     if order == "fortran":
         return np.asfortranarray(array)
-    wide = np.full([2 * side for side in array.shape], 99, array.dtype)  # every second of it, backwards
+    wide = np.full([2 * side for side in array.shape], 99, array.dtype)  # use every second number, backwards
     part = wide[(slice(None, None, -2),) * array.ndim]
     part[...] = array
     return part
@@ -230,7 +230,7 @@ def test_nothing_is_changed_and_gradients_do_not_depend_on_which_others_are_want
     before = contents(arrays, attributes, y, saved, dy)
     everything = op.backward(saved, dy, (True,) * len(arrays))
     for wanted in product((False, True), repeat=len(arrays)):
-        if not any(wanted):  # an op of which nothing is wanted is not on the way back
+        if not any(wanted):  # the backward pass never calls such an op
             continue
         found = op.backward(saved, dy, wanted)
         for f, e, want in zip(found, everything, wanted, strict=True):
@@ -238,11 +238,11 @@ def test_nothing_is_changed_and_gradients_do_not_depend_on_which_others_are_want
     assert contents(arrays, attributes, y, saved, dy) == before
 
 
-# What has no faster way is as it is there, without a word.
+# Inputs without a faster way get the readable op, silently.
 
 
 def outcome(backend: Any, name: str, arrays: Any, attributes: dict[str, Any]) -> Any:
-    """What comes out, all in one comparable value: the arrays, or the error and its text."""
+    """The outcome as a comparable value: the arrays, or the error and its text."""
     try:
         y, gradients, _ = run(backend, name, arrays, **attributes)
     except Exception as error:
@@ -276,7 +276,7 @@ CHANNELS = {"mean": (3,), "variance": (3,)}
     ],
     ids=str,
 )
-def test_an_op_on_unusual_shapes_or_rates_is_its_twin(name, shapes, attributes):
+def test_an_op_on_unusual_shapes_or_rates_equals_its_twin(name, shapes, attributes):
     arrays = [None if s is None else np.asarray(numbers(1, *s), "f") for s in shapes]
     given: dict[str, Any] = {"dropout": {"rate": 0.5}, "batch_norm": {"of_batch": True}}.get(name, {}) | {
         key: np.asarray(np.abs(numbers(2, *value)), "f") if isinstance(value, tuple) else value
@@ -288,12 +288,12 @@ def test_an_op_on_unusual_shapes_or_rates_is_its_twin(name, shapes, attributes):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("e", 0.02), ("g", 1e-15)])
 @EVERY_SMALL_CASE
-def test_half_and_extended_precision_stay_what_they_are(monkeypatch, name, plan, case, dtype, tolerance):
+def test_half_and_extended_precision_keep_their_dtype(monkeypatch, name, plan, case, dtype, tolerance):
     arrays, attributes = small_case(monkeypatch, name, plan, case, dtype)
     (y, found, _), (other, expected, _) = (run(b, name, arrays, **attributes) for b in (FAST, READABLE))
     for f, e in zip([y, *found], [other, *expected], strict=True):
         assert f.dtype == e.dtype == np.dtype(dtype)
-        same = name not in ("leaky_relu", "tanh")  # the others leave it to the readable op
+        same = name not in ("leaky_relu", "tanh")  # the others call the readable op
         assert (f == e).all() if same else relative_error(f.astype("g"), e.astype("g")) < tolerance
 
 
@@ -301,7 +301,7 @@ def test_half_and_extended_precision_stay_what_they_are(monkeypatch, name, plan,
     ("name", "dtypes"),
     [*(("batch_norm", dtypes) for dtypes in ("fdddd", "dffff", "fffdd")), ("dense", "fdd"), ("dense", "dff")],
 )
-def test_an_op_of_mixed_dtypes_is_its_twin(name, dtypes):
+def test_an_op_of_mixed_dtypes_equals_its_twin(name, dtypes):
     shapes = ((5, 3), (3, 2), (2,)) if name == "dense" else ((5, 3), *[(3,)] * 4)
     arrays = [np.abs(numbers(at, *shape)).astype(dtypes[at]) for at, shape in enumerate(shapes)]
     attributes = {} if name == "dense" else {"mean": arrays[3], "variance": arrays[4], "of_batch": True}

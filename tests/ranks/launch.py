@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# pip puts the launcher of its MPI beside Python; elsewhere the system's own serves.
+# pip installs the launcher of its MPI next to Python; otherwise the system's launcher is used.
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
 
 needs_mpi = pytest.mark.skipif(
@@ -19,7 +19,7 @@ needs_mpi = pytest.mark.skipif(
 
 
 def start(ranks: int, *command: str, cwd: Path) -> subprocess.Popen[str]:
-    """``mpiexec -n RANKS python COMMAND``, begun."""
+    """Start ``mpiexec -n RANKS python COMMAND``."""
     return subprocess.Popen(
         [str(MPIEXEC), "-n", str(ranks), sys.executable, *command],
         cwd=cwd,
@@ -31,7 +31,7 @@ def start(ranks: int, *command: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 def finish(ranks: int, *command: str, cwd: Path, seconds: float = 120) -> tuple[int, str, str]:
-    """The same to its end: (exit code, output, errors)."""
+    """Run the same command to its end. Returns (exit code, output, errors)."""
     process = start(ranks, *command, cwd=cwd)
     try:
         output, errors = process.communicate(timeout=seconds)

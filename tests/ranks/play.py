@@ -1,6 +1,6 @@
-"""What ``mpiexec -n N python -m tests.ranks.play FILE [card]`` runs: steps of all engines, in both dtypes.
+"""Steps of all engines in both dtypes: ``mpiexec -n N python -m tests.ranks.play FILE [card]``.
 
-FILE takes what they leave. With "card" they run on the stand-ins for CuPy, cuBLAS and NCCL.
+Their results go to FILE. With "card" they run on the stand-ins for CuPy, cuBLAS and NCCL.
 """
 
 import sys
@@ -31,7 +31,7 @@ DATA = Dataset("noise", np.random.default_rng(1).integers(0, 256, (50, 8, 8, 1),
 
 
 def played(ranks: Ranks, engine: str, dtype: str) -> dict[str, np.ndarray]:
-    """All that 20 steps leave: weights, running statistics, Adam's averages, and what was measured."""
+    """The results of 20 steps: weights, running statistics, Adam's averages, and the measurements."""
     backend = shared_by(cpu(engine), ranks)
     picture = {"size": SETTINGS.size, "width": SETTINGS.width, "dtype": dtype, "backend": backend}
     G = models.generator(stream(0, "init").at(0), noise_dim=SETTINGS.noise_dim, **picture)
@@ -54,7 +54,7 @@ def played(ranks: Ranks, engine: str, dtype: str) -> dict[str, np.ndarray]:
 
 
 def trained_on_a_card(ranks: Ranks, engine: str) -> dict[str, np.ndarray]:
-    """All that three epochs leave, taken by the engine's trainer: captured as graphs in the second."""
+    """The results of three epochs by the engine's trainer, which captures graphs in the second one."""
     backend = choose("gpu", engine, precision="float32", number=ranks.number_here)
     backend = shared_by(backend, ranks)
     state = State(SETTINGS, backend)
@@ -85,7 +85,7 @@ if __name__ == "__main__":
             left = both(ranks)
         # Every rank's numbers must be those of rank 0, to the last bit.
         digest = {name: array.tobytes() for name, array in left.items()}
-        assert ranks.by_first(lambda: digest) == digest, f"rank {ranks.rank} has other numbers"
+        assert ranks.by_first(lambda: digest) == digest, f"rank {ranks.rank} has different numbers"
         if ranks.writes:
-            arrays: dict[str, Any] = left  # of any type, or they might be taken for the function's options
+            arrays: dict[str, Any] = left  # not typed, or pyright takes them for the function's options
             np.savez(Path(sys.argv[1]), **arrays)

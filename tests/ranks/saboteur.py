@@ -1,7 +1,7 @@
-"""What ``python -m tests.ranks.saboteur HOW RANK STEP ...`` runs: a training, in which one rank fails.
+"""A training in which one rank fails: ``python -m tests.ranks.saboteur HOW RANK STEP ...``.
 
-HOW may also be "card": all is well, on the stand-ins for CuPy, cuBLAS and NCCL; or "idle": the rank may
-not open a file below ``runs`` for writing.
+HOW can also be "card" (nothing fails, on the stand-ins for CuPy, cuBLAS and NCCL) or "idle" (the rank must
+not open a file below ``runs`` for writing).
 """
 
 import os
@@ -16,7 +16,7 @@ from tinygan.runs.trainer import StepByStep
 
 
 def sabotaged(how: str, rank: int, step: int) -> Any:
-    """`StepByStep.batch`, but for what happens to one rank before one step."""
+    """`StepByStep.batch`, which goes wrong on one rank before one step."""
     honest = StepByStep.batch
 
     def failing(self: StepByStep) -> Any:
@@ -37,7 +37,7 @@ def sabotaged(how: str, rank: int, step: int) -> Any:
 
 
 def idle(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook that lets nothing be written into a run."""
+    """An audit hook that forbids writing into a run."""
     if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR) and "runs" in str(arguments[0]):
         raise RuntimeError(f"writes {arguments[0]}")
 

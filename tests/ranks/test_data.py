@@ -1,4 +1,4 @@
-"""Which of several ranks reads what: the first all of it, the others only what they train on."""
+"""What each of several ranks reads: the first all images, the others only those they train on."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import numpy as np
 from tests.ranks.launch import finish, needs_mpi
 
 pytestmark = needs_mpi
-# Whoever computes a digest says so, past the silence of all ranks but the first; each rank may be given an
-# array of its own.
+# A rank that computes a digest prints that, although only the first one is allowed to print. RANK in an
+# argument stands for its number, so that each rank can get a different array.
 TRAIN = """
 import os, sys
 from tinygan import cli, train
@@ -24,13 +24,13 @@ OPTIONS = ("--size", "8", "--width", "2", "--noise-dim", "3", "--batch-size", "4
 
 
 def arrays(folder: Path) -> None:
-    """The files 0.npy and 1.npy, alike."""
+    """Write the identical files 0.npy and 1.npy."""
     images = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
     for rank in (0, 1):
         np.save(folder / f"{rank}.npy", images)
 
 
-def test_the_first_reads_all_and_the_others_a_little(tmp_path: Path) -> None:
+def test_the_first_rank_reads_all_images_and_the_others_a_few(tmp_path: Path) -> None:
     arrays(tmp_path)
     command = ("-c", TRAIN, *OPTIONS, "--data", "0.npy", "--steps", "2")
     code, output, errors = finish(2, *command, cwd=tmp_path)
@@ -57,5 +57,5 @@ def test_the_first_of_every_host_goes_before_its_neighbours(tmp_path: Path) -> N
     lines = (tmp_path / "turns").read_text().splitlines()
     assert len(lines) == 10 and lines[:2] == ["begins 0", "ends 0"]
     assert lines.index("ends 3") < lines.index("begins 4")
-    # Within a host all others go at once, and need not wait for other hosts.
+    # Within a host all others enter at once, without waiting for other hosts.
     assert {lines.index("begins 1"), lines.index("begins 2")} <= set(range(2, 5))

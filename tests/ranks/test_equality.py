@@ -18,7 +18,7 @@ MANY = [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest
 
 
 def player(folder: Path, *more: str) -> Callable[[int], Left]:
-    """What `tests.ranks.play` leaves, by the number of ranks; each is started when it is first needed."""
+    """A function: the results of `tests.ranks.play` on a number of ranks, which it runs when first needed."""
 
     @cache
     def left(ranks: int) -> Left:
@@ -33,20 +33,20 @@ def player(folder: Path, *more: str) -> Callable[[int], Left]:
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Left]:
-    """What 20 steps leave on processors."""
+    """The results of 20 steps on processors."""
     return player(tmp_path_factory.mktemp("played"))
 
 
 @pytest.fixture(scope="module")
 def left_on_cards(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Left]:
-    """What three epochs leave on the stand-ins for graphics cards."""
+    """The results of three epochs on the stand-ins for graphics cards."""
     if COMPILER is None:
         pytest.skip("no C compiler to run the kernels with")
     return player(tmp_path_factory.mktemp("cards"), "card")
 
 
 def distance(one: Left, many: Left, part: str) -> tuple[float, str]:
-    """The largest distance of an array from its counterpart, relative to its largest number; and whose."""
+    """The largest difference of an array from its counterpart, relative to its largest number; its name."""
     names = [name for name in one if name.startswith(part)]
     assert names and one.keys() == many.keys()
     return max((float(abs(one[name] - many[name]).max() / abs(one[name]).max()), name) for name in names)
@@ -54,7 +54,7 @@ def distance(one: Left, many: Left, part: str) -> tuple[float, str]:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("ranks", MANY)
-def test_many_ranks_leave_what_one_leaves(left: Callable[[int], Left], ranks: int, engine: str) -> None:
+def test_many_ranks_get_the_results_of_one(left: Callable[[int], Left], ranks: int, engine: str) -> None:
     worst, name = distance(left(1), left(ranks), f"{engine}/float64/")
     assert worst < 1e-10, name
 
@@ -64,8 +64,8 @@ def test_many_ranks_leave_what_one_leaves(left: Callable[[int], Left], ranks: in
 def test_they_differ_by_rounding_in_float32(left: Callable[[int], Left], ranks: int, engine: str) -> None:
     one, many = (left(n)[f"{engine}/float32/measured"] for n in (1, ranks))
     assert many[:4] == pytest.approx(one[:4], abs=1e-6)
-    # Later some number is rounded to the other side of LeakyReLU's kink, where the slope is another: a
-    # float32 run differs from float64 by 1e-4 then, whatever the ranks.
+    # Later some number is rounded to the other side of LeakyReLU's kink, where the slope differs. Then a
+    # float32 run differs from float64 by 1e-4, with any number of ranks.
     assert many == pytest.approx(one, abs=5e-4)
 
 
@@ -78,7 +78,7 @@ def test_float32_stays_float32(left: Callable[[int], Left], ranks: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["readable", "fast"])
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_many_cards_leave_what_one_leaves(
+def test_many_cards_get_the_results_of_one(
     left_on_cards: Callable[[int], Left], ranks: int, engine: str
 ) -> None:
     """Sums by NCCL, on the fast engine within the captured graph."""
@@ -86,4 +86,4 @@ def test_many_cards_leave_what_one_leaves(
     assert many[f"{engine}/measured"] == pytest.approx(one[f"{engine}/measured"], abs=1e-6)
     for network in ("generator", "discriminator"):
         worst, name = distance(one, many, f"{engine}/{network}/")
-        assert worst < 1e-4, name  # of rounding, where a gradient is nearly 0 and Adam makes much of it
+        assert worst < 1e-4, name  # from rounding, where a gradient is almost 0 and Adam scales it up

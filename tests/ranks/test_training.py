@@ -1,4 +1,4 @@
-"""Whole trainings on several ranks, as real processes: what they write, say, and how they end."""
+"""Whole trainings on several ranks, as real processes: what they write and print, and how they end."""
 
 import json
 import signal
@@ -20,7 +20,7 @@ from tinygan.ranks.mpi import MPI, SIZES, started
 from tinygan.runs.checkpoint import content_digest, read
 from tinygan.train import main
 
-# Twelve steps of four epochs; the last batch of each has 16 images.
+# Twelve steps in four epochs; the last batch of each has 16 images.
 TRAIN = (
     "--data", "strokes", "--limit", "80", "--batch-size", "32", "--width", "2", "--noise-dim", "5",
     "--epochs", "4", "--checkpoint-every", "1", "--average", "0.9", "--device", "cpu", "--threads", "1",
@@ -37,7 +37,7 @@ def train(ranks: int, cwd: Path, *more: str) -> str:
 
 
 def sabotaged(cwd: Path, how: str, rank: int, step: int, *more: str) -> tuple[int, str, str]:
-    """How a training on two ranks ends, one of which does what `tests.ranks.saboteur` calls `how`."""
+    """The end of a training on two ranks, one of which fails as `how` says (see `tests.ranks.saboteur`)."""
     command = ("-m", "tests.ranks.saboteur", how, str(rank), str(step), *TRAIN, *more)
     return finish(2, *command, cwd=cwd, seconds=60)
 
@@ -59,7 +59,7 @@ def differ_by_rounding(one: Path, other: Path) -> bool:
 
 
 @needs_mpi
-def test_the_first_rank_alone_speaks_and_writes(whole: Path) -> None:
+def test_only_the_first_rank_prints_and_writes(whole: Path) -> None:
     lines = (whole / "output.txt").read_text(encoding="utf-8").splitlines()
     for word in ("run ", "data ", "device ", "recipe ", "ranks    2 on 1 host", "epoch 4/4 done", "done "):
         assert len([line for line in lines if line.startswith(word)]) == 1, word
@@ -69,19 +69,19 @@ def test_the_first_rank_alone_speaks_and_writes(whole: Path) -> None:
 
 
 @needs_mpi
-def test_a_run_goes_on_with_more_and_with_fewer_ranks(tmp_path: Path, whole: Path) -> None:
+def test_a_run_resumes_with_more_and_with_fewer_ranks(tmp_path: Path, whole: Path) -> None:
     train(1, tmp_path, *TRAIN, "--steps", "5")
     train(3, tmp_path, "--resume", "--steps", "8")
     train(2, tmp_path, "--resume", "--steps", "12")
     assert differ_by_rounding(whole, tmp_path)
     log = (tmp_path / RUN / "log.txt").read_text()
-    assert "ranks was 1 and is 3" in log and "ranks was 3 and is 2" in log
+    assert "ranks changed from 1 to 3" in log and "ranks changed from 3 to 2" in log
 
 
 @needs_mpi
 @pytest.mark.slow
 def test_ranks_that_save_inside_an_epoch_save_together(tmp_path: Path, whole: Path) -> None:
-    """As one of them asks for, which all hear after the same step."""
+    """One rank requests it, and all learn of that after the same step."""
     train(2, tmp_path, *TRAIN, "--save-minutes", "1e-9", "--steps", "8")
     train(2, tmp_path, "--resume", "--steps", "12")
     assert content_digest(read(tmp_path / LAST)[0], {}) == content_digest(read(whole / LAST)[0], {})
@@ -90,7 +90,7 @@ def test_ranks_that_save_inside_an_epoch_save_together(tmp_path: Path, whole: Pa
 @needs_mpi
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_signal_to_one_rank_saves_and_the_run_goes_on_bit_for_bit(
+def test_a_signal_to_one_rank_saves_and_the_run_resumes_bit_for_bit(
     tmp_path: Path, whole: Path, rank: int
 ) -> None:
     code, output, errors = sabotaged(tmp_path, "signal", rank, 6)
@@ -125,7 +125,7 @@ def test_a_number_that_is_not_finite_on_one_rank_stops_all_with_one_line(tmp_pat
 
 @needs_mpi
 @pytest.mark.slow
-def test_a_file_that_the_first_rank_alone_cannot_write_ends_all_and_is_logged(tmp_path: Path) -> None:
+def test_a_file_that_only_the_first_rank_fails_to_write_ends_all_and_is_logged(tmp_path: Path) -> None:
     train(1, tmp_path, *TRAIN, "--steps", "3")
     (tmp_path / LAST).mkdir()
     code, _, errors = finish(2, "-m", "tinygan.train", "--resume", cwd=tmp_path)
@@ -138,7 +138,7 @@ def test_a_file_that_the_first_rank_alone_cannot_write_ends_all_and_is_logged(tm
 @needs_mpi
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_to_the_launcher_saves(tmp_path: Path, number: int) -> None:
-    """Ctrl-C in a terminal reaches mpiexec alone, which passes it on."""
+    """Ctrl-C in a terminal reaches only mpiexec, which passes it on."""
     more = ("--epochs", "100000", "--checkpoint-every", "100000", "--no-gif", "--no-report")
     process = start(2, "-m", "tinygan.train", *TRAIN, *more, cwd=tmp_path)
     assert process.stdout and any(line.startswith("epoch 2/") for line in process.stdout)
@@ -171,7 +171,7 @@ def test_what_is_the_same_on_all_ranks_is_printed_once(
 @needs_mpi
 @pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler to run the kernels with")
-def test_ranks_with_a_card_each_train_the_same_and_a_processor_goes_on(tmp_path: Path, whole: Path) -> None:
+def test_ranks_with_a_card_each_train_the_same_and_a_processor_resumes(tmp_path: Path, whole: Path) -> None:
     """On the stand-ins: NCCL's sums in the graph, and a checkpoint that one process reads."""
     options = ("--device", "gpu", "--precision", "float32", "--steps", "10")
     code, output, errors = sabotaged(tmp_path, "card", 0, 0, *options)
@@ -190,11 +190,11 @@ def refuse(*arguments: object) -> None:
     ("name", "broken", "words"),
     [
         ("available", False, "finds no NCCL"),
-        ("NcclCommunicator", refuse, "Start one rank to a card"),
-        ("NcclCommunicator", lambda *arguments: {}[6], "Start one rank to a card"),  # ncclRemoteError
+        ("NcclCommunicator", refuse, "Start one rank per card"),
+        ("NcclCommunicator", lambda *arguments: {}[6], "Start one rank per card"),  # ncclRemoteError
     ],
 )
-def test_what_nccl_lacks_is_refused_with_its_remedy(
+def test_an_nccl_that_does_not_work_is_refused_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, name: str, broken: object, words: str
 ) -> None:
     xp, card, _ = cupy.make()
@@ -213,7 +213,7 @@ def test_what_nccl_lacks_is_refused_with_its_remedy(
 def test_a_rank_with_other_weights_is_named(tmp_path: Path) -> None:
     code, _, errors = sabotaged(tmp_path, "drift", 1, 4, "--steps", "6")
     assert code == 0, errors
-    warned = [line for line in errors.splitlines() if "other weights" in line]
+    warned = [line for line in errors.splitlines() if "computed other weights" in line]
     assert len(warned) == 1 and warned[0].startswith("warning: rank 1 on ")
     log = (tmp_path / RUN / "log.txt").read_text()
     assert log.index("epoch 2/4 done") < log.index(warned[0])

@@ -1,6 +1,6 @@
-"""What ``mpiexec -n 5 python -m tests.ranks.turns FILE`` runs: whose turn it is when the first go alone.
+"""The order of ranks in `first_alone`: ``mpiexec -n 5 python -m tests.ranks.turns FILE``.
 
-Ranks 0, 1 and 2 are taken to be one host, 3 and 4 another; FILE takes a line when each begins and ends.
+Ranks 0, 1 and 2 count as one host, 3 and 4 as another. Each writes a line to FILE when it begins and ends.
 """
 
 import sys

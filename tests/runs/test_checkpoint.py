@@ -1,4 +1,4 @@
-"""Checkpoints: everything comes back bit for bit, or the damage is noticed."""
+"""Checkpoints: everything comes back bit for bit, or the damage is detected."""
 
 import hashlib
 import io
@@ -36,20 +36,20 @@ def saved(tmp_path) -> Path:
 
 
 def sealed(body: bytes) -> bytes:
-    """`body` (a zip whose comment is still zeros at the end) with the seal of its other bytes."""
+    """`body`, a zip whose comment ends in 64 zeros, with the seal of its other bytes in their place."""
     return body[:-64] + hashlib.sha256(body[:-64]).hexdigest().encode()
 
 
 def write_zip(path: Path, members: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> None:
-    """A sealed zip of any members, as somebody with bad intentions would make it."""
+    """Write a sealed zip of any members, as an attacker would make it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in members:
             info = zipfile.ZipInfo("name")
             info.compress_type = compression
-            info.filename = info.orig_filename = name  # ZipInfo itself would tidy the name
+            info.filename = info.orig_filename = name  # ZipInfo itself would clean up the name
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # doubled names are meant here
+                warnings.simplefilter("ignore")  # duplicate names are intended here
                 archive.writestr(info, content)
         archive.comment = b"tinygan checkpoint sha256 " + bytes(64)
     path.write_bytes(sealed(buffer.getvalue()))
@@ -87,7 +87,7 @@ def test_everything_comes_back_bit_for_bit(saved):
         assert array.flags.writeable
 
 
-def test_numpy_can_open_the_file_too(saved):
+def test_numpy_can_also_open_the_file(saved):
     with np.load(saved, allow_pickle=False) as archive:
         assert set(archive.files) == {*ARRAYS, "meta", "digest"}
         assert archive["adam/m.0"].tobytes() == ARRAYS["adam/m.0"].tobytes()
@@ -102,7 +102,7 @@ def test_the_same_content_gives_the_same_bytes_in_any_order(saved, tmp_path):
     assert (tmp_path / "again.npz").read_bytes() == saved.read_bytes()
 
 
-def test_the_digest_survives_the_round_trip_and_tells_contents_apart(saved):
+def test_the_digest_survives_the_round_trip_and_distinguishes_contents(saved):
     digest = checkpoint.content_digest(ARRAYS, META)
     assert len(digest) == 64
     assert checkpoint.content_digest(*checkpoint.read(saved)) == digest
@@ -136,8 +136,8 @@ def test_types_a_file_cannot_hold_are_refused(tmp_path, array):
 
 
 @pytest.mark.parametrize("value", [float("nan"), np.float32(1), {1, 2}, b"x"])
-def test_meta_that_is_no_json_is_refused(tmp_path, value):
-    with pytest.raises(CheckpointError, match="cannot save the checkpoint's meta"):
+def test_meta_that_is_not_json_is_refused(tmp_path, value):
+    with pytest.raises(CheckpointError, match="cannot save the checkpoint's metadata"):
         checkpoint.save(tmp_path / "x.npz", {}, {"value": value})
     assert list(tmp_path.iterdir()) == []
 
@@ -145,7 +145,7 @@ def test_meta_that_is_no_json_is_refused(tmp_path, value):
 # damage
 
 
-def test_every_flip_of_a_bit_or_a_byte_every_truncation_and_every_addition_is_noticed(tmp_path):
+def test_every_flip_of_a_bit_or_a_byte_every_truncation_and_every_addition_is_detected(tmp_path):
     path = tmp_path / "small.npz"
     checkpoint.save(path, {"w": np.ones(2, np.float32)}, {"step": 1})
     data = path.read_bytes()
@@ -163,13 +163,13 @@ def test_every_flip_of_a_bit_or_a_byte_every_truncation_and_every_addition_is_no
         refusal(path)
 
 
-def test_flips_under_a_seal_computed_anew_change_nothing_or_are_noticed(tmp_path):
+def test_flips_under_a_new_seal_change_nothing_or_are_detected(tmp_path):
     path = tmp_path / "small.npz"
     checkpoint.save(path, {"w": np.ones(2, np.float32), "n/k": np.zeros((), np.int64)}, {"step": 1})
     digest = checkpoint.content_digest(*checkpoint.read(path))
     data = path.read_bytes()
     chance = random.Random(0)
-    noticed = 0
+    detected = 0
     for place in range(len(data) - 64):
         changed = bytearray(data)
         changed[place] ^= 1 << chance.randrange(8)
@@ -177,23 +177,23 @@ def test_flips_under_a_seal_computed_anew_change_nothing_or_are_noticed(tmp_path
         try:
             content = checkpoint.read(path)
         except CheckpointError:
-            noticed += 1
+            detected += 1
         else:
             assert checkpoint.content_digest(*content) == digest, place
-    assert noticed > 700
+    assert detected > 700
 
 
 # hostile files, all with a correct seal
 
 
-def test_members_that_are_missing_or_doubled_or_foreign_are_refused(saved):
+def test_missing_duplicate_and_foreign_members_are_refused(saved):
     with zipfile.ZipFile(saved) as archive:
         members = [(name, archive.read(name)) for name in archive.namelist()]
     for name in ("meta.npy", "digest.npy", "steps.npy"):
         write_zip(saved, [member for member in members if member[0] != name])
         assert "damaged" in refusal(saved)
     write_zip(saved, [*members, members[0]])
-    assert "doubled member" in refusal(saved)
+    assert "duplicate member" in refusal(saved)
     for name in ("note.txt", "../x.npy", ".npy", "a\nb.npy"):
         write_zip(saved, [*members, (name, npy(np.zeros(1)))])
         refusal(saved)
@@ -204,7 +204,7 @@ def test_members_that_are_missing_or_doubled_or_foreign_are_refused(saved):
 def test_a_compressed_member_is_refused_before_it_is_unpacked(saved):
     write_zip(saved, [("bomb.npy", npy(np.zeros(10**6)))], zipfile.ZIP_DEFLATED)
     assert saved.stat().st_size < 20_000
-    assert "more bytes than it has" in refusal(saved)
+    assert "more bytes than the file has" in refusal(saved)
     write_zip(saved, [("x.npy", b"short")], zipfile.ZIP_DEFLATED)
     assert "'x' is compressed" in refusal(saved)
 
@@ -225,11 +225,11 @@ def members_of_good() -> list[tuple[str, bytes]]:
 def test_sizes_are_compared_before_anything_is_allocated(saved):
     content = npy(np.zeros(10, np.float32)).replace(b"(10,)", b"(99,)")
     write_zip(saved, [*members_of_good(), ("x.npy", content)])
-    assert "x has not as many bytes as its shape (99,) takes" in refusal(saved)
+    assert "the size of x does not match its shape (99,)" in refusal(saved)
 
 
 @pytest.mark.parametrize("array", [np.zeros(2, np.int32), np.zeros(2, np.complex64), np.zeros((2, 2)).T])
-def test_arrays_save_would_not_write_are_refused(saved, array):
+def test_arrays_that_save_would_not_write_are_refused(saved, array):
     write_zip(saved, [*members_of_good(), ("x.npy", npy(np.asfortranarray(array)))])
     assert "x has an unexpected header" in refusal(saved)
 
@@ -266,7 +266,7 @@ def test_a_pickle_is_never_executed(saved):
         *[{"format": 1.5, "meta": {}}, {"format": "1"}, b"", b"{", b"\xff", b"[" * 100_000, b"9" * 10_000],
     ],
 )
-def test_meta_of_another_shape_or_that_is_no_json_is_refused(saved, meta):
+def test_meta_that_is_malformed_or_not_json_is_refused(saved, meta):
     text = npy(np.frombuffer(meta, np.uint8)) if isinstance(meta, bytes) else as_meta(meta)
     write_zip(saved, [members_of_good()[0], ("meta.npy", text)])
     assert "damaged" in refusal(saved)
@@ -275,7 +275,7 @@ def test_meta_of_another_shape_or_that_is_no_json_is_refused(saved, meta):
 def test_a_newer_format_is_refused_with_the_remedy(saved):
     newer = as_meta({"format": 2, "meta": {}})
     write_zip(saved, [("new.npy", npy(np.zeros(1, np.complex64))), ("meta.npy", newer), ("digest.npy", b"")])
-    assert refusal(saved).endswith("has format 2, but this tinygan reads up to 1. Update tinygan.")
+    assert refusal(saved).endswith("has format 2, but this tinygan reads formats up to 1. Update tinygan.")
 
 
 def test_other_files_are_refused(tmp_path):
@@ -285,8 +285,8 @@ def test_other_files_are_refused(tmp_path):
     for name, words in [
         ("foreign.npz", "tinygan did not write it"),
         ("picture.npz", "tinygan did not write it"),
-        ("folder.npz", "is no file"),
-        ("gone.npz", "is no file"),
+        ("folder.npz", "is not a file"),
+        ("gone.npz", "is not a file"),
     ]:
         assert words in refusal(tmp_path / name)
 
@@ -300,7 +300,7 @@ def test_a_file_that_cannot_be_read_is_refused(saved, monkeypatch):
         assert "Permission denied" in refusal(saved)
 
 
-def test_running_out_of_memory_is_a_refusal_too(saved, monkeypatch):
+def test_running_out_of_memory_is_also_a_refusal(saved, monkeypatch):
     def too_big(*_, **__):
         raise MemoryError
 
@@ -322,7 +322,7 @@ def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def test_the_newest_is_used_in_silence_and_falling_back_names_what_was_passed_over(tmp_path):
+def test_the_newest_is_used_silently_and_falling_back_names_the_skipped_files(tmp_path):
     paths, lines = three(tmp_path), []
     damage(paths[1])
     path, arrays, meta = checkpoint.newest_intact(paths, lines.append)
@@ -332,8 +332,8 @@ def test_the_newest_is_used_in_silence_and_falling_back_names_what_was_passed_ov
     path, _, meta = checkpoint.newest_intact(paths, lines.append)
     assert (path, meta) == (paths[2], {"name": "epoch_0020.npz"})
     assert len(lines) == 2
-    for line, passed_over in zip(lines, paths, strict=False):
-        assert line.startswith(f"warning: {passed_over} is damaged")
+    for line, skipped in zip(lines, paths, strict=False):
+        assert line.startswith(f"warning: {skipped} is damaged")
         assert line.endswith(f"Falling back to {paths[2]}.")
 
 
@@ -343,6 +343,6 @@ def test_no_intact_checkpoint_is_an_error(tmp_path):
         damage(path)
     with pytest.raises(CheckpointError, match=r"none of 3 checkpoints .*epoch_0060.npz is damaged"):
         checkpoint.newest_intact(paths, lines.append)
-    with pytest.raises(CheckpointError, match="no checkpoint: none was saved yet"):
+    with pytest.raises(CheckpointError, match="no checkpoint: none has been saved yet"):
         checkpoint.newest_intact([], lines.append)
     assert lines == []

@@ -1,4 +1,4 @@
-"""The run folder: numbers nobody shares, newest by number, files that are whole or not there."""
+"""The run folder: unique numbers, newest by number, files that are complete or absent."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ def make_run(out: Path, name: str = "strokes") -> RunFolder:
 # create
 
 
-def test_the_number_is_one_above_the_highest_whatever_is_missing_below(tmp_path):
+def test_the_number_is_one_above_the_highest_even_if_others_are_missing(tmp_path):
     for name in ("0007-mnist", "0002-x", "12345-y", "notes", "99-short"):
         (tmp_path / name).mkdir()
     assert RunFolder.create(tmp_path, "z").path.name == "12346-z"
@@ -43,7 +43,7 @@ def test_names_become_safe_in_a_path(tmp_path, name, slug):
     assert RunFolder.create(tmp_path, name).path == tmp_path / f"0001-{slug}"
 
 
-def test_a_number_taken_under_another_name_since_we_looked_is_not_shared(tmp_path, monkeypatch):
+def test_a_number_that_another_process_has_just_taken_is_not_shared(tmp_path, monkeypatch):
     mkdir = os.mkdir
 
     def other_process_first(path, *rest):
@@ -58,7 +58,7 @@ def test_a_number_taken_under_another_name_since_we_looked_is_not_shared(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["0001", "samples", "checkpoints"])
-def test_a_folder_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch, name):
+def test_a_folder_that_cannot_be_made_leaves_nothing_behind(tmp_path, monkeypatch, name):
     mkdir = os.mkdir
 
     def refuse(path, *rest):
@@ -85,7 +85,7 @@ def test_the_newest_run_is_the_one_with_the_highest_number_not_the_latest_time(t
     assert RunFolder.find(None, tmp_path) == (runs[2], None)
 
 
-def test_a_run_that_never_wrote_its_configuration_is_passed_over(tmp_path):
+def test_a_run_that_never_wrote_its_configuration_is_skipped(tmp_path):
     run = make_run(tmp_path)
     RunFolder.create(tmp_path, "killed-at-once")
     assert RunFolder.find(None, tmp_path) == (run, None)
@@ -101,7 +101,7 @@ def test_a_run_is_found_by_its_folder_and_by_a_checkpoint_in_it(tmp_path, monkey
     assert RunFolder.find("epoch_0020.npz", Path("elsewhere")) == (run, checkpoint)
 
 
-def test_a_run_is_found_by_its_name_beside_a_folder_of_pictures_of_that_name(tmp_path, monkeypatch):
+def test_a_run_is_found_by_name_even_if_a_folder_of_pictures_has_that_name(tmp_path, monkeypatch):
     run = make_run(tmp_path / "runs", "shirts")
     (tmp_path / "shirts").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -113,7 +113,7 @@ def test_a_run_is_found_by_its_name_beside_a_folder_of_pictures_of_that_name(tmp
         RunFolder.find("shrits", tmp_path / "runs")
 
 
-def test_what_is_not_found_is_named_with_a_remedy(tmp_path):
+def test_what_cannot_be_found_is_named_with_a_remedy(tmp_path):
     RunFolder.create(tmp_path, "empty")
     (tmp_path / "file.npz").write_bytes(b"")
     for where, out, words in [
@@ -154,7 +154,7 @@ def test_checkpoints_are_ordered_by_the_numbers_in_their_names(tmp_path):
 
 
 def states(run: RunFolder) -> dict[str, int]:
-    """What lies among the checkpoints of `run`, by name."""
+    """The step in each file of the checkpoints folder of `run`, by file name."""
     return {path.name: int(read(path)[0]["step"]) for path in run.checkpoints_dir.iterdir()}
 
 
@@ -171,7 +171,7 @@ def test_newer_checkpoints_are_set_aside_and_kept_and_the_start_is_the_latest(tm
     go_on_from(run, run.checkpoint_path(2))
     first = {"latest.npz": 2, "latest.npz.old": 3, "epoch_0003.npz.old": 3}
     assert states(run) == first | {"epoch_0002.npz": 2, "epoch_0001.npz": 1}
-    go_on_from(run, run.checkpoints_dir / "latest.npz.old")  # none of the run's any more
+    go_on_from(run, run.checkpoints_dir / "latest.npz.old")  # no longer one of the run's checkpoints
     second = {"latest.npz": 3, "latest.npz.old2": 2, "epoch_0002.npz.old": 2, "epoch_0001.npz.old": 1}
     assert states(run) == first | second
     backup = tmp_path / "backup/latest.npz"
@@ -181,7 +181,7 @@ def test_newer_checkpoints_are_set_aside_and_kept_and_the_start_is_the_latest(tm
     assert states(run) == first | second | {"latest.npz": 9, "latest.npz.old3": 3}
 
 
-def test_going_back_keeps_what_is_older_than_the_start_the_best_one_too(tmp_path):
+def test_going_back_keeps_older_checkpoints_including_the_best_one(tmp_path):
     def saved(folder: str, best_name: str) -> RunFolder:
         run = make_run(tmp_path / folder)
         for epoch in (1, 2, 3):
@@ -219,7 +219,7 @@ def test_checkpoints_that_cannot_be_renamed_are_reported(tmp_path, monkeypatch):
         go_on_from(run, run.checkpoint_path(1))
 
 
-def test_a_folder_of_checkpoints_that_was_deleted_is_made_again(tmp_path):
+def test_a_deleted_checkpoints_folder_is_made_again(tmp_path):
     run = make_run(tmp_path)
     run.checkpoints_dir.rmdir()
     run.save({"step": np.array(1)}, {})
@@ -235,14 +235,14 @@ def test_the_configuration_comes_back(tmp_path):
     run.write_config(found)
     missing = {"settings": {}, "data": {}, "device": {}, "versions": {}, "commands": [], "changes": []}
     assert run.read_config() == found | missing
-    assert run.config_path.read_text().startswith('{\n  "lr": 0.0001,\n')  # for people
+    assert run.config_path.read_text().startswith('{\n  "lr": 0.0001,\n')  # readable
 
 
 @pytest.mark.parametrize(
     "text",
     [b"", b"{", b"[1]", b"\xff", b"[" * 100_000, b'{"device": 1}', b'{"commands": {}}', b'{"changes": [1]}'],
 )
-def test_a_damaged_configuration_and_none_are_refused(tmp_path, text):
+def test_a_damaged_or_missing_configuration_is_refused(tmp_path, text):
     run = make_run(tmp_path)
     run.config_path.write_bytes(text)
     with pytest.raises(CheckpointError, match="config.json is damaged"):
@@ -252,7 +252,7 @@ def test_a_damaged_configuration_and_none_are_refused(tmp_path, text):
         run.read_config()
 
 
-def test_statistics_come_back_in_order_without_those_past_the_checkpoint(tmp_path):
+def test_statistics_come_back_in_order_without_those_after_the_checkpoint(tmp_path):
     run = make_run(tmp_path)
     assert run.read_stats() == []
     run.keep_stats_until(5)
@@ -269,7 +269,7 @@ def test_statistics_come_back_in_order_without_those_past_the_checkpoint(tmp_pat
     "torn",
     [b'{"step": 30', b"{", b"\x00\x00\x00", b'{"step": 30, "name": "\xc3', b'{"st\n\xff\n\n', b"\xff\n1\n"],
 )
-def test_a_last_row_cut_short_by_a_kill_is_left_out_and_cleared_away(tmp_path, torn):
+def test_a_last_row_truncated_by_a_kill_is_skipped_and_removed(tmp_path, torn):
     run = make_run(tmp_path)
     run.append_stats({"epoch": 1, "step": 10})
     with open(run.stats_path, "ab") as file:
@@ -290,11 +290,11 @@ def test_a_last_row_cut_short_by_a_kill_is_left_out_and_cleared_away(tmp_path, t
 def test_a_damaged_row_in_the_middle_is_named(tmp_path, line):
     run, row = make_run(tmp_path), '{"epoch": 1, "step": 1}\n'
     run.stats_path.write_text(row + line + "\n" + row)
-    with pytest.raises(CheckpointError, match="stats.jsonl is damaged in line 2"):
+    with pytest.raises(CheckpointError, match="stats.jsonl is damaged on line 2"):
         run.read_stats()
 
 
-def test_losses_of_all_steps_come_back_and_those_past_the_checkpoint_are_dropped(tmp_path):
+def test_losses_of_all_steps_come_back_and_those_after_the_checkpoint_are_dropped(tmp_path):
     run, rows = make_run(tmp_path), np.arange(20, dtype=np.float64).reshape(5, 4)
     assert run.read_losses().shape == (0, 4)
     run.append_losses(rows[:2])
@@ -306,11 +306,11 @@ def test_losses_of_all_steps_come_back_and_those_past_the_checkpoint_are_dropped
     assert (run.read_losses() == rows[:3]).all() and run.losses_path.stat().st_size == 3 * 16
     run.append_losses(rows[:1])
     assert (run.read_losses() == rows[[0, 1, 2, 0]]).all()
-    run.keep_stats_until(6)  # more than were kept
+    run.keep_stats_until(6)  # more than there are
     assert np.isnan(run.read_losses()[4:]).all() and len(run.read_losses()) == 6
 
 
-def test_statistics_are_numbers_json_knows(tmp_path):
+def test_statistics_hold_only_numbers_that_json_has(tmp_path):
     run = make_run(tmp_path)
     with pytest.raises(ValueError):
         run.append_stats({"g_loss": float("nan")})

@@ -1,4 +1,4 @@
-"""Models that leave tinygan: run by onnxruntime, read back from safetensors, and what is refused."""
+"""Exported models: run by onnxruntime, read back from safetensors; and files that are refused."""
 
 import sys
 from dataclasses import asdict
@@ -30,7 +30,7 @@ def run_onnx(model: bytes, noise: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("settings", [{}, {"size": 64, "channels": 3, "width": 3, "noise_dim": 7}, SMALL])
-def test_onnxruntime_makes_what_generate_makes(settings: dict[str, Any]) -> None:
+def test_onnxruntime_makes_the_same_pictures_as_generate(settings: dict[str, Any]) -> None:
     state = made_up_state(**settings)
     model = onnx_model(state.G, {})
     for count in (1, 7, 300) if not settings else (1, 7):
@@ -64,7 +64,7 @@ def test_a_changed_layer_is_not_exported_as_the_original(monkeypatch: pytest.Mon
 def test_a_layer_without_an_operator_is_named() -> None:
     G = made_up_state(**SMALL).G
     G.layers["12_conv"] = layers.Conv2D(layers.Init(stream(1, "init"), G.backend), 1, 1, kernel=5, stride=1)
-    with pytest.raises(UsageError, match="12_conv has no operator of ONNX here. Use --safetensors."):
+    with pytest.raises(UsageError, match="tinygan has no ONNX operator for 12_conv. Use --safetensors."):
         onnx_model(G, {})
 
 
@@ -86,7 +86,7 @@ def saved(tmp_path: Path, state: State, **changes: Any) -> Path:
     return path
 
 
-def test_safetensors_give_both_networks_back(tmp_path: Path) -> None:
+def test_safetensors_restore_both_networks(tmp_path: Path) -> None:
     state = made_up_state(**SMALL)
     path = saved(tmp_path, state)
     found = load(path, device="cpu", engine="readable")
@@ -108,7 +108,7 @@ def test_every_truncation_of_a_file_is_refused(tmp_path: Path) -> None:
     data = path.read_bytes()
     for length in [*range(0, 200, 7), *range(200, len(data), len(data) // 40), len(data) - 1]:
         path.write_bytes(data[:length])
-        refused(path, "damaged|no model of tinygan's")
+        refused(path, "damaged|no tinygan model")
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -128,12 +128,12 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        (None, "no model of tinygan's"), ({}, "no model of tinygan's"),
-        ({"tinygan": "3"}, "no model of tinygan's"), ({"tinygan": "{"}, "is damaged"),
+        (None, "no tinygan model"), ({}, "no tinygan model"),
+        ({"tinygan": "3"}, "no tinygan model"), ({"tinygan": "{"}, "is damaged"),
         ({"tinygan": "{}"}, "damaged settings"), ({"tinygan": '{"settings": 5}'}, "damaged settings"),
     ],
 )  # fmt: skip
-def test_files_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] | None, words: str) -> None:
+def test_foreign_files_are_refused(tmp_path: Path, metadata: dict[str, str] | None, words: str) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(safetensors.save({"x": np.zeros(3, np.float32)}, metadata))
     refused(path, words)
@@ -142,7 +142,7 @@ def test_files_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] | 
 @pytest.mark.parametrize(
     "content", [b"", b"\xff" * 8, (2**62).to_bytes(8, "little") + b"{}", b"\2" + 7 * b"\0" + b"[]"]
 )
-def test_a_file_that_is_missing_or_no_safetensors_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_missing_or_not_safetensors_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     refused(path, "damaged: No such file")
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""The loop: signals, what is saved and when, and that nothing but the training itself can end a training."""
+"""The loop: signals, what it saves and when, and that only the training itself can end a training."""
 
 import io
 import os
@@ -32,11 +32,11 @@ SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 @pytest.mark.parametrize("second", SIGNALS)
 @pytest.mark.parametrize("first", SIGNALS)
-def test_the_first_signal_is_noted_and_a_second_one_stops_only_after_a_second(
+def test_the_first_signal_is_recorded_and_another_one_stops_only_after_a_second(
     monkeypatch: pytest.MonkeyPatch, first: int, second: int
 ) -> None:
     def missed(number: int, frame: object) -> None:
-        pytest.fail(f"signal {number} was not noted")
+        pytest.fail(f"signal {number} was not recorded")
 
     before = {number: signal.signal(number, missed) for number in SIGNALS}
     now, said, received = [50.0], [], Signals()
@@ -45,7 +45,7 @@ def test_the_first_signal_is_noted_and_a_second_one_stops_only_after_a_second(
         with signals(said.append, received):
             signal.raise_signal(first)
             again = "press Ctrl-C again" if first == signal.SIGINT else "send another signal"
-            assert received.number == first and said == [f"saving, {again} to stop at once"]
+            assert received.number == first and said == [f"saving; {again} to stop at once"]
             for now[0] in (50.0, 50.3, 50.9):
                 signal.raise_signal(second)
             assert received.number == first and len(said) == 1
@@ -80,13 +80,13 @@ def test_signals_while_a_complete_training_writes_its_report_lose_nothing(
         done = tinygan("train", *TINY, "--epochs", 1, cwd=tmp_path)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert done.returncode == 130 and said[0].startswith("finishing report and animation, press Ctrl-C")
+    assert done.returncode == 130 and said[0].startswith("finishing report and animation; press Ctrl-C")
     assert said[1].startswith("stopped at once; everything is saved")
     assert int(read(checkpoint(tmp_path, 1))[0]["step"]) == TINY_STEPS
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-def test_under_nohup_a_terminal_that_goes_is_ignored() -> None:
+def test_under_nohup_a_terminal_that_closes_is_ignored() -> None:
     before, received = signal.signal(signal.SIGHUP, signal.SIG_IGN), Signals()
     try:
         with signals(pytest.fail, received):
@@ -97,8 +97,8 @@ def test_under_nohup_a_terminal_that_goes_is_ignored() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-def test_a_handler_that_could_not_be_brought_back_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that was not installed by Python, which knows it as None."""
+def test_a_handler_that_could_not_be_restored_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that Python did not install, and so reports as None."""
     handlers, getsignal = [], signal.getsignal
     monkeypatch.setattr(signal, "getsignal", lambda n: None if n == signal.SIGTERM else getsignal(n))
     monkeypatch.setattr(signal, "signal", lambda number, handler: handlers.append(number))
@@ -118,20 +118,20 @@ def test_no_array_that_is_not_finite_is_ever_saved(tmp_path: Path, value: float)
     assert len(names) > 60
     for name in names:
         state.arrays = lambda name=name: good | {name: np.full_like(good[name], value)}
-        with pytest.raises(NonFiniteError, match=f"{name} is not finite any more. Last good"):
+        with pytest.raises(NonFiniteError, match=f"{name} is no longer finite. Last good"):
             training.save()
     assert run.checkpoints() == []
 
 
 class Killed(BaseException):
-    """What ends a run as ``kill -9`` does: nobody saves anything any more."""
+    """Ends a run as ``kill -9`` does: nothing is saved afterwards."""
 
 
 @pytest.mark.parametrize(("minutes", "step"), [(5, 0), (1e-9, 2)])
-def test_a_run_that_is_killed_in_its_first_epoch_goes_on(
+def test_a_run_that_is_killed_in_its_first_epoch_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, step: int
 ) -> None:
-    """From its start, or where an epoch is long from the last save inside it."""
+    """It resumes from its start or, in a long epoch, from the last save inside it."""
 
     def die(*arguments: object) -> None:
         raise Killed
@@ -140,8 +140,8 @@ def test_a_run_that_is_killed_in_its_first_epoch_goes_on(
     with monkeypatch.context() as killing, pytest.raises(Killed):
         killing.setattr(Training, "_close_epoch", die)
         works(*run, cwd=tmp_path)
-    went_on = works("train", "--resume", cwd=tmp_path)
-    assert f"at step {step} of 6\n" in went_on.stdout and went_on.stderr == ""
+    resumed = works("train", "--resume", cwd=tmp_path)
+    assert f"at step {step} of 6\n" in resumed.stdout and resumed.stderr == ""
     (tmp_path / "whole").mkdir()
     works(*run, cwd=tmp_path / "whole")
     assert digest(checkpoint(tmp_path, 2)) == digest(checkpoint(tmp_path / "whole", 2))
@@ -149,7 +149,7 @@ def test_a_run_that_is_killed_in_its_first_epoch_goes_on(
     assert (both[0] == both[1]).all() and len(both[0]) == 6
 
 
-def test_a_resumption_that_is_killed_at_its_beginning_drops_no_statistics(
+def test_a_resumed_run_that_is_killed_at_its_start_drops_no_statistics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*arguments: object) -> None:
@@ -164,13 +164,13 @@ def test_a_resumption_that_is_killed_at_its_beginning_drops_no_statistics(
     assert len(RunFolder(tmp_path / RUN).read_stats()) == 1
 
 
-def test_of_the_checkpoints_that_stay_only_as_many_as_wanted_do(tmp_path: Path) -> None:
+def test_only_the_newest_numbered_checkpoints_are_kept(tmp_path: Path) -> None:
     works("train", *TINY, "--epochs", 5, "--checkpoint-every", 2, "--keep", 2, "--steps", 13, cwd=tmp_path)
     run = RunFolder(tmp_path / RUN)
     names = [path.name for path in run.checkpoints()]
     assert names == ["latest.npz", "epoch_0004_step_0000013.npz", "epoch_0004.npz"]
     assert digest(run.latest_path) == digest(run.checkpoints()[1])
-    (run.checkpoints_dir / "epoch_0001.npz").mkdir()  # which is no reason to end
+    (run.checkpoints_dir / "epoch_0001.npz").mkdir()  # which must not end the run
     warned = works("train", "--resume", "--keep", 1, cwd=tmp_path).stderr.splitlines()
     assert warned and all(line.startswith("warning: no deletion of older checkpoints: ") for line in warned)
     assert [path.name for path in run.checkpoints()][:2] == ["latest.npz", "epoch_0005.npz"]
@@ -188,7 +188,7 @@ def test_a_run_whose_checkpoints_were_deleted_does_not_start_again(tmp_path: Pat
 def test_every_epoch_is_saved_but_on_a_card_only_after_fifteen_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, after: Sequence[int]
 ) -> None:
-    """There an epoch may be over in two, and a save take a tenth. Here each takes six. The first is saved."""
+    """On a card an epoch can take two seconds and a save a tenth of one. Here an epoch takes six seconds."""
     now, saved = [0.0], []
 
     def count(run: RunFolder, arrays: object, *rest: object) -> None:
@@ -214,7 +214,7 @@ def test_every_epoch_is_saved_but_on_a_card_only_after_fifteen_seconds(
 
 
 @pytest.mark.parametrize("broken", ["the animation", "the samples", "the reals", "the evaluation"])
-def test_what_is_no_result_does_not_end_a_training(
+def test_a_by_product_that_fails_does_not_end_a_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     def fail(*arguments: object) -> None:
@@ -240,18 +240,18 @@ def test_what_is_no_result_does_not_end_a_training(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-def test_a_signal_breaks_off_an_evaluation_and_the_run_is_saved(
+def test_a_signal_aborts_an_evaluation_and_the_run_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may take longer than the 30 seconds that Kubernetes gives."""
+    """An evaluation can take longer than the 30 seconds that Kubernetes gives."""
 
     def long(*arguments: object) -> None:
         signal.raise_signal(signal.SIGTERM)
-        pytest.fail("it went on")
+        pytest.fail("it continued")
 
     monkeypatch.setattr("tinygan.train.Evaluation", lambda *arguments, **named: long)
     done = tinygan("train", *TINY, "--epochs", 2, "--metrics-every", 1, "--no-report", cwd=tmp_path)
-    assert done.returncode == 143 and "warning: no evaluation: a signal to stop arrived\n" in done.stderr
+    assert done.returncode == 143 and "warning: no evaluation: interrupted by a signal\n" in done.stderr
     assert "everything is saved" in done.stderr and len(RunFolder(tmp_path / RUN).read_stats()) == 1
     works("train", "--resume", "--metrics-every", 5, cwd=tmp_path)
     assert checkpoint(tmp_path, 2).exists()
@@ -268,7 +268,7 @@ def test_a_warning_that_cannot_be_printed_does_not_end_a_training(tmp_path: Path
     assert checkpoint(tmp_path, 2).exists()
 
 
-def test_a_preview_of_another_size_and_a_missing_folder_are_no_reason_to_end(tmp_path: Path) -> None:
+def test_a_preview_of_another_size_or_a_missing_folder_does_not_end_a_run(tmp_path: Path) -> None:
     works("train", *TINY, "--epochs", 2, cwd=tmp_path)
     samples = tmp_path / RUN / "samples"
     save_png(samples / "epoch_0001.png", np.zeros((9, 9, 1), np.uint8))
@@ -298,7 +298,7 @@ def test_the_report_is_written_from_the_first_epoch_on_as_often_as_is_cheap_and_
     monkeypatch.setattr("tinygan.runs.loop.time.monotonic", lambda: now[0])
     monkeypatch.setattr("tinygan.runs.loop.write_report", note)
     works("train", *TINY, "--epochs", 6, "--no-gif", cwd=tmp_path)
-    assert shown == [(epochs * TINY_STEPS, epochs) for epochs in (1, 3, 5, 6)]  # a second in 50 at most
+    assert shown == [(epochs * TINY_STEPS, epochs) for epochs in (1, 3, 5, 6)]  # at most one second in 50
 
 
 def early_pictures(cwd: Path) -> list[int]:
@@ -309,7 +309,7 @@ def early_pictures(cwd: Path) -> list[int]:
 def test_pictures_and_a_checkpoint_come_every_n_steps_of_the_first_epoch(tmp_path: Path) -> None:
     few = (*TINY, "--limit", 320, "--epochs", 2, "--sample-steps", 4)
     works("train", *few, "--steps", 9, cwd=tmp_path)
-    assert early_pictures(tmp_path) == [4, 8, 9]  # of the last step as well
+    assert early_pictures(tmp_path) == [4, 8, 9]  # also of the last step
     works("train", "--resume", "--steps", 20, cwd=tmp_path)
     assert early_pictures(tmp_path) == [4, 8, 9]  # none in the second epoch
     (tmp_path / "whole").mkdir()
@@ -367,14 +367,14 @@ def test_the_first_pictures_come_after_10_20_40_seconds_and_can_be_sampled_from(
     monkeypatch.setattr("tinygan.runs.loop.time.monotonic", lambda: now[0])
     monkeypatch.setattr("tinygan.runs.loop.write_report", lambda *arguments: saved.append(now[0]))
     works("train", *TINY, "--limit", 640, "--epochs", 2, "--steps", 19, cwd=tmp_path)
-    assert early_pictures(tmp_path) == [4, 7, 14, 19]  # after 12, 21 and 42 seconds, and the last
+    assert early_pictures(tmp_path) == [4, 7, 14, 19]  # after 12, 21 and 42 seconds, and at the end
     assert saved[0] == 12
     assert int(read(RunFolder(tmp_path / RUN).latest_path)[0]["step"]) == 19
     works("sample", "--num", 1, cwd=tmp_path)
 
 
 def figures_of(fcd: float) -> dict[str, float]:
-    """What an evaluation finds."""
+    """The figures of an evaluation."""
     others = ("error", "precision", "recall", "coverage", "floor", "ceiling", "samples")
     return {"fcd": fcd, **dict.fromkeys(others, 1.0)}
 
@@ -393,7 +393,7 @@ def test_the_checkpoint_with_the_best_fcd_is_kept(tmp_path: Path, monkeypatch: p
     fails(tinygan("train", *TINY, "--keep-best", cwd=tmp_path), 2, "Add --metrics-every")
 
 
-def test_the_best_checkpoint_is_set_aside_where_a_run_goes_back(
+def test_the_best_checkpoint_is_set_aside_when_a_run_goes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([5.0, 1.0, 7.0])
@@ -402,7 +402,7 @@ def test_the_best_checkpoint_is_set_aside_where_a_run_goes_back(
     works("train", *TINY, "--epochs", 2, "--checkpoint-every", 1, *best, cwd=tmp_path)
     works("train", "--resume", checkpoint(tmp_path, 1), *best, cwd=tmp_path)
     folder = RunFolder(tmp_path / RUN).checkpoints_dir
-    assert int(read(folder / "best.npz")[0]["step"]) == 2 * TINY_STEPS  # with 7, in this course of the run
+    assert int(read(folder / "best.npz")[0]["step"]) == 2 * TINY_STEPS  # FCD 7, the best one after going back
     assert (folder / "best.npz.old").exists()
 
 
@@ -414,7 +414,7 @@ def test_an_interrupted_run_has_its_report_and_its_animation(
 
     def interrupted(training: Training, *arguments: object) -> None:
         close(training, *arguments)  # pyright: ignore[reportArgumentType]
-        for _ in range(2):  # an impatient one
+        for _ in range(2):  # an impatient user
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Training, "_close_epoch", interrupted)
@@ -436,7 +436,7 @@ def test_a_run_that_is_interrupted_before_it_has_anything_to_save_says_so(
 
 @contextmanager
 def caught() -> Iterator[None]:
-    """Within this SIGINT is an exception, also where a shell started the tests in the background."""
+    """Make SIGINT raise an exception within this, even if a shell started the tests in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -444,8 +444,8 @@ def caught() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def test_advice_is_given_once_and_a_resumption_says_what_the_whole_run_would(tmp_path: Path) -> None:
-    """Steps of these sizes are unstable: the statistics keep the advice, the log has it when it is new."""
+def test_advice_is_printed_once_and_a_resumed_run_gives_the_same(tmp_path: Path) -> None:
+    """This learning rate is unstable: every row has the advice, the log has it only when it is new."""
     unstable = ("train", *TINY, "--lr", 3, "--epochs", 4, "--no-gif", "--no-report")
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()

@@ -13,7 +13,7 @@ class Terminal(io.StringIO):
         return True
 
     def screen(self) -> list[str]:
-        """The lines as they stand on the terminal after every carriage return has done its work."""
+        """The lines that the terminal shows, after all carriage returns."""
         lines = []
         for line in self.getvalue().split("\n"):
             shown = ""
@@ -29,7 +29,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The time of each test; and its terminal is wide."""
+    """A fake clock and a wide terminal for each test."""
     clock = Clock()
     monkeypatch.setattr("tinygan.runs.progress.monotonic", lambda: clock.now)
     monkeypatch.setenv("COLUMNS", "200")
@@ -56,7 +56,7 @@ def steps(
         (3600 * 3 + 20 * 60, "3 h 20 min"), (3600 * 30 + 59, "30 h 1 min"),
     ],
 )  # fmt: skip
-def test_times_read_like_a_person_says_them(seconds, text):
+def test_times_read_as_a_person_would_say_them(seconds, text):
     assert duration(seconds) == text
 
 
@@ -101,7 +101,7 @@ def test_slow_training_shows_a_decimal(clock):
     assert "  6.4 images/s  " in out.screen()[0]
 
 
-def test_a_clock_that_stands_still_is_no_error(clock):
+def test_a_clock_that_stops_is_not_an_error(clock):
     out, progress = started()
     steps(progress, clock, 30, 0.0)
     progress.close()
@@ -115,7 +115,7 @@ def test_a_terminal_line_is_redrawn_ten_times_a_second_at_most(clock):
     assert "\n" not in out.getvalue()
 
 
-def test_closing_leaves_the_last_step_standing(clock):
+def test_closing_leaves_the_last_step_on_the_screen(clock):
     out, progress = started(total_steps=235)
     steps(progress, clock, 235, 1 / 512)
     assert "step 235/235" not in out.getvalue()
@@ -138,7 +138,7 @@ def test_closing_leaves_the_last_step_standing(clock):
         (3, ""),
     ],
 )
-def test_whole_fields_drop_out_where_a_terminal_is_narrow(monkeypatch, clock, columns, shown):
+def test_whole_fields_are_dropped_on_a_narrow_terminal(monkeypatch, clock, columns, shown):
     monkeypatch.setenv("COLUMNS", str(columns))
     out, progress = started()
     steps(progress, clock, 50, 1.0)
@@ -153,7 +153,7 @@ def test_a_terminal_that_is_made_narrower_keeps_nothing_of_the_wrapped_line(monk
     monkeypatch.setenv("COLUMNS", "40")
     out.seek(0), out.truncate()
     steps(progress, clock, 2, 1.0, first=21)
-    # It has become three rows of 40: the cursor goes up to the first of them, and all below is erased.
+    # The line now takes three rows of 40: the cursor moves up to the first, and everything below is erased.
     first, second = out.getvalue().split("\r")[1:]
     assert out.getvalue().startswith("\x1b[2A\r\x1b[J") and max(len(first), len(second)) < 40 + len("\x1b[J")
 
@@ -172,7 +172,7 @@ def test_a_pause_is_named_and_leaves_the_speed_as_it_was(clock):
         assert out.screen()[0].startswith("evaluating  14 %  loss G 0.84")
         clock.now += 40
     steps(progress, clock, 20, 1.0, first=21)
-    # 100 steps of a second, and for each a second of pauses as it was so far: 40 s in 40 steps.
+    # 100 steps of a second each, plus a second of pauses per step, as before: 40 s in 40 steps.
     assert out.screen()[0].startswith("3 min left  28 %") and "256 images/s" in out.screen()[0]
 
 
@@ -206,11 +206,11 @@ def test_without_a_terminal_a_command_says_every_few_seconds_what_it_does(monkey
     assert out.getvalue().splitlines() == [f"evaluating  {number} of 12" for number in (3, 6, 9)]
 
 
-def test_an_answer_to_a_signal_goes_past_all_stream_objects(clock, capfd):
+def test_an_answer_to_a_signal_bypasses_all_stream_objects(clock, capfd):
     out, progress = started()
     steps(progress, clock, 20, 1.0)
     progress.answer("saving")
-    assert capfd.readouterr().err == "\nsaving\n"  # the moving line is left standing
+    assert capfd.readouterr().err == "\nsaving\n"  # the moving line stays on the screen
     steps(progress, clock, 1, 1.0, first=21)
     progress.answer("saving")
     progress.close()
@@ -229,7 +229,7 @@ def test_a_shorter_line_leaves_nothing_of_the_longer_one(clock):
     ]
 
 
-def test_a_full_line_stands_above_the_moving_one(clock):
+def test_a_full_line_is_printed_above_the_moving_one(clock):
     out, progress = started()
     progress.line("start")
     steps(progress, clock, 2, 1.0)
@@ -242,7 +242,7 @@ def test_a_full_line_stands_above_the_moving_one(clock):
     assert out.screen()[3:] == ["end", ""]
 
 
-def test_where_there_is_no_terminal_plain_lines_come_now_and_then(clock):
+def test_without_a_terminal_plain_lines_are_printed_now_and_then(clock):
     out, progress = started(io.StringIO, 1000)
     steps(progress, clock, 235, 1.0)
     progress.line("saved")

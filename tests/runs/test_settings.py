@@ -1,4 +1,4 @@
-"""Settings of a run that goes on: what an older checkpoint may lack, and what it may not."""
+"""Settings of a resumed run: which ones an older checkpoint may lack, and which ones it may not."""
 
 from dataclasses import asdict
 
@@ -15,7 +15,7 @@ def test_a_checkpoint_from_before_a_setting_existed_has_its_default():
     assert resumed_settings(saved, {}, "run") == Settings(lr=3e-4)
 
 
-def test_an_older_run_of_a_recipe_goes_on_with_its_own_values():
+def test_an_older_run_of_a_recipe_keeps_its_own_values():
     saved = asdict(Settings(recipe="best", batch_size=64, lr=8e-4, lr_d=4e-4, beta1=0.0, average=0.999))
     del saved["penalty"], saved["dropout"]
     found = resumed_settings(saved, {"recipe": "best", "epochs": 120}, "run")
@@ -30,13 +30,13 @@ def test_a_setting_that_is_missing_or_unknown_is_named(change):
         resumed_settings(saved, {}, "run")
 
 
-def test_what_a_command_leaves_out_is_not_left_out_for_ever():
+def test_what_one_command_leaves_out_is_not_left_out_for_ever():
     saved = asdict(Settings(steps=7, no_gif=True, no_report=True))
     assert resumed_settings(saved, {}, "run") == Settings()
     assert resumed_settings(saved, {"no_gif": True}, "run") == Settings(no_gif=True)
 
 
-def test_the_seed_s_settings_are_the_tutorial_s_to_the_letter():
+def test_the_seed_recipe_has_exactly_the_settings_of_the_tutorial():
     for settings in (new_settings({}), new_settings({"recipe": "seed"})):
         assert (settings.epochs, settings.batch_size, settings.noise_dim) == (100, 256, 100)
         assert (settings.lr, settings.lr_d, settings.beta1, settings.beta2) == (1e-4, None, 0.9, 0.999)
@@ -50,7 +50,7 @@ def test_a_recipe_may_be_changed_in_one_value(recipe):
 
 
 def test_recipes_are_those_that_were_measured():
-    """A run goes on with its own values; a new one has these, of which README gives figures."""
+    """A resumed run keeps its values; a new one gets these, for which README gives figures."""
     assert RECIPES == {
         "seed": {"batch_size": 256, "lr": 1e-4, "beta1": 0.9},
         "quick": {"batch_size": 64, "lr": 2e-4, "beta1": 0.5},

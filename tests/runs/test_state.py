@@ -1,4 +1,4 @@
-"""The state of a run: what it holds, that it goes on, what a checkpoint may hold, the averaged generator."""
+"""The state of a run: its content, resuming, what a checkpoint may hold, the averaged generator."""
 
 import shutil
 from dataclasses import asdict, fields, replace
@@ -79,11 +79,11 @@ def test_a_checkpoint_without_the_average_is_refused(tmp_path: Path) -> None:
         State(SETTINGS, cpu()).restore(plain, tmp_path)
 
 
-# A run that goes on ends with the bits of one never stopped; and everything saved is needed for that.
+# A resumed run ends with the bits of one that was never stopped, and needs everything that is saved.
 
 
 STEPS = 9  # three epochs of 8, 8 and 3 images; the average moves at step 8
-MOVED = 8  # by now every array has
+MOVED = 8  # by this step every array has changed
 
 
 def ended(state: State) -> str:
@@ -92,7 +92,7 @@ def ended(state: State) -> str:
 
 @pytest.fixture(scope="module", params=["readable", "fast"])
 def whole(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """An engine, and the digest of what a run without a stop ends with on it."""
+    """An engine, and the digest of the final state of an uninterrupted run on it."""
     return request.param, ended(go(State(SETTINGS, cpu(request.param)), STEPS))
 
 
@@ -109,10 +109,10 @@ def test_a_run_resumed_after_any_step_ends_with_the_same_bits(
 
 
 def test_leaving_out_any_one_of_the_saved_arrays_shows(tmp_path: Path, whole: tuple[str, str]) -> None:
-    """The control: another run's start in the place of one of the arrays changes the end."""
+    """The control: replacing any one array by that of another run's start changes the end."""
     engine, expected = whole
     arrays = go(State(SETTINGS, cpu(engine)), MOVED).arrays()
-    arrays = {name: array.copy() for name, array in arrays.items()}  # some are the living ones
+    arrays = {name: array.copy() for name, array in arrays.items()}  # some are the arrays in use
     other = State(replace(SETTINGS, seed=1), cpu(engine)).arrays()
     unseen = []
     for left_out in arrays:
@@ -135,8 +135,8 @@ def test_leaving_out_any_one_of_the_saved_settings_shows(
 
 
 @pytest.mark.parametrize("engine", ["readable", "fast"])
-def test_a_run_of_the_version_before_goes_on(tmp_path: Path, engine: str) -> None:
-    """It was trained before ops became objects, for 4 of 6 steps; ``after_epoch_0002.npz`` is its own end."""
+def test_a_run_of_an_earlier_version_can_be_resumed(tmp_path: Path, engine: str) -> None:
+    """It was trained before ops became objects, for 4 of 6 steps; ``after_epoch_0002.npz`` is its end."""
     old, run = Path(__file__).parent.parent / "golden/old_run", tmp_path / "runs/0001-strokes"
     shutil.copytree(old, run)
     (run / "samples").mkdir()
@@ -148,11 +148,11 @@ def test_a_run_of_the_version_before_goes_on(tmp_path: Path, engine: str) -> Non
     for name, array in expected.items():
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape), name
         off = np.abs(found[name] - array) / max(1, np.abs(array).max())
-        # Where a gradient is next to nothing, rounding alone decides which way Adam steps.
+        # Where a gradient is almost 0, rounding alone decides the direction of Adam's step.
         assert off.max() <= 4e-3 and (off > 1e-4).mean() <= 0.02, (name, off.max())
 
 
-# Checkpoints that somebody made with bad intentions: digest and seal are right.
+# Malicious checkpoints, whose digest and seal are correct.
 
 
 SMALL = Settings(size=4, width=1, noise_dim=2, batch_size=2)
@@ -185,35 +185,35 @@ def test_settings_of_other_names_are_refused_in_one_line(tmp_path: Path, meta: d
 @pytest.mark.parametrize(
     "larger", [{"noise_dim": 10**8}, {"size": 4 * 10**4}, {"width": 2600}, {"noise_dim": 400}]
 )
-def test_a_small_file_that_speaks_of_a_large_model_takes_no_memory(
+def test_a_small_file_that_describes_a_large_model_takes_no_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, larger: dict[str, int]
 ) -> None:
     checkpoint.save(
         tmp_path / "it.npz", State(SMALL, cpu()).arrays(), {"settings": asdict(replace(SMALL, **larger))}
     )
     monkeypatch.setattr("tinygan.runs.state.State", lambda *_: pytest.fail("a model was made"))
-    with pytest.raises(CheckpointError, match="its settings ask for .* weights, and it has"):
+    with pytest.raises(CheckpointError, match="its settings ask for .* weights, but it holds"):
         load(tmp_path / "it.npz")
 
 
-def test_a_configuration_that_speaks_of_a_large_model_has_no_report(
+def test_a_configuration_that_describes_a_large_model_has_no_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunFolder.create(tmp_path / "runs", "run")
     run.write_config({"settings": asdict(replace(SMALL, noise_dim=10**8))})
     monkeypatch.setattr("tinygan.report.State", lambda *_: pytest.fail("a model was made"))
-    fails(tinygan("report", cwd=tmp_path), 5, "asks for 400,000,300 weights, and there is no checkpoint")
+    fails(tinygan("report", cwd=tmp_path), 5, "asks for 400,000,300 weights, but there is no checkpoint")
 
 
 @pytest.mark.parametrize("name", ["step", "generator/adam_t", "discriminator/adam_t"])
 @pytest.mark.parametrize("value", [-1, 1 << 40])
-def test_a_count_of_steps_that_cannot_be_is_refused(tmp_path: Path, name: str, value: int) -> None:
+def test_an_impossible_count_of_steps_is_refused(tmp_path: Path, name: str, value: int) -> None:
     state = State(SMALL, cpu())
     with pytest.raises(CheckpointError, match=f"{name} is {value}"):
         state.restore(state.arrays() | {name: np.array(value)}, tmp_path)
 
 
-def test_what_a_reader_replaces_is_what_a_run_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_made_of_what_a_reader_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     Mine, original = type("Mine", (optim.Adam,), {}), models.discriminator  # noqa: N806
     monkeypatch.setattr(optim, "Adam", Mine)
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""cuBLAS on the processor: the functions that `tinygan.cuda.blas` calls, by their documentation."""
+"""cuBLAS on the CPU: the functions that `tinygan.cuda.blas` calls, written from their documentation."""
 
 import ctypes
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 INVALID = 7  # CUBLAS_STATUS_INVALID_VALUE
 FAILED = 14  # CUBLAS_STATUS_INTERNAL_ERROR
 DTYPES = {0: np.dtype(np.float32), 2: np.dtype(np.float16)}  # CUDA_R_32F, CUDA_R_16F
-# Types of A, B and C, and how they are computed, of those in the documentation's table (section 2.8.13).
+# Types of A, B and C and of the computation, from the documentation's table (section 2.8.13).
 COMBINATIONS = {(0, 0, 0, 68), (0, 0, 0, 77), (2, 2, 2, 68), (2, 2, 0, 68)}
 
 
@@ -20,8 +20,8 @@ def tf32(x: np.ndarray) -> np.ndarray:
 
 
 class Cublas:
-    """`enqueue(stream, work, used)` gets the work; `owns(address, bytes)` says whether memory was handed out,
-    `busy(stream)` whether a stream may still be at work."""
+    """`enqueue(stream, work, used)` gets the work; `owns(address, bytes)` says whether memory is allocated,
+    `busy(stream)` whether a stream might still be working."""
 
     def __init__(
         self,
@@ -32,17 +32,17 @@ class Cublas:
     ) -> None:
         self.enqueue, self.owns, self.busy, self.streams, self.workspaces = enqueue, owns, busy, {}, {}
         for name, types in signatures.items():
-            call = self.told(getattr(self, name[6:].lower()))
+            call = self.guarded(getattr(self, name[6:].lower()))
             setattr(self, name, ctypes.CFUNCTYPE(ctypes.c_int, *types)(call))
         self.names = {1: b"CUBLAS_STATUS_NOT_INITIALIZED", INVALID: b"CUBLAS_STATUS_INVALID_VALUE"}
-        # ctypes has no callbacks that return text.
+        # ctypes does not support callbacks that return text.
         self.cublasGetStatusName = lambda status: self.names[status]
 
     def note(self, a: np.ndarray, b: np.ndarray, exact: np.ndarray, c: np.ndarray) -> None:
-        """Called with every product: for tests that look at the numbers."""
+        """Called with every product, for tests that check the numbers."""
 
-    def told(self, function: Callable[..., int]) -> Callable[..., int]:
-        """`function`, of which ctypes would swallow what it raises: that becomes the name of a status."""
+    def guarded(self, function: Callable[..., int]) -> Callable[..., int]:
+        """`function`, with its exceptions, which ctypes would swallow, turned into the name of a status."""
 
         def call(*given: Any) -> int:
             try:
@@ -59,7 +59,7 @@ class Cublas:
         return 0
 
     def destroy_v2(self, handle: int) -> int:
-        assert not self.busy(self.streams.get(handle, 0)), "its stream is still at work"
+        assert not self.busy(self.streams.get(handle, 0)), "its stream is still working"
         return 0 if self.streams.pop(handle, None) is not None else 1
 
     def setstream_v2(self, handle: int, stream: int) -> int:
@@ -91,7 +91,7 @@ class Cublas:
             (C, n, m, ldc, step_c, type_c, True),
         ):
             size = DTYPES[kind].itemsize * ((count - 1) * step + (columns - 1) * leading + rows)
-            assert self.owns(address, size), "a product beyond the memory that was handed out"
+            assert self.owns(address, size), "a product outside of allocated memory"
             used.append((address, address + size, written))
         scale, keep = alpha[0], beta[0]
 
@@ -111,7 +111,7 @@ class Cublas:
         return 0
 
     def workspace_of(self, handle: int) -> tuple[int, int]:
-        """Where the memory begins and ends that products may write to besides."""
+        """The start and end of the memory that products may also write to."""
         start, size = self.workspaces[handle]
         return start, start + size
 

@@ -1,12 +1,12 @@
-"""A strict stand-in for CuPy on a machine without a GPU: NumPy underneath, CuPy's manners above.
+"""A strict stand-in for CuPy on a machine without a GPU. It computes with NumPy and behaves like CuPy.
 
 It allows only functions, methods and keywords that CuPy has (``names.json``), never turns its arrays
 into NumPy's unless asked, and fills new memory with NaN. Work on a stream other than the null stream
-is done late: when the stream is waited for. It must not begin before the null stream was waited for, as
-the one does not wait for the other by itself; nor do other streams, except for events: what one of them
-writes, another may only use after one (`Order`). While a stream captures, work goes into the graph, also
-that of streams which wait for it, and what a real capture forbids is refused, and new memory, which CuPy
-would hand out again after it. Memory around arrays is watched.
+runs late, when the program waits for the stream. It must not start before the program has waited for the
+null stream, because the streams do not wait for each other. Only events order them: memory that one stream
+writes, another may use only after an event (`Order`). While a stream captures, its work and that of streams
+that wait for it goes into the graph. The stand-in then refuses what a real capture forbids, and new memory,
+which CuPy would reuse afterwards. It also checks that no one writes around arrays.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NAMES = json.loads(Path(__file__).with_name("names.json").read_text(encoding="ut
 DTYPES = (
     "float32", "float64", "int32", "int64", "uint8", "uint64", "bool_", "float16", "newaxis", "pi", "inf"
 )  # fmt: skip
-VIEWS = ("reshape", "transpose", "view", "squeeze", "swapaxes")  # methods that need no new memory
+VIEWS = ("reshape", "transpose", "view", "squeeze", "swapaxes")  # methods that allocate no memory
 GUARD, PATTERN = 256, 0xA5
 Uses = Sequence[tuple[int, int, bool]]  # of memory: start, end, whether it is written
 
@@ -42,18 +42,17 @@ class OutOfMemoryError(MemoryError):
 
 
 class Order:
-    """Which work on some streams comes before which, by events, and what it used."""
+    """The order of work on several streams, given by events, and the memory that each work used."""
 
     def __init__(self) -> None:
-        self.count: dict[int, int] = {}  # works that a stream was given
-        self.seen: dict[int, dict[int, int]] = {}  # how many of each stream come before its next one
-        self.used: dict[tuple[int, bool, int, int], int] = {}  # (stream, written, start, end): by which work
+        self.count: dict[int, int] = {}  # by stream: how many works it has
+        self.seen: dict[int, dict[int, int]] = {}  # by stream: how many of each stream's come before its next
+        self.used: dict[tuple[int, bool, int, int], int] = {}  # (stream, written, start, end): number of work
 
     def add(self, stream: int, used: Uses) -> None:
-        """Another work of a stream, which uses (start, end, whether it is written).
+        """Add a work to a stream. It uses memory: (start, end, whether it is written).
 
-        Raises:
-            AssertionError: another stream uses the same, and no event says which of them comes first.
+        Raises: AssertionError if another stream uses the same memory and no event orders them.
         """
         number = self.count[stream] = self.count.get(stream, 0) + 1
         seen = self.seen.setdefault(stream, {})
@@ -61,35 +60,35 @@ class Order:
             for (other, by_other, first, last), when in self.used.items():
                 clash = (written or by_other) and start < last and first < end
                 apart = other == stream or not clash or seen.get(other, 0) >= when
-                assert apart, "two streams use the same memory, in an order of chance"
+                assert apart, "two streams use the same memory in no fixed order"
             self.used[stream, written, start, end] = number
 
     def now(self, stream: int) -> dict[int, int]:
-        """What comes before an event that is recorded now."""
+        """The work that comes before an event recorded now."""
         return {**self.seen.get(stream, {}), stream: self.count.get(stream, 0)}
 
     def after(self, stream: int, before: dict[int, int]) -> None:
-        """What a stream is given from now on comes after that."""
+        """From now on the work of a stream comes after `before`."""
         seen = self.seen.setdefault(stream, {})
         seen |= {other: max(when, seen.get(other, 0)) for other, when in before.items()}
 
 
 class Card:
-    """The device: streams with work that waits, the capture under way, the memory handed out."""
+    """The device: streams with waiting work, the current capture, the allocated memory."""
 
     def __init__(self) -> None:
         self.queues: dict[int, list[Callable[[], None]]] = {0: []}
         self.capturing: Stream | None = None
         self.order = Order()  # of work outside of captures
-        self.done: dict[int, int] = {}  # works of each stream
+        self.done: dict[int, int] = {}  # by stream: how many works have run
         self.current: list[Stream] = []
         self.memory: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.unsettled = False  # whether work on the null stream may still go on
+        self.unsettled = False  # whether work on the null stream might still be running
         self.cublas: Any = None
         self.copies = 0  # to the host
-        self.taken = 0  # bytes that were ever asked for
-        self.room: int | None = None  # bytes that may yet be
-        self.fails_after: int | None = None  # so many kernels and products it breaks down
+        self.taken = 0  # bytes allocated so far, freed ones included
+        self.limit: int | None = None  # the largest possible `taken`
+        self.fails_after: int | None = None  # how many kernels and products run before the card fails
 
     def enqueue(self, stream: int, work: Callable[[], None], used: Uses = ()) -> None:
         if self.capturing:
@@ -98,7 +97,7 @@ class Card:
             self.capturing.order.add(stream, used)
             self.capturing.graph.append((work, used))
         elif stream:
-            assert not self.unsettled, "work on the null stream may not be done yet"
+            assert not self.unsettled, "work on the null stream might still be running"
             self.order.add(stream, used)
             self.queues[stream].append(work)
         else:
@@ -106,7 +105,7 @@ class Card:
             work()
 
     def at_once(self) -> None:
-        """Something is computed or copied on the current stream, now; not while a graph is captured."""
+        """Note that the current stream computes or copies something now. Refused during a capture."""
         self.refuse_capture()
         self.unsettled = self.unsettled or not self.stream
 
@@ -116,12 +115,12 @@ class Card:
         self.run(stream)
         for block in self.memory:
             block.check()
-        done = self.order.now(stream)  # before all that anybody is given from now on
+        done = self.order.now(stream)  # comes before all later work
         for other in self.queues:
             self.order.after(other, done)
 
     def run(self, stream: int, until: int | None = None) -> None:
-        """Do what waits on a stream, up to a number of its works, and what that waits for on others."""
+        """Run the waiting work of a stream, up to a number of works, and what it waits for on others."""
         queue = self.queues[stream]
         while queue and (until is None or self.done.get(stream, 0) < until):
             self.done[stream] = self.done.get(stream, 0) + 1
@@ -136,7 +135,7 @@ class Card:
             each()
 
     def owns(self, address: int, size: int) -> bool:
-        """Whether these bytes lie in one array that was handed out and not yet given back."""
+        """Whether these bytes are inside one allocated array."""
         return any(
             start <= address and address + size <= start + block.size
             for block in self.memory
@@ -144,7 +143,7 @@ class Card:
         )
 
     def busy(self, stream: int) -> bool:
-        """Whether work waits on a stream."""
+        """Whether a stream has waiting work."""
         return bool(self.queues.get(stream))
 
     def refuse_capture(self) -> None:
@@ -157,7 +156,7 @@ class Card:
 
 
 class Block:
-    """Memory with a border on both sides that nobody may write to."""
+    """Memory with a border on both sides that must not be written to."""
 
     def __init__(self, size: int) -> None:
         raw = np.full(size + 3 * GUARD, PATTERN, np.uint8)
@@ -221,7 +220,7 @@ class Event:
     card: Card
 
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
-        self.place: tuple[Any, int, dict[int, int], int] | None = None  # capture, stream, what is before it
+        self.place: tuple[Any, int, dict[int, int], int] | None = None  # capture, stream, work before it
 
     def record(self, stream: Stream | None = None) -> None:
         at, capture = stream.ptr if stream else self.card.stream, self.card.capturing
@@ -233,7 +232,7 @@ class Event:
             self.card.wait(self.place[1])
 
     def waited(self, stream: Stream) -> None:
-        """The stream waits for what the event was recorded after."""
+        """Make the stream wait for the work before the event."""
         if self.place is None:
             return
         capture, at, before, until = self.place
@@ -267,8 +266,8 @@ def strict(name: str, allowed: list[str], keywords: dict[str, Any]) -> None:
 class Array:
     """As `cupy.ndarray`."""
 
-    watch: Block  # of memory that was made for it
-    __array_ufunc__ = None  # NumPy's own functions and arrays keep away
+    watch: Block  # the memory that was allocated for it
+    __array_ufunc__ = None  # NumPy's functions and arrays refuse it
     __module__ = "cupy"
     card: Card
 
@@ -312,11 +311,11 @@ class Array:
     def set(self, arr: np.ndarray, stream: Stream | None = None) -> None:
         self.card.refuse_capture()
         assert type(arr) is np.ndarray and arr.dtype == self.dtype and arr.shape == self.shape
-        source = weakref.ref(arr)  # the copy comes later, and does not keep it
+        source = weakref.ref(arr)  # the copy runs later and does not keep the array alive
 
         def work() -> None:
             values = source()
-            assert values is not None, "copied from memory that has been given back"
+            assert values is not None, "copied from freed memory"
             np.copyto(self._numpy, values)
 
         self.card.enqueue(stream.ptr if stream else self.card.stream, work)
@@ -339,7 +338,7 @@ class Array:
 
 
 def unwrapped(value: Any) -> Any:
-    """The NumPy array inside, also of parts of tuples; a NumPy array that was not moved is refused."""
+    """The NumPy array inside, also in tuples and lists. A NumPy array that was not moved is refused."""
     if isinstance(value, Array):
         return value._numpy
     if isinstance(value, (tuple, list)):
@@ -354,7 +353,7 @@ def raw(keywords: dict[str, Any]) -> dict[str, Any]:
 
 
 def wrapped(like: Any, value: Any) -> Any:
-    """Results as CuPy gives them: arrays, of no axes where NumPy has scalars; views keep the watch."""
+    """Results as CuPy returns them: arrays, with shape () where NumPy has scalars; views keep the watch."""
     if not isinstance(value, (np.ndarray, np.generic)):
         return value
     result = Array(np.asarray(value))
@@ -397,7 +396,7 @@ class Kernel:
             for value, kind in zip(args, kinds, strict=False) if isinstance(value, Array)
         ]  # fmt: skip
 
-        def work(held: Any = args) -> None:  # the arrays live until it is done
+        def work(held: Any = args) -> None:  # keeps the arrays alive until it has run
             kernels.launch(self.module.code, self.module.options, self.name, grid, block, values)
 
         self.card.enqueue(self.card.stream, work, used)
@@ -420,7 +419,7 @@ class RawModule:
 
 
 def functions(card: Card, array: type[Array]) -> dict[str, Any]:
-    """Those that make arrays, move them, or are asked for by name: NumPy's, where CuPy has them."""
+    """The functions that make and move arrays, and by name NumPy's, if CuPy has them."""
 
     def fresh(shape: Any, dtype: Any, order: str = "C") -> Array:
         card.at_once()
@@ -429,7 +428,7 @@ def functions(card: Card, array: type[Array]) -> dict[str, Any]:
         block = Block(int(np.prod(shape)) * dtype.itemsize)
         card.memory.add(block)
         card.taken += block.size
-        if card.room is not None and card.taken > card.room:
+        if card.limit is not None and card.taken > card.limit:
             raise OutOfMemoryError(f"Out of memory allocating {block.size} bytes (allocated so far: ...).")
         numpy = block.array(shape, dtype)
         if dtype.kind == "f":
@@ -500,7 +499,7 @@ def cuda(card: Card) -> SimpleNamespace:
             memGetInfo=lambda: (10**11 - card.taken, 10**11),
         ),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-        get_elapsed_time=lambda start, end: 1.0,  # ms: how fast a card is it does not know
+        get_elapsed_time=lambda start, end: 1.0,  # ms: it does not imitate a card's speed
         get_cublas_handle=lambda: 0x2000,
         cublas=SimpleNamespace(getVersion=lambda handle: 131000),
         nvrtc=SimpleNamespace(getVersion=lambda: (13, 5)),
@@ -508,7 +507,7 @@ def cuda(card: Card) -> SimpleNamespace:
 
 
 def make() -> tuple[ModuleType, Card, Cublas]:
-    """The module, its card, and the cuBLAS on that card."""
+    """The module, its card, and cuBLAS on that card."""
     card = Card()
     array = type("ndarray", (Array,), {"card": card, "__module__": "cupy"})
     Array.card = card  # results of operators are plain Arrays

@@ -1,4 +1,4 @@
-"""CUDA kernels on the processor: the source, compiled by the C compiler, called for every thread."""
+"""CUDA kernels on the CPU: the source, compiled by the C compiler, and called for every thread."""
 
 import ctypes
 import re
@@ -13,7 +13,7 @@ import numpy as np
 
 SHIM = Path(__file__).with_name("shim.h")
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-BACKWARDS = False  # whether the last threads and blocks run first; nothing may depend on it
+BACKWARDS = False  # whether the last threads and blocks run first; no result may depend on it
 
 
 @cache
@@ -44,7 +44,7 @@ def compiled(source: str, options: tuple[str, ...]) -> tuple[Any, dict[str, list
 
 
 def waiters(source: str) -> set[str]:
-    """The functions and macros whose threads wait for each other: those that come to a barrier."""
+    """The functions and macros whose threads wait for each other because they reach a barrier."""
     source = re.sub("//.*", "", source)
     found, functions = {"__syncthreads"}, []
     for part in re.split(r"\n(?=__device__|__global__|#define)", source)[1:]:

@@ -1,4 +1,4 @@
-"""Write ``names.json``: the functions and methods of CuPy that NumPy has too, with their parameters.
+"""Write ``names.json``: the functions and methods that CuPy shares with NumPy, with their parameters.
 
 Run with CuPy installed (no GPU needed): python -m tests.standin.make_names
 """
@@ -16,10 +16,10 @@ PATH = Path(__file__).with_name("names.json")
 
 
 def parameters(thing: Any) -> list[str]:
-    """The names of the parameters that may be given by keyword, and "*args" where there are such."""
+    """The names of the parameters that can be passed by keyword, and "*args" if there is one."""
     try:
         signature = inspect.signature(thing)
-    except (TypeError, ValueError):  # compiled: the documentation's first line says it
+    except (TypeError, ValueError):  # compiled: the docstring's first line has them
         text = re.search(r"\((.*?)\)( ->|$)", (thing.__doc__ or "").strip().split("\n")[0].replace("\\", ""))
         names = [part.split("=")[0].split()[-1] for part in text.group(1).split(",")] if text else []
         return [name for name in names if name not in ("/", "*", "self")]
@@ -27,7 +27,7 @@ def parameters(thing: Any) -> list[str]:
 
 
 def names(cupy: Any) -> dict[str, Any]:
-    """What the installed CuPy offers."""
+    """The functions and methods of the installed CuPy."""
 
     def public(thing: Any, numpys: Any) -> dict[str, list[str]]:
         return {

@@ -1,6 +1,6 @@
-"""NCCL without graphics cards: what `tinygan.ranks.mpi` calls of `cupy.cuda.nccl`, by its documentation.
+"""NCCL without graphics cards: the part of `cupy.cuda.nccl` that `tinygan.ranks.mpi` calls.
 
-The processes meet through MPI; a sum is work on a stream of the stand-in for CuPy, as a kernel is.
+The processes communicate through MPI. A sum is work on a stream of the stand-in for CuPy, like a kernel.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ class NcclCommunicator:
 
     def __init__(self, ndev: int, commId: tuple[int, ...], rank: int) -> None:
         self.mpi: Any = import_module("mpi4py.MPI")
-        self.comm = self.mpi.COMM_WORLD.Dup()  # apart from what the processes tell each other beside
+        self.comm = self.mpi.COMM_WORLD.Dup()  # separate from the processes' other messages
         assert isinstance(commId, tuple) and len(commId) == BYTES and self.comm.bcast(commId) == commId
         assert (ndev, rank) == (self.comm.Get_size(), self.comm.Get_rank())
 
@@ -34,7 +34,7 @@ class NcclCommunicator:
     ) -> None:
         assert op == 0 and sendbuf == recvbuf and count > 0
         dtype = TYPES[datatype]
-        assert self.card.owns(recvbuf, count * dtype.itemsize), "a sum beyond the memory that was handed out"
+        assert self.card.owns(recvbuf, count * dtype.itemsize), "a sum outside of allocated memory"
         memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(recvbuf)
         values = np.frombuffer(memory, dtype)
         self.card.enqueue(stream, lambda: self.comm.Allreduce(self.mpi.IN_PLACE, values))

@@ -1,4 +1,4 @@
-"""The stand-ins in a process of its own, where no fixture can put them in place."""
+"""Installs the stand-ins in a separate process, where no fixture can."""
 
 import sys
 

@@ -1,6 +1,6 @@
-/* What a CUDA kernel expects, for a C compiler: each launch runs all threads of all blocks in turn,
-   the last ones first if it is to go backwards: on a card the order is nobody's to rely on.
-   A kernel with barriers runs its block's threads as coroutines, each up to the next barrier. */
+/* CUDA's names for a C compiler. A launch runs all threads of all blocks in turn, on request the last ones
+   first, because kernels must not rely on the order.
+   A kernel with barriers runs the threads of a block as coroutines, each up to the next barrier. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -42,7 +42,7 @@ static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
 
 #define STACK (32 << 10)
 static ucontext_t starts[1024];
-static jmp_buf scheduler, coroutines[1024]; /* quicker than swapcontext, which asks the system each time */
+static jmp_buf scheduler, coroutines[1024]; /* faster than swapcontext, which makes a system call each time */
 static char *stacks, finished[1024];
 static int current, backwards;
 static void (*body)(void **);

@@ -1,4 +1,4 @@
-"""What is promised when things break, put to the test: kills, power cuts, signals, damaged files, long runs.
+"""Tests of what tinygan promises when things break: kills, power cuts, signals, damaged files, long runs.
 
 The suite runs short versions; ``python -m tests.torture`` runs the long ones and writes their figures.
 """

@@ -1,4 +1,4 @@
-"""``python -m tests.torture``: the long figures, written to ``benchmarks/results/reliability.json``."""
+"""``python -m tests.torture``: the long tests. Their figures go to benchmarks/results/reliability.json."""
 
 import argparse
 import json
@@ -30,8 +30,8 @@ RESULT = ROOT / "benchmarks" / "results" / "reliability.json"
 
 def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.torture", description=__doc__)
-    parser.add_argument("--share", type=float, default=1.0, help="of the full numbers; default: 1")
-    parser.add_argument("--only", help="one of them, such as kills or mutants")
+    parser.add_argument("--share", type=float, default=1.0, help="of the full repetitions; default: 1")
+    parser.add_argument("--only", help="run one test, such as kills or mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=RESULT, help=f"default: {RESULT.relative_to(ROOT)}")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What it costs to check every loss and gradient before each update, and to save after every epoch."""
+"""The cost of checking every loss and gradient before each update, and of saving after every epoch."""
 
 import io
 import time
@@ -21,10 +21,10 @@ from tinygan.runs.trainer import schedule, trainer
 
 
 def check_cost(engine: str, steps: int) -> dict[str, float]:
-    """Steps of the tutorial's model, batch 256, and the time that `step.check_finite` takes in each.
+    """The time of a step of the tutorial's model, batch 256, and of `step.check_finite` in it.
 
-    It reads the gradients first, and so brings them into the cache for Adam: what is left out without it is
-    less than what is measured here.
+    The check is the first to read the gradients, and so brings them into the cache for Adam: leaving it out
+    would save less time than is measured here.
     """
     settings, device = Settings(), backend.cpu(engine)
     pixels = np.random.default_rng(0).integers(0, 256, (settings.batch_size, 28, 28, 1), dtype=np.uint8)
@@ -57,7 +57,7 @@ def check_cost(engine: str, steps: int) -> dict[str, float]:
 
 
 def save_cost(place: Path, steps: int) -> dict[str, float]:
-    """Saves of the tutorial's run, as a share of its epochs of 60,000 images: what `Training.save` takes."""
+    """The time of `Training.save` in the tutorial's run, as a share of its epochs of 60,000 images."""
     settings, device = Settings(), backend.cpu("fast")
     POOL.resize(machine.usable_cores())
     machine.keep_memory()  # as the command does

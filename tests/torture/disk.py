@@ -1,4 +1,4 @@
-"""A disk that fails at the Nth thing asked of it, for every N: what was saved stays; one line says why."""
+"""A disk that fails at the Nth operation, for every N: saved files stay intact, and one line says why."""
 
 import builtins
 import errno
@@ -22,9 +22,9 @@ LAST = "0001-strokes/checkpoints/epoch_0002.npz"
 
 @contextmanager
 def asked(names: Sequence[str], take: Callable[[Callable[[], Any]], Any]) -> Iterator[None]:
-    """Within this `take` gets each thing that is asked of the disk, as a function that does it.
+    """Within this `take` gets each operation on the disk, as a function that performs it.
 
-    That is: to open a file that is to be written, to write into it, and what `os` calls by these `names`.
+    The operations are: opening a file for writing, writing to it, and the functions of `os` in `names`.
     """
     opened = builtins.open
 
@@ -54,7 +54,7 @@ def asked(names: Sequence[str], take: Callable[[Callable[[], Any]], Any]) -> Ite
 def failing(nth: int, for_good: bool) -> Iterator[Callable[[], int]]:
     """The `nth` open, write, fsync, rename or mkdir fails, and all later ones if `for_good`.
 
-    Gives a function that counts those there were.
+    Yields a function that returns how many of these operations there were.
     """
     counted = 0
 
@@ -70,21 +70,21 @@ def failing(nth: int, for_good: bool) -> Iterator[Callable[[], int]]:
 
 
 def whole(out: Path) -> str:
-    """Train into `out` undisturbed: the digest of everything that is left at the end."""
+    """Train into `out` undisturbed. Returns the digest of the last checkpoint."""
     works("train", *SETTINGS, "--out", out, cwd=out.parent)
     return digest(out / LAST)
 
 
 def damage(out: Path) -> str | None:
-    """What is half-written in `out`, if anything is. Raises CheckpointError for a checkpoint that is."""
+    """The half-written files in `out`, or None. Raises: CheckpointError if a checkpoint is damaged."""
     for file in out.glob("*/checkpoints/*"):
         read(file)
     left = [str(path) for path in out.rglob("*.tmp")]
     return f"left {left}" if left else None
 
 
-def going_on(out: Path, expected: str) -> str | None:
-    """Resume the run in `out`: what is wrong with its end, if anything is."""
+def resume(out: Path, expected: str) -> str | None:
+    """Resume the run in `out`. Returns what is wrong with its end, or None."""
     (run,) = out.iterdir()
     done = tinygan("train", "--resume", run, "--out", out, cwd=out.parent)
     if done.returncode or digest(out / LAST) != expected:
@@ -93,9 +93,9 @@ def going_on(out: Path, expected: str) -> str | None:
 
 
 def fail_once(out: Path, nth: int, for_good: bool, expected: str) -> tuple[str, str | None]:
-    """One run on a failing disk: how it ended ('' where there was no `nth`), and what is wrong.
+    """One run on a failing disk: how it ended ('' if there was no `nth` operation), and what is wrong.
 
-    A picture, a report or an animation that cannot be written is no reason to end.
+    A picture, a report or an animation that cannot be written must not end the run.
     """
     with failing(nth, for_good) as counted:
         done = tinygan("train", *SETTINGS, "--out", out, cwd=out.parent)
@@ -108,13 +108,13 @@ def fail_once(out: Path, nth: int, for_good: bool, expected: str) -> tuple[str, 
         return "wrong", problem
     if code and not list(out.glob("*/config.json")):
         return "had not begun", None
-    if problem := going_on(out, expected):
+    if problem := resume(out, expected):
         return "wrong", problem
     return "resumed" if code else "complete", None
 
 
 def failures(place: Path, every: int = 1) -> dict[str, Any]:
-    """Each operation of a run fails, or one in `every`: once alone, once with all that follow."""
+    """Each operation of a run (or one in `every`) fails: once alone, once with all that follow."""
     expected = whole(place / "whole")
     tally: Counter[str] = Counter()
     wrong = []

@@ -1,4 +1,4 @@
-"""Ctrl-C, and another one at once, in the middle of each thing that a run writes: nothing is lost.
+"""Ctrl-C, once or twice, in the middle of each thing that a run writes: nothing is lost.
 
 The signals of `tests.torture.signals` come at random; these come while pictures, statistics, checkpoints,
 reports and the animation are being written, each of them in turn.
@@ -15,12 +15,12 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.commands import tinygan
-from tests.torture.disk import SETTINGS, damage, going_on, whole
+from tests.torture.disk import SETTINGS, damage, resume, whole
 
 
 @contextmanager
 def interrupted(nth: int, times: int) -> Iterator[Callable[[], list[str]]]:
-    """At the `nth` fsync this process gets SIGINT `times` times; gives the names of what was synced."""
+    """At the `nth` fsync this process gets SIGINT `times` times. Yields a function: all synced names."""
     sync, synced = os.fsync, []
 
     def fsync(descriptor: int) -> None:
@@ -30,7 +30,7 @@ def interrupted(nth: int, times: int) -> Iterator[Callable[[], list[str]]]:
                 signal.raise_signal(signal.SIGINT)
         sync(descriptor)
 
-    # A shell that starts something in the background has it ignore SIGINT.
+    # A shell makes the processes that it starts in the background ignore SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with patch.object(os, "fsync", fsync):
@@ -40,7 +40,7 @@ def interrupted(nth: int, times: int) -> Iterator[Callable[[], list[str]]]:
 
 
 def interrupt_once(out: Path, nth: int, times: int, expected: str) -> tuple[str, str, str | None]:
-    """One run: what was being written ('' where there was no `nth` thing), how it ended, what is wrong."""
+    """One run: what was being written ('' if there was no `nth` fsync), how it ended, what is wrong."""
     with interrupted(nth, times) as synced:
         done = tinygan("train", *SETTINGS, "--out", out, cwd=out.parent)
     if len(synced()) < nth:
@@ -55,7 +55,7 @@ def interrupt_once(out: Path, nth: int, times: int, expected: str) -> tuple[str,
         return name, "had not begun", f"{errors!r}, and nothing is saved" if code != 7 else None
     if code == 7 and any(out.glob("*/losses.f32")):
         return name, "wrong", f"not saved at once: {errors!r}"
-    if problem := going_on(out, expected):
+    if problem := resume(out, expected):
         return name, "wrong", problem
     if len([*out.glob("*/training.gif"), *out.glob("*/report.html")]) < 2:
         return name, "wrong", "no animation or no report"
@@ -63,13 +63,13 @@ def interrupt_once(out: Path, nth: int, times: int, expected: str) -> tuple[str,
 
 
 def interrupts(place: Path, every: int = 1) -> dict[str, Any]:
-    """A run for each thing that a run writes, or for one in `every`: interrupted there, once and twice."""
+    """For each thing that a run writes (or one in `every`) a run that is interrupted there, once or twice."""
     expected = whole(place / "whole")
     tally: Counter[str] = Counter()
     names: set[str] = set()
     wrong = []
     for times in (1, 2):
-        for nth in count(1 + (times - 1) * every // 2, every):  # other things than the first time, if not all
+        for nth in count(1 + (times - 1) * every // 2, every):  # not those of the first time, if not all
             name, ending, problem = interrupt_once(place / f"{nth}-{times}", nth, times, expected)
             if not name:
                 break

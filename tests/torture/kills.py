@@ -1,4 +1,4 @@
-"""Saving while being killed: whatever the instant, the newest checkpoint or the one before it loads."""
+"""Saving while being killed: at any instant, the newest checkpoint or the one before it loads."""
 
 import os
 import random
@@ -17,22 +17,22 @@ from tinygan.errors import CheckpointError
 from tinygan.runs import checkpoint
 from tinygan.runs.folder import RunFolder
 
-DEAD = 9  # the exit code of a process that ended where it was to end
+DEAD = 9  # the exit code of a process that ended where it should
 
 
 def state(number: int) -> dict[str, np.ndarray]:
-    """What the save with this number keeps: 200 KB that hold the number everywhere."""
+    """The arrays of save `number`: 200 KB, filled with that number."""
     return {"weights": np.full(50_000, number, np.float32), "step": np.array(number)}
 
 
 def save(run: RunFolder, number: int) -> None:
-    """What a run does at the end of its epoch `number`, of which it keeps the last even one."""
+    """Save and prune as a run does after epoch `number`; it keeps the last even epoch."""
     run.save(state(number), {}, *[run.checkpoint_path(number)] * (1 - number % 2))
     run.prune(1)
 
 
 def save_for_ever(run: RunFolder, pipe: int) -> None:
-    """One checkpoint after the other, each number written into the `pipe` once its save is over."""
+    """Save one checkpoint after another, and write each number to the `pipe` when its save is complete."""
     number = 0
     while True:
         number += 1
@@ -41,19 +41,19 @@ def save_for_ever(run: RunFolder, pipe: int) -> None:
 
 
 def survived(run: RunFolder, finished: int) -> str | None:
-    """None if what is on disk holds save `finished` or a later one, whole; else what is wrong."""
+    """What is wrong, or None if the disk holds save `finished` or a later one intact."""
     try:
         _, arrays, _ = checkpoint.newest_intact(run.checkpoints(), lambda line: None)
     except CheckpointError as problem:
-        return None if finished == 0 else f"save {finished} was over, and: {problem}"
+        return None if finished == 0 else f"save {finished} was complete, but: {problem}"
     number = int(arrays["step"])
     if number < finished:
-        return f"save {finished} was over, and {number} is the newest"
+        return f"save {finished} was complete, but {number} is the newest"
     return None if (arrays["weights"] == number).all() else f"save {number} is not what was saved"
 
 
 def kill_once(folder: Path, saves: int, seconds: float) -> tuple[int, bool, str | None]:
-    """Kill a saving process `seconds` after it has reported that `saves` of its saves are over.
+    """Kill a saving process `seconds` after it has reported `saves` complete saves.
 
     Returns how many it had reported by then, whether it had a temporary file open, and what is wrong.
     """
@@ -65,7 +65,7 @@ def kill_once(folder: Path, saves: int, seconds: float) -> tuple[int, bool, str 
         save_for_ever(run, writing)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        pipe.read(4 * saves)  # a busy machine starts the process late: only its own saves are a clock
+        pipe.read(4 * saves)  # a busy machine starts the process late, so its saves are the clock
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -74,7 +74,7 @@ def kill_once(folder: Path, saves: int, seconds: float) -> tuple[int, bool, str 
 
 
 def exits(folder: Path) -> dict[str, Any]:
-    """The process of the fourth save ends just before, and just after, each thing it asks of the disk."""
+    """The process of the fourth save ends just before, or just after, each of its disk operations."""
     tally, wrong = {"before": 0, "after": 0}, []
     for when in tally:
         for nth in count(1):
@@ -96,7 +96,7 @@ def exits(folder: Path) -> dict[str, Any]:
 
 
 def dying(nth: int, when: str) -> AbstractContextManager[None]:
-    """Within this the process ends at the `nth` thing it asks of the disk: open, write, fsync or rename."""
+    """Within this the process ends at its `nth` disk operation: open, write, fsync, rename and so on."""
     counted = 0
 
     def take(do: Callable[[], Any]) -> Any:
@@ -113,7 +113,7 @@ def dying(nth: int, when: str) -> AbstractContextManager[None]:
 
 
 def kills(folder: Path, times: int, seed: int) -> dict[str, Any]:
-    """Kills at random instants of one of the first five saves, `times` of them."""
+    """`times` kills at random instants during one of the first five saves."""
     began = time.monotonic()
     for number in range(5):
         checkpoint.save(folder / f"{number}.npz", state(number), {})

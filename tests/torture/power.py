@@ -1,10 +1,10 @@
-"""A run while the power fails, on a disk that keeps of unsynced writes what it likes.
+"""Power cuts during a run, on a disk that keeps an arbitrary part of unsynced writes.
 
-What `RunFolder.create`, its files and four checkpoints ask of the disk is recorded. Then the disk is
-rebuilt as a power cut after any of these operations may leave it: bytes that were not synced may be there,
-missing, cut short, zeros or garbage; of the changes of names in a folder that was not synced the first few
-happened, each folder for itself. (The model is that of SQLite's test6.c and of ALICE, Pillai et al. 2014:
-a file's bytes are safe after fsync of the file, a name after fsync of its folder.)
+The disk operations of `RunFolder.create`, its files and four checkpoints are recorded. Then the disk is
+rebuilt as a power cut after any of them could leave it. Bytes that were not synced are there, missing, cut
+short, zeros or garbage. Of the changes of names in an unsynced folder, the first few have happened, in each
+folder independently. (The model is that of SQLite's test6.c and of ALICE, Pillai et al. 2014: a file's bytes
+are safe after fsync of the file, a name after fsync of its folder.)
 """
 
 import io
@@ -24,29 +24,29 @@ from tinygan import files
 from tinygan.errors import CheckpointError
 from tinygan.runs.folder import RunFolder
 
-OUT = "deep/runs"  # two folders that are not there yet
-DEEP = 0  # the number of the folder that is
+OUT = "deep/runs"  # two folders that do not exist yet
+DEEP = 0  # the number of the folder above, which exists
 
 
 class Operation(NamedTuple):
     what: str  # mkdir, create, write, rename, unlink, fsync
-    node: int  # the number of a file or a folder; of the folder in which names change
+    node: int  # the number of a file or folder; for changes of names, of the folder
     name: str = ""
-    value: Any = None  # the number of what gets the name, the bytes, the new name
+    value: Any = None  # the number of the named file or folder, the bytes, the new name
 
 
 class Recorder:
-    """Notes what `runs.folder` asks of the disk below `root`, and does it there, except for fsync."""
+    """Records the disk operations of `runs.folder` below `root`, and performs them, except fsync."""
 
     def __init__(self, root: Path) -> None:
         self.operations: list[Operation] = []
-        self.nodes = {str(root): DEEP}  # of the paths there are now
+        self.nodes = {str(root): DEEP}  # by path, of all that exist now
         self.open_files: dict[int, int] = {}  # nodes by descriptor
         self.count = 1
 
     def new(self, what: str, path: str) -> int:
         parent, name = os.path.split(path)
-        if parent not in self.nodes:  # made by pathlib, which keeps functions of its own in Python 3.10
+        if parent not in self.nodes:  # made by pathlib, which has private functions in Python 3.10
             self.new("mkdir", parent)
         self.nodes[path] = self.count
         self.count += 1
@@ -54,7 +54,7 @@ class Recorder:
         return self.nodes[path]
 
     def patched(self) -> ExitStack:
-        """What puts this recorder in the place of the system's functions."""
+        """A context within which this recorder replaces the system's functions."""
         real = {name: getattr(os, name) for name in ("mkdir", "replace", "unlink", "open")}
 
         def mkdir(path: Any, *arguments: Any) -> None:
@@ -108,8 +108,8 @@ class Recorder:
 
 
 def recorded(place: Path, saves: int) -> tuple[list[Operation], list[int]]:
-    """The operations of a run with that number of saves, made at `place`; how many there were when it had its
-    configuration, and after each save."""
+    """The operations of a run at `place` with that number of `saves`, and how many there were after writing
+    the configuration and after each save."""
     recorder = Recorder(place)
     with recorder.patched():
         run = RunFolder.create(place / OUT, "run")
@@ -124,7 +124,7 @@ def recorded(place: Path, saves: int) -> tuple[list[Operation], list[int]]:
 
 
 def after_the_cut(operations: list[Operation], chance: random.Random, place: Path) -> None:
-    """Make the files below `place` that a disk may hold after these operations."""
+    """Make files below `place` that a disk could hold if power fails after these operations."""
     folders: dict[int, dict[str, int]] = defaultdict(dict)  # names that are on disk for certain
     changes: dict[int, list[Operation]] = defaultdict(list)  # of names in each folder, not synced
     safe: dict[int, bytes] = defaultdict(bytes)  # synced bytes of each file
@@ -166,7 +166,7 @@ def _apply(names: dict[str, int], change: Operation) -> None:
 
 
 def _kept(whole: bytes, chance: random.Random) -> bytes:
-    """What a disk may hold of bytes that were written and not synced."""
+    """The bytes that a disk could hold of `whole`, which was written but not synced."""
     how = chance.choice(("all", "none", "some", "zeros", "garbage"))
     if how == "all":
         return whole
@@ -179,7 +179,7 @@ def _kept(whole: bytes, chance: random.Random) -> bytes:
 
 
 def problem_with(out: Path, saves: int | None) -> str | None:
-    """None if the run in `out`, where promised, holds its `saves` and goes on, and a new one can begin."""
+    """What is wrong, or None if the run in `out` holds its `saves` (if promised) and a new run can begin."""
     try:
         run, _ = RunFolder.find(None, out)
         run.read_config()
@@ -188,13 +188,13 @@ def problem_with(out: Path, saves: int | None) -> str | None:
                 return problem
             rows, losses = run.read_stats(), run.read_losses()
             if [row["epoch"] for row in rows][:saves] != list(range(1, saves + 1)):
-                return f"save {saves} was over, and the statistics are {rows}"
+                return f"save {saves} was complete, but the statistics are {rows}"
             if not np.array_equal(losses[: 2 * saves, 0], np.repeat(range(1, saves + 1), 2)):
-                return f"save {saves} was over, and the losses are {losses[:, 0]}"
+                return f"save {saves} was complete, but the losses are {losses[:, 0]}"
             run.keep_stats_until(2 * saves)
     except CheckpointError as problem:
         if saves is not None:
-            return f"save {saves} was over: {problem}"
+            return f"save {saves} was complete, but: {problem}"
     try:
         RunFolder.create(out, "next")
     except CheckpointError as problem:

@@ -1,4 +1,4 @@
-"""Two processes after the same folder at the same time: one wins each time, and each gets its own number."""
+"""Two processes compete for the same folder: one wins each time, and each gets a different run number."""
 
 import multiprocessing
 from contextlib import ExitStack
@@ -10,7 +10,7 @@ from tinygan.runs.folder import RunFolder
 
 
 def rival(place: Path, count: int, gate: Any, results: Any) -> None:
-    """Make a run and take a lock `count` times, each time at the same instant as the other."""
+    """Make a run and take a lock `count` times, each time at the same instant as the other process."""
     found = []
     for number in range(count):
         gate.wait(60)

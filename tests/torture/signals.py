@@ -1,4 +1,4 @@
-"""Training interrupted or killed at random instants, and resumed: bit for bit as without that."""
+"""A training that is interrupted or killed at a random instant and resumed ends with the same bits."""
 
 import random
 import re
@@ -12,7 +12,7 @@ from typing import Any
 from tests.commands import RUN, TINY, TINY_STEPS, checkpoint, digest, ended, start
 from tinygan.runs.folder import RunFolder
 
-# Twelve steps of four epochs, each of which closes with pictures and a save, every second with a report.
+# Twelve steps in four epochs. Each ends with pictures and a save, every second one with a report.
 TRAIN = (*TINY, "--epochs", "4", "--checkpoint-every", "2", "--average", "0.9")
 KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL)
 
@@ -22,13 +22,13 @@ def training(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen
     return start(
         "-m", "tinygan.train", *arguments, "--engine", "fast", "--device", "cpu", cwd=cwd,
         environment=environment,
-        # A shell that starts something in the background has it ignore SIGINT.
+        # A shell makes the processes that it starts in the background ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
 def begun(cwd: Path) -> subprocess.Popen[str]:
-    """A training that has just named its run."""
+    """A training that has just printed the name of its run."""
     process = training(cwd, *TRAIN)
     assert process.stdout
     while process.stdout.readline()[:3] not in ("run", ""):
@@ -39,7 +39,7 @@ def begun(cwd: Path) -> subprocess.Popen[str]:
 def interrupt_once(
     cwd: Path, number: int, seconds: float, twice: bool, expected: str
 ) -> tuple[str, str | None]:
-    """One interrupted run: how it ended, and what is wrong, if anything is."""
+    """One interrupted run: how it ended, and what is wrong, or None."""
     process = begun(cwd)
     time.sleep(seconds)
     for _ in range(1 + twice):

@@ -1,4 +1,4 @@
-"""A long run: memory, open files and threads stay what they were."""
+"""A long run: its memory, open files and threads do not grow."""
 
 import os
 import time
@@ -10,7 +10,7 @@ from tests.commands import RUN, ended
 from tests.torture.signals import training
 
 STEPS_PER_EPOCH = 20
-SETTLED = 200  # steps after which nothing may grow any more
+SETTLED = 200  # steps after which nothing may grow
 
 
 def measure(process: int) -> dict[str, int]:
@@ -26,16 +26,16 @@ def measure(process: int) -> dict[str, int]:
 
 
 def soak(folder: Path, steps: int, *options: str) -> dict[str, Any]:
-    """`steps` steps, with a checkpoint, pictures and statistics every 20; measured while it trains.
+    """Measure a run of `steps` steps while it trains, with a checkpoint, pictures and statistics every 20.
 
-    Without ``--no-report`` among the `options` the report is written as often, too: it holds the pictures
-    of all epochs so far, and so does the memory meanwhile.
+    Unless `options` has ``--no-report``, the report is written just as often. It holds the pictures of all
+    epochs so far, and so does memory while it is written.
     """
     epochs = steps // STEPS_PER_EPOCH
     process = training(
         folder, "--data", "strokes", "--limit", "640", "--batch-size", "32", "--width", "16",
         "--epochs", str(epochs), "--checkpoint-every", "1", "--no-gif", "--quiet", *options,
-        MALLOC_ARENA_MAX="1",  # glibc's heaps for other threads may grow once, at any time
+        MALLOC_ARENA_MAX="1",  # glibc's heaps for other threads can grow once, at any time
     )  # fmt: skip
     statistics = folder / RUN / "stats.jsonl"
     measured: dict[int, dict[str, int]] = {}
@@ -51,12 +51,12 @@ def soak(folder: Path, steps: int, *options: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     settled = {epoch: facts for epoch, facts in measured.items() if epoch * STEPS_PER_EPOCH >= SETTLED}
     ordered = [settled[epoch] for epoch in sorted(settled)]
-    # A save takes memory for an instant, and sometimes it is looked at just then; so medians of the first
-    # and of the last quarter show growth.
+    # A save takes memory for an instant, which some measurements hit. So growth is that of the median, from
+    # the first quarter to the last one.
     quarter = max(1, len(ordered) // 4)
     resident = [facts["bytes"] for facts in ordered]
     growth = median(resident[-quarter:]) / median(resident[:quarter]) - 1
-    # A file that is being written is open for a moment; one that is never closed is open in every measure.
+    # A file that is being written is open for a moment; one that is never closed is open every time.
     half = len(ordered) // 2
 
     def least(name: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Short versions of the long tests; and that each of them notices when its promise is broken."""
+"""Short versions of the long tests, and controls: each test detects a promise that is broken."""
 
 import os
 from pathlib import Path
@@ -80,20 +80,20 @@ def test_a_disk_that_fails_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     assert found["resumed"] >= 5 and found["failures"] >= 12
 
 
-def test_of_two_processes_one_wins_each_time(tmp_path: Path) -> None:
+def test_one_of_two_processes_wins_each_time(tmp_path: Path) -> None:
     found = rivals(tmp_path, 30)
     assert found["one_winner"] == 30 and found["shared_a_number"] == 0, found
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-def test_a_run_that_is_interrupted_or_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_a_run_that_is_interrupted_or_killed_resumes_as_if_it_had_not_been(tmp_path: Path) -> None:
     found = signals(tmp_path, 8, 1)  # two of each kind
     assert found["wrong"] == 0, found["first"]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
 def test_a_run_that_is_interrupted_while_it_writes_loses_nothing(tmp_path: Path) -> None:
     found = interrupts(tmp_path, every=11)
     assert found["wrong"] == 0, found["first"]
@@ -102,7 +102,7 @@ def test_a_run_that_is_interrupted_while_it_writes_loses_nothing(tmp_path: Path)
 
 @pytest.mark.slow
 def test_checking_losses_and_gradients_costs_little() -> None:
-    assert check_cost("fast", 5)["percent"] < 2  # about 0.5 where nothing else runs
+    assert check_cost("fast", 5)["percent"] < 2  # about 0.5 if nothing else runs
 
 
 @pytest.mark.slow
@@ -111,9 +111,9 @@ def test_saving_after_every_epoch_costs_less_than_one_percent(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux' /proc")
-def test_a_long_run_takes_no_more_and_more(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_a_long_run_does_not_grow(tmp_path: Path) -> None:
     found = soak(tmp_path, 600, "--no-report")
-    # A heap of 77 MB that still grows once, by 3 MB, would be no leak: 600 steps are few.
+    # A heap of 77 MB that still grows once, by 3 MB, is not a leak: 600 steps are few.
     assert found["growth_percent"] < 4 and found["measured"] > 10
     assert found["threads"][0] == found["threads"][1] and found["files"][0] == found["files"][1]

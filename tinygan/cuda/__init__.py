@@ -1,3 +1,3 @@
-"""The fast engine on graphics cards, through CuPy: one training step as a whole, captured as a graph.
-The algorithm is that of `tinygan.fast`. What differs is what a card is good and bad at: it multiplies large
-matrices at great speed, moves memory fast, and loses time with every small call."""
+"""The fast engine on graphics cards, through CuPy: a whole training step, captured as a CUDA graph.
+The algorithm is that of `tinygan.fast`, adapted to a card's strengths: it multiplies large matrices very
+fast and moves memory fast, but loses time with every small call."""

@@ -1,7 +1,7 @@
-"""Matrix products by cuBLAS, called directly: what `xp.matmul` does, for use inside a CUDA graph.
+"""Matrix products that call cuBLAS directly: `xp.matmul`, for use inside a CUDA graph.
 
-CuPy refuses its own cuBLAS handle while a graph is captured, and copies most views first. A handle with
-its own workspace may be captured (cuBLAS documentation, section 2.1.12), and takes a `Matrix` as it lies."""
+CuPy refuses to use its cuBLAS handle while a graph is captured, and copies most views first. A handle with
+its own workspace can be captured (cuBLAS documentation, section 2.1.12), and a `Matrix` needs no copy."""
 
 import ctypes
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from tinygan.arrays import Array
 from tinygan.errors import DeviceError, one_line, pip
 
-MATRIX = c_void_p, c_int, c_int, c_longlong  # where, type, leading dimension, step to the next one
-# Argument types of the functions used, from cublas_api.h; each returns a status.
+MATRIX = c_void_p, c_int, c_int, c_longlong  # address, type, leading dimension, stride to the next matrix
+# Argument types of the functions in use, from cublas_api.h; each returns a status.
 SIGNATURES: dict[str, Sequence[Any]] = {
     "cublasCreate_v2": [ctypes.POINTER(c_void_p)],
     "cublasDestroy_v2": [c_void_p],
@@ -27,26 +27,26 @@ SIGNATURES: dict[str, Sequence[Any]] = {
 TYPES = {"f": 0, "e": 2}  # CUDA_R_32F, CUDA_R_16F, library_types.h, by NumPy's letters
 FLOAT32, TF32 = 68, 77  # CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32
 DEFAULT_ALGORITHM = -1  # CUBLAS_GEMM_DEFAULT
-WORKSPACE = 32 << 20  # bytes; what cuBLAS recommends for Hopper, and more than older cards need
+WORKSPACE = 32 << 20  # bytes; as cuBLAS recommends for Hopper, more than older cards need
 
 
 class CUBLASError(RuntimeError):
-    """A call failed; the text begins with its status, as that of CuPy's exception of this name does."""
+    """A call failed. The text begins with the status, like that of CuPy's exception of the same name."""
 
 
 class Matrix(NamedTuple):
-    """How a batch of matrices lies in memory, as BLAS sees it: column by column."""
+    """The memory layout of a batch of matrices in BLAS's terms, that is, column-major."""
 
     transposed: bool
     leading: int  # numbers from one column to the next
-    step: int  # numbers from one matrix of the batch to the next; 0: the same one for all
+    step: int  # numbers from one matrix of the batch to the next; 0: the whole batch uses the same one
 
 
 def arguments(a: Array, b: Array, out: Array) -> tuple[int, int, int, Matrix, Matrix, Matrix, int]:
-    """For out = a b, (m, k) times (k, n) or batches of them: m, n, k, the two factors, the result, how many.
-    A row-major matrix is, to BLAS, the transpose of a column-major one. So the product is asked for as
-    out' = b' a', and each view is handed over as it is. A factor with 2 axes serves the whole batch.
-    Raises ValueError for shapes that do not fit, or a view with no axis of neighbours in memory."""
+    """For out = a b, (m, k) times (k, n) or batches of these: m, n, k, both factors, the result, batch size.
+    To BLAS a row-major matrix is the transpose of a column-major one. So the call computes out' = b' a' and
+    passes each view unchanged. A factor with 2 axes serves the whole batch.
+    Raises: ValueError if the shapes do not fit, or if no axis of a view is contiguous."""
     (m, k), (k2, n) = a.shape[-2:], b.shape[-2:]
     batch = out.shape[0] if out.ndim == 3 else 1
     fits = k == k2 and out.shape[-2:] == (m, n)
@@ -59,7 +59,7 @@ def arguments(a: Array, b: Array, out: Array) -> tuple[int, int, int, Matrix, Ma
 
 
 def matrix(x: Array) -> Matrix:
-    """How `x` (rows, columns) or (count, rows, columns) is to be called."""
+    """The layout of `x`, (rows, columns) or (count, rows, columns), for a call."""
     rows, columns = x.shape[-2:]
     down, along = (stride // x.itemsize for stride in x.strides[-2:])
     step = x.strides[0] // x.itemsize if x.ndim == 3 else 0
@@ -71,12 +71,12 @@ def matrix(x: Array) -> Matrix:
 
 
 def load() -> Any:
-    """cuBLAS, with the types of its functions declared. Raises DeviceError: the library is not there."""
+    """cuBLAS, with the types of its functions declared. Raises: DeviceError if it cannot be loaded."""
     try:
         from cuda import pathfinder  # pyright: ignore
 
         found = pathfinder.load_nvidia_dynamic_lib("cublas")
-        library = ctypes.CDLL(found.abs_path, handle=getattr(found, "_handle_uint", None))  # CuPy's own
+        library = ctypes.CDLL(found.abs_path, handle=getattr(found, "_handle_uint", None))  # CuPy's
     except (AttributeError, ImportError, OSError, RuntimeError) as problem:
         remedy = f"{pip('install', 'cupy-cuda13x[ctk]')} (CUDA 12: 'cupy-cuda12x[ctk]')"
         raise DeviceError(f"cuBLAS cannot be loaded: {one_line(problem)}. Install it: {remedy}.") from problem
@@ -93,11 +93,11 @@ def declared(library: Any) -> Any:
 
 
 class Blas:
-    """A cuBLAS handle that computes on one stream, in one precision."""
+    """A cuBLAS handle for one stream and one precision."""
 
     def __init__(self, xp: Any, stream: Any, precision: str) -> None:
-        """`stream` is a CuPy stream; precision ``"float32"``; else float32 factors round to TF32's 10 bits.
-        Raises DeviceError where cuBLAS is not there, CUBLASError where it cannot be used."""
+        """`stream` is a CuPy stream. Unless `precision` is ``"float32"``, float32 factors round to TF32's 10
+        bits. Raises: DeviceError if cuBLAS cannot be loaded; CUBLASError if it cannot be used."""
         self.library = load()
         self.compute = FLOAT32 if precision == "float32" else TF32
         self.workspace = xp.empty(WORKSPACE, dtype=xp.uint8)
@@ -105,12 +105,12 @@ class Blas:
         self.handle = c_void_p()
         self._call("cublasCreate_v2", ctypes.byref(self.handle))
         self._call("cublasSetStream_v2", self.handle, stream.ptr)
-        # After the stream: setting a stream takes the workspace away.
+        # After the stream, because setting a stream resets the workspace.
         self._call("cublasSetWorkspace_v2", self.handle, self.workspace.data.ptr, WORKSPACE)
 
     def product(self, a: Array, b: Array, out: Array) -> None:
-        """out = a b, for arrays (m, k), (k, n), (m, n) or batches of them: float32; or both factors float16,
-        added up in float32, and the result either. Raises as `arguments`, or CUBLASError."""
+        """out = a b, for arrays (m, k), (k, n), (m, n) or batches of these. All are float32, or both factors
+        float16 and the result either, with sums in float32. Raises: as `arguments`; CUBLASError."""
         m, n, k, first, second, result, batch = arguments(a, b, out)
         factor, product = TYPES[a.dtype.char], TYPES[out.dtype.char]
         self._call(
@@ -122,9 +122,9 @@ class Blas:
         )  # fmt: skip
 
     def close(self) -> None:
-        """Give the handle back. Graphs that were captured with it must be gone by then."""
+        """Free the handle. No graph captured with it may exist any longer."""
         if self.handle:
-            self.library.cublasDestroy_v2(self.handle)  # which a card that has failed cannot do
+            self.library.cublasDestroy_v2(self.handle)  # fails on a card that has failed
             self.handle = c_void_p()
 
     def _call(self, name: str, *given: Any) -> None:

@@ -1,20 +1,20 @@
 """Convolution by frequencies as plain matrix products; `tinygan.fast.conv` derives the algorithm.
 
-A graphics card does not mind a few more multiplications, but it does mind moving numbers. So here a frequency
-that has a conjugate keeps its two real numbers, p + iq, and a complex product is one of real matrices,
+On a graphics card a few more multiplications cost little, but moving numbers costs much. So a frequency
+that has a conjugate keeps its two real numbers, p + iq, and a complex product becomes a real matrix product:
 
     [Re Y  Im Y] = [p  q] [ c  d]      for conj W = c + id
                           [-d  c]
 
-Frequencies that are real go by twos: then the matrix is diagonal. With R pairs in all, nothing remains but
+Real frequencies are paired, and their matrix is diagonal. With R pairs in all, a convolution is
 
     X = L' x       lift pictures       (2 R, places) (places, C), for each example
     W = K' w       lift the kernel     (4 R, taps) (taps, C F)
     Y[r] = X[r] W[r]                   R products (T, 2 C) (2 C, 2 F)
     y = L Y        lower pictures      (places, 2 R) (2 R, F), for each example
 
-and their transposes for everything else, ' being the transpose. Maps are (T, places, channels); with stride 2
-the four phases of a place are neighbours, as 4 C channels."""
+where ' means the transpose; the gradients use the transposes. Maps are (T, places, channels). With stride 2
+the four phases of a place are neighbours and count as 4 C channels."""
 
 from functools import lru_cache
 from typing import Any
@@ -31,14 +31,14 @@ TAPS = 5  # side of every kernel
 
 @lru_cache(maxsize=8)
 def constants(cut: Axis) -> tuple[np.ndarray, np.ndarray]:
-    """L (places, 2 R) and K (taps, R, 2, 2) of a convolution, both of whose axes are `cut` so, float64."""
+    """L (places, 2 R) and K (taps, R, 2, 2), float64, of a convolution with both axes `cut` the same way."""
     n = cut.n, cut.n
     both = circles(n)
     pairs, reals = map(len, both)
     R = pairs + -(-reals // 2)
 
     def waves(places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Cosines and sines of the pairs, cosines of the reals: (places, frequencies)."""
+        """Cosines and sines of the pairs, cosines of the real frequencies: (places, frequencies)."""
         turned, of_reals = (angles(n, frequencies, places).T for frequencies in both)
         return np.cos(turned), np.sin(turned), np.cos(of_reals)
 
@@ -57,19 +57,19 @@ def constants(cut: Axis) -> tuple[np.ndarray, np.ndarray]:
 
 
 def axis(side: int, stride: int) -> Axis:
-    """Of a square picture with 'same' padding: side `stride` times `side` before, `side` after."""
+    """The axis of a square picture with 'same' padding: `stride` * `side` pixels in, `side` out."""
     return whole(side * stride, side, TAPS, stride, (TAPS - stride) // 2)
 
 
 class Convolution:
     """A convolution from C channels of a large square picture to F of a small one, 'same' padding. The small
-    picture has `side` x `side` places; the large one `stride` times as many pixels an axis. Lifted, for T
-    examples: X (T, 2 R, phases C) and Y (T, 2 R, F); the kernel: W (R, 2 phases C, 2 F)."""
+    picture has `side` x `side` places, the large one `stride` times as many pixels per axis. For T examples,
+    lifted pictures are X (T, 2 R, phases C) and Y (T, 2 R, F), the lifted kernel W (R, 2 phases C, 2 F)."""
 
     def __init__(self, xp: Any, kernels: Kernels, blas: Blas, side: int, stride: int) -> None:
         cut = axis(side, stride)
         L, K = constants(cut)
-        # Its rows begin where 16 bytes do, as tensor cores like to read them.
+        # Rows start at multiples of 16 bytes, which tensor cores read fastest.
         rows = np.pad(L, ((0, 0), (0, -L.shape[1] % 8))).astype(kernels.lifted)
         self.L, self.K = xp.asarray(rows)[:, : L.shape[1]], xp.asarray(K.astype(np.float32))
         self.R, self.stride, self.kernels, self.blas = self.K.shape[1], stride, kernels, blas
@@ -79,7 +79,7 @@ class Convolution:
         self.blas.product(self.L.T, x.reshape(*x.shape[:2], -1), X)
 
     def lower(self, X: Array, x: Array) -> None:
-        """The transpose of `lift`: of what was multiplied, the result."""
+        """The transpose of `lift`: product X -> pictures x."""
         self.blas.product(self.L, X, x.reshape(*x.shape[:2], -1))
 
     def lift_kernel(self, w: Array, W: Array) -> None:
@@ -88,7 +88,7 @@ class Convolution:
         self.kernels.flat("lift_kernel", W[0].size // 4, *given, times=self.R)
 
     def lower_kernel(self, W: Array, w: Array) -> None:
-        """The transpose of `lift_kernel`: a kernel's gradient."""
+        """The transpose of `lift_kernel`: gradient W -> gradient w of the kernel."""
         given = W, self.K, self.R, self.stride, *w.shape[2:], w
         self.kernels.columns("lower_kernel", W[0].size // 4, 1, *given, along=32)
 

@@ -1,8 +1,8 @@
 """The training step of `tinygan.gan.train_step` on a graphics card.
 
-It is about 50 kernels and matrix products that read and write only arrays which never move: so it can be
-captured as a CUDA graph (``trainer.py``). As in `fast.gan`, T = N + M examples pass D at once, N real
-pictures and M fakes. ``kernels.cu`` has the shapes of maps."""
+It runs about 50 kernels and matrix products on arrays that never move in memory, so it can be captured as a
+CUDA graph (``trainer.py``). As in `fast.gan`, T = N + M examples pass through D at once, N real pictures and
+M fakes. ``kernels.cu`` documents the shapes of maps."""
 
 from contextlib import suppress
 
@@ -24,16 +24,16 @@ Convolutional = Conv2D | Conv2DTranspose
 
 
 class CardStep:
-    """Both networks and their Adams on the card, with all the memory a step needs. Tensors' arrays and Adams'
-    averages become parts of long arrays that `train_step` changes in place."""
+    """Both networks and their Adams on the card, with all the memory a step needs. The arrays of tensors and
+    Adams become parts of long arrays that `train_step` updates in place."""
 
     def __init__(
         self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, all_M: int, average: Average | None = None,
         step: int = 0, seed: int = 0,
     ) -> None:  # fmt: skip
-        """`all_M`: the fakes in a step, of which each of several ranks makes its part; `average`: of G;
-        `step`: how many were taken; `seed`: of noise and masks. Raises UsageError where the batch or the
-        networks need an array of more than 2^31 numbers."""
+        """`all_M`: the fakes per step over all ranks; `average`: the average of G, if any; `step`: the steps
+        already taken; `seed`: the seed of noise and masks.
+        Raises: UsageError if the batch or the networks need an array of more than 2^31 numbers."""
         sizes = buffers.sizes_of(G, D)
         assert sizes, "not the DCGAN: see `buffers.sizes_of`"
         self.G, self.D, self.adams, self.average = G, D, (adam_G, adam_D), average
@@ -48,46 +48,46 @@ class CardStep:
         lifted = xp.float16 if self.half else xp.float32
         self.kernels = Kernels(xp, sizes.side, sizes.channels, sizes.wide, lifted)
         self.memory = buffers.Memory(xp)
-        # A rank may have one real picture more than it has fakes, of a last batch that is nearly full.
+        # In a last batch that is nearly full, a rank can have one real picture more than fakes.
         most = -(-all_M // self.ranks.size)
         self.buffers = buffers.Buffers(self.memory, sizes, self.batch, most, lifted)
         self.buffers.clock[0], self.buffers.clock[1] = step, adam_G.t
         self.dense_G, (self.up1, self.up2, self.up3), (self.down1, self.down2), self.dense_D = layers_of(G, D)
         rates = [mask_rate(stage.dropout.rate) for stage in (self.down1, self.down2)]
         self.thresholds = [round(rate * MASK_STEPS) for rate in rates]
-        # LeakyReLU's slope, and by how much what dropout keeps grows.
+        # LeakyReLU's slope, and dropout's factor for the elements it keeps.
         self.scales1 = self.down1.relu.slope, 1 / (1 - rates[0])
         self.scales2 = self.down2.relu.slope, 1 / (1 - rates[1])
         self.noise_key = key(seed, stream(seed, "noise").path, 1)  # ... .at(step)
         self.mask_key = key(seed, stream(seed, "dropout").path, 3)  # ... .at(step, pass, layer)
-        # By the stride: up1's, and that of up2 and down2.
+        # By stride: 1 for up1, 2 for up2 and down2.
         self.frequencies = {S: Convolution(xp, self.kernels, self.blas, sizes.side, S) for S in (1, 2)}
         self._adopt()
         self.wait_for_default_stream()
 
     def wait_for_default_stream(self) -> None:
-        """Wait until what was done on CuPy's own stream is there: `stream` does not do so by itself."""
+        """Wait for the work on CuPy's own stream: `stream` does not wait for it by itself."""
         self.xp.cuda.get_current_stream().synchronize()
         self.xp.cuda.Stream.null.synchronize()
 
     def stop(self) -> None:
-        """Wait for the card, though it may have failed."""
+        """Wait for the card, even if it has failed."""
         with suppress(Exception):
             self.stream.synchronize()
 
     def close(self) -> None:
-        """Give cuBLAS's handle back. The card must have stopped, and graphs that use it be gone."""
+        """Free cuBLAS's handle. The card must be idle, and no graph that uses the handle may exist."""
         self.blas.close()
 
     def _adopt(self) -> None:
-        """Lay out weights, gradients and averages as long arrays, G's before D's."""
+        """Move weights, gradients and averages into long arrays, G's before D's."""
         xp, (adam_G, adam_D) = self.xp, self.adams
         named = {f"{net.name}/{name}": p for net in (self.G, self.D) for name, p in net.parameters.items()}
         flat = Flat(xp, named)
         self.weights, self.places = flat.whole, flat.places
         self.buffers.trouble[0] = self.weights.size
         self.of_G = flat.places[f"{self.D.name}/{next(iter(self.D.parameters))}"][0].start
-        self.gradients, gradients = flat.zeros(4)  # and what `losses` finds: ranks add up all of it
+        self.gradients, gradients = flat.zeros(4)  # plus the results of `losses`: ranks add up all of these
         self.gradient_of: dict[Tensor, Array] = {p: gradients[name] for name, p in named.items()}
         self.averages, averages = flat.zeros()
         self.squares, squares = flat.zeros()
@@ -98,18 +98,18 @@ class CardStep:
                     part[...] = old[name]
                     old[name] = part
         running = Flat(xp, self.G.statistics).whole
-        self.averaged: list[tuple[Array, Array]] = []  # averages, and what they are averages of
+        self.averaged: list[tuple[Array, Array]] = []  # averages, and the arrays they follow
         if self.average:
-            # Laid out like their sources; G's weights are the beginning of all weights.
+            # These have the layout of their sources; G's weights come first among all weights.
             for sources, values in ((self.G.parameters, self.weights), (self.G.statistics, running)):
                 averaged = {name: self.average.averaged[name] for name in sources}
                 self.averaged.append((Flat(xp, averaged).whole, values))
 
     def begin(self, images: Array, order: Array, all_N: int) -> None:
-        """Begin a step: a rank's part of all_N pictures (`images` uint8, in `order`), of noise and masks."""
+        """Prepare a rank's part of a step: all_N pictures (`images` uint8, in `order`), noise and masks."""
         (adam, other), b, s, real = self.adams, self.buffers, self.sizes, self.ranks.part(all_N)
         masks = b.mask1, s.D1, self.thresholds[0], b.mask2, s.D2, self.thresholds[1]
-        # A thread has `wide` bytes of the pictures, 4 numbers of noise, and 16 elements of each mask.
+        # A thread prepares `wide` bytes of the pictures, 4 numbers of noise, and 16 elements of each mask.
         most = max(b.pictures.size, self.kernels.wide * max(b.noise.size // 4 + 2, b.mask1.size))
         pictures = b.pictures, images, order, real.start, len(real), self.all_M, -(-len(order) // self.all_M)
         noise = b.noise, b.noise_lifted, self.fakes.start * s.noise, b.noise.size, *self.noise_key
@@ -118,19 +118,19 @@ class CardStep:
         self.kernels.flat("begin", most, *pictures, *noise, *masks, *fakes, *adams, b.arrived)
 
     def train_step(self, all_N: int, strength: float = 0.0) -> None:
-        """The step with what `begin` prepared, on the current stream: `all_N` pictures are real; with R1 of
-        this strength. From a loss or a gradient on that is not finite, no weight moves: see `trouble`."""
+        """Run the step that `begin` prepared on the current stream, with `all_N` real pictures and R1 of this
+        strength. After a loss or a gradient that is not finite no weight moves: see `trouble`."""
         b, kernels, adam, size = self.buffers, self.kernels, self.adams[0], self.weights.size
         N = len(self.ranks.part(all_N))
         fakes = b.pictures[N : N + self.batch]
-        if self.half:  # gradients are larger by about 64 times the pictures in a mean: few are too small then
+        if self.half:  # scale gradients by about 64 times the pictures in a mean, so that few underflow
             self.scale = 1 << min(all_N, self.all_M).bit_length() + 5
         self._generator_forward(fakes)
         self._discriminator_forward(N, all_N)
         self._discriminator_backward(N, fakes)
         self._generator_backward()
         if strength and N:  # op by op
-            self.stream.synchronize()  # the stand-in for CuPy computes at once, and kernels late
+            self.stream.synchronize()  # the tests' CuPy computes ops at once but runs kernels late
             steep = r1_gradients(self.D, b.pictures[:N], strength, all_N)
             for p, more in zip(self.D.parameters.values(), steep, strict=True):
                 self.gradient_of[p] += self.scale * more
@@ -146,13 +146,13 @@ class CardStep:
             kernels.flat("average", averaged.size, *given)
 
     def trouble(self) -> tuple[int, str] | None:
-        """The number of the step that had the first number that is not finite, and where."""
+        """The first step with a number that is not finite, and what it was; None if there is none."""
         at, step = map(int, self.xp.asnumpy(self.buffers.trouble))
         if at >= self.weights.size:
             return None
         name = next(name for name, (part, _) in self.places.items() if at < part.stop)
         what = "a loss" if at < 0 else f"the gradient of {name}"
-        why = " (float16 ends at 65,504: with --precision tf32 it may be)" if self.half else ""
+        why = " (float16 overflows at 65,504; try --precision tf32)" if self.half else ""
         return step, f"{what} is not finite{why}"
 
     def _generator_forward(self, pictures: Array) -> None:
@@ -168,7 +168,7 @@ class CardStep:
         self.kernels.strips("make_pictures", self.batch, *given)
 
     def _generator_backward(self) -> None:
-        """G's gradients, from that of the numbers before tanh."""
+        """G's gradients, from the gradient before tanh."""
         b, M, C, n, kernels = self.buffers, self.batch, self.sizes.C2, self.buffers.norm2, self.kernels
         norm, kernel, slope, of = self.up3.norm, self.up3.conv.kernel, self.up3.relu.slope, self.gradient_of
         given, sums, rows = (b.dfakes, n.h, n.known, kernel.data), b.sums[: 2 * C], n.h.size // C
@@ -183,11 +183,11 @@ class CardStep:
         self.blas.product(b.noise_lifted.T, b.norm0.dh.reshape(M, -1), of[self.dense_G.kernel])
 
     def _normalise(self, stage: UpStage, n: NormBuffers) -> None:
-        """a = LeakyReLU(batch norm of h), where that is stored, and the running values."""
+        """a = LeakyReLU(batch norm of h), if it is stored, and the running statistics."""
         norm, kernels, b, C = stage.norm, self.kernels, self.buffers, n.known.shape[1]
         rows, alone, sums, slope = n.h.size // C, self.ranks.size == 1, b.sums[: 2 * C], stage.relu.slope
         running, variance = norm.running_mean.data, norm.running_variance.data
-        # Distances are taken from a row, or from what is the same on all ranks that add them up.
+        # Distances are from a row of h; ranks, which add them up, need the same origin: the running mean.
         origin, given = n.h if alone else running, (norm.gamma.data, norm.beta.data, norm.eps, norm.momentum)
         learnt, shares = (origin, *given, n.known, running, variance), (b.shares, b.arrived, sums, alone)
         count = kernels.columns("moments", C, rows, n.h, rows, C, *shares, *learnt, slope, n.a.size, n.a)
@@ -198,7 +198,7 @@ class CardStep:
             kernels.flat("normalise", n.h.size, n.h, n.known, n.h.size, C, slope, n.a)
 
     def _normalise_backward(self, stage: UpStage, n: NormBuffers) -> None:
-        """dh, from da; and the gradients of gamma and beta."""
+        """da -> dh, and the gradients of gamma and beta."""
         norm, kernels, b, C = stage.norm, self.kernels, self.buffers, n.known.shape[1]
         rows, alone, sums, slope = n.h.size // C, self.ranks.size == 1, b.sums[: 2 * C], stage.relu.slope
         given = n.da, n.h, n.known
@@ -209,11 +209,11 @@ class CardStep:
             kernels.flat("normalise_back", n.h.size, *given, sums, self._all(rows), n.h.size, C, slope, n.dh)
 
     def _all(self, rows: int) -> int:
-        """Of so many rows for this rank's examples: how many there are for all."""
+        """The rows on all ranks together, from the `rows` of this rank."""
         return rows // self.batch * self.all_M
 
     def _convolve(self, layer: Convolutional, b: LiftedBuffers, x: Array, y: Array) -> None:
-        """The map x -> y, by frequencies."""
+        """Map x -> map y, by frequencies."""
         conv, up = self.frequencies[layer.stride], isinstance(layer, Conv2DTranspose)
         X, Y, multiply = (b.Y, b.X, conv.up) if up else (b.X, b.Y, conv.down)
         X, Y = X[: len(x)], Y[: len(x)]
@@ -234,7 +234,7 @@ class CardStep:
         conv.lower(result, dx)
 
     def _discriminator_forward(self, N: int, all_N: int) -> None:
-        """N real pictures, of all ranks' all_N, and the fakes -> logits, and what follows from them."""
+        """N of all ranks' all_N real pictures, and the fakes -> logits, losses and their slopes."""
         b, s, kernels, T = self.buffers, self.sizes, self.kernels, N + self.batch
         first, second, dense = self.down1.conv.parameters, self.down2.conv.parameters, self.dense_D.parameters
         given = b.pictures, first["kernel"].data, first["bias"].data, b.mask1
@@ -247,7 +247,7 @@ class CardStep:
         )  # fmt: skip
 
     def _discriminator_backward(self, N: int, fakes: Array) -> None:
-        """D's gradients, and that of G's loss by the numbers before the fakes' tanh."""
+        """D's gradients, and the gradient of G's loss by the fakes before tanh."""
         b, s, kernels, T = self.buffers, self.sizes, self.kernels, N + self.batch
         first, second, dense = self.down1.conv.parameters, self.down2.conv.parameters, self.dense_D.parameters
         of, each = self.gradient_of, s.P * s.D2

@@ -1,12 +1,12 @@
-// The DCGAN's training step between its large matrix products. Plain C: a test can run it on a processor.
+// The DCGAN's training step, except its large matrix products. It is plain C, so a test can run it on a CPU.
 //
-// Shapes. Examples t come first. A map of a quarter of the pictures' side has SIDE x SIDE places p:
-// (t, p, channel). A map of half the side is stored by phases, (t, p, phase, channel): pixel (y, x) belongs
-// to place (y / 2, x / 2) and phase 2 (y % 2) + x % 2. Pictures are (t, y, x, channel), CHANNELS of them.
-// SIDE, CHANNELS, WIDE, LIFTED_BITS, THREADS (in a block, at most), QUADS and STRIP are set when this is compiled.
+// Shapes. The first axis is the example t. A map with a quarter of the pictures' side has SIDE x SIDE places p:
+// (t, p, channel). A map with half the side is stored by phases, (t, p, phase, channel): pixel (y, x) belongs
+// to place (y / 2, x / 2) and phase 2 (y % 2) + x % 2. Pictures are (t, y, x, channel), with CHANNELS channels.
+// The compiler's options set SIDE, CHANNELS, WIDE, LIFTED_BITS, THREADS (in a block, at most), QUADS and STRIP.
 //
-// No sum depends on which thread comes first: repeated on one card, a step is the same bit for bit.
-// What each idea saves is in benchmarks/results/README.md.
+// No sum depends on the order of threads: repeated on the same card, a step gives the same bits.
+// benchmarks/results/README.md has the time that each idea saves.
 
 #ifdef __cplusplus
 extern "C" {
@@ -16,14 +16,14 @@ extern "C" {
 #define HALF (2 * SIDE)
 #define FULL (4 * SIDE)
 #define TAPS 5     // side of every kernel
-#define BEFORE 1   // zeros before a picture that a convolution of stride 2 halves
+#define BEFORE 1   // zeros before a picture that a convolution of stride 2 reads
 #define WINDOW (TAPS * TAPS * CHANNELS)
 #define PICTURE (FULL * FULL * CHANNELS)
-#define UNIT 1.1102230246251565e-16  // 2^-53: 53 random bits times this lie in [0, 1)
+#define UNIT 1.1102230246251565e-16  // 2^-53: 53 random bits times this are a number in [0, 1)
 
 typedef unsigned long long word;
 
-// WIDE neighbouring channels: 4, read and written at once, or 1 where not all numbers of channels divide by 4.
+// WIDE neighbouring channels: 4, read and written at once, or 1 if some number of channels is not a multiple of 4.
 typedef struct __align__(4 * WIDE) { float at[WIDE]; } vector;
 
 #define EACH for (int i = 0; i < WIDE; ++i)
@@ -39,9 +39,9 @@ __device__ vector vector_of(float value) {
 
 __device__ void add(vector *sum, float weight, vector x) { EACH sum->at[i] += weight * x.at[i]; }
 
-#define INDEX ((int)(blockIdx.x * blockDim.x + threadIdx.x))  // of a thread, where they are in a row
+#define INDEX ((int)(blockIdx.x * blockDim.x + threadIdx.x))  // of a thread in a one-dimensional grid
 
-// The type of lifted maps and kernels, which products read: float32, or the bits of float16, rounded to nearest.
+// The type of lifted maps and kernels, the factors of products: float32, or float16 bits, rounded to nearest.
 #if LIFTED_BITS == 32
 typedef float lifted;
 #define LIFTED(x) (x)
@@ -49,7 +49,7 @@ typedef float lifted;
 typedef unsigned short lifted;
 #define LIFTED(x) float16(x)
 #endif
-#ifdef __cplusplus  // which the tests' C compiler does in its own way
+#ifdef __cplusplus  // the tests' C compiler has its own version
 __device__ unsigned short float16(float x) {
     unsigned short bits;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
@@ -66,7 +66,7 @@ __device__ void store_lifted(lifted *to, vector x) {
 
 #define FIRST_THREAD (threadIdx.x == 0 && threadIdx.y == 0)
 
-// The sum of x over the threads of a block with the same threadIdx.x: a power of two of them, which all get it.
+// The sum of x over a block's threads with the same threadIdx.x, returned to all of them; their number is a power of 2.
 __device__ vector block_sum(vector x) {
     __shared__ vector shared[THREADS];
     int lane = threadIdx.y, width = blockDim.x, at = lane * width + threadIdx.x;
@@ -81,7 +81,7 @@ __device__ vector block_sum(vector x) {
     return sum;
 }
 
-// Whether this block is the last of `count`, and may `shared_load` what all stored. `arrived`: 0 before and after.
+// Whether this block is the last of `count`: it may `shared_load` what all stored. `arrived` is 0 before and after.
 __device__ int last_of(unsigned *arrived, unsigned count) {
     __shared__ int last;
     __threadfence();
@@ -92,7 +92,7 @@ __device__ int last_of(unsigned *arrived, unsigned count) {
     return last;
 }
 
-// What another block has stored: from the cache that all of them have in common.
+// Loads what another block has stored, from the cache that all blocks share.
 __device__ vector shared_load(const float *from) {
 #if WIDE == 4
     float4 x = __ldcg((const float4 *)from);
@@ -103,7 +103,7 @@ __device__ vector shared_load(const float *from) {
     return y;
 }
 
-// Sums over the rows of a matrix (rows, C): a block has some columns and a chunk of rows, FIRST_ROW to END_ROW.
+// Sums over the rows of a matrix (rows, C). A block has some columns and a chunk of rows, FIRST_ROW to END_ROW.
 
 #define COLUMN ((int)(blockIdx.x * blockDim.x + threadIdx.x) * WIDE)
 #define CHUNK ((int)blockIdx.y)
@@ -114,7 +114,7 @@ __device__ vector shared_load(const float *from) {
 #define LANE ((int)threadIdx.y)
 #define LANES ((int)blockDim.y)
 
-// The block's sums of x and y, also into X and Y (C).
+// Replaces x and y by their sums over the block, and stores these in X and Y (C).
 __device__ void block_sums(vector *x, vector *y, int C, float *X, float *Y) {
     *x = block_sum(*x);
     *y = block_sum(*y);
@@ -124,8 +124,8 @@ __device__ void block_sums(vector *x, vector *y, int C, float *X, float *Y) {
     }
 }
 
-// From a thread's part x and y of a column: the sums over all chunks, into X and Y (C), by the last block, for
-// which this is true; x and y are those then. Shares (chunks, 2, C) are added up in their order.
+// Adds up each thread's parts x and y of a column over all chunks. The last block stores the sums in X and Y (C),
+// has them in x and y, and returns 1; others return 0. Shares (chunks, 2, C) are added in order.
 __device__ int add_up(vector *x, vector *y, int C, float *shares, unsigned *arrived, float *X, float *Y) {
     int c = COLUMN;
     block_sums(x, y, C, shares + 2 * CHUNK * C, shares + (2 * CHUNK + 1) * C);
@@ -155,12 +155,12 @@ __device__ void philox(word counter[4], word key0, word key1) {
     }
 }
 
-// z (count): standard normal numbers, from number `start` of a whole batch's on; block `i` of four. See
-// `rng.Stream.normal`. z_lifted, which may be z itself, is read by a product with what is lifted.
+// Draws standard normal numbers z (count), starting at number `start` of the whole batch: the `i`th block of four.
+// See `rng.Stream.normal`. A product with a lifted array reads z_lifted, which may be z itself.
 __device__ void draw_noise(float *z, lifted *z_lifted, word start, int count, word key0, word key1, word step,
         word i) {
     word block = start / 4 + i;
-    int at = (int)(4 * block - start);  // of its first number in z; below 0 where z begins within it
+    int at = (int)(4 * block - start);  // index of the block's first number in z; negative if z begins within it
     if (at >= count) return;
     word words[4] = {block + 1, step, 0, 0};
     philox(words, key0, key1);
@@ -173,9 +173,9 @@ __device__ void draw_noise(float *z, lifted *z_lifted, word start, int count, wo
     }
 }
 
-#define MASK_WORDS(each) (((each) + 15) / 16)  // of an example's elements
+#define MASK_WORDS(each) (((each) + 15) / 16)  // for an example's `each` elements
 
-// 16 elements of a mask, a bit each, 1: kept, from element `start` of a whole batch's on; see `Stream.keep`.
+// 16 elements of a mask from element `start` of the whole batch on, one bit each, 1: kept. See `Stream.keep`.
 __device__ unsigned short draw_mask(word start, word key0, word key1, word step, int pass, int layer,
         int threshold) {
     unsigned bits = 0;
@@ -191,9 +191,9 @@ __device__ unsigned short draw_mask(word start, word key0, word key1, word step,
     return (unsigned short)bits;
 }
 
-// A thread has some of these: `N` pictures of a batch from number `first` on, bytes to [-1, 1]; `count` numbers of
-// noise from number `start` on; the masks of D's layers, of C1 and C2 channels, for those pictures and for M fakes
-// from number `first_fake` on. clock: number of this step, from 1; Adam's t. rate: step sizes at t, G's and D's.
+// Each thread prepares a part of: N pictures of a batch from number `first` on, scaled from bytes to [-1, 1]; `count`
+// numbers of noise from number `start` on; the masks of D's layers (C1 and C2 channels) for these pictures and for M
+// fakes from number `first_fake` on. clock: this step's number, from 1, and Adam's t. rate: step sizes of G and D at t.
 __global__ void begin(float *pictures, const unsigned char *images, const int *order, int first, int N, int batch,
         int steps_per_epoch, float *z, lifted *z_lifted, word start, int count, word noise0, word noise1,
         unsigned short *mask1, int C1, int threshold1, unsigned short *mask2, int C2, int threshold2, int first_fake,
@@ -225,7 +225,7 @@ __global__ void begin(float *pictures, const unsigned char *images, const int *o
     rate[1] = (float)(lr_D * factor);
 }
 
-// G's batch norm and LeakyReLU: h (rows, C) -> a. `known` (4, C): mean, inverse_std, gamma, beta of a channel.
+// G's batch norm and LeakyReLU: h (rows, C) -> a. `known` (4, C): mean, inverse_std, gamma, beta of each channel.
 
 typedef struct { vector mean, inverse_std, gamma, beta; } Norm;
 
@@ -243,8 +243,8 @@ __device__ vector normalised(vector h, Norm n, float slope) {
     return h;
 }
 
-// From the sums over `rows` rows of h - x0 and of its square: `known`, and the running values' step towards the
-// batch's. With x0 about the mean, subtracting cancels little (Chan, Golub & LeVeque 1983).
+// From the sums over `rows` rows of h - x0 and of its square: sets `known` and updates the running mean and variance.
+// With x0 near the mean, subtraction cancels few digits (Chan, Golub & LeVeque 1983).
 __device__ void learn(vector sum, vector squares, const float *x0, int rows, int c, int C, const float *gamma,
         const float *beta, float eps, float momentum, float *known, float *running_mean, float *running_variance) {
     EACH {
@@ -259,8 +259,8 @@ __device__ void learn(vector sum, vector squares, const float *x0, int rows, int
     }
 }
 
-// x0 (C): the first row of h, say. `alone`: the sums are of the whole batch, and are learnt from; a follows as well,
-// where it is `stored` and one block has all rows of a column.
+// x0 (C): for example the first row of h. `alone`: the sums are those of the whole batch, and `learn` uses them. Then
+// this also computes a, if a is `stored` and one block has all rows of a column.
 __global__ void moments(const float *h, int rows, int C, float *shares, unsigned *arrived, float *sums,
         int alone, const float *x0, const float *gamma, const float *beta, float eps, float momentum, float *known,
         float *running_mean, float *running_variance, float slope, int stored, lifted *a) {
@@ -284,7 +284,7 @@ __global__ void moments(const float *h, int rows, int C, float *shares, unsigned
             store_lifted(a + row * C + c, normalised(load(h + row * C + c), norm_of(known, c, C), slope));
 }
 
-// The rest for sums (2, C) that were added up over all ranks.
+// The same `learn`, from sums (2, C) that were added up over all ranks.
 __global__ void learn_from_all(const float *sums, int rows, int C, const float *x0, const float *gamma,
         const float *beta, float eps, float momentum, float *known, float *running_mean, float *running_variance) {
     int c = INDEX * WIDE;
@@ -298,7 +298,7 @@ __global__ void normalise(const float *h, const float *known, int count, int C, 
     if (at < count) store_lifted(a + at, normalised(load(h + at), norm_of(known, at % C, C), slope));
 }
 
-// Backward: the normalised numbers before they are scaled, and g, the gradient of them scaled, from da.
+// Backward, from da: xhat, the normalised numbers before gamma and beta, and g, the gradient before LeakyReLU.
 __device__ void before_relu(vector da, vector h, Norm n, float slope, vector *xhat, vector *g) {
     EACH {
         float x = xhat->at[i] = (h.at[i] - n.mean.at[i]) * n.inverse_std.at[i];
@@ -314,7 +314,7 @@ __device__ void add_norm(vector da, vector h, Norm n, float slope, vector *sum, 
     EACH product->at[i] += g.at[i] * xhat.at[i];
 }
 
-// dh = gamma inverse_std (g - (sum + xhat product) / M), of M rows in the whole batch.
+// dh = gamma inverse_std (g - (sum + xhat product) / M), with M rows in the whole batch.
 __device__ vector norm_back(vector da, vector h, Norm n, float slope, vector sum, vector product, int M) {
     vector xhat, g;
     before_relu(da, h, n, slope, &xhat, &g);
@@ -325,7 +325,7 @@ __device__ vector norm_back(vector da, vector h, Norm n, float slope, vector sum
     return h;
 }
 
-// Both sums, into dbeta and dgamma and into sums (2, C). A block that has all rows, `alone`, computes dh, or h itself.
+// Both sums, into dbeta and dgamma and into sums (2, C). If `alone`, a block with all rows computes dh (may be h).
 __global__ void normalise_sums(const float *da, const float *h, const float *known, int rows, int C, float slope,
         float *shares, unsigned *arrived, float *dbeta, float *dgamma, float *sums, int alone, lifted *dh) {
     int c = COLUMN, end = END_ROW(rows);
@@ -352,9 +352,9 @@ __global__ void normalise_back(const float *da, const float *h, const float *kno
     store_lifted(dh + at, norm_back(load(da + at), load(h + at), norm_of(known, c, C), slope, sum, product, M));
 }
 
-// A kernel (TAPS, TAPS, C, F) lifted, W (R, 2, phases C, 2, F), and back; see `frequencies`. K (taps, R, 2, 2).
+// Lifts a kernel (TAPS, TAPS, C, F) to W (R, 2, phases C, 2, F), and back; see `frequencies`. K (taps, R, 2, 2).
 
-// The tap's phase, of stride^2: the one whose pixels it meets. The stride is 1 or 2.
+// The phase, of stride^2, whose pixels the tap reads. The stride is 1 or 2.
 __device__ int phase_of(int tap, int stride) {
     int before = (TAPS - stride) / 2, odd = stride - 1;
     return ((tap / TAPS + before) & odd) * stride + ((tap % TAPS + before) & odd);
@@ -398,9 +398,9 @@ __global__ void lower_kernel(const float *dW, const float *K, int R, int stride,
 
 // Direct convolution of stride 2, between pictures and a map of half the side. Kernels: (TAPS, TAPS, CHANNELS, C).
 
-#define PATCH (TAPS + 2)  // side of what the four pixels of a place see together
+#define PATCH (TAPS + 2)  // side of the patch that the four pixels of a place see together
 
-// sums[phase]: WIDE channels from c on of the convolution at the four pixels of place p.
+// sums[phase]: the convolution at the four pixels of place p, for WIDE channels from c on.
 __device__ void convolve(const float *picture, const float *kernel, int p, int c, int C, vector sums[4]) {
     int top = p / SIDE * 4 - BEFORE, left = p % SIDE * 4 - BEFORE;
     for (int phase = 0; phase < 4; ++phase) sums[phase] = vector_of(0);
@@ -419,8 +419,8 @@ __device__ void convolve(const float *picture, const float *kernel, int p, int c
     }
 }
 
-// A block has the pixels of the smaller map in a strip of rows and, where that is not all of it, the rows above
-// and below, from which pictures get something as well.
+// A block has the pixels of the smaller map in a strip of rows and, unless that is the whole map, in the rows above and
+// below it, which also contribute to the pictures.
 #define PART_OF_MAP (STRIP < HALF)
 #define TOP ((int)blockIdx.y * STRIP - PART_OF_MAP)
 #define OWN_Y (TOP + (int)threadIdx.x / HALF)  // of the thread's pixel
@@ -428,7 +428,7 @@ __device__ void convolve(const float *picture, const float *kernel, int p, int c
 #define OWN_PIXEL (OWN_Y >= 0 && OWN_Y < HALF && (int)threadIdx.x < (STRIP + 2 * PART_OF_MAP) * HALF)
 #define OWN_ROW ((OWN_Y / 2 * SIDE + OWN_X / 2) * 4 + OWN_Y % 2 * 2 + OWN_X % 2)  // (place, phase)
 
-// columns[tap] += the numbers x of a pixel times kernel[tap, channel, c], for every tap.
+// columns[tap] += the dot product of a pixel's numbers x and kernel[tap, channel, c], for every tap.
 __device__ void spread(vector x, const float *kernel, int channel, int c, int C, float columns[TAPS * TAPS]) {
     for (int tap = 0; tap < TAPS * TAPS; ++tap) {
         vector w = load(kernel + (tap * CHANNELS + channel) * C + c);
@@ -436,7 +436,7 @@ __device__ void spread(vector x, const float *kernel, int channel, int c, int C,
     }
 }
 
-// Of the pixel (Y, X) of a picture: the sum over all windows where it was seen of what is in their columns.
+// Pixel (Y, X) of a picture: the sum of its entries in the columns of all windows that contain it.
 __device__ float collect(const float *columns, int Y, int X) {
     float sum = 0;
     for (int y = max(Y + BEFORE - TAPS + 2, 0) / 2; y <= min((Y + BEFORE) / 2, HALF - 1); ++y)
@@ -447,8 +447,8 @@ __device__ float collect(const float *columns, int Y, int X) {
     return sum;
 }
 
-// A kernel's body: transposed convolution of a map (.., p, phase, C) to pictures, a block for each strip of each t.
-// VALUE: WIDE numbers of the map at `at`, channels from c on; RESULT: what becomes of `sum`, at `at` of pictures.
+// A kernel's body: transposed convolution of a map (.., p, phase, C) to pictures, with a block per strip of each t.
+// VALUE: WIDE numbers of the map at `at`, channels from c on. RESULT: stores `sum` for number `at` of pictures.
 #define TRANSPOSED(VALUE, RESULT) \
     __shared__ float columns[THREADS * TAPS * TAPS]; \
     int t = blockIdx.x; \
@@ -471,21 +471,21 @@ __device__ float collect(const float *columns, int Y, int X) {
         __syncthreads(); \
     }
 
-// G's pictures: tanh of the transposed convolution of the activations, from h.
+// G's pictures: tanh of the transposed convolution of the activations, which it computes from h.
 __global__ void make_pictures(const float *h, const float *known, const float *kernel, int C, float slope,
         float *pictures) {
     TRANSPOSED(normalised(load(h + at), norm_of(known, c, C), slope), pictures[at] = tanhf(sum))
 }
 
-// D: bias, LeakyReLU and dropout, whose masks are bits in the order of pictures.
+// D: bias, LeakyReLU and dropout. Its masks are bits, in the order of pictures.
 
-// The bits of WIDE neighbouring elements of a mask (T, MASK_WORDS(each)), from number `at` of an example's on.
+// The bits of WIDE neighbouring elements of a mask (T, MASK_WORDS(each)), from element `at` of example t on.
 __device__ unsigned mask_bits(const unsigned short *mask, int t, int each, int at) {
     return mask[t * MASK_WORDS(each) + at / 16] >> at % 16;
 }
 
-// h = dropout(LeakyReLU(h + bias)); what is kept grows by `growth` = 1 / (1 - rate). Two bits an element: 0 where
-// it was dropped, 1 where it was kept and not positive, 2 where it was positive.
+// h = dropout(LeakyReLU(h + bias)); kept elements are multiplied by `growth` = 1 / (1 - rate). Returns two bits per
+// element: 0 if it was dropped, 1 if it was kept and not positive, 2 if it was kept and positive.
 __device__ unsigned char activate(vector *h, vector bias, unsigned kept, float slope, float growth) {
     unsigned code = 0;
     EACH {
@@ -497,7 +497,7 @@ __device__ unsigned char activate(vector *h, vector bias, unsigned kept, float s
     return (unsigned char)code;
 }
 
-// The gradient before `activate`, from that of its result.
+// The gradient before `activate`, from the gradient of its result.
 __device__ vector before_activate(vector from, unsigned code, float slope, float growth) {
     EACH {
         int what = code >> 2 * i & 3;
@@ -506,7 +506,7 @@ __device__ vector before_activate(vector from, unsigned code, float slope, float
     return from;
 }
 
-// D's first layer: pictures (T, ...) to a (T, p, phase, C), and what `activate` says.
+// D's first layer: pictures (T, ...) -> a (T, p, phase, C), and the codes that `activate` returns.
 __global__ void see_pictures(const float *pictures, const float *kernel, const float *bias,
         const unsigned short *mask, int T, int C, float slope, float growth, lifted *a, unsigned char *codes) {
     int i = INDEX * WIDE, c = i % C, p = i / C % PLACES, t = i / C / PLACES;
@@ -530,11 +530,11 @@ __device__ float sigmoid(float x) {
     return x >= 0 ? 1 / (1 + e) : e / (1 + e);
 }
 
-// From logits (T), N of real pictures and M of fakes: found (4), the losses of G and D and the mean scores
-// of real pictures and fakes; slopes (T), the derivatives of D's loss by each logit; ratios (M), those of G's loss
-// over them; dbias, the sum of slopes. The means are over all_N and all_M pictures, of which these may be a part.
-// Slopes are `scale` times as large, which float16 needs. A fake's score counts as 2^-64 at least, in float16 as
-// 2^-16, so that its slope, which all of D is multiplied by, and the ratio are numbers. One block.
+// From logits (T), N of real pictures and M of fakes: found (4), the losses of G and D and the mean scores of real
+// pictures and fakes; slopes (T), the derivatives of D's loss by each logit; ratios (M), the derivatives of G's loss
+// divided by slopes; dbias, the sum of slopes. Means are over all_N and all_M pictures; these can be a part of them.
+// Slopes are multiplied by `scale`, because float16 needs it. A fake's score counts as at least 2^-64 (2^-16 in
+// float16): its slope, a factor of all of D's gradients, must not vanish, nor the ratio overflow. Runs in one block.
 __device__ void losses(const float *logits, int N, int M, int all_N, int all_M, float scale, float *found,
         float *slopes, float *ratios, float *dbias) {
     float sums[6] = {0, 0, 0, 0, 0, 0};
@@ -563,7 +563,7 @@ __device__ void losses(const float *logits, int N, int M, int all_N, int all_M, 
     }
 }
 
-// D's last layers: h (T, p, C) -> logits[t], a block for each t, the last of which computes the losses as well.
+// D's last layers: h (T, p, C) -> logits[t], with a block per t. The last block also computes the losses.
 __global__ void answer(const float *h, const float *bias, const unsigned short *mask, int C, float slope,
         float growth, const float *kernel, const float *dense_bias, float *logits, unsigned *arrived, int N, int M,
         int all_N, int all_M, float scale, float *found, float *slopes, float *ratios, float *dbias) {
@@ -579,7 +579,7 @@ __global__ void answer(const float *h, const float *bias, const unsigned short *
     if (last_of(arrived, gridDim.x)) losses(logits, N, M, all_N, all_M, scale, found, slopes, ratios, dbias);
 }
 
-// From h (T, p, C): gradients: dh (or h itself); of the kernel of `answer` (p, C); of the bias (C), from `sums` over t.
+// Gradients from h (T, p, C): dh (may be h itself); the kernel of `answer` (p, C); the bias (C), from `sums` over t.
 __global__ void answer_back(const float *h, const float *bias, const unsigned short *mask, int T, int C,
         float slope, float growth, const float *kernel, const float *slopes, float *shares, unsigned *arrived,
         float *dkernel, float *sums, float *dbias, lifted *dh) {
@@ -605,21 +605,21 @@ __global__ void answer_back(const float *h, const float *bias, const unsigned sh
     }
 }
 
-// The gradient of G's loss before tanh, from db, that of D's loss after D's first layer.
+// The gradient of G's loss before tanh, from db, the gradient of D's loss after D's first layer.
 __global__ void leave_D(const float *db, const unsigned char *codes, const float *kernel, int C, float slope,
         float growth, const float *ratios, const float *pictures, float *dpictures) {
     TRANSPOSED(before_activate(load(db + at), codes[at / WIDE], slope, growth),
                dpictures[at] = sum * ratios[t] * (1 - pictures[at] * pictures[at]))
 }
 
-// Gradients of the kernels next to the pictures. A block has QUADS times WIDE channels and a chunk of the
-// examples; a thread has some of their pixels and one row of taps.
+// Gradients of the kernels next to the pictures. A block has QUADS times WIDE channels of a chunk of examples; a
+// thread has some of their pixels and one row of taps.
 
 #define TAP_ROW (LANE % TAPS)
-#define ROW_LANE (LANE / TAPS)  // among those that share a row of taps
+#define ROW_LANE (LANE / TAPS)  // among the lanes that share a row of taps
 #define ROW_LANES (LANES / TAPS)
 
-// sums[column, channel] += the numbers x of pixel `row` = (p, phase) times what it sees under its row of taps.
+// sums[column, channel] += the numbers x of pixel `row` = (p, phase) times the pixels that its row of taps sees.
 __device__ void see_row(vector x, const float *picture, int row, vector sums[TAPS * CHANNELS]) {
     int y = row / 4 / SIDE * 2 + row % 4 / 2, x0 = 2 * (row / 4 % SIDE * 2 + row % 2) - BEFORE;
     int Y = 2 * y + TAP_ROW - BEFORE;
@@ -630,8 +630,8 @@ __device__ void see_row(vector x, const float *picture, int row, vector sums[TAP
     }
 }
 
-// The sums over all chunks of what the threads have: of the rows of taps, into dkernel (WINDOW, C), and of x and
-// y, into X and Y (C) and sums (2, C), where there are such. Shares (chunks, WINDOW + 2, C).
+// Sums the threads' parts over all chunks: the rows of taps into dkernel (WINDOW, C), x and y into X and Y (C) and
+// sums (2, C); a null pointer skips these. Shares (chunks, WINDOW + 2, C).
 __device__ void add_up_windows(vector taps[TAPS * CHANNELS], vector x, vector y, int C, float *shares,
         unsigned *arrived, float *dkernel, float *X, float *Y, float *sums) {
     __shared__ vector shared[THREADS];
@@ -659,7 +659,7 @@ __device__ void add_up_windows(vector taps[TAPS * CHANNELS], vector x, vector y,
     }
 }
 
-// Of D's first layer, from db (T, p, phase, C), the gradient of what `activate` made; also of its bias.
+// D's first layer: gradients of kernel and bias, from db (T, p, phase, C), the gradient of the result of `activate`.
 __global__ void see_pictures_back(const float *pictures, const float *db, const unsigned char *codes, int T, int C,
         float slope, float growth, float *shares, unsigned *arrived, float *dkernel, float *dbias) {
     int c = COLUMN;
@@ -674,7 +674,7 @@ __global__ void see_pictures_back(const float *pictures, const float *db, const 
     add_up_windows(taps, bias, vector_of(0), C, shares, arrived, dkernel, dbias, 0, 0);
 }
 
-// Of G's last convolution, from dpictures (M, ...), before tanh, and h (M, p, phase, C); the sums of `normalise_sums`.
+// G's last convolution: dkernel and the sums of `normalise_sums`, from dpictures (M, ...), before tanh, and h (M, ...).
 __global__ void make_pictures_sums(const float *dpictures, const float *h, const float *known, const float *kernel,
         int M, int C, float slope, float *shares, unsigned *arrived, float *dkernel, float *dbeta, float *dgamma,
         float *sums) {
@@ -683,7 +683,7 @@ __global__ void make_pictures_sums(const float *dpictures, const float *h, const
     Norm n = norm_of(known, c < C ? c : 0, C);
     for (int t = FIRST_ROW(M); t < end; ++t)
         for (int p = LANE; p < PLACES; p += LANES) {
-            asm volatile("" ::: "memory");  // else all weights of the kernel stay in registers, and few threads fit
+            asm volatile("" ::: "memory");  // else the kernel's weights fill the registers and few threads fit
             convolve(dpictures + t * PICTURE, kernel, p, c, C, da);
             for (int phase = 0; phase < 4; ++phase)
                 add_norm(da[phase], load(h + ((t * PLACES + p) * 4 + phase) * C + c), n, slope, &sum, &product);
@@ -697,7 +697,7 @@ __global__ void make_pictures_sums(const float *dpictures, const float *h, const
     add_up_windows(taps, sum, product, C, shares, arrived, dkernel, dbeta, dgamma, sums);
 }
 
-// The rest of G's last batch norm backwards: dh, which may be h itself.
+// The rest of the backward pass of G's last batch norm: dh, which may be h itself.
 __global__ void make_pictures_back(const float *dpictures, const float *h, const float *known, const float *kernel,
         const float *sums, int rows, int M, int C, float slope, lifted *dh) {
     int i = INDEX * WIDE, c = i % C, p = i / C % PLACES, t = i / C / PLACES;
@@ -711,10 +711,10 @@ __global__ void make_pictures_back(const float *dpictures, const float *h, const
     }
 }
 
-// The update. g: gradients; `unscale` times them is what they are, a power of two.
+// The update. g: scaled gradients; `unscale`, a power of two, times g is the true gradient.
 
-// trouble[0]: where the first gradient is whose square is not finite, -1: a loss; `count` or more: all is well.
-// See `step.check_finite`. What `losses` found becomes this step's row of measured (steps, 4).
+// trouble[0]: index of the first gradient whose square is not finite; -1: a loss is not; `count` or more: all is well.
+// See `step.check_finite`. The results of `losses` become this step's row of measured (steps, 4).
 __global__ void check_finite(const float *g, int count, float unscale, const float *found, float *measured,
         int measured_rows, const long long *clock, int *trouble) {
     int at = INDEX * WIDE;
@@ -728,7 +728,7 @@ __global__ void check_finite(const float *g, int count, float unscale, const flo
     if (INDEX < 4) measured[4 * ((clock[0] - 1) % measured_rows) + INDEX] = found[INDEX];
 }
 
-// `optim.Adam` for all weights, G's `of_G` first. From trouble on no weight moves; trouble[1]: the step that had it.
+// `optim.Adam` for all weights; the first `of_G` are G's. After trouble no weight moves; trouble[1]: the step it began.
 __global__ void adam(float *w, const float *g, float *m, float *v, int count, int of_G, float unscale,
         const float *rate, float beta1, float beta2, float left1, float left2, float eps, const long long *clock,
         int *trouble) {
@@ -750,7 +750,7 @@ __global__ void adam(float *w, const float *g, float *m, float *v, int count, in
     store(w + at, weight);
 }
 
-// The average of weights or running values, every so many steps; see `average.Average`.
+// The average of weights or running statistics, updated at every `every`th step; see `average.Average`.
 __global__ void average(float *a, const float *w, int count, const long long *clock, int every, double decay) {
     int at = INDEX * WIDE;
     if (at >= count || clock[0] % every) return;

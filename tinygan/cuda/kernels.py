@@ -1,4 +1,4 @@
-"""The kernels of ``kernels.cu``: compiled for a model's sizes, launched with checked arguments."""
+"""Compiles the kernels of ``kernels.cu`` for a model's sizes and launches them with checked arguments."""
 
 import re
 from functools import cache
@@ -9,15 +9,15 @@ import numpy as np
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 THREADS = 256  # in a block
-ALONG = 16  # of them side by side, where sums over rows are taken
-QUADS = 4  # the same for the kernels next to the pictures
-BLOCKS = 256  # in all, where sums are taken: few enough for the last one to add up their shares
+ALONG = 16  # threads side by side in a block that sums over rows
+QUADS = 4  # the same, in the kernels next to the pictures
+BLOCKS = 256  # in a sum over rows: few enough for the last block to add up their shares
 TYPES = {"int": np.int32, "float": np.float32, "double": np.float64, "word": np.uint64, "long long": np.int64,
          "unsigned char": np.uint8, "unsigned short": np.uint16, "unsigned": np.uint32}  # fmt: skip
 
 
 class Parameter:
-    """One parameter of a kernel: a number, or an array of a dtype."""
+    """A parameter of a kernel: a number, or an array of some dtype."""
 
     def __init__(self, declaration: str) -> None:
         *kind, self.name = re.findall(r"\w+", declaration.replace("const ", ""))
@@ -26,8 +26,8 @@ class Parameter:
         self.dtype = np.dtype(np.float32 if self.lifted else TYPES[" ".join(kind)])
 
     def convert(self, value: Any, lifted: Any = np.float32) -> Any:
-        """`value` as the kernel takes it: a NumPy scalar of the right size, or the array itself. `lifted`:
-        the dtype of what is lifted. Raises TypeError: an array of another dtype, or not contiguous."""
+        """`value` as the kernel needs it: a NumPy scalar of the right size, or the array itself. `lifted` is
+        the dtype of lifted arrays. Raises: TypeError if an array has another dtype or is not contiguous."""
         if not self.pointer:
             return self.dtype.type(value)
         dtype = np.dtype(lifted) if self.lifted else self.dtype
@@ -38,20 +38,20 @@ class Parameter:
 
 @cache
 def signatures() -> dict[str, tuple[Parameter, ...]]:
-    """The parameters of every kernel, read from the source."""
+    """The parameters of every kernel, parsed from the source."""
     found = re.findall(r"__global__ void (\w+)\(([^)]*)\)", SOURCE.read_text(encoding="utf-8"))
     return {name: tuple(map(Parameter, parameters.split(","))) for name, parameters in found}
 
 
 def options(side: int, channels: int, wide: int, bits: int = 32) -> tuple[str, ...]:
-    """What the compiler is told: `side`: a quarter of the pictures'; `bits`: of a number that is lifted."""
-    told = {"SIDE": side, "CHANNELS": channels, "WIDE": wide, "LIFTED_BITS": bits}
-    told |= {"THREADS": THREADS, "QUADS": QUADS, "STRIP": strip(side)}
-    return tuple(f"-D{name}={value}" for name, value in told.items())
+    """The compiler's options. `side`: a quarter of the pictures' side; `bits`: size of a lifted number."""
+    macros = {"SIDE": side, "CHANNELS": channels, "WIDE": wide, "LIFTED_BITS": bits}
+    macros |= {"THREADS": THREADS, "QUADS": QUADS, "STRIP": strip(side)}
+    return tuple(f"-D{name}={value}" for name, value in macros.items())
 
 
 def strip(side: int) -> int:
-    """Rows of a map of half the pictures' side that a block has; unless all, with one more on either side."""
+    """Rows per block of a map of half the pictures' side: all, or few enough to fit one more on each side."""
     half = 2 * side
     return half if half * half <= THREADS else THREADS // half - 2
 
@@ -60,7 +60,7 @@ class Kernels:
     """The kernels for pictures of one size. Launches go to the current stream."""
 
     def __init__(self, xp: Any, side: int, channels: int, wide: int, lifted: Any = np.float32) -> None:
-        """`wide`: channels that a thread takes, 4, or 1 where not all divide by 4; `lifted`: a dtype."""
+        """`wide`: channels per thread, 4, or 1 if some width is not a multiple of 4; `lifted`: a dtype."""
         self.lifted = lifted
         given = options(side, channels, wide, 8 * np.dtype(lifted).itemsize)
         self.module = xp.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=given)
@@ -72,23 +72,23 @@ class Kernels:
         self.functions[name](grid, block, tuple(p.convert(value, self.lifted) for p, value in pairs))
 
     def flat(self, name: str, count: int, *arguments: Any, times: int = 1) -> None:
-        """With a thread for every `wide` of so many elements, and all of that so many times."""
+        """Launch a thread for every `wide` of `count` elements, and the whole grid `times` times."""
         self.launch(name, (-(-count // (self.wide * THREADS)), times), (THREADS,), *arguments)
 
     def columns(self, name: str, C: int, rows: int, *given: Any, along: int = ALONG, least: int = 64) -> int:
-        """Sums over rows: blocks of `along` times `wide` columns, by chunks of rows. Returns their number."""
+        """Sum over rows: a block has `along` * `wide` columns of a chunk of rows. Returns the chunk count."""
         blocks = -(-C // (self.wide * along))
         count = chunks(rows, blocks, least)
         self.launch(name, (blocks, count), (along, THREADS // along), *given)
         return count
 
     def strips(self, name: str, count: int, *arguments: Any) -> None:
-        """With a block for each strip of so many maps of half the pictures' side; see `strip`."""
+        """Launch a block for each `strip` of each of `count` maps of half the pictures' side."""
         self.launch(name, (count, self.strips_of_map), (THREADS,), *arguments)
 
 
 def chunks(rows: int, columns: int, least: int) -> int:
-    """For sums over rows by about BLOCKS blocks, `columns` side by side: into how many chunks, none empty and
-    with `least` rows at least, or all."""
+    """The number of chunks of rows for sums by about BLOCKS blocks, `columns` of them side by side. No chunk
+    is empty; each has at least `least` rows, or all."""
     each = -(-rows // max(1, min(-(-rows // least), BLOCKS // columns)))
     return -(-rows // each)

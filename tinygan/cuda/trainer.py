@@ -1,8 +1,8 @@
 """A training run on a graphics card: data, random numbers and steps, captured as CUDA graphs.
 
 A captured step costs the processor one call instead of about fifty. It uses the same arrays each time, so
-what changes lies in them: the clock, which tells the kernels the step's number, and the order of the images.
-The partial batch at the end of an epoch has other shapes, and a graph of its own."""
+everything that changes is stored in them: the clock, which holds the step's number, and the images' order.
+The partial batch at the end of an epoch has other shapes and therefore its own graph."""
 
 import time
 from contextlib import suppress
@@ -19,13 +19,13 @@ from tinygan.optim import Adam
 from tinygan.penalty import strength_in
 from tinygan.rng import stream
 
-SECONDS_A_LOOK = 0.1  # how long the card may go on before its losses are read
+READ_EVERY = 0.1  # seconds that the card works before its losses are read
 UPLOADED = 64 << 20  # bytes of images at a time
 
 
 class Trainer:
-    """Takes the steps of a run: the same images, noise and masks as on any other device. The networks' and
-    Adams' arrays are changed in place; they may be read between calls of `steps`."""
+    """Takes the steps of a run, with the same images, noise and masks as on any other device. It updates the
+    arrays of networks and Adams in place; callers may read them between calls of `steps`."""
 
     how = ""  # in words: see `step.Step`
 
@@ -33,15 +33,16 @@ class Trainer:
         self, G: Network, D: Network, adam_G: Adam, adam_D: Adam, images: Any, batch_size: int, seed: int,
         step: int = 0, graphs: bool = True, average: Average | None = None, penalty: float = 0.0,
     ) -> None:  # fmt: skip
-        """`images` (K, H, W, C) uint8, at least `batch_size` of them; `step`: how many steps were taken;
-        `penalty`: the strength of R1, whose gradients are computed op by op, outside of the graphs.
-        Without `graphs` every kernel is launched by itself: slower, the same bits.
-        Raises UsageError where the networks are not the DCGAN, or too large (see `buffers.sizes_of`), and
-        DeviceError where the images are too many for the card's memory."""
-        # One kernel serves both Adams: nothing but their lr may differ.
+        """`images` (K, H, W, C) uint8, K at least `batch_size`; `step`: the steps already taken; `penalty`:
+        the strength of R1, whose gradients are computed op by op, outside the graphs. Without `graphs` every
+        kernel is launched separately: slower, but the same bits.
+        Raises: UsageError if the networks are not the DCGAN, or too large (see `buffers.sizes_of`);
+        DeviceError if the images do not fit in the card's memory."""
+        # One kernel updates the weights of both Adams, so only their lr may differ.
         of_G, of_D = ((type(a), a.t, a.beta1, a.beta2, a.eps) for a in (adam_G, adam_D))
         if not sizes_of(G, D) or of_G != of_D or type(adam_G) is not Adam:
-            raise UsageError("the fast engine trains the DCGAN, with two Adams alike. Use --engine readable.")
+            what = "a DCGAN whose Adams differ only in lr"
+            raise UsageError(f"the fast engine needs {what}. Use --engine readable.")
         self.card = CardStep(G, D, adam_G, adam_D, batch_size, average, step, seed)
         self.seed, self.step, self.with_graphs, self.penalty = seed, step, graphs, penalty
         self.steps_per_epoch = -(-len(images) // batch_size)
@@ -51,25 +52,25 @@ class Trainer:
         except MemoryError as problem:
             if images.nbytes < self.card.memory.bytes:
                 raise  # a smaller batch is the remedy
-            found = f"the {images.nbytes / 1e9:.1f} GB of images are more than the GPU has room for"
-            remedy = "Use --engine readable, which takes the images of each step from where they lie."
+            found = f"the {images.nbytes / 1e9:.1f} GB of images do not fit in the GPU's memory"
+            remedy = "Use --engine readable, which uploads one batch at a time."
             raise DeviceError(f"{found}. {remedy}") from problem
         rows = max(1, UPLOADED // images[0].nbytes)
-        for start in range(0, len(images), rows):  # they may lie in a file, and be larger than memory
+        for start in range(0, len(images), rows):  # they can be in a file larger than memory
             self.data[start : start + rows] = xp.asarray(np.ascontiguousarray(images[start : start + rows]))
         self.order = xp.zeros(len(images), dtype=xp.int32)
-        self.epoch = -1  # whose order that is
-        self.uploads: list[np.ndarray] = []  # kept until the card has certainly read them
+        self.epoch = -1  # the epoch of this order
+        self.uploads: list[np.ndarray] = []  # kept until the card has surely read them
         self.graphs: dict[int, Any] = {}  # by the number of real images in the whole batch
         self.seen: set[int] = set()
-        self.trouble = ""  # what was not finite, once anything was
-        self.stride = 1  # steps that are worth taking before one looks
+        self.trouble = ""  # the first thing that was not finite
+        self.stride = 1  # the number of steps worth taking before the losses are read
 
     def steps(self, count: int) -> np.ndarray:
         """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake.
-        NaN from a step on that had a number that was not finite; see `trouble`. No weight has moved since."""
+        From the first number on that is not finite, rows are NaN and no weight moves: see `trouble`."""
         card, start, rows = self.card, time.perf_counter(), np.empty((count, 4))
-        card.wait_for_default_stream()  # the arrays may have been read, or changed, since the last call
+        card.wait_for_default_stream()  # callers may have read or changed the arrays since the last call
         for first in range(0, count, STEPS_KEPT):
             some = rows[first : first + STEPS_KEPT]
             steps = np.arange(self.step, self.step + len(some))
@@ -83,9 +84,9 @@ class Trainer:
             if found:
                 since, self.trouble = found
                 some[steps + 1 >= since] = np.nan
-        # Looking costs a little, waiting for news too; the first steps compile and say nothing.
+        # Frequent reads cost time, rare ones delay the news. The first steps compile, which takes long.
         seconds = max(1e-9, time.perf_counter() - start) / max(1, count)
-        stride = max(1, min(STEPS_KEPT, 2 * self.stride, int(SECONDS_A_LOOK / seconds)))
+        stride = max(1, min(STEPS_KEPT, 2 * self.stride, int(READ_EVERY / seconds)))
         self.stride = card.ranks.by_first(lambda: stride)
         return rows
 
@@ -100,12 +101,12 @@ class Trainer:
         N = min(card.all_M, len(self.data) - place * card.all_M)
         strength = strength_in(card.adams[1].t, self.penalty)
         if self.with_graphs and N in self.seen and N not in self.graphs and not strength:
-            # Everything was loaded and compiled by the step before; capturing does not execute it.
+            # An earlier step has loaded and compiled everything; capturing does not execute the step.
             card.stream.begin_capture()
             try:
                 self._launch(N)
             except BaseException:
-                with suppress(Exception):  # it would say that the capture is invalid, and not why
+                with suppress(Exception):  # which would say that the capture is invalid, but not why
                     card.stream.end_capture()
                 raise
             self.graphs[N] = card.stream.end_capture()
@@ -119,12 +120,12 @@ class Trainer:
             adam.t += 1
 
     def _launch(self, all_N: int, strength: float = 0.0) -> None:
-        """A step of a batch with so many real images, with R1 of this strength."""
+        """A step of a batch with `all_N` real images and R1 of this strength."""
         self.card.begin(self.data, self.order, all_N)
         self.card.train_step(all_N, strength)
 
     def close(self) -> None:
-        """Give the graphs and cuBLAS's handles back."""
+        """Free the graphs and cuBLAS's handle."""
         self.card.stop()
         self.graphs.clear()
         self.card.close()

@@ -1,51 +1,51 @@
-"""Convolution and transposed convolution with fewer multiplications than their definition has.
+"""Convolution and transposed convolution with fewer multiplications than by definition.
 
 **One axis.** A convolution is y[p] = sum over taps o of x[p + o] w[o], for I inputs, O outputs and taps at
-o = -a .. b; x counts as 0 outside. Let x and y run in a circle of length n instead, where place p + o is
-taken modulo n. A tap then meets a wrong pixel only if the circle is too short: no output up to O - 1 may
-reach past the circle's end, O + b <= n, and none from 0 on may reach back to the last pixel, I + a <= n.
-For the smallest such n the discrete Fourier transform turns the circle into products:
+o = -a .. b; outside, x is 0. Put x and y on a circle of length n instead, where place p + o is taken modulo
+n. A tap then reads a wrong pixel only if the circle is too short: no output up to O - 1 may reach past the
+circle's end, O + b <= n, and none from 0 on may reach back to the last pixel, I + a <= n. For the smallest
+such n the discrete Fourier transform turns the circular convolution into products:
 
     X[u] = sum_j x[j] e(-u j),   W[u] = sum_o w[o] e(-u o),   e(t) = exp(2 pi i t / n)
     y[p] = 1/n  sum_u  X[u] conj(W[u]) e(u p)
 
-Put x[j] and w[o] in: the sum over u of e(u (p + o - j)) is n where j = p + o modulo n, else 0.
+Insert X[u] and W[u]: the sum over u of e(u (p + o - j)) is n where j = p + o modulo n, else 0.
 Every frequency u takes one multiplication, n in all instead of O (a + b + 1).
 
 **Two axes, many channels.** u becomes a pair (u, v), the transform a constant matrix over pixels, and the
-product of two numbers that of two matrices, (images, C) times (C, F): one product a frequency, as large as
-the batch. That is the form `frequencies.py` computes in: *lift* pictures and kernel to frequencies, multiply,
-*lower* the result. All three are linear, so the backward pass is their transposes in the opposite order
-(lower' that of lift, lift' that of lower), and the lifted input is kept for the kernel's gradient:
+product of two numbers a product of matrices, (images, C) times (C, F): one per frequency, as large as the
+batch. `frequencies.py` computes in this form: *lift* pictures and kernel to frequencies, multiply, *lower*
+the result. All three steps are linear, so the backward pass applies their transposes in opposite order
+(lower' transposes lift, lift' transposes lower). The lifted input is kept for the kernel's gradient:
 
     convolution       Y = lift(x) W,          y = lower(Y)
     its gradients     dX = lift'(dy) W^T,     dx = lower'(dX),     dW = lift(x)^T lift'(dy)
     transposed        the line above, with x for dy
 
-**Real numbers.** For real x, X[-u] = conj X[u]: of each such pair one is computed and counted twice.
-One frequency is real anyway, or four if n is even (u and v each 0 or n / 2). The others need a
+**Real numbers.** For real x, X[-u] = conj X[u], so one frequency of each such pair is computed and counted
+twice. One frequency is real in any case, or four if n is even (u and v each 0 or n / 2). The others need a
 complex product, which takes three real ones (Gauss), with k = (p + q) c:
 
     (p + iq)(c + id) = (k - q (c + d))  +  i (k + p (d - c))
 
 So an n x n circle takes R = 1 + 3 (n^2 - 1) / 2 products if n is odd, 4 + 3 (n^2 - 4) / 2 if even.
 
-**Stride S.** Pixel m S + a belongs to phase a; output p, tap i sees pixel p S + i - top, which is
-place p + (i - top - a) / S of the one phase a for which that is a whole number. So x splits into
-S^2 smaller pictures that act as S^2 C channels, and the taps are shared out among them.
+**Stride S.** Pixel m S + a belongs to phase a. For output p, tap i reads pixel p S + i - top, which is
+place p + (i - top - a) / S of the one phase a for which that is an integer. So x splits into S^2 smaller
+pictures that act as S^2 C channels, and each tap belongs to one of them.
 
-**Tiles.** A large map is cut into tiles of T outputs an axis, each of which sees T + a + b inputs,
-n = T + a + b; neighbours overlap, and tiles join the batch. A small map is one tile, and then the
-zeros around it serve as the rest of the circle. For an image and a pair of channels, ConvT1 (n = 9) takes 121
-products, not 1225 as by definition; ConvT2 and Conv2, of stride 2 (n = 8), take 4 phases of 94, not 1225.
+**Tiles.** A large map is cut into tiles of T outputs per axis. Each tile sees n = T + a + b inputs, so
+neighbours overlap; the tiles join the batch. A small map is one tile, and the zeros around it serve as the
+end of the circle. For an image and a pair of channels, ConvT1 (n = 9) takes 121 products instead of 1225 by
+definition; ConvT2 and Conv2, of stride 2 (n = 8), take 4 phases of 94 instead of 1225.
 
 Rounding: 5e-7 relative to the largest number, in float32, for each of them and their gradients (im2col:
 4e-7). Sources: S. Winograd 1980, "Arithmetic Complexity of Computations" (bilinear algorithms); Lavin & Gray
 2015, arXiv 1509.09308 (tiles and matrix products for convolutional networks); R. Blahut 2010, "Fast
 Algorithms for Signal Processing", chapters 2 and 5 (Gauss's product, cyclic convolution).
 
-On paper: a 3 x 3 picture, a 2 x 2 kernel, no padding. I = 3, O = 2, taps at 0 and 1, so n = 3, and
-there are four pairs and one real frequency: 13 products, not 16.
+An example on paper: a 3 x 3 picture, a 2 x 2 kernel, no padding. I = 3, O = 2, taps at 0 and 1, so n = 3
+with four pairs and one real frequency: 13 products instead of 16.
 
 >>> axis = axis_choices(side=3, out=2, taps=2, stride=1, before=0)[0]
 >>> plan = Frequencies((3, 3, 1), (2, 2, 1), (2, 2), (axis, axis), "d")
@@ -85,7 +85,7 @@ Plan = Frequencies | Direct
 class Saved(NamedTuple):
     plan: Plan
     lifted: Array  # the input
-    kernel: Array  # lifted as well
+    kernel: Array  # lifted
 
 
 def _twin(original: Op, transposed: bool) -> Op:
@@ -111,7 +111,7 @@ def _twin(original: Op, transposed: bool) -> Op:
     def backward(saved: Any, dy: Array, wanted: Wanted) -> Gradients:
         if not isinstance(saved, Saved):
             return original.backward(saved, dy, wanted)
-        # The forward pass of the other one, and the product of both lifted arrays for the kernel.
+        # dx is the forward pass of the adjoint op; dw the product of both lifted arrays.
         plan, lifted, kernel = saved
         N, dx, dw, (want_x, want_w, want_b) = len(dy), None, None, wanted
         gradient = plan.lifted_large(N) if transposed else plan.lifted_small(N)
@@ -148,10 +148,10 @@ def plan_of(
     return conv_plan(x, (height, width), w, strides, pads, dtype)
 
 
-# Which way is the fastest? Costs are in multiplications.
-MOVED = 8  # multiplications in the time of moving one number to or from memory
-FEW = 4  # channels, up to which windows are best copied pixel by pixel
-SLOWER = 2  # by this factor windows of more channels cost more
+# The cost model that picks the faster plan. Costs are in multiplications.
+MOVED = 8  # multiplications in the time it takes to move one number to or from memory
+FEW = 4  # the most channels for which windows are best copied pixel by pixel
+SLOWER = 2  # the factor by which windows of more channels cost more
 
 
 @lru_cache(maxsize=256)
@@ -159,13 +159,13 @@ def conv_plan(
     large: tuple[int, int, int, int], small: Pair, kernel: tuple[int, int, int, int], stride: Pair,
     pads: Pads, dtype: str,
 ) -> Plan:  # fmt: skip
-    """The cheaper plan for `large` (N, H, W, C) to size `small` by (KH, KW, C, F)."""
+    """The cheaper plan to convolve `large` (N, H, W, C) with `kernel` (KH, KW, C, F) to the size `small`."""
     N, H, W, C = large
     KH, KW, _, F = kernel
     windows = N * small[0] * small[1] * KH * KW * C
     by_windows = 3 * windows * F + MOVED * 4 * windows
     phases = stride[0] * stride[1]
-    costs: dict[Axes, float] = {}  # by frequencies, for each way to cut the axes
+    costs: dict[Axes, float] = {}  # of frequencies, for each way to cut the axes
     for rows in axis_choices(H, small[0], KH, stride[0], pads[0][0]):
         for columns in axis_choices(W, small[1], KW, stride[1], pads[1][0]):
             frequencies, tiles = rows.n * columns.n, N * rows.tiles * columns.tiles
@@ -186,7 +186,7 @@ def conv_plan(
 
 
 def by_definition(plan: Plan) -> bool:
-    """Whether `ops.conv` is reckoned to be faster than this plan where no `fast.gan` joins layers."""
+    """Whether `ops.conv` is expected to beat this plan when `fast.gan` does not fuse the layers."""
     return plan.large[2] > FEW and plan.weighed >= 1
 
 

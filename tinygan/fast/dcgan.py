@@ -1,4 +1,4 @@
-"""The layers of a DCGAN by name: what `models.py` makes, recognised for the fast step on any device."""
+"""Recognises the DCGAN of `models.py` and names its layers, for the fast step on any device."""
 
 from typing import NamedTuple, cast
 
@@ -7,7 +7,7 @@ from tinygan.layers import Layer, Network
 
 
 class UpStage(NamedTuple):
-    """One of G's transposed convolutions, and what its input passes before."""
+    """A transposed convolution of G, and the layers before it."""
 
     norm: layers.BatchNorm
     relu: layers.LeakyReLU
@@ -15,7 +15,7 @@ class UpStage(NamedTuple):
 
 
 class DownStage(NamedTuple):
-    """One of D's convolutions, and what its result passes."""
+    """A convolution of D, and the layers after it."""
 
     conv: layers.Conv2D
     relu: layers.LeakyReLU
@@ -23,7 +23,7 @@ class DownStage(NamedTuple):
 
 
 class DCGAN(NamedTuple):
-    """Both networks: G is `dense_G`, the stages `up` and tanh, D the stages `down` and `dense_D`."""
+    """Both networks: G is `dense_G`, the stages `up` and tanh; D is the stages `down` and `dense_D`."""
 
     dense_G: layers.Dense
     up: list[UpStage]
@@ -44,8 +44,8 @@ def layers_of(G: Network, D: Network) -> DCGAN:
 
 
 def odd_layer(G: Network, D: Network) -> str:
-    """The first layer, or else the network, that is not a DCGAN's; nothing if all are. G may have any number
-    of stages, D one or more. Slopes are from 0 to 1: LeakyReLU is max(x, slope x)."""
+    """The name of the first layer, or else network, that does not fit a DCGAN; "" if all fit. G may have any
+    number of stages, D one or more. Slopes must be from 0 to 1, so that LeakyReLU is max(x, slope x)."""
     stages_G, stages_D = max(1, (len(G.layers) - 3) // 3), max(1, (len(D.layers) - 2) // 3)
     up = [layers.Conv2DTranspose, layers.BatchNorm, layers.LeakyReLU] * (stages_G - 1)
     down = [layers.Conv2D, layers.LeakyReLU, layers.Dropout] * stages_D
@@ -55,14 +55,14 @@ def odd_layer(G: Network, D: Network) -> str:
 
 
 def _odd(network: Network, kinds: list[type[Layer]], biased: tuple[type[Layer], ...]) -> str:
-    """The first layer that is not of these kinds, or has another bias, slope or rate; nothing if all fit."""
+    """The first layer that has another kind, or whose bias, slope or rate does not fit; "" if all fit."""
     for i, (name, layer) in enumerate(network.layers.items()):
         kind = kinds[i] if i < len(kinds) else None
         bias = getattr(layer, "bias", None) is not None
         in_range = 0 <= getattr(layer, "slope", 0) <= 1 and 0 <= getattr(layer, "rate", 0) < 1
         if type(layer) is not kind or bias != (kind in biased) or not in_range:
             return f"{network.name}/{name}"
-    # Each layer runs once, and as `layers.Network` runs it.
+    # Each layer must run once, in the way `layers.Network` runs it.
     once = len(set(map(id, network.layers.values()))) == len(network.layers) == len(kinds)
     ordinary = type(network) is Network and "outputs" not in vars(network)
     return "" if once and ordinary else network.name

@@ -1,8 +1,8 @@
-"""Convolution of pictures with few channels, or of very few pictures: a small matrix product for each.
+"""Convolution of pictures with few channels, or of very few pictures: one small matrix product per picture.
 
-Where one side has one to three channels, frequencies save nothing. The windows of `ops.conv.im2col` are then
-copied with the pixels innermost, (N, KH KW C, OH OW): a run of so few channels is too short to copy well. In
-the training step these pieces pass through the next operations before they leave the cache."""
+If one side has one to three channels, frequencies save nothing. The windows of `ops.conv.im2col` are then
+copied with the pixels innermost, (N, KH KW C, OH OW), because runs of one to three channels copy slowly. In
+the training step each block passes through the next operations while it is still in the cache."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +17,9 @@ from tinygan.ops.geometry import Pads
 
 @dataclass(eq=False)
 class Direct:
-    """A convolution between a large picture (its input) and a small one (its result), by windows.
-    `large` (N, H, W, C), `small` (N, OH, OW, F), kernel (KH, KW, C, F). The lifted large picture is
-    (N, KH KW C, OH OW); kernel and small picture need no lifting."""
+    """A convolution from a large picture (input) to a small one (result), by windows. `large` (N, H, W, C),
+    `small` (N, OH, OW, F), kernel (KH, KW, C, F). The lifted large picture is (N, KH KW C, OH OW); kernel and
+    small picture need no lifting."""
 
     large: tuple[int, int, int]
     small: tuple[int, int, int]
@@ -27,7 +27,7 @@ class Direct:
     stride: tuple[int, int]
     pads: Pads
     dtype: str
-    weighed: float = nan  # what frequencies were reckoned to cost, as a share of what this way does
+    weighed: float = nan  # the estimated cost of frequencies, relative to this plan's
 
     def __post_init__(self) -> None:
         self.rows = self.kernel[0] * self.kernel[1] * self.large[2]
@@ -43,12 +43,12 @@ class Direct:
         return w.reshape(self.rows, self.small[2]), []
 
     def lifted_large(self, N: int) -> Array:
-        """Where `lift_large` puts N images: their windows, (N, KH KW C, OH OW)."""
+        """An array for `lift_large` of N images: their windows, (N, KH KW C, OH OW)."""
         return np.empty((N, self.rows, self.pixels), self.dtype)
 
-    def lifted_small(self, N: int, room: Array | None = None) -> Array:
-        """Where `lift_small` puts N images: (N, OH OW, F); this `room` of theirs, or else a new one."""
-        images: Array = np.empty((N, *self.small), self.dtype) if room is None else room
+    def lifted_small(self, N: int, buffer: Array | None = None) -> Array:
+        """An array for `lift_small` of N images: (N, OH OW, F), a view of `buffer` if given, else new."""
+        images: Array = np.empty((N, *self.small), self.dtype) if buffer is None else buffer
         return images.reshape(N, self.pixels, self.small[2])
 
     def lift_large(self, X: Array, block: slice, images: Array) -> None:
@@ -62,15 +62,15 @@ class Direct:
 
     def lift_small(self, Y: Array, block: slice, images: Array) -> None:
         """Put a block of images (n, OH, OW, F) into Y."""
-        if not np.may_share_memory(images, Y):  # they lie there already
+        if not np.may_share_memory(images, Y):  # otherwise they are already there
             Y[block] = images.reshape(-1, *Y.shape[1:])
 
     def down(self, X: Array, W: Array, out: Array | None = None) -> Product:
-        """The convolution: lifted large picture X -> the small one, without tasks; `out` is not needed."""
+        """The convolution: lifted large picture X -> small picture. It has no tasks and ignores `out`."""
         return [], lambda block: np.matmul(X[block].transpose(0, 2, 1), W).reshape(-1, *self.small)
 
     def up(self, Y: Array, W: Array, out: Array | None = None) -> Product:
-        """Its adjoint: lifted small picture Y -> the large one."""
+        """The adjoint of `down`: lifted small picture Y -> large picture."""
         return [], lambda block: self._add_back(np.matmul(W, Y[block].transpose(0, 2, 1)))
 
     def _add_back(self, windows: Array) -> Array:
@@ -86,15 +86,15 @@ class Direct:
         return picture
 
     def _padded(self, N: int) -> tuple[Array, Array]:
-        """Zeros for N large pictures with what is around them; and the view of the pictures alone."""
+        """Zeros for N large pictures with their padding, and a view of the pictures without it."""
         ((top, bottom), (left, right)), (H, W, C) = self.pads, self.large
         x = np.zeros((N, top + H + bottom, left + W + right, C), self.dtype)
         return x, x[:, top : top + H, left : left + W]
 
     def kernel_gradient(
-        self, X: Array, Y: Array, dw: Array, weights: Array | None = None, room: Array | None = None
+        self, X: Array, Y: Array, dw: Array, weights: Array | None = None, buffer: Array | None = None
     ) -> KernelGradient:
-        """`dw` from both lifted pictures; image i counts weights[i] times. `room` has no use here."""
+        """`dw` from both lifted pictures; image i counts weights[i] times. `buffer` is not used."""
         ones = np.ones(len(X), self.dtype) if weights is None else weights
         blocks_ = blocks(len(X), self.numbers)
         shares = np.empty((len(blocks_), self.rows * self.small[2]), self.dtype)

@@ -1,8 +1,8 @@
-"""`tinygan.gan.losses_and_gradients` as a whole, with what a graph of ops cannot see put to use.
+"""`tinygan.gan.losses_and_gradients` as a whole, with optimisations that a graph of ops cannot see.
 
 The batch passes through in blocks, on threads (`Line`). A convolution (a `Plan`) lifts and lowers block by
-block; in between, all wait for its products. `Normed`, between two of G's, takes blocks as they come, and
-gives them on, activated; only in between is the whole batch needed, for its moments.
+block; in between, all blocks wait for its products. `Normed`, between two convolutions of G, takes blocks as
+they come and passes them on, activated; in between, it needs the whole batch for the moments.
 
     forward     plan.up ------> write           settle           read ------> plan.lift_small
                             x, its moments   mean, variance   activations
@@ -34,16 +34,16 @@ Gradients = dict[Tensor, Array]  # by the parameter
 
 
 def unfit(G: Network, D: Network) -> str:
-    """What about these networks a `FusedStep` cannot compute; nothing if it can."""
+    """Why a `FusedStep` cannot compute these networks; "" if it can."""
     odd = odd_layer(G, D)
     if odd or D.input_shape != G.shapes[list(G.layers)[-1]] or D.shapes[list(D.layers)[-1]] != (1,):
         return f"models.py was changed at {odd or D.name}"
     dtypes = {tensor.dtype.char for net in (G, D) for tensor in net.parameters.values()}
-    return "" if dtypes in ({"f"}, {"d"}) else "the weights are not all float32, or all float64"
+    return "" if dtypes in ({"f"}, {"d"}) else "the weights are neither all float32 nor all float64"
 
 
 def plans(network: Network, N: int) -> dict[str, Plan]:
-    """How each of a network's convolutions is computed for N images, by its name."""
+    """The plan of each of a network's convolutions for N images, by layer name."""
     found, shape = {}, network.input_shape
     for name, layer in network.layers.items():
         transposed = type(layer) is layers.Conv2DTranspose
@@ -55,32 +55,32 @@ def plans(network: Network, N: int) -> dict[str, Plan]:
 
 
 class FusedStep:
-    """`gan.losses_and_gradients` for two networks that are not `unfit`; faster from about 8 images on."""
+    """`gan.losses_and_gradients` for networks that are not `unfit`. It is faster from about 8 images on."""
 
     def __init__(self, G: Network, D: Network, batches: Iterable[tuple[int, int]]) -> None:
-        """`batches`: the (N, M) that a step may have, N real images and M fakes."""
+        """`batches`: the pairs (N, M) that steps use, of N real images and M fakes."""
         self.G, self.D, self.layers = G, D, layers_of(G, D)
         self.plans = {(N, M): [[*plans(G, M).values()], [*plans(D, N + M).values()]] for N, M in batches}
 
     def losses_and_gradients(
         self, images: Array, noise: Array, real_masks: Iterable[Mask], fake_masks: Iterable[Mask]
     ) -> LossesAndGradients:
-        """What the batch gives; one that does not fit goes to `gan.losses_and_gradients`."""
+        """The results for a batch; one that does not fit is left to `gan.losses_and_gradients`."""
         G, D, N, M = self.G, self.D, len(images), len(noise)
         real, fake = (list(islice(masks, len(self.layers.down))) for masks in (real_masks, fake_masks))
         given = [(batch.dtype, batch.shape[1:]) for batch in (noise, images)]
         known = [(network.dtype, network.input_shape) for network in (G, D)]
         all_streams = [type(mask) for mask in (*real, *fake)] == 2 * len(self.layers.down) * [Stream]
         if (N, M) not in self.plans or given != known or not all_streams:
-            return gan.losses_and_gradients(G, D, images, noise, real, fake)  # which says what is wrong
+            return gan.losses_and_gradients(G, D, images, noise, real, fake)  # it reports what is wrong
         for_G, for_D = self.plans[N, M]
-        # Blocks of 33 of the tutorial's images: longer ones ask less often for Python's lock, shorter ones
-        # fit better into the cache. A batch of fewer than 64 is too small for four blocks.
+        # Blocks of 33 of the tutorial's images: longer blocks take Python's lock less often, shorter ones
+        # fit better into the cache. A batch of fewer than 64 images is too small for four blocks.
         numbers = max(plan.numbers for plan in (*for_G, *for_D)) * 5 // 8
         reals, fake_ones = (blocks(count, numbers, 4 if count >= 64 else 2) for count in (N, M))
         of_G = Line(fake_ones)
-        of_D = Line([*reals, *(slice(N + some.start, N + some.stop) for some in fake_ones)], of_G.beside)
-        # Forward: real images and fakes pass D as one batch.
+        of_D = Line([*reals, *(slice(N + some.start, N + some.stop) for some in fake_ones)], of_G.pending)
+        # Forward: real images and fakes pass through D as one batch.
         both = np.empty((N + M, *images.shape[1:]), images.dtype)
         both[:N] = images
         fakes = both[N:]
@@ -94,28 +94,28 @@ class FusedStep:
 
 
 def wide(channels: Array, shape: tuple[int, ...]) -> Array:
-    """A number for each channel (C,), for every pixel of `shape` (..., C) again: longer loops are faster."""
+    """Copy a number per channel (C,) to every pixel of `shape` (..., C): longer loops are faster."""
     return np.broadcast_to(channels, shape).copy()
 
 
 class Normed:
     """A batch norm and its LeakyReLU, between the layer that fills `x` and the layer that reads it.
-    x (M, ..., C) arrives in blocks; read, it is centred in place. Activated numbers are never stored."""
+    x (M, ..., C) arrives in blocks. Reading centres it in place. Activations are never stored."""
 
     def __init__(self, stage: UpStage, shape: tuple[int, ...], images: tuple[int, ...], dtype: Any) -> None:
-        """`shape` of x; `images` (H, W, C): the shape of each of its rows to the layer that reads it."""
+        """`shape`: that of x; `images` (H, W, C): the shape in which the next layer reads each row of x."""
         self.norm, self.slope, self.images = stage.norm, dtype.type(stage.relu.slope), images
         self.ranks = stage.norm.gamma.backend.ranks
         self.x: Array = np.empty(shape, dtype)
         self.gradient: Array = None  # until it is needed
 
     def write(self, block: slice | tuple[slice, slice], x: Array) -> tuple[int, Array, Array]:
-        """Take a block, and give its `reduce.moments`, while it is in the cache."""
+        """Store a block and return its `reduce.moments`, computed while it is in the cache."""
         self.x[block] = x
         return reduce.moments(reduce.rows(x))
 
     def settle(self, count: float, mean: Array, squares: Array) -> None:
-        """All is written, and these are its `reduce.moments`."""
+        """Use the `reduce.moments` of x, once all blocks are written."""
         mean, variance = reduce.over_ranks(self.ranks, count, mean, squares)
         self.inverse_std = 1 / np.sqrt(variance + self.norm.eps)
         scale, shape = self.norm.gamma.data * self.inverse_std, self.x.shape[1:]
@@ -125,7 +125,7 @@ class Normed:
             running.data = momentum * running.data + (1 - momentum) * batch
 
     def read(self, block: slice, _: object = None) -> Array:
-        """The activations of a block, as images; each block can be read once."""
+        """The activations of a block, as images. Each block can be read only once."""
         x = self.x[block]
         x -= self.mean
         y = x * self.scale
@@ -133,7 +133,7 @@ class Normed:
         return np.maximum(y, y * self.slope, out=y).reshape(-1, *self.images)
 
     def write_gradient(self, block: slice, dy: Array) -> tuple[Array, Array]:
-        """Take the gradient of the activations back to the batch norm's result; give the block's shares."""
+        """Store the gradient of the batch norm's result, from that of the activations; return its sums."""
         x, g = self.x[block], self.gradient[block]
         np.multiply(x, self.scale, out=g)
         np.add(g, self.shift, out=g)
@@ -142,7 +142,7 @@ class Normed:
         return reduce.share(reduce.rows(g)), reduce.share(reduce.rows(g * x))
 
     def settle_gradient(self, shares: list[tuple[Array, Array]]) -> Gradients:
-        """All gradients are written: those of gamma and beta. The formula is that of `ops.batchnorm`."""
+        """The gradients of gamma and beta, once all blocks are written. `ops.batchnorm` has the formula."""
         dbeta, dgamma = (np.sum(part, axis=0) for part in zip(*shares, strict=True))
         dgamma = dgamma * self.inverse_std
         count = np.array(self.x.size / self.x.shape[-1], self.x.dtype)
@@ -160,12 +160,12 @@ class Normed:
 
 
 def generator_forward(line: Line, layers: DCGAN, plans: Sequence[Plan], noise: Array, out: Array) -> Any:
-    """noise (M, noise_dim) -> out (M, H, W, C). Returns what `generator_backward` needs, and uses up."""
+    """noise (M, noise_dim) -> out (M, H, W, C). Returns the arrays that `generator_backward` consumes."""
     M, kernel = len(noise), layers.dense_G.kernel.data
     shapes = [kernel.shape[1:], *(plan.large for plan in plans[:-1])]
     stages = zip(layers.up, shapes, plans, strict=True)
     norms = [Normed(stage, (M, *shape), plan.small, out.dtype) for stage, shape, plan in stages]
-    columns = Line(blocks(kernel.shape[1], M))  # each is a channel of its own
+    columns = Line(blocks(kernel.shape[1], M))  # each column is a separate channel
     columns.then(lambda some, _: norms[0].write((slice(None), some), noise @ kernel[:, some]))
     _, means, squares = zip(*columns.run(), strict=True)
     norms[0].settle(M, np.concatenate(means), np.concatenate(squares))
@@ -186,7 +186,7 @@ def generator_forward(line: Line, layers: DCGAN, plans: Sequence[Plan], noise: A
 
 
 def generator_backward(line: Line, layers: DCGAN, saved: Any, noise: Array, y: Array, dy: Array) -> Gradients:
-    """Gradients of the parameters; y and dy (M, H, W, C) are the pictures and their gradient."""
+    """The gradients of G's parameters, from the pictures y and their gradient dy (M, H, W, C)."""
     (norms, kept), M, dense = saved, len(y), layers.dense_G.kernel
     gradients: Gradients = {dense: np.empty_like(dense.data)}
     line.then(lambda block, _: tanh_gradient(y[block], dy[block]))
@@ -195,7 +195,7 @@ def generator_backward(line: Line, layers: DCGAN, saved: Any, noise: Array, y: A
         X = plan.lifted_large(M)
         line.then(partial(plan.lift_large, X))
         gradients[conv.kernel] = dw = np.empty(conv.kernel.shape, y.dtype)
-        line.multiply(plan.down(X, K, Y), plan.kernel_gradient(X, Y, dw, room=K))
+        line.multiply(plan.down(X, K, Y), plan.kernel_gradient(X, Y, dw, buffer=K))
         normed.gradient = np.empty_like(normed.x)
         line.then(normed.write_gradient)
         gradients |= normed.settle_gradient(line.run())
@@ -216,10 +216,10 @@ def discriminator(
     streams: Sequence[tuple[Stream, Stream]], N: int, bce: Op,
 ) -> tuple[Array, Array, Array, Array, Gradients]:  # fmt: skip
     """Logits (N + M, 1) of N real pictures and M fakes (N + M, H, W, C); D's loss and G's; the gradients of
-    G's by the fakes, of D's by its parameters. `streams`: of each dropout, for real pictures and for fakes.
+    G's by the fakes and of D's by its parameters. `streams`: per dropout, for real pictures and for fakes.
 
-    No image meets another in D. So the way back begins with 1 for each logit, for both losses: where images
-    are added up, or leave D, each one's share is multiplied by the loss's gradient by its logit."""
+    D treats each image separately. So one backward pass, from a gradient of 1 per logit, serves both losses:
+    each image's part is multiplied by the loss's gradient by its logit when images are summed or leave D."""
     count, dtype, kept = len(pictures), pictures.dtype, []
     line.then(lambda block, _: pictures[block])
     for stage, plan, sources in zip(layers.down, plans, streams, strict=True):
@@ -266,7 +266,7 @@ def discriminator(
 
 
 def losses_and_slopes(bce: Op, logits: Array, N: int) -> tuple[Array, Array, Array]:
-    """D's loss, G's, and gradients: of D's by the logits, of G's by those from the Nth on, (N + M + M, 1)."""
+    """D's loss, G's loss, and (N + M + M, 1): gradients of D's by all logits, and of G's by the fakes'."""
     targets = (logits[:N], 1.0), (logits[N:], 0.0), (logits[N:], 1.0)
     (real, fake, fooled), saved = zip(*(bce.forward(x, target=t) for x, t in targets), strict=True)
     one = logits.dtype.type(1)
@@ -274,7 +274,7 @@ def losses_and_slopes(bce: Op, logits: Array, N: int) -> tuple[Array, Array, Arr
 
 
 def _lift_gradient(plan: Plan, factors: Array, Y: Array, sums: Array, block: slice, dx: Array) -> None:
-    """The gradient before an activation, lifted; `sums` takes each image's, for the bias."""
+    """Lift the gradient before an activation into Y; `sums` gets its sum per image, for the bias."""
     g = np.multiply(dx, factors[block], out=factors[block])
     sums[block] = reduce.share(g.reshape(len(g), -1, g.shape[3]))
     plan.lift_small(Y, block, g)
@@ -283,7 +283,7 @@ def _lift_gradient(plan: Plan, factors: Array, Y: Array, sums: Array, block: sli
 def _activate(
     stage: DownStage, sources: tuple[Stream, Stream], N: int, factors: Array, block: slice, h: Array
 ) -> Array:
-    """Bias, LeakyReLU and dropout of a convolution's result h, the last two as one factor."""
+    """Apply bias, LeakyReLU and dropout to a convolution's result h, the last two as one factor."""
     rate, bias = stage.dropout.rate, stage.conv.parameters["bias"].data
     source, first = (sources[0], 0) if block.start < N else (sources[1], N)
     h += wide(bias, h.shape[1:])

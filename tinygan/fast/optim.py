@@ -11,14 +11,14 @@ from tinygan.optim import Adam
 
 
 def adam_steps(*updates: tuple[Adam, Sequence[Array]]) -> None:
-    """`Adam.step` of each optimiser with its gradients, faster. The weights are new arrays as there, but the
-    averages change in place: nobody else may hold their arrays."""
+    """`Adam.step` of each optimiser with its gradients, but faster. As there, the weights become new arrays.
+    The averages change in place, so no other code may hold their arrays."""
     tensors = [id(tensor) for adam, _ in updates for tensor in adam.parameters.values()]
-    if len(set(tensors)) < len(tensors):  # one has two names: its second update starts where the first ends
+    if len(set(tensors)) < len(tensors):  # a tensor has two names: its updates must come one after the other
         for adam, gradients in updates:
             adam.step(gradients)
         return
-    # Gradients too few or too many are refused before anything moves.
+    # A wrong number of gradients is refused before any weight moves.
     paired = [(adam, [*zip(adam.parameters.items(), found, strict=True)]) for adam, found in updates]
     pieces = []
     for adam, both in paired:
@@ -27,7 +27,7 @@ def adam_steps(*updates: tuple[Adam, Sequence[Array]]) -> None:
         for (name, parameter), g in both:
             new = np.empty(parameter.shape, parameter.dtype)
             for averages in (adam.m, adam.v):
-                averages[name] = np.asarray(averages[name], order="C")  # or `reshape` would copy
+                averages[name] = np.asarray(averages[name], order="C")  # otherwise `reshape` would copy
             arrays = [a.reshape(-1) for a in (parameter.data, g, adam.m[name], adam.v[name], new)]
             pieces += [(adam, rate, [a[block] for a in arrays]) for block in blocks(new.size, 1)]
             parameter.data = new

@@ -1,8 +1,8 @@
-"""Which functions of the reading path faster code stands in for, and whether a reader changed one.
+"""The readable functions that faster twins replace, and checks whether a reader changed one.
 
-Where a function is not the one that a twin was written for, the twin is not used. `ORIGINALS` has a digest
-of each one's source without comments, docstrings and layout. If you change one for good, change its twins,
-and write down the new digest, which the test of this file prints."""
+A twin is not used if its readable function was changed. `ORIGINALS` has a digest of the source of each
+function, without comments, docstrings and layout. If you change a function for good, also change its twins,
+and enter the new digest here; the test of this file prints it."""
 
 import ast
 import hashlib
@@ -31,10 +31,10 @@ ORIGINALS: dict[Any, dict[str, str]] = {
     layers: {
         "Layer": "7a3dbfdf", "Linear": "9f27e7df", "Dense": "66040afd", "Conv2D": "69d3c9f8",
         "Conv2DTranspose": "276e0aef", "BatchNorm": "e90a43be", "LeakyReLU": "0218cb58", "Tanh": "996a26ac",
-        "Dropout": "620cc200", "Reshape": "695038f7", "Mode": "701a7d34", "Network": "178caf13",
+        "Dropout": "3f63a4fe", "Reshape": "695038f7", "Mode": "701a7d34", "Network": "178caf13",
     },
     autograd: {
-        "Op": "29791520", "Tensor": "d33fdd51", "grad": "ef5689c3", "_inputs_first": "d372b154",
+        "Op": "5145c6dc", "Tensor": "d33fdd51", "grad": "72c333ba", "_inputs_first": "d372b154",
         "add": "0a7c91da",
     },
     optim: {"Adam": "491c2d6c"},
@@ -44,29 +44,29 @@ ORIGINALS: dict[Any, dict[str, str]] = {
     dense: {"dense": "298736ed", "reshape": "9986db0e"},
     dropout: {"dropout": "f714c583"},
     geometry: {
-        "stride_pair": "d897e760", "conv2d_pads": "f15a6340", "conv2d_transpose_size": "5a2140cf",
+        "stride_pair": "d897e760", "conv2d_pads": "f15a6340", "conv2d_transpose_size": "9d4c790e",
         "_same_pads": "9e331577", "_explicit_pads": "9f4af063",
     },
     rng: {"Stream": "8d6fa03c", "mask_rate": "00d6984d"},
     loss: {"sigmoid": "a69663b1", "bce_with_logits": "800b7d08"},
 }  # fmt: skip
 
-# What each kind of layer computes with outside training.
+# The functions that each kind of layer uses outside training.
 USES = {
     "Dense": ["dense"], "Conv2D": ["conv2d", "im2col", *ORIGINALS[geometry]], "BatchNorm": ["batch_norm"],
     "Conv2DTranspose": ["conv2d_transpose", "col2im", *ORIGINALS[geometry]], "LeakyReLU": ["leaky_relu"],
     "Tanh": ["tanh"], "Reshape": ["reshape"], "Dropout": [],
 }  # fmt: skip
 
-# What the step on a graphics card has its own version of besides.
+# Further functions that the step on a graphics card has its own version of.
 CARD_ORIGINALS: dict[Any, dict[str, str]] = {average: {"Average": "f7573eae"}}
 
 
 def changed(originals: dict[Any, dict[str, str]] = ORIGINALS, read_again: bool = True) -> list[str]:
     """The functions, ops and classes that differ from their originals: ``gan.discriminator_loss`` and so on.
-    One that was replaced at run time counts too, in its own module or in another that imports it; none does
-    where the package has no sources. Without `read_again` a file is what this process read first, and runs.
-    Raises UsageError where one was replaced, and what should run it still has the original."""
+    This includes those replaced at run time, in their module or in one that imports them. Without sources
+    the list is empty. Unless `read_again`, a file counts as this process first read it, that is, as it runs.
+    Raises: UsageError if one was replaced but the code that should run it still has the original."""
     if read_again:
         linecache.checkcache()
     if not linecache.getlines(str(autograd.__file__), autograd.__dict__):
@@ -89,11 +89,11 @@ def changed(originals: dict[Any, dict[str, str]] = ORIGINALS, read_again: bool =
 
 
 def _out_of_use(name: str, other: str) -> UsageError:
-    return UsageError(f"{name} was replaced, but {other} still has the original. Replace that as well.")
+    return UsageError(f"{name} was replaced, but {other} still has the original. Also replace that.")
 
 
 def added(*networks: Network) -> str:
-    """The kinds of networks and of their layers that a reader added: ``layers.Mine is new``, or nothing."""
+    """The classes of networks and layers that a reader added, as in ``layers.Mine is new``, or ""."""
     kinds: set[type] = {type(part) for network in networks for part in (network, *network.layers.values())}
     new = kinds - {Network, *(vars(layers).get(name) for name in USES)}
     names = sorted(f"{kind.__module__.removeprefix('tinygan.')}.{kind.__name__}" for kind in new)
@@ -101,7 +101,7 @@ def added(*networks: Network) -> str:
 
 
 def unlike(*networks: Network) -> str:
-    """What a reader added to or changed of what these networks compute outside training, or nothing."""
+    """What a reader added or changed in the code that these networks run outside training, or ""."""
     kinds = {type(layer).__name__ for network in networks for layer in network.layers.values()}
     used = {"Layer", "Linear", "Network", *kinds, *(name for kind in kinds for name in USES.get(kind, []))}
     edits = [name for name in changed(read_again=False) if name.rpartition(".")[2] in used]
@@ -109,14 +109,14 @@ def unlike(*networks: Network) -> str:
 
 
 def twins(edits: list[str]) -> dict[Any, Any]:
-    """The fast engine's ops on a processor, but for those whose readable file was changed."""
+    """The fast engine's ops on a CPU, except those whose readable file was changed."""
     edited = {name.rpartition(".")[0].replace("geometry", "conv") for name in edits}
     kept = [ops for file, ops in TWINS.items() if file.__name__.removeprefix("tinygan.") not in edited]
     return {op: twin for ops in kept for op, twin in ops.items()}
 
 
 def described(edits: list[str]) -> str:
-    """What `changed` found, as the beginning of a sentence; nothing where it is nothing."""
+    """The list that `changed` returns as the start of a sentence; "" if it is empty."""
     if not edits:
         return ""
     *first, last = edits if len(edits) < 4 else [*edits[:2], f"{len(edits) - 2} more"]
@@ -124,7 +124,7 @@ def described(edits: list[str]) -> str:
 
 
 def digest(thing: Any) -> str:
-    """8 hexadecimal digits for a function, an op (both its functions) or a class (methods and numbers)."""
+    """8 hexadecimal digits for a function, an op (both functions) or a class (methods and constants)."""
     return hashlib.sha256("\n".join(map(repr, _parts(thing))).encode()).hexdigest()[:8]
 
 
@@ -141,17 +141,17 @@ def _parts(thing: Any) -> Iterator[Any]:
                 yield name, value
     else:
         try:
-            code = thing.__code__  # of the function itself: `inspect` goes through a wrapper to what it wraps
+            code = thing.__code__  # of the function itself: `inspect` would unwrap a wrapper
             text = "".join(linecache.getlines(code.co_filename, thing.__globals__))
             yield thing.__globals__.get("__name__"), _functions(text)[code.co_name, code.co_firstlineno]
         except (AttributeError, KeyError, SyntaxError, TypeError):
-            yield repr(thing)  # not from a file: certainly not the original
+            yield repr(thing)  # not from a file, so not the original
 
 
 @cache
 def _functions(text: str) -> dict[tuple[str, int], str]:
-    """The functions that a file defines, by name and first line: that of a decorator, where there is one. A
-    syntax tree each, without docstrings, and without what not all versions of Python write: what is empty."""
+    """The functions that a file defines, by name and first line (the first decorator's, if any), as syntax
+    trees without docstrings and without empty fields, which not all versions of Python write."""
     found = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
     for f in found:
         f.body = f.body[ast.get_docstring(f) is not None :]

@@ -1,4 +1,4 @@
-"""Sums and moments of channels, in pieces: each piece's share first, then the shares in their order."""
+"""Sums and moments of channels, in pieces: first each piece's share, then the shares in order."""
 
 from collections.abc import Callable, Iterable
 
@@ -15,13 +15,13 @@ def rows(x: Array) -> Array:
 
 
 def over_rows(function: Callable[..., Result], *arrays: Array) -> list[Result]:
-    """`function` of the same rows of each array (N, ..., C), piece by piece; the results in order."""
+    """Call `function` on the same rows of each array (N, ..., C), piece by piece; the results, in order."""
     matrices = [rows(array) for array in arrays]
     return POOL.each(lambda some: function(*(m[some] for m in matrices)), blocks(*matrices[0].shape))
 
 
 def share(x: Array) -> Array:
-    """The sum of the rows of x (..., rows, C): a matrix product, several times as fast as `sum`."""
+    """The sum of the rows of x (..., rows, C), by a matrix product: several times as fast as `sum`."""
     return np.ones(x.shape[-2], x.dtype) @ x
 
 
@@ -31,7 +31,7 @@ def channel_sums(x: Array) -> Array:
 
 
 def moments(x: Array) -> tuple[int, Array, Array]:
-    """(rows, their mean, sum of squared distances from it) of the rows of x (rows, C)."""
+    """(count, mean, sum of squared distances from the mean) of the rows of x (rows, C)."""
     mean = share(x) / x.dtype.type(len(x))
     centred = x - mean
     np.multiply(centred, centred, out=centred)
@@ -39,8 +39,8 @@ def moments(x: Array) -> tuple[int, Array, Array]:
 
 
 def merged(parts: Iterable[tuple[int, Array, Array]]) -> tuple[float, Array, Array]:
-    """`moments` of the union of pieces whose `moments` are given, without cancellation: Chan, Golub & LeVeque
-    1983, "Algorithms for Computing the Sample Variance", equation 2.1, for any number of parts."""
+    """The `moments` of a whole, from those of its pieces, without cancellation: Chan, Golub & LeVeque 1983,
+    "Algorithms for Computing the Sample Variance", equation 2.1, for any number of parts."""
     numbers, means, squares = map(np.stack, zip(*parts, strict=True))
     counts = numbers.astype(means.dtype)
     total = counts.sum()
@@ -49,7 +49,7 @@ def merged(parts: Iterable[tuple[int, Array, Array]]) -> tuple[float, Array, Arr
 
 
 def over_ranks(ranks: Ranks, count: float, mean: Array, squares: Array) -> tuple[Array, Array]:
-    """(mean, biased variance) over all ranks, from this one's `moments`: the same formula."""
+    """(mean, biased variance) over all ranks, from this rank's `moments`, by the same formula."""
     size = np.array(count, mean.dtype)
     if ranks.size > 1:
         own, (total, size) = mean, ranks.sum(mean * size, size)

@@ -63,7 +63,7 @@ def conv2d_transpose_size(
     if min(*size, *kernel, *out) < 1:
         raise ShapeError(
             f"a transposed convolution of {size} with kernel {kernel}, stride {stride} and padding "
-            f"{padding!r} has no pixel left: {tuple(out)}. Crop less."
+            f"{padding!r} leaves no pixel: {tuple(out)}. Crop less."
         )
     return (out[0], out[1]), pads  # pyright: ignore[reportReturnType]
 

@@ -1,4 +1,4 @@
-"""Many processes that add up by MPI, or, with a graphics card each, by NCCL."""
+"""Many processes that add up arrays by MPI or, with one graphics card each, by NCCL."""
 
 import os
 import sys
@@ -13,13 +13,13 @@ import numpy as np
 from tinygan.errors import DeviceError, TinyganError, UsageError, one_line, pip, put
 from tinygan.ranks.alone import ALONE, Ranks, T
 
-# What the launchers of MPICH and Intel MPI, of Open MPI, and Slurm's srun put into each environment.
+# Environment variables set by the launchers of MPICH and Intel MPI, of Open MPI, and by Slurm's srun.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-PATIENCE = 10.0  # seconds until a failure is taken to be one rank's own
+PATIENCE = 10.0  # seconds until a failure counts as one rank's alone
 
 
 class MPI(Ranks):
-    """Many processes, with NumPy's arrays: `mpi` is mpi4py's module, `comm` its communicator of them all."""
+    """Many processes with NumPy arrays. `mpi` is mpi4py's module, `comm` its communicator of all ranks."""
 
     xp: Any = np
 
@@ -29,13 +29,13 @@ class MPI(Ranks):
         self.host = mpi.Get_processor_name()
         self.neighbours = self.comm.Split_type(mpi.COMM_TYPE_SHARED)
         self.number_here = self.neighbours.Get_rank()
-        # Some launchers give each rank cores of its own, some leave all cores to all.
+        # Some launchers give each rank separate cores, others let all ranks use all cores.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
         self.sharing = sum(bool(cores & other) for other in self.neighbours.allgather(cores))
         hosts = len(set(self.comm.allgather(self.host)))
         on = "1 host" if hosts == 1 else f"{hosts} hosts"
-        self.words = f"ranks    {self.size} on {on}, with a part of every batch each"
-        self.failures = self.comm.Dup()  # on which the ranks meet that failed alike
+        self.words = f"ranks    {self.size} on {on}, each with a part of every batch"
+        self.failures = self.comm.Dup()  # where ranks that failed alike meet
 
     def sum(self, *arrays: Any) -> tuple[Any, ...]:
         flat = self.xp.empty(sum(array.size for array in arrays), dtype=arrays[0].dtype)
@@ -68,14 +68,14 @@ class MPI(Ranks):
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        leads = self.neighbours.Get_rank() == 0  # rank 0 does, on its host
+        leads = self.neighbours.Get_rank() == 0  # rank 0 leads its host
         if not self.writes:
             self.comm.Barrier()
         if not leads:
             self.neighbours.Barrier()
         try:
             yield
-        finally:  # what failed here is for the others to find out
+        finally:  # even after a failure, which the others find out themselves
             if self.writes:
                 self.comm.Barrier()
             if leads:
@@ -86,13 +86,13 @@ class MPI(Ranks):
         try:
             yield
         except BaseException as problem:
-            # Every rank comes here in a short time, if all failed alike.
+            # If all ranks failed alike, they all arrive here soon.
             meeting, until = self.failures.Ibarrier(), time.monotonic() + PATIENCE
             while not (met := meeting.Test()) and time.monotonic() < until:
                 time.sleep(0.01)
-            if not met:  # the others wait for this one, and would for ever
+            if not met:  # the others are waiting for this one, and would wait for ever
                 self._abort(problem, remedy())
-            if self.rank:  # rank 0 says it for all of them
+            if self.rank:  # rank 0 reports it for all of them
                 raise SystemExit(_exit_code(problem)) from problem
             raise
 
@@ -107,32 +107,32 @@ class MPI(Ranks):
         put("", sys.stdout)
         put(f"{text} {remedy}".strip() + "\n", sys.stderr)
         try:
-            time.sleep(0.5)  # Hydra's mpiexec drops what it has not read by the abort, some 2 times in 100
-        finally:  # a second Ctrl-C may not keep the others waiting
+            time.sleep(0.5)  # Hydra's mpiexec drops output unread at the abort, about 2 times in 100
+        finally:  # even after a second Ctrl-C the others must not wait
             self.comm.Abort(code)
-            os._exit(code)  # some MPIs return before they end the process
+            os._exit(code)  # some MPIs return before the process ends
 
 
 class NCCL(MPI):
-    """Many processes with a graphics card each: NCCL adds up CuPy's arrays, all else goes by MPI. Its sums
-    are work on the current stream, which a CUDA graph can capture (since NCCL 2.9), and never wait for the
-    processor. (https://docs.nvidia.com/deeplearning/nccl/user-guide)"""
+    """Many processes with one graphics card each. NCCL adds up CuPy's arrays; MPI does everything else. NCCL
+    queues its sums on the current stream, where a CUDA graph can capture them (since NCCL 2.9), and never
+    waits for the processor. (https://docs.nvidia.com/deeplearning/nccl/user-guide)"""
 
     def __init__(self, ranks: MPI, xp: Any) -> None:
-        """Each of the `ranks` has chosen its card. Raises as `backend.shared_by`."""
+        """Each of the `ranks` has already chosen its card. Raises: as `backend.shared_by`."""
         from cupy.cuda import nccl  # pyright: ignore[reportMissingImports]
 
-        vars(self).update(vars(ranks))  # they know their neighbours already
+        vars(self).update(vars(ranks))  # including their neighbours
         self.xp, self.nccl = xp, nccl
         if not self.nccl.available:
             remedy = f"{pip('install', 'tinygan[mpi-cuda13]')} (or mpi-cuda12), or use --device cpu"
-            raise DeviceError(f"CuPy finds no NCCL, by which graphics cards add up. Install it: {remedy}.")
+            raise DeviceError(f"CuPy finds no NCCL, which several GPUs need. Install it: {remedy}.")
         try:
             number = self.by_first(self.nccl.get_unique_id)
             self.cards = self.nccl.NcclCommunicator(self.size, number, self.rank)
-        except (self.nccl.NcclError, KeyError) as problem:  # newer errors of NCCL have no name there
+        except (self.nccl.NcclError, KeyError) as problem:  # KeyError: an error too new for CuPy
             failure = f"NCCL cannot join the graphics cards ({one_line(problem)})"
-            raise DeviceError(f"{failure}. Start one rank to a card.") from problem
+            raise DeviceError(f"{failure}. Start one rank per card.") from problem
         self._kinds = {"f": self.nccl.NCCL_FLOAT32, "d": self.nccl.NCCL_FLOAT64}
 
     def add_up(self, array: Any) -> None:
@@ -142,7 +142,7 @@ class NCCL(MPI):
 
 
 def _exit_code(problem: BaseException) -> int:
-    """What a process that ends by this says; see `cli.run`."""
+    """The exit code of a process that ends with `problem`; see `cli.run`."""
     if isinstance(problem, SystemExit):
         return problem.code if isinstance(problem.code, int) else bool(problem.code)
     if isinstance(problem, MemoryError):
@@ -151,20 +151,20 @@ def _exit_code(problem: BaseException) -> int:
 
 
 def started() -> Ranks:
-    """The ranks this process was started with: by ``mpiexec`` or ``srun``, or alone, without MPI. Raises
-    UsageError where mpi4py is missing, or belongs to another MPI than the launcher."""
+    """The ranks that ``mpiexec`` or ``srun`` started this process with, or the process alone, without MPI.
+    Raises: UsageError if mpi4py is missing, or uses another MPI than the launcher."""
     size = next((int(os.environ[name]) for name in SIZES if os.environ.get(name, "").isdigit()), 1)
     if size <= 1:
         return ALONE
     try:
         from mpi4py import MPI as mpi  # noqa: N811
     except (ImportError, RuntimeError) as problem:
-        failure = f"{size} processes were started, and mpi4py is no help: {one_line(problem)}"
+        failure = f"{size} processes were started, but mpi4py does not work: {one_line(problem)}"
         remedy = f"Install it: {pip('install', 'tinygan[mpi]')}, or start one process."
         raise UsageError(f"{failure}. {remedy}") from problem
     found = mpi.COMM_WORLD.Get_size()
     if found != size:
         version = " ".join(mpi.Get_library_version().splitlines()[0].split())
-        remedy = "Use that MPI's mpiexec, or what it needs of Slurm (srun --mpi=pmi2 for MPICH)."
+        remedy = "Use the mpiexec of that MPI, or the srun option for it (--mpi=pmi2 for MPICH)."
         raise UsageError(f"{size} processes were started, but mpi4py ({version}) sees {found}. {remedy}")
     return MPI(mpi)

@@ -1,6 +1,6 @@
-"""What several ranks compute differently: the ops that look across a batch.
+"""The ops that several ranks compute differently, because they combine the examples of a batch.
 
-A loss and the moments of batch normalisation are means over it; all other ops see one example at a time."""
+A loss and the moments of batch normalisation are means over a batch. Other ops see an example at a time."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +12,12 @@ from tinygan.ranks.alone import Ranks
 
 
 def number(value: float, like: Array) -> Array:
-    """`value` as an array of shape () beside `like`, of its dtype."""
+    """`value` as an array of shape (), with the dtype and device of `like`."""
     return array_module(like).asarray(value, dtype=like.dtype)
 
 
 def twins(ranks: Ranks) -> Mapping[Any, Any]:
-    """The twins of these ops for one of several `ranks`; with one process there are none."""
+    """The twins of these ops for one of several `ranks`. A single process needs none."""
     if ranks.size == 1:
         return {}
 

@@ -1,1 +1,1 @@
-"""One training on disk. Nothing is imported here: commands load Pillow or imageio when they need them."""
+"""A run on disk. This file imports nothing: each command loads Pillow or imageio only when it needs them."""

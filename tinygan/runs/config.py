@@ -1,4 +1,4 @@
-"""What ``config.json`` holds: the commands of a run, its settings, data, device and versions."""
+"""The content of ``config.json``: a run's commands, settings, data, device and versions."""
 
 import platform
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from tinygan.gpu_errors import cupy_packages
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings
 
-BITS = (  # what makes a resumed run differ from an uninterrupted one in its last bits
+BITS = (  # a change of any of these changes the last bits of a resumed run's results
     "device", "engine", "precision", "threads", "ranks", "step", "changed", "processor", "card",
     "CUDA libraries", "tinygan", "numpy", "blas", "cupy",
 )  # fmt: skip
 
 
 def versions(device: Backend | None = None) -> dict[str, str]:
-    """The versions of all that computes and draws on `device`; without one, of what is installed."""
+    """The versions of everything that computes and draws on `device`, or of everything installed."""
     blas: Any = np.show_config(mode="dicts")
     used = {"cupy": device.xp.__version__} if device and device.device == "gpu" else {}
     return {
@@ -41,7 +41,7 @@ def versions(device: Backend | None = None) -> dict[str, str]:
 def configuration(
     arguments: Sequence[str], settings: Settings, device: Backend, images: Dataset, threads: int, how: str
 ) -> dict[str, Any]:
-    """The configuration of a run that ``train`` starts with `arguments`; `how`: a step is taken, in words."""
+    """The configuration of a run that `train` starts with `arguments`; `how`: the kind of step, in words."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     data = {"name": images.name, "source": images.source, "sha256": images.sha256}
     return {
@@ -60,9 +60,9 @@ def configuration(
 def reconfigure(
     run: RunFolder, before: dict[str, Any], config: dict[str, Any], changed: dict[str, list[Any]], step: int
 ) -> list[str]:
-    """Write `config` in place of what was there `before`, whose commands stay in front, and so do changes of
-    settings up to this `step`, at which those in `changed`, [before, from now on], come; returns warnings."""
-    had = config["settings"] | {name: was for name, (was, _) in changed.items()}  # what it goes on from
+    """Replace the configuration `before` by `config`, and return warnings. The earlier commands stay, as do
+    changes of settings up to this `step`; those in `changed`, name: [old, new], are added at this step."""
+    had = config["settings"] | {name: was for name, (was, _) in changed.items()}  # before these changes
     last = {one["setting"]: one.get("to") for one in before["changes"] if one["step"] == step}
     lasting = {name for name, value in last.items() if had.get(name) == value}
     changes = [one for one in before["changes"] if one["step"] < step + (one["setting"] in lasting)]
@@ -73,8 +73,9 @@ def reconfigure(
     was, now = ({**usual, **some["device"], **some["versions"]} for some in (before, config))
     for name in BITS:
         old, new = was.get(name), now.get(name)
-        # Older versions did not write the step down, or named another file of the same step.
+        # Older versions did not record the kind of step, or named another file for the same kind.
         same = name == "step" and (old is None or str(old).partition(" (")[0] == str(new).partition(" (")[0])
         if old != new and not same:
-            lines.append(f"warning: {name} was {old} and is {new}: the run goes on, but not bit for bit.")
+            what = f"{name} changed from {old} to {new}"
+            lines.append(f"warning: {what}: the run continues, but not bit for bit.")
     return lines

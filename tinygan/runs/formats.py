@@ -1,4 +1,4 @@
-"""Models for other programs: layer by layer, as ONNX, as safetensors; packages are imported when needed."""
+"""Export of models, layer by layer, to ONNX and safetensors, whose packages are imported when needed."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,17 +12,17 @@ from tinygan import layers
 from tinygan.errors import CheckpointError, UsageError, one_line, pip
 from tinygan.ops.geometry import Pads, conv2d_pads, conv2d_transpose_size
 
-OPSET = 17  # the operators of ONNX 1.12 (2022): none of those used here has changed its meaning since
-META = "tinygan"  # the key of our own words in a safetensors file
+OPSET = 17  # the operators of ONNX 1.12 (2022); those used here have not changed their meaning since
+META = "tinygan"  # the key of tinygan's metadata in a safetensors file
 
 
-# A layer: its name and itself; the shape of its output, without N; its arrays; and its pads, or None.
+# One layer: its name, the layer, the shape of its output (without N), its arrays, and its pads or None.
 LayerParts: TypeAlias = tuple[str, layers.Layer, tuple[int, ...], dict[str, np.ndarray], Pads | None]
 
 
 def layer_by_layer(network: layers.Network) -> Iterator[LayerParts]:
-    """Each layer outside of training, in NumPy arrays: kernel and bias; of a batch normalisation scale and
-    shift (C,). Pads: the zeros around a convolution's input, or what a transposed one crops."""
+    """Each layer as it works outside training, with its NumPy arrays: kernel and bias; scale and shift (C,)
+    of a batch normalisation. Pads: zeros around a convolution's input, or what a transposed one crops."""
     shape = network.input_shape
     for name, layer in network.layers.items():
         tensors, pads = layer.parameters | layer.statistics, None
@@ -40,8 +40,8 @@ def layer_by_layer(network: layers.Network) -> Iterator[LayerParts]:
 
 def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
     """G as an ONNX file: ``noise`` (N, noise_dim) float32 -> ``pictures`` (N, H, W, C) float32 in [-1, 1],
-    any N. `about`: its metadata. Raises UsageError without the package, or for layers without operators."""
-    from tinygan.fast.originals import unlike  # an engine, which those who read weights need not load
+    any N. `about`: its metadata. Raises: UsageError if onnx is missing or a layer has no ONNX operator."""
+    from tinygan.fast.originals import unlike  # loads an engine, which reading weights does not need
 
     if edits := unlike(G):
         raise UsageError(f"{edits}, and ONNX has operators only for the original layers. Use --safetensors.")
@@ -52,7 +52,7 @@ def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
     *_, shape = G.shapes.values()
     noise = helper.make_tensor_value_info("noise", kind, ["N", *G.input_shape])
     pictures = helper.make_tensor_value_info("pictures", kind, ["N", *shape])
-    about_graph = "Standard normal noise to pictures in [-1, 1], rows, columns and channels."
+    about_graph = "Turns standard normal noise into pictures in [-1, 1]: rows, columns and channels."
     graph = helper.make_graph(nodes, "generator", [noise], [pictures], weights, doc_string=about_graph)
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(graph, producer_name="tinygan", opset_imports=[opset], ir_version=8)
@@ -62,11 +62,11 @@ def onnx_model(G: layers.Network, about: Mapping[str, str]) -> bytes:
 
 
 def _onnx_nodes(G: layers.Network, onnx: Any) -> tuple[list[Any], list[Any]]:
-    """Operators and their weights. ONNX has channels first: maps are turned once, pictures turned back."""
+    """Operators and their weights. ONNX puts channels first: one transpose leads there, another one back."""
     nodes, weights, at = [], [], "noise"
 
     def then(operator: str, made: str, constant: str = "", array: Any = None, **attributes: Any) -> None:
-        """Append the operator that makes `made` of the result so far and, where it is named, a constant."""
+        """Append the operator that computes `made` from the result so far and, if it is named, a constant."""
         nonlocal at
         if constant:
             weights.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), f"{name}/{constant}"))
@@ -75,7 +75,7 @@ def _onnx_nodes(G: layers.Network, onnx: Any) -> tuple[list[Any], list[Any]]:
         at = made
 
     for name, layer, shape, arrays, pads in layer_by_layer(G):
-        across = (-1, 1, 1) if len(shape) == 3 else (-1,)  # of one number for each channel
+        across = (-1, 1, 1) if len(shape) == 3 else (-1,)  # for one number per channel
         if isinstance(layer, layers.Dense):
             then("MatMul", name, "kernel", arrays["kernel"])
         elif isinstance(layer, layers.BatchNorm):
@@ -84,7 +84,7 @@ def _onnx_nodes(G: layers.Network, onnx: Any) -> tuple[list[Any], list[Any]]:
         elif isinstance(layer, layers.LeakyReLU):
             then("LeakyRelu", name, alpha=layer.slope)
         elif isinstance(layer, layers.Reshape):
-            rows = np.array([0, *layer.shape], np.int64)  # 0: as many as there are
+            rows = np.array([0, *layer.shape], np.int64)  # 0 keeps the number of rows
             then("Reshape", f"{name}/channels_last", "shape", rows)
             then("Transpose", name, perm=[0, 3, 1, 2])
         elif isinstance(layer, layers.Conv2DTranspose) and pads:
@@ -95,7 +95,7 @@ def _onnx_nodes(G: layers.Network, onnx: Any) -> tuple[list[Any], list[Any]]:
         elif isinstance(layer, layers.Tanh):
             then("Tanh", name)
         elif not isinstance(layer, layers.Dropout):
-            raise UsageError(f"{name} has no operator of ONNX here. Use --safetensors.")
+            raise UsageError(f"tinygan has no ONNX operator for {name}. Use --safetensors.")
         if "bias" in arrays:
             then("Add", f"{name}/biased", "bias", arrays["bias"].reshape(across))
     then("Transpose", "pictures", perm=[0, 2, 3, 1])
@@ -103,7 +103,7 @@ def _onnx_nodes(G: layers.Network, onnx: Any) -> tuple[list[Any], list[Any]]:
 
 
 def write_safetensors(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> bytes:
-    """`arrays` and `meta` (JSON) as a safetensors file. Raises UsageError without the package."""
+    """`arrays` and `meta` (JSON) as a safetensors file. Raises: UsageError if safetensors is missing."""
     with _needed("safetensors"):
         from safetensors.numpy import save
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -111,7 +111,7 @@ def write_safetensors(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any])
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What `write_safetensors` wrote. Raises UsageError without the package, CheckpointError if damaged."""
+    """What `write_safetensors` wrote. Raises: UsageError without safetensors; CheckpointError if damaged."""
     with _needed("safetensors"):
         import safetensors
     try:
@@ -121,7 +121,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
                 raise KeyError(META)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except KeyError as error:
-        raise CheckpointError(f"{path} holds no model of tinygan's. Name another file.") from error
+        raise CheckpointError(f"{path} holds no tinygan model. Name another file.") from error
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {one_line(error)}. Name another file.") from error
     return arrays, meta
@@ -129,7 +129,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
 
 @contextmanager
 def _needed(package: str) -> Iterator[None]:
-    """Raise a UsageError where `package`, an extra of the same name, cannot be imported."""
+    """Raise UsageError if `package`, which is also the name of its extra, cannot be imported."""
     try:
         yield
     except ImportError as problem:

@@ -1,4 +1,4 @@
-"""The settings of a run, each described once: help, bounds, and whether a run that goes on may change it."""
+"""The settings of a run, each described once: help, bounds, and whether a resumed run may change it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from tinygan.errors import CheckpointError, UsageError, filled
 from tinygan.models import check_sizes
 
 RECIPES: dict[str, dict[str, Any]] = {
-    # The tutorial's settings to the letter.
+    # Exactly the tutorial's settings.
     "seed": {"batch_size": 256, "lr": 1e-4, "beta1": 0.9},
-    # Same networks; more and larger steps, and less momentum, as in the DCGAN paper (section 4).
+    # The same networks, but more and larger steps and less momentum, as in the DCGAN paper (section 4).
     "quick": {"batch_size": 64, "lr": 2e-4, "beta1": 0.5},
-    # Tuned by `benchmarks.recipes`. Without momentum, and with D's steps half as long as G's, much larger
-    # ones are stable; a penalty calms D, in place of dropout; the weights' average takes out what is restless
-    # about their steps.
+    # Tuned by `benchmarks.recipes`. Without momentum, and with D's learning rate half of G's, much larger
+    # learning rates are stable. A penalty calms D instead of dropout. Averaging the weights smooths out the
+    # noise of their steps.
     "best": {
         "batch_size": 32, "lr": 8e-4, "lr_d": 4e-4, "beta1": 0.0, "beta2": 0.99, "average": 0.999,
         "penalty": 1.0, "dropout": 0.0,
     },
 }  # fmt: skip
 
-LARGEST = 1 << 31  # weights: 8.6 GB, without Adam's averages
+LARGEST = 1 << 31  # weights: 8.6 GB, not counting Adam's averages
 SIZES = ("size", "channels", "width", "noise_dim")  # of the model
-MOST = 1 << 53  # of anything: up to here numbers are exact, as floats as well
-# What each word in a setting's type allows; the first is what its text becomes. Elsewhere a bool is an int.
+MOST = 1 << 53  # the largest integer allowed: up to here floats are exact
+# The Python types that each word in a setting's type allows; the first parses its text. A bool is not an int.
 KINDS = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "None": (type(None),)}
 
-Check = Callable[[Any], str]  # what is wrong with a value, as the end of a sentence; nothing if it is right
+Check = Callable[[Any], str]  # the end of a sentence that says what is wrong with a value, or ""
 
 
 def at_least(least: int, most: float = inf) -> Check:
@@ -53,23 +53,23 @@ def setting(
     default: Any, help: str, check: Check | None = None, *, resumed: str = "may change", added: bool = False,
     **option: Any,
 ) -> Any:  # fmt: skip
-    """A setting and its option, `option` being what argparse takes. `resumed`: a run that goes on ``"may
-    change"`` it; or has it ``"fixed"``, since it decides the run's numbers (so do the data, wherever they
-    lie: the checkpoint knows their digest); or ``"if named"``, fixed but for ``--change``; or ``"forgets"``
-    it, since each command says it for itself. `added`: older checkpoints lack it; the default is theirs."""
+    """A setting and its `option`, argparse's arguments. `resumed`: whether a resumed run can change it.
+    ``"fixed"``: no, because it decides the run's numbers (as do the data, in any folder: the checkpoint has
+    their digest). ``"if named"``: only by ``--change``. ``"forgets"``: it is the default unless the command
+    sets it. `added`: older checkpoints lack it; they use the default."""
     facts = {"check": check, "resumed": resumed, "added": added}
     return field(default=default, metadata={**facts, "option": {"help": help, **option}})
 
 
 def side(text: str) -> int:
-    """The side of square pictures from its text. Raises UsageError for another one."""
+    """The side of square pictures, parsed from `text`. Raises: UsageError if it is not a whole number."""
     if not text.strip().lstrip("+-").isdecimal():
-        raise UsageError(f"--size {text!r:.40} is not a whole number. Name one side: pictures are square.")
+        raise UsageError(f"--size {text!r:.40} is not a whole number. Give one number: pictures are square.")
     return int(text)
 
 
 def device(text: str) -> str:
-    """A device from its text; ``cuda`` means ``gpu``."""
+    """The name of a device, parsed from `text`: ``cuda`` means ``gpu``."""
     return {"cuda": "gpu"}.get(text, text)
 
 
@@ -129,7 +129,7 @@ class Settings:
         "auto", "on a GPU: auto (tf32 if it has that), float32, tf32 (matrix products round factors to 10 "
         "bits) or float16 (most of them also stored in 16 bits)", added=True, choices=PRECISIONS,
     )  # fmt: skip
-    threads: int | None = setting(  # each takes memory of its own
+    threads: int | None = setting(  # each needs its own memory
         None, "CPU threads (default: the usable cores, or fewer if OMP_NUM_THREADS or the BLAS says so)",
         at_least(1, 1024),
     )  # fmt: skip
@@ -154,29 +154,29 @@ class Settings:
 
     @property
     def kernels(self) -> int:
-        """How many numbers the kernels of both networks hold, at least: nearly all of a model."""
+        """A lower bound of how many numbers the kernels of both networks hold: almost the whole model."""
         return self.noise_dim * (self.size // 4) ** 2 * 4 * self.width + 25 * 12 * self.width**2
 
     def check(self) -> Settings:
-        """These settings. Raises UsageError for the first that makes no sense, TypeError for another type."""
+        """These settings. Raises: UsageError for the first invalid value; TypeError for a wrong type."""
         for name, known in DESCRIBED.items():
             value = getattr(self, name)
             if not any(type(value) in KINDS[kind] for kind in str(known.type).split(" | ")):
-                raise TypeError(f"{name} is {value!r:.40}, no {known.type}")
+                raise TypeError(f"{name} is {value!r:.40}, not {known.type}")
             if type(value) is int and value > MOST and name != "seed":
                 raise UsageError(f"{option(name)} is more than {MOST:,}.")
             check, choices = known.metadata["check"], known.metadata["option"].get("choices")
             if choices and value not in choices:
-                raise UsageError(f"{option(name)} {value!r:.40} is none of {', '.join(map(str, choices))}.")
+                raise UsageError(f"{option(name)} {value!r:.40} is not among {', '.join(map(str, choices))}.")
             if check and value is not None and (problem := check(value)):
                 raise UsageError(f"{option(name)} {value!r:.40} {problem}.")
         if self.keep_best and not self.metrics_every:
-            raise UsageError("--keep-best needs an FCD to go by. Add --metrics-every EPOCHS.")
+            raise UsageError("--keep-best compares checkpoints by FCD. Add --metrics-every EPOCHS.")
         check_sizes(self.size, width=self.width, noise_dim=self.noise_dim)
         if self.kernels > LARGEST:
             sizes = f"--size {self.size}, --width {self.width} and --noise-dim {self.noise_dim}"
             many = f"a model of {self.kernels:.1e} weights, more than {LARGEST:.1e}"
-            raise UsageError(f"{sizes} make {many}. Use smaller ones.")
+            raise UsageError(f"{sizes} make {many}. Use smaller values.")
         return self
 
 
@@ -201,8 +201,8 @@ def option(name: str) -> str:
 
 
 def add_options(parser: ArgumentParser) -> dict[str, Any]:
-    """Give `parser` an option for every setting; those that are not given are absent from its result. Returns
-    the groups of `GROUPS` by title."""
+    """Add an option to `parser` for each setting. Options that are not given are absent from its result.
+    Returns the argument groups by title, as in `GROUPS`."""
     groups = {}
     for title, names in GROUPS.items():
         groups[title] = parser.add_argument_group(title)
@@ -219,8 +219,8 @@ def add_options(parser: ArgumentParser) -> dict[str, Any]:
 
 
 def new_settings(given: Mapping[str, Any], start: Settings | None = None) -> Settings:
-    """Defaults, then the recipe's values, then what was `given`; the sizes of the model are those of `start`
-    if it starts from the weights of a run with those settings. Raises UsageError, for other sizes too."""
+    """The defaults, overridden by the recipe's values, then by the `given` ones. A run that starts from the
+    weights of one with the settings `start` has its sizes. Raises: UsageError, also for other sizes."""
     values = {**RECIPES[given.get("recipe", Settings.recipe)], **given}
     for name in SIZES if start else ():
         if values.setdefault(name, getattr(start, name)) != getattr(start, name):
@@ -232,15 +232,15 @@ def new_settings(given: Mapping[str, Any], start: Settings | None = None) -> Set
 def resumed_settings(
     saved: Mapping[str, Any], given: Mapping[str, Any], run: str, changes: Mapping[str, Any] | None = None
 ) -> Settings:
-    """The settings of a run, with what was `given` for its continuation, and `changes` by ``--change``;
-    forgotten ones are defaults. Raises UsageError where what decides the run's numbers would change without
-    that, or cannot, or the run would shrink; CheckpointError where `saved` are not settings of this version;
-    TypeError where one of them has another type."""
+    """The `saved` settings of a run, with those `given` to resume it and the `changes` by ``--change``;
+    forgotten ones get their defaults. Raises: UsageError if a setting that decides the run's numbers would
+    change without ``--change``, or can never change, or if the run would shrink; CheckpointError if `saved`
+    are not this version's settings; TypeError if one has the wrong type."""
     added = {name: known.default for name, known in DESCRIBED.items() if known.metadata["added"]}
     saved, changes = {**added, **saved}, changes or {}
     if odd := ", ".join(sorted(saved.keys() ^ DESCRIBED.keys())):
-        other = f"other settings than this version knows ({odd:.80})"
-        raise CheckpointError(f"{run} has {other}. Start a new run.")
+        differ = f"the settings of {run} differ from this version's ({odd:.80})"
+        raise CheckpointError(f"{differ}. Start a new run.")
     how = {name: known.metadata["resumed"] for name, known in DESCRIBED.items()}
     for name, value in given.items():
         if how[name] in ("fixed", "if named") and value != saved[name]:
@@ -249,11 +249,11 @@ def resumed_settings(
             raise UsageError(f"{was}. Leave it out, or {ask or 'start a new run'}.")
     can = [*(name for name in how if how[name] == "if named"), "checkpoint_every"]
     for wrong in changes.keys() - {*can}:
-        names = "--change is for " + ", ".join(option(name)[2:] for name in can)
-        remedy = "Use --start-from, in a new run" if how[wrong] == "fixed" else f"Give {option(wrong)} itself"
+        names = f"only {', '.join(option(name)[2:] for name in can)} can change"
+        remedy = "Use --start-from in a new run" if how[wrong] == "fixed" else f"Use {option(wrong)} instead"
         raise UsageError(f"--change {option(wrong)[2:]}: {names}. {remedy}.")
     given = {**given, **changes}
     if given.get("epochs", saved["epochs"]) < saved["epochs"]:
-        raise UsageError(f"{run} has --epochs {saved['epochs']}; it may grow, not shrink.")
+        raise UsageError(f"{run} has --epochs {saved['epochs']}, which can only grow. Use that or more.")
     kept = {name: saved[name] for name in how if how[name] != "forgets"}
     return Settings(**{**kept, **given}).check()

@@ -1,4 +1,4 @@
-"""Everything training changes, in one object: both networks, both Adams, how far it has come."""
+"""Everything that training changes, in one object: both networks, both Adams, and the position."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,22 +19,22 @@ from tinygan.runs.formats import read_safetensors
 from tinygan.runs.settings import SIZES, Settings, resumed_settings
 
 PREVIEWS = 16
-MOST_STEPS = 1 << 31  # centuries, but their losses would still fit on a disk
-MOST_UNTRAINED = 1 << 24  # weights of a model that only a configuration speaks of; the seed's has 2.5 million
+MOST_STEPS = 1 << 31  # would take centuries, but their losses would still fit on a disk
+MOST_UNTRAINED = 1 << 24  # weights of a model without a checkpoint; the "seed" recipe's has 2.5 million
 
 
 def sample_noise(seed: int, n: int, G: Network) -> np.ndarray:
-    """The noise (n, noise_dim) float32 behind all previews and samples."""
+    """The noise (n, noise_dim) float32 of all previews and samples."""
     return stream(seed, "samples").normal((n, *G.input_shape))
 
 
 def pictures_of(G: Network, noise: np.ndarray) -> np.ndarray:
-    """G's pictures (N, H, W, C) float32 of `noise` (N, noise_dim), both NumPy arrays."""
+    """G's pictures (N, H, W, C) float32 from `noise` (N, noise_dim); both are NumPy arrays."""
     return G.backend.numpy(gan.generate(G, G.backend.array(noise)))
 
 
 class State:
-    """The networks, their Adams and the position of a run, as they are before its first step."""
+    """The networks, their Adams and the position of a run; a new state is the one before the first step."""
 
     def __init__(self, settings: Settings, backend: Backend) -> None:
         self.settings, self.backend = settings, backend
@@ -48,18 +48,18 @@ class State:
         self.adam_D = optim.Adam(self.D.parameters, settings.lr_d or settings.lr, *betas)
         self.networks = {"generator": self.G, "discriminator": self.D}
         self.adams = {"generator": self.adam_G, "discriminator": self.adam_D}
-        self.shown_G, self.average = self.G, None  # the generator whose pictures are shown and kept
+        self.shown_G, self.average = self.G, None  # the generator whose pictures are shown and saved
         if settings.average:
             self.shown_G = models.generator(init.at(0), **for_G)
             self.average = Average(_tensors(self.shown_G), _tensors(self.G), settings.average)
             self.networks["average"] = self.shown_G
-        self.name = "untrained"  # of the checkpoint it is from
-        self.step = 0  # steps taken in all; the epoch and the place in it follow from it
-        self.sums = np.zeros(4)  # of this epoch so far: both losses, both scores (float64)
+        self.name = "untrained"  # of the checkpoint that it comes from
+        self.step = 0  # total steps taken; they determine the epoch and the place in it
+        self.sums = np.zeros(4)  # of this epoch so far: both losses and both scores (float64)
         self.preview_noise = sample_noise(settings.seed, PREVIEWS, self.G)  # the same in every epoch
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The parameters and running statistics of all networks, by the names that `arrays` uses."""
+        """The parameters and running statistics of all networks, under the names that `arrays` uses."""
         return {
             f"{name}/{key}": self.backend.numpy(tensor.data)
             for name, network in self.networks.items()
@@ -67,13 +67,13 @@ class State:
         }
 
     def set_weights(self, arrays: checkpoint.Arrays) -> None:
-        """Take over what `weights` gave."""
+        """Replace the weights by `arrays`, such as `weights` returns."""
         for name, network in self.networks.items():
             for key, tensor in _tensors(network).items():
                 tensor.data = self.backend.array(arrays[f"{name}/{key}"].copy())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of it by name, as NumPy arrays."""
+        """The whole state as named NumPy arrays."""
         arrays = {"step": np.array(self.step, np.int64), "sums": self.sums, **self.weights()}
         arrays["preview_noise"] = self.preview_noise
         for name, adam in self.adams.items():
@@ -83,8 +83,8 @@ class State:
         return arrays
 
     def restore(self, arrays: checkpoint.Arrays, path: Path) -> None:
-        """Take over what `arrays` saved. Raises CheckpointError where an array is missing, superfluous, of
-        another shape or dtype than in this state, or counts steps that cannot be."""
+        """Replace this state by the saved `arrays`. Raises: CheckpointError if one is missing, unknown or of
+        another shape or dtype than in this state, or counts an impossible number of steps."""
         _check_fit(self.arrays(), arrays, path)
         for name in ("step", "generator/adam_t", "discriminator/adam_t"):
             if not 0 <= arrays[name] <= MOST_STEPS:
@@ -95,13 +95,13 @@ class State:
         self.set_weights(arrays)
         for name, adam in self.adams.items():
             for kind, averages in (("m", adam.m), ("v", adam.v)):
-                for key in averages:  # copies: Adam may update them in place
+                for key in averages:  # copies, since Adam may update them in place
                     averages[key] = self.backend.array(arrays[f"{name}/{key}/{kind}"].copy())
             adam.t = int(arrays[f"{name}/adam_t"])
 
 
 def with_average(arrays: checkpoint.Arrays, averages: bool) -> dict[str, np.ndarray]:
-    """A state's `arrays` for one that `averages` its weights, from these on, or for one that does not."""
+    """A state's `arrays` with averaged weights if `averages` (they start at the weights), else without."""
     if not averages:
         return {name: array for name, array in arrays.items() if not name.startswith("average/")}
     of_G = [name for name in arrays if name.startswith("generator/") and name.count("/") == 2]  # not Adam's
@@ -121,15 +121,15 @@ def _check_fit(expected: checkpoint.Arrays, arrays: checkpoint.Arrays, path: Pat
 
 
 def folder_of(checkpoint_file: Path) -> Path:
-    """The folder of the run that a checkpoint belongs to, or the folder it lies in."""
+    """The folder of the run that a checkpoint belongs to, or otherwise the folder it is in."""
     folder = checkpoint_file.parent
     return folder.parent if folder.name == "checkpoints" else folder
 
 
 def found(where: str | Path | None, out: Path, backend: Backend, say: Printer) -> tuple[State, Path]:
-    """The state in the newest intact checkpoint of the run `where`, in a checkpoint file, or without either
-    in the newest trained run of `out`; and that file. A .safetensors file gives weights alone. Raises
-    CheckpointError where there is no intact one; UsageError where the package safetensors is missing."""
+    """The state in the newest intact checkpoint of the run `where`, in a checkpoint file or, if `where` is
+    None, in the newest trained run of `out`; and that file. A .safetensors file holds only weights. Raises:
+    CheckpointError if there is no intact checkpoint; UsageError if the package safetensors is missing."""
     if where is None or Path(where).suffix.lower() != ".safetensors":
         return restored(RunFolder.checkpoint_files(where, out), backend, say)
     path = Path(where)
@@ -142,7 +142,7 @@ def found(where: str | Path | None, out: Path, backend: Backend, say: Printer) -
 
 
 def restored(files: Sequence[Path], backend: Backend, say: Printer) -> tuple[State, Path]:
-    """The state in the first intact one of the checkpoints `files`, and that file. Raises CheckpointError."""
+    """The state in the first intact checkpoint of `files`, and that file. Raises: CheckpointError."""
     path, arrays, meta = checkpoint.newest_intact(files, say)
     state = State(saved_settings(meta, path, arrays), backend)
     state.restore(arrays, path)
@@ -151,9 +151,9 @@ def restored(files: Sequence[Path], backend: Backend, say: Printer) -> tuple[Sta
 
 
 def saved_settings(meta: Mapping[str, Any], path: Path, arrays: checkpoint.Arrays | None = None) -> Settings:
-    """The settings in the `meta` of a checkpoint, or in the configuration of a run that has none yet. Raises
-    CheckpointError when they make no sense, or ask for more weights than `arrays` hold (without them,
-    `MOST_UNTRAINED`): so a small file cannot make `State` take much memory, whatever it says."""
+    """The settings in the `meta` of a checkpoint, or in the configuration of a run without one. Raises:
+    CheckpointError if they are invalid, or ask for more weights than `arrays` hold (without arrays,
+    `MOST_UNTRAINED`), so that no small file can make `State` take much memory."""
     try:
         settings = resumed_settings(dict(meta["settings"]), {}, str(path))
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as problem:
@@ -162,8 +162,8 @@ def saved_settings(meta: Mapping[str, Any], path: Path, arrays: checkpoint.Array
     held = MOST_UNTRAINED if arrays is None else sum(array.size for array in arrays.values())
     if settings.kernels > held:
         if arrays is None:
-            asks = f"{path} asks for {settings.kernels:,} weights, and there is no checkpoint"
-            raise CheckpointError(f"{asks}; up to {held:,} are shown untrained. Name another run.")
-        asks = f"its settings ask for {settings.kernels:,} weights, and it has {held:,} numbers"
+            asks = f"{path} asks for {settings.kernels:,} weights, but there is no checkpoint"
+            raise CheckpointError(f"{asks}; untrained models have at most {held:,}. Name another run.")
+        asks = f"its settings ask for {settings.kernels:,} weights, but it holds {held:,} numbers"
         raise CheckpointError(f"{path} does not fit the model: {asks}. Start a new run.")
     return settings

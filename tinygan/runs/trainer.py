@@ -1,4 +1,4 @@
-"""What takes the steps of a run: the batch that each one sees, on any device and any number of ranks."""
+"""Taking the steps of a run, and the batch that each step sees, on any device and any number of ranks."""
 
 import math
 import time
@@ -25,8 +25,7 @@ if TYPE_CHECKING:  # not needed, and not loaded, on a processor
 
 
 def images_of(settings: Settings, say: Printer, data_dir: Path | None = None, array: Any = None) -> Dataset:
-    """The images that `settings` ask for; `data_dir`, where they lie now, or the `array` that holds them.
-    Raises as `data.load`."""
+    """The images that `settings` name, in `data_dir` if it is given, or `array`. Raises: as `data.load`."""
     what = settings.data if array is None else array
     folder = data_dir or (Path(settings.data_dir) if settings.data_dir else None)
     return load(
@@ -36,32 +35,32 @@ def images_of(settings: Settings, say: Printer, data_dir: Path | None = None, ar
 
 
 def check_images(images: Dataset, sha256: str, trained_on: object, where: Path, run: RunFolder) -> None:
-    """Raise CheckpointError unless `images`, whose digest is `sha256`, are those that the model `where`, of
-    `run`, was `trained_on`; the text says what differs."""
+    """Raise CheckpointError unless `sha256`, the digest of `images`, is the digest that `where`, a model of
+    `run`, was `trained_on`. The message lists the differences."""
     if sha256 == trained_on:
         return
-    told = []
-    with suppress(CheckpointError, LookupError, TypeError):  # without its records
+    details = []
+    with suppress(CheckpointError, LookupError, TypeError):  # the run may lack its records
         was, now = int(run.read_config()["data"]["shape"][0]), len(images.images)
         before, after = set(run.read_files()), set(map(printable, images.files))
         same = ["their names are the same"] * (before == after != set())
-        told = [f"there were {was:,} and are {now:,}", *same]
-        for verb, names in (("came", after - before), ("went", before - after)) if before else ():
+        details = [f"{was:,} before, {now:,} now", *same]
+        for verb, names in (("added", after - before), ("removed", before - after)) if before else ():
             more = ", ..." if len(names) > NAMED else ""
-            told += [f"{len(names):,} {verb}: {', '.join(sorted(names)[:NAMED])}{more}"] if names else []
-    differs = f" ({'; '.join(told)})" if told else ""
-    problem = f"{where} was trained on other images than {images.source} holds now{differs}"
-    raise CheckpointError(f"{problem}. Bring them back, or start a new run.")
+            details += [f"{len(names):,} {verb}: {', '.join(sorted(names)[:NAMED])}{more}"] if names else []
+    differs = f" ({'; '.join(details)})" if details else ""
+    problem = f"{where} was not trained on the images that {images.source} holds now{differs}"
+    raise CheckpointError(f"{problem}. Restore the old ones, or start a new run.")
 
 
 class Schedule(NamedTuple):
-    steps_per_epoch: int  # the last batch of an epoch may be partial, and counts
+    steps_per_epoch: int  # counts the last batch of an epoch, even if it is partial
     total_steps: int
 
 
 def schedule(settings: Settings, images: int, ranks: int = 1) -> Schedule:
-    """The `Schedule` for a data set of `images`, shared by `ranks` processes. Raises UsageError where a batch
-    has fewer images than there are ranks, DataError where there are fewer images than a batch takes."""
+    """The `Schedule` for a data set of `images` images and `ranks` processes. Raises: UsageError if a batch
+    has fewer images than there are ranks; DataError if the data set has fewer images than a batch."""
     size = settings.batch_size
     if size < ranks:
         raise UsageError(f"{ranks} ranks share a batch of {size}. Use --batch-size {ranks} or more.")
@@ -77,9 +76,9 @@ Trainer: TypeAlias = "StepByStep | OnCard"
 
 
 def trainer(state: State, data: Dataset) -> Trainer:
-    """What takes the steps of a run, from the one that `state` has reached; on a graphics card the fast
-    engine keeps the whole run there. Which images a step sees, its noise and its masks are functions of the
-    seed and the step's number: the same ones for every trainer, on every device. Raises as `Step`."""
+    """The trainer that takes the steps of a run, starting at the step of `state`. On a graphics card the fast
+    engine keeps the whole run there. A step's images, noise and masks depend only on the seed and the step's
+    number, so every trainer on every device uses the same ones. Raises: as `Step`."""
     step_by_step = StepByStep(state, data)
     if step_by_step.how != ON_A_CARD:
         return step_by_step
@@ -94,7 +93,7 @@ def trainer(state: State, data: Dataset) -> Trainer:
 
 
 class Batch(NamedTuple):
-    """The arguments of `gan.train_step` after the networks and their Adams; or one rank's part of them."""
+    """The arguments of `gan.train_step` after the networks and their Adams, or one rank's part of them."""
 
     images: Array  # (N, H, W, C) float32 in [-1, 1]
     noise: Array  # (M, noise_dim)
@@ -103,10 +102,10 @@ class Batch(NamedTuple):
 
 
 class StepByStep:
-    """The trainer for any backend, a step at a time. Each rank takes its part of a single process's batch."""
+    """The trainer for any backend, one step at a time. Each rank takes a part of every batch."""
 
-    stride = 1  # steps worth taking before their results are read
-    trouble = ""  # what was not finite, once anything was
+    stride = 1  # how many steps to take before reading their results
+    trouble = ""  # what is not finite, once anything is
 
     def __init__(self, state: State, data: Dataset) -> None:
         self.state, self.data = state, data
@@ -116,11 +115,11 @@ class StepByStep:
         batches = {(len(part(N)), len(part(size))) for N in (size, len(data.images) % size or size)}
         nets = state.G, state.D, state.adam_G, state.adam_D
         self.one = Step(*nets, batches, strict, state.settings.penalty)
-        self.how = self.one.how  # in words: how a step is taken
+        self.how = self.one.how  # in words: the kind of step
 
     def steps(self, count: int) -> np.ndarray:
-        """Take `count` steps; (count, 4) float64: the losses of G and D, the mean scores of real and fake;
-        NaN from a step on that had a number that was not finite: no weight has moved since."""
+        """Take `count` steps. Returns (count, 4) float64: the losses of G and D, the mean scores of reals and
+        fakes. From the first step with a number that is not finite, rows are NaN and no weight changes."""
         measured = np.full((count, 4), np.nan)
         try:
             for row in measured:
@@ -134,7 +133,7 @@ class StepByStep:
         return measured
 
     def batch(self) -> Batch:
-        """What the next step sees."""
+        """The batch of the next step."""
         settings, backend, ranks = self.state.settings, self.state.backend, self.state.backend.ranks
         images, size = self.data.images, settings.batch_size
         epoch, place = divmod(self.step, math.ceil(len(images) / size))
@@ -153,11 +152,11 @@ class StepByStep:
         )
 
     def close(self) -> None:
-        """Give back what it holds on its device: nothing."""
+        """Free memory on the device; this trainer holds none."""
 
 
 def measure_step_seconds(settings: Settings, data: Dataset, backend: Backend) -> float:
-    """Seconds one full step takes, on networks that are thrown away; the first steps warm up."""
+    """The seconds that one step takes, measured on networks that are thrown away. The first steps warm up."""
     taking = trainer(State(settings, backend), replace(data, images=data.images[: settings.batch_size]))
     seconds = []
     for _ in range(4):
