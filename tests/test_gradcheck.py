@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.checks import OPS, forward, one_line
-from tinygan import gradcheck
+from tinygan import backend, gradcheck
 from tinygan.arrays import CPU, Backend
 from tinygan.autograd import Op, Tensor, grad
 from tinygan.backend import choose
@@ -96,7 +96,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
 
 
 def test_the_command_prints_a_table_and_fails_if_a_gradient_is_wrong(capsys, monkeypatch):
-    monkeypatch.setattr(gradcheck.backends, "choose", lambda *args, **kwargs: spoilt("tanh", 1.01))
+    monkeypatch.setattr(backend, "choose", lambda *args, **kwargs: spoilt("tanh", 1.01))
     code, out = run(capsys)
     lines = out.splitlines()
     assert code == 1 and [line.split()[0] for line in lines[2 : 2 + len(OPS)]] == list(OPS)

@@ -92,15 +92,16 @@ PICTURES = next(at for at, line in enumerate(README.splitlines()) if line.starts
 
 def test_the_output_is_that_of_the_run(tmp_path):
     """Its words are printed by a short run of the same command; its figures are those of the run shown."""
-    lines = re.search(r"```\n(epoch 1/3 .*?)```", README, re.S)[1].splitlines()
-    small = "--data strokes --limit 320 --width 8 --no-gif --no-report --no-quiet".split()[:-1]
+    (shown,) = re.findall(r"```\n(epoch 1/3 .*?)```", README, flags=re.S)
+    lines, small = shown.splitlines(), "--data strokes --limit 320 --width 8 --no-gif --no-report".split()
     printed = works("train", "--recipe", "best", "--epochs", "3", *small, cwd=tmp_path).stdout.splitlines()
     shapes = {re.sub(r"[\d.,]+", "0", line) for line in printed}
     for line in lines[::2]:
         assert re.sub(r"[\d.,]+", "0", line) in shapes, line
     for row, line, words in zip(BEST, lines[::2], lines[1::2], strict=False):
         means = "mean loss G {g_loss:.3f} D {d_loss:.3f}  D(x) {real_score:.2f} D(G(z)) {fake_score:.2f}"
-        assert line.startswith(f"epoch {row['epoch']}/3 done  {means.format(**row)}  {row['seconds']:.3g} s")
+        took = f"{row['seconds']:.3g} s  {row['images_per_second']:,.0f} images/s"
+        assert line == f"epoch {row['epoch']}/3 done  {means.format(**row)}  {took}"
         said = verdict(BEST[: row["epoch"]], new_settings({"recipe": "best", "epochs": 3}))
         assert words.strip() == str(said)
 

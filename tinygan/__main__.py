@@ -6,25 +6,25 @@ from tinygan import cli, evaluate, explain, export, gradcheck, report, sample, t
 from tinygan.errors import UsageError, meant
 
 COMMANDS = {
-    "train": (train, "train the DCGAN: pictures, checkpoints, statistics, an animation"),
+    "train": (train, "train the DCGAN: pictures, checkpoints, an animation, a report"),
     "sample": (sample, "make new pictures with a trained generator"),
-    "evaluate": (evaluate, "measure how good its pictures are: distance, precision, recall, coverage"),
-    "explain": (explain, "a training step in words, or every layer in numbers, or one of them"),
+    "evaluate": (evaluate, "measure how good its pictures are: FCD, precision, recall, coverage"),
+    "explain": (explain, "explain a training step in words, or the layers in numbers"),
     "gradcheck": (gradcheck, "check every gradient against finite differences"),
     "export": (export, "write the generator as ONNX, or the weights as safetensors"),
-    "report": (report, "put a run on one page: samples, curves, the generator itself; and its animation"),
+    "report": (report, "write a run's report and animation, or compare several runs"),
 }
 
 
 def main(arguments: cli.Arguments = ()) -> int:
-    """List the commands, or run the one that `arguments` begin with; returns its exit code. Raises UsageError
-    for anything else."""
+    """List the commands, or run the one that `arguments` start with and return its exit code.
+    Raises: UsageError if they start with anything else."""
     first, *rest = cli.words(arguments) or ["--help"]
     first = first.removeprefix("tinygan.")
     if first in COMMANDS:
         return COMMANDS[first][0].main(rest)
     if first in ("-h", "--help"):
-        print("tinygan COMMAND, or python -m tinygan.COMMAND; --help after it lists its options.\n")
+        print("usage: tinygan COMMAND [options], or python -m tinygan.COMMAND [options]; try COMMAND -h\n")
         for name, (_, purpose) in COMMANDS.items():
             print(f"{name:<10}{purpose}")
     elif first == "--version":
