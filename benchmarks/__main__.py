@@ -47,14 +47,14 @@ from tinygan.machine import usable_cores
 
 def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks", "Time the seed's training step in tinygan and other frameworks.")
-    parser.add_argument("--batch", type=int, default=256, help="batch size; default: 256")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all usable cores")
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
+    parser.add_argument("--batch", type=int, default=256, help="batch size (default: 256)")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="(default: all usable cores)")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="(default: cpu)")
     parser.add_argument(
         "--precision", choices=("float32", "tf32"), help="of matrix products on a GPU; default there: tf32"
     )
     parser.add_argument("--only", metavar="NAME,...", help="compare only these: " + ", ".join(COMPETITORS))
-    parser.add_argument("--rounds", type=int, default=6, help="turns of each competitor; default: 6")
+    parser.add_argument("--rounds", type=int, default=6, help="turns of each competitor (default: 6)")
     limit = "time limit in seconds; competitors that are not ready in time are dropped"
     parser.add_argument("--seconds", type=float, default=inf, metavar="N", help=limit)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result after every round")

@@ -16,11 +16,11 @@ DEFAULT = ("tinygan", "tinygan-readable", "tensorflow", "pytorch", "jax")
 
 def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.generate", "Time the generation of pictures, 256 at a time.")
-    parser.add_argument("--count", type=int, default=10_000, help="pictures per turn; default: 10000")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all usable cores")
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
-    parser.add_argument("--only", metavar="NAME,...", help="default: " + ",".join(DEFAULT))
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each competitor; default: 3")
+    parser.add_argument("--count", type=int, default=10_000, help="pictures per turn (default: 10000)")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="(default: all usable cores)")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="(default: cpu)")
+    parser.add_argument("--only", metavar="NAME,...", help=f"competitors (default: {','.join(DEFAULT)})")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each competitor (default: 3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     return parser
 

@@ -59,9 +59,9 @@ CASES = [
 
 def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.layers", "Time the layers of the tutorial's networks one by one.")
-    parser.add_argument("--batch", type=int, default=256, help="batch size; default: 256")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all usable cores")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each layer; default: 5")
+    parser.add_argument("--batch", type=int, default=256, help="batch size (default: 256)")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="(default: all usable cores)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each layer (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     return parser
 

@@ -52,9 +52,9 @@ MORPH = """async (seconds) => {
 
 def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.page", "Write a run's report; time it, its explorer and a verdict.")
-    parser.add_argument("run", nargs="?", metavar="RUN|FILE", help="default: the newest run")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
-    parser.add_argument("--walk", type=float, default=5, help="seconds of morphing; default: 5")
+    parser.add_argument("run", nargs="?", metavar="RUN|FILE", help="(default: the newest run)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
+    parser.add_argument("--walk", type=float, default=5, help="seconds of morphing (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     return parser
 

@@ -51,13 +51,13 @@ def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.ranks", "Time a training step that several ranks share.")
     default = f"1x{cores},{cores}x1"
     parser.add_argument(
-        "--ranks", default=default, metavar="RxT,...", help=f"ranks x threads to compare; default: {default}"
+        "--ranks", default=default, metavar="RxT,...", help=f"ranks x threads to compare (default: {default})"
     )
-    parser.add_argument("--batch", type=int, default=256, help="global batch size; default: 256")
-    parser.add_argument("--rounds", type=int, default=6, help="turns of each configuration; default: 6")
-    parser.add_argument("--size", type=int, default=Settings.size, help=f"default: {Settings.size}")
-    parser.add_argument("--channels", type=int, default=Settings.channels, help="default: 1")
-    parser.add_argument("--width", type=int, default=Settings.width, help=f"default: {Settings.width}")
+    parser.add_argument("--batch", type=int, default=256, help="global batch size (default: 256)")
+    parser.add_argument("--rounds", type=int, default=6, help="turns of each configuration (default: 6)")
+    parser.add_argument("--size", type=int, default=Settings.size, help=f"(default: {Settings.size})")
+    parser.add_argument("--channels", type=int, default=Settings.channels, help="(default: 1)")
+    parser.add_argument("--width", type=int, default=Settings.width, help=f"(default: {Settings.width})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser

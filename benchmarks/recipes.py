@@ -49,21 +49,21 @@ def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.recipes", "Train trials of recipes for the same time, and evaluate them.")
     ideas = ". ".join(f"{name}: {words}" for name, words in IDEAS.items())
     what = (
-        "a recipe and its changes, such as best,lr=4e-4,top=0.7; default: each recipe. Settings, as in the "
+        "a recipe and its changes, such as best,lr=4e-4,top=0.7 (default: each recipe). Settings, as in the "
         f"options of tinygan.train: {', '.join(TRIED)}. Ideas: {ideas}"
     )
     parser.add_argument("trials", nargs="*", metavar="TRIAL", help=what)
-    parser.add_argument("--minutes", type=float, default=5, help="training time of each trial; default: 5")
-    parser.add_argument("--seeds", default="0,1,2", metavar="N,...", help="default: %(default)s")
-    parser.add_argument("--samples", type=int, default=SAMPLES, help="pictures to evaluate; default: 10000")
+    parser.add_argument("--minutes", type=float, default=5, help="training time of each trial (default: 5)")
+    parser.add_argument("--seeds", default="0,1,2", metavar="N,...", help="(default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="pictures to evaluate (default: 10000)")
     sets = (
-        "default: fashion-mnist; coloured: 500 of its images, each in one colour, 32x32, in a folder next to "
-        "the record; only their shapes are evaluated"
+        "fashion-mnist, strokes, or coloured: 500 images of fashion-mnist, each in one colour, 32x32, in a "
+        "folder next to the record; only their shapes are evaluated (default: fashion-mnist)"
     )
     parser.add_argument("--data", default=FASHION, choices=(FASHION, "strokes", "coloured"), help=sets)
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder that holds fashion-mnist/")
-    parser.add_argument("--device", choices=backend.DEVICES, default="cpu", help="default: cpu")
-    record = "a line of JSON for each trial and seed, with a chart, .png, next to it; default: trials.jsonl"
+    parser.add_argument("--device", choices=backend.DEVICES, default="cpu", help="(default: cpu)")
+    record = "a line of JSON for each trial and seed, with a chart, .png, next to it (default: trials.jsonl)"
     parser.add_argument("--record", type=Path, default=Path("trials.jsonl"), metavar="FILE", help=record)
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write each trial's pictures to DIR")
     return parser

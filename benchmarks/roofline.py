@@ -288,15 +288,15 @@ def total_bytes(launches: Sequence[Launch]) -> int:
 
 def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.roofline", "Count a training step's work on a graphics card.")
-    parser.add_argument("--batch", type=int, default=256, help="batch size; default: 256")
+    parser.add_argument("--batch", type=int, default=256, help="batch size (default: 256)")
     for name, default in Model()._asdict().items():
         option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, type=int, default=default, help=f"default: {default}")
-    parser.add_argument("--precision", choices=tuple(ASSUMED), default="tf32", help="default: tf32")
-    rates = "default: measured if there is a card, or else assumed for an H200"
-    parser.add_argument("--bandwidth", type=float, metavar="TB/s", help=f"rate of copies; {rates}")
-    parser.add_argument("--tflops", type=float, metavar="N", help=f"rate of large products; {rates}")
-    cost = "cost of a launch within a CUDA graph, in microseconds; default: 2.8, assumed"
+        parser.add_argument(option, type=int, default=default, help=f"(default: {default})")
+    parser.add_argument("--precision", choices=tuple(ASSUMED), default="tf32", help="(default: tf32)")
+    rates = "(default: measured if there is a card, or else assumed for an H200)"
+    parser.add_argument("--bandwidth", type=float, metavar="TB/s", help=f"rate of copies {rates}")
+    parser.add_argument("--tflops", type=float, metavar="N", help=f"rate of large products {rates}")
+    cost = "cost of a launch within a CUDA graph, in microseconds (default: 2.8, assumed)"
     parser.add_argument("--launch-us", type=float, metavar="N", help=cost)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every launch to FILE")
     return parser

@@ -19,9 +19,9 @@ def parser() -> cli.Parser:
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)), metavar="N,...")
     default = dict.fromkeys((1, usable_cores()))
     parser.add_argument("--threads", default=",".join(map(str, default)), metavar="N,...")
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
-    parser.add_argument("--only", metavar="NAME,...", help="default: tinygan,tinygan-readable")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each competitor; default: 3")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="(default: cpu)")
+    parser.add_argument("--only", metavar="NAME,...", help="competitors (default: tinygan,tinygan-readable)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each competitor (default: 3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     return parser
 

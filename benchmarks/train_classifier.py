@@ -44,7 +44,7 @@ MIRRORED = ("fashion-mnist",)  # a mirrored shirt is a shirt, but a mirrored 2 i
 def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.train_classifier", "Train a classifier for evaluations.")
     parser.add_argument("name", choices=list(NAMES), help="data set to train on")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="file to write; default: NAME.npz")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: NAME.npz)")
     return parser
 
 

@@ -16,8 +16,8 @@ FACTORS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.truncation", "Evaluate a run with its noise scaled down.")
-    parser.add_argument("run", nargs="?", metavar="RUN|FILE", help="default: the newest run")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs; default: runs")
+    parser.add_argument("run", nargs="?", metavar="RUN|FILE", help="(default: the newest run)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     return parser
 

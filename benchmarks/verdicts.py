@@ -78,7 +78,7 @@ HELD_OUT = ("best strokes", "best garments", "tutorial", "lr 0.01")
 
 def parser() -> cli.Parser:
     parser = cli.Parser("benchmarks.verdicts", "Train runs whose outcome is known, and check their verdicts.")
-    parser.add_argument("--only", default=",".join(CASES), metavar="NAME,...", help="default: all")
+    parser.add_argument("--only", default=",".join(CASES), metavar="NAME,...", help="runs (default: all)")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder that holds fashion-mnist/")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the runs in DIR")

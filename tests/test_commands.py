@@ -76,10 +76,11 @@ def trained(training: tuple[Path, Result]) -> Path:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["-m", "tinygan"], "\ntrain     train the DCGAN"),
-        (["-m", "tinygan", "--help"], "\nsample    make new pictures"),
+        (["-m", "tinygan"], "\ntrain      train the DCGAN"),
+        (["-m", "tinygan", "--help"], "\nsample     make new pictures"),
         (["-m", "tinygan", "sample", "--help"], "--through-training"),
         (["-m", "tinygan.report", "--version"], f"numpy     {np.__version__}\n"),
+        (["-m", "tinygan.train", "--version"], f"numpy     {np.__version__}\n"),
         (["-m", "tinygan", "--version"], f"numpy     {np.__version__}\n"),
         (["-m", "tinygan.train", "--help"], "--device"),
         (["train.py", "--help"], "--device"),
@@ -109,6 +110,9 @@ def test_an_unknown_command_is_refused_with_a_suggestion(tmp_path: Path) -> None
         (("sample", "--device", "cpuu"), "Did you mean cpu?"),
         (("train", "--learning-rate=1"), "Did you mean --lr=1?"),
         (("train", "--data", "stroeks"), "Did you mean strokes?"),
+        (("train", "strokes"), "Did you mean --data strokes?"),
+        (("train", "--mirror-images"), "Did you mean --flip?"),
+        (("train", "--epochs", 3, "quick"), "arguments: quick. "),
         (("report", "--frames"), " -m tinygan.report --help lists the options."),
     ],
 )
@@ -910,7 +914,7 @@ def test_explain_shows_one_layer(trained: Path, tmp_path: Path) -> None:
 
 def test_explain_follows_a_step(trained: Path) -> None:
     printed = works("explain", cwd=trained).stdout
-    assert "Step 13, in epoch 5" in printed and "[tinygan/gan.py:" in printed
+    assert "The next step, 13 (epoch 5)" in printed and "[tinygan/gan.py:" in printed
     assert max(map(len, printed.splitlines())) <= 100
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from argparse import SUPPRESS
 
 import pytest
 
@@ -18,7 +19,7 @@ def shown(monkeypatch, capsys):
 
     def shown(command, option="--help"):
         with pytest.raises(SystemExit):
-            COMMANDS[command][0].parser().parse([option])
+            COMMANDS[command][0].main([option])
         return capsys.readouterr().out
 
     return shown
@@ -28,6 +29,13 @@ def shown(monkeypatch, capsys):
 def test_help_fits_one_screen(command, shown):
     lines = shown(command).splitlines()
     assert len(lines) <= SCREEN and max(map(len, lines)) <= 90
+    assert lines[0].startswith(f"usage: python -m tinygan.{command} ") and lines[0].endswith("[options]")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_all_commands_have_comes_last(command, shown):
+    groups = re.findall(r"^(\S[^\n]*):$", shown(command), flags=re.M)
+    assert groups[0] == "examples" and groups[-1] == "options"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -44,6 +52,11 @@ def test_the_examples_come_first_and_are_understood(command, shown):
 def test_every_default_has_the_same_form(command, shown):
     text = " ".join(shown(command, "--help-all" if command == "train" else "--help").split())
     assert text.count("default") == len(re.findall(r"\(default: [^()]+\)", text))
+    for action in COMMANDS[command][0].parser()._actions:
+        if action.default not in (None, False, [], SUPPRESS):
+            own = f"{action.default:g}" if isinstance(action.default, float) else str(action.default)
+            rest = text.partition(f" {action.option_strings[-1]} {action.metavar}")[2]
+            assert rest.partition("(default: ")[2].startswith(f"{own})"), action
 
 
 def test_help_all_explains_every_option_of_train(shown):

@@ -37,7 +37,8 @@ def made_of(trained: Trained, seed: int, n: int) -> np.ndarray:
 
 def written(cwd: Path, *arguments: object) -> tuple[str, str]:
     """The first lines that `sample` prints, and the name of the file it wrote into the run's folder."""
-    *said, line = works("sample", *arguments, cwd=cwd).stdout.split("\nD's decision")[0].strip().splitlines()
+    printed = works("sample", *arguments, cwd=cwd).stdout.partition("\nD on the first picture")[0]
+    *said, line = printed.strip().splitlines()
     folder, name = line.rsplit(": ", 1)[1].rstrip("/").rsplit("/", 1)
     assert folder == RUN.as_posix() and (cwd / RUN / name).exists()
     return "\n".join([*said, line]), name

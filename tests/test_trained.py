@@ -182,9 +182,9 @@ def test_wrong_arguments_give_one_line_errors(model: Any, wrong: Callable[[Any],
         (lambda m: m.generate(noise=np.zeros((0, 5))), "shape (0, 5)"),
         (lambda m: m.interpolate(m.noise(2), m.noise(1)), "shape (2, 5). This generator needs (5,)."),
         (lambda m: m.scores(np.zeros((2, 28, 28), np.uint8)), "It needs (N, 28, 28, 1)."),
-        (lambda m: m.like(np.zeros((2, 28, 27, 1))), "(2, 28, 27, 1). This generator makes"),
-        (lambda m: m.like(np.zeros((0, 28, 28, 1))), "like got pictures of shape (0, 28, 28, 1)"),
-        (lambda m: m.like(np.zeros((257, 28, 28, 1))), "give it 1 to 256."),
+        (lambda m: m.like(np.zeros((2, 28, 27, 1))), "of 28, 28, 1. These have shape (2, 28, 27, 1)."),
+        (lambda m: m.like(np.zeros((0, 28, 28, 1))), "These have shape (0, 28, 28, 1)."),
+        (lambda m: m.like(np.zeros((257, 28, 28, 1))), "like takes 1 to 256 pictures of 28, 28, 1."),
     ],
 )
 def test_an_error_names_a_wrong_shape(model: Any, wrong: Callable[[Any], object], words: str) -> None:

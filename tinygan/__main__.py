@@ -24,9 +24,9 @@ def main(arguments: cli.Arguments = ()) -> int:
     if first in COMMANDS:
         return COMMANDS[first][0].main(rest)
     if first in ("-h", "--help"):
-        print("usage: tinygan COMMAND [options], or python -m tinygan.COMMAND [options]; try COMMAND -h\n")
+        print("usage: tinygan COMMAND [options], or python -m tinygan.COMMAND [options]; see COMMAND -h\n")
         for name, (_, purpose) in COMMANDS.items():
-            print(f"{name:<10}{purpose}")
+            print(f"{name:<11}{purpose}")
     elif first == "--version":
         cli.Parser("tinygan", "").parse([first])
     else:

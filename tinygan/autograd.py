@@ -21,7 +21,7 @@ from tinygan.errors import ShapeError, UsageError
 
 Wanted = tuple[bool, ...]  # for each input of an op: is its gradient needed?
 Gradients = tuple[Array, ...]  # one for each input; can be None if it is not wanted
-_recording: ContextVar[bool] = ContextVar("recording", default=True)  # a global with one value per thread
+_recording: ContextVar[bool] = ContextVar("recording", default=True)  # a global with one value per context
 
 
 class Op:

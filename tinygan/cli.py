@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from tinygan import backend, errors, gpu_errors, machine
+from tinygan.data.sources import NAMES
 from tinygan.errors import UNFINISHED, CheckpointError, TinyganError, UsageError, meant, printable, put
 from tinygan.runs.config import versions
 from tinygan.runs.settings import device
@@ -37,7 +38,6 @@ def path(text: str) -> Path:
     return Path(errors.filled(text))
 
 
-PRINTS: dict[str, Any] = {"action": "store_true", "default": argparse.SUPPRESS}
 # Options of the commands that work on a trained run.
 OF_A_RUN = ("run", "--runs")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -49,12 +49,33 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--engine": {"choices": backend.ENGINES, "default": "auto", "metavar": "NAME",
                  "help": "auto (fast), fast, or readable, the code in ops/ (default: auto)"},
     "--data-dir": {"type": path, "metavar": "DIR",
-                   "help": "where fashion-mnist/ is (default: the run's folder)"},
+                   "help": "where fashion-mnist/ is (default: as in training)"},
     "--out": {"type": path, "metavar": "PATH",
               "help": "file or folder to write (default: in the run's folder)"},
     # By default not the noise of any picture that the training shows.
     "--seed": {"type": seed, "metavar": "N", "help": "seed of the noise (default: the run's seed plus 1)"},
 }  # fmt: skip
+
+
+class Version(argparse.Action):
+    """Print the versions of all libraries, and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
+        for name, version in versions().items():
+            print(f"{name:<9} {version}")
+        parser.exit()
+
+
+class HelpAll(argparse.Action):
+    """Print the help of all options, and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
+        assert isinstance(parser, Parser)
+        parser.epilog = None
+        for action, text in parser.more.items():
+            action.help = text
+        parser.print_help()
+        parser.exit()
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,41 +86,37 @@ class Parser(argparse.ArgumentParser):
         name, space = f"python -m {module}", max(map(len, examples), default=0)
         lines = [f"  {name} {words:<{space}}  # {does}" for words, does in examples.items()]
         super().__init__(
-            prog=name, usage=f"{name} {'[RUN|FILE] ' * ('run' in shared)}[options]", allow_abbrev=False,
-            description="\n".join([purpose, *["\nexamples:"] * bool(lines), *lines]),
+            prog=name, description="\n".join([purpose, *["\nexamples:"] * bool(lines), *lines]),
             formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=24),
+            allow_abbrev=False,
         )  # fmt: skip
         self.more: dict[argparse.Action, str | None] = {}  # options that only --help-all explains
-        self.add_argument("--version", help="print the versions of all libraries and exit", **PRINTS)
+        how = {"action": Version, "nargs": 0, "default": argparse.SUPPRESS}
+        self.add_argument("--version", help="print the versions of all libraries and exit", **how)
         for option in shared:
             self.add_argument(option, **OPTIONS[option])
 
     def shorten(self, groups: Iterable[Any]) -> None:
         """Let ``--help`` only name the options of `groups`, which ``--help-all`` explains."""
-        self.add_argument("--help-all", help="explain all options and exit", **PRINTS)
+        how = {"action": HelpAll, "nargs": 0, "default": argparse.SUPPRESS}
+        self.add_argument("--help-all", help="explain all options and exit", **how)
         for action in (action for group in groups for action in group._group_actions):
             self.more[action], action.help = action.help, argparse.SUPPRESS
         names = " ".join(action.option_strings[0] for action in self.more)
         self.epilog = textwrap.fill(f"--help-all also explains: {names}", 80, break_on_hyphens=False)
 
     def format_help(self) -> str:
+        operands = [
+            {"?": "[{}] ", "*": "[{} ...] "}.get(str(one.nargs), "{} ").format(one.metavar or one.dest)
+            for one in self._get_positional_actions()
+        ]
+        self.usage = f"{self.prog} {''.join(operands)}[options]"
         self._action_groups.sort(key=lambda group: group is self._optionals)  # --help, --version last
         return super().format_help()
 
     def parse(self, arguments: Arguments) -> argparse.Namespace:
-        """The options in `arguments`; exits after it has printed what they ask for. Raises: UsageError."""
-        options = self.parse_args(words(arguments))
-        if "version" in options:
-            for name, version in versions().items():
-                print(f"{name:<9} {version}")
-            self.exit()
-        if "help_all" in options:
-            self.epilog = None
-            for action, text in self.more.items():
-                action.help = text
-            self.print_help()
-            self.exit()
-        return options
+        """The options in `arguments`. Raises: UsageError."""
+        return self.parse_args(words(arguments))
 
     def error(self, message: str) -> NoReturn:
         near = ""
@@ -109,9 +126,10 @@ class Parser(argparse.ArgumentParser):
             name, equals, value = (wrong or choice).partition("=")
             options = self._option_string_actions if name.startswith("--") else {}
             spoken = re.escape(name[2:].replace("-", " "))  # --learning-rate: the help of --lr speaks of it
-            named = [one for one, how in options.items() if re.search(rf"\b{spoken}\b", how.help or "")]
+            helps = {one: self.more.get(how, how.help) or "" for one, how in options.items()}
+            named = [one for one, text in helps.items() if re.search(rf"\b{spoken}\b", text)]
             near = meant(name, known, equals + value) or meant("".join(named[:1]), named, equals + value)
-            if wrong and not wrong.startswith("-") and "--data" in self._option_string_actions:
+            if wrong and (wrong in NAMES or os.path.exists(wrong)) and "--data" in known:
                 near = f" Did you mean --data {wrong}?"
         help_ = errors.python(*self.prog.split()[1:], "--help")
         raise UsageError(f"{message}.{near} {help_} lists the options.")
@@ -174,7 +192,8 @@ def made(folder: Path) -> Path:
 
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
     """Run `command` with `arguments`, by default this process's, and return its exit code. Ctrl-C gives
-    `UNFINISHED`. An error is one line on stderr; a bug, such as any other exception, keeps its traceback."""
+    `UNFINISHED`. A `TinyganError`, a full memory or disk, or a failing GPU is one line on stderr; any other
+    exception is a bug and keeps its traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names can be invalid Unicode
     if arguments is None:

@@ -40,7 +40,7 @@ def parser() -> cli.Parser:
     parser = cli.Parser("tinygan.explain", purpose, *cli.OF_A_RUN, "--data-dir", **examples)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--layers", action="store_true", help="explain all layers: work, time, statistics")
-    one = "explain one layer: its formula, its shapes, and pictures of its kernels and outputs"
+    one = "explain one layer: formula, shapes, pictures of kernels, outputs; generator/NAME if both have it"
     what.add_argument("--layer", metavar="NAME", help=one)
     engine = "the ops to explain: readable or fast (default: the run's)"
     parser.add_argument("--engine", **cli.OPTIONS["--engine"] | {"default": None, "help": engine})

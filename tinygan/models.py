@@ -69,6 +69,6 @@ def discriminator(
 def check_sizes(size: int, **others: int) -> None:
     """Raises: UsageError if `size` is not a positive multiple of 4, or one of the `others` is below 1."""
     if size < 4 or size % 4:
-        raise UsageError(f"size {size} is not 4, 8, 12, ... Use --size {max(4, round(size / 4) * 4)}.")
+        raise UsageError(f"size {size} is not a multiple of 4. Use --size {max(4, round(size / 4) * 4)}.")
     if small := [f"{name} {value}" for name, value in others.items() if value < 1]:
-        raise UsageError(f"{', '.join(small)}: too small. Use 1 or more.")
+        raise UsageError(f"{' and '.join(small)} must be at least 1.")

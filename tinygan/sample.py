@@ -42,7 +42,8 @@ def parser() -> cli.Parser:
     shared = *cli.OF_A_RUN, "--device", "--out"
     parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared, **EXAMPLES)
     which = parser.add_argument_group("which pictures")
-    which.add_argument("--num", type=int, metavar="N", help="how many (default: 16)")
+    many = f"how many (default: {PREVIEWS}, or as many as --grid holds)"
+    which.add_argument("--num", type=int, metavar="N", help=many)
     which.add_argument("--seed", **cli.OPTIONS["--seed"])
     named = which.add_mutually_exclusive_group()
     several = "one for each of these seeds, such as 3,7,20-24"
@@ -51,19 +52,20 @@ def parser() -> cli.Parser:
     named.add_argument("--noise", type=noise_file, metavar="FILE.npy", help=rows)
     like = "the closest to this picture that G can generate"
     named.add_argument("--like", type=picture_file, metavar="FILE", help=like)
-    kind = "those that the classifier recognises as NAME"
+    kind = "those classified as NAME, such as 'ankle boot' or 9"
     which.add_argument("--class", dest="kind", type=filled, metavar="NAME", help=kind)
-    best = f"the N of --num with the highest scores (default: {CANDIDATES} N)"
+    best = f"the N of --num, else of {CANDIDATES} N, with D's highest scores"
     which.add_argument("--best", type=int, metavar="N", help=best)
-    shorter = "scales the noise: 0.7 gives fewer odd pictures and less variety (default: 1)"
+    shorter = "scales the noise, up to 1: 0.7 gives fewer odd pictures and less variety (default: 1)"
     which.add_argument("--truncation", type=float, default=1.0, metavar="FACTOR", help=shorter)
     how = parser.add_argument_group("what to make of them (default: one PNG)")
     how.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="arrange them in this grid")
-    kinds = "npy: float32 (N, H, W, C) in [-1, 1] (default: png, or by --out)"
+    kinds = "npy: float32 (N, H, W, C) in [-1, 1] (default: png)"
     how.add_argument("--format", choices=("png", "npy"), help=kinds)
     way = how.add_mutually_exclusive_group()
     way.add_argument("--separate", action="store_true", help="one file per picture, not enlarged")
-    walk = "a looping film, FRAMES pictures from each of --num noise vectors to the next: MP4, WebP or GIF"
+    walk = "a looping film, FRAMES pictures from each of --num noise vectors to the next, as MP4 (needs "
+    walk += "imageio-ffmpeg), WebP or GIF; with --grid, one in each place"
     way.add_argument("--interpolate", type=int, metavar="FRAMES", help=walk)
     through = "the same noise before training and at each checkpoint"
     way.add_argument("--through-training", action="store_true", help=through)
@@ -237,10 +239,10 @@ def described(options: Namespace, seed: int) -> str:
 def print_decisions(trained: Trained, picture: np.ndarray) -> None:
     """Print the logit of a generated `picture` (1, H, W, C) by D before and after its training."""
     before = Trained(State(trained.settings, trained.D.backend), trained.path)
-    for when, model in (("untrained", before), ("trained", trained))[bool(trained.settings.start_from) :]:
+    for when, model in (("before", before), ("after", trained))[bool(trained.settings.start_from) :]:
         logit = float(model.logits(picture)[0])
         real = float(sigmoid(np.asarray(logit)))
-        print(f"D's decision on the first picture, {when}: logit {logit:+.4f}, {real:.0%} real")
+        print(f"D on the first picture, {when} training: {real:.0%} real (logit {logit:+.4f})")
 
 
 def separate_files(options: Namespace, folder: Path, count: int) -> list[Path]:

@@ -432,6 +432,7 @@ class Job:
             yield f"change   {option(name)} {was} -> {now}, from step {step + 1:,} on"
         if self.meta and step >= total:
             yield "         The run is complete. Use a larger --epochs or --steps to continue it."
+            return
         every, epochs = settings.sample_steps, settings.sample_every
         when = "after every epoch" if epochs == 1 else f"every {epochs} epochs"
         if step < self.schedule.steps_per_epoch:

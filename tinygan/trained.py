@@ -170,8 +170,8 @@ class Trained:
         targets, (*_, shape) = pixels(pictures, "like")[0], self.G.shapes.values()
         targets = targets[None] if targets.ndim == 3 else targets
         if targets.shape[1:] != shape or not 0 < len(targets) <= BLOCK:
-            problem = f"like got pictures of shape {targets.shape}"
-            raise ShapeError(f"{problem}. This generator makes (N, *{shape}); give it 1 to {BLOCK}.")
+            wanted = f"like takes 1 to {BLOCK} pictures of {', '.join(map(str, shape))}"
+            raise ShapeError(f"{wanted}. These have shape {targets.shape}.")
         candidates, backend = sample_noise(seed, BLOCK, self.G), self.G.backend
         flat = (part.reshape(len(part), -1) for part in (targets, pictures_of(self.G, candidates)))
         noise = Tensor(backend.array(candidates[squared_distances(*flat).argmin(axis=1)]), backend)

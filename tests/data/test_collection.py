@@ -102,9 +102,9 @@ def test_every_file_is_read_or_counted(tmp_path, kind):
     order = [110, 120, 130, 140, 150] if kind == "folder" else [120, 110, 130, 140, 150]
     assert values(data) == order and len(data.files) == 5
     note = data.notes[0]
-    reasons = "2 hidden", "3 not pictures (", ".txt", "LICENSE", ".json", "2 in runs of tinygan", "1 pickles"
+    reasons = "2 hidden", "3 of other types", ".txt", "LICENSE", ".json", "2 in runs of tinygan", "1 pickles"
     assert note.startswith("left out ") and all(reason in note for reason in reasons), note
-    counted = re.findall(r"(\d+) (?:hidden|not|in|pickles)", note)
+    counted = re.findall(r"(\d+) (?:hidden|of|in|pickles)", note)
     assert sum(map(int, counted)) + len(data.files) == len(MIXED)
 
 
@@ -170,7 +170,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 
 def test_a_folder_without_pictures_is_refused_with_a_list_of_its_files(tmp_path):
-    refused(folder(tmp_path, {"a.txt": b"x", ".b.png": png(1)}), "1 hidden", "1 not pictures (.txt)")
+    refused(folder(tmp_path, {"a.txt": b"x", ".b.png": png(1)}), "1 hidden", "1 of other types (.txt)")
 
 
 def test_pickles_of_cifar_name_the_version_to_use(tmp_path):

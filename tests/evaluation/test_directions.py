@@ -90,7 +90,7 @@ def test_before_and_after_are_what_a_push_does() -> None:
         pushed = fresh + 2 * np.array(one["noise"], np.float32)
         for when, noise in (("before", fresh), ("after", pushed)):
             mean = appearance(pictures_of(G, noise))[one["name"]].mean()
-            assert float(one[when].removesuffix("\u00a0%")) == pytest.approx(100 * mean, abs=5)
+            assert float(one[when].removesuffix("%")) == pytest.approx(100 * mean, abs=5)
         assert np.linalg.norm(one["noise"]) == pytest.approx(1, abs=1e-3)
 
 

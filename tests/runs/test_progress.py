@@ -64,7 +64,7 @@ def test_the_line_says_everything(clock):
     out, progress = started(total_steps=23_500, done_steps=470)
     steps(progress, clock, 120, 0.2)
     assert out.screen() == [
-        "1 h 16 min left  2 %  loss G 0.84 D 1.28  1,280 images/s  epoch 3/100  step 120/235  "
+        "1 h 16 min left  2%  loss G 0.84 D 1.28  1,280 images/s  epoch 3/100  step 120/235  "
         "D(x) 0.62 D(G(z)) 0.41"
     ]
 
@@ -76,7 +76,7 @@ def test_the_time_left_appears_after_twenty_steps_of_this_process(clock):
     assert "256 images/s" in out.getvalue()
     steps(progress, clock, 1, 1.0, first=20)
     shown = out.screen()[0]
-    assert shown.startswith("2 min left  51 %  ") and "  256 images/s  " in shown  # 235 - 100 - 20 = 115 s
+    assert shown.startswith("2 min left  51%  ") and "  256 images/s  " in shown  # 235 - 100 - 20 = 115 s
 
 
 def test_a_slow_start_does_not_spoil_the_estimate(clock):
@@ -121,7 +121,7 @@ def test_closing_leaves_the_last_step_on_the_screen(clock):
     assert "step 235/235" not in out.getvalue()
     progress.close()
     assert "step 235/235" in out.screen()[0]
-    assert out.screen()[0].startswith("0 s left  100 %")
+    assert out.screen()[0].startswith("0 s left  100%")
     assert out.screen()[1:] == [""]
     progress.close()
     assert out.getvalue().count("\n") == 1
@@ -130,11 +130,11 @@ def test_closing_leaves_the_last_step_on_the_screen(clock):
 @pytest.mark.parametrize(
     ("columns", "shown"),
     [
-        (80, "50 s left  50 %  loss G 0.84 D 1.28  256 images/s  epoch 3/100  step 50/235"),
-        (60, "50 s left  50 %  loss G 0.84 D 1.28  256 images/s"),
-        (40, "50 s left  50 %  loss G 0.84 D 1.28"),
-        (20, "50 s left  50 %"),
-        (5, "50 %"),
+        (80, "50 s left  50%  loss G 0.84 D 1.28  256 images/s  epoch 3/100  step 50/235"),
+        (60, "50 s left  50%  loss G 0.84 D 1.28  256 images/s"),
+        (40, "50 s left  50%  loss G 0.84 D 1.28"),
+        (20, "50 s left  50%"),
+        (5, "50%"),
         (3, ""),
     ],
 )
@@ -162,18 +162,18 @@ def test_a_dumb_terminal_gets_plain_lines(monkeypatch, clock):
     monkeypatch.setenv("TERM", "dumb")
     out, progress = started()
     steps(progress, clock, 20, 1.0)
-    assert "\r" not in out.getvalue() and out.getvalue().startswith("1 min left  20 %")
+    assert "\r" not in out.getvalue() and out.getvalue().startswith("1 min left  20%")
 
 
 def test_a_pause_is_named_and_leaves_the_speed_as_it_was(clock):
     out, progress = started(total_steps=140)
     steps(progress, clock, 20, 1.0)
     with progress.pause("evaluating"):
-        assert out.screen()[0].startswith("evaluating  14 %  loss G 0.84")
+        assert out.screen()[0].startswith("evaluating  14%  loss G 0.84")
         clock.now += 40
     steps(progress, clock, 20, 1.0, first=21)
     # 100 steps of a second each, plus a second of pauses per step, as before: 40 s in 40 steps.
-    assert out.screen()[0].startswith("3 min left  28 %") and "256 images/s" in out.screen()[0]
+    assert out.screen()[0].startswith("3 min left  28%") and "256 images/s" in out.screen()[0]
 
 
 def test_a_pause_is_not_part_of_the_time_that_steps_take(clock):
@@ -225,7 +225,7 @@ def test_a_shorter_line_leaves_nothing_of_the_longer_one(clock):
     clock.now += 1
     progress.update((1.0, 1.0, 0.5, 0.5), 0, "epoch 1/1", "step 1/100")
     assert out.screen() == [
-        "2 %  loss G 1.00 D 1.00  0.0 images/s  epoch 1/1  step 1/100  D(x) 0.50 D(G(z)) 0.50"
+        "2%  loss G 1.00 D 1.00  0.0 images/s  epoch 1/1  step 1/100  D(x) 0.50 D(G(z)) 0.50"
     ]
 
 
@@ -236,7 +236,7 @@ def test_a_full_line_is_printed_above_the_moving_one(clock):
     progress.line("saved")
     screen = out.screen()
     assert screen[:2] == ["start", "saved"]
-    assert screen[2].startswith("2 %  loss G") and "step 2/235" in screen[2]
+    assert screen[2].startswith("2%  loss G") and "step 2/235" in screen[2]
     progress.close()
     progress.line("end")
     assert out.screen()[3:] == ["end", ""]
@@ -252,7 +252,7 @@ def test_without_a_terminal_plain_lines_are_printed_now_and_then(clock):
     assert [line.split("step ")[1].split()[0] for line in lines[:-1]] == [
         f"{step}/235" for step in (20, 50, 80, 110, 140, 170, 200, 230)
     ]
-    assert lines[0].startswith("16 min left  2 %") and "256 images/s" in lines[0]
+    assert lines[0].startswith("16 min left  2%") and "256 images/s" in lines[0]
     assert lines[-1] == "saved"
 
 

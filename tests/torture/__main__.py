@@ -30,10 +30,10 @@ RESULT = ROOT / "benchmarks" / "results" / "reliability.json"
 
 def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.torture", description=__doc__)
-    parser.add_argument("--share", type=float, default=1.0, help="of the full repetitions; default: 1")
+    parser.add_argument("--share", type=float, default=1.0, help="of the full repetitions (default: 1)")
     parser.add_argument("--only", help="run one test, such as kills or mutants")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, default=RESULT, help=f"default: {RESULT.relative_to(ROOT)}")
+    parser.add_argument("--json", type=Path, default=RESULT, help=f"(default: {RESULT.relative_to(ROOT)})")
     options = parser.parse_args()
     tests: dict[str, Callable[[Path, int], Any]] = {
         "kills": lambda place, seed: kills(place, round(1000 * options.share), seed),

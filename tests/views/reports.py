@@ -34,7 +34,7 @@ def made_up_state(step: int = 0, **settings: Any) -> State:
     return state
 
 
-def stats_row(epoch: int, verdict: str = "healthy: D recognises 75 % of real pictures") -> dict[str, Any]:
+def stats_row(epoch: int, verdict: str = "healthy: D recognises 75% of real pictures") -> dict[str, Any]:
     """A row of the statistics; some of its numbers depend on the epoch."""
     return {
         "epoch": epoch, "step": epoch * STEPS_PER_EPOCH, "g_loss": 0.7 + epoch / 100, "d_loss": 1.3,

@@ -57,7 +57,7 @@ def test_the_losses_in_the_text_are_those_of_the_step(state: State) -> None:
     assert f"the sum of both averages: {d_loss:.3f}" in text
     assert f"the average, {g_loss:.3f}, is G's loss" in text
     assert f"D's loss goes from {d_loss:.4f} to" in text
-    assert text.startswith("Step 8, in epoch 2 It uses 8 real images and 16 vectors of noise.")
+    assert text.startswith("The next step, 8 (epoch 2) It uses 8 real images and 16 vectors of noise.")
 
 
 def test_correct_answers_are_counted(state: State) -> None:

@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {"width": 4, "noise_dim": 10}
 EPOCHS = 3
 # Directions along single numbers of the noise.
 DIRECTIONS = [
-    {"name": f"direction {n}", "measure": "width", "before": "4 %", "after": "61 %", "noise": one}
+    {"name": f"direction {n}", "measure": "width", "before": "4%", "after": "61%", "noise": one}
     for n, one in enumerate(np.eye(8, 10).tolist(), start=1)
 ]
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), np.uint8)  # the training images
@@ -173,7 +173,7 @@ def test_the_slider_shows_the_pictures_and_the_numbers_of_its_epoch(visit: Visit
     visit.until("explorer.when === 'after epoch 1'")
     facts = visit.text("#epoch-facts")
     assert facts.startswith("After epoch 1: mean loss of the generator 0.710")
-    assert "a probability of 60\u00a0% of being real" in facts
+    assert "a probability of 60% of being real" in facts
     assert visit.text("#epoch-number") == f"1 of {EPOCHS}"
     wait_for_grid(visit, made[0].sample_path(1))
     visit.set("#epoch", 0)
@@ -309,7 +309,7 @@ def test_curves_show_the_losses_of_the_steps(visit: Visit, made: Made) -> None:
 
 
 def test_a_long_run_s_curves_are_moving_averages(open_report: Open, tmp_path: Path) -> None:
-    """Over 2 % of the points on either side."""
+    """Over 2% of the points on either side."""
     run, state = made_up_run(tmp_path, 20, **SMALL)
     losses, visit = run.read_losses(), open_report(write_report(run, state))
     words = visit.numbers("Losses", "Home", *["ArrowRight"] * 9)
@@ -352,13 +352,13 @@ def test_the_epoch_on_the_slider_is_marked_in_the_charts(visit: Visit) -> None:
 
 def test_the_limits_of_the_verdict_are_drawn_at_their_numbers(visit: Visit) -> None:
     visit.page.evaluate("byId('more-charts').open = true")
-    right = ["on real images 75\u00a0%", "on fakes 50\u00a0%"]
-    alike = ["any two 90\u00a0%", "nearest neighbours 80\u00a0%"]
+    right = ["on real images 75%", "on fakes 50%"]
+    alike = ["any two 90%", "nearest neighbours 80%"]
     for title, numbers, limits in (
         ("How often the discriminator is right", right, [0.5]),
         ("How varied", alike, [1, health.COLLAPSED, health.REPEATED]),
         ("How much the", ["on real images 0.100", "on fakes 0.200"], []),
-        ("Dead channels", ["never positive 13\u00a0%"], [health.DEAD]),
+        ("Dead channels", ["never positive 13%"], [health.DEAD]),
         ("Speed", [f"images per second {100 + EPOCHS}"], []),
     ):
         assert visit.numbers(title, "End")[: len(numbers)] == numbers
@@ -439,7 +439,7 @@ def test_the_decision_of_the_discriminator_is_shown_below_the_picture(visit: Vis
     with no_grad():
         logit = float(state.D(pictures_of(state.G, state.preview_noise[:1])).data[0, 0])
     words = "The discriminator says this picture is real with a probability of"
-    assert visit.text("#decision") == f"{words} {100 / (1 + np.exp(-logit)):.0f}\u00a0%."
+    assert visit.text("#decision") == f"{words} {100 / (1 + np.exp(-logit)):.0f}%."
     visit.page.locator("#discriminator summary").scroll_into_view_if_needed()
     visit.click("#discriminator summary")
     visit.until("document.querySelector('.logit')?.textContent")
@@ -784,7 +784,7 @@ def test_good_typical_and_bad_pictures_are_shown_above_the_nearest_images(visit:
     titles = visit.page.locator("#ranks h3").all_inner_texts()
     assert [title.split(":")[0] for title in titles] == ["Good", "Typical", "Bad"]
     low, high = (100 / (1 + np.exp(-logit)) for logit in (logits[2].min(), logits[2].max()))
-    assert f"{low:.0f}\u00a0%" in titles[2] and f"{high:.0f}\u00a0%" in titles[2]
+    assert f"{low:.0f}%" in titles[2] and f"{high:.0f}%" in titles[2]
     assert not visit.page.locator("#scale").is_visible()  # nothing was measured
 
 

@@ -6,7 +6,7 @@
 // The compiler's options set SIDE, CHANNELS, WIDE, LIFTED_BITS, THREADS (in a block, at most), QUADS and STRIP.
 //
 // No sum depends on the order of threads: repeated on the same card, a step gives the same bits.
-// benchmarks/results/README.md has the time that each idea saves.
+// benchmarks/results/README.md has what each idea saves, in launches and bytes.
 
 #ifdef __cplusplus
 extern "C" {

@@ -24,7 +24,7 @@ STARTS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II*\0", b"
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others can take unbounded memory
 LARGEST = 256 << 20  # bytes in one file
 EXPANSION, SPARE = 200, 1 << 30  # an archive may unpack to EXPANSION times its size plus SPARE bytes
-OTHERS = "not pictures"  # the one reason that is printed with the files' suffixes
+OTHERS = "of other types"  # the one reason that is printed with the files' suffixes
 
 
 class Entry(NamedTuple):
@@ -147,7 +147,7 @@ def in_words(left_out: dict[str, list[str]]) -> list[str]:
     """Count the files left out, by reason.
 
     >>> in_words({"hidden": [".a.png"], OTHERS: ["a.txt", "b.txt", "LICENSE"]})
-    ['1 hidden', '3 not pictures (.txt, LICENSE)']"""
+    ['1 hidden', '3 of other types (.txt, LICENSE)']"""
     kinds = list(dict.fromkeys(posixpath.splitext(name)[1] or name for name in left_out.get(OTHERS, ())))
     which = {OTHERS: f" ({', '.join(kinds[:5] + ['...'] * (len(kinds) > 5))})"}
     return [f"{len(names):,} {reason}{which.get(reason, '')}" for reason, names in left_out.items()]

@@ -119,7 +119,7 @@ def from_path(path: Path, shape: Shape, limit: int | None, say: Printer) -> Data
             raise DataError(f"{path} is {foreign}.")
         else:
             kinds = "a folder, zip or tar of pictures, or a .npy, .npz, IDX or .csv file"
-            raise DataError(f"--data {path} has an unknown format. Use {', '.join(NAMES)}, {kinds}.")
+            raise DataError(f"--data {path} starts like no known format. Use {', '.join(NAMES)}, {kinds}.")
     return arrays.from_stack(stack, path, state_of(facts), shape, limit, say)
 
 

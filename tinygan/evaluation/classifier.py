@@ -1,7 +1,7 @@
 """A small classifier of 28x28 grey pictures; its last hidden layer has 64 features to compare pictures by.
 
 ``python -m benchmarks.train_classifier`` trained it, on each set's images and labels; no GAN sees the labels.
-It recognises 91.5 % (Fashion-MNIST) and 99.9 % (`strokes`) of the 10,000 test images."""
+It recognises 91.5% (Fashion-MNIST) and 99.9% (`strokes`) of the 10,000 test images."""
 
 import hashlib
 import io

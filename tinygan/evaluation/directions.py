@@ -56,8 +56,8 @@ def directions(
         pushed = features(pictures_of(G, fresh + np.float32(PUSH) * unit))
         before, after = base[name].mean(), pushed[name].mean()
         effect = float(after - before) / max(float(values.std()), LEAST)
-        words = {"measure": MEASURES.get(name, "probability"), "before": f"{100 * before:.0f}\u00a0%"}
-        found.append((effect, {"name": name, **words, "after": f"{100 * after:.0f}\u00a0%", "noise": unit}))
+        words = {"measure": MEASURES.get(name, "probability"), "before": f"{100 * before:.0f}%"}
+        found.append((effect, {"name": name, **words, "after": f"{100 * after:.0f}%", "noise": unit}))
     kept: list[dict[str, Any]] = []
     for effect, one in sorted(found, key=lambda both: -both[0]):
         new = all(abs(one["noise"] @ other["noise"]) < PARALLEL for other in kept)

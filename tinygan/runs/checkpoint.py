@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygan.errors import CheckpointError, Printer, failing, one_line, plural
+from tinygan.errors import CheckpointError, Printer, failing, one_line
 from tinygan.files import write_atomically
 
 FORMAT = 1
@@ -54,7 +54,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise
     except Exception as error:  # a hostile zip can raise almost anything: MemoryError, struct.error, ...
         what = f"{one_line(error):.200}"
-        raise CheckpointError(f"{path} is damaged ({what}). Use an older checkpoint of the run.") from error
+        raise CheckpointError(f"{path} is damaged ({what}). Use another checkpoint.") from error
 
 
 def newest_intact(paths: Sequence[Path], say: Printer) -> tuple[Path, dict[str, np.ndarray], dict[str, Any]]:
@@ -76,7 +76,7 @@ def newest_intact(paths: Sequence[Path], say: Printer) -> tuple[Path, dict[str, 
     newest, *older = failures
     if not older:
         raise newest
-    raise CheckpointError(f"none of {plural(len(failures), 'checkpoint')} can be used. The newest: {newest}")
+    raise CheckpointError(f"none of the run's {len(failures)} checkpoints can be used. The newest: {newest}")
 
 
 def packed(members: Arrays) -> tuple[bytes, bytes]:
@@ -138,7 +138,7 @@ def _read_sealed(path: Path) -> bytes:
             if path.suffix.lower() == ".safetensors":
                 found = f"{path} holds only weights, which sample and evaluate can read"
                 raise CheckpointError(f"{found}. Name the run it came from.")
-            raise ValueError("its end is missing, or tinygan did not write it")
+            raise ValueError("its end is missing, or it is not a tinygan checkpoint")
         file.seek(0)
         data = file.read()
     if data[-64:] != hashlib.sha256(memoryview(data)[:-64]).hexdigest().encode():

@@ -31,7 +31,7 @@ SAVE = 1  # one rank's request to all: save and continue; a larger one is an exi
 STOPPING = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")  # signals; Windows lacks some
 STOPPED = 128  # plus the signal's number: the exit code, as in shells
 OFFERED = 1.0  # seconds in which a second signal only repeats the first, impatiently
-EARLY = 10.0  # seconds until the first save and picture of a run; each later wait is twice as long
+EARLY = 10.0  # seconds after the start of the first save and picture; the next come after 20, 40, 80 ...
 REPORTS = 0.02  # the largest share of the time for reports, not counting the last one
 SECONDS_ON_A_CARD = 15.0  # between saves: there an epoch takes a second or two, and a save a tenth of one
 
@@ -69,7 +69,7 @@ class Training:
         self.steps_per_epoch, self.total_steps = schedule
         self.ranks = state.backend.ranks
         self.began = self.saved = time.monotonic()  # saved: at the last save
-        self.early, self.next_report = EARLY, 0.0  # seconds until its next save in epoch 1; not before then
+        self.early, self.next_report = EARLY, 0.0  # seconds from `began` to the next save; a time
         self.unsaved, self.best = True, False  # no save by this process yet; no new best FCD to save
         self.rarely = SECONDS_ON_A_CARD if state.backend.device == "gpu" else 0.0
         self.images = normalise(state.backend.array(data.images[:MEASURED_ON]))  # for health: always these

@@ -60,7 +60,7 @@ class Progress:
         left, speed = self._estimates()
         losses = "loss G {:.2f} D {:.2f}".format(*measured[:2])
         scores = "D(x) {:.2f} D(G(z)) {:.2f}".format(*measured[2:])
-        percent = f"{100 * self._done // self._total} %"
+        percent = f"{100 * self._done // self._total}%"
         fields = [field for field in (left, percent, losses, speed, *place, scores) if field]
         self.show(*fields, now=self._steps == _STEPS_BEFORE_ESTIMATE)
 

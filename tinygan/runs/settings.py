@@ -84,8 +84,8 @@ class Settings:
 
     device: str = setting("auto", "auto (a GPU if usable), cpu or gpu", choices=DEVICES, type=device)
     data: str = setting(
-        "auto", "auto (fashion-mnist, or strokes without a network), fashion-mnist, mnist, strokes; or your "
-        "own: a folder, zip, tar, .npy, .npz, IDX or .csv", metavar="NAME|PATH", type=filled,
+        "auto", "auto (fashion-mnist, or strokes without a network), fashion-mnist, mnist, strokes; or a "
+        "folder, zip, tar, .npy, .npz, IDX, .csv or CIFAR-10", metavar="NAME|PATH", type=filled,
     )  # fmt: skip
     data_dir: str | None = setting(
         None, "where fashion-mnist/ or mnist/ is (default: TINYGAN_DATA, else the cache)",
@@ -106,7 +106,7 @@ class Settings:
         choices=tuple(WAYS), metavar="HOW", added=True, **FIXED,
     )  # fmt: skip
     flip: bool = setting(False, "also train on mirror images", added=True, **FIXED)
-    width: int = setting(64, "channels at half the pictures' size", **FIXED)
+    width: int = setting(64, "channels of the layers at half the pictures' size", **FIXED)
     noise_dim: int = setting(100, "length of a noise vector", **FIXED)
     lr_d: float | None = setting(None, "D's learning rate", positive, added=True, **NAMED)
     beta1: float = setting(0.9, "decay rate of Adam's mean gradient", below_one, **NAMED)
@@ -126,7 +126,7 @@ class Settings:
     )  # fmt: skip
     engine: str = setting("auto", "auto (fast), fast, or readable, the code in ops/", choices=ENGINES)
     precision: str = setting(
-        "auto", "on a GPU: auto (tf32 if it has that), float32, tf32 (matrix products round factors to 10 "
+        "auto", "on a GPU: auto (tf32 if usable), float32, tf32 (matrix products round factors to 10 "
         "bits) or float16 (most of them also stored in 16 bits)", added=True, choices=PRECISIONS,
     )  # fmt: skip
     threads: int | None = setting(  # each needs its own memory

@@ -13,7 +13,7 @@ import numpy as np
 from tinygan.arrays import Array, Backend
 from tinygan.data import Dataset, load, normalise
 from tinygan.data.converted import NAMED
-from tinygan.errors import CheckpointError, DataError, NonFiniteError, Printer, UsageError, printable
+from tinygan.errors import CheckpointError, DataError, NonFiniteError, Printer, UsageError, plural, printable
 from tinygan.rng import Stream, stream
 from tinygan.runs.folder import RunFolder
 from tinygan.runs.settings import Settings
@@ -65,8 +65,8 @@ def schedule(settings: Settings, images: int, ranks: int = 1) -> Schedule:
     if size < ranks:
         raise UsageError(f"{ranks} ranks share a batch of {size}. Use --batch-size {ranks} or more.")
     if images < size:
-        found = f"{images} image{'s' * (images > 1)}"
-        raise DataError(f"{found} < --batch-size {size}. Use --batch-size {images} or less.")
+        found = f"{plural(images, 'image')} < --batch-size {size}"
+        raise DataError(f"{found}. Use --batch-size {images} or less.")
     steps_per_epoch = math.ceil(images / size)
     total = settings.epochs * steps_per_epoch
     return Schedule(steps_per_epoch, total if settings.steps is None else min(total, settings.steps))

@@ -48,7 +48,7 @@ def explain(stepping: StepByStep) -> Iterator[tuple[str, list[str]]]:
     found = gan.train_step(G, D, adam, state.adam_D, *batch)
     images, noise, fakes = batch.images, batch.noise, found.fakes.data
     seen = f"{plural(len(images), 'real image')} and {plural(len(noise), 'vector')} of noise"
-    step = f"Step {state.step + 1:,}, in epoch {stepping.epoch + 1}"
+    step = f"The next step, {state.step + 1:,} (epoch {stepping.epoch + 1})"
     yield step, [f"It uses {seen}. {place(gan, 'def train_step')}"]
     numbers = " ".join(f"{number:+.2f}" for number in noise[0][:6])
     yield "Noise", [
@@ -105,7 +105,7 @@ def _answers(D: Network, found: gan.LossesAndGradients) -> Iterator[tuple[str, l
         f"{place(loss, 'losses = xp.maximum')}",
         f"D's target for a fake is 0. The first loss is -log(1 - {p_fake:.3f}) = {-np.log(1 - p_fake):.3f};"
         f" the average is {fake_half:.3f}. {place(gan, 'bce_with_logits(fake_logits, target=0.0')}",
-        f"D's loss is the sum of both averages: {float(found.d_loss):.3f}. If D only guesses, it is "
+        f"D's loss is the sum of the two averages: {float(found.d_loss):.3f}. If D only guesses, it is "
         f"-2 log(1/2) = {2 * log(2):.3f}. {place(gan, 'def discriminator_loss')}",
         f"G's target for a fake is 1. The first loss is -log({p_fake:.3f}) = {-np.log(p_fake):.3f}; "
         f"the average, {float(found.g_loss):.3f}, is G's loss. If D only guesses, it is {log(2):.3f}. "
@@ -130,7 +130,7 @@ def _gradients(G: Network, D: Network, found: gan.LossesAndGradients) -> list[st
         f"{'darker' if slope > 0 else 'brighter'}. {place(autograd, 'op.backward(')}",
         "From there it continues through G to every weight; D's weights do not use it. The norms of G's "
         f"gradients, kernel by kernel: {lengths(G, found.g_gradients)}. {place(gan, 'g_gradients = grad(')}",
-        f"Those of D's, from D's loss: {lengths(D, found.d_gradients)}. {place(gan, 'd_gradients = grad(')}",
+        f"Of D's, from D's loss: {lengths(D, found.d_gradients)}. {place(gan, 'd_gradients = grad(')}",
     ]
 
 

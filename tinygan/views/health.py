@@ -153,7 +153,7 @@ def _early(now: dict[str, Any], epochs: int, settings: Settings) -> Verdict | No
     if epochs > 1 and now["step"] >= steps:
         return None
     epoch = max(math.ceil(steps * now["epoch"] / now["step"]), now["epoch"] + 1)
-    when = f"see epoch {epoch}" if epoch <= settings.epochs else f"train for {epoch} epochs"
+    when = f"see epoch {epoch}" if epoch <= settings.epochs else f"train for {epoch} epochs in all"
     return Verdict("early", f"too early to say: a verdict takes {steps:,.0f} steps and two epochs; {when}")
 
 
@@ -161,11 +161,11 @@ def _symptom(recent: list[dict[str, Any]], settings: Settings) -> Verdict:
     """What the pictures and the channels show."""
     now, smaller = recent[-1], f"Start again with --lr below {settings.lr:g}."
     if all(row["dead"] > DEAD for row in recent):
-        return Verdict("dead", f"{100 * now['dead']:.0f} % of the LeakyReLU channels are dead", smaller)
+        return Verdict("dead", f"{100 * now['dead']:.0f}% of the LeakyReLU channels are dead", smaller)
     alike = [min(row["diversity"] / COLLAPSED, row["nearest"] / REPEATED) for row in recent]
-    varied = f"{100 * now['diversity']:.0f} % as varied as real pictures"
+    varied = f"{100 * now['diversity']:.0f}% as varied as real pictures"
     if alike[-1] < 1:
-        found = f"They are {varied}, and nearest neighbours {100 * now['nearest']:.0f} % as far apart"
+        found = f"They are {varied}, and nearest neighbours {100 * now['nearest']:.0f}% as far apart"
         if max(alike) >= 1 or alike[-1] > alike[0] + RISING:
             return Verdict("early", f"too early to say whether samples stay alike. {found}")
         advice = smaller if settings.recipe == "best" else "Start again with --recipe best."

@@ -88,7 +88,7 @@ const probability = (logit) => 1 / (1 + Math.exp(-logit));
 /** Whether a part of the page is visible on the screen. */
 const inSight = (part) => part.getBoundingClientRect().bottom > 0 && part.getBoundingClientRect().top < innerHeight;
 const whole = (value) => number(value, 0);
-const percent = (value) => (Number.isFinite(value) ? `${number(100 * value, 0)}\u00a0%` : "–");
+const percent = (value) => (Number.isFinite(value) ? `${number(100 * value, 0)}%` : "–");
 
 /** The contents of a canvas of the data's size, as a network takes them: numbers in [-1, 1]. */
 function pixelsOf(canvas, [height, width, channels]) {
