@@ -544,8 +544,8 @@ def test_an_overflow_is_reported_with_its_step_and_number(tmp_path: Path) -> Non
 
 def test_sample_writes_a_grid_and_prints_both_decisions(trained: Path, tmp_path: Path) -> None:
     printed = works("sample", "--num", 10, "--out", tmp_path / "grid.png", cwd=trained).stdout
-    assert re.search(r"untrained: logit [+-]\d", printed)
-    assert re.search(r", trained: logit [+-]\d", printed)
+    assert re.search(r"before training: \d+% real \(logit [+-]\d", printed)
+    assert re.search(r"after training: \d+% real \(logit [+-]\d", printed)
     assert read_picture(tmp_path / "grid.png").ndim == 3
 
 

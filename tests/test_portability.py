@@ -136,7 +136,7 @@ def test_the_moving_line_fits_a_narrow_terminal_and_has_no_colours(tmp_path: Pat
     assert process.wait(timeout=60) == 0, output
     assert b"\x1b" not in output.replace(b"\x1b[K", b"")
     rewritten = [part for line in output.split(b"\n") for part in line.split(b"\r")[:-1]]
-    moving = [part.replace(b"\x1b[K", b"").rstrip() for part in rewritten if re.search(rb"\d %", part)]
+    moving = [part.replace(b"\x1b[K", b"").rstrip() for part in rewritten if re.search(rb"\d%", part)]
     assert columns == 1 or len(moving) > 3
     assert all(len(part) < columns for part in moving)
 

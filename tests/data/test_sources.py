@@ -125,7 +125,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments):
         ("fashion-mnist", None, "no network.*--data-dir DIR or TINYGAN_DATA=DIR; or use --data strokes"),
         ("auto", "missing", "missing"),  # and not if a folder is given
         ("cats", None, "cats.*does not exist.*strokes"),
-        (__file__, None, "unknown format"),
+        (__file__, None, "no known format"),
     ],
 )
 def test_missing_data_is_refused(tmp_path, name, folder, words):

@@ -122,7 +122,7 @@ def test_with_a_classifier_directions_lead_to_classes() -> None:
     found = found_in(G, lambda pictures: {k: features(pictures)[k] for k in ("towards 0", "towards 1")})
     (only,) = found  # the other one is its opposite
     assert only["noise"][0] * (1 if only["name"] == "towards 1" else -1) > 0.99
-    assert int(only["before"][:-2]) < 60 and int(only["after"][:-2]) > 80
+    assert int(only["before"][:-1]) < 60 and int(only["after"][:-1]) > 80
     assert features_of(made_up_state(data="somewhere", width=2)) is appearance
 
 

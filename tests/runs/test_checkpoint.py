@@ -283,8 +283,8 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "picture.npz").write_bytes(b"\x89PNG\r\n")
     (tmp_path / "folder.npz").mkdir()
     for name, words in [
-        ("foreign.npz", "tinygan did not write it"),
-        ("picture.npz", "tinygan did not write it"),
+        ("foreign.npz", "it is not a tinygan checkpoint"),
+        ("picture.npz", "it is not a tinygan checkpoint"),
         ("folder.npz", "is not a file"),
         ("gone.npz", "is not a file"),
     ]:
@@ -341,7 +341,7 @@ def test_no_intact_checkpoint_is_an_error(tmp_path):
     paths, lines = three(tmp_path), []
     for path in paths:
         damage(path)
-    with pytest.raises(CheckpointError, match=r"none of 3 checkpoints .*epoch_0060.npz is damaged"):
+    with pytest.raises(CheckpointError, match=r"none of the run's 3 checkpoints .*epoch_0060.npz is damaged"):
         checkpoint.newest_intact(paths, lines.append)
     with pytest.raises(CheckpointError, match="no checkpoint: none has been saved yet"):
         checkpoint.newest_intact([], lines.append)

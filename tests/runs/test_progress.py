@@ -149,7 +149,7 @@ def test_whole_fields_are_dropped_on_a_narrow_terminal(monkeypatch, clock, colum
 def test_a_terminal_that_is_made_narrower_keeps_nothing_of_the_wrapped_line(monkeypatch, clock):
     out, progress = started()
     steps(progress, clock, 20, 1.0)
-    assert len(out.screen()[0]) == 100
+    assert len(out.screen()[0]) == 99
     monkeypatch.setenv("COLUMNS", "40")
     out.seek(0), out.truncate()
     steps(progress, clock, 2, 1.0, first=21)

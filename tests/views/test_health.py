@@ -212,7 +212,7 @@ def test_one_epoch_or_few_steps_are_too_early_for_a_symptom():
     kinds = [verdict(rows[:end], QUICK).kind for end in range(1, 6)]
     assert kinds == ["early", "early", "early", "early", "collapse"]
     assert verdict(rows[:1], QUICK).words.endswith("see epoch 5")
-    assert verdict(rows[:1], replace(QUICK, epochs=4)).words.endswith("train for 5 epochs")
+    assert verdict(rows[:1], replace(QUICK, epochs=4)).words.endswith("train for 5 epochs in all")
 
 
 def test_a_smaller_learning_rate_means_a_later_verdict():

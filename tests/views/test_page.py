@@ -300,8 +300,8 @@ def test_curves_show_the_losses_of_the_steps(visit: Visit, made: Made) -> None:
 
     def shown(chart: str, *keys: str) -> list[float]:
         """The values of both lines."""
-        words = [item.split() for item in visit.numbers(chart, *keys)[:2]]
-        return [float(item[-2]) / 100 if item[-1] == "%" else float(item[-1]) for item in words]
+        words = [item.split()[-1] for item in visit.numbers(chart, *keys)[:2]]
+        return [float(word[:-1]) / 100 if word[-1] == "%" else float(word) for word in words]
 
     for key, step in (("End", len(losses) - 1), ("Home", 0)):
         for chart, columns, exact in (("Losses", [0, 1], 6e-4), ("How real", [2, 3], 6e-3)):
@@ -367,7 +367,8 @@ def test_the_limits_of_the_verdict_are_drawn_at_their_numbers(visit: Visit) -> N
         found = [visit.scale(title)(y) for y in places]
         assert found == pytest.approx([scale * limit for limit in limits], abs=0.01 * scale), title
         words = chart.locator(".dashed").all_inner_texts()
-        assert [float(text.split()[-2]) for text in words] == pytest.approx([100 * limit for limit in limits])
+        numbers = [float(text.split()[-1].rstrip("%")) for text in words]
+        assert numbers == pytest.approx([100 * limit for limit in limits])
     lines = visit.chart("Losses").locator("line.limit").all()
     found = [visit.scale("Losses")(float(line.get_attribute("y1") or "nan")) for line in lines]
     assert found == pytest.approx([np.log(2), 2 * np.log(2), health.CERTAIN], abs=0.01)
