@@ -4,12 +4,14 @@ import importlib
 import json
 import re
 import shlex
-from statistics import mean
+from statistics import mean, median
 
 import numpy as np
 import pytest
+from pytest import approx
 
 from tests.commands import ROOT, works
+from tinygan import errors
 from tinygan.__main__ import COMMANDS
 from tinygan.runs.settings import new_settings
 from tinygan.trained import Run
@@ -75,6 +77,50 @@ def test_the_figures_of_recipes_are_those_that_were_measured():
         assert said.endswith(f"| {fcd:.0f} | {recall:.2f} |") and len(measured) == 3
     (hour,) = map(json.loads, (RESULTS / "recipes/hour.jsonl").read_text().splitlines())
     assert f"{hour['steps']:,} steps, `best` has FCD {hour['fcd']:.1f}" in " ".join(README.split())
+
+
+def test_the_table_of_speed_is_the_median_of_three_runs():
+    runs = [json.loads((RESULTS / f"step_{number}.json").read_text())["competitors"] for number in (1, 2, 3)]
+    for name, line in (
+        ("tinygan", r"\*\*tinygan"), ("tensorflow", "TensorFlow"), ("pytorch-channels-last", "PyTorch"),
+        ("jax", "JAX"),
+    ):  # fmt: skip
+        (said,) = re.findall(rf"^\| {line}.*?\| ([\d.]+) \| ([\d.]+) \|", README, flags=re.M)
+        seconds, ratio = (
+            median(run[name][key] for run in runs) for key in ("median_seconds", "ratio_to_tinygan")
+        )
+        assert tuple(map(float, said)) == (approx(seconds, abs=0.0051), approx(ratio, abs=0.0051)), name
+
+
+def test_the_reliability_table_is_what_was_tried():
+    found = json.loads((RESULTS / "reliability.json").read_text())["results"]
+    table = PAGES["tests/README.md"].partition("\n## Reliability\n")[2]
+    tried = {
+        f"{found['kills']['kills']:,} kills at random instants of {found['kills']['saves']:,} saves; "
+        f"{found['kills']['with_a_file_half_written']} of": found["kills"]["lost"],
+        f"{found['exits']['exits']} deaths": found["exits"]["lost"],
+        f"{found['power']['states']:,} states": found["power"]["bad"],
+        f"{found['disk']['failures']} disk failures": found["disk"]["wrong"],
+        f"{found['interrupts']['interruptions']} interruptions": found["interrupts"]["wrong"],
+        f"{found['signals']['signals']} signals": found["signals"]["wrong"],
+        f"{found['rivals']['meetings']} races": found["rivals"]["two_winners"],
+    }  # fmt: skip
+    files = found["mutants"]
+    words = f"{sum(one['mutants'] for one in files):,} damaged files of {len(files)} formats"
+    tried[words] = sum(len(one["first"]) for one in files)
+    for words, bad in tried.items():
+        assert re.search(rf"^\| {re.escape(words)}.*\| {bad} \|$", table, flags=re.M), words
+    assert f"{found['disk']['failures']} disk failures" in README
+
+
+def test_the_exit_codes_are_those_of_the_errors():
+    codes = dict(re.findall(r"(\d) ([a-z ]+)", MANUAL.partition("Exit codes:")[2].partition("128")[0]))
+    for error, word in (
+        (errors.UsageError, "usage"), (errors.DeviceError, "device"), (errors.DataError, "data"),
+        (errors.CheckpointError, "checkpoint"), (errors.NonFiniteError, "finite"),
+    ):  # fmt: skip
+        assert word in codes[str(error.exit_code)]
+    assert "interrupted" in codes[str(errors.UNFINISHED)] and len(codes) == 8
 
 
 BEST = [json.loads(line) for line in (RESULTS / "fashion-mnist-best/stats.jsonl").read_text().splitlines()]
