@@ -328,6 +328,7 @@ def test_a_resumed_run_can_start_and_stop_averaging() -> None:
         ({"change": {"batch_size": 4}}, "checkpoint-every can change. Use --start-from in a new run."),
         ({"change": {"data": "mnist"}}, "Use --data instead."),
         ({"change": {"lr": "fast"}}, "argument --lr: invalid float value: 'fast'."),
+        ({"change": ["lr"]}, "--change lr has no value. Write --change lr=VALUE."),
         ({"change": {"lr": -1}}, "--lr -1.0 is not a positive number."),
         ({"change": {"learning_rate": 1}}, "Did you mean --lr=1?"),
     ],

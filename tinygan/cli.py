@@ -18,7 +18,7 @@ from tinygan import backend, errors, gpu_errors, machine
 from tinygan.data.sources import NAMES
 from tinygan.errors import UNFINISHED, CheckpointError, TinyganError, UsageError, meant, printable, put
 from tinygan.runs.config import versions
-from tinygan.runs.settings import device
+from tinygan.runs.settings import DESCRIBED
 
 Arguments: TypeAlias = "str | bytes | Iterable[object]"  # a command line, or its words: text, numbers, paths
 
@@ -38,16 +38,20 @@ def path(text: str) -> Path:
     return Path(errors.filled(text))
 
 
+def as_in_training(name: str) -> dict[str, Any]:
+    """The option for a setting whose default is ``auto``."""
+    how = DESCRIBED[name].metadata["option"]
+    return how | {"default": "auto", "metavar": "NAME", "help": f"{how['help']} (default: auto)"}
+
+
 # Options of the commands that work on a trained run.
 OF_A_RUN = ("run", "--runs")
 OPTIONS: dict[str, dict[str, Any]] = {
     "run": {"nargs": "?", "metavar": "RUN|FILE", "help": "a run or a checkpoint (default: the newest run)"},
     "--runs": {"type": path, "default": Path("runs"), "metavar": "DIR",
                "help": "folder of runs (default: runs)"},
-    "--device": {"type": device, "choices": backend.DEVICES, "default": "auto", "metavar": "NAME",
-                 "help": "auto (a GPU if usable), cpu or gpu (default: auto)"},
-    "--engine": {"choices": backend.ENGINES, "default": "auto", "metavar": "NAME",
-                 "help": "auto (fast), fast, or readable, the code in ops/ (default: auto)"},
+    "--device": as_in_training("device"),
+    "--engine": as_in_training("engine"),
     "--data-dir": {"type": path, "metavar": "DIR",
                    "help": "where fashion-mnist/ is (default: as in training)"},
     "--out": {"type": path, "metavar": "PATH",

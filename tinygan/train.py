@@ -265,6 +265,8 @@ class Job:
             raise UsageError(f"--name {self.name}: a resumed run keeps its name. Leave it out.")
         settings_only = cli.Parser("tinygan.train", "")
         add_options(settings_only)
+        if wrong := [text for text in self.change if "=" not in text]:
+            raise UsageError(f"--change {wrong[0]} has no value. Write --change {wrong[0]}=VALUE.")
         parts = (text.partition("=") for text in self.change)
         changes = vars(settings_only.parse_args([f"{option(name)}={value}" for name, _, value in parts]))
 

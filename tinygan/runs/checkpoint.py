@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygan.errors import CheckpointError, Printer, failing, one_line
+from tinygan.errors import CheckpointError, Printer, failing, first_sentence, one_line
 from tinygan.files import write_atomically
 
 FORMAT = 1
@@ -68,7 +68,7 @@ def newest_intact(paths: Sequence[Path], say: Printer) -> tuple[Path, dict[str, 
             failures.append(error)
             continue
         for failure in failures:
-            say(f"warning: {failure} Falling back to {path}.")
+            say(f"warning: {first_sentence(str(failure))}. Falling back to {path}.")
         return found
     if not failures:
         why = "none has been saved yet (the first comes ten seconds after the start), or all were deleted"
