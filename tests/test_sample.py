@@ -209,7 +209,7 @@ def test_a_class_with_too_few_pictures(cwd: Path, tmp_path: Path, monkeypatch: p
     assert len([*(tmp_path / "few").iterdir()]) == 6
     works("sample", "--num", 7, "--separate", "--out", tmp_path / "few", cwd=cwd)
     fails(tinygan("sample", "--class", 7, *few, cwd=cwd), 2, "contains 1 other picture, such as 6.png")
-    fails(tinygan("sample", "--class", 8, cwd=cwd), 2, "takes none of 512 pictures for '8'")
+    fails(tinygan("sample", "--class", 8, cwd=cwd), 2, "recognises none of 512 pictures as '8'")
     walks = ("--num", 2, "--grid", "2x2", "--interpolate", 2)
     fails(tinygan("sample", "--class", 7, *walks, cwd=cwd), 2, "4 walks need 2 pictures each; found 2.")
 

@@ -288,7 +288,7 @@ def chosen(options: Namespace, trained: Trained, seed: int, progress: Progress) 
         seen += len(pictures)
     kept = [index for _, index in sorted(ranked)[:wanted]]
     if not kept:
-        what = f"the classifier takes none of {plural(seen, 'picture')} for {options.kind!r}"
+        what = f"the classifier recognises none of {plural(seen, 'picture')} as {options.kind!r}"
         raise UsageError(f"{what}. Use another --seed, or train the generator for longer.")
     by = (classifier and f"the classifier ({options.kind})", options.best and "D's score")
     found = f"{len(kept):,} of {plural(seen, 'picture')}" + f" ({wanted:,} wanted)" * (len(kept) < wanted)

@@ -61,7 +61,7 @@ def explain(stepping: StepByStep) -> Iterator[tuple[str, list[str]]]:
         f"Layer by layer, each vector becomes a picture: {changes}. {place(models, 'layers.Network(')}",
         f"Its pixels range from -1 (dark) to 1 (bright). {place(models, 'Tanh()')} Their mean is "
         f"{fakes.mean():+.2f} in the fakes and {images.mean():+.2f} in the real images; their standard "
-        f"deviation is {fakes.std():.2f} and {images.std():.2f}. {place(dataset, 'def normalise')}",
+        f"deviations are {fakes.std():.2f} and {images.std():.2f}. {place(dataset, 'def normalise')}",
     ]
     yield from _answers(D, found)
     gradients = _gradients(G, D, found)
