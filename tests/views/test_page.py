@@ -637,6 +637,12 @@ def test_noise_is_found_for_a_real_picture(visit: Visit, state: State) -> None:
 
 
 def test_noise_is_found_for_a_drawing_and_the_search_can_be_stopped(visit: Visit) -> None:
+    slow = """const ask = explorer.networks.ask.bind(explorer.networks);
+        explorer.networks.ask = async (task, argument) => {
+            if (task === "fit") await new Promise((resolve) => setTimeout(resolve, 50));
+            return ask(task, argument);
+        }; 0"""
+    visit.page.evaluate(slow)
     box = visit.page.locator("#pad").bounding_box()
     assert box
     visit.page.locator("#pad").scroll_into_view_if_needed()
@@ -648,12 +654,6 @@ def test_noise_is_found_for_a_drawing_and_the_search_can_be_stopped(visit: Visit
     visit.page.mouse.up()
     drawn = visit.pixels("#pad")
     assert drawn[14, 7:21].min() > 200 and drawn[:10].max() == 0 and drawn[18:].max() == 0
-    slow = """const ask = explorer.networks.ask.bind(explorer.networks);
-        explorer.networks.ask = async (task, argument) => {
-            if (task === "fit") await new Promise((resolve) => setTimeout(resolve, 50));
-            return ask(task, argument);
-        }; 0"""
-    visit.page.evaluate(slow)
     visit.until("byId('fit-words').textContent.startsWith('Step ')")
     visit.page.click("#fit-stop")
     visit.until("byId('fit-stop').disabled")  # after the current step
