@@ -25,6 +25,9 @@ function number(value, digits = 3) {
 /** The same with trailing zeros, so that numbers in a column are easy to compare: 0.5 -> "0.500". */
 const fixed = (value, digits = 3) => (typeof value === "number" ? value.toFixed(digits) : "–");
 
+/** 1, "epoch" -> "1 epoch"; 3000, "epoch" -> "3,000 epochs". */
+const plural = (count, what, digits) => `${number(count, digits)} ${what}${count === 1 ? "" : "s"}`;
+
 /** 3.7 -> "3.7 s", 5000 -> "1 h 23 min". */
 function duration(seconds) {
   if (seconds < 60) return `${number(seconds, 1)} s`;
