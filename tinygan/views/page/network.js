@@ -95,10 +95,7 @@ const OPS = {
 
   // gamma (x - mean) / sqrt(variance + eps) + beta with the running statistics: a scale and a shift per channel.
   batchnorm: {
-    run: (x, { weights: { scale, shift } }) => {
-      const channels = scale.length;
-      return x.map((value, i) => value * scale[i % channels] + shift[i % channels]);
-    },
+    run: (x, { weights: { scale, shift } }) => x.map((value, i) => value * scale[i % scale.length] + shift[i % scale.length]),
     gradient: (gradient, { weights: { scale } }) => gradient.map((value, i) => value * scale[i % scale.length]),
   },
   leaky_relu: {
@@ -122,8 +119,7 @@ function way(layer, input, transposed) {
   // Positions as byte offsets. Filler for the last tile goes to a row below y that is never read.
   const bytes = (list, row, filler) =>
     Int32Array.from({ length: upTo(HEIGHT, list.length) }, (_, n) => 4 * row * (list[n] ?? filler));
-  const taps = joinedPlaces(layer, input).map(swapped)
-    .map(([from, to]) => [bytes(from, inputs, 0), bytes(to, columns, places)]);
+  const taps = joinedPlaces(layer, input).map(swapped).map(([from, to]) => [bytes(from, inputs, 0), bytes(to, columns, places)]);
   return { inputs, outputs, columns, places, taps, transposed, taken: howMany(fromShape) };
 }
 

@@ -48,8 +48,7 @@ function table(caption, columns, rows) {
   return element("div", place, element("table", {},
     element("caption", {}, caption),
     element("thead", {}, element("tr", {}, ...columns.map(([title, kind]) => cell("th", title, kind)))),
-    element("tbody", {}, ...rows.map((row) =>
-      element("tr", {}, ...row.map((text, i) => cell("td", text, columns[i][1]))))),
+    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map((text, i) => cell("td", text, columns[i][1]))))),
   ));
 }
 
