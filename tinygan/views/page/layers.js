@@ -21,7 +21,7 @@ function mostDifferent(a, b, channels) {
 class Layers {
   /** `network` is as in the page's contents; `follow(layers, n, channel)` is called when a channel of layer n is chosen. */
   constructor({ name: player, layers }, place, follow) {
-    Object.assign(this, { player, place, follow });
+    Object.assign(this, { player, place });
     this.rows = layers.map(({ kind, name, shape, weights }, n) => {
       // A flat vector is drawn as the map that it comes from or becomes.
       const map = shape.length === 3 ? shape
