@@ -147,8 +147,7 @@ function joinedPlaces({ kind, stride, pads, weights, shape }, input) {
   if (kind === "dense") return [[[0], [0]]];
   const [KH, KW] = weights.kernel, [top, left] = pads;
   const [small, large] = kind === "conv" ? [shape, input] : [input, shape];
-  const joined = [];
-  for (let tap = 0; tap < KH * KW; tap++) {
+  return Array.from({ length: KH * KW }, (_, tap) => {
     const ky = Math.floor(tap / KW), kx = tap % KW, inSmall = [], inLarge = [];
     for (let place = 0; place < small[0] * small[1]; place++) {
       const i = Math.floor(place / small[1]), j = place % small[1];
@@ -157,9 +156,8 @@ function joinedPlaces({ kind, stride, pads, weights, shape }, input) {
       inSmall.push(place);
       inLarge.push(row * large[1] + column);
     }
-    joined.push(kind === "conv" ? [inLarge, inSmall] : [inSmall, inLarge]);
-  }
-  return joined;
+    return kind === "conv" ? [inLarge, inSmall] : [inSmall, inLarge];
+  });
 }
 
 /** Memory of this many bytes, and the function `tile`(x0, x1, x2, x3, y0, y1, y2, y3, w, inputs) of addresses in it,
