@@ -56,10 +56,8 @@ function withoutNetworks() {
 function showStory() {
   if (!lastRow) return (byId("story").textContent = "No epoch is complete yet.");
   const evaluated = stats.filter((row) => row.evaluation.fcd !== undefined), { real_accuracy: real, fake_accuracy: fake } = lastRow.health;
-  const sentences = [
-    `In ${plural(lastRow.epoch, "epoch")} and ${duration(allSeconds)}, the networks took ${plural(allSteps, "step")} with ` +
-      `${plural(config.settings.batch_size, "real picture")} and as many fakes each.`,
-  ];
+  const sentences = [`In ${plural(lastRow.epoch, "epoch")} and ${duration(allSeconds)}, the networks took ` +
+    `${plural(allSteps, "step")} with ${plural(config.settings.batch_size, "real picture")} and as many fakes each.`];
   if (evaluated.length > 1) {
     const [from, to] = [evaluated[0], evaluated.at(-1)];
     sentences.push(`The distance between fakes and real pictures went from ${number(from.evaluation.fcd, 0)} after epoch ${from.epoch} to ${number(to.evaluation.fcd, 0)}.`);
