@@ -55,6 +55,5 @@ def together(lines: Sequence[Line]) -> dict[str, Any]:
     x = np.unique(np.concatenate([x for x, _ in lines]))
     if len(x) > MOST_POINTS:
         x = np.linspace(x[0], x[-1], MOST_POINTS)
-    nothing = np.full(len(x), np.nan)
-    ys = [np.interp(x, *line, np.nan, np.nan) if len(line[0]) else nothing for line in lines]
+    ys = [np.interp(x, *line, np.nan, np.nan) if len(line[0]) else np.full(len(x), np.nan) for line in lines]
     return {"x": rounded(x), "lines": [rounded(y) for y in ys]}

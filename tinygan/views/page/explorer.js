@@ -113,9 +113,8 @@ class Explorer {
 
   /** Show one picture: it replaces the one on the strip at or before the current position. */
   start(name) {
-    const names = [...this.names], way = Math.floor(this.way) % POINTS;
-    names[way] = name;
-    this.go({ names, way, pushes: this.tiles ? [] : this.pushes }); // pictures of earlier epochs cannot be pushed
+    const way = Math.floor(this.way) % POINTS;
+    this.go({ names: this.names.with(way, name), way, pushes: this.tiles ? [] : this.pushes }); // pictures of earlier epochs cannot be pushed
   }
 
   /** Go to what a person chose: the names of the four pictures, the position between them, the sliders' pushes. */
@@ -210,19 +209,16 @@ class Explorer {
   }
 
   addGalleries(grid) {
-    const { run } = this;
     const cells = Array.from({ length: POINTS * CELLS }, (_, i) => element("canvas", { class: i % CELLS ? "between" : "point" }));
     cells.forEach((cell, i) => (cell.onclick = () => this.go({ way: i / CELLS })));
     byId("strip").append(...cells);
     this.strip = new Gallery(cells, (i) => this.drawOne(this.pushed(this.at(i / CELLS)), cells[i]));
     grid.forEach((canvas, i) => (canvas.parentElement.onclick = () => this.start(`p${i}`)));
     this.grid = new Gallery(grid, async (i) => (
-      this.tiles?.[i] ? copyCanvas(this.tiles[i], grid[i]) : this.drawOne(this.pushed(noiseOf(`p${i}`, run.noise)), grid[i])));
+      this.tiles?.[i] ? copyCanvas(this.tiles[i], grid[i]) : this.drawOne(this.pushed(noiseOf(`p${i}`, this.run.noise)), grid[i])));
     const ends = [...byId("directions").querySelectorAll("canvas")];
-    this.ends = new Gallery(ends, (i) => {
-      const pushes = this.pushes.with(i >> 1, i % 2 ? REACH : -REACH);
-      return this.drawOne(this.pushed(this.at(this.way), pushes), ends[i]);
-    });
+    const pushesAt = (i) => this.pushes.with(i >> 1, i % 2 ? REACH : -REACH);
+    this.ends = new Gallery(ends, (i) => this.drawOne(this.pushed(this.at(this.way), pushesAt(i)), ends[i]));
     this.galleries = [this.strip, this.ends, this.grid];
   }
 

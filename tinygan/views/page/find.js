@@ -29,7 +29,7 @@ class Finder {
       byId("new-picture").focus({ preventScroll: true });
     };
     this.clear();
-    this.networks.ask("pictures", [explorer.noise]).then(([picture]) => drawPicture(byId("found"), picture, this.shape));
+    explorer.drawOne(explorer.noise, byId("found"));
   }
 
   /** Forget the noise found so far: it belongs to another picture. */

@@ -4,8 +4,7 @@ const SHOWN = 6; // channels shown per layer
 
 /** [7, 7, 128] -> "7 × 7, 128 channels"; [100] -> "100 numbers". */
 function sizes(shape) {
-  const many = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
-  return shape.length === 1 ? many(shape[0], "number") : `${shape[0]} × ${shape[1]}, ${many(shape[2], "channel")}`;
+  return shape.length === 1 ? plural(shape[0], "number") : `${shape[0]} × ${shape[1]}, ${plural(shape[2], "channel")}`;
 }
 
 /** The numbers of one channel of a map whose last axis has `channels`. */
@@ -22,7 +21,7 @@ function mostDifferent(a, b, channels) {
 class Layers {
   /** `network` is as in the page's contents; `follow(layers, n, channel)` is called when a channel of layer n is chosen. */
   constructor({ name: player, layers }, place, follow) {
-    Object.assign(this, { player, place, follow });
+    Object.assign(this, { player, place });
     this.rows = layers.map(({ kind, name, shape, weights }, n) => {
       // A flat vector is drawn as the map that it comes from or becomes.
       const map = shape.length === 3 ? shape

@@ -95,10 +95,7 @@ const OPS = {
 
   // gamma (x - mean) / sqrt(variance + eps) + beta with the running statistics: a scale and a shift per channel.
   batchnorm: {
-    run: (x, { weights: { scale, shift } }) => {
-      const channels = scale.length;
-      return x.map((value, i) => value * scale[i % channels] + shift[i % channels]);
-    },
+    run: (x, { weights: { scale, shift } }) => x.map((value, i) => value * scale[i % scale.length] + shift[i % scale.length]),
     gradient: (gradient, { weights: { scale } }) => gradient.map((value, i) => value * scale[i % scale.length]),
   },
   leaky_relu: {
@@ -122,8 +119,7 @@ function way(layer, input, transposed) {
   // Positions as byte offsets. Filler for the last tile goes to a row below y that is never read.
   const bytes = (list, row, filler) =>
     Int32Array.from({ length: upTo(HEIGHT, list.length) }, (_, n) => 4 * row * (list[n] ?? filler));
-  const taps = joinedPlaces(layer, input).map(swapped)
-    .map(([from, to]) => [bytes(from, inputs, 0), bytes(to, columns, places)]);
+  const taps = joinedPlaces(layer, input).map(swapped).map(([from, to]) => [bytes(from, inputs, 0), bytes(to, columns, places)]);
   return { inputs, outputs, columns, places, taps, transposed, taken: howMany(fromShape) };
 }
 
@@ -151,8 +147,7 @@ function joinedPlaces({ kind, stride, pads, weights, shape }, input) {
   if (kind === "dense") return [[[0], [0]]];
   const [KH, KW] = weights.kernel, [top, left] = pads;
   const [small, large] = kind === "conv" ? [shape, input] : [input, shape];
-  const joined = [];
-  for (let tap = 0; tap < KH * KW; tap++) {
+  return Array.from({ length: KH * KW }, (_, tap) => {
     const ky = Math.floor(tap / KW), kx = tap % KW, inSmall = [], inLarge = [];
     for (let place = 0; place < small[0] * small[1]; place++) {
       const i = Math.floor(place / small[1]), j = place % small[1];
@@ -161,9 +156,8 @@ function joinedPlaces({ kind, stride, pads, weights, shape }, input) {
       inSmall.push(place);
       inLarge.push(row * large[1] + column);
     }
-    joined.push(kind === "conv" ? [inLarge, inSmall] : [inSmall, inLarge]);
-  }
-  return joined;
+    return kind === "conv" ? [inLarge, inSmall] : [inSmall, inLarge];
+  });
 }
 
 /** Memory of this many bytes, and the function `tile`(x0, x1, x2, x3, y0, y1, y2, y3, w, inputs) of addresses in it,

@@ -25,6 +25,9 @@ function number(value, digits = 3) {
 /** The same with trailing zeros, so that numbers in a column are easy to compare: 0.5 -> "0.500". */
 const fixed = (value, digits = 3) => (typeof value === "number" ? value.toFixed(digits) : "–");
 
+/** 1, "epoch" -> "1 epoch"; 3000, "epoch" -> "3,000 epochs". */
+const plural = (count, what, digits) => `${number(count, digits)} ${what}${count === 1 ? "" : "s"}`;
+
 /** 3.7 -> "3.7 s", 5000 -> "1 h 23 min". */
 function duration(seconds) {
   if (seconds < 60) return `${number(seconds, 1)} s`;
@@ -45,8 +48,7 @@ function table(caption, columns, rows) {
   return element("div", place, element("table", {},
     element("caption", {}, caption),
     element("thead", {}, element("tr", {}, ...columns.map(([title, kind]) => cell("th", title, kind)))),
-    element("tbody", {}, ...rows.map((row) =>
-      element("tr", {}, ...row.map((text, i) => cell("td", text, columns[i][1]))))),
+    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map((text, i) => cell("td", text, columns[i][1]))))),
   ));
 }
 

@@ -56,10 +56,8 @@ function withoutNetworks() {
 function showStory() {
   if (!lastRow) return (byId("story").textContent = "No epoch is complete yet.");
   const evaluated = stats.filter((row) => row.evaluation.fcd !== undefined), { real_accuracy: real, fake_accuracy: fake } = lastRow.health;
-  const sentences = [
-    `In ${number(lastRow.epoch)} ${lastRow.epoch === 1 ? "epoch" : "epochs"} and ${duration(allSeconds)}, the networks took ${number(allSteps)} ${allSteps === 1 ? "step" : "steps"} with ` +
-      `${number(config.settings.batch_size)} real ${config.settings.batch_size === 1 ? "picture" : "pictures"} and as many fakes each.`,
-  ];
+  const sentences = [`In ${plural(lastRow.epoch, "epoch")} and ${duration(allSeconds)}, the networks took ` +
+    `${plural(allSteps, "step")} with ${plural(config.settings.batch_size, "real picture")} and as many fakes each.`];
   if (evaluated.length > 1) {
     const [from, to] = [evaluated[0], evaluated.at(-1)];
     sentences.push(`The distance between fakes and real pictures went from ${number(from.evaluation.fcd, 0)} after epoch ${from.epoch} to ${number(to.evaluation.fcd, 0)}.`);
@@ -77,8 +75,8 @@ function showFacts() {
   const speeds = stats.map((row) => row.images_per_second ?? 0).sort((a, b) => a - b);
   const [images, height, width, channels] = config.data.shape;
   const facts = {
-    "data set": `${config.data.name ?? ""}, ${number(images)} ${images === 1 ? "image" : "images"} of ${height} × ${width} × ${channels}`,
-    "trained": `${number(lastRow?.epoch ?? 0)} of ${number(config.settings.epochs)} ${config.settings.epochs === 1 ? "epoch" : "epochs"}, ${number(allSteps)} ${allSteps === 1 ? "step" : "steps"}`,
+    "data set": `${config.data.name ?? ""}, ${plural(images, "image")} of ${height} × ${width} × ${channels}`,
+    "trained": `${number(lastRow?.epoch ?? 0)} of ${plural(config.settings.epochs, "epoch")}, ${plural(allSteps, "step")}`,
     "time": allSeconds ? `${duration(allSeconds)}, ${number(speeds[Math.floor(speeds.length / 2)], 0)} images/s` : "–",
     "device": [config.device.card ?? config.device.processor, `engine ${config.device.engine}`].filter(Boolean).join(", "),
     "settings": `recipe ${config.settings.recipe}, batch ${config.settings.batch_size}, penalty ${config.settings.penalty ?? 0}, dropout ${config.settings.dropout ?? 0.3}, seed ${config.settings.seed}`,
@@ -98,7 +96,7 @@ function modelText() {
   if (step === 0 && !config.settings.start_from) return `${here} They are still untrained: the generator can only make noise.`;
   const average = config.settings.average ? " Here and in the samples, the generator's weights are averages over " +
     "the last steps (--average). Curves and verdicts describe the weights that are trained." : "";
-  return `${here} Their weights are those after ${number(epoch, 2)} ${epoch === 1 ? "epoch" : "epochs"}, rounded to four digits.${average}`;
+  return `${here} Their weights are those after ${plural(epoch, "epoch", 2)}, rounded to four digits.${average}`;
 }
 
 function showDetails() {
