@@ -200,9 +200,8 @@ def make(options: Namespace, device: backend.Backend, progress: Progress) -> int
             shown = np.concatenate([options.given, to_uint8(pictures)]) if options.like else pictures
             save_png(path, grid(shown, options.grid[1] if options.grid else None))
         line = f"{count} from {trained.path}"
-        path = f"{path}{'/' if options.separate else ''}"
     progress.close(keep=False)
-    say(f"{line}: {path}")
+    say(f"{line}: {path}{'/' * options.separate}")
     if not way:
         print_decisions(trained, pictures_of(trained.G, noise[:1]))
     return 0
