@@ -140,8 +140,7 @@ class Progress:
 
     def _write(self, text: str) -> None:
         try:
-            if text:
-                put(text, self._stream)
+            put(text, self._stream)
         except (OSError, ValueError):  # ValueError: it was closed
             self._stream = None
 
