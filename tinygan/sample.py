@@ -261,8 +261,7 @@ def chosen(options: Namespace, trained: Trained, seed: int, progress: Progress) 
     if options.like:
         return search(options, trained, seed, progress)
     classifier = classifier_of(trained.settings) if options.kind else None
-    if options.kind:
-        options.kind = class_called(options.kind, trained.settings.data)
+    options.kind = options.kind and class_called(options.kind, trained.settings.data)
     drawn = options.num if options.best else min(MOST, CANDIDATES * wanted) if options.kind else wanted
     noise = trained.noise(seed=options.seeds[1]) if options.seeds else sample_noise(seed, drawn, G)
     noise = options.truncation * noise
