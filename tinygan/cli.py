@@ -47,18 +47,15 @@ def as_in_training(name: str) -> dict[str, Any]:
 # Options of the commands that work on a trained run.
 OF_A_RUN = ("run", "--runs")
 OPTIONS: dict[str, dict[str, Any]] = {
-    "run": {"nargs": "?", "metavar": "RUN|FILE", "help": "a run or a checkpoint (default: the newest run)"},
-    "--runs": {"type": path, "default": Path("runs"), "metavar": "DIR",
-               "help": "folder of runs (default: runs)"},
+    "run": dict(nargs="?", metavar="RUN|FILE", help="a run or a checkpoint (default: the newest run)"),
+    "--runs": dict(type=path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)"),
     "--device": as_in_training("device"),
     "--engine": as_in_training("engine"),
-    "--data-dir": {"type": path, "metavar": "DIR",
-                   "help": "where fashion-mnist/ is (default: as in training)"},
-    "--out": {"type": path, "metavar": "PATH",
-              "help": "file or folder to write (default: in the run's folder)"},
+    "--data-dir": dict(type=path, metavar="DIR", help="where fashion-mnist/ is (default: as in training)"),
+    "--out": dict(type=path, metavar="PATH", help="file or folder to write (default: in the run's folder)"),
     # By default not the noise of any picture that the training shows.
-    "--seed": {"type": seed, "metavar": "N", "help": "seed of the noise (default: the run's seed plus 1)"},
-}  # fmt: skip
+    "--seed": dict(type=seed, metavar="N", help="seed of the noise (default: the run's seed plus 1)"),
+}
 
 
 class Version(argparse.Action):

@@ -74,8 +74,7 @@ def evaluate(options: argparse.Namespace, device: backend.Backend, say: Printer)
         progress.show(f"making {n:,} pictures", "1 of 6", now=True)
         pictures = evaluation.pictures(trained.G)
         others, compared = evaluation.others(train), {}
-        rows = {"generator": pictures, **others}
-        for number, (name, images) in enumerate(rows.items(), start=2):
+        for number, (name, images) in enumerate({"generator": pictures, **others}.items(), start=2):
             progress.show(f"comparing {name} with test images", f"{number} of 6", now=True)
             compared[name] = evaluation.compare(images)
         progress.show("shrinking real images", "5 of 6", now=True)
@@ -120,11 +119,9 @@ def good_and_bad(pictures: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 def in_short(things: str, how: str, side: int) -> str:
     """The meaning of the distance in words, from the answer of `Evaluation.side_as_far`."""
-    far = {
-        "about": f"about as far from real {things} as", "nearer": f"nearer to real {things} than",
-        "farther": f"farther from real {things} than",
-    }[how]  # fmt: skip
-    return f"in short  the pictures are {far} real {things} shrunk to {side}x{side} pixels and enlarged again"
+    far = {"about": "about as far from", "nearer": "nearer to", "farther": "farther from"}[how]
+    shrunk = f"real {things} shrunk to {side}x{side} pixels and enlarged again"
+    return f"in short  the pictures are {far} real {things} {'as' if how == 'about' else 'than'} {shrunk}"
 
 
 def about_classes(found: list[tuple[str, float, float]]) -> list[str]:

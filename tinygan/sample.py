@@ -42,33 +42,28 @@ def parser() -> cli.Parser:
     shared = *cli.OF_A_RUN, "--device", "--out"
     parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared, **EXAMPLES)
     which = parser.add_argument_group("which pictures")
-    many = f"how many (default: {PREVIEWS}, or as many as --grid holds)"
-    which.add_argument("--num", type=int, metavar="N", help=many)
-    which.add_argument("--seed", **cli.OPTIONS["--seed"])
-    named = which.add_mutually_exclusive_group()
-    several = "one for each of these seeds, such as 3,7,20-24"
-    named.add_argument("--seeds", type=seeds, metavar="LIST", help=several)
-    rows = "one for each row of this array (N, noise_dim)"
-    named.add_argument("--noise", type=noise_file, metavar="FILE.npy", help=rows)
-    like = "the closest to this picture that G can generate"
-    named.add_argument("--like", type=picture_file, metavar="FILE", help=like)
+    add, one = which.add_argument, which.add_mutually_exclusive_group().add_argument
+    add("--num", type=int, metavar="N", help=f"how many (default: {PREVIEWS}, or as many as --grid holds)")
+    add("--seed", **cli.OPTIONS["--seed"])
+    one("--seeds", type=seeds, metavar="LIST", help="one for each of these seeds, such as 3,7,20-24")
+    one("--noise", type=noise_file, metavar="FILE.npy", help="one for each row of this array (N, noise_dim)")
+    one("--like", type=picture_file, metavar="FILE", help="the closest to this picture that G can generate")
     kind = "those classified as NAME, such as 'ankle boot' or 9"
-    which.add_argument("--class", dest="kind", type=filled, metavar="NAME", help=kind)
+    add("--class", dest="kind", type=filled, metavar="NAME", help=kind)
     best = f"the N of --num, else of {CANDIDATES} N, with D's highest scores"
-    which.add_argument("--best", type=int, metavar="N", help=best)
+    add("--best", type=int, metavar="N", help=best)
     shorter = "scales the noise, up to 1: 0.7 gives fewer odd pictures and less variety (default: 1)"
-    which.add_argument("--truncation", type=float, default=1.0, metavar="FACTOR", help=shorter)
+    add("--truncation", type=float, default=1.0, metavar="FACTOR", help=shorter)
     how = parser.add_argument_group("what to make of them (default: one PNG)")
-    how.add_argument("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="arrange them in this grid")
-    kinds = "npy: float32 (N, H, W, C) in [-1, 1] (default: png)"
-    how.add_argument("--format", choices=("png", "npy"), help=kinds)
-    way = how.add_mutually_exclusive_group()
-    way.add_argument("--separate", action="store_true", help="one file per picture, not enlarged")
+    add, way = how.add_argument, how.add_mutually_exclusive_group().add_argument
+    add("--grid", type=rows_and_columns, metavar="ROWSxCOLS", help="arrange them in this grid")
+    add("--format", choices=("png", "npy"), help="npy: float32 (N, H, W, C) in [-1, 1] (default: png)")
+    way("--separate", action="store_true", help="one file per picture, not enlarged")
     walk = "a looping film, FRAMES pictures from each of --num noise vectors to the next, as MP4 (needs "
     walk += "imageio-ffmpeg), WebP or GIF; with --grid, one in each place"
-    way.add_argument("--interpolate", type=int, metavar="FRAMES", help=walk)
+    way("--interpolate", type=int, metavar="FRAMES", help=walk)
     through = "the same noise before training and at each checkpoint"
-    way.add_argument("--through-training", action="store_true", help=through)
+    way("--through-training", action="store_true", help=through)
     return parser
 
 
@@ -205,9 +200,8 @@ def make(options: Namespace, device: backend.Backend, progress: Progress) -> int
             shown = np.concatenate([options.given, to_uint8(pictures)]) if options.like else pictures
             save_png(path, grid(shown, options.grid[1] if options.grid else None))
         line = f"{count} from {trained.path}"
-        path = f"{path}{'/' if options.separate else ''}"
     progress.close(keep=False)
-    say(f"{line}: {path}")
+    say(f"{line}: {path}{'/' * options.separate}")
     if not way:
         print_decisions(trained, pictures_of(trained.G, noise[:1]))
     return 0
@@ -267,8 +261,7 @@ def chosen(options: Namespace, trained: Trained, seed: int, progress: Progress) 
     if options.like:
         return search(options, trained, seed, progress)
     classifier = classifier_of(trained.settings) if options.kind else None
-    if options.kind:
-        options.kind = class_called(options.kind, trained.settings.data)
+    options.kind = options.kind and class_called(options.kind, trained.settings.data)
     drawn = options.num if options.best else min(MOST, CANDIDATES * wanted) if options.kind else wanted
     noise = trained.noise(seed=options.seeds[1]) if options.seeds else sample_noise(seed, drawn, G)
     noise = options.truncation * noise

@@ -362,12 +362,11 @@ class Job:
             yield self.ranks.words
         own_rate = f"(D {settings.lr_d:g}) " if settings.lr_d else ""
         average = f"average {settings.average:g}, " if settings.average else ""
-        of_D = f"penalty {settings.penalty:g}, dropout {settings.dropout:g}"
         length = f"{plural(settings.epochs, 'epoch')} of {plural(self.schedule.steps_per_epoch, 'step')}"
         yield (
             f"recipe   {settings.recipe}: {length}, batch {settings.batch_size}, "
             f"Adam lr {settings.lr:g} {own_rate}beta1 {settings.beta1:g} beta2 {settings.beta2:g}, "
-            f"{average}{of_D}, seed {settings.seed}"
+            f"{average}penalty {settings.penalty:g}, dropout {settings.dropout:g}, seed {settings.seed}"
         )
 
     def rehearse(self) -> None:

@@ -7,6 +7,7 @@ import html
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -48,10 +49,8 @@ class Pictures(np.ndarray):
         return grid(np.asarray(self if self.ndim == 4 else self[None])[:SHOWN])
 
     def _repr_png_(self) -> bytes | None:
-        try:
+        with suppress(ShapeError):  # not a picture, such as a row of pixels
             return png(self._grid())
-        except ShapeError:  # not a picture, such as a row of pixels
-            return None
 
     def save(self, path: str | Path) -> None:
         """Write the first 256 as a grid, in a PNG. Raises: ShapeError if they are not pictures; FileError."""

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tinygan.errors import DeviceError, TinyganError, UsageError, one_line, pip, put
+from tinygan.errors import DeviceError, TinyganError, UsageError, one_line, pip, plural, put
 from tinygan.ranks.alone import ALONE, Ranks, T
 
 # Environment variables set by the launchers of MPICH and Intel MPI, of Open MPI, and by Slurm's srun.
@@ -32,9 +32,8 @@ class MPI(Ranks):
         # Some launchers give each rank separate cores, others let all ranks use all cores.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
         self.sharing = sum(bool(cores & other) for other in self.neighbours.allgather(cores))
-        hosts = len(set(self.comm.allgather(self.host)))
-        on = "1 host" if hosts == 1 else f"{hosts} hosts"
-        self.words = f"ranks    {self.size} on {on}, each with a part of every batch"
+        hosts = plural(len(set(self.comm.allgather(self.host))), "host")
+        self.words = f"ranks    {self.size} on {hosts}, each with a part of every batch"
         self.failures = self.comm.Dup()  # where ranks that failed alike meet
 
     def sum(self, *arrays: Any) -> tuple[Any, ...]:
@@ -124,16 +123,15 @@ class NCCL(MPI):
 
         vars(self).update(vars(ranks))  # including their neighbours
         self.xp, self.nccl = xp, nccl
-        if not self.nccl.available:
+        if not nccl.available:
             remedy = f"{pip('install', 'tinygan[mpi-cuda13]')} (or mpi-cuda12), or use --device cpu"
             raise DeviceError(f"CuPy finds no NCCL, which several GPUs need. Install it: {remedy}.")
         try:
-            number = self.by_first(self.nccl.get_unique_id)
-            self.cards = self.nccl.NcclCommunicator(self.size, number, self.rank)
-        except (self.nccl.NcclError, KeyError) as problem:  # KeyError: an error too new for CuPy
+            self.cards = nccl.NcclCommunicator(self.size, self.by_first(nccl.get_unique_id), self.rank)
+        except (nccl.NcclError, KeyError) as problem:  # KeyError: an error too new for CuPy
             failure = f"NCCL cannot join the graphics cards ({one_line(problem)})"
             raise DeviceError(f"{failure}. Start one rank per card.") from problem
-        self._kinds = {"f": self.nccl.NCCL_FLOAT32, "d": self.nccl.NCCL_FLOAT64}
+        self._kinds = {"f": nccl.NCCL_FLOAT32, "d": nccl.NCCL_FLOAT64}
 
     def add_up(self, array: Any) -> None:
         place, stream = array.data.ptr, self.xp.cuda.get_current_stream().ptr

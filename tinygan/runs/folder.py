@@ -205,11 +205,10 @@ class RunFolder:
     def _after(self, start: Path) -> list[Path]:
         """The checkpoints of later steps than `start`, or all of them if `start` is not in this run."""
         places = {path: _place(path.name) for path in self.checkpoints()}
-        if self.best_path.exists():
-            places[self.best_path] = _place(BEST)
+        if (best := self.best_path).exists():
+            places[best] = _place(BEST)
             with suppress(CheckpointError):  # a damaged one counts as newer
-                name = name_of(self.best_path, checkpoint.read(self.best_path)[1])
-                places[self.best_path] = _place(f"{name}.npz")
+                places[best] = _place(f"{name_of(best, checkpoint.read(best)[1])}.npz")
         first = next((places[path] for path in places if os.path.samefile(path, start)), None)
         return [path for path, place in places.items() if first is None or place > first]
 

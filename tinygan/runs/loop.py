@@ -209,8 +209,7 @@ class Training:
         """Write the report. `rarely`: without its slowest part, and only if reports have so far taken at most
         `REPORTS` of the time."""
         start = time.monotonic()
-        soon = rarely and start < self.next_report
-        if self.ranks.writes and not self.settings.no_report and not soon:
+        if self.ranks.writes and not self.settings.no_report and not (rarely and start < self.next_report):
             with by_product("report", self.warn), self.progress.pause("writing the report"):
                 measured = None if rarely else for_report(self.state, self.data.images)
                 write_report(self.run, self.state, measured)

@@ -67,8 +67,7 @@ class Progress:
     def show(self, *fields: str, now: bool = False) -> None:
         """Show `fields`, the most important first, if a line is due or `now` is set."""
         self._fields, waited = fields, monotonic() - self._last_time
-        due = now or waited >= self._interval or (self._moves and not self._shown)
-        if due:
+        if now or waited >= self._interval or (self._moves and not self._shown):
             self._draw(fields) if self._moves else self._write("  ".join(fields) + "\n")
             self._last_time = monotonic()
 
@@ -141,8 +140,7 @@ class Progress:
 
     def _write(self, text: str) -> None:
         try:
-            if text:
-                put(text, self._stream)
+            put(text, self._stream)
         except (OSError, ValueError):  # ValueError: it was closed
             self._stream = None
 

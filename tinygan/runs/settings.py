@@ -55,7 +55,7 @@ def setting(
 ) -> Any:  # fmt: skip
     """A setting and its `option`, argparse's arguments. `resumed`: whether a resumed run can change it.
     ``"fixed"``: no, because it decides the run's numbers (as do the data, in any folder: the checkpoint has
-    their digest). ``"if named"``: only by ``--change``. ``"forgets"``: it is the default unless the command
+    their digest). ``"named"``: only by ``--change``. ``"forgets"``: it is the default unless the command
     sets it. `added`: older checkpoints lack it; they use the default."""
     facts = {"check": check, "resumed": resumed, "added": added}
     return field(default=default, metadata={**facts, "option": {"help": help, **option}})
@@ -73,11 +73,6 @@ def device(text: str) -> str:
     return {"cuda": "gpu"}.get(text, text)
 
 
-FIXED: dict[str, Any] = {"resumed": "fixed"}
-NAMED: dict[str, Any] = {"resumed": "if named"}
-FORGOTTEN: dict[str, Any] = {"resumed": "forgets"}
-
-
 @dataclass(frozen=True)
 class Settings:
     """All settings of ``python -m tinygan.train``; `None` means: decided when the run starts."""
@@ -91,38 +86,38 @@ class Settings:
         None, "where fashion-mnist/ or mnist/ is (default: TINYGAN_DATA, else the cache)",
         metavar="DIR", type=filled,
     )  # fmt: skip
-    recipe: str = setting("seed", "seed (the tutorial's), quick or best", choices=tuple(RECIPES), **FIXED)
+    recipe: str = setting("seed", "seed (the tutorial's), quick or best", choices=RECIPES, resumed="fixed")
     epochs: int = setting(100, "passes over the data", at_least(0))
-    batch_size: int = setting(256, "images per step", at_least(1), **FIXED)
-    lr: float = setting(1e-4, "Adam's learning rate", positive, **NAMED)
-    seed: int = setting(0, "seed of all random numbers", at_least(0), **FIXED)
-    limit: int | None = setting(None, "train on the first N images only", at_least(1), **FIXED)
-    steps: int | None = setting(None, "stop after N steps in total", at_least(0), **FORGOTTEN)
+    batch_size: int = setting(256, "images per step", at_least(1), resumed="fixed")
+    lr: float = setting(1e-4, "Adam's learning rate", positive, resumed="named")
+    seed: int = setting(0, "seed of all random numbers", at_least(0), resumed="fixed")
+    limit: int | None = setting(None, "train on the first N images only", at_least(1), resumed="fixed")
+    steps: int | None = setting(None, "stop after N steps in total", at_least(0), resumed="forgets")
     # `check_sizes` checks the model's sizes.
-    size: int = setting(28, "side of the pictures in pixels", type=side, **FIXED)
-    channels: int = setting(1, "1 for grey, 3 for colour", choices=(1, 3), **FIXED)
+    size: int = setting(28, "side of the pictures in pixels", type=side, resumed="fixed")
+    channels: int = setting(1, "1 for grey, 3 for colour", choices=(1, 3), resumed="fixed")
     resize: str = setting(
         "crop", "crop to the centre square, pad with black bars, or stretch",
-        choices=tuple(WAYS), metavar="HOW", added=True, **FIXED,
+        choices=tuple(WAYS), metavar="HOW", added=True, resumed="fixed",
     )  # fmt: skip
-    flip: bool = setting(False, "also train on mirror images", added=True, **FIXED)
-    width: int = setting(64, "channels of the layers at half the pictures' size", **FIXED)
-    noise_dim: int = setting(100, "length of a noise vector", **FIXED)
-    lr_d: float | None = setting(None, "D's learning rate", positive, added=True, **NAMED)
-    beta1: float = setting(0.9, "decay rate of Adam's mean gradient", below_one, **NAMED)
-    beta2: float = setting(0.999, "decay rate of Adam's mean square", below_one, added=True, **NAMED)
+    flip: bool = setting(False, "also train on mirror images", added=True, resumed="fixed")
+    width: int = setting(64, "channels of the layers at half the pictures' size", resumed="fixed")
+    noise_dim: int = setting(100, "length of a noise vector", resumed="fixed")
+    lr_d: float | None = setting(None, "D's learning rate", positive, added=True, resumed="named")
+    beta1: float = setting(0.9, "decay rate of Adam's mean gradient", below_one, resumed="named")
+    beta2: float = setting(0.999, "decay rate of Adam's mean square", below_one, added=True, resumed="named")
     average: float = setting(
         0.0, "generate with a moving average of G's weights, which decays at RATE; 0: with the latest ones",
-        below_one, added=True, **NAMED,
+        below_one, added=True, resumed="named",
     )  # fmt: skip
     penalty: float = setting(
         0.0, "weight of R1, a penalty on D's gradient at real images, which calms training",
-        at_least(0), added=True, metavar="WEIGHT", **NAMED,
+        at_least(0), added=True, metavar="WEIGHT", resumed="named",
     )  # fmt: skip
-    dropout: float = setting(0.3, "share of D's activations set to 0", below_one, added=True, **NAMED)
+    dropout: float = setting(0.3, "share of D's activations set to 0", below_one, added=True, resumed="named")
     start_from: str | None = setting(
         None, "start a new run with the weights and sizes of a run, a checkpoint or a .safetensors file",
-        added=True, metavar="RUN|FILE", type=filled, **FIXED,
+        added=True, metavar="RUN|FILE", type=filled, resumed="fixed",
     )  # fmt: skip
     engine: str = setting("auto", "auto (fast), fast, or readable, the code in ops/", choices=ENGINES)
     precision: str = setting(
@@ -149,8 +144,8 @@ class Settings:
         None, "every N epochs, measure as tinygan.evaluate does", at_least(1), added=True
     )
     keep_best: bool = setting(False, "keep best.npz, the best by FCD (needs --metrics-every)", added=True)
-    no_gif: bool = setting(False, "do not write training.gif", **FORGOTTEN)
-    no_report: bool = setting(False, "do not write report.html", added=True, **FORGOTTEN)
+    no_gif: bool = setting(False, "do not write training.gif", resumed="forgets")
+    no_report: bool = setting(False, "do not write report.html", added=True, resumed="forgets")
 
     @property
     def kernels(self) -> int:
@@ -243,11 +238,11 @@ def resumed_settings(
         raise CheckpointError(f"{differ}. Start a new run.")
     how = {name: known.metadata["resumed"] for name, known in DESCRIBED.items()}
     for name, value in given.items():
-        if how[name] in ("fixed", "if named") and value != saved[name]:
+        if how[name] in ("fixed", "named") and value != saved[name]:
             was = f"{run} was trained with {option(name)} {saved[name]}, not {value}"
-            ask = f"use --change {option(name)[2:]}={value}" * (how[name] == "if named")
+            ask = f"use --change {option(name)[2:]}={value}" * (how[name] == "named")
             raise UsageError(f"{was}. Leave it out, or {ask or 'start a new run'}.")
-    can = [*(name for name in how if how[name] == "if named"), "checkpoint_every"]
+    can = [*(name for name in how if how[name] == "named"), "checkpoint_every"]
     for wrong in changes.keys() - {*can}:
         names = f"only {', '.join(option(name)[2:] for name in can)} can change"
         remedy = "Use --start-from in a new run" if how[wrong] == "fixed" else f"Use {option(wrong)} instead"

@@ -46,13 +46,16 @@ class State:
         betas = settings.beta1, settings.beta2
         self.adam_G = optim.Adam(self.G.parameters, settings.lr, *betas)
         self.adam_D = optim.Adam(self.D.parameters, settings.lr_d or settings.lr, *betas)
-        self.networks = {"generator": self.G, "discriminator": self.D}
+        networks = {"generator": self.G, "discriminator": self.D}
         self.adams = {"generator": self.adam_G, "discriminator": self.adam_D}
         self.shown_G, self.average = self.G, None  # the generator whose pictures are shown and saved
         if settings.average:
             self.shown_G = models.generator(init.at(0), **for_G)
             self.average = Average(_tensors(self.shown_G), _tensors(self.G), settings.average)
-            self.networks["average"] = self.shown_G
+            networks["average"] = self.shown_G
+        self.tensors = {  # of all networks
+            f"{name}/{key}": one for name, net in networks.items() for key, one in _tensors(net).items()
+        }
         self.name = "untrained"  # of the checkpoint that it comes from
         self.step = 0  # total steps taken; they determine the epoch and the place in it
         self.sums = np.zeros(4)  # of this epoch so far: both losses and both scores (float64)
@@ -60,17 +63,12 @@ class State:
 
     def weights(self) -> dict[str, np.ndarray]:
         """The parameters and running statistics of all networks, under the names that `arrays` uses."""
-        return {
-            f"{name}/{key}": self.backend.numpy(tensor.data)
-            for name, network in self.networks.items()
-            for key, tensor in _tensors(network).items()
-        }
+        return {name: self.backend.numpy(tensor.data) for name, tensor in self.tensors.items()}
 
     def set_weights(self, arrays: checkpoint.Arrays) -> None:
         """Replace the weights by `arrays`, such as `weights` returns."""
-        for name, network in self.networks.items():
-            for key, tensor in _tensors(network).items():
-                tensor.data = self.backend.array(arrays[f"{name}/{key}"].copy())
+        for name, tensor in self.tensors.items():
+            tensor.data = self.backend.array(arrays[name].copy())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The whole state as named NumPy arrays."""

@@ -43,8 +43,7 @@ def check_images(images: Dataset, sha256: str, trained_on: object, where: Path, 
     with suppress(CheckpointError, LookupError, TypeError):  # the run may lack its records
         was, now = int(run.read_config()["data"]["shape"][0]), len(images.images)
         before, after = set(run.read_files()), set(map(printable, images.files))
-        same = ["their names are the same"] * (before == after != set())
-        details = [f"{was:,} before, {now:,} now", *same]
+        details = [f"{was:,} before, {now:,} now", *["their names are the same"] * (before == after != set())]
         for verb, names in (("added", after - before), ("removed", before - after)) if before else ():
             more = ", ..." if len(names) > NAMED else ""
             details += [f"{len(names):,} {verb}: {', '.join(sorted(names)[:NAMED])}{more}"] if names else []
@@ -110,11 +109,10 @@ class StepByStep:
     def __init__(self, state: State, data: Dataset) -> None:
         self.state, self.data = state, data
         self.step, self.epoch, self.order = state.step, -1, np.zeros(0, int)
-        size, strict = state.settings.batch_size, state.settings.engine == "fast"
-        part = state.backend.ranks.part
+        settings, part = state.settings, state.backend.ranks.part
+        size, strict = settings.batch_size, settings.engine == "fast"
         batches = {(len(part(N)), len(part(size))) for N in (size, len(data.images) % size or size)}
-        nets = state.G, state.D, state.adam_G, state.adam_D
-        self.one = Step(*nets, batches, strict, state.settings.penalty)
+        self.one = Step(state.G, state.D, state.adam_G, state.adam_D, batches, strict, settings.penalty)
         self.how = self.one.how  # in words: the kind of step
 
     def steps(self, count: int) -> np.ndarray:
