@@ -39,9 +39,11 @@ LEVELS = (1, 15, 16, 1023, 4095, 16383)
 Stack: TypeAlias = tuple[Any, str]
 
 
-def from_stack(data: Stack, path: Path, state: str, shape: Shape, limit: int | None, say: Printer) -> Dataset:
+def from_stack(
+    stack: Stack, path: Path, state: str, shape: Shape, limit: int | None, say: Printer
+) -> Dataset:
     """Turn a `Stack` from `path` into a data set; `state` changes when the file does. Raises: DataError."""
-    images, where = data
+    images, where = stack
     images = images[:limit] if isinstance(images, np.ndarray) else images
     planes = images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3)  # channels come first
     total, was = len(images), (*images.shape[2:], images.shape[1]) if planes else images.shape[1:]
