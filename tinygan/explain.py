@@ -38,14 +38,13 @@ def parser() -> cli.Parser:
     purpose = "Explain one training step of a run, with its real numbers and the lines of code."
     examples = {"": "a step in words", "--layers": "all layers", "--layer 04_conv_transpose": "one"}
     parser = cli.Parser("tinygan.explain", purpose, *cli.OF_A_RUN, "--data-dir", **examples)
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--layers", action="store_true", help="explain all layers: work, time, statistics")
-    one = "explain one layer: formula, shapes, pictures of kernels, outputs; generator/NAME if both have it"
-    what.add_argument("--layer", metavar="NAME", help=one)
+    add, one = parser.add_argument, parser.add_mutually_exclusive_group().add_argument
+    one("--layers", action="store_true", help="explain all layers: work, time, statistics")
+    layer = "explain one layer: formula, shapes, pictures of kernels, outputs; generator/NAME if both have it"
+    one("--layer", metavar="NAME", help=layer)
     engine = "the ops to explain: readable or fast (default: the run's)"
-    parser.add_argument("--engine", **cli.OPTIONS["--engine"] | {"default": None, "help": engine})
-    folder = "folder for the pictures of --layer (default: the run's)"
-    parser.add_argument("--out", type=cli.path, metavar="DIR", help=folder)
+    add("--engine", **cli.OPTIONS["--engine"] | {"default": None, "help": engine})
+    add("--out", type=cli.path, metavar="DIR", help="folder for the pictures of --layer (default: the run's)")
     return parser
 
 
