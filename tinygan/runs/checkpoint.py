@@ -46,15 +46,14 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     else, if the file cannot be read, has a damaged byte, is not a checkpoint, or has a newer format."""
     try:
         with failing(f"cannot read {path}", "Use another checkpoint."):
-            if not path.is_file():
-                remedy = "Name a checkpoint in a run's 'checkpoints' folder."
-                raise CheckpointError(f"{path} is not a file. {remedy}")
-            return _parse(_read_sealed(path), path)
+            if path.is_file():
+                return _parse(_read_sealed(path), path)
     except CheckpointError:
         raise
     except Exception as error:  # a hostile zip can raise almost anything: MemoryError, struct.error, ...
         what = f"{one_line(error):.200}"
         raise CheckpointError(f"{path} is damaged ({what}). Use another checkpoint.") from error
+    raise CheckpointError(f"{path} is not a file. Name a checkpoint in a run's 'checkpoints' folder.")
 
 
 def newest_intact(paths: Sequence[Path], say: Printer) -> tuple[Path, dict[str, np.ndarray], dict[str, Any]]:
