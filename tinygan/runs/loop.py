@@ -181,9 +181,8 @@ class Training:
         arrays = self.state.arrays()
         if self.ranks.writes:
             epoch, place = divmod(self.state.step, self.steps_per_epoch)
-            for name, array in arrays.items():
-                if not np.isfinite(array).all():
-                    raise self._not_finite(f"{name} is no longer finite")
+            if odd := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+                raise self._not_finite(f"{odd[0]} is no longer finite")
             path = self.run.checkpoint_path(epoch, self.state.step if place else None)
             meta = {"name": path.stem, "settings": asdict(self.settings), "data_sha256": self.data.sha256}
             kept = [path] * self._is_kept() + [self.run.best_path] * self.best
