@@ -403,9 +403,8 @@ class Job:
             else:
                 self.output.progress.show("preparing the evaluation")
                 evaluation = Evaluation(self.settings, say=say)
-        received = Signals()
-        self.process.enter_context(signals(self.output.answer, received))
-        self.received = received
+        self.received = Signals()
+        self.process.enter_context(signals(self.output.answer, self.received))
         run = self.run = self.output.run = self.ranks.by_first(lambda: self._folder(taking.how))
         self.output.progress.close(keep=False)
         steps = self.schedule.total_steps, self.state.step
@@ -415,7 +414,7 @@ class Job:
             with self.failures():
                 yield from Training(
                     run, self.state, self.images, self.schedule, taking, progress, say, warn, evaluation
-                ).epochs(received)
+                ).epochs(self.received)
         finally:
             progress.close()
             taking.close()
