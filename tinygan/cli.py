@@ -45,7 +45,6 @@ def as_in_training(name: str) -> dict[str, Any]:
 
 
 # Options of the commands that work on a trained run.
-OF_A_RUN = ("run", "--runs")
 OPTIONS: dict[str, dict[str, Any]] = {
     "run": dict(nargs="?", metavar="RUN|FILE", help="a run or a checkpoint (default: the newest run)"),
     "--runs": dict(type=path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)"),

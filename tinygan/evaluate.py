@@ -31,7 +31,7 @@ MEANING = (
 
 
 def parser() -> cli.Parser:
-    shared = *cli.OF_A_RUN, "--device", "--data-dir", "--seed", "--out"
+    shared = "run", "--runs", "--device", "--data-dir", "--seed", "--out"
     examples = {"": "the newest run", "2 --json figures.json": "run 2, with all figures in a file"}
     parser = cli.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", *shared, **examples)
     samples = f"pictures to measure (default: {SAMPLES})"

@@ -37,7 +37,7 @@ LEGEND = (
 def parser() -> cli.Parser:
     purpose = "Explain one training step of a run, with its real numbers and the lines of code."
     examples = {"": "a step in words", "--layers": "all layers", "--layer 04_conv_transpose": "one"}
-    parser = cli.Parser("tinygan.explain", purpose, *cli.OF_A_RUN, "--data-dir", **examples)
+    parser = cli.Parser("tinygan.explain", purpose, "run", "--runs", "--data-dir", **examples)
     add, one = parser.add_argument, parser.add_mutually_exclusive_group().add_argument
     one("--layers", action="store_true", help="explain all layers: work, time, statistics")
     layer = "explain one layer: formula, shapes, pictures of kernels, outputs; generator/NAME if both have it"

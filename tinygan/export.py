@@ -22,7 +22,7 @@ CONTENTS = {
 def parser() -> cli.Parser:
     examples = {"--onnx": "the newest run's generator", "2 --safetensors g.safetensors": "run 2's weights"}
     purpose = "Write a trained model for other programs."
-    parser = cli.Parser("tinygan.export", purpose, *cli.OF_A_RUN, "--out", **examples)
+    parser = cli.Parser("tinygan.export", purpose, "run", "--runs", "--out", **examples)
     for kind, what in CONTENTS.items():
         what += " (default: named after the checkpoint)"
         parser.add_argument(f"--{kind}", nargs="?", const="", metavar="FILE", help=what)

@@ -39,7 +39,7 @@ FILMS = (".mp4", ".webp", ".gif")  # file formats of walks
 
 
 def parser() -> cli.Parser:
-    shared = *cli.OF_A_RUN, "--device", "--out"
+    shared = "run", "--runs", "--device", "--out"
     parser = cli.Parser("tinygan.sample", "Make new pictures with a trained generator.", *shared, **EXAMPLES)
     which = parser.add_argument_group("which pictures")
     add, one = which.add_argument, which.add_mutually_exclusive_group().add_argument
