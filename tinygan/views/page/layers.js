@@ -85,11 +85,11 @@ function drawChannels(output) {
 /** The layers of both networks, drawn while they are visible. */
 class LayersView {
   constructor(run, explorer) {
-    Object.assign(this, { explorer, networks: explorer.networks, stretch: "", followed: null, visible: false }); // `followed`: the position on the strip, or null
+    Object.assign(this, { explorer, networks: explorer.networks, stretch: "", followed: null }); // `followed`: the position on the strip, or null
     this.players = run.networks.map((network, i) => new Layers(network, byId(["layers", "discriminator-layers"][i]), (...chosen) => this.follow(...chosen)));
     explorer.onPicture = (next, outputs) => this.show(next, outputs);
     new IntersectionObserver(([{ isIntersecting }]) => {
-      this.visible = explorer.all = isIntersecting;
+      explorer.all = isIntersecting;
       explorer.draw();
     }).observe(byId("layers-section"));
     byId("discriminator").ontoggle = () => explorer.draw();
@@ -97,7 +97,7 @@ class LayersView {
 
   /** Show `outputs`. On a new stretch of the strip, choose the channels that differ most at its end, the noise `next`. */
   async show(next, outputs) {
-    if (!this.visible || outputs.generator.length === 1) return;
+    if (!this.explorer.all || outputs.generator.length === 1) return;
     const { names, way, pushes } = this.explorer, stretch = `${names}/${Math.floor(way)}/${pushes}`, moved = this.followed !== null && this.followed !== way;
     if (stretch !== this.stretch || moved) {
       Object.assign(this, { stretch, followed: null });
