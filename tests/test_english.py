@@ -34,17 +34,21 @@ TOPS = ("README.md", "pyproject.toml", "tinygan", "benchmarks", "tests")
 FILES = [file for top in TOPS for file in ((ROOT / top).rglob("*") if "." not in top else [ROOT / top])]
 # Each text as one line: a phrase can continue on the next line, and in the next string.
 JOINTS = r"( \"\n\s+f?\"|\s+((#|//|\*) )?)"
-TEXTS = {
-    str(file.relative_to(ROOT)): re.sub(JOINTS, " ", file.read_text(encoding="utf-8"))
-    for file in FILES if file.suffix in ENDINGS and file.name != "test_english.py"
-}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return {
+        str(file.relative_to(ROOT)): re.sub(JOINTS, " ", file.read_text(encoding="utf-8"))
+        for file in FILES if file.suffix in ENDINGS and file.name != "test_english.py"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("phrase", BANNED)
-def test_a_phrase_that_reads_like_a_translation_is_gone(phrase):
+def test_a_phrase_that_reads_like_a_translation_is_gone(phrase, texts):
     found = [
         f"{name}: ...{text[max(0, match.start() - 60) : match.end() + 60]}..."
-        for name, text in TEXTS.items()
+        for name, text in texts.items()
         for match in re.finditer(phrase, text, re.I)
     ]
     assert not found, "\n".join(found)
@@ -55,5 +59,5 @@ def test_each_pattern_finds_its_example(phrase, example):
     assert re.search(phrase, example, re.I)
 
 
-def test_the_whole_tree_is_searched():
-    assert len(TEXTS) > 200
+def test_the_whole_tree_is_searched(texts):
+    assert len(texts) > 200
