@@ -38,7 +38,7 @@ class Case(NamedTuple):
 CASES = {
     # Runs that go well. For about 300 steps the verdict may be that it is too early, but never a failure.
     "exercise": Case(f"{STROKES} --epochs 12", {1: "early", 3: "early healthy", 6: "healthy"},
-                     "README's exercise; pictures: blobs until epoch 3, digits from epoch 5 or 6"),
+                     "the manual's exercise; pictures: blobs until epoch 3, digits from epoch 5 or 6"),
     "best strokes": Case(
         "--data strokes --limit 4000 --recipe best --width 16 --epochs 10",
         {1: "early", 2: "early healthy", 6: "healthy"}, "the best recipe on few channels"),
@@ -64,7 +64,7 @@ CASES = {
     "one number": Case(f"{STROKES} --noise-dim 1 --epochs 8", {1: "early collapse", 6: "collapse"},
                        "pictures: a line of few digits"),
     "batch of one": Case("--data strokes --limit 60 --batch-size 1 --width 8 --epochs 6", {1: "batch"},
-                         "README's third question"),
+                         "the manual's third question"),
     # This run was expected to copy 30 pictures. After 1,000 steps with 30, and 500 with 10, no sample was a
     # copy, so the answer was corrected and the run shortened.
     "few": Case("--data strokes --limit 90 --recipe quick --batch-size 30 --width 16 --epochs 150",

@@ -1,4 +1,4 @@
-"""README's exercises: `train` runs each edit, made in a copy of the package."""
+"""The manual's exercises: `train` runs each edit, made in a copy of the package."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def edited(lines: list[str], diff: list[str]) -> list[str]:
         old, new = ([line[1:] for line in part.splitlines()] for part in (old, new))
         code = [line.partition("  #")[0].rstrip() for line in lines]  # without comments
         found = [at for at in range(len(lines)) if code[at : at + len(old)] == old]
-        assert found, f"README's exercise does not fit the file: {old}"
+        assert found, f"the manual's exercise does not fit the file: {old}"
         for at in reversed(found):
             lines = lines[:at] + new + lines[at + len(old) :]
     return lines

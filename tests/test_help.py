@@ -28,7 +28,7 @@ def shown(monkeypatch, capsys):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_fits_one_screen(command, shown):
     lines = shown(command).splitlines()
-    assert len(lines) <= SCREEN and max(map(len, lines)) <= 90
+    assert len(lines) <= SCREEN and max(map(len, lines)) <= 80
     assert lines[0].startswith(f"usage: python -m tinygan.{command} ") and lines[0].endswith("[options]")
 
 

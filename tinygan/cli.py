@@ -57,6 +57,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+BARE: dict[str, Any] = {"nargs": 0, "default": argparse.SUPPRESS}  # options that only print
+
+
 class Version(argparse.Action):
     """Print the versions of all libraries, and exit."""
 
@@ -91,17 +94,17 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )  # fmt: skip
         self.more: dict[argparse.Action, str | None] = {}  # options that only --help-all explains
-        how = {"action": Version, "nargs": 0, "default": argparse.SUPPRESS}
-        self.add_argument("--version", help="print the versions of all libraries and exit", **how)
+        what = "print the versions of all libraries and exit"
+        self.add_argument("--version", action=Version, help=what, **BARE)
         for option in shared:
             self.add_argument(option, **OPTIONS[option])
 
     def shorten(self, groups: Iterable[Any]) -> None:
         """Let ``--help`` only name the options of `groups`, which ``--help-all`` explains."""
-        how = {"action": HelpAll, "nargs": 0, "default": argparse.SUPPRESS}
-        self.add_argument("--help-all", help="explain all options and exit", **how)
-        for action in (action for group in groups for action in group._group_actions):
-            self.more[action], action.help = action.help, argparse.SUPPRESS
+        self.add_argument("--help-all", action=HelpAll, help="explain all options and exit", **BARE)
+        for group in groups:
+            for action in group._group_actions:
+                self.more[action], action.help = action.help, argparse.SUPPRESS
         names = " ".join(action.option_strings[0] for action in self.more)
         self.epilog = textwrap.fill(f"--help-all also explains: {names}", 80, break_on_hyphens=False)
 

@@ -32,7 +32,7 @@ MEANING = (
 
 def parser() -> cli.Parser:
     shared = "run", "--runs", "--device", "--data-dir", "--seed", "--out"
-    examples = {"": "the newest run", "2 --json figures.json": "run 2, with all figures in a file"}
+    examples = {"": "the newest run", "2 --json figures.json": "run 2, also as JSON"}
     parser = cli.Parser("tinygan.evaluate", "Measure how good a run's pictures are.", *shared, **examples)
     samples = f"pictures to measure (default: {SAMPLES})"
     parser.add_argument("--samples", type=int, default=SAMPLES, metavar="N", help=samples)

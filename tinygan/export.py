@@ -20,7 +20,7 @@ CONTENTS = {
 
 
 def parser() -> cli.Parser:
-    examples = {"--onnx": "the newest run's generator", "2 --safetensors g.safetensors": "run 2's weights"}
+    examples = {"--onnx": "the generator", "2 --safetensors g.safetensors": "run 2's weights"}
     purpose = "Write a trained model for other programs."
     parser = cli.Parser("tinygan.export", purpose, "run", "--runs", "--out", **examples)
     for kind, what in CONTENTS.items():

@@ -189,7 +189,7 @@ def _together(results: Sequence[Result]) -> Result:
 
 def parser() -> cli.Parser:
     purpose = "Check all gradients against finite differences, in float64."
-    examples = {"": "all ops and both losses", "--op conv2d --engine readable": "the code of ops/conv.py"}
+    examples = {"": "everything", "--op conv2d --engine readable": "ops/conv.py"}
     parser = cli.Parser("tinygan.gradcheck", purpose, "--device", "--engine", **examples)
     names = [op.__name__ for op in cases()]
     one = f"one of {', '.join(names)} (default: all ops and both losses)"

@@ -22,7 +22,7 @@ from tinygan.views.webpage import MEASURED, write_report
 
 
 def parser() -> cli.Parser:
-    purpose = "Write report.html and training.gif of a run, or compare several in comparison.html."
+    purpose = "Write report.html and training.gif of a run, or comparison.html of several."
     examples = {"": "the newest run", "1 2": "runs 1 and 2 side by side", "3 --csv": "run 3, with its losses"}
     parser = cli.Parser("tinygan.report", purpose, "--runs", "--out", **examples)
     runs = "run folders or checkpoint files (default: the newest run)"

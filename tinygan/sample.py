@@ -30,7 +30,7 @@ from tinygan.views.pictures import grid, panels, read_picture, save_png, to_uint
 MOST_FRAMES = 3_000  # of a walk: two and a half minutes
 CANDIDATES = 32  # pictures generated for each one that --class or --best selects
 EXAMPLES = {
-    "--num 64": "64 pictures in one PNG",
+    "--num 64": "64 in one PNG",
     "2 --seeds 0-15": "of run 2, by seed",
     "--class 'ankle boot' --best 16": "choose",
     "--interpolate 20": "a film",

@@ -43,7 +43,7 @@ from tinygan.views.webpage import MEASURED
 SHOWN = 64  # images in the preview of a dry run
 OWN = "out", "resume", "change", "name", "dry_run", "quiet"  # options that are not settings
 EXAMPLES = {
-    "--recipe best --epochs 3": "clear pictures in minutes",
+    "--recipe best --epochs 3": "clear pictures soon",
     "--data my/photos --dry-run": "your own pictures",
     "--device gpu": "100 epochs on a GPU",
     "--resume": "continue the newest run",

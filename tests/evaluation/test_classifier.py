@@ -30,7 +30,7 @@ def test_drawn_digits_are_recognised():
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "accuracy"), [("fashion-mnist", 0.9147), ("strokes", 0.9988)])
 def test_the_stated_accuracy_is_reached_on_all_test_images(name, accuracy):
-    """As stated in README and the training script. Rounding differs a little between machines."""
+    """As stated in its module and the training script. Rounding differs a little between machines."""
     if name == "fashion-mnist" and not (DATA / name).is_dir():
         pytest.skip(f"{DATA / name} does not exist")
     images = load(name, data_dir=DATA if DATA.is_dir() else None, split="test").images
