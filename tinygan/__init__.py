@@ -10,7 +10,7 @@ To learn how it works, read the files in this order; each can be read on its own
     autograd.py    how gradients flow back through the ops
     optim.py       Adam: how gradients update the weights
 
-The READMEs cover the rest. ``python -m tinygan`` lists the commands; programs use `train`, `training`, `load`."""
+The READMEs cover the rest. ``python -m tinygan`` lists commands; programs use `train`, `training`, `load`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
